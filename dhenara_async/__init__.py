@@ -1,0 +1,160 @@
+"""Async streaming for many AI providers: one event type, and conversations that change model at every turn.
+
+The public names, each loaded when it is first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dhenara_async.client import AIModelClient
+    from dhenara_async.config import AIModelCallConfig, Timeouts
+    from dhenara_async.conversation import Conversation, ConversationNode
+    from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport
+    from dhenara_async.endpoint import (
+        AIModel,
+        AIModelAPI,
+        AIModelAPIProviderEnum,
+        AIModelEndpoint,
+        Capabilities,
+        Dialect,
+    )
+    from dhenara_async.events import (
+        ChoiceFinish,
+        Heartbeat,
+        PartEnd,
+        PartStart,
+        ReasoningDelta,
+        RefusalDelta,
+        StreamEnd,
+        StreamEvent,
+        StreamReset,
+        StreamStart,
+        TextDelta,
+        ToolCallDelta,
+        UsageUpdate,
+        event_to_dict,
+        event_to_json,
+    )
+    from dhenara_async.formatter import FormattedConversation, PromptFormatter
+    from dhenara_async.manager import ConversationManager, Turn
+    from dhenara_async.messages import (
+        FilePart,
+        HostedToolPart,
+        Message,
+        Origin,
+        ReasoningPart,
+        RefusalPart,
+        Role,
+        TextPart,
+        ToolCallPart,
+        ToolResultPart,
+    )
+    from dhenara_async.response import (
+        AIModelCallResponse,
+        CallWarning,
+        ChatResponse,
+        Choice,
+        FinishReason,
+        Latency,
+        Usage,
+    )
+    from dhenara_async.stream import ResponseStream
+    from dhenara_async.transport import Transport
+    from dhenara_async.transport.over_aiohttp import AiohttpTransport
+    from dhenara_async.transport.over_httpx import HttpxTransport
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "client": "AIModelClient",
+    "config": "AIModelCallConfig Timeouts",
+    "conversation": "Conversation ConversationNode",
+    "conversion": "ConversionEntry ConversionPolicy ConversionReport",
+    "endpoint": "AIModel AIModelAPI AIModelAPIProviderEnum AIModelEndpoint Capabilities Dialect",
+    "events": (
+        "ChoiceFinish Heartbeat PartEnd PartStart ReasoningDelta RefusalDelta StreamEnd StreamEvent StreamReset "
+        "StreamStart TextDelta ToolCallDelta UsageUpdate event_to_dict event_to_json"
+    ),
+    "formatter": "FormattedConversation PromptFormatter",
+    "manager": "ConversationManager Turn",
+    "messages": (
+        "FilePart HostedToolPart Message Origin ReasoningPart RefusalPart Role TextPart ToolCallPart ToolResultPart"
+    ),
+    "response": "AIModelCallResponse CallWarning ChatResponse Choice FinishReason Latency Usage",
+    "stream": "ResponseStream",
+    "transport": "Transport",
+    "transport.over_aiohttp": "AiohttpTransport",
+    "transport.over_httpx": "HttpxTransport",
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+__all__ = [
+    "AIModel",
+    "AIModelAPI",
+    "AIModelAPIProviderEnum",
+    "AIModelCallConfig",
+    "AIModelCallResponse",
+    "AIModelClient",
+    "AIModelEndpoint",
+    "AiohttpTransport",
+    "CallWarning",
+    "Capabilities",
+    "ChatResponse",
+    "Choice",
+    "ChoiceFinish",
+    "Conversation",
+    "ConversationManager",
+    "ConversationNode",
+    "ConversionEntry",
+    "ConversionPolicy",
+    "ConversionReport",
+    "Dialect",
+    "FilePart",
+    "FinishReason",
+    "FormattedConversation",
+    "Heartbeat",
+    "HostedToolPart",
+    "HttpxTransport",
+    "Latency",
+    "Message",
+    "Origin",
+    "PartEnd",
+    "PartStart",
+    "PromptFormatter",
+    "ReasoningDelta",
+    "ReasoningPart",
+    "RefusalDelta",
+    "RefusalPart",
+    "ResponseStream",
+    "Role",
+    "StreamEnd",
+    "StreamEvent",
+    "StreamReset",
+    "StreamStart",
+    "TextDelta",
+    "TextPart",
+    "Timeouts",
+    "ToolCallDelta",
+    "ToolCallPart",
+    "ToolResultPart",
+    "Transport",
+    "Turn",
+    "Usage",
+    "UsageUpdate",
+    "event_to_dict",
+    "event_to_json",
+]
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'dhenara_async' has no attribute {name!r}")
+    value: object = getattr(import_module(f"dhenara_async.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

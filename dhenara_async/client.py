@@ -1,0 +1,271 @@
+"""``AIModelClient``: turns a question and an endpoint into a call, and keeps the connections it is made over.
+
+Making a client costs nothing: it opens nothing, needs no event loop and loads no HTTP library. What a call needs is
+loaded by the first call.
+"""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, overload
+from warnings import warn
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.errors import ConfigurationError, StreamStateError
+
+if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
+    from dhenara_async.blocking import BlockingClient
+    from dhenara_async.conversion import ConversionPolicy
+    from dhenara_async.hosts import Address
+    from dhenara_async.messages import Message
+    from dhenara_async.request import ChatRequest, WireRequest
+    from dhenara_async.response import AIModelCallResponse, CallWarning
+    from dhenara_async.stream import Call, Delivery, ResponseStream
+    from dhenara_async.transport import Transport
+
+
+class AIModelClient:
+    """Calls one endpoint.
+
+    ``async with`` keeps its connections until the block ends; outside it, each call opens and closes its own. With
+    ``transport`` it uses that one's connections, and whoever made it closes it. ``is_async=False`` gives the blocking
+    face for scripts: a ``BlockingClient`` with the same methods, without ``await``.
+
+    Args:
+        model_endpoint: Where calls go.
+        config: The knobs of every call that brings none of its own.
+        is_async: False for the blocking face.
+        transport: Connections to share.
+        policy: What a call may do to a history made by other models.
+    """
+
+    @overload
+    def __new__(
+        cls,
+        model_endpoint: AIModelEndpoint,
+        config: AIModelCallConfig | None = None,
+        *,
+        is_async: Literal[True] = True,
+        transport: "Transport | None" = None,
+        policy: "ConversionPolicy | None" = None,
+    ) -> Self: ...
+
+    @overload
+    def __new__(
+        cls,
+        model_endpoint: AIModelEndpoint,
+        config: AIModelCallConfig | None = None,
+        *,
+        is_async: Literal[False],
+        policy: "ConversionPolicy | None" = None,
+    ) -> "BlockingClient": ...
+
+    def __new__(
+        cls,
+        model_endpoint: AIModelEndpoint,
+        config: AIModelCallConfig | None = None,
+        *,
+        is_async: bool = True,
+        transport: "Transport | None" = None,
+        policy: "ConversionPolicy | None" = None,
+    ) -> "Self | BlockingClient":
+        if is_async:
+            return super().__new__(cls)
+        if transport is not None:
+            raise ConfigurationError("a transport belongs to an event loop; the blocking client makes its own")
+        from dhenara_async.blocking import BlockingClient
+
+        return BlockingClient(cls(model_endpoint, config, policy=policy))
+
+    def __init__(
+        self,
+        model_endpoint: AIModelEndpoint,
+        config: AIModelCallConfig | None = None,
+        *,
+        is_async: bool = True,
+        transport: "Transport | None" = None,
+        policy: "ConversionPolicy | None" = None,
+    ) -> None:
+        self.model_endpoint = model_endpoint
+        self.config = config or AIModelCallConfig()
+        self._policy = policy
+        self._shared = transport
+        self._kept: Transport | None = None
+        self._address: Address | None = None
+
+    def __repr__(self) -> str:
+        api, model = self.model_endpoint.api, self.model_endpoint.ai_model
+        return f"AIModelClient({api.provider.value}, {model.model_name})"
+
+    async def __aenter__(self) -> Self:
+        if self._kept is not None:
+            raise StreamStateError("this client is already in a block; make another, they are cheap")
+        self._kept = self._shared or _new_transport()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None and kept is not self._shared:
+            import anyio
+
+            with anyio.move_on_after(1, shield=True):
+                await kept.aclose()
+
+    async def generate(
+        self,
+        prompt: "str | Message | None" = None,
+        *,
+        context: "Iterable[str | Message]" = (),
+        messages: "Iterable[Message] | None" = None,
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+    ) -> "AIModelCallResponse":
+        """Ask and wait for the whole answer.
+
+        Args:
+            prompt: The question.
+            context: What was said before it, oldest first; plain texts are the user's.
+            messages: The whole conversation instead of ``prompt`` and ``context``.
+            instructions: What leads this call, and only this one.
+            config: Knobs instead of the client's.
+
+        Raises:
+            ConfigurationError: The call cannot be made as asked; nothing was sent.
+            UnsupportedError: The model cannot be told a part of it; nothing was sent.
+            ConversionLossError: The policy is strict and something would be lost; nothing was sent.
+            TransportError: The bytes did not arrive.
+            ProtocolError: The answer is not what its dialect allows, or was cut.
+            APIError: The provider refused or failed.
+        """
+        knobs = config or self.config
+        async with self._stream(prompt, context, messages, instructions, knobs, wire_stream=knobs.streaming) as stream:
+            return await stream.collect()
+
+    def stream(
+        self,
+        prompt: "str | Message | None" = None,
+        *,
+        context: "Iterable[str | Message]" = (),
+        messages: "Iterable[Message] | None" = None,
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+    ) -> "ResponseStream":
+        """Ask and receive the answer as it comes: ``async with client.stream(…) as stream: async for event in stream``.
+
+        Arguments and errors as for ``generate``; what is wrong before anything is sent is raised here, the rest from
+        the iteration.
+        """
+        return self._stream(prompt, context, messages, instructions, config or self.config, wire_stream=True)
+
+    def _stream(
+        self,
+        prompt: "str | Message | None",
+        context: "Iterable[str | Message]",
+        messages: "Iterable[Message] | None",
+        instructions: Iterable[str],
+        config: AIModelCallConfig,
+        *,
+        wire_stream: bool,
+    ) -> "ResponseStream":
+        from dhenara_async.stream import ResponseStream
+
+        asked = _conversation(prompt, context, messages)
+        return ResponseStream(self._call(asked, instructions, config, wire_stream=wire_stream))
+
+    def _call(
+        self, asked: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, wire_stream: bool
+    ) -> "Call":
+        from dhenara_async.formatter import PromptFormatter
+        from dhenara_async.hosts import driver_for, target_of
+        from dhenara_async.request import ChatRequest
+        from dhenara_async.stream import Call, rehearsal
+
+        endpoint = self.model_endpoint
+        formatted = PromptFormatter.format_messages(asked, endpoint, policy=self._policy)
+        request = ChatRequest.of(formatted.messages, instructions=instructions, config=config, stream=wire_stream)
+        if not request.messages:
+            raise ConfigurationError("there is nothing to ask: every message is empty")
+        driver = driver_for(endpoint)
+        wire = driver.encode(request, endpoint)
+        if config.test_mode:
+            origin = target_of(endpoint)
+            return Call(request, driver, origin, rehearsal(request, origin), wire.warnings, formatted.report)
+        address = self._resolved()
+        warnings = wire.warnings + self._retirement(address)
+        delivery = self._delivery(request, wire, address)
+        return Call(request, driver, address.origin, delivery, warnings, formatted.report)
+
+    def _delivery(self, request: "ChatRequest", wire: "WireRequest", address: "Address") -> "Delivery":
+        from dhenara_async.auth import KeyHeader
+        from dhenara_async.request import HttpRequest
+        from dhenara_async.stream import Delivery
+
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream" if request.stream else "application/json",
+            **wire.headers,
+            **address.headers,
+            **request.config.extra_headers,
+        }
+        shared = self._kept or self._shared
+        return Delivery(
+            request=HttpRequest(address.base_url + wire.path, headers, wire.body),
+            auth=KeyHeader(address.key_header, address.key),
+            timeouts=request.config.timeouts,
+            transport=shared or _new_transport(),
+            owns_transport=shared is None,
+        )
+
+    def _resolved(self) -> "Address":
+        if self._address is None:
+            from dhenara_async.hosts import resolve
+
+            self._address = resolve(self.model_endpoint)
+        return self._address
+
+    def _retirement(self, address: "Address") -> "tuple[CallWarning, ...]":
+        """A warning where the model's own maker has withdrawn it; other hosts keep calendars of their own."""
+        model = self.model_endpoint.ai_model
+        if model.retired_on is None or not address.own_host or model.provider != self.model_endpoint.api.provider:
+            return ()
+        from datetime import date
+
+        from dhenara_async.response import CallWarning
+
+        if date.today() < model.retired_on:
+            return ()
+        instead = f"; use {model.replacement}" if model.replacement else ""
+        message = f"{model.model_name} was retired by its maker on {model.retired_on}{instead}"
+        # Python shows a warning once for each place in the user's code: no state of ours is needed for that
+        warn(message, UserWarning, stacklevel=6)
+        return (CallWarning(code="model_retired", knob="ai_model", message=message),)
+
+
+def _new_transport() -> "Transport":
+    from dhenara_async.transport.over_aiohttp import AiohttpTransport
+
+    return AiohttpTransport()
+
+
+def _conversation(
+    prompt: "str | Message | None", context: "Iterable[str | Message]", messages: "Iterable[Message] | None"
+) -> "list[Message]":
+    """What is asked, as messages, whichever way the caller put it."""
+    from dhenara_async.messages import Message
+
+    if messages is not None:
+        if prompt is not None or tuple(context):
+            raise ConfigurationError("pass either messages, or prompt and context, not both")
+        asked = list(messages)
+        if not asked:
+            raise ConfigurationError("messages is empty: there is nothing to ask")
+        return asked
+    if isinstance(context, str):
+        raise ConfigurationError("context is a sequence of texts or messages, not one text")
+    if prompt is None:
+        raise ConfigurationError("there is nothing to ask: pass prompt or messages")
+    if not prompt.strip() if isinstance(prompt, str) else not prompt.parts:
+        raise ConfigurationError("the prompt is empty")
+    return [Message.user(item) if isinstance(item, str) else item for item in (*context, prompt)]

@@ -1,0 +1,165 @@
+"""Finished turns as data: who asked what, who answered, and how the turns hang together.
+
+A conversation is a tree of nodes and only ever grows: a node is never changed, moved or replaced. Nothing here calls a
+model.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dhenara_async.conversion import ConversionReport
+from dhenara_async.errors import StreamStateError
+from dhenara_async.messages import FilePart, Message, Origin, Role, TextPart
+from dhenara_async.response import CallWarning, ChatResponse, Usage
+
+
+def _new_id() -> str:
+    return uuid4().hex
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+class ConversationNode(BaseModel):
+    """One turn: a question and what was answered.
+
+    Attributes:
+        id: Unique; made here unless given.
+        parent_id: The turn it follows; None for the first.
+        user_query: The question's words.
+        attached_files: What was sent with it, in order.
+        instructions: What led this turn, and only this one.
+        response: The answer, whole or as far as it came; None if nothing came.
+        timestamp: When the turn ended, ISO 8601.
+        origin: Who answered; None for nodes made by hand.
+        status: ``interrupted``: cut, cancelled or crashed after something came; ``failed``: nothing came.
+        error: Why it is not complete, in words without secrets; None if it is.
+        request_id: What the provider calls the request; None if not told.
+        attempts: How many requests the turn took.
+        warnings: Knobs the target could not take as given.
+        conversion: What became of parts of the history that could not be sent as they were.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    id: str = Field(default_factory=_new_id, min_length=1)
+    parent_id: str | None = None
+    user_query: str = ""
+    attached_files: tuple[FilePart, ...] = ()
+    instructions: tuple[str, ...] = ()
+    response: ChatResponse | None = None
+    timestamp: str = Field(default_factory=_now)
+    origin: Origin | None = None
+    status: Literal["complete", "interrupted", "failed"] = "complete"
+    error: str | None = None
+    request_id: str | None = None
+    attempts: int = 1
+    warnings: tuple[CallWarning, ...] = ()
+    conversion: ConversionReport = Field(default_factory=ConversionReport)
+
+    @property
+    def usage(self) -> Usage:
+        """What the turn cost in tokens, as far as known."""
+        return Usage() if self.response is None else self.response.usage
+
+    def as_messages(self) -> list[Message]:
+        """The turn as messages: the question, then the first answer if there is one."""
+        return turn_messages(self.user_query, self.attached_files, self.response, node=self.id)
+
+
+def turn_messages(
+    user_query: str, attached_files: Iterable[FilePart], response: ChatResponse | None, *, node: str | None = None
+) -> list[Message]:
+    """One turn as messages, oldest first; files stand before the words that speak of them."""
+    asked = (*attached_files, *([TextPart(text=user_query)] if user_query else []))
+    messages = [Message(role=Role.USER, parts=asked, node=node)] if asked else []
+    if response is not None and response.choices[0].parts:
+        messages.append(Message(role=Role.ASSISTANT, parts=response.choices[0].parts, node=node))
+    return messages
+
+
+class Conversation:
+    """A tree of turns with one of them as its head.
+
+    Args:
+        id: Its name in a store; made here if None.
+        nodes: Turns to begin with, parents before children.
+        head: The turn that the next one follows; None = the last of ``nodes``.
+
+    Raises:
+        ValueError: Two nodes share an id, a parent is missing, or ``head`` is not among them.
+    """
+
+    def __init__(
+        self, id: str | None = None, *, nodes: Iterable[ConversationNode] = (), head: str | None = None
+    ) -> None:
+        self.id = id or _new_id()
+        self._nodes: dict[str, ConversationNode] = {}
+        self._head: str | None = None
+        for node in nodes:
+            self.append(node)
+        if head is not None:
+            self.checkout(head)
+
+    def __repr__(self) -> str:
+        return f"Conversation(id={self.id!r}, nodes={len(self._nodes)}, head={self._head!r})"
+
+    @property
+    def nodes(self) -> tuple[ConversationNode, ...]:
+        """Every turn, in the order they were added."""
+        return tuple(self._nodes.values())
+
+    @property
+    def head(self) -> ConversationNode | None:
+        """The turn that the next one follows; None at the very beginning."""
+        return None if self._head is None else self._nodes[self._head]
+
+    def path(self) -> tuple[ConversationNode, ...]:
+        """The turns from the first to the head: the history that the next turn sees."""
+        path: list[ConversationNode] = []
+        at = self._head
+        while at is not None:
+            node = self._nodes[at]
+            path.append(node)
+            at = node.parent_id
+        return tuple(reversed(path))
+
+    def append(self, node: ConversationNode) -> None:
+        """Add a turn under its parent and make it the head, unless nothing came of it (``failed``).
+
+        Raises:
+            ValueError: Its id is taken or its parent is not here.
+        """
+        if node.id in self._nodes:
+            raise ValueError(f"the conversation already has a node {node.id!r}; nothing is ever overwritten")
+        if node.parent_id is not None and node.parent_id not in self._nodes:
+            raise ValueError(f"node {node.id!r} follows {node.parent_id!r}, which is not in this conversation")
+        self._nodes[node.id] = node
+        if node.status != "failed":
+            self._head = node.id
+
+    def checkout(self, node_id: str) -> None:
+        """Make another turn the head, so that the next one branches off there.
+
+        Raises:
+            ValueError: There is no such turn.
+        """
+        if node_id not in self._nodes:
+            raise ValueError(f"the conversation has no node {node_id!r}")
+        self._head = node_id
+
+    def last_answer(self) -> ChatResponse:
+        """The head's answer.
+
+        Raises:
+            StreamStateError: There is none yet.
+        """
+        head = self.head
+        if head is None or head.response is None:
+            raise StreamStateError("the conversation has no answer yet")
+        return head.response

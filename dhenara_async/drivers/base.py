@@ -1,0 +1,434 @@
+"""The contract of a dialect, and the few things every dialect needs.
+
+One decoder serves both ways an answer can come: a plain body is fed as one frame and folds to the same response as
+its stream would.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeGuard, cast
+
+import orjson
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.errors import (
+    APIError,
+    AuthenticationError,
+    ContextLengthError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+    TruncatedStreamError,
+)
+from dhenara_async.events import (
+    ChoiceFinish,
+    PartEnd,
+    PartKind,
+    PartStart,
+    StreamEnd,
+    StreamEvent,
+    StreamStart,
+    UsageUpdate,
+)
+from dhenara_async.framing import Frame
+from dhenara_async.messages import (
+    HostedToolPart,
+    Origin,
+    Part,
+    ProviderState,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+)
+from dhenara_async.request import ChatRequest, WireRequest
+from dhenara_async.response import CallWarning, FinishReason, Usage
+
+JsonObject = dict[str, object]
+
+QUOTED_BYTES = 200
+KEPT_BODY_BYTES = 64 * 1024
+
+
+class Decoder(Protocol):
+    """Turns the frames of one answer into events; holds that answer's state and nothing else."""
+
+    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
+        """The events in ``frame``, possibly none.
+
+        Raises:
+            APIError: The provider reports a failure inside the answer.
+            ProtocolError: The frame is not what this dialect allows.
+        """
+        ...
+
+    def finish(self) -> Sequence[StreamEvent]:
+        """The last events, at the end of the body.
+
+        Raises:
+            TruncatedStreamError: No terminal event was seen.
+        """
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """The newest report of tokens, even one that no event has carried yet; None = none came."""
+        ...
+
+
+class Driver(Protocol):
+    """One wire dialect."""
+
+    def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
+        """The request in this dialect's words.
+
+        Raises:
+            UnsupportedError: A content part cannot be said in this dialect.
+        """
+        ...
+
+    def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
+        """A decoder for the one answer to ``request``; its parts carry ``origin``."""
+        ...
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
+        """What an HTTP error of this dialect means; ``headers`` have lower-case names."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- reading JSON
+
+
+def load(data: bytes) -> JsonObject:
+    """A frame's payload as a JSON object.
+
+    Raises:
+        ProtocolError: It is not one; the message quotes its start.
+    """
+    try:
+        value: object = orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        raise ProtocolError(f"the provider sent something that is not JSON: {quote(data)}") from exc
+    if not is_object(value):
+        raise ProtocolError(f"the provider sent JSON that is not an object: {quote(data)}")
+    return value
+
+
+def quote(data: bytes) -> str:
+    """The start of a body, fit for an error message."""
+    if not data.strip():
+        return "an empty body"
+    return repr(data[:QUOTED_BYTES].decode(errors="replace"))
+
+
+def is_object(value: object) -> TypeGuard[JsonObject]:
+    """Whether ``value`` is a JSON object."""
+    return isinstance(value, dict)
+
+
+def as_object(value: object) -> JsonObject:
+    """``value`` if it is a JSON object, else an empty one."""
+    return value if is_object(value) else {}
+
+
+def as_list(value: object) -> list[object]:
+    """``value`` if it is a JSON array, else an empty one."""
+    return cast(list[object], value) if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str:
+    """``value`` if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def as_count(value: object) -> int | None:
+    """``value`` if it is a whole number of tokens, else None."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def state(value: Mapping[str, object]) -> ProviderState | None:
+    """Opaque state to keep on a part; None if there is nothing in it."""
+    return cast(ProviderState, dict(value)) or None
+
+
+# ---------------------------------------------------------------------------------------------------- building parts
+
+
+@dataclass(slots=True)
+class OpenPart:
+    """A part that is being received."""
+
+    start: PartStart
+    pieces: list[str] = field(default_factory=list[str])
+    state: JsonObject = field(default_factory=dict[str, object])
+
+    @property
+    def part_id(self) -> int:
+        return self.start.part_id
+
+
+class PartsInFlight:
+    """Numbers, opens and closes the parts of one answer, and makes the events for it.
+
+    Args:
+        origin: Who makes the parts; ``served`` completes it once the response names its model.
+    """
+
+    __slots__ = ("_count", "_origin", "finishes", "started")
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._count = 0
+        self.started = False
+        self.finishes: dict[int, ChoiceFinish] = {}
+
+    @property
+    def provider(self) -> str:
+        return self._origin.provider
+
+    def begin(self, *, model: object, response_id: object) -> StreamStart:
+        """The start of the stream; ``model`` and ``response_id`` as the provider reports them."""
+        self.started = True
+        served = as_text(model) or None
+        self._origin = self._origin.model_copy(update={"served_model": served})
+        return StreamStart(model=served, provider=self._origin.provider, response_id=as_text(response_id) or None)
+
+    def open(self, kind: PartKind, *, choice: int = 0, call_id: str | None = None, name: str | None = None) -> OpenPart:
+        part = OpenPart(PartStart(self._count, kind, choice, call_id, name))
+        self._count += 1
+        return part
+
+    def close(self, part: OpenPart, *, text: str | None = None) -> PartEnd:
+        """The part's end; ``text`` replaces what its deltas gave, where the provider repeats the whole."""
+        return PartEnd(part.part_id, self._finished(part, "".join(part.pieces) if text is None else text))
+
+    def whole(self, kind: PartKind, part_state: JsonObject, *, name: str, choice: int = 0) -> list[StreamEvent]:
+        """A part that comes in one piece and has no deltas."""
+        part = self.open(kind, choice=choice, name=name)
+        part.state = part_state
+        return [part.start, self.close(part)]
+
+    def end(self) -> StreamEnd:
+        """The end of the stream, from the choices' recorded finishes."""
+        finishes = tuple(self.finishes[choice] for choice in sorted(self.finishes))
+        first = finishes[0]
+        return StreamEnd(first.finish_reason, first.raw_finish_reason, finishes)
+
+    def _finished(self, part: OpenPart, text: str) -> Part:
+        origin, kept = self._origin, state(part.state)
+        match part.start.kind:
+            case "text":
+                return TextPart(text=text, origin=origin, provider_state=kept)
+            case "reasoning":
+                return ReasoningPart(text=text, origin=origin, provider_state=kept)
+            case "refusal":
+                return RefusalPart(text=text, origin=origin, provider_state=kept)
+            case "tool_call":
+                return ToolCallPart(
+                    call_id=part.start.call_id or "",
+                    name=part.start.name or "",
+                    arguments=text,
+                    origin=origin,
+                    provider_state=kept,
+                )
+            case _:
+                return HostedToolPart(name=part.start.name or "", origin=origin, provider_state=kept)
+
+
+def truncated(terminal: str) -> TruncatedStreamError:
+    """The error for a body that ended before its terminal event."""
+    return TruncatedStreamError(
+        f"the stream ended without {terminal}; what came is in .partial, but nobody knows whether it is whole"
+    )
+
+
+def usage_events(usage: Usage | None) -> list[StreamEvent]:
+    """The event that carries ``usage``, if there is any."""
+    return [] if usage is None else [UsageUpdate(usage)]
+
+
+def finish_of(
+    raw: object, table: Mapping[str, FinishReason], *, has_calls: bool, choice: int = 0, stop_sequence: object = None
+) -> ChoiceFinish:
+    """How a choice ended, from the provider's own word.
+
+    A missing word means a clean end that was not explained (``tool_calls`` if there are any, else ``stop``); an
+    unknown one is ``other`` and kept.
+    """
+    word = str(raw) if raw is not None and raw != "" else None
+    if word is None:
+        reason = FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
+    else:
+        reason = table.get(word, FinishReason.OTHER)
+    return ChoiceFinish(choice, reason, word, as_text(stop_sequence) or None)
+
+
+# ---------------------------------------------------------------------------------------------------- writing requests
+
+
+class KnobWarnings:
+    """Collects what becomes of knobs that a target cannot take as given."""
+
+    __slots__ = ("_model", "_warnings")
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._warnings: list[CallWarning] = []
+
+    def dropped(self, knob: str, why: str) -> None:
+        """``knob`` was left out of the request."""
+        message = f"{knob} was not sent to {self._model}: {why}"
+        self._warnings.append(CallWarning(code="param_dropped", knob=knob, message=message))
+
+    def adjusted(self, knob: str, value: object, why: str) -> None:
+        """``knob`` was sent as ``value``."""
+        message = f"{knob} was sent to {self._model} as {value}: {why}"
+        self._warnings.append(CallWarning(code="param_adjusted", knob=knob, message=message))
+
+    def drop_unless(self, allowed: bool, config: AIModelCallConfig, knobs: Sequence[str], why: str) -> bool:
+        """Warn of each of ``knobs`` that is set although it is not ``allowed``; returns ``allowed``."""
+        if not allowed:
+            for knob in knobs:
+                if getattr(config, knob) not in (None, ()):
+                    self.dropped(knob, why)
+        return allowed
+
+    def clamp(self, knob: str, value: float, most: float) -> float:
+        """``value``, or ``most`` with a warning if it is above."""
+        if value <= most:
+            return value
+        self.adjusted(knob, most, f"its range ends at {most}")
+        return most
+
+    def seal(self) -> tuple[CallWarning, ...]:
+        return tuple(self._warnings)
+
+
+def wire(
+    path: str, body: JsonObject, config: AIModelCallConfig, warnings: KnobWarnings, headers: Mapping[str, str]
+) -> WireRequest:
+    """The finished request: ``extra_body`` merged over ``body`` (objects member by member), as JSON bytes."""
+    if config.extra_body:
+        merge(body, config.extra_body)
+    return WireRequest(path=path, headers=headers, body=orjson.dumps(body), warnings=warnings.seal())
+
+
+def merge(target: JsonObject, extra: Mapping[str, object]) -> None:
+    """Lay ``extra`` over ``target``, object by object."""
+    for key, value in extra.items():
+        present = target.get(key)
+        if isinstance(present, dict) and isinstance(value, Mapping):
+            merge(cast(JsonObject, present), cast(Mapping[str, object], value))
+        else:
+            target[key] = value
+
+
+# ---------------------------------------------------------------------------------------------------- reading errors
+
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded", "request_too_large"})
+
+
+def api_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    provider: str,
+    message: str,
+    code: str | None,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+) -> APIError:
+    """The error class for ``status`` and ``code``, with everything a caller may want to act on.
+
+    The provider's own verdict (``x-should-retry``) wins over ours on whether another try makes sense.
+    """
+    kind = _error_class(status, code)
+    text = message or _plain_text(body) or "no message"
+    verdict = {"true": True, "false": False}.get(headers.get("x-should-retry", ""))
+    if verdict is None and code == "insufficient_quota":
+        verdict = False
+    if verdict is None and status in (408, 409):
+        verdict = True
+    return kind(
+        f"{provider} answered {status}{f' ({code})' if code else ''}: {text}",
+        provider=provider,
+        status=status,
+        code=code,
+        request_id=request_id or _first(headers, "x-request-id", "request-id", "apim-request-id"),
+        retry_after=retry_after if retry_after is not None else retry_after_seconds(headers),
+        body=body[:KEPT_BODY_BYTES].decode(errors="replace"),
+        retryable=verdict,
+    )
+
+
+_CLASSES_BY_STATUS: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitError,
+    503: OverloadedError,
+    529: OverloadedError,
+}
+
+
+def _error_class(status: int, code: str | None) -> type[APIError]:
+    if code in _CONTEXT_CODES:
+        return ContextLengthError
+    if code == "model_not_found":
+        return NotFoundError
+    found = _CLASSES_BY_STATUS.get(status)
+    if found is not None:
+        return found
+    if status >= 500:
+        return ServerError
+    return InvalidRequestError if status >= 400 else APIError
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds the host asks us to wait: ``retry-after-ms``, then ``retry-after`` as seconds or date."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) / unit)
+        except (KeyError, ValueError):
+            continue
+    return _seconds_until(headers.get("retry-after"), headers.get("date"))
+
+
+def _seconds_until(date: str | None, now: str | None) -> float | None:
+    """From the response's own clock, so that a wrong clock of ours does not matter."""
+    from email.utils import parsedate_to_datetime
+
+    if not date or not now:
+        return None
+    try:
+        return max(0.0, (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def error_object(body: bytes) -> JsonObject:
+    """An error body's JSON object, or the only element of an array of one; empty if it is neither."""
+    try:
+        value: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(value, list):
+        items = cast(list[object], value)
+        value = items[0] if items else None
+    return as_object(value)
+
+
+def _plain_text(body: bytes) -> str:
+    return body[:QUOTED_BYTES].decode(errors="replace").strip()
+
+
+def _first(headers: Mapping[str, str], *names: str) -> str | None:
+    return next((headers[name] for name in names if headers.get(name)), None)

@@ -1,0 +1,121 @@
+"""Where a call goes: a model at a host, with the key that opens it.
+
+Plain validated values; they open nothing and read no environment. Addresses live in ``hosts``, wire names in
+``drivers``.
+"""
+
+from datetime import date
+from enum import StrEnum
+from hashlib import blake2b
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+_FINGERPRINT_KEY = b"dhenara_async account"
+
+
+class AIModelAPIProviderEnum(StrEnum):
+    """Who is called. Values are stored with every answer, so they never change."""
+
+    OPEN_AI = "openai"
+    ANTHROPIC = "anthropic"
+    GOOGLE_AI = "google_ai"
+    DEEPSEEK = "deepseek"
+    GROQ = "groq"
+    MISTRAL = "mistral"
+    XAI = "xai"
+    OPENROUTER = "openrouter"
+    TOGETHER = "together"
+    FIREWORKS = "fireworks"
+    CEREBRAS = "cerebras"
+    OLLAMA = "ollama"
+    OPENAI_COMPATIBLE = "openai_compatible"
+
+
+class Dialect(StrEnum):
+    """Which wire language a host speaks. Values are stored with every answer."""
+
+    OPENAI_RESPONSES = "openai_responses"
+    OPENAI_CHAT = "openai_chat"
+    ANTHROPIC_MESSAGES = "anthropic_messages"
+    GEMINI = "gemini"
+
+
+class Capabilities(BaseModel):
+    """What an encoder must know about a model; the defaults describe the newest generation of an unknown family.
+
+    Attributes:
+        sampling: Takes ``temperature``, ``top_p`` and ``top_k`` other than the default.
+        stop: Takes stop sequences.
+        seed: Takes a seed.
+        developer_role: Wants leading instructions as ``developer`` rather than ``system`` (Chat Completions).
+        prefill: May be handed a final assistant message to continue.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    sampling: bool = True
+    stop: bool = True
+    seed: bool = True
+    developer_role: bool = False
+    prefill: bool = True
+
+
+class AIModel(BaseModel):
+    """A foundation model, by the id its host knows it under.
+
+    Attributes:
+        model_name: The id that goes on the wire.
+        provider: Its maker; None if unknown or of no matter.
+        display_name: For people; falls back to ``model_name`` where None.
+        context_window: Tokens of prompt and answer together; None = not known.
+        max_output_tokens: The most one answer can have; None = not known.
+        capabilities: What the encoder must know; None = told from the id (see ``models.families``).
+        retired_on: The day its maker stops or stopped serving it; None = no such day is known.
+        replacement: The id its maker points to instead.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
+
+    model_name: str = Field(min_length=1)
+    provider: AIModelAPIProviderEnum | None = None
+    display_name: str | None = None
+    context_window: int | None = Field(default=None, gt=0)
+    max_output_tokens: int | None = Field(default=None, gt=0)
+    capabilities: Capabilities | None = None
+    retired_on: date | None = None
+    replacement: str | None = None
+
+
+class AIModelAPI(BaseModel):
+    """An account at a host.
+
+    Attributes:
+        provider: Whose host it is: decides address, authentication and the default dialect.
+        api_key: The key; None = read from the provider's usual environment variable when a call is made.
+        base_url: What the vendor's own SDK means by it (OpenAI: ends in ``/v1``; Anthropic, Gemini: the host root);
+            None = the vendor's usual environment variable, then the real host.
+        dialect: The wire language; None = the provider's default.
+        headers: Extra headers for every request to this host.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    provider: AIModelAPIProviderEnum
+    api_key: SecretStr | None = None
+    base_url: str | None = None
+    dialect: Dialect | None = None
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+
+
+class AIModelEndpoint(BaseModel):
+    """A model at an account: what anything that makes a call takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    api: AIModelAPI
+    ai_model: AIModel
+
+
+def fingerprint(key: str) -> str:
+    """A stable name for the account behind ``key`` that tells nothing of the key itself (16 hex digits)."""
+    return blake2b(key.encode(), key=_FINGERPRINT_KEY, digest_size=8).hexdigest()

@@ -1,0 +1,180 @@
+"""Everything this library raises.
+
+A class exists only where a caller would do something different about it::
+
+    DhenaraError
+    ├── ConfigurationError(ValueError)     fix it before any byte is sent: a key is missing, an option is bad
+    ├── UnsupportedError                   this model or dialect cannot say that; names the part and the model
+    ├── ConversionLossError                strict policy: this hop would lose something; carries the entries
+    ├── UnknownConversationError(LookupError)  the store holds no conversation of that id
+    ├── StreamStateError(RuntimeError)     our API misused: ``.response`` before the end, a closed stream iterated
+    ├── TransportError
+    │   ├── ConnectError                   no connection: nothing was sent, another try is safe
+    │   ├── ReadError                      the connection broke while the answer came
+    │   └── DeadlineError(TimeoutError)    a time limit of ours ran out; says which and its value
+    ├── ProtocolError                      the provider broke its own protocol: bad JSON, an HTML page
+    │   └── TruncatedStreamError           the body ended before the dialect's terminal event
+    └── APIError                           the provider said no
+        ├── AuthenticationError            401: the key is wrong
+        ├── PermissionDeniedError          403: the key may not do this
+        ├── NotFoundError                  404: no such model or path
+        ├── InvalidRequestError            400, 413, 422 …: the request itself is refused
+        │   └── ContextLengthError         the prompt does not fit the model's window
+        ├── RateLimitError                 429
+        ├── OverloadedError                503, 529: the provider has no capacity now
+        └── ServerError                    any other 5xx
+
+Every error has ``retryable``: whether the same call may succeed a moment later. Messages say what happened, with
+which model, and what to do; keys and prompts never enter them.
+"""
+
+from collections.abc import Sequence
+
+
+class DhenaraError(Exception):
+    """Base of every error of this library.
+
+    Attributes:
+        retryable: Whether the same call may succeed if it is simply made again.
+    """
+
+    retryable: bool = False
+
+
+class ConfigurationError(DhenaraError, ValueError):
+    """Something to fix before any byte is sent: a missing key, a bad option, an unreadable file."""
+
+
+class UnsupportedError(DhenaraError):
+    """The target cannot express a content part of the request; nothing was sent."""
+
+
+class ConversionLossError(DhenaraError):
+    """A strict conversion policy refused a hop that would lose content; nothing was sent.
+
+    Attributes:
+        entries: What would have been lost, one description a part, in request order.
+    """
+
+    def __init__(self, message: str, *, entries: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.entries = tuple(entries)
+
+
+class UnknownConversationError(DhenaraError, LookupError):
+    """The store holds no conversation with that id."""
+
+
+class StreamStateError(DhenaraError, RuntimeError):
+    """The library was used out of order: a result before its end, a stream outside its block."""
+
+
+class TransportError(DhenaraError):
+    """The bytes did not arrive: connecting, reading or waiting failed."""
+
+    retryable = True
+
+
+class ConnectError(TransportError):
+    """No connection could be made; the provider saw nothing of the call."""
+
+
+class ReadError(TransportError):
+    """The connection broke while the answer was on its way."""
+
+
+class DeadlineError(TransportError, TimeoutError):
+    """One of our own time limits ran out.
+
+    Attributes:
+        limit: Which one, by its name in ``Timeouts``: ``connect``, ``between_bytes`` or ``total``.
+        seconds: The limit's value.
+    """
+
+    def __init__(self, *, limit: str, seconds: float | None) -> None:
+        super().__init__(f"gave up: the time limit {limit}={seconds} s of Timeouts ran out")
+        self.limit = limit
+        self.seconds = seconds
+
+
+class ProtocolError(DhenaraError):
+    """The provider's answer breaks its own protocol: not JSON, not the announced shape, an HTML page."""
+
+    retryable = True
+
+
+class TruncatedStreamError(ProtocolError):
+    """The body ended before the dialect's terminal event, so nobody knows whether the answer is whole."""
+
+
+class APIError(DhenaraError):
+    """The provider refused or failed the call, by status or by an error inside the stream.
+
+    Attributes:
+        provider: Who answered, as stored with answers (``"openai"``).
+        status: HTTP status; for an error inside a stream that had begun well, the status its type stands for.
+        code: The provider's own code or type, as sent; None if it sent none.
+        request_id: What the provider calls this request, for its support; None if not told.
+        retry_after: Seconds the provider asks us to wait; None if it did not say.
+        body: The error body as text, at most 64 KiB of it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        status: int,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        body: str = "",
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.body = body
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class AuthenticationError(APIError):
+    """The provider does not know this key."""
+
+
+class PermissionDeniedError(APIError):
+    """The key is known but may not do this."""
+
+
+class NotFoundError(APIError):
+    """There is no such model or path at this host."""
+
+
+class InvalidRequestError(APIError):
+    """The provider finds the request itself at fault."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt does not fit into the model's context window."""
+
+
+class RateLimitError(APIError):
+    """Too many requests or tokens; ``retry_after`` says when to come back, if the provider told."""
+
+    retryable = True
+
+
+class OverloadedError(APIError):
+    """The provider has no capacity at the moment."""
+
+    retryable = True
+
+
+class ServerError(APIError):
+    """The provider failed on its side."""
+
+    retryable = True

@@ -1,0 +1,216 @@
+"""Makes a history legal for its next model, and says what became of every part that could not stay as it was.
+
+Pure and deterministic: the same history gives the same messages, and a longer history begins with the same ones.
+Legality is decided here (whose state may go where, who speaks first, which parts a target has no place for); spelling
+is the drivers'. Formatting what is formatted changes nothing.
+
+Rules: each provider's published validation rules for multi-turn requests (read 2026-11-22).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dhenara_async.conversation import ConversationNode, turn_messages
+from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport, Reason, Severity
+from dhenara_async.endpoint import AIModel, AIModelEndpoint, Dialect
+from dhenara_async.errors import ConfigurationError, ConversionLossError
+from dhenara_async.hosts import target_of
+from dhenara_async.messages import (
+    FilePart,
+    HostedToolPart,
+    Message,
+    Origin,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+)
+from dhenara_async.models.families import capabilities
+from dhenara_async.response import ChatResponse
+
+OPENING = "(conversation start)"
+CONTINUE = "Continue your last message from exactly where it ends."
+
+# Dialects whose conversations alternate between two speakers, the user first, and know no system message in between.
+_ALTERNATING = frozenset({Dialect.ANTHROPIC_MESSAGES.value, Dialect.GEMINI.value})
+
+
+@dataclass(frozen=True, slots=True)
+class FormattedConversation:
+    """A history made legal for one endpoint.
+
+    Attributes:
+        messages: What to send, oldest first.
+        report: What could not stay as it was.
+    """
+
+    messages: tuple[Message, ...]
+    report: ConversionReport
+
+
+class PromptFormatter:
+    """Turns nodes into messages for the next model. All methods are pure functions."""
+
+    @staticmethod
+    def format_conversion_node_as_prompts(
+        model: AIModel,
+        user_query: str,
+        attached_files: Sequence[FilePart] = (),
+        previous_response: ChatResponse | Sequence[object] | None = None,
+    ) -> list[Message]:
+        """One turn as messages: the question, then the answer if there is one.
+
+        What may not reach ``model``'s provider is taken out when the call is made, where the provider is known.
+
+        Args:
+            model: The model that is asked next.
+            user_query: The question.
+            attached_files: What was sent with it.
+            previous_response: The answer; None or ``[]`` for a question that has none yet.
+
+        Raises:
+            ConfigurationError: Neither words nor files were asked.
+        """
+        if not user_query.strip() and not attached_files:
+            raise ConfigurationError("user_query is empty and no file is attached: there is nothing to ask")
+        response = previous_response if isinstance(previous_response, ChatResponse) else None
+        return turn_messages(user_query, attached_files, response)
+
+    format_conversation_node_as_prompts = format_conversion_node_as_prompts
+
+    @staticmethod
+    def format_conversation(
+        nodes: Iterable[ConversationNode], endpoint: AIModelEndpoint, *, policy: ConversionPolicy | None = None
+    ) -> FormattedConversation:
+        """A whole history, made legal for ``endpoint``.
+
+        Args:
+            nodes: The turns, oldest first (``Conversation.path()``).
+            endpoint: Who is asked next.
+            policy: What may be done to the history.
+
+        Raises:
+            ConversionLossError: The policy is strict and something would be lost.
+        """
+        messages = [message for node in nodes for message in node.as_messages()]
+        return PromptFormatter.format_messages(messages, endpoint, policy=policy)
+
+    @staticmethod
+    def format_messages(
+        messages: Iterable[Message], endpoint: AIModelEndpoint, *, policy: ConversionPolicy | None = None
+    ) -> FormattedConversation:
+        """Messages, made legal for ``endpoint``; see ``format_conversation``."""
+        hop = _Hop(endpoint, policy or ConversionPolicy())
+        formatted = hop.shape([hop.convert(at, message) for at, message in enumerate(messages)])
+        report = ConversionReport(entries=tuple(hop.entries))
+        if hop.policy.strict and report.lossy:
+            what = ", ".join(sorted({f"{entry.code} ({entry.kind})" for entry in report.lossy}))
+            raise ConversionLossError(
+                f"strict policy: the hop to {hop.target.model} would lose content: {what}", entries=report.lossy
+            )
+        return FormattedConversation(tuple(formatted), report)
+
+
+class _Hop:
+    """One pass over a history for one target; collects the report."""
+
+    def __init__(self, endpoint: AIModelEndpoint, policy: ConversionPolicy) -> None:
+        self.policy = policy
+        self.target = target_of(endpoint)
+        self.entries: list[ConversionEntry] = []
+        self._alternates = self.target.dialect in _ALTERNATING
+        self._prefill = capabilities(endpoint.ai_model).prefill
+
+    def convert(self, at: int, message: Message) -> Message:
+        """``message`` with every part in a form that the target has a place for; maybe with none left."""
+        role, parts = message.role, list[Part]()
+        for index, part in enumerate(message.parts):
+            kept = self._part(message, at, index, part)
+            if kept is not None:
+                parts.append(kept)
+        if role is Role.SYSTEM and self._alternates and at > 0:
+            parts = [TextPart(text=f"<system>{part.get_text()}</system>") for part in parts]
+            role = Role.USER
+            self._note("role_downgraded", "degraded", message, at, None, None, "unsupported_by_target")
+        if role is message.role and tuple(parts) == message.parts:
+            return message
+        return Message(role=role, parts=tuple(parts), node=message.node)
+
+    def shape(self, messages: list[Message]) -> list[Message]:
+        """The order of speakers that the target wants."""
+        spoken = [message for message in messages if message.parts]
+        if not spoken:
+            return []
+        if not self._alternates:
+            return spoken
+        shaped: list[Message] = []
+        for message in spoken:
+            if not shaped and message.role is Role.ASSISTANT:
+                shaped.append(Message.user(OPENING))
+                self._note("turn_inserted", "info", message, 0, None, None, "invalid_for_target")
+            if shaped and shaped[-1].role is message.role:
+                shaped[-1] = Message(role=message.role, parts=shaped[-1].parts + message.parts, node=message.node)
+            else:
+                shaped.append(message)
+        if shaped[-1].role is Role.ASSISTANT and not self._prefill:
+            at = len(messages) - 1
+            self._note("prefill_converted", "degraded", shaped[-1], at, None, None, "unsupported_by_model")
+            shaped.append(Message.user(CONTINUE))
+        return shaped
+
+    def _part(self, message: Message, at: int, index: int, part: Part) -> Part | None:
+        match part:
+            case TextPart() if not part.text.strip():
+                if not part.provider_state:
+                    self._note("blank_text_dropped", "info", message, at, index, part, "invalid_for_target")
+                return None
+            case ReasoningPart():
+                return self._reasoning(message, at, index, part)
+            case HostedToolPart():
+                self._note("hosted_tool_dropped", "lossy", message, at, index, part, "unsupported_by_target")
+                return None
+            case RefusalPart() if not self._keeps_refusals(part.origin):
+                self._note("refusal_as_text", "degraded", message, at, index, part, "unsupported_by_target")
+                return TextPart(text=part.text, origin=part.origin)
+            case FilePart() if message.role is Role.ASSISTANT:
+                self._note("media_dropped", "lossy", message, at, index, part, "unsupported_by_target")
+                return None
+            case _:
+                return part
+
+    def _reasoning(self, message: Message, at: int, index: int, part: ReasoningPart) -> Part | None:
+        if self.policy.foreign_reasoning == "as_text" and part.text.strip() and not self._is_own(part.origin):
+            return TextPart(text=part.text, origin=part.origin)
+        reason: Reason = "unsupported_by_target" if self._is_own(part.origin) else "foreign_origin"
+        self._note("reasoning_dropped", "info", message, at, index, part, reason)
+        return None
+
+    def _is_own(self, origin: Origin | None) -> bool:
+        return origin is not None and origin.same_account(self.target)
+
+    def _keeps_refusals(self, origin: Origin | None) -> bool:
+        return self._is_own(origin) and self.target.dialect == Dialect.OPENAI_CHAT.value
+
+    def _note(
+        self,
+        code: str,
+        severity: Severity,
+        message: Message,
+        at: int,
+        index: int | None,
+        part: Part | None,
+        reason: Reason,
+    ) -> None:
+        entry = ConversionEntry(
+            code=code,
+            severity=severity,
+            node=message.node,
+            message=at,
+            part=index,
+            kind="message" if part is None else part.type,
+            origin=None if part is None else part.origin,
+            target=self.target,
+            reason=reason,
+        )
+        self.entries.append(entry)

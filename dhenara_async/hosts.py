@@ -1,0 +1,218 @@
+"""One row a provider: where it is, how a key is shown to it, which dialect it speaks and with which quirks.
+
+To add a compatible host, add a row. Base URLs mean what the vendor's own SDK means by them.
+
+Sources: the vendors' SDKs and API references (read 2026-11-22)
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from dhenara_async.drivers.base import Driver
+from dhenara_async.drivers.openai_chat import OPENAI, Quirks
+from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint, Dialect, fingerprint
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.messages import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A row.
+
+    Attributes:
+        base_url: The real host; None = the caller has to say.
+        dialect: What it speaks unless told otherwise.
+        key_variables: Environment variables that hold the key, the first that is set wins.
+        base_url_variables: Environment variables that move the base URL, likewise.
+        key_header: The header that carries the key.
+        key_prefix: What stands before the key in it.
+        key_required: Whether a call without a key makes no sense.
+        quirks: How its Chat Completions differ.
+    """
+
+    base_url: str | None
+    dialect: Dialect = Dialect.OPENAI_CHAT
+    key_variables: tuple[str, ...] = ()
+    base_url_variables: tuple[str, ...] = ()
+    key_header: str = "authorization"
+    key_prefix: str = "Bearer "
+    key_required: bool = True
+    quirks: Quirks = field(default_factory=Quirks)
+
+
+_Provider = AIModelAPIProviderEnum
+
+HOSTS: Mapping[AIModelAPIProviderEnum, Host] = {
+    _Provider.OPEN_AI: Host(
+        "https://api.openai.com/v1",
+        Dialect.OPENAI_RESPONSES,
+        ("OPENAI_API_KEY",),
+        ("OPENAI_BASE_URL",),
+        quirks=OPENAI,
+    ),
+    _Provider.ANTHROPIC: Host(
+        "https://api.anthropic.com",
+        Dialect.ANTHROPIC_MESSAGES,
+        ("ANTHROPIC_API_KEY",),
+        ("ANTHROPIC_BASE_URL",),
+        key_header="x-api-key",
+        key_prefix="",
+    ),
+    _Provider.GOOGLE_AI: Host(
+        "https://generativelanguage.googleapis.com",
+        Dialect.GEMINI,
+        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        ("GOOGLE_GEMINI_BASE_URL",),
+        key_header="x-goog-api-key",
+        key_prefix="",
+    ),
+    _Provider.DEEPSEEK: Host("https://api.deepseek.com", key_variables=("DEEPSEEK_API_KEY",)),
+    _Provider.GROQ: Host(
+        "https://api.groq.com/openai/v1",
+        key_variables=("GROQ_API_KEY",),
+        quirks=Quirks(max_tokens_field="max_completion_tokens"),
+    ),
+    _Provider.MISTRAL: Host(
+        "https://api.mistral.ai/v1",
+        key_variables=("MISTRAL_API_KEY",),
+        quirks=Quirks(seed_field="random_seed", stream_options=False),
+    ),
+    _Provider.XAI: Host(
+        "https://api.x.ai/v1",
+        key_variables=("XAI_API_KEY",),
+        quirks=Quirks(max_tokens_field="max_completion_tokens", reasoning_apart=True),
+    ),
+    _Provider.OPENROUTER: Host(
+        "https://openrouter.ai/api/v1", key_variables=("OPENROUTER_API_KEY",), quirks=Quirks(top_k=True)
+    ),
+    _Provider.TOGETHER: Host(
+        "https://api.together.ai/v1",
+        key_variables=("TOGETHER_API_KEY",),
+        quirks=Quirks(top_k=True, stream_options=False),
+    ),
+    _Provider.FIREWORKS: Host(
+        "https://api.fireworks.ai/inference/v1", key_variables=("FIREWORKS_API_KEY",), quirks=Quirks(top_k=True)
+    ),
+    _Provider.CEREBRAS: Host(
+        "https://api.cerebras.ai/v1",
+        key_variables=("CEREBRAS_API_KEY",),
+        quirks=Quirks(max_tokens_field="max_completion_tokens"),
+    ),
+    _Provider.OLLAMA: Host("http://localhost:11434/v1", key_variables=("OLLAMA_API_KEY",), key_required=False),
+    _Provider.OPENAI_COMPATIBLE: Host(None, key_required=False, quirks=Quirks(top_k=True)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An endpoint, resolved: everything of it that does not change from call to call.
+
+    Attributes:
+        base_url: Without a trailing slash.
+        headers: The caller's extra headers for this host.
+        key_header: The header that carries the key.
+        key: Its value, prefix included; None = no key.
+        origin: What the parts of answers from here are marked with.
+        own_host: Whether this is the provider's real host rather than a stand-in.
+    """
+
+    base_url: str
+    headers: Mapping[str, str] = field(repr=False)
+    key_header: str
+    key: SecretStr | None
+    origin: Origin
+    own_host: bool
+
+
+def resolve(endpoint: AIModelEndpoint) -> Address:
+    """Where ``endpoint`` is, from what it says itself, then the environment, then the provider's row.
+
+    Raises:
+        ConfigurationError: No key, no base URL, or one that cannot be used.
+    """
+    api, host = endpoint.api, HOSTS[endpoint.api.provider]
+    base_url = _base_url(api, host)
+    key = _key(api, host)
+    return Address(
+        base_url=base_url,
+        headers=api.headers,
+        key_header=host.key_header,
+        key=None if key is None else SecretStr(host.key_prefix + key),
+        origin=origin_of(endpoint, base_url, key),
+        own_host=base_url == host.base_url,
+    )
+
+
+def target_of(endpoint: AIModelEndpoint) -> Origin:
+    """The origin that answers of ``endpoint`` would carry, as far as it can be told without raising."""
+    api, host = endpoint.api, HOSTS[endpoint.api.provider]
+    base_url = api.base_url or _variable(host.base_url_variables) or host.base_url or ""
+    key = api.api_key.get_secret_value() if api.api_key is not None else _variable(host.key_variables)
+    return origin_of(endpoint, base_url.rstrip("/"), key or None)
+
+
+def origin_of(endpoint: AIModelEndpoint, base_url: str, key: str | None) -> Origin:
+    return Origin(
+        provider=endpoint.api.provider.value,
+        dialect=dialect_of(endpoint).value,
+        endpoint=urlsplit(base_url).netloc.rpartition("@")[2],
+        account=None if key is None else fingerprint(key),
+        model=endpoint.ai_model.model_name,
+    )
+
+
+def dialect_of(endpoint: AIModelEndpoint) -> Dialect:
+    """The dialect spoken with ``endpoint``."""
+    return endpoint.api.dialect or HOSTS[endpoint.api.provider].dialect
+
+
+def driver_for(endpoint: AIModelEndpoint) -> Driver:
+    """The codec for ``endpoint``; a dialect's module is loaded when it is first spoken."""
+    match dialect_of(endpoint):
+        case Dialect.OPENAI_CHAT:
+            from dhenara_async.drivers.openai_chat import OpenAIChatDriver
+
+            return OpenAIChatDriver(HOSTS[endpoint.api.provider].quirks)
+        case Dialect.OPENAI_RESPONSES:
+            from dhenara_async.drivers.openai_responses import OpenAIResponsesDriver
+
+            return OpenAIResponsesDriver()
+        case Dialect.ANTHROPIC_MESSAGES:
+            from dhenara_async.drivers.anthropic_messages import AnthropicMessagesDriver
+
+            return AnthropicMessagesDriver()
+        case Dialect.GEMINI:
+            from dhenara_async.drivers.gemini import GeminiDriver
+
+            return GeminiDriver()
+
+
+def _base_url(api: AIModelAPI, host: Host) -> str:
+    base_url = (api.base_url or _variable(host.base_url_variables) or host.base_url or "").rstrip("/")
+    if not base_url:
+        raise ConfigurationError(f"{api.provider.value} has no host of its own: pass AIModelAPI(base_url=…)")
+    parts = urlsplit(base_url)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ConfigurationError(f"the base_url of {api.provider.value} must start with https:// or http://")
+    return base_url
+
+
+def _key(api: AIModelAPI, host: Host) -> str | None:
+    given = api.api_key.get_secret_value() if api.api_key is not None else None
+    key = (given if given is not None else _variable(host.key_variables) or "").strip()
+    if not key:
+        if not host.key_required:
+            return None
+        variables = " or ".join(host.key_variables)
+        raise ConfigurationError(f"no API key for {api.provider.value}: pass AIModelAPI(api_key=…) or set {variables}")
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"the API key of {api.provider.value} has characters that no header can carry")
+    return key
+
+
+def _variable(names: tuple[str, ...]) -> str | None:
+    return next((value for name in names if (value := os.environ.get(name))), None)

@@ -1,0 +1,242 @@
+"""``ConversationManager``: runs turns, makes nodes of them and keeps them.
+
+Whatever happens to a turn, it leaves a node: complete, interrupted with what came, or failed. The question of the turn
+and its instructions go with that turn only.
+"""
+
+import os
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from dhenara_async.client import AIModelClient
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.conversation import Conversation, ConversationNode, turn_messages
+from dhenara_async.conversion import ConversionPolicy
+from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.errors import ConfigurationError, DhenaraError, StreamStateError
+from dhenara_async.events import StreamEvent
+from dhenara_async.messages import FilePart
+from dhenara_async.response import AIModelCallResponse
+from dhenara_async.stores import ConversationStore, MemoryStore
+from dhenara_async.stream import ResponseStream
+from dhenara_async.transport import Transport
+
+STORE_SECONDS = 5.0
+
+Attachment = FilePart | str | os.PathLike[str]
+
+
+class Turn:
+    """One turn being answered: iterate it inside ``async with``; afterwards ``node`` has it."""
+
+    def __init__(
+        self,
+        manager: "ConversationManager",
+        conversation: Conversation,
+        draft: ConversationNode,
+        stream: ResponseStream,
+    ) -> None:
+        self._manager = manager
+        self._conversation = conversation
+        self._draft = draft
+        self._stream = stream
+        self._node: ConversationNode | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stream.aclose()
+        await self._leave_node(exc)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        return await self._stream.__anext__()
+
+    async def collect(self) -> AIModelCallResponse:
+        """Receive the rest of the answer at once."""
+        return await self._stream.collect()
+
+    @property
+    def node(self) -> ConversationNode:
+        """The finished turn.
+
+        Raises:
+            StreamStateError: The block has not ended yet.
+        """
+        if self._node is None:
+            raise StreamStateError("the turn is not over; its node is there when its block has ended")
+        return self._node
+
+    @property
+    def response(self) -> AIModelCallResponse:
+        """The complete answer, once it is complete."""
+        return self._stream.response
+
+    @property
+    def partial(self) -> AIModelCallResponse:
+        """The answer as far as it has come."""
+        return self._stream.partial
+
+    async def _leave_node(self, exc: BaseException | None) -> None:
+        node = self._finished(exc)
+        self._conversation.append(node)
+        self._node = node
+        with anyio.move_on_after(STORE_SECONDS, shield=True):
+            await self._manager.store.append(self._conversation.id, node)
+
+    def _finished(self, exc: BaseException | None) -> ConversationNode:
+        came = self._stream.partial
+        if self._stream.complete:
+            status, error = "complete", None
+        else:
+            status = "interrupted" if any(choice.parts for choice in came.chat_response.choices) else "failed"
+            failure = self._stream.failure or exc
+            error = "the reader left before the end" if failure is None else _described(failure)
+        return ConversationNode(
+            **self._draft.model_dump(include={"parent_id", "user_query", "instructions"}),
+            attached_files=self._draft.attached_files,
+            response=None if status == "failed" else came.chat_response,
+            origin=came.endpoint,
+            status=status,
+            error=error,
+            request_id=came.request_id,
+            attempts=came.attempts,
+            warnings=came.warnings,
+            conversion=came.conversion,
+        )
+
+
+class ConversationManager:
+    """Runs the turns of any number of conversations over one pool of connections.
+
+    Args:
+        store: Where nodes are kept; None = in memory, for as long as this process lives.
+        transport: Connections to share; None = its own, closed with the block.
+        config: The knobs of every turn that brings none of its own.
+        policy: What a turn may do to a history made by other models.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ConversationStore | None = None,
+        transport: Transport | None = None,
+        config: AIModelCallConfig | None = None,
+        policy: ConversionPolicy | None = None,
+    ) -> None:
+        self.store: ConversationStore = store or MemoryStore()
+        self._config = config or AIModelCallConfig()
+        self._policy = policy
+        self._transport = transport
+        self._owned: Transport | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._transport is None:
+            from dhenara_async.transport.over_aiohttp import AiohttpTransport
+
+            self._transport = self._owned = AiohttpTransport()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            self._transport = None
+            with anyio.move_on_after(1, shield=True):
+                await owned.aclose()
+
+    async def create(self) -> Conversation:
+        """A new, empty conversation."""
+        conversation = Conversation()
+        await self.store.create(conversation.id)
+        return conversation
+
+    async def open(self, conversation_id: str) -> Conversation:
+        """A conversation from the store.
+
+        Raises:
+            UnknownConversationError: The store does not have it.
+        """
+        return await self.store.load(conversation_id)
+
+    def turn(
+        self,
+        conversation: Conversation,
+        query: str,
+        endpoint: AIModelEndpoint,
+        *,
+        instructions: Iterable[str] = (),
+        files: Iterable[Attachment] = (),
+        config: AIModelCallConfig | None = None,
+    ) -> Turn:
+        """Ask ``endpoint`` the next question of ``conversation`` and stream the answer.
+
+        Args:
+            conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.
+            query: The question.
+            endpoint: Who is asked.
+            instructions: What leads this turn, and only this one.
+            files: Files, paths or URLs to go with the question.
+            config: Knobs instead of the manager's.
+
+        Raises:
+            ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
+        """
+        if not query.strip() and not files:
+            raise ConfigurationError("the query is empty: there is nothing to ask")
+        head = conversation.head
+        draft = ConversationNode(
+            parent_id=None if head is None else head.id,
+            user_query=query,
+            attached_files=tuple(map(_as_file, files)),
+            instructions=tuple(instructions),
+        )
+        history = [message for node in conversation.path() for message in node.as_messages()]
+        asked = turn_messages(draft.user_query, draft.attached_files, None)
+        client = AIModelClient(endpoint, config or self._config, transport=self._transport, policy=self._policy)
+        stream = client.stream(messages=[*history, *asked], instructions=draft.instructions)
+        return Turn(self, conversation, draft, stream)
+
+    async def ask(
+        self,
+        conversation: Conversation,
+        query: str,
+        endpoint: AIModelEndpoint,
+        *,
+        instructions: Iterable[str] = (),
+        files: Iterable[Attachment] = (),
+        config: AIModelCallConfig | None = None,
+    ) -> ConversationNode:
+        """The same as ``turn`` without the stream: the finished node.
+
+        Raises:
+            DhenaraError: The turn failed; its node is in the conversation all the same.
+        """
+        async with self.turn(
+            conversation, query, endpoint, instructions=instructions, files=files, config=config
+        ) as turn:
+            await turn.collect()
+        return turn.node
+
+
+def _as_file(attachment: Attachment) -> FilePart:
+    if isinstance(attachment, FilePart):
+        return attachment
+    if isinstance(attachment, str) and attachment.startswith(("http://", "https://", "data:")):
+        return FilePart.from_url(attachment)
+    return FilePart.from_path(attachment)
+
+
+def _described(exc: BaseException) -> str:
+    """An error for a stored node: ours in their own words, which hold no secrets; others by name alone."""
+    return f"{type(exc).__name__}: {exc}" if isinstance(exc, DhenaraError) else type(exc).__name__

@@ -1,0 +1,368 @@
+"""One answer as it comes: the place where a driver meets a transport.
+
+``ResponseStream`` holds a socket, so it is an async context manager; leaving its block closes the socket, whatever the
+reason. It is a class with its own state rather than an async generator, because closing a generator from outside does
+not close what it iterates. Everything that one network read decodes is handed over without another await.
+"""
+
+import logging
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from types import TracebackType
+from typing import Self
+
+from dhenara_async.accumulator import Accumulator
+from dhenara_async.auth import Auth
+from dhenara_async.config import Timeouts
+from dhenara_async.conversion import ConversionReport
+from dhenara_async.drivers.base import KEPT_BODY_BYTES, Decoder, Driver
+from dhenara_async.errors import DhenaraError, ProtocolError, StreamStateError, TruncatedStreamError
+from dhenara_async.events import (
+    ChoiceFinish,
+    PartEnd,
+    PartStart,
+    StreamEnd,
+    StreamEvent,
+    StreamStart,
+    TextDelta,
+    UsageUpdate,
+)
+from dhenara_async.framing import Frame, Framer
+from dhenara_async.framing.sse import DEFAULT_LIMIT_BYTES, SSEFramer
+from dhenara_async.messages import Origin, TextPart
+from dhenara_async.request import ChatRequest, HttpRequest
+from dhenara_async.response import AIModelCallResponse, CallWarning, ChatResponse, FinishReason, Latency
+from dhenara_async.transport import Exchange, Transport
+
+logger = logging.getLogger("dhenara_async")
+
+DRAIN_SECONDS = 0.25
+CLOSE_SECONDS = 1.0
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
+
+
+@dataclass(slots=True, frozen=True)
+class Delivery:
+    """How a call reaches its provider.
+
+    Attributes:
+        request: Addressed, not signed.
+        auth: Signs it.
+        timeouts: Time limits.
+        transport: Sends it.
+        owns_transport: Whether the transport is closed with the stream.
+    """
+
+    request: HttpRequest
+    auth: Auth
+    timeouts: Timeouts
+    transport: Transport
+    owns_transport: bool
+
+
+@dataclass(slots=True, frozen=True)
+class Call:
+    """Everything that is known of a call before its first byte is sent.
+
+    Attributes:
+        request: The question.
+        driver: Encoded it and decodes the answer.
+        origin: Who answers.
+        source: How the answer comes; events instead of a delivery are the answer (``test_mode``).
+        warnings: What became of knobs.
+        report: What became of the history.
+    """
+
+    request: ChatRequest
+    driver: Driver
+    origin: Origin
+    source: Delivery | tuple[StreamEvent, ...]
+    warnings: tuple[CallWarning, ...]
+    report: ConversionReport
+
+
+def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
+    """An answer without any network: says who would have been asked what, in the grammar of a real one."""
+    asked = request.messages[-1].get_text()
+    text = f"[test mode] {origin.model} was not called. It would have answered: {asked}"
+    part = TextPart(text=text, origin=origin)
+    words = [TextDelta(0, word) for word in re.findall(r"\s*\S+|\s+$", text)]
+    return (
+        StreamStart(model=origin.model, provider=origin.provider),
+        PartStart(0, "text"),
+        *words,
+        PartEnd(0, part),
+        StreamEnd(FinishReason.STOP, None, (ChoiceFinish(0, FinishReason.STOP),)),
+    )
+
+
+class ResponseStream:
+    """An answer being received: iterate it inside ``async with``.
+
+    The request is sent when the first event is asked for. A failure is raised from the iteration, after every event
+    that came before it; ``partial`` then has the answer as far as it came.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._ready: deque[StreamEvent] = deque()
+        self._accumulator = Accumulator(provider=call.origin.provider, model=call.origin.model)
+        self._decoder: Decoder = call.driver.decoder(call.request, call.origin)
+        self._framer: Framer | None = None  # None while it is not known, or for a plain body
+        self._plain: list[bytes] = []
+        self._plain_bytes = 0
+        self._exchange: Exchange | None = None
+        self._request_id: str | None = None
+        self._failure: BaseException | None = None
+        self._entered = self._over = self._closed = False
+        self._started_at = perf_counter()
+        self._first_event_at: float | None = None
+        self._ended_at: float | None = None
+
+    # ------------------------------------------------------------------------------------------------ the user's side
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise StreamStateError("a stream can be entered once; ask the client for another")
+        self._entered = True
+        self._started_at = perf_counter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        while True:
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                if self._over:
+                    self._raise_or_stop()
+            await self._receive()
+
+    async def batch(self) -> list[StreamEvent]:
+        """The events of the next network read, at least one; empty at the end. Cheaper than one by one.
+
+        Raises:
+            DhenaraError: The call failed, after every event before the failure was handed over.
+        """
+        while not self._ready:
+            if self._over:
+                if self._failure is not None:
+                    raise self._failure
+                return []
+            await self._receive()
+        events = list(self._ready)
+        self._ready.clear()
+        return events
+
+    async def collect(self) -> AIModelCallResponse:
+        """Receive the rest of the answer without handing it over piece by piece, and return the whole.
+
+        Raises:
+            DhenaraError: The call failed; ``partial`` has what came.
+        """
+        while not self._over:
+            await self._receive()
+            self._ready.clear()
+        if self._failure is not None:
+            raise self._failure
+        return self.response
+
+    @property
+    def response(self) -> AIModelCallResponse:
+        """The complete answer.
+
+        Raises:
+            StreamStateError: The answer is not complete; ``partial`` has what came.
+        """
+        return self._respond(self._accumulator.response())
+
+    @property
+    def partial(self) -> AIModelCallResponse:
+        """The answer as far as it has come, at any time and after any failure."""
+        decoder_usage = self._decoder.usage
+        if decoder_usage is not None and not self._accumulator.finished:
+            self._accumulator.feed((UsageUpdate(decoder_usage),))
+        return self._respond(self._accumulator.partial())
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole answer has come."""
+        return self._accumulator.finished
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the stream before its time; None if nothing did."""
+        return self._failure
+
+    async def aclose(self) -> None:
+        """End the stream: the provider's socket is closed before this returns. Can be called again."""
+        if self._closed:
+            return
+        self._closed = self._over = True
+        if self._exchange is not None:
+            await self._exchange.close()
+        source = self._call.source
+        if isinstance(source, Delivery) and source.owns_transport:
+            import anyio
+
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await source.transport.aclose()
+
+    # ------------------------------------------------------------------------------------------------ the wire's side
+
+    async def _receive(self) -> None:
+        """Do one step: open the exchange, or read once and decode what came."""
+        if not self._entered or self._closed:
+            raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
+        try:
+            if self._exchange is not None:
+                await self._read(self._exchange)
+            elif isinstance(self._call.source, Delivery):
+                await self._open(self._call.source)
+            else:
+                self._take(self._call.source)
+                self._finish()
+        except BaseException as exc:
+            self._failure = exc
+            self._finish()
+            if self._exchange is not None:
+                await self._exchange.close()
+            if not isinstance(exc, DhenaraError):
+                raise  # cancellation and our own faults do not wait for events that are still to be handed over
+
+    def _raise_or_stop(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed and not self._accumulator.finished:
+            raise StreamStateError("the stream was closed; ask the client for another")
+        raise StopAsyncIteration
+
+    async def _open(self, source: Delivery) -> None:
+        signed = await source.auth.sign(source.request)
+        self._exchange = exchange = await source.transport.send(signed, source.timeouts)
+        headers = exchange.headers
+        self._request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+        if exchange.status >= 300:
+            await self._refuse(exchange)
+        if "event-stream" in headers.get("content-type", ""):
+            self._framer = SSEFramer()
+
+    async def _refuse(self, exchange: Exchange) -> None:
+        provider = self._call.origin.provider
+        if exchange.status < 400:
+            raise ProtocolError(
+                f"{provider} redirects elsewhere ({exchange.status}), which is not followed because the key would go "
+                "along; check the base_url"
+            )
+        body = b""
+        while len(body) < KEPT_BODY_BYTES and (chunk := await exchange.read()):
+            body += chunk
+        raise self._call.driver.error(exchange.status, exchange.headers, body, provider=provider)
+
+    async def _read(self, exchange: Exchange) -> None:
+        chunk = await exchange.read()
+        framer = self._framer
+        if framer is None:
+            framer = self._without_content_type(chunk, exchange.headers)
+        if framer is not None:
+            if chunk:
+                self._decode(framer.feed(chunk))
+                if self._accumulator.finished:
+                    await self._drain(exchange)
+                return
+            self._decode_rest(framer)
+        elif chunk:
+            self._plain.append(chunk)
+            self._plain_bytes += len(chunk)
+            if self._plain_bytes > DEFAULT_LIMIT_BYTES:
+                raise ProtocolError(f"the answer is larger than {DEFAULT_LIMIT_BYTES} bytes; giving it up")
+            return
+        else:
+            self._decode([Frame(b"".join(self._plain))])
+            self._take(self._decoder.finish())
+        self._finish()
+
+    def _without_content_type(self, chunk: bytes, headers: Mapping[str, str]) -> Framer | None:
+        """A body that is not announced as a stream: a plain one, unless its first byte says otherwise."""
+        if self._plain or not chunk.strip() or "json" in headers.get("content-type", ""):
+            return None
+        if chunk.lstrip()[:1] in (b"{", b"[", b"<"):
+            return None
+        self._framer = SSEFramer()
+        return self._framer
+
+    def _decode(self, frames: Sequence[Frame]) -> None:
+        """Decode frames; events before a failing frame are kept."""
+        events: list[StreamEvent] = []
+        feed = self._decoder.feed
+        try:
+            for frame in frames:
+                events += feed(frame)
+        finally:
+            if events:
+                self._take(events)
+
+    def _decode_rest(self, framer: Framer) -> None:
+        """The end of a stream's body: its last, maybe torn, frame, then whatever the decoder makes of it."""
+        torn: ProtocolError | None = None
+        try:
+            self._decode(framer.finish())
+        except ProtocolError as exc:
+            torn = exc
+        try:
+            self._take(self._decoder.finish())
+        except TruncatedStreamError as exc:
+            raise exc from torn
+
+    def _take(self, events: Sequence[StreamEvent]) -> None:
+        if not events:
+            return
+        if self._first_event_at is None:
+            self._first_event_at = perf_counter()
+            first = events[0]
+            if isinstance(first, StreamStart):
+                complete = replace(first, request_id=self._request_id, warnings=self._call.warnings)
+                events = (complete, *events[1:])
+        self._accumulator.feed(events)
+        self._ready.extend(events)
+
+    async def _drain(self, exchange: Exchange) -> None:
+        """Read on to the end of the body for a moment: only then can the connection be used again."""
+        if not exchange.ended():
+            import anyio
+
+            with anyio.move_on_after(DRAIN_SECONDS):
+                try:
+                    while await exchange.read():
+                        pass
+                except DhenaraError as exc:
+                    logger.debug("the connection broke after the end of the answer: %s", exc)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._over = True
+        self._ended_at = perf_counter()
+
+    def _respond(self, chat_response: ChatResponse) -> AIModelCallResponse:
+        began, first, ended = self._started_at, self._first_event_at, self._ended_at
+        return AIModelCallResponse(
+            chat_response=chat_response,
+            endpoint=self._call.origin,
+            request_id=self._request_id,
+            latency=Latency(
+                first_event=None if first is None else first - began,
+                total=(perf_counter() if ended is None else ended) - began,
+            ),
+            warnings=self._call.warnings,
+            conversion=self._call.report,
+        )

@@ -1,0 +1,59 @@
+"""Bytes out, bytes in. The one seam to the network: no JSON, no provider names.
+
+Source of the shape: what httpx's transports and aiohttp's client have in common.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from dhenara_async.config import Timeouts
+from dhenara_async.request import HttpRequest
+
+
+class Exchange(Protocol):
+    """One answer whose head has arrived and whose body is being read. Holds a connection until it ends."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response's headers, names in lower case."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes, as many as are there; ``b""`` at the end, when the connection is back in its pool.
+
+        Raises:
+            ReadError: The connection broke.
+            DeadlineError: A time limit of the call ran out.
+        """
+        ...
+
+    def ended(self) -> bool:
+        """Whether the whole body has been read."""
+        ...
+
+    async def close(self) -> None:
+        """Give the answer up: the socket is closed before this returns. Harmless after the end."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends requests over connections that it keeps; whoever made it closes it."""
+
+    async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
+        """Send ``request`` and wait for the head of the answer, whatever its status. Redirects are not followed.
+
+        Raises:
+            ConnectError: No connection.
+            ReadError: The connection broke before the answer began.
+            DeadlineError: A time limit ran out.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
