@@ -1,8 +1,9 @@
 """The knobs of one call. A knob the target cannot take becomes a warning on the response, never silence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 
 class Timeouts(BaseModel):
@@ -44,7 +45,7 @@ class AIModelCallConfig(BaseModel):
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, gt=0)
-    stop: tuple[str, ...] = ()
+    stop: Annotated[Sequence[str], AfterValidator(tuple)] = ()
     seed: int | None = None
     streaming: bool = False
     timeouts: Timeouts = Field(default_factory=Timeouts)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.errors import StreamStateError
-from dhenara_async.messages import FilePart, Message, Origin, Role, TextPart
+from dhenara_async.messages import FilePart, FrozenList, Message, Origin, Role, TextPart
 from dhenara_async.response import CallWarning, ChatResponse, Usage
 
 
@@ -50,8 +50,8 @@ class ConversationNode(BaseModel):
     id: str = Field(default_factory=_new_id, min_length=1)
     parent_id: str | None = None
     user_query: str = ""
-    attached_files: tuple[FilePart, ...] = ()
-    instructions: tuple[str, ...] = ()
+    attached_files: FrozenList[FilePart] = ()
+    instructions: FrozenList[str] = ()
     response: ChatResponse | None = None
     timestamp: str = Field(default_factory=_now)
     origin: Origin | None = None

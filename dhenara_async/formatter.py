@@ -150,7 +150,7 @@ class _Hop:
                 shaped.append(Message.user(OPENING))
                 self._note("turn_inserted", "info", message, 0, None, None, "invalid_for_target")
             if shaped and shaped[-1].role is message.role:
-                shaped[-1] = Message(role=message.role, parts=shaped[-1].parts + message.parts, node=message.node)
+                shaped[-1] = Message(role=message.role, parts=(*shaped[-1].parts, *message.parts), node=message.node)
             else:
                 shaped.append(message)
         if shaped[-1].role is Role.ASSISTANT and not self._prefill:

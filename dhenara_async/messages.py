@@ -6,17 +6,21 @@ item, an unknown native block. That state goes back only to the ``Origin`` it ca
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from dhenara_async.errors import ConfigurationError
 
 ProviderState = dict[str, JsonValue]
+
+Item = TypeVar("Item")
+# Any sequence in, a tuple kept: users write lists, values stay frozen.
+FrozenList = Annotated[Sequence[Item], AfterValidator(tuple)]
 
 
 class Role(StrEnum):
@@ -230,7 +234,7 @@ class ToolResultPart(PartBase):
     type: Literal["tool_result"] = "tool_result"
     call_id: str
     name: str = ""
-    content: tuple[TextPart | FilePart, ...] = ()
+    content: FrozenList[TextPart | FilePart] = ()
     is_error: bool = False
 
     def get_text(self) -> str:
@@ -291,7 +295,7 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     role: Role
-    parts: Annotated[tuple[Part, ...], BeforeValidator(_as_parts)]
+    parts: Annotated[FrozenList[Part], BeforeValidator(_as_parts)]
     node: str | None = None
 
     def get_text(self) -> str:

@@ -15,6 +15,8 @@ _NEW_CLAUDE = Capabilities(sampling=False, seed=False, prefill=False)
 _CLAUDE_4_6 = Capabilities(seed=False, prefill=False)
 _OLD_GPT = Capabilities()
 _REASONING_GPT = Capabilities(sampling=False, stop=False, seed=False, developer_role=True)
+_QUIET_GPT = Capabilities(stop=False, seed=False, developer_role=True)  # does not reason unless asked to
+_EARLY_O = Capabilities(sampling=False, seed=False, developer_role=True)
 _GEMINI = Capabilities()
 
 _RULES: tuple[tuple[re.Pattern[str], Capabilities], ...] = tuple(
@@ -26,6 +28,8 @@ _RULES: tuple[tuple[re.Pattern[str], Capabilities], ...] = tuple(
         (r"claude-", _NEW_CLAUDE),
         (r"(ft:)?(gpt-3|gpt-4|chatgpt-4|text-|davinci)", _OLD_GPT),
         (r"gpt-oss", _OLD_GPT),
+        (r"gpt-5\.[1-5](?!.*-chat)", _QUIET_GPT),
+        (r"(ft:)?(o1|o3-mini)", _EARLY_O),
         (r"(ft:)?(o\d|gpt-|codex-|computer-use)", _REASONING_GPT),
         (r"gemini-", _GEMINI),
     )

@@ -1,0 +1,124 @@
+"""What OpenAI's two dialects say alike: keys, error bodies, field checks, and which models reason.
+
+Follows: the openai SDK 3.54 (``_exceptions.py``, ``_base_client.py``) and the errors its API documents
+(https://platform.openai.com/docs/guides/error-codes, read 2026-11-22).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from dhenara_async.testing.dialects.base import Arrived, Kind, Refusal, fits, kind_of
+
+_TYPES = {
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    502: "server_error",
+    503: "server_error",
+    504: "server_error",
+}
+
+Fields = Mapping[str, Sequence[Kind]]
+
+
+def error_body(refusal: Refusal, _request_id: str, _arrived: Arrived) -> object:
+    """OpenAI's error body."""
+    kind = refusal.type or _TYPES.get(refusal.status, "invalid_request_error")
+    return {"error": {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}}
+
+
+def unauthorized(key: str) -> Refusal:
+    """What is said to a missing or a wrong key."""
+    if not key:
+        return Refusal("You didn't provide an API key in an Authorization header using Bearer auth.", status=401)
+    return Refusal("Incorrect API key provided: ***.", status=401, code="invalid_api_key")
+
+
+def not_found(method: str, path: str) -> Refusal:
+    """What is said to an unknown path."""
+    return Refusal(f"Invalid URL ({method} {path})", status=404)
+
+
+def check_fields(arrived: Arrived, fields: Fields, required: Sequence[str]) -> None:
+    """Refuse unknown, missing and wrongly typed top-level fields; null counts as left out.
+
+    Raises:
+        Refusal: One of them.
+    """
+    body = arrived.body
+    for name in body:
+        if name not in fields:
+            raise Refusal(f"Unknown parameter: '{name}'.", code="unknown_parameter", param=name)
+    for name in required:
+        if body.get(name) is None:
+            raise Refusal(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
+    for name, value in body.items():
+        if value is not None:
+            check_kind(name, value, fields[name])
+
+
+def check_kind(param: str, value: object, kinds: Sequence[Kind]) -> None:
+    """Refuse a value that is none of ``kinds``.
+
+    Raises:
+        Refusal: It is not.
+    """
+    if not fits(value, kinds):
+        expected = " or ".join(kinds)
+        raise Refusal(
+            f"Invalid type for '{param}': expected {expected}, but got {kind_of(value)} instead.",
+            code="invalid_type",
+            param=param,
+        )
+
+
+def invalid_value(param: str, value: object, supported: Sequence[str]) -> Refusal:
+    """The refusal of a value outside a fixed set."""
+    names = ", ".join(f"'{name}'" for name in supported)
+    return Refusal(f"Invalid value: '{value}'. Supported values are: {names}.", code="invalid_value", param=param)
+
+
+def check_length(param: str, value: str, most: int) -> None:
+    """Refuse a string that is too long.
+
+    Raises:
+        Refusal: It is.
+    """
+    if len(value) > most:
+        raise Refusal(
+            f"Invalid '{param}': string too long. Expected a string with maximum length {most}, but got a string with "
+            f"length {len(value)} instead.",
+            code="string_above_max_length",
+            param=param,
+        )
+
+
+def reasons(model: str) -> bool:
+    """Whether an id is one of OpenAI's reasoning models (o-series, gpt-5 and later)."""
+    return re.match(r"(o\d|gpt-([5-9]|\d{2}))", model) is not None
+
+
+def takes_sampling(model: str, effort: object) -> bool:
+    """Whether a model takes sampling fields: one that reasons does only since gpt-5.1, and only with effort none.
+
+    None is what gpt-5.1 to gpt-5.5 do unless told otherwise; the generations before and after them reason.
+    """
+    if not reasons(model):
+        return True
+    if "-chat" in model or re.match(r"gpt-(5\.\d|[6-9]|\d{2})", model) is None:
+        return False
+    return effort == "none" or (effort is None and re.match(r"gpt-5\.[1-5]", model) is not None)
+
+
+def takes_stop(model: str) -> bool:
+    """Whether a model takes stop texts: of those that reason, only the first ones do."""
+    return not reasons(model) or model.startswith(("o1", "o3-mini"))
+
+
+def unsupported(param: str, hint: str = "", *, code: str | None = "unsupported_parameter") -> Refusal:
+    """The refusal of a field that the model does not take."""
+    return Refusal(
+        f"Unsupported parameter: '{param}' is not supported with this model.{hint}",
+        code=code,
+        param=param,
+    )

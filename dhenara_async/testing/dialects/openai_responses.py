@@ -1,0 +1,304 @@
+"""OpenAI Responses as the loopback server speaks it.
+
+Follows: the openai SDK 3.54 (``types/responses``, ``lib/streaming/responses``) and
+https://platform.openai.com/docs/api-reference/responses (read 2026-11-22).
+"""
+
+from collections.abc import Iterator
+
+from dhenara_async.endpoint import Dialect
+from dhenara_async.response import FinishReason
+from dhenara_async.testing.dialects.base import (
+    Arrived,
+    Conversation,
+    Kind,
+    Piece,
+    Refusal,
+    Reply,
+    Streamed,
+    TurnBuilder,
+    WireDialect,
+    as_object,
+    as_text,
+    bearer,
+    objects,
+    sse,
+)
+from dhenara_async.testing.dialects.openai_errors import (
+    check_fields,
+    error_body,
+    not_found,
+    takes_sampling,
+    unauthorized,
+    unsupported,
+)
+from dhenara_async.testing.dialects.openai_responses_items import ITEM_RULES
+from dhenara_async.testing.script import words
+
+_FIELDS = {
+    "model": (Kind.STRING,),
+    "input": (Kind.STRING, Kind.ARRAY),
+    "access_programs": (Kind.ARRAY,),
+    "background": (Kind.BOOLEAN,),
+    "background_options": (Kind.OBJECT,),
+    "context_management": (Kind.ARRAY,),
+    "conversation": (Kind.STRING, Kind.OBJECT),
+    "image": (Kind.OBJECT,),
+    "include": (Kind.ARRAY,),
+    "instructions": (Kind.STRING,),
+    "max_output_tokens": (Kind.INTEGER,),
+    "max_tool_calls": (Kind.INTEGER,),
+    "metadata": (Kind.OBJECT,),
+    "moderation": (Kind.OBJECT,),
+    "parallel_tool_calls": (Kind.BOOLEAN,),
+    "previous_response_id": (Kind.STRING,),
+    "prompt": (Kind.OBJECT,),
+    "prompt_cache_key": (Kind.STRING,),
+    "prompt_cache_options": (Kind.OBJECT,),
+    "prompt_cache_retention": (Kind.STRING,),
+    "reasoning": (Kind.OBJECT,),
+    "safety_identifier": (Kind.STRING,),
+    "service_tier": (Kind.STRING,),
+    "store": (Kind.BOOLEAN,),
+    "stream": (Kind.BOOLEAN,),
+    "stream_options": (Kind.OBJECT,),
+    "temperature": (Kind.NUMBER,),
+    "text": (Kind.OBJECT,),
+    "tool_choice": (Kind.STRING, Kind.OBJECT),
+    "tools": (Kind.ARRAY,),
+    "top_logprobs": (Kind.INTEGER,),
+    "top_p": (Kind.NUMBER,),
+    "truncation": (Kind.STRING,),
+    "user": (Kind.STRING,),
+}
+_INCOMPLETE = {
+    FinishReason.LENGTH: "max_output_tokens",
+    FinishReason.CONTEXT_WINDOW: "max_output_tokens",
+    FinishReason.CONTENT_FILTER: "content_filter",
+    FinishReason.OTHER: "max_messages",
+}
+
+
+# Checks
+
+
+def _fields(arrived: Arrived) -> None:
+    check_fields(arrived, _FIELDS, required=("model", "input"))
+    if arrived.body["input"] == []:
+        raise Refusal("Invalid 'input': empty array.", code="empty_array", param="input")
+
+
+def _limits(arrived: Arrived) -> None:
+    body = arrived.body
+    most = body.get("max_output_tokens")
+    if isinstance(most, int) and most < 16:
+        raise Refusal(
+            "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got "
+            f"{most} instead.",
+            code="integer_below_min_value",
+            param="max_output_tokens",
+        )
+    if body.get("stream_options") is not None and body.get("stream") is not True:
+        raise Refusal(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
+        )
+    effort = as_object(body.get("reasoning")).get("effort")
+    for name in ("temperature", "top_p", "top_logprobs"):
+        if body.get(name) is not None and not takes_sampling(as_text(body["model"]), effort):
+            raise unsupported(name, code=None)
+
+
+# What a request says
+
+
+def _read(arrived: Arrived) -> Conversation:
+    instructions = as_text(arrived.body.get("instructions"))
+    system = [instructions] if instructions else []
+    turns = TurnBuilder()
+    if isinstance(arrived.body.get("input"), str):
+        turns.add("user", as_text(arrived.body["input"]))
+    for _index, item in objects(arrived.body.get("input")):
+        if item.get("role") in {"system", "developer"}:
+            system.append(_text(item.get("content")))
+        elif item.get("type") == "function_call":
+            turns.add("assistant", f"{as_text(item.get('name'))}({as_text(item.get('arguments'))})")
+        elif item.get("type") == "function_call_output":
+            turns.add("user", _text(item.get("output")))
+        else:
+            turns.add("assistant" if item.get("role") == "assistant" else "user", _text(item.get("content")))
+    return Conversation(
+        model=as_text(arrived.body.get("model")),
+        stream=arrived.body.get("stream") is True,
+        system="\n".join(system),
+        turns=turns.turns(),
+    )
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(as_text(part.get("text")) + as_text(part.get("refusal")) for _index, part in objects(content))
+
+
+# What an answer looks like
+
+
+def _usage(reply: Reply) -> dict[str, object]:
+    usage = reply.usage
+    details = {"cached_tokens": usage.cache_read_tokens, "cache_write_tokens": usage.cache_write_tokens}
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {name: count for name, count in details.items() if count is not None},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": (
+            {} if usage.reasoning_tokens is None else {"reasoning_tokens": usage.reasoning_tokens}
+        ),
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def _output(reply: Reply) -> list[dict[str, object]]:
+    """The finished items, in the order a model makes them: thinking, words, calls."""
+    answer = reply.answer
+    items: list[dict[str, object]] = []
+    if answer.reasoning or answer.signature:
+        summary = [{"type": "summary_text", "text": answer.reasoning}] if answer.reasoning else []
+        item: dict[str, object] = {"id": reply.identifier("rs_"), "type": "reasoning", "summary": summary}
+        items.append({**item, "encrypted_content": reply.signature()} if reply.signature() else item)
+    parts: list[dict[str, object]] = []
+    if answer.text or not (answer.refusal or answer.tool_calls):
+        parts.append({"type": "output_text", "annotations": [], "logprobs": [], "text": answer.text})
+    if answer.refusal:
+        parts.append({"type": "refusal", "refusal": answer.refusal})
+    status = "incomplete" if _status(reply)["status"] == "incomplete" else "completed"
+    if parts:
+        message = {"id": reply.identifier("msg_"), "type": "message", "status": status, "role": "assistant"}
+        items.append({**message, "content": parts})
+    for index, call in enumerate(answer.tool_calls):
+        function: dict[str, object] = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+        identifier = reply.identifier("fc_", index)
+        items.append({"id": identifier, "type": "function_call", "status": "completed", **function})
+    return items
+
+
+def _status(reply: Reply) -> dict[str, object]:
+    ending = reply.answer.ending
+    error = incomplete = None
+    status = "completed"
+    if ending is FinishReason.ERROR:
+        status = "failed"
+        error = {"code": "server_error", "message": "The model failed while it answered."}
+    elif ending in _INCOMPLETE or (ending is FinishReason.REFUSAL and not reply.answer.refusal):
+        status = "incomplete"
+        incomplete = {"reason": _INCOMPLETE.get(ending, "content_filter")}
+    return {"status": status, "error": error, "incomplete_details": incomplete}
+
+
+def _response(reply: Reply, **fields: object) -> dict[str, object]:
+    body = reply.arrived.body
+    return {
+        "id": reply.identifier("resp_"),
+        "object": "response",
+        "created_at": reply.created,
+        "status": "in_progress",
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": body.get("instructions"),
+        "max_output_tokens": body.get("max_output_tokens"),
+        "model": reply.conversation.model,
+        "output": [],
+        "parallel_tool_calls": body.get("parallel_tool_calls", True),
+        "previous_response_id": None,
+        "reasoning": body.get("reasoning") or {"effort": None, "summary": None},
+        "service_tier": "default",
+        "store": body.get("store", True),
+        "temperature": body.get("temperature", 1.0),
+        "text": body.get("text") or {"format": {"type": "text"}, "verbosity": "medium"},
+        "tool_choice": body.get("tool_choice", "auto"),
+        "tools": body.get("tools") or [],
+        "top_p": body.get("top_p", 1.0),
+        "truncation": body.get("truncation", "disabled"),
+        "usage": None,
+        "user": None,
+        "metadata": body.get("metadata") or {},
+        **fields,
+    }
+
+
+def _finished(reply: Reply) -> dict[str, object]:
+    return _response(reply, **_status(reply), output=_output(reply), usage=_usage(reply))
+
+
+def _stream(reply: Reply) -> Streamed:
+    return Streamed("text/event-stream; charset=utf-8", _pieces(reply))
+
+
+def _pieces(reply: Reply) -> Iterator[Piece]:
+    for number, event in enumerate(_events(reply)):
+        kind = as_text(event["type"])
+        yield Piece(sse({**event, "sequence_number": number}, event=kind), kind.endswith(".delta"))
+
+
+def _events(reply: Reply) -> Iterator[dict[str, object]]:
+    yield {"type": "response.created", "response": _response(reply)}
+    yield {"type": "response.in_progress", "response": _response(reply)}
+    spell = {"reasoning": _reasoning_events, "message": _message_events, "function_call": _call_events}
+    for index, item in enumerate(_output(reply)):
+        yield from spell[as_text(item["type"])](reply, item, index)
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
+    finished = _finished(reply)
+    yield {"type": f"response.{finished['status']}", "response": finished}
+
+
+def _reasoning_events(_reply: Reply, item: dict[str, object], index: int) -> Iterator[dict[str, object]]:
+    begun: dict[str, object] = {**item, "summary": []}
+    yield {"type": "response.output_item.added", "output_index": index, "item": begun}
+    for number, part in objects(item["summary"]):
+        place = {"item_id": item["id"], "output_index": index, "summary_index": number}
+        text = as_text(part["text"])
+        kind = "response.reasoning_summary"
+        yield {"type": f"{kind}_part.added", **place, "part": {"type": "summary_text", "text": ""}}
+        for delta in words(text):
+            yield {"type": f"{kind}_text.delta", **place, "delta": delta}
+        yield {"type": f"{kind}_text.done", **place, "text": text}
+        yield {"type": f"{kind}_part.done", **place, "part": part}
+
+
+def _message_events(reply: Reply, item: dict[str, object], index: int) -> Iterator[dict[str, object]]:
+    begun: dict[str, object] = {**item, "status": "in_progress", "content": []}
+    yield {"type": "response.output_item.added", "output_index": index, "item": begun}
+    for number, part in objects(item["content"]):
+        place = {"item_id": item["id"], "output_index": index, "content_index": number}
+        refused = part["type"] == "refusal"
+        field = "refusal" if refused else "text"
+        kind, extra = ("response.refusal", {}) if refused else ("response.output_text", {"logprobs": list[object]()})
+        yield {"type": "response.content_part.added", **place, "part": {**part, field: ""}}
+        for delta in words(reply.answer.refusal) if refused else reply.answer.text_deltas():
+            yield {"type": f"{kind}.delta", **place, "delta": delta, **extra}
+        yield {"type": f"{kind}.done", **place, field: part[field], **extra}
+        yield {"type": "response.content_part.done", **place, "part": part}
+
+
+def _call_events(_reply: Reply, item: dict[str, object], index: int) -> Iterator[dict[str, object]]:
+    place = {"item_id": item["id"], "output_index": index}
+    begun = {**item, "status": "in_progress", "arguments": ""}
+    yield {"type": "response.output_item.added", "output_index": index, "item": begun}
+    kind = "response.function_call_arguments"
+    for delta in words(as_text(item["arguments"])):
+        yield {"type": f"{kind}.delta", **place, "delta": delta}
+    yield {"type": f"{kind}.done", **place, "name": item["name"], "arguments": item["arguments"]}
+
+
+OPENAI_RESPONSES = WireDialect(
+    dialect=Dialect.OPENAI_RESPONSES,
+    request_id_header="x-request-id",
+    credential=bearer,
+    unauthorized=unauthorized,
+    not_found=not_found,
+    read=_read,
+    rules=(_fields, _limits, *ITEM_RULES),
+    plain=_finished,
+    stream=_stream,
+    error=error_body,
+)

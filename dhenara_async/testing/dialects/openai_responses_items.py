@@ -1,0 +1,197 @@
+"""The input-item rules of OpenAI Responses: what an item holds, and which items need each other.
+
+Follows: the openai SDK 3.54 (``types/responses/response_input_item_param.py``) and
+https://platform.openai.com/docs/api-reference/responses/create (read 2026-11-22).
+"""
+
+from collections.abc import Callable
+
+from dhenara_async.testing.dialects.base import (
+    Arrived,
+    Kind,
+    Refusal,
+    Rule,
+    as_array,
+    as_object,
+    as_text,
+    fits,
+    objects,
+)
+from dhenara_async.testing.dialects.openai_errors import check_kind, check_length, invalid_value
+
+_ROLES = ("assistant", "system", "developer", "user")
+_INPUT_PARTS = ("input_text", "input_image", "input_file", "input_audio")
+_PARTS = {
+    "user": _INPUT_PARTS,
+    "system": ("input_text",),
+    "developer": ("input_text",),
+    "assistant": ("output_text", "refusal"),
+}
+_ITEMS = (
+    "message",
+    "reasoning",
+    "function_call",
+    "function_call_output",
+    "item_reference",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "computer_call",
+    "computer_call_output",
+    "image_generation_call",
+    "local_shell_call",
+    "local_shell_call_output",
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
+    "mcp_call",
+    "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "tool_search_call",
+    "tool_search_output",
+    "program",
+    "program_output",
+    "additional_tools",
+    "configuration_update",
+    "compaction",
+    "compaction_trigger",
+)
+_ID_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
+
+
+def _items(arrived: Arrived) -> None:
+    for index, entry in enumerate(as_array(arrived.body["input"])):
+        param = f"input[{index}]"
+        check_kind(param, entry, (Kind.OBJECT,))
+        item = as_object(entry)
+        kind = item.get("type", "message")
+        if kind not in _ITEMS:
+            raise invalid_value(f"{param}.type", kind, _ITEMS)
+        prefix = _ID_PREFIXES.get(as_text(kind))
+        identifier = item.get("id")
+        if prefix and identifier is not None and not as_text(identifier).startswith(prefix):
+            raise Refusal(
+                f"Invalid '{param}.id': '{identifier}'. Expected an ID that begins with '{prefix}'.",
+                code="invalid_value",
+                param=f"{param}.id",
+            )
+        check = _ITEM_CHECKS.get(as_text(kind))
+        if check:
+            check(param, item)
+
+
+def _check_message(param: str, item: dict[str, object]) -> None:
+    role = item.get("role")
+    if role not in _ROLES:
+        raise invalid_value(f"{param}.role", role, _ROLES)
+    content = item.get("content")
+    check_kind(f"{param}.content", content, (Kind.STRING, Kind.ARRAY))
+    if fits(content, (Kind.ARRAY,)):
+        _check_parts(f"{param}.content", as_array(content), _PARTS[as_text(role)])
+
+
+def _check_parts(param: str, parts: list[object], supported: tuple[str, ...]) -> None:
+    for index, entry in enumerate(parts):
+        check_kind(f"{param}[{index}]", entry, (Kind.OBJECT,))
+        part = as_object(entry)
+        kind = part.get("type")
+        if kind not in supported:
+            raise invalid_value(f"{param}[{index}].type", kind, supported)
+        field = {"input_text": "text", "output_text": "text", "refusal": "refusal"}.get(as_text(kind))
+        if field:
+            check_kind(f"{param}[{index}].{field}", part.get(field), (Kind.STRING,))
+        if kind == "input_image" and not (part.get("image_url") or part.get("file_id")):
+            raise Refusal(
+                f"Missing required parameter: '{param}[{index}].image_url'.",
+                code="missing_required_parameter",
+                param=f"{param}[{index}].image_url",
+            )
+
+
+def _check_call(param: str, item: dict[str, object]) -> None:
+    for field in ("call_id", "name", "arguments"):
+        check_kind(f"{param}.{field}", item.get(field), (Kind.STRING,))
+    check_length(f"{param}.call_id", as_text(item["call_id"]), 64)
+
+
+def _check_output(param: str, item: dict[str, object]) -> None:
+    check_kind(f"{param}.call_id", item.get("call_id"), (Kind.STRING,))
+    check_length(f"{param}.call_id", as_text(item["call_id"]), 64)
+    output = item.get("output")
+    check_kind(f"{param}.output", output, (Kind.STRING, Kind.ARRAY))
+    if fits(output, (Kind.ARRAY,)):
+        _check_parts(f"{param}.output", as_array(output), _INPUT_PARTS)
+
+
+def _check_reasoning(param: str, item: dict[str, object]) -> None:
+    content = as_array(item.get("content"))
+    if content:
+        raise Refusal(
+            f"Invalid '{param}.content': array too long. Expected an array with maximum length 0, but got an array "
+            f"with length {len(content)} instead.",
+            code="array_above_max_length",
+            param=f"{param}.content",
+        )
+    check_kind(f"{param}.summary", item.get("summary"), (Kind.ARRAY,))
+
+
+_ITEM_CHECKS: dict[str, Callable[[str, dict[str, object]], None]] = {
+    "message": _check_message,
+    "function_call": _check_call,
+    "function_call_output": _check_output,
+    "reasoning": _check_reasoning,
+}
+
+
+def _call_pairs(arrived: Arrived) -> None:
+    asked: set[str] = set()
+    open_ids: dict[str, None] = {}
+    for _index, item in objects(arrived.body["input"]):
+        call_id = as_text(item.get("call_id"))
+        if item.get("type") == "function_call":
+            open_ids[call_id] = None
+        if as_text(item.get("type")).endswith("_call"):
+            # A search for tools may be answered like a function, though it need not be.
+            asked.add(call_id)
+        elif item.get("type") == "function_call_output":
+            if call_id not in asked:
+                raise Refusal(f"No tool call found for function call output with call_id {call_id}.", param="input")
+            open_ids.pop(call_id, None)
+    for call_id in open_ids:
+        raise Refusal(f"No tool output found for function call {call_id}.", param="input")
+
+
+def _reasoning_leads(arrived: Arrived) -> None:
+    """A reasoning item stands before something the model said; it cannot be the last word of a turn."""
+    items = [item for _index, item in objects(arrived.body["input"])]
+    for position, item in enumerate(items):
+        following = items[position + 1] if position + 1 < len(items) else {}
+        leads = following.get("type") not in {None, "message", "function_call_output"} or following.get("role") == (
+            "assistant"
+        )
+        if item.get("type") == "reasoning" and not leads:
+            raise Refusal(
+                f"Item '{item.get('id')}' of type 'reasoning' was provided without its required following item.",
+                param="input",
+            )
+
+
+def _nothing_stored(arrived: Arrived) -> None:
+    """This server keeps nothing, so whatever points at something kept points nowhere."""
+    previous = arrived.body.get("previous_response_id")
+    if previous is not None:
+        raise Refusal(
+            f"Previous response with id '{previous}' not found.",
+            code="previous_response_not_found",
+            param="previous_response_id",
+        )
+    for _index, item in objects(arrived.body["input"]):
+        if item.get("type") == "item_reference":
+            raise Refusal(f"Item with id '{item.get('id')}' not found.", status=404, param="input")
+
+
+ITEM_RULES: tuple[Rule, ...] = (_items, _nothing_stored, _call_pairs, _reasoning_leads)

@@ -1,0 +1,277 @@
+"""A loopback server that speaks every dialect: strict with requests, obedient in answers.
+
+Point any client at it, ours or a vendor's own SDK; it refuses what the provider would refuse and records what came.
+Provider-neutral: routing, credentials, recording and sending are here, every wire word is in ``dialects``.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import orjson
+from aiohttp import web
+from pydantic import SecretStr
+
+from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, Dialect
+from dhenara_async.testing.dialects import WIRE_DIALECTS
+from dhenara_async.testing.dialects.base import Arrived, Conversation, Refusal, Reply, Streamed, WireDialect, as_object
+from dhenara_async.testing.script import Answer, Script, ScriptedError, SeenRequest, Step, count_usage
+from dhenara_async.testing.stand_in import tell
+
+_DUMMY_KEY = "loopback-key"
+_HIDDEN_HEADERS = frozenset({"authorization", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
+_LARGEST_BODY = 64 * 1024 * 1024
+_SEGMENTS = {AIModelAPIProviderEnum.GOOGLE_AI: "google"}
+_ROUTES = (
+    (re.compile(r"/v1/responses"), Dialect.OPENAI_RESPONSES),
+    (re.compile(r"/v1/chat/completions"), Dialect.OPENAI_CHAT),
+    (re.compile(r"/v1/messages"), Dialect.ANTHROPIC_MESSAGES),
+    (re.compile(r"/v1(?:alpha|beta)?/models/[^/:]+:(?:g|streamG)enerateContent"), Dialect.GEMINI),
+)
+# What the makers' own hosts serve, their default first; any other host may speak anything.
+_SERVED: Mapping[str, tuple[Dialect, ...]] = {
+    "openai": (Dialect.OPENAI_RESPONSES, Dialect.OPENAI_CHAT),
+    "anthropic": (Dialect.ANTHROPIC_MESSAGES,),
+    "google": (Dialect.GEMINI,),
+}
+_SERVED_ELSEWHERE = (Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES, Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI)
+_KNOWN = frozenset(_SEGMENTS.get(provider, provider.value) for provider in AIModelAPIProviderEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What goes back: exactly one of a body and a stream."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+    stream: Streamed | None = None
+
+
+class ProviderServer:
+    """Every provider at once, on a free port of 127.0.0.1, for the time of an ``async with``.
+
+    Args:
+        script: Answers and errors in the order they are given out, or a function from the request to one; None = an
+            answer that tells how much of the conversation arrived.
+        delay: Seconds before each streamed token.
+        api_key: The only key it accepts; None = any key that is not empty.
+        port: Where to listen; 0 = any free port.
+    """
+
+    def __init__(
+        self, script: Script | None = None, *, delay: float = 0.0, api_key: str | None = None, port: int = 0
+    ) -> None:
+        self.requests: list[SeenRequest] = []
+        self._script = script
+        self._delay = delay
+        self._api_key = api_key
+        self._port = port
+        self._steps_taken = 0
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        application = web.Application(client_max_size=_LARGEST_BODY)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        # Streams that wait out a long delay must not hold up the end of a test.
+        runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
+        await runner.setup()
+        self._runner = runner
+        try:
+            await web.TCPSite(runner, "127.0.0.1", self._port).start()
+        except BaseException:
+            await runner.cleanup()
+            self._runner = None
+            raise
+        self._port = int(runner.addresses[0][1])
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @property
+    def url(self) -> str:
+        """The server's root, without a slash at the end.
+
+        Raises:
+            RuntimeError: It has not been entered, so it has no address.
+        """
+        if not self._port:
+            raise RuntimeError("a ProviderServer has an address only inside its `async with` block")
+        return f"http://127.0.0.1:{self._port}"
+
+    def base_url(self, provider: AIModelAPIProviderEnum) -> str:
+        """What the vendor's own SDK takes as its base URL to reach ``provider`` here."""
+        segment = _SEGMENTS.get(provider, provider.value)
+        bare = provider in {AIModelAPIProviderEnum.ANTHROPIC, AIModelAPIProviderEnum.GOOGLE_AI}
+        return f"{self.url}/{segment}" if bare else f"{self.url}/{segment}/v1"
+
+    def api(self, provider: AIModelAPIProviderEnum, *, dialect: Dialect | None = None) -> AIModelAPI:
+        """An account at ``provider`` here, with a key that is accepted.
+
+        Args:
+            provider: Who is called.
+            dialect: The wire language; None = the provider's default.
+        """
+        base_url = self.base_url(provider)
+        if dialect in {Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI}:
+            base_url = base_url.removesuffix("/v1")
+        return AIModelAPI(provider=provider, api_key=SecretStr(self._key), base_url=base_url, dialect=dialect)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that point the three vendors' own SDKs, and this library, here."""
+        return {
+            "OPENAI_BASE_URL": self.base_url(AIModelAPIProviderEnum.OPEN_AI),
+            "OPENAI_API_KEY": self._key,
+            "ANTHROPIC_BASE_URL": self.base_url(AIModelAPIProviderEnum.ANTHROPIC),
+            "ANTHROPIC_API_KEY": self._key,
+            "GOOGLE_GEMINI_BASE_URL": self.base_url(AIModelAPIProviderEnum.GOOGLE_AI),
+            "GEMINI_API_KEY": self._key,
+        }
+
+    @property
+    def _key(self) -> str:
+        return _DUMMY_KEY if self._api_key is None else self._api_key
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        outcome = self._answer(request, await request.read())
+        if outcome.stream is None:
+            return web.Response(body=outcome.body, status=outcome.status, headers=outcome.headers)
+        response = web.StreamResponse(status=outcome.status, headers=outcome.headers)
+        try:
+            await response.prepare(request)
+            for piece in outcome.stream.pieces:
+                if piece.token and self._delay:
+                    await asyncio.sleep(self._delay)
+                await response.write(piece.data)
+            await response.write_eof()
+        except ConnectionError:
+            # The client has gone: its affair, and what many tests are about.
+            pass
+        return response
+
+    def _answer(self, request: web.Request, body: bytes) -> _Outcome:
+        """Decide everything without awaiting, so that ``requests`` has the order of arrival."""
+        number = len(self.requests) + 1
+        segment, rest = _split(request.path)
+        wire, served = _find(segment, rest)
+        payload = _parsed(body)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        arrived = Arrived(segment, rest, dict(request.query), headers, as_object(payload))
+        key = wire.credential(headers)
+        authenticated = bool(key) and self._api_key in (None, key)
+        conversation = wire.read(arrived)
+        seen = _seen(request, body, payload, wire, arrived, conversation, authenticated=authenticated)
+        try:
+            if not served or request.method != "POST":
+                raise wire.not_found(request.method, rest)
+            if not authenticated:
+                raise wire.unauthorized(key)
+            if not isinstance(payload, dict):
+                raise Refusal("The body of the request is not a JSON object.")
+            for rule in wire.rules:
+                rule(arrived)
+            answer = _answer_or_refusal(self._next_step(seen))
+            usage = count_usage(answer, system=conversation.system, turns=conversation.turns)
+            outcome = _spelled(wire, Reply(answer, usage, conversation, arrived, number))
+        except Refusal as refusal:
+            self.requests.append(replace(seen, status=refusal.status, error=refusal.message))
+            return _refused(wire, refusal, arrived, number)
+        self.requests.append(seen)
+        return outcome
+
+    def _next_step(self, seen: SeenRequest) -> Step:
+        if self._script is None:
+            return tell(seen)
+        if callable(self._script):
+            return self._script(seen)
+        if self._steps_taken == len(self._script):
+            raise Refusal(f"The script is over: it has {len(self._script)} answers, all given.", status=500)
+        self._steps_taken += 1
+        return self._script[self._steps_taken - 1]
+
+
+def _split(path: str) -> tuple[str, str]:
+    segment, _slash, rest = path.removeprefix("/").partition("/")
+    return segment, f"/{rest}"
+
+
+def _find(segment: str, path: str) -> tuple[WireDialect, bool]:
+    """The dialect of a path, and whether it is served there; what is not served answers in the host's default."""
+    served = _SERVED.get(segment, _SERVED_ELSEWHERE)
+    for pattern, dialect in _ROUTES:
+        if segment in _KNOWN and dialect in served and pattern.fullmatch(path):
+            return WIRE_DIALECTS[dialect], True
+    return WIRE_DIALECTS[served[0]], False
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return None
+
+
+def _seen(
+    request: web.Request,
+    body: bytes,
+    payload: object,
+    wire: WireDialect,
+    arrived: Arrived,
+    conversation: Conversation,
+    *,
+    authenticated: bool,
+) -> SeenRequest:
+    return SeenRequest(
+        dialect=wire.dialect,
+        provider=arrived.provider,
+        method=request.method,
+        path=request.path,
+        query={name: "***" if name == "key" else value for name, value in arrived.query.items()},
+        headers={name: "***" if name in _HIDDEN_HEADERS else value for name, value in arrived.headers.items()},
+        authenticated=authenticated,
+        body=body,
+        json=payload,
+        stream=conversation.stream,
+        model=conversation.model,
+        system=conversation.system,
+        turns=conversation.turns,
+    )
+
+
+def _answer_or_refusal(step: Step) -> Answer:
+    if isinstance(step, ScriptedError):
+        raise Refusal(step.message, status=step.status, code=step.code, type=step.type, headers=step.headers)
+    return step
+
+
+def _spelled(wire: WireDialect, reply: Reply) -> _Outcome:
+    headers = _request_id_header(wire, reply.number)
+    if not reply.conversation.stream:
+        headers["content-type"] = wire.content_type
+        return _Outcome(200, headers, body=orjson.dumps(wire.plain(reply)))
+    content_type, pieces = wire.stream(reply)
+    headers["content-type"] = content_type
+    # Spelled out before the first byte leaves: what the dialect cannot say must be an error, not half a stream.
+    return _Outcome(200, headers, stream=Streamed(content_type, list(pieces)))
+
+
+def _refused(wire: WireDialect, refusal: Refusal, arrived: Arrived, number: int) -> _Outcome:
+    headers = {**_request_id_header(wire, number), "content-type": wire.content_type, **refusal.headers}
+    body = orjson.dumps(wire.error(refusal, _request_id(number), arrived))
+    return _Outcome(refusal.status, headers, body=body)
+
+
+def _request_id(number: int) -> str:
+    return f"req_loopback{number:06d}"
+
+
+def _request_id_header(wire: WireDialect, number: int) -> dict[str, str]:
+    return {} if wire.request_id_header is None else {wire.request_id_header: _request_id(number)}
