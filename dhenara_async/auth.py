@@ -18,6 +18,14 @@ class Auth(Protocol):
         """``request`` with the proof in it."""
         ...
 
+    def hide(self, body: bytes) -> bytes:
+        """An error's ``body`` without the proof: some hosts quote the key that they refuse."""
+        ...
+
+
+# Shorter keys are placeholders for hosts that want none, and words of any text.
+_SHORTEST_SECRET = 12
+
 
 @dataclass(frozen=True, slots=True)
 class KeyHeader:
@@ -30,3 +38,7 @@ class KeyHeader:
         if self.key is None:
             return request
         return replace(request, headers={**request.headers, self.header: self.key.get_secret_value()})
+
+    def hide(self, body: bytes) -> bytes:
+        secret = "" if self.key is None else self.key.get_secret_value().rpartition(" ")[2]
+        return body.replace(secret.encode(), b"***") if len(secret) >= _SHORTEST_SECRET else body

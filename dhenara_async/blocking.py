@@ -77,9 +77,10 @@ class BlockingStream:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._portal = stack.enter_context(self._open_portal())
-            stack.enter_context(self._portal.wrap_async_context_manager(self._stream))
+            portal = stack.enter_context(self._open_portal())
+            stack.enter_context(portal.wrap_async_context_manager(self._stream))
             self._stack = stack.pop_all()
+        self._portal = portal
         return self
 
     def __exit__(

@@ -4,7 +4,7 @@ Making a client costs nothing: it opens nothing, needs no event loop and loads n
 loaded by the first call.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, overload
 from warnings import warn
@@ -172,6 +172,8 @@ class AIModelClient:
         from dhenara_async.stream import ResponseStream
 
         asked = _conversation(prompt, context, messages)
+        if isinstance(instructions, str):
+            raise ConfigurationError("instructions is a sequence of texts, not one text")
         return ResponseStream(self._call(asked, instructions, config, wire_stream=wire_stream))
 
     def _call(
@@ -206,8 +208,8 @@ class AIModelClient:
             "content-type": "application/json",
             "accept": "text/event-stream" if request.stream else "application/json",
             **wire.headers,
-            **address.headers,
-            **request.config.extra_headers,
+            **_sendable(address.headers),
+            **_sendable(request.config.extra_headers),
         }
         shared = self._kept or self._shared
         return Delivery(
@@ -249,6 +251,14 @@ def _new_transport() -> "Transport":
     return AiohttpTransport()
 
 
+def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
+    """A caller's headers, their names in lower case like ours so that they replace ours instead of joining them."""
+    for name, value in headers.items():
+        if not (name.isascii() and name.isprintable() and name) or any(character in value for character in "\r\n\0"):
+            raise ConfigurationError(f"the extra header {name!r} holds characters that no header can carry")
+    return {name.lower(): value for name, value in headers.items()}
+
+
 def _conversation(
     prompt: "str | Message | None", context: "Iterable[str | Message]", messages: "Iterable[Message] | None"
 ) -> "list[Message]":
@@ -258,12 +268,14 @@ def _conversation(
     if messages is not None:
         if prompt is not None or tuple(context):
             raise ConfigurationError("pass either messages, or prompt and context, not both")
+        if isinstance(messages, str | Message):
+            raise ConfigurationError("messages is a sequence of messages, not one; pass a single question as prompt")
         asked = list(messages)
         if not asked:
             raise ConfigurationError("messages is empty: there is nothing to ask")
         return asked
-    if isinstance(context, str):
-        raise ConfigurationError("context is a sequence of texts or messages, not one text")
+    if isinstance(context, str | Message):
+        raise ConfigurationError("context is a sequence of texts or messages, not one of them")
     if prompt is None:
         raise ConfigurationError("there is nothing to ask: pass prompt or messages")
     if not prompt.strip() if isinstance(prompt, str) else not prompt.parts:

@@ -39,7 +39,8 @@ class AIModelCallConfig(BaseModel):
         test_mode: Answer without any network, and without a key.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    # headers and bodies can hold keys, which no error may quote
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
     max_output_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0)

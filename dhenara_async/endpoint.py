@@ -98,7 +98,8 @@ class AIModelAPI(BaseModel):
         headers: Extra headers for every request to this host.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    # a key in the wrong place must not be quoted by the error that says so
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
     provider: AIModelAPIProviderEnum
     api_key: SecretStr | None = None
@@ -110,7 +111,7 @@ class AIModelAPI(BaseModel):
 class AIModelEndpoint(BaseModel):
     """A model at an account: what anything that makes a call takes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
     api: AIModelAPI
     ai_model: AIModel

@@ -121,6 +121,7 @@ class _Hop:
         self.entries: list[ConversionEntry] = []
         self._alternates = self.target.dialect in _ALTERNATING
         self._prefill = capabilities(endpoint.ai_model).prefill
+        self._leading = True  # nobody but the system has spoken yet
 
     def convert(self, at: int, message: Message) -> Message:
         """``message`` with every part in a form that the target has a place for; maybe with none left."""
@@ -129,7 +130,9 @@ class _Hop:
             kept = self._part(message, at, index, part)
             if kept is not None:
                 parts.append(kept)
-        if role is Role.SYSTEM and self._alternates and at > 0:
+        if role is not Role.SYSTEM:
+            self._leading = self._leading and not parts
+        elif self._alternates and parts and not self._leading:
             parts = [TextPart(text=f"<system>{part.get_text()}</system>") for part in parts]
             role = Role.USER
             self._note("role_downgraded", "degraded", message, at, None, None, "unsupported_by_target")
@@ -140,12 +143,11 @@ class _Hop:
     def shape(self, messages: list[Message]) -> list[Message]:
         """The order of speakers that the target wants."""
         spoken = [message for message in messages if message.parts]
-        if not spoken:
-            return []
-        if not self._alternates:
+        lead = next((at for at, message in enumerate(spoken) if message.role is not Role.SYSTEM), len(spoken))
+        if not self._alternates or lead == len(spoken):
             return spoken
         shaped: list[Message] = []
-        for message in spoken:
+        for message in spoken[lead:]:
             if not shaped and message.role is Role.ASSISTANT:
                 shaped.append(Message.user(OPENING))
                 self._note("turn_inserted", "info", message, 0, None, None, "invalid_for_target")
@@ -153,11 +155,23 @@ class _Hop:
                 shaped[-1] = Message(role=message.role, parts=(*shaped[-1].parts, *message.parts), node=message.node)
             else:
                 shaped.append(message)
-        if shaped[-1].role is Role.ASSISTANT and not self._prefill:
+        if shaped[-1].role is Role.ASSISTANT:
             at = len(messages) - 1
-            self._note("prefill_converted", "degraded", shaped[-1], at, None, None, "unsupported_by_model")
-            shaped.append(Message.user(CONTINUE))
-        return shaped
+            if not self._prefill:
+                self._note("prefill_converted", "degraded", shaped[-1], at, None, None, "unsupported_by_model")
+                shaped.append(Message.user(CONTINUE))
+            elif self.target.dialect == Dialect.ANTHROPIC_MESSAGES.value:
+                shaped[-1] = self._trimmed(shaped[-1], at)
+        return spoken[:lead] + shaped
+
+    def _trimmed(self, message: Message, at: int) -> Message:
+        """A last message to be continued; the Messages API refuses one that ends in white space."""
+        last = message.parts[-1]
+        if not isinstance(last, TextPart) or last.text == last.text.rstrip():
+            return message
+        self._note("blank_text_dropped", "info", message, at, None, None, "invalid_for_target")
+        trimmed = last.model_copy(update={"text": last.text.rstrip()})
+        return Message(role=message.role, parts=(*message.parts[:-1], trimmed), node=message.node)
 
     def _part(self, message: Message, at: int, index: int, part: Part) -> Part | None:
         match part:
@@ -173,7 +187,7 @@ class _Hop:
             case RefusalPart() if not self._keeps_refusals(part.origin):
                 self._note("refusal_as_text", "degraded", message, at, index, part, "unsupported_by_target")
                 return TextPart(text=part.text, origin=part.origin)
-            case FilePart() if message.role is Role.ASSISTANT:
+            case FilePart() if message.role is not Role.USER:
                 self._note("media_dropped", "lossy", message, at, index, part, "unsupported_by_target")
                 return None
             case _:

@@ -159,7 +159,7 @@ def origin_of(endpoint: AIModelEndpoint, base_url: str, key: str | None) -> Orig
     return Origin(
         provider=endpoint.api.provider.value,
         dialect=dialect_of(endpoint).value,
-        endpoint=urlsplit(base_url).netloc.rpartition("@")[2],
+        endpoint=_host_of(base_url),
         account=None if key is None else fingerprint(key),
         model=endpoint.ai_model.model_name,
     )
@@ -195,10 +195,26 @@ def _base_url(api: AIModelAPI, host: Host) -> str:
     base_url = (api.base_url or _variable(host.base_url_variables) or host.base_url or "").rstrip("/")
     if not base_url:
         raise ConfigurationError(f"{api.provider.value} has no host of its own: pass AIModelAPI(base_url=…)")
-    parts = urlsplit(base_url)
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
+    try:
+        parts = urlsplit(base_url)
+        hostname, _port = parts.hostname, parts.port  # reading the port is what checks it
+    except ValueError as exc:
+        raise ConfigurationError(f"the base_url of {api.provider.value} is not a URL: {exc}") from exc
+    if parts.scheme not in {"http", "https"} or not hostname:
         raise ConfigurationError(f"the base_url of {api.provider.value} must start with https:// or http://")
+    if parts.query or parts.fragment:
+        raise ConfigurationError(f"the base_url of {api.provider.value} ends before any ? or #; paths are added to it")
+    if not base_url.isprintable() or " " in base_url:
+        raise ConfigurationError(f"the base_url of {api.provider.value} has spaces or control characters in it")
     return base_url
+
+
+def _host_of(base_url: str) -> str:
+    """Host and port, without credentials; empty for what is no URL, which a call refuses in words."""
+    try:
+        return urlsplit(base_url).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
 
 
 def _key(api: AIModelAPI, host: Host) -> str | None:

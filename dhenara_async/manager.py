@@ -192,6 +192,8 @@ class ConversationManager:
         Raises:
             ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
         """
+        if isinstance(instructions, str):
+            raise ConfigurationError("instructions is a sequence of texts, not one text")
         if not query.strip() and not files:
             raise ConfigurationError("the query is empty: there is nothing to ask")
         head = conversation.head

@@ -76,7 +76,12 @@ class PartBase(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", defer_build=True, ser_json_bytes="base64", val_json_bytes="base64"
+        frozen=True,
+        extra="forbid",
+        defer_build=True,
+        hide_input_in_errors=True,  # the user's words and files are in no error
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
     )
 
     origin: Origin | None = None
@@ -292,7 +297,7 @@ class Message(BaseModel):
         node: The id of the conversation node it comes from; None outside a conversation.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
     role: Role
     parts: Annotated[FrozenList[Part], BeforeValidator(_as_parts)]

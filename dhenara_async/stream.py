@@ -140,13 +140,12 @@ class ResponseStream:
         return self
 
     async def __anext__(self) -> StreamEvent:
-        while True:
-            try:
-                return self._ready.popleft()
-            except IndexError:
-                if self._over:
-                    self._raise_or_stop()
+        ready = self._ready
+        while not ready:
+            if self._over:
+                self._raise_or_stop()
             await self._receive()
+        return ready.popleft()
 
     async def batch(self) -> list[StreamEvent]:
         """The events of the next network read, at least one; empty at the end. Cheaper than one by one.
@@ -156,8 +155,7 @@ class ResponseStream:
         """
         while not self._ready:
             if self._over:
-                if self._failure is not None:
-                    raise self._failure
+                self._raise_failure()
                 return []
             await self._receive()
         events = list(self._ready)
@@ -173,8 +171,7 @@ class ResponseStream:
         while not self._over:
             await self._receive()
             self._ready.clear()
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
         return self.response
 
     @property
@@ -222,16 +219,17 @@ class ResponseStream:
 
     async def _receive(self) -> None:
         """Do one step: open the exchange, or read once and decode what came."""
-        if not self._entered or self._closed:
-            raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
         try:
-            if self._exchange is not None:
-                await self._read(self._exchange)
-            elif isinstance(self._call.source, Delivery):
-                await self._open(self._call.source)
+            if self._exchange is None:
+                await self._begin()
+                return
+            chunk = await self._exchange.read()
+            if self._framer is not None and chunk:  # the usual step: more of the stream
+                self._decode(self._framer.feed(chunk))
             else:
-                self._take(self._call.source)
-                self._finish()
+                self._take_other(chunk, self._exchange.headers)
+            if self._accumulator.finished and not self._over:
+                await self._drain(self._exchange)
         except BaseException as exc:
             self._failure = exc
             self._finish()
@@ -240,9 +238,25 @@ class ResponseStream:
             if not isinstance(exc, DhenaraError):
                 raise  # cancellation and our own faults do not wait for events that are still to be handed over
 
-    def _raise_or_stop(self) -> None:
-        if self._failure is not None:
+    async def _begin(self) -> None:
+        if not self._entered or self._closed:
+            raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
+        source = self._call.source
+        if isinstance(source, Delivery):
+            await self._open(source)
+        else:
+            self._take(source)
+            self._finish()
+
+    def _raise_failure(self) -> None:
+        if isinstance(self._failure, DhenaraError):
             raise self._failure
+        if self._failure is not None and not self._accumulator.finished:
+            # not the old exception again: a cancellation belongs to its scope, which may be long gone
+            raise StreamStateError("the stream was broken off; ask the client for another") from self._failure
+
+    def _raise_or_stop(self) -> None:
+        self._raise_failure()
         if self._closed and not self._accumulator.finished:
             raise StreamStateError("the stream was closed; ask the client for another")
         raise StopAsyncIteration
@@ -253,11 +267,11 @@ class ResponseStream:
         headers = exchange.headers
         self._request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
         if exchange.status >= 300:
-            await self._refuse(exchange)
+            await self._refuse(exchange, source.auth)
         if "event-stream" in headers.get("content-type", ""):
             self._framer = SSEFramer()
 
-    async def _refuse(self, exchange: Exchange) -> None:
+    async def _refuse(self, exchange: Exchange, auth: Auth) -> None:
         provider = self._call.origin.provider
         if exchange.status < 400:
             raise ProtocolError(
@@ -267,22 +281,21 @@ class ResponseStream:
         body = b""
         while len(body) < KEPT_BODY_BYTES and (chunk := await exchange.read()):
             body += chunk
-        raise self._call.driver.error(exchange.status, exchange.headers, body, provider=provider)
+        raise self._call.driver.error(exchange.status, exchange.headers, auth.hide(body), provider=provider)
 
-    async def _read(self, exchange: Exchange) -> None:
-        chunk = await exchange.read()
-        framer = self._framer
-        if framer is None:
-            framer = self._without_content_type(chunk, exchange.headers)
-        if framer is not None:
-            if chunk:
-                self._decode(framer.feed(chunk))
-                if self._accumulator.finished:
-                    await self._drain(exchange)
+    def _take_other(self, chunk: bytes, headers: Mapping[str, str]) -> None:
+        """A read that is not simply more of a stream: the end of the body, a plain body, or the first of an unmarked
+        one."""
+        if self._framer is None:
+            self._framer = self._without_content_type(chunk, headers)
+            if self._framer is not None:
+                self._decode(self._framer.feed(chunk))
                 return
-            self._decode_rest(framer)
+        if self._framer is not None:
+            self._decode_rest(self._framer)
         elif chunk:
-            self._plain.append(chunk)
+            if self._plain or not chunk.isspace():  # leading white space tells nothing: what the body is comes after it
+                self._plain.append(chunk)
             self._plain_bytes += len(chunk)
             if self._plain_bytes > DEFAULT_LIMIT_BYTES:
                 raise ProtocolError(f"the answer is larger than {DEFAULT_LIMIT_BYTES} bytes; giving it up")
@@ -296,18 +309,21 @@ class ResponseStream:
         """A body that is not announced as a stream: a plain one, unless its first byte says otherwise."""
         if self._plain or not chunk.strip() or "json" in headers.get("content-type", ""):
             return None
-        if chunk.lstrip()[:1] in (b"{", b"[", b"<"):
-            return None
-        self._framer = SSEFramer()
-        return self._framer
+        return None if chunk.lstrip()[:1] in (b"{", b"[", b"<") else SSEFramer()
 
     def _decode(self, frames: Sequence[Frame]) -> None:
-        """Decode frames; events before a failing frame are kept."""
+        """Decode frames; events before a failing frame are kept, and nothing is read after the answer's end."""
         events: list[StreamEvent] = []
         feed = self._decoder.feed
         try:
             for frame in frames:
                 events += feed(frame)
+                if events and events[-1].__class__ is StreamEnd:
+                    break
+        except DhenaraError:
+            raise
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
+            raise ProtocolError(f"the provider's answer has a shape that its dialect does not allow: {exc}") from exc
         finally:
             if events:
                 self._take(events)

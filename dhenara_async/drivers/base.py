@@ -15,6 +15,7 @@ from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
+    ConfigurationError,
     ContextLengthError,
     InvalidRequestError,
     NotFoundError,
@@ -113,10 +114,15 @@ def load(data: bytes) -> JsonObject:
     try:
         value: object = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
-        raise ProtocolError(f"the provider sent something that is not JSON: {quote(data)}") from exc
-    if not is_object(value):
-        raise ProtocolError(f"the provider sent JSON that is not an object: {quote(data)}")
-    return value
+        raise not_json(data) from exc
+    if is_object(value):
+        return value
+    raise ProtocolError(f"the provider sent JSON that is not an object: {quote(data)}")
+
+
+def not_json(data: bytes) -> ProtocolError:
+    """The error for a payload that no JSON parser takes."""
+    return ProtocolError(f"the provider sent something that is not JSON: {quote(data)}")
 
 
 def quote(data: bytes) -> str:
@@ -165,13 +171,10 @@ def state(value: Mapping[str, object]) -> ProviderState | None:
 class OpenPart:
     """A part that is being received."""
 
+    part_id: int
     start: PartStart
     pieces: list[str] = field(default_factory=list[str])
     state: JsonObject = field(default_factory=dict[str, object])
-
-    @property
-    def part_id(self) -> int:
-        return self.start.part_id
 
 
 class PartsInFlight:
@@ -201,7 +204,7 @@ class PartsInFlight:
         return StreamStart(model=served, provider=self._origin.provider, response_id=as_text(response_id) or None)
 
     def open(self, kind: PartKind, *, choice: int = 0, call_id: str | None = None, name: str | None = None) -> OpenPart:
-        part = OpenPart(PartStart(self._count, kind, choice, call_id, name))
+        part = OpenPart(self._count, PartStart(self._count, kind, choice, call_id, name))
         self._count += 1
         return part
 
@@ -317,7 +320,11 @@ def wire(
     """The finished request: ``extra_body`` merged over ``body`` (objects member by member), as JSON bytes."""
     if config.extra_body:
         merge(body, config.extra_body)
-    return WireRequest(path=path, headers=headers, body=orjson.dumps(body), warnings=warnings.seal())
+    try:
+        encoded = orjson.dumps(body)
+    except orjson.JSONEncodeError as exc:  # half of a surrogate pair, as cutting a JavaScript string leaves it
+        raise ConfigurationError(f"the request cannot be written as JSON: {exc}") from exc
+    return WireRequest(path=path, headers=headers, body=encoded, warnings=warnings.seal())
 
 
 def merge(target: JsonObject, extra: Mapping[str, object]) -> None:

@@ -26,14 +26,14 @@ from dhenara_async.drivers.base import (
     error_object,
     finish_of,
     is_object,
-    quote,
+    not_json,
     truncated,
     usage_events,
     wire,
 )
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import APIError, ProtocolError, UnsupportedError
-from dhenara_async.events import PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from dhenara_async.events import ChoiceFinish, PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
 from dhenara_async.framing import Frame
 from dhenara_async.messages import FilePart, Message, Origin, Part, RefusalPart, Role, TextPart
 from dhenara_async.request import ChatRequest, WireRequest
@@ -145,7 +145,7 @@ class _Decoder:
 
     def __init__(self, origin: Origin, *, plain: bool) -> None:
         self._parts = PartsInFlight(origin)
-        self._candidates: dict[int, _Candidate] = {}
+        self._candidates: dict[object, _Candidate] = {}
         self._raw_usage: JsonObject = {}
         self._blocked: str = ""
         self._plain = plain
@@ -156,7 +156,7 @@ class _Decoder:
         try:
             chunk: object = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
-            raise ProtocolError(f"the provider sent something that is not JSON: {quote(data)}") from exc
+            raise not_json(data) from exc
         events: list[StreamEvent] = []
         if is_object(chunk):
             self._feed_chunk(chunk, events)
@@ -187,11 +187,12 @@ class _Decoder:
             events.append(self._parts.begin(model=chunk.get("modelVersion"), response_id=chunk.get("responseId")))
         candidates = chunk.get("candidates")
         if isinstance(candidates, list):
-            for raw in cast(list[object], candidates):
-                self._feed_candidate(as_object(raw), events)
+            for raw in cast("list[object]", candidates):
+                if is_object(raw):
+                    self._feed_candidate(raw, events)
         usage = chunk.get("usageMetadata")
-        if usage:
-            self._raw_usage = cast(JsonObject, usage)  # read once, at the end: it comes with every chunk
+        if is_object(usage):
+            self._raw_usage = usage  # only read at the end: it comes with every chunk
         if "error" in chunk:
             self._raise(chunk)
         if "promptFeedback" in chunk:
@@ -199,39 +200,46 @@ class _Decoder:
             self._blocked = as_text(feedback.get("blockReason")) or self._blocked
 
     def _feed_candidate(self, raw: JsonObject, events: list[StreamEvent]) -> None:
-        index = as_count(raw.get("index")) or 0
-        candidate = self._candidates.get(index)
+        candidate = self._candidates.get(raw.get("index", 0))
         if candidate is None:
-            candidate = self._candidates[index] = _Candidate(index)
+            candidate = self._new_candidate(raw)
         content = raw.get("content")
-        if is_object(content):
-            parts = content.get("parts")
-            if isinstance(parts, list):
-                for part in cast(list[object], parts):
-                    self._feed_part(candidate, as_object(part), events)
-        finish = raw.get("finishReason")
-        if finish is not None:
-            candidate.raw_finish = finish
-        if raw.get("groundingMetadata") or raw.get("citationMetadata"):
-            self._keep_grounding(candidate, raw, events)
+        parts = content.get("parts") if is_object(content) else None
+        if isinstance(parts, list):
+            for part in cast("list[object]", parts):
+                if is_object(part):
+                    self._feed_part(candidate, part, events)
+        if "finishReason" in raw:
+            candidate.raw_finish = raw["finishReason"]
+        if "groundingMetadata" in raw or "citationMetadata" in raw:
+            self._keep_grounding(candidate, raw)
+
+    def _new_candidate(self, raw: JsonObject) -> _Candidate:
+        index = as_count(raw.get("index")) or 0
+        return self._candidates.setdefault(index, _Candidate(index))
 
     def _feed_part(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
         text = raw.get("text")
         if isinstance(text, str):
+            speaking = candidate.speaking
+            if len(raw) == 1 and speaking is not None and speaking.start.kind == "text":
+                if text:  # the usual part: more words of the text that is open
+                    speaking.pieces.append(text)
+                    events.append(TextDelta(speaking.part_id, text))
+                return
             kind: PartKind = "reasoning" if raw.get("thought") else "text"
             signature = raw.get("thoughtSignature")
             if signature:
                 self._signed_text(candidate, kind, text, signature, events)
             elif text:
                 self._speak(candidate, kind, text, events)
-            return
-        if "functionCall" in raw:
+        elif "functionCall" in raw:
             self._call(candidate, raw, events)
-            return
-        name = next((key for key in raw if key not in ("thought", "thoughtSignature")), "")
-        if name:
-            self._pause(candidate, events)
-            events += self._parts.whole("hosted_tool", dict(raw), name=name, choice=candidate.index)
+        else:
+            name = next((key for key in raw if key not in ("thought", "thoughtSignature")), "")
+            if name:
+                self._pause(candidate, events)
+                events += self._parts.whole("hosted_tool", dict(raw), name=name, choice=candidate.index)
 
     def _speak(self, candidate: _Candidate, kind: PartKind, text: str, events: list[StreamEvent]) -> OpenPart:
         part = candidate.speaking
@@ -269,7 +277,7 @@ class _Decoder:
         part.pieces.append(arguments)
         events += [part.start, ToolCallDelta(part.part_id, arguments), self._parts.close(part)]
 
-    def _keep_grounding(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
+    def _keep_grounding(self, candidate: _Candidate, raw: JsonObject) -> None:
         kept = {key: raw[key] for key in ("groundingMetadata", "citationMetadata") if raw.get(key)}
         if candidate.speaking is not None:
             candidate.speaking.state |= kept
@@ -293,8 +301,8 @@ class _Decoder:
                 finish.finish_reason = FinishReason.TOOL_CALLS
             self._parts.finishes[candidate.index] = finish
         if not self._candidates:
-            blocked = dict.fromkeys([self._blocked], FinishReason.CONTENT_FILTER) if self._blocked else {}
-            self._parts.finishes[0] = finish_of(self._blocked or "no candidates", blocked, has_calls=False)
+            reason = FinishReason.CONTENT_FILTER if self._blocked else FinishReason.OTHER
+            self._parts.finishes[0] = ChoiceFinish(0, reason, self._blocked or None)
         return [*events, *usage_events(self.usage), self._parts.end()]
 
     def _raise(self, chunk: JsonObject) -> None:

@@ -8,6 +8,7 @@ Source: https://platform.openai.com/docs/api-reference/chat and the types of the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import orjson
 
@@ -188,7 +189,7 @@ class _Decoder:
     def __init__(self, origin: Origin, quirks: Quirks) -> None:
         self._parts = PartsInFlight(origin)
         self._quirks = quirks
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[object, _Choice] = {}
         self._raw_usage: JsonObject = {}
         self._done = False
 
@@ -201,14 +202,15 @@ class _Decoder:
         if not self._parts.started:
             self._check(chunk, data)
             events.append(self._parts.begin(model=chunk.get("model"), response_id=chunk.get("id")))
-        if chunk.get("error"):
-            raise _error(200, {}, data, chunk, self._parts.provider)
-        usage = chunk.get("usage")
-        if usage:
-            self._raw_usage = as_object(usage)
-        for choice in as_list(chunk.get("choices")):
-            if is_object(choice):
-                self._feed_choice(choice, events)
+        elif "error" in chunk:
+            self._check(chunk, data)
+        choices = chunk.get("choices")
+        if isinstance(choices, list):
+            for choice in cast("list[object]", choices):
+                if is_object(choice):
+                    self._feed_choice(choice, events)
+        if chunk.get("usage") is not None:
+            self._raw_usage = as_object(chunk["usage"])
         if "x_groq" in chunk:
             self._note_extras(chunk)
         return events
@@ -227,15 +229,13 @@ class _Decoder:
     def _check(self, chunk: JsonObject, data: bytes) -> None:
         if chunk.get("error"):
             raise _error(200, {}, data, chunk, self._parts.provider)
-        if "choices" not in chunk and "object" not in chunk and "usage" not in chunk:
+        if not chunk.keys() & {"choices", "object", "usage"}:
             raise ProtocolError(f"the answer has no choices, so it is no chat completion: {quote(data)}")
 
     def _feed_choice(self, raw: JsonObject, events: list[StreamEvent]) -> None:
-        index = raw.get("index")
-        key = index if isinstance(index, int) else 0
-        choice = self._choices.get(key)
+        choice = self._choices.get(raw.get("index", 0))
         if choice is None:
-            choice = self._choices[key] = _Choice(key)
+            choice = self._new_choice(raw)
         delta = raw.get("delta")
         if is_object(delta):
             content, speaking = delta.get("content"), choice.speaking
@@ -246,15 +246,17 @@ class _Decoder:
             else:
                 self._feed_message(choice, delta, events)
         elif "message" in raw:
-            self._feed_message(choice, as_object(raw.get("message")), events)
+            self._feed_message(choice, as_object(raw["message"]), events)
             choice.ended = True  # a plain body is whole
-        finish = raw.get("finish_reason")
-        if finish is not None:
-            choice.raw_finish = finish
+        if raw.get("finish_reason") is not None:
+            choice.raw_finish = raw["finish_reason"]
             choice.ended = True
-        moved_usage = raw.get("usage")
-        if moved_usage:
-            self._raw_usage = as_object(moved_usage)
+        if "usage" in raw:  # where some hosts put it
+            self._raw_usage = as_object(raw["usage"]) or self._raw_usage
+
+    def _new_choice(self, raw: JsonObject) -> _Choice:
+        index = as_count(raw.get("index")) or 0
+        return self._choices.setdefault(index, _Choice(index))
 
     def _feed_message(self, choice: _Choice, message: JsonObject, events: list[StreamEvent]) -> None:
         """A delta, or the whole message of a plain body: reasoning, then words, then calls."""

@@ -69,38 +69,42 @@ class SSEFramer:
 
     def _events(self, text: bytes) -> list[Frame]:
         frames: list[Frame] = []
-        data = self._data
+        data, event = self._data, self._event
         for line in text.split(b"\n"):
             if line[:6] == b"data: ":
                 data.append(line[6:])
-                if len(data) > 1:
-                    self._check(sum(map(len, data)))
             elif not line:
                 if data:
-                    frames.append(Frame(data[0] if len(data) == 1 else b"\n".join(data), self._event))
+                    if len(data) == 1:
+                        frames.append(Frame(data[0], event))
+                    else:
+                        frames.append(Frame(b"\n".join(data), event))
                     data.clear()
                     self._stray.clear()
                 elif self._stray:
                     frames.append(Frame(b"\n".join(self._stray)))
                     self._stray.clear()
-                self._event = b""
+                event = b""
+            elif line[:7] == b"event: ":
+                event = line[7:]
             else:
-                self._other_line(line)
+                event = self._other_line(line, event)
+        self._event = event
+        if len(data) > 1 or self._stray:
+            self._check(sum(map(len, data)) + sum(map(len, self._stray)))
         return frames
 
-    def _other_line(self, line: bytes) -> None:
-        """A line that is not the usual ``data: …``."""
+    def _other_line(self, line: bytes, event: bytes) -> bytes:
+        """A line that is not the usual ``data: …`` or ``event: …``; returns the event's name from here on."""
         if self._stray or (not self._data and line.lstrip()[:1] in _DOCUMENT_STARTS):
             self._stray.append(line)
-            self._check(sum(map(len, self._stray)))
-            return
+            return event
         name, _, value = line.partition(b":")
         if name == b"event":
-            self._event = value.removeprefix(b" ")
-        elif name == b"data":  # no space after the colon, or no colon
-            self._data.append(value.removeprefix(b" "))
-            self._check(sum(map(len, self._data)))
-        # comments have an empty name; id, retry and unknown fields mean nothing to us
+            return value
+        if name == b"data":  # no space after the colon, or no colon
+            self._data.append(value)
+        return event  # comments have an empty name; id, retry and unknown fields mean nothing to us
 
     def _hold(self, piece: bytes) -> None:
         self._held.append(piece)

@@ -8,6 +8,7 @@ Source: https://docs.aiohttp.org/en/stable/client_reference.html (read 2026-11-2
 
 import asyncio
 from collections.abc import Mapping
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -23,7 +24,8 @@ class AiohttpTransport:
     Args:
         limit: The most connections at once; 0 = no limit.
         keepalive: Seconds an idle connection is kept.
-        trust_env: Whether ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY`` and ``.netrc`` are honoured.
+        trust_env: Whether ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` are honoured. They are read
+            once for each host; ``.netrc`` is not read, since every host here wants a key.
     """
 
     def __init__(self, *, limit: int = 0, keepalive: float = 30.0, trust_env: bool = True) -> None:
@@ -31,20 +33,29 @@ class AiohttpTransport:
         self._keepalive = keepalive
         self._trust_env = trust_env
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._proxies: dict[tuple[str, str | None], _Proxy] = {}
         self._last_timeout: tuple[Timeouts, aiohttp.ClientTimeout] | None = None
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> "AiohttpExchange":
         """See ``Transport``."""
         session = self._sessions.get(asyncio.get_running_loop()) or self._new_session()
+        url = URL(request.url, encoded=True)
+        proxy, proxy_auth = self._proxy_for(url)
+        silence = asyncio.timeout(timeouts.between_bytes)
         try:
-            response = await session.post(
-                URL(request.url, encoded=True),
-                data=request.body,
-                headers=request.headers,
-                timeout=self._client_timeout(timeouts),
-                allow_redirects=False,
-            )
+            async with silence:
+                response = await session.post(
+                    url,
+                    data=request.body,
+                    headers=request.headers,
+                    timeout=self._client_timeout(timeouts),
+                    allow_redirects=False,
+                    proxy=proxy,
+                    proxy_auth=proxy_auth,
+                )
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            if silence.expired():
+                raise DeadlineError(limit="between_bytes", seconds=timeouts.between_bytes) from exc
             raise _translated(exc, timeouts) from exc
         return AiohttpExchange(response, timeouts)
 
@@ -58,39 +69,75 @@ class AiohttpTransport:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=self._keepalive),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=self._trust_env,
         )
         self._sessions[asyncio.get_running_loop()] = session
         return session
 
+    def _proxy_for(self, url: URL) -> "_Proxy":
+        """aiohttp would scan the environment and read a file in a thread for every request; once a host is enough."""
+        if not self._trust_env:
+            return None, None
+        key = (url.scheme, url.host)
+        found = self._proxies.get(key)
+        if found is None:
+            found = self._proxies[key] = _proxy_from_environment(url)
+        return found
+
     def _client_timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
         """Calls share their config as a rule, so the last one's timeout object nearly always fits."""
         if self._last_timeout is None or self._last_timeout[0] is not timeouts:
-            made = aiohttp.ClientTimeout(
-                total=timeouts.total, connect=timeouts.connect, sock_read=timeouts.between_bytes
-            )
+            made = aiohttp.ClientTimeout(total=timeouts.total, connect=timeouts.connect)
             self._last_timeout = (timeouts, made)
         return self._last_timeout[1]
 
 
-class AiohttpExchange:
-    """One answer; see ``Exchange``."""
+_Proxy = tuple[URL | None, aiohttp.BasicAuth | None]
 
-    __slots__ = ("_content", "_response", "_timeouts", "headers", "status")
+
+def _proxy_from_environment(url: URL) -> _Proxy:
+    proxies = getproxies()
+    address = proxies.get(url.scheme) or proxies.get("all")
+    if not address or not url.host or proxy_bypass(url.host):
+        return None, None
+    proxy = URL(address)
+    if proxy.user is None:
+        return proxy, None
+    return proxy.with_user(None), aiohttp.BasicAuth(proxy.user, proxy.password or "")
+
+
+class AiohttpExchange:
+    """One answer; see ``Exchange``.
+
+    aiohttp's own ``sock_read`` limit moves a timer at every read, which costs more than decoding the token that was
+    read. Here one timer a stream looks from time to time whether a read has been waiting for too long.
+    """
+
+    __slots__ = ("_content", "_loop", "_response", "_timeouts", "_waiting_since", "_watch", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts) -> None:
         self._response = response
         self._content = response.content
         self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._waiting_since: float | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        if timeouts.between_bytes is not None:
+            self._watch = self._loop.call_later(timeouts.between_bytes, self._look, timeouts.between_bytes)
         self.status = response.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
 
     async def read(self) -> bytes:
         """See ``Exchange``. Never by line: a line of a stream has no limit."""
+        self._waiting_since = self._loop.time()
         try:
-            return await self._content.readany()
+            chunk = await self._content.readany()
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            self._stop_watching()
             raise _translated(exc, self._timeouts) from exc
+        self._waiting_since = None
+        if not chunk:
+            self._stop_watching()
+        return chunk
 
     def ended(self) -> bool:
         """See ``Exchange``."""
@@ -98,7 +145,21 @@ class AiohttpExchange:
 
     async def close(self) -> None:
         """See ``Exchange``. Closing does not await in aiohttp, so nothing can keep it from happening."""
+        self._stop_watching()
         self._response.close()
+
+    def _look(self, limit: float) -> None:
+        """Wake a read that has waited for ``limit`` seconds; otherwise look again when the present one would have."""
+        waited = 0.0 if self._waiting_since is None else self._loop.time() - self._waiting_since
+        if waited >= limit:
+            self._content.set_exception(aiohttp.SocketTimeoutError())
+        else:
+            self._watch = self._loop.call_later(limit - waited, self._look, limit)
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
 
 def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | ConfigurationError:

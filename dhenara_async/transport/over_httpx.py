@@ -29,12 +29,12 @@ class HttpxTransport:
         if timeouts.total is not None:
             raise ConfigurationError("HttpxTransport has no total time limit; set Timeouts(total=None)")
         limits = httpx.Timeout(timeouts.between_bytes, connect=timeouts.connect, pool=timeouts.connect)
-        built = self._client.build_request(
-            "POST", request.url, content=request.body, headers=dict(request.headers), timeout=limits
-        )
         try:
+            built = self._client.build_request(
+                "POST", request.url, content=request.body, headers=dict(request.headers), timeout=limits
+            )
             response = await self._client.send(built, stream=True, follow_redirects=False)
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as exc:
             raise _translated(exc, timeouts) from exc
         return HttpxExchange(response, timeouts)
 
@@ -83,5 +83,7 @@ def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | Configur
             return ConnectError(f"no connection: {exc}")
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
             return ConfigurationError("the base_url of the endpoint is not a URL")
+        case UnicodeEncodeError() | httpx.LocalProtocolError():
+            return ConfigurationError("a header of the request holds characters that cannot be sent")
         case _:
             return ReadError(f"the connection broke: {type(exc).__name__}")

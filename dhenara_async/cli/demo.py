@@ -1,0 +1,141 @@
+"""The ``demo`` command: one story in three turns, each told by another provider."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+
+from dhenara_async.cli.endpoints import Named, any_reachable, endpoint_of, meaning, reachable
+from dhenara_async.cli.screen import Screen, label
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.events import StreamEvent, event_to_dict
+from dhenara_async.hosts import resolve
+from dhenara_async.manager import ConversationManager
+from dhenara_async.models.anthropic import ClaudeSonnet55
+from dhenara_async.models.google import Gemini38Flash
+from dhenara_async.models.openai import GPT6Luna
+from dhenara_async.testing import ProviderServer
+
+Shown = Literal["stream", "whole", "json"]
+
+# Enough for a short story and for what a reasoning model thinks before it.
+_MAX_OUTPUT_TOKENS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    query: str
+    instructions: tuple[str, ...]
+
+
+_STORY = (
+    _Step("Tell me a short story about a robot learning to paint.", ("Be creative and engaging.",)),
+    _Step(
+        "Continue the story but add a twist where the robot discovers something unexpected.",
+        ("Build upon the previous story seamlessly.",),
+    ),
+    _Step("Conclude the story with an inspiring ending.", ("Bring the story to a satisfying conclusion.",)),
+)
+_STORYTELLERS = (
+    Named(AIModelAPIProviderEnum.ANTHROPIC, ClaudeSonnet55),
+    Named(AIModelAPIProviderEnum.OPEN_AI, GPT6Luna),
+    Named(AIModelAPIProviderEnum.GOOGLE_AI, Gemini38Flash),
+)
+
+
+async def demo(screen: Screen, *, models: str | None, shown: Shown, loopback: bool, delay: float) -> None:
+    """Tell the story.
+
+    Args:
+        screen: Where it is shown.
+        models: Names separated by commas, used in turn; None = a model of each provider there is a key for.
+        shown: Token by token, answer by answer, or as events in JSON lines.
+        loopback: Whether stand-ins answer, keys or not.
+        delay: Seconds before each token of a stand-in.
+
+    Raises:
+        ConfigurationError: A model cannot be called as it is named; nothing was sent.
+        DhenaraError: A turn failed.
+    """
+    wanted = _STORYTELLERS if models is None else tuple(meaning(name) for name in models.split(",") if name.strip())
+    if not wanted:
+        raise ConfigurationError("--models names no model")
+    stand_in = loopback or not any_reachable(wanted)
+    if models is None and not stand_in:
+        wanted = tuple(named for named in wanted if reachable(named.provider))
+    if stand_in:
+        missing = ", ".join(dict.fromkeys(named.provider.value for named in wanted))
+        reason = "as asked" if loopback else f"no provider key in the environment ({missing})"
+        notice = f"Loopback: {reason}. Stand-in servers on this computer answer, not models."
+        (screen.complain if shown == "json" else screen.say)(notice)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(ProviderServer(delay=delay)) if stand_in else None
+        config = AIModelCallConfig(max_output_tokens=_MAX_OUTPUT_TOKENS, streaming=shown != "whole")
+        manager = await stack.enter_async_context(ConversationManager(config=config))
+        endpoints = [endpoint_of(named, server) for named in wanted]
+        for endpoint in endpoints:
+            resolve(endpoint)  # a missing key is told before the first turn, not in the middle of the story
+        try:
+            await _tell(screen, manager, endpoints, shown=shown, stand_in=stand_in)
+        finally:
+            screen.end_line()
+
+
+async def _tell(
+    screen: Screen, manager: ConversationManager, endpoints: Sequence[AIModelEndpoint], *, shown: Shown, stand_in: bool
+) -> None:
+    conversation = await manager.create()
+    for number, step in enumerate(_STORY, 1):
+        endpoint = endpoints[(number - 1) % len(endpoints)]
+        if shown == "json":
+            await _write_events(manager, conversation, step, endpoint, number)
+            continue
+        screen.say("")
+        screen.say(f"Turn {number} of {len(_STORY)} · {label(endpoint, stand_in=stand_in)}", style="bold")
+        screen.say(f"User: {step.query}")
+        screen.say("")
+        node = await _answer(screen, manager, conversation, step, endpoint, shown=shown)
+        screen.say("")
+        screen.after_turn(node, follows=number > 1)
+    if shown != "json":
+        screen.say("")
+        screen.summary(conversation.path())
+
+
+async def _answer(
+    screen: Screen,
+    manager: ConversationManager,
+    conversation: Conversation,
+    step: _Step,
+    endpoint: AIModelEndpoint,
+    *,
+    shown: Shown,
+) -> ConversationNode:
+    if shown == "whole":
+        node = await manager.ask(conversation, step.query, endpoint, instructions=step.instructions)
+        screen.answer("" if node.response is None else node.response.text() or node.response.refusal())
+        return node
+    async with manager.turn(conversation, step.query, endpoint, instructions=step.instructions) as turn:
+        async for event in turn:
+            screen.event(event)
+    return turn.node
+
+
+async def _write_events(
+    manager: ConversationManager, conversation: Conversation, step: _Step, endpoint: AIModelEndpoint, number: int
+) -> None:
+    async with manager.turn(conversation, step.query, endpoint, instructions=step.instructions) as turn:
+        async for event in turn:
+            _write(number, event)
+
+
+def _write(number: int, event: StreamEvent) -> None:
+    # Past the text layer: JSON is UTF-8, whatever the terminal's encoding is.
+    sys.stdout.buffer.write(orjson.dumps({"turn": number, **event_to_dict(event)}) + b"\n")
+    sys.stdout.buffer.flush()

@@ -1,0 +1,161 @@
+"""What a person sees: answers as they come on stdout, quiet lines about them, complaints on stderr.
+
+Rich leaves out colours and styles where the output is not a terminal.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import assert_never
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.errors import DhenaraError
+from dhenara_async.events import (
+    Heartbeat,
+    PartEnd,
+    PartStart,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamEnd,
+    StreamEvent,
+    StreamReset,
+    StreamStart,
+    TextDelta,
+    ToolCallDelta,
+    UsageUpdate,
+)
+from dhenara_async.response import FinishReason, Usage
+
+# A model's answer must not move the cursor or retitle the window: only line feeds and tabs are let through.
+_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_FILE_COLUMNS = 160
+
+
+class Screen:
+    """Standard output and standard error, kept in lines."""
+
+    def __init__(self) -> None:
+        # Rich takes every output that is no terminal for 80 columns wide, which would break the table for nothing.
+        self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+        self._err = Console(stderr=True, highlight=False)
+        self._inside_line = False
+
+    def say(self, text: str, *, style: str = "") -> None:
+        """A line of its own."""
+        self.end_line()
+        self._out.print(_line(text, style), soft_wrap=True)
+
+    def quiet(self, text: str) -> None:
+        """A line that may be overlooked."""
+        self.say(text, style="dim")
+
+    def complain(self, text: str) -> None:
+        """A line on stderr."""
+        self.end_line()
+        self._err.print(_line(text, ""), soft_wrap=True)
+
+    def problem(self, exc: DhenaraError) -> None:
+        """An error of the library, as one line on stderr."""
+        self.complain("error: " + " ".join(str(exc).split()))
+
+    def prompt(self, text: str) -> None:
+        """The beginning of a line that somebody else will finish."""
+        self.end_line()
+        self._out.out(text, end="", style="bold", highlight=False)
+
+    def answer(self, text: str, *, style: str = "") -> None:
+        """A piece of an answer, exactly as it is."""
+        shown = text.translate(_CONTROLS)
+        if shown:
+            self._out.out(shown, end="", style=style or None, highlight=False)
+            self._inside_line = not shown.endswith("\n")
+
+    def event(self, event: StreamEvent) -> None:
+        """What an event adds to the answer."""
+        match event:
+            case TextDelta():
+                self.answer(event.text)
+            case RefusalDelta():
+                self.answer(event.text, style="italic")
+            case ReasoningDelta():
+                self.answer(event.text, style="dim italic")
+            case PartStart():
+                self.end_line()
+            case StreamReset():
+                self.quiet("(the answer starts anew)")
+            case StreamStart() | PartEnd() | ToolCallDelta() | UsageUpdate() | Heartbeat() | StreamEnd():
+                pass
+            case _:
+                assert_never(event)
+
+    def end_line(self) -> None:
+        """Finish the line that an answer has left unfinished."""
+        if self._inside_line:
+            self._inside_line = False
+            self._out.out("")
+
+    def after_turn(self, node: ConversationNode, *, follows: bool) -> None:
+        """The quiet lines below an answer: how it ended, its tokens, and what the hop to its model cost.
+
+        Args:
+            node: The turn.
+            follows: Whether it had a history to carry over.
+        """
+        response = node.response
+        if node.status == "complete" and response is not None and response.finish_reason is not FinishReason.STOP:
+            self.quiet(f"ended: {response.finish_reason.value}")
+        for warning in node.warnings:
+            self.quiet(f"warning: {warning.message}")
+        self.quiet(f"usage: {_tokens(node.usage)}")
+        if follows:
+            self.quiet(f"hop: {_carried(node)}")
+
+    def summary(self, nodes: Iterable[ConversationNode]) -> None:
+        """A table of turns, oldest first; "Changed" counts what of the history was not carried over as it was."""
+        table = Table("Turn", "Model", "Provider", "Status", "Input", "Output", "Usage", "Changed", box=SIMPLE_HEAD)
+        for number, node in enumerate(nodes, 1):
+            usage, origin = node.usage, node.origin
+            table.add_row(
+                str(number),
+                "" if origin is None else Text(origin.model.translate(_CONTROLS), overflow="fold"),
+                "" if origin is None else origin.provider,
+                node.status,
+                _count(usage.input_tokens),
+                _count(usage.output_tokens),
+                usage.source,
+                str(len(node.conversion.entries)),
+            )
+        self.end_line()
+        self._out.print(table)
+
+
+def label(endpoint: AIModelEndpoint, *, stand_in: bool) -> str:
+    """An endpoint in a few words."""
+    return f"{endpoint.ai_model.model_name} · {endpoint.api.provider.value}{' (stand-in)' if stand_in else ''}"
+
+
+def _line(text: str, style: str) -> Text:
+    return Text(text.translate(_CONTROLS), style=style)
+
+
+def _count(tokens: int | None) -> str:
+    return "?" if tokens is None else str(tokens)
+
+
+def _tokens(usage: Usage) -> str:
+    return f"{_count(usage.input_tokens)} input, {_count(usage.output_tokens)} output tokens ({usage.source})"
+
+
+def _carried(node: ConversationNode) -> str:
+    entries = node.conversion.entries
+    if not entries:
+        return "the whole history was carried over"
+    codes = ", ".join(f"{code} x{count}" for code, count in sorted(Counter(entry.code for entry in entries).items()))
+    lost = len(node.conversion.lossy)
+    return f"{len(entries)} of the history not carried over as it was, {lost} of it lost ({codes})"

@@ -1,0 +1,85 @@
+"""A transport that answers from memory: the whole client under test, without a socket.
+
+Use it where the bytes of an answer are known, from a recording or by hand; ``ProviderServer`` is for what needs a real
+connection.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import anyio.lowlevel
+
+from dhenara_async.config import Timeouts
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.request import HttpRequest
+
+
+class ReplayTransport:
+    """Gives the same answer to every request and keeps the requests: ``AIModelClient(endpoint, transport=…)``.
+
+    Args:
+        body: The answer's bytes.
+        status: The answer's HTTP status.
+        headers: The answer's headers. Without a content type the first byte of the body decides, as it does for a
+            real host that sends none.
+        chunks: The body in the pieces that reads shall give, such as ``split_bytes(body)``; None = in one.
+
+    Attributes:
+        requests: What was sent, oldest first, credentials included; their repr shows the address only.
+
+    Raises:
+        ConfigurationError: The chunks do not join to the body.
+    """
+
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        chunks: Sequence[bytes] | None = None,
+    ) -> None:
+        if chunks is not None and b"".join(chunks) != body:
+            raise ConfigurationError("the chunks of a ReplayTransport must join to its body")
+        self.requests: list[HttpRequest] = []
+        self._body = body
+        self._status = status
+        self._headers = {name.lower(): value for name, value in (headers or {}).items()}
+        # an empty piece would read as the end of the body
+        self._chunks = tuple(chunk for chunk in ((body,) if chunks is None else chunks) if chunk)
+
+    def __repr__(self) -> str:
+        return f"ReplayTransport(status={self._status}, {len(self._body)} bytes, {len(self.requests)} requests seen)"
+
+    async def send(self, request: HttpRequest, timeouts: Timeouts) -> "ReplayExchange":
+        """See ``Transport``; time limits mean nothing here."""
+        await anyio.lowlevel.checkpoint()
+        self.requests.append(request)
+        return ReplayExchange(self._status, self._headers, self._chunks)
+
+    async def aclose(self) -> None:
+        """See ``Transport``; there is nothing to close."""
+        await anyio.lowlevel.checkpoint()
+
+
+class ReplayExchange:
+    """One answer from memory; see ``Exchange``."""
+
+    __slots__ = ("_left", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], chunks: Sequence[bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        self._left = list(reversed(chunks))
+
+    async def read(self) -> bytes:
+        """See ``Exchange``. Other tasks run between two reads, as they would at a socket."""
+        await anyio.lowlevel.checkpoint()
+        return self._left.pop() if self._left else b""
+
+    def ended(self) -> bool:
+        """See ``Exchange``."""
+        return not self._left
+
+    async def close(self) -> None:
+        """See ``Exchange``."""
+        self._left.clear()
