@@ -140,7 +140,8 @@ class AIModelClient:
             APIError: The provider refused or failed.
         """
         knobs = config or self.config
-        async with self._stream(prompt, context, messages, instructions, knobs, wire_stream=knobs.streaming) as stream:
+        asked = _conversation(prompt, context, messages)
+        async with self.open(asked, instructions, knobs, wire_stream=knobs.streaming) as stream:
             return await stream.collect()
 
     def stream(
@@ -157,24 +158,23 @@ class AIModelClient:
         Arguments and errors as for ``generate``; what is wrong before anything is sent is raised here, the rest from
         the iteration.
         """
-        return self._stream(prompt, context, messages, instructions, config or self.config, wire_stream=True)
+        asked = _conversation(prompt, context, messages)
+        return self.open(asked, instructions, config or self.config, wire_stream=True)
 
-    def _stream(
-        self,
-        prompt: "str | Message | None",
-        context: "Iterable[str | Message]",
-        messages: "Iterable[Message] | None",
-        instructions: Iterable[str],
-        config: AIModelCallConfig,
-        *,
-        wire_stream: bool,
+    def open(
+        self, messages: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, wire_stream: bool
     ) -> "ResponseStream":
+        """What ``generate`` and ``stream`` have in common: a prepared call, its events to be read, nothing sent yet.
+
+        Args:
+            messages: The conversation, oldest first.
+            instructions: What leads this call.
+            config: Its knobs.
+            wire_stream: Whether the provider is asked to stream; the events are the same either way.
+        """
         from dhenara_async.stream import ResponseStream
 
-        asked = _conversation(prompt, context, messages)
-        if isinstance(instructions, str):
-            raise ConfigurationError("instructions is a sequence of texts, not one text")
-        return ResponseStream(self._call(asked, instructions, config, wire_stream=wire_stream))
+        return ResponseStream(self._call(messages, instructions, config, wire_stream=wire_stream))
 
     def _call(
         self, asked: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, wire_stream: bool
@@ -241,7 +241,7 @@ class AIModelClient:
         instead = f"; use {model.replacement}" if model.replacement else ""
         message = f"{model.model_name} was retired by its maker on {model.retired_on}{instead}"
         # Python shows a warning once for each place in the user's code: no state of ours is needed for that
-        warn(message, UserWarning, stacklevel=6)
+        warn(message, UserWarning, stacklevel=_levels_to_the_user())
         return (CallWarning(code="model_retired", knob="ai_model", message=message),)
 
 
@@ -249,6 +249,16 @@ def _new_transport() -> "Transport":
     from dhenara_async.transport.over_aiohttp import AiohttpTransport
 
     return AiohttpTransport()
+
+
+def _levels_to_the_user() -> int:
+    """The ``stacklevel`` with which a warning of the calling function points at the first code that is not ours."""
+    from inspect import currentframe
+
+    levels, frame = 0, currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "dhenara_async":
+        levels, frame = levels + 1, frame.f_back
+    return levels
 
 
 def _sendable(headers: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ Plain validated values; they open nothing and read no environment. Addresses liv
 from datetime import date
 from enum import StrEnum
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -106,6 +107,18 @@ class AIModelAPI(BaseModel):
     base_url: str | None = None
     dialect: Dialect | None = None
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    if TYPE_CHECKING:  # people write the key as a text; pydantic makes of it what the attribute says
+
+        def __init__(
+            self,
+            *,
+            provider: AIModelAPIProviderEnum,
+            api_key: SecretStr | str | None = None,
+            base_url: str | None = None,
+            dialect: Dialect | None = None,
+            headers: dict[str, str] = ...,
+        ) -> None: ...
 
 
 class AIModelEndpoint(BaseModel):

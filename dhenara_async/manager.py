@@ -194,20 +194,7 @@ class ConversationManager:
         """
         if isinstance(instructions, str):
             raise ConfigurationError("instructions is a sequence of texts, not one text")
-        if not query.strip() and not files:
-            raise ConfigurationError("the query is empty: there is nothing to ask")
-        head = conversation.head
-        draft = ConversationNode(
-            parent_id=None if head is None else head.id,
-            user_query=query,
-            attached_files=tuple(map(_as_file, files)),
-            instructions=tuple(instructions),
-        )
-        history = [message for node in conversation.path() for message in node.as_messages()]
-        asked = turn_messages(draft.user_query, draft.attached_files, None)
-        client = AIModelClient(endpoint, config or self._config, transport=self._transport, policy=self._policy)
-        stream = client.stream(messages=[*history, *asked], instructions=draft.instructions)
-        return Turn(self, conversation, draft, stream)
+        return self._turn(conversation, query, endpoint, instructions, files, config or self._config, wire_stream=True)
 
     async def ask(
         self,
@@ -219,16 +206,43 @@ class ConversationManager:
         files: Iterable[Attachment] = (),
         config: AIModelCallConfig | None = None,
     ) -> ConversationNode:
-        """The same as ``turn`` without the stream: the finished node.
+        """The same as ``turn`` without the events: the finished node. Streams on the wire if ``config.streaming``.
 
         Raises:
             DhenaraError: The turn failed; its node is in the conversation all the same.
         """
-        async with self.turn(
-            conversation, query, endpoint, instructions=instructions, files=files, config=config
-        ) as turn:
+        knobs = config or self._config
+        turn = self._turn(conversation, query, endpoint, instructions, files, knobs, wire_stream=knobs.streaming)
+        async with turn:
             await turn.collect()
         return turn.node
+
+    def _turn(
+        self,
+        conversation: Conversation,
+        query: str,
+        endpoint: AIModelEndpoint,
+        instructions: Iterable[str],
+        files: Iterable[Attachment],
+        config: AIModelCallConfig,
+        *,
+        wire_stream: bool,
+    ) -> Turn:
+        attached = tuple(map(_as_file, files))
+        if not query.strip() and not attached:
+            raise ConfigurationError("the query is empty: there is nothing to ask")
+        head = conversation.head
+        draft = ConversationNode(
+            parent_id=None if head is None else head.id,
+            user_query=query,
+            attached_files=attached,
+            instructions=tuple(instructions),
+        )
+        history = [message for node in conversation.path() for message in node.as_messages()]
+        asked = turn_messages(draft.user_query, draft.attached_files, None)
+        client = AIModelClient(endpoint, config, transport=self._transport, policy=self._policy)
+        stream = client.open([*history, *asked], draft.instructions, config, wire_stream=wire_stream)
+        return Turn(self, conversation, draft, stream)
 
 
 def _as_file(attachment: Attachment) -> FilePart:

@@ -18,7 +18,10 @@ FLOORS = (
     {"stream"},
     {"client"},
     {"manager"},
-    {"testing", "cli", "__main__", "__init__"},
+    {"__init__"},
+    {"testing"},
+    {"cli"},
+    {"__main__"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -32,5 +32,5 @@ class Framer(Protocol):
         ...
 
     def finish(self) -> list[Frame]:
-        """What was left when the body ended: at most one frame, which may be torn."""
+        """What was left when the body ended; the last of it may be torn."""
         ...

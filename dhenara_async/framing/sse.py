@@ -5,7 +5,8 @@ never decoded here, so no cut of the network can tear a character. A read is sca
 
 Two things go beyond the standard, because providers need them. An event without its final blank line is handed over at
 the end of the body. And lines that are no field but look like the start of a JSON or HTML document are kept, as one
-frame: hosts break into a stream with a bare JSON error, and proxies with a page.
+frame: hosts break into a stream with a bare JSON error, and proxies with a page. Such a frame comes before the event
+that follows it without a blank line between.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html (read 2026-11-22)
 """
@@ -26,7 +27,18 @@ class SSEFramer:
         limit_bytes: The most one event may hold before it is refused as a fault of the provider.
     """
 
-    __slots__ = ("_at_start", "_data", "_event", "_held", "_held_bytes", "_limit", "_skip_newline", "_stray")
+    __slots__ = (
+        "_at_start",
+        "_data",
+        "_event",
+        "_held",
+        "_held_bytes",
+        "_limit",
+        "_skip_newline",
+        "_stray",
+        "_weighed",
+        "_weight",
+    )
 
     def __init__(self, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._limit = limit_bytes
@@ -37,6 +49,8 @@ class SSEFramer:
         self._data: list[bytes] = []
         self._event = b""
         self._stray: list[bytes] = []
+        self._weight = 0  # bytes of the pending lines in _data and _stray …
+        self._weighed = (0, 0)  # … as far as they have been counted: each line once, however many there are
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The events that are complete with ``chunk``; see ``Framer``."""
@@ -74,25 +88,33 @@ class SSEFramer:
             if line[:6] == b"data: ":
                 data.append(line[6:])
             elif not line:
+                if self._stray:
+                    frames.append(Frame(b"\n".join(self._stray)))
+                    self._stray.clear()
                 if data:
                     if len(data) == 1:
                         frames.append(Frame(data[0], event))
                     else:
                         frames.append(Frame(b"\n".join(data), event))
                     data.clear()
-                    self._stray.clear()
-                elif self._stray:
-                    frames.append(Frame(b"\n".join(self._stray)))
-                    self._stray.clear()
                 event = b""
             elif line[:7] == b"event: ":
                 event = line[7:]
             else:
                 event = self._other_line(line, event)
         self._event = event
+        if frames:
+            self._weight, self._weighed = 0, (0, 0)
         if len(data) > 1 or self._stray:
-            self._check(sum(map(len, data)) + sum(map(len, self._stray)))
+            self._weigh()
         return frames
+
+    def _weigh(self) -> None:
+        """Check the size of the event that is pending; a line weighs one byte more than it has, as it does joined."""
+        fresh = self._data[self._weighed[0] :] + self._stray[self._weighed[1] :]
+        self._weight += sum(map(len, fresh)) + len(fresh)
+        self._weighed = len(self._data), len(self._stray)
+        self._check(self._weight)
 
     def _other_line(self, line: bytes, event: bytes) -> bytes:
         """A line that is not the usual ``data: …`` or ``event: …``; returns the event's name from here on."""

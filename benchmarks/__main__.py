@@ -1,0 +1,24 @@
+"""The command line of the benchmarks: one subcommand a question."""
+
+import argparse
+import sys
+
+from benchmarks import plain, startup, stream
+
+
+def main() -> int:
+    """Run the subcommand that was asked for; gives its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for module in (stream, plain, startup):
+        name = module.__name__.rpartition(".")[2]
+        summary = (module.__doc__ or "").partition("\n")[0].partition(": ")[2].replace("``", "")
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    arguments = parser.parse_args()
+    return arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The README's examples run as they stand, against the loopback server."""
+
+import ast
+import inspect
+import os
+import re
+import sys
+from pathlib import Path
+from subprocess import PIPE
+from types import CodeType
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from dhenara_async.testing import ProviderServer
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAM, CALLS, BLOCKING, TESTING = EXAMPLES
+
+
+def compiled(source: str) -> CodeType:
+    return compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def definitions() -> dict[str, object]:
+    """What the program's reader has by then: its imports and endpoints, without running it."""
+    names: dict[str, object] = {}
+    exec(compiled(PROGRAM.partition("async def main")[0]), names)  # noqa: S102 - our own README
+    exec(compiled("from dhenara_async import AIModelClient"), names)  # noqa: S102
+    return names
+
+
+async def run(source: str, names: dict[str, object]) -> None:
+    outcome: object = eval(compiled(source), names)  # noqa: S307 - our own README
+    if inspect.isawaitable(outcome):
+        await outcome
+
+
+async def test_the_program_is_fifteen_lines_of_work_and_hops() -> None:
+    work = [line for line in PROGRAM.splitlines() if line.strip() and not re.match(r"import|from", line)]
+    assert len(work) <= 15
+    async with ProviderServer() as server:
+        environment = {**os.environ, **server.environment()}
+        with anyio.fail_after(30):
+            done = await anyio.run_process(
+                [sys.executable, "-W", "error", "-c", PROGRAM], env=environment, check=False, stdout=PIPE
+            )
+        assert done.returncode == 0, done.stderr.decode()
+        assert [seen.provider for seen in server.requests] == ["anthropic", "openai"]
+        first_answer = server.requests[1].turns[1]
+        assert first_answer[0] == "assistant" and first_answer[1] in done.stdout.decode()
+
+
+async def test_the_calls(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async with ProviderServer() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        await run(CALLS, definitions())
+        assert server.requests[0].turns == (("user", "What is a robot?And in one word?"),)
+        assert len(server.requests) == 2
+    assert capsys.readouterr().out.splitlines()[-1] == "stream_end"
+
+
+async def test_the_blocking_face(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async with ProviderServer() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        names = definitions()
+        await anyio.to_thread.run_sync(exec, compiled(BLOCKING), names)
+        assert len(server.requests) == 1
+    assert capsys.readouterr().out.strip()
+
+
+async def test_the_testing_example() -> None:
+    await run(TESTING, {})
+
+
+def test_the_two_commands_come_first_and_the_gate_runs_the_second() -> None:
+    commands = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    assert "dhenara_async demo" in commands[0] and commands[0].count("\n") == 1
+    assert commands[1].rstrip().endswith(".venv/bin/pytest") and commands[1].count("\n") == 1
+    gate = (Path(__file__).parent.parent / ".ci" / "run").read_text(encoding="utf-8")
+    assert gate.rstrip().endswith("\npytest")
