@@ -87,7 +87,7 @@ class AIModelClient:
         policy: "ConversionPolicy | None" = None,
     ) -> None:
         self.model_endpoint = model_endpoint
-        self.config = config or AIModelCallConfig()
+        self.config: AIModelCallConfig = config or AIModelCallConfig()
         self._policy = policy
         self._shared = transport
         self._kept: Transport | None = None

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
+
+from dhenara_async.value import Value
 
 
-class Timeouts(BaseModel):
+class Timeouts(Value):
     """Time limits in seconds, each with one owner; None = no limit.
 
     Attributes:
@@ -15,14 +17,12 @@ class Timeouts(BaseModel):
         total: The whole call. Off by default: a long answer is not a fault.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
     connect: float | None = Field(default=10.0, gt=0)
     between_bytes: float | None = Field(default=600.0, gt=0)
     total: float | None = Field(default=None, gt=0)
 
 
-class AIModelCallConfig(BaseModel):
+class AIModelCallConfig(Value):
     """Every knob of a call; None leaves it to the provider.
 
     Attributes:
@@ -40,8 +40,6 @@ class AIModelCallConfig(BaseModel):
     """
 
     # headers and bodies can hold keys, which no error may quote
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
-
     max_output_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, ge=0, le=1)

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.errors import StreamStateError
 from dhenara_async.messages import FilePart, FrozenList, Message, Origin, Role, TextPart
 from dhenara_async.response import CallWarning, ChatResponse, Usage
+from dhenara_async.value import Value
 
 
 def _new_id() -> str:
@@ -25,7 +26,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-class ConversationNode(BaseModel):
+class ConversationNode(Value):
     """One turn: a question and what was answered.
 
     Attributes:
@@ -44,8 +45,6 @@ class ConversationNode(BaseModel):
         warnings: Knobs the target could not take as given.
         conversion: What became of parts of the history that could not be sent as they were.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     id: str = Field(default_factory=_new_id, min_length=1)
     parent_id: str | None = None
@@ -98,7 +97,7 @@ class Conversation:
     def __init__(
         self, id: str | None = None, *, nodes: Iterable[ConversationNode] = (), head: str | None = None
     ) -> None:
-        self.id = id or _new_id()
+        self.id: str = id or _new_id()
         self._nodes: dict[str, ConversationNode] = {}
         self._head: str | None = None
         for node in nodes:

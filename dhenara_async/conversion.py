@@ -5,9 +5,8 @@ Codes and severities are stable data, made to be counted and compared; ``detail`
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from dhenara_async.messages import Origin
+from dhenara_async.value import Value
 
 Severity = Literal["info", "degraded", "lossy"]
 Reason = Literal[
@@ -22,7 +21,7 @@ Reason = Literal[
 ]
 
 
-class ConversionPolicy(BaseModel):
+class ConversionPolicy(Value):
     """What a hop may do to the history.
 
     Attributes:
@@ -31,13 +30,11 @@ class ConversionPolicy(BaseModel):
             what they are shown, so text is for those who know that they want it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
     strict: bool = False
     foreign_reasoning: Literal["omit", "as_text"] = "omit"
 
 
-class ConversionEntry(BaseModel):
+class ConversionEntry(Value):
     """What became of one part that was not carried over as it was.
 
     Attributes:
@@ -53,8 +50,6 @@ class ConversionEntry(BaseModel):
         detail: The same for people.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
     code: str
     severity: Severity
     node: str | None = None
@@ -67,10 +62,8 @@ class ConversionEntry(BaseModel):
     detail: str = ""
 
 
-class ConversionReport(BaseModel):
+class ConversionReport(Value):
     """Everything of a history that was not carried over natively, in request order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     entries: tuple[ConversionEntry, ...] = ()
 

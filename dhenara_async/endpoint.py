@@ -9,7 +9,9 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
+
+from dhenara_async.value import Value
 
 _FINGERPRINT_KEY = b"dhenara_async account"
 
@@ -41,7 +43,7 @@ class Dialect(StrEnum):
     GEMINI = "gemini"
 
 
-class Capabilities(BaseModel):
+class Capabilities(Value):
     """What an encoder must know about a model; the defaults describe the newest generation of an unknown family.
 
     Attributes:
@@ -52,8 +54,6 @@ class Capabilities(BaseModel):
         prefill: May be handed a final assistant message to continue.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
     sampling: bool = True
     stop: bool = True
     seed: bool = True
@@ -61,7 +61,7 @@ class Capabilities(BaseModel):
     prefill: bool = True
 
 
-class AIModel(BaseModel):
+class AIModel(Value):
     """A foundation model, by the id its host knows it under.
 
     Attributes:
@@ -75,8 +75,6 @@ class AIModel(BaseModel):
         replacement: The id its maker points to instead.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
-
     model_name: str = Field(min_length=1)
     provider: AIModelAPIProviderEnum | None = None
     display_name: str | None = None
@@ -87,7 +85,7 @@ class AIModel(BaseModel):
     replacement: str | None = None
 
 
-class AIModelAPI(BaseModel):
+class AIModelAPI(Value):
     """An account at a host.
 
     Attributes:
@@ -100,8 +98,6 @@ class AIModelAPI(BaseModel):
     """
 
     # a key in the wrong place must not be quoted by the error that says so
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
-
     provider: AIModelAPIProviderEnum
     api_key: SecretStr | None = None
     base_url: str | None = None
@@ -121,10 +117,8 @@ class AIModelAPI(BaseModel):
         ) -> None: ...
 
 
-class AIModelEndpoint(BaseModel):
+class AIModelEndpoint(Value):
     """A model at an account: what anything that makes a call takes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
     api: AIModelAPI
     ai_model: AIModel

@@ -58,7 +58,7 @@ class ConversionLossError(DhenaraError):
 
     def __init__(self, message: str, *, entries: Sequence[object] = ()) -> None:
         super().__init__(message)
-        self.entries = tuple(entries)
+        self.entries: tuple[object, ...] = tuple(entries)
 
 
 class UnknownConversationError(DhenaraError, LookupError):

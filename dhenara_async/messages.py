@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.value import Value
 
 ProviderState = dict[str, JsonValue]
 
@@ -31,7 +32,7 @@ class Role(StrEnum):
     SYSTEM = "system"
 
 
-class Origin(BaseModel):
+class Origin(Value):
     """Which endpoint made a part. Opaque state returns only where all of this is the same.
 
     Attributes:
@@ -42,8 +43,6 @@ class Origin(BaseModel):
         model: The id that was asked for.
         served_model: The id the response reports; aliases move, so it can differ. None = not told.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     provider: str
     dialect: str
@@ -66,7 +65,7 @@ class Origin(BaseModel):
         return self.same_account(other) and self.model == other.model
 
 
-class PartBase(BaseModel):
+class PartBase(Value):
     """What every part carries beside its content.
 
     Attributes:
@@ -74,15 +73,6 @@ class PartBase(BaseModel):
         provider_state: The native form, exactly as received; None where the canonical view says it all.
         status: ``interrupted`` when the stream ended inside this part.
     """
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        defer_build=True,
-        hide_input_in_errors=True,  # the user's words and files are in no error
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
-    )
 
     origin: Origin | None = None
     provider_state: ProviderState | None = Field(default=None, repr=False)
@@ -288,7 +278,7 @@ def _as_parts(value: object) -> object:
     return value
 
 
-class Message(BaseModel):
+class Message(Value):
     """One speaker's turn, or a piece of it.
 
     Attributes:
@@ -296,8 +286,6 @@ class Message(BaseModel):
         parts: What is said, in order; a plain ``str`` stands for one text part.
         node: The id of the conversation node it comes from; None outside a conversation.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
     role: Role
     parts: Annotated[FrozenList[Part], BeforeValidator(_as_parts)]

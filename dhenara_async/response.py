@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.messages import (
@@ -16,6 +16,7 @@ from dhenara_async.messages import (
     TextPart,
     ToolCallPart,
 )
+from dhenara_async.value import Value
 
 
 class FinishReason(StrEnum):
@@ -32,7 +33,7 @@ class FinishReason(StrEnum):
     OTHER = "other"
 
 
-class Usage(BaseModel):
+class Usage(Value):
     """Tokens, with the same meaning for every provider; None = not told, never zero instead.
 
     Attributes:
@@ -45,8 +46,6 @@ class Usage(BaseModel):
         source: ``reported`` only if the provider told.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
     input_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -56,7 +55,7 @@ class Usage(BaseModel):
     source: Literal["reported", "estimated", "unknown"] = "unknown"
 
 
-class CallWarning(BaseModel):
+class CallWarning(Value):
     """A knob of the call that the target cannot take as given.
 
     Attributes:
@@ -65,14 +64,12 @@ class CallWarning(BaseModel):
         message: What happened to it, and why.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
     code: Literal["param_dropped", "param_adjusted", "model_retired"]
     knob: str
     message: str
 
 
-class Choice(BaseModel):
+class Choice(Value):
     """One of the answers to a call; most calls have one.
 
     Attributes:
@@ -82,8 +79,6 @@ class Choice(BaseModel):
         raw_finish_reason: The provider's own word for that; None if it sent none.
         stop_sequence: The stop text that ended it; None if none did or it was not told.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     index: int = 0
     parts: tuple[Part, ...] = ()
@@ -122,7 +117,7 @@ class Choice(BaseModel):
         return tuple(part for part in self.parts if isinstance(part, FilePart))
 
 
-class ChatResponse(BaseModel):
+class ChatResponse(Value):
     """A finished or interrupted answer, provider-neutral; what a conversation node keeps.
 
     Attributes:
@@ -132,8 +127,6 @@ class ChatResponse(BaseModel):
         provider: Who answered.
         response_id: The provider's id of this answer; None if not told.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     choices: tuple[Choice, ...] = Field(min_length=1)
     usage: Usage = Field(default_factory=Usage)
@@ -172,7 +165,7 @@ class ChatResponse(BaseModel):
         return self.choices[0].files()
 
 
-class Latency(BaseModel):
+class Latency(Value):
     """Seconds from the moment the call was started.
 
     Attributes:
@@ -180,13 +173,11 @@ class Latency(BaseModel):
         total: Until the last.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
     first_event: float | None
     total: float
 
 
-class AIModelCallResponse(BaseModel):
+class AIModelCallResponse(Value):
     """A call's answer with everything about how it came.
 
     Attributes:
@@ -198,8 +189,6 @@ class AIModelCallResponse(BaseModel):
         warnings: Knobs the target could not take as given.
         conversion: What became of parts of the history that could not be sent as they were.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     chat_response: ChatResponse
     endpoint: Origin

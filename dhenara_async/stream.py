@@ -37,7 +37,7 @@ from dhenara_async.request import ChatRequest, HttpRequest
 from dhenara_async.response import AIModelCallResponse, CallWarning, ChatResponse, FinishReason, Latency
 from dhenara_async.transport import Exchange, Transport
 
-logger = logging.getLogger("dhenara_async")
+logger: logging.Logger = logging.getLogger("dhenara_async")
 
 DRAIN_SECONDS = 0.25
 CLOSE_SECONDS = 1.0
@@ -254,11 +254,11 @@ class ResponseStream:
         if self._failure is not None and not self._accumulator.finished:
             # not the old exception again: a cancellation belongs to its scope, which may be long gone
             raise StreamStateError("the stream was broken off; ask the client for another") from self._failure
+        if self._closed and not self._accumulator.finished:
+            raise StreamStateError("the stream was closed; ask the client for another")
 
     def _raise_or_stop(self) -> None:
         self._raise_failure()
-        if self._closed and not self._accumulator.finished:
-            raise StreamStateError("the stream was closed; ask the client for another")
         raise StopAsyncIteration
 
     async def _open(self, source: Delivery) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
-    {"errors"},
+    {"errors", "value"},
     {"endpoint", "config", "messages", "framing"},
     {"models", "conversion"},
     {"response"},

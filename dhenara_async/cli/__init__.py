@@ -24,7 +24,7 @@ from dhenara_async.errors import DhenaraError
 _INTERRUPTED = 130  # what shells expect of a program that Ctrl-C has ended
 
 # Pretty tracebacks would show local variables, and so perhaps what somebody asked a model.
-application = typer.Typer(
+application: typer.Typer = typer.Typer(
     name="dhenara-async", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 

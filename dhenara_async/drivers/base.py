@@ -189,7 +189,7 @@ class PartsInFlight:
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
         self._count = 0
-        self.started = False
+        self.started: bool = False
         self.finishes: dict[int, ChoiceFinish] = {}
 
     @property

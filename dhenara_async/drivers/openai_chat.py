@@ -393,22 +393,29 @@ class _Decoder:
         return [*events, *usage_events(self.usage), self._parts.end()]
 
 
+_CACHE_READS = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")  # where hosts put it at the top
+
+
+def _first_count(*values: object) -> int | None:
+    return next((count for value in values if (count := as_count(value)) is not None), None)
+
+
 def _usage(raw: JsonObject, quirks: Quirks) -> Usage | None:
     if not raw:
         return None
     into, out = as_object(raw.get("prompt_tokens_details")), as_object(raw.get("completion_tokens_details"))
-    read = as_count(into.get("cached_tokens"))
-    if read is None:
-        read = next(
-            (as_count(raw[key]) for key in ("prompt_cache_hit_tokens", "num_cached_tokens") if key in raw), None
-        )
+    read = _first_count(into.get("cached_tokens"), *map(raw.get, _CACHE_READS))
+    written = _first_count(into.get("cache_write_tokens"), raw.get("cache_creation_input_tokens"))
+    prompt = as_count(raw.get("prompt_tokens"))
+    if prompt is not None and read is not None and read > prompt:
+        prompt += read  # a part cannot be more than its whole: here it was counted apart
     reasoning, output = as_count(out.get("reasoning_tokens")), as_count(raw.get("completion_tokens"))
     if quirks.reasoning_apart and output is not None:
         output += reasoning or 0
     return Usage(
-        input_tokens=as_count(raw.get("prompt_tokens")),
+        input_tokens=prompt,
         cache_read_tokens=read,
-        cache_write_tokens=as_count(into.get("cache_write_tokens")),
+        cache_write_tokens=written,
         output_tokens=output,
         reasoning_tokens=reasoning,
         total_tokens=as_count(raw.get("total_tokens")),

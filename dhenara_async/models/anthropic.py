@@ -4,47 +4,48 @@ Source: the model literals of the ``anthropic`` package 2.12 and the vendor's de
 """
 
 from datetime import date
+from typing import Final
 
 from dhenara_async.endpoint import AIModel, AIModelAPIProviderEnum
 
 _MAKER = AIModelAPIProviderEnum.ANTHROPIC
 
-ClaudeFable52 = AIModel(
+ClaudeFable52: Final = AIModel(
     model_name="claude-fable-5-2",
     provider=_MAKER,
     display_name="Claude Fable 5.2",
     context_window=1_000_000,
     max_output_tokens=128_000,
 )
-ClaudeOpus55 = AIModel(
+ClaudeOpus55: Final = AIModel(
     model_name="claude-opus-5-5",
     provider=_MAKER,
     display_name="Claude Opus 5.5",
     context_window=1_000_000,
     max_output_tokens=128_000,
 )
-ClaudeSonnet55 = AIModel(
+ClaudeSonnet55: Final = AIModel(
     model_name="claude-sonnet-5-5",
     provider=_MAKER,
     display_name="Claude Sonnet 5.5",
     context_window=1_000_000,
     max_output_tokens=128_000,
 )
-ClaudeHaiku55 = AIModel(
+ClaudeHaiku55: Final = AIModel(
     model_name="claude-haiku-5-5",
     provider=_MAKER,
     display_name="Claude Haiku 5.5",
     context_window=1_000_000,
     max_output_tokens=128_000,
 )
-ClaudeHaiku45 = AIModel(
+ClaudeHaiku45: Final = AIModel(
     model_name="claude-haiku-4-5",
     provider=_MAKER,
     display_name="Claude Haiku 4.5",
     context_window=200_000,
     max_output_tokens=64_000,
 )
-Claude37Sonnet = AIModel(
+Claude37Sonnet: Final = AIModel(
     model_name="claude-3-7-sonnet-20250219",
     provider=_MAKER,
     display_name="Claude 3.7 Sonnet",
@@ -53,7 +54,7 @@ Claude37Sonnet = AIModel(
     retired_on=date(2026, 2, 19),
     replacement="claude-sonnet-5-5",
 )
-Claude35Haiku = AIModel(
+Claude35Haiku: Final = AIModel(
     model_name="claude-3-5-haiku-20241022",
     provider=_MAKER,
     display_name="Claude 3.5 Haiku",

@@ -4,24 +4,25 @@ Source: the model literals of the ``google-genai`` package 3.4 and the vendor's 
 """
 
 from datetime import date
+from typing import Final
 
 from dhenara_async.endpoint import AIModel, AIModelAPIProviderEnum
 
 _MAKER = AIModelAPIProviderEnum.GOOGLE_AI
 
-Gemini4Argon = AIModel(
+Gemini4Argon: Final = AIModel(
     model_name="gemini-4-argon", provider=_MAKER, display_name="Gemini 4 Argon", context_window=1_048_576
 )
-Gemini38Flash = AIModel(
+Gemini38Flash: Final = AIModel(
     model_name="gemini-3.8-flash", provider=_MAKER, display_name="Gemini 3.8 Flash", context_window=1_048_576
 )
-Gemini35FlashLite = AIModel(
+Gemini35FlashLite: Final = AIModel(
     model_name="gemini-3.5-flash-lite",
     provider=_MAKER,
     display_name="Gemini 3.5 Flash-Lite",
     context_window=1_048_576,
 )
-Gemini20Flash = AIModel(
+Gemini20Flash: Final = AIModel(
     model_name="gemini-2.0-flash",
     provider=_MAKER,
     display_name="Gemini 2.0 Flash",
@@ -30,7 +31,7 @@ Gemini20Flash = AIModel(
     retired_on=date(2026, 6, 1),
     replacement="gemini-3.8-flash",
 )
-Gemini20FlashLite = AIModel(
+Gemini20FlashLite: Final = AIModel(
     model_name="gemini-2.0-flash-lite",
     provider=_MAKER,
     display_name="Gemini 2.0 Flash-Lite",

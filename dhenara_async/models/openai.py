@@ -4,33 +4,34 @@ Source: the model literals and docstrings of the ``openai`` package 3.54 (read 2
 """
 
 from datetime import date
+from typing import Final
 
 from dhenara_async.endpoint import AIModel, AIModelAPIProviderEnum
 
 _MAKER = AIModelAPIProviderEnum.OPEN_AI
 
-GPT62Sol = AIModel(
+GPT62Sol: Final = AIModel(
     model_name="gpt-6.2-sol",
     provider=_MAKER,
     display_name="GPT-6.2 Sol",
     context_window=1_050_000,
     max_output_tokens=128_000,
 )
-GPT61Terra = AIModel(
+GPT61Terra: Final = AIModel(
     model_name="gpt-6.1-terra",
     provider=_MAKER,
     display_name="GPT-6.1 Terra",
     context_window=1_050_000,
     max_output_tokens=128_000,
 )
-GPT6Luna = AIModel(
+GPT6Luna: Final = AIModel(
     model_name="gpt-6-luna",
     provider=_MAKER,
     display_name="GPT-6 Luna",
     context_window=1_050_000,
     max_output_tokens=128_000,
 )
-GPT4oMini = AIModel(
+GPT4oMini: Final = AIModel(
     model_name="gpt-4o-mini",
     provider=_MAKER,
     display_name="GPT-4o mini",
@@ -39,7 +40,7 @@ GPT4oMini = AIModel(
     retired_on=date(2027, 1, 14),
     replacement="gpt-6-luna",
 )
-O3Mini = AIModel(
+O3Mini: Final = AIModel(
     model_name="o3-mini",
     provider=_MAKER,
     display_name="o3-mini",

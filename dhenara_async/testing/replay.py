@@ -67,8 +67,8 @@ class ReplayExchange:
     __slots__ = ("_left", "headers", "status")
 
     def __init__(self, status: int, headers: Mapping[str, str], chunks: Sequence[bytes]) -> None:
-        self.status = status
-        self.headers = headers
+        self.status: int = status
+        self.headers: Mapping[str, str] = headers
         self._left = list(reversed(chunks))
 
     async def read(self) -> bytes:

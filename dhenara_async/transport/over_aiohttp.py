@@ -123,7 +123,7 @@ class AiohttpExchange:
         self._watch: asyncio.TimerHandle | None = None
         if timeouts.between_bytes is not None:
             self._watch = self._loop.call_later(timeouts.between_bytes, self._look, timeouts.between_bytes)
-        self.status = response.status
+        self.status: int = response.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
 
     async def read(self) -> bytes:

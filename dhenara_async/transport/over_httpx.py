@@ -50,7 +50,7 @@ class HttpxExchange:
         self._timeouts = timeouts
         self._body: AsyncIterator[bytes] = response.aiter_bytes()
         self._ended = False
-        self.status = response.status_code
+        self.status: int = response.status_code
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
 
     async def read(self) -> bytes:

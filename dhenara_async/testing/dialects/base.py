@@ -42,7 +42,7 @@ class Refusal(Exception):
         self.code = code
         self.type = type
         self.param = param
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
 
 
 @dataclass(frozen=True, slots=True)
