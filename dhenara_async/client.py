@@ -174,6 +174,8 @@ class AIModelClient:
         """
         from dhenara_async.stream import ResponseStream
 
+        if isinstance(instructions, str):
+            raise ConfigurationError("instructions is a sequence of texts, not one text")
         return ResponseStream(self._call(messages, instructions, config, wire_stream=wire_stream))
 
     def _call(

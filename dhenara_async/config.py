@@ -39,7 +39,6 @@ class AIModelCallConfig(Value):
         test_mode: Answer without any network, and without a key.
     """
 
-    # headers and bodies can hold keys, which no error may quote
     max_output_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, ge=0, le=1)

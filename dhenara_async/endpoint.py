@@ -97,7 +97,6 @@ class AIModelAPI(Value):
         headers: Extra headers for every request to this host.
     """
 
-    # a key in the wrong place must not be quoted by the error that says so
     provider: AIModelAPIProviderEnum
     api_key: SecretStr | None = None
     base_url: str | None = None

@@ -192,8 +192,6 @@ class ConversationManager:
         Raises:
             ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
         """
-        if isinstance(instructions, str):
-            raise ConfigurationError("instructions is a sequence of texts, not one text")
         return self._turn(conversation, query, endpoint, instructions, files, config or self._config, wire_stream=True)
 
     async def ask(
@@ -228,6 +226,8 @@ class ConversationManager:
         *,
         wire_stream: bool,
     ) -> Turn:
+        if isinstance(instructions, str):
+            raise ConfigurationError("instructions is a sequence of texts, not one text")
         attached = tuple(map(_as_file, files))
         if not query.strip() and not attached:
             raise ConfigurationError("the query is empty: there is nothing to ask")

@@ -200,7 +200,10 @@ class FilePart(PartBase):
 
         if url.startswith("data:"):
             return _from_data_url(url)
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as exc:
+            raise ConfigurationError(f"the file URL is not a URL: {exc}") from exc
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise ConfigurationError("a file URL starts with https://, http:// or data:")
         return cls(media_type=media_type or guess_type(parts.path)[0] or "image/*", url=url)

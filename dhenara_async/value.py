@@ -14,4 +14,5 @@ class Value(BaseModel):
         defer_build=True,
         ser_json_bytes="base64",
         val_json_bytes="base64",
+        hide_input_in_errors=True,  # a key or a question in the wrong place is not quoted by the error that says so
     )
