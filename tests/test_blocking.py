@@ -1,0 +1,226 @@
+"""The blocking face: no event loop in sight, nothing left running, and a clear word where it cannot work."""
+
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from dhenara_async import AIModelCallConfig, AIModelClient, Dialect, StreamEnd, StreamEvent, TextDelta
+from dhenara_async.blocking import BlockingClient
+from dhenara_async.errors import AuthenticationError, DeadlineError, ReadError, StreamStateError
+from dhenara_async.testing import Answer, ProviderServer
+from dhenara_async.testing.grammar import check_grammar
+from tests.loopback import (
+    PATIENCE,
+    Play,
+    Server,
+    chat_body,
+    chat_delta,
+    chat_endpoint,
+    chat_stream,
+    chunk,
+    chunked,
+    endpoint_at,
+    head,
+    once,
+    replies,
+    serve,
+    stalling,
+    whole,
+)
+
+WORDS = ("One", " two", " three.")
+TEXT = "".join(WORDS)
+
+
+class Elsewhere:
+    """A loopback server in a thread of its own, as a script sees one."""
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+
+    def __enter__(self) -> "Elsewhere":
+        self._portal_manager = start_blocking_portal()
+        self._portal = self._portal_manager.__enter__()
+        self._server_manager = self._portal.wrap_async_context_manager(serve(self._play))
+        self.seen: Server = self._server_manager.__enter__()
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self._server_manager.__exit__(None, None, None)
+        self._portal_manager.__exit__(None, None, None)
+
+    def client(self, config: AIModelCallConfig | None = None) -> BlockingClient:
+        return AIModelClient(chat_endpoint(self.seen.url), config, is_async=False)
+
+    def wait_hung_up(self) -> None:
+        self._portal.call(self.seen.wait_hung_up)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
+    assert set(threading.enumerate()) == before
+    gc.collect()  # whoever forgot to close something is told within the test
+
+
+@pytest.fixture
+def provider() -> Iterator[ProviderServer]:
+    answer = Answer(text=TEXT, pieces=WORDS)
+    with start_blocking_portal() as portal:
+        server = ProviderServer([answer] * 10, api_key="key")
+        with portal.wrap_async_context_manager(server):
+            yield server
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_generate(provider: ProviderServer, streaming: bool) -> None:
+    endpoint = endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)
+    client = AIModelClient(endpoint, AIModelCallConfig(streaming=streaming), is_async=False)
+    threads = threading.active_count()
+    response = client.generate("Count.", context=["Hello."], instructions=["Be brief."])
+    assert response.text() == TEXT
+    assert threading.active_count() == threads
+    assert client.model_endpoint is endpoint
+    assert repr(client) == "BlockingAIModelClient(anthropic, claude-opus-5-5)"
+
+
+def test_stream(provider: ProviderServer) -> None:
+    client = AIModelClient(endpoint_at(provider, Dialect.OPENAI_RESPONSES), is_async=False)
+    events: list[StreamEvent] = []
+    with client.stream("Count.") as stream:
+        with pytest.raises(StreamStateError, match="not complete"):
+            _ = stream.response
+        for event in stream:
+            events.append(event)
+        assert list(stream) == []
+    check_grammar(events)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == TEXT
+    assert stream.response.text() == stream.partial.text() == TEXT
+
+
+def test_a_block_keeps_one_connection() -> None:
+    with Elsewhere(replies(chunked(*chat_stream(*WORDS)))) as server:
+        with server.client() as client:
+            threads = threading.active_count()
+            for _ in range(5):
+                assert client.generate("Count.").text() == TEXT
+                with client.stream("Count.") as stream:
+                    assert sum(isinstance(event, StreamEnd) for event in stream) == 1
+            assert (server.seen.connections, len(server.seen.requests)) == (1, 10)
+            assert threading.active_count() == threads
+        server.wait_hung_up()
+
+
+def test_outside_a_block_each_call_closes_its_own() -> None:
+    with Elsewhere(replies(whole(chat_body(TEXT)))) as server:
+        client = server.client()
+        for number in range(1, 4):
+            assert client.generate("Count.").text() == TEXT
+            server.wait_hung_up()
+            assert server.seen.connections == number
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("failing", [False, True])
+def test_leaving_early_hangs_up(kept: bool, failing: bool) -> None:
+    with Elsewhere(stalling(head(), chat_delta("One"))) as server:
+        client = server.client()
+        if kept:
+            client.__enter__()
+        stream = client.stream("Count.")
+        try:
+            with stream:
+                for event in stream:
+                    if isinstance(event, TextDelta):
+                        if failing:
+                            raise KeyError("the reader's own")
+                        break
+        except KeyError:
+            assert failing
+        server.wait_hung_up()
+        if kept:
+            client.__exit__(None, None, None)
+        assert stream.partial.text() == "One"
+        with pytest.raises(StreamStateError):
+            _ = stream.response
+        with pytest.raises(StreamStateError, match="inside its block"):
+            list(stream)
+
+
+def test_failures_are_the_same() -> None:
+    broken = [head(transfer_encoding="chunked"), chunk(chat_delta("One")), b"99\r\ndata"]
+    with Elsewhere(once(*broken)) as server, server.client().stream("Count.") as stream:
+        events: list[StreamEvent] = []
+        with pytest.raises(ReadError):
+            for event in stream:
+                events.append(event)
+        check_grammar(events, complete=False)
+        assert stream.partial.text() == "One"
+
+
+def test_deadlines_are_the_same() -> None:
+    config = AIModelCallConfig.model_validate({"timeouts": {"between_bytes": 0.05}})
+    with Elsewhere(stalling()) as server, pytest.raises(DeadlineError) as caught:
+        server.client(config).generate("Count.")
+    assert caught.value.limit == "between_bytes"
+
+
+def test_refusals_are_the_same(provider: ProviderServer) -> None:
+    endpoint = endpoint_at(provider, Dialect.GEMINI)
+    wrong = endpoint.api.model_validate({**endpoint.api.model_dump(), "api_key": "the wrong key"})
+    with pytest.raises(AuthenticationError):
+        AIModelClient(endpoint.model_copy(update={"api": wrong}), is_async=False).generate("Hi.")
+
+
+def test_states(provider: ProviderServer) -> None:
+    client = AIModelClient(endpoint_at(provider, Dialect.OPENAI_CHAT), is_async=False)
+    stream = client.stream("Count.")
+    with pytest.raises(StreamStateError, match="inside its block"):
+        list(stream)
+    with stream:
+        with pytest.raises(StreamStateError, match="entered once"):
+            stream.__enter__()
+        assert list(stream)
+    with client, pytest.raises(StreamStateError, match="already in a block"):
+        client.__enter__()
+    assert client.generate("Count.").text() == TEXT
+
+
+async def test_refused_on_a_running_loop() -> None:
+    async with ProviderServer() as server:
+        client = AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), is_async=False)
+        stream = client.stream("Hi.")
+        for use in (lambda: client.generate("Hi."), client.__enter__, stream.__enter__):
+            with pytest.raises(StreamStateError, match="running event loop"):
+                use()
+        assert server.requests == []
+
+
+_SCRIPT = """
+import threading
+from dhenara_async import AIModel, AIModelAPI, AIModelAPIProviderEnum, AIModelCallConfig, AIModelClient, AIModelEndpoint
+api = AIModelAPI(provider=AIModelAPIProviderEnum.GROQ, api_key="key", base_url={base_url!r})
+endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="some-model"))
+client = AIModelClient(endpoint, is_async=False)
+print(client.generate("Count.").text())
+with client, client.stream("Count.") as stream:
+    for event in stream:
+        pass
+print(stream.response.text(), threading.active_count())
+"""
+
+
+def test_a_script_under_strict_warnings(provider: ProviderServer) -> None:
+    script = _SCRIPT.format(base_url=endpoint_at(provider, Dialect.OPENAI_CHAT).api.base_url)
+    command = [sys.executable, "-W", "error", "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.stderr, run.returncode) == ("", 0)
+    assert run.stdout == f"{TEXT}\n{TEXT} 1\n"

@@ -1,0 +1,62 @@
+"""What importing the package costs: nothing but itself and what its data classes are made of."""
+
+import subprocess
+import sys
+
+import pytest
+
+import dhenara_async
+
+HEAVY = (
+    *("aiohttp", "httpx", "anyio", "typer", "rich", "click", "yarl"),
+    *("openai", "anthropic", "google.genai", "mistralai", "boto3"),
+)
+
+IMPORTS = {
+    "the package": "import dhenara_async",
+    "what a call is made of": (
+        "from dhenara_async import AIModelAPI, AIModelCallConfig, AIModelClient, AIModelEndpoint"
+    ),
+    "a client, made": (
+        "from dhenara_async import *\n"
+        "api = AIModelAPI(provider=AIModelAPIProviderEnum.OPEN_AI, api_key='key')\n"
+        "client = AIModelClient(AIModelEndpoint(api=api, ai_model=AIModel(model_name='m')), AIModelCallConfig())"
+    ),
+    "models and errors": "import dhenara_async.models.anthropic, dhenara_async.models.openai, dhenara_async.errors",
+}
+
+
+@pytest.mark.parametrize("code", [IMPORTS[name] for name in ("the package", "what a call is made of")])
+def test_importing_loads_no_http_library(code: str) -> None:
+    assert _loaded(code) == set()
+
+
+def test_model_constants_and_errors_load_no_http_library() -> None:
+    assert _loaded(IMPORTS["models and errors"]) == set()
+
+
+def test_making_a_client_loads_no_http_library() -> None:
+    code = IMPORTS["a client, made"].replace(
+        "import *",
+        "import AIModel, AIModelAPI, AIModelAPIProviderEnum, AIModelCallConfig, AIModelClient, AIModelEndpoint",
+    )
+    assert _loaded(code) == set()
+
+
+def _loaded(code: str) -> set[str]:
+    """Which heavy packages a fresh interpreter has after running ``code``."""
+    script = f"{code}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
+    run = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert (run.stderr, run.returncode) == ("", 0)
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize("name", dhenara_async.__all__)
+def test_every_public_name_resolves(name: str) -> None:
+    assert getattr(dhenara_async, name) is not None
+    assert name in dir(dhenara_async)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'AIModelKlient'"):
+        _ = dhenara_async.AIModelKlient  # type: ignore[attr-defined]

@@ -1,0 +1,344 @@
+"""Mistakes that are found before a byte is sent: a typed error in words, and a transport that was never touched."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from dhenara_async import (
+    AIModel,
+    AIModelAPI,
+    AIModelAPIProviderEnum,
+    AIModelCallConfig,
+    AIModelClient,
+    AIModelEndpoint,
+    ConversationManager,
+    Dialect,
+    FilePart,
+    Message,
+    TextPart,
+    Timeouts,
+    ToolCallPart,
+    ToolResultPart,
+)
+from dhenara_async.errors import ConfigurationError, DhenaraError, UnsupportedError
+from dhenara_async.request import HttpRequest
+from dhenara_async.transport import Exchange
+from tests.loopback import SPEAKERS
+
+DIALECTS = list(SPEAKERS)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Untouchable:
+    """A transport that fails the test when it is used."""
+
+    async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
+        raise AssertionError(f"something was sent to {request.url}")
+
+    async def aclose(self) -> None:
+        raise AssertionError("somebody else's transport was closed")
+
+
+def endpoint_for(
+    dialect: Dialect = Dialect.OPENAI_CHAT, *, key: str | None = "key", base_url: str | None = None
+) -> AIModelEndpoint:
+    provider, model = SPEAKERS[dialect]
+    secret = None if key is None else SecretStr(key)
+    api = AIModelAPI(provider=provider, api_key=secret, base_url=base_url, dialect=dialect)
+    return AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
+
+
+def client_for(endpoint: AIModelEndpoint, config: AIModelCallConfig | None = None) -> AIModelClient:
+    return AIModelClient(endpoint, config, transport=Untouchable())
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+    for name in ("OPENAI", "ANTHROPIC", "GOOGLE", "GEMINI", "GROQ", "GOOGLE_GEMINI"):
+        monkeypatch.delenv(f"{name}_API_KEY", raising=False)
+        monkeypatch.delenv(f"{name}_BASE_URL", raising=False)
+
+
+# ----------------------------------------------------------------------------------------------------------- endpoints
+
+_VARIABLES = {
+    Dialect.OPENAI_CHAT: "GROQ_API_KEY",
+    Dialect.OPENAI_RESPONSES: "OPENAI_API_KEY",
+    Dialect.ANTHROPIC_MESSAGES: "ANTHROPIC_API_KEY",
+    Dialect.GEMINI: "GOOGLE_API_KEY or GEMINI_API_KEY",
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("key", [None, "", "  \n"])
+async def test_no_key(dialect: Dialect, key: str | None) -> None:
+    client = client_for(endpoint_for(dialect, key=key))
+    with pytest.raises(ConfigurationError, match=_VARIABLES[dialect]):
+        await client.generate("Hi.")
+    with pytest.raises(ConfigurationError, match=_VARIABLES[dialect]):
+        client.stream("Hi.")
+
+
+@pytest.mark.parametrize("key", ["abc\ndef", "abc\r\nx-other: 1", "sk-\x00", "sk-é", "sk-\u200b"])
+async def test_a_key_that_no_header_can_carry(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="no header can carry") as caught:
+        await client_for(endpoint_for(key=key)).generate("Hi.")
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        *("localhost:9000", "ftp://host/v1", "http://", "https:///v1", "http://:80/v1", "host", "http://[::1"),
+        *("http://host:port/v1", "http://host:99999/v1", "http://ho st/v1", " http://host/v1", "http://host/\nv1"),
+        *("http://host/v1?key=x", "http://host/v1#x"),
+    ],
+)
+async def test_a_base_url_that_is_none(base_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url of groq"):
+        await client_for(endpoint_for(base_url=base_url)).generate("Hi.")
+
+
+async def test_a_host_without_a_base_url() -> None:
+    api = AIModelAPI(provider=AIModelAPIProviderEnum.OPENAI_COMPATIBLE)
+    endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))
+    with pytest.raises(ConfigurationError, match=r"base_url=…"):
+        await client_for(endpoint).generate("Hi.")
+
+
+def test_a_model_without_a_name() -> None:
+    with pytest.raises(ValidationError, match="model_name"):
+        AIModel(model_name="")
+
+
+# ----------------------------------------------------------------------------------------------------------- the knobs
+
+
+@pytest.mark.parametrize("knob", ["temprature", "max_tokens", "model", "api_key"])
+def test_an_unknown_knob_is_named(knob: str) -> None:
+    with pytest.raises(ValidationError, match=knob):
+        AIModelCallConfig.model_validate({knob: 1})
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("max_output_tokens", 0),
+        ("temperature", -0.1),
+        ("top_p", 1.1),
+        ("top_k", 0),
+        ("stop", "END"),
+        ("timeouts", {"total": 0}),
+        ("timeouts", {"read": 1}),
+        ("extra_headers", {"x": 1}),
+    ],
+)
+def test_a_knob_out_of_its_range_is_named(knob: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=knob):
+        AIModelCallConfig.model_validate({knob: value})
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config = AIModelCallConfig()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.seed = 1  # pyright: ignore[reportAttributeAccessIssue] - that is the test
+
+
+@pytest.mark.parametrize("headers", [{"x": "a\nb"}, {"x": "a\r\nevil: 1"}, {"x": "\0"}, {"a\nb": "x"}, {"": "x"}])
+@pytest.mark.parametrize("of_the_host", [False, True])
+async def test_headers_that_cannot_be_sent(headers: dict[str, str], of_the_host: bool) -> None:
+    endpoint, config = endpoint_for(), AIModelCallConfig(extra_headers={} if of_the_host else headers)
+    if of_the_host:
+        endpoint = endpoint.model_copy(update={"api": endpoint.api.model_copy(update={"headers": headers})})
+    with pytest.raises(ConfigurationError, match="no header can carry"):
+        await client_for(endpoint, config).generate("Hi.")
+
+
+# -------------------------------------------------------------------------------------------------------- the question
+
+Ask = Callable[[AIModelClient], object]
+
+_HI = Message.user("Hi.")
+WRONG_QUESTIONS: dict[str, tuple[Ask, str]] = {
+    "nothing": (lambda client: client.stream(), "nothing to ask"),
+    "empty prompt": (lambda client: client.stream(""), "prompt is empty"),
+    "blank prompt": (lambda client: client.stream(" \n\t"), "prompt is empty"),
+    "message without parts": (lambda client: client.stream(Message.user()), "prompt is empty"),
+    "blank message": (lambda client: client.stream(Message.user(" ")), "every message is empty"),
+    "context alone": (lambda client: client.stream(context=["Hi."]), "nothing to ask"),
+    "prompt and messages": (lambda client: client.stream("Hi.", messages=[_HI]), "either messages, or prompt"),
+    "context and messages": (lambda client: client.stream(context=["x"], messages=[_HI]), "either messages, or prompt"),
+    "no messages": (lambda client: client.stream(messages=[]), "messages is empty"),
+    "blank messages": (
+        lambda client: client.stream(messages=[Message.user(""), Message.assistant("\n")]),
+        "every message is empty",
+    ),
+    "instructions alone": (lambda client: client.stream(messages=[Message.system("Be brief.")]), "nothing to ask"),
+    "context as text": (lambda client: client.stream("Hi.", context="Hello."), "context is a sequence"),
+    "context as message": (
+        lambda client: client.stream("Hi.", context=cast("list[Message]", _HI)),
+        "context is a sequence",
+    ),
+    "messages as text": (
+        lambda client: client.stream(messages=cast("list[Message]", "Hi.")),
+        "messages is a sequence",
+    ),
+    "messages as message": (
+        lambda client: client.stream(messages=cast("list[Message]", _HI)),
+        "messages is a sequence",
+    ),
+    "instructions as text": (
+        lambda client: client.stream("Hi.", instructions="Be brief."),
+        "instructions is a sequence",
+    ),
+    "half a character": (lambda client: client.stream("a\ud800"), "surrogates"),
+    "half a character in the instructions": (lambda client: client.stream("a", instructions=["\udc00"]), "surrogates"),
+}
+
+
+@pytest.mark.parametrize(("ask", "words"), WRONG_QUESTIONS.values(), ids=WRONG_QUESTIONS)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_question_that_is_none(ask: Ask, words: str, dialect: Dialect) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        ask(client_for(endpoint_for(dialect)))
+
+
+async def test_generate_finds_the_same_mistakes() -> None:
+    with pytest.raises(ConfigurationError, match="prompt is empty"):
+        await client_for(endpoint_for()).generate("")
+    with pytest.raises(ConfigurationError, match="instructions is a sequence"):
+        await client_for(endpoint_for()).generate("Hi.", instructions="Be brief.")
+
+
+async def test_mistakes_do_not_close_a_shared_transport() -> None:
+    async with client_for(endpoint_for()) as client:
+        with pytest.raises(ConfigurationError):
+            await client.generate("")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_parts_that_cannot_be_said_are_not_dropped(dialect: Dialect) -> None:
+    call = ToolCallPart(call_id="call_1", name="add", arguments="{}")
+    result = ToolResultPart(call_id="call_1", name="add", content=(TextPart(text="2"),))
+    messages = [Message.user("Add."), Message.assistant(call), Message.user(result)]
+    for asked in (messages, messages[:2], [_HI, Message.user(result)]):
+        with pytest.raises(UnsupportedError, match="tool_") as caught:
+            await client_for(endpoint_for(dialect)).generate(messages=asked)
+        assert SPEAKERS[dialect][1] in str(caught.value)
+        assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_files_that_cannot_be_said(dialect: Dialect) -> None:
+    audio = FilePart(media_type="audio/wav", data=b"RIFF....WAVE")
+    with pytest.raises(UnsupportedError, match=SPEAKERS[dialect][1]):
+        await client_for(endpoint_for(dialect)).generate(Message.user("Listen.", audio))
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "latin.txt").write_bytes("Grüße".encode("latin-1"))
+    (tmp_path / "page.png").write_bytes(b"<html>")
+    (tmp_path / "data.unknownkind").write_bytes(b"x")
+    (tmp_path / "folder.txt").mkdir()
+    wrong = {
+        "missing.txt": "No such file",
+        "folder.txt": "directory",
+        "empty.txt": "is empty",
+        "latin.txt": "must be UTF-8; byte 2",
+        "page.png": "not image/png",
+        "data.unknownkind": "media type",
+    }
+    for name, words in wrong.items():
+        with pytest.raises(ConfigurationError, match=words) as caught:
+            FilePart.from_path(tmp_path / name)
+        assert name in str(caught.value)
+        assert "Gr" not in str(caught.value)
+
+
+def test_a_file_of_a_kind_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    path.write_text("Hi.", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="as text: .*pattern"):
+        FilePart.from_path(path, media_type="text")
+    assert FilePart.from_path(path, media_type="text/markdown").get_text() == "Hi."
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("data:image/png;base64,!!!", "base64 is broken"),
+        ("data:image/png;base64", "must have the form"),
+        ("data:image/png,abc", "must have the form"),
+        ("data:image/png;base64,", "is empty"),
+        ("data:image/png;base64," + base64.b64encode(b"GIF89a").decode(), "not image/png"),
+        ("data:nonsense;base64,QUJD", "media_type|pattern"),
+        ("ftp://host/x.png", "starts with https://"),
+        ("file:///etc/passwd", "starts with https://"),
+        ("x.png", "starts with https://"),
+        ("https://", "starts with https://"),
+        ("https://[::1/x.png", "is not a URL"),
+    ],
+)
+def test_urls_that_are_no_file(url: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        FilePart.from_url(url)
+
+
+def test_a_data_url_is_taken_apart() -> None:
+    part = FilePart.from_url("data:image/png;base64," + base64.b64encode(PNG).decode())
+    assert (part.media_type, part.data, part.url) == ("image/png", PNG, None)
+
+
+@pytest.mark.parametrize(
+    "sources", [{}, {"url": "https://host/x.png", "data": PNG}, {"file_id": "f", "url": "https://host/x.png"}]
+)
+def test_a_file_has_one_source(sources: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="exactly one"):
+        FilePart.model_validate({"media_type": "image/png", **sources})
+
+
+# --------------------------------------------------------------------------------------------------------- the manager
+
+
+async def test_the_manager_finds_mistakes_before_it_asks(tmp_path: Path) -> None:
+    async with ConversationManager(transport=Untouchable()) as manager:
+        conversation = await manager.create()
+        attempts: list[tuple[Callable[[], object], str]] = [
+            (lambda: manager.turn(conversation, " ", endpoint_for()), "query is empty"),
+            (lambda: manager.turn(conversation, "Hi.", endpoint_for(key="")), "GROQ_API_KEY"),
+            (lambda: manager.turn(conversation, "Hi.", endpoint_for(), files=[tmp_path / "no.txt"]), "No such file"),
+            (lambda: manager.turn(conversation, "Hi.", endpoint_for(), instructions="Be."), "instructions is"),
+        ]
+        for attempt, words in attempts:
+            with pytest.raises(ConfigurationError, match=words):
+                attempt()
+        with pytest.raises(ConfigurationError, match="instructions is"):
+            await manager.ask(conversation, "Hi.", endpoint_for(), instructions="Be.")
+        assert (conversation.head, list(conversation.nodes)) == (None, [])
+
+
+# ------------------------------------------------------------------------------------------------- the blocking client
+
+
+def test_the_blocking_client_finds_the_same_mistakes() -> None:
+    client = AIModelClient(endpoint_for(key=""), is_async=False)
+    with pytest.raises(ConfigurationError, match="GROQ_API_KEY"):
+        client.generate("Hi.")
+    with pytest.raises(ConfigurationError, match="prompt is empty"):
+        client.stream("")
+    with pytest.raises(ConfigurationError, match="makes its own"):
+        AIModelClient(endpoint_for(), is_async=False, transport=Untouchable())  # type: ignore[call-overload]
+
+
+def test_configuration_errors_are_value_errors() -> None:
+    assert issubclass(ConfigurationError, ValueError)
+    assert issubclass(ConfigurationError, DhenaraError)
+    assert not ConfigurationError.retryable
