@@ -18,8 +18,8 @@ class Auth(Protocol):
         """``request`` with the proof in it."""
         ...
 
-    def hide(self, body: bytes) -> bytes:
-        """An error's ``body`` without the proof: some hosts quote the key that they refuse."""
+    def hide(self, text: str) -> str:
+        """An error's ``text`` without the proof: some hosts quote the key that they refuse."""
         ...
 
 
@@ -29,7 +29,7 @@ _SHORTEST_SECRET = 12
 
 @dataclass(frozen=True, slots=True)
 class KeyHeader:
-    """A key in a header; no key, no header."""
+    """A key in a header; no key, no header. A header of the caller's own by that name stays."""
 
     header: str
     key: SecretStr | None
@@ -37,8 +37,8 @@ class KeyHeader:
     async def sign(self, request: HttpRequest) -> HttpRequest:
         if self.key is None:
             return request
-        return replace(request, headers={**request.headers, self.header: self.key.get_secret_value()})
+        return replace(request, headers={self.header: self.key.get_secret_value(), **request.headers})
 
-    def hide(self, body: bytes) -> bytes:
+    def hide(self, text: str) -> str:
         secret = "" if self.key is None else self.key.get_secret_value().rpartition(" ")[2]
-        return body.replace(secret.encode(), b"***") if len(secret) >= _SHORTEST_SECRET else body
+        return text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text

@@ -87,12 +87,12 @@ class DeadlineError(TransportError, TimeoutError):
     """One of our own time limits ran out.
 
     Attributes:
-        limit: Which one, by its name in ``Timeouts``: ``connect``, ``between_bytes`` or ``total``.
+        limit: Which one: ``connect``, ``between_bytes`` or ``total`` of ``Timeouts``, or ``store``.
         seconds: The limit's value.
     """
 
     def __init__(self, *, limit: str, seconds: float | None) -> None:
-        super().__init__(f"gave up: the time limit {limit}={seconds} s of Timeouts ran out")
+        super().__init__(f"gave up: the time limit {limit}={seconds} s ran out")
         self.limit = limit
         self.seconds = seconds
 

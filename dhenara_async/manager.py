@@ -4,6 +4,7 @@ Whatever happens to a turn, it leaves a node: complete, interrupted with what ca
 and its instructions go with that turn only.
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from types import TracebackType
@@ -16,13 +17,15 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, turn_messages
 from dhenara_async.conversion import ConversionPolicy
 from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.errors import ConfigurationError, DhenaraError, StreamStateError
+from dhenara_async.errors import ConfigurationError, DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
 from dhenara_async.messages import FilePart
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.stream import ResponseStream
 from dhenara_async.transport import Transport
+
+logger: logging.Logger = logging.getLogger("dhenara_async")
 
 STORE_SECONDS = 5.0
 
@@ -90,8 +93,12 @@ class Turn:
         node = self._finished(exc)
         self._conversation.append(node)
         self._node = node
-        with anyio.move_on_after(STORE_SECONDS, shield=True):
+        with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
             await self._manager.store.append(self._conversation.id, node)
+        if limit.cancelled_caught:
+            logger.error("the store did not keep node %s within %s s; it is only in memory", node.id, STORE_SECONDS)
+            if exc is None:
+                raise DeadlineError(limit="store", seconds=STORE_SECONDS)
 
     def _finished(self, exc: BaseException | None) -> ConversationNode:
         came = self._stream.partial

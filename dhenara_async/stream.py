@@ -18,8 +18,15 @@ from dhenara_async.accumulator import Accumulator
 from dhenara_async.auth import Auth
 from dhenara_async.config import Timeouts
 from dhenara_async.conversion import ConversionReport
-from dhenara_async.drivers.base import KEPT_BODY_BYTES, Decoder, Driver
-from dhenara_async.errors import DhenaraError, ProtocolError, StreamStateError, TruncatedStreamError
+from dhenara_async.drivers.base import KEPT_BODY_BYTES, QUOTED_BYTES, Decoder, Driver, quote
+from dhenara_async.errors import (
+    APIError,
+    DhenaraError,
+    ProtocolError,
+    StreamStateError,
+    TransportError,
+    TruncatedStreamError,
+)
 from dhenara_async.events import (
     ChoiceFinish,
     PartEnd,
@@ -112,6 +119,7 @@ class ResponseStream:
         self._accumulator = Accumulator(provider=call.origin.provider, model=call.origin.model)
         self._decoder: Decoder = call.driver.decoder(call.request, call.origin)
         self._framer: Framer | None = None  # None while it is not known, or for a plain body
+        self._head = b""  # the first bytes of the body, to quote if nothing can be made of them
         self._plain: list[bytes] = []
         self._plain_bytes = 0
         self._exchange: Exchange | None = None
@@ -205,9 +213,15 @@ class ResponseStream:
         """End the stream: the provider's socket is closed before this returns. Can be called again."""
         if self._closed:
             return
-        self._closed = self._over = True
+        self._closed = True
         if self._exchange is not None:
-            await self._exchange.close()
+            try:
+                if self._accumulator.finished and not self._over:
+                    await self._drain(self._exchange)  # left at the last event: the connection is as good as ended
+            finally:
+                self._over = True
+                await self._exchange.close()
+        self._over = True
         source = self._call.source
         if isinstance(source, Delivery) and source.owns_transport:
             import anyio
@@ -223,20 +237,35 @@ class ResponseStream:
             if self._exchange is None:
                 await self._begin()
                 return
+            if self._accumulator.finished:  # everything has been handed over before this
+                await self._drain(self._exchange)
+                return
             chunk = await self._exchange.read()
+            if self._first_event_at is None and len(self._head) < QUOTED_BYTES:
+                self._head += chunk
             if self._framer is not None and chunk:  # the usual step: more of the stream
                 self._decode(self._framer.feed(chunk))
             else:
                 self._take_other(chunk, self._exchange.headers)
-            if self._accumulator.finished and not self._over:
-                await self._drain(self._exchange)
         except BaseException as exc:
             self._failure = exc
+            self._keep_secrets(exc)
             self._finish()
             if self._exchange is not None:
                 await self._exchange.close()
             if not isinstance(exc, DhenaraError):
                 raise  # cancellation and our own faults do not wait for events that are still to be handed over
+
+    def _keep_secrets(self, exc: BaseException) -> None:
+        """Some hosts quote the key that they refuse, and we quote hosts."""
+        source = self._call.source
+        if not isinstance(exc, DhenaraError) or not isinstance(source, Delivery):
+            return
+        hide = source.auth.hide
+        exc.args = tuple(hide(argument) if isinstance(argument, str) else argument for argument in exc.args)
+        if isinstance(exc, APIError):
+            exc.body = hide(exc.body)
+            exc.code = exc.code and hide(exc.code)
 
     async def _begin(self) -> None:
         if not self._entered or self._closed:
@@ -267,21 +296,26 @@ class ResponseStream:
         headers = exchange.headers
         self._request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
         if exchange.status >= 300:
-            await self._refuse(exchange, source.auth)
+            await self._refuse(exchange)
         if "event-stream" in headers.get("content-type", ""):
             self._framer = SSEFramer()
 
-    async def _refuse(self, exchange: Exchange, auth: Auth) -> None:
+    async def _refuse(self, exchange: Exchange) -> None:
         provider = self._call.origin.provider
         if exchange.status < 400:
-            raise ProtocolError(
+            redirect = ProtocolError(
                 f"{provider} redirects elsewhere ({exchange.status}), which is not followed because the key would go "
                 "along; check the base_url"
             )
+            redirect.retryable = False
+            raise redirect
         body = b""
-        while len(body) < KEPT_BODY_BYTES and (chunk := await exchange.read()):
-            body += chunk
-        raise self._call.driver.error(exchange.status, exchange.headers, auth.hide(body), provider=provider)
+        try:
+            while len(body) < KEPT_BODY_BYTES and (chunk := await exchange.read()):
+                body += chunk
+        except TransportError as exc:
+            logger.debug("the body of an error broke off: %s", exc)  # its status says more than that
+        raise self._call.driver.error(exchange.status, exchange.headers, body, provider=provider)
 
     def _take_other(self, chunk: bytes, headers: Mapping[str, str]) -> None:
         """A read that is not simply more of a stream: the end of the body, a plain body, or the first of an unmarked
@@ -338,6 +372,8 @@ class ResponseStream:
         try:
             self._take(self._decoder.finish())
         except TruncatedStreamError as exc:
+            if self._first_event_at is None:
+                raise TruncatedStreamError(f"{exc}; it began with {quote(self._head.lstrip())}") from torn
             raise exc from torn
 
     def _take(self, events: Sequence[StreamEvent]) -> None:

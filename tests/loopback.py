@@ -145,10 +145,8 @@ async def serve(play: Play) -> AsyncGenerator[Server]:
 
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, handle)
-        try:
-            yield server
-        finally:
-            tasks.cancel_scope.cancel()
+        yield server
+        tasks.cancel_scope.cancel()  # not in a finally: a scope that is cancelled swallows cancellations on their way
 
 
 def replies(*answers: bytes) -> Play:

@@ -259,7 +259,11 @@ async def test_a_block_keeps_one_connection() -> None:
 
 
 @pytest.mark.parametrize("stop_at_end", [False, True])
-async def test_a_stream_whose_body_ends_late_gives_its_connection_back(stop_at_end: bool) -> None:
+async def test_a_stream_whose_body_ends_late_gives_its_connection_back(
+    stop_at_end: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhenara_async.stream.DRAIN_SECONDS", PATIENCE)  # a busy machine is not what is tested
+
     async def play(connection: Connection) -> None:
         while await connection.request() is not None:
             await connection.send(head(transfer_encoding="chunked"), *map(chunk, chat_stream(*WORDS)))
@@ -557,8 +561,9 @@ async def test_a_cancelled_read_is_not_cancelled_again() -> None:
                     pass
             # outside the scope whose deadline passed: to raise its cancellation here would cancel an innocent task
             for use in (stream.__anext__, stream.collect, stream.batch):
-                with pytest.raises(StreamStateError, match="broken off"):
+                with pytest.raises((StreamStateError, asyncio.CancelledError)) as caught:
                     await use()
+                assert type(caught.value) is StreamStateError
         assert stream.partial.text() == "One"
         await server.wait_hung_up()
 

@@ -38,6 +38,7 @@ from dhenara_async.testing import Answer, ProviderServer, ScriptedError
 from tests.loopback import (
     SPEAKERS,
     Connection,
+    Play,
     chat_delta,
     chat_endpoint,
     endpoint_at,
@@ -159,7 +160,7 @@ async def test_retry_after(dialect: Dialect, headers: dict[str, str], seconds: f
 @pytest.mark.parametrize("as_list", [False, True])
 async def test_the_retry_delay_of_gemini(as_list: bool) -> None:
     details = [
-        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []},
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure"},
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.5s"},
     ]
     body = {"error": {"code": 429, "message": "Quota.", "status": "RESOURCE_EXHAUSTED", "details": details}}
@@ -371,10 +372,10 @@ async def test_a_host_that_quotes_the_key_is_not_quoted(dialect: Dialect, echo: 
     ],
 )
 async def test_failures_tell_neither_key_nor_prompt(
-    play: object, kind: type[DhenaraError], caplog: pytest.LogCaptureFixture
+    play: Play, kind: type[DhenaraError], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with serve(play) as server, httpx.AsyncClient() as http:  # type: ignore[arg-type]
+    async with serve(play) as server, httpx.AsyncClient() as http:
         endpoint = secretive(chat_endpoint(server.url))
         for transport in (None, HttpxTransport(http)):
             with pytest.raises(kind) as caught:

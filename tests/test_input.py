@@ -266,7 +266,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_file_of_a_kind_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "note.txt"
     path.write_text("Hi.", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="as text: .*pattern"):
+    with pytest.raises(ConfigurationError, match=r"as text: .*pattern"):
         FilePart.from_path(path, media_type="text")
     assert FilePart.from_path(path, media_type="text/markdown").get_text() == "Hi."
 

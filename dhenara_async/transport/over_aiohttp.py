@@ -173,6 +173,8 @@ def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | Configur
             return DeadlineError(limit="total", seconds=timeouts.total)
         case aiohttp.InvalidURL():
             return ConfigurationError("the base_url of the endpoint is not a URL")
+        case aiohttp.ClientConnectionResetError():
+            return ConnectError("a kept connection had been closed by the host; nothing was sent over it")
         case aiohttp.ClientConnectorError():
             return ConnectError(f"no connection to {exc.host}:{exc.port}: {exc.os_error}")
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():

@@ -50,6 +50,15 @@ async def test_a_plain_answer(respx_mock: respx.MockRouter) -> None:
     assert route.calls.last.request.headers["authorization"] == "Bearer loopback-key"
 
 
+async def test_a_header_of_the_callers_replaces_ours(respx_mock: respx.MockRouter) -> None:
+    route = respx_mock.post(URL).respond(content=chat_body(TEXT))
+    config = AIModelCallConfig(extra_headers={"Accept": "text/mine", "Content-Type": "application/json; mine"})
+    async with httpx.AsyncClient() as http:
+        await AIModelClient(chat_endpoint(BASE), config, transport=HttpxTransport(http)).generate("Count.")
+    sent = route.calls.last.request.headers
+    assert (sent.get_list("accept"), sent.get_list("content-type")) == (["text/mine"], ["application/json; mine"])
+
+
 async def test_a_streamed_answer(respx_mock: respx.MockRouter) -> None:
     respx_mock.post(URL).respond(content=b"".join(chat_stream(*WORDS)), headers=EVENTS)
     async with httpx.AsyncClient() as http:
@@ -61,19 +70,18 @@ async def test_a_streamed_answer(respx_mock: respx.MockRouter) -> None:
     assert stream.response.text() == TEXT
 
 
-async def test_refusals(respx_mock: respx.MockRouter) -> None:
-    refusals: list[tuple[httpx.Response, type[APIError]]] = [
-        (httpx.Response(401, json={"error": {"message": "Who?"}}), AuthenticationError),
-        (httpx.Response(429, json={"error": {"message": "Slow."}}, headers={"retry-after": "3"}), RateLimitError),
-    ]
-    respx_mock.post(URL).mock(side_effect=[response for response, _ in refusals])
+@pytest.mark.parametrize(
+    ("status", "kind", "retry_after"), [(401, AuthenticationError, None), (429, RateLimitError, 3.0)]
+)
+async def test_refusals(
+    respx_mock: respx.MockRouter, status: int, kind: type[APIError], retry_after: float | None
+) -> None:
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+    respx_mock.post(URL).respond(status, json={"error": {"message": "No."}}, headers=headers)
     async with httpx.AsyncClient() as http:
-        client = AIModelClient(chat_endpoint(BASE), transport=HttpxTransport(http))
-        for response, kind in refusals:
-            with pytest.raises(kind) as caught:
-                await client.generate("Hi.")
-            assert caught.value.status == response.status_code
-        assert caught.value.retry_after == 3.0
+        with pytest.raises(kind, match=r"No\.") as caught:
+            await AIModelClient(chat_endpoint(BASE), transport=HttpxTransport(http)).generate("Hi.")
+    assert (caught.value.status, caught.value.retry_after) == (status, retry_after)
 
 
 async def test_a_redirect_is_refused_whatever_the_client_would_do(respx_mock: respx.MockRouter) -> None:
