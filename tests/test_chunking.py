@@ -281,7 +281,11 @@ async def test_a_stream_that_is_not_announced_is_recognised(recording_id: str) -
         except DhenaraError as exc:
             failure = exc
     assert events == whole.events
-    assert (None if failure is None else (type(failure), str(failure))) == whole.failure
+    if whole.failure is None:
+        assert failure is None
+    else:  # the stream quotes the start of a body that gave nothing at all
+        kind, message = whole.failure
+        assert type(failure) is kind and str(failure).startswith(message)
     assert [request.url.startswith("http://127.0.0.1/") for request in transport.requests] == [True]
     assert "key" not in repr(transport.requests)
 
