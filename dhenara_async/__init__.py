@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dhenara_async.client import AIModelClient
-    from dhenara_async.config import AIModelCallConfig, Timeouts
+    from dhenara_async.config import AIModelCallConfig, FetchPolicy, PromptCache, Timeouts
     from dhenara_async.conversation import Conversation, ConversationNode
     from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport
     from dhenara_async.endpoint import (
@@ -39,17 +39,21 @@ if TYPE_CHECKING:
     from dhenara_async.formatter import FormattedConversation, PromptFormatter
     from dhenara_async.manager import ConversationManager, Turn
     from dhenara_async.messages import (
+        Citation,
         FilePart,
         HostedToolPart,
+        JsonPart,
         Message,
         Origin,
         ReasoningPart,
         RefusalPart,
         Role,
         TextPart,
+        TokenLogprob,
         ToolCallPart,
         ToolResultPart,
     )
+    from dhenara_async.prices import Pricing, Rates
     from dhenara_async.response import (
         AIModelCallResponse,
         CallWarning,
@@ -57,18 +61,20 @@ if TYPE_CHECKING:
         Choice,
         FinishReason,
         Latency,
-        Usage,
     )
     from dhenara_async.stream import ResponseStream
+    from dhenara_async.toolbox import run_tools
+    from dhenara_async.tools import HostedTool, NamedTool, Tool
     from dhenara_async.transport import Transport
     from dhenara_async.transport.over_aiohttp import AiohttpTransport
     from dhenara_async.transport.over_httpx import HttpxTransport
+    from dhenara_async.usage import Usage
 
 __version__ = "0.1.0"
 
 _ROOMS = {
     "client": "AIModelClient",
-    "config": "AIModelCallConfig Timeouts",
+    "config": "AIModelCallConfig FetchPolicy PromptCache Timeouts",
     "conversation": "Conversation ConversationNode",
     "conversion": "ConversionEntry ConversionPolicy ConversionReport",
     "endpoint": "AIModel AIModelAPI AIModelAPIProviderEnum AIModelEndpoint Capabilities Dialect",
@@ -79,13 +85,18 @@ _ROOMS = {
     "formatter": "FormattedConversation PromptFormatter",
     "manager": "ConversationManager Turn",
     "messages": (
-        "FilePart HostedToolPart Message Origin ReasoningPart RefusalPart Role TextPart ToolCallPart ToolResultPart"
+        "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
+        "ToolCallPart ToolResultPart"
     ),
-    "response": "AIModelCallResponse CallWarning ChatResponse Choice FinishReason Latency Usage",
+    "prices": "Pricing Rates",
+    "response": "AIModelCallResponse CallWarning ChatResponse Choice FinishReason Latency",
     "stream": "ResponseStream",
+    "toolbox": "run_tools",
+    "tools": "HostedTool NamedTool Tool",
     "transport": "Transport",
     "transport.over_aiohttp": "AiohttpTransport",
     "transport.over_httpx": "HttpxTransport",
+    "usage": "Usage",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -103,6 +114,7 @@ __all__ = [
     "ChatResponse",
     "Choice",
     "ChoiceFinish",
+    "Citation",
     "Conversation",
     "ConversationManager",
     "ConversationNode",
@@ -110,18 +122,25 @@ __all__ = [
     "ConversionPolicy",
     "ConversionReport",
     "Dialect",
+    "FetchPolicy",
     "FilePart",
     "FinishReason",
     "FormattedConversation",
     "Heartbeat",
+    "HostedTool",
     "HostedToolPart",
     "HttpxTransport",
+    "JsonPart",
     "Latency",
     "Message",
+    "NamedTool",
     "Origin",
     "PartEnd",
     "PartStart",
+    "Pricing",
+    "PromptCache",
     "PromptFormatter",
+    "Rates",
     "ReasoningDelta",
     "ReasoningPart",
     "RefusalDelta",
@@ -135,6 +154,8 @@ __all__ = [
     "TextDelta",
     "TextPart",
     "Timeouts",
+    "TokenLogprob",
+    "Tool",
     "ToolCallDelta",
     "ToolCallPart",
     "ToolResultPart",
@@ -144,6 +165,7 @@ __all__ = [
     "UsageUpdate",
     "event_to_dict",
     "event_to_json",
+    "run_tools",
 ]
 
 

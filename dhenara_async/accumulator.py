@@ -84,6 +84,15 @@ class Accumulator:
             usage = usage.model_copy(update={"source": "estimated"})
         return self._fold(tuple(ChoiceFinish(choice, FinishReason.ERROR) for choice in choices), usage)
 
+    def texts(self) -> list[str]:
+        """The first choice's texts, in order, those that are still coming as far as they have come."""
+        texts: list[str] = []
+        for start in self._starts:
+            if start.kind == "text" and start.choice == 0:
+                ended = self._ended.get(start.part_id)
+                texts.append(ended.get_text() if ended is not None else "".join(self._pieces[start.part_id]))
+        return texts
+
     def _take(self, event: StreamEvent) -> None:
         match event:
             case PartStart():

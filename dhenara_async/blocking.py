@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from pydantic import JsonValue
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
@@ -28,6 +29,7 @@ class AsyncStream(Protocol):
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> bool | None: ...
     async def batch(self) -> list[StreamEvent]: ...
+    def partial_structured(self) -> JsonValue: ...
 
     @property
     def response(self) -> AIModelCallResponse: ...
@@ -107,6 +109,10 @@ class BlockingStream:
     def partial(self) -> AIModelCallResponse:
         """The answer as far as it has come."""
         return self._stream.partial
+
+    def partial_structured(self) -> JsonValue:
+        """The object that ``structured_output`` asked for, as far as it has come, as plain JSON; None = nothing yet."""
+        return self._stream.partial_structured()
 
 
 class BlockingClient:

@@ -5,6 +5,7 @@ loaded by the first call.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, overload
 from warnings import warn
@@ -15,10 +16,11 @@ from dhenara_async.errors import ConfigurationError, StreamStateError
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
-    from dhenara_async.conversion import ConversionPolicy
+    from dhenara_async.conversion import ConversionPolicy, ConversionReport
+    from dhenara_async.drivers.base import Driver
     from dhenara_async.hosts import Address
-    from dhenara_async.messages import Message
-    from dhenara_async.request import ChatRequest, WireRequest
+    from dhenara_async.messages import FilePart, Message
+    from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
     from dhenara_async.response import AIModelCallResponse, CallWarning
     from dhenara_async.stream import Call, Delivery, ResponseStream
     from dhenara_async.transport import Transport
@@ -192,14 +194,19 @@ class AIModelClient:
         if not request.messages:
             raise ConfigurationError("there is nothing to ask: every message is empty")
         driver = driver_for(endpoint)
-        wire = driver.encode(request, endpoint)
+        links = _to_download(request, formatted.report, endpoint)
+        # what is wrong with the request is found out before anything is downloaded for it
+        wire = driver.encode(_with_stand_ins(request, links) if links else request, endpoint)
         if config.test_mode:
             origin = target_of(endpoint)
-            return Call(request, driver, origin, rehearsal(request, origin), wire.warnings, formatted.report)
+            words = rehearsal(request, origin)
+            return Call(request, driver, origin, words, wire.warnings, formatted.report, endpoint.pricing)
         address = self._resolved()
         warnings = wire.warnings + self._retirement(address)
         delivery = self._delivery(request, wire, address)
-        return Call(request, driver, address.origin, delivery, warnings, formatted.report)
+        if links:
+            delivery = replace(delivery, prepare=_Download(request, links, delivery, driver, endpoint))
+        return Call(request, driver, address.origin, delivery, warnings, formatted.report, endpoint.pricing)
 
     def _delivery(self, request: "ChatRequest", wire: "WireRequest", address: "Address") -> "Delivery":
         from dhenara_async.auth import KeyHeader
@@ -245,6 +252,58 @@ class AIModelClient:
         # Python shows a warning once for each place in the user's code: no state of ours is needed for that
         warn(message, UserWarning, stacklevel=_levels_to_the_user())
         return (CallWarning(code="model_retired", knob="ai_model", message=message),)
+
+
+class _Download:
+    """The step between making a call and sending it where files have to be fetched: downloads, then encodes again.
+
+    Awaited once, by the stream, when its first event is asked for.
+    """
+
+    def __init__(
+        self,
+        request: "ChatRequest",
+        links: "tuple[FilePart, ...]",
+        delivery: "Delivery",
+        driver: "Driver",
+        endpoint: AIModelEndpoint,
+    ) -> None:
+        self._request = request
+        self._links = links
+        self._delivery = delivery
+        self._driver = driver
+        self._endpoint = endpoint
+
+    async def __call__(self) -> "HttpRequest":
+        from dhenara_async.fetch import fetcher_for
+        from dhenara_async.links import inlined
+
+        fetcher = fetcher_for(self._delivery.transport, self._request.config.fetch)
+        messages = inlined(self._request.messages, await fetcher.fetch_all(self._links))
+        wire = self._driver.encode(replace(self._request, messages=messages), self._endpoint)
+        return replace(self._delivery.request, body=wire.body)
+
+
+def _to_download(
+    request: "ChatRequest", report: "ConversionReport", endpoint: AIModelEndpoint
+) -> "tuple[FilePart, ...]":
+    """The files that ``endpoint`` cannot fetch, their URLs checked as far as that goes without a network."""
+    from dhenara_async.links import INLINED, to_download
+
+    if not any(entry.code == INLINED for entry in report.entries):
+        return ()
+    from dhenara_async.fetch import place_of
+
+    links = to_download(request.messages, endpoint)
+    for link in links:
+        place_of(link.url or "", request.config.fetch)
+    return links
+
+
+def _with_stand_ins(request: "ChatRequest", links: "tuple[FilePart, ...]") -> "ChatRequest":
+    from dhenara_async.links import inlined, key_of, stand_in
+
+    return replace(request, messages=inlined(request.messages, {key_of(link): stand_in(link) for link in links}))
 
 
 def _new_transport() -> "Transport":

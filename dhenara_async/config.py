@@ -1,11 +1,20 @@
 """The knobs of one call. A knob the target cannot take becomes a warning on the response, never silence."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, Field, JsonValue, PlainSerializer
 
+from dhenara_async.tools import JsonSchema, ToolChoice, Tools
 from dhenara_async.value import Value
+
+
+def _as_schema(wanted: type[BaseModel] | JsonSchema) -> JsonSchema:
+    """JSON cannot keep a class, but what it asks for."""
+    return wanted if isinstance(wanted, dict) else wanted.model_json_schema()
+
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class Timeouts(Value):
@@ -22,6 +31,41 @@ class Timeouts(Value):
     total: float | None = Field(default=None, gt=0)
 
 
+class PromptCache(Value):
+    """How the beginning of a prompt is kept at the provider, so that the next call with the same beginning is cheaper.
+
+    Attributes:
+        ttl: How long it is kept, where the provider lets one choose; None = as long as it likes.
+        key: Calls with the same key share a cache where the provider routes by one.
+    """
+
+    ttl: Literal["5m", "1h"] | None = None
+    key: str | None = None
+
+
+class FetchPolicy(Value):
+    """What may be downloaded here, for a target that cannot fetch a file's URL itself.
+
+    A URL can come from anybody, and this process can reach what they cannot: so by default only public hosts are asked,
+    only by ``https``, and the address that was checked is the one that is connected to. Link-local addresses (a cloud's
+    metadata service), multicast and reserved ones are refused whatever is allowed here.
+
+    Attributes:
+        allow_http: Download by ``http`` too.
+        allow_private: Download from this machine and from private networks too.
+        max_bytes: The most a file may have.
+        seconds: The most time a file may take, looking its host up included.
+        redirects: How often a host may point elsewhere; never to another scheme, nor from public hosts to private ones
+            or back.
+    """
+
+    allow_http: bool = False
+    allow_private: bool = False
+    max_bytes: int = Field(default=20_000_000, gt=0)
+    seconds: float = Field(default=30.0, gt=0)
+    redirects: int = Field(default=5, ge=0)
+
+
 class AIModelCallConfig(Value):
     """Every knob of a call; None leaves it to the provider.
 
@@ -32,8 +76,23 @@ class AIModelCallConfig(Value):
         top_k: Sample from the k likeliest tokens only.
         stop: Texts that end the answer.
         seed: For repeatable sampling where the provider has it.
+        reasoning: Whether the model thinks before it answers.
+        reasoning_effort: How much; mapped to the nearest the model knows.
+        max_reasoning_tokens: The most tokens it may think, for models that count them.
+        reasoning_summary: How much of the thinking is shown; ``none`` asks for nothing.
+        tools: Functions, pydantic models, ``Tool``s and ``HostedTool``s the model may use.
+        tool_choice: Whether it has to: ``auto``, ``required``, ``none`` or one by ``NamedTool``.
+        parallel_tool_calls: Whether it may ask for several at once.
+        structured_output: A pydantic model class or a JSON schema the answer has to follow.
+        prompt_cache: Keep the beginning of the prompt at the provider; True for its defaults.
+        n: How many answers to choose from.
+        top_logprobs: Tell how likely each token was, with this many alternatives (0 = none).
+        metadata: Labels the provider stores with the call.
+        user_id: Which of your users asks, as an opaque id, for the provider's abuse monitoring.
+        service_tier: The provider's own word for how fast and how dear.
         streaming: Whether ``generate`` streams on the wire and folds; ``stream`` always streams.
         timeouts: Time limits.
+        fetch: What may be downloaded for a target that cannot fetch a file's URL itself.
         extra_body: Merged over the request body last, for what has no knob here.
         extra_headers: Added to the request's headers last.
         test_mode: Answer without any network, and without a key.
@@ -45,8 +104,25 @@ class AIModelCallConfig(Value):
     top_k: int | None = Field(default=None, gt=0)
     stop: Annotated[Sequence[str], AfterValidator(tuple)] = ()
     seed: int | None = None
+    reasoning: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    max_reasoning_tokens: int | None = Field(default=None, ge=0)
+    reasoning_summary: Literal["none", "auto", "concise", "detailed"] | None = None
+    tools: Tools = cast("Tools", ())
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    structured_output: Annotated[
+        type[BaseModel] | JsonSchema | None, PlainSerializer(_as_schema, when_used="json-unless-none")
+    ] = None
+    prompt_cache: PromptCache | bool | None = None
+    n: int | None = Field(default=None, gt=0)
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    metadata: Mapping[str, str] = Field(default_factory=dict)
+    user_id: str | None = None
+    service_tier: str | None = None
     streaming: bool = False
     timeouts: Timeouts = Field(default_factory=Timeouts)
+    fetch: FetchPolicy = Field(default_factory=FetchPolicy)
     extra_body: Mapping[str, JsonValue] = Field(default_factory=dict, repr=False)
     extra_headers: Mapping[str, str] = Field(default_factory=dict, repr=False)
     test_mode: bool = False

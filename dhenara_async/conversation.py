@@ -6,6 +6,7 @@ model.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Literal
 from uuid import uuid4
 
@@ -44,6 +45,9 @@ class ConversationNode(Value):
         attempts: How many requests the turn took.
         warnings: Knobs the target could not take as given.
         conversion: What became of parts of the history that could not be sent as they were.
+        cost: What the provider took, as told when the turn ended: by the endpoint's own rates, else in US dollars by
+            its list prices; None if not known.
+        charge: What your own customer pays for it, likewise.
     """
 
     id: str = Field(default_factory=_new_id, min_length=1)
@@ -60,6 +64,8 @@ class ConversationNode(Value):
     attempts: int = 1
     warnings: tuple[CallWarning, ...] = ()
     conversion: ConversionReport = Field(default_factory=ConversionReport)
+    cost: Decimal | None = None
+    charge: Decimal | None = None
 
     @property
     def usage(self) -> Usage:

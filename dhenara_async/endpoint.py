@@ -7,10 +7,11 @@ Plain validated values; they open nothing and read no environment. Addresses liv
 from datetime import date
 from enum import StrEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, SecretStr
 
+from dhenara_async.prices import Pricing
 from dhenara_async.value import Value
 
 _FINGERPRINT_KEY = b"dhenara_async account"
@@ -31,6 +32,9 @@ class AIModelAPIProviderEnum(StrEnum):
     FIREWORKS = "fireworks"
     CEREBRAS = "cerebras"
     OLLAMA = "ollama"
+    VLLM = "vllm"
+    LM_STUDIO = "lm_studio"
+    LLAMA_CPP = "llama_cpp"
     OPENAI_COMPATIBLE = "openai_compatible"
 
 
@@ -47,18 +51,51 @@ class Capabilities(Value):
     """What an encoder must know about a model; the defaults describe the newest generation of an unknown family.
 
     Attributes:
-        sampling: Takes ``temperature``, ``top_p`` and ``top_k`` other than the default.
+        sampling: Takes ``temperature``, ``top_p`` and ``top_k`` other than the default where nothing is said of
+            reasoning.
+        quiet_sampling: Takes them only while it does not reason; see ``samples``.
         stop: Takes stop sequences.
         seed: Takes a seed.
         developer_role: Wants leading instructions as ``developer`` rather than ``system`` (Chat Completions).
         prefill: May be handed a final assistant message to continue.
+        reasoning: How thinking is asked for: by ``effort`` word, by token ``budget``, by ``level`` word (Gemini 3+),
+            ``adaptive`` with an effort word (Claude 4.6+), or not at all (``none``).
+        efforts: The effort or level words it knows, least first; empty where there are none. ``none`` is among them
+            where it is the word that turns thinking off.
+        reasoning_budget: Takes a token budget, also where ``reasoning`` names another way.
+        reasoning_off: Whether thinking can be turned off, or as good as off (Gemini 3's ``minimal``).
+        forced_tools: Whether a tool call can be demanded where nothing is said of reasoning.
+        quiet_forcing: It can be demanded only while it does not reason; see ``forces``.
+        structured_output: Whether it holds its answer to a JSON schema natively.
     """
 
     sampling: bool = True
+    quiet_sampling: bool = False
     stop: bool = True
     seed: bool = True
     developer_role: bool = False
     prefill: bool = True
+    reasoning: Literal["none", "effort", "budget", "level", "adaptive"] = "effort"
+    efforts: tuple[str, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+    reasoning_budget: bool = False
+    reasoning_off: bool = True
+    forced_tools: bool = True
+    quiet_forcing: bool = False
+    structured_output: bool = True
+
+    def samples(self, reasoning: bool | None) -> bool:
+        """Whether sampling knobs are taken in a call that asks for reasoning (True), forbids it, or says nothing."""
+        return _taken(self.sampling, self.quiet_sampling, reasoning)
+
+    def forces(self, reasoning: bool | None) -> bool:
+        """Whether a tool call can be demanded in a call that asks for reasoning (True), forbids it, or says nothing."""
+        return _taken(self.forced_tools, self.quiet_forcing, reasoning)
+
+
+def _taken(unasked: bool, only_quiet: bool, reasoning: bool | None) -> bool:
+    if only_quiet and reasoning is not None:
+        return not reasoning
+    return unasked
 
 
 class AIModel(Value):
@@ -117,10 +154,17 @@ class AIModelAPI(Value):
 
 
 class AIModelEndpoint(Value):
-    """A model at an account: what anything that makes a call takes."""
+    """A model at an account: what anything that makes a call takes.
+
+    Attributes:
+        api: The account.
+        ai_model: The model.
+        pricing: How its calls are counted in money, where that is not simply by the provider's list prices.
+    """
 
     api: AIModelAPI
     ai_model: AIModel
+    pricing: Pricing = Field(default_factory=Pricing)
 
 
 def fingerprint(key: str) -> str:

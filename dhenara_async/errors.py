@@ -8,6 +8,10 @@ A class exists only where a caller would do something different about it::
     ├── ConversionLossError                strict policy: this hop would lose something; carries the entries
     ├── UnknownConversationError(LookupError)  the store holds no conversation of that id
     ├── StreamStateError(RuntimeError)     our API misused: ``.response`` before the end, a closed stream iterated
+    ├── ToolArgumentsError(ValueError)     the model called a tool with arguments that do not fit it: tell it so
+    ├── StructuredOutputError(ValueError)  the answer is not what its schema asks for; has its text
+    │   ├── AnswerRefusedError             the model or a filter declined: show the words, do not ask again
+    │   └── AnswerCutError                 it ended before it was whole: raise the limit, or go on from there
     ├── TransportError
     │   ├── ConnectError                   no connection: nothing was sent, another try is safe
     │   ├── ReadError                      the connection broke while the answer came
@@ -69,6 +73,40 @@ class StreamStateError(DhenaraError, RuntimeError):
     """The library was used out of order: a result before its end, a stream outside its block."""
 
 
+class ToolArgumentsError(DhenaraError, ValueError):
+    """The model called a tool with arguments that do not fit it. The message can be sent back to it as the result.
+
+    Attributes:
+        name: The tool.
+    """
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class StructuredOutputError(DhenaraError, ValueError):
+    """An answer is not the structured output that was asked for: not JSON, not what the schema says, or missing.
+
+    Attributes:
+        text: What the model did say; for a refusal that has words of its own, those words.
+        finish_reason: Why it ended, a value of ``FinishReason``.
+    """
+
+    def __init__(self, message: str, *, text: str, finish_reason: str) -> None:
+        super().__init__(message)
+        self.text = text
+        self.finish_reason = finish_reason
+
+
+class AnswerRefusedError(StructuredOutputError):
+    """The model, or a filter of its provider, declined to answer."""
+
+
+class AnswerCutError(StructuredOutputError):
+    """The answer ended before it was whole."""
+
+
 class TransportError(DhenaraError):
     """The bytes did not arrive: connecting, reading or waiting failed."""
 
@@ -87,7 +125,7 @@ class DeadlineError(TransportError, TimeoutError):
     """One of our own time limits ran out.
 
     Attributes:
-        limit: Which one: ``connect``, ``between_bytes`` or ``total`` of ``Timeouts``, or ``store``.
+        limit: Which one: ``connect``, ``between_bytes`` or ``total`` of ``Timeouts``, ``fetch`` or ``store``.
         seconds: The limit's value.
     """
 

@@ -14,7 +14,8 @@ from dhenara_async.conversation import ConversationNode, turn_messages
 from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport, Reason, Severity
 from dhenara_async.endpoint import AIModel, AIModelEndpoint, Dialect
 from dhenara_async.errors import ConfigurationError, ConversionLossError
-from dhenara_async.hosts import target_of
+from dhenara_async.hosts import HOSTS, target_of
+from dhenara_async.links import INLINED, fetches
 from dhenara_async.messages import (
     FilePart,
     HostedToolPart,
@@ -25,6 +26,8 @@ from dhenara_async.messages import (
     RefusalPart,
     Role,
     TextPart,
+    ToolCallPart,
+    ToolResultPart,
 )
 from dhenara_async.models.families import capabilities
 from dhenara_async.response import ChatResponse
@@ -32,6 +35,7 @@ from dhenara_async.response import ChatResponse
 OPENING = "(conversation start)"
 CONTINUE = "Continue your last message from exactly where it ends."
 
+_CHAT = Dialect.OPENAI_CHAT.value
 # Dialects whose conversations alternate between two speakers, the user first, and know no system message in between.
 _ALTERNATING = frozenset({Dialect.ANTHROPIC_MESSAGES.value, Dialect.GEMINI.value})
 
@@ -118,8 +122,13 @@ class _Hop:
     def __init__(self, endpoint: AIModelEndpoint, policy: ConversionPolicy) -> None:
         self.policy = policy
         self.target = target_of(endpoint)
+        self._endpoint = endpoint
         self.entries: list[ConversionEntry] = []
-        self._alternates = self.target.dialect in _ALTERNATING
+        self._chat = HOSTS[endpoint.api.provider].quirks if self.target.dialect == _CHAT else None
+        self._alternates = self.target.dialect in _ALTERNATING or (self._chat is not None and self._chat.alternates)
+        self._system_leads = self.target.dialect in _ALTERNATING or (
+            self._chat is not None and not self._chat.system_anywhere
+        )
         self._prefill = capabilities(endpoint.ai_model).prefill
         self._leading = True  # nobody but the system has spoken yet
 
@@ -132,7 +141,7 @@ class _Hop:
                 parts.append(kept)
         if role is not Role.SYSTEM:
             self._leading = self._leading and not parts
-        elif self._alternates and parts and not self._leading:
+        elif self._system_leads and parts and not self._leading:
             parts = [TextPart(text=f"<system>{part.get_text()}</system>") for part in parts]
             role = Role.USER
             self._note("role_downgraded", "degraded", message, at, None, None, "unsupported_by_target")
@@ -155,7 +164,7 @@ class _Hop:
                 shaped[-1] = Message(role=message.role, parts=(*shaped[-1].parts, *message.parts), node=message.node)
             else:
                 shaped.append(message)
-        if shaped[-1].role is Role.ASSISTANT:
+        if shaped[-1].role is Role.ASSISTANT and not _is_paused(shaped[-1]):
             at = len(messages) - 1
             if not self._prefill:
                 self._note("prefill_converted", "degraded", shaped[-1], at, None, None, "unsupported_by_model")
@@ -176,35 +185,72 @@ class _Hop:
     def _part(self, message: Message, at: int, index: int, part: Part) -> Part | None:
         match part:
             case TextPart() if not part.text.strip():
-                if not part.provider_state:
-                    self._note("blank_text_dropped", "info", message, at, index, part, "invalid_for_target")
+                if part.provider_state and self._is_same_model(part.origin):
+                    return part  # an empty text can carry a signature
+                self._note("blank_text_dropped", "info", message, at, index, part, "invalid_for_target")
                 return None
             case ReasoningPart():
                 return self._reasoning(message, at, index, part)
-            case HostedToolPart():
-                self._note("hosted_tool_dropped", "lossy", message, at, index, part, "unsupported_by_target")
+            case ToolCallPart(status="interrupted"):
+                self._note("turn_dropped", "lossy", message, at, index, part, "aborted_turn")
                 return None
+            case HostedToolPart():
+                if part.status == "complete" and self._is_same_model(part.origin) and self._chat is None:
+                    return part
+                reason: Reason = "unsupported_by_target" if self._is_same_model(part.origin) else "foreign_origin"
+                self._note("hosted_tool_dropped", "lossy", message, at, index, part, reason)
+                return None
+            case FilePart() if (
+                message.role is Role.ASSISTANT and self._is_same_model(part.origin) and self._chat is None
+            ):
+                return part
             case RefusalPart() if not self._keeps_refusals(part.origin):
                 self._note("refusal_as_text", "degraded", message, at, index, part, "unsupported_by_target")
                 return TextPart(text=part.text, origin=part.origin)
             case FilePart() if message.role is not Role.USER:
                 self._note("media_dropped", "lossy", message, at, index, part, "unsupported_by_target")
                 return None
+            case FilePart() | ToolResultPart():
+                self._links(message, at, index, part)
+                return part
+            case TextPart() | ToolCallPart() if part.provider_state and not self._is_same_model(part.origin):
+                return part.model_copy(update={"provider_state": None})  # opaque: it goes back only where it came from
             case _:
                 return part
 
+    def _links(self, message: Message, at: int, index: int, part: FilePart | ToolResultPart) -> None:
+        """Files by URL stay as they are here; what their target cannot fetch is downloaded when the call is made."""
+        for item in (part,) if isinstance(part, FilePart) else part.content:
+            if isinstance(item, FilePart) and not fetches(self._endpoint, item):
+                self._note(INLINED, "degraded", message, at, index, item, "unsupported_by_target")
+
     def _reasoning(self, message: Message, at: int, index: int, part: ReasoningPart) -> Part | None:
+        if part.status == "complete" and self._takes_back(part.origin):
+            return part if self._is_same_model(part.origin) else part.model_copy(update={"provider_state": None})
         if self.policy.foreign_reasoning == "as_text" and part.text.strip() and not self._is_own(part.origin):
             return TextPart(text=part.text, origin=part.origin)
-        reason: Reason = "unsupported_by_target" if self._is_own(part.origin) else "foreign_origin"
+        reason: Reason = "aborted_turn" if part.status != "complete" else "foreign_origin"
+        if reason == "foreign_origin" and self._is_own(part.origin):
+            reason = "unsupported_by_target" if self._is_same_model(part.origin) else "other_model"
         self._note("reasoning_dropped", "info", message, at, index, part, reason)
         return None
+
+    def _takes_back(self, origin: Origin | None) -> bool:
+        """Whether reasoning may go back there: to the model that thought it, and as words to its host's others."""
+        if self._chat is None:
+            return self._is_same_model(origin)
+        if self._chat.reasoning_back in {None, "reasoning_details"}:
+            return self._chat.reasoning_back is not None and self._is_same_model(origin)
+        return self._is_own(origin)
+
+    def _is_same_model(self, origin: Origin | None) -> bool:
+        return origin is not None and origin.same_model(self.target)
 
     def _is_own(self, origin: Origin | None) -> bool:
         return origin is not None and origin.same_account(self.target)
 
     def _keeps_refusals(self, origin: Origin | None) -> bool:
-        return self._is_own(origin) and self.target.dialect == Dialect.OPENAI_CHAT.value
+        return self._is_own(origin) and self._chat is not None and self._chat.refusals
 
     def _note(
         self,
@@ -228,3 +274,9 @@ class _Hop:
             reason=reason,
         )
         self.entries.append(entry)
+
+
+def _is_paused(message: Message) -> bool:
+    """Whether the provider broke off amid its own tools; it goes on when the turn comes back exactly as it is."""
+    said = [part for part in message.parts if not (isinstance(part, HostedToolPart) and part.call_id is None)]
+    return bool(said) and isinstance(said[-1], HostedToolPart)

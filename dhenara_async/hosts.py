@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from dhenara_async.drivers.base import Driver
-from dhenara_async.drivers.openai_chat import OPENAI, Quirks
+from dhenara_async.drivers.openai_chat_quirks import OPENAI, Quirks
 from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint, Dialect, fingerprint
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.messages import Origin
@@ -45,6 +45,7 @@ class Host:
 
 
 _Provider = AIModelAPIProviderEnum
+_UNLABELLED = frozenset({"metadata", "service_tier", "prompt_cache_key"})  # what only few hosts file a call under
 
 HOSTS: Mapping[AIModelAPIProviderEnum, Host] = {
     _Provider.OPEN_AI: Host(
@@ -70,40 +71,170 @@ HOSTS: Mapping[AIModelAPIProviderEnum, Host] = {
         key_header="x-goog-api-key",
         key_prefix="",
     ),
-    _Provider.DEEPSEEK: Host("https://api.deepseek.com", key_variables=("DEEPSEEK_API_KEY",)),
+    _Provider.DEEPSEEK: Host(
+        "https://api.deepseek.com",
+        key_variables=("DEEPSEEK_API_KEY",),
+        quirks=Quirks(
+            lacks=_UNLABELLED | {"n", "seed", "user", "parallel_tool_calls"},
+            listed_texts=False,
+            thinking="effort and thinking",
+            efforts=("low", "high", "max"),
+            reasoning_back="reasoning_content",
+            reasoning_always=True,
+            strict_tools=False,
+            schemas=None,
+        ),
+    ),
     _Provider.GROQ: Host(
         "https://api.groq.com/openai/v1",
         key_variables=("GROQ_API_KEY",),
-        quirks=Quirks(max_tokens_field="max_completion_tokens"),
+        quirks=Quirks(
+            max_tokens_field="max_completion_tokens",
+            lacks={"n", "logprobs", "metadata", "prompt_cache_key"},
+            system_anywhere=True,
+            efforts_of=(("qwen/qwen3-", ("none",)),),
+            reasoning_format=True,
+            reasoning_back="reasoning",
+        ),
     ),
     _Provider.MISTRAL: Host(
         "https://api.mistral.ai/v1",
         key_variables=("MISTRAL_API_KEY",),
-        quirks=Quirks(seed_field="random_seed", stream_options=False),
+        quirks=Quirks(
+            seed_field="random_seed",
+            lacks={"user"},
+            top_k=True,
+            stream_options=False,
+            system_anywhere=True,
+            prefix=True,
+            bridge="OK",
+            call_ids="nine",
+            required_word="any",
+            efforts=("none", "high"),
+            reasoning_back="thinking_chunk",
+            documents="document_url",
+            audio="text",
+        ),
     ),
     _Provider.XAI: Host(
         "https://api.x.ai/v1",
         key_variables=("XAI_API_KEY",),
-        quirks=Quirks(max_tokens_field="max_completion_tokens", reasoning_apart=True),
+        quirks=Quirks(max_tokens_field="max_completion_tokens", lacks=_UNLABELLED, reasoning_apart=True),
     ),
     _Provider.OPENROUTER: Host(
-        "https://openrouter.ai/api/v1", key_variables=("OPENROUTER_API_KEY",), quirks=Quirks(top_k=True)
+        "https://openrouter.ai/api/v1",
+        key_variables=("OPENROUTER_API_KEY",),
+        quirks=Quirks(
+            lacks={"n"},
+            top_k=True,
+            thinking="object",
+            thinking_budget=True,
+            reasoning_back="reasoning_details",
+            require_parameters=True,
+            documents="file or url",
+            audio="object",
+            web_search="plugin",
+        ),
     ),
     _Provider.TOGETHER: Host(
         "https://api.together.ai/v1",
         key_variables=("TOGETHER_API_KEY",),
-        quirks=Quirks(top_k=True, stream_options=False),
+        quirks=Quirks(
+            lacks=_UNLABELLED | {"user", "parallel_tool_calls"},
+            top_k=True,
+            stream_options=False,
+            counted_logprobs=True,
+            thinking="effort and flag",
+            efforts=("low", "medium", "high"),
+            schemas="host",
+        ),
     ),
     _Provider.FIREWORKS: Host(
-        "https://api.fireworks.ai/inference/v1", key_variables=("FIREWORKS_API_KEY",), quirks=Quirks(top_k=True)
+        "https://api.fireworks.ai/inference/v1",
+        key_variables=("FIREWORKS_API_KEY",),
+        quirks=Quirks(
+            lacks={"metadata", "prompt_cache_key"},
+            top_k=True,
+            thinking="effort and thinking",
+            thinking_budget=True,
+            efforts=("low", "medium", "high"),
+            reasoning_back="reasoning_content",
+            schemas="host",
+        ),
     ),
     _Provider.CEREBRAS: Host(
         "https://api.cerebras.ai/v1",
         key_variables=("CEREBRAS_API_KEY",),
-        quirks=Quirks(max_tokens_field="max_completion_tokens"),
+        quirks=Quirks(
+            max_tokens_field="max_completion_tokens",
+            lacks={"n", "metadata", "include_reasoning"},
+            efforts=("none", "low", "medium", "high"),
+            reasoning_format=True,
+            reasoning_back="reasoning",
+            schemas="host",
+        ),
     ),
-    _Provider.OLLAMA: Host("http://localhost:11434/v1", key_variables=("OLLAMA_API_KEY",), key_required=False),
-    _Provider.OPENAI_COMPATIBLE: Host(None, key_required=False, quirks=Quirks(top_k=True)),
+    _Provider.OLLAMA: Host(
+        "http://localhost:11434/v1",
+        key_variables=("OLLAMA_API_KEY",),
+        key_required=False,
+        quirks=Quirks(
+            lacks=_UNLABELLED | {"n", "user", "parallel_tool_calls"},
+            listed_texts=False,
+            silence="",
+            tool_choice=False,
+            strict_tools=False,
+            efforts=("none", "low", "medium", "high"),
+            schemas="host",
+            image_urls=False,
+            ends_unsaid=True,
+        ),
+    ),
+    _Provider.VLLM: Host(
+        "http://localhost:8000/v1",
+        key_variables=("VLLM_API_KEY",),
+        key_required=False,
+        quirks=Quirks(
+            lacks=_UNLABELLED,
+            top_k=True,
+            alternates=True,
+            listed_texts=False,
+            silence="",
+            schemas="host",
+            audio="object",
+        ),
+    ),
+    _Provider.LM_STUDIO: Host(
+        "http://localhost:1234/v1",
+        key_required=False,
+        quirks=Quirks(
+            lacks=_UNLABELLED | {"n", "user", "logprobs", "parallel_tool_calls"},
+            top_k=True,
+            alternates=True,
+            listed_texts=False,
+            silence="",
+            schemas="host",
+            image_urls=False,
+            inline_thinking=True,
+        ),
+    ),
+    _Provider.LLAMA_CPP: Host(
+        "http://localhost:8080/v1",
+        key_variables=("LLAMA_API_KEY",),
+        key_required=False,
+        quirks=Quirks(
+            lacks=_UNLABELLED | {"user"},
+            top_k=True,
+            alternates=True,
+            listed_texts=False,
+            silence="",
+            schemas="host",
+            image_urls=False,
+        ),
+    ),
+    _Provider.OPENAI_COMPATIBLE: Host(
+        None, key_required=False, quirks=Quirks(top_k=True, documents="file", audio="object")
+    ),
 }
 
 

@@ -7,11 +7,14 @@ and its instructions go with that turn only.
 import logging
 import os
 from collections.abc import Iterable
+from decimal import Decimal
 from types import TracebackType
 from typing import Self
 
 import anyio
+import anyio.to_thread
 
+from dhenara_async import prices
 from dhenara_async.client import AIModelClient
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, turn_messages
@@ -28,8 +31,9 @@ from dhenara_async.transport import Transport
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 STORE_SECONDS = 5.0
+PRICES_SECONDS = 5.0
 
-Attachment = FilePart | str | os.PathLike[str]
+Attachment = FilePart | bytes | str | os.PathLike[str]
 
 
 class Turn:
@@ -90,7 +94,8 @@ class Turn:
         return self._stream.partial
 
     async def _leave_node(self, exc: BaseException | None) -> None:
-        node = self._finished(exc)
+        cost, charge = await _counted(self._stream.partial)
+        node = self._finished(exc, cost, charge)
         self._conversation.append(node)
         self._node = node
         with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
@@ -100,7 +105,7 @@ class Turn:
             if exc is None:
                 raise DeadlineError(limit="store", seconds=STORE_SECONDS)
 
-    def _finished(self, exc: BaseException | None) -> ConversationNode:
+    def _finished(self, exc: BaseException | None, cost: Decimal | None, charge: Decimal | None) -> ConversationNode:
         came = self._stream.partial
         if self._stream.complete:
             status, error = "complete", None
@@ -119,6 +124,8 @@ class Turn:
             attempts=came.attempts,
             warnings=came.warnings,
             conversion=came.conversion,
+            cost=cost,
+            charge=charge,
         )
 
 
@@ -193,7 +200,7 @@ class ConversationManager:
             query: The question.
             endpoint: Who is asked.
             instructions: What leads this turn, and only this one.
-            files: Files, paths or URLs to go with the question.
+            files: Files, their bytes, paths or URLs to go with the question.
             config: Knobs instead of the manager's.
 
         Raises:
@@ -235,6 +242,8 @@ class ConversationManager:
     ) -> Turn:
         if isinstance(instructions, str):
             raise ConfigurationError("instructions is a sequence of texts, not one text")
+        if isinstance(files, str | bytes | os.PathLike | FilePart):
+            raise ConfigurationError("files is a sequence of files, not one file")
         attached = tuple(map(_as_file, files))
         if not query.strip() and not attached:
             raise ConfigurationError("the query is empty: there is nothing to ask")
@@ -252,10 +261,26 @@ class ConversationManager:
         return Turn(self, conversation, draft, stream)
 
 
+async def _counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal | None]:
+    """What a turn cost and is charged at; None where list prices are wanted and the extra for them is missing.
+
+    The first turn that needs list prices loads them in a thread, once its answer is over: that is half a second of
+    work, in which the loop's other streams would stand still. Nothing of ours runs in the thread.
+    """
+    if came.list_prices_wanted and not prices.loaded():
+        with anyio.move_on_after(PRICES_SECONDS, shield=True):
+            await anyio.to_thread.run_sync(prices.load, abandon_on_cancel=True)
+        if not prices.loaded():
+            return None, came.charge() if came.pricing.price_list else None
+    return came.cost(), came.charge()
+
+
 def _as_file(attachment: Attachment) -> FilePart:
     if isinstance(attachment, FilePart):
         return attachment
-    if isinstance(attachment, str) and attachment.startswith(("http://", "https://", "data:")):
+    if isinstance(attachment, bytes):
+        return FilePart.from_bytes(attachment)
+    if isinstance(attachment, str) and attachment[:8].lower().startswith(("http://", "https://", "data:")):
         return FilePart.from_url(attachment)
     return FilePart.from_path(attachment)
 

@@ -6,6 +6,7 @@ item, an unknown native block. That state goes back only to the ``Origin`` it ca
 """
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,8 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.media import ANY_IMAGE, Kind, by_extension, check_signature, kind_of, normalized, settled
+from dhenara_async.tools import HostedToolType
 from dhenara_async.value import Value
 
 ProviderState = dict[str, JsonValue]
@@ -79,11 +82,53 @@ class PartBase(Value):
     status: Literal["complete", "interrupted"] = "complete"
 
 
+class Citation(Value):
+    """Where something in a text comes from.
+
+    Attributes:
+        url: The source's address; None if it has none.
+        title: The source's title; None if not told.
+        cited_text: The source's own words; None if not told.
+        file_id: The file it is from, by the provider's id; None if it is not from a file.
+        start: Where the cited passage begins in the answer's text, in characters; None if not told.
+        end: Where it ends, exclusive.
+    """
+
+    url: str | None = None
+    title: str | None = None
+    cited_text: str | None = None
+    file_id: str | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+class TokenLogprob(Value):
+    """How likely a token was.
+
+    Attributes:
+        token: Its text.
+        logprob: Natural logarithm of its probability.
+        top: The likeliest tokens at this place with theirs, likeliest first; empty if not asked for.
+    """
+
+    token: str
+    logprob: float
+    top: FrozenList[tuple[str, float]] = ()
+
+
 class TextPart(PartBase):
-    """Words."""
+    """Words.
+
+    Attributes:
+        text: The words.
+        citations: Where they come from, in the order the provider told.
+        logprobs: How likely each token was; empty unless asked for.
+    """
 
     type: Literal["text"] = "text"
     text: str
+    citations: FrozenList[Citation] = ()
+    logprobs: FrozenList[TokenLogprob] = ()
 
     def get_text(self) -> str:
         """The words."""
@@ -136,28 +181,51 @@ class ToolCallPart(PartBase):
 class FilePart(PartBase):
     """A file, by exactly one of its bytes, a URL, or the id it has at its provider.
 
+    What a provider made is kept as it came; what a user attaches is checked when it is made.
+
     Attributes:
-        media_type: ``image/png``, ``text/plain`` …
+        media_type: ``image/png``, ``text/plain`` …; ``image/*`` for a picture of a format that is not known yet.
         data: The bytes; base64 in JSON.
-        url: Where the provider can fetch it.
+        url: Where the provider, or the library for it, can fetch the file.
         file_id: What its provider's file store calls it.
         filename: For people and for providers that want a name.
     """
 
     type: Literal["file"] = "file"
-    media_type: str = Field(pattern=r"^[a-z]+/[A-Za-z0-9.+*-]+$")
+    media_type: str
     data: bytes | None = Field(default=None, repr=False)
     url: str | None = None
     file_id: str | None = None
     filename: str | None = None
 
     @model_validator(mode="after")
-    def _check_source(self) -> "FilePart":
+    def _check(self) -> "FilePart":
         if sum(source is not None for source in (self.data, self.url, self.file_id)) != 1:
             raise ValueError("a FilePart has exactly one of data, url and file_id")
+        if self.origin is not None:
+            return self  # a provider made it: it is worth having even if it is not what it says
+        if _MEDIA_TYPE.fullmatch(self.media_type) is None:
+            raise ValueError("media_type does not follow the pattern type/subtype, in lower case")
         if self.data is not None:
-            _check_bytes(self.data, self.media_type)
+            check_signature(self.data, self.media_type)
+        if self.url is not None and not self.url.lower().startswith(_URL_STARTS):
+            raise ValueError("a file URL starts with https:// or http://; FilePart.from_url takes data: URLs apart")
         return self
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, media_type: str | None = None, filename: str | None = None) -> "FilePart":
+        """A file that is in memory.
+
+        Args:
+            data: All of it.
+            media_type: What it is; None = told from the bytes, then from ``filename``.
+            filename: Its name.
+
+        Raises:
+            ConfigurationError: It is empty, is not what ``media_type`` says, is a text that is not UTF-8, or nobody can
+                tell what it is.
+        """
+        return _made(data, filename, "the file" if filename is None else repr(filename), declared=media_type)
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str], *, media_type: str | None = None) -> "FilePart":
@@ -165,28 +233,24 @@ class FilePart(PartBase):
 
         Args:
             path: Where it is.
-            media_type: What it is; None = told from its name.
+            media_type: What it is; None = told from its bytes, then from its name.
 
         Raises:
-            ConfigurationError: It cannot be read, is empty, is not what its type says, or is a text that is not UTF-8.
+            ConfigurationError: As for ``from_bytes``, or it cannot be read.
         """
-        from mimetypes import guess_type
-
         source = Path(path)
-        kind = media_type or guess_type(source.name)[0]
-        if kind is None:
-            raise ConfigurationError(f"cannot tell the media type of {source.name!r}; pass media_type=")
         try:
             data = source.read_bytes()
-            return cls(media_type=kind, data=data, filename=source.name)
         except OSError as exc:
             raise ConfigurationError(f"cannot read {str(source)!r}: {exc.strerror or exc}") from exc
-        except ValueError as exc:
-            raise ConfigurationError(f"cannot use {str(source)!r} as {kind}: {_reason(exc)}") from exc
+        return _made(data, source.name, repr(str(source)), declared=media_type)
 
     @classmethod
     def from_url(cls, url: str, *, media_type: str | None = None) -> "FilePart":
-        """A file the provider fetches itself (``https:``), or a ``data:`` URL, which is taken apart here.
+        """A file at ``https:``, or a ``data:`` URL, which is taken apart here.
+
+        The provider fetches it where it can; for one that cannot, the library downloads it when the call is made, by
+        the rules of ``FetchPolicy``.
 
         Args:
             url: Where it is.
@@ -195,18 +259,45 @@ class FilePart(PartBase):
         Raises:
             ConfigurationError: Not an http(s) or base64 data URL.
         """
-        from mimetypes import guess_type
-        from urllib.parse import urlsplit
+        from urllib.parse import unquote, urlsplit
 
-        if url.startswith("data:"):
-            return _from_data_url(url)
+        if url[:5].lower() == "data:":
+            return _from_data_url(url, media_type)
         try:
             parts = urlsplit(url)
         except ValueError as exc:
             raise ConfigurationError(f"the file URL is not a URL: {exc}") from exc
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise ConfigurationError("a file URL starts with https://, http:// or data:")
-        return cls(media_type=media_type or guess_type(parts.path)[0] or "image/*", url=url)
+        try:
+            return cls(media_type=normalized(media_type or by_extension(unquote(parts.path)) or ANY_IMAGE), url=url)
+        except ValueError as exc:
+            raise ConfigurationError(f"cannot use the file URL as {media_type}: {_reason(exc)}") from exc
+
+    @property
+    def kind(self) -> Kind:
+        """What sort of file it is: ``image``, ``pdf``, ``text``, ``audio``, ``video`` or ``other``."""
+        return kind_of(self.media_type)
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes it has; None where it is elsewhere."""
+        return None if self.data is None else len(self.data)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the bytes to ``path``, over what is there, and return it. The provider's ``filename`` is not used.
+
+        Raises:
+            ConfigurationError: The file is elsewhere, or cannot be written there.
+        """
+        target = Path(path)
+        if self.data is None:
+            raise ConfigurationError("the file is at its provider or behind a URL: there is nothing here to save")
+        try:
+            target.write_bytes(self.data)
+        except OSError as exc:
+            raise ConfigurationError(f"cannot write {str(target)!r}: {exc.strerror or exc}") from exc
+        return target
 
     def get_base64(self) -> str:
         """The bytes as base64; empty where the file is elsewhere."""
@@ -216,7 +307,21 @@ class FilePart(PartBase):
 
     def get_text(self) -> str:
         """The text of a text file that is here; empty for any other."""
-        return self.data.decode() if self.data is not None and self.media_type.startswith("text/") else ""
+        return self.data.decode(errors="replace") if self.data is not None and self.kind == "text" else ""
+
+
+class JsonPart(PartBase):
+    """A JSON value inside a tool result."""
+
+    type: Literal["json"] = "json"
+    value: JsonValue
+
+    def get_text(self) -> str:
+        """The value as compact JSON text."""
+        return orjson.dumps(self.value).decode()
+
+
+ResultContent = Annotated[TextPart | JsonPart | FilePart, Field(discriminator="type")]
 
 
 class ToolResultPart(PartBase):
@@ -224,16 +329,24 @@ class ToolResultPart(PartBase):
 
     Attributes:
         call_id: The call it answers.
-        name: The function's name, where known (Gemini matches by it).
-        content: Text, JSON text, or files, in order.
+        name: The function's name (Gemini matches by it).
+        content: Text, JSON values or files, in order.
         is_error: Whether the function failed.
     """
 
     type: Literal["tool_result"] = "tool_result"
     call_id: str
     name: str = ""
-    content: FrozenList[TextPart | FilePart] = ()
+    content: FrozenList[ResultContent] = ()
     is_error: bool = False
+
+    @classmethod
+    def of(
+        cls, call: ToolCallPart, *content: "str | JsonValue | TextPart | JsonPart | FilePart", is_error: bool = False
+    ) -> "ToolResultPart":
+        """The result of ``call``: texts, files, or any JSON values, in order."""
+        parts = tuple(_as_result(item) for item in content)
+        return cls(call_id=call.call_id, name=call.name, content=parts, is_error=is_error)
 
     def get_text(self) -> str:
         """The result's texts, joined."""
@@ -255,14 +368,22 @@ class HostedToolPart(PartBase):
     """Something the provider ran or reported itself: a search, a code run, or a native block we have no name for.
 
     Attributes:
-        name: The provider's name for it (``web_search_call``, ``server_tool_use`` …).
+        name: The provider's name for the block (``web_search_call``, ``server_tool_use`` …).
+        tool: Which tool it belongs to; None where it is none of ours.
+        call_id: What ties a call and its result together; None where one block is both.
+        input: What the tool was asked (a query, code …); None where the block says nothing of it.
+        output: What it gave, as plain JSON; None where the block says nothing of it.
     """
 
     type: Literal["hosted_tool"] = "hosted_tool"
     name: str
+    tool: HostedToolType | None = None
+    call_id: str | None = None
+    input: JsonValue = Field(default=None, repr=False)
+    output: JsonValue = Field(default=None, repr=False)
 
     def get_text(self) -> str:
-        """Nothing a person would read; ``provider_state`` has the block."""
+        """Nothing a person would read; ``input``, ``output`` and ``provider_state`` have the block."""
         return ""
 
 
@@ -314,47 +435,45 @@ class Message(Value):
         return cls(role=Role.SYSTEM, parts=(TextPart(text=text),))
 
 
+def _as_result(item: "JsonValue | TextPart | JsonPart | FilePart") -> "TextPart | JsonPart | FilePart":
+    if isinstance(item, TextPart | JsonPart | FilePart):
+        return item
+    return TextPart(text=item) if isinstance(item, str) else JsonPart(value=item)
+
+
 def _coerced(parts: "Iterable[str | Part]") -> "tuple[Part, ...]":
     return tuple(TextPart(text=part) if isinstance(part, str) else part for part in parts)
 
 
-_SIGNATURES: dict[str, tuple[bytes, ...]] = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-    "image/webp": (b"RIFF",),
-    "application/pdf": (b"%PDF-",),
-}
+_MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+*-]+")
+# Object stores besides: a provider reads those of its own cloud.
+_URL_STARTS = ("https://", "http://", "gs://", "s3://")
 
 
-def _check_bytes(data: bytes, media_type: str) -> None:
-    """Refuse what every provider would refuse, while nothing is sent yet."""
-    if not data:
-        raise ValueError("the file is empty")
-    signatures = _SIGNATURES.get(media_type)
-    if signatures and not data.startswith(signatures):
-        raise ValueError(f"the bytes are not {media_type}")
-    if media_type.startswith("text/"):
-        try:
-            data.decode()
-        except UnicodeDecodeError as exc:
-            raise ValueError(f"a text file must be UTF-8; byte {exc.start} is not") from exc
+def _made(data: bytes, filename: str | None, called: str, *, declared: str | None) -> FilePart:
+    """A file of bytes, checked; ``called`` is what an error calls it."""
+    kind = declared
+    try:
+        kind = settled(data, declared=declared, filename=filename)
+        return FilePart(media_type=kind, data=data, filename=filename)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"cannot use {called}: {exc}") from exc
+    except ValueError as exc:
+        raise ConfigurationError(f"cannot use {called} as {kind}: {_reason(exc)}") from exc
 
 
-def _from_data_url(url: str) -> FilePart:
+def _from_data_url(url: str, media_type: str | None) -> FilePart:
     import base64
-    import binascii
 
     head, comma, payload = url[len("data:") :].partition(",")
-    media_type, *options = head.split(";")
+    declared, *options = head.split(";")
     if not comma or "base64" not in options:
         raise ConfigurationError("a data URL must have the form data:<media type>;base64,<data>")
     try:
-        return FilePart(media_type=media_type or "text/plain", data=base64.b64decode(payload, validate=True))
-    except binascii.Error as exc:
+        data = base64.b64decode(payload, validate=True)
+    except ValueError as exc:  # binascii.Error, or characters beyond ASCII
         raise ConfigurationError("the data URL's base64 is broken") from exc
-    except ValueError as exc:
-        raise ConfigurationError(f"cannot use the data URL as {media_type}: {_reason(exc)}") from exc
+    return _made(data, None, "the data URL", declared=media_type or declared or "text/plain")
 
 
 def _reason(exc: ValueError) -> str:

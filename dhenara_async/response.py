@@ -1,22 +1,31 @@
 """The canonical answer: what every provider's response means, with one meaning for every number."""
 
+from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar, overload
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.messages import (
+    Citation,
     FilePart,
     HostedToolPart,
+    Message,
     Origin,
     Part,
     ReasoningPart,
     RefusalPart,
+    Role,
     TextPart,
     ToolCallPart,
 )
-from dhenara_async.value import Value
+from dhenara_async.prices import Pricing, Rates, list_price, listable
+from dhenara_async.structured import Said, Wanted, read, read_as
+from dhenara_async.usage import Usage
+from dhenara_async.value import Aside, Value
+
+Read = TypeVar("Read")
 
 
 class FinishReason(StrEnum):
@@ -31,28 +40,6 @@ class FinishReason(StrEnum):
     PAUSE = "pause"
     ERROR = "error"
     OTHER = "other"
-
-
-class Usage(Value):
-    """Tokens, with the same meaning for every provider; None = not told, never zero instead.
-
-    Attributes:
-        input_tokens: All prompt tokens, cache reads and writes included.
-        cache_read_tokens: Those of ``input_tokens`` that were read from a cache.
-        cache_write_tokens: Those of ``input_tokens`` that were written to a cache.
-        output_tokens: All generated tokens, reasoning included.
-        reasoning_tokens: Those of ``output_tokens`` that were reasoning.
-        total_tokens: Input and output together.
-        source: ``reported`` only if the provider told.
-    """
-
-    input_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    total_tokens: int | None = None
-    source: Literal["reported", "estimated", "unknown"] = "unknown"
 
 
 class CallWarning(Value):
@@ -116,6 +103,10 @@ class Choice(Value):
         """Generated files, in order."""
         return tuple(part for part in self.parts if isinstance(part, FilePart))
 
+    def citations(self) -> tuple[Citation, ...]:
+        """Where the texts come from, in order."""
+        return tuple(citation for part in self.parts if isinstance(part, TextPart) for citation in part.citations)
+
 
 class ChatResponse(Value):
     """A finished or interrupted answer, provider-neutral; what a conversation node keeps.
@@ -133,6 +124,7 @@ class ChatResponse(Value):
     model: str
     provider: str
     response_id: str | None = None
+    _wanted: Aside[Wanted] = PrivateAttr(default_factory=lambda: Aside[Wanted]())
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -164,6 +156,65 @@ class ChatResponse(Value):
         """The first choice's generated files."""
         return self.choices[0].files()
 
+    def as_message(self) -> Message:
+        """The first choice as the assistant's message, to be sent back with what follows it."""
+        return Message(role=Role.ASSISTANT, parts=self.choices[0].parts)
+
+    def citations(self) -> tuple[Citation, ...]:
+        """Where the first choice's texts come from."""
+        return self.choices[0].citations()
+
+    def wanted(self, wanted: Wanted | None) -> "ChatResponse":
+        """This answer, knowing what the call wanted it to follow. JSON and pickle do not keep that."""
+        answer = self.model_copy()
+        answer._wanted = Aside(wanted)
+        return answer
+
+    @overload
+    def structured(self, *, choice: int = 0) -> object: ...
+
+    @overload
+    def structured(self, model: type[Read], *, choice: int = 0) -> Read: ...
+
+    def structured(self, model: type[object] | None = None, *, choice: int = 0) -> object:
+        """The answer as the object that ``structured_output`` asked for.
+
+        Args:
+            model: What to read it as, any type that pydantic can read; None = what the call asked for: an instance of
+                its pydantic class, or the plain JSON value for a JSON schema (which is not checked again).
+            choice: Which choice, by its place.
+
+        Raises:
+            AnswerRefusedError: The model or a filter declined; ``text`` has the words.
+            AnswerCutError: The answer ended before it was whole; ``text`` has what came.
+            StructuredOutputError: It is not JSON, does not fit, or is missing; ``text`` has what the model said.
+            ConfigurationError: No ``model``, and it is not known what the call asked for.
+        """
+        answer = self.choices[choice]
+        said = Said(
+            texts=[part.text for part in answer.parts if isinstance(part, TextPart)],
+            refusal=answer.refusal(),
+            finish_reason=answer.finish_reason.value,
+            calls=[call.name for call in answer.tools()],
+            model=self.model,
+        )
+        return read(said, self._wanted.held) if model is None else read_as(said, model)
+
+    def cost(self, rates: Rates | None = None) -> Decimal | None:
+        """What the provider takes for this answer, in US dollars by its list prices, or by ``rates``.
+
+        Of an interrupted answer it is what is known to have been spent, so the least it can have cost.
+
+        Returns:
+            None where the model has no price, or the provider did not tell what was spent.
+
+        Raises:
+            ConfigurationError: List prices are wanted, and the extra ``prices`` is not installed.
+        """
+        if rates is not None:
+            return rates.price(self.usage)
+        return list_price(self.usage, provider=self.provider, models=[self.model])
+
 
 class Latency(Value):
     """Seconds from the moment the call was started.
@@ -188,6 +239,7 @@ class AIModelCallResponse(Value):
         latency: How long it took.
         warnings: Knobs the target could not take as given.
         conversion: What became of parts of the history that could not be sent as they were.
+        pricing: How the endpoint's calls are counted in money.
     """
 
     chat_response: ChatResponse
@@ -197,7 +249,58 @@ class AIModelCallResponse(Value):
     latency: Latency
     warnings: tuple[CallWarning, ...] = ()
     conversion: ConversionReport = Field(default_factory=ConversionReport)
+    pricing: Pricing = Field(default_factory=Pricing)
 
     def text(self) -> str:
         """The first choice's visible text."""
         return self.chat_response.text()
+
+    def files(self) -> tuple[FilePart, ...]:
+        """The first choice's generated files."""
+        return self.chat_response.files()
+
+    @overload
+    def structured(self) -> object: ...
+
+    @overload
+    def structured(self, model: type[Read]) -> Read: ...
+
+    def structured(self, model: type[object] | None = None) -> object:
+        """The answer as the object that ``structured_output`` asked for; see ``ChatResponse.structured``."""
+        answer = self.chat_response
+        return answer.structured() if model is None else answer.structured(model)
+
+    def cost(self) -> Decimal | None:
+        """What the provider takes for the call: by the endpoint's own rates, else in US dollars by its list prices.
+
+        Of an interrupted answer it is what is known to have been spent, so the least it can have cost.
+
+        Returns:
+            None where the model has no price, or the provider did not tell what was spent.
+
+        Raises:
+            ConfigurationError: List prices are wanted, and the extra ``prices`` is not installed.
+        """
+        answer = self.chat_response
+        if self.pricing.rates is not None:
+            return answer.cost(self.pricing.rates)
+        # aliases move, so the id that answered comes first; some hosts report one that is not in any list
+        return list_price(answer.usage, provider=answer.provider, models=[answer.model, self.endpoint.model])
+
+    @property
+    def list_prices_wanted(self) -> bool:
+        """Whether ``cost`` is a question for the provider's list prices, which have to be loaded once."""
+        answer = self.chat_response
+        return self.pricing.rates is None and listable(answer.usage, answer.provider)
+
+    def charge(self) -> Decimal | None:
+        """What your own customer pays for it: the cost with the endpoint's mark-up, or by its price list.
+
+        Returns:
+            None where the cost is not known, or the provider did not tell what was spent.
+
+        Raises:
+            ConfigurationError: As for ``cost``; a price list needs no list prices.
+        """
+        by_list = self.pricing.price_list is not None
+        return self.pricing.charge(self.chat_response.usage, None if by_list else self.cost())

@@ -8,11 +8,13 @@ not close what it iterates. Everything that one network read decodes is handed o
 import logging
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from types import TracebackType
 from typing import Self
+
+from pydantic import JsonValue
 
 from dhenara_async.accumulator import Accumulator
 from dhenara_async.auth import Auth
@@ -40,6 +42,7 @@ from dhenara_async.events import (
 from dhenara_async.framing import Frame, Framer
 from dhenara_async.framing.sse import DEFAULT_LIMIT_BYTES, SSEFramer
 from dhenara_async.messages import Origin, TextPart
+from dhenara_async.prices import Pricing
 from dhenara_async.request import ChatRequest, HttpRequest
 from dhenara_async.response import AIModelCallResponse, CallWarning, ChatResponse, FinishReason, Latency
 from dhenara_async.transport import Exchange, Transport
@@ -61,6 +64,7 @@ class Delivery:
         timeouts: Time limits.
         transport: Sends it.
         owns_transport: Whether the transport is closed with the stream.
+        prepare: Finishes the request, of which files are still elsewhere; None = it is whole.
     """
 
     request: HttpRequest
@@ -68,6 +72,7 @@ class Delivery:
     timeouts: Timeouts
     transport: Transport
     owns_transport: bool
+    prepare: Callable[[], Awaitable[HttpRequest]] | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -81,6 +86,7 @@ class Call:
         source: How the answer comes; events instead of a delivery are the answer (``test_mode``).
         warnings: What became of knobs.
         report: What became of the history.
+        pricing: How the call is counted in money.
     """
 
     request: ChatRequest
@@ -89,6 +95,7 @@ class Call:
     source: Delivery | tuple[StreamEvent, ...]
     warnings: tuple[CallWarning, ...]
     report: ConversionReport
+    pricing: Pricing
 
 
 def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
@@ -199,6 +206,19 @@ class ResponseStream:
             self._accumulator.feed((UsageUpdate(decoder_usage),))
         return self._respond(self._accumulator.partial())
 
+    def partial_structured(self) -> JsonValue:
+        """The object that ``structured_output`` asked for, as far as it has come, as plain JSON.
+
+        A string that is still coming is there as far as it has come; no validator sees it. The whole text is read at
+        each call, so ask as often as you show it, not for every event.
+
+        Returns:
+            None while there is nothing yet, and for an answer that is no JSON.
+        """
+        from dhenara_async.structured import so_far
+
+        return so_far(self._accumulator.texts())
+
     @property
     def complete(self) -> bool:
         """Whether the whole answer has come."""
@@ -291,7 +311,8 @@ class ResponseStream:
         raise StopAsyncIteration
 
     async def _open(self, source: Delivery) -> None:
-        signed = await source.auth.sign(source.request)
+        request = source.request if source.prepare is None else await source.prepare()
+        signed = await source.auth.sign(request)
         self._exchange = exchange = await source.transport.send(signed, source.timeouts)
         headers = exchange.headers
         self._request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
@@ -407,6 +428,9 @@ class ResponseStream:
 
     def _respond(self, chat_response: ChatResponse) -> AIModelCallResponse:
         began, first, ended = self._started_at, self._first_event_at, self._ended_at
+        wanted = self._call.request.config.structured_output
+        if wanted is not None:
+            chat_response = chat_response.wanted(wanted)
         return AIModelCallResponse(
             chat_response=chat_response,
             endpoint=self._call.origin,
@@ -417,4 +441,5 @@ class ResponseStream:
             ),
             warnings=self._call.warnings,
             conversion=self._call.report,
+            pricing=self._call.pricing,
         )

@@ -142,7 +142,7 @@ class _Chat:
                             self._screen.event(event)
                 finally:
                     status = turn.node.status
-                self._screen.after_turn(turn.node, follows=follows)
+                self._screen.after_turn(turn.node, follows=follows, stand_in=self._loopback)
             except DhenaraError as exc:
                 self._screen.problem(exc)
         if self._answer.cancelled_caught:

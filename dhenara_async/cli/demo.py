@@ -102,7 +102,7 @@ async def _tell(
         screen.say("")
         node = await _answer(screen, manager, conversation, step, endpoint, shown=shown)
         screen.say("")
-        screen.after_turn(node, follows=number > 1)
+        screen.after_turn(node, follows=number > 1, stand_in=stand_in)
     if shown != "json":
         screen.say("")
         screen.summary(conversation.path())

@@ -100,12 +100,13 @@ class Screen:
             self._inside_line = False
             self._out.out("")
 
-    def after_turn(self, node: ConversationNode, *, follows: bool) -> None:
-        """The quiet lines below an answer: how it ended, its tokens, and what the hop to its model cost.
+    def after_turn(self, node: ConversationNode, *, follows: bool, stand_in: bool = False) -> None:
+        """The quiet lines below an answer: how it ended, its tokens and their price, and what the hop lost.
 
         Args:
             node: The turn.
             follows: Whether it had a history to carry over.
+            stand_in: Whether a stand-in answered, which costs nothing whatever its model costs.
         """
         response = node.response
         if node.status == "complete" and response is not None and response.finish_reason is not FinishReason.STOP:
@@ -113,6 +114,8 @@ class Screen:
         for warning in node.warnings:
             self.quiet(f"warning: {warning.message}")
         self.quiet(f"usage: {_tokens(node.usage)}")
+        if node.cost is not None and not stand_in:
+            self.quiet(f"cost: ${node.cost:.6f}")  # list prices: the commands give endpoints no rates of their own
         if follows:
             self.quiet(f"hop: {_carried(node)}")
 

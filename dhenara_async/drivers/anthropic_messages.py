@@ -1,69 +1,40 @@
-"""Anthropic Messages, under the rules of API version 2026-10-21.
+"""Anthropic Messages, under the rules of API version 2026-10-21: requests and errors.
 
 Source: https://docs.anthropic.com/en/api/messages and the types of the ``anthropic`` package 2.12 (read 2026-11-22)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
 
-import orjson
-
-from dhenara_async.drivers.base import (
-    Decoder,
-    JsonObject,
-    KnobWarnings,
-    OpenPart,
-    PartsInFlight,
-    api_error,
-    as_count,
-    as_list,
-    as_object,
-    as_text,
-    error_object,
-    finish_of,
-    is_object,
-    load,
-    truncated,
-    usage_events,
-    wire,
-)
-from dhenara_async.endpoint import AIModelEndpoint, Capabilities
-from dhenara_async.errors import APIError, ProtocolError, UnsupportedError
-from dhenara_async.events import Heartbeat, PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
-from dhenara_async.framing import Frame
-from dhenara_async.messages import FilePart, Message, Origin, Part, RefusalPart, Role, TextPart
+from dhenara_async.config import AIModelCallConfig, PromptCache
+from dhenara_async.drivers.anthropic_messages_content import Content, answer_tool
+from dhenara_async.drivers.anthropic_messages_decode import MessagesDecoder, messages_error
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, error_object, wire
+from dhenara_async.endpoint import AIModel, AIModelEndpoint, Capabilities
+from dhenara_async.errors import APIError
+from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
-from dhenara_async.response import FinishReason, Usage
+from dhenara_async.schemas import anthropic_schema, output_schema
+from dhenara_async.tools import HostedTool, NamedTool, Tool
 
 VERSION = "2026-10-21"
 # The newest version refuses sampling knobs even at their defaults; models that still take them do so under this one.
 VERSION_WITH_SAMPLING = "2023-06-01"
 # The API wants a limit in every request; this one is below what it makes clients stream for.
 DEFAULT_MAX_TOKENS = 16_384
+LEAST_BUDGET = 1_024
 
-_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+_BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 65_536}
+_DEFAULT_BUDGET = _BUDGETS["medium"]
+_REASONING_KNOBS = ("reasoning", "reasoning_effort", "max_reasoning_tokens", "reasoning_summary")
 
-_FINISH = {
-    "end_turn": FinishReason.STOP,
-    "stop_sequence": FinishReason.STOP,
-    "max_tokens": FinishReason.LENGTH,
-    "model_context_window_exceeded": FinishReason.CONTEXT_WINDOW,
-    "tool_use": FinishReason.TOOL_CALLS,
-    "pause_turn": FinishReason.PAUSE,
-    "refusal": FinishReason.REFUSAL,
-}
-
-_STATUS_BY_TYPE = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
+_HOSTED: Mapping[str, JsonObject] = {
+    "web_search": {"type": "web_search_20260318", "name": "web_search"},
+    "url_context": {"type": "web_fetch_20260318", "name": "web_fetch"},
+    "code_execution": {"type": "code_execution_20260521", "name": "code_execution"},
 }
 
 
@@ -71,39 +42,245 @@ class AnthropicMessagesDriver:
     """See the module."""
 
     def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
-        model = endpoint.ai_model
+        model, config = endpoint.ai_model, request.config
         can = capabilities(model)
-        config = request.config
         warnings = KnobWarnings(model.model_name)
-        limit = config.max_output_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
-        body: JsonObject = {
-            "model": model.model_name,
-            "max_tokens": limit,
-            "messages": [_encode_message(message, model.model_name) for message in request.messages],
-        }
+        content = Content(model.model_name)
+        messages = content.messages(request.messages)
+        thinking = _thinking(config, model, can, warnings, messages)
+        body: JsonObject = {"model": model.model_name, "max_tokens": thinking.max_tokens, "messages": messages}
         if request.instructions:
-            body["system"] = [{"type": "text", "text": text} for text in request.instructions]
+            body["system"] = [{"type": "text", "text": text} for text in request.instructions if text.strip()]
         if config.stop:
             body["stop_sequences"] = list(config.stop)
         if request.stream:
             body["stream"] = True
-        sampling = _sampling(request, can, warnings)
-        body.update(sampling)
-        warnings.drop_unless(False, config, ("seed",), "the Messages API has no seed")
-        version = VERSION_WITH_SAMPLING if sampling else VERSION
-        return wire("/v1/messages", body, config, warnings, {"anthropic-version": version})
+        if thinking.block:
+            body["thinking"] = thinking.block
+        body |= _tools(config, can, warnings, thinking)
+        if output := _output_config(config, can, thinking):
+            body["output_config"] = output
+        sampling = _sampling(config, can.samples(thinking.asked), warnings)
+        body |= sampling
+        body |= _services(config, warnings)
+        _warn_of_the_rest(config, warnings)
+        headers = {"anthropic-version": VERSION_WITH_SAMPLING if sampling else VERSION}
+        if content.betas:
+            headers["anthropic-beta"] = ",".join(sorted(content.betas))
+        return wire("/v1/messages", body, config, warnings, headers)
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        return _Decoder(origin)
+        return MessagesDecoder(origin, answer_tool=answer_tool(request.config))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
-        return _error(status, headers, body, error_object(body), provider)
+        return messages_error(status, headers, body, error_object(body), provider)
 
 
-def _sampling(request: ChatRequest, can: Capabilities, warnings: KnobWarnings) -> JsonObject:
-    config = request.config
+# ---------------------------------------------------------------------------------------------------- thinking
+
+
+@dataclass(slots=True, frozen=True)
+class _Thinking:
+    """What a request says of thinking.
+
+    Attributes:
+        asked: Whether the call asks for it (True), forbids it, or says nothing; other knobs depend on that.
+        block: ``thinking`` of the body; None = not sent.
+        effort: ``output_config.effort``; None = not sent.
+        max_tokens: ``max_tokens``, with room for a budget.
+    """
+
+    asked: bool | None
+    block: JsonObject | None
+    effort: str | None
+    max_tokens: int
+
+    @property
+    def by_budget(self) -> bool:
+        return self.block is not None and self.block["type"] == "enabled"
+
+
+def _thinking(
+    config: AIModelCallConfig, model: AIModel, can: Capabilities, warnings: KnobWarnings, messages: list[JsonObject]
+) -> _Thinking:
+    asked = _asked(config)
+    limit = config.max_output_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
+    if can.reasoning == "none":
+        if asked is not False:
+            warnings.drop_unless(False, config, _REASONING_KNOBS, "this model does not think")
+        return _Thinking(None, None, None, limit)
+    if asked is False:
+        return _without_thinking(config, can, warnings, limit)
+    effort = _effort(config, can, warnings) if asked else None
+    if can.reasoning == "budget" or (can.reasoning_budget and config.max_reasoning_tokens):
+        return _with_budget(config, model, warnings, messages, _Thinking(asked, None, effort, limit))
+    if config.max_reasoning_tokens:
+        warnings.dropped("max_reasoning_tokens", "this model thinks as much as reasoning_effort lets it")
+    display = _display(config)
+    if asked or display.get("display") == "summarized":
+        return _Thinking(True, {"type": "adaptive", **display}, effort, limit)
+    return _Thinking(None, None, None, limit)
+
+
+def _asked(config: AIModelCallConfig) -> bool | None:
+    if config.reasoning is not None:
+        return config.reasoning
+    if config.reasoning_effort == "none" or config.max_reasoning_tokens == 0:
+        return False
+    return True if config.reasoning_effort or config.max_reasoning_tokens else None
+
+
+def _without_thinking(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings, limit: int) -> _Thinking:
+    if config.reasoning_effort not in (None, "none"):
+        warnings.dropped("reasoning_effort", "reasoning is off")
+    if can.reasoning_off:
+        return _Thinking(False, {"type": "disabled"}, None, limit)
+    knob = "reasoning_effort" if config.reasoning is None and config.reasoning_effort == "none" else "reasoning"
+    least = next((word for word in can.efforts if word != "none"), None)
+    warnings.adjusted(knob, f"effort {least!r}" if least else "nothing", "this model always thinks")
+    return _Thinking(True, None, least, limit)
+
+
+def _effort(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings) -> str | None:
+    """The effort word nearest to the one asked for; None where none was, or budgets take its place."""
+    wanted = config.reasoning_effort
+    known = [word for word in can.efforts if word in _EFFORTS]
+    if can.reasoning != "budget":
+        known = [word for word in known if word != "minimal"]  # not a word of this API, whoever the model is
+    if wanted is None or wanted == "none" or wanted in known:
+        return None if wanted == "none" else wanted
+    if not known:
+        if can.reasoning != "budget":
+            warnings.dropped("reasoning_effort", "this model knows no efforts")
+        return None
+    nearest = min(known, key=lambda word: abs(_EFFORTS.index(word) - _EFFORTS.index(wanted)))
+    warnings.adjusted("reasoning_effort", nearest, f"it knows {', '.join(known)}")
+    return nearest
+
+
+def _with_budget(
+    config: AIModelCallConfig, model: AIModel, warnings: KnobWarnings, messages: list[JsonObject], plan: _Thinking
+) -> _Thinking:
+    """Thinking by a number of tokens, which count as output and leave room for the answer."""
+    if not plan.asked:
+        if config.reasoning_summary not in (None, "none"):
+            warnings.dropped("reasoning_summary", "this model thinks only when it is told to")
+        return plan
+    told = config.max_reasoning_tokens
+    budget = told or _BUDGETS.get(config.reasoning_effort or "", _DEFAULT_BUDGET)
+    limit = plan.max_tokens
+    if config.max_output_tokens is None:
+        limit = min(budget + limit, model.max_output_tokens or budget + limit)
+    most = limit - 1 if told else max(LEAST_BUDGET, limit // 2)
+    fitting = max(LEAST_BUDGET, min(budget, most))
+    if fitting >= limit:
+        knob = next(name for name in _REASONING_KNOBS if getattr(config, name) is not None)
+        warnings.dropped(knob, f"thinking takes {LEAST_BUDGET} tokens and max_output_tokens leaves {limit}")
+        return _Thinking(None, None, plan.effort, limit)
+    if told and fitting != told:
+        why = f"a budget is at least {LEAST_BUDGET} and below max_output_tokens"
+        warnings.adjusted("max_reasoning_tokens", fitting, why)
+    if _continues_without_thinking(messages):
+        why = "the turn it continues was begun without thinking"
+        warnings.adjusted("reasoning", "off", why)
+        return _Thinking(False, {"type": "disabled"}, plan.effort, limit)
+    block: JsonObject = {"type": "enabled", "budget_tokens": fitting, **_display(config)}
+    return _Thinking(True, block, plan.effort, limit)
+
+
+def _continues_without_thinking(messages: list[JsonObject]) -> bool:
+    """Whether the model goes on with a turn of its own (a tool loop, a prefill) that does not start with thinking.
+
+    With a budget the API refuses that. It happens where another model began the turn, or this one with thinking off.
+    """
+    answers = [message for message in messages if message["role"] == "assistant"]
+    last = cast("list[JsonObject]", messages[-1]["content"]) if messages else []
+    goes_on = bool(answers) and (messages[-1] is answers[-1] or any(block["type"] == "tool_result" for block in last))
+    if not goes_on:
+        return False
+    first = cast("list[JsonObject]", answers[-1]["content"])[0]
+    return first["type"] not in {"thinking", "redacted_thinking"}
+
+
+def _display(config: AIModelCallConfig) -> JsonObject:
+    if config.reasoning_summary is None:
+        return {}
+    return {"display": "omitted" if config.reasoning_summary == "none" else "summarized"}
+
+
+# ---------------------------------------------------------------------------------------------------- tools
+
+
+def _tools(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings, thinking: _Thinking) -> JsonObject:
+    """``tools`` and ``tool_choice``; nothing where there are no tools."""
+    tools = [block for tool in config.tools if (block := _tool(tool, warnings))]
+    choice: JsonObject | None = _tool_choice(config)
+    schema = None if can.structured_output else output_schema(config)
+    if schema is not None:
+        named = answer_tool(config)
+        words = "Gives the answer to the user, as this tool's arguments."
+        tools.append({"name": named, "description": words, "input_schema": {"type": "object", **schema.schema}})
+        if choice is None or choice["type"] != "tool":
+            alone = len(tools) == 1 or config.tool_choice == "none"
+            choice = {"type": "tool", "name": named} if alone else {"type": "any"}
+    if not tools:
+        warnings.drop_unless(False, config, ("tool_choice", "parallel_tool_calls"), "there are no tools to choose from")
+        return {}
+    forced = choice is not None and choice["type"] in {"any", "tool"}
+    if forced and (thinking.by_budget or not can.forces(thinking.asked)):
+        knob = "tool_choice" if config.tool_choice not in (None, "auto", "none") else "structured_output"
+        warnings.adjusted(knob, "auto", "a tool cannot be forced on this model, or not while it thinks")
+        choice = {"type": "auto"}
+    if config.parallel_tool_calls is False and (choice is None or choice["type"] != "none"):
+        choice = (choice or {"type": "auto"}) | {"disable_parallel_tool_use": True}
+    body: JsonObject = {"tools": tools}
+    if choice is not None:
+        body["tool_choice"] = choice
+    return body
+
+
+def _tool(tool: Tool | HostedTool, warnings: KnobWarnings) -> JsonObject | None:
+    if isinstance(tool, HostedTool):
+        hosted = _HOSTED.get(tool.type)
+        if hosted is None:
+            warnings.dropped("tools", f"the Messages API has no hosted tool {tool.type!r}")
+            return None
+        return {**hosted, **tool.options}
+    parameters = anthropic_schema(tool.parameters) if tool.strict else tool.parameters
+    block: JsonObject = {"name": tool.name, "input_schema": {"type": "object", **parameters}}
+    if tool.description:
+        block["description"] = tool.description
+    if tool.strict is not None:
+        block["strict"] = tool.strict
+    return block
+
+
+def _tool_choice(config: AIModelCallConfig) -> JsonObject | None:
+    match config.tool_choice:
+        case None:
+            return None
+        case NamedTool(name=name):
+            return {"type": "tool", "name": name}
+        case "required":
+            return {"type": "any"}
+        case "auto" | "none":
+            return {"type": config.tool_choice}
+
+
+def _output_config(config: AIModelCallConfig, can: Capabilities, thinking: _Thinking) -> JsonObject:
+    output: JsonObject = {"effort": thinking.effort} if thinking.effort else {}
+    schema = output_schema(config) if can.structured_output else None
+    if schema is not None:
+        output["format"] = {"type": "json_schema", "schema": anthropic_schema(schema.schema)}
+    return output
+
+
+# ---------------------------------------------------------------------------------------------------- other knobs
+
+
+def _sampling(config: AIModelCallConfig, allowed: bool, warnings: KnobWarnings) -> JsonObject:
     knobs = ("temperature", "top_p", "top_k")
-    if not warnings.drop_unless(can.sampling, config, knobs, "this model samples as it likes"):
+    if not warnings.drop_unless(allowed, config, knobs, "this model samples as it likes, at least when it thinks"):
         return {}
     sampling: JsonObject = {}
     if config.temperature is not None:
@@ -118,253 +295,26 @@ def _sampling(request: ChatRequest, can: Capabilities, warnings: KnobWarnings) -
     return sampling
 
 
-def _encode_message(message: Message, model: str) -> JsonObject:
-    role = "assistant" if message.role is Role.ASSISTANT else "user"
-    return {"role": role, "content": [_encode_part(part, model) for part in message.parts]}
+def _services(config: AIModelCallConfig, warnings: KnobWarnings) -> JsonObject:
+    """Caching, the user's id and the service tier."""
+    services: JsonObject = {}
+    cache = PromptCache() if config.prompt_cache is True else config.prompt_cache
+    if cache:
+        # At the top it stands for the last block that can be cached, so the whole prompt is.
+        services["cache_control"] = {"type": "ephemeral"} | ({"ttl": cache.ttl} if cache.ttl else {})
+        if cache.key is not None:
+            warnings.adjusted("prompt_cache", "a cache without a key", "this one is found by its content alone")
+    user = config.user_id or config.metadata.get("user_id")
+    if user:
+        services["metadata"] = {"user_id": user}
+    if config.metadata.keys() - {"user_id"}:
+        warnings.dropped("metadata", "the Messages API stores nothing but a user's id")
+    if config.service_tier is not None:
+        services["service_tier"] = config.service_tier
+    return services
 
 
-def _encode_part(part: Part, model: str) -> JsonObject:
-    match part:
-        case TextPart() | RefusalPart():
-            return {"type": "text", "text": part.text}
-        case FilePart() if part.media_type.startswith("image/"):
-            return {"type": "image", "source": _image_source(part, model)}
-        case FilePart(data=bytes()) if part.media_type.startswith("text/"):
-            source = {"type": "text", "media_type": "text/plain", "data": part.get_text()}
-            document: JsonObject = {"type": "document", "source": source}
-            return document | ({"title": part.filename} if part.filename else {})
-        case _:
-            raise UnsupportedError(f"{model}: cannot send a part of type {part.type!r} to the Messages API yet")
-
-
-def _image_source(part: FilePart, model: str) -> JsonObject:
-    if part.url is not None:
-        return {"type": "url", "url": part.url}
-    if part.data is None:
-        raise UnsupportedError(f"{model}: an image by file id cannot be sent to the Messages API yet")
-    if part.media_type not in _IMAGE_TYPES:
-        raise UnsupportedError(f"{model} takes {', '.join(sorted(_IMAGE_TYPES))}, not {part.media_type}")
-    return {"type": "base64", "media_type": part.media_type, "data": part.get_base64()}
-
-
-# ---------------------------------------------------------------------------------------------------- answers
-
-
-class _Decoder:
-    """Blocks by index; usage is the start's, overlaid by what ``message_delta`` repeats."""
-
-    __slots__ = ("_blocks", "_done", "_handlers", "_has_calls", "_parts", "_stop", "_usage")
-
-    def __init__(self, origin: Origin) -> None:
-        self._parts = PartsInFlight(origin)
-        self._blocks: dict[object, OpenPart] = {}
-        self._usage: JsonObject = {}
-        self._stop: JsonObject = {}
-        self._has_calls = False
-        self._done = False
-        self._handlers: dict[object, Callable[[JsonObject], Sequence[StreamEvent]]] = {
-            "message_start": self._message_start,
-            "content_block_start": self._block_start,
-            "content_block_stop": self._block_stop,
-            "message_delta": self._message_delta,
-            "message_stop": self._message_stop,
-            "message": self._message,
-            "ping": lambda event: [Heartbeat()] if self._parts.started else [],
-            "error": self._raise,
-        }
-
-    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        event = load(frame.data)
-        kind = event.get("type")
-        if kind == "content_block_delta":
-            return self._block_delta(event)
-        handler = self._handlers.get(kind)
-        if handler is not None:
-            return handler(event)
-        if "error" in event:
-            self._raise(event)
-        return ()  # event types are added without a version change
-
-    def finish(self) -> Sequence[StreamEvent]:
-        if not self._done:
-            raise truncated("message_stop")
-        return ()
-
-    @property
-    def usage(self) -> Usage | None:
-        return _usage(self._usage)
-
-    def _message_start(self, event: JsonObject) -> Sequence[StreamEvent]:
-        message = as_object(event.get("message"))
-        self._note_usage(message.get("usage"))
-        return [
-            self._parts.begin(model=message.get("model"), response_id=message.get("id")),
-            *usage_events(self.usage),
-        ]
-
-    def _block_start(self, event: JsonObject) -> Sequence[StreamEvent]:
-        block = as_object(event.get("content_block"))
-        part = self._open(block)
-        self._blocks[event.get("index")] = part
-        return [part.start, *self._grow(part, as_text(block.get("text")) or as_text(block.get("thinking")))]
-
-    def _open(self, block: JsonObject) -> OpenPart:
-        kind = as_text(block.get("type"))
-        match kind:
-            case "text":
-                part = self._parts.open("text")
-                if block.get("citations"):
-                    part.state = {"type": "text", "citations": block["citations"]}
-            case "thinking":
-                part = self._parts.open("reasoning")
-                part.state = {"type": "thinking", "signature": as_text(block.get("signature"))}
-            case "redacted_thinking":
-                part = self._parts.open("reasoning")
-                part.state = dict(block)
-            case "tool_use":
-                self._has_calls = True
-                part = self._parts.open("tool_call", call_id=as_text(block.get("id")), name=as_text(block.get("name")))
-                extra = {key: value for key, value in block.items() if key not in ("type", "id", "name", "input")}
-                part.state = {"type": "tool_use", **extra} if extra else {}
-            case _:
-                part = self._parts.open("hosted_tool", name=kind)
-                part.state = dict(block)
-        return part
-
-    def _block_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
-        part = self._blocks.get(event.get("index"))
-        delta = event.get("delta")
-        if part is None or not is_object(delta):
-            return ()
-        kind = delta.get("type")
-        if kind == "text_delta":
-            text = delta.get("text")
-            if part.start.kind == "text" and isinstance(text, str) and text:
-                part.pieces.append(text)
-                return (TextDelta(part.part_id, text),)
-            return ()
-        return self._other_delta(part, kind, delta)
-
-    def _other_delta(self, part: OpenPart, kind: object, delta: JsonObject) -> Sequence[StreamEvent]:
-        match kind:
-            case "thinking_delta":
-                return self._grow(part, as_text(delta.get("thinking")))
-            case "input_json_delta":
-                return self._grow(part, as_text(delta.get("partial_json")))
-            case "signature_delta":
-                part.state["signature"] = as_text(delta.get("signature"))
-            case "citations_delta":
-                part.state.setdefault("type", "text")
-                citations = as_list(part.state.setdefault("citations", []))
-                citations.append(delta.get("citation"))
-            case _:
-                pass  # delta types are added without a version change
-        return ()
-
-    def _grow(self, part: OpenPart, text: str) -> Sequence[StreamEvent]:
-        if not text:
-            return ()
-        part.pieces.append(text)
-        kind: PartKind = part.start.kind
-        match kind:
-            case "text":
-                return (TextDelta(part.part_id, text),)
-            case "reasoning":
-                return (ReasoningDelta(part.part_id, text),)
-            case "tool_call":
-                return (ToolCallDelta(part.part_id, text),)
-            case _:
-                return ()
-
-    def _block_stop(self, event: JsonObject) -> Sequence[StreamEvent]:
-        part = self._blocks.pop(event.get("index"), None)
-        return () if part is None else (self._close(part),)
-
-    def _close(self, part: OpenPart) -> StreamEvent:
-        match part.start.kind:
-            case "tool_call" if not part.pieces:
-                return self._parts.close(part, text="{}")  # a function without arguments streams none
-            case "hosted_tool" if part.pieces:
-                part.state["input"] = _input("".join(part.pieces))
-            case _:
-                pass
-        return self._parts.close(part)
-
-    def _message_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
-        self._stop |= as_object(event.get("delta"))
-        self._note_usage(event.get("usage"))
-        return usage_events(self.usage)
-
-    def _message_stop(self, event: JsonObject) -> Sequence[StreamEvent]:
-        self._done = True
-        open_parts = [self._close(part) for part in self._blocks.values()]
-        self._blocks.clear()
-        self._parts.finishes[0] = finish_of(
-            self._stop.get("stop_reason"),
-            _FINISH,
-            has_calls=self._has_calls,
-            stop_sequence=self._stop.get("stop_sequence"),
-        )
-        if not self._parts.started:
-            raise ProtocolError("the stream has a message_stop but no message_start")
-        return [*open_parts, self._parts.end()]
-
-    def _message(self, message: JsonObject) -> Sequence[StreamEvent]:
-        """A plain body: the same steps, from the finished blocks."""
-        events = list(self._message_start({"message": message}))
-        for block in map(as_object, as_list(message.get("content"))):
-            part = self._open(block)
-            events.append(part.start)
-            if block.get("type") == "tool_use":
-                events += self._grow(part, orjson.dumps(block.get("input", {})).decode())
-            else:
-                events += self._grow(part, as_text(block.get("text")) or as_text(block.get("thinking")))
-            events.append(self._close(part))
-        self._stop = message
-        return [*events, *self._message_stop(message)]
-
-    def _note_usage(self, usage: object) -> None:
-        self._usage |= {key: value for key, value in as_object(usage).items() if value is not None}
-
-    def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:
-        raise _error(200, {}, orjson.dumps(event), event, self._parts.provider)
-
-
-def _input(text: str) -> object:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-
-
-def _usage(raw: JsonObject) -> Usage | None:
-    """``input_tokens`` on the wire leaves out what went through the cache; ours includes it."""
-    if not raw:
-        return None
-    fresh, output = as_count(raw.get("input_tokens")), as_count(raw.get("output_tokens"))
-    read, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
-    total_input = None if fresh is None else fresh + (read or 0) + (written or 0)
-    return Usage(
-        input_tokens=total_input,
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-        output_tokens=output,
-        reasoning_tokens=as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens")),
-        total_tokens=None if total_input is None or output is None else total_input + output,
-        source="reported",
-    )
-
-
-def _error(status: int, headers: Mapping[str, str], body: bytes, parsed: JsonObject, provider: str) -> APIError:
-    error = as_object(parsed.get("error"))
-    kind = as_text(error.get("type"))
-    code = as_text(as_object(error.get("details")).get("error_code")) or kind or None
-    return api_error(
-        _STATUS_BY_TYPE.get(kind, 500) if status == 200 else status,
-        headers,
-        body,
-        provider=provider,
-        message=as_text(error.get("message")),
-        code=code,
-        request_id=as_text(parsed.get("request_id")) or None,
-    )
+def _warn_of_the_rest(config: AIModelCallConfig, warnings: KnobWarnings) -> None:
+    warnings.drop_unless(False, config, ("seed",), "the Messages API has no seed")
+    warnings.drop_unless(False, config, ("top_logprobs",), "the Messages API does not tell how likely tokens were")
+    warnings.drop_unless(config.n == 1, config, ("n",), "the Messages API gives one answer")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard, cast
 
 import orjson
+from pydantic import JsonValue
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
@@ -38,6 +39,8 @@ from dhenara_async.events import (
 )
 from dhenara_async.framing import Frame
 from dhenara_async.messages import (
+    Citation,
+    FilePart,
     HostedToolPart,
     Origin,
     Part,
@@ -45,10 +48,12 @@ from dhenara_async.messages import (
     ReasoningPart,
     RefusalPart,
     TextPart,
+    TokenLogprob,
     ToolCallPart,
 )
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import CallWarning, FinishReason, Usage
+from dhenara_async.tools import HostedToolType
 
 JsonObject = dict[str, object]
 
@@ -175,6 +180,8 @@ class OpenPart:
     start: PartStart
     pieces: list[str] = field(default_factory=list[str])
     state: JsonObject = field(default_factory=dict[str, object])
+    citations: list[Citation] = field(default_factory=list[Citation])
+    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
 
 
 class PartsInFlight:
@@ -212,11 +219,65 @@ class PartsInFlight:
         """The part's end; ``text`` replaces what its deltas gave, where the provider repeats the whole."""
         return PartEnd(part.part_id, self._finished(part, "".join(part.pieces) if text is None else text))
 
-    def whole(self, kind: PartKind, part_state: JsonObject, *, name: str, choice: int = 0) -> list[StreamEvent]:
-        """A part that comes in one piece and has no deltas."""
-        part = self.open(kind, choice=choice, name=name)
+    def hosted(
+        self,
+        name: str,
+        part_state: JsonObject,
+        *,
+        choice: int = 0,
+        tool: HostedToolType | None = None,
+        call_id: str | None = None,
+        asked: object = None,
+        output: object = None,
+    ) -> list[StreamEvent]:
+        """Something the provider ran itself, in one piece: no deltas. ``asked`` and ``output`` are plain JSON."""
+        part = self.open("hosted_tool", choice=choice, call_id=call_id, name=name)
         part.state = part_state
-        return [part.start, self.close(part)]
+        return [part.start, self.close_hosted(part, tool=tool, asked=asked, output=output)]
+
+    def close_hosted(
+        self, part: OpenPart, *, tool: HostedToolType | None = None, asked: object = None, output: object = None
+    ) -> PartEnd:
+        """The end of a hosted part that was opened before, because its input was streamed."""
+        ended = HostedToolPart(
+            name=part.start.name or "",
+            tool=tool,
+            call_id=part.start.call_id,
+            input=cast("JsonValue", asked),
+            output=cast("JsonValue", output),
+            origin=self._origin,
+            provider_state=state(part.state),
+        )
+        return PartEnd(part.part_id, ended)
+
+    def file(
+        self,
+        media_type: str,
+        part_state: JsonObject,
+        *,
+        choice: int = 0,
+        data: bytes | None = None,
+        url: str | None = None,
+        file_id: str | None = None,
+        filename: str | None = None,
+    ) -> list[StreamEvent]:
+        """A generated file, in one piece: no deltas.
+
+        Its bytes are not checked: they are what the provider sent, and worth having even if they are not what it says.
+        """
+        part = self.open("file", choice=choice)
+        ended = FilePart.model_construct(
+            type="file",
+            media_type=media_type,
+            data=data,
+            url=url,
+            file_id=file_id,
+            filename=filename,
+            origin=self._origin,
+            provider_state=state(part_state),
+            status="complete",
+        )
+        return [part.start, PartEnd(part.part_id, ended)]
 
     def end(self) -> StreamEnd:
         """The end of the stream, from the choices' recorded finishes."""
@@ -228,7 +289,13 @@ class PartsInFlight:
         origin, kept = self._origin, state(part.state)
         match part.start.kind:
             case "text":
-                return TextPart(text=text, origin=origin, provider_state=kept)
+                return TextPart(
+                    text=text,
+                    citations=part.citations,
+                    logprobs=part.logprobs,
+                    origin=origin,
+                    provider_state=kept,
+                )
             case "reasoning":
                 return ReasoningPart(text=text, origin=origin, provider_state=kept)
             case "refusal":

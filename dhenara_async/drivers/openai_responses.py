@@ -1,63 +1,47 @@
 """OpenAI Responses, stateless: nothing is stored at the provider, so a conversation can leave and come back.
 
+The request is spelled here, its conversation in ``openai_responses_content``; answers are read in
+``openai_responses_decode``.
+
 Source: https://platform.openai.com/docs/api-reference/responses and the types of the ``openai`` package 3.54
 (read 2026-11-22)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import get_args
 
-import orjson
-
-from dhenara_async.drivers.base import (
-    Decoder,
-    JsonObject,
-    KnobWarnings,
-    OpenPart,
-    PartsInFlight,
-    api_error,
-    as_count,
-    as_list,
-    as_object,
-    as_text,
-    error_object,
-    finish_of,
-    load,
-    quote,
-    truncated,
-    usage_events,
-    wire,
-)
-from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.errors import APIError, ProtocolError, UnsupportedError
-from dhenara_async.events import (
-    ChoiceFinish,
-    Heartbeat,
-    PartKind,
-    ReasoningDelta,
-    RefusalDelta,
-    StreamEvent,
-    TextDelta,
-    ToolCallDelta,
-)
-from dhenara_async.framing import Frame
-from dhenara_async.messages import FilePart, Message, Origin, Part, Role, TextPart
+from dhenara_async.config import AIModelCallConfig, PromptCache, ReasoningEffort
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, error_object, merge, wire
+from dhenara_async.drivers.openai_responses_content import input_items
+from dhenara_async.drivers.openai_responses_decode import ResponsesDecoder, responses_error
+from dhenara_async.endpoint import AIModelEndpoint, Capabilities
+from dhenara_async.errors import APIError, ConfigurationError
+from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
-from dhenara_async.response import FinishReason, Usage
+from dhenara_async.schemas import fits_openai_strict, openai_schema, output_schema
+from dhenara_async.tools import HostedTool, HostedToolType, NamedTool, Tool
 
 MIN_OUTPUT_TOKENS = 16
 
-_INCOMPLETE = {
-    "incomplete:max_output_tokens": FinishReason.LENGTH,
-    "incomplete:content_filter": FinishReason.CONTENT_FILTER,
+_EFFORTS: Mapping[str, int] = {word: rank for rank, word in enumerate(get_args(ReasoningEffort))}
+_HOSTED: Mapping[HostedToolType, JsonObject] = {
+    "web_search": {"type": "web_search"},
+    "code_execution": {"type": "code_interpreter", "container": {"type": "auto"}},
+    "file_search": {"type": "file_search"},
 }
-_STATUS = {"completed": FinishReason.STOP}
-_STATUS_BY_CODE = {
-    "server_error": 500,
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "vector_store_timeout": 500,
+# What a hosted tool found is only told to those who ask.
+_INCLUDES: Mapping[HostedToolType, str] = {
+    "web_search": "web_search_call.action.sources",
+    "code_execution": "code_interpreter_call.outputs",
+    "file_search": "file_search_call.results",
 }
+# Generations before gpt-5.6, whose cache cannot be steered; whatever else there is, is newer.
+_FIXED_CACHE = re.compile(r"(ft:)?(o\d|gpt-[34]|gpt-5(\.[0-5])?(?![.\d])|chatgpt-|gpt-oss|codex-|computer-use)")
+# The cache lives at least that long; ours are at most as long.
+_CACHE_TTLS = {"5m": "30m", "1h": "12h"}
 
 
 class OpenAIResponsesDriver:
@@ -65,316 +49,200 @@ class OpenAIResponsesDriver:
 
     def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
         model, config = endpoint.ai_model, request.config
-        can = capabilities(model)
-        warnings = KnobWarnings(model.model_name)
+        can, warnings = capabilities(model), KnobWarnings(model.model_name)
+        include = [] if can.reasoning == "none" else ["reasoning.encrypted_content"]
         body: JsonObject = {
             "model": model.model_name,
-            "input": [item for message in request.messages for item in _items(message, model.model_name)],
+            "input": input_items(request.messages, model.model_name),
             "store": False,
-            "include": ["reasoning.encrypted_content"],
         }
         if request.instructions:
             body["instructions"] = "\n\n".join(request.instructions)
-        if config.max_output_tokens is not None:
-            limit = max(config.max_output_tokens, MIN_OUTPUT_TOKENS)
-            if limit != config.max_output_tokens:
-                warnings.adjusted("max_output_tokens", limit, "the API takes no less")
-            body["max_output_tokens"] = limit
-        if warnings.drop_unless(can.sampling, config, ("temperature", "top_p"), "a reasoning model refuses it"):
-            if config.temperature is not None:
-                body["temperature"] = warnings.clamp("temperature", config.temperature, 2.0)
-            if config.top_p is not None:
-                body["top_p"] = config.top_p
-        warnings.drop_unless(False, config, ("top_k", "stop", "seed"), "the Responses API has no such parameter")
+        effort = _add_reasoning(body, config, can, warnings)
+        thinks = None if effort is None else effort != "none"
+        _add_sampling(body, include, config, can.samples(thinks), warnings)
+        _add_tools(body, include, config, can.forces(thinks), warnings)
+        _add_structured_output(body, config, can, warnings)
+        _add_prompt_cache(body, config, warnings, fixed=_FIXED_CACHE.match(model.model_name) is not None)
+        _add_rest(body, config, warnings)
+        if include:
+            body["include"] = include
         if request.stream:
             body["stream"] = True
         return wire("/responses", body, config, warnings, {})
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        return _Decoder(origin)
+        return ResponsesDecoder(origin)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         parsed = error_object(body)
-        return _error(status, headers, body, as_object(parsed.get("error")) or parsed, provider)
+        return responses_error(status, headers, body, as_object(parsed.get("error")) or parsed, provider)
 
 
-def _items(message: Message, model: str) -> list[JsonObject]:
-    """An assistant's texts as one item each (a list there would need item ids), anything else as one message."""
-    if message.role is Role.ASSISTANT:
-        return [{"role": "assistant", "content": _assistant_text(part, model)} for part in message.parts]
-    role = "developer" if message.role is Role.SYSTEM else "user"
-    return [{"role": role, "content": [_encode_part(part, model) for part in message.parts]}]
+# ---------------------------------------------------------------------------------------------------- reasoning
 
 
-def _assistant_text(part: Part, model: str) -> str:
-    if isinstance(part, TextPart):
-        return part.text
-    raise UnsupportedError(f"{model}: cannot send an assistant part of type {part.type!r} to the Responses API yet")
-
-
-def _encode_part(part: Part, model: str) -> JsonObject:
-    match part:
-        case TextPart():
-            return {"type": "input_text", "text": part.text}
-        case FilePart() if part.media_type.startswith("image/") and part.file_id is None:
-            url = part.url or f"data:{part.media_type};base64,{part.get_base64()}"
-            return {"type": "input_image", "image_url": url, "detail": "auto"}
-        case FilePart(data=bytes()) if part.media_type.startswith("text/"):
-            return {"type": "input_text", "text": f"{part.filename or 'Attached text'}:\n{part.get_text()}"}
-        case _:
-            raise UnsupportedError(f"{model}: cannot send a part of type {part.type!r} to the Responses API yet")
-
-
-# ---------------------------------------------------------------------------------------------------- answers
-
-_Key = tuple[object, object]
-
-
-class _Decoder:
-    """Parts by (output index, content index): some gateways change item ids in mid-stream, indexes stay."""
-
-    __slots__ = ("_done", "_handlers", "_has_calls", "_open", "_parts", "_raw_usage", "_refused", "_seen", "_spoke")
-
-    def __init__(self, origin: Origin) -> None:
-        self._parts = PartsInFlight(origin)
-        self._open: dict[_Key, OpenPart] = {}
-        self._seen: set[object] = set()
-        self._raw_usage: JsonObject = {}
-        self._has_calls = self._refused = self._spoke = self._done = False
-        self._handlers: dict[object, Callable[[JsonObject], Sequence[StreamEvent]]] = {
-            "response.created": self._created,
-            "response.in_progress": self._in_progress,
-            "response.queued": self._in_progress,
-            "response.output_item.added": self._item_added,
-            "response.content_part.added": self._content_added,
-            "response.refusal.delta": lambda event: self._delta(event, "refusal", "content_index"),
-            "response.reasoning_summary_text.delta": lambda event: self._delta(event, "reasoning", None),
-            "response.reasoning_text.delta": lambda event: self._delta(event, "reasoning", None),
-            "response.function_call_arguments.delta": lambda event: self._delta(event, "tool_call", None),
-            "response.custom_tool_call_input.delta": lambda event: self._delta(event, "tool_call", None),
-            "response.output_item.done": self._item_done,
-            "response.completed": self._terminal,
-            "response.incomplete": self._terminal,
-            "response.failed": self._terminal,
-            "response.cancelled": self._terminal,
-            "error": self._raise,
-        }
-
-    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        data = frame.data
-        if data == b"[DONE]":
-            return ()
-        event = load(data)
-        kind = event.get("type")
-        if kind == "response.output_text.delta":
-            part = self._open.get((event.get("output_index"), event.get("content_index")))
-            text = event.get("delta")
-            if part is not None and isinstance(text, str) and text:
-                part.pieces.append(text)
-                return (TextDelta(part.part_id, text),)
-            return self._delta(event, "text", "content_index")
-        handler = self._handlers.get(kind)
-        if handler is not None:
-            return handler(event)
-        if kind is None:
-            return self._plain(event, data)
-        return ()  # event types are added weekly
-
-    def finish(self) -> Sequence[StreamEvent]:
-        if not self._done:
-            raise truncated("response.completed")
-        return ()
-
-    @property
-    def usage(self) -> Usage | None:
-        return _usage(self._raw_usage)
-
-    def _created(self, event: JsonObject) -> Sequence[StreamEvent]:
-        if self._parts.started:
-            return ()
-        response = as_object(event.get("response"))
-        return (self._parts.begin(model=response.get("model"), response_id=response.get("id")),)
-
-    def _in_progress(self, event: JsonObject) -> Sequence[StreamEvent]:
-        return (Heartbeat(),) if self._parts.started else self._created(event)
-
-    def _item_added(self, event: JsonObject) -> Sequence[StreamEvent]:
-        item, index = as_object(event.get("item")), event.get("output_index")
-        self._seen.add(index)
-        match item.get("type"):
-            case "reasoning":
-                part = self._open[index, None] = self._parts.open("reasoning")
-            case "function_call" | "custom_tool_call":
-                part = self._open[index, None] = self._open_call(item)
-            case _:
-                return ()  # messages open with their content, hosted calls come whole
-        return (part.start,)
-
-    def _open_call(self, item: JsonObject) -> OpenPart:
-        self._has_calls = True
-        return self._parts.open("tool_call", call_id=as_text(item.get("call_id")), name=as_text(item.get("name")))
-
-    def _content_added(self, event: JsonObject) -> Sequence[StreamEvent]:
-        kind = as_object(event.get("part")).get("type")
-        key = (event.get("output_index"), event.get("content_index"))
-        if kind not in ("output_text", "refusal") or key in self._open:
-            return ()
-        return (self._open_content(key, "text" if kind == "output_text" else "refusal").start,)
-
-    def _open_content(self, key: _Key, kind: PartKind) -> OpenPart:
-        self._seen.add(key[0])
-        if kind == "refusal":
-            self._refused = True
-        part = self._open[key] = self._parts.open(kind)
-        return part
-
-    def _delta(self, event: JsonObject, kind: PartKind, content: str | None) -> Sequence[StreamEvent]:
-        """A delta; opens its part where the host did not announce it."""
-        text = as_text(event.get("delta"))
-        if not text:
-            return ()
-        key = (event.get("output_index"), event.get(content) if content else None)
-        part, events = self._open.get(key), list[StreamEvent]()
-        if part is None:
-            part = self._open_content(key, kind)
-            events.append(part.start)
-        part.pieces.append(text)
-        match kind:
-            case "text":
-                events.append(TextDelta(part.part_id, text))
-            case "reasoning":
-                events.append(ReasoningDelta(part.part_id, text))
-            case "refusal":
-                events.append(RefusalDelta(part.part_id, text))
-            case _:
-                events.append(ToolCallDelta(part.part_id, text))
-        return events
-
-    def _item_done(self, event: JsonObject) -> Sequence[StreamEvent]:
-        return self._finish_item(event.get("output_index"), as_object(event.get("item")))
-
-    def _finish_item(self, index: object, item: JsonObject) -> list[StreamEvent]:
-        """Close an item's parts from its final form; whatever was not streamed is opened and closed here."""
-        self._seen.add(index)
-        events: list[StreamEvent] = []
-        match item.get("type"):
-            case "message":
-                kept = {key: item[key] for key in ("id", "phase") if item.get(key)}
-                for position, content in enumerate(map(as_object, as_list(item.get("content")))):
-                    self._finish_content((index, position), content, kept, events)
-            case "reasoning":
-                part = self._open_or_new((index, None), "reasoning", events)
-                part.state = {key: item[key] for key in ("id", "summary", "encrypted_content") if key in item}
-                self._finish_text(part, _reasoning_text(item), events)
-            case "function_call" | "custom_tool_call":
-                part = self._open.pop((index, None), None)
-                if part is None:
-                    part = self._open_call(item)
-                    events.append(part.start)
-                part.state = {key: item[key] for key in ("id", "type") if item.get(key) not in (None, "function_call")}
-                self._finish_text(part, as_text(item.get("arguments")) or as_text(item.get("input")), events)
-            case kind:
-                events += self._parts.whole("hosted_tool", dict(item), name=as_text(kind))
-        return events
-
-    def _open_or_new(self, key: _Key, kind: PartKind, events: list[StreamEvent]) -> OpenPart:
-        part = self._open.pop(key, None)
-        if part is None:
-            part = self._open_content(key, kind)
-            del self._open[key]
-            events.append(part.start)
-        return part
-
-    def _finish_content(self, key: _Key, content: JsonObject, kept: JsonObject, events: list[StreamEvent]) -> None:
-        refusal = content.get("type") == "refusal"
-        text = as_text(content.get("refusal" if refusal else "text"))
-        part = self._open_or_new(key, "refusal" if refusal else "text", events)
-        part.state = dict(kept)
-        if content.get("annotations"):
-            part.state["annotations"] = content["annotations"]
-        if text and not refusal:
-            self._spoke = True
-        self._finish_text(part, text, events)
-
-    def _finish_text(self, part: OpenPart, text: str, events: list[StreamEvent]) -> None:
-        """Close a part; one that streamed nothing hands its text over as one delta first."""
-        if text and not part.pieces:
-            part.pieces.append(text)
-            match part.start.kind:
-                case "text":
-                    events.append(TextDelta(part.part_id, text))
-                case "reasoning":
-                    events.append(ReasoningDelta(part.part_id, text))
-                case "refusal":
-                    events.append(RefusalDelta(part.part_id, text))
-                case _:
-                    events.append(ToolCallDelta(part.part_id, text))
-        events.append(self._parts.close(part))
-
-    def _terminal(self, event: JsonObject) -> Sequence[StreamEvent]:
-        response = as_object(event.get("response"))
-        events = list(self._created(event))
-        if response.get("status") == "failed" or response.get("error"):
-            self._raise(response)
-        for index, item in enumerate(map(as_object, as_list(response.get("output")))):
-            if index not in self._seen:
-                events += self._finish_item(index, item)
-        self._done = True
-        self._raw_usage = as_object(response.get("usage"))
-        self._spoke = self._spoke or any(part.start.kind == "text" for part in self._open.values())
-        events += [self._parts.close(part) for part in self._open.values()]
-        self._open.clear()
-        self._parts.finishes[0] = self._finish_reason(response)
-        return [*events, *usage_events(self.usage), self._parts.end()]
-
-    def _finish_reason(self, response: JsonObject) -> ChoiceFinish:
-        status = as_text(response.get("status"))
-        if status == "incomplete":
-            reason = as_text(as_object(response.get("incomplete_details")).get("reason"))
-            return finish_of(f"{status}:{reason}" if reason else status, _INCOMPLETE, has_calls=self._has_calls)
-        finish = finish_of(status, _STATUS, has_calls=self._has_calls)
-        if finish.finish_reason is FinishReason.STOP and self._has_calls:
-            finish.finish_reason = FinishReason.TOOL_CALLS
-        elif finish.finish_reason is FinishReason.STOP and self._refused and not self._spoke:
-            finish.finish_reason = FinishReason.REFUSAL
-        return finish
-
-    def _plain(self, body: JsonObject, data: bytes) -> Sequence[StreamEvent]:
-        """A plain body is the response itself."""
-        if body.get("error"):
-            self._raise(body)
-        if "output" not in body and body.get("object") != "response":
-            raise ProtocolError(f"the answer has no output, so it is no response: {quote(data)}")
-        return self._terminal({"response": body})
-
-    def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:
-        """``error`` events come flat or nested; failed responses hold one."""
-        error = as_object(event.get("error")) or event
-        raise _error(200, {}, orjson.dumps(event), error, self._parts.provider)
-
-
-def _reasoning_text(item: JsonObject) -> str:
-    pieces = (*as_list(item.get("summary")), *as_list(item.get("content")))
-    return "".join(as_text(as_object(piece).get("text")) for piece in pieces)
-
-
-def _usage(raw: JsonObject) -> Usage | None:
-    if not raw:
+def _add_reasoning(
+    body: JsonObject, config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings
+) -> str | None:
+    """Ask for thinking; returns the effort that was asked for, if any."""
+    warnings.drop_unless(False, config, ("max_reasoning_tokens",), "the API counts no reasoning tokens, only efforts")
+    summary = None if config.reasoning_summary == "none" else config.reasoning_summary
+    if can.reasoning == "none":
+        _refuse_reasoning(config, summary, warnings)
         return None
-    into, out = as_object(raw.get("input_tokens_details")), as_object(raw.get("output_tokens_details"))
-    return Usage(
-        input_tokens=as_count(raw.get("input_tokens")),
-        cache_read_tokens=as_count(into.get("cached_tokens")),
-        cache_write_tokens=as_count(into.get("cache_write_tokens")),
-        output_tokens=as_count(raw.get("output_tokens")),
-        reasoning_tokens=as_count(out.get("reasoning_tokens")),
-        total_tokens=as_count(raw.get("total_tokens")),
-        source="reported",
-    )
+    effort = _effort(config, can, warnings)
+    reasoning = {"effort": effort, "summary": summary}
+    if effort is not None or summary is not None:
+        body["reasoning"] = {key: value for key, value in reasoning.items() if value is not None}
+    return effort
 
 
-def _error(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
-    code = as_text(error.get("code")) or as_text(error.get("type")) or None
-    message = as_text(error.get("message")) or as_text(error.get("detail"))
-    known = _STATUS_BY_CODE.get(code or "", 400)
-    return api_error(known if status == 200 else status, headers, body, provider=provider, message=message, code=code)
+def _refuse_reasoning(config: AIModelCallConfig, summary: str | None, warnings: KnobWarnings) -> None:
+    """Warn of what asks a model to think that cannot; not thinking is what it does anyway."""
+    wanted = {
+        "reasoning": config.reasoning,
+        "reasoning_effort": config.reasoning_effort not in (None, "none"),
+        "reasoning_summary": summary,
+    }
+    for knob, value in wanted.items():
+        if value:
+            warnings.dropped(knob, "the model does not reason")
+
+
+def _effort(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings) -> str | None:
+    knob, wanted = "reasoning_effort", config.reasoning_effort
+    if config.reasoning is False and wanted != "none":
+        if wanted is not None:
+            warnings.dropped(knob, "reasoning is off")
+        knob, wanted = "reasoning", "none"
+    elif config.reasoning and wanted is None and can.sampling:
+        knob, wanted = "reasoning", "medium"  # one that samples unasked does not think unasked
+    if wanted is None or wanted in can.efforts:
+        return wanted
+    if not can.efforts:
+        warnings.dropped(knob, "the model thinks as much as it likes")
+        return None
+    nearest = min(can.efforts, key=lambda word: (_effort_distance(word, wanted), -_EFFORTS.get(word, 0)))
+    warnings.adjusted(knob, nearest, f"the model knows no effort {wanted}")
+    return nearest
+
+
+def _effort_distance(word: str, wanted: str) -> tuple[bool, int]:
+    """How far two efforts are apart; one that thinks is never near one that does not, if there is another."""
+    return (word == "none") != (wanted == "none"), abs(_EFFORTS.get(word, 0) - _EFFORTS[wanted])
+
+
+# ---------------------------------------------------------------------------------------------------- other knobs
+
+
+def _add_sampling(
+    body: JsonObject, include: list[str], config: AIModelCallConfig, allowed: bool, warnings: KnobWarnings
+) -> None:
+    if not warnings.drop_unless(
+        allowed, config, ("temperature", "top_p", "top_logprobs"), "it is refused while the model reasons"
+    ):
+        return
+    if config.temperature is not None:
+        body["temperature"] = warnings.clamp("temperature", config.temperature, 2.0)
+    if config.top_p is not None:
+        body["top_p"] = config.top_p
+    if config.top_logprobs is not None:
+        body["top_logprobs"] = config.top_logprobs
+        include.append("message.output_text.logprobs")
+
+
+def _add_tools(
+    body: JsonObject, include: list[str], config: AIModelCallConfig, forces: bool, warnings: KnobWarnings
+) -> None:
+    tools: list[JsonObject] = []
+    for tool in config.tools:
+        if isinstance(tool, Tool):
+            tools.append(_function(tool, warnings))
+        elif tool.type in _HOSTED:
+            tools.append(_hosted(tool))
+            include.append(_INCLUDES[tool.type])
+        else:
+            warnings.dropped("tools", f"the Responses API has no {tool.type} of its own")
+    if not warnings.drop_unless(bool(tools), config, ("tool_choice", "parallel_tool_calls"), "there are no tools"):
+        return
+    body["tools"] = tools
+    if config.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(config.tool_choice, forces, warnings)
+    if config.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = config.parallel_tool_calls
+
+
+def _function(tool: Tool, warnings: KnobWarnings) -> JsonObject:
+    strict = tool.strict
+    if strict and not fits_openai_strict(tool.parameters):
+        warnings.adjusted("tools", f"{tool.name} without strict", "strict mode cannot hold to its schema")
+        strict = False
+    described = {"description": tool.description} if tool.description else {}
+    schema = openai_schema(tool.parameters) if strict else tool.parameters
+    return {"type": "function", "name": tool.name, **described, "parameters": schema, "strict": strict}
+
+
+def _hosted(tool: HostedTool) -> JsonObject:
+    spelled = deepcopy(_HOSTED[tool.type])
+    merge(spelled, tool.options)
+    if tool.type == "file_search" and not spelled.get("vector_store_ids"):
+        raise ConfigurationError("file_search needs to know where: HostedTool(options={'vector_store_ids': […]})")
+    return spelled
+
+
+def _tool_choice(choice: str | NamedTool, forces: bool, warnings: KnobWarnings) -> str | JsonObject:
+    if not forces and choice not in ("auto", "none"):
+        warnings.adjusted("tool_choice", "auto", "the model cannot be made to call a tool")
+        return "auto"
+    return choice if isinstance(choice, str) else {"type": "function", "name": choice.name}
+
+
+def _add_structured_output(
+    body: JsonObject, config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings
+) -> None:
+    wanted = output_schema(config)
+    if wanted is None:
+        return
+    if not can.structured_output:
+        warnings.dropped("structured_output", "the model cannot be held to a schema")
+        return
+    strict = fits_openai_strict(wanted.schema)
+    if not strict:
+        warnings.adjusted("structured_output", "a guide", "strict mode cannot hold to this schema")
+    schema = openai_schema(wanted.schema)
+    body["text"] = {"format": {"type": "json_schema", "name": wanted.name, "schema": schema, "strict": strict}}
+
+
+def _add_prompt_cache(body: JsonObject, config: AIModelCallConfig, warnings: KnobWarnings, *, fixed: bool) -> None:
+    """Everything is cached anyway; what can be told is by whom it is shared, for how long, or that it is not."""
+    cache = config.prompt_cache
+    if isinstance(cache, PromptCache) and cache.key is not None:
+        body["prompt_cache_key"] = cache.key
+    ttl = cache.ttl if isinstance(cache, PromptCache) else None
+    if fixed:
+        if cache is False or ttl is not None:
+            warnings.dropped("prompt_cache", "the model's cache keeps what it likes, for as long as it likes")
+    elif cache is False:
+        body["prompt_cache_options"] = {"mode": "explicit"}  # without a breakpoint nothing is cached
+    elif ttl is not None:
+        least = _CACHE_TTLS[ttl]
+        warnings.adjusted("prompt_cache", least, "the cache has lifetimes of its own")
+        body["prompt_cache_options"] = {"ttl": least}
+
+
+def _add_rest(body: JsonObject, config: AIModelCallConfig, warnings: KnobWarnings) -> None:
+    if config.max_output_tokens is not None:
+        limit = max(config.max_output_tokens, MIN_OUTPUT_TOKENS)
+        if limit != config.max_output_tokens:
+            warnings.adjusted("max_output_tokens", limit, "the API takes no less")
+        body["max_output_tokens"] = limit
+    if config.metadata:
+        body["metadata"] = dict(config.metadata)
+    if config.user_id is not None:
+        body["safety_identifier"] = config.user_id
+    if config.service_tier is not None:
+        body["service_tier"] = config.service_tier
+    warnings.drop_unless(False, config, ("top_k", "stop", "seed"), "the Responses API has no such parameter")
+    if config.n not in (None, 1):
+        warnings.dropped("n", "the Responses API gives one answer a call")

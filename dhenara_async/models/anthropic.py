@@ -1,6 +1,6 @@
 """Anthropic's models.
 
-Source: the model literals of the ``anthropic`` package 2.12 and the vendor's deprecation page (read 2026-11-22)
+Source: the model literals and end-of-life dates of the ``anthropic`` package 2.12 (read 2026-11-22)
 """
 
 from datetime import date
@@ -14,6 +14,13 @@ ClaudeFable52: Final = AIModel(
     model_name="claude-fable-5-2",
     provider=_MAKER,
     display_name="Claude Fable 5.2",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeMythos52: Final = AIModel(
+    model_name="claude-mythos-5-2",
+    provider=_MAKER,
+    display_name="Claude Mythos 5.2",
     context_window=1_000_000,
     max_output_tokens=128_000,
 )
@@ -38,12 +45,104 @@ ClaudeHaiku55: Final = AIModel(
     context_window=1_000_000,
     max_output_tokens=128_000,
 )
+ClaudeFable51: Final = AIModel(
+    model_name="claude-fable-5-1",
+    provider=_MAKER,
+    display_name="Claude Fable 5.1",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeFable5: Final = AIModel(
+    model_name="claude-fable-5",
+    provider=_MAKER,
+    display_name="Claude Fable 5",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeOpus5: Final = AIModel(
+    model_name="claude-opus-5",
+    provider=_MAKER,
+    display_name="Claude Opus 5",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeSonnet5: Final = AIModel(
+    model_name="claude-sonnet-5",
+    provider=_MAKER,
+    display_name="Claude Sonnet 5",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeOpus48: Final = AIModel(
+    model_name="claude-opus-4-8",
+    provider=_MAKER,
+    display_name="Claude Opus 4.8",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeOpus47: Final = AIModel(
+    model_name="claude-opus-4-7",
+    provider=_MAKER,
+    display_name="Claude Opus 4.7",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeOpus46: Final = AIModel(
+    model_name="claude-opus-4-6",
+    provider=_MAKER,
+    display_name="Claude Opus 4.6",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeSonnet46: Final = AIModel(
+    model_name="claude-sonnet-4-6",
+    provider=_MAKER,
+    display_name="Claude Sonnet 4.6",
+    context_window=1_000_000,
+    max_output_tokens=128_000,
+)
+ClaudeOpus45: Final = AIModel(
+    model_name="claude-opus-4-5",
+    provider=_MAKER,
+    display_name="Claude Opus 4.5",
+    context_window=200_000,
+    max_output_tokens=64_000,
+)
 ClaudeHaiku45: Final = AIModel(
     model_name="claude-haiku-4-5",
     provider=_MAKER,
     display_name="Claude Haiku 4.5",
     context_window=200_000,
     max_output_tokens=64_000,
+)
+# Its last day is announced.
+
+ClaudeSonnet45: Final = AIModel(
+    model_name="claude-sonnet-4-5",
+    provider=_MAKER,
+    display_name="Claude Sonnet 4.5",
+    context_window=200_000,
+    max_output_tokens=64_000,
+    retired_on=date(2026, 11, 30),
+    replacement="claude-sonnet-5-5",
+)
+# They are gone from the maker's own host; clouds keep calendars of their own.
+
+ClaudeOpus4: Final = AIModel(
+    model_name="claude-opus-4-20250514",
+    provider=_MAKER,
+    display_name="Claude Opus 4",
+    context_window=200_000,
+    retired_on=date(2026, 6, 15),
+    replacement="claude-opus-5-5",
+)
+ClaudeSonnet4: Final = AIModel(
+    model_name="claude-sonnet-4-20250514",
+    provider=_MAKER,
+    display_name="Claude Sonnet 4",
+    context_window=200_000,
+    retired_on=date(2026, 6, 15),
+    replacement="claude-sonnet-5-5",
 )
 Claude37Sonnet: Final = AIModel(
     model_name="claude-3-7-sonnet-20250219",

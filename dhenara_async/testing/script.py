@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from dhenara_async.endpoint import Dialect
+from dhenara_async.messages import Citation
 from dhenara_async.response import FinishReason, Usage
 
 Turn = tuple[str, str]
@@ -48,6 +49,8 @@ class Answer:
         usage: Tokens; None, and None in its input or output count, is a count of words. Other None fields are not told.
         stop_sequence: The stop text that ended it.
         pieces: How ``text`` is cut into deltas; None = words with the space before them.
+        web_searches: Queries of searches that the provider ran itself before it answered, where the dialect has them.
+        citations: Where ``text`` comes from, where the dialect has a place for that.
     """
 
     text: str = ""
@@ -59,6 +62,8 @@ class Answer:
     usage: Usage | None = None
     stop_sequence: str | None = None
     pieces: tuple[str, ...] | None = None
+    web_searches: tuple[str, ...] = ()
+    citations: tuple[Citation, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse pieces that are not the text: a test would then compare the server with itself.
@@ -166,14 +171,13 @@ def count_usage(answer: Answer, *, system: str, turns: Sequence[Turn]) -> Usage:
     told = answer.usage or Usage(cache_read_tokens=0, cache_write_tokens=0, reasoning_tokens=reasoning)
     input_tokens = prompt if told.input_tokens is None else told.input_tokens
     output_tokens = output if told.output_tokens is None else told.output_tokens
-    return Usage(
-        input_tokens=input_tokens,
-        cache_read_tokens=told.cache_read_tokens,
-        cache_write_tokens=told.cache_write_tokens,
-        output_tokens=output_tokens,
-        reasoning_tokens=told.reasoning_tokens,
-        total_tokens=input_tokens + output_tokens if told.total_tokens is None else told.total_tokens,
-        source="reported",
+    return told.model_copy(
+        update={
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "total_tokens": input_tokens + output_tokens if told.total_tokens is None else told.total_tokens,
+            "source": "reported",
+        }
     )
 
 

@@ -71,6 +71,7 @@ class ProviderServer:
         self._api_key = api_key
         self._port = port
         self._steps_taken = 0
+        self._issued: set[tuple[str, str]] = set()
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -164,7 +165,7 @@ class ProviderServer:
         wire, served = _find(segment, rest)
         payload = _parsed(body)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        arrived = Arrived(segment, rest, dict(request.query), headers, as_object(payload))
+        arrived = Arrived(segment, rest, dict(request.query), headers, as_object(payload), self._issued)
         key = wire.credential(headers)
         authenticated = bool(key) and self._api_key in (None, key)
         conversation = wire.read(arrived)
@@ -180,7 +181,9 @@ class ProviderServer:
                 rule(arrived)
             answer = _answer_or_refusal(self._next_step(seen))
             usage = count_usage(answer, system=conversation.system, turns=conversation.turns)
-            outcome = _spelled(wire, Reply(answer, usage, conversation, arrived, number))
+            reply = Reply(answer, usage, conversation, arrived, number)
+            outcome = _spelled(wire, reply)
+            self._issued.add((conversation.model, reply.signature()))
         except Refusal as refusal:
             self.requests.append(replace(seen, status=refusal.status, error=refusal.message))
             return _refused(wire, refusal, arrived, number)

@@ -4,7 +4,8 @@ Source of the shape: what httpx's transports and aiohttp's client have in common
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from dhenara_async.config import Timeouts
 from dhenara_async.request import HttpRequest
@@ -56,4 +57,35 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Close every connection."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class FileRequest:
+    """A ``GET`` of somebody's file, whose host has been looked up and found to be one that may be asked.
+
+    Attributes:
+        url: Absolute, already encoded, without credentials.
+        host: Its host, in ASCII: what the certificate has to be for.
+        addresses: The host's addresses; no other may be connected to, or the check was for nothing.
+        headers: All of them but ``host``; nothing that says who we are.
+    """
+
+    url: str = field(repr=False)
+    host: str
+    addresses: tuple[str, ...]
+    headers: Mapping[str, str]
+
+
+@runtime_checkable
+class Downloads(Protocol):
+    """What a transport is besides, if files are to be downloaded over connections of its kind too."""
+
+    async def get(self, request: FileRequest) -> Exchange:
+        """Ask for a file and wait for the head of the answer. No redirects, cookies or credentials; the body as sent.
+
+        Raises:
+            ConnectError: No connection.
+            ReadError: The connection broke before the answer began.
+        """
         ...

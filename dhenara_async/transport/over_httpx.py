@@ -1,17 +1,24 @@
 """A transport around a caller's own ``httpx.AsyncClient``: for HTTP/2, custom authentication, mounts or mocks.
 
 Needs the extra ``httpx``. The client stays the caller's: its limits, proxies and TLS apply, and the caller closes it.
+Files are downloaded apart from it.
 
 Source: https://www.python-httpx.org/async/ (read 2026-11-22)
 """
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 
+import anyio
 import httpx
 
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
 from dhenara_async.request import HttpRequest
+from dhenara_async.transport import FileRequest
+
+CLOSE_SECONDS = 1.0
+_UNLIMITED = Timeouts(connect=None, between_bytes=None)  # whoever downloads limits the whole
 
 
 class HttpxTransport:
@@ -23,6 +30,7 @@ class HttpxTransport:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._tls: ssl.SSLContext | None = None
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> "HttpxExchange":
         """See ``Transport``. ``Timeouts.total`` has no counterpart in httpx and is refused rather than ignored."""
@@ -37,6 +45,23 @@ class HttpxTransport:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as exc:
             raise _translated(exc, timeouts) from exc
         return HttpxExchange(response, timeouts)
+
+    async def get(self, request: FileRequest) -> "HttpxDownload":
+        """See ``Downloads``. Not by the caller's client: each file gets one of its own, and nothing of the caller's.
+
+        httpx has no resolver to replace, so the checked address stands in the URL, and the name goes where it is needed
+        besides: into the ``host`` header and the TLS handshake. A pool tells connections apart by what stands in the
+        URL, so a shared one would hand a connection that was verified for one name to another at the same address.
+        """
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context()
+        client = httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=None)  # noqa: S113 - limited by who asks
+        try:
+            return HttpxDownload(client, await _asked(client, request))
+        except BaseException:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await client.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Nothing: the client is its owner's to close."""
@@ -71,6 +96,37 @@ class HttpxExchange:
     async def close(self) -> None:
         """See ``Exchange``."""
         await self._response.aclose()
+
+
+class HttpxDownload(HttpxExchange):
+    """A file being received over a client of its own."""
+
+    def __init__(self, client: httpx.AsyncClient, response: httpx.Response) -> None:
+        super().__init__(response, _UNLIMITED)
+        self._client = client
+
+    async def close(self) -> None:
+        """See ``Exchange``."""
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await super().close()
+            await self._client.aclose()
+
+
+async def _asked(client: httpx.AsyncClient, request: FileRequest) -> httpx.Response:
+    """The head of the answer from the first address that can be connected to."""
+    url = httpx.URL(request.url)
+    headers = {**request.headers, "host": url.netloc.decode()}
+    failure: Exception | None = None
+    for address in request.addresses:
+        there = url.copy_with(host=address)
+        built = httpx.Request("GET", there, headers=headers, extensions={"sni_hostname": request.host})
+        try:
+            return await client.send(built, stream=True, follow_redirects=False)
+        except httpx.ConnectError as exc:
+            failure = exc
+        except httpx.HTTPError as exc:
+            raise _translated(exc, _UNLIMITED) from exc
+    raise ConnectError(f"no connection to {request.host}, which has the file: {failure}") from failure
 
 
 def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | ConfigurationError:

@@ -4,12 +4,26 @@ Follows: the anthropic SDK 2.12 (``types/message_create_params.py``, ``lib/strea
 https://platform.claude.com/docs/en/api/messages and the versioning page beside it (read 2026-11-22).
 """
 
-import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from dhenara_async.endpoint import Dialect
 from dhenara_async.response import FinishReason
-from dhenara_async.testing.dialects.anthropic_messages_blocks import check_block, check_tool_pairs
+from dhenara_async.testing.dialects.anthropic_messages_blocks import check_block, check_hosted_pairs, check_tool_pairs
+from dhenara_async.testing.dialects.anthropic_messages_rules import (
+    check_caching,
+    check_labels,
+    check_output,
+    check_tool_choice,
+    check_tools,
+)
+from dhenara_async.testing.dialects.anthropic_messages_thinking import (
+    check_continued_turn,
+    check_signatures,
+    check_thinking,
+    generation,
+    signature,
+)
 from dhenara_async.testing.dialects.base import (
     Arrived,
     Conversation,
@@ -24,13 +38,14 @@ from dhenara_async.testing.dialects.base import (
     as_object,
     as_text,
     bearer,
+    dump,
     fits,
     kind_of,
     objects,
     parsed_arguments,
     sse,
 )
-from dhenara_async.testing.script import canonical_json, words
+from dhenara_async.testing.script import ScriptedToolCall, canonical_json, words
 
 _NEWEST_VERSION = "2026-10-21"
 _VERSIONS = ("2023-06-01", _NEWEST_VERSION)
@@ -94,19 +109,13 @@ _ERROR_TYPES = {
 # Which model is asked
 
 
-def _generation(model: str) -> tuple[int, int]:
-    """A Claude id's generation; an id that is not recognised is the newest, as new models arrive before we do."""
-    found = re.search(r"claude-(?:[a-z]+-)?(\d{1,2})(?:-(\d{1,2}))?(?:-|$)", model)
-    return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
-
-
 def _takes_system_messages(model: str) -> bool:
-    generation = _generation(model)
-    return generation >= (4, 8) if "opus" in model else generation >= (5, 0) and not _is_sonnet_5(model)
+    born = generation(model)
+    return born >= (4, 8) if "opus" in model else born >= (5, 0) and not _is_sonnet_5(model)
 
 
 def _is_sonnet_5(model: str) -> bool:
-    return "sonnet" in model and _generation(model) == (5, 0)
+    return "sonnet" in model and generation(model) == (5, 0)
 
 
 # Checks
@@ -142,7 +151,7 @@ def _limits(arrived: Arrived) -> None:
         raise Refusal("max_tokens: Input should be greater than or equal to 0")
     if isinstance(body.get("temperature"), int | float) and not 0 <= float(str(body["temperature"])) <= 1:
         raise Refusal("temperature: range: 0..1")
-    if _generation(as_text(body["model"])) >= (4, 7):
+    if generation(as_text(body["model"])) >= (4, 7):
         for name in _SAMPLING:
             if name in body and body[name] not in (1, 1.0):
                 raise Refusal(f"{name}: only the default value is supported for this model")
@@ -200,14 +209,19 @@ def _contents(arrived: Arrived) -> None:
 
 
 def _tool_pairs(arrived: Arrived) -> None:
-    check_tool_pairs([message for _index, message in objects(arrived.body["messages"])])
+    messages = [message for _index, message in objects(arrived.body["messages"])]
+    check_tool_pairs(messages)
+    check_hosted_pairs(messages)
 
 
 def _ends_with_user(arrived: Arrived) -> None:
     last = as_object(as_array(arrived.body["messages"])[-1])
     if last["role"] != "assistant":
         return
-    if _generation(as_text(arrived.body["model"])) >= (4, 6):
+    final = as_object(next(reversed(as_array(last.get("content"))), None))
+    if as_text(final.get("type")).endswith(("server_tool_use", "_tool_result")):
+        return  # a turn that was paused is sent back as it is, to be gone on with
+    if generation(as_text(arrived.body["model"])) >= (4, 6):
         raise Refusal(
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
@@ -263,6 +277,14 @@ def _usage(reply: Reply) -> dict[str, object]:
         "output_tokens": usage.output_tokens,
         "service_tier": "standard",
     }
+    by_age = {
+        "ephemeral_5m_input_tokens": usage.cache_write_5m_tokens,
+        "ephemeral_1h_input_tokens": usage.cache_write_1h_tokens,
+    }
+    if any(count is not None for count in by_age.values()):
+        counts["cache_creation"] = {name: count or 0 for name, count in by_age.items()}
+    if searches := usage.web_searches or len(reply.answer.web_searches):
+        counts["server_tool_use"] = {"web_search_requests": searches, "web_fetch_requests": 0}
     if usage.reasoning_tokens is not None:
         counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
     return {name: count for name, count in counts.items() if count is not None}
@@ -299,22 +321,75 @@ def _failure(reply: Reply) -> Refusal:
 
 
 def _plain(reply: Reply) -> object:
+    reply = _obedient(reply)
     answer = reply.answer
     if answer.ending is FinishReason.ERROR:
         raise _failure(reply)
     content: list[dict[str, object]] = []
     if answer.reasoning or answer.signature:
-        content.append({"type": "thinking", "thinking": answer.reasoning, "signature": reply.signature()})
+        thinking = _shown(reply)
+        content.append({"type": "thinking", "thinking": thinking, "signature": signature(reply, thinking)})
+    content += _searched(reply)
     if answer.text:
-        content.append({"type": "text", "text": answer.text})
+        cited: dict[str, object] = {"citations": _citations(reply)} if answer.citations else {}
+        content.append({"type": "text", "text": answer.text, **cited})
     for call in answer.tool_calls:
         arguments = parsed_arguments(call.arguments)
         content.append({"type": "tool_use", "id": call.call_id, "name": call.name, "input": arguments})
     return _message(reply, content=content, **_ending(reply), usage=_usage(reply))
 
 
+def _obedient(reply: Reply) -> Reply:
+    """The answer as the request makes the model give it: a forced tool is called with the JSON it would have said."""
+    choice, answer = as_object(reply.arrived.body.get("tool_choice")), reply.answer
+    kind = choice.get("type")
+    names = [as_text(tool.get("name")) for _index, tool in objects(reply.arrived.body.get("tools"))]
+    forced = as_text(choice.get("name")) if kind == "tool" else names[-1] if kind == "any" else ""
+    if not forced or answer.tool_calls or not answer.text.startswith("{"):
+        return reply
+    call = ScriptedToolCall(call_id=reply.identifier("toolu_01"), name=forced, arguments=answer.text)
+    return replace(reply, answer=replace(answer, text="", pieces=None, tool_calls=(call,)))
+
+
+def _shown(reply: Reply) -> str:
+    """The thinking as far as the request lets it be seen."""
+    hidden = as_object(reply.arrived.body.get("thinking")).get("display") == "omitted"
+    return "" if hidden else reply.answer.reasoning
+
+
+def _searched(reply: Reply) -> Iterator[dict[str, object]]:
+    """Each search, and what it found: the sources that the answer cites."""
+    found = [
+        {
+            "type": "web_search_result",
+            "url": citation.url or "",
+            "title": citation.title or "",
+            "page_age": None,
+            "encrypted_content": reply.identifier("encrypted_", number),
+        }
+        for number, citation in enumerate(reply.answer.citations)
+    ]
+    for number, query in enumerate(reply.answer.web_searches):
+        identifier = reply.identifier("srvtoolu_01", number)
+        yield {"type": "server_tool_use", "id": identifier, "name": "web_search", "input": {"query": query}}
+        yield {"type": "web_search_tool_result", "tool_use_id": identifier, "content": found}
+
+
+def _citations(reply: Reply) -> list[dict[str, object]]:
+    return [
+        {
+            "type": "web_search_result_location",
+            "url": citation.url or "",
+            "title": citation.title,
+            "cited_text": citation.cited_text or "",
+            "encrypted_index": reply.identifier("index_", number),
+        }
+        for number, citation in enumerate(reply.answer.citations)
+    ]
+
+
 def _stream(reply: Reply) -> Streamed:
-    return Streamed("text/event-stream; charset=utf-8", _pieces(reply))
+    return Streamed("text/event-stream; charset=utf-8", _pieces(_obedient(reply)))
 
 
 def _pieces(reply: Reply) -> Iterator[Piece]:
@@ -339,19 +414,29 @@ def _pieces(reply: Reply) -> Iterator[Piece]:
 def _blocks(reply: Reply) -> Iterator[tuple[dict[str, object], list[dict[str, object]]]]:
     """Each content block as it starts, and its deltas."""
     answer = reply.answer
+    deltas: list[dict[str, object]]
     if answer.reasoning or answer.signature:
-        deltas: list[dict[str, object]] = [
-            {"type": "thinking_delta", "thinking": piece} for piece in words(answer.reasoning)
-        ]
-        if reply.signature():
-            deltas.append({"type": "signature_delta", "signature": reply.signature()})
+        shown = _shown(reply)
+        deltas = [{"type": "thinking_delta", "thinking": piece} for piece in words(shown)]
+        if sealed := signature(reply, shown):
+            deltas.append({"type": "signature_delta", "signature": sealed})
         yield {"type": "thinking", "thinking": "", "signature": ""}, deltas
+    for block in _searched(reply):
+        if block["type"] == "server_tool_use":
+            yield {**block, "input": {}}, _input_deltas(dump(block["input"]).decode())
+        else:
+            yield block, []
     if answer.text:
-        yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in answer.text_deltas()]
+        start: dict[str, object] = {"type": "text", "text": "", **({"citations": []} if answer.citations else {})}
+        cited: list[dict[str, object]] = [{"type": "citations_delta", "citation": entry} for entry in _citations(reply)]
+        yield start, [*({"type": "text_delta", "text": piece} for piece in answer.text_deltas()), *cited]
     for call in answer.tool_calls:
-        pieces = ("", *words("" if call.arguments == "{}" else call.arguments))
-        start: dict[str, object] = {"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}}
-        yield start, [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+        start = {"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}}
+        yield start, _input_deltas("" if call.arguments == "{}" else call.arguments)
+
+
+def _input_deltas(arguments: str) -> list[dict[str, object]]:
+    return [{"type": "input_json_delta", "partial_json": piece} for piece in ("", *words(arguments))]
 
 
 def _event(kind: str, *, token: bool = False, **fields: object) -> Piece:
@@ -390,7 +475,23 @@ ANTHROPIC_MESSAGES = WireDialect(
     unauthorized=_unauthorized,
     not_found=_not_found,
     read=_read,
-    rules=(_version, _fields, _limits, _roles, _contents, _tool_pairs, _ends_with_user),
+    rules=(
+        _version,
+        _fields,
+        _limits,
+        check_thinking,
+        check_tools,
+        check_tool_choice,
+        check_output,
+        check_labels,
+        _roles,
+        _contents,
+        check_caching,
+        _tool_pairs,
+        _ends_with_user,
+        check_continued_turn,
+        check_signatures,
+    ),
     plain=_plain,
     stream=_stream,
     error=_error,

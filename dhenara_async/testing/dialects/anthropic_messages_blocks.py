@@ -129,6 +129,8 @@ def _check_tool_result(where: str, block: dict[str, object]) -> None:
     content = block.get("content")
     if not fits(content, (Kind.NULL, Kind.STRING, Kind.ARRAY)):
         raise Refusal(f"{where}.tool_result.content: Input should be a valid string or list")
+    if block.get("is_error") is True and not content:
+        raise Refusal(f"{where}.tool_result: content cannot be empty if `is_error` is true")
     for number, entry in objects(content):
         kind = as_text(entry.get("type"))
         if kind not in _RESULT_BLOCKS:
@@ -167,6 +169,34 @@ def check_tool_pairs(messages: Sequence[dict[str, object]]) -> None:
             raise Refusal(f"messages.{first}: `tool_use` ids must be unique")
     if open_ids:
         raise _unanswered(len(messages) - 1, open_ids)
+
+
+def check_hosted_pairs(messages: Sequence[dict[str, object]]) -> None:
+    """What Anthropic ran and what it gave stand in one turn, the call first; only a turn at the end may be paused.
+
+    Raises:
+        Refusal: One of the two stands alone.
+    """
+    turns = _merged(messages)
+    for place, (role, first, blocks) in enumerate(turns):
+        waiting: dict[str, str] = {}
+        for block in blocks if role == "assistant" else ():
+            kind = as_text(block.get("type"))
+            identifier = as_text(block.get("tool_use_id"))
+            if kind in {"server_tool_use", "mcp_tool_use"}:
+                waiting[as_text(block.get("id"))] = as_text(block.get("name"))
+            elif kind.endswith("_tool_result") and waiting.pop(identifier, None) is None:
+                needed = "mcp_tool_use" if kind == "mcp_tool_result" else "server_tool_use"
+                raise Refusal(
+                    f"messages.{first}.content: unexpected `tool_use_id` found in `{kind}` blocks: {identifier}. Each "
+                    f"`{kind}` block must have a corresponding `{needed}` block before it."
+                )
+        if waiting and place < len(turns) - 1:
+            identifier, name = next(iter(waiting.items()))
+            raise Refusal(
+                f"messages.{first}: `{name}` tool use with id `{identifier}` was found without a corresponding "
+                f"`{name}_tool_result` block"
+            )
 
 
 def _merged(messages: Sequence[dict[str, object]]) -> list[tuple[str, int, list[dict[str, object]]]]:

@@ -1,7 +1,7 @@
 """What a dialect of the loopback server is, and the few tools they all check and spell JSON with."""
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -55,6 +55,7 @@ class Arrived:
         query: Query parameters.
         headers: Names in lower case.
         body: The JSON object; empty if there was none.
+        issued: Every model with a signature that this server has given out for it.
     """
 
     provider: str
@@ -62,6 +63,7 @@ class Arrived:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: Mapping[str, object]
+    issued: Set[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

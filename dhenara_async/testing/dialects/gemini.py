@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from dhenara_async.endpoint import Dialect
+from dhenara_async.messages import Citation
 from dhenara_async.response import FinishReason
 from dhenara_async.testing.dialects.base import (
     Arrived,
@@ -29,6 +30,18 @@ from dhenara_async.testing.dialects.base import (
     objects,
     parsed_arguments,
     sse,
+)
+from dhenara_async.testing.dialects.gemini_rules import (
+    combinations,
+    generation,
+    is_third_or_later,
+    issued_signatures,
+    model_of,
+    result_media,
+    schemas,
+    thinking,
+    tool_config,
+    tools,
 )
 from dhenara_async.testing.script import canonical_json, words
 
@@ -120,16 +133,6 @@ _STATUSES = {
     504: "DEADLINE_EXCEEDED",
 }
 _NEWLINE = "\r\n"
-
-
-def _model(arrived: Arrived) -> str:
-    return arrived.path.rpartition("models/")[2].partition(":")[0]
-
-
-def _third_or_later(model: str) -> bool:
-    """Whether a model demands its thought signatures back; an unknown Gemini counts as new."""
-    found = re.match(r"gemini-(\d+)", model)
-    return int(found[1]) >= 3 if found else model.startswith("gemini")
 
 
 # Checks
@@ -224,9 +227,6 @@ def _limits(arrived: Arrived) -> None:
         value = config.get(name)
         if isinstance(value, int | float) and not 0 <= value <= highest:
             raise Refusal(f"* GenerateContentRequest.generation_config.{name}: must be in the range [0, {highest}].")
-    thinking = as_object(config.get("thinkingConfig"))
-    if thinking.get("thinkingBudget") is not None and thinking.get("thinkingLevel") is not None:
-        raise Refusal("You can only set only one of thinking budget and thinking level.")
 
 
 def _function_turns(arrived: Arrived) -> None:
@@ -272,7 +272,7 @@ def _names(content: dict[str, object], field: str) -> list[str]:
 
 def _thought_signatures(arrived: Arrived) -> None:
     """From Gemini 3 on, the first call of each step of the current turn comes back with its signature."""
-    if not _third_or_later(_model(arrived)):
+    if not is_third_or_later(model_of(arrived)):
         return
     contents = list(objects(arrived.body["contents"]))
     begun = max(
@@ -308,7 +308,7 @@ def _read(arrived: Arrived) -> Conversation:
                 call = as_object(part["functionCall"])
                 turns.add("assistant", f"{as_text(call.get('name'))}({canonical_json(call.get('args', {}))})")
     return Conversation(
-        model=_model(arrived),
+        model=model_of(arrived),
         stream=arrived.path.endswith(":streamGenerateContent"),
         system=_text(as_object(arrived.body.get("systemInstruction"))),
         turns=turns.turns(),
@@ -349,6 +349,7 @@ def _parts(reply: Reply, *, whole: bool) -> Iterator[dict[str, object]]:
     answer = reply.answer
     for piece in (answer.reasoning,) if whole and answer.reasoning else words(answer.reasoning):
         yield {"text": piece, "thought": True}
+    yield from _searches(reply)
     texts = (answer.text,) if whole and answer.text else answer.text_deltas()
     sign = bool(answer.signature or (answer.reasoning and answer.signature is None))
     for index, piece in enumerate(texts):
@@ -366,17 +367,67 @@ def _parts(reply: Reply, *, whole: bool) -> Iterator[dict[str, object]]:
 
 
 def _chunk(reply: Reply, parts: Sequence[dict[str, object]], *, last: bool) -> dict[str, object]:
-    candidate: dict[str, object] = {"content": {"parts": parts, "role": "model"}, "index": 0}
+    """As many candidates as were asked for; they all say the same."""
+    config = as_object(reply.arrived.body.get("generationConfig"))
+    candidate: dict[str, object] = {"content": {"parts": parts, "role": "model"}}
+    if config.get("responseLogprobs"):
+        candidate["logprobsResult"] = _logprobs(parts, config.get("logprobs"))
     if last:
         candidate["finishReason"] = _FINISH.get(reply.answer.ending, "STOP")
         if reply.answer.refusal:
             candidate["finishMessage"] = reply.answer.refusal
+        if reply.answer.citations or reply.answer.web_searches:
+            candidate["groundingMetadata"] = _grounding(reply)
+    count = config.get("candidateCount")
     return {
-        "candidates": [candidate],
+        "candidates": [{**candidate, "index": index} for index in range(count if isinstance(count, int) else 1)],
         "usageMetadata": _usage(reply),
         "modelVersion": reply.conversation.model,
         "responseId": reply.identifier("", 1),
     }
+
+
+def _logprobs(parts: Sequence[dict[str, object]], alternatives: object) -> dict[str, object]:
+    """Every word is a token, one as sure as the other."""
+    tokens = [word for part in parts if not part.get("thought") for word in words(as_text(part.get("text")))]
+    chosen = [{"token": token, "tokenId": index, "logProbability": -0.5} for index, token in enumerate(tokens)]
+    if not alternatives:
+        return {"chosenCandidates": chosen}
+    others = [{"candidates": [token, {"token": "?", "logProbability": -2.0}]} for token in chosen]
+    return {"chosenCandidates": chosen, "topCandidates": others}
+
+
+def _grounding(reply: Reply) -> dict[str, object]:
+    """Passages by their UTF-8 bytes; a start of zero is left out, as the wire does."""
+    answer = reply.answer
+    supports: list[dict[str, object]] = []
+    for index, citation in enumerate(answer.citations):
+        if citation.end is not None:
+            start = len(answer.text[: citation.start or 0].encode())
+            passage = answer.text[citation.start or 0 : citation.end]
+            segment: dict[str, object] = {"endIndex": start + len(passage.encode()), "text": passage}
+            segment |= {"startIndex": start} if start else {}
+            supports.append({"segment": segment, "groundingChunkIndices": [index]})
+    chunks = [_source(citation) for citation in answer.citations]
+    return {"webSearchQueries": list(answer.web_searches), "groundingChunks": chunks, "groundingSupports": supports}
+
+
+def _source(citation: Citation) -> dict[str, object]:
+    told = {"uri": citation.url, "title": citation.title, "text": citation.cited_text}
+    kind = "web" if citation.cited_text is None else "retrievedContext"
+    return {kind: {name: value for name, value in told.items() if value is not None}}
+
+
+def _searches(reply: Reply) -> Iterator[dict[str, object]]:
+    """The provider's own search as parts, where the request asks to be told of it."""
+    circulates = as_object(reply.arrived.body.get("toolConfig")).get("includeServerSideToolInvocations")
+    if not circulates or not reply.answer.web_searches:
+        return
+    shared = {"id": reply.identifier("", 2), "toolType": "GOOGLE_SEARCH_WEB"}
+    signed = {"thoughtSignature": reply.signature()}
+    yield {"toolCall": {**shared, "args": {"queries": list(reply.answer.web_searches)}}, **signed}
+    found = [citation.url for citation in reply.answer.citations]
+    yield {"toolResponse": {**shared, "response": {"results": found}}, **signed}
 
 
 def _plain(reply: Reply) -> object:
@@ -434,7 +485,21 @@ GEMINI = WireDialect(
     unauthorized=_unauthorized,
     not_found=_not_found,
     read=_read,
-    rules=(_fields, _contents, _limits, _function_turns, _thought_signatures),
+    rules=(
+        _fields,
+        _contents,
+        _limits,
+        generation,
+        thinking,
+        tools,
+        tool_config,
+        combinations,
+        schemas,
+        _function_turns,
+        result_media,
+        _thought_signatures,
+        issued_signatures,
+    ),
     plain=_plain,
     stream=_stream,
     error=_error,

@@ -1,17 +1,17 @@
 """OpenAI Chat Completions as the loopback server speaks it, for OpenAI and for those that copy it.
 
-Follows: the openai SDK 3.54 (``types/chat``, ``lib/streaming/chat``) and
-https://platform.openai.com/docs/api-reference/chat (read 2026-11-22).
+Follows: the openai SDK 3.54 (``types/chat``, ``lib/streaming/chat``),
+https://platform.openai.com/docs/api-reference/chat and the references of the hosts (read 2026-11-22).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 from dhenara_async.endpoint import Dialect
 from dhenara_async.response import FinishReason
 from dhenara_async.testing.dialects.base import (
     Arrived,
     Conversation,
-    Kind,
     Piece,
     Refusal,
     Reply,
@@ -22,96 +22,13 @@ from dhenara_async.testing.dialects.base import (
     as_object,
     as_text,
     bearer,
-    fits,
     objects,
     sse,
 )
-from dhenara_async.testing.dialects.openai_errors import (
-    check_fields,
-    check_kind,
-    check_length,
-    error_body,
-    invalid_value,
-    not_found,
-    reasons,
-    takes_sampling,
-    takes_stop,
-    unauthorized,
-    unsupported,
-)
-from dhenara_async.testing.script import Answer, ScriptedToolCall, words
+from dhenara_async.testing.dialects.openai_chat_rules import CHAT_RULES
+from dhenara_async.testing.dialects.openai_errors import error_body, not_found, unauthorized
+from dhenara_async.testing.script import ScriptedToolCall, words
 
-_FIELDS = {
-    "model": (Kind.STRING,),
-    "messages": (Kind.ARRAY,),
-    "audio": (Kind.OBJECT,),
-    "frequency_penalty": (Kind.NUMBER,),
-    "function_call": (Kind.STRING, Kind.OBJECT),
-    "functions": (Kind.ARRAY,),
-    "logit_bias": (Kind.OBJECT,),
-    "logprobs": (Kind.BOOLEAN,),
-    "max_completion_tokens": (Kind.INTEGER,),
-    "max_tokens": (Kind.INTEGER,),
-    "metadata": (Kind.OBJECT,),
-    "modalities": (Kind.ARRAY,),
-    "moderation": (Kind.OBJECT,),
-    "n": (Kind.INTEGER,),
-    "parallel_tool_calls": (Kind.BOOLEAN,),
-    "prediction": (Kind.OBJECT,),
-    "presence_penalty": (Kind.NUMBER,),
-    "prompt_cache_key": (Kind.STRING,),
-    "prompt_cache_options": (Kind.OBJECT,),
-    "prompt_cache_retention": (Kind.STRING,),
-    "reasoning_effort": (Kind.STRING,),
-    "response_format": (Kind.OBJECT,),
-    "safety_identifier": (Kind.STRING,),
-    "seed": (Kind.INTEGER,),
-    "service_tier": (Kind.STRING,),
-    "stop": (Kind.STRING, Kind.ARRAY),
-    "store": (Kind.BOOLEAN,),
-    "stream": (Kind.BOOLEAN,),
-    "stream_options": (Kind.OBJECT,),
-    "temperature": (Kind.NUMBER,),
-    "tool_choice": (Kind.STRING, Kind.OBJECT),
-    "tools": (Kind.ARRAY,),
-    "top_logprobs": (Kind.INTEGER,),
-    "top_p": (Kind.NUMBER,),
-    "user": (Kind.STRING,),
-    "verbosity": (Kind.STRING,),
-    "web_search_options": (Kind.OBJECT,),
-}
-# What the hosts that copy this dialect take beyond it; OpenAI itself refuses each of these.
-_FIELDS_ELSEWHERE = {
-    **_FIELDS,
-    "chat_template_kwargs": (Kind.OBJECT,),
-    "clear_thinking": (Kind.BOOLEAN,),
-    "include_reasoning": (Kind.BOOLEAN,),
-    "min_p": (Kind.NUMBER,),
-    "models": (Kind.ARRAY,),
-    "plugins": (Kind.ARRAY,),
-    "preset": (Kind.STRING,),
-    "prompt_mode": (Kind.STRING,),
-    "provider": (Kind.OBJECT,),
-    "random_seed": (Kind.INTEGER,),
-    "reasoning": (Kind.OBJECT,),
-    "reasoning_format": (Kind.STRING,),
-    "repetition_penalty": (Kind.NUMBER,),
-    "safe_prompt": (Kind.BOOLEAN,),
-    "thinking": (Kind.OBJECT,),
-    "top_k": (Kind.INTEGER,),
-    "transforms": (Kind.ARRAY,),
-    "usage": (Kind.OBJECT,),
-}
-_ROLES = ("developer", "system", "user", "assistant", "tool")
-_PARTS = {
-    "developer": ("text",),
-    "system": ("text",),
-    "tool": ("text",),
-    "user": ("text", "image_url", "input_audio", "file"),
-    "assistant": ("text", "refusal"),
-}
-_SAMPLING = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs")
-_RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
 _REASONING_FIELDS: dict[str, str] = dict.fromkeys(("groq", "openrouter", "together", "cerebras", "ollama"), "reasoning")
 _FINISH = {
     FinishReason.LENGTH: "length",
@@ -120,152 +37,9 @@ _FINISH = {
     FinishReason.CONTENT_FILTER: "content_filter",
 }
 
-
-# Checks
-
-
-def _fields(arrived: Arrived) -> None:
-    check_fields(
-        arrived, _FIELDS if arrived.provider == "openai" else _FIELDS_ELSEWHERE, required=("model", "messages")
-    )
-    if not as_array(arrived.body["messages"]):
-        raise Refusal(
-            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
-            code="empty_array",
-            param="messages",
-        )
-
-
-def _roles(arrived: Arrived) -> None:
-    for index, message in enumerate(as_array(arrived.body["messages"])):
-        check_kind(f"messages[{index}]", message, (Kind.OBJECT,))
-        role = as_object(message).get("role")
-        if role is None:
-            param = f"messages[{index}].role"
-            raise Refusal(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
-        if role not in _ROLES:
-            raise invalid_value(f"messages[{index}].role", role, _ROLES)
-
-
-def _contents(arrived: Arrived) -> None:
-    for index, message in objects(arrived.body["messages"]):
-        param = f"messages[{index}].content"
-        content = message.get("content")
-        if content is None:
-            if message["role"] != "assistant" or not (message.get("tool_calls") or message.get("refusal")):
-                raise Refusal(
-                    f"Invalid value for 'content': expected a string, got null. ({param})",
-                    param=param,
-                )
-            continue
-        check_kind(param, content, (Kind.STRING, Kind.ARRAY))
-        if fits(content, (Kind.ARRAY,)):
-            _check_parts(param, as_text(message["role"]), as_array(content))
-
-
-def _check_parts(param: str, role: str, parts: list[object]) -> None:
-    if not parts:
-        raise Refusal(f"Invalid '{param}': empty array.", code="empty_array", param=param)
-    for index, entry in enumerate(parts):
-        check_kind(f"{param}[{index}]", entry, (Kind.OBJECT,))
-        part = as_object(entry)
-        kind = part.get("type")
-        if kind not in _PARTS[role]:
-            raise invalid_value(f"{param}[{index}].type", kind, _PARTS[role])
-        needed = {"image_url": Kind.OBJECT, "file": Kind.OBJECT, "input_audio": Kind.OBJECT}.get(
-            as_text(kind), Kind.STRING
-        )
-        check_kind(f"{param}[{index}].{kind}", part.get(as_text(kind)), (needed,))
-        if kind == "image_url":
-            check_kind(f"{param}[{index}].image_url.url", as_object(part["image_url"]).get("url"), (Kind.STRING,))
-
-
-def _tool_pairs(arrived: Arrived) -> None:
-    open_ids: list[str] = []
-    for index, message in objects(arrived.body["messages"]):
-        if message["role"] == "tool":
-            call_id = as_text(message.get("tool_call_id"))
-            if call_id not in open_ids:
-                raise Refusal(
-                    "Invalid parameter: messages with role 'tool' must be a response to a preceding message with "
-                    "'tool_calls'.",
-                    param=f"messages[{index}].role",
-                )
-            open_ids.remove(call_id)
-            continue
-        _check_answered(open_ids, index)
-        open_ids = _call_ids(index, message)
-    _check_answered(open_ids, len(as_array(arrived.body["messages"])))
-
-
-def _check_answered(open_ids: list[str], index: int) -> None:
-    if open_ids:
-        raise Refusal(
-            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
-            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(open_ids)}",
-            param=f"messages.[{index}].role",
-        )
-
-
-def _call_ids(index: int, message: dict[str, object]) -> list[str]:
-    calls = message.get("tool_calls")
-    if calls is None:
-        return []
-    param = f"messages[{index}].tool_calls"
-    if message["role"] != "assistant":
-        raise Refusal(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
-    if not as_array(calls):
-        raise Refusal(f"Invalid '{param}': empty array.", code="empty_array", param=param)
-    ids: list[str] = []
-    for number, call in objects(calls):
-        check_kind(f"{param}[{number}].id", call.get("id"), (Kind.STRING,))
-        check_length(f"{param}[{number}].id", as_text(call.get("id")), 40)
-        function = as_object(call.get("function"))
-        check_kind(f"{param}[{number}].function.name", function.get("name"), (Kind.STRING,))
-        check_kind(f"{param}[{number}].function.arguments", function.get("arguments"), (Kind.STRING,))
-        ids.append(as_text(call.get("id")))
-    return ids
-
-
-def _limits(arrived: Arrived) -> None:
-    body = arrived.body
-    stop = as_array(body.get("stop"))
-    if len(stop) > 4:
-        raise Refusal(
-            f"Invalid 'stop': array too long. Expected an array with maximum length 4, but got an array with length "
-            f"{len(stop)} instead.",
-            code="array_above_max_length",
-            param="stop",
-        )
-    for name, (lowest, highest) in _RANGES.items():
-        value = body.get(name)
-        if isinstance(value, int | float) and not lowest <= value <= highest:
-            raise Refusal(
-                f"Invalid '{name}': decimal out of range. Expected a value between {lowest} and {highest}, but got "
-                f"{value} instead.",
-                code="decimal_out_of_range",
-                param=name,
-            )
-    if body.get("stream_options") is not None and body.get("stream") is not True:
-        raise Refusal(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
-        )
-    if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
-        raise Refusal("Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.")
-
-
-def _reasoning_models(arrived: Arrived) -> None:
-    body = arrived.body
-    model = as_text(body["model"])
-    if not reasons(model):
-        return
-    if body.get("max_tokens") is not None:
-        raise unsupported("max_tokens", " Use 'max_completion_tokens' instead.")
-    if body.get("stop") is not None and not takes_stop(model):
-        raise unsupported("stop")
-    for name in _SAMPLING:
-        if body.get(name) is not None and not takes_sampling(model, body.get("reasoning_effort")):
-            raise unsupported(name)
+_USAGE_WITH_THE_END = frozenset({"mistral", "together"})
+LOGPROB = -0.125
+"""The natural logarithm of every token's probability here."""
 
 
 # What a request says
@@ -282,8 +56,9 @@ def _read(arrived: Arrived) -> Conversation:
             continue
         turns.add("assistant" if role == "assistant" else "user", text)
         for _number, call in objects(message.get("tool_calls")):
-            function = as_object(call.get("function"))
-            turns.add("assistant", f"{as_text(function.get('name'))}({as_text(function.get('arguments'))})")
+            said = as_object(call.get("function")) or as_object(call.get("custom"))
+            arguments = as_text(said.get("arguments")) + as_text(said.get("input"))
+            turns.add("assistant", f"{as_text(said.get('name'))}({arguments})")
     return Conversation(
         model=as_text(arrived.body.get("model")),
         stream=arrived.body.get("stream") is True,
@@ -301,24 +76,42 @@ def _content_text(content: object) -> str:
 # What an answer looks like
 
 
-def _finish(answer: Answer) -> str:
+def _finish(reply: Reply) -> str:
+    answer = reply.answer
     if answer.ending is FinishReason.REFUSAL and not answer.refusal:
         return "content_filter"
-    return _FINISH.get(answer.ending, "stop")
+    provider = reply.arrived.provider
+    if provider == "mistral" and answer.ending is FinishReason.CONTEXT_WINDOW:
+        return "model_length"
+    return _FINISH.get(answer.ending, "eos" if provider == "together" else "stop")
 
 
 def _usage(reply: Reply) -> dict[str, object]:
-    usage = reply.usage
-    prompt = {"cached_tokens": usage.cache_read_tokens, "cache_write_tokens": usage.cache_write_tokens}
-    return {
+    usage, provider = reply.usage, reply.arrived.provider
+    into = {
+        "cached_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "audio_tokens": usage.input_audio_tokens,
+    }
+    out = {"reasoning_tokens": usage.reasoning_tokens, "audio_tokens": usage.output_audio_tokens}
+    counts: dict[str, object] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {name: count for name, count in prompt.items() if count is not None},
-        "completion_tokens_details": (
-            {} if usage.reasoning_tokens is None else {"reasoning_tokens": usage.reasoning_tokens}
-        ),
+        "prompt_tokens_details": {name: count for name, count in into.items() if count is not None},
+        "completion_tokens_details": {name: count for name, count in out.items() if count is not None},
     }
+    if provider == "xai":  # reasoning is counted apart here
+        counts["completion_tokens"] = (usage.output_tokens or 0) - (usage.reasoning_tokens or 0)
+    if provider == "deepseek":
+        del counts["prompt_tokens_details"]
+        counts["prompt_cache_hit_tokens"] = usage.cache_read_tokens or 0
+        counts["prompt_cache_miss_tokens"] = (usage.input_tokens or 0) - (usage.cache_read_tokens or 0)
+    if provider == "openrouter":
+        counts["cost"] = 0.00042
+        if reply.answer.web_searches:
+            counts["server_tool_use"] = {"web_search_requests": len(reply.answer.web_searches)}
+    return counts
 
 
 def _reasoning_field(reply: Reply) -> str | None:
@@ -327,35 +120,89 @@ def _reasoning_field(reply: Reply) -> str | None:
     return None if provider == "openai" else _REASONING_FIELDS.get(provider, "reasoning_content")
 
 
+def _thoughts(reply: Reply, text: str, *, sealed: bool) -> dict[str, object]:
+    """``text`` of the reasoning in this host's words; ``sealed`` where it is the end of it."""
+    if reply.arrived.provider == "mistral":
+        return {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}], "closed": sealed}]}
+    told: dict[str, object] = {_reasoning_field(reply) or "": text} if text else {}
+    if reply.arrived.provider == "openrouter":
+        detail: dict[str, object] = {"type": "reasoning.text", "format": "unknown", "index": 0}
+        seal = {"signature": reply.signature()} if sealed and reply.signature() else {}
+        told["reasoning_details"] = [{**detail, **({"text": text} if text else {}), **seal}]
+    return told
+
+
+def _annotations(reply: Reply) -> list[dict[str, object]]:
+    text = reply.answer.text
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "url": cited.url,
+                "title": cited.title or "",
+                "start_index": cited.start or 0,
+                "end_index": len(text) if cited.end is None else cited.end,
+            },
+        }
+        for cited in reply.answer.citations
+        if cited.url is not None
+    ]
+
+
+def _logprobs(reply: Reply, tokens: Iterable[str]) -> dict[str, object] | None:
+    """The probability of each token, to those who ask: always the same, and no likelier alternative than itself."""
+    if not reply.arrived.body.get("logprobs"):
+        return None
+    entries = [{"token": token, "bytes": list(token.encode()), "logprob": LOGPROB} for token in tokens]
+    beside = bool(reply.arrived.body.get("top_logprobs"))
+    content = [{**entry, "top_logprobs": [entry] if beside else []} for entry in entries]
+    return {"content": content, "refusal": None}
+
+
 def _failure(reply: Reply) -> Refusal:
     return Refusal(f"The model {reply.conversation.model} failed while it answered.", status=500)
 
 
+def _count(reply: Reply) -> int:
+    asked = reply.arrived.body.get("n")
+    return asked if isinstance(asked, int) and asked > 0 else 1
+
+
 def _plain(reply: Reply) -> object:
-    answer = reply.answer
-    if answer.ending is FinishReason.ERROR:
+    if reply.answer.ending is FinishReason.ERROR:
         raise _failure(reply)
-    message: dict[str, object] = {
-        "role": "assistant",
-        "content": answer.text or None,
-        "refusal": answer.refusal or None,
-        "annotations": [],
-    }
-    field = _reasoning_field(reply)
-    if field and answer.reasoning:
-        message[field] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = [_call(call) for call in answer.tool_calls]
+    logprobs = _logprobs(reply, reply.answer.text_deltas())
     return {
         "id": reply.identifier("chatcmpl-"),
         "object": "chat.completion",
         "created": reply.created,
         "model": reply.conversation.model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}],
+        "choices": [
+            {"index": index, "message": _message(reply), "logprobs": logprobs, "finish_reason": _finish(reply)}
+            for index in range(_count(reply))
+        ],
         "usage": _usage(reply),
         "service_tier": "default",
         "system_fingerprint": "fp_loopback",
     }
+
+
+def _message(reply: Reply) -> dict[str, object]:
+    answer = reply.answer
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": answer.text or None,
+        "refusal": answer.refusal or None,
+        "annotations": _annotations(reply),
+    }
+    if answer.reasoning and _reasoning_field(reply):
+        thoughts = _thoughts(reply, answer.reasoning, sealed=True)
+        if "content" in thoughts and answer.text:
+            thoughts["content"] = [*as_array(thoughts["content"]), {"type": "text", "text": answer.text}]
+        message |= thoughts
+    if answer.tool_calls:
+        message["tool_calls"] = [_call(call) for call in answer.tool_calls]
+    return message
 
 
 def _call(call: ScriptedToolCall) -> dict[str, object]:
@@ -371,6 +218,7 @@ def _stream(reply: Reply) -> Streamed:
 
 
 def _pieces(reply: Reply) -> Iterator[Piece]:
+    provider = reply.arrived.provider
     include_usage = as_object(reply.arrived.body.get("stream_options")).get("include_usage") is True
     head: dict[str, object] = {
         "id": reply.identifier("chatcmpl-"),
@@ -383,36 +231,61 @@ def _pieces(reply: Reply) -> Iterator[Piece]:
     if include_usage:
         head["usage"] = None
 
-    def chunk(delta: dict[str, object], finish: str | None = None, *, token: bool = False) -> Piece:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return Piece(sse({**head, "choices": [choice]}), token)
+    def chunk(index: int, delta: dict[str, object], finish: str | None = None, *, token: bool = False) -> Piece:
+        logprobs = _logprobs(reply, [as_text(delta["content"])]) if token and "content" in delta else None
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        told: dict[str, object] = {"usage": _usage(reply)} if finish and provider in _USAGE_WITH_THE_END else {}
+        extra = {"x_groq": {"id": reply.identifier("req_"), "usage": _usage(reply)}} if finish else {}
+        return Piece(sse({**head, "choices": [choice], **told, **(extra if provider == "groq" else {})}), token)
 
-    yield chunk({"role": "assistant", "content": None if reply.answer.tool_calls else "", "refusal": None})
-    for delta in _deltas(reply):
-        yield chunk(delta, token=True)
-    if reply.answer.ending is FinishReason.ERROR:
-        yield Piece(sse(error_body(_failure(reply), "", reply.arrived)))
-        return
-    yield chunk({}, _finish(reply.answer))
-    if include_usage:
+    if provider == "openrouter":
+        yield Piece(b": OPENROUTER PROCESSING\n\n")
+    for index in range(_count(reply)):
+        yield chunk(index, {"role": "assistant", "content": None if reply.answer.tool_calls else "", "refusal": None})
+        for delta in _deltas(reply):
+            yield chunk(index, delta, token=True)
+        if reply.answer.ending is FinishReason.ERROR:
+            yield Piece(sse(_error(_failure(reply), "", reply.arrived)))
+            return
+        yield chunk(index, {}, None if provider == "ollama" else _finish(reply))
+    if include_usage or provider == "openrouter":
         yield Piece(sse({**head, "choices": [], "usage": _usage(reply)}))
     yield Piece(b"data: [DONE]\n\n")
 
 
 def _deltas(reply: Reply) -> Iterator[dict[str, object]]:
     answer = reply.answer
-    field = _reasoning_field(reply)
-    for piece in words(answer.reasoning) if field else ():
-        yield {field or "": piece}
+    shown = words(answer.reasoning) if _reasoning_field(reply) else ()
+    for number, piece in enumerate(shown, start=1):
+        yield _thoughts(reply, piece, sealed=number == len(shown))
     for piece in answer.text_deltas():
         yield {"content": piece}
+    if answer.citations:
+        yield {"annotations": _annotations(reply)}
     for piece in words(answer.refusal):
         yield {"refusal": piece}
     for index, call in enumerate(answer.tool_calls):
+        if reply.arrived.provider == "mistral":
+            yield {"tool_calls": [{"index": index, **_call(call)}]}  # a call comes whole here
+            continue
         first = {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": ""}}
         yield {"tool_calls": [{"index": index, **first}]}
         for piece in words(call.arguments):
             yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+
+
+def _error(refusal: Refusal, request_id: str, arrived: Arrived) -> object:
+    """The error body: most hosts have OpenAI's, two have its members at the top."""
+    body = cast("dict[str, dict[str, object]]", error_body(refusal, request_id, arrived))
+    match arrived.provider:
+        case "cerebras":
+            return body["error"]
+        case "mistral":
+            return {"object": "error", **body["error"], "raw_status_code": refusal.status}
+        case "openrouter":
+            return {"error": {**body["error"], "code": refusal.status}}
+        case _:
+            return body
 
 
 OPENAI_CHAT = WireDialect(
@@ -422,8 +295,8 @@ OPENAI_CHAT = WireDialect(
     unauthorized=unauthorized,
     not_found=not_found,
     read=_read,
-    rules=(_fields, _roles, _contents, _tool_pairs, _limits, _reasoning_models),
+    rules=CHAT_RULES,
     plain=_plain,
     stream=_stream,
-    error=error_body,
+    error=_error,
 )

@@ -7,7 +7,17 @@ Follows: the openai SDK 3.54 (``_exceptions.py``, ``_base_client.py``) and the e
 import re
 from collections.abc import Mapping, Sequence
 
-from dhenara_async.testing.dialects.base import Arrived, Kind, Refusal, fits, kind_of
+from dhenara_async.testing.dialects.base import (
+    Arrived,
+    Kind,
+    Refusal,
+    as_array,
+    as_object,
+    as_text,
+    fits,
+    kind_of,
+    objects,
+)
 
 _TYPES = {
     403: "permission_error",
@@ -17,6 +27,9 @@ _TYPES = {
     503: "server_error",
     504: "server_error",
 }
+
+# Composition that strict mode does not hold answers to.
+_NOT_STRICT = ("oneOf", "allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas")
 
 Fields = Mapping[str, Sequence[Kind]]
 
@@ -122,3 +135,71 @@ def unsupported(param: str, hint: str = "", *, code: str | None = "unsupported_p
         code=code,
         param=param,
     )
+
+
+def missing(param: str) -> Refusal:
+    """The refusal of a request that lacks a field."""
+    return Refusal(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+
+
+def unknown(param: str) -> Refusal:
+    """The refusal of a field that nobody knows."""
+    return Refusal(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
+
+
+def checked_name(param: str, value: object) -> str:
+    """A name of a function or a schema.
+
+    Raises:
+        Refusal: It is none.
+    """
+    check_kind(param, value, (Kind.STRING,))
+    name = as_text(value)
+    check_length(param, name, 64)
+    if not re.fullmatch(r"[a-zA-Z0-9_-]+", name):
+        raise Refusal(
+            f"Invalid '{param}': string does not match pattern. Expected a string that matches the pattern "
+            "'^[a-zA-Z0-9_-]+$'.",
+            code="invalid_value",
+            param=param,
+        )
+    return name
+
+
+def schema_problem(schema: Mapping[str, object], *, strict: bool) -> str | None:
+    """What OpenAI has against a schema of arguments or answers; None if nothing."""
+    kind = schema.get("type")
+    if kind != "object":
+        return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."
+    return _strict_problem(schema, ()) if strict else None
+
+
+def _strict_problem(schema: Mapping[str, object], context: tuple[str, ...]) -> str | None:
+    where = f"In context=({', '.join(map(repr, context))}{',' if len(context) == 1 else ''}), "
+    for keyword in _NOT_STRICT:
+        if keyword in schema:
+            return f"{where}'{keyword}' is not permitted."
+    beside = sorted(set(schema) - {"$ref"})
+    if "$ref" in schema and beside:
+        return f"{where}$ref cannot have keywords {{{', '.join(map(repr, beside))}}}."
+    properties = as_object(schema.get("properties"))
+    if properties or schema.get("type") == "object":
+        if schema.get("additionalProperties") is not False:
+            return f"{where}'additionalProperties' is required to be supplied and to be false."
+        absent = [name for name in properties if name not in as_array(schema.get("required"))]
+        if absent:
+            return (
+                f"{where}'required' is required to be supplied and to be an array including every key in properties. "
+                f"Missing '{absent[0]}'."
+            )
+    found = (_strict_problem(as_object(part), (*context, *path)) for path, part in _parts(schema))
+    return next((problem for problem in found if problem is not None), None)
+
+
+def _parts(schema: Mapping[str, object]) -> list[tuple[tuple[str, ...], object]]:
+    parts: list[tuple[tuple[str, ...], object]] = []
+    for keyword in ("properties", "$defs", "definitions"):
+        parts += [((keyword, name), part) for name, part in as_object(schema.get(keyword)).items()]
+    for keyword in ("anyOf", "prefixItems"):
+        parts += [((keyword, str(index)), part) for index, part in objects(schema.get(keyword))]
+    return [*parts, (("items",), schema["items"])] if "items" in schema else parts

@@ -7,6 +7,7 @@ https://platform.openai.com/docs/api-reference/responses (read 2026-11-22).
 from collections.abc import Iterator
 
 from dhenara_async.endpoint import Dialect
+from dhenara_async.messages import Citation
 from dhenara_async.response import FinishReason
 from dhenara_async.testing.dialects.base import (
     Arrived,
@@ -33,6 +34,8 @@ from dhenara_async.testing.dialects.openai_errors import (
     unsupported,
 )
 from dhenara_async.testing.dialects.openai_responses_items import ITEM_RULES
+from dhenara_async.testing.dialects.openai_responses_state import encrypted_content, led_identifier, summary_of
+from dhenara_async.testing.dialects.openai_responses_tools import KNOB_RULES
 from dhenara_async.testing.script import words
 
 _FIELDS = {
@@ -78,6 +81,15 @@ _INCOMPLETE = {
     FinishReason.OTHER: "max_messages",
 }
 
+_NO_IMAGES = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+LOGPROB = -0.125
+"""The natural logarithm of every token's probability here."""
+
 
 # Checks
 
@@ -120,9 +132,10 @@ def _read(arrived: Arrived) -> Conversation:
     for _index, item in objects(arrived.body.get("input")):
         if item.get("role") in {"system", "developer"}:
             system.append(_text(item.get("content")))
-        elif item.get("type") == "function_call":
-            turns.add("assistant", f"{as_text(item.get('name'))}({as_text(item.get('arguments'))})")
-        elif item.get("type") == "function_call_output":
+        elif item.get("type") in ("function_call", "custom_tool_call"):
+            said = as_text(item.get("arguments")) + as_text(item.get("input"))
+            turns.add("assistant", f"{as_text(item.get('name'))}({said})")
+        elif item.get("type") in ("function_call_output", "custom_tool_call_output"):
             turns.add("user", _text(item.get("output")))
         else:
             turns.add("assistant" if item.get("role") == "assistant" else "user", _text(item.get("content")))
@@ -158,27 +171,78 @@ def _usage(reply: Reply) -> dict[str, object]:
 
 
 def _output(reply: Reply) -> list[dict[str, object]]:
-    """The finished items, in the order a model makes them: thinking, words, calls."""
+    """The finished items, in the order a model makes them: thinking, searches, words, calls."""
     answer = reply.answer
     items: list[dict[str, object]] = []
     if answer.reasoning or answer.signature:
-        summary = [{"type": "summary_text", "text": answer.reasoning}] if answer.reasoning else []
-        item: dict[str, object] = {"id": reply.identifier("rs_"), "type": "reasoning", "summary": summary}
-        items.append({**item, "encrypted_content": reply.signature()} if reply.signature() else item)
-    parts: list[dict[str, object]] = []
-    if answer.text or not (answer.refusal or answer.tool_calls):
-        parts.append({"type": "output_text", "annotations": [], "logprobs": [], "text": answer.text})
-    if answer.refusal:
-        parts.append({"type": "refusal", "refusal": answer.refusal})
-    status = "incomplete" if _status(reply)["status"] == "incomplete" else "completed"
+        item: dict[str, object] = {"id": reply.identifier("rs_"), "type": "reasoning", "summary": summary_of(answer)}
+        sealed = encrypted_content(reply)
+        items.append({**item, "encrypted_content": sealed} if sealed else item)
+    items += _searches(reply)
+    parts = _said(reply)
     if parts:
+        status = "incomplete" if _status(reply)["status"] == "incomplete" else "completed"
         message = {"id": reply.identifier("msg_"), "type": "message", "status": status, "role": "assistant"}
         items.append({**message, "content": parts})
     for index, call in enumerate(answer.tool_calls):
         function: dict[str, object] = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
         identifier = reply.identifier("fc_", index)
         items.append({"id": identifier, "type": "function_call", "status": "completed", **function})
+    if len(items) > 1 and items[0]["type"] == "reasoning":
+        prefix = as_text(items[1]["id"]).partition("_")[0] + "_"
+        items[1]["id"] = led_identifier(reply, prefix, as_text(items[0]["id"]))
     return items
+
+
+def _searches(reply: Reply) -> list[dict[str, object]]:
+    queries = reply.answer.web_searches
+    kinds = [as_text(tool.get("type")) for _index, tool in objects(reply.arrived.body.get("tools"))]
+    if queries and not any(kind.startswith("web_search") for kind in kinds):
+        raise Refusal("The script searches the web, but the request declares no web_search tool.", status=500)
+    told = _includes(reply, "web_search_call.action.sources")
+    sources = {"sources": [{"type": "url", "url": cited.url} for cited in reply.answer.citations if cited.url]}
+    return [
+        {
+            "id": reply.identifier("ws_", index),
+            "type": "web_search_call",
+            "status": "completed",
+            "action": {"type": "search", "query": query, "queries": [query], **(sources if told else {})},
+        }
+        for index, query in enumerate(queries)
+    ]
+
+
+def _said(reply: Reply) -> list[dict[str, object]]:
+    answer = reply.answer
+    parts: list[dict[str, object]] = []
+    if answer.text or not (answer.refusal or answer.tool_calls):
+        annotations = [_annotation(cited, answer.text) for cited in answer.citations]
+        logprobs = [entry for delta in answer.text_deltas() for entry in _logprobs(reply, delta)]
+        parts.append({"type": "output_text", "annotations": annotations, "logprobs": logprobs, "text": answer.text})
+    if answer.refusal:
+        parts.append({"type": "refusal", "refusal": answer.refusal})
+    return parts
+
+
+def _annotation(cited: Citation, text: str) -> dict[str, object]:
+    if cited.url is None:
+        filename = cited.title or "file.txt"
+        return {"type": "file_citation", "file_id": cited.file_id or "file-1", "filename": filename, "index": 0}
+    place = {"start_index": cited.start or 0, "end_index": len(text) if cited.end is None else cited.end}
+    return {"type": "url_citation", "url": cited.url, "title": cited.title or "", **place}
+
+
+def _logprobs(reply: Reply, token: str) -> list[dict[str, object]]:
+    """The probability of a token, to those who ask: always the same, and no likelier alternative than itself."""
+    if not _includes(reply, "message.output_text.logprobs"):
+        return []
+    entry: dict[str, object] = {"token": token, "bytes": list(token.encode()), "logprob": LOGPROB}
+    return [{**entry, "top_logprobs": [entry] if reply.arrived.body.get("top_logprobs") else []}]
+
+
+def _includes(reply: Reply, what: str) -> bool:
+    include = reply.arrived.body.get("include")
+    return isinstance(include, list) and what in include
 
 
 def _status(reply: Reply) -> dict[str, object]:
@@ -227,7 +291,10 @@ def _response(reply: Reply, **fields: object) -> dict[str, object]:
 
 
 def _finished(reply: Reply) -> dict[str, object]:
-    return _response(reply, **_status(reply), output=_output(reply), usage=_usage(reply))
+    told: dict[str, object] = {}
+    if reply.answer.web_searches:
+        told["tool_usage"] = {"image_gen": _NO_IMAGES, "web_search": {"num_requests": len(reply.answer.web_searches)}}
+    return _response(reply, **_status(reply), output=_output(reply), usage=_usage(reply), **told)
 
 
 def _stream(reply: Reply) -> Streamed:
@@ -243,7 +310,12 @@ def _pieces(reply: Reply) -> Iterator[Piece]:
 def _events(reply: Reply) -> Iterator[dict[str, object]]:
     yield {"type": "response.created", "response": _response(reply)}
     yield {"type": "response.in_progress", "response": _response(reply)}
-    spell = {"reasoning": _reasoning_events, "message": _message_events, "function_call": _call_events}
+    spell = {
+        "reasoning": _reasoning_events,
+        "web_search_call": _search_events,
+        "message": _message_events,
+        "function_call": _call_events,
+    }
     for index, item in enumerate(_output(reply)):
         yield from spell[as_text(item["type"])](reply, item, index)
         yield {"type": "response.output_item.done", "output_index": index, "item": item}
@@ -265,6 +337,13 @@ def _reasoning_events(_reply: Reply, item: dict[str, object], index: int) -> Ite
         yield {"type": f"{kind}_part.done", **place, "part": part}
 
 
+def _search_events(_reply: Reply, item: dict[str, object], index: int) -> Iterator[dict[str, object]]:
+    begun: dict[str, object] = {**item, "status": "in_progress", "action": {"type": "search"}}
+    yield {"type": "response.output_item.added", "output_index": index, "item": begun}
+    for state in ("in_progress", "searching", "completed"):
+        yield {"type": f"response.web_search_call.{state}", "output_index": index, "item_id": item["id"]}
+
+
 def _message_events(reply: Reply, item: dict[str, object], index: int) -> Iterator[dict[str, object]]:
     begun: dict[str, object] = {**item, "status": "in_progress", "content": []}
     yield {"type": "response.output_item.added", "output_index": index, "item": begun}
@@ -272,11 +351,17 @@ def _message_events(reply: Reply, item: dict[str, object], index: int) -> Iterat
         place = {"item_id": item["id"], "output_index": index, "content_index": number}
         refused = part["type"] == "refusal"
         field = "refusal" if refused else "text"
-        kind, extra = ("response.refusal", {}) if refused else ("response.output_text", {"logprobs": list[object]()})
-        yield {"type": "response.content_part.added", **place, "part": {**part, field: ""}}
+        kind = "response.refusal" if refused else "response.output_text"
+        empty: dict[str, object] = {"annotations": list[object](), "logprobs": list[object]()}
+        begun_part = {**part, field: "", **({} if refused else empty)}
+        yield {"type": "response.content_part.added", **place, "part": begun_part}
         for delta in words(reply.answer.refusal) if refused else reply.answer.text_deltas():
+            extra = {} if refused else {"logprobs": _logprobs(reply, delta)}
             yield {"type": f"{kind}.delta", **place, "delta": delta, **extra}
-        yield {"type": f"{kind}.done", **place, field: part[field], **extra}
+        for at, annotation in objects(part.get("annotations")):
+            added = {"annotation_index": at, "annotation": annotation}
+            yield {"type": "response.output_text.annotation.added", **place, **added}
+        yield {"type": f"{kind}.done", **place, **{key: part[key] for key in (field, "logprobs") if key in part}}
         yield {"type": "response.content_part.done", **place, "part": part}
 
 
@@ -297,7 +382,7 @@ OPENAI_RESPONSES = WireDialect(
     unauthorized=unauthorized,
     not_found=not_found,
     read=_read,
-    rules=(_fields, _limits, *ITEM_RULES),
+    rules=(_fields, _limits, *KNOB_RULES, *ITEM_RULES),
     plain=_finished,
     stream=_stream,
     error=error_body,

@@ -4,6 +4,7 @@ Follows: the openai SDK 3.54 (``types/responses/response_input_item_param.py``) 
 https://platform.openai.com/docs/api-reference/responses/create (read 2026-11-22).
 """
 
+import re
 from collections.abc import Callable
 
 from dhenara_async.testing.dialects.base import (
@@ -17,7 +18,8 @@ from dhenara_async.testing.dialects.base import (
     fits,
     objects,
 )
-from dhenara_async.testing.dialects.openai_errors import check_kind, check_length, invalid_value
+from dhenara_async.testing.dialects.openai_errors import check_kind, check_length, invalid_value, missing
+from dhenara_async.testing.dialects.openai_responses_state import check_led, check_seals
 
 _ROLES = ("assistant", "system", "developer", "user")
 _INPUT_PARTS = ("input_text", "input_image", "input_file", "input_audio")
@@ -60,7 +62,27 @@ _ITEMS = (
     "compaction",
     "compaction_trigger",
 )
-_ID_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
+_ID_PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "web_search_call": "ws",
+    "file_search_call": "fs",
+    "code_interpreter_call": "ci",
+    "image_generation_call": "ig",
+}
+# What the provider ran itself comes back as it was handed out.
+_HOSTED_FIELDS = {
+    "web_search_call": ("id", "status", "action"),
+    "file_search_call": ("id", "status", "queries"),
+    "code_interpreter_call": ("id", "status", "container_id"),
+    "image_generation_call": ("id", "status", "result"),
+    "mcp_call": ("id", "name", "arguments", "server_label"),
+}
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_IMAGE_URL = re.compile(r"https?://.+|data:image/(png|jpe?g|gif|webp);base64,.+", re.DOTALL)
+_FILE_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,.+", re.DOTALL)
 
 
 def _items(arrived: Arrived) -> None:
@@ -82,6 +104,9 @@ def _items(arrived: Arrived) -> None:
         check = _ITEM_CHECKS.get(as_text(kind))
         if check:
             check(param, item)
+        for field in _HOSTED_FIELDS.get(as_text(kind), ()):
+            if field not in item:
+                raise missing(f"{param}.{field}")
 
 
 def _check_message(param: str, item: dict[str, object]) -> None:
@@ -104,16 +129,61 @@ def _check_parts(param: str, parts: list[object], supported: tuple[str, ...]) ->
         field = {"input_text": "text", "output_text": "text", "refusal": "refusal"}.get(as_text(kind))
         if field:
             check_kind(f"{param}[{index}].{field}", part.get(field), (Kind.STRING,))
-        if kind == "input_image" and not (part.get("image_url") or part.get("file_id")):
+        check_file = _FILE_CHECKS.get(as_text(kind))
+        if check_file:
+            check_file(f"{param}[{index}]", part)
+
+
+def _check_image(param: str, part: dict[str, object]) -> None:
+    url = part.get("image_url")
+    if not (url or part.get("file_id")):
+        raise missing(f"{param}.image_url")
+    if url and not _IMAGE_URL.fullmatch(as_text(url)):
+        raise Refusal(
+            f"Invalid '{param}.image_url'. Expected a valid URL, or base64 data of a png, jpeg, gif or webp image.",
+            code="invalid_value",
+            param=f"{param}.image_url",
+        )
+
+
+def _check_file(param: str, part: dict[str, object]) -> None:
+    if not any(part.get(field) for field in ("file_data", "file_id", "file_url")):
+        raise missing(f"{param}.file_id")
+    if part.get("file_data"):
+        if not part.get("filename"):
+            raise missing(f"{param}.filename")
+        if not _FILE_DATA.fullmatch(as_text(part["file_data"])):
             raise Refusal(
-                f"Missing required parameter: '{param}[{index}].image_url'.",
-                code="missing_required_parameter",
-                param=f"{param}[{index}].image_url",
+                f"Invalid '{param}.file_data'. Expected a base64-encoded data URL with a MIME type.",
+                code="invalid_value",
+                param=f"{param}.file_data",
             )
+
+
+def _check_audio(param: str, part: dict[str, object]) -> None:
+    audio = as_object(part.get("input_audio"))
+    for field in ("data", "format"):
+        if not audio.get(field):
+            raise missing(f"{param}.input_audio.{field}")
+    if audio["format"] not in ("mp3", "wav"):
+        raise invalid_value(f"{param}.input_audio.format", audio["format"], ("mp3", "wav"))
+
+
+_FILE_CHECKS: dict[str, Callable[[str, dict[str, object]], None]] = {
+    "input_image": _check_image,
+    "input_file": _check_file,
+    "input_audio": _check_audio,
+}
 
 
 def _check_call(param: str, item: dict[str, object]) -> None:
     for field in ("call_id", "name", "arguments"):
+        check_kind(f"{param}.{field}", item.get(field), (Kind.STRING,))
+    check_length(f"{param}.call_id", as_text(item["call_id"]), 64)
+
+
+def _check_custom(param: str, item: dict[str, object]) -> None:
+    for field in ("call_id", "name", "input"):
         check_kind(f"{param}.{field}", item.get(field), (Kind.STRING,))
     check_length(f"{param}.call_id", as_text(item["call_id"]), 64)
 
@@ -143,6 +213,8 @@ _ITEM_CHECKS: dict[str, Callable[[str, dict[str, object]], None]] = {
     "message": _check_message,
     "function_call": _check_call,
     "function_call_output": _check_output,
+    "custom_tool_call": _check_custom,
+    "custom_tool_call_output": _check_output,
     "reasoning": _check_reasoning,
 }
 
@@ -152,12 +224,12 @@ def _call_pairs(arrived: Arrived) -> None:
     open_ids: dict[str, None] = {}
     for _index, item in objects(arrived.body["input"]):
         call_id = as_text(item.get("call_id"))
-        if item.get("type") == "function_call":
+        if item.get("type") in ("function_call", "custom_tool_call"):
             open_ids[call_id] = None
         if as_text(item.get("type")).endswith("_call"):
             # A search for tools may be answered like a function, though it need not be.
             asked.add(call_id)
-        elif item.get("type") == "function_call_output":
+        elif item.get("type") in _OUTPUTS:
             if call_id not in asked:
                 raise Refusal(f"No tool call found for function call output with call_id {call_id}.", param="input")
             open_ids.pop(call_id, None)
@@ -194,4 +266,4 @@ def _nothing_stored(arrived: Arrived) -> None:
             raise Refusal(f"Item with id '{item.get('id')}' not found.", status=404, param="input")
 
 
-ITEM_RULES: tuple[Rule, ...] = (_items, _nothing_stored, _call_pairs, _reasoning_leads)
+ITEM_RULES: tuple[Rule, ...] = (_items, _nothing_stored, _call_pairs, _reasoning_leads, check_led, check_seals)

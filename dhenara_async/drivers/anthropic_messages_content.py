@@ -1,0 +1,231 @@
+"""Messages and their parts as the content blocks of the Messages API.
+
+What this API made itself goes back exactly as it came: signed thinking, hosted tools with their results, citations.
+
+Source: https://docs.anthropic.com/en/api/messages and the types of the ``anthropic`` package 2.12 (read 2026-11-22)
+"""
+
+from collections.abc import Iterable
+
+import orjson
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.drivers.base import JsonObject
+from dhenara_async.endpoint import Dialect
+from dhenara_async.errors import UnsupportedError
+from dhenara_async.messages import (
+    FilePart,
+    HostedToolPart,
+    JsonPart,
+    Message,
+    Part,
+    ProviderState,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from dhenara_async.schemas import output_schema
+from dhenara_async.tools import Tool
+
+# What an answer says of itself rather than to the reader: kept with it, never sent back as a block.
+REPORTS = ("stop_details", "container", "context_management", "input_transformations")
+
+FILES_BETA = "files-api-2025-04-14"
+NO_OUTPUT = "(no output)"
+
+_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_PDF = "application/pdf"
+_TEXTS = frozenset(
+    {"application/json", "application/xml", "application/yaml", "application/x-yaml", "application/toml"}
+)
+
+
+def answer_tool(config: AIModelCallConfig) -> str | None:
+    """The name of the tool that carries a structured answer of models that have no better way; None if none is asked
+    for. It is the schema's name, made different from every tool of the caller's."""
+    schema = output_schema(config)
+    if schema is None:
+        return None
+    taken = {tool.name for tool in config.tools if isinstance(tool, Tool)}
+    name = schema.name
+    while name in taken:
+        name = f"{name[:63]}_" if len(name) < 64 else f"{name[:-1]}{'_' if name[-1] != '_' else '-'}"
+    return name
+
+
+class Content:
+    """Encodes the messages of one request.
+
+    Args:
+        model: The id of the model that is asked; opaque state of other models stays here.
+
+    Attributes:
+        betas: The beta features that what was encoded needs.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self.betas: set[str] = set()
+
+    def messages(self, messages: Iterable[Message]) -> list[JsonObject]:
+        """The messages, oldest first. One that only holds what cannot be said again is left out."""
+        encoded = map(self._message, messages)
+        return [message for message in encoded if message["content"]]
+
+    def _message(self, message: Message) -> JsonObject:
+        if message.role is Role.ASSISTANT:
+            blocks = [block for part in message.parts for block in self._assistant(part)]
+            return {"role": "assistant", "content": blocks}
+        # The results of a turn's calls come before anything else that the user says.
+        results = [self._result(part) for part in message.parts if isinstance(part, ToolResultPart)]
+        others = [block for part in message.parts if not isinstance(part, ToolResultPart) for block in self._user(part)]
+        return {"role": "user", "content": results + others}
+
+    # ------------------------------------------------------------------------------------------------ what was answered
+
+    def _assistant(self, part: Part) -> list[JsonObject]:
+        match part:
+            case TextPart():
+                return self._said(part)
+            case RefusalPart():
+                return _text(part.text)
+            case ReasoningPart():
+                return self._thinking(part)
+            case ToolCallPart():
+                return [self._call(part)]
+            case HostedToolPart():
+                return self._hosted(part)
+            case FilePart() | ToolResultPart():
+                raise self._cannot(part, "in what the model said")
+
+    def _said(self, part: TextPart) -> list[JsonObject]:
+        native = self._native(part)
+        blocks = _text(part.text)
+        if native and native.get("type") == "text":
+            for block in blocks:
+                block.update({key: value for key, value in native.items() if key != "type"})
+        return blocks
+
+    def _thinking(self, part: ReasoningPart) -> list[JsonObject]:
+        """Signed thinking as it came, also without text; thinking that nobody signed would only be refused."""
+        native = self._native(part)
+        if not native:
+            return []
+        if native.get("type") != "thinking":
+            return [dict(native)]
+        return [{"type": "thinking", "thinking": part.text, **native}] if native.get("signature") else []
+
+    def _call(self, part: ToolCallPart) -> JsonObject:
+        native = self._native(part) or {}
+        extra = {key: value for key, value in native.items() if key != "type"}
+        return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": _arguments(part), **extra}
+
+    def _hosted(self, part: HostedToolPart) -> list[JsonObject]:
+        if part.name in REPORTS:
+            return []
+        native = self._native(part)
+        if not native:
+            raise self._cannot(part, f"({part.name}) that another model's provider ran")
+        return [dict(native)]
+
+    def _native(self, part: Part) -> ProviderState | None:
+        """What the part looked like when this model made it; None where somebody else did."""
+        origin = part.origin
+        if origin is None or origin.dialect != Dialect.ANTHROPIC_MESSAGES.value or origin.model != self._model:
+            return None
+        return part.provider_state
+
+    # ------------------------------------------------------------------------------------------------ what was asked
+
+    def _user(self, part: Part) -> list[JsonObject]:
+        match part:
+            case TextPart() | RefusalPart():
+                return _text(part.text)
+            case FilePart():
+                return [self._file(part)]
+            case _:
+                raise self._cannot(part, "in what the user said")
+
+    def _result(self, part: ToolResultPart) -> JsonObject:
+        blocks: list[JsonObject] = []
+        for item in part.content:
+            match item:
+                case FilePart():
+                    blocks.append(self._file(item))
+                case TextPart() | JsonPart():
+                    blocks += _text(item.get_text())
+        result: JsonObject = {"type": "tool_result", "tool_use_id": part.call_id, "content": blocks or NO_OUTPUT}
+        if len(blocks) == 1 and blocks[0]["type"] == "text":
+            result["content"] = blocks[0]["text"]
+        if part.is_error:
+            result["is_error"] = True
+        return result
+
+    def _file(self, part: FilePart) -> JsonObject:
+        if part.file_id is not None:
+            return self._stored(part, part.file_id)
+        if part.kind == "image":
+            return {"type": "image", "source": self._image_source(part)}
+        return _document(self._document_source(part), part)
+
+    def _stored(self, part: FilePart, file_id: str) -> JsonObject:
+        """A file of the provider's own store; what the model cannot read itself goes to the code it may run."""
+        source: JsonObject = {"type": "file", "file_id": file_id}
+        self.betas.add(FILES_BETA)
+        match part.kind:
+            case "image":
+                return {"type": "image", "source": source}
+            case "pdf":
+                return _document(source, part)
+            case "text" if part.media_type == "text/plain":
+                return _document(source, part)
+            case "text" | "other":
+                return {"type": "container_upload", "file_id": file_id}
+            case "audio" | "video":
+                raise self._cannot(part, f"of type {part.media_type}")
+
+    def _image_source(self, part: FilePart) -> JsonObject:
+        if part.url is not None:
+            return {"type": "url", "url": part.url}
+        if part.media_type not in _IMAGE_TYPES:
+            raise UnsupportedError(f"{self._model} takes {', '.join(sorted(_IMAGE_TYPES))}, not {part.media_type}")
+        return {"type": "base64", "media_type": part.media_type, "data": part.get_base64()}
+
+    def _document_source(self, part: FilePart) -> JsonObject:
+        if part.kind == "pdf" and part.url is not None:
+            return {"type": "url", "url": part.url}
+        if part.kind == "pdf":
+            return {"type": "base64", "media_type": "application/pdf", "data": part.get_base64()}
+        if part.kind != "text" or part.data is None:
+            raise self._cannot(part, f"of type {part.media_type} {'by URL' if part.data is None else 'by its bytes'}")
+        try:
+            return {"type": "text", "media_type": "text/plain", "data": part.data.decode()}
+        except UnicodeDecodeError as exc:
+            raise self._cannot(part, f"of type {part.media_type} that is not UTF-8") from exc
+
+    def _cannot(self, part: Part, what: str) -> UnsupportedError:
+        return UnsupportedError(f"{self._model}: the Messages API cannot be sent a part of type {part.type!r} {what}")
+
+
+def _text(text: str) -> list[JsonObject]:
+    """A text block; none for a blank text, which the API refuses."""
+    return [{"type": "text", "text": text}] if text.strip() else []
+
+
+def _document(source: JsonObject, part: FilePart) -> JsonObject:
+    document: JsonObject = {"type": "document", "source": source}
+    if part.filename:
+        document["title"] = part.filename
+    return document
+
+
+def _arguments(part: ToolCallPart) -> object:
+    """The arguments as the object the API wants, byte for byte where they are one; broken ones are wrapped."""
+    try:
+        part.parsed()
+    except ValueError:
+        return {"_raw": part.arguments}
+    return orjson.Fragment(part.arguments) if part.arguments.strip() else {}

@@ -1,0 +1,308 @@
+"""The words, calls, results and files of a conversation, as Chat Completions messages.
+
+Source: https://platform.openai.com/docs/api-reference/chat and the types of the ``openai`` package 3.54
+(read 2026-11-22)
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from itertools import groupby
+
+from dhenara_async.drivers.base import JsonObject, as_list
+from dhenara_async.drivers.openai_chat_quirks import Quirks
+from dhenara_async.errors import UnsupportedError
+from dhenara_async.media import kind_of, normalized
+from dhenara_async.messages import (
+    FilePart,
+    Message,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+_LONGEST_ID = 40
+_LEGAL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NINE = re.compile(r"[a-zA-Z0-9]{9}")
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SOUNDS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
+_BESIDE = "(The result is in the files of the next message.)"
+
+
+def encode_messages(
+    messages: Iterable[Message], instructions: Sequence[str], quirks: Quirks, *, leader: str, model: str
+) -> list[JsonObject]:
+    """The conversation as wire messages.
+
+    Args:
+        messages: The turns, oldest first.
+        instructions: What leads them.
+        quirks: How the host differs.
+        leader: The role of instructions.
+        model: Who is asked, for error messages.
+
+    Raises:
+        UnsupportedError: A part has no place in this dialect or at this host.
+    """
+    writer = _Writer(quirks, leader, model)
+    if instructions:
+        writer.say(leader, "\n\n".join(instructions))
+    for answered, run in groupby(messages, key=lambda message: message.role is Role.ASSISTANT):
+        if answered:
+            for message in run:
+                writer.answer(message.parts)
+        else:
+            writer.ask(list(run))
+    return writer.written()
+
+
+class _Writer:
+    """Writes one request's messages; knows which call ids are taken."""
+
+    def __init__(self, quirks: Quirks, leader: str, model: str) -> None:
+        self._quirks = quirks
+        self._leader = leader
+        self._model = model
+        self._ids = CallIds(nine_call_id if quirks.call_ids == "nine" else short_call_id)
+        self._messages: list[JsonObject] = []
+
+    def written(self) -> list[JsonObject]:
+        """All messages; the last one is one that the host answers."""
+        last: JsonObject = self._messages[-1] if self._messages else {}
+        if self._quirks.prefix and last.get("role") == "assistant":
+            last["prefix"] = True
+        elif self._quirks.prefix and last.get("role") == self._leader and len(self._messages) > 1:
+            last |= {"role": "user", "content": f"<system>{last['content']}</system>"}
+        return self._messages
+
+    def say(self, role: str, content: object) -> None:
+        """A message of the user's or the system's."""
+        if self._quirks.bridge and self._messages and self._messages[-1]["role"] == "tool":
+            self._messages.append({"role": "assistant", "content": self._quirks.bridge})
+        self._messages.append({"role": role, "content": content})
+
+    def ask(self, run: list[Message]) -> None:
+        """What is said between two answers: results stand directly behind their calls, whatever came first."""
+        results = [part for message in run for part in message.parts if isinstance(part, ToolResultPart)]
+        beside: list[JsonObject] = []
+        for result in results:
+            beside += self._result(result)
+        if beside:
+            self.say("user", beside)
+        for message in run:
+            parts = [part for part in message.parts if not isinstance(part, ToolResultPart)]
+            if parts and message.role is Role.SYSTEM:
+                self.say(self._leader, "\n\n".join(part.get_text() for part in parts))
+            elif parts:
+                bare = len(parts) == 1 and isinstance(parts[0], TextPart)
+                self.say("user", self._content([self._user_part(part) for part in parts], bare=bare))
+
+    def answer(self, parts: Sequence[Part]) -> None:
+        """What the model said."""
+        said: JsonObject = {"role": "assistant"}
+        content = [chunk for part in parts for chunk in self._assistant_chunks(part)]
+        calls = [self._call(part) for part in parts if isinstance(part, ToolCallPart)]
+        said["content"] = self._quirks.silence if calls else ""
+        if content:
+            said["content"] = self._content(content, between="", bare=len(content) == 1)
+        if self._quirks.reasoning_back not in (None, "thinking_chunk"):
+            self._remember(said, [part for part in parts if isinstance(part, ReasoningPart)])
+        if calls:
+            said["tool_calls"] = calls
+        self._messages.append(said)
+
+    def _remember(self, said: JsonObject, thoughts: list[ReasoningPart]) -> None:
+        """The thinking, in the field where the host wants it."""
+        field = self._quirks.reasoning_back or ""
+        if field == "reasoning_details":
+            details = [detail for part in thoughts for detail in as_list((part.provider_state or {}).get(field))]
+            if details:
+                said[field] = details
+                return
+            field = "reasoning"
+        text = "".join(part.text for part in thoughts)
+        if text or self._quirks.reasoning_always:
+            said[field] = text
+
+    def _assistant_chunks(self, part: Part) -> list[JsonObject]:
+        match part:
+            case TextPart():
+                return [{"type": "text", "text": part.text}]
+            case RefusalPart() if self._quirks.refusals:
+                return [{"type": "refusal", "refusal": part.text}]
+            case RefusalPart():
+                return [{"type": "text", "text": part.text}]
+            case ReasoningPart() if self._quirks.reasoning_back is None:
+                raise self._unsupported(part, "this host takes no earlier reasoning")
+            case ReasoningPart() if self._quirks.reasoning_back == "thinking_chunk":
+                return [_thinking_chunk(part)]
+            case ReasoningPart() | ToolCallPart():
+                return []
+            case _:
+                raise self._unsupported(part, "an assistant's message holds words and calls only")
+
+    def _call(self, part: ToolCallPart) -> JsonObject:
+        call_id, name = self._ids.called(part), legal_name(part.name)
+        state = part.provider_state or {}
+        if state.get("type") == "custom":
+            return {"id": call_id, "type": "custom", "custom": {"name": name, "input": part.arguments}}
+        function: JsonObject = {"name": name, "arguments": part.arguments if part.arguments.strip() else "{}"}
+        call: JsonObject = {"id": call_id, "type": "function", "function": function}
+        if "extra_content" in state:
+            call["extra_content"] = state["extra_content"]
+        return call
+
+    def _result(self, result: ToolResultPart) -> list[JsonObject]:
+        """Writes the tool message; returns what it has no place for."""
+        texts: list[str] = []
+        beside: list[JsonObject] = []
+        for part in result.content:
+            spelled = self._user_part(part) if isinstance(part, FilePart) else None
+            if spelled is None:
+                texts.append(part.get_text())
+            elif spelled["type"] == "text":
+                texts.append(str(spelled["text"]))
+            else:
+                beside.append(spelled)
+        text = "\n".join(texts) or (_BESIDE if beside else "")
+        if result.is_error:
+            text = f"Error: {text}"
+        self._messages.append({"role": "tool", "tool_call_id": self._ids.answered(result.call_id), "content": text})
+        if beside:
+            beside.insert(0, {"type": "text", "text": f"Files from the result of {result.name or 'the call'}:"})
+        return beside
+
+    def _content(self, chunks: list[JsonObject], *, bare: bool, between: str = "\n\n") -> object:
+        """A string where one text is all there is: every host takes that, not every one takes lists."""
+        texts = [str(chunk["text"]) for chunk in chunks if chunk["type"] == "text"]
+        if len(texts) == len(chunks) and (bare or not self._quirks.listed_texts):
+            return between.join(texts)
+        return chunks
+
+    def _user_part(self, part: Part) -> JsonObject:
+        match part:
+            case TextPart():
+                return {"type": "text", "text": part.text}
+            case FilePart(file_id=str()):
+                return self._stored(part)
+            case FilePart():
+                match kind_of(part.media_type):
+                    case "image":
+                        return self._image(part)
+                    case "audio":
+                        return self._sound(part)
+                    case "pdf":
+                        return self._document(part)
+                    case "text" if part.data is not None:
+                        text = part.data.decode(errors="replace")
+                        return {"type": "text", "text": f"{part.filename or 'Attached text'}:\n{text}"}
+                    case _:
+                        raise self._unsupported(part, f"there is no place for {part.media_type}")
+            case _:
+                raise self._unsupported(part, "a user's message holds words and files only")
+
+    def _stored(self, part: FilePart) -> JsonObject:
+        if self._quirks.documents != "file" or kind_of(part.media_type) in {"image", "audio", "video"}:
+            raise self._unsupported(part, f"{part.media_type} cannot be named by a file id here")
+        return {"type": "file", "file": {"file_id": part.file_id}}
+
+    def _image(self, part: FilePart) -> JsonObject:
+        if part.url is not None and not self._quirks.image_urls:
+            raise self._unsupported(part, "this host fetches no pictures; send the bytes")
+        return {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
+
+    def _sound(self, part: FilePart) -> JsonObject:
+        if self._quirks.audio == "text":
+            return {"type": "input_audio", "input_audio": part.url or part.get_base64()}
+        if self._quirks.audio is None or part.data is None:
+            raise self._unsupported(part, "this host takes no sound" + (" by its URL" if self._quirks.audio else ""))
+        form = _SOUNDS.get(normalized(part.media_type))
+        if form is None:
+            raise self._unsupported(part, f"sound comes as WAV or MP3, not as {part.media_type}")
+        return {"type": "input_audio", "input_audio": {"data": part.get_base64(), "format": form}}
+
+    def _document(self, part: FilePart) -> JsonObject:
+        match self._quirks.documents:
+            case None:
+                raise self._unsupported(part, "this host takes no PDF")
+            case "document_url":
+                chunk: JsonObject = {"type": "document_url", "document_url": part.url or _data_url(part)}
+                return chunk if part.filename is None else {**chunk, "document_name": part.filename}
+            case "file" if part.url is not None:
+                raise self._unsupported(part, "this host fetches no documents; send the bytes")
+            case _:
+                file = {"filename": part.filename or "document.pdf", "file_data": part.url or _data_url(part)}
+                return {"type": "file", "file": file}
+
+    def _unsupported(self, part: Part, why: str) -> UnsupportedError:
+        return UnsupportedError(f"{self._model}: cannot send a part of type {part.type!r}: {why}")
+
+
+def _data_url(part: FilePart) -> str:
+    return f"data:{part.media_type};base64,{part.get_base64()}"
+
+
+def _thinking_chunk(part: ReasoningPart) -> JsonObject:
+    chunk: JsonObject = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}], "closed": True}
+    signature = (part.provider_state or {}).get("signature")
+    return chunk if signature is None else {**chunk, "signature": signature}
+
+
+# ---------------------------------------------------------------------------------------------------- ids and names
+
+
+class CallIds:
+    """Ids for the wire: legal, the same for a call and its result, no two alike in one request.
+
+    Args:
+        legal: Makes any id a legal one, the same every time.
+    """
+
+    def __init__(self, legal: Callable[[str], str]) -> None:
+        self._legal = legal
+        self._taken: set[str] = set()
+        self._waiting: dict[str, list[str]] = {}
+
+    def called(self, call: ToolCallPart) -> str:
+        """The id of a call. Hosts send none, or the same one twice: such calls are told apart by what they say."""
+        wire, repeats = self._legal(call.call_id) if call.call_id else "", 0
+        while not wire or wire in self._taken:
+            repeats += 1
+            wire = self._legal(_digest(f"{call.call_id}\n{call.name}\n{call.arguments}\n{repeats}", 24))
+        self._taken.add(wire)
+        self._waiting.setdefault(call.call_id, []).append(wire)
+        return wire
+
+    def answered(self, call_id: str) -> str:
+        """The id of a result: of the first call with its id that has none yet."""
+        waiting = self._waiting.get(call_id)
+        return waiting.pop(0) if waiting else self._legal(call_id)
+
+
+def short_call_id(call_id: str) -> str:
+    """``call_id`` if it has at most 40 characters, else one made of it."""
+    return call_id if len(call_id) <= _LONGEST_ID else f"call_{_digest(call_id, 24)}"
+
+
+def nine_call_id(call_id: str) -> str:
+    """``call_id`` if it is nine letters and digits, else nine made of it."""
+    return call_id if _NINE.fullmatch(call_id) else _digest(call_id, 9)
+
+
+def _digest(text: str, length: int) -> str:
+    number, letters = int.from_bytes(sha256(text.encode(errors="surrogatepass")).digest()), ""
+    while len(letters) < length:
+        number, letter = divmod(number, len(_LETTERS))
+        letters += _LETTERS[letter]
+    return letters
+
+
+def legal_name(name: str) -> str:
+    """A function's name with what the wire forbids replaced by ``_``."""
+    if _LEGAL_NAME.fullmatch(name):
+        return name
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "_"

@@ -1,0 +1,279 @@
+"""The input items of OpenAI Responses: a whole conversation, spelled so that nothing of it has to be stored there.
+
+No item that we can say in canonical words carries an id: with ids, the API wants every item beside the reasoning it was
+made with, and knows only what it stored itself. Reasoning and what the provider ran go back as they came.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create and the types of the ``openai`` package 3.54
+(``types/responses/response_input_item_param.py``, read 2026-11-22)
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+from dhenara_async.drivers.base import JsonObject, as_text
+from dhenara_async.endpoint import Dialect
+from dhenara_async.errors import UnsupportedError
+from dhenara_async.messages import (
+    FilePart,
+    HostedToolPart,
+    JsonPart,
+    Message,
+    Part,
+    PartBase,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+MAX_CALL_ID = 64
+INPUT_TRANSFORMATIONS = "input_transformations"
+
+_IMAGES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
+_AUDIO_FORMATS = {
+    "audio/wav": "wav",
+    "audio/wave": "wav",
+    "audio/x-wav": "wav",
+    "audio/mp3": "mp3",
+    "audio/mpeg": "mp3",
+}
+_DOCUMENTS = frozenset(
+    {
+        "application/pdf",
+        "application/msword",
+        "application/rtf",
+        "application/json",
+        "application/xml",
+        "application/yaml",
+        "application/x-yaml",
+        "application/javascript",
+        "application/typescript",
+        "application/x-sh",
+    }
+)
+_OFFICE = "application/vnd."  # Word, Excel, PowerPoint, OpenDocument, Pages, Keynote …
+_RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
+
+
+def input_items(messages: Iterable[Message], model: str) -> list[JsonObject]:
+    """The conversation as items, oldest first.
+
+    Args:
+        messages: Legal for the target already: nobody else's opaque state is among their parts.
+        model: Who is asked, for error messages.
+
+    Raises:
+        UnsupportedError: A part cannot be said here.
+    """
+    speller = _Speller(model)
+    return _led([item for message in messages for item in speller.message(message)])
+
+
+def _led(items: Sequence[JsonObject]) -> list[JsonObject]:
+    """``items`` without reasoning that leads to nothing: the API refuses it without the item it was made for."""
+    kept: list[JsonObject] = []
+    for item in reversed(items):
+        if item.get("type") != "reasoning" or (kept and _is_said(kept[-1])):
+            kept.append(item)
+    kept.reverse()
+    return kept
+
+
+def _is_said(item: JsonObject) -> bool:
+    """Whether the model made ``item``, rather than the user or the user's tools."""
+    role = item.get("role")
+    return role == "assistant" if role is not None else item.get("type") not in _RESULTS
+
+
+class _Speller:
+    """Spells one conversation; remembers its calls, since a result is spelled like the call it answers."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._custom: set[str] = set()
+        self._unnamed: list[tuple[str, str]] = []
+        self._repeats: dict[str, int] = {}
+
+    def message(self, message: Message) -> list[JsonObject]:
+        if message.role is Role.ASSISTANT:
+            return self._answer(message.parts)
+        results = [self._result(part) for part in message.parts if isinstance(part, ToolResultPart)]
+        said = [self._content(part) for part in message.parts if not isinstance(part, ToolResultPart)]
+        role = "developer" if message.role is Role.SYSTEM else "user"
+        return [*results, {"role": role, "content": said}] if said else results
+
+    # ------------------------------------------------------------------------------------------ what the model said
+
+    def _answer(self, parts: Sequence[Part]) -> list[JsonObject]:
+        items: list[JsonObject] = []
+        unled = False  # the reasoning before this place cannot be sent, so what only it explains cannot either
+        for part in parts:
+            if isinstance(part, ReasoningPart):
+                item = _reasoning(part)
+                unled = item is None and "id" in _native(part)
+            elif isinstance(part, HostedToolPart):
+                item = None if unled else self._hosted(part)
+            else:
+                item, unled = self._answer_item(part), False
+            if item is not None:
+                items.append(item)
+        return items
+
+    def _answer_item(self, part: Part) -> JsonObject | None:
+        match part:
+            case TextPart() | RefusalPart():
+                if not part.text.strip():
+                    return None
+                # One message a text: several in one message are only typed together with the ids of the answer.
+                phase = _native(part).get("phase")
+                said: JsonObject = {"role": "assistant", "content": part.text}
+                return {**said, "phase": phase} if phase else said
+            case ToolCallPart():
+                return self._call(part)
+            case FilePart():
+                return self._generated(part)
+            case _:
+                raise self._unsupported(part, "in an answer")
+
+    def _call(self, part: ToolCallPart) -> JsonObject:
+        native, call_id = _native(part), self._id_of_call(part)
+        if native.get("type") == "custom_tool_call":
+            self._custom.add(call_id)
+            item: JsonObject = {"type": "custom_tool_call", "call_id": call_id, "name": part.name}
+            item["input"] = part.arguments
+        else:
+            item = {"type": "function_call", "call_id": call_id, "name": part.name}
+            item["arguments"] = part.arguments if part.arguments.strip() else "{}"
+        if native.get("namespace"):
+            item["namespace"] = native["namespace"]
+        return item
+
+    def _generated(self, part: FilePart) -> JsonObject | None:
+        native = _native(part)
+        if part.media_type.startswith("audio/"):
+            return None  # no item takes it; the words it says stand beside it as text
+        if native.get("type") != "image_generation_call" or part.data is None:
+            raise self._unsupported(part, "in an answer")
+        return {**native, "result": part.get_base64()}
+
+    def _hosted(self, part: HostedToolPart) -> JsonObject | None:
+        native = _native(part)
+        if native.get("type"):
+            return native
+        if part.name == INPUT_TRANSFORMATIONS:
+            return None  # a report of the API's, which is no item
+        raise self._unsupported(part, "that it did not make")
+
+    # ------------------------------------------------------------------------------------------ what it was told
+
+    def _result(self, part: ToolResultPart) -> JsonObject:
+        call_id = self._id_of_result(part)
+        kind = "custom_tool_call_output" if call_id in self._custom else "function_call_output"
+        return {"type": kind, "call_id": call_id, "output": self._output(part)}
+
+    def _output(self, part: ToolResultPart) -> str | list[JsonObject]:
+        """A text, or a list where files are among it; a failure is told in words, for there is no flag."""
+        mark = "Error: " if part.is_error else ""
+        if not any(isinstance(content, FilePart) for content in part.content):
+            return mark + part.get_text()
+        spelled: list[JsonObject] = [{"type": "input_text", "text": mark.rstrip()}] if mark else []
+        for content in part.content:
+            match content:
+                case TextPart() | JsonPart():
+                    spelled.append({"type": "input_text", "text": content.get_text()})
+                case FilePart():
+                    spelled.append(self._file(content))
+        return spelled
+
+    def _content(self, part: Part) -> JsonObject:
+        match part:
+            case TextPart():
+                return {"type": "input_text", "text": part.text}
+            case FilePart(data=bytes()) if part.media_type in _AUDIO_FORMATS:
+                audio = {"data": part.get_base64(), "format": _AUDIO_FORMATS[part.media_type]}
+                return {"type": "input_audio", "input_audio": audio}
+            case FilePart():
+                return self._file(part)
+            case _:
+                raise self._unsupported(part, "outside an answer")
+
+    def _file(self, part: FilePart) -> JsonObject:
+        kind = part.media_type
+        if kind.startswith("image/"):
+            return self._image(part)
+        if kind.startswith("text/") and part.data is not None:
+            return {"type": "input_text", "text": f"{part.filename or 'Attached text'}:\n{part.get_text()}"}
+        if not (kind in _DOCUMENTS or kind.startswith(("text/", _OFFICE))):
+            raise self._unsupported(part, f"of media type {kind}")
+        if part.file_id is not None:
+            return {"type": "input_file", "file_id": part.file_id}
+        if part.url is not None:
+            return {"type": "input_file", "file_url": part.url}
+        return {"type": "input_file", "filename": part.filename or _filename(kind), "file_data": _data_url(part)}
+
+    def _image(self, part: FilePart) -> JsonObject:
+        if part.file_id is not None:
+            return {"type": "input_image", "file_id": part.file_id, "detail": "auto"}
+        if part.media_type not in _IMAGES and (part.url is None or part.media_type != "image/*"):
+            raise self._unsupported(part, f"of media type {part.media_type}")
+        return {"type": "input_image", "image_url": part.url or _data_url(part), "detail": "auto"}
+
+    # ------------------------------------------------------------------------------------------ ids
+
+    def _id_of_call(self, part: ToolCallPart) -> str:
+        if part.call_id:
+            return _fitting(part.call_id)
+        seed = f"{part.name}\n{part.arguments}"
+        self._repeats[seed] = self._repeats.get(seed, 0) + 1
+        made = _made_id(f"{seed}\n{self._repeats[seed]}")
+        self._unnamed.append((part.name, made))
+        return made
+
+    def _id_of_result(self, part: ToolResultPart) -> str:
+        """The id of its call; results without one belong to the calls without one, by name and in order."""
+        if part.call_id:
+            return _fitting(part.call_id)
+        for at, (name, made) in enumerate(self._unnamed):
+            if part.name in ("", name):
+                del self._unnamed[at]
+                return made
+        return _made_id(part.name)
+
+    def _unsupported(self, part: Part | FilePart, where: str) -> UnsupportedError:
+        return UnsupportedError(f"{self._model}: the Responses API takes no part of type {part.type!r} {where}")
+
+
+def _native(part: PartBase) -> JsonObject:
+    """What this dialect sent for ``part``; empty where another did, whose words mean nothing here."""
+    own = part.origin is not None and part.origin.dialect == Dialect.OPENAI_RESPONSES.value
+    return dict(part.provider_state or {}) if own else {}
+
+
+def _reasoning(part: ReasoningPart) -> JsonObject | None:
+    """The reasoning as it came; None without its encrypted form, which is all the API can read without storing."""
+    native = _native(part)
+    if not as_text(native.get("encrypted_content")):
+        return None
+    kept = {key: native[key] for key in ("id", "summary", "encrypted_content") if native.get(key) is not None}
+    return {"type": "reasoning", "summary": [], **kept}
+
+
+def _fitting(call_id: str) -> str:
+    return call_id if len(call_id) <= MAX_CALL_ID else _made_id(call_id)
+
+
+def _made_id(seed: str) -> str:
+    return f"call_{blake2b(seed.encode(errors='surrogatepass'), digest_size=12).hexdigest()}"
+
+
+def _data_url(part: FilePart) -> str:
+    return f"data:{part.media_type};base64,{part.get_base64()}"
+
+
+def _filename(media_type: str) -> str:
+    """A name for a nameless document; the API tells its kind by the ending."""
+    from mimetypes import guess_extension
+
+    return f"document{guess_extension(media_type) or ''}"

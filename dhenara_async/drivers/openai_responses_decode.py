@@ -1,0 +1,529 @@
+"""Reading the answers of OpenAI Responses: streamed or plain, words, thinking, calls, and what the provider ran itself.
+
+Source: https://platform.openai.com/docs/api-reference/responses-streaming and the types of the ``openai`` package 3.54
+(``types/responses/response_stream_event.py``, ``response_output_item.py``, read 2026-11-22)
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from dhenara_async.drivers.base import (
+    JsonObject,
+    OpenPart,
+    PartsInFlight,
+    api_error,
+    as_count,
+    as_list,
+    as_object,
+    as_text,
+    finish_of,
+    load,
+    quote,
+    truncated,
+    usage_events,
+)
+from dhenara_async.drivers.openai_responses_content import INPUT_TRANSFORMATIONS
+from dhenara_async.errors import APIError, ProtocolError
+from dhenara_async.events import (
+    ChoiceFinish,
+    Heartbeat,
+    PartKind,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+)
+from dhenara_async.framing import Frame
+from dhenara_async.messages import Citation, Origin, TokenLogprob
+from dhenara_async.response import FinishReason
+from dhenara_async.tools import HostedToolType
+from dhenara_async.usage import Usage
+
+_INCOMPLETE = {
+    "incomplete:max_output_tokens": FinishReason.LENGTH,
+    "incomplete:content_filter": FinishReason.CONTENT_FILTER,
+}
+_STATUS = {"completed": FinishReason.STOP}
+_STATUS_BY_CODE = {
+    "server_error": 500,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "vector_store_timeout": 500,
+}
+_CALLS = ("function_call", "custom_tool_call")
+# What a tool of the provider's is at: nothing to say yet, but a sign of life.
+_AT_WORK = (".in_progress", ".searching", ".interpreting", ".generating", ".compacting", ".partial_image")
+
+_Key = tuple[object, object]
+_WHOLE = object()  # in place of a content index, for items that are one part; no wire can name it
+_TRANSCRIPT: _Key = (_WHOLE, _WHOLE)
+
+
+class ResponsesDecoder:
+    """One answer. Parts by (output index, content index): some gateways change item ids in mid-stream, indexes stay.
+
+    Args:
+        origin: Who answers.
+    """
+
+    __slots__ = (
+        "_audio",
+        "_done",
+        "_finished",
+        "_handlers",
+        "_has_calls",
+        "_open",
+        "_parts",
+        "_raw_usage",
+        "_refused",
+        "_searches",
+        "_spoke",
+    )
+
+    def __init__(self, origin: Origin) -> None:
+        self._parts = PartsInFlight(origin)
+        self._open: dict[_Key, OpenPart] = {}
+        self._finished: set[int | None] = set()
+        self._raw_usage: JsonObject = {}
+        self._searches: int | None = None
+        self._audio: list[bytes] = []
+        self._has_calls = self._refused = self._spoke = self._done = False
+        self._handlers: dict[object, Callable[[JsonObject], Sequence[StreamEvent]]] = {
+            "response.created": self._created,
+            "response.in_progress": self._in_progress,
+            "response.queued": self._in_progress,
+            "response.output_item.added": self._item_added,
+            "response.content_part.added": self._content_added,
+            "response.output_text.annotation.added": self._annotation_added,
+            "response.refusal.delta": lambda event: self._delta(event, "refusal", _refusal_of(event)),
+            "response.reasoning_summary_text.delta": lambda event: self._delta(event, "reasoning", _item_of(event)),
+            "response.reasoning_text.delta": lambda event: self._delta(event, "reasoning", _item_of(event)),
+            "response.function_call_arguments.delta": lambda event: self._delta(event, "tool_call", _item_of(event)),
+            "response.custom_tool_call_input.delta": lambda event: self._delta(event, "tool_call", _item_of(event)),
+            "response.audio.delta": self._audio_delta,
+            "response.audio.done": lambda _event: self._audio_done(),
+            "response.audio.transcript.delta": lambda event: self._delta(event, "text", _TRANSCRIPT),
+            "response.audio.transcript.done": lambda _event: self._transcript_done(),
+            "response.output_item.done": self._item_done,
+            "response.completed": self._terminal,
+            "response.incomplete": self._terminal,
+            "response.failed": self._terminal,
+            "response.cancelled": self._terminal,
+            "error": self._raise,
+        }
+
+    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
+        data = frame.data
+        if data == b"[DONE]":
+            return ()
+        event = load(data)
+        kind = event.get("type")
+        if kind == "response.output_text.delta":
+            try:
+                part = self._open.get((event.get("output_index"), event.get("content_index")))
+            except TypeError:  # an index that is an array or an object, so no place at all
+                return ()
+            text = event.get("delta")
+            if part is not None and isinstance(text, str) and text:
+                part.pieces.append(text)
+                return (TextDelta(part.part_id, text),)
+            return self._begun(self._delta(event, "text", _place(event)))
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            return self._begun(handler(event))
+        if kind is None:
+            return self._plain(event, data)
+        if self._parts.started and as_text(kind).endswith(_AT_WORK):
+            return (Heartbeat(),)
+        return ()  # event types are added weekly
+
+    def finish(self) -> Sequence[StreamEvent]:
+        if not self._done:
+            raise truncated("response.completed")
+        return ()
+
+    @property
+    def usage(self) -> Usage | None:
+        return _usage(self._raw_usage, self._searches)
+
+    # ------------------------------------------------------------------------------------------ while it streams
+
+    def _begun(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+        """``events``, after a start of our own where the host began without announcing its response."""
+        if self._parts.started or not events:
+            return events
+        return [self._parts.begin(model=None, response_id=None), *events]
+
+    def _created(self, event: JsonObject) -> Sequence[StreamEvent]:
+        if self._parts.started:
+            return ()
+        response = as_object(event.get("response"))
+        return (self._parts.begin(model=response.get("model"), response_id=response.get("id")),)
+
+    def _in_progress(self, event: JsonObject) -> Sequence[StreamEvent]:
+        return (Heartbeat(),) if self._parts.started else self._created(event)
+
+    def _item_added(self, event: JsonObject) -> Sequence[StreamEvent]:
+        item, key = as_object(event.get("item")), _item_of(event)
+        if key in self._open or key[0] in self._finished:
+            return ()
+        kind = item.get("type")
+        if kind == "reasoning":
+            part = self._open[key] = self._parts.open("reasoning")
+        elif kind in _CALLS:
+            part = self._open[key] = self._open_call(item)
+        else:
+            return ()  # messages open with their content, hosted calls come whole
+        return (part.start,)
+
+    def _open_call(self, item: JsonObject) -> OpenPart:
+        self._has_calls = True
+        return self._parts.open("tool_call", call_id=as_text(item.get("call_id")), name=as_text(item.get("name")))
+
+    def _content_added(self, event: JsonObject) -> Sequence[StreamEvent]:
+        kind = as_object(event.get("part")).get("type")
+        key = _refusal_of(event) if kind == "refusal" else _place(event)
+        if kind not in ("output_text", "refusal") or key in self._open or key[0] in self._finished:
+            return ()
+        return (self._open_content(key, "text" if kind == "output_text" else "refusal").start,)
+
+    def _open_content(self, key: _Key, kind: PartKind) -> OpenPart:
+        if kind == "refusal":
+            self._refused = True
+        part = self._open[key] = self._parts.open(kind)
+        return part
+
+    def _delta(self, event: JsonObject, kind: PartKind, key: _Key) -> Sequence[StreamEvent]:
+        """A delta; opens its part where the host did not announce it."""
+        text = as_text(event.get("delta"))
+        if not text or key[0] in self._finished:
+            return ()
+        part, events = self._open.get(key), list[StreamEvent]()
+        if part is None:
+            if kind == "tool_call":
+                return ()  # nobody said whose arguments these are; the finished item repeats them
+            part = self._open_content(key, kind)
+            events.append(part.start)
+        elif part.start.kind != kind:
+            return ()  # of an item that was announced as something else
+        part.pieces.append(text)
+        events.append(_delta_of(part, text))
+        return events
+
+    def _annotation_added(self, event: JsonObject) -> Sequence[StreamEvent]:
+        """Kept for hosts that do not repeat them with the finished item."""
+        part = self._open.get(_place(event))
+        if part is not None and event.get("annotation"):
+            part.state["annotations"] = [*as_list(part.state.get("annotations")), event["annotation"]]
+        return ()
+
+    # ------------------------------------------------------------------------------------------ sound
+
+    def _audio_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
+        sound = _decoded(as_text(event.get("delta")))
+        if sound:
+            self._audio.append(sound)
+        return ()
+
+    def _audio_done(self) -> list[StreamEvent]:
+        """The sound as one file; the stream does not say which kind of sound it is."""
+        if not self._audio:
+            return []
+        sound = b"".join(self._audio)
+        self._audio.clear()
+        return self._parts.file("audio/*", {}, data=sound)
+
+    def _transcript_done(self) -> Sequence[StreamEvent]:
+        part = self._open.pop(_TRANSCRIPT, None)
+        return () if part is None else (self._parts.close(part),)
+
+    # ------------------------------------------------------------------------------------------ finished items
+
+    def _item_done(self, event: JsonObject) -> Sequence[StreamEvent]:
+        return self._finish_item(as_count(event.get("output_index")), as_object(event.get("item")))
+
+    def _finish_item(self, index: int | None, item: JsonObject) -> list[StreamEvent]:
+        """Close an item's parts from its final form; whatever was not streamed is opened and closed here."""
+        if index is not None and index in self._finished:
+            return []
+        self._finished.add(index)
+        events: list[StreamEvent] = []
+        kind = item.get("type")
+        if kind == "message":
+            for position, content in enumerate(map(as_object, as_list(item.get("content")))):
+                self._finish_content((index, position), content, item, events)
+        elif kind == "reasoning":
+            part = self._open_or_new((index, _WHOLE), "reasoning", events)
+            part.state = {key: item[key] for key in ("id", "summary", "encrypted_content") if key in item}
+            self._finish_text(part, _reasoning_text(item), events)
+        elif kind in _CALLS:
+            part = self._taken((index, _WHOLE), "tool_call")
+            if part is None:
+                part = self._open_call(item)
+                events.append(part.start)
+            part.state = {key: item[key] for key in ("id", "namespace") if item.get(key)}
+            if kind != "function_call":
+                part.state["type"] = kind
+            self._finish_text(part, as_text(item.get("arguments")) or as_text(item.get("input")), events)
+        else:
+            events += self._finish_hosted(item)
+        return events
+
+    def _finish_hosted(self, item: JsonObject) -> list[StreamEvent]:
+        kind = as_text(item.get("type"))
+        if kind == "image_generation_call":
+            image = _decoded(as_text(item.get("result")))
+            if image:
+                kept = {key: value for key, value in item.items() if key != "result"}
+                return self._parts.file(_media_type(item), kept, data=image)
+        read = _HOSTED.get(kind)
+        tool, asked, output = read(item) if read else (None, None, None)
+        call_id = as_text(item.get("call_id")) or None
+        return self._parts.hosted(kind, dict(item), tool=tool, call_id=call_id, asked=asked, output=output)
+
+    def _open_or_new(self, key: _Key, kind: PartKind, events: list[StreamEvent]) -> OpenPart:
+        part = self._taken(key, kind)
+        if part is None:
+            part = self._parts.open(kind)
+            events.append(part.start)
+        return part
+
+    def _taken(self, key: _Key, kind: PartKind) -> OpenPart | None:
+        """The open part at ``key``; one of another kind stays open until the end."""
+        part = self._open.get(key)
+        return self._open.pop(key) if part is not None and part.start.kind == kind else None
+
+    def _finish_content(self, key: _Key, content: JsonObject, item: JsonObject, events: list[StreamEvent]) -> None:
+        match content.get("type"):
+            case "output_text":
+                part = self._open_or_new(key, "text", events)
+                text = as_text(content.get("text"))
+                self._spoke = self._spoke or bool(text)
+                annotations = content.get("annotations") or part.state.get("annotations")
+                part.logprobs = _logprobs(content.get("logprobs"))
+            case "refusal":
+                self._refused = True
+                part = self._open_or_new((key[0], ("refusal", key[1])), "refusal", events)
+                text, annotations = as_text(content.get("refusal")), None
+            case "output_audio":
+                self._finish_audio(content, events)
+                return
+            case kind:
+                events += self._parts.hosted(as_text(kind), {**item, "content": [content]})
+                return
+        part.state = {name: item[name] for name in ("id", "phase") if item.get(name)}
+        if annotations:
+            part.state["annotations"] = annotations
+        self._finish_text(part, text, events)
+
+    def _finish_audio(self, content: JsonObject, events: list[StreamEvent]) -> None:
+        """Sound inside a message, as plain bodies have it: the words it says, then the sound."""
+        words = as_text(content.get("transcript"))
+        if words and _TRANSCRIPT not in self._open:
+            part = self._parts.open("text")
+            events.append(part.start)
+            self._finish_text(part, words, events)
+        sound = _decoded(as_text(content.get("data")))
+        if sound and not self._audio:
+            events += self._parts.file("audio/*", {}, data=sound)
+
+    def _finish_text(self, part: OpenPart, text: str, events: list[StreamEvent]) -> None:
+        """Close a part; one that streamed nothing hands its text over as one delta first."""
+        if text and not part.pieces:
+            part.pieces.append(text)
+            events.append(_delta_of(part, text))
+        events.append(self._close(part))
+
+    def _close(self, part: OpenPart) -> StreamEvent:
+        part.citations = [_citation(as_object(entry)) for entry in as_list(part.state.get("annotations")) if entry]
+        return self._parts.close(part)
+
+    # ------------------------------------------------------------------------------------------ the end
+
+    def _terminal(self, event: JsonObject) -> Sequence[StreamEvent]:
+        response = as_object(event.get("response"))
+        events = list(self._created(event))
+        if response.get("status") == "failed" or response.get("error"):
+            self._raise(response)
+        # Where items came without an index, nobody can tell which of these are the same.
+        items = [] if None in self._finished else as_list(response.get("output"))
+        for index, item in enumerate(map(as_object, items)):
+            events += self._finish_item(index, item)
+        self._done = True
+        self._raw_usage = as_object(response.get("usage"))
+        self._searches = as_count(
+            as_object(as_object(response.get("tool_usage")).get("web_search")).get("num_requests")
+        )
+        self._spoke = self._spoke or any(part.start.kind == "text" for part in self._open.values())
+        events += [self._close(part) for part in self._open.values()]
+        self._open.clear()
+        events += self._audio_done()
+        withheld = as_list(response.get("input_transformations"))
+        if withheld:
+            events += self._parts.hosted(INPUT_TRANSFORMATIONS, {}, output=withheld)
+        self._parts.finishes[0] = self._finish_reason(response)
+        return [*events, *usage_events(self.usage), self._parts.end()]
+
+    def _finish_reason(self, response: JsonObject) -> ChoiceFinish:
+        status = as_text(response.get("status"))
+        if status == "incomplete":
+            reason = as_text(as_object(response.get("incomplete_details")).get("reason"))
+            return finish_of(f"{status}:{reason}" if reason else status, _INCOMPLETE, has_calls=self._has_calls)
+        finish = finish_of(status, _STATUS, has_calls=self._has_calls)
+        if finish.finish_reason is FinishReason.STOP and self._has_calls:
+            finish.finish_reason = FinishReason.TOOL_CALLS
+        elif finish.finish_reason is FinishReason.STOP and self._refused and not self._spoke:
+            finish.finish_reason = FinishReason.REFUSAL
+        return finish
+
+    def _plain(self, body: JsonObject, data: bytes) -> Sequence[StreamEvent]:
+        """A plain body is the response itself."""
+        if body.get("error"):
+            self._raise(body)
+        if "output" not in body and body.get("object") != "response":
+            raise ProtocolError(f"the answer has no output, so it is no response: {quote(data)}")
+        return self._terminal({"response": body})
+
+    def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:
+        """``error`` events come flat or nested; failed responses hold one."""
+        error = as_object(event.get("error")) or event
+        raise responses_error(200, {}, orjson.dumps(event), error, self._parts.provider)
+
+
+def responses_error(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
+    """What an error object means; inside an answer, where ``status`` is 200, its code tells the status."""
+    code = as_text(error.get("code")) or as_text(error.get("type")) or None
+    message = as_text(error.get("message")) or as_text(error.get("detail"))
+    known = _STATUS_BY_CODE.get(code or "", 400)
+    return api_error(known if status == 200 else status, headers, body, provider=provider, message=message, code=code)
+
+
+# ---------------------------------------------------------------------------------------------------- small readings
+
+
+def _item_of(event: JsonObject) -> _Key:
+    return as_count(event.get("output_index")), _WHOLE
+
+
+def _place(event: JsonObject) -> _Key:
+    return as_count(event.get("output_index")), as_count(event.get("content_index"))
+
+
+def _refusal_of(event: JsonObject) -> _Key:
+    """Apart from the text at that place, so that no word can end up in a part of the other kind."""
+    return as_count(event.get("output_index")), ("refusal", as_count(event.get("content_index")))
+
+
+def _delta_of(part: OpenPart, text: str) -> StreamEvent:
+    match part.start.kind:
+        case "text":
+            return TextDelta(part.part_id, text)
+        case "reasoning":
+            return ReasoningDelta(part.part_id, text)
+        case "refusal":
+            return RefusalDelta(part.part_id, text)
+        case _:
+            return ToolCallDelta(part.part_id, text)
+
+
+def _reasoning_text(item: JsonObject) -> str:
+    pieces = (*as_list(item.get("summary")), *as_list(item.get("content")))
+    return "".join(as_text(as_object(piece).get("text")) for piece in pieces)
+
+
+def _citation(annotation: JsonObject) -> Citation:
+    """A ``url_citation``, ``file_citation``, ``container_file_citation`` or ``file_path``; the raw one is kept too."""
+    return Citation(
+        url=as_text(annotation.get("url")) or None,
+        title=as_text(annotation.get("title")) or as_text(annotation.get("filename")) or None,
+        file_id=as_text(annotation.get("file_id")) or None,
+        start=as_count(annotation.get("start_index")),
+        end=as_count(annotation.get("end_index")),
+    )
+
+
+def _logprobs(raw: object) -> list[TokenLogprob]:
+    found: list[TokenLogprob] = []
+    for entry in map(as_object, as_list(raw)):
+        token = _token(entry)
+        if token is not None:
+            others = (_token(as_object(other)) for other in as_list(entry.get("top_logprobs")))
+            top = tuple(other for other in others if other is not None)
+            found.append(TokenLogprob(token=token[0], logprob=token[1], top=top))
+    return found
+
+
+def _token(entry: JsonObject) -> tuple[str, float] | None:
+    token, logprob = entry.get("token"), entry.get("logprob")
+    if isinstance(token, str) and isinstance(logprob, int | float):
+        return token, float(logprob)
+    return None
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _media_type(item: JsonObject) -> str:
+    kind = as_text(item.get("output_format")) or "png"
+    return "image/svg+xml" if kind == "svg" else f"image/{kind}"
+
+
+def _usage(raw: JsonObject, searches: int | None) -> Usage | None:
+    if not raw and searches is None:
+        return None
+    into, out = as_object(raw.get("input_tokens_details")), as_object(raw.get("output_tokens_details"))
+    written = as_object(into.get("cache_write_tokens_details"))
+    return Usage(
+        input_tokens=as_count(raw.get("input_tokens")),
+        cache_read_tokens=as_count(into.get("cached_tokens")),
+        cache_write_tokens=as_count(into.get("cache_write_tokens")),
+        cache_write_30m_tokens=as_count(written.get("ttl_30m_tokens")),
+        cache_write_12h_tokens=as_count(written.get("ttl_12h_tokens")),
+        output_tokens=as_count(raw.get("output_tokens")),
+        reasoning_tokens=as_count(out.get("reasoning_tokens")),
+        total_tokens=as_count(raw.get("total_tokens")),
+        web_searches=searches,
+        source="reported",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- hosted tools
+
+_Reading = tuple[HostedToolType | None, object, object]
+
+
+def _web_search(item: JsonObject) -> _Reading:
+    action = as_object(item.get("action"))
+    asked = {key: value for key, value in action.items() if key != "sources"}
+    return "web_search", asked or None, action.get("sources") or item.get("results")
+
+
+def _mcp_call(item: JsonObject) -> _Reading:
+    asked = {key: item[key] for key in ("server_label", "name", "arguments") if item.get(key) is not None}
+    return None, asked, item.get("error") if item.get("output") is None else item["output"]
+
+
+_HOSTED: Mapping[str, Callable[[JsonObject], _Reading]] = {
+    "web_search_call": _web_search,
+    "file_search_call": lambda item: ("file_search", item.get("queries"), item.get("results")),
+    "code_interpreter_call": lambda item: ("code_execution", item.get("code"), item.get("outputs")),
+    "mcp_call": _mcp_call,
+    "mcp_approval_request": _mcp_call,
+    "mcp_list_tools": lambda item: (None, item.get("server_label"), item.get("tools") or item.get("error")),
+    "tool_search_call": lambda item: (None, item.get("arguments"), None),
+    "tool_search_output": lambda item: (None, None, item.get("tools")),
+    "shell_call": lambda item: (None, item.get("action"), None),
+    "shell_call_output": lambda item: (None, None, item.get("output")),
+    "local_shell_call": lambda item: (None, item.get("action"), None),
+    "computer_call": lambda item: (None, item.get("action") or item.get("actions"), None),
+    "program": lambda item: (None, item.get("code"), None),
+    "program_output": lambda item: (None, None, item.get("result")),
+}

@@ -1,0 +1,135 @@
+"""Which targets fetch a file's URL themselves, and a request with the files of all others put in its place.
+
+Pure: what is to be downloaded is told here, who downloads it is ``fetch``. Whether a target fetches depends on its
+dialect, its host and the kind of file, never on whether the download would work.
+
+Sources: the providers' pages on vision, PDF and file input (read 2026-11-22)
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint, Dialect
+from dhenara_async.hosts import HOSTS, target_of
+from dhenara_async.media import Kind, placeholder
+from dhenara_async.messages import FilePart, Message, Part, Role, ToolResultPart
+
+INLINED = "media_inlined"
+"""The report's code for a file that is downloaded because its target cannot."""
+
+FileKey = tuple[str, str]
+"""What makes two files one download: their URL and their type."""
+
+_FETCHED: Mapping[Dialect, frozenset[Kind]] = {
+    Dialect.OPENAI_RESPONSES: frozenset({"image", "pdf", "text", "other"}),
+    Dialect.ANTHROPIC_MESSAGES: frozenset({"image", "pdf"}),
+    Dialect.GEMINI: frozenset({"image", "pdf", "text", "audio", "video", "other"}),
+}
+_ONLY_HTTPS = frozenset({Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI})
+_OLD_GEMINI = re.compile(r"(models/)?gemini-([12]\b|pro$|pro-vision|exp)")
+# Google reads its own places whatever the model: its file store, its cloud's buckets and YouTube.
+_GOOGLE = re.compile(
+    r"gs://|https://(generativelanguage\.googleapis\.com|(www\.)?youtube\.com|youtu\.be)/", re.IGNORECASE
+)
+# Servers people run themselves; they are seldom meant to reach out, and mostly cannot.
+_LOCAL = frozenset({AIModelAPIProviderEnum.OLLAMA, AIModelAPIProviderEnum.OPENAI_COMPATIBLE})
+_LOCAL_NAMES = (".localhost", ".local", ".internal", ".lan")
+
+
+def fetches(endpoint: AIModelEndpoint, part: FilePart) -> bool:
+    """Whether ``endpoint`` can be handed the URL of ``part``; True for a part that has none."""
+    if part.url is None:
+        return True
+    target = target_of(endpoint)
+    dialect = Dialect(target.dialect)
+    if dialect is Dialect.GEMINI and _GOOGLE.match(part.url):
+        return True
+    scheme = part.url.partition(":")[0].lower()
+    if scheme not in {"http", "https"} or (scheme == "http" and dialect in _ONLY_HTTPS):
+        return False
+    if endpoint.api.provider in _LOCAL and _is_local(target.endpoint):
+        return False
+    if dialect is Dialect.GEMINI and _OLD_GEMINI.match(target.model):
+        return False
+    if dialect is Dialect.OPENAI_CHAT:
+        return _chat_fetches(endpoint.api.provider, part.kind)
+    return part.kind in _FETCHED[dialect]
+
+
+def to_download(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[FilePart, ...]:
+    """The files of ``messages`` that ``endpoint`` cannot fetch, each once, in order."""
+    found = {key_of(part): part for part in _files(messages) if not fetches(endpoint, part)}
+    return tuple(found.values())
+
+
+def key_of(part: FilePart) -> FileKey:
+    """What ``inlined`` knows a file by."""
+    return part.url or "", part.media_type
+
+
+def inlined(messages: Iterable[Message], files: Mapping[FileKey, FilePart]) -> tuple[Message, ...]:
+    """``messages`` with every file that ``files`` has by its key replaced by that one."""
+    return tuple(_replaced(message, files) for message in messages)
+
+
+def stand_in(part: FilePart) -> FilePart:
+    """A file that is not there yet, as far as an encoder looks at it: to find out whether it would be taken at all."""
+    media_type = "image/png" if "*" in part.media_type else part.media_type
+    return part.model_copy(update={"url": None, "media_type": media_type, "data": placeholder(media_type)})
+
+
+def _files(messages: Iterable[Message]) -> Iterable[FilePart]:
+    for message in messages:
+        if message.role is Role.ASSISTANT:
+            continue  # what a provider made goes back as it came
+        for part in message.parts:
+            if isinstance(part, FilePart):
+                yield part
+            elif isinstance(part, ToolResultPart):
+                yield from (item for item in part.content if isinstance(item, FilePart))
+
+
+def _replaced(message: Message, files: Mapping[FileKey, FilePart]) -> Message:
+    if message.role is Role.ASSISTANT:
+        return message
+    parts = tuple(_replaced_part(part, files) for part in message.parts)
+    if all(new is old for new, old in zip(parts, message.parts, strict=True)):
+        return message
+    return Message(role=message.role, parts=parts, node=message.node)
+
+
+def _replaced_part(part: Part, files: Mapping[FileKey, FilePart]) -> Part:
+    match part:
+        case FilePart(url=str()):
+            return files.get(key_of(part), part)
+        case ToolResultPart():
+            content = tuple(
+                files.get(key_of(item), item) if isinstance(item, FilePart) else item for item in part.content
+            )
+            if all(new is old for new, old in zip(content, part.content, strict=True)):
+                return part
+            return part.model_copy(update={"content": content})
+        case _:
+            return part
+
+
+def _chat_fetches(provider: AIModelAPIProviderEnum, kind: Kind) -> bool:
+    quirks = HOSTS[provider].quirks
+    match kind:
+        case "image":
+            return quirks.image_urls
+        case "pdf":
+            return quirks.documents in ("file or url", "document_url")
+        case _:
+            return False
+
+
+def _is_local(host: str) -> bool:
+    """Whether a host and port are of this machine or its network, as far as the name alone tells."""
+    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    try:
+        return not ip_address(name).is_global
+    except ValueError:
+        return "." not in name or name.endswith(_LOCAL_NAMES)

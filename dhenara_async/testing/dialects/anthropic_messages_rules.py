@@ -1,0 +1,243 @@
+"""The rules of Anthropic Messages for everything beside the conversation: tools, output, caching, labels.
+
+Follows: the anthropic SDK 2.12 (``types/tool_param.py``, ``types/output_config_param.py``) and the tool-use, structured
+outputs, effort and prompt-caching guides of https://platform.claude.com/docs (read 2026-11-22).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import cast
+
+from dhenara_async.testing.dialects.anthropic_messages_thinking import always_thinks, generation
+from dhenara_async.testing.dialects.base import (
+    Arrived,
+    Kind,
+    Refusal,
+    as_array,
+    as_object,
+    as_text,
+    fits,
+    kind_of,
+    objects,
+)
+
+_TOOL_FIELDS = {
+    "name": (Kind.STRING,),
+    "input_schema": (Kind.OBJECT,),
+    "description": (Kind.STRING,),
+    "type": (Kind.STRING, Kind.NULL),
+    "strict": (Kind.BOOLEAN,),
+    "cache_control": (Kind.OBJECT, Kind.NULL),
+    "defer_loading": (Kind.BOOLEAN,),
+    "eager_input_streaming": (Kind.BOOLEAN, Kind.NULL),
+    "input_examples": (Kind.ARRAY,),
+    "allowed_callers": (Kind.ARRAY,),
+}
+# What Anthropic runs, or has given a schema of its own, by type and the name it must have.
+_OWN_TOOLS = (
+    (r"web_search_\d{8}", "web_search"),
+    (r"web_fetch_\d{8}", "web_fetch"),
+    (r"code_execution_\d{8}", "code_execution"),
+    (r"tool_search_tool_regex(_\d{8})?", "tool_search_tool_regex"),
+    (r"tool_search_tool_bm25(_\d{8})?", "tool_search_tool_bm25"),
+    (r"memory_\d{8}", "memory"),
+    (r"bash_\d{8}", "bash"),
+    (r"text_editor_\d{8}", "str_replace_(based_edit|editor)_?tool|str_replace_editor"),
+    (r"(computer|browser|advisor)_\d{8}", r"\w+"),
+    (r"mcp_toolset", r"\w*"),
+)
+_CHOICES = {
+    "auto": {"type", "disable_parallel_tool_use"},
+    "any": {"type", "disable_parallel_tool_use"},
+    "tool": {"type", "name", "disable_parallel_tool_use"},
+    "none": {"type"},
+}
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_MOST_BREAKPOINTS = 4
+
+
+def check_tools(arrived: Arrived) -> None:
+    """Every tool has a legal name, its own, and a schema of an object.
+
+    Raises:
+        Refusal: One does not.
+    """
+    names: list[str] = []
+    for index, tool in objects(arrived.body.get("tools")):
+        kind = as_text(tool.get("type"))
+        if kind in {"", "custom"}:
+            _check_own_tool(f"tools.{index}.custom", tool)
+        else:
+            _check_hosted_tool(f"tools.{index}", kind, tool)
+        names.append(as_text(tool.get("name")))
+    if len(set(names)) < len(names):
+        raise Refusal("tools: Tool names must be unique.")
+
+
+def _check_own_tool(where: str, tool: dict[str, object]) -> None:
+    for field in ("name", "input_schema"):
+        if field not in tool:
+            raise Refusal(f"{where}.{field}: Field required")
+    for field, value in tool.items():
+        if field not in _TOOL_FIELDS:
+            raise Refusal(f"{where}.{field}: Extra inputs are not permitted")
+        if not fits(value, _TOOL_FIELDS[field]):
+            raise Refusal(f"{where}.{field}: Input should be {' or '.join(_TOOL_FIELDS[field])}, not {kind_of(value)}")
+    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", as_text(tool["name"])):
+        raise Refusal(f"{where}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+    schema = as_object(tool["input_schema"])
+    if "type" not in schema:
+        raise Refusal(f"{where}.input_schema.type: Field required")
+    if schema["type"] != "object":
+        raise Refusal(f"{where}.input_schema.type: Input should be 'object'")
+    if tool.get("strict") is True:
+        check_strict(f"{where}.input_schema", schema)
+
+
+def _check_hosted_tool(where: str, kind: str, tool: dict[str, object]) -> None:
+    for pattern, name in _OWN_TOOLS:
+        if re.fullmatch(pattern, kind):
+            if not re.fullmatch(name, as_text(tool.get("name"))):
+                raise Refusal(f"{where}.{kind}.name: Input should be '{name}'")
+            return
+    raise Refusal(f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+
+
+def check_tool_choice(arrived: Arrived) -> None:
+    """A choice is among tools that are there, and forces only what can be forced.
+
+    Raises:
+        Refusal: It is not.
+    """
+    if "tool_choice" not in arrived.body:
+        return
+    choice = as_object(arrived.body["tool_choice"])
+    kind = as_text(choice.get("type"))
+    if kind not in _CHOICES:
+        raise Refusal(f"tool_choice: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+    extra = set(choice) - _CHOICES[kind]
+    if extra:
+        raise Refusal(f"tool_choice.{kind}.{min(extra)}: Extra inputs are not permitted")
+    names = [as_text(tool.get("name")) for _index, tool in objects(arrived.body.get("tools"))]
+    if not names:
+        raise Refusal("tool_choice: tool_choice may only be specified while providing tools")
+    if kind == "tool" and choice.get("name") not in names:
+        raise Refusal(f"tool_choice: Tool '{as_text(choice.get('name'))}' not found in provided tools")
+    if kind in {"any", "tool"}:
+        if always_thinks(as_text(arrived.body["model"])):
+            raise Refusal('tool_choice: type "tool" and "any" are not supported for this model')
+        if as_object(arrived.body.get("thinking")).get("type") == "enabled":
+            raise Refusal("Thinking may not be enabled when tool_choice forces tool use.")
+
+
+def check_output(arrived: Arrived) -> None:
+    """Effort and format are ones that the model has.
+
+    Raises:
+        Refusal: They are not.
+    """
+    config = as_object(arrived.body.get("output_config"))
+    extra = set(config) - {"effort", "format"}
+    if extra:
+        raise Refusal(f"output_config.{min(extra)}: Extra inputs are not permitted")
+    model = as_text(arrived.body["model"])
+    effort, wanted = config.get("effort"), config.get("format")
+    if effort is not None:
+        _check_effort(model, effort)
+    if wanted is not None:
+        structured = generation(model) >= (4, 5) or ("opus" in model and generation(model) == (4, 1))
+        if not structured:
+            raise Refusal("output_config.format: structured outputs are not supported on this model")
+        form = as_object(wanted)
+        if form.get("type") != "json_schema":
+            raise Refusal("output_config.format.type: Input should be 'json_schema'")
+        if kind_of(form.get("schema")) is not Kind.OBJECT:
+            raise Refusal("output_config.format.schema: Field required")
+        check_strict("output_config.format.schema", as_object(form["schema"]))
+
+
+def _check_effort(model: str, effort: object) -> None:
+    if effort not in _EFFORTS:
+        raise Refusal("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
+    born = generation(model)
+    if born < (4, 5) or (born == (4, 5) and "opus" not in model):
+        raise Refusal("This model does not support the effort parameter.")
+    if effort == "xhigh" and born < (4, 7):
+        raise Refusal("This model does not support effort level 'xhigh'.")
+
+
+def check_strict(where: str, schema: object) -> None:
+    """A schema that answers are held to closes its objects.
+
+    Raises:
+        Refusal: One is open.
+    """
+    for node in _nodes(schema):
+        if node.get("type") == "object" and node.get("additionalProperties") is not False:
+            raise Refusal(f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+
+
+def check_labels(arrived: Arrived) -> None:
+    """The user's id and the service tier.
+
+    Raises:
+        Refusal: There is more, or something else.
+    """
+    metadata = as_object(arrived.body.get("metadata"))
+    extra = set(metadata) - {"user_id"}
+    if extra:
+        raise Refusal(f"metadata.{min(extra)}: Extra inputs are not permitted")
+    if not fits(metadata.get("user_id"), (Kind.STRING, Kind.NULL)):
+        raise Refusal("metadata.user_id: Input should be a valid string")
+    if arrived.body.get("service_tier") not in (None, "auto", "standard_only"):
+        raise Refusal("service_tier: Input should be 'auto' or 'standard_only'")
+
+
+def check_caching(arrived: Arrived) -> None:
+    """At most four breakpoints, none of them on thinking, each with a time it can be kept.
+
+    Raises:
+        Refusal: There are more, or one is wrong.
+    """
+    found = [_marked("cache_control", arrived.body)]
+    found += [_marked(f"tools.{index}", tool) for index, tool in objects(arrived.body.get("tools"))]
+    found += [_marked(f"system.{index}", block) for index, block in objects(arrived.body.get("system"))]
+    for index, message in objects(arrived.body["messages"]):
+        for number, block in objects(message.get("content")):
+            where = f"messages.{index}.content.{number}"
+            found.append(_marked(where, block))
+            inner = objects(block.get("content")) if block.get("type") == "tool_result" else ()
+            found += [_marked(f"{where}.content.{place}", entry) for place, entry in inner]
+    if sum(found) > _MOST_BREAKPOINTS:
+        raise Refusal(
+            f"A maximum of {_MOST_BREAKPOINTS} blocks with cache_control may be provided. Found {sum(found)}."
+        )
+
+
+def _marked(where: str, block: object) -> bool:
+    """Whether a block carries a breakpoint."""
+    marked = cast("dict[str, object]", block)
+    control = marked.get("cache_control")
+    if control is None:
+        return False
+    kind = as_text(marked.get("type"))
+    if kind in {"thinking", "redacted_thinking"}:
+        raise Refusal(f"{where}.{kind}.cache_control: Extra inputs are not permitted")
+    fields = as_object(control)
+    if fields.get("type") != "ephemeral" or set(fields) - {"type", "ttl"}:
+        raise Refusal(f"{where}.cache_control: Input should be {{'type': 'ephemeral'}}, with or without 'ttl'")
+    if fields.get("ttl", "5m") not in ("5m", "1h"):
+        raise Refusal(f"{where}.cache_control.ephemeral.ttl: Input should be '5m' or '1h'")
+    return True
+
+
+def _nodes(value: object) -> Iterator[dict[str, object]]:
+    """Every object inside a JSON value, itself included."""
+    if isinstance(value, dict):
+        node = cast("dict[str, object]", value)
+        yield node
+        for item in node.values():
+            yield from _nodes(item)
+    else:
+        for item in as_array(value):
+            yield from _nodes(item)

@@ -1,0 +1,239 @@
+"""Thinking in Anthropic Messages: how it may be asked for, and whether what comes back is what was given out.
+
+A signature made here tells for itself which model it is of, which conversation stood before it and which thinking it
+is for, so a block that was altered is known as such. Of a signature that a script made up, only that it was given out
+is known.
+
+Follows: https://platform.claude.com/docs/en/build-with-claude/extended-thinking and the preserved-thinking page beside
+it (read 2026-11-22).
+"""
+
+import base64
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+import orjson
+
+from dhenara_async.testing.dialects.base import Arrived, Refusal, Reply, as_array, as_object, as_text, kind_of, objects
+
+_BINDING_BETA = "thinking-binding-controls-2026-08-01"
+_LEAST_BUDGET = 1_024
+_DIGEST = 16
+_THINKING = ("thinking", "redacted_thinking")
+_FIELDS = {
+    "adaptive": {"type", "display"},
+    "enabled": {"type", "display", "budget_tokens"},
+    "disabled": {"type"},
+    "between_tools": {"type"},
+}
+
+Block = dict[str, object]
+
+
+def generation(model: str) -> tuple[int, int]:
+    """A Claude id's generation; an id that is not recognised is the newest, as new models arrive before we do."""
+    found = re.search(r"claude-(?:[a-z]+-)?(\d{1,2})(?:-(\d{1,2}))?(?:-|$)", model)
+    return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
+
+
+def always_thinks(model: str) -> bool:
+    """Whether thinking cannot be turned off, which also means that no tool can be forced."""
+    return "fable" in model or "mythos" in model
+
+
+# How it is asked for
+
+
+def check_thinking(arrived: Arrived) -> None:
+    """The type of thinking fits the model, its budget the answer, and its fields the type.
+
+    Raises:
+        Refusal: One of them does not.
+    """
+    thinking = as_object(arrived.body.get("thinking"))
+    if "thinking" not in arrived.body:
+        return
+    kind = as_text(thinking.get("type"))
+    if kind not in _FIELDS:
+        tags = ", ".join(f"'{name}'" for name in _FIELDS)
+        raise Refusal(
+            f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags: {tags}"
+        )
+    extra = set(thinking) - _FIELDS[kind]
+    if kind == "adaptive" and _has_beta(arrived):
+        extra.discard("block_binding")
+    if extra:
+        raise Refusal(f"thinking.{kind}.{min(extra)}: Extra inputs are not permitted")
+    if thinking.get("display") not in (None, "summarized", "omitted"):
+        raise Refusal(f"thinking.{kind}.display: Input should be 'summarized' or 'omitted'")
+    _check_type(as_text(arrived.body["model"]), kind, as_object(arrived.body.get("output_config")).get("effort"))
+    if kind == "enabled":
+        _check_budget(thinking.get("budget_tokens"), arrived.body["max_tokens"])
+    if kind in {"adaptive", "enabled"}:
+        _check_sampling(arrived)
+
+
+def _check_type(model: str, kind: str, effort: object) -> None:
+    born = generation(model)
+    if kind == "enabled" and born >= (4, 7):
+        raise Refusal(
+            '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and '
+            '"output_config.effort" to control thinking behavior.'
+        )
+    if kind == "adaptive" and born < (4, 6):
+        raise Refusal("adaptive thinking is not supported on this model")
+    if kind == "enabled" and born < (3, 7):
+        raise Refusal("thinking: Extra inputs are not permitted")
+    too_much = "opus" in model and born == (5, 0) and effort in ("xhigh", "max")
+    if kind == "disabled" and (always_thinks(model) or too_much):
+        beside = f" with effort {effort}" if too_much else ""
+        raise Refusal(f'"thinking.type.disabled" is not supported for this model{beside}.')
+
+
+def _check_budget(budget: object, most: object) -> None:
+    if not isinstance(budget, int) or isinstance(budget, bool):
+        raise Refusal(f"thinking.enabled.budget_tokens: Input should be an integer, not {kind_of(budget)}")
+    if budget < _LEAST_BUDGET:
+        raise Refusal(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {_LEAST_BUDGET}")
+    if isinstance(most, int) and budget >= most:
+        raise Refusal("`max_tokens` must be greater than `thinking.budget_tokens`.")
+
+
+def _check_sampling(arrived: Arrived) -> None:
+    if arrived.body.get("temperature", 1) != 1:
+        raise Refusal("`temperature` may only be set to 1 when thinking is enabled.")
+    if "top_k" in arrived.body:
+        raise Refusal("`top_k` must be unset when thinking is enabled.")
+
+
+def check_continued_turn(arrived: Arrived) -> None:
+    """With a budget, a turn that the model goes on with starts with thinking.
+
+    Raises:
+        Refusal: It starts with something else.
+    """
+    if as_object(arrived.body.get("thinking")).get("type") != "enabled":
+        return
+    turns = [message for _index, message in objects(arrived.body["messages"]) if message.get("role") != "system"]
+    answers = [at for at, message in enumerate(turns) if message.get("role") == "assistant"]
+    if not answers:
+        return
+    after = [block for message in turns[answers[-1] + 1 :] for block in _blocks(message)]
+    if after and not any(block.get("type") == "tool_result" for block in after):
+        return
+    first = next((as_text(block.get("type")) for block in _blocks(turns[answers[-1]])), "")
+    if first not in _THINKING:
+        raise Refusal(
+            f"messages.{answers[-1]}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{first}`. "
+            "When `thinking` is enabled, a final `assistant` message must start with a thinking block (preceding the "
+            "lastmost set of `tool_use` and `tool_result` blocks)."
+        )
+
+
+# What is given out
+
+
+def signature(reply: Reply, thinking: str) -> str:
+    """The signature of ``thinking`` in this answer: the scripted one, or one that ``check_signatures`` recognises."""
+    if reply.answer.signature is not None:
+        return reply.answer.signature
+    prefix = _digest(_said(reply.arrived, None))
+    head = prefix + reply.conversation.model.encode()
+    return base64.b64encode(_digest(head) + _digest(head + thinking.encode()) + head).decode()
+
+
+# What comes back
+
+
+class _Signed(NamedTuple):
+    """What a signature made here is for: a digest of all that stood before it, and one of its thinking with that."""
+
+    prefix: bytes
+    thinking: bytes
+    head: bytes
+
+
+def check_signatures(arrived: Arrived) -> None:
+    """Thinking comes back as it was given out; on models that are strict about it, in the conversation it is of.
+
+    Raises:
+        Refusal: A signature was not given out here, or its thinking or its conversation was altered.
+    """
+    answers = [index for index, message in objects(arrived.body["messages"]) if message.get("role") == "assistant"]
+    bound = always_thinks(model := as_text(arrived.body["model"])) and generation(model) >= (5, 1)
+    bound = bound and not _drops_mismatches(arrived)
+    for index, message in objects(arrived.body["messages"]):
+        for number, block in enumerate(_blocks(message)):
+            if block.get("type") != "thinking":
+                continue
+            where = f"messages.{index}.content.{number}"
+            signed = _check_signature(arrived, where, block, latest=index == answers[-1])
+            if bound and signed is not None and signed.prefix != _digest(_said(arrived, (index, number))):
+                raise Refusal(
+                    f"{where}: Invalid `signature` in `thinking` block. The block is bound to a different "
+                    "conversation. Remove the block, or set thinking.block_binding.prefix_mismatch_behavior to "
+                    '"drop_block".'
+                )
+
+
+def _check_signature(arrived: Arrived, where: str, block: Block, *, latest: bool) -> _Signed | None:
+    """What the block's signature says; None for one that the script made up."""
+    thinking, given = as_text(block.get("thinking")), as_text(block.get("signature"))
+    signed = _read(given)
+    if signed is None:
+        if any(given == signature for _model, signature in arrived.issued):
+            return None
+        raise Refusal(f"{where}: Invalid `signature` in `thinking` block")
+    if signed.thinking == _digest(signed.head + thinking.encode()):
+        return signed
+    if latest:
+        raise Refusal(
+            f"{where}: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified. "
+            "These blocks must remain as they were in the original response."
+        )
+    raise Refusal(f"{where}: Invalid `signature` in `thinking` block")
+
+
+def _read(text: str) -> _Signed | None:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    proof, thinking, head = raw[:_DIGEST], raw[_DIGEST : 2 * _DIGEST], raw[2 * _DIGEST :]
+    # Written again, it has to be the same text: base64 lets the last character be another one.
+    own = len(head) > _DIGEST and proof == _digest(head) and base64.b64encode(raw).decode() == text
+    return _Signed(head[:_DIGEST], thinking, head) if own else None
+
+
+def _said(arrived: Arrived, until: tuple[int, int] | None) -> bytes:
+    """Everything that stands before a block (message, block), or all there is, however it is cut into messages."""
+    said: list[object] = [arrived.body.get("system"), arrived.body.get("tools")]
+    for index, message in objects(arrived.body.get("messages")):
+        for number, block in enumerate(_blocks(message)):
+            if until is not None and (index, number) >= until:
+                break
+            said.append([message.get("role"), {key: value for key, value in block.items() if key != "cache_control"}])
+    return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+
+
+def _blocks(message: Block) -> Iterator[Block]:
+    content = message.get("content")
+    if isinstance(content, str):
+        yield {"type": "text", "text": content}
+    else:
+        yield from (as_object(block) for block in as_array(content))
+
+
+def _has_beta(arrived: Arrived) -> bool:
+    return _BINDING_BETA in arrived.headers.get("anthropic-beta", "")
+
+
+def _drops_mismatches(arrived: Arrived) -> bool:
+    binding = as_object(as_object(arrived.body.get("thinking")).get("block_binding"))
+    return binding.get("prefix_mismatch_behavior") == "drop_block"
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=_DIGEST, key=b"loopback thinking").digest()
