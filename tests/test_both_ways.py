@@ -53,12 +53,12 @@ async def test_stream_and_plain_are_equal(dialect: Dialect, kind: str) -> None:
 
 def comparable(response: ChatResponse) -> object:
     """The response without what is fresh; Gemini signs an answer on an empty text of its own when it streams."""
-    choices = [
+    choices = tuple(
         choice.model_copy(
-            update={"parts": [part for part in choice.parts if not isinstance(part, TextPart) or part.text]}
+            update={"parts": tuple(part for part in choice.parts if not isinstance(part, TextPart) or part.text)}
         )
         for choice in response.choices
-    ]
+    )
     told = response.model_copy(update={"choices": choices}).model_dump(exclude={"response_id"})
     return _without_fresh(told)
 

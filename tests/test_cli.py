@@ -16,7 +16,7 @@ from typing import cast
 import orjson
 import pytest
 
-from dhenara_async import __version__
+from dhenara_async import Usage, __version__
 from dhenara_async.hosts import HOSTS
 from dhenara_async.models.anthropic import Claude37Sonnet, ClaudeSonnet55
 from dhenara_async.models.google import Gemini38Flash
@@ -166,6 +166,15 @@ async def test_demo_asks_only_providers_it_has_keys_for() -> None:
     assert [seen.system for seen in server.requests][2] == "Bring the story to a satisfying conclusion."
     assert "oopback:" not in out
     assert not [value for name, value in variables.items() if name.endswith("KEY") and value in out]
+
+
+async def test_demo_says_what_a_turn_cost_and_nothing_of_stand_ins() -> None:
+    answer = Answer(text="Pico paints.", usage=Usage(input_tokens=1000, output_tokens=200))
+    async with ProviderServer([answer] * 3) as server:
+        process = await _start("demo", "--models", "openai:gpt-4o-mini", environment=server.environment())
+        out, _err = await _finish(process)
+    assert out.count("cost: $0.000270") == 3
+    assert "cost:" not in _run("demo", "--delay", "0").stdout
 
 
 async def test_demo_loopback_leaves_keys_alone() -> None:

@@ -4,17 +4,24 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from dhenara_async import Dialect
+
 PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
     {"errors", "value"},
-    {"endpoint", "config", "messages", "framing"},
-    {"models", "conversion"},
+    {"usage"},
+    {"prices"},
+    {"endpoint", "framing", "media", "schemas", "signatures"},
+    {"tools"},
+    {"config", "messages", "models"},
+    {"conversion", "structured"},
     {"response"},
     {"events", "request"},
     {"drivers", "accumulator", "conversation"},
     {"hosts", "transport"},
-    {"formatter", "auth", "stores", "blocking"},
+    {"links"},
+    {"formatter", "auth", "stores", "blocking", "fetch", "toolbox"},
     {"stream"},
     {"client"},
     {"manager"},
@@ -26,7 +33,20 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
-WORLDLY = {"transport", "auth", "stores", "blocking", "stream", "client", "manager", "testing", "cli", "__main__"}
+WORLDLY = {
+    "toolbox",
+    "transport",
+    "auth",
+    "stores",
+    "blocking",
+    "fetch",
+    "stream",
+    "client",
+    "manager",
+    "testing",
+    "cli",
+    "__main__",
+}
 WORLD = {"asyncio", "aiohttp", "anyio", "time", "logging", "socket", "threading", "subprocess"}
 
 
@@ -86,8 +106,12 @@ def test_pure_rooms_stay_pure() -> None:
     assert wrong == []
 
 
-def test_drivers_know_only_the_base() -> None:
+def test_dialects_do_not_know_each_other() -> None:
+    """The files of a dialect bear its name (``gemini.py``, ``gemini_decode.py``); beside them they know the base."""
+    drawer = "dhenara_async.drivers."
+    own_of = {dialect.value: dialect.value for dialect in Dialect} | {"base": "base", "__init__": "__init__"}
     for path in sorted((PACKAGE / "drivers").glob("*.py")):
+        own = next(name for name in own_of if path.stem.startswith(name))
         modules = {module for _, module in imported(ast.parse(path.read_text(encoding="utf-8")))}
-        own = {module for module in modules if module.startswith("dhenara_async.drivers")}
-        assert own <= {"dhenara_async.drivers.base"}, path.name
+        others = {module.removeprefix(drawer) for module in modules if module.startswith(drawer)}
+        assert all(other == "base" or other.startswith(own) for other in others), path.name

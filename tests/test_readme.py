@@ -13,11 +13,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from dhenara_async.testing import ProviderServer
+from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PROGRAM, CALLS, BLOCKING, TESTING = EXAMPLES
+PROGRAM, CALLS, BLOCKING, SAYING, TESTING = EXAMPLES
 
 
 def compiled(source: str) -> CodeType:
@@ -71,6 +71,25 @@ async def test_the_blocking_face(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         await anyio.to_thread.run_sync(exec, compiled(BLOCKING), names)
         assert len(server.requests) == 1
     assert capsys.readouterr().out.strip()
+
+
+async def test_everything_that_can_be_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ScriptedToolCall(call_id="toolu_1", name="weather", arguments='{"city":"Paris"}')
+    script = [
+        Answer(tool_calls=(call,)),
+        Answer(text="Sunny."),
+        Answer(text='{"name":"Ada","age":36}'),
+        Answer(text="A robot."),
+    ]
+    async with ProviderServer(script) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        names = definitions()
+        exec(compiled("from dhenara_async import AIModelCallConfig"), names)  # noqa: S102 - our own README
+        await run(SAYING, names)
+        assert server.requests[1].turns[-1] == ("user", "Sunny in Paris.")
+    assert str(names["person"]) == "name='Ada' age=36"
+    assert capsys.readouterr().out.startswith("A robot. ()")
 
 
 async def test_the_testing_example() -> None:

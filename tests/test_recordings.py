@@ -5,6 +5,7 @@ drivers': the raw finish reasons and the token counts of five APIs, brought to o
 """
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -319,6 +320,7 @@ def _usage(recording: Recording) -> Usage:
     if told is None:
         return Usage()
     raw = _object(told)
+    more: dict[str, int | None] = {}  # what only some APIs count
     match recording.api:
         case "anthropic_messages":
             read, written = _count(raw, "cache_read_input_tokens"), _count(raw, "cache_creation_input_tokens")
@@ -326,6 +328,11 @@ def _usage(recording: Recording) -> Usage:
             output = _count(raw, "output_tokens")
             reasoning = _count(raw, "output_tokens_details", "thinking_tokens")
             total = _sum(into, output)
+            more = {
+                "cache_write_5m_tokens": _count(raw, "cache_creation", "ephemeral_5m_input_tokens"),
+                "cache_write_1h_tokens": _count(raw, "cache_creation", "ephemeral_1h_input_tokens"),
+                "web_searches": _count(raw, "server_tool_use", "web_search_requests"),
+            }
         case "gemini_generate":
             read, written = _count(raw, "cachedContentTokenCount"), None
             into = _sum(_count(raw, "promptTokenCount"), _count(raw, "toolUsePromptTokenCount"))
@@ -338,6 +345,8 @@ def _usage(recording: Recording) -> Usage:
             into, output = _count(raw, "input_tokens"), _count(raw, "output_tokens")
             reasoning = _count(raw, "output_tokens_details", "reasoning_tokens")
             total = _count(raw, "total_tokens")
+            told_searches = re.findall(rb'"web_search":\s*\{\s*"num_requests":\s*(\d+)', recording.body)
+            more = {"web_searches": int(told_searches[-1]) if told_searches else None}
         case _:
             read = _count(raw, "prompt_tokens_details", "cached_tokens")
             for name in ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"):
@@ -349,9 +358,15 @@ def _usage(recording: Recording) -> Usage:
             if recording.provider == "xai":
                 output = _sum(output, reasoning)
             total = _count(raw, "total_tokens")
+            searches = _count(raw, "server_tool_use", "web_search_requests")
+            more = {
+                "input_audio_tokens": _count(raw, "prompt_tokens_details", "audio_tokens"),
+                "output_audio_tokens": _count(raw, "completion_tokens_details", "audio_tokens"),
+                "web_searches": _count(raw, "num_search_queries") if searches is None else searches,
+            }
     if into is output is total is None:
         return Usage()
-    return Usage(
+    usage = Usage(
         input_tokens=into,
         cache_read_tokens=read,
         cache_write_tokens=written,
@@ -359,7 +374,23 @@ def _usage(recording: Recording) -> Usage:
         reasoning_tokens=reasoning,
         total_tokens=total,
         source="reported",
+        **more,
     )
+    return usage.model_copy(update=_gemini_counts(recording, raw)) if recording.api == "gemini_generate" else usage
+
+
+def _gemini_counts(recording: Recording, raw: JsonObject) -> dict[str, int | None]:
+    """Audio from the breakdowns by modality; searches are only told by their queries, outside the usage."""
+    details = [
+        [_object(entry) for name in names for entry in _list(raw.get(name))]
+        for names in (("promptTokensDetails", "toolUsePromptTokensDetails"), ("candidatesTokensDetails",))
+    ]
+    heard, spoken = (
+        _sum(*(_count(entry, "tokenCount") for entry in entries if entry["modality"] == "AUDIO")) for entries in details
+    )
+    told = re.findall(rb'"webSearchQueries":\s*(\[.*?\])', recording.body, re.DOTALL)
+    searches = len(orjson.loads(told[-1])) if told else None
+    return {"input_audio_tokens": heard, "output_audio_tokens": spoken, "web_searches": searches}
 
 
 def _count(raw: JsonObject, *path: str) -> int | None:

@@ -46,6 +46,7 @@ class _GeminiBody(BaseModel):
     tools: list[gemini.Tool] | None = None
     toolConfig: gemini.ToolConfig | None = None
     cachedContent: str | None = None
+    serviceTier: gemini.ServiceTier | None = None
 
 
 def problems(dialect: Dialect, body: bytes, *, stream: bool, extras: Collection[str] = ()) -> list[str]:

@@ -78,6 +78,9 @@ _ROWS: Mapping[AIModelAPIProviderEnum, _Row] = {
     _Provider.FIREWORKS: _Row("https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",)),
     _Provider.CEREBRAS: _Row("https://api.cerebras.ai/v1", ("CEREBRAS_API_KEY",), cap="max_completion_tokens"),
     _Provider.OLLAMA: _Row("http://localhost:11434/v1", ("OLLAMA_API_KEY",), key_optional=True),
+    _Provider.VLLM: _Row("http://localhost:8000/v1", ("VLLM_API_KEY",), key_optional=True),
+    _Provider.LM_STUDIO: _Row("http://localhost:1234/v1", (), key_optional=True),
+    _Provider.LLAMA_CPP: _Row("http://localhost:8080/v1", ("LLAMA_API_KEY",), key_optional=True),
     _Provider.OPENAI_COMPATIBLE: _Row(None, (), key_optional=True),
 }
 _ALL = pytest.mark.parametrize("provider", _ROWS, ids=[provider.value for provider in _ROWS])

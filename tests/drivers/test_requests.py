@@ -1,7 +1,7 @@
 """Every request we send fits the vendor's own SDK types, is accepted by a strict host, and says what was asked."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, product
 from typing import cast
@@ -30,6 +30,7 @@ from dhenara_async import (
 from dhenara_async.drivers.anthropic_messages import VERSION, VERSION_WITH_SAMPLING
 from dhenara_async.errors import ConfigurationError, UnsupportedError
 from dhenara_async.hosts import HOSTS, dialect_of, driver_for
+from dhenara_async.links import inlined, key_of, to_download
 from dhenara_async.models.anthropic import Claude35Haiku
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.testing import ProviderServer
@@ -64,7 +65,7 @@ _TARGETS: Mapping[str, _Target] = {
     "chat gpt-6.2-sol": _Target(_Provider.OPEN_AI, "gpt-6.2-sol", Dialect.OPENAI_CHAT),
     "chat compatible": _Target(_Provider.OPENAI_COMPATIBLE, "qwen-3.8-27b", extras=frozenset({"top_k"})),
     "chat groq": _Target(_Provider.GROQ, "openai/gpt-oss-120b"),
-    "chat mistral": _Target(_Provider.MISTRAL, "mistral-large-4", extras=frozenset({"random_seed"})),
+    "chat mistral": _Target(_Provider.MISTRAL, "mistral-large-4", extras=frozenset({"random_seed", "top_k"})),
     "messages claude-3-5": _Target(_Provider.ANTHROPIC, "claude-3-5-haiku-20241022"),
     "messages claude-4-5": _Target(_Provider.ANTHROPIC, "claude-sonnet-4-5"),
     "messages claude-5-5": _Target(_Provider.ANTHROPIC, "claude-sonnet-5-5"),
@@ -169,7 +170,10 @@ def _problems(target: _Target, wire: WireRequest, *, stream: bool) -> list[str]:
     if wire.headers.get("anthropic-version") == VERSION_WITH_SAMPLING:
         # The SDK speaks the newest version only, which has no sampling; the older one has.
         extras |= {"temperature", "top_p", "top_k"}
-    return problems(dialect_of(target.at()), wire.body, stream=stream, extras=extras)
+    found = problems(dialect_of(target.at()), wire.body, stream=stream, extras=extras)
+    if target.provider is _Provider.MISTRAL:  # whose last assistant message has to say that it is to be continued
+        found = [problem for problem in found if ".prefix: unknown" not in problem]
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------- SDK types
@@ -277,16 +281,22 @@ async def test_a_strict_host_accepts_what_the_client_sends(name: str) -> None:
     async with ProviderServer() as server:
         endpoint = target.at(server.api(target.provider, dialect=target.dialect))
         async with AIModelClient(endpoint) as client:
-            for history, instructions in product(_HISTORIES.values(), _INSTRUCTIONS):
+            histories = {kind: _within_reach(endpoint, history) for kind, history in _HISTORIES.items()}
+            for history, instructions in product(histories.values(), _INSTRUCTIONS):
                 response = await client.generate(messages=history, instructions=instructions)
                 assert response.text()
             for config, streaming in product(_KNOBS.values(), (False, True)):
                 knobs = config.model_copy(update={"streaming": streaming})
-                await client.generate(messages=_HISTORIES["parts"], config=knobs)
+                await client.generate(messages=histories["parts"], config=knobs)
         assert len(server.requests) == len(_HISTORIES) * len(_INSTRUCTIONS) + len(_KNOBS) * 2
         assert {(seen.status, seen.error) for seen in server.requests} == {(200, None)}
         assert {seen.model for seen in server.requests} == {target.model}
         assert sum(seen.stream for seen in server.requests) == len(_KNOBS)
+
+
+def _within_reach(endpoint: AIModelEndpoint, history: Sequence[Message]) -> tuple[Message, ...]:
+    """``history`` with bytes in the place of what would have to be downloaded for ``endpoint``."""
+    return inlined(history, {key_of(part): _IMAGE_BYTES for part in to_download(history, endpoint)})
 
 
 # ---------------------------------------------------------------------------------------------------- what is said
@@ -353,7 +363,7 @@ def test_instructions_have_their_own_place(name: str) -> None:
 
 def test_developer_role_is_for_hosts_that_know_it() -> None:
     """A reasoning model's id at a compatible host does not bring OpenAI's role with it."""
-    elsewhere = _Target(_Provider.OPENROUTER, "o3-mini").at()
+    elsewhere = _Target(_Provider.GROQ, "o3-mini").at()
     history = [*_talk(1), Message.system("later")]
     messages = _body(_encoded(elsewhere, history, instructions=("lead",)))["messages"]
     assert messages == [
@@ -544,13 +554,13 @@ _MEANINGS = (
         {"generationConfig": {"temperature": 1.0, "topP": 0.5, "topK": 3, "seed": 7, "stopSequences": ["END"]}},
     ),
     _Knob(_GEMINI, _config(temperature=3), {"generationConfig": {"temperature": 2.0}}, adjusted=("temperature",)),
-    _Knob("chat compatible", _config(top_k=3), {"top_k": 3}),
-    _Knob("chat gpt-4o-mini,chat o3-mini,chat groq,chat mistral", _config(top_k=3), {}, dropped=("top_k",)),
+    _Knob("chat compatible,chat mistral", _config(top_k=3), {"top_k": 3}),
+    _Knob("chat gpt-4o-mini,chat o3-mini,chat groq", _config(top_k=3), {}, dropped=("top_k",)),
     _Knob(_RESPONSES, _config(top_k=3, seed=7, stop=("E",)), {}, dropped=("top_k", "stop", "seed")),
     _Knob("chat gpt-4o-mini,chat compatible,chat groq", _config(seed=0), {"seed": 0}),
     _Knob("chat mistral", _config(seed=0), {"random_seed": 0}),
-    _Knob("chat o3-mini", _config(seed=0, stop=("E",)), {"stop": ["E"]}, dropped=("seed",)),
-    _Knob("chat gpt-6.2-sol", _config(seed=0, stop=("E",)), {}, dropped=("seed", "stop")),
+    _Knob("chat o3-mini", _config(seed=0, stop=("E",)), {"stop": ["E"], "seed": 0}),
+    _Knob("chat gpt-6.2-sol", _config(seed=0, stop=("E",)), {"seed": 0}, dropped=("stop",)),
     _Knob(_CLAUDE, _config(seed=0), {}, dropped=("seed",), headers=_UNSAMPLED),
     _Knob(_CHAT, _config(stop=_SIX[:4]), {"stop": ["a", "b", "c", "d"]}),
     _Knob(_CHAT, _config(stop=_SIX[:5]), {"stop": ["a", "b", "c", "d"]}, adjusted=("stop",)),

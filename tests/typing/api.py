@@ -1,6 +1,9 @@
 """What users write must type-check. Never run; pyright reads it."""
 
+from decimal import Decimal
 from typing import assert_never, assert_type
+
+from pydantic import BaseModel, JsonValue
 
 from dhenara_async import (
     AIModel,
@@ -11,12 +14,14 @@ from dhenara_async import (
     AIModelClient,
     AIModelEndpoint,
     ChatResponse,
+    Citation,
     ConversationManager,
     ConversationNode,
     ConversionPolicy,
     Dialect,
     FilePart,
     Heartbeat,
+    HostedTool,
     Message,
     PartEnd,
     PartStart,
@@ -31,9 +36,12 @@ from dhenara_async import (
     StreamStart,
     TextDelta,
     TextPart,
+    Tool,
     ToolCallDelta,
+    ToolResultPart,
     Usage,
     UsageUpdate,
+    run_tools,
 )
 from dhenara_async.blocking import BlockingClient
 from dhenara_async.models.anthropic import ClaudeSonnet55
@@ -57,6 +65,7 @@ async def calls() -> None:
             assert_type(event, StreamEvent)
             handle(event)
     assert_type(stream.response, AIModelCallResponse)
+    assert_type(stream.partial_structured(), JsonValue)
 
 
 def handle(event: StreamEvent) -> str:
@@ -82,6 +91,25 @@ def blocking() -> None:
             assert_type(event, StreamEvent)
 
 
+class Person(BaseModel):
+    name: str
+
+
+def weather(city: str) -> str:
+    return city
+
+
+async def saying() -> None:
+    config = AIModelCallConfig(tools=[weather, Person, HostedTool(type="web_search")], structured_output=Person)
+    client = AIModelClient(endpoint, config)
+    response = await client.generate(messages=[Message.user("x")])
+    assert_type(response.structured(Person), Person)
+    assert_type(response.cost(), Decimal | None)
+    assert_type(response.chat_response.as_message(), Message)
+    assert_type(response.chat_response.citations(), tuple[Citation, ...])
+    assert_type(await run_tools(response.chat_response.tools(), config.tools), tuple[ToolResultPart, ...])
+
+
 async def conversations() -> None:
     async with ConversationManager(policy=ConversionPolicy(strict=True)) as manager:
         conversation = await manager.create()
@@ -99,3 +127,26 @@ async def conversations() -> None:
     assert_type(prompts, list[Message])
     assert_type(Message(role=Role.USER, parts=[TextPart(text="x")]), Message)
     assert_type(node.model_dump_json(), str)
+
+
+class Answered(BaseModel):
+    city: str
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+async def look_up(city: str) -> Answered:
+    return Answered(city=city)
+
+
+async def tools(client: AIModelClient) -> None:
+    offered = [add, look_up, Answered, Tool.from_function(add, strict=True), HostedTool(type="web_search")]
+    config = AIModelCallConfig(tools=offered, tool_choice="auto", structured_output=Answered)
+    assert_type(config.tools, tuple[Tool | HostedTool, ...])
+    response = await client.generate(prompt="x", config=config)
+    assert_type(await run_tools(response.chat_response.tools(), offered), tuple[ToolResultPart, ...])
+    assert_type(response.structured(), object)
+    assert_type(response.structured(Answered), Answered)
+    assert_type(response.chat_response.structured(list[int], choice=1), list[int])

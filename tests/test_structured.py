@@ -1,0 +1,362 @@
+"""Structured output from the call to the object: every dialect, plain and streamed, whole, so far, refused and cut."""
+
+import contextlib
+import pickle
+from collections.abc import Sequence
+from copy import deepcopy
+
+import pytest
+from pydantic import BaseModel, Field, JsonValue, field_validator
+
+from dhenara_async import (
+    AIModelCallConfig,
+    AIModelClient,
+    ChatResponse,
+    Choice,
+    ConversationNode,
+    Dialect,
+    FinishReason,
+    Message,
+    PartStart,
+    RefusalPart,
+    StreamStart,
+    TextDelta,
+    TextPart,
+    ToolCallPart,
+)
+from dhenara_async.accumulator import Accumulator
+from dhenara_async.drivers.base import as_object
+from dhenara_async.errors import AnswerCutError, AnswerRefusedError, ConfigurationError, StructuredOutputError
+from dhenara_async.schemas import JsonSchema
+from dhenara_async.structured import so_far
+from dhenara_async.testing import Answer, ProviderServer
+from tests.loopback import SPEAKERS, endpoint_at
+
+DIALECTS = list(SPEAKERS)
+
+
+class Person(BaseModel):
+    """Somebody."""
+
+    name: str
+    born: int = Field(gt=1000)
+    tags: list[str] = Field(default_factory=list[str])
+    nick: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _whole(cls, name: str) -> str:
+        if not name.endswith("."):
+            raise ValueError("a validator has seen half a name")
+        return name
+
+
+TEXT = '{"name": "Ada Löve lace.", "born": 1815, "tags": ["x", "y"], "nick": null}'
+ADA = Person(name="Ada Löve lace.", born=1815, tags=["x", "y"])
+SCHEMA: JsonSchema = {"title": "person", "type": "object", "properties": {"name": {"type": "string"}}}
+
+
+def answer(
+    *parts: TextPart | RefusalPart | ToolCallPart, finish: FinishReason = FinishReason.STOP, wanted: object = Person
+) -> ChatResponse:
+    choice = Choice(parts=parts, finish_reason=finish)
+    response = ChatResponse(choices=(choice,), model="m", provider="p")
+    return response.wanted(wanted)  # type: ignore[arg-type] - some tests want nonsense
+
+
+def words(*texts: str, finish: FinishReason = FinishReason.STOP, wanted: object = Person) -> ChatResponse:
+    return answer(*(TextPart(text=text) for text in texts), finish=finish, wanted=wanted)
+
+
+# ------------------------------------------------------------------------------------------------ through the wire
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_class_comes_back_as_its_instance(dialect: Dialect, streaming: bool) -> None:
+    config = AIModelCallConfig(structured_output=Person, streaming=streaming)
+    async with ProviderServer([Answer(text=TEXT)]) as server:
+        response = await AIModelClient(endpoint_at(server, dialect), config).generate("Who?")
+    assert response.structured() == ADA
+    assert response.chat_response.structured(Person) == ADA
+    assert response.warnings == ()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_schema_comes_back_as_json(dialect: Dialect) -> None:
+    async with ProviderServer([Answer(text='{"name": "Ada"}')]) as server:
+        client = AIModelClient(endpoint_at(server, dialect), AIModelCallConfig(structured_output=SCHEMA))
+        response = await client.generate("Who?")
+    assert response.structured() == {"name": "Ada"}
+
+
+WIRES: dict[Dialect, Sequence[str]] = {
+    Dialect.OPENAI_CHAT: ("response_format", "json_schema", "schema"),
+    Dialect.OPENAI_RESPONSES: ("text", "format", "schema"),
+    Dialect.ANTHROPIC_MESSAGES: ("output_config", "format", "schema"),
+    Dialect.GEMINI: ("generationConfig", "responseJsonSchema"),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_what_the_provider_is_sent(dialect: Dialect) -> None:
+    config = AIModelCallConfig(structured_output=Person)
+    async with ProviderServer([Answer(text=TEXT)]) as server:
+        await AIModelClient(endpoint_at(server, dialect), config).generate("Who?")
+        sent: object = server.requests[0].json
+    for key in WIRES[dialect]:
+        sent = as_object(sent)[key]
+    sent = as_object(sent)
+    strict = dialect in {Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES}
+    assert sent["required"] == (["name", "born", "tags", "nick"] if strict else ["name", "born"])
+    assert sent.get("additionalProperties", False) is False
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_the_object_so_far(dialect: Dialect) -> None:
+    config = AIModelCallConfig(structured_output=Person)
+    seen: list[JsonValue] = []
+    pieces = tuple(TEXT[at : at + 3] for at in range(0, len(TEXT), 3))
+    async with (
+        ProviderServer([Answer(text=TEXT, pieces=pieces)]) as server,
+        AIModelClient(endpoint_at(server, dialect), config).stream("Who?") as stream,
+    ):
+        assert stream.partial_structured() is None
+        async for event in stream:
+            if isinstance(event, TextDelta):
+                seen.append(stream.partial_structured())
+    whole = {"name": "Ada Löve lace.", "born": 1815, "tags": ["x", "y"], "nick": None}
+    assert stream.partial_structured() == whole
+    assert seen[-1] == whole
+    assert all(isinstance(each, dict) for each in seen)
+    assert stream.response.structured() == ADA
+
+
+async def test_half_a_text_is_shown_while_it_comes() -> None:
+    async with (
+        ProviderServer([Answer(text=TEXT, pieces=(TEXT[:14], TEXT[14:]))]) as server,
+        AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT)).stream("Who?") as stream,
+    ):
+        async for event in stream:
+            if isinstance(event, TextDelta) and event.text == TEXT[:14]:
+                break
+        # what one read decodes is taken in at once, so the second piece may be here already
+        begun = stream.partial_structured()
+        assert isinstance(begun, dict)
+        assert str(begun["name"]).startswith("Ada")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_cut_answer_is_an_error_with_its_text(dialect: Dialect, streaming: bool) -> None:
+    config = AIModelCallConfig(structured_output=Person, streaming=streaming)
+    cut = Answer(text=TEXT[:20], finish_reason=FinishReason.LENGTH)
+    async with ProviderServer([cut]) as server:
+        response = await AIModelClient(endpoint_at(server, dialect), config).generate("Who?")
+    with pytest.raises(AnswerCutError) as caught:
+        response.structured()
+    assert (caught.value.text, caught.value.finish_reason) == (TEXT[:20], "length")
+
+
+@pytest.mark.parametrize("dialect", [each for each in DIALECTS if each is not Dialect.GEMINI])
+async def test_a_refusal_is_an_error_with_its_words(dialect: Dialect) -> None:
+    config = AIModelCallConfig(structured_output=Person)
+    async with ProviderServer([Answer(refusal="I would rather not.")]) as server:
+        response = await AIModelClient(endpoint_at(server, dialect), config).generate("Who?")
+    with pytest.raises(AnswerRefusedError) as caught:
+        response.structured()
+    if dialect is not Dialect.ANTHROPIC_MESSAGES:  # whose refusals may come without a word
+        assert caught.value.text == "I would rather not."
+
+
+@pytest.mark.parametrize("dialect", [Dialect.OPENAI_CHAT, Dialect.GEMINI])
+async def test_a_filtered_answer_is_a_refusal(dialect: Dialect) -> None:
+    config = AIModelCallConfig(structured_output=Person)
+    filtered = Answer(text='{"name": ', finish_reason=FinishReason.CONTENT_FILTER)
+    async with ProviderServer([filtered]) as server:
+        response = await AIModelClient(endpoint_at(server, dialect), config).generate("Who?")
+    with pytest.raises(AnswerRefusedError) as caught:
+        response.structured()
+    assert caught.value.finish_reason == "content_filter"
+
+
+def test_an_answer_that_broke_off_is_cut() -> None:
+    accumulator = Accumulator(provider="p", model="m")
+    accumulator.feed([StreamStart(model="m", provider="p"), PartStart(0, "text"), TextDelta(0, TEXT)])
+    assert accumulator.texts() == [TEXT]
+    with pytest.raises(AnswerCutError) as caught:
+        accumulator.partial().wanted(Person).structured()
+    assert (caught.value.text, caught.value.finish_reason) == (TEXT, "error")
+
+
+def test_the_blocking_stream_has_it_too() -> None:
+    from anyio.from_thread import start_blocking_portal
+
+    config = AIModelCallConfig(structured_output=Person)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(ProviderServer([Answer(text=TEXT)])) as at,
+    ):
+        client = AIModelClient(endpoint_at(at, Dialect.ANTHROPIC_MESSAGES), config, is_async=False)
+        with client.stream("Who?") as stream:
+            assert stream.partial_structured() is None
+            assert list(stream)
+            assert isinstance(stream.partial_structured(), dict)
+        assert stream.response.structured() == ADA
+
+
+# ------------------------------------------------------------------------------------------------ reading an answer
+
+
+def test_a_model_can_be_given_later() -> None:
+    class Other(BaseModel):
+        born: int
+
+    response = words(TEXT)
+    assert response.structured(Other).born == 1815
+    assert response.structured(dict[str, object])["born"] == 1815
+
+
+def test_members_left_null_take_their_defaults() -> None:
+    text = '{"name": "A.", "born": 1900, "tags": null, "nick": null}'
+    assert words(text).structured() == Person(name="A.", born=1900)
+    assert words(text, wanted=SCHEMA).structured() == {"name": "A.", "born": 1900, "tags": None, "nick": None}
+    schema: JsonSchema = {"type": "object", "properties": {"tags": {"type": "array"}}}
+    assert words(text, wanted=schema).structured() == {"name": "A.", "born": 1900, "nick": None}
+
+
+def test_an_answer_may_come_in_several_texts() -> None:
+    assert words(TEXT[:10], TEXT[10:]).structured() == ADA
+    assert words("I looked it up.", TEXT).structured() == ADA
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Here you are", "does not fit: it: Invalid JSON"),
+        ("", "is empty"),
+        ('{"name": "A."}', "born: Field required"),
+        ('{"name": "A.", "born": 3}', "born: Input should be greater than 1000"),
+    ],
+)
+def test_what_does_not_fit(text: str, said: str) -> None:
+    with pytest.raises(StructuredOutputError, match=said) as caught:
+        words(text).structured()
+    assert not isinstance(caught.value, AnswerCutError | AnswerRefusedError)
+    assert (caught.value.text, caught.value.finish_reason) == (text, "stop")
+
+
+def test_a_schema_needs_json_at_least() -> None:
+    with pytest.raises(StructuredOutputError, match="is not JSON"):
+        words("Here you are", wanted=SCHEMA).structured()
+
+
+def test_tools_come_first() -> None:
+    call = ToolCallPart(call_id="1", name="weather", arguments="{}")
+    with pytest.raises(StructuredOutputError, match="asks for tools first: weather"):
+        answer(call, finish=FinishReason.TOOL_CALLS).structured()
+
+
+@pytest.mark.parametrize("finish", [FinishReason.LENGTH, FinishReason.CONTEXT_WINDOW, FinishReason.PAUSE])
+def test_a_cut_answer_is_never_read(finish: FinishReason) -> None:
+    with pytest.raises(AnswerCutError):
+        words(TEXT, finish=finish).structured()
+
+
+def test_words_of_refusal_under_any_finish() -> None:
+    with pytest.raises(AnswerRefusedError) as caught:
+        answer(RefusalPart(text="No.")).structured()
+    assert caught.value.text == "No."
+
+
+def test_nothing_known_to_follow() -> None:
+    with pytest.raises(ConfigurationError, match=r"structured\(Model\)"):
+        words(TEXT, wanted=None).structured()
+    with pytest.raises(ConfigurationError, match="cannot be read as"):
+        words(TEXT).structured(TextDeltas)
+
+
+class TextDeltas:
+    """Nothing that pydantic could read."""
+
+
+# ------------------------------------------------------------------------------------------------ carried, not kept
+
+
+def test_the_class_is_no_part_of_the_answer() -> None:
+    response = words(TEXT)
+    plain = words(TEXT, wanted=None)
+    assert response == plain
+    assert repr(response) == repr(plain)
+    node = ConversationNode(user_query="Who?", response=response, timestamp="2026-11-22T00:00:00Z")
+    back = ConversationNode.model_validate_json(node.model_dump_json())
+    assert back == node
+    assert back.model_dump_json() == node.model_dump_json()
+    assert node.response is not None
+    assert node.response.structured() == ADA
+    assert back.response is not None
+    assert back.response.structured(Person) == ADA
+    with pytest.raises(ConfigurationError):
+        back.response.structured()
+
+
+def test_a_config_in_json_keeps_the_schema() -> None:
+    config = AIModelCallConfig(structured_output=Person)
+    back = AIModelCallConfig.model_validate_json(config.model_dump_json())
+    assert back.structured_output == Person.model_json_schema()
+    assert config.model_dump()["structured_output"] is Person
+    assert AIModelCallConfig.model_validate_json(AIModelCallConfig().model_dump_json()) == AIModelCallConfig()
+
+
+def test_copies_carry_it_and_pickles_do_not() -> None:
+    class Local(Person):
+        """Cannot be pickled."""
+
+    response = words(TEXT, wanted=Local)
+    assert isinstance(deepcopy(response).structured(), Local)
+    assert isinstance(response.model_copy(update={"model": "x"}).structured(), Local)
+    assert pickle.loads(pickle.dumps(response)) == response  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize(
+    ("texts", "value"),
+    [
+        ([], None),
+        (["  "], None),
+        (["Sure"], None),
+        (["{"], {}),
+        (['{"a": "b'], {"a": "b"}),
+        (['{"a": "b\\u00'], {"a": "b"}),
+        (['{"a": tr'], {}),
+        (['{"a": [1, {"b": "c"'], {"a": [1, {"b": "c"}]}),
+        (['{"a": 12'], {}),
+        (['{"a": -1.5e1'], {}),
+        (['{"a": 12,'], {"a": 12}),
+        (['{"a": [1, 2'], {"a": [1]}),
+        (['{"a": "v12'], {"a": "v12"}),
+        (["Sure.", '{"a": 1}'], {"a": 1}),
+        (['{"a": ', '"b'], {"a": "b"}),
+    ],
+)
+def test_so_far(texts: list[str], value: JsonValue) -> None:
+    assert so_far(texts) == value
+
+
+@pytest.mark.parametrize("depth", [300, 1000, 100_000])
+def test_a_deep_answer_is_an_answer_or_a_typed_error(depth: int) -> None:
+    text = '{"a":' * depth + "1" + "}" * depth
+    for wanted in (Person, SCHEMA):
+        with contextlib.suppress(StructuredOutputError):
+            words(text, wanted=wanted).structured()
+    so_far([text[: depth * 5]])
+    so_far([text[: depth * 5 + 1]])
+
+
+async def test_the_conversation_keeps_the_text() -> None:
+    """What was structured is text for the next model."""
+    async with ProviderServer([Answer(text=TEXT), Answer(text="ok")]) as server:
+        config = AIModelCallConfig(structured_output=Person)
+        response = await AIModelClient(endpoint_at(server, Dialect.ANTHROPIC_MESSAGES), config).generate("Who?")
+        history = [Message.user("Who?"), Message.assistant(*response.chat_response.choices[0].parts)]
+        await AIModelClient(endpoint_at(server, Dialect.GEMINI)).generate(messages=[*history, Message.user("Sure?")])
+        assert server.requests[1].turns[1] == ("assistant", TEXT)
