@@ -220,6 +220,9 @@ class AIModelClient:
             **_sendable(address.headers),
             **_sendable(request.config.extra_headers),
         }
+        for name in wire.lists & headers.keys():
+            if headers[name] != wire.headers[name]:
+                headers[name] = f"{wire.headers[name]},{headers[name]}"
         shared = self._kept or self._shared
         return Delivery(
             request=HttpRequest(address.base_url + wire.path, headers, wire.body),

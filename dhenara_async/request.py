@@ -49,12 +49,14 @@ class WireRequest:
         headers: The dialect's own headers.
         body: JSON.
         warnings: Knobs that could not be taken as given.
+        lists: Headers whose values are lists: a caller's own join the dialect's instead of replacing them.
     """
 
     path: str
     headers: Mapping[str, str]
     body: bytes
     warnings: tuple[CallWarning, ...] = ()
+    lists: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, frozen=True)

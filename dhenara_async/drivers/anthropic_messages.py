@@ -4,7 +4,7 @@ Source: https://docs.anthropic.com/en/api/messages and the types of the ``anthro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
@@ -67,7 +67,8 @@ class AnthropicMessagesDriver:
         headers = {"anthropic-version": VERSION_WITH_SAMPLING if sampling else VERSION}
         if content.betas:
             headers["anthropic-beta"] = ",".join(sorted(content.betas))
-        return wire("/v1/messages", body, config, warnings, headers)
+        sent = wire("/v1/messages", body, config, warnings, headers)
+        return replace(sent, lists=frozenset({"anthropic-beta"} & headers.keys()))
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
         return MessagesDecoder(origin, answer_tool=answer_tool(request.config))

@@ -44,7 +44,7 @@ from dhenara_async.framing import Frame
 from dhenara_async.framing.sse import SSEFramer
 from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.request import ChatRequest, WireRequest
-from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall, check_grammar
+from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedToolCall, check_grammar
 from tests import recordings
 
 JsonObject = dict[str, object]
@@ -922,3 +922,16 @@ async def test_the_sdk_gets_the_same(loopback: ProviderServer, streaming: bool) 
     assert (ours.raw_finish_reason, ours.usage.output_tokens) == (message.stop_reason, message.usage.output_tokens)
     assert message.usage.server_tool_use is not None
     assert ours.usage.web_searches == message.usage.server_tool_use.web_search_requests
+
+
+async def test_betas_of_the_callers_join_ours() -> None:
+    file = FilePart(media_type="application/pdf", file_id="file_1")
+    transport = ReplayTransport(b"{}")
+    api = AIModelAPI(provider=AIModelAPIProviderEnum.ANTHROPIC, base_url="http://127.0.0.1", api_key="key")
+    endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name=_NEW))
+    config = AIModelCallConfig(extra_headers={"Anthropic-Beta": "mine-2026-01-01"})
+    client = AIModelClient(endpoint, config, transport=transport)
+    with pytest.raises(ProtocolError):
+        await client.generate(Message.user("Read.", file))
+    sent = transport.requests[0].headers["anthropic-beta"].split(",")
+    assert sent[-1] == "mine-2026-01-01" and len(sent) == 2
