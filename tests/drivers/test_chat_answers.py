@@ -222,6 +222,29 @@ def test_usage_details() -> None:
     assert (counted.output_tokens, apart.output_tokens) == (5, 6)
 
 
+_COUNTS: JSON = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+_END: JSON = {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "told"),
+    [
+        ([{**_delta(content="so"), "usage": _COUNTS}, _END], True),
+        ([_delta(content="so"), {**_END, "usage": _COUNTS}], True),
+        ([_delta(content="so"), _END, {"id": "1", "choices": [], "usage": _COUNTS}], True),
+        ([_delta(content="so"), _END, {"id": "1", "usage": _COUNTS}], True),
+        ([{**_delta(content="so"), "usage": {"prompt_tokens": 1}}, {**_END, "usage": _COUNTS}], True),
+        ([_delta(content="so"), {**_END, "usage": None}, {"id": "1", "choices": [], "usage": None}], False),
+        ([_delta(content="so"), _END], False),
+    ],
+    ids=["first", "with the finish", "apart", "without choices", "newest wins", "null", "absent"],
+)
+def test_usage_wherever_it_stands(chunks: list[JSON], told: bool) -> None:
+    usage = _decoded(chunks).usage
+    counts = (usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.source)
+    assert counts == ((7, 2, 9, "reported") if told else (None, None, None, "unknown"))
+
+
 def _raw_call(call_id: str | None, name: str | None, arguments: str, index: object = 0) -> JSON:
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     call: JSON = {"function": function}
