@@ -226,23 +226,24 @@ _COUNTS: JSON = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 _END: JSON = {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
-@pytest.mark.parametrize(
-    ("chunks", "told"),
-    [
-        ([{**_delta(content="so"), "usage": _COUNTS}, _END], True),
-        ([_delta(content="so"), {**_END, "usage": _COUNTS}], True),
-        ([_delta(content="so"), _END, {"id": "1", "choices": [], "usage": _COUNTS}], True),
-        ([_delta(content="so"), _END, {"id": "1", "usage": _COUNTS}], True),
-        ([{**_delta(content="so"), "usage": {"prompt_tokens": 1}}, {**_END, "usage": _COUNTS}], True),
-        ([_delta(content="so"), {**_END, "usage": None}, {"id": "1", "choices": [], "usage": None}], False),
-        ([_delta(content="so"), _END], False),
-    ],
-    ids=["first", "with the finish", "apart", "without choices", "newest wins", "null", "absent"],
-)
-def test_usage_wherever_it_stands(chunks: list[JSON], told: bool) -> None:
-    usage = _decoded(chunks).usage
+_SO = _delta(content="so")
+_NOTHING: list[object] = []
+_PLACES: dict[str, list[JSON]] = {
+    "first": [{**_SO, "usage": _COUNTS}, _END],
+    "with the finish": [_SO, {**_END, "usage": _COUNTS}],
+    "apart": [_SO, _END, {"id": "1", "choices": _NOTHING, "usage": _COUNTS}],
+    "without choices": [_SO, _END, {"id": "1", "usage": _COUNTS}],
+    "the newest wins": [{**_SO, "usage": {"prompt_tokens": 1}}, {**_END, "usage": _COUNTS}],
+    "null": [_SO, {**_END, "usage": None}],
+    "absent": [_SO, _END],
+}
+
+
+@pytest.mark.parametrize("place", _PLACES)
+def test_usage_wherever_it_stands(place: str) -> None:
+    usage = _decoded(_PLACES[place]).usage
     counts = (usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.source)
-    assert counts == ((7, 2, 9, "reported") if told else (None, None, None, "unknown"))
+    assert counts == ((None, None, None, "unknown") if place in {"null", "absent"} else (7, 2, 9, "reported"))
 
 
 def _raw_call(call_id: str | None, name: str | None, arguments: str, index: object = 0) -> JSON:
