@@ -147,6 +147,7 @@ HOSTS: Mapping[AIModelAPIProviderEnum, Host] = {
             thinking="effort and flag",
             efforts=("low", "medium", "high"),
             schemas="host",
+            video=True,
         ),
     ),
     _Provider.FIREWORKS: Host(

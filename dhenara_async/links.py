@@ -122,6 +122,8 @@ def _chat_fetches(provider: AIModelAPIProviderEnum, kind: Kind) -> bool:
             return quirks.image_urls
         case "pdf":
             return quirks.documents in ("file or url", "document_url")
+        case "video":
+            return quirks.video
         case _:
             return False
 

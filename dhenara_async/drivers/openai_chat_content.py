@@ -195,6 +195,8 @@ class _Writer:
                         return self._image(part)
                     case "audio":
                         return self._sound(part)
+                    case "video" if self._quirks.video:
+                        return {"type": "video_url", "video_url": {"url": part.url or _data_url(part)}}
                     case "pdf":
                         return self._document(part)
                     case "text" if part.data is not None:

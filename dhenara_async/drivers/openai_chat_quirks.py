@@ -52,6 +52,7 @@ class Quirks:
         documents: How a PDF is sent: as a ``file`` by its bytes, as one that may be a URL, as a ``document_url``, or
             not at all.
         audio: How sound is sent: as an object, as its base64 text, or not at all.
+        video: Whether moving pictures may come, by URL.
         web_search: How a search is asked for: by ``web_search_options``, by a plugin, or not at all.
         reasoning_apart: Whether ``completion_tokens`` leaves the reasoning tokens out.
         inline_thinking: Whether an answer may begin with its reasoning between ``<think>`` marks.
@@ -90,6 +91,7 @@ class Quirks:
     image_urls: bool = True
     documents: Literal["file", "file or url", "document_url"] | None = None
     audio: Literal["object", "text"] | None = None
+    video: bool = False
     web_search: Literal["options", "plugin"] | None = None
     reasoning_apart: bool = False
     inline_thinking: bool = False

@@ -490,6 +490,11 @@ _FILES: list[tuple[AIModelAPIProviderEnum, FilePart, JSON | None]] = [
     (_Provider.MISTRAL, _WAV, {"type": "input_audio", "input_audio": _SOUND}),
     (_Provider.GROQ, _WAV, None),
     (_Provider.OPEN_AI, FilePart(media_type="video/mp4", data=b"mp4"), None),
+    (
+        _Provider.TOGETHER,
+        FilePart(media_type="video/mp4", url="https://h.test/a.mp4"),
+        {"type": "video_url", "video_url": {"url": "https://h.test/a.mp4"}},
+    ),
     (_Provider.OLLAMA, FilePart(media_type="image/png", url="https://h.test/a.png"), None),
     (
         _Provider.GROQ,
