@@ -8,6 +8,7 @@ win where they disagree (read 2026-11-22).
 """
 
 import re
+from functools import lru_cache
 
 from dhenara_async.endpoint import AIModel, Capabilities
 
@@ -157,7 +158,12 @@ def capabilities(model: AIModel) -> Capabilities:
     """What ``model`` can take: what it says of itself, else what its id tells."""
     if model.capabilities is not None:
         return model.capabilities
-    name = model.model_name.lower()
+    return _told_by(model.model_name)
+
+
+@lru_cache(maxsize=1024)  # asked several times a call, of the same few ids, with fifty patterns to try
+def _told_by(name: str) -> Capabilities:
+    name = name.lower()
     prefix = _PREFIX.match(name)
     if prefix is not None:
         name = name[prefix.end() :]
