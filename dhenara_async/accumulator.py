@@ -57,9 +57,9 @@ class Accumulator:
             kind = event.__class__
             # by class and most frequent first: this line runs once a token
             if kind is TextDelta or kind is ReasoningDelta or kind is RefusalDelta:
-                pieces[event.part_id].append(event.text)  # type: ignore[union-attr]
+                pieces[event.part_id].append(event.text)  # type: ignore[union-attr] - its class was just compared
             elif kind is ToolCallDelta:
-                pieces[event.part_id].append(event.arguments)  # type: ignore[union-attr]
+                pieces[event.part_id].append(event.arguments)  # type: ignore[union-attr] - likewise
             else:
                 self._take(event)
 

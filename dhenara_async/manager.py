@@ -59,8 +59,10 @@ class Turn:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stream.aclose()
-        await self._leave_node(exc)
+        try:
+            await self._stream.aclose()
+        finally:  # closing can be cancelled or fail; what came of the turn is kept all the same
+            await self._leave_node(exc)
 
     def __aiter__(self) -> Self:
         return self
@@ -94,10 +96,15 @@ class Turn:
         return self._stream.partial
 
     async def _leave_node(self, exc: BaseException | None) -> None:
-        cost, charge = await _counted(self._stream.partial)
-        node = self._finished(exc, cost, charge)
-        self._conversation.append(node)
-        self._node = node
+        cost = charge = None
+        try:
+            cost, charge = await _counted(self._stream.partial)
+        finally:  # a second cancellation may come while prices are loaded; it costs the price, not the node
+            node = self._node = self._finished(exc, cost, charge)
+            self._conversation.append(node)
+            await self._store(node, exc)
+
+    async def _store(self, node: ConversationNode, exc: BaseException | None) -> None:
         with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
             await self._manager.store.append(self._conversation.id, node)
         if limit.cancelled_caught:

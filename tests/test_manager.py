@@ -25,10 +25,11 @@ from dhenara_async.errors import (
     UnknownConversationError,
 )
 from dhenara_async.stores import MemoryStore
-from dhenara_async.testing import Answer, ProviderServer, ScriptedError
+from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedError
 from dhenara_async.testing.grammar import check_grammar
 from tests.loopback import (
     SPEAKERS,
+    chat_body,
     chat_delta,
     chat_endpoint,
     endpoint_at,
@@ -194,6 +195,23 @@ async def test_a_turn_left_early_is_interrupted(leave: Callable[[Turn], Awaitabl
         assert [role for role, _ in first] == ["user", "assistant", "user"]
         assert first[1][1] == node.response.text()
         assert len(await stored(manager, conversation)) == 1 + len(DIALECTS)
+
+
+@pytest.mark.parametrize("fault", ["closing", "counting"])
+async def test_a_second_fault_does_not_cost_the_node(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled(*_: object) -> None:
+        raise OSError("no")
+
+    place = "dhenara_async.stream.ResponseStream.aclose" if fault == "closing" else "dhenara_async.manager._counted"
+    monkeypatch.setattr(place, cancelled)
+    transport = ReplayTransport(chat_body("One two."))
+    async with ConversationManager(transport=transport) as manager:
+        conversation = await manager.create()
+        with pytest.raises(OSError, match="no"):
+            await manager.ask(conversation, "Count.", chat_endpoint("http://127.0.0.1"))
+        (node,) = conversation.nodes
+        assert node.response is not None and node.response.text() == "One two."
+        assert await stored(manager, conversation) == [node]
 
 
 async def test_a_stream_cut_by_the_host_is_interrupted() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
-from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, error_object, wire
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, error_object, is_object, wire
 from dhenara_async.drivers.openai_chat_content import encode_messages
 from dhenara_async.drivers.openai_chat_decode import ChatDecoder
 from dhenara_async.drivers.openai_chat_quirks import OPENAI, Quirks
@@ -340,7 +340,7 @@ class _Encoder:
 
     def spell_object(self, wanted: bool, budget: int | None) -> bool:
         shown = self._body.get("reasoning")
-        inner: JsonObject = dict(shown) if isinstance(shown, dict) else {}  # pyright: ignore[reportUnknownArgumentType]
+        inner: JsonObject = dict(shown) if is_object(shown) else {}
         word = None if budget is not None else self._effort(off=not wanted)
         if budget is not None:
             inner["max_tokens"] = budget
