@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dhenara_async.config import AIModelCallConfig, FetchPolicy, PromptCache, Timeouts
     from dhenara_async.conversation import Conversation, ConversationNode
     from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport
+    from dhenara_async.drivers.openai_chat_quirks import Quirks
     from dhenara_async.endpoint import (
         AIModel,
         AIModelAPI,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         event_to_json,
     )
     from dhenara_async.formatter import FormattedConversation, PromptFormatter
+    from dhenara_async.hosts import Host, register_driver, register_host
     from dhenara_async.manager import ConversationManager, Turn
     from dhenara_async.messages import (
         Citation,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from dhenara_async.transport.over_aiohttp import AiohttpTransport
     from dhenara_async.transport.over_httpx import HttpxTransport
     from dhenara_async.usage import Usage
+    from dhenara_async.window import ConversationPolicy
 
 __version__ = "0.1.0"
 
@@ -77,12 +80,14 @@ _ROOMS = {
     "config": "AIModelCallConfig FetchPolicy PromptCache Timeouts",
     "conversation": "Conversation ConversationNode",
     "conversion": "ConversionEntry ConversionPolicy ConversionReport",
+    "drivers.openai_chat_quirks": "Quirks",
     "endpoint": "AIModel AIModelAPI AIModelAPIProviderEnum AIModelEndpoint Capabilities Dialect",
     "events": (
         "ChoiceFinish Heartbeat PartEnd PartStart ReasoningDelta RefusalDelta StreamEnd StreamEvent StreamReset "
         "StreamStart TextDelta ToolCallDelta UsageUpdate event_to_dict event_to_json"
     ),
     "formatter": "FormattedConversation PromptFormatter",
+    "hosts": "Host register_driver register_host",
     "manager": "ConversationManager Turn",
     "messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
@@ -97,6 +102,7 @@ _ROOMS = {
     "transport.over_aiohttp": "AiohttpTransport",
     "transport.over_httpx": "HttpxTransport",
     "usage": "Usage",
+    "window": "ConversationPolicy",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -118,6 +124,7 @@ __all__ = [
     "Conversation",
     "ConversationManager",
     "ConversationNode",
+    "ConversationPolicy",
     "ConversionEntry",
     "ConversionPolicy",
     "ConversionReport",
@@ -127,6 +134,7 @@ __all__ = [
     "FinishReason",
     "FormattedConversation",
     "Heartbeat",
+    "Host",
     "HostedTool",
     "HostedToolPart",
     "HttpxTransport",
@@ -140,6 +148,7 @@ __all__ = [
     "Pricing",
     "PromptCache",
     "PromptFormatter",
+    "Quirks",
     "Rates",
     "ReasoningDelta",
     "ReasoningPart",
@@ -165,6 +174,8 @@ __all__ = [
     "UsageUpdate",
     "event_to_dict",
     "event_to_json",
+    "register_driver",
+    "register_host",
     "run_tools",
 ]
 

@@ -97,7 +97,7 @@ class AIModelClient:
 
     def __repr__(self) -> str:
         api, model = self.model_endpoint.api, self.model_endpoint.ai_model
-        return f"AIModelClient({api.provider.value}, {model.model_name})"
+        return f"AIModelClient({api.provider}, {model.model_name})"
 
     async def __aenter__(self) -> Self:
         if self._kept is not None:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.errors import StreamStateError
-from dhenara_async.messages import FilePart, FrozenList, Message, Origin, Role, TextPart
+from dhenara_async.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import CallWarning, ChatResponse, Usage
 from dhenara_async.value import Value
 
@@ -35,6 +35,7 @@ class ConversationNode(Value):
         parent_id: The turn it follows; None for the first.
         user_query: The question's words.
         attached_files: What was sent with it, in order.
+        tool_results: What running the calls of the turn before gave.
         instructions: What led this turn, and only this one.
         response: The answer, whole or as far as it came; None if nothing came.
         timestamp: When the turn ended, ISO 8601.
@@ -48,12 +49,14 @@ class ConversationNode(Value):
         cost: What the provider took, as told when the turn ended: by the endpoint's own rates, else in US dollars by
             its list prices; None if not known.
         charge: What your own customer pays for it, likewise.
+        prefix: Hash of everything the model was shown, where its thinking is of use only behind exactly that; else None.
     """
 
     id: str = Field(default_factory=_new_id, min_length=1)
     parent_id: str | None = None
     user_query: str = ""
     attached_files: FrozenList[FilePart] = ()
+    tool_results: FrozenList[ToolResultPart] = ()
     instructions: FrozenList[str] = ()
     response: ChatResponse | None = None
     timestamp: str = Field(default_factory=_now)
@@ -66,6 +69,7 @@ class ConversationNode(Value):
     conversion: ConversionReport = Field(default_factory=ConversionReport)
     cost: Decimal | None = None
     charge: Decimal | None = None
+    prefix: str | None = None
 
     @property
     def usage(self) -> Usage:
@@ -74,18 +78,27 @@ class ConversationNode(Value):
 
     def as_messages(self) -> list[Message]:
         """The turn as messages: the question, then the first answer if there is one."""
-        return turn_messages(self.user_query, self.attached_files, self.response, node=self.id)
+        asked = question(self.user_query, map(self._known_there, self.attached_files), self.tool_results, node=self.id)
+        answer = None if self.response is None or not self.response.choices[0].parts else self.response.choices[0].parts
+        if answer is None:
+            return asked
+        status = "complete" if self.status == "complete" else "interrupted"
+        said = Message(role=Role.ASSISTANT, parts=answer, node=self.id, status=status, prefix=self.prefix)
+        return [*asked, said]
+
+    def _known_there(self, file: FilePart) -> FilePart:
+        """``file``, marked with whose store knows it where it is only an id."""
+        if file.file_id is None or file.origin is not None or self.origin is None:
+            return file
+        return file.model_copy(update={"origin": self.origin})
 
 
-def turn_messages(
-    user_query: str, attached_files: Iterable[FilePart], response: ChatResponse | None, *, node: str | None = None
+def question(
+    user_query: str, files: Iterable[FilePart], results: Iterable[ToolResultPart] = (), *, node: str | None = None
 ) -> list[Message]:
-    """One turn as messages, oldest first; files stand before the words that speak of them."""
-    asked = (*attached_files, *([TextPart(text=user_query)] if user_query else []))
-    messages = [Message(role=Role.USER, parts=asked, node=node)] if asked else []
-    if response is not None and response.choices[0].parts:
-        messages.append(Message(role=Role.ASSISTANT, parts=response.choices[0].parts, node=node))
-    return messages
+    """What is asked, as a message if it is anything; results come first, files stand before the words about them."""
+    asked = (*results, *files, *([TextPart(text=user_query)] if user_query else []))
+    return [Message(role=Role.USER, parts=asked, node=node)] if asked else []
 
 
 class Conversation:
@@ -134,6 +147,24 @@ class Conversation:
             at = node.parent_id
         return tuple(reversed(path))
 
+    def children(self, node_id: str | None) -> tuple[ConversationNode, ...]:
+        """The turns that follow another, in the order they were added; None for those that begin the conversation.
+
+        Raises:
+            ValueError: There is no such turn.
+        """
+        if node_id is not None:
+            self._known(node_id)
+        return tuple(node for node in self._nodes.values() if node.parent_id == node_id)
+
+    def siblings(self, node_id: str) -> tuple[ConversationNode, ...]:
+        """The turn and the others that follow the same one, in the order they were added.
+
+        Raises:
+            ValueError: There is no such turn.
+        """
+        return self.children(self._known(node_id).parent_id)
+
     def append(self, node: ConversationNode) -> None:
         """Add a turn under its parent and make it the head, unless nothing came of it (``failed``).
 
@@ -154,9 +185,7 @@ class Conversation:
         Raises:
             ValueError: There is no such turn.
         """
-        if node_id not in self._nodes:
-            raise ValueError(f"the conversation has no node {node_id!r}")
-        self._head = node_id
+        self._head = self._known(node_id).id
 
     def last_answer(self) -> ChatResponse:
         """The head's answer.
@@ -168,3 +197,9 @@ class Conversation:
         if head is None or head.response is None:
             raise StreamStateError("the conversation has no answer yet")
         return head.response
+
+    def _known(self, node_id: str) -> ConversationNode:
+        node = self._nodes.get(node_id)
+        if node is None:
+            raise ValueError(f"the conversation has no node {node_id!r}")
+        return node

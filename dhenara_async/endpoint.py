@@ -7,7 +7,7 @@ Plain validated values; they open nothing and read no environment. Addresses liv
 from datetime import date
 from enum import StrEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, SecretStr
 
@@ -18,7 +18,10 @@ _FINGERPRINT_KEY = b"dhenara_async account"
 
 
 class AIModelAPIProviderEnum(StrEnum):
-    """Who is called. Values are stored with every answer, so they never change."""
+    """Who is called. Values are stored with every answer, so they never change.
+
+    A host from outside this library is called by the plain name that it was registered under (``register_host``).
+    """
 
     OPEN_AI = "openai"
     ANTHROPIC = "anthropic"
@@ -39,12 +42,21 @@ class AIModelAPIProviderEnum(StrEnum):
 
 
 class Dialect(StrEnum):
-    """Which wire language a host speaks. Values are stored with every answer."""
+    """Which wire language a host speaks. Values are stored with every answer.
+
+    A dialect from outside this library goes by the plain name that it was registered under (``register_driver``).
+    """
 
     OPENAI_RESPONSES = "openai_responses"
     OPENAI_CHAT = "openai_chat"
     ANTHROPIC_MESSAGES = "anthropic_messages"
     GEMINI = "gemini"
+
+
+_Name = Annotated[str, Field(min_length=1)]
+# A member is found from its text before the text is taken for a name from outside, so both are equal after JSON.
+_ProviderName = Annotated[AIModelAPIProviderEnum | _Name, Field(union_mode="left_to_right")]
+_DialectName = Annotated[Dialect | _Name, Field(union_mode="left_to_right")]
 
 
 class Capabilities(Value):
@@ -67,6 +79,8 @@ class Capabilities(Value):
         forced_tools: Whether a tool call can be demanded where nothing is said of reasoning.
         quiet_forcing: It can be demanded only while it does not reason; see ``forces``.
         structured_output: Whether it holds its answer to a JSON schema natively.
+        prefix_bound: Its earlier thinking is refused behind any other prefix (instructions, tools, messages) than it
+            was made under.
     """
 
     sampling: bool = True
@@ -82,6 +96,7 @@ class Capabilities(Value):
     forced_tools: bool = True
     quiet_forcing: bool = False
     structured_output: bool = True
+    prefix_bound: bool = False
 
     def samples(self, reasoning: bool | None) -> bool:
         """Whether sampling knobs are taken in a call that asks for reasoning (True), forbids it, or says nothing."""
@@ -103,7 +118,7 @@ class AIModel(Value):
 
     Attributes:
         model_name: The id that goes on the wire.
-        provider: Its maker; None if unknown or of no matter.
+        provider: Its maker, by any name that a host may have; None if unknown or of no matter.
         display_name: For people; falls back to ``model_name`` where None.
         context_window: Tokens of prompt and answer together; None = not known.
         max_output_tokens: The most one answer can have; None = not known.
@@ -113,7 +128,7 @@ class AIModel(Value):
     """
 
     model_name: str = Field(min_length=1)
-    provider: AIModelAPIProviderEnum | None = None
+    provider: _ProviderName | None = None
     display_name: str | None = None
     context_window: int | None = Field(default=None, gt=0)
     max_output_tokens: int | None = Field(default=None, gt=0)
@@ -126,18 +141,19 @@ class AIModelAPI(Value):
     """An account at a host.
 
     Attributes:
-        provider: Whose host it is: decides address, authentication and the default dialect.
+        provider: Whose host it is: decides address, authentication and the default dialect. A member, or the name of
+            a registered host; a name that nobody registered is refused when a call is made.
         api_key: The key; None = read from the provider's usual environment variable when a call is made.
         base_url: What the vendor's own SDK means by it (OpenAI: ends in ``/v1``; Anthropic, Gemini: the host root);
             None = the vendor's usual environment variable, then the real host.
-        dialect: The wire language; None = the provider's default.
+        dialect: The wire language, a member or the name of a registered one, likewise; None = the provider's default.
         headers: Extra headers for every request to this host.
     """
 
-    provider: AIModelAPIProviderEnum
+    provider: _ProviderName
     api_key: SecretStr | None = None
     base_url: str | None = None
-    dialect: Dialect | None = None
+    dialect: _DialectName | None = None
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
 
     if TYPE_CHECKING:  # people write the key as a text; pydantic makes of it what the attribute says
@@ -145,10 +161,10 @@ class AIModelAPI(Value):
         def __init__(
             self,
             *,
-            provider: AIModelAPIProviderEnum,
+            provider: AIModelAPIProviderEnum | str,
             api_key: SecretStr | str | None = None,
             base_url: str | None = None,
-            dialect: Dialect | None = None,
+            dialect: Dialect | str | None = None,
             headers: dict[str, str] = ...,
         ) -> None: ...
 

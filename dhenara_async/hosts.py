@@ -1,13 +1,15 @@
 """One row a provider: where it is, how a key is shown to it, which dialect it speaks and with which quirks.
 
-To add a compatible host, add a row. Base URLs mean what the vendor's own SDK means by them.
+To add a compatible host, add a row; a program that uses this library registers one instead, and the driver of a
+dialect likewise. Base URLs mean what the vendor's own SDK means by them.
 
 Sources: the vendors' SDKs and API references (read 2026-11-22)
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -16,7 +18,7 @@ from dhenara_async.drivers.base import Driver
 from dhenara_async.drivers.openai_chat_quirks import OPENAI, Quirks
 from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint, Dialect, fingerprint
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.messages import Origin
+from dhenara_async.messages import FilePart, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +27,33 @@ class Host:
 
     Attributes:
         base_url: The real host; None = the caller has to say.
-        dialect: What it speaks unless told otherwise.
+        dialect: What it speaks unless told otherwise; a member, or the name of a registered dialect.
         key_variables: Environment variables that hold the key, the first that is set wins.
         base_url_variables: Environment variables that move the base URL, likewise.
         key_header: The header that carries the key.
         key_prefix: What stands before the key in it.
         key_required: Whether a call without a key makes no sense.
         quirks: How its Chat Completions differ.
+        fetches: Whether it fetches a file's URL itself; what it does not fetch is downloaded for it. None = the usual
+            rule of its dialect; a dialect from outside this library has none, so all is downloaded.
     """
 
     base_url: str | None
-    dialect: Dialect = Dialect.OPENAI_CHAT
+    dialect: Dialect | str = Dialect.OPENAI_CHAT
     key_variables: tuple[str, ...] = ()
     base_url_variables: tuple[str, ...] = ()
     key_header: str = "authorization"
     key_prefix: str = "Bearer "
     key_required: bool = True
     quirks: Quirks = field(default_factory=Quirks)
+    fetches: Callable[[FilePart], bool] | None = None
 
 
 _Provider = AIModelAPIProviderEnum
+_DIALECTS = frozenset(Dialect)  # the house's own
 _UNLABELLED = frozenset({"metadata", "service_tier", "prompt_cache_key"})  # what only few hosts file a call under
 
-HOSTS: Mapping[AIModelAPIProviderEnum, Host] = {
+HOSTS: Mapping[str, Host] = {
     _Provider.OPEN_AI: Host(
         "https://api.openai.com/v1",
         Dialect.OPENAI_RESPONSES,
@@ -239,6 +245,56 @@ HOSTS: Mapping[AIModelAPIProviderEnum, Host] = {
 }
 
 
+# What programs have registered. An endpoint is plain data and can only name its host, so these are looked up by name,
+# the same everywhere in the process. Entries are only ever added, each by one atomic step: no lock is needed.
+REGISTERED_HOSTS: dict[str, Host] = {}
+_REGISTERED_DRIVERS: dict[str, Callable[[Host], Driver]] = {}
+
+
+def register_host(name: str, host: Host) -> None:
+    """Make a host known to this process as ``AIModelAPI(provider=name)``. Registering the same again changes nothing.
+
+    Args:
+        name: Stored with every answer from there, so it should never change.
+        host: Where it is, how a key is shown to it and what it speaks.
+
+    Raises:
+        ConfigurationError: The name is empty, or belongs to another host.
+    """
+    _register("host", name, host, taken=HOSTS, among=REGISTERED_HOSTS)
+
+
+def register_driver(dialect: str, make: Callable[[Host], Driver]) -> None:
+    """Make a wire dialect known to this process as ``Host(dialect=…)`` and ``AIModelAPI(dialect=…)``.
+
+    ``dhenara_async.drivers`` tells how a driver is written. Registering the same again changes nothing.
+
+    Args:
+        dialect: Its name; stored with every answer in it, so it should never change.
+        make: Gives the driver for a host, called for each call; a driver class itself will do if it takes the host.
+
+    Raises:
+        ConfigurationError: The name is empty, or belongs to another dialect.
+    """
+    _register("dialect", dialect, make, taken=_DIALECTS, among=_REGISTERED_DRIVERS)
+
+
+def host_of(provider: str) -> Host:
+    """The row of a provider, the house's own or a registered one.
+
+    Raises:
+        ConfigurationError: There is none of that name.
+    """
+    host = HOSTS.get(provider) or REGISTERED_HOSTS.get(provider)
+    if host is None:
+        similar = _similar(provider, (*HOSTS, *REGISTERED_HOSTS))
+        raise ConfigurationError(
+            f"no host is called {str(provider)!r}{similar}; "
+            "register_host(name, Host(…)) makes a host known that this library does not know"
+        )
+    return host
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """An endpoint, resolved: everything of it that does not change from call to call.
@@ -264,9 +320,10 @@ def resolve(endpoint: AIModelEndpoint) -> Address:
     """Where ``endpoint`` is, from what it says itself, then the environment, then the provider's row.
 
     Raises:
-        ConfigurationError: No key, no base URL, or one that cannot be used.
+        ConfigurationError: No key, no base URL, or one that cannot be used; a host or dialect that nobody knows.
     """
-    api, host = endpoint.api, HOSTS[endpoint.api.provider]
+    api, host = endpoint.api, host_of(endpoint.api.provider)
+    dialect_of(endpoint)  # one that nobody knows is the first thing to be told, not a key that is missing besides
     base_url = _base_url(api, host)
     key = _key(api, host)
     return Address(
@@ -280,8 +337,12 @@ def resolve(endpoint: AIModelEndpoint) -> Address:
 
 
 def target_of(endpoint: AIModelEndpoint) -> Origin:
-    """The origin that answers of ``endpoint`` would carry, as far as it can be told without raising."""
-    api, host = endpoint.api, HOSTS[endpoint.api.provider]
+    """The origin that answers of ``endpoint`` would carry, as far as it can be told without a key or an address.
+
+    Raises:
+        ConfigurationError: Its host or dialect is one that nobody knows.
+    """
+    api, host = endpoint.api, host_of(endpoint.api.provider)
     base_url = api.base_url or _variable(host.base_url_variables) or host.base_url or ""
     key = api.api_key.get_secret_value() if api.api_key is not None else _variable(host.key_variables)
     return origin_of(endpoint, base_url.rstrip("/"), key or None)
@@ -289,26 +350,42 @@ def target_of(endpoint: AIModelEndpoint) -> Origin:
 
 def origin_of(endpoint: AIModelEndpoint, base_url: str, key: str | None) -> Origin:
     return Origin(
-        provider=endpoint.api.provider.value,
-        dialect=dialect_of(endpoint).value,
+        provider=str(endpoint.api.provider),
+        dialect=dialect_of(endpoint),
         endpoint=_host_of(base_url),
         account=None if key is None else fingerprint(key),
         model=endpoint.ai_model.model_name,
     )
 
 
-def dialect_of(endpoint: AIModelEndpoint) -> Dialect:
-    """The dialect spoken with ``endpoint``."""
-    return endpoint.api.dialect or HOSTS[endpoint.api.provider].dialect
+def dialect_of(endpoint: AIModelEndpoint) -> str:
+    """The dialect spoken with ``endpoint``, by its plain name.
+
+    Raises:
+        ConfigurationError: Its host or dialect is one that nobody knows.
+    """
+    dialect = str(endpoint.api.dialect or host_of(endpoint.api.provider).dialect)
+    if dialect not in _DIALECTS and dialect not in _REGISTERED_DRIVERS:
+        similar = _similar(dialect, (*_DIALECTS, *_REGISTERED_DRIVERS))
+        raise ConfigurationError(
+            f"no dialect is called {dialect!r}{similar}; "
+            "register_driver(name, make) makes a dialect known that this library does not speak"
+        )
+    return dialect
 
 
 def driver_for(endpoint: AIModelEndpoint) -> Driver:
-    """The codec for ``endpoint``; a dialect's module is loaded when it is first spoken."""
-    match dialect_of(endpoint):
+    """The codec for ``endpoint``; a dialect's module is loaded when it is first spoken.
+
+    Raises:
+        ConfigurationError: Its host or dialect is one that nobody knows.
+    """
+    host, dialect = host_of(endpoint.api.provider), dialect_of(endpoint)
+    match dialect:
         case Dialect.OPENAI_CHAT:
             from dhenara_async.drivers.openai_chat import OpenAIChatDriver
 
-            return OpenAIChatDriver(HOSTS[endpoint.api.provider].quirks)
+            return OpenAIChatDriver(host.quirks)
         case Dialect.OPENAI_RESPONSES:
             from dhenara_async.drivers.openai_responses import OpenAIResponsesDriver
 
@@ -321,23 +398,47 @@ def driver_for(endpoint: AIModelEndpoint) -> Driver:
             from dhenara_async.drivers.gemini import GeminiDriver
 
             return GeminiDriver()
+        case _:
+            return _REGISTERED_DRIVERS[dialect](host)
+
+
+_Registered = TypeVar("_Registered")
+
+
+def _register(
+    what: str, name: str, value: _Registered, *, taken: Container[str], among: dict[str, _Registered]
+) -> None:
+    plain = str(name)  # a member of somebody's own enum is its text
+    if not plain.strip():
+        raise ConfigurationError(f"a {what} is registered under a name, and this one is empty")
+    if plain in taken:
+        raise ConfigurationError(f"{plain!r} is a {what} of this library itself: choose another name")
+    if among.setdefault(plain, value) != value:
+        raise ConfigurationError(f"another {what} is registered as {plain!r} already: choose another name")
+
+
+def _similar(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, map(str, names))
+    return f" (similar: {', '.join(close)})" if close else ""
 
 
 def _base_url(api: AIModelAPI, host: Host) -> str:
     base_url = (api.base_url or _variable(host.base_url_variables) or host.base_url or "").rstrip("/")
     if not base_url:
-        raise ConfigurationError(f"{api.provider.value} has no host of its own: pass AIModelAPI(base_url=…)")
+        raise ConfigurationError(f"{api.provider} has no host of its own: pass AIModelAPI(base_url=…)")
     try:
         parts = urlsplit(base_url)
         hostname, _port = parts.hostname, parts.port  # reading the port is what checks it
     except ValueError as exc:
-        raise ConfigurationError(f"the base_url of {api.provider.value} is not a URL: {exc}") from exc
+        raise ConfigurationError(f"the base_url of {api.provider} is not a URL: {exc}") from exc
     if parts.scheme not in {"http", "https"} or not hostname:
-        raise ConfigurationError(f"the base_url of {api.provider.value} must start with https:// or http://")
+        raise ConfigurationError(f"the base_url of {api.provider} must start with https:// or http://")
     if parts.query or parts.fragment:
-        raise ConfigurationError(f"the base_url of {api.provider.value} ends before any ? or #; paths are added to it")
+        raise ConfigurationError(f"the base_url of {api.provider} ends before any ? or #; paths are added to it")
     if not base_url.isprintable() or " " in base_url:
-        raise ConfigurationError(f"the base_url of {api.provider.value} has spaces or control characters in it")
+        raise ConfigurationError(f"the base_url of {api.provider} has spaces or control characters in it")
     return base_url
 
 
@@ -355,10 +456,10 @@ def _key(api: AIModelAPI, host: Host) -> str | None:
     if not key:
         if not host.key_required:
             return None
-        variables = " or ".join(host.key_variables)
-        raise ConfigurationError(f"no API key for {api.provider.value}: pass AIModelAPI(api_key=…) or set {variables}")
+        variables = f" or set {' or '.join(host.key_variables)}" if host.key_variables else ""
+        raise ConfigurationError(f"no API key for {api.provider}: pass AIModelAPI(api_key=…){variables}")
     if not (key.isascii() and key.isprintable()):
-        raise ConfigurationError(f"the API key of {api.provider.value} has characters that no header can carry")
+        raise ConfigurationError(f"the API key of {api.provider} has characters that no header can carry")
     return key
 
 

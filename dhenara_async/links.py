@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from dhenara_async.drivers.openai_chat_quirks import Quirks
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint, Dialect
-from dhenara_async.hosts import HOSTS, target_of
+from dhenara_async.hosts import host_of, target_of
 from dhenara_async.media import Kind, placeholder
 from dhenara_async.messages import FilePart, Message, Part, Role, ToolResultPart
 
@@ -22,19 +23,19 @@ INLINED = "media_inlined"
 FileKey = tuple[str, str]
 """What makes two files one download: their URL and their type."""
 
-_FETCHED: Mapping[Dialect, frozenset[Kind]] = {
+_FETCHED: Mapping[str, frozenset[Kind]] = {
     Dialect.OPENAI_RESPONSES: frozenset({"image", "pdf", "text", "other"}),
     Dialect.ANTHROPIC_MESSAGES: frozenset({"image", "pdf"}),
     Dialect.GEMINI: frozenset({"image", "pdf", "text", "audio", "video", "other"}),
 }
-_ONLY_HTTPS = frozenset({Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI})
+_ONLY_HTTPS: frozenset[str] = frozenset({Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI})
 _OLD_GEMINI = re.compile(r"(models/)?gemini-([12]\b|pro$|pro-vision|exp)")
 # Google reads its own places whatever the model: its file store, its cloud's buckets and YouTube.
 _GOOGLE = re.compile(
     r"gs://|https://(generativelanguage\.googleapis\.com|(www\.)?youtube\.com|youtu\.be)/", re.IGNORECASE
 )
 # Servers people run themselves; they are seldom meant to reach out, and mostly cannot.
-_LOCAL = frozenset({AIModelAPIProviderEnum.OLLAMA, AIModelAPIProviderEnum.OPENAI_COMPATIBLE})
+_LOCAL: frozenset[str] = frozenset({AIModelAPIProviderEnum.OLLAMA, AIModelAPIProviderEnum.OPENAI_COMPATIBLE})
 _LOCAL_NAMES = (".localhost", ".local", ".internal", ".lan")
 
 
@@ -42,20 +43,22 @@ def fetches(endpoint: AIModelEndpoint, part: FilePart) -> bool:
     """Whether ``endpoint`` can be handed the URL of ``part``; True for a part that has none."""
     if part.url is None:
         return True
-    target = target_of(endpoint)
-    dialect = Dialect(target.dialect)
-    if dialect is Dialect.GEMINI and _GOOGLE.match(part.url):
+    host, target = host_of(endpoint.api.provider), target_of(endpoint)
+    if host.fetches is not None:
+        return host.fetches(part)
+    dialect = target.dialect
+    if dialect == Dialect.GEMINI and _GOOGLE.match(part.url):
         return True
     scheme = part.url.partition(":")[0].lower()
     if scheme not in {"http", "https"} or (scheme == "http" and dialect in _ONLY_HTTPS):
         return False
     if endpoint.api.provider in _LOCAL and _is_local(target.endpoint):
         return False
-    if dialect is Dialect.GEMINI and _OLD_GEMINI.match(target.model):
+    if dialect == Dialect.GEMINI and _OLD_GEMINI.match(target.model):
         return False
-    if dialect is Dialect.OPENAI_CHAT:
-        return _chat_fetches(endpoint.api.provider, part.kind)
-    return part.kind in _FETCHED[dialect]
+    if dialect == Dialect.OPENAI_CHAT:
+        return _chat_fetches(host.quirks, part.kind)
+    return part.kind in _FETCHED.get(dialect, ())  # of a dialect from outside nothing is known
 
 
 def to_download(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[FilePart, ...]:
@@ -115,8 +118,7 @@ def _replaced_part(part: Part, files: Mapping[FileKey, FilePart]) -> Part:
             return part
 
 
-def _chat_fetches(provider: AIModelAPIProviderEnum, kind: Kind) -> bool:
-    quirks = HOSTS[provider].quirks
+def _chat_fetches(quirks: Quirks, kind: Kind) -> bool:
     match kind:
         case "image":
             return quirks.image_urls

@@ -17,7 +17,7 @@ import anyio.to_thread
 from dhenara_async import prices
 from dhenara_async.client import AIModelClient
 from dhenara_async.config import AIModelCallConfig
-from dhenara_async.conversation import Conversation, ConversationNode, turn_messages
+from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.conversion import ConversionPolicy
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, DeadlineError, DhenaraError, StreamStateError
@@ -262,7 +262,7 @@ class ConversationManager:
             instructions=tuple(instructions),
         )
         history = [message for node in conversation.path() for message in node.as_messages()]
-        asked = turn_messages(draft.user_query, draft.attached_files, None)
+        asked = question(draft.user_query, draft.attached_files)
         client = AIModelClient(endpoint, config, transport=self._transport, policy=self._policy)
         stream = client.open([*history, *asked], draft.instructions, config, wire_stream=wire_stream)
         return Turn(self, conversation, draft, stream)

@@ -373,6 +373,8 @@ class HostedToolPart(PartBase):
         call_id: What ties a call and its result together; None where one block is both.
         input: What the tool was asked (a query, code …); None where the block says nothing of it.
         output: What it gave, as plain JSON; None where the block says nothing of it.
+        report: Whether the provider only says something of its answer here, such as why it declined or what it left
+            out of the question; no model is told of it again.
     """
 
     type: Literal["hosted_tool"] = "hosted_tool"
@@ -381,6 +383,7 @@ class HostedToolPart(PartBase):
     call_id: str | None = None
     input: JsonValue = Field(default=None, repr=False)
     output: JsonValue = Field(default=None, repr=False)
+    report: bool = False
 
     def get_text(self) -> str:
         """Nothing a person would read; ``input``, ``output`` and ``provider_state`` have the block."""
@@ -409,11 +412,15 @@ class Message(Value):
         role: Who speaks.
         parts: What is said, in order; a plain ``str`` stands for one text part.
         node: The id of the conversation node it comes from; None outside a conversation.
+        status: ``interrupted`` where the answer broke off before its end.
+        prefix: Hash of everything the model had been shown when it said this; None where nobody needs to know.
     """
 
     role: Role
     parts: Annotated[FrozenList[Part], BeforeValidator(_as_parts)]
     node: str | None = None
+    status: Literal["complete", "interrupted"] = "complete"
+    prefix: str | None = None
 
     def get_text(self) -> str:
         """The texts of this message, joined with nothing between; reasoning and files are not among them."""

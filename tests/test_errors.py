@@ -393,7 +393,7 @@ def test_validation_errors_tell_neither_key_nor_prompt() -> None:
         (AIModelAPI, {"provider": "openai", "apikey": CANARY}),
         (AIModelAPI, {"provider": "openai", "headers": {"authorization": [CANARY]}}),
         (AIModelEndpoint, {"api": {"api_key": CANARY}, "ai_model": model}),
-        (AIModelEndpoint, {"api": {"provider": "nobody", "api_key": CANARY}, "ai_model": model}),
+        (AIModelEndpoint, {"api": {"provider": "", "api_key": CANARY}, "ai_model": model}),
         (AIModelEndpoint, {"api_key": CANARY}),
         (AIModelCallConfig, {"api_key": CANARY}),
         (AIModelCallConfig, {"extra_headers": [CANARY]}),

@@ -219,6 +219,8 @@ def questions(dialect: Dialect) -> tuple[tuple[str, str, Question], ...]:
             continue
         raw = as_object(orjson.loads((recordings.FOLDER / f"{row['id']}.json").read_bytes()))
         body = as_object(as_object(raw["request"]).get("json"))
+        if "previous_response_id" in body:
+            continue  # what it goes on with is stored at the provider, so it is no whole conversation
         try:
             question = READERS[dialect](body)
         except (NotPlainError, KeyError, TypeError, ValueError):

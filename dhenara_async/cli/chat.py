@@ -179,7 +179,7 @@ class _Chat:
             maker = model.provider
             keyless = "" if self._loopback or maker is None or reachable(maker) else ", no key in the environment"
             retired = "" if model.retired_on is None else f", its maker serves it until {model.retired_on}"
-            self._screen.say(f"{name} · {'' if maker is None else maker.value}{keyless}{retired}")
+            self._screen.say(f"{name} · {maker or ''}{keyless}{retired}")
 
 
 class _InputLines:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dhenara_async.endpoint import AIModel, AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.hosts import HOSTS
+from dhenara_async.hosts import host_of
 from dhenara_async.models import anthropic, google, openai
 from dhenara_async.testing import ProviderServer
 
@@ -58,9 +58,9 @@ def meaning(name: str, *, otherwise: AIModelAPIProviderEnum | None = None) -> Na
     return Named(provider, known_models().get(model_name) or AIModel(model_name=model_name))
 
 
-def reachable(provider: AIModelAPIProviderEnum) -> bool:
+def reachable(provider: str) -> bool:
     """Whether ``provider`` can be called with what is in the environment."""
-    host = HOSTS[provider]
+    host = host_of(provider)
     return not host.key_required or any(os.environ.get(variable, "").strip() for variable in host.key_variables)
 
 

@@ -140,7 +140,7 @@ class Screen:
 
 def label(endpoint: AIModelEndpoint, *, stand_in: bool) -> str:
     """An endpoint in a few words."""
-    return f"{endpoint.ai_model.model_name} · {endpoint.api.provider.value}{' (stand-in)' if stand_in else ''}"
+    return f"{endpoint.ai_model.model_name} · {endpoint.api.provider}{' (stand-in)' if stand_in else ''}"
 
 
 def _line(text: str, style: str) -> Text:

@@ -1,4 +1,106 @@
 """Wire dialects, one a file: pure codecs between the canonical question and answer and a provider's JSON.
 
-Nothing here awaits, opens a socket, reads a clock or logs. ``base`` holds the contract and what every dialect needs.
+Nothing here awaits, opens a socket, reads a clock or logs. ``base`` holds the contract and what every dialect needs;
+this room has it all under one name, for drivers that are written elsewhere.
+
+**A driver of your own** is a class with four methods (``Driver`` says what each is handed and may raise):
+
+- ``encode(request, endpoint)`` spells a ``ChatRequest``: messages that are legal by your ``rules``, instructions and
+  knobs. End it with ``wire(path, body, config, warnings, headers)``. Say of each knob you cannot take so by
+  ``KnobWarnings``; raise ``UnsupportedError`` for a part of a message that you have no words for. Never leave either
+  out in silence.
+- ``decoder(request, origin)`` makes a ``Decoder`` for one answer. ``feed(frame)`` gets a server-sent event, or a plain
+  body as one frame, and returns events: ``PartsInFlight`` makes them and marks every part with ``origin``. ``finish()``
+  is called once at the end of the body: raise ``truncated(…)`` there if nothing said that the answer is whole.
+- ``error(status, headers, body, provider=…)`` reads an HTTP error; ``api_error`` finds the class for it.
+- ``rules(endpoint)`` states what the endpoint takes of a history; ``Rules()`` takes everything.
+
+Register it under a name of its own, and a host that speaks it; both are then called like any other::
+
+    register_driver("acme_lines", lambda host: AcmeDriver())
+    register_host("acme", Host("https://api.acme.test", "acme_lines", key_variables=("ACME_API_KEY",)))
+    endpoint = AIModelEndpoint(api=AIModelAPI(provider="acme"), ai_model=AIModel(model_name="acme-1"))
+
+Answers are kept with these names, so they should not change. What is signed, encrypted or otherwise opaque goes into
+``provider_state`` (``OpenPart.state``): it comes back on its part, and only where its model, host and account are the
+same. ``testing.check_grammar`` and ``testing.split_everywhere`` try a decoder out.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dhenara_async.drivers.base import (
+        Decoder,
+        Driver,
+        JsonObject,
+        KnobWarnings,
+        OpenPart,
+        PartsInFlight,
+        api_error,
+        as_count,
+        as_list,
+        as_object,
+        as_text,
+        error_object,
+        finish_of,
+        load,
+        truncated,
+        usage_events,
+        wire,
+    )
+    from dhenara_async.framing import Frame
+    from dhenara_async.messages import Part
+    from dhenara_async.request import ChatRequest, WireRequest
+    from dhenara_async.rules import CallIds, Rules
+
+_ROOMS = {
+    "drivers.base": (
+        "Decoder Driver JsonObject KnobWarnings OpenPart PartsInFlight api_error as_count as_list as_object as_text "
+        "error_object finish_of load truncated usage_events wire"
+    ),
+    "framing": "Frame",
+    "messages": "Part",
+    "request": "ChatRequest WireRequest",
+    "rules": "CallIds Rules",
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+__all__ = [
+    "CallIds",
+    "ChatRequest",
+    "Decoder",
+    "Driver",
+    "Frame",
+    "JsonObject",
+    "KnobWarnings",
+    "OpenPart",
+    "Part",
+    "PartsInFlight",
+    "Rules",
+    "WireRequest",
+    "api_error",
+    "as_count",
+    "as_list",
+    "as_object",
+    "as_text",
+    "error_object",
+    "finish_of",
+    "load",
+    "truncated",
+    "usage_events",
+    "wire",
+]
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'dhenara_async.drivers' has no attribute {name!r}")
+    value: object = getattr(import_module(f"dhenara_async.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
-from dhenara_async.drivers.anthropic_messages_content import Content, answer_tool
+from dhenara_async.drivers.anthropic_messages_content import Content, answer_tool, rules
 from dhenara_async.drivers.anthropic_messages_decode import MessagesDecoder, messages_error
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, error_object, wire
 from dhenara_async.endpoint import AIModel, AIModelEndpoint, Capabilities
@@ -16,6 +16,7 @@ from dhenara_async.errors import APIError
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
+from dhenara_async.rules import Rules
 from dhenara_async.schemas import anthropic_schema, output_schema
 from dhenara_async.tools import HostedTool, NamedTool, Tool
 
@@ -75,6 +76,9 @@ class AnthropicMessagesDriver:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         return messages_error(status, headers, body, error_object(body), provider)
+
+    def rules(self, endpoint: AIModelEndpoint) -> Rules:
+        return rules(endpoint.ai_model)
 
 
 # ---------------------------------------------------------------------------------------------------- thinking

@@ -5,13 +5,14 @@ What this API made itself goes back exactly as it came: signed thinking, hosted 
 Source: https://docs.anthropic.com/en/api/messages and the types of the ``anthropic`` package 2.12 (read 2026-11-22)
 """
 
+import re
 from collections.abc import Iterable
 
 import orjson
 
 from dhenara_async.config import AIModelCallConfig
-from dhenara_async.drivers.base import JsonObject
-from dhenara_async.endpoint import Dialect
+from dhenara_async.drivers.base import JsonObject, takes
+from dhenara_async.endpoint import AIModel, Dialect
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages import (
     FilePart,
@@ -27,6 +28,8 @@ from dhenara_async.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from dhenara_async.models.families import capabilities
+from dhenara_async.rules import CallIds, Place, Rules
 from dhenara_async.schemas import output_schema
 from dhenara_async.tools import Tool
 
@@ -35,6 +38,9 @@ REPORTS = ("stop_details", "container", "context_management", "input_transformat
 
 FILES_BETA = "files-api-2025-04-14"
 NO_OUTPUT = "(no output)"
+
+# Ids of the API's own tools are told by how they begin, and belong to those alone.
+_CALL_IDS = CallIds(re.compile(r"(?!srvtoolu_)[a-zA-Z0-9_-]{1,64}"))
 
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _PDF = "application/pdf"
@@ -54,6 +60,32 @@ def answer_tool(config: AIModelCallConfig) -> str | None:
     while name in taken:
         name = f"{name[:63]}_" if len(name) < 64 else f"{name[:-1]}{'_' if name[-1] != '_' else '-'}"
     return name
+
+
+def rules(model: AIModel) -> Rules:
+    """What the Messages API demands of a history for ``model``."""
+    can, content = capabilities(model), Content(model.model_name)
+    return Rules(
+        alternates=True,
+        system_inside=False,
+        prefill=can.prefill,
+        ragged_prefill=False,
+        call_ids=_CALL_IDS,
+        object_arguments=True,
+        error_flag=True,
+        files=content.takes,
+        citations=True,
+        hosted=lambda part: bool(part.provider_state) and part.name not in REPORTS,
+        reasoning_back="model",
+        replayable=_is_signed,
+        bound_to_prefix=can.prefix_bound,
+    )
+
+
+def _is_signed(part: ReasoningPart) -> bool:
+    """Whether thinking came with its signature, or encrypted altogether; any other would only be refused."""
+    state = part.provider_state or {}
+    return bool(state.get("signature")) if state.get("type") == "thinking" else bool(state)
 
 
 class Content:
@@ -154,7 +186,7 @@ class Content:
         for item in part.content:
             match item:
                 case FilePart():
-                    blocks.append(self._file(item))
+                    blocks.append(self._inside(item))
                 case TextPart() | JsonPart():
                     blocks += _text(item.get_text())
         result: JsonObject = {"type": "tool_result", "tool_use_id": part.call_id, "content": blocks or NO_OUTPUT}
@@ -163,6 +195,16 @@ class Content:
         if part.is_error:
             result["is_error"] = True
         return result
+
+    def takes(self, part: FilePart, place: Place) -> bool:
+        """Whether there is a place for a file; what goes to the model's own code is no part of a result."""
+        return takes(lambda file: self._inside(file) if place == "result" else self._file(file), part)
+
+    def _inside(self, part: FilePart) -> JsonObject:
+        block = self._file(part)
+        if block["type"] == "container_upload":
+            raise self._cannot(part, f"of type {part.media_type} inside a tool's result")
+        return block
 
     def _file(self, part: FilePart) -> JsonObject:
         if part.file_id is not None:

@@ -201,7 +201,7 @@ class MessagesDecoder:
                 part.state = {"type": name, name: report}
                 events += [part.start, *self._grow(part, explanation), self._parts.close(part)]
             elif name != "context_management" or as_list(as_object(report).get("applied_edits")):
-                events += self._parts.hosted(name, {"type": name, name: report}, output=report)
+                events += self._parts.hosted(name, {"type": name, name: report}, output=report, report=True)
         return events
 
     def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:

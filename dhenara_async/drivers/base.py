@@ -4,7 +4,7 @@ One decoder serves both ways an answer can come: a plain body is fed as one fram
 its stream would.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard, cast
 
@@ -26,6 +26,7 @@ from dhenara_async.errors import (
     RateLimitError,
     ServerError,
     TruncatedStreamError,
+    UnsupportedError,
 )
 from dhenara_async.events import (
     ChoiceFinish,
@@ -38,6 +39,7 @@ from dhenara_async.events import (
     UsageUpdate,
 )
 from dhenara_async.framing import Frame
+from dhenara_async.media import placeholder
 from dhenara_async.messages import (
     Citation,
     FilePart,
@@ -53,6 +55,7 @@ from dhenara_async.messages import (
 )
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import CallWarning, FinishReason, Usage
+from dhenara_async.rules import Rules
 from dhenara_async.tools import HostedToolType
 
 JsonObject = dict[str, object]
@@ -104,6 +107,10 @@ class Driver(Protocol):
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         """What an HTTP error of this dialect means; ``headers`` have lower-case names."""
+        ...
+
+    def rules(self, endpoint: AIModelEndpoint) -> Rules:
+        """What ``endpoint`` demands of a history; what obeys them, ``encode`` takes."""
         ...
 
 
@@ -229,14 +236,21 @@ class PartsInFlight:
         call_id: str | None = None,
         asked: object = None,
         output: object = None,
+        report: bool = False,
     ) -> list[StreamEvent]:
         """Something the provider ran itself, in one piece: no deltas. ``asked`` and ``output`` are plain JSON."""
         part = self.open("hosted_tool", choice=choice, call_id=call_id, name=name)
         part.state = part_state
-        return [part.start, self.close_hosted(part, tool=tool, asked=asked, output=output)]
+        return [part.start, self.close_hosted(part, tool=tool, asked=asked, output=output, report=report)]
 
     def close_hosted(
-        self, part: OpenPart, *, tool: HostedToolType | None = None, asked: object = None, output: object = None
+        self,
+        part: OpenPart,
+        *,
+        tool: HostedToolType | None = None,
+        asked: object = None,
+        output: object = None,
+        report: bool = False,
     ) -> PartEnd:
         """The end of a hosted part that was opened before, because its input was streamed."""
         ended = HostedToolPart(
@@ -245,6 +259,7 @@ class PartsInFlight:
             call_id=part.start.call_id,
             input=cast("JsonValue", asked),
             output=cast("JsonValue", output),
+            report=report,
             origin=self._origin,
             provider_state=state(part.state),
         )
@@ -379,6 +394,16 @@ class KnobWarnings:
 
     def seal(self) -> tuple[CallWarning, ...]:
         return tuple(self._warnings)
+
+
+def takes(encode: Callable[[FilePart], object], part: FilePart) -> bool:
+    """Whether ``encode`` has a place for a file, tried with a few bytes in place of its own."""
+    sketch = part if part.data is None else part.model_copy(update={"data": placeholder(part.media_type)})
+    try:
+        encode(sketch)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def wire(

@@ -15,13 +15,14 @@ import orjson
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, error_object, wire
-from dhenara_async.drivers.gemini_content import encode_contents, is_third_or_later
+from dhenara_async.drivers.gemini_content import encode_contents, is_third_or_later, rules
 from dhenara_async.drivers.gemini_decode import GeminiDecoder, error_of
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
+from dhenara_async.rules import Rules
 from dhenara_async.schemas import gemini_schema, output_schema
 from dhenara_async.tools import HostedTool, HostedToolType, NamedTool, Tool
 
@@ -72,6 +73,10 @@ class GeminiDriver:
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         """See ``drivers.base.Driver``."""
         return error_of(status, headers, body, as_object(error_object(body).get("error")), provider)
+
+    def rules(self, endpoint: AIModelEndpoint) -> Rules:
+        """See ``drivers.base.Driver``."""
+        return rules(endpoint.ai_model)
 
 
 def _model_path(model: str) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from dhenara_async.drivers.base import JsonObject, as_text
-from dhenara_async.endpoint import AIModelEndpoint, Dialect
+from dhenara_async.drivers.base import JsonObject, as_text, takes
+from dhenara_async.endpoint import AIModel, AIModelEndpoint, Dialect
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages import (
     FilePart,
@@ -28,6 +28,8 @@ from dhenara_async.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from dhenara_async.models.families import capabilities
+from dhenara_async.rules import CallIds, Place, Rules
 
 STAND_IN_SIGNATURE = "skip_thought_signature_validator"
 FILES_URL = "https://generativelanguage.googleapis.com/v1beta"
@@ -36,12 +38,34 @@ _NATIVE_DATA = frozenset(
     {"executableCode", "codeExecutionResult", "toolCall", "toolResponse", "inlineData", "fileData"}
 )
 _RESULT_MEDIA = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
+_CALL_IDS = CallIds(re.compile(r".*", re.DOTALL))  # free, and there need be none
+_NAMES = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 _OLD = re.compile(r"gemini-([12]\b|pro$|pro-vision|exp)")
 
 
 def is_third_or_later(model: str) -> bool:
     """Whether ``model`` is of Gemini 3 or newer, which an unknown Gemini is taken for."""
     return "gemini" in model and _OLD.search(model) is None
+
+
+def rules(model: AIModel) -> Rules:
+    """What Gemini demands of a history for ``model``."""
+    modern = is_third_or_later(model.model_name)
+    talk = _Talk(model.model_name, "", modern)
+    return Rules(
+        alternates=True,
+        system_inside=False,
+        prefill=capabilities(model).prefill,
+        call_ids=_CALL_IDS,
+        names=_NAMES,
+        object_arguments=True,
+        error_flag=True,
+        files=talk.takes,
+        generated=lambda part: talk.takes(part, "question"),
+        hosted=lambda part: bool((part.provider_state or {}).keys() & _NATIVE_DATA),
+        reasoning_back="model",
+        unsigned=lambda call: modern and not (call.provider_state or {}).get("thoughtSignature"),
+    )
 
 
 def encode_contents(messages: Sequence[Message], endpoint: AIModelEndpoint) -> list[JsonObject]:
@@ -51,7 +75,7 @@ def encode_contents(messages: Sequence[Message], endpoint: AIModelEndpoint) -> l
         UnsupportedError: A part has no place in this dialect.
     """
     model = endpoint.ai_model.model_name
-    talk = _Talk(model, endpoint.api.provider.value, is_third_or_later(model))
+    talk = _Talk(model, str(endpoint.api.provider), is_third_or_later(model))
     contents: list[JsonObject] = []
     for message in messages:
         parts = talk.answer(message.parts) if message.role is Role.ASSISTANT else talk.question(message.parts)
@@ -68,6 +92,12 @@ class _Talk:
     provider: str
     modern: bool
     calls: list[ToolCallPart] = field(default_factory=list[ToolCallPart])
+
+    def takes(self, part: FilePart, place: Place) -> bool:
+        """Whether there is a place for a file."""
+        if place == "result":
+            return self.modern and part.data is not None and part.media_type in _RESULT_MEDIA
+        return takes(self._file, part)
 
     def answer(self, parts: Sequence[Part]) -> list[JsonObject]:
         """What the model said, part for part: never merged, because each may be signed."""

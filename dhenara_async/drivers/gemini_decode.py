@@ -358,7 +358,7 @@ class GeminiDecoder:
             texts[-1].state |= kept
         events += [self._parts.close(part) for part in texts]
         if kept and not texts:
-            events += self._parts.hosted(next(iter(kept)), dict(kept), choice=candidate.index)
+            events += self._parts.hosted(next(iter(kept)), dict(kept), choice=candidate.index, report=True)
 
     def _end(self) -> Sequence[StreamEvent]:
         self._done = True

@@ -13,7 +13,7 @@ import orjson
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, error_object, is_object, wire
-from dhenara_async.drivers.openai_chat_content import encode_messages
+from dhenara_async.drivers.openai_chat_content import encode_messages, rules
 from dhenara_async.drivers.openai_chat_decode import ChatDecoder
 from dhenara_async.drivers.openai_chat_quirks import OPENAI, Quirks
 from dhenara_async.drivers.openai_chat_reading import chat_error
@@ -22,6 +22,7 @@ from dhenara_async.errors import APIError
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
+from dhenara_async.rules import Rules
 from dhenara_async.schemas import fits_openai_strict, openai_schema, output_schema
 from dhenara_async.tools import HostedTool, JsonSchema, NamedTool, Tool
 
@@ -55,6 +56,9 @@ class OpenAIChatDriver:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         return chat_error(status, headers, body, error_object(body), provider)
+
+    def rules(self, endpoint: AIModelEndpoint) -> Rules:
+        return rules(self._quirks, endpoint.ai_model)
 
 
 class _Encoder:

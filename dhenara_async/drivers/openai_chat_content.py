@@ -5,12 +5,14 @@ Source: https://platform.openai.com/docs/api-reference/chat and the types of the
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
+from typing import Literal
 
-from dhenara_async.drivers.base import JsonObject, as_list
+from dhenara_async.drivers.base import JsonObject, as_list, takes
 from dhenara_async.drivers.openai_chat_quirks import Quirks
+from dhenara_async.endpoint import AIModel
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.media import kind_of, normalized
 from dhenara_async.messages import (
@@ -24,13 +26,37 @@ from dhenara_async.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from dhenara_async.models.families import capabilities
+from dhenara_async.rules import CallIds as WireIds
+from dhenara_async.rules import Place, Rules
 
 _LONGEST_ID = 40
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
+_CALL_IDS: Mapping[str, WireIds] = {
+    "short": WireIds(re.compile(r".{1,40}", re.DOTALL)),
+    "nine": WireIds(re.compile(r"[a-zA-Z0-9]{9}"), prefix="", length=9),
+}
+# Whose reasoning goes back there; plain words do to any model of the host.
+_REASONING_BACK: Mapping[str | None, Literal["model"] | None] = {None: None, "reasoning_details": "model"}
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SOUNDS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 _BESIDE = "(The result is in the files of the next message.)"
+
+
+def rules(quirks: Quirks, model: AIModel) -> Rules:
+    """What a host with these ``quirks`` demands of a history for ``model``."""
+    writer = _Writer(quirks, "system", model.model_name)
+    return Rules(
+        alternates=quirks.alternates,
+        system_inside=quirks.system_anywhere,
+        prefill=capabilities(model).prefill,
+        bridge=quirks.bridge,
+        call_ids=_CALL_IDS[quirks.call_ids],
+        files=writer.takes,
+        refusals=quirks.refusals,
+        reasoning_back=_REASONING_BACK.get(quirks.reasoning_back, "account"),
+    )
 
 
 def encode_messages(
@@ -69,6 +95,12 @@ class _Writer:
         self._model = model
         self._ids = CallIds(nine_call_id if quirks.call_ids == "nine" else short_call_id)
         self._messages: list[JsonObject] = []
+
+    def takes(self, part: FilePart, place: Place) -> bool:
+        """Whether there is a place for a file; inside a result there is one for words alone."""
+        if place == "result":
+            return part.kind == "text" and part.data is not None
+        return takes(self._user_part, part)
 
     def written(self) -> list[JsonObject]:
         """All messages; the last one is one that the host answers."""

@@ -14,13 +14,14 @@ from typing import get_args
 
 from dhenara_async.config import AIModelCallConfig, PromptCache, ReasoningEffort
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, error_object, merge, wire
-from dhenara_async.drivers.openai_responses_content import input_items
+from dhenara_async.drivers.openai_responses_content import input_items, rules
 from dhenara_async.drivers.openai_responses_decode import ResponsesDecoder, responses_error
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError, ConfigurationError
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
+from dhenara_async.rules import Rules
 from dhenara_async.schemas import fits_openai_strict, openai_schema, output_schema
 from dhenara_async.tools import HostedTool, HostedToolType, NamedTool, Tool
 
@@ -77,6 +78,9 @@ class OpenAIResponsesDriver:
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         parsed = error_object(body)
         return responses_error(status, headers, body, as_object(parsed.get("error")) or parsed, provider)
+
+    def rules(self, endpoint: AIModelEndpoint) -> Rules:
+        return rules(endpoint.ai_model.model_name)
 
 
 # ---------------------------------------------------------------------------------------------------- reasoning

@@ -10,7 +10,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create and the 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-from dhenara_async.drivers.base import JsonObject, as_text
+from dhenara_async.drivers.base import JsonObject, as_text, takes
 from dhenara_async.endpoint import Dialect
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages import (
@@ -27,6 +27,7 @@ from dhenara_async.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from dhenara_async.rules import Place, Rules
 
 MAX_CALL_ID = 64
 INPUT_TRANSFORMATIONS = "input_transformations"
@@ -55,6 +56,20 @@ _DOCUMENTS = frozenset(
 )
 _OFFICE = "application/vnd."  # Word, Excel, PowerPoint, OpenDocument, Pages, Keynote …
 _RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
+
+
+def rules(model: str) -> Rules:
+    """What the Responses API demands of a history for ``model``."""
+    speller = _Speller(model)
+    return Rules(
+        files=speller.takes,
+        generated=_is_drawn,
+        hosted=lambda part: bool((part.provider_state or {}).get("type")) and part.name != INPUT_TRANSFORMATIONS,
+        hosted_with_reasoning=True,
+        reasoning_back="model",
+        reasoning_leads=True,
+        replayable=lambda part: _reasoning(part) is not None,
+    )
 
 
 def input_items(messages: Iterable[Message], model: str) -> list[JsonObject]:
@@ -95,6 +110,10 @@ class _Speller:
         self._custom: set[str] = set()
         self._unnamed: list[tuple[str, str]] = []
         self._repeats: dict[str, int] = {}
+
+    def takes(self, part: FilePart, place: Place) -> bool:
+        """Whether there is a place for a file."""
+        return takes(self._file if place == "result" else self._content, part)
 
     def message(self, message: Message) -> list[JsonObject]:
         if message.role is Role.ASSISTANT:
@@ -249,6 +268,11 @@ def _native(part: PartBase) -> JsonObject:
     """What this dialect sent for ``part``; empty where another did, whose words mean nothing here."""
     own = part.origin is not None and part.origin.dialect == Dialect.OPENAI_RESPONSES.value
     return dict(part.provider_state or {}) if own else {}
+
+
+def _is_drawn(part: FilePart) -> bool:
+    """Whether a file is a picture that the API's own tool made and that is here."""
+    return _native(part).get("type") == "image_generation_call" and part.data is not None
 
 
 def _reasoning(part: ReasoningPart) -> JsonObject | None:

@@ -364,7 +364,7 @@ class ResponsesDecoder:
         events += self._audio_done()
         withheld = as_list(response.get("input_transformations"))
         if withheld:
-            events += self._parts.hosted(INPUT_TRANSFORMATIONS, {}, output=withheld)
+            events += self._parts.hosted(INPUT_TRANSFORMATIONS, {}, output=withheld, report=True)
         self._parts.finishes[0] = self._finish_reason(response)
         return [*events, *usage_events(self.usage), self._parts.end()]
 

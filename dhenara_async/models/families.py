@@ -59,7 +59,9 @@ _CLAUDE = Capabilities(
     reasoning="adaptive",
     efforts=("low", "medium", "high", "xhigh", "max"),
 )
-_CLAUDE_FABLE = _with(_CLAUDE, reasoning_off=False, forced_tools=False)
+_CLAUDE_MYTHOS = _with(_CLAUDE, reasoning_off=False, forced_tools=False)
+_CLAUDE_FABLE_5 = _CLAUDE_MYTHOS
+_CLAUDE_FABLE = _with(_CLAUDE_FABLE_5, prefix_bound=True)
 _CLAUDE_46 = _with(
     _CLAUDE,
     sampling=True,
@@ -106,7 +108,9 @@ _RULES: tuple[tuple[re.Pattern[str], Capabilities], ...] = tuple(
         (r"claude-(opus|sonnet|haiku)-4(-0)?(-\d{8}|-latest|@\d{8})?$", _CLAUDE_4),
         (r"claude-(opus|sonnet|haiku)-4-5", _CLAUDE_45),
         (r"claude-(opus|sonnet)-4-6", _CLAUDE_46),
-        (r"claude-(fable|mythos)", _CLAUDE_FABLE),
+        (r"claude-fable-5(-0)?(-latest|[-@]\d{8})?(-v\d+(:\d+)?)?$", _CLAUDE_FABLE_5),
+        (r"claude-fable", _CLAUDE_FABLE),
+        (r"claude-mythos", _CLAUDE_MYTHOS),
         (r"claude-", _CLAUDE),
         (r"gpt-oss|openai/gpt-oss", _GPT_OSS),
         (r"gpt-4o-2024-05-13|gpt-4(-|$)|gpt-3|text-|davinci|chatgpt-4", _EARLY_GPT),

@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, Dialect
+from dhenara_async.hosts import REGISTERED_HOSTS, host_of
 from dhenara_async.testing.dialects import WIRE_DIALECTS
 from dhenara_async.testing.dialects.base import Arrived, Conversation, Refusal, Reply, Streamed, WireDialect, as_object
 from dhenara_async.testing.script import Answer, Script, ScriptedError, SeenRequest, Step, count_usage
@@ -24,7 +25,7 @@ from dhenara_async.testing.stand_in import tell
 _DUMMY_KEY = "loopback-key"
 _HIDDEN_HEADERS = frozenset({"authorization", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 _LARGEST_BODY = 64 * 1024 * 1024
-_SEGMENTS = {AIModelAPIProviderEnum.GOOGLE_AI: "google"}
+_SEGMENTS: Mapping[str, str] = {AIModelAPIProviderEnum.GOOGLE_AI: "google"}
 _ROUTES = (
     (re.compile(r"/v1/responses"), Dialect.OPENAI_RESPONSES),
     (re.compile(r"/v1/chat/completions"), Dialect.OPENAI_CHAT),
@@ -38,7 +39,8 @@ _SERVED: Mapping[str, tuple[Dialect, ...]] = {
     "google": (Dialect.GEMINI,),
 }
 _SERVED_ELSEWHERE = (Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES, Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI)
-_KNOWN = frozenset(_SEGMENTS.get(provider, provider.value) for provider in AIModelAPIProviderEnum)
+_BARE: frozenset[str] = frozenset({Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI})  # their base URLs have no version
+_KNOWN = frozenset(_SEGMENTS.get(provider, str(provider)) for provider in AIModelAPIProviderEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +110,27 @@ class ProviderServer:
             raise RuntimeError("a ProviderServer has an address only inside its `async with` block")
         return f"http://127.0.0.1:{self._port}"
 
-    def base_url(self, provider: AIModelAPIProviderEnum) -> str:
-        """What the vendor's own SDK takes as its base URL to reach ``provider`` here."""
-        segment = _SEGMENTS.get(provider, provider.value)
-        bare = provider in {AIModelAPIProviderEnum.ANTHROPIC, AIModelAPIProviderEnum.GOOGLE_AI}
-        return f"{self.url}/{segment}" if bare else f"{self.url}/{segment}/v1"
+    def base_url(self, provider: AIModelAPIProviderEnum | str) -> str:
+        """What the vendor's own SDK takes as its base URL to reach ``provider`` here.
 
-    def api(self, provider: AIModelAPIProviderEnum, *, dialect: Dialect | None = None) -> AIModelAPI:
+        Raises:
+            ConfigurationError: No host of that name is known.
+        """
+        segment = _SEGMENTS.get(provider, str(provider))
+        return f"{self.url}/{segment}" if host_of(provider).dialect in _BARE else f"{self.url}/{segment}/v1"
+
+    def api(self, provider: AIModelAPIProviderEnum | str, *, dialect: Dialect | str | None = None) -> AIModelAPI:
         """An account at ``provider`` here, with a key that is accepted.
 
         Args:
-            provider: Who is called.
+            provider: Who is called; a registered host will do if it speaks one of the house's own dialects.
             dialect: The wire language; None = the provider's default.
+
+        Raises:
+            ConfigurationError: No host of that name is known.
         """
         base_url = self.base_url(provider)
-        if dialect in {Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI}:
+        if dialect in _BARE:
             base_url = base_url.removesuffix("/v1")
         return AIModelAPI(provider=provider, api_key=SecretStr(self._key), base_url=base_url, dialect=dialect)
 
@@ -209,8 +217,9 @@ def _split(path: str) -> tuple[str, str]:
 def _find(segment: str, path: str) -> tuple[WireDialect, bool]:
     """The dialect of a path, and whether it is served there; what is not served answers in the host's default."""
     served = _SERVED.get(segment, _SERVED_ELSEWHERE)
+    known = segment in _KNOWN or segment in REGISTERED_HOSTS
     for pattern, dialect in _ROUTES:
-        if segment in _KNOWN and dialect in served and pattern.fullmatch(path):
+        if known and dialect in served and pattern.fullmatch(path):
             return WIRE_DIALECTS[dialect], True
     return WIRE_DIALECTS[served[0]], False
 

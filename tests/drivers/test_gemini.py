@@ -295,12 +295,14 @@ def test_files_of_results_go_inside_where_they_may() -> None:
     inside = {"inlineData": {"mimeType": "image/png", "data": _PNG_TEXT, "displayName": "a.png"}}
     assert _contents(*messages)[2]["parts"] == [
         {"functionResponse": {**response, "parts": [inside]}},
+        {"text": "Files from the result of f1:"},
         sound,
         {"text": "and now?"},
     ]
     image = {"inlineData": {"mimeType": "image/png", "data": _PNG_TEXT}}
     assert _contents(*messages, model="gemini-2.5-flash")[2]["parts"] == [
         {"functionResponse": response},
+        {"text": "Files from the result of f1:"},
         image,
         sound,
         {"text": "and now?"},

@@ -170,7 +170,7 @@ def _problems(target: _Target, wire: WireRequest, *, stream: bool) -> list[str]:
     if wire.headers.get("anthropic-version") == VERSION_WITH_SAMPLING:
         # The SDK speaks the newest version only, which has no sampling; the older one has.
         extras |= {"temperature", "top_p", "top_k"}
-    found = problems(dialect_of(target.at()), wire.body, stream=stream, extras=extras)
+    found = problems(Dialect(dialect_of(target.at())), wire.body, stream=stream, extras=extras)
     if target.provider is _Provider.MISTRAL:  # whose last assistant message has to say that it is to be continued
         found = [problem for problem in found if ".prefix: unknown" not in problem]
     return found

@@ -179,6 +179,27 @@ def test_capabilities_by_id(title: str, name: str) -> None:
     assert sorted(_letters(can).split()) == sorted(expected)
 
 
+_BOUND = (
+    *("claude-fable-5-1", "claude-fable-5-2", "claude-fable-5-2-20260901", "claude-fable-6", "claude-fable-latest"),
+    *("anthropic.claude-fable-5-1-v1:0", "claude-fable-5-1@20260801"),
+)
+_FREE = (
+    *("claude-fable-5", "claude-fable-5-0", "claude-fable-5-20260601", "claude-fable-5-latest", "CLAUDE-FABLE-5-0"),
+    *("claude-fable-5@20260601", "us.anthropic.claude-fable-5-v1:0", "claude-fable-5-20260601-v1:0"),
+    *(name for _way, _words, names in _FAMILIES.values() for name in names if name != "claude-fable-5-2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"), [*((name, True) for name in _BOUND), *((name, False) for name in dict.fromkeys(_FREE))]
+)
+def test_only_fable_from_51_on_binds_its_thinking_to_its_prefix(name: str, bound: bool) -> None:
+    can = capabilities(AIModel(model_name=name))
+    assert can.prefix_bound is bound
+    if "fable" in name.lower():  # in all else the generations are alike
+        assert can == capabilities(AIModel(model_name="claude-fable-5")).model_copy(update={"prefix_bound": bound})
+
+
 # ---------------------------------------------------------------------------------------------------- recorded requests
 
 # Words of the wire for what our capabilities are told in.

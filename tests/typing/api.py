@@ -21,11 +21,13 @@ from dhenara_async import (
     Dialect,
     FilePart,
     Heartbeat,
+    Host,
     HostedTool,
     Message,
     PartEnd,
     PartStart,
     PromptFormatter,
+    Quirks,
     ReasoningDelta,
     RefusalDelta,
     ResponseStream,
@@ -41,9 +43,12 @@ from dhenara_async import (
     ToolResultPart,
     Usage,
     UsageUpdate,
+    register_driver,
+    register_host,
     run_tools,
 )
 from dhenara_async.blocking import BlockingClient
+from dhenara_async.drivers import Driver
 from dhenara_async.models.anthropic import ClaudeSonnet55
 
 api = AIModelAPI(provider=AIModelAPIProviderEnum.OPEN_AI, base_url="http://127.0.0.1:1/v1", dialect=Dialect.OPENAI_CHAT)
@@ -150,3 +155,25 @@ async def tools(client: AIModelClient) -> None:
     assert_type(response.structured(), object)
     assert_type(response.structured(Answered), Answered)
     assert_type(response.chat_response.structured(list[int], choice=1), list[int])
+
+
+def made_elsewhere(driver: Driver) -> None:
+    assert_type(register_driver("acme_lines", lambda host: made_for(host, driver)), None)
+    row = Host(
+        "https://api.acme.test",
+        "acme_lines",
+        key_variables=("ACME_API_KEY",),
+        quirks=Quirks(max_tokens_field="max_completion_tokens"),
+        fetches=lambda part: part.kind == "image",
+    )
+    assert_type(register_host("acme", row), None)
+    assert_type(register_host("plain", Host(base_url=None, dialect=Dialect.GEMINI)), None)
+    api = AIModelAPI(provider="acme", api_key="key", dialect="acme_lines")
+    assert_type(api.provider, AIModelAPIProviderEnum | str)
+    assert_type(api.dialect, Dialect | str | None)
+    assert_type(AIModelEndpoint(api=api, ai_model=AIModel(model_name="acme-1", provider="acme")), AIModelEndpoint)
+
+
+def made_for(host: Host, driver: Driver) -> Driver:
+    assert_type(host.dialect, Dialect | str)
+    return driver

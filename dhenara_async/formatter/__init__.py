@@ -1,0 +1,222 @@
+"""Makes a history legal for its next model, and says what became of every part of it.
+
+Pure and deterministic: the same history gives the same messages, and a longer history begins with the same ones.
+Legality is decided here (whose state may go where, who speaks first, which parts a target has no place for), by the
+``Rules`` that the target's driver states; spelling is the drivers'. Formatting what is formatted changes nothing.
+
+The order of work: ``parts`` says what becomes of each part, ``calls`` pairs calls with their results, ``hop`` puts the
+speakers in order and makes it one fold from left to right, ``ledger`` accounts for all of it.
+
+Rules: each provider's published validation rules for multi-turn requests (read 2026-11-22).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import is_not
+from weakref import ref
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.conversation import ConversationNode, question
+from dhenara_async.conversion import ConversionPolicy, ConversionReport
+from dhenara_async.endpoint import AIModel, AIModelEndpoint
+from dhenara_async.errors import ConfigurationError, ConversionLossError
+from dhenara_async.formatter.hop import Fold
+from dhenara_async.formatter.parts import Terms
+from dhenara_async.hosts import driver_for, target_of
+from dhenara_async.messages import FilePart, Message, Origin
+from dhenara_async.response import ChatResponse
+
+
+@dataclass(frozen=True, slots=True)
+class FormattedConversation:
+    """A history made legal for one endpoint.
+
+    Attributes:
+        messages: What to send, oldest first.
+        report: What became of every part.
+        prefix: Hash of everything the target is shown, for one whose reasoning is of use only behind exactly that;
+            None for all others.
+    """
+
+    messages: tuple[Message, ...]
+    report: ConversionReport
+    prefix: str | None = None
+
+
+class PromptFormatter:
+    """Turns nodes into messages for the next model. All methods are pure functions."""
+
+    @staticmethod
+    def format_conversion_node_as_prompts(
+        model: AIModel,
+        user_query: str,
+        attached_files: Sequence[FilePart] = (),
+        previous_response: ChatResponse | Sequence[object] | None = None,
+    ) -> list[Message]:
+        """One turn as messages: the question, then the answer if there is one.
+
+        What may not reach ``model``'s provider is taken out when the call is made, where the provider is known.
+
+        Args:
+            model: The model that is asked next.
+            user_query: The question.
+            attached_files: What was sent with it.
+            previous_response: The answer; None or ``[]`` for a question that has none yet.
+
+        Raises:
+            ConfigurationError: Neither words nor files were asked.
+        """
+        if not user_query.strip() and not attached_files:
+            raise ConfigurationError("user_query is empty and no file is attached: there is nothing to ask")
+        response = previous_response if isinstance(previous_response, ChatResponse) else None
+        asked = question(user_query, attached_files)
+        return [*asked, response.as_message()] if response is not None and response.choices[0].parts else asked
+
+    format_conversation_node_as_prompts = format_conversion_node_as_prompts
+
+    @staticmethod
+    def format_conversation(
+        nodes: Iterable[ConversationNode],
+        endpoint: AIModelEndpoint,
+        *,
+        policy: ConversionPolicy | None = None,
+        asked: Iterable[Message] = (),
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+    ) -> FormattedConversation:
+        """A whole history, made legal for ``endpoint``.
+
+        What was made of a history is remembered for as long as its newest node lives, so that after one more turn only
+        that turn is looked at.
+
+        Args:
+            nodes: The turns, oldest first (``Conversation.path()``).
+            endpoint: Who is asked next.
+            policy: What may be done to the history.
+            asked: What is asked now, behind the history.
+            instructions: What leads the call. It matters to models whose earlier reasoning is bound to it.
+            config: The call's knobs, of which the tools matter likewise.
+
+        Raises:
+            ConversionLossError: The policy is strict and something would be lost.
+            UnsupportedError: Something is asked that the target cannot take, or the policy refuses to do without.
+        """
+        job = _Job.of(endpoint, policy, instructions, config, opaque=True)
+        return job.finished(_fold(job, tuple(nodes)), asked)
+
+    @staticmethod
+    def format_messages(
+        messages: Iterable[Message],
+        endpoint: AIModelEndpoint,
+        *,
+        policy: ConversionPolicy | None = None,
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+        opaque: bool = True,
+    ) -> FormattedConversation:
+        """Messages, made legal for ``endpoint``; see ``format_conversation``.
+
+        Args:
+            messages: The conversation, oldest first.
+            endpoint: Who is asked.
+            policy: What may be done to it.
+            instructions: What leads the call.
+            config: Its knobs.
+            opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
+        """
+        job = _Job.of(endpoint, policy, instructions, config, opaque=opaque)
+        return job.finished(Fold(job.terms, lead=job.lead), messages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One thing to format for: the terms, and the hash of what leads the request if that is of matter."""
+
+    terms: Terms
+    lead: str | None
+
+    @classmethod
+    def of(
+        cls,
+        endpoint: AIModelEndpoint,
+        policy: ConversionPolicy | None,
+        instructions: Iterable[str],
+        config: AIModelCallConfig | None,
+        *,
+        opaque: bool,
+    ) -> "_Job":
+        rules = driver_for(endpoint).rules(endpoint)
+        terms = Terms(endpoint, target_of(endpoint), rules, policy or ConversionPolicy(), opaque)
+        return cls(terms, _lead(instructions, config) if rules.bound_to_prefix else None)
+
+    def finished(self, fold: Fold, messages: Iterable[Message]) -> FormattedConversation:
+        """What comes of ``fold`` and of ``messages`` behind it; the fold is used up."""
+        for message in messages:
+            fold.add(message)
+        prefix = fold.finish()
+        report = ConversionReport.model_construct(entries=tuple(fold.entries), parts=tuple(fold.parts))
+        if self.terms.policy.strict and report.lossy:
+            what = ", ".join(sorted({f"{entry.code} ({entry.kind})" for entry in report.lossy}))
+            raise ConversionLossError(
+                f"strict policy: the hop to {self.terms.target.model} would lose content: {what}", entries=report.lossy
+            )
+        return FormattedConversation(tuple(fold.messages), report, prefix)
+
+
+def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
+    """Hash of what stands before all messages."""
+    digest = blake2b(digest_size=16)
+    for text in instructions:
+        digest.update(b"\0" + text.encode(errors="surrogatepass"))
+    for tool in () if config is None else config.tools:
+        digest.update(b"\1" + tool.model_dump_json().encode())
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------- remembering
+
+# What was made of a history, for the turns to come. It is kept beside the history's newest node, by its identity, for
+# as long as that node lives, and is moved on to the next one: a node is never changed, so it can never be outdated.
+_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool]
+_Folds = dict[_Key, tuple[tuple[ConversationNode, ...], Fold]]
+_remembered: "dict[int, tuple[ref[ConversationNode], _Folds]]" = {}
+
+
+def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
+    """The fold of ``nodes``, to be used up: from what is remembered as far as that goes."""
+    terms = job.terms
+    if not nodes:
+        return Fold(terms, lead=job.lead)
+    key = (terms.target, terms.endpoint.ai_model, terms.policy, job.lead, terms.opaque)
+    known, kept = _recalled(key, nodes)
+    fold = Fold(terms, lead=job.lead) if kept is None else kept.copy()  # what is kept may be read by another thread
+    if known < len(nodes):
+        for node in nodes[known:]:
+            for message in node.as_messages():
+                fold.add(message)
+        _folds_of(nodes[-1])[key] = nodes[:-1], fold.copy()
+    return fold
+
+
+def _recalled(key: _Key, nodes: tuple[ConversationNode, ...]) -> tuple[int, Fold | None]:
+    """The longest beginning of ``nodes`` that is remembered; it is taken from where it was, unless it is all."""
+    for known in range(len(nodes), 0, -1):
+        folds = _remembered.get(id(nodes[known - 1]))
+        if folds is None or folds[0]() is not nodes[known - 1]:
+            continue
+        earlier, fold = folds[1].get(key, ((), None))
+        if fold is None or len(earlier) != known - 1 or any(map(is_not, earlier, nodes)):
+            continue
+        if known < len(nodes):
+            folds[1].pop(key, None)
+        return known, fold
+    return 0, None
+
+
+def _folds_of(node: ConversationNode) -> _Folds:
+    name = id(node)
+    kept = _remembered.get(name)
+    if kept is None or kept[0]() is not node:
+        kept = _remembered[name] = (ref(node, lambda _dead: _remembered.pop(name, None)), {})
+    return kept[1]

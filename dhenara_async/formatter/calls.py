@@ -1,0 +1,150 @@
+"""Every call of a tool has one result, directly behind it, and every result a call: repaired here, both ways.
+
+Nothing of the repair is kept: it is made again, the same, each time the history is formatted.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dhenara_async.conversion import Reason
+from dhenara_async.formatter.gists import MOVED, NO_RESULT, heading, result_gist
+from dhenara_async.formatter.ledger import Ledger, Source
+from dhenara_async.formatter.parts import Files, Terms
+from dhenara_async.messages import FilePart, JsonPart, Part, TextPart, ToolCallPart, ToolResultPart
+
+
+@dataclass(slots=True)
+class Call:
+    """A call on its way.
+
+    Attributes:
+        source: Its message.
+        index: Its place there.
+        given: What its provider sent.
+        part: What goes to the target, with the id it has there.
+        result: Its result, with the message it comes from and its place there; None while there is none.
+    """
+
+    source: Source
+    index: int
+    given: ToolCallPart
+    part: ToolCallPart
+    result: tuple[Source, int, ToolResultPart] | None = None
+
+    def is_answered_by(self, result: ToolResultPart) -> bool:
+        """By id; where neither has one, by name."""
+        if result.call_id or self.given.call_id:
+            return result.call_id == self.given.call_id
+        return result.name in ("", self.given.name)
+
+
+class Ids:
+    """Gives calls ids that the target takes, no two alike in one conversation, the same every time.
+
+    Args:
+        terms: What the target takes.
+        taken: The ids given so far.
+    """
+
+    def __init__(self, terms: Terms, ledger: Ledger, taken: set[str]) -> None:
+        self._legal = terms.rules.call_ids
+        self._ledger = ledger
+        self._taken = taken
+
+    def named(self, source: Source, index: int, given: ToolCallPart, part: ToolCallPart) -> Call:
+        """A call with its id for the target. Hosts send no id, or one twice: such calls are told apart by content."""
+        wire, repeats = self._legal.legal(given.call_id), 0
+        while wire in self._taken:
+            repeats += 1
+            wire = self._legal.made(f"{given.call_id}\n{given.name}\n{given.arguments}\n{repeats}")
+        if wire:
+            self._taken.add(wire)
+        if wire != given.call_id:
+            words = f"{given.call_id!r} is now {wire!r}" if given.call_id else f"it had none and is now {wire!r}"
+            self._ledger.note("id_rewritten", "converted", "invalid_for_target", source, index, detail=words)
+            part = part.model_copy(update={"call_id": wire})
+        return Call(source, index, given, part)
+
+
+def paired(calls: Sequence[Call], asked: Iterable[Source]) -> set[tuple[int, int]]:
+    """Give every call its result out of what is said before the next answer; returns the places of those given."""
+    found: set[tuple[int, int]] = set()
+    for source in asked:
+        for index, part in enumerate(source.message.parts):
+            if isinstance(part, ToolResultPart):
+                call = next((call for call in calls if call.result is None and call.is_answered_by(part)), None)
+                if call is not None:
+                    call.result = (source, index, part)
+                    found.add((source.at, index))
+    return found
+
+
+class Results:
+    """Converts results; what they have no place for is collected in ``beside``, to stand behind all of them."""
+
+    def __init__(self, terms: Terms, ledger: Ledger, *, now: bool) -> None:
+        self._rules = terms.rules
+        self._ledger = ledger
+        self._files = Files(terms, ledger)
+        self._now = now
+        self.beside: list[Part] = []
+
+    def of(self, call: Call) -> ToolResultPart:
+        """The result of a call, made up if nobody recorded one."""
+        if call.result is None:
+            self._ledger.made_up("tool_result_synthesized", "tool_result", call.source, detail=NO_RESULT)
+            return ToolResultPart(
+                call_id=call.part.call_id, name=call.part.name, content=(TextPart(text=NO_RESULT),), is_error=True
+            )
+        source, index, part = call.result
+        content = self._content(source, index, part)
+        if part.is_error and not self._rules.error_flag:
+            words = "the text says that it is an error"
+            self._ledger.note("flag_dropped", "downgraded", "unsupported_by_target", source, index, detail=words)
+        if call.part.call_id != part.call_id:
+            words = f"{part.call_id!r} is now {call.part.call_id!r}, like its call"
+            self._ledger.note("id_rewritten", "converted", "invalid_for_target", source, index, detail=words)
+        if (call.part.call_id, call.part.name, content) == (part.call_id, part.name, part.content):
+            return part
+        return part.model_copy(update={"call_id": call.part.call_id, "name": call.part.name, "content": content})
+
+    def stray(self, source: Source, index: int, part: ToolResultPart) -> list[Part]:
+        """A result that answers no call, as what the user tells."""
+        words = "it answers no call that the target is shown"
+        self._ledger.note("tool_result_as_text", "downgraded", "invalid_for_target", source, index, detail=words)
+        told: list[Part] = [TextPart(text=result_gist(part))]
+        for item in part.content:
+            if isinstance(item, FilePart):
+                why = self._files.why_not(item, "question")
+                kept = item if why is None else self._instead(source, index, item, why)
+                if kept is item:
+                    self._files.inline(source, index, item)
+                told += [] if kept is None else [kept]
+        return told
+
+    def _content(self, source: Source, index: int, part: ToolResultPart) -> Sequence[TextPart | JsonPart | FilePart]:
+        if not any(isinstance(item, FilePart) for item in part.content):
+            return part.content
+        content: list[TextPart | JsonPart | FilePart] = []
+        moved: list[FilePart] = []
+        for item in part.content:
+            if not isinstance(item, FilePart):
+                content.append(item)
+            elif self._files.why_not(item, "result") is None:
+                self._files.inline(source, index, item)
+                content.append(item)
+            elif (why := self._files.why_not(item, "question")) is None:
+                words = "out of the result, to what the user says behind it"
+                self._ledger.note("media_moved", "downgraded", "unsupported_by_target", source, index, detail=words)
+                self._files.inline(source, index, item)
+                moved.append(item)
+            else:
+                kept = self._instead(source, index, item, why)
+                content += [] if kept is None else [kept]
+        if moved:
+            content += [] if content else [TextPart(text=MOVED)]
+            self.beside += [TextPart(text=heading(part)), *moved]
+        return tuple(content)
+
+    def _instead(self, source: Source, index: int, item: FilePart, why: Reason) -> FilePart | TextPart | None:
+        return self._files.instead(source, index, item, why, made=False, now=self._now)

@@ -1,0 +1,345 @@
+"""A history on its way to one target, folded from the left, exchange by exchange.
+
+An exchange is what was said between two answers: an answer, then everything up to the next one. Once the next answer
+stands there an exchange never changes again, so that a longer history begins with the same messages, and a fold can be
+kept and gone on with. Only the end is not settled: ``finished`` closes it for one request, on a copy.
+"""
+
+from copy import copy
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import is_not
+
+import orjson
+
+from dhenara_async.conversion import ConversionEntry, PartOutcome
+from dhenara_async.errors import UnsupportedError
+from dhenara_async.formatter.calls import Call, Ids, Results, paired
+from dhenara_async.formatter.gists import made_heading
+from dhenara_async.formatter.ledger import Ledger, Source
+from dhenara_async.formatter.parts import Answers, Files, Said, Terms
+from dhenara_async.messages import (
+    FilePart,
+    HostedToolPart,
+    Message,
+    Part,
+    RefusalPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+OPENING = "(conversation start)"
+CONTINUE = "Continue your last message from exactly where it ends."
+
+_MERGED = "with the message before it"
+
+
+class Fold:
+    """A history as far as it is settled.
+
+    Args:
+        terms: Under which terms it goes to the target.
+        lead: Hash of what leads the request, where reasoning is bound to that; else None.
+
+    Attributes:
+        messages: What goes to the target.
+        entries: What was done to it.
+        parts: What became of every part.
+    """
+
+    def __init__(self, terms: Terms, *, lead: str | None) -> None:
+        self._terms = terms
+        self._rules = terms.rules
+        self._lead = lead
+        self.messages: list[Message] = []
+        self.entries: list[ConversionEntry] = []
+        self.parts: list[PartOutcome] = []
+        self._count = 0  # messages handed in
+        self._spoken = False  # somebody else than the system
+        self._call_ids: set[str] = set()
+        self._shown = b"" if lead is None else lead.encode()  # hash of everything before the open exchange
+        self._answers: list[Source] = []  # of the open exchange
+        self._asked: list[Source] = []
+
+    def copy(self) -> "Fold":
+        """The same, to go on with apart."""
+        other = copy(self)
+        other.messages, other.entries, other.parts = [*self.messages], [*self.entries], [*self.parts]
+        other._call_ids = {*self._call_ids}
+        other._answers, other._asked = [*self._answers], [*self._asked]
+        return other
+
+    def add(self, message: Message) -> None:
+        """Hand in the next message."""
+        source = Source.of(self._count, message)
+        self._count += 1
+        if message.role is not Role.ASSISTANT:
+            self._asked.append(source)
+            return
+        if self._asked:
+            self._settle(now=False)
+        self._answers.append(source)
+
+    def finish(self) -> str | None:
+        """Settle the end, for a request of everything that was handed in.
+
+        Returns:
+            Hash of everything the target is shown before it answers; None where no reasoning is bound to that.
+        """
+        self._settle(now=True)
+        self._end_well()
+        return None if self._lead is None else self._shown.hex()
+
+    # ------------------------------------------------------------------------------------------------ one exchange
+
+    def _settle(self, *, now: bool) -> None:
+        """Close the open exchange; ``now`` if it is what is asked rather than history."""
+        answers, asked = self._answers, self._asked
+        if not answers and not asked:
+            return
+        self._answers, self._asked = [], []
+        ledger = Ledger(self._terms.target)
+        results = Results(self._terms, ledger, now=now)
+        turns = self._said(ledger, answers)
+        calls = [call for turn in turns for call in turn.calls]
+        answered = paired(calls, asked)
+        pieces: list[_Piece] = []
+        beside: list[Part] = []
+        for turn in turns:
+            if turn.said.parts:
+                piece = _Piece(Role.ASSISTANT, turn.said.parts, [turn.source])
+                if pieces and calls:  # the results come behind the last of them, so what they answer is one message
+                    self._merge(ledger, pieces[-1], piece)
+                else:
+                    pieces.append(piece)
+            if turn.said.files:
+                beside += [TextPart(text=made_heading(len(turn.said.files))), *turn.said.files]
+        if calls:
+            pieces.append(_told(calls, [results.of(call) for call in calls]))
+            self._sign(ledger, calls[0])
+        beside += results.beside
+        if beside:
+            pieces.append(_Piece(Role.USER, beside, []))
+        self._spoken = self._spoken or bool(pieces)
+        pieces += self._asked_for(ledger, results, asked, answered, now=now)
+        self._take(ledger, pieces, turns)
+        self.entries += sorted(ledger.entries, key=lambda entry: (entry.message or 0, entry.part or 0))
+        for source in (*answers, *asked):
+            self.parts += source.parts()
+
+    def _said(self, ledger: Ledger, answers: list[Source]) -> "list[_Turn]":
+        """The answers of the exchange, and the calls in them."""
+        converter, ids = Answers(self._terms, ledger), Ids(self._terms, ledger, self._call_ids)
+        prefix = None if self._lead is None else self._shown.hex()
+        turns: list[_Turn] = []
+        for source in answers:
+            turn = _Turn(source, converter.convert(source, prefix=prefix), [])
+            for place, (index, part) in enumerate(zip(turn.said.places, turn.said.parts, strict=True)):
+                given = source.message.parts[index]
+                if isinstance(part, ToolCallPart) and isinstance(given, ToolCallPart):
+                    call = ids.named(source, index, given, part)
+                    turn.calls.append(call)
+                    turn.said.parts[place] = call.part
+            turns.append(turn)
+        return turns
+
+    def _sign(self, ledger: Ledger, call: Call) -> None:
+        """Tell of the stand-in for a signature with which the first call of a step may be sent."""
+        if self._rules.unsigned(call.part):
+            words = "a documented stand-in, as the first call of its step"
+            ledger.note(
+                "signature_synthesized", "converted", "invalid_for_target", call.source, call.index, detail=words
+            )
+
+    def _asked_for(
+        self, ledger: Ledger, results: Results, asked: list[Source], answered: set[tuple[int, int]], *, now: bool
+    ) -> "list[_Piece]":
+        """What the user and the system say, results that found their calls apart."""
+        files = Files(self._terms, ledger)
+        pieces: list[_Piece] = []
+        for source in asked:
+            role, parts = source.message.role, list[Part]()
+            for index, part in enumerate(source.message.parts):
+                match part:
+                    case TextPart() | RefusalPart() if not part.text.strip():
+                        ledger.note("blank_text_dropped", "omitted", "invalid_for_target", source, index)
+                    case TextPart():
+                        parts.append(part)
+                    case RefusalPart() if role is Role.USER:
+                        parts.append(TextPart(text=part.text))
+                    case FilePart() if role is Role.USER:
+                        parts += _file(files, source, index, part, now=now)
+                    case ToolResultPart() if role is Role.USER:
+                        if (source.at, index) not in answered:
+                            parts += results.stray(source, index, part)
+                    case FilePart():
+                        words = "a system message has words only"
+                        ledger.note("media_dropped", "omitted", "unsupported_by_target", source, index, detail=words)
+                    case _:
+                        raise UnsupportedError(f"a message of the {role} cannot hold a part of type {part.type!r}")
+            if role is Role.SYSTEM and parts and self._spoken and not self._rules.system_inside:
+                parts = list[Part](TextPart(text=f"<system>{part.get_text()}</system>") for part in parts)
+                role = Role.USER
+                source.downgrade()
+                words = "an instruction inside the conversation, as words of the user"
+                ledger.note("role_downgraded", "downgraded", "unsupported_by_target", source, detail=words)
+            if parts:
+                pieces.append(_Piece(role, parts, [source]))
+                self._spoken = self._spoken or role is not Role.SYSTEM
+        return pieces
+
+    # ------------------------------------------------------------------------------------------------ who speaks when
+
+    def _take(self, ledger: Ledger, pieces: "list[_Piece]", turns: "list[_Turn]") -> None:
+        """Put an exchange behind the others, in the order of speakers that the target wants."""
+        shaped: list[_Piece] = []
+        for piece in pieces:
+            last = shaped[-1] if shaped else None
+            if last is not None and last.tells and piece.role is not Role.ASSISTANT and self._rules.bridge:
+                words = f"{self._rules.bridge!r}, between a result and who speaks next"
+                shaped.append(_Piece(Role.ASSISTANT, [TextPart(text=self._rules.bridge)], []))
+                ledger.made_up("turn_inserted", "text", turns[-1].source, detail=words)
+            elif last is not None and last.role is piece.role and self._belong_together(last, piece):
+                self._merge(ledger, last, piece)
+                continue
+            shaped.append(piece)
+        if self._rules.alternates:
+            self._alternate(ledger, shaped)
+        messages = [piece.message() for piece in shaped]
+        self.messages += messages
+        if self._lead is not None:
+            self._shown = _digest(self._shown, messages)
+
+    def _belong_together(self, last: "_Piece", piece: "_Piece") -> bool:
+        """Whether what one speaker says twice in a row is one message; the system never takes part in it."""
+        if last.role is Role.SYSTEM:
+            return False
+        return self._rules.alternates or (bool(last.sources) and last.sources == piece.sources)
+
+    def _merge(self, ledger: Ledger, last: "_Piece", piece: "_Piece") -> None:
+        for source in piece.sources:
+            if source not in last.sources and last.sources:
+                ledger.note("turn_merged", "native", "invalid_for_target", source, detail=_MERGED)
+        last.parts += piece.parts
+        last.sources += [source for source in piece.sources if source not in last.sources]
+        last.tells = False
+
+    def _alternate(self, ledger: Ledger, shaped: "list[_Piece]") -> None:
+        """The user begins, and what follows on the exchange before it does not repeat its speaker."""
+        first = next((at for at, piece in enumerate(shaped) if piece.role is not Role.SYSTEM), None)
+        if first is None:
+            return
+        before = next((message for message in reversed(self.messages) if message.role is not Role.SYSTEM), None)
+        if shaped[first].role is Role.ASSISTANT and before is None:
+            source = shaped[first].sources[0]
+            shaped.insert(first, _Piece(Role.USER, [TextPart(text=OPENING)], []))
+            ledger.made_up("turn_inserted", "text", source, detail=f"{OPENING!r} before it")
+        elif before is not None and before.role is shaped[first].role and self.messages[-1] is before:
+            self.messages.pop()
+            shaped[first].parts[:0] = before.parts
+            for source in shaped[first].sources[:1]:
+                ledger.note("turn_merged", "native", "invalid_for_target", source, detail=_MERGED)
+
+    def _end_well(self) -> None:
+        """The end as the target wants it: the user's, or an answer that it may go on with."""
+        if not self.messages or self.messages[-1].role is not Role.ASSISTANT:
+            return
+        last = self.messages[-1]
+        if _is_paused(last):
+            return
+        ledger, source = Ledger(self._terms.target), Source(self._count - 1, Message.model_construct(parts=()), [])
+        if not self._rules.prefill:
+            words = "the answer it ends with is to be continued"
+            ledger.made_up("prefill_converted", "text", source, detail=words, reason="unsupported_by_model")
+            self.messages.append(_message(Role.USER, [TextPart(text=CONTINUE)], None))
+        elif not self._rules.ragged_prefill and isinstance(tail := last.parts[-1], TextPart):
+            trimmed = tail.text.rstrip()
+            if trimmed != tail.text:
+                words = "white space at the very end"
+                ledger.note("blank_text_dropped", "native", "invalid_for_target", source, detail=words)
+                parts = [*last.parts[:-1], tail.model_copy(update={"text": trimmed})]
+                self.messages[-1] = _message(Role.ASSISTANT, parts, last.node)
+        self.entries += ledger.entries
+        self.parts += source.parts()
+
+
+@dataclass(slots=True)
+class _Turn:
+    """An answer that has been converted."""
+
+    source: Source
+    said: Said
+    calls: list[Call]
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A message being put together.
+
+    Attributes:
+        role: Who speaks.
+        parts: What is said.
+        sources: The messages that it comes from; none for what was made up.
+        tells: Whether it only tells the results of calls.
+    """
+
+    role: Role
+    parts: list[Part]
+    sources: list[Source]
+    tells: bool = False
+
+    def message(self) -> Message:
+        """The message; the very one that it comes from, where nothing changed."""
+        if len(self.sources) == 1:
+            given = self.sources[0].message
+            if (
+                given.role is self.role
+                and len(given.parts) == len(self.parts)
+                and not any(map(is_not, given.parts, self.parts))
+            ):
+                return given
+        return _message(self.role, self.parts, self.sources[0].message.node if self.sources else None)
+
+
+def _message(role: Role, parts: list[Part], node: str | None) -> Message:
+    return Message.model_construct(role=role, parts=tuple(parts), node=node)
+
+
+def _told(calls: list[Call], results: list[ToolResultPart]) -> _Piece:
+    """The results of one answer's calls, in the order of the calls."""
+    sources: list[Source] = []
+    for call in calls:
+        if call.result is not None and call.result[0] not in sources:
+            sources.append(call.result[0])
+    return _Piece(Role.USER, list[Part](results), sources, tells=True)
+
+
+def _file(files: Files, source: Source, index: int, part: FilePart, *, now: bool) -> list[Part]:
+    why = files.why_not(part, "question")
+    if why is None:
+        files.inline(source, index, part)
+        return [part]
+    instead = files.instead(source, index, part, why, made=False, now=now)
+    return [] if instead is None else [instead]
+
+
+def _is_paused(message: Message) -> bool:
+    """Whether the provider broke off amid its own tools; it goes on when the turn comes back exactly as it is."""
+    last = message.parts[-1]
+    return isinstance(last, HostedToolPart) and last.call_id is not None
+
+
+def _digest(before: bytes, messages: list[Message]) -> bytes:
+    """Hash of ``messages`` behind what ``before`` is the hash of; of files, the bytes themselves rather than base64."""
+    digest = blake2b(before, digest_size=16)
+    for message in messages:
+        digest.update(message.role.encode())
+        for part in message.parts:
+            digest.update(
+                orjson.dumps(part.model_dump(mode="json", exclude={"data", "origin"}), option=orjson.OPT_SORT_KEYS)
+            )
+            if isinstance(part, FilePart) and part.data is not None:
+                digest.update(part.data)
+    return digest.digest()

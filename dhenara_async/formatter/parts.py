@@ -1,0 +1,374 @@
+"""What becomes of one message's parts on their way to a target: kept, converted, downgraded or left out.
+
+Everything here looks at one message at a time. Which result belongs to which call is ``calls``' affair, who speaks when
+is ``hop``'s.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from dhenara_async.conversion import ConversionPolicy, Reason
+from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.errors import UnsupportedError
+from dhenara_async.formatter.gists import file_gist, hosted_gist, wrapped
+from dhenara_async.formatter.ledger import Ledger, Source
+from dhenara_async.links import INLINED, fetches, stand_in
+from dhenara_async.messages import (
+    FilePart,
+    HostedToolPart,
+    Origin,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from dhenara_async.rules import Place, Rules
+
+# Under these a provider signs what it said; other state only repeats in its own words what the part says itself.
+_SEALS = frozenset({"thoughtSignature", "signature", "encrypted_content", "extra_content"})
+_STRIPPED = "reasoning_stripped_after_400"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which terms a history goes to a target.
+
+    Attributes:
+        endpoint: Who is asked.
+        target: The same, as what its answers are marked with.
+        rules: What it takes.
+        policy: What may be done.
+        opaque: Whether opaque reasoning goes along; False after the target has refused it.
+    """
+
+    endpoint: AIModelEndpoint
+    target: Origin
+    rules: Rules
+    policy: ConversionPolicy
+    opaque: bool = True
+
+    def is_same_model(self, origin: Origin | None) -> bool:
+        return origin is not None and origin.same_model(self.target)
+
+    def is_own(self, origin: Origin | None) -> bool:
+        return origin is not None and origin.same_account(self.target)
+
+
+@dataclass(slots=True)
+class Said:
+    """What an assistant's message has come to.
+
+    Attributes:
+        parts: What goes to the target, in order.
+        places: Where each of them stood in the message.
+        files: Files that the assistant made and cannot be shown to have made: for the user to hand over.
+    """
+
+    parts: list[Part] = field(default_factory=list[Part])
+    places: list[int] = field(default_factory=list[int])
+    files: list[Part] = field(default_factory=list[Part])
+
+
+class Answers:
+    """Converts what assistants said."""
+
+    def __init__(self, terms: Terms, ledger: Ledger) -> None:
+        self._terms = terms
+        self._rules = terms.rules
+        self._ledger = ledger
+
+    def convert(self, source: Source, *, prefix: str | None) -> Said:
+        """What the target is shown of an answer.
+
+        Args:
+            source: The answer.
+            prefix: Hash of what the target is shown before it; None where that is of no matter.
+        """
+        said = Said()
+        parts = source.message.parts
+        broken = source.message.status == "interrupted" or any(part.status == "interrupted" for part in parts)
+        outdated = prefix is not None and source.message.prefix not in (None, prefix)
+        unled = False  # reasoning of the target's own was left out, so what only it explains cannot stay either
+        for index, part in enumerate(parts):
+            match part:
+                case TextPart():
+                    kept = self._text(source, index, part)
+                case ReasoningPart():
+                    kept = self._reasoning(source, index, part, broken=broken, outdated=outdated)
+                    unled = kept is None and self._terms.is_same_model(part.origin)
+                case ToolCallPart():
+                    kept = self._call(source, index, part)
+                case RefusalPart():
+                    kept = self._refusal(source, index, part)
+                case HostedToolPart():
+                    kept = self._hosted(source, index, part, unled=unled)
+                case FilePart():
+                    kept = self._file(source, index, part, said)
+                case ToolResultPart():
+                    raise UnsupportedError("an assistant's message cannot hold a tool's result; that is the user's")
+            if kept is not None:
+                said.parts.append(kept)
+                said.places.append(index)
+                unled = unled and isinstance(kept, HostedToolPart)
+        if self._rules.reasoning_leads:
+            self._drop_last_thoughts(source, said)
+        return said
+
+    def _drop_last_thoughts(self, source: Source, said: Said) -> None:
+        """Thinking that leads to nothing, which the target does not take without what it was for."""
+        while said.parts and isinstance(said.parts[-1], ReasoningPart):
+            said.parts.pop()
+            words = "it leads to nothing"
+            self._ledger.note(
+                "reasoning_dropped", "omitted", "invalid_for_target", source, said.places.pop(), detail=words
+            )
+
+    def _text(self, source: Source, index: int, part: TextPart) -> Part | None:
+        changes: dict[str, object] = self._unsealed(source, index, part)
+        blank = not part.text.strip()
+        if blank and ("provider_state" in changes or not part.provider_state):  # an empty text can carry a signature
+            self._ledger.note("blank_text_dropped", "omitted", "invalid_for_target", source, index)
+            return None
+        if part.citations and not (self._rules.citations and self._terms.is_same_model(part.origin)):
+            changes["citations"] = ()
+            reason: Reason = "unsupported_by_target" if self._terms.is_own(part.origin) else "foreign_origin"
+            words = f"{len(part.citations)} sources are not named again"
+            self._ledger.note("citations_dropped", "downgraded", reason, source, index, detail=words)
+        return part.model_copy(update=changes) if changes else part
+
+    def _unsealed(self, source: Source, index: int, part: TextPart | ToolCallPart) -> dict[str, object]:
+        """What has to change so that opaque state goes back only where it came from."""
+        if not part.provider_state:
+            return {}
+        own = self._terms.is_same_model(part.origin)
+        if own and self._terms.opaque:
+            return {}
+        if not _SEALS.isdisjoint(part.provider_state):
+            if own:
+                self._ledger.note(
+                    _STRIPPED, "converted", "refused_by_target", source, index, detail="its signature is left out"
+                )
+            elif part.get_text().strip():
+                why = self._why_not(part.origin)
+                words = "its signature is of use only to who made it"
+                self._ledger.note("reasoning_dropped", "converted", why, source, index, detail=words)
+        elif own:
+            return {}
+        return {"provider_state": None}
+
+    def _reasoning(
+        self, source: Source, index: int, part: ReasoningPart, *, broken: bool, outdated: bool
+    ) -> Part | None:
+        own = self._terms.is_own(part.origin)
+        note = self._ledger.note
+        if broken:
+            note("reasoning_dropped", "omitted", "aborted_turn", source, index, detail="the answer broke off")
+            return None
+        if own and self._takes_back(part.origin) and self._rules.replayable(part):
+            if outdated:
+                words = "instructions, tools or messages before it are not those it was made under"
+                note("reasoning_dropped", "omitted", "other_prefix", source, index, detail=words)
+                return None
+            if self._terms.opaque:
+                return part if self._terms.is_same_model(part.origin) else _bare(part)
+            note(_STRIPPED, "omitted", "refused_by_target", source, index)
+            return None
+        if self._terms.policy.foreign_reasoning == "as_text" and part.text.strip() and not own:
+            note("reasoning_as_text", "downgraded", "asked_for", source, index)
+            return TextPart(text=part.text, origin=part.origin)
+        why = self._why_not(part.origin)
+        if why == "unsupported_by_target" and self._takes_back(part.origin):
+            note("reasoning_dropped", "omitted", "invalid_for_target", source, index, detail="it came without its seal")
+        else:
+            note("reasoning_dropped", "omitted", why, source, index)
+        return None
+
+    def _takes_back(self, origin: Origin | None) -> bool:
+        """Whether reasoning may go back: to the model that thought it, or as words to all of the same account."""
+        match self._rules.reasoning_back:
+            case None:
+                return False
+            case "model":
+                return self._terms.is_same_model(origin)
+            case "account":
+                return self._terms.is_own(origin)
+
+    def _why_not(self, origin: Origin | None) -> Reason:
+        """Why what this origin made may not go to the target as it is."""
+        target = self._terms.target
+        if origin is None or (origin.provider, origin.dialect) != (target.provider, target.dialect):
+            return "foreign_origin"
+        if not origin.same_account(target):
+            return "other_account"
+        return "unsupported_by_target" if origin.model == target.model else "other_model"
+
+    def _call(self, source: Source, index: int, part: ToolCallPart) -> ToolCallPart | None:
+        if part.status == "interrupted":
+            words = f"the call of {part.name!r} broke off before its end"
+            self._ledger.note("turn_dropped", "omitted", "aborted_turn", source, index, detail=words)
+            return None
+        changes = self._unsealed(source, index, part)
+        name = legal_name(part.name, self._rules.names)
+        if name != part.name:
+            self._ledger.note(
+                "id_rewritten",
+                "converted",
+                "invalid_for_target",
+                source,
+                index,
+                detail=f"{part.name!r} is now {name!r}",
+            )
+            changes["name"] = name
+        same = self._terms.is_same_model(part.origin)
+        if (self._rules.object_arguments or not same) and not _is_object(part):
+            self._ledger.note(
+                "arguments_wrapped", "downgraded", "invalid_for_target", source, index, detail="they are no JSON object"
+            )
+            changes["arguments"] = wrapped(part)
+        return part.model_copy(update=changes) if changes else part
+
+    def _refusal(self, source: Source, index: int, part: RefusalPart) -> Part:
+        if self._rules.refusals and self._terms.is_own(part.origin):
+            return part
+        self._ledger.note("refusal_as_text", "downgraded", "unsupported_by_target", source, index)
+        return TextPart(text=part.text, origin=part.origin)
+
+    def _hosted(self, source: Source, index: int, part: HostedToolPart, *, unled: bool) -> Part | None:
+        note = self._ledger.note
+        if part.report:
+            words = "what a provider says of its own answer is told to nobody"
+            note("reasoning_dropped", "omitted", "unsupported_by_target", source, index, detail=words)
+            return None
+        own = self._terms.is_same_model(part.origin)
+        if own and part.status == "complete" and self._rules.hosted(part):
+            if self._terms.opaque and not (unled and self._rules.hosted_with_reasoning):
+                return part
+            why: Reason = "invalid_for_target" if self._terms.opaque else "refused_by_target"
+        else:
+            why = self._why_not(part.origin)
+        partner = self._partner(source, index, part)
+        if partner is not None and partner[0] < index:  # the line about its call has told of it
+            line = hosted_gist(partner[1], part)
+            code = "hosted_tool_summarized" if line else "hosted_tool_dropped"
+            note(code, "downgraded" if line else "omitted", why, source, index, detail=f"{part.name}: with its call")
+            return None
+        line = hosted_gist(part, None if partner is None else partner[1])
+        if not line:
+            note("hosted_tool_dropped", "omitted", why, source, index, detail=part.name)
+            return None
+        note("hosted_tool_summarized", "downgraded", why, source, index, detail=line)
+        return TextPart(text=line, origin=part.origin)
+
+    def _partner(self, source: Source, index: int, part: HostedToolPart) -> tuple[int, HostedToolPart] | None:
+        """The call of this result, or the result of this call, in the same answer."""
+        if part.call_id is None:
+            return None
+        others = enumerate(source.message.parts)
+        return next(
+            (
+                (at, other)
+                for at, other in others
+                if at != index and isinstance(other, HostedToolPart) and other.call_id == part.call_id
+            ),
+            None,
+        )
+
+    def _file(self, source: Source, index: int, part: FilePart, said: Said) -> Part | None:
+        """A file that the model made: its own goes back in place, any other is handed over by the user."""
+        same = self._terms.is_same_model(part.origin)
+        if same and part.status == "complete" and self._rules.generated(part):
+            return part
+        files = Files(self._terms, self._ledger)
+        why = files.why_not(part, "question")
+        if why is None:
+            self._ledger.note(
+                "media_moved", "downgraded", "unsupported_by_target", source, index, detail="to what the user says next"
+            )
+            files.inline(source, index, part)
+            said.files.append(part.model_copy(update={"provider_state": None}) if part.provider_state else part)
+            return None
+        if any(isinstance(other, TextPart) and other.text.strip() for other in source.message.parts) and (
+            part.kind == "audio"
+        ):
+            self._ledger.note("media_dropped", "omitted", why, source, index, detail="what it says is sent in words")
+            return None
+        instead = files.instead(source, index, part, why, made=True, now=False)
+        if isinstance(instead, TextPart):
+            said.files.append(instead)
+        return None
+
+
+class Files:
+    """Decides what becomes of files."""
+
+    def __init__(self, terms: Terms, ledger: Ledger) -> None:
+        self._terms = terms
+        self._ledger = ledger
+
+    def why_not(self, part: FilePart, place: Place) -> Reason | None:
+        """Why the target cannot take a file there; None if it can."""
+        if part.file_id is not None and part.origin is not None and not self._terms.is_own(part.origin):
+            return "foreign_origin"
+        most = self._terms.policy.max_inlined_bytes
+        if most is not None and part.size is not None and part.size > most:
+            return "limit_exceeded"
+        there = part if fetches(self._terms.endpoint, part) else stand_in(part)
+        return None if self._terms.rules.files(there, place) else "unsupported_by_target"
+
+    def inline(self, source: Source, index: int, part: FilePart) -> None:
+        """Note it where a file behind a URL is downloaded, because the target cannot do it."""
+        if not fetches(self._terms.endpoint, part):
+            self._ledger.note(INLINED, "downgraded", "unsupported_by_target", source, index, detail="downloaded")
+
+    def instead(
+        self, source: Source, index: int, part: FilePart, why: Reason, *, made: bool, now: bool
+    ) -> FilePart | TextPart | None:
+        """What stands for a file that the target cannot take.
+
+        Args:
+            source: Its message.
+            index: The place of the part that is it, or has it, there.
+            part: The file.
+            why: Why it cannot be taken.
+            made: Whether the assistant made it.
+            now: Whether it belongs to what is asked now rather than to history.
+
+        Returns:
+            A description, nothing, or the file itself, of which the driver then says best why it is refused.
+
+        Raises:
+            UnsupportedError: The policy refuses, and the reason is none that the driver knows of.
+        """
+        wish = self._terms.policy.media or ("refuse" if now else "describe")
+        if wish == "refuse":
+            if why == "unsupported_by_target" and not made:
+                return part
+            raise UnsupportedError(f"{self._terms.target.model} cannot be sent {file_gist(part, made=made)}: {why}")
+        detail = file_gist(part, made=made)
+        if wish == "omit":
+            self._ledger.note("media_dropped", "omitted", why, source, index, detail=detail)
+            return None
+        self._ledger.note("media_dropped", "downgraded", why, source, index, detail=f"described as {detail}")
+        return TextPart(text=detail)
+
+
+def legal_name(name: str, legal: re.Pattern[str]) -> str:
+    """A function's name, with what the target forbids replaced by ``_``."""
+    if legal.fullmatch(name):
+        return name
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "_"
+    return name if legal.fullmatch(name) else f"_{name}"[:64]
+
+
+def _is_object(part: ToolCallPart) -> bool:
+    try:
+        part.parsed()
+    except ValueError:
+        return False
+    return True
+
+
+def _bare(part: ReasoningPart) -> ReasoningPart:
+    return part.model_copy(update={"provider_state": None})
