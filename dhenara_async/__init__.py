@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dhenara_async.client import AIModelClient
     from dhenara_async.config import AIModelCallConfig, FetchPolicy, PromptCache, Timeouts
     from dhenara_async.conversation import Conversation, ConversationNode
-    from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport
+    from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
     from dhenara_async.drivers.openai_chat_quirks import Quirks
     from dhenara_async.endpoint import (
         AIModel,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         event_to_json,
     )
     from dhenara_async.formatter import FormattedConversation, PromptFormatter
+    from dhenara_async.formatter.check import ConversionCheck
     from dhenara_async.hosts import Host, register_driver, register_host
     from dhenara_async.manager import ConversationManager, Turn
     from dhenara_async.messages import (
@@ -79,7 +80,7 @@ _ROOMS = {
     "client": "AIModelClient",
     "config": "AIModelCallConfig FetchPolicy PromptCache Timeouts",
     "conversation": "Conversation ConversationNode",
-    "conversion": "ConversionEntry ConversionPolicy ConversionReport",
+    "conversion": "ConversionEntry ConversionPolicy ConversionReport PartOutcome",
     "drivers.openai_chat_quirks": "Quirks",
     "endpoint": "AIModel AIModelAPI AIModelAPIProviderEnum AIModelEndpoint Capabilities Dialect",
     "events": (
@@ -87,6 +88,7 @@ _ROOMS = {
         "StreamStart TextDelta ToolCallDelta UsageUpdate event_to_dict event_to_json"
     ),
     "formatter": "FormattedConversation PromptFormatter",
+    "formatter.check": "ConversionCheck",
     "hosts": "Host register_driver register_host",
     "manager": "ConversationManager Turn",
     "messages": (
@@ -125,6 +127,7 @@ __all__ = [
     "ConversationManager",
     "ConversationNode",
     "ConversationPolicy",
+    "ConversionCheck",
     "ConversionEntry",
     "ConversionPolicy",
     "ConversionReport",
@@ -144,6 +147,7 @@ __all__ = [
     "NamedTool",
     "Origin",
     "PartEnd",
+    "PartOutcome",
     "PartStart",
     "Pricing",
     "PromptCache",

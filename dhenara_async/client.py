@@ -5,25 +5,28 @@ loaded by the first call.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, overload
 from warnings import warn
 
-from dhenara_async.config import AIModelCallConfig
+from dhenara_async.config import AIModelCallConfig, FetchPolicy
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, StreamStateError
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
+    from dhenara_async.conversation import ConversationNode
     from dhenara_async.conversion import ConversionPolicy, ConversionReport
     from dhenara_async.drivers.base import Driver
+    from dhenara_async.formatter import FormattedConversation
     from dhenara_async.hosts import Address
     from dhenara_async.messages import FilePart, Message
     from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
     from dhenara_async.response import AIModelCallResponse, CallWarning
     from dhenara_async.stream import Call, Delivery, ResponseStream
     from dhenara_async.transport import Transport
+    from dhenara_async.window import ConversationPolicy
 
 
 class AIModelClient:
@@ -164,49 +167,108 @@ class AIModelClient:
         return self.open(asked, instructions, config or self.config, wire_stream=True)
 
     def open(
-        self, messages: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, wire_stream: bool
+        self,
+        messages: "list[Message]",
+        instructions: Iterable[str],
+        config: AIModelCallConfig,
+        *,
+        wire_stream: bool,
+        history: "History | None" = None,
     ) -> "ResponseStream":
         """What ``generate`` and ``stream`` have in common: a prepared call, its events to be read, nothing sent yet.
 
         Args:
-            messages: The conversation, oldest first.
+            messages: The conversation, oldest first, or what is asked now behind ``history``.
             instructions: What leads this call.
             config: Its knobs.
             wire_stream: Whether the provider is asked to stream; the events are the same either way.
+            history: The turns before.
         """
         from dhenara_async.stream import ResponseStream
 
         if isinstance(instructions, str):
             raise ConfigurationError("instructions is a sequence of texts, not one text")
-        return ResponseStream(self._call(messages, instructions, config, wire_stream=wire_stream))
+        return ResponseStream(self._call(messages, tuple(instructions), config, history, wire_stream=wire_stream))
 
     def _call(
-        self, asked: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, wire_stream: bool
+        self,
+        asked: "list[Message]",
+        instructions: tuple[str, ...],
+        config: AIModelCallConfig,
+        history: "History | None",
+        *,
+        wire_stream: bool,
     ) -> "Call":
-        from dhenara_async.formatter import PromptFormatter
         from dhenara_async.hosts import driver_for, target_of
         from dhenara_async.request import ChatRequest
         from dhenara_async.stream import Call, rehearsal
 
         endpoint = self.model_endpoint
-        formatted = PromptFormatter.format_messages(asked, endpoint, policy=self._policy)
+        formatted = self._formatted(asked, instructions, config, history)
         request = ChatRequest.of(formatted.messages, instructions=instructions, config=config, stream=wire_stream)
         if not request.messages:
             raise ConfigurationError("there is nothing to ask: every message is empty")
         driver = driver_for(endpoint)
-        links = _to_download(request, formatted.report, endpoint)
+        fetch = self._fetch_policy(config)
+        links = _to_download(request, fetch, formatted.report, endpoint)
         # what is wrong with the request is found out before anything is downloaded for it
         wire = driver.encode(_with_stand_ins(request, links) if links else request, endpoint)
         if config.test_mode:
             origin = target_of(endpoint)
             words = rehearsal(request, origin)
-            return Call(request, driver, origin, words, wire.warnings, formatted.report, endpoint.pricing)
+            return Call(
+                request, driver, origin, words, wire.warnings, formatted.report, endpoint.pricing, formatted.prefix
+            )
         address = self._resolved()
         warnings = wire.warnings + self._retirement(address)
         delivery = self._delivery(request, wire, address)
         if links:
-            delivery = replace(delivery, prepare=_Download(request, links, delivery, driver, endpoint))
-        return Call(request, driver, address.origin, delivery, warnings, formatted.report, endpoint.pricing)
+            delivery = replace(delivery, prepare=_Download(request, links, fetch, delivery, driver, endpoint))
+        return Call(
+            request,
+            driver,
+            address.origin,
+            delivery,
+            warnings,
+            formatted.report,
+            endpoint.pricing,
+            formatted.prefix,
+        )
+
+    def _formatted(
+        self,
+        asked: "list[Message]",
+        instructions: tuple[str, ...],
+        config: AIModelCallConfig,
+        history: "History | None",
+        *,
+        opaque: bool = True,
+    ) -> "FormattedConversation":
+        """What is asked behind ``history``, made legal for the endpoint."""
+        from dhenara_async.formatter import PromptFormatter
+
+        if history is None:
+            return PromptFormatter.format_messages(
+                asked, self.model_endpoint, policy=self._policy, instructions=instructions, config=config, opaque=opaque
+            )
+        return PromptFormatter.format_conversation(
+            history.nodes,
+            self.model_endpoint,
+            policy=self._policy,
+            asked=asked,
+            instructions=instructions,
+            config=config,
+            window=history.window,
+            summary=history.summary,
+            opaque=opaque,
+        )
+
+    def _fetch_policy(self, config: AIModelCallConfig) -> FetchPolicy:
+        """What may be downloaded: no more than a request may carry."""
+        most = None if self._policy is None else self._policy.max_inlined_bytes
+        if most is None or most >= config.fetch.max_bytes:
+            return config.fetch
+        return config.fetch.model_copy(update={"max_bytes": most})
 
     def _delivery(self, request: "ChatRequest", wire: "WireRequest", address: "Address") -> "Delivery":
         from dhenara_async.auth import KeyHeader
@@ -257,6 +319,21 @@ class AIModelClient:
         return (CallWarning(code="model_retired", knob="ai_model", message=message),)
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """The turns before what is asked now.
+
+    Attributes:
+        nodes: All of them, oldest first.
+        window: How much of them is shown; None = everything.
+        summary: Words that stand for what is not; None = nothing does.
+    """
+
+    nodes: "tuple[ConversationNode, ...]"
+    window: "ConversationPolicy | None" = None
+    summary: str | None = None
+
+
 class _Download:
     """The step between making a call and sending it where files have to be fetched: downloads, then encodes again.
 
@@ -267,12 +344,14 @@ class _Download:
         self,
         request: "ChatRequest",
         links: "tuple[FilePart, ...]",
+        fetch: FetchPolicy,
         delivery: "Delivery",
         driver: "Driver",
         endpoint: AIModelEndpoint,
     ) -> None:
         self._request = request
         self._links = links
+        self._fetch = fetch
         self._delivery = delivery
         self._driver = driver
         self._endpoint = endpoint
@@ -281,14 +360,14 @@ class _Download:
         from dhenara_async.fetch import fetcher_for
         from dhenara_async.links import inlined
 
-        fetcher = fetcher_for(self._delivery.transport, self._request.config.fetch)
+        fetcher = fetcher_for(self._delivery.transport, self._fetch)
         messages = inlined(self._request.messages, await fetcher.fetch_all(self._links))
         wire = self._driver.encode(replace(self._request, messages=messages), self._endpoint)
         return replace(self._delivery.request, body=wire.body)
 
 
 def _to_download(
-    request: "ChatRequest", report: "ConversionReport", endpoint: AIModelEndpoint
+    request: "ChatRequest", fetch: FetchPolicy, report: "ConversionReport", endpoint: AIModelEndpoint
 ) -> "tuple[FilePart, ...]":
     """The files that ``endpoint`` cannot fetch, their URLs checked as far as that goes without a network."""
     from dhenara_async.links import INLINED, to_download
@@ -299,7 +378,7 @@ def _to_download(
 
     links = to_download(request.messages, endpoint)
     for link in links:
-        place_of(link.url or "", request.config.fetch)
+        place_of(link.url or "", fetch)
     return links
 
 

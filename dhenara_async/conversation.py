@@ -49,7 +49,7 @@ class ConversationNode(Value):
         cost: What the provider took, as told when the turn ended: by the endpoint's own rates, else in US dollars by
             its list prices; None if not known.
         charge: What your own customer pays for it, likewise.
-        prefix: Hash of everything the model was shown, where its thinking is of use only behind exactly that; else None.
+        prefix: Hash of everything the model was shown, where its thinking is of use only behind that; else None.
     """
 
     id: str = Field(default_factory=_new_id, min_length=1)

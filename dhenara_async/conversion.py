@@ -89,7 +89,7 @@ class PartOutcome(Value):
 
     Attributes:
         node: The conversation node it comes from; None outside a conversation.
-        message: Its message's place among those handed in, from 0.
+        message: Its message's place among those handed in, from 0; None for a turn that is not shown at all.
         part: Its place in the message, from 0; None for what was made up.
         kind: The part's type.
         outcome: ``native``: sent as it was; ``converted``: sent in the target's form; ``downgraded``: its meaning was
@@ -97,7 +97,7 @@ class PartOutcome(Value):
     """
 
     node: str | None = None
-    message: int
+    message: int | None
     part: int | None
     kind: str
     outcome: Outcome
@@ -177,14 +177,14 @@ def _rows(report: ConversionReport) -> Sequence[tuple[str, ...]]:
     for part in report.parts:
         if part.part is None:
             continue
-        place = (str(part.message), str(part.part), part.kind)
+        place = ("" if part.message is None else str(part.message), str(part.part), part.kind)
         mine = told.pop((part.message, part.part), [])
         rows += [(*place, part.outcome, *_said(entry)) for entry in mine] or [(*place, part.outcome, "", "", "")]
     for entries in told.values():  # of whole messages, and of what the target wanted beside them
         for entry in entries:
             where = "" if entry.message is None else str(entry.message)
             rows.append((where, "", entry.kind, "", *_said(entry)))
-    return sorted(rows, key=lambda row: int(row[0] or len(report.parts)))
+    return sorted(rows, key=lambda row: int(row[0] or -1))
 
 
 def _said(entry: ConversionEntry) -> tuple[str, str, str]:

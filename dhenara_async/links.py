@@ -100,7 +100,7 @@ def _replaced(message: Message, files: Mapping[FileKey, FilePart]) -> Message:
     parts = tuple(_replaced_part(part, files) for part in message.parts)
     if all(new is old for new, old in zip(parts, message.parts, strict=True)):
         return message
-    return Message(role=message.role, parts=parts, node=message.node)
+    return message.model_copy(update={"parts": parts})
 
 
 def _replaced_part(part: Part, files: Mapping[FileKey, FilePart]) -> Part:

@@ -7,26 +7,31 @@ and its instructions go with that turn only.
 import logging
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
 
 from dhenara_async import prices
-from dhenara_async.client import AIModelClient
+from dhenara_async.client import AIModelClient, History
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.conversion import ConversionPolicy
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
-from dhenara_async.messages import FilePart
+from dhenara_async.formatter import PromptFormatter
+from dhenara_async.formatter.check import ConversionCheck
+from dhenara_async.messages import FilePart, Message, ToolResultPart
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.stream import ResponseStream
 from dhenara_async.transport import Transport
+from dhenara_async.window import ConversationPolicy, fit
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
@@ -44,15 +49,24 @@ class Turn:
         manager: "ConversationManager",
         conversation: Conversation,
         draft: ConversationNode,
-        stream: ResponseStream,
+        opening: "_Opening",
     ) -> None:
         self._manager = manager
         self._conversation = conversation
         self._draft = draft
-        self._stream = stream
+        self._opening = opening
+        self._opened: ResponseStream | None = opening.at_once()
         self._node: ConversationNode | None = None
 
+    @property
+    def _stream(self) -> ResponseStream:
+        if self._opened is None:
+            raise StreamStateError("a turn is read inside its block: async with manager.turn(…) as turn")
+        return self._opened
+
     async def __aenter__(self) -> Self:
+        if self._opened is None:
+            self._opened = await self._opening.summarised()
         await self._stream.__aenter__()
         return self
 
@@ -123,6 +137,7 @@ class Turn:
         return ConversationNode(
             **self._draft.model_dump(include={"parent_id", "user_query", "instructions"}),
             attached_files=self._draft.attached_files,
+            tool_results=self._draft.tool_results,
             response=None if status == "failed" else came.chat_response,
             origin=came.endpoint,
             status=status,
@@ -133,6 +148,64 @@ class Turn:
             conversion=came.conversion,
             cost=cost,
             charge=charge,
+            prefix=self._stream.prefix,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How a turn's stream is opened: at once, or after what does not fit the window has been summed up.
+
+    Attributes:
+        client: Who asks.
+        asked: What is asked.
+        draft: The turn as far as it is known.
+        config: Its knobs.
+        history: The turns before.
+        wire_stream: Whether the provider is asked to stream.
+        summaries: What was summed up before, of this conversation: the newest turn in it, and the words.
+    """
+
+    client: AIModelClient
+    asked: list[Message]
+    draft: ConversationNode
+    config: AIModelCallConfig
+    history: History
+    wire_stream: bool
+    summaries: dict[str, str]
+
+    def at_once(self) -> ResponseStream | None:
+        """The stream; None where a summary has to be made first."""
+        window, trimmed = self.history.window, self._trimmed()
+        if window is None or window.summarise is None or not trimmed:
+            return self._open(None)
+        known = self.summaries.get(trimmed[-1].id)
+        return None if known is None else self._open(known)
+
+    async def summarised(self) -> ResponseStream:
+        """The stream, with a summary of what does not fit."""
+        window, trimmed = self.history.window, self._trimmed()
+        if window is None or window.summarise is None:
+            return self._open(None)
+        words = window.summarise(trimmed)
+        if not isinstance(words, str):
+            words = await words
+        self.summaries.clear()
+        self.summaries[trimmed[-1].id] = words
+        return self._open(words)
+
+    def _trimmed(self) -> tuple[ConversationNode, ...]:
+        if self.history.window is None:
+            return ()
+        return fit(self.history.nodes, self.history.window, answers_calls=bool(self.draft.tool_results)).trimmed
+
+    def _open(self, summary: str | None) -> ResponseStream:
+        return self.client.open(
+            self.asked,
+            self.draft.instructions,
+            self.config,
+            wire_stream=self.wire_stream,
+            history=replace(self.history, summary=summary),
         )
 
 
@@ -144,6 +217,7 @@ class ConversationManager:
         transport: Connections to share; None = its own, closed with the block.
         config: The knobs of every turn that brings none of its own.
         policy: What a turn may do to a history made by other models.
+        window: How much of a conversation a turn shows to its model; None = all of it.
     """
 
     def __init__(
@@ -153,10 +227,13 @@ class ConversationManager:
         transport: Transport | None = None,
         config: AIModelCallConfig | None = None,
         policy: ConversionPolicy | None = None,
+        window: ConversationPolicy | None = None,
     ) -> None:
         self.store: ConversationStore = store or MemoryStore()
         self._config = config or AIModelCallConfig()
         self._policy = policy
+        self._window = window
+        self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
         self._transport = transport
         self._owned: Transport | None = None
 
@@ -198,22 +275,25 @@ class ConversationManager:
         *,
         instructions: Iterable[str] = (),
         files: Iterable[Attachment] = (),
+        tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
     ) -> Turn:
         """Ask ``endpoint`` the next question of ``conversation`` and stream the answer.
 
         Args:
             conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.
-            query: The question.
+            query: The question; may be empty where files or tool results say enough.
             endpoint: Who is asked.
             instructions: What leads this turn, and only this one.
             files: Files, their bytes, paths or URLs to go with the question.
+            tool_results: What running the calls of the answer before gave (``run_tools``).
             config: Knobs instead of the manager's.
 
         Raises:
             ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
         """
-        return self._turn(conversation, query, endpoint, instructions, files, config or self._config, wire_stream=True)
+        draft = _drafted(conversation, query, instructions, files, tool_results)
+        return self._turn(conversation, draft, endpoint, config or self._config, wire_stream=True)
 
     async def ask(
         self,
@@ -223,6 +303,7 @@ class ConversationManager:
         *,
         instructions: Iterable[str] = (),
         files: Iterable[Attachment] = (),
+        tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
     ) -> ConversationNode:
         """The same as ``turn`` without the events: the finished node. Streams on the wire if ``config.streaming``.
@@ -231,41 +312,94 @@ class ConversationManager:
             DhenaraError: The turn failed; its node is in the conversation all the same.
         """
         knobs = config or self._config
-        turn = self._turn(conversation, query, endpoint, instructions, files, knobs, wire_stream=knobs.streaming)
+        draft = _drafted(conversation, query, instructions, files, tool_results)
+        turn = self._turn(conversation, draft, endpoint, knobs, wire_stream=knobs.streaming)
         async with turn:
             await turn.collect()
         return turn.node
 
+    def check(
+        self,
+        conversation: Conversation,
+        endpoint: AIModelEndpoint,
+        *,
+        query: str = "",
+        instructions: Iterable[str] = (),
+        files: Iterable[Attachment] = (),
+        config: AIModelCallConfig | None = None,
+    ) -> ConversionCheck:
+        """What the next turn of ``conversation`` would lose if ``endpoint`` were asked, without a network call.
+
+        It also says about how many tokens the prompt would take and cost, and which knobs would be ignored.
+
+        Args:
+            conversation: Its history up to the head is what the model would see.
+            endpoint: Who would be asked.
+            query: What would be asked; may be left out.
+            instructions: What would lead the turn.
+            files: What would go with the question.
+            config: Knobs instead of the manager's.
+
+        Raises:
+            ConfigurationError: A file cannot be used.
+            UnsupportedError: The target cannot be asked that at all.
+        """
+        return PromptFormatter.check(
+            conversation.path(),
+            endpoint,
+            policy=self._policy,
+            asked=question(query, map(_as_file, files)),
+            instructions=instructions,
+            config=config or self._config,
+            window=self._window,
+        )
+
     def _turn(
         self,
         conversation: Conversation,
-        query: str,
+        draft: ConversationNode,
         endpoint: AIModelEndpoint,
-        instructions: Iterable[str],
-        files: Iterable[Attachment],
         config: AIModelCallConfig,
         *,
         wire_stream: bool,
     ) -> Turn:
-        if isinstance(instructions, str):
-            raise ConfigurationError("instructions is a sequence of texts, not one text")
-        if isinstance(files, str | bytes | os.PathLike | FilePart):
-            raise ConfigurationError("files is a sequence of files, not one file")
-        attached = tuple(map(_as_file, files))
-        if not query.strip() and not attached:
-            raise ConfigurationError("the query is empty: there is nothing to ask")
-        head = conversation.head
-        draft = ConversationNode(
-            parent_id=None if head is None else head.id,
-            user_query=query,
-            attached_files=attached,
-            instructions=tuple(instructions),
+        opening = _Opening(
+            client=AIModelClient(endpoint, config, transport=self._transport, policy=self._policy),
+            asked=question(draft.user_query, draft.attached_files, draft.tool_results),
+            draft=draft,
+            config=config,
+            history=History(conversation.path(), self._window),
+            wire_stream=wire_stream,
+            summaries=self._summaries.setdefault(conversation, {}),
         )
-        history = [message for node in conversation.path() for message in node.as_messages()]
-        asked = question(draft.user_query, draft.attached_files)
-        client = AIModelClient(endpoint, config, transport=self._transport, policy=self._policy)
-        stream = client.open([*history, *asked], draft.instructions, config, wire_stream=wire_stream)
-        return Turn(self, conversation, draft, stream)
+        return Turn(self, conversation, draft, opening)
+
+
+def _drafted(
+    conversation: Conversation,
+    query: str,
+    instructions: Iterable[str],
+    files: Iterable[Attachment],
+    tool_results: Iterable[ToolResultPart],
+) -> ConversationNode:
+    """A turn as far as it is known before it is answered."""
+    if isinstance(instructions, str):
+        raise ConfigurationError("instructions is a sequence of texts, not one text")
+    if isinstance(files, str | bytes | os.PathLike | FilePart):
+        raise ConfigurationError("files is a sequence of files, not one file")
+    if isinstance(tool_results, ToolResultPart):
+        raise ConfigurationError("tool_results is a sequence of results, not one result")
+    attached, results = tuple(map(_as_file, files)), tuple(tool_results)
+    if not query.strip() and not attached and not results:
+        raise ConfigurationError("the query is empty: there is nothing to ask")
+    head = conversation.head
+    return ConversationNode(
+        parent_id=None if head is None else head.id,
+        user_query=query,
+        attached_files=attached,
+        tool_results=results,
+        instructions=tuple(instructions),
+    )
 
 
 async def _counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal | None]:

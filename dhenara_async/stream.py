@@ -87,6 +87,7 @@ class Call:
         warnings: What became of knobs.
         report: What became of the history.
         pricing: How the call is counted in money.
+        prefix: Hash of everything the model is shown, where its reasoning is bound to that.
     """
 
     request: ChatRequest
@@ -96,6 +97,7 @@ class Call:
     warnings: tuple[CallWarning, ...]
     report: ConversionReport
     pricing: Pricing
+    prefix: str | None = None
 
 
 def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
@@ -223,6 +225,11 @@ class ResponseStream:
     def complete(self) -> bool:
         """Whether the whole answer has come."""
         return self._accumulator.finished
+
+    @property
+    def prefix(self) -> str | None:
+        """Hash of everything the model is shown, where its reasoning is bound to that; else None."""
+        return self._call.prefix
 
     @property
     def failure(self) -> BaseException | None:

@@ -29,6 +29,7 @@ from dhenara_async.messages import (
     Origin,
     Part,
     ReasoningPart,
+    TextPart,
     ToolCallPart,
     ToolResultPart,
 )
@@ -267,6 +268,34 @@ def first_words(text: str, most: int | None) -> str:
         raise ConfigurationError(f"a text cannot be cut to {most} words; pass at least 1, or None to keep all")
     ends = [word.end() for word in islice(_WORD.finditer(text), most + 1)]
     return text if len(ends) <= most else f"{text[: ends[-2]]} {CUT}"
+
+
+def shortened_file(file: FilePart, most: int | None) -> FilePart:
+    """A text file with its first words alone; any other file as it is. See ``first_words``."""
+    if most is None or file.data is None or file.kind != "text":
+        return file
+    text = first_words(file.get_text(), most)
+    return file if text == file.get_text() else file.model_copy(update={"data": text.encode()})
+
+
+def shortened_parts(parts: Iterable[Part], most: int | None) -> tuple[Part, ...]:
+    """An answer whose texts have ``most`` words together; what comes behind them is left out with the rest of them.
+
+    A text that was cut is not what its provider signed any more, so its state stays behind. See ``first_words``.
+    """
+    if most is None:
+        return tuple(parts)
+    kept: list[Part] = []
+    left = most
+    for part in parts:
+        if not isinstance(part, TextPart):
+            kept.append(part)
+        elif left > 0:
+            text = first_words(part.text, left)
+            left -= len(_WORD.findall(part.text))
+            whole = text == part.text
+            kept.append(part if whole else part.model_copy(update={"text": text, "provider_state": None}))
+    return tuple(kept)
 
 
 def _lightest(history: Sequence[ConversationNode], most: int, oldest: int) -> tuple[int, bool]:

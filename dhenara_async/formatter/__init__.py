@@ -18,14 +18,25 @@ from weakref import ref
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import ConversationNode, question
-from dhenara_async.conversion import ConversionPolicy, ConversionReport
+from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
 from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, ConversionLossError
+from dhenara_async.formatter.check import ConversionCheck
 from dhenara_async.formatter.hop import Fold
 from dhenara_async.formatter.parts import Terms
 from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import FilePart, Message, Origin
+from dhenara_async.messages import FilePart, Message, Origin, Role, ToolResultPart
 from dhenara_async.response import ChatResponse
+from dhenara_async.window import (
+    ConversationPolicy,
+    Fitted,
+    first_words,
+    fit,
+    shortened_file,
+    shortened_parts,
+    summary_message,
+    truncation_entries,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,10 @@ class PromptFormatter:
         user_query: str,
         attached_files: Sequence[FilePart] = (),
         previous_response: ChatResponse | Sequence[object] | None = None,
+        *,
+        max_words_query: int | None = None,
+        max_words_files: int | None = None,
+        max_words_response: int | None = None,
     ) -> list[Message]:
         """One turn as messages: the question, then the answer if there is one.
 
@@ -63,15 +78,21 @@ class PromptFormatter:
             user_query: The question.
             attached_files: What was sent with it.
             previous_response: The answer; None or ``[]`` for a question that has none yet.
+            max_words_query: The most words of the question; None = all.
+            max_words_files: The most words of each text file; None = all.
+            max_words_response: The most words of the answer, over all its texts; None = all.
 
         Raises:
-            ConfigurationError: Neither words nor files were asked.
+            ConfigurationError: Neither words nor files were asked, or a number of words is below 1.
         """
         if not user_query.strip() and not attached_files:
             raise ConfigurationError("user_query is empty and no file is attached: there is nothing to ask")
-        response = previous_response if isinstance(previous_response, ChatResponse) else None
-        asked = question(user_query, attached_files)
-        return [*asked, response.as_message()] if response is not None and response.choices[0].parts else asked
+        files = [shortened_file(file, max_words_files) for file in attached_files]
+        asked = question(first_words(user_query, max_words_query), files)
+        if not isinstance(previous_response, ChatResponse) or not previous_response.choices[0].parts:
+            return asked
+        parts = shortened_parts(previous_response.choices[0].parts, max_words_response)
+        return [*asked, Message(role=Role.ASSISTANT, parts=parts)]
 
     format_conversation_node_as_prompts = format_conversion_node_as_prompts
 
@@ -84,6 +105,9 @@ class PromptFormatter:
         asked: Iterable[Message] = (),
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
+        window: ConversationPolicy | None = None,
+        summary: str | None = None,
+        opaque: bool = True,
     ) -> FormattedConversation:
         """A whole history, made legal for ``endpoint``.
 
@@ -94,16 +118,34 @@ class PromptFormatter:
             nodes: The turns, oldest first (``Conversation.path()``).
             endpoint: Who is asked next.
             policy: What may be done to the history.
-            asked: What is asked now, behind the history.
+            asked: What is asked now, behind the history. Without it the history is not ended as a question has to be.
             instructions: What leads the call. It matters to models whose earlier reasoning is bound to it.
             config: The call's knobs, of which the tools matter likewise.
+            window: How much of the history is shown; None = all of it.
+            summary: Words that stand for what is not shown, as ``window.summarise`` has made them.
+            opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
 
         Raises:
             ConversionLossError: The policy is strict and something would be lost.
             UnsupportedError: Something is asked that the target cannot take, or the policy refuses to do without.
         """
-        job = _Job.of(endpoint, policy, instructions, config, opaque=True)
-        return job.finished(_fold(job, tuple(nodes)), asked)
+        history, now = tuple(nodes), tuple(asked)
+        fitted = _fitted(history, now, window)
+        stands = summary_message(summary or "") if fitted is not None and fitted.trimmed else None
+        lead = tuple(instructions) if stands is None else (stands.get_text(), *instructions)
+        job = _Job.of(endpoint, policy, lead, config, opaque=opaque)
+        fold = _fold(job, history if fitted is None else fitted.kept)
+        if fitted is None or not fitted.trimmed:
+            return job.finished(fold, now)
+        entries = truncation_entries(
+            fitted.trimmed,
+            job.terms.target,
+            estimated=fitted.estimated,
+            summarised=stands is not None,
+            limit=fitted.limit,
+        )
+        shown = () if stands is None else (stands,)
+        return job.finished(fold, now, before=shown, entries=entries, parts=_parts_of(fitted.trimmed))
 
     @staticmethod
     def format_messages(
@@ -126,7 +168,54 @@ class PromptFormatter:
             opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
         """
         job = _Job.of(endpoint, policy, instructions, config, opaque=opaque)
-        return job.finished(Fold(job.terms, lead=job.lead), messages)
+        return job.finished(Fold(job.terms, lead=job.lead), tuple(messages))
+
+    @staticmethod
+    def check(
+        nodes: Iterable[ConversationNode],
+        endpoint: AIModelEndpoint,
+        *,
+        policy: ConversionPolicy | None = None,
+        asked: Iterable[Message] = (),
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+        window: ConversationPolicy | None = None,
+    ) -> ConversionCheck:
+        """Try out a hop: what it would lose, how long its prompt would be, what that costs and which knobs it ignores.
+
+        Nothing is sent, and a strict policy does not raise: what it would raise for is ``lossy``. A summary that would
+        stand for turns outside the window is not made.
+
+        Args:
+            nodes: The turns, oldest first (``Conversation.path()``).
+            endpoint: Who would be asked.
+            policy: What may be done to the history.
+            asked: What would be asked; may be left out.
+            instructions: What would lead the call.
+            config: Its knobs.
+            window: How much of the history would be shown.
+
+        Raises:
+            UnsupportedError: The target cannot be asked that at all.
+        """
+        lenient = (policy or ConversionPolicy()).model_copy(update={"strict": False})
+        question, leads, knobs = tuple(asked), tuple(instructions), config or AIModelCallConfig()
+        stands_in = None if question else Message.user("?")  # a request cannot end with an answer
+        formatted = PromptFormatter.format_conversation(
+            nodes,
+            endpoint,
+            policy=lenient,
+            asked=question if stands_in is None else (stands_in,),
+            instructions=leads,
+            config=knobs,
+            window=window,
+        )
+        report = formatted.report
+        if stands_in is not None:
+            report = ConversionReport.model_construct(entries=report.entries, parts=report.parts[:-1])
+        return ConversionCheck.of(
+            formatted.messages, report, endpoint, instructions=leads, config=knobs, question=stands_in
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +239,53 @@ class _Job:
         terms = Terms(endpoint, target_of(endpoint), rules, policy or ConversionPolicy(), opaque)
         return cls(terms, _lead(instructions, config) if rules.bound_to_prefix else None)
 
-    def finished(self, fold: Fold, messages: Iterable[Message]) -> FormattedConversation:
-        """What comes of ``fold`` and of ``messages`` behind it; the fold is used up."""
+    def finished(
+        self,
+        fold: Fold,
+        messages: Sequence[Message],
+        *,
+        before: tuple[Message, ...] = (),
+        entries: tuple[ConversionEntry, ...] = (),
+        parts: tuple[PartOutcome, ...] = (),
+    ) -> FormattedConversation:
+        """What comes of ``fold`` and of ``messages`` behind it; the fold is used up.
+
+        Args:
+            fold: The history.
+            messages: What is asked now; none if nothing is.
+            before: What leads the conversation in place of turns that are not shown.
+            entries: What is to be said of those.
+            parts: What became of theirs.
+        """
         for message in messages:
             fold.add(message)
-        prefix = fold.finish()
-        report = ConversionReport.model_construct(entries=tuple(fold.entries), parts=tuple(fold.parts))
+        prefix = fold.finish(asked=bool(messages))
+        report = ConversionReport.model_construct(entries=(*entries, *fold.entries), parts=(*parts, *fold.parts))
         if self.terms.policy.strict and report.lossy:
             what = ", ".join(sorted({f"{entry.code} ({entry.kind})" for entry in report.lossy}))
             raise ConversionLossError(
                 f"strict policy: the hop to {self.terms.target.model} would lose content: {what}", entries=report.lossy
             )
-        return FormattedConversation(tuple(fold.messages), report, prefix)
+        return FormattedConversation((*before, *fold.messages), report, prefix)
+
+
+def _fitted(
+    nodes: tuple[ConversationNode, ...], asked: tuple[Message, ...], window: ConversationPolicy | None
+) -> Fitted | None:
+    if window is None:
+        return None
+    answers = any(isinstance(part, ToolResultPart) for message in asked for part in message.parts)
+    return fit(nodes, window, answers_calls=answers)
+
+
+def _parts_of(nodes: Iterable[ConversationNode]) -> tuple[PartOutcome, ...]:
+    """The parts of turns that are not shown."""
+    return tuple(
+        PartOutcome.model_construct(node=node.id, message=None, part=index, kind=part.type, outcome="omitted")
+        for node in nodes
+        for message in node.as_messages()
+        for index, part in enumerate(message.parts)
+    )
 
 
 def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:

@@ -82,14 +82,18 @@ class Fold:
             self._settle(now=False)
         self._answers.append(source)
 
-    def finish(self) -> str | None:
+    def finish(self, *, asked: bool) -> str | None:
         """Settle the end, for a request of everything that was handed in.
+
+        Args:
+            asked: Whether it ends with what is asked now, rather than being only the history of that.
 
         Returns:
             Hash of everything the target is shown before it answers; None where no reasoning is bound to that.
         """
-        self._settle(now=True)
-        self._end_well()
+        self._settle(now=asked)
+        if asked:
+            self._end_well()
         return None if self._lead is None else self._shown.hex()
 
     # ------------------------------------------------------------------------------------------------ one exchange

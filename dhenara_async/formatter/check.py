@@ -1,0 +1,93 @@
+"""A hop that is only tried out: what it would lose, take and cost, without a network."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Self
+
+from pydantic import Field
+
+from dhenara_async import prices
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.conversion import ConversionReport
+from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.hosts import driver_for
+from dhenara_async.messages import Message
+from dhenara_async.request import ChatRequest
+from dhenara_async.response import CallWarning
+from dhenara_async.usage import Usage
+from dhenara_async.window import estimate_messages
+
+
+class ConversionCheck(ConversionReport):
+    """The report of a hop that was not made, and what else can be told of it beforehand.
+
+    Attributes:
+        input_tokens: About how many tokens the prompt would take; a coarse estimate from its size.
+        context_window: How many the model has room for, its answer included; None = not known.
+        price: About what the prompt alone would cost, by the endpoint's own rates, else in US dollars by the provider's
+            list prices; None where neither is known. Loading the list prices takes half a second, once.
+        warnings: Knobs that would be ignored or changed.
+    """
+
+    input_tokens: int
+    context_window: int | None = None
+    price: Decimal | None = None
+    warnings: tuple[CallWarning, ...] = Field(default=())
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the prompt leaves room for an answer, as far as the estimate goes; None where that is not known."""
+        return None if self.context_window is None else self.input_tokens < self.context_window
+
+    @property
+    def report(self) -> ConversionReport:
+        """The report alone."""
+        return ConversionReport.model_construct(entries=self.entries, parts=self.parts)
+
+    @classmethod
+    def of(
+        cls,
+        messages: Sequence[Message],
+        report: ConversionReport,
+        endpoint: AIModelEndpoint,
+        *,
+        instructions: Iterable[str],
+        config: AIModelCallConfig,
+        question: Message | None,
+    ) -> Self:
+        """Encode what was formatted, as far as to know what becomes of the knobs, and weigh it.
+
+        Args:
+            messages: What was formatted for ``endpoint``.
+            report: What became of it.
+            endpoint: Who would be asked.
+            instructions: What would lead the call.
+            config: Its knobs.
+            question: What stood in for a question, because none is known yet; None if one is.
+
+        Raises:
+            UnsupportedError: The target cannot be asked that at all.
+        """
+        asked = ChatRequest.of(messages, instructions=instructions, config=config, stream=config.streaming)
+        wire = driver_for(endpoint).encode(asked, endpoint)
+        weighed = asked if question is None else replace(asked, messages=asked.messages[:-1])
+        tokens = estimate_messages(weighed.messages, weighed.instructions, config.tools)
+        return cls.model_construct(
+            entries=report.entries,
+            parts=report.parts,
+            input_tokens=tokens,
+            context_window=endpoint.ai_model.context_window,
+            price=_price(tokens, endpoint),
+            warnings=wire.warnings,
+        )
+
+
+def _price(tokens: int, endpoint: AIModelEndpoint) -> Decimal | None:
+    usage = Usage(input_tokens=tokens, output_tokens=0, total_tokens=tokens, source="estimated")
+    if endpoint.pricing.rates is not None:
+        return endpoint.pricing.rates.price(usage)
+    prices.load()
+    if not prices.loaded():  # the extra for them is not installed
+        return None
+    return prices.list_price(usage, provider=str(endpoint.api.provider), models=[endpoint.ai_model.model_name])
