@@ -183,7 +183,8 @@ def _rows(report: ConversionReport) -> Sequence[tuple[str, ...]]:
     for entries in told.values():  # of whole messages, and of what the target wanted beside them
         for entry in entries:
             where = "" if entry.message is None else str(entry.message)
-            rows.append((where, "", entry.kind, "", *_said(entry)))
+            outcome = "" if entry.kind == "message" else "synthesised"
+            rows.append((where, "", entry.kind, outcome, *_said(entry)))
     return sorted(rows, key=lambda row: int(row[0] or -1))
 
 
