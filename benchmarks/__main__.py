@@ -3,14 +3,14 @@
 import argparse
 import sys
 
-from benchmarks import plain, startup, stream
+from benchmarks import convert, plain, startup, stream
 
 
 def main() -> int:
     """Run the subcommand that was asked for; gives its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (stream, plain, startup):
+    for module in (stream, plain, startup, convert):
         name = module.__name__.rpartition(".")[2]
         summary = (module.__doc__ or "").partition("\n")[0].partition(": ")[2].replace("``", "")
         command = commands.add_parser(name, help=summary, description=summary)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dhenara_async.budget import Budget
     from dhenara_async.client import AIModelClient
     from dhenara_async.config import AIModelCallConfig, FetchPolicy, PromptCache, Timeouts
     from dhenara_async.conversation import Conversation, ConversationNode
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from dhenara_async.formatter import FormattedConversation, PromptFormatter
     from dhenara_async.formatter.check import ConversionCheck
     from dhenara_async.hosts import Host, register_driver, register_host
+    from dhenara_async.limits import Limiter, Limits, LocalLimiter
     from dhenara_async.manager import ConversationManager, Turn
     from dhenara_async.messages import (
         Citation,
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "budget": "Budget",
     "client": "AIModelClient",
     "config": "AIModelCallConfig FetchPolicy PromptCache Timeouts",
     "conversation": "Conversation ConversationNode",
@@ -90,6 +93,7 @@ _ROOMS = {
     "formatter": "FormattedConversation PromptFormatter",
     "formatter.check": "ConversionCheck",
     "hosts": "Host register_driver register_host",
+    "limits": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager Turn",
     "messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
@@ -117,6 +121,7 @@ __all__ = [
     "AIModelClient",
     "AIModelEndpoint",
     "AiohttpTransport",
+    "Budget",
     "CallWarning",
     "Capabilities",
     "ChatResponse",
@@ -143,6 +148,9 @@ __all__ = [
     "HttpxTransport",
     "JsonPart",
     "Latency",
+    "Limiter",
+    "Limits",
+    "LocalLimiter",
     "Message",
     "NamedTool",
     "Origin",

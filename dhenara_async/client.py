@@ -12,7 +12,7 @@ from warnings import warn
 
 from dhenara_async.config import AIModelCallConfig, FetchPolicy
 from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.errors import ConfigurationError, StreamStateError
+from dhenara_async.errors import ConfigurationError, ConversionLossError, StreamStateError
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
@@ -188,76 +188,118 @@ class AIModelClient:
 
         if isinstance(instructions, str):
             raise ConfigurationError("instructions is a sequence of texts, not one text")
-        return ResponseStream(self._call(messages, tuple(instructions), config, history, wire_stream=wire_stream))
+        return ResponseStream(self._call(_Asked(messages, tuple(instructions), config, history, wire_stream)))
 
-    def _call(
-        self,
-        asked: "list[Message]",
-        instructions: tuple[str, ...],
-        config: AIModelCallConfig,
-        history: "History | None",
-        *,
-        wire_stream: bool,
-    ) -> "Call":
-        from dhenara_async.hosts import driver_for, target_of
-        from dhenara_async.request import ChatRequest
+    def _call(self, asked: "_Asked") -> "Call":
+        from dhenara_async.hosts import target_of
         from dhenara_async.stream import Call, rehearsal
 
+        written = self._written(asked, opaque=True)
+        request, wire, formatted = written.request, written.wire, written.formatted
+        pricing = self.model_endpoint.pricing
+        if asked.config.test_mode:
+            origin = target_of(self.model_endpoint)
+            words = rehearsal(request, origin)
+            return Call(
+                request, written.driver, origin, words, wire.warnings, formatted.report, pricing, formatted.prefix
+            )
+        address = self._resolved()
+        shared = self._kept or self._shared
+        delivery = self._delivery(written, address, shared or _new_transport(), owns_transport=shared is None)
+        retired = self._retirement(address)
+        return Call(
+            request,
+            written.driver,
+            address.origin,
+            delivery,
+            wire.warnings + retired,
+            formatted.report,
+            pricing,
+            formatted.prefix,
+            lambda: self._without_reasoning(asked, first=written, over=delivery, more=retired),
+        )
+
+    def _without_reasoning(
+        self, asked: "_Asked", *, first: "_Written", over: "Delivery", more: "tuple[CallWarning, ...]"
+    ) -> "Call | None":
+        """The same call without the opaque reasoning of its history; None if there is nothing to leave out.
+
+        Args:
+            asked: The call.
+            first: What was sent of it.
+            over: How that was sent.
+            more: Warnings that are not about knobs.
+
+        Raises:
+            ConversionLossError: There is, and the policy is strict.
+        """
+        from dhenara_async.stream import Call
+
+        second = self._written(asked, opaque=False)
+        if second.wire.body == first.wire.body:
+            return None
+        if self._policy is not None and self._policy.strict:  # what is left out need not be lossy in itself
+            raise ConversionLossError("strict policy: what the target refused is part of the history")
+        address = self._resolved()
+        return Call(
+            second.request,
+            second.driver,
+            address.origin,
+            self._delivery(second, address, over.transport, owns_transport=over.owns_transport),
+            second.wire.warnings + more,
+            second.formatted.report,
+            self.model_endpoint.pricing,
+            second.formatted.prefix,
+        )
+
+    def _written(self, asked: "_Asked", *, opaque: bool) -> "_Written":
+        """The request, legal for the endpoint and encoded.
+
+        Args:
+            asked: The call.
+            opaque: Whether opaque reasoning of the history goes along.
+        """
+        from dhenara_async.hosts import driver_for
+        from dhenara_async.request import ChatRequest
+
         endpoint = self.model_endpoint
-        formatted = self._formatted(asked, instructions, config, history)
-        request = ChatRequest.of(formatted.messages, instructions=instructions, config=config, stream=wire_stream)
+        formatted = self._formatted(asked, opaque=opaque)
+        request = ChatRequest.of(
+            formatted.messages,
+            instructions=asked.instructions,
+            config=formatted.declared(asked.config),
+            stream=asked.wire_stream,
+        )
         if not request.messages:
             raise ConfigurationError("there is nothing to ask: every message is empty")
         driver = driver_for(endpoint)
-        fetch = self._fetch_policy(config)
+        fetch = self._fetch_policy(asked.config)
         links = _to_download(request, fetch, formatted.report, endpoint)
         # what is wrong with the request is found out before anything is downloaded for it
         wire = driver.encode(_with_stand_ins(request, links) if links else request, endpoint)
-        if config.test_mode:
-            origin = target_of(endpoint)
-            words = rehearsal(request, origin)
-            return Call(
-                request, driver, origin, words, wire.warnings, formatted.report, endpoint.pricing, formatted.prefix
-            )
-        address = self._resolved()
-        warnings = wire.warnings + self._retirement(address)
-        delivery = self._delivery(request, wire, address)
-        if links:
-            delivery = replace(delivery, prepare=_Download(request, links, fetch, delivery, driver, endpoint))
-        return Call(
-            request,
-            driver,
-            address.origin,
-            delivery,
-            warnings,
-            formatted.report,
-            endpoint.pricing,
-            formatted.prefix,
-        )
+        return _Written(request, driver, wire, formatted, links, fetch)
 
-    def _formatted(
-        self,
-        asked: "list[Message]",
-        instructions: tuple[str, ...],
-        config: AIModelCallConfig,
-        history: "History | None",
-        *,
-        opaque: bool = True,
-    ) -> "FormattedConversation":
-        """What is asked behind ``history``, made legal for the endpoint."""
+    def _formatted(self, asked: "_Asked", *, opaque: bool) -> "FormattedConversation":
+        """What is asked behind its history, made legal for the endpoint."""
         from dhenara_async.formatter import PromptFormatter
 
+        history = asked.history
         if history is None:
             return PromptFormatter.format_messages(
-                asked, self.model_endpoint, policy=self._policy, instructions=instructions, config=config, opaque=opaque
+                asked.messages,
+                self.model_endpoint,
+                policy=self._policy,
+                instructions=asked.instructions,
+                config=asked.config,
+                opaque=opaque,
             )
         return PromptFormatter.format_conversation(
             history.nodes,
             self.model_endpoint,
             policy=self._policy,
-            asked=asked,
-            instructions=instructions,
-            config=config,
+            asked=asked.messages,
+            instructions=asked.instructions,
+            config=asked.config,
             window=history.window,
             summary=history.summary,
             opaque=opaque,
@@ -270,11 +312,14 @@ class AIModelClient:
             return config.fetch
         return config.fetch.model_copy(update={"max_bytes": most})
 
-    def _delivery(self, request: "ChatRequest", wire: "WireRequest", address: "Address") -> "Delivery":
+    def _delivery(
+        self, written: "_Written", address: "Address", transport: "Transport", *, owns_transport: bool
+    ) -> "Delivery":
         from dhenara_async.auth import KeyHeader
         from dhenara_async.request import HttpRequest
         from dhenara_async.stream import Delivery
 
+        request, wire = written.request, written.wire
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream" if request.stream else "application/json",
@@ -285,14 +330,16 @@ class AIModelClient:
         for name in wire.lists & headers.keys():
             if headers[name] != wire.headers[name]:
                 headers[name] = f"{wire.headers[name]},{headers[name]}"
-        shared = self._kept or self._shared
-        return Delivery(
+        delivery = Delivery(
             request=HttpRequest(address.base_url + wire.path, headers, wire.body),
             auth=KeyHeader(address.key_header, address.key),
             timeouts=request.config.timeouts,
-            transport=shared or _new_transport(),
-            owns_transport=shared is None,
+            transport=transport,
+            owns_transport=owns_transport,
         )
+        if not written.links:
+            return delivery
+        return replace(delivery, prepare=_Download(written, delivery, self.model_endpoint))
 
     def _resolved(self) -> "Address":
         if self._address is None:
@@ -334,35 +381,66 @@ class History:
     summary: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A call as its caller put it.
+
+    Attributes:
+        messages: The conversation, oldest first, or what is asked now behind ``history``.
+        instructions: What leads it.
+        config: Its knobs.
+        history: The turns before; None where ``messages`` is all.
+        wire_stream: Whether the provider is asked to stream.
+    """
+
+    messages: "list[Message]"
+    instructions: tuple[str, ...]
+    config: AIModelCallConfig
+    history: "History | None"
+    wire_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A call in its dialect's words.
+
+    Attributes:
+        request: What it says, legal for the endpoint.
+        driver: Who wrote it.
+        wire: The request, with a few bytes in place of every file that has to be downloaded.
+        formatted: What became of its history.
+        links: Those files.
+        fetch: Under which policy they are downloaded.
+    """
+
+    request: "ChatRequest"
+    driver: "Driver"
+    wire: "WireRequest"
+    formatted: "FormattedConversation"
+    links: "tuple[FilePart, ...]"
+    fetch: FetchPolicy
+
+
 class _Download:
     """The step between making a call and sending it where files have to be fetched: downloads, then encodes again.
 
-    Awaited once, by the stream, when its first event is asked for.
+    Awaited once, by the stream, when its first event is asked for. A call that is made again downloads again: to keep
+    the files for that would take their memory from every call.
     """
 
-    def __init__(
-        self,
-        request: "ChatRequest",
-        links: "tuple[FilePart, ...]",
-        fetch: FetchPolicy,
-        delivery: "Delivery",
-        driver: "Driver",
-        endpoint: AIModelEndpoint,
-    ) -> None:
-        self._request = request
-        self._links = links
-        self._fetch = fetch
+    def __init__(self, written: _Written, delivery: "Delivery", endpoint: AIModelEndpoint) -> None:
+        self._written = written
         self._delivery = delivery
-        self._driver = driver
         self._endpoint = endpoint
 
     async def __call__(self) -> "HttpRequest":
         from dhenara_async.fetch import fetcher_for
         from dhenara_async.links import inlined
 
-        fetcher = fetcher_for(self._delivery.transport, self._fetch)
-        messages = inlined(self._request.messages, await fetcher.fetch_all(self._links))
-        wire = self._driver.encode(replace(self._request, messages=messages), self._endpoint)
+        written = self._written
+        fetcher = fetcher_for(self._delivery.transport, written.fetch)
+        messages = inlined(written.request.messages, await fetcher.fetch_all(written.links))
+        wire = written.driver.encode(replace(written.request, messages=messages), self._endpoint)
         return replace(self._delivery.request, body=wire.body)
 
 

@@ -45,7 +45,7 @@ class ConversationNode(Value):
         request_id: What the provider calls the request; None if not told.
         attempts: How many requests the turn took.
         warnings: Knobs the target could not take as given.
-        conversion: What became of parts of the history that could not be sent as they were.
+        conversion: What became of the history on its way to the model (``ConversionReport.condensed``).
         cost: What the provider took, as told when the turn ended: by the endpoint's own rates, else in US dollars by
             its list prices; None if not known.
         charge: What your own customer pays for it, likewise.

@@ -6,12 +6,13 @@ an entry that says what was done and why. Codes and severities are stable data, 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Literal, get_args
 
 from pydantic import Field
 
-from dhenara_async.messages import Origin
+from dhenara_async.messages import HostedToolPart, Message, Origin, Part, ReasoningPart
 from dhenara_async.value import Value
 
 Severity = Literal["info", "degraded", "lossy"]
@@ -137,10 +138,12 @@ class ConversionReport(Value):
     Attributes:
         entries: Everything that was not carried over natively, in request order.
         parts: Every part of the history with its outcome, in order.
+        counted: Further parts that were carried over natively, only counted here, by kind; see ``condensed``.
     """
 
     entries: tuple[ConversionEntry, ...] = ()
     parts: tuple[PartOutcome, ...] = ()
+    counted: dict[str, int] = Field(default_factory=dict)
 
     @property
     def lossy(self) -> tuple[ConversionEntry, ...]:
@@ -150,7 +153,23 @@ class ConversionReport(Value):
     def counts(self) -> dict[Outcome, int]:
         """How many parts had which outcome; outcomes that none had are left out."""
         counted = Counter(part.outcome for part in self.parts)
+        counted["native"] += sum(self.counted.values())
         return {outcome: counted[outcome] for outcome in _RANK if counted[outcome]}
+
+    def condensed(self) -> "ConversionReport":
+        """The report as a node keeps it: parts that went along as they were are counted, except reasoning, not listed.
+
+        A conversation keeps a report for every turn, and each tells of all turns before it: listed in full they would
+        soon outweigh the conversation.
+        """
+        listed: list[PartOutcome] = []
+        counted = Counter(self.counted)
+        for part in self.parts:
+            if part.outcome == "native" and part.kind != "reasoning":
+                counted[part.kind] += 1
+            else:
+                listed.append(part)
+        return ConversionReport(entries=self.entries, parts=tuple(listed), counted=dict(sorted(counted.items())))
 
     def __str__(self) -> str:
         """A table with a line for every part, and one more for each further thing that was done to it."""
@@ -159,6 +178,74 @@ class ConversionReport(Value):
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
         lines = ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]
         return "\n".join([tally, *lines]) if len(rows) > 1 else tally
+
+
+_REPORT = "input_transformations"
+_WHY: Mapping[str, Reason] = {
+    "model_": "other_model",
+    "prefix_": "other_prefix",
+    "organization_": "other_account",
+    "end_user_": "other_account",
+}
+
+
+def dropped_by_server(
+    answered: Iterable[Part], messages: Sequence[Message], target: Origin
+) -> tuple[ConversionEntry, ...]:
+    """An entry for each piece of reasoning that the provider, by its own account, did not show to its model.
+
+    Args:
+        answered: The parts of the answer, the provider's account of the request among them.
+        messages: What was sent, one for each of the wire's.
+        target: Who answered.
+    """
+    return tuple(
+        _dropped(as_said, messages, target)
+        for part in answered
+        if isinstance(part, HostedToolPart) and part.report and part.name == _REPORT and isinstance(part.output, list)
+        for as_said in part.output
+        if isinstance(as_said, dict) and _is_drop(as_said)
+    )
+
+
+def _is_drop(said: Mapping[str, object]) -> bool:
+    """Anthropic tells of reasoning that was dropped by the type, Responses by the action."""
+    return said.get("type") == "thinking_dropped" or (said.get("type"), said.get("action")) == ("reasoning", "removed")
+
+
+def _dropped(said: Mapping[str, object], messages: Sequence[Message], target: Origin) -> ConversionEntry:
+    word, place = str(said.get("reason") or "no reason told"), str(said.get("path") or said.get("id") or "")
+    found = _reasoning_at(place, messages)
+    return ConversionEntry(
+        code="server_dropped_reasoning",
+        severity=SEVERITIES["server_dropped_reasoning"],
+        node=None if found is None else found[0].node,
+        message=None,
+        kind="reasoning",
+        origin=None if found is None else found[1].origin,
+        target=target,
+        reason=_why(word),
+        detail=f"{place}: {word}" if place else word,
+    )
+
+
+def _why(word: str) -> Reason:
+    for start, reason in _WHY.items():
+        if word.startswith(start):
+            return reason
+    return "refused_by_target"
+
+
+def _reasoning_at(place: str, messages: Sequence[Message]) -> tuple[Message, ReasoningPart] | None:
+    """The reasoning that a provider speaks of, by its place in the request or by its id; None if it is not there."""
+    for at, message in enumerate(messages):
+        for index, part in enumerate(message.parts):
+            if isinstance(part, ReasoningPart) and place in (
+                f"messages.{at}.content.{index}",
+                (part.provider_state or {}).get("id"),
+            ):
+                return message, part
+    return None
 
 
 _HEAD = ("message", "part", "kind", "outcome", "code", "severity", "why")
@@ -183,9 +270,16 @@ def _rows(report: ConversionReport) -> Sequence[tuple[str, ...]]:
     for entries in told.values():  # of whole messages, and of what the target wanted beside them
         for entry in entries:
             where = "" if entry.message is None else str(entry.message)
-            outcome = "" if entry.kind == "message" else "synthesised"
+            outcome = "" if entry.kind == "message" else "omitted" if entry.message is None else "synthesised"
             rows.append((where, "", entry.kind, outcome, *_said(entry)))
-    return sorted(rows, key=lambda row: int(row[0] or -1))
+    return sorted(rows, key=_order)
+
+
+def _order(row: tuple[str, ...]) -> float:
+    """By message; turns that are not shown come first, what the provider did itself comes last."""
+    if row[0]:
+        return int(row[0])
+    return -1 if row[2] == "message" else inf
 
 
 def _said(entry: ConversionEntry) -> tuple[str, str, str]:

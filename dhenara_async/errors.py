@@ -6,6 +6,7 @@ A class exists only where a caller would do something different about it::
     ├── ConfigurationError(ValueError)     fix it before any byte is sent: a key is missing, an option is bad
     ├── UnsupportedError                   this model or dialect cannot say that; names the part and the model
     ├── ConversionLossError                strict policy: this hop would lose something; carries the entries
+    ├── BudgetError                        the call would spend more than its budget allows; nothing was sent
     ├── UnknownConversationError(LookupError)  the store holds no conversation of that id
     ├── StreamStateError(RuntimeError)     our API misused: ``.response`` before the end, a closed stream iterated
     ├── ToolArgumentsError(ValueError)     the model called a tool with arguments that do not fit it: tell it so
@@ -33,6 +34,7 @@ which model, and what to do; keys and prompts never enter them.
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 
 class DhenaraError(Exception):
@@ -40,9 +42,11 @@ class DhenaraError(Exception):
 
     Attributes:
         retryable: Whether the same call may succeed if it is simply made again.
+        attempts: How many requests the call had taken when it failed; 1 also where none was sent.
     """
 
     retryable: bool = False
+    attempts: int = 1
 
 
 class ConfigurationError(DhenaraError, ValueError):
@@ -63,6 +67,23 @@ class ConversionLossError(DhenaraError):
     def __init__(self, message: str, *, entries: Sequence[object] = ()) -> None:
         super().__init__(message)
         self.entries: tuple[object, ...] = tuple(entries)
+
+
+class BudgetError(DhenaraError):
+    """The call would spend more than its budget allows; nothing was sent.
+
+    Attributes:
+        limit: Which part of the budget: ``money`` or ``tokens``.
+        left: What is left of it, without what calls under way may still take; below 0 where answers took more than
+            was expected of them.
+        asked: What the call was expected to take; 0 where that is not known.
+    """
+
+    def __init__(self, message: str, *, limit: str, left: Decimal | int, asked: Decimal | int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.left = left
+        self.asked = asked
 
 
 class UnknownConversationError(DhenaraError, LookupError):

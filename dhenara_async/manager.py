@@ -145,7 +145,7 @@ class Turn:
             request_id=came.request_id,
             attempts=came.attempts,
             warnings=came.warnings,
-            conversion=came.conversion,
+            conversion=came.conversion.condensed(),
             cost=cost,
             charge=charge,
             prefix=self._stream.prefix,

@@ -318,7 +318,12 @@ class JsonPart(PartBase):
 
     def get_text(self) -> str:
         """The value as compact JSON text."""
-        return orjson.dumps(self.value).decode()
+        try:
+            return orjson.dumps(self.value).decode()
+        except TypeError:  # a number beyond 64 bits, or half of a surrogate pair
+            import json
+
+            return json.dumps(self.value, ensure_ascii=False, separators=(",", ":"))
 
 
 ResultContent = Annotated[TextPart | JsonPart | FilePart, Field(discriminator="type")]

@@ -80,6 +80,7 @@ class Rules:
         refusals: A refusal of its own goes back as one.
         citations: Citations of its own go back with their text.
         hosted: Whether what it ran or reported itself goes back.
+        hosted_pairs: Of that, a call and what it gave stand together in one answer, or neither does.
         hosted_with_reasoning: That goes back only together with the reasoning that led to it.
         reasoning_back: Who may have its earlier reasoning: the same ``model``, any model of the same ``account``
             (without opaque state), or nobody.
@@ -104,6 +105,7 @@ class Rules:
     refusals: bool = False
     citations: bool = False
     hosted: Callable[[HostedToolPart], bool] = nothing
+    hosted_pairs: bool = False
     hosted_with_reasoning: bool = False
     reasoning_back: Literal["model", "account"] | None = None
     reasoning_leads: bool = False

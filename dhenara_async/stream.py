@@ -18,11 +18,13 @@ from pydantic import JsonValue
 
 from dhenara_async.accumulator import Accumulator
 from dhenara_async.auth import Auth
+from dhenara_async.blame import blames_reasoning
 from dhenara_async.config import Timeouts
-from dhenara_async.conversion import ConversionReport
+from dhenara_async.conversion import ConversionReport, dropped_by_server
 from dhenara_async.drivers.base import KEPT_BODY_BYTES, QUOTED_BYTES, Decoder, Driver, quote
 from dhenara_async.errors import (
     APIError,
+    ConversionLossError,
     DhenaraError,
     ProtocolError,
     StreamStateError,
@@ -88,6 +90,9 @@ class Call:
         report: What became of the history.
         pricing: How the call is counted in money.
         prefix: Hash of everything the model is shown, where its reasoning is bound to that.
+        without_reasoning: Makes the same call over the same transport without the opaque reasoning of its history, for
+            when that was refused; gives None where there is none. Raises ``ConversionLossError`` where the policy
+            forbids to leave it out. None = there is no second try.
     """
 
     request: ChatRequest
@@ -98,6 +103,7 @@ class Call:
     report: ConversionReport
     pricing: Pricing
     prefix: str | None = None
+    without_reasoning: "Callable[[], Call | None] | None" = None
 
 
 def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
@@ -134,6 +140,7 @@ class ResponseStream:
         self._exchange: Exchange | None = None
         self._request_id: str | None = None
         self._failure: BaseException | None = None
+        self._attempts = 1
         self._entered = self._over = self._closed = False
         self._started_at = perf_counter()
         self._first_event_at: float | None = None
@@ -277,6 +284,8 @@ class ResponseStream:
         except BaseException as exc:
             self._failure = exc
             self._keep_secrets(exc)
+            if isinstance(exc, DhenaraError):
+                exc.attempts = self._attempts
             self._finish()
             if self._exchange is not None:
                 await self._exchange.close()
@@ -299,7 +308,10 @@ class ResponseStream:
             raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
         source = self._call.source
         if isinstance(source, Delivery):
-            await self._open(source)
+            try:
+                await self._open(source)
+            except APIError as refusal:
+                await self._open_again(refusal)
         else:
             self._take(source)
             self._finish()
@@ -327,6 +339,45 @@ class ResponseStream:
             await self._refuse(exchange)
         if "event-stream" in headers.get("content-type", ""):
             self._framer = SSEFramer()
+
+    async def _open_again(self, refusal: APIError) -> None:
+        """Make the call once more, without the reasoning that it was refused for; if it was not, raise the refusal.
+
+        A history's reasoning is formatted so that it is taken back. This is for when a provider sees it otherwise:
+        better an answer without it than none. It happens once, and before anything has reached the reader.
+        """
+        second = None if self._exchange is None else self._second(refusal)
+        if second is None or self._exchange is None or not isinstance(second.source, Delivery):
+            raise refusal
+        await self._exchange.close()  # mostly its connection is free by now, for the second request to go over
+        self._keep_secrets(refusal)
+        origin = second.origin
+        logger.warning(
+            "%s refused the reasoning of the history (%s, request %s); asking %s again without it",
+            origin.provider,
+            refusal.status,
+            refusal.request_id,
+            origin.model,
+        )
+        self._call, self._attempts, self._request_id = second, self._attempts + 1, None
+        self._decoder = second.driver.decoder(second.request, origin)
+        try:
+            await self._open(second.source)
+        except DhenaraError as exc:
+            exc.add_note(f"The second of two requests; the first, with its history's reasoning, met: {refusal}")
+            raise
+
+    def _second(self, refusal: APIError) -> Call | None:
+        """The call without the reasoning of its history, if that is what the provider refuses."""
+        make = self._call.without_reasoning
+        if make is None or not blames_reasoning(refusal):
+            return None
+        try:
+            return make()
+        except ConversionLossError:
+            words = "; without the reasoning of the history it may be taken, but a strict policy forbids to try"
+            refusal.args = (f"{refusal}{words}",)
+            return None
 
     async def _refuse(self, exchange: Exchange) -> None:
         provider = self._call.origin.provider
@@ -442,11 +493,19 @@ class ResponseStream:
             chat_response=chat_response,
             endpoint=self._call.origin,
             request_id=self._request_id,
+            attempts=self._attempts,
             latency=Latency(
                 first_event=None if first is None else first - began,
                 total=(perf_counter() if ended is None else ended) - began,
             ),
             warnings=self._call.warnings,
-            conversion=self._call.report,
+            conversion=self._report(chat_response),
             pricing=self._call.pricing,
         )
+
+    def _report(self, chat_response: ChatResponse) -> ConversionReport:
+        """What became of the history, with what the provider says it did to it."""
+        report, call = self._call.report, self._call
+        parts = (part for choice in chat_response.choices for part in choice.parts)
+        dropped = dropped_by_server(parts, call.request.messages, call.origin)
+        return report.model_copy(update={"entries": (*report.entries, *dropped)}) if dropped else report

@@ -5,6 +5,7 @@ With keys and base URLs that point at a ``ProviderServer``, the commands take it
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import cast
 import orjson
 import pytest
 
-from dhenara_async import Usage, __version__
+from dhenara_async import ConversionReport, Usage, __version__
 from dhenara_async.hosts import HOSTS
 from dhenara_async.models.anthropic import Claude37Sonnet, ClaudeSonnet55
 from dhenara_async.models.google import Gemini38Flash
@@ -155,6 +156,45 @@ def test_demo_asks_the_models_it_is_told_in_turn() -> None:
     assert started == [("openai", "o3-mini"), ("groq", "llama3:8b"), ("openai", "o3-mini")]
 
 
+def test_demo_reports_what_became_of_each_history() -> None:
+    run = _run("demo", "--report", "--delay", "0")
+
+    assert (run.returncode, run.stderr) == (0, "")
+    summaries = [line for line in run.stdout.splitlines() if line.startswith("report: ")]
+    assert summaries == [
+        "report: 1 of 1 parts went as they were (1 text)",
+        "report: 2 of 4 parts went as they were (2 text)",
+        "report: 3 of 7 parts went as they were (3 text)",
+    ]
+    rows = [tuple(re.split(r" {2,}", line.strip())) for line in run.stdout.splitlines() if " → " in line]
+    (first, _), (second, _), (third, _) = _MAKERS
+    hops = [(first, second), (first, third), (second, third)]
+    assert [row[:4] for row in rows if row[0] == "reasoning"] == [
+        ("reasoning", f"{origin.model_name} → {target.model_name}", "omitted", "reasoning_dropped")
+        for origin, target in hops
+    ]
+    assert {row[3:] for row in rows if row[0] == "reasoning"} == {("reasoning_dropped", "foreign origin")}
+    assert [row[2:4] for row in rows if row[0] == "text"] == [("downgraded", "citations_dropped")] * 3
+
+
+def test_demo_report_as_json_is_a_line_behind_each_turn() -> None:
+    run = _run("demo", "--report", "--json", "--delay", "0")
+
+    assert run.returncode == 0
+    turns = _events(run.stdout)
+    assert list(turns) == [1, 2, 3]
+    reports: list[ConversionReport] = []
+    for *events, last in turns.values():
+        _check_grammar(events)
+        assert last["type"] == "report"
+        reports.append(ConversionReport.model_validate(last["report"]))
+    assert [len(report.entries) for report in reports] == [0, 2, 4]
+    assert [report.counts() for report in reports[:2]] == [
+        {"native": 1},
+        {"native": 2, "downgraded": 1, "omitted": 1},
+    ]
+
+
 async def test_demo_asks_only_providers_it_has_keys_for() -> None:
     async with ProviderServer() as server:
         variables = {name: value for name, value in server.environment().items() if not name.startswith("OPENAI")}
@@ -289,6 +329,22 @@ def test_chat_hops_within_the_conversation_and_goes_on_after_errors() -> None:
         "error: nothing tells who serves 'story-teller-9'",
         "error: there is no command /dance",
     ]
+
+
+async def test_chat_reports_the_last_turn() -> None:
+    script = [Answer(text="Water.", reasoning="What falls?", signature="sealed"), Answer(text="Ice.")]
+    async with ProviderServer(script) as server:
+        process = await _start("chat", "--model", "claude-sonnet-5-5", environment=server.environment())
+        typed = ("/report", "What is rain?", "/model gpt-6-luna", "And snow?", "/report")
+        out, err = await _finish(process, "\n".join(typed))
+
+    assert (process.returncode, err) == (0, "")
+    assert out.count("nothing has been asked yet") == 1
+    assert out.count("report: ") == 1
+    assert "report: 3 of 4 parts went as they were (3 text)" in out
+    [row] = [line for line in out.splitlines() if "reasoning_dropped" in line and " → " in line]
+    cells = ["reasoning", "claude-sonnet-5-5 → gpt-6-luna", "omitted", "reasoning_dropped", "foreign origin"]
+    assert re.split(r" {2,}", row.strip()) == cells
 
 
 async def test_chat_goes_on_after_a_failed_answer() -> None:

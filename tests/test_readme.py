@@ -17,7 +17,7 @@ from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PROGRAM, CALLS, BLOCKING, SAYING, TESTING = EXAMPLES
+PROGRAM, CALLS, BLOCKING, SAYING, HOP, TESTING = EXAMPLES
 
 
 def compiled(source: str) -> CodeType:
@@ -90,6 +90,21 @@ async def test_everything_that_can_be_said(monkeypatch: pytest.MonkeyPatch, caps
         assert server.requests[1].turns[-1] == ("user", "Sunny in Paris.")
     assert str(names["person"]) == "name='Ada' age=36"
     assert capsys.readouterr().out.startswith("A robot. ()")
+
+
+async def test_what_a_hop_carries_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    script = [Answer(text="A robot painted.", reasoning="What would it paint?"), Answer(text="It was colour-blind.")]
+    async with ProviderServer(script) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        await run(HOP, definitions())
+        assert [seen.provider for seen in server.requests] == ["anthropic", "openai"]
+        assert server.requests[1].turns[1] == ("assistant", "A robot painted.")
+    dry_run, counted, _head, *rows = capsys.readouterr().out.splitlines()
+    assert dry_run == "()"
+    assert counted == "3 native, 1 omitted"
+    assert [row.split()[2:4] for row in rows] == [["reasoning", "omitted"]]
+    assert "foreign origin" in rows[0]
 
 
 async def test_the_testing_example() -> None:

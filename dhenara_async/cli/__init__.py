@@ -57,6 +57,9 @@ def demo(
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Show each answer when it is whole.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Write the events to stdout, one JSON object a line.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Show after each turn what became of its history, part by part.")
+    ] = False,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
@@ -68,7 +71,8 @@ def demo(
         raise typer.BadParameter("--plain waits for whole answers, so there are no events for --json to write")
     shown: Shown = "json" if json else "whole" if plain else "stream"
     screen = Screen()
-    _finish(screen, partial(run_demo, screen, models=models, shown=shown, loopback=loopback, delay=delay))
+    job = partial(run_demo, screen, models=models, shown=shown, report=report, loopback=loopback, delay=delay)
+    _finish(screen, job)
 
 
 @application.command()

@@ -30,6 +30,7 @@ _HELP = (
     "/model NAME   go on with another model: its id, or provider:model",
     "/models       models that are known by name; any other id works too",
     "/usage        the turns so far and their tokens",
+    "/report       what became of the history in the last turn, part by part",
     "/help         this",
     "/quit         leave (so does the end of input, and Ctrl-C at the prompt)",
     "Ctrl-C during an answer ends that answer; what came of it stays in the conversation.",
@@ -159,6 +160,8 @@ class _Chat:
                 self._list_models()
             case "/usage":
                 self._screen.summary(self._conversation.nodes)
+            case "/report":
+                self._report()
             case "/help":
                 for text in _HELP:
                     self._screen.say(text)
@@ -173,6 +176,13 @@ class _Chat:
                 self._screen.problem(exc)
                 return
         self._screen.quiet(f"next answer: {self._label()}")
+
+    def _report(self) -> None:
+        turns = self._conversation.nodes
+        if turns:
+            self._screen.report(turns[-1].conversion)
+        else:
+            self._screen.quiet("nothing has been asked yet")
 
     def _list_models(self) -> None:
         for name, model in known_models().items():

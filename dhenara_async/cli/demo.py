@@ -1,9 +1,9 @@
 """The ``demo`` command: one story in three turns, each told by another provider."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import orjson
@@ -14,13 +14,15 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.events import StreamEvent, event_to_dict
+from dhenara_async.events import event_to_dict
 from dhenara_async.hosts import resolve
 from dhenara_async.manager import ConversationManager
+from dhenara_async.messages import Citation
 from dhenara_async.models.anthropic import ClaudeSonnet55
 from dhenara_async.models.google import Gemini38Flash
 from dhenara_async.models.openai import GPT6Luna
-from dhenara_async.testing import ProviderServer
+from dhenara_async.testing import Answer, ProviderServer, SeenRequest
+from dhenara_async.testing.stand_in import tell
 
 Shown = Literal["stream", "whole", "json"]
 
@@ -49,13 +51,14 @@ _STORYTELLERS = (
 )
 
 
-async def demo(screen: Screen, *, models: str | None, shown: Shown, loopback: bool, delay: float) -> None:
+async def demo(screen: Screen, *, models: str | None, shown: Shown, report: bool, loopback: bool, delay: float) -> None:
     """Tell the story.
 
     Args:
         screen: Where it is shown.
         models: Names separated by commas, used in turn; None = a model of each provider there is a key for.
         shown: Token by token, answer by answer, or as events in JSON lines.
+        report: Whether each turn is followed by what became of its history; stand-ins then give it something to tell.
         loopback: Whether stand-ins answer, keys or not.
         delay: Seconds before each token of a stand-in.
 
@@ -75,26 +78,35 @@ async def demo(screen: Screen, *, models: str | None, shown: Shown, loopback: bo
         notice = f"Loopback: {reason}. Stand-in servers on this computer answer, not models."
         (screen.complain if shown == "json" else screen.say)(notice)
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(ProviderServer(delay=delay)) if stand_in else None
+        script = _thoughtful if report else None
+        server = await stack.enter_async_context(ProviderServer(script, delay=delay)) if stand_in else None
         config = AIModelCallConfig(max_output_tokens=_MAX_OUTPUT_TOKENS, streaming=shown != "whole")
         manager = await stack.enter_async_context(ConversationManager(config=config))
         endpoints = [endpoint_of(named, server) for named in wanted]
         for endpoint in endpoints:
             resolve(endpoint)  # a missing key is told before the first turn, not in the middle of the story
         try:
-            await _tell(screen, manager, endpoints, shown=shown, stand_in=stand_in)
+            await _tell(screen, manager, endpoints, shown=shown, report=report, stand_in=stand_in)
         finally:
             screen.end_line()
 
 
 async def _tell(
-    screen: Screen, manager: ConversationManager, endpoints: Sequence[AIModelEndpoint], *, shown: Shown, stand_in: bool
+    screen: Screen,
+    manager: ConversationManager,
+    endpoints: Sequence[AIModelEndpoint],
+    *,
+    shown: Shown,
+    report: bool,
+    stand_in: bool,
 ) -> None:
     conversation = await manager.create()
     for number, step in enumerate(_STORY, 1):
         endpoint = endpoints[(number - 1) % len(endpoints)]
         if shown == "json":
-            await _write_events(manager, conversation, step, endpoint, number)
+            node = await _write_events(manager, conversation, step, endpoint, number)
+            if report:
+                _write({"turn": number, "type": "report", "report": node.conversion.model_dump(mode="json")})
             continue
         screen.say("")
         screen.say(f"Turn {number} of {len(_STORY)} · {label(endpoint, stand_in=stand_in)}", style="bold")
@@ -103,6 +115,8 @@ async def _tell(
         node = await _answer(screen, manager, conversation, step, endpoint, shown=shown)
         screen.say("")
         screen.after_turn(node, follows=number > 1, stand_in=stand_in)
+        if report:
+            screen.report(node.conversion)
     if shown != "json":
         screen.say("")
         screen.summary(conversation.path())
@@ -129,13 +143,21 @@ async def _answer(
 
 async def _write_events(
     manager: ConversationManager, conversation: Conversation, step: _Step, endpoint: AIModelEndpoint, number: int
-) -> None:
+) -> ConversationNode:
     async with manager.turn(conversation, step.query, endpoint, instructions=step.instructions) as turn:
         async for event in turn:
-            _write(number, event)
+            _write({"turn": number, **event_to_dict(event)})
+    return turn.node
 
 
-def _write(number: int, event: StreamEvent) -> None:
+def _write(line: Mapping[str, object]) -> None:
     # Past the text layer: JSON is UTF-8, whatever the terminal's encoding is.
-    sys.stdout.buffer.write(orjson.dumps({"turn": number, **event_to_dict(event)}) + b"\n")
+    sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def _thoughtful(seen: SeenRequest) -> Answer:
+    """What a stand-in says, with a thought before it and a source behind it: a hop leaves both behind."""
+    thought = f"What would a story by {seen.model} be without a thought of its own?"
+    source = Citation(url="https://example.com/robots-that-paint", title="Robots that paint")
+    return replace(tell(seen), reasoning=thought, citations=(source,))

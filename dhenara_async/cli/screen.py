@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dhenara_async.conversation import ConversationNode
+from dhenara_async.conversion import ConversionEntry, ConversionReport
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import DhenaraError
 from dhenara_async.events import (
@@ -119,6 +120,24 @@ class Screen:
         if follows:
             self.quiet(f"hop: {_carried(node)}")
 
+    def report(self, report: ConversionReport) -> None:
+        """What became of everything a turn sent: a line for all that went as it was, a table for the rest."""
+        self.quiet(f"report: {_native(report)}")
+        if not report.entries:
+            return
+        table = Table("Kind", "From → to", "Outcome", "Code", "Why", box=SIMPLE_HEAD)
+        outcomes = {(part.message, part.part): part.outcome for part in report.parts}
+        for entry in report.entries:
+            table.add_row(
+                entry.kind,
+                _cell(_route(entry)),
+                # what is at no place of ours the provider has left out itself
+                "" if entry.kind == "message" else outcomes.get((entry.message, entry.part), "omitted"),
+                entry.code,
+                _cell(f"{entry.reason.replace('_', ' ')}: {entry.detail}".removesuffix(": ")),
+            )
+        self._out.print(table)
+
     def summary(self, nodes: Iterable[ConversationNode]) -> None:
         """A table of turns, oldest first; "Changed" counts what of the history was not carried over as it was."""
         table = Table("Turn", "Model", "Provider", "Status", "Input", "Output", "Usage", "Changed", box=SIMPLE_HEAD)
@@ -126,7 +145,7 @@ class Screen:
             usage, origin = node.usage, node.origin
             table.add_row(
                 str(number),
-                "" if origin is None else Text(origin.model.translate(_CONTROLS), overflow="fold"),
+                "" if origin is None else _cell(origin.model),
                 "" if origin is None else origin.provider,
                 node.status,
                 _count(usage.input_tokens),
@@ -147,6 +166,11 @@ def _line(text: str, style: str) -> Text:
     return Text(text.translate(_CONTROLS), style=style)
 
 
+def _cell(text: str) -> Text:
+    """Words of a model or a host in a table; what is too long goes on in the next line."""
+    return Text(text.translate(_CONTROLS), overflow="fold")
+
+
 def _count(tokens: int | None) -> str:
     return "?" if tokens is None else str(tokens)
 
@@ -162,3 +186,16 @@ def _carried(node: ConversationNode) -> str:
     codes = ", ".join(f"{code} x{count}" for code, count in sorted(Counter(entry.code for entry in entries).items()))
     lost = len(node.conversion.lossy)
     return f"{len(entries)} of the history not carried over as it was, {lost} of it lost ({codes})"
+
+
+def _native(report: ConversionReport) -> str:
+    kinds = Counter(part.kind for part in report.parts if part.outcome == "native")
+    kinds.update(report.counted)
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{kinds.total()} of {sum(report.counts().values())} parts went as they were{f' ({told})' if told else ''}"
+
+
+def _route(entry: ConversionEntry) -> str:
+    """Whose part it is and who was to have it; what nobody has said is the user's or was made up for the target."""
+    origin, target = entry.origin, entry.target
+    return f"{'user' if origin is None else origin.model} → {target.model}"

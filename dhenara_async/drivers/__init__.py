@@ -13,7 +13,8 @@ this room has it all under one name, for drivers that are written elsewhere.
   body as one frame, and returns events: ``PartsInFlight`` makes them and marks every part with ``origin``. ``finish()``
   is called once at the end of the body: raise ``truncated(…)`` there if nothing said that the answer is whole.
 - ``error(status, headers, body, provider=…)`` reads an HTTP error; ``api_error`` finds the class for it.
-- ``rules(endpoint)`` states what the endpoint takes of a history; ``Rules()`` takes everything.
+- ``rules(endpoint)`` states what the endpoint takes of a history; ``Rules()`` takes everything, files inside a tool's
+  result among it. What they take ``encode`` has to spell, and what they do not it has to refuse.
 
 Register it under a name of its own, and a host that speaks it; both are then called like any other::
 
@@ -23,7 +24,16 @@ Register it under a name of its own, and a host that speaks it; both are then ca
 
 Answers are kept with these names, so they should not change. What is signed, encrypted or otherwise opaque goes into
 ``provider_state`` (``OpenPart.state``): it comes back on its part, and only where its model, host and account are the
-same. ``testing.check_grammar`` and ``testing.split_everywhere`` try a decoder out.
+same.
+
+**Trying it out.** ``testing.check_driver`` tries everything that a driver promises, on answers that its provider has
+sent, and tells all that is broken at once, by the names in ``testing.PROMISES``. It sends nothing and needs no key::
+
+    from dhenara_async.testing import Recorded, check_driver
+
+    check_driver(endpoint, [Recorded(STREAM, stream=True, plain=PLAIN, text="Good day"), Recorded(NO, status=429)])
+
+``testing.check_grammar`` and ``testing.split_everywhere`` are the parts of it that a decoder alone can be tried with.
 """
 
 from importlib import import_module
@@ -52,7 +62,7 @@ if TYPE_CHECKING:
     from dhenara_async.framing import Frame
     from dhenara_async.messages import Part
     from dhenara_async.request import ChatRequest, WireRequest
-    from dhenara_async.rules import CallIds, Rules
+    from dhenara_async.rules import CallIds, Place, Rules
 
 _ROOMS = {
     "drivers.base": (
@@ -62,7 +72,7 @@ _ROOMS = {
     "framing": "Frame",
     "messages": "Part",
     "request": "ChatRequest WireRequest",
-    "rules": "CallIds Rules",
+    "rules": "CallIds Place Rules",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -77,6 +87,7 @@ __all__ = [
     "OpenPart",
     "Part",
     "PartsInFlight",
+    "Place",
     "Rules",
     "WireRequest",
     "api_error",

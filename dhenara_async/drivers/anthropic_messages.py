@@ -26,6 +26,7 @@ VERSION_WITH_SAMPLING = "2023-06-01"
 # The API wants a limit in every request; this one is below what it makes clients stream for.
 DEFAULT_MAX_TOKENS = 16_384
 LEAST_BUDGET = 1_024
+BINDING_BETA = "thinking-binding-controls-2026-08-01"
 
 _EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 65_536}
@@ -48,7 +49,7 @@ class AnthropicMessagesDriver:
         warnings = KnobWarnings(model.model_name)
         content = Content(model.model_name)
         messages = content.messages(request.messages)
-        thinking = _thinking(config, model, can, warnings, messages)
+        thinking = _bound(_thinking(config, model, can, warnings, messages), config, can)
         body: JsonObject = {"model": model.model_name, "max_tokens": thinking.max_tokens, "messages": messages}
         if request.instructions:
             body["system"] = [{"type": "text", "text": text} for text in request.instructions if text.strip()]
@@ -66,8 +67,9 @@ class AnthropicMessagesDriver:
         body |= _services(config, warnings)
         _warn_of_the_rest(config, warnings)
         headers = {"anthropic-version": VERSION_WITH_SAMPLING if sampling else VERSION}
-        if content.betas:
-            headers["anthropic-beta"] = ",".join(sorted(content.betas))
+        betas = content.betas | thinking.betas
+        if betas:
+            headers["anthropic-beta"] = ",".join(sorted(betas))
         sent = wire("/v1/messages", body, config, warnings, headers)
         return replace(sent, lists=frozenset({"anthropic-beta"} & headers.keys()))
 
@@ -104,6 +106,12 @@ class _Thinking:
     def by_budget(self) -> bool:
         return self.block is not None and self.block["type"] == "enabled"
 
+    @property
+    def betas(self) -> frozenset[str]:
+        """The beta features that it needs."""
+        bound = self.block is not None and "block_binding" in self.block
+        return frozenset({BINDING_BETA} if bound else ())
+
 
 def _thinking(
     config: AIModelCallConfig, model: AIModel, can: Capabilities, warnings: KnobWarnings, messages: list[JsonObject]
@@ -125,6 +133,20 @@ def _thinking(
     if asked or display.get("display") == "summarized":
         return _Thinking(True, {"type": "adaptive", **display}, effort, limit)
     return _Thinking(None, None, None, limit)
+
+
+def _bound(thinking: _Thinking, config: AIModelCallConfig, can: Capabilities) -> _Thinking:
+    """For a model whose thinking is bound to what stood before it: what of it does not fit is dropped, not refused.
+
+    Such a model thinks also where nothing is said of it, so the request then says what is the default. To all others
+    the field is unknown.
+    """
+    block: JsonObject = {"type": "adaptive"} if thinking.block is None else thinking.block
+    own = config.extra_body.get("thinking", block)
+    kind = own.get("type", block["type"]) if isinstance(own, Mapping) else None
+    if not can.prefix_bound or block["type"] != "adaptive" or kind != "adaptive":
+        return thinking
+    return replace(thinking, block={**block, "block_binding": {"prefix_mismatch_behavior": "drop_block"}})
 
 
 def _asked(config: AIModelCallConfig) -> bool | None:

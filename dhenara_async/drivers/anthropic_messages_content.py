@@ -12,7 +12,7 @@ import orjson
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.drivers.base import JsonObject, takes
-from dhenara_async.endpoint import AIModel, Dialect
+from dhenara_async.endpoint import AIModel
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages import (
     FilePart,
@@ -20,9 +20,7 @@ from dhenara_async.messages import (
     JsonPart,
     Message,
     Part,
-    ProviderState,
     ReasoningPart,
-    RefusalPart,
     Role,
     TextPart,
     ToolCallPart,
@@ -75,7 +73,8 @@ def rules(model: AIModel) -> Rules:
         error_flag=True,
         files=content.takes,
         citations=True,
-        hosted=lambda part: bool(part.provider_state) and part.name not in REPORTS,
+        hosted=_is_block,
+        hosted_pairs=True,
         reasoning_back="model",
         replayable=_is_signed,
         bound_to_prefix=can.prefix_bound,
@@ -88,11 +87,16 @@ def _is_signed(part: ReasoningPart) -> bool:
     return bool(state.get("signature")) if state.get("type") == "thinking" else bool(state)
 
 
+def _is_block(part: HostedToolPart) -> bool:
+    """Whether the API has a block of its own for what it ran."""
+    return bool(part.provider_state) and part.name not in REPORTS
+
+
 class Content:
     """Encodes the messages of one request.
 
     Args:
-        model: The id of the model that is asked; opaque state of other models stays here.
+        model: The id of the model that is asked; it is named where something cannot be sent.
 
     Attributes:
         betas: The beta features that what was encoded needs.
@@ -103,81 +107,76 @@ class Content:
         self.betas: set[str] = set()
 
     def messages(self, messages: Iterable[Message]) -> list[JsonObject]:
-        """The messages, oldest first. One that only holds what cannot be said again is left out."""
-        encoded = map(self._message, messages)
-        return [message for message in encoded if message["content"]]
+        """The messages, oldest first, which are legal for the model already."""
+        return [self._message(message) for message in messages]
 
     def _message(self, message: Message) -> JsonObject:
-        if message.role is Role.ASSISTANT:
-            blocks = [block for part in message.parts for block in self._assistant(part)]
-            return {"role": "assistant", "content": blocks}
-        # The results of a turn's calls come before anything else that the user says.
-        results = [self._result(part) for part in message.parts if isinstance(part, ToolResultPart)]
-        others = [block for part in message.parts if not isinstance(part, ToolResultPart) for block in self._user(part)]
-        return {"role": "user", "content": results + others}
+        match message.role:
+            case Role.ASSISTANT:
+                return {"role": "assistant", "content": [self._assistant(part) for part in message.parts]}
+            case Role.USER:
+                return {"role": "user", "content": [self._user(part) for part in message.parts]}
+            case Role.SYSTEM:
+                raise UnsupportedError(f"{self._model}: no system message is sent inside the conversation")
 
     # ------------------------------------------------------------------------------------------------ what was answered
 
-    def _assistant(self, part: Part) -> list[JsonObject]:
+    def _assistant(self, part: Part) -> JsonObject:
         match part:
             case TextPart():
                 return self._said(part)
-            case RefusalPart():
-                return _text(part.text)
             case ReasoningPart():
                 return self._thinking(part)
             case ToolCallPart():
-                return [self._call(part)]
+                return self._call(part)
             case HostedToolPart():
                 return self._hosted(part)
-            case FilePart() | ToolResultPart():
+            case _:
                 raise self._cannot(part, "in what the model said")
 
-    def _said(self, part: TextPart) -> list[JsonObject]:
-        native = self._native(part)
-        blocks = _text(part.text)
-        if native and native.get("type") == "text":
-            for block in blocks:
-                block.update({key: value for key, value in native.items() if key != "type"})
-        return blocks
+    def _said(self, part: TextPart) -> JsonObject:
+        """A text with its sources; what came as the call of a tool of ours is no block of text and brings none."""
+        native = part.provider_state or {}
+        return {"type": "text", "text": part.text, **(native if native.get("type") == "text" else {})}
 
-    def _thinking(self, part: ReasoningPart) -> list[JsonObject]:
-        """Signed thinking as it came, also without text; thinking that nobody signed would only be refused."""
-        native = self._native(part)
-        if not native:
-            return []
-        if native.get("type") != "thinking":
-            return [dict(native)]
-        return [{"type": "thinking", "thinking": part.text, **native}] if native.get("signature") else []
+    def _thinking(self, part: ReasoningPart) -> JsonObject:
+        """Signed thinking as it came, also without text."""
+        native = part.provider_state or {}
+        if not _is_signed(part):
+            raise self._cannot(part, "that nobody signed")
+        shown = native.get("type") == "thinking"
+        return {"type": "thinking", "thinking": part.text, **native} if shown else dict(native)
 
     def _call(self, part: ToolCallPart) -> JsonObject:
-        native = self._native(part) or {}
+        native = part.provider_state or {}
         extra = {key: value for key, value in native.items() if key != "type"}
-        return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": _arguments(part), **extra}
+        return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": self._arguments(part), **extra}
 
-    def _hosted(self, part: HostedToolPart) -> list[JsonObject]:
-        if part.name in REPORTS:
-            return []
-        native = self._native(part)
-        if not native:
-            raise self._cannot(part, f"({part.name}) that another model's provider ran")
-        return [dict(native)]
+    def _arguments(self, part: ToolCallPart) -> object:
+        """The arguments byte for byte, as the object that they are."""
+        if not part.arguments.strip():
+            return {}
+        try:
+            part.parsed()  # a fragment is written unread: what is no JSON would break the whole body
+        except ValueError as exc:
+            raise self._cannot(part, f"with other arguments than an object: {exc}") from exc
+        return orjson.Fragment(part.arguments)
 
-    def _native(self, part: Part) -> ProviderState | None:
-        """What the part looked like when this model made it; None where somebody else did."""
-        origin = part.origin
-        if origin is None or origin.dialect != Dialect.ANTHROPIC_MESSAGES.value or origin.model != self._model:
-            return None
-        return part.provider_state
+    def _hosted(self, part: HostedToolPart) -> JsonObject:
+        if not _is_block(part):
+            raise self._cannot(part, f"({part.name}) that it did not make")
+        return dict(part.provider_state or {})
 
     # ------------------------------------------------------------------------------------------------ what was asked
 
-    def _user(self, part: Part) -> list[JsonObject]:
+    def _user(self, part: Part) -> JsonObject:
         match part:
-            case TextPart() | RefusalPart():
-                return _text(part.text)
+            case TextPart():
+                return {"type": "text", "text": part.text}
             case FilePart():
-                return [self._file(part)]
+                return self._file(part)
+            case ToolResultPart():
+                return self._result(part)
             case _:
                 raise self._cannot(part, "in what the user said")
 
@@ -188,7 +187,7 @@ class Content:
                 case FilePart():
                     blocks.append(self._inside(item))
                 case TextPart() | JsonPart():
-                    blocks += _text(item.get_text())
+                    blocks += _told(item.get_text())
         result: JsonObject = {"type": "tool_result", "tool_use_id": part.call_id, "content": blocks or NO_OUTPUT}
         if len(blocks) == 1 and blocks[0]["type"] == "text":
             result["content"] = blocks[0]["text"]
@@ -252,8 +251,8 @@ class Content:
         return UnsupportedError(f"{self._model}: the Messages API cannot be sent a part of type {part.type!r} {what}")
 
 
-def _text(text: str) -> list[JsonObject]:
-    """A text block; none for a blank text, which the API refuses."""
+def _told(text: str) -> list[JsonObject]:
+    """A text of a result; none for a blank one, for which the API has no block: a result of nothing else is empty."""
     return [{"type": "text", "text": text}] if text.strip() else []
 
 
@@ -262,12 +261,3 @@ def _document(source: JsonObject, part: FilePart) -> JsonObject:
     if part.filename:
         document["title"] = part.filename
     return document
-
-
-def _arguments(part: ToolCallPart) -> object:
-    """The arguments as the object the API wants, byte for byte where they are one; broken ones are wrapped."""
-    try:
-        part.parsed()
-    except ValueError:
-        return {"_raw": part.arguments}
-    return orjson.Fragment(part.arguments) if part.arguments.strip() else {}

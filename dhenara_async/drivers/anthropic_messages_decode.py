@@ -241,7 +241,8 @@ class MessagesDecoder:
                 part = self._parts.open("tool_call", call_id=as_text(block.get("id")), name=name)
                 part.state = _rest(block, "id", "name", "input")
             case _:
-                call_id = as_text(block.get("id")) or as_text(block.get("tool_use_id")) or None
+                # only of a call and of what names one is it known that they belong together
+                call_id = as_text(block.get("id" if kind.endswith("tool_use") else "tool_use_id")) or None
                 part = self._parts.open("hosted_tool", call_id=call_id, name=kind)
                 part.state = dict(block)
         return part

@@ -381,7 +381,7 @@ class KnobWarnings:
         """Warn of each of ``knobs`` that is set although it is not ``allowed``; returns ``allowed``."""
         if not allowed:
             for knob in knobs:
-                if getattr(config, knob) not in (None, ()):
+                if getattr(config, knob) not in (None, (), {}):
                     self.dropped(knob, why)
         return allowed
 
@@ -397,8 +397,12 @@ class KnobWarnings:
 
 
 def takes(encode: Callable[[FilePart], object], part: FilePart) -> bool:
-    """Whether ``encode`` has a place for a file, tried with a few bytes in place of its own."""
-    sketch = part if part.data is None else part.model_copy(update={"data": placeholder(part.media_type)})
+    """Whether ``encode`` has a place for a file, tried with a few bytes in place of its own.
+
+    A text is tried as it is: one that a model made need not be UTF-8, and not every dialect has a place for that.
+    """
+    as_it_is = part.data is None or part.kind == "text"
+    sketch = part if as_it_is else part.model_copy(update={"data": placeholder(part.media_type)})
     try:
         encode(sketch)
     except UnsupportedError:

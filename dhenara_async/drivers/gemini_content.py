@@ -9,11 +9,11 @@ and the types of the ``google-genai`` package 3.4 (read 2026-11-22)
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 from dhenara_async.drivers.base import JsonObject, as_text, takes
-from dhenara_async.endpoint import AIModel, AIModelEndpoint, Dialect
+from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages import (
     FilePart,
@@ -22,7 +22,6 @@ from dhenara_async.messages import (
     Message,
     Part,
     ReasoningPart,
-    RefusalPart,
     Role,
     TextPart,
     ToolCallPart,
@@ -51,7 +50,7 @@ def is_third_or_later(model: str) -> bool:
 def rules(model: AIModel) -> Rules:
     """What Gemini demands of a history for ``model``."""
     modern = is_third_or_later(model.model_name)
-    talk = _Talk(model.model_name, "", modern)
+    talk = _Talk(model.model_name, modern)
     return Rules(
         alternates=True,
         system_inside=False,
@@ -62,36 +61,30 @@ def rules(model: AIModel) -> Rules:
         error_flag=True,
         files=talk.takes,
         generated=lambda part: talk.takes(part, "question"),
-        hosted=lambda part: bool((part.provider_state or {}).keys() & _NATIVE_DATA),
+        hosted=_is_native,
         reasoning_back="model",
+        replayable=_is_said,
         unsigned=lambda call: modern and not (call.provider_state or {}).get("thoughtSignature"),
     )
 
 
 def encode_contents(messages: Sequence[Message], endpoint: AIModelEndpoint) -> list[JsonObject]:
-    """The conversation; a message that has nothing to say to this model is left out.
+    """The conversation, which is legal for the endpoint already.
 
     Raises:
         UnsupportedError: A part has no place in this dialect.
     """
     model = endpoint.ai_model.model_name
-    talk = _Talk(model, str(endpoint.api.provider), is_third_or_later(model))
-    contents: list[JsonObject] = []
-    for message in messages:
-        parts = talk.answer(message.parts) if message.role is Role.ASSISTANT else talk.question(message.parts)
-        if parts:
-            contents.append({"role": "model" if message.role is Role.ASSISTANT else "user", "parts": parts})
-    return contents
+    talk = _Talk(model, is_third_or_later(model))
+    return [talk.content(message) for message in messages]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Talk:
-    """One conversation on its way out; ``calls`` are those of the last model turn, which the next results answer."""
+    """One conversation on its way out."""
 
     model: str
-    provider: str
     modern: bool
-    calls: list[ToolCallPart] = field(default_factory=list[ToolCallPart])
 
     def takes(self, part: FilePart, place: Place) -> bool:
         """Whether there is a place for a file."""
@@ -99,87 +92,64 @@ class _Talk:
             return self.modern and part.data is not None and part.media_type in _RESULT_MEDIA
         return takes(self._file, part)
 
-    def answer(self, parts: Sequence[Part]) -> list[JsonObject]:
-        """What the model said, part for part: never merged, because each may be signed."""
-        self.calls = [part for part in parts if isinstance(part, ToolCallPart)]
-        encoded = [wire for part in parts if (wire := self._said(part)) is not None]
+    def content(self, message: Message) -> JsonObject:
+        """One speaker's turn, part for part: nothing is merged, because each may be signed."""
+        match message.role:
+            case Role.ASSISTANT:
+                return {"role": "model", "parts": self._answer(message.parts)}
+            case Role.USER:
+                return {"role": "user", "parts": [self._asked(part) for part in message.parts]}
+            case Role.SYSTEM:
+                raise UnsupportedError(f"{self.model}: Gemini takes no system message inside the conversation")
+
+    def _answer(self, parts: Sequence[Part]) -> list[JsonObject]:
+        encoded = [self._said(part) for part in parts]
         first = next((wire for wire in encoded if "functionCall" in wire), None)
         if self.modern and first is not None and "thoughtSignature" not in first:
             first["thoughtSignature"] = STAND_IN_SIGNATURE
         return encoded
 
-    def question(self, parts: Sequence[Part]) -> list[JsonObject]:
-        """What the user says; results come first, in the order of their calls."""
-        results = [part for part in parts if isinstance(part, ToolResultPart)]
-        encoded: list[JsonObject] = []
-        beside: list[FilePart] = []
-        for result in self._ordered(results):
-            encoded.append(self._result(result, beside))
-        encoded += [self._file(part) for part in beside]
-        encoded += [self._asked(part) for part in parts if not isinstance(part, ToolResultPart)]
-        if results:
-            self.calls = []
-        return encoded
-
-    def _said(self, part: Part) -> JsonObject | None:
-        kept = self._kept(part)
+    def _said(self, part: Part) -> JsonObject:
+        kept: JsonObject = dict(part.provider_state or {})
         signature = as_text(kept.get("thoughtSignature"))
         signed: JsonObject = {"thoughtSignature": signature} if signature else {}
         match part:
-            case TextPart() | RefusalPart():
-                return {"text": part.text, **signed} if part.text or signed else None
+            case TextPart():
+                return {"text": part.text, **signed}
             case ReasoningPart():
-                return {"text": part.text, "thought": True, **signed} if part.text or signed else None
+                return {"text": part.text, "thought": True, **signed}
             case ToolCallPart():
                 call: JsonObject = {"id": part.call_id} if part.call_id else {}
-                return {"functionCall": {**call, "name": part.name, "args": _arguments(part)}, **signed}
+                return {"functionCall": {**call, "name": part.name, "args": self._arguments(part)}, **signed}
             case FilePart():
                 wire = self._file(part)
                 media_type = kept.get("mimeType")
                 if media_type and "inlineData" in wire:
                     wire["inlineData"] = {**cast(JsonObject, wire["inlineData"]), "mimeType": media_type}
                 return {**wire, **signed}
-            case HostedToolPart():
-                return dict(kept) if kept.keys() & _NATIVE_DATA else None
+            case HostedToolPart() if _is_native(part):
+                return kept
             case _:
                 raise self._unsupported(part)
+
+    def _arguments(self, call: ToolCallPart) -> JsonObject:
+        try:
+            return cast(JsonObject, call.parsed())
+        except ValueError as exc:
+            raise UnsupportedError(f"{self.model}: Gemini takes arguments of a call as an object only: {exc}") from exc
 
     def _asked(self, part: Part) -> JsonObject:
         match part:
-            case TextPart() | RefusalPart():
+            case TextPart():
                 return {"text": part.text}
             case FilePart():
                 return self._file(part)
+            case ToolResultPart():
+                return self._result(part)
             case _:
                 raise self._unsupported(part)
 
-    def _kept(self, part: Part) -> JsonObject:
-        """The part's native state if this model made it; nobody else's signature may be handed in."""
-        origin = part.origin
-        own = (
-            origin is not None
-            and part.status == "complete"
-            and (origin.dialect, origin.provider, origin.model) == (Dialect.GEMINI.value, self.provider, self.model)
-        )
-        return cast(JsonObject, part.provider_state or {}) if own else {}
-
-    def _ordered(self, results: Sequence[ToolResultPart]) -> list[ToolResultPart]:
-        """By the place of the call; a result whose call has no id is told by its name, else by its place."""
-        left = list(results)
-        ordered: list[ToolResultPart] = []
-        for call in self.calls:
-            found = next((result for result in left if _answers(result, call)), None)
-            if found is not None:
-                left.remove(found)
-                ordered.append(found if found.name else found.model_copy(update={"name": call.name}))
-        return ordered + left
-
-    def _result(self, part: ToolResultPart, beside: list[FilePart]) -> JsonObject:
-        """One functionResponse. Files that cannot be inside it stand ``beside`` the results."""
-        if not part.name:
-            raise UnsupportedError(
-                f"{self.model}: the tool result for call {part.call_id!r} has no name and no call it could be told from"
-            )
+    def _result(self, part: ToolResultPart) -> JsonObject:
         inside: list[JsonObject] = []
         values: list[object] = []
         for item in part.content:
@@ -188,12 +158,12 @@ class _Talk:
                     values.append(item.text)
                 case JsonPart():
                     values.append(item.value)
-                case FilePart() if self.modern and item.data is not None and item.media_type in _RESULT_MEDIA:
+                case FilePart() if self.takes(item, "result"):
                     name: JsonObject = {"displayName": item.filename} if item.filename else {}
                     blob: JsonObject = {"mimeType": item.media_type, "data": item.get_base64(), **name}
                     inside.append({"inlineData": blob})
                 case FilePart():
-                    beside.append(item)
+                    raise self._unsupported(item)
         response: JsonObject = {"id": part.call_id} if part.call_id else {}
         response |= {"name": part.name, "response": _response(values, is_error=part.is_error)}
         if inside:
@@ -217,18 +187,14 @@ class _Talk:
         return UnsupportedError(f"{self.model}: a part of type {part.type!r} has no place here in Gemini's contents")
 
 
-def _answers(result: ToolResultPart, call: ToolCallPart) -> bool:
-    if result.call_id or call.call_id:
-        return result.call_id == call.call_id
-    return result.name in ("", call.name)
+def _is_native(part: HostedToolPart) -> bool:
+    """Whether Gemini has a part of its own for what it ran or reported."""
+    return not _NATIVE_DATA.isdisjoint(part.provider_state or {})
 
 
-def _arguments(call: ToolCallPart) -> JsonObject:
-    """An object in any case: what the model wrote wrongly is wrapped, so that it can read its own mistake."""
-    try:
-        return cast(JsonObject, call.parsed())
-    except ValueError:
-        return {"_raw": call.arguments}
+def _is_said(part: ReasoningPart) -> bool:
+    """Whether there is anything of a thought to be sent."""
+    return bool(part.text or (part.provider_state or {}).get("thoughtSignature"))
 
 
 def _response(values: Sequence[object], *, is_error: bool) -> JsonObject:

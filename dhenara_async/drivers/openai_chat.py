@@ -238,6 +238,8 @@ class _Encoder:
             if wanted:
                 knobs = ("reasoning", "reasoning_effort", "max_reasoning_tokens")
                 self._warnings.drop_unless(False, config, knobs, "the model does not reason")
+            if config.reasoning_summary not in (None, "none"):
+                self._warnings.dropped("reasoning_summary", "the model does not reason")
             return None
         if calls and self._quirks.tools_stop_reasoning and self._can.developer_role:
             stopped = self._stopped(wanted)

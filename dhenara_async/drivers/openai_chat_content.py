@@ -5,9 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/chat and the types of the
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import sha256
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from dhenara_async.drivers.base import JsonObject, as_list, takes
@@ -17,6 +15,7 @@ from dhenara_async.errors import UnsupportedError
 from dhenara_async.media import kind_of, normalized
 from dhenara_async.messages import (
     FilePart,
+    JsonPart,
     Message,
     Part,
     ReasoningPart,
@@ -27,21 +26,15 @@ from dhenara_async.messages import (
     ToolResultPart,
 )
 from dhenara_async.models.families import capabilities
-from dhenara_async.rules import CallIds as WireIds
-from dhenara_async.rules import Place, Rules
+from dhenara_async.rules import CallIds, Place, Rules
 
-_LONGEST_ID = 40
-_LEGAL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NINE = re.compile(r"[a-zA-Z0-9]{9}")
-_CALL_IDS: Mapping[str, WireIds] = {
-    "short": WireIds(re.compile(r".{1,40}", re.DOTALL)),
-    "nine": WireIds(re.compile(r"[a-zA-Z0-9]{9}"), prefix="", length=9),
+_CALL_IDS: Mapping[str, CallIds] = {
+    "short": CallIds(re.compile(r".{1,40}", re.DOTALL)),
+    "nine": CallIds(re.compile(r"[a-zA-Z0-9]{9}"), prefix="", length=9),
 }
 # Whose reasoning goes back there; plain words do to any model of the host.
 _REASONING_BACK: Mapping[str | None, Literal["model"] | None] = {None: None, "reasoning_details": "model"}
-_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SOUNDS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
-_BESIDE = "(The result is in the files of the next message.)"
 
 
 def rules(quirks: Quirks, model: AIModel) -> Rules:
@@ -56,6 +49,7 @@ def rules(quirks: Quirks, model: AIModel) -> Rules:
         files=writer.takes,
         refusals=quirks.refusals,
         reasoning_back=_REASONING_BACK.get(quirks.reasoning_back, "account"),
+        replayable=writer.remembers,
     )
 
 
@@ -65,7 +59,7 @@ def encode_messages(
     """The conversation as wire messages.
 
     Args:
-        messages: The turns, oldest first.
+        messages: The turns, oldest first, legal for the host already.
         instructions: What leads them.
         quirks: How the host differs.
         leader: The role of instructions.
@@ -77,23 +71,24 @@ def encode_messages(
     writer = _Writer(quirks, leader, model)
     if instructions:
         writer.say(leader, "\n\n".join(instructions))
-    for answered, run in groupby(messages, key=lambda message: message.role is Role.ASSISTANT):
-        if answered:
-            for message in run:
+    for message in messages:
+        match message.role:
+            case Role.ASSISTANT:
                 writer.answer(message.parts)
-        else:
-            writer.ask(list(run))
+            case Role.SYSTEM:
+                writer.lead(message.parts)
+            case Role.USER:
+                writer.ask(message.parts)
     return writer.written()
 
 
 class _Writer:
-    """Writes one request's messages; knows which call ids are taken."""
+    """Writes one request's messages."""
 
     def __init__(self, quirks: Quirks, leader: str, model: str) -> None:
         self._quirks = quirks
         self._leader = leader
         self._model = model
-        self._ids = CallIds(nine_call_id if quirks.call_ids == "nine" else short_call_id)
         self._messages: list[JsonObject] = []
 
     def takes(self, part: FilePart, place: Place) -> bool:
@@ -101,6 +96,11 @@ class _Writer:
         if place == "result":
             return part.kind == "text" and part.data is not None
         return takes(self._user_part, part)
+
+    def remembers(self, part: ReasoningPart) -> bool:
+        """Whether there is anything of a thought to be sent."""
+        field = self._quirks.reasoning_back
+        return field == "thinking_chunk" or bool(part.text or (field == "reasoning_details" and _details(part)))
 
     def written(self) -> list[JsonObject]:
         """All messages; the last one is one that the host answers."""
@@ -113,25 +113,24 @@ class _Writer:
 
     def say(self, role: str, content: object) -> None:
         """A message of the user's or the system's."""
-        if self._quirks.bridge and self._messages and self._messages[-1]["role"] == "tool":
-            self._messages.append({"role": "assistant", "content": self._quirks.bridge})
         self._messages.append({"role": role, "content": content})
 
-    def ask(self, run: list[Message]) -> None:
-        """What is said between two answers: results stand directly behind their calls, whatever came first."""
-        results = [part for message in run for part in message.parts if isinstance(part, ToolResultPart)]
-        beside: list[JsonObject] = []
-        for result in results:
-            beside += self._result(result)
-        if beside:
-            self.say("user", beside)
-        for message in run:
-            parts = [part for part in message.parts if not isinstance(part, ToolResultPart)]
-            if parts and message.role is Role.SYSTEM:
-                self.say(self._leader, "\n\n".join(part.get_text() for part in parts))
-            elif parts:
-                bare = len(parts) == 1 and isinstance(parts[0], TextPart)
-                self.say("user", self._content([self._user_part(part) for part in parts], bare=bare))
+    def lead(self, parts: Sequence[Part]) -> None:
+        """An instruction inside the conversation."""
+        for part in parts:
+            if not isinstance(part, TextPart):
+                raise self._unsupported(part, "a system message holds words only")
+        self.say(self._leader, "\n\n".join(part.get_text() for part in parts))
+
+    def ask(self, parts: Sequence[Part]) -> None:
+        """What the user says: every result is a message of its own, and what is said behind them is one."""
+        for part in parts:
+            if isinstance(part, ToolResultPart):
+                self._messages.append(self._result(part))
+        said = [part for part in parts if not isinstance(part, ToolResultPart)]
+        if said:
+            bare = len(said) == 1 and isinstance(said[0], TextPart)
+            self.say("user", self._content([self._user_part(part) for part in said], bare=bare))
 
     def answer(self, parts: Sequence[Part]) -> None:
         """What the model said."""
@@ -151,9 +150,8 @@ class _Writer:
         """The thinking, in the field where the host wants it."""
         field = self._quirks.reasoning_back or ""
         if field == "reasoning_details":
-            details = [detail for part in thoughts for detail in as_list((part.provider_state or {}).get(field))]
-            if details:
-                said[field] = details
+            if any(map(_details, thoughts)):
+                said[field] = [detail for part in thoughts for detail in _details(part) or [_bare_detail(part)]]
                 return
             field = "reasoning"
         text = "".join(part.text for part in thoughts)
@@ -166,8 +164,6 @@ class _Writer:
                 return [{"type": "text", "text": part.text}]
             case RefusalPart() if self._quirks.refusals:
                 return [{"type": "refusal", "refusal": part.text}]
-            case RefusalPart():
-                return [{"type": "text", "text": part.text}]
             case ReasoningPart() if self._quirks.reasoning_back is None:
                 raise self._unsupported(part, "this host takes no earlier reasoning")
             case ReasoningPart() if self._quirks.reasoning_back == "thinking_chunk":
@@ -178,35 +174,28 @@ class _Writer:
                 raise self._unsupported(part, "an assistant's message holds words and calls only")
 
     def _call(self, part: ToolCallPart) -> JsonObject:
-        call_id, name = self._ids.called(part), legal_name(part.name)
         state = part.provider_state or {}
         if state.get("type") == "custom":
-            return {"id": call_id, "type": "custom", "custom": {"name": name, "input": part.arguments}}
-        function: JsonObject = {"name": name, "arguments": part.arguments if part.arguments.strip() else "{}"}
-        call: JsonObject = {"id": call_id, "type": "function", "function": function}
+            return {"id": part.call_id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}}
+        function: JsonObject = {"name": part.name, "arguments": part.arguments if part.arguments.strip() else "{}"}
+        call: JsonObject = {"id": part.call_id, "type": "function", "function": function}
         if "extra_content" in state:
             call["extra_content"] = state["extra_content"]
         return call
 
-    def _result(self, result: ToolResultPart) -> list[JsonObject]:
-        """Writes the tool message; returns what it has no place for."""
-        texts: list[str] = []
-        beside: list[JsonObject] = []
-        for part in result.content:
-            spelled = self._user_part(part) if isinstance(part, FilePart) else None
-            if spelled is None:
-                texts.append(part.get_text())
-            elif spelled["type"] == "text":
-                texts.append(str(spelled["text"]))
-            else:
-                beside.append(spelled)
-        text = "\n".join(texts) or (_BESIDE if beside else "")
+    def _result(self, result: ToolResultPart) -> JsonObject:
+        """A text; a failure is told in words, for there is no flag."""
+        text = "\n".join(self._told(part) for part in result.content)
         if result.is_error:
             text = f"Error: {text}"
-        self._messages.append({"role": "tool", "tool_call_id": self._ids.answered(result.call_id), "content": text})
-        if beside:
-            beside.insert(0, {"type": "text", "text": f"Files from the result of {result.name or 'the call'}:"})
-        return beside
+        return {"role": "tool", "tool_call_id": result.call_id, "content": text}
+
+    def _told(self, part: TextPart | JsonPart | FilePart) -> str:
+        if not isinstance(part, FilePart):
+            return part.get_text()
+        if not self.takes(part, "result"):
+            raise self._unsupported(part, f"a tool's result has words only, no {part.media_type}")
+        return str(self._user_part(part)["text"])
 
     def _content(self, chunks: list[JsonObject], *, bare: bool, between: str = "\n\n") -> object:
         """A string where one text is all there is: every host takes that, not every one takes lists."""
@@ -280,63 +269,15 @@ def _data_url(part: FilePart) -> str:
     return f"data:{part.media_type};base64,{part.get_base64()}"
 
 
+def _details(part: ReasoningPart) -> list[object]:
+    return as_list((part.provider_state or {}).get("reasoning_details"))
+
+
+def _bare_detail(part: ReasoningPart) -> JsonObject:
+    return {"type": "reasoning.text", "text": part.text}
+
+
 def _thinking_chunk(part: ReasoningPart) -> JsonObject:
     chunk: JsonObject = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}], "closed": True}
     signature = (part.provider_state or {}).get("signature")
     return chunk if signature is None else {**chunk, "signature": signature}
-
-
-# ---------------------------------------------------------------------------------------------------- ids and names
-
-
-class CallIds:
-    """Ids for the wire: legal, the same for a call and its result, no two alike in one request.
-
-    Args:
-        legal: Makes any id a legal one, the same every time.
-    """
-
-    def __init__(self, legal: Callable[[str], str]) -> None:
-        self._legal = legal
-        self._taken: set[str] = set()
-        self._waiting: dict[str, list[str]] = {}
-
-    def called(self, call: ToolCallPart) -> str:
-        """The id of a call. Hosts send none, or the same one twice: such calls are told apart by what they say."""
-        wire, repeats = self._legal(call.call_id) if call.call_id else "", 0
-        while not wire or wire in self._taken:
-            repeats += 1
-            wire = self._legal(_digest(f"{call.call_id}\n{call.name}\n{call.arguments}\n{repeats}", 24))
-        self._taken.add(wire)
-        self._waiting.setdefault(call.call_id, []).append(wire)
-        return wire
-
-    def answered(self, call_id: str) -> str:
-        """The id of a result: of the first call with its id that has none yet."""
-        waiting = self._waiting.get(call_id)
-        return waiting.pop(0) if waiting else self._legal(call_id)
-
-
-def short_call_id(call_id: str) -> str:
-    """``call_id`` if it has at most 40 characters, else one made of it."""
-    return call_id if len(call_id) <= _LONGEST_ID else f"call_{_digest(call_id, 24)}"
-
-
-def nine_call_id(call_id: str) -> str:
-    """``call_id`` if it is nine letters and digits, else nine made of it."""
-    return call_id if _NINE.fullmatch(call_id) else _digest(call_id, 9)
-
-
-def _digest(text: str, length: int) -> str:
-    number, letters = int.from_bytes(sha256(text.encode(errors="surrogatepass")).digest()), ""
-    while len(letters) < length:
-        number, letter = divmod(number, len(_LETTERS))
-        letters += _LETTERS[letter]
-    return letters
-
-
-def legal_name(name: str) -> str:
-    """A function's name with what the wire forbids replaced by ``_``."""
-    if _LEGAL_NAME.fullmatch(name):
-        return name
-    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "_"

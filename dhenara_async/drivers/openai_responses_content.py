@@ -7,11 +7,9 @@ Source: https://platform.openai.com/docs/api-reference/responses/create and the 
 (``types/responses/response_input_item_param.py``, read 2026-11-22)
 """
 
-from collections.abc import Iterable, Sequence
-from hashlib import blake2b
+from collections.abc import Iterable
 
 from dhenara_async.drivers.base import JsonObject, as_text, takes
-from dhenara_async.endpoint import Dialect
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages import (
     FilePart,
@@ -21,7 +19,6 @@ from dhenara_async.messages import (
     Part,
     PartBase,
     ReasoningPart,
-    RefusalPart,
     Role,
     TextPart,
     ToolCallPart,
@@ -29,7 +26,6 @@ from dhenara_async.messages import (
 )
 from dhenara_async.rules import Place, Rules
 
-MAX_CALL_ID = 64
 INPUT_TRANSFORMATIONS = "input_transformations"
 
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
@@ -55,7 +51,6 @@ _DOCUMENTS = frozenset(
     }
 )
 _OFFICE = "application/vnd."  # Word, Excel, PowerPoint, OpenDocument, Pages, Keynote …
-_RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 
 
 def rules(model: str) -> Rules:
@@ -83,23 +78,7 @@ def input_items(messages: Iterable[Message], model: str) -> list[JsonObject]:
         UnsupportedError: A part cannot be said here.
     """
     speller = _Speller(model)
-    return _led([item for message in messages for item in speller.message(message)])
-
-
-def _led(items: Sequence[JsonObject]) -> list[JsonObject]:
-    """``items`` without reasoning that leads to nothing: the API refuses it without the item it was made for."""
-    kept: list[JsonObject] = []
-    for item in reversed(items):
-        if item.get("type") != "reasoning" or (kept and _is_said(kept[-1])):
-            kept.append(item)
-    kept.reverse()
-    return kept
-
-
-def _is_said(item: JsonObject) -> bool:
-    """Whether the model made ``item``, rather than the user or the user's tools."""
-    role = item.get("role")
-    return role == "assistant" if role is not None else item.get("type") not in _RESULTS
+    return [item for message in messages for item in speller.message(message)]
 
 
 class _Speller:
@@ -108,8 +87,6 @@ class _Speller:
     def __init__(self, model: str) -> None:
         self._model = model
         self._custom: set[str] = set()
-        self._unnamed: list[tuple[str, str]] = []
-        self._repeats: dict[str, int] = {}
 
     def takes(self, part: FilePart, place: Place) -> bool:
         """Whether there is a place for a file."""
@@ -117,7 +94,7 @@ class _Speller:
 
     def message(self, message: Message) -> list[JsonObject]:
         if message.role is Role.ASSISTANT:
-            return self._answer(message.parts)
+            return [self._answer_item(part) for part in message.parts]
         results = [self._result(part) for part in message.parts if isinstance(part, ToolResultPart)]
         said = [self._content(part) for part in message.parts if not isinstance(part, ToolResultPart)]
         role = "developer" if message.role is Role.SYSTEM else "user"
@@ -125,39 +102,32 @@ class _Speller:
 
     # ------------------------------------------------------------------------------------------ what the model said
 
-    def _answer(self, parts: Sequence[Part]) -> list[JsonObject]:
-        items: list[JsonObject] = []
-        unled = False  # the reasoning before this place cannot be sent, so what only it explains cannot either
-        for part in parts:
-            if isinstance(part, ReasoningPart):
-                item = _reasoning(part)
-                unled = item is None and "id" in _native(part)
-            elif isinstance(part, HostedToolPart):
-                item = None if unled else self._hosted(part)
-            else:
-                item, unled = self._answer_item(part), False
-            if item is not None:
-                items.append(item)
-        return items
-
-    def _answer_item(self, part: Part) -> JsonObject | None:
+    def _answer_item(self, part: Part) -> JsonObject:
         match part:
-            case TextPart() | RefusalPart():
-                if not part.text.strip():
-                    return None
+            case TextPart():
                 # One message a text: several in one message are only typed together with the ids of the answer.
                 phase = _native(part).get("phase")
                 said: JsonObject = {"role": "assistant", "content": part.text}
                 return {**said, "phase": phase} if phase else said
+            case ReasoningPart():
+                return self._thought(part)
             case ToolCallPart():
                 return self._call(part)
+            case HostedToolPart():
+                return self._hosted(part)
             case FilePart():
                 return self._generated(part)
             case _:
                 raise self._unsupported(part, "in an answer")
 
+    def _thought(self, part: ReasoningPart) -> JsonObject:
+        item = _reasoning(part)
+        if item is None:
+            raise self._unsupported(part, "without its encrypted form")
+        return item
+
     def _call(self, part: ToolCallPart) -> JsonObject:
-        native, call_id = _native(part), self._id_of_call(part)
+        native, call_id = _native(part), part.call_id
         if native.get("type") == "custom_tool_call":
             self._custom.add(call_id)
             item: JsonObject = {"type": "custom_tool_call", "call_id": call_id, "name": part.name}
@@ -169,28 +139,22 @@ class _Speller:
             item["namespace"] = native["namespace"]
         return item
 
-    def _generated(self, part: FilePart) -> JsonObject | None:
-        native = _native(part)
-        if part.media_type.startswith("audio/"):
-            return None  # no item takes it; the words it says stand beside it as text
-        if native.get("type") != "image_generation_call" or part.data is None:
+    def _generated(self, part: FilePart) -> JsonObject:
+        if not _is_drawn(part):
             raise self._unsupported(part, "in an answer")
-        return {**native, "result": part.get_base64()}
+        return {**_native(part), "result": part.get_base64()}
 
-    def _hosted(self, part: HostedToolPart) -> JsonObject | None:
+    def _hosted(self, part: HostedToolPart) -> JsonObject:
         native = _native(part)
-        if native.get("type"):
-            return native
-        if part.name == INPUT_TRANSFORMATIONS:
-            return None  # a report of the API's, which is no item
-        raise self._unsupported(part, "that it did not make")
+        if not native.get("type"):
+            raise self._unsupported(part, f"({part.name}) that is no item")
+        return native
 
     # ------------------------------------------------------------------------------------------ what it was told
 
     def _result(self, part: ToolResultPart) -> JsonObject:
-        call_id = self._id_of_result(part)
-        kind = "custom_tool_call_output" if call_id in self._custom else "function_call_output"
-        return {"type": kind, "call_id": call_id, "output": self._output(part)}
+        kind = "custom_tool_call_output" if part.call_id in self._custom else "function_call_output"
+        return {"type": kind, "call_id": part.call_id, "output": self._output(part)}
 
     def _output(self, part: ToolResultPart) -> str | list[JsonObject]:
         """A text, or a list where files are among it; a failure is told in words, for there is no flag."""
@@ -239,35 +203,13 @@ class _Speller:
             raise self._unsupported(part, f"of media type {part.media_type}")
         return {"type": "input_image", "image_url": part.url or _data_url(part), "detail": "auto"}
 
-    # ------------------------------------------------------------------------------------------ ids
-
-    def _id_of_call(self, part: ToolCallPart) -> str:
-        if part.call_id:
-            return _fitting(part.call_id)
-        seed = f"{part.name}\n{part.arguments}"
-        self._repeats[seed] = self._repeats.get(seed, 0) + 1
-        made = _made_id(f"{seed}\n{self._repeats[seed]}")
-        self._unnamed.append((part.name, made))
-        return made
-
-    def _id_of_result(self, part: ToolResultPart) -> str:
-        """The id of its call; results without one belong to the calls without one, by name and in order."""
-        if part.call_id:
-            return _fitting(part.call_id)
-        for at, (name, made) in enumerate(self._unnamed):
-            if part.name in ("", name):
-                del self._unnamed[at]
-                return made
-        return _made_id(part.name)
-
     def _unsupported(self, part: Part | FilePart, where: str) -> UnsupportedError:
         return UnsupportedError(f"{self._model}: the Responses API takes no part of type {part.type!r} {where}")
 
 
 def _native(part: PartBase) -> JsonObject:
-    """What this dialect sent for ``part``; empty where another did, whose words mean nothing here."""
-    own = part.origin is not None and part.origin.dialect == Dialect.OPENAI_RESPONSES.value
-    return dict(part.provider_state or {}) if own else {}
+    """What this API sent for ``part``; empty where another did, or nothing of it has to be echoed."""
+    return dict(part.provider_state or {})
 
 
 def _is_drawn(part: FilePart) -> bool:
@@ -282,14 +224,6 @@ def _reasoning(part: ReasoningPart) -> JsonObject | None:
         return None
     kept = {key: native[key] for key in ("id", "summary", "encrypted_content") if native.get(key) is not None}
     return {"type": "reasoning", "summary": [], **kept}
-
-
-def _fitting(call_id: str) -> str:
-    return call_id if len(call_id) <= MAX_CALL_ID else _made_id(call_id)
-
-
-def _made_id(seed: str) -> str:
-    return f"call_{blake2b(seed.encode(errors='surrogatepass'), digest_size=12).hexdigest()}"
 
 
 def _data_url(part: FilePart) -> str:

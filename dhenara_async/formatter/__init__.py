@@ -27,6 +27,8 @@ from dhenara_async.formatter.parts import Terms
 from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.messages import FilePart, Message, Origin, Role, ToolResultPart
 from dhenara_async.response import ChatResponse
+from dhenara_async.rules import Rules
+from dhenara_async.tools import Tool
 from dhenara_async.window import (
     ConversationPolicy,
     Fitted,
@@ -48,11 +50,18 @@ class FormattedConversation:
         report: What became of every part.
         prefix: Hash of everything the target is shown, for one whose reasoning is of use only behind exactly that;
             None for all others.
+        stubs: Declarations of functions that the history calls, for a target that takes no call without one, where the
+            call declares no tools; ``declared`` puts them there.
     """
 
     messages: tuple[Message, ...]
     report: ConversionReport
     prefix: str | None = None
+    stubs: tuple[Tool, ...] = ()
+
+    def declared(self, config: AIModelCallConfig) -> AIModelCallConfig:
+        """The knobs of the call, with the stubs for its tools where there are any."""
+        return config.model_copy(update={"tools": self.stubs}) if self.stubs else config
 
 
 class PromptFormatter:
@@ -133,7 +142,7 @@ class PromptFormatter:
         fitted = _fitted(history, now, window)
         stands = summary_message(summary or "") if fitted is not None and fitted.trimmed else None
         lead = tuple(instructions) if stands is None else (stands.get_text(), *instructions)
-        job = _Job.of(endpoint, policy, lead, config, opaque=opaque)
+        job = _Job.of(endpoint, policy, lead, config, opaque=opaque, nodes=history)
         fold = _fold(job, history if fitted is None else fitted.kept)
         if fitted is None or not fitted.trimmed:
             return job.finished(fold, now)
@@ -214,7 +223,12 @@ class PromptFormatter:
         if stands_in is not None:
             report = ConversionReport.model_construct(entries=report.entries, parts=report.parts[:-1])
         return ConversionCheck.of(
-            formatted.messages, report, endpoint, instructions=leads, config=knobs, question=stands_in
+            formatted.messages,
+            report,
+            endpoint,
+            instructions=leads,
+            config=formatted.declared(knobs),
+            question=stands_in,
         )
 
 
@@ -234,9 +248,13 @@ class _Job:
         config: AIModelCallConfig | None,
         *,
         opaque: bool,
+        nodes: Iterable[ConversationNode] = (),
     ) -> "_Job":
-        rules = driver_for(endpoint).rules(endpoint)
-        terms = Terms(endpoint, target_of(endpoint), rules, policy or ConversionPolicy(), opaque)
+        rules = _rules_of(endpoint)
+        stubs = rules.needs_tools and (config is None or not config.tools)
+        target = target_of(endpoint)
+        refused = _refused(nodes, target)
+        terms = Terms(endpoint, target, rules, policy or ConversionPolicy(), opaque, stubs, refused)
         return cls(terms, _lead(instructions, config) if rules.bound_to_prefix else None)
 
     def finished(
@@ -266,7 +284,20 @@ class _Job:
             raise ConversionLossError(
                 f"strict policy: the hop to {self.terms.target.model} would lose content: {what}", entries=report.lossy
             )
-        return FormattedConversation((*before, *fold.messages), report, prefix)
+        return FormattedConversation((*before, *fold.messages), report, prefix, tuple(fold.stubs.values()))
+
+
+# What an endpoint demands, for as long as that object lives: it is asked for by every call, and always the same.
+_demanded: "dict[int, tuple[ref[AIModelEndpoint], Rules]]" = {}
+
+
+def _rules_of(endpoint: AIModelEndpoint) -> Rules:
+    name, demanded = id(endpoint), _demanded  # the module's own names are gone when the last endpoints die with Python
+    kept = demanded.get(name)
+    if kept is None or kept[0]() is not endpoint:
+        rules = driver_for(endpoint).rules(endpoint)
+        kept = demanded[name] = (ref(endpoint, lambda _dead: demanded.pop(name, None)), rules)
+    return kept[1]
 
 
 def _fitted(
@@ -288,6 +319,20 @@ def _parts_of(nodes: Iterable[ConversationNode]) -> tuple[PartOutcome, ...]:
     )
 
 
+def _refused(nodes: Iterable[ConversationNode], target: Origin) -> frozenset[str]:
+    """The nodes of which ``target`` has refused the reasoning in a turn that had to be asked again without it.
+
+    Without this every later turn would be refused once more before it is answered.
+    """
+    return frozenset(
+        entry.node
+        for node in nodes
+        if node.attempts > 1  # no other turn can tell of it, and reports are as long as their conversation
+        for entry in node.conversion.entries
+        if entry.reason == "refused_by_target" and entry.node is not None and entry.target.same_model(target)
+    )
+
+
 def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
     """Hash of what stands before all messages."""
     digest = blake2b(digest_size=16)
@@ -302,7 +347,7 @@ def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
 
 # What was made of a history, for the turns to come. It is kept beside the history's newest node, by its identity, for
 # as long as that node lives, and is moved on to the next one: a node is never changed, so it can never be outdated.
-_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool]
+_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, frozenset[str]]
 _Folds = dict[_Key, tuple[tuple[ConversationNode, ...], Fold]]
 _remembered: "dict[int, tuple[ref[ConversationNode], _Folds]]" = {}
 
@@ -312,9 +357,11 @@ def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
     terms = job.terms
     if not nodes:
         return Fold(terms, lead=job.lead)
-    key = (terms.target, terms.endpoint.ai_model, terms.policy, job.lead, terms.opaque)
+    key = (terms.target, terms.endpoint.ai_model, terms.policy, job.lead, terms.opaque, terms.stubs, terms.refused)
     known, kept = _recalled(key, nodes)
     fold = Fold(terms, lead=job.lead) if kept is None else kept.copy()  # what is kept may be read by another thread
+    if kept is None and job.lead is not None:
+        _forget(key, nodes[:-1])
     if known < len(nodes):
         for node in nodes[known:]:
             for message in node.as_messages():
@@ -338,9 +385,22 @@ def _recalled(key: _Key, nodes: tuple[ConversationNode, ...]) -> tuple[int, Fold
     return 0, None
 
 
+def _forget(key: _Key, nodes: Iterable[ConversationNode]) -> None:
+    """Drop what is remembered of ``nodes`` for the same target behind another lead.
+
+    A lead goes with its turn. Where each turn has one of its own, nobody would ever come back for what the others left.
+    """
+    for node in nodes:
+        folds = _remembered.get(id(node))
+        if folds is not None and folds[0]() is node:
+            for other in list(folds[1]):  # all at once: another thread may add one meanwhile
+                if other[:3] == key[:3] and other[3] != key[3]:
+                    folds[1].pop(other, None)
+
+
 def _folds_of(node: ConversationNode) -> _Folds:
-    name = id(node)
+    name, remembered = id(node), _remembered  # the module's own names are gone when the last nodes die with Python
     kept = _remembered.get(name)
     if kept is None or kept[0]() is not node:
-        kept = _remembered[name] = (ref(node, lambda _dead: _remembered.pop(name, None)), {})
+        kept = _remembered[name] = (ref(node, lambda _dead: remembered.pop(name, None)), {})
     return kept[1]

@@ -4,7 +4,7 @@ Nothing of the repair is kept: it is made again, the same, each time the history
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dhenara_async.conversion import Reason
 from dhenara_async.formatter.gists import MOVED, NO_RESULT, heading, result_gist
@@ -38,27 +38,48 @@ class Call:
         return result.name in ("", self.given.name)
 
 
+@dataclass(slots=True)
+class CallsNamed:
+    """The ids that calls of a conversation have by now.
+
+    Attributes:
+        taken: All of them.
+        repeats: How often an id was made anew for what such calls have in common, so that nobody counts up to there
+            again.
+    """
+
+    taken: set[str] = field(default_factory=set[str])
+    repeats: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
+
+    def copy(self) -> "CallsNamed":
+        return CallsNamed({*self.taken}, {**self.repeats})
+
+
 class Ids:
     """Gives calls ids that the target takes, no two alike in one conversation, the same every time.
 
     Args:
         terms: What the target takes.
-        taken: The ids given so far.
+        named: The ids given so far.
     """
 
-    def __init__(self, terms: Terms, ledger: Ledger, taken: set[str]) -> None:
+    def __init__(self, terms: Terms, ledger: Ledger, named: CallsNamed) -> None:
         self._legal = terms.rules.call_ids
         self._ledger = ledger
-        self._taken = taken
+        self._named = named
 
     def named(self, source: Source, index: int, given: ToolCallPart, part: ToolCallPart) -> Call:
         """A call with its id for the target. Hosts send no id, or one twice: such calls are told apart by content."""
-        wire, repeats = self._legal.legal(given.call_id), 0
-        while wire in self._taken:
-            repeats += 1
-            wire = self._legal.made(f"{given.call_id}\n{given.name}\n{given.arguments}\n{repeats}")
+        wire, taken = self._legal.legal(given.call_id), self._named.taken
+        if wire in taken:
+            alike = given.call_id, given.name, given.arguments
+            repeats = self._named.repeats.get(alike, 0)
+            while wire in taken:
+                repeats += 1
+                wire = self._legal.made(f"{given.call_id}\n{given.name}\n{given.arguments}\n{repeats}")
+            self._named.repeats[alike] = repeats
         if wire:
-            self._taken.add(wire)
+            taken.add(wire)
         if wire != given.call_id:
             words = f"{given.call_id!r} is now {wire!r}" if given.call_id else f"it had none and is now {wire!r}"
             self._ledger.note("id_rewritten", "converted", "invalid_for_target", source, index, detail=words)

@@ -55,8 +55,8 @@ def made_heading(count: int) -> str:
 
 
 def wrapped(call: ToolCallPart) -> str:
-    """Arguments that are no JSON object, inside one."""
-    return orjson.dumps({"_raw": call.arguments}).decode()
+    """Arguments that are no JSON object, inside one; half of a surrogate pair, which JSON cannot hold, reads ``?``."""
+    return orjson.dumps({"_raw": call.arguments.encode(errors="replace").decode()}).decode()
 
 
 def _asked(value: JsonValue) -> str:

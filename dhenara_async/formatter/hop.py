@@ -14,7 +14,7 @@ import orjson
 
 from dhenara_async.conversion import ConversionEntry, PartOutcome
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.formatter.calls import Call, Ids, Results, paired
+from dhenara_async.formatter.calls import Call, CallsNamed, Ids, Results, paired
 from dhenara_async.formatter.gists import made_heading
 from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Answers, Files, Said, Terms
@@ -29,9 +29,12 @@ from dhenara_async.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from dhenara_async.tools import Tool
 
 OPENING = "(conversation start)"
 CONTINUE = "Continue your last message from exactly where it ends."
+
+STUB = "Declared because the conversation has used it."
 
 _MERGED = "with the message before it"
 
@@ -47,6 +50,7 @@ class Fold:
         messages: What goes to the target.
         entries: What was done to it.
         parts: What became of every part.
+        stubs: Declarations of the functions that were called, by name, where the target wants them and has none.
     """
 
     def __init__(self, terms: Terms, *, lead: str | None) -> None:
@@ -56,9 +60,10 @@ class Fold:
         self.messages: list[Message] = []
         self.entries: list[ConversionEntry] = []
         self.parts: list[PartOutcome] = []
+        self.stubs: dict[str, Tool] = {}
         self._count = 0  # messages handed in
         self._spoken = False  # somebody else than the system
-        self._call_ids: set[str] = set()
+        self._call_ids = CallsNamed()
         self._shown = b"" if lead is None else lead.encode()  # hash of everything before the open exchange
         self._answers: list[Source] = []  # of the open exchange
         self._asked: list[Source] = []
@@ -67,8 +72,11 @@ class Fold:
         """The same, to go on with apart."""
         other = copy(self)
         other.messages, other.entries, other.parts = [*self.messages], [*self.entries], [*self.parts]
-        other._call_ids = {*self._call_ids}
-        other._answers, other._asked = [*self._answers], [*self._asked]
+        other.stubs = {**self.stubs}
+        other._call_ids = self._call_ids.copy()
+        # what becomes of the open exchange is written on its sources, so two folds never share one
+        other._answers = [source.afresh() for source in self._answers]
+        other._asked = [source.afresh() for source in self._asked]
         return other
 
     def add(self, message: Message) -> None:
@@ -106,40 +114,45 @@ class Fold:
         self._answers, self._asked = [], []
         ledger = Ledger(self._terms.target)
         results = Results(self._terms, ledger, now=now)
-        turns = self._said(ledger, answers)
+        turns = self._said(ledger, answers, paused=now and not asked and _ends_hosted(answers)) if answers else []
         calls = [call for turn in turns for call in turn.calls]
-        answered = paired(calls, asked)
+        answered = paired(calls, asked) if calls else set[tuple[int, int]]()
         pieces: list[_Piece] = []
         beside: list[Part] = []
+        called = False
         for turn in turns:
             if turn.said.parts:
                 piece = _Piece(Role.ASSISTANT, turn.said.parts, [turn.source])
-                if pieces and calls:  # the results come behind the last of them, so what they answer is one message
+                if called:  # the results come behind the last of them, so what they answer is one message
                     self._merge(ledger, pieces[-1], piece)
                 else:
                     pieces.append(piece)
+                called = called or bool(turn.calls)
             if turn.said.files:
                 beside += [TextPart(text=made_heading(len(turn.said.files))), *turn.said.files]
         if calls:
             pieces.append(_told(calls, [results.of(call) for call in calls]))
             self._sign(ledger, calls[0])
+            self._declare(ledger, calls)
         beside += results.beside
         if beside:
             pieces.append(_Piece(Role.USER, beside, []))
         self._spoken = self._spoken or bool(pieces)
         pieces += self._asked_for(ledger, results, asked, answered, now=now)
         self._take(ledger, pieces, turns)
-        self.entries += sorted(ledger.entries, key=lambda entry: (entry.message or 0, entry.part or 0))
+        if ledger.entries:
+            self.entries += sorted(ledger.entries, key=lambda entry: (entry.message or 0, entry.part or 0))
         for source in (*answers, *asked):
             self.parts += source.parts()
 
-    def _said(self, ledger: Ledger, answers: list[Source]) -> "list[_Turn]":
+    def _said(self, ledger: Ledger, answers: list[Source], *, paused: bool) -> "list[_Turn]":
         """The answers of the exchange, and the calls in them."""
         converter, ids = Answers(self._terms, ledger), Ids(self._terms, ledger, self._call_ids)
         prefix = None if self._lead is None else self._shown.hex()
+        pairs = converter.pairs(answers, paused=paused)
         turns: list[_Turn] = []
         for source in answers:
-            turn = _Turn(source, converter.convert(source, prefix=prefix), [])
+            turn = _Turn(source, converter.convert(source, prefix=prefix, pairs=pairs), [])
             for place, (index, part) in enumerate(zip(turn.said.places, turn.said.parts, strict=True)):
                 given = source.message.parts[index]
                 if isinstance(part, ToolCallPart) and isinstance(given, ToolCallPart):
@@ -156,6 +169,14 @@ class Fold:
             ledger.note(
                 "signature_synthesized", "converted", "invalid_for_target", call.source, call.index, detail=words
             )
+
+    def _declare(self, ledger: Ledger, calls: list[Call]) -> None:
+        """Stubs for functions that nobody declares any more, where the target takes no call of such a one."""
+        for call in calls if self._terms.stubs else ():
+            name = call.part.name
+            if name not in self.stubs:
+                self.stubs[name] = _stub(name)
+                ledger.made_up("tools_stubbed", "tool", call.source, detail=f"{name!r} is declared without parameters")
 
     def _asked_for(
         self, ledger: Ledger, results: Results, asked: list[Source], answered: set[tuple[int, int]], *, now: bool
@@ -201,7 +222,8 @@ class Fold:
         shaped: list[_Piece] = []
         for piece in pieces:
             last = shaped[-1] if shaped else None
-            if last is not None and last.tells and piece.role is not Role.ASSISTANT and self._rules.bridge:
+            tells = self._ends_in_result() if last is None else last.tells
+            if tells and piece.role is not Role.ASSISTANT and self._rules.bridge:
                 words = f"{self._rules.bridge!r}, between a result and who speaks next"
                 shaped.append(_Piece(Role.ASSISTANT, [TextPart(text=self._rules.bridge)], []))
                 ledger.made_up("turn_inserted", "text", turns[-1].source, detail=words)
@@ -215,6 +237,10 @@ class Fold:
         self.messages += messages
         if self._lead is not None:
             self._shown = _digest(self._shown, messages)
+
+    def _ends_in_result(self) -> bool:
+        """Whether nothing came behind a result so far: of the answer to it, nothing could be sent."""
+        return bool(self.messages) and isinstance(self.messages[-1].parts[-1], ToolResultPart)
 
     def _belong_together(self, last: "_Piece", piece: "_Piece") -> bool:
         """Whether what one speaker says twice in a row is one message; the system never takes part in it."""
@@ -311,6 +337,11 @@ def _message(role: Role, parts: list[Part], node: str | None) -> Message:
     return Message.model_construct(role=role, parts=tuple(parts), node=node)
 
 
+def _stub(name: str) -> Tool:
+    """A declaration true by its name alone; not validated, because a target may take names that ours may not have."""
+    return Tool.model_construct(name=name, description=STUB, parameters={"type": "object", "properties": {}})
+
+
 def _told(calls: list[Call], results: list[ToolResultPart]) -> _Piece:
     """The results of one answer's calls, in the order of the calls."""
     sources: list[Source] = []
@@ -329,6 +360,13 @@ def _file(files: Files, source: Source, index: int, part: FilePart, *, now: bool
     return [] if instead is None else [instead]
 
 
+def _ends_hosted(answers: list[Source]) -> bool:
+    """Whether the last of the answers broke off amid a tool of its provider's, and none calls for one of the user's."""
+    called = any(isinstance(part, ToolCallPart) for source in answers for part in source.message.parts)
+    last = answers[-1].message.parts[-1:] if answers else ()
+    return not called and any(isinstance(part, HostedToolPart) for part in last)
+
+
 def _is_paused(message: Message) -> bool:
     """Whether the provider broke off amid its own tools; it goes on when the turn comes back exactly as it is."""
     last = message.parts[-1]
@@ -341,9 +379,11 @@ def _digest(before: bytes, messages: list[Message]) -> bytes:
     for message in messages:
         digest.update(message.role.encode())
         for part in message.parts:
-            digest.update(
-                orjson.dumps(part.model_dump(mode="json", exclude={"data", "origin"}), option=orjson.OPT_SORT_KEYS)
-            )
+            said = part.model_dump(mode="json", exclude={"data", "origin"})
+            try:
+                digest.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
+            except TypeError:  # what no JSON of ours can hold is still one thing and not another; the driver refuses it
+                digest.update(repr(said).encode())
             if isinstance(part, FilePart) and part.data is not None:
                 digest.update(part.data)
     return digest.digest()

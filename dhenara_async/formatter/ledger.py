@@ -19,6 +19,10 @@ class Source:
     def of(cls, at: int, message: Message) -> "Source":
         return cls(at, message, ["native"] * len(message.parts))
 
+    def afresh(self) -> "Source":
+        """The same before anything has become of it."""
+        return Source.of(self.at, self.message)
+
     def downgrade(self) -> None:
         """All that is still as it was has come to something less."""
         self.outcomes[:] = [worse("downgraded", outcome) for outcome in self.outcomes]
@@ -27,12 +31,11 @@ class Source:
         """The outcomes as data."""
         node, at = self.message.node, self.at
         carried = [
-            PartOutcome.model_construct(node=node, message=at, part=index, kind=part.type, outcome=outcome)
+            PartOutcome(node=node, message=at, part=index, kind=part.type, outcome=outcome)
             for index, (part, outcome) in enumerate(zip(self.message.parts, self.outcomes, strict=True))
         ]
         return carried + [
-            PartOutcome.model_construct(node=node, message=at, part=None, kind=kind, outcome="synthesised")
-            for kind in self.made_up
+            PartOutcome(node=node, message=at, part=None, kind=kind, outcome="synthesised") for kind in self.made_up
         ]
 
 
@@ -80,7 +83,7 @@ class Ledger:
         self, code: str, reason: Reason, source: Source, index: int | None, kind: str, part: Part | None, detail: str
     ) -> None:
         self.entries.append(
-            ConversionEntry.model_construct(
+            ConversionEntry(
                 code=code,
                 severity=SEVERITIES[code],
                 node=source.message.node,

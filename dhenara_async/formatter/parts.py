@@ -5,6 +5,8 @@ is ``hop``'s.
 """
 
 import re
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dhenara_async.conversion import ConversionPolicy, Reason
@@ -31,6 +33,10 @@ _SEALS = frozenset({"thoughtSignature", "signature", "encrypted_content", "extra
 _STRIPPED = "reasoning_stripped_after_400"
 
 
+Places = AbstractSet[tuple[int, int]]
+"""Parts, by the place of their message and their own place in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Under which terms a history goes to a target.
@@ -41,6 +47,8 @@ class Terms:
         rules: What it takes.
         policy: What may be done.
         opaque: Whether opaque reasoning goes along; False after the target has refused it.
+        stubs: Whether functions that were called have to be declared, because the call itself declares none.
+        refused: Conversation nodes of which the target has refused it turns ago, so that it is not tried again.
     """
 
     endpoint: AIModelEndpoint
@@ -48,6 +56,8 @@ class Terms:
     rules: Rules
     policy: ConversionPolicy
     opaque: bool = True
+    stubs: bool = False
+    refused: frozenset[str] = frozenset()
 
     def is_same_model(self, origin: Origin | None) -> bool:
         return origin is not None and origin.same_model(self.target)
@@ -79,12 +89,34 @@ class Answers:
         self._rules = terms.rules
         self._ledger = ledger
 
-    def convert(self, source: Source, *, prefix: str | None) -> Said:
+    def pairs(self, answers: Sequence[Source], *, paused: bool) -> Places:
+        """Where the hosted calls stand that go back with what they gave, and where that stands.
+
+        Args:
+            answers: One behind the other, nobody else between them.
+            paused: Whether the provider is to go on with the last of them, so that its calls may still wait.
+        """
+        waiting: dict[str, tuple[int, int]] = {}
+        found: set[tuple[int, int]] = set()
+        called: set[str] = set()
+        for source in answers:
+            for index, part in enumerate(source.message.parts):
+                if not isinstance(part, HostedToolPart) or part.call_id is None or not self._hosts(part):
+                    continue
+                if part.output is not None and part.call_id in waiting:
+                    found |= {waiting.pop(part.call_id), (source.at, index)}
+                elif part.output is None and part.call_id not in called:
+                    waiting[part.call_id] = source.at, index
+                    called.add(part.call_id)
+        return found | {place for place in waiting.values() if paused and place[0] == answers[-1].at}
+
+    def convert(self, source: Source, *, prefix: str | None, pairs: Places) -> Said:
         """What the target is shown of an answer.
 
         Args:
             source: The answer.
             prefix: Hash of what the target is shown before it; None where that is of no matter.
+            pairs: Where the hosted calls stand that go back with what they gave, and where that stands.
         """
         said = Said()
         parts = source.message.parts
@@ -103,7 +135,8 @@ class Answers:
                 case RefusalPart():
                     kept = self._refusal(source, index, part)
                 case HostedToolPart():
-                    kept = self._hosted(source, index, part, unled=unled)
+                    alone = part.call_id is not None and (source.at, index) not in pairs
+                    kept = self._hosted(source, index, part, unled=unled, alone=alone)
                 case FilePart():
                     kept = self._file(source, index, part, said)
                 case ToolResultPart():
@@ -111,7 +144,7 @@ class Answers:
             if kept is not None:
                 said.parts.append(kept)
                 said.places.append(index)
-                unled = unled and isinstance(kept, HostedToolPart)
+                unled = unled and isinstance(part, HostedToolPart)
         if self._rules.reasoning_leads:
             self._drop_last_thoughts(source, said)
         return said
@@ -127,14 +160,14 @@ class Answers:
 
     def _text(self, source: Source, index: int, part: TextPart) -> Part | None:
         changes: dict[str, object] = self._unsealed(source, index, part)
-        blank = not part.text.strip()
-        if blank and ("provider_state" in changes or not part.provider_state):  # an empty text can carry a signature
+        signed = "provider_state" not in changes and _is_sealed(part)
+        if not part.text.strip() and not signed:  # an empty text can carry a signature, and nothing else
             self._ledger.note("blank_text_dropped", "omitted", "invalid_for_target", source, index)
             return None
         if part.citations and not (self._rules.citations and self._terms.is_same_model(part.origin)):
             changes["citations"] = ()
             reason: Reason = "unsupported_by_target" if self._terms.is_own(part.origin) else "foreign_origin"
-            words = f"{len(part.citations)} sources are not named again"
+            words = f"sources that are not named again: {len(part.citations)}"
             self._ledger.note("citations_dropped", "downgraded", reason, source, index, detail=words)
         return part.model_copy(update=changes) if changes else part
 
@@ -142,13 +175,18 @@ class Answers:
         """What has to change so that opaque state goes back only where it came from."""
         if not part.provider_state:
             return {}
-        own = self._terms.is_same_model(part.origin)
-        if own and self._terms.opaque:
+        own, sealed = self._terms.is_same_model(part.origin), _is_sealed(part)
+        broken = sealed and part.status == "interrupted"
+        refused = self._refused(source)
+        if own and refused is None and not broken:
             return {}
-        if not _SEALS.isdisjoint(part.provider_state):
-            if own:
+        if sealed:
+            if own and broken:
+                words = "its signature is left out"
+                self._ledger.note("reasoning_dropped", "converted", "aborted_turn", source, index, detail=words)
+            elif own and refused is not None:
                 self._ledger.note(
-                    _STRIPPED, "converted", "refused_by_target", source, index, detail="its signature is left out"
+                    refused, "converted", "refused_by_target", source, index, detail="its signature is left out"
                 )
             elif part.get_text().strip():
                 why = self._why_not(part.origin)
@@ -171,9 +209,10 @@ class Answers:
                 words = "instructions, tools or messages before it are not those it was made under"
                 note("reasoning_dropped", "omitted", "other_prefix", source, index, detail=words)
                 return None
-            if self._terms.opaque:
+            refused = self._refused(source)
+            if refused is None:
                 return part if self._terms.is_same_model(part.origin) else _bare(part)
-            note(_STRIPPED, "omitted", "refused_by_target", source, index)
+            note(refused, "omitted", "refused_by_target", source, index)
             return None
         if self._terms.policy.foreign_reasoning == "as_text" and part.text.strip() and not own:
             note("reasoning_as_text", "downgraded", "asked_for", source, index)
@@ -184,6 +223,12 @@ class Answers:
         else:
             note("reasoning_dropped", "omitted", why, source, index)
         return None
+
+    def _refused(self, source: Source) -> str | None:
+        """Under which code the target's own opaque state of this answer is left out; None = it was not refused."""
+        if source.message.node in self._terms.refused:
+            return "reasoning_dropped"
+        return None if self._terms.opaque else _STRIPPED
 
     def _takes_back(self, origin: Origin | None) -> bool:
         """Whether reasoning may go back: to the model that thought it, or as words to all of the same account."""
@@ -229,23 +274,27 @@ class Answers:
             changes["arguments"] = wrapped(part)
         return part.model_copy(update=changes) if changes else part
 
-    def _refusal(self, source: Source, index: int, part: RefusalPart) -> Part:
+    def _refusal(self, source: Source, index: int, part: RefusalPart) -> Part | None:
+        if not part.text.strip():
+            self._ledger.note("blank_text_dropped", "omitted", "invalid_for_target", source, index)
+            return None
         if self._rules.refusals and self._terms.is_own(part.origin):
             return part
         self._ledger.note("refusal_as_text", "downgraded", "unsupported_by_target", source, index)
         return TextPart(text=part.text, origin=part.origin)
 
-    def _hosted(self, source: Source, index: int, part: HostedToolPart, *, unled: bool) -> Part | None:
+    def _hosted(self, source: Source, index: int, part: HostedToolPart, *, unled: bool, alone: bool) -> Part | None:
         note = self._ledger.note
         if part.report:
             words = "what a provider says of its own answer is told to nobody"
             note("reasoning_dropped", "omitted", "unsupported_by_target", source, index, detail=words)
             return None
-        own = self._terms.is_same_model(part.origin)
-        if own and part.status == "complete" and self._rules.hosted(part):
-            if self._terms.opaque and not (unled and self._rules.hosted_with_reasoning):
+        if self._hosts(part):
+            torn = (alone and self._rules.hosted_pairs) or (unled and self._rules.hosted_with_reasoning)
+            refused = self._refused(source) is not None
+            if not refused and not torn:
                 return part
-            why: Reason = "invalid_for_target" if self._terms.opaque else "refused_by_target"
+            why: Reason = "refused_by_target" if refused else "invalid_for_target"
         else:
             why = self._why_not(part.origin)
         partner = self._partner(source, index, part)
@@ -260,6 +309,10 @@ class Answers:
             return None
         note("hosted_tool_summarized", "downgraded", why, source, index, detail=line)
         return TextPart(text=line, origin=part.origin)
+
+    def _hosts(self, part: HostedToolPart) -> bool:
+        """Whether it is something of the target's own that goes back."""
+        return part.status == "complete" and self._terms.is_same_model(part.origin) and self._rules.hosted(part)
 
     def _partner(self, source: Source, index: int, part: HostedToolPart) -> tuple[int, HostedToolPart] | None:
         """The call of this result, or the result of this call, in the same answer."""
@@ -279,7 +332,7 @@ class Answers:
         """A file that the model made: its own goes back in place, any other is handed over by the user."""
         same = self._terms.is_same_model(part.origin)
         if same and part.status == "complete" and self._rules.generated(part):
-            return part
+            return self._unsigned(source, index, part)
         files = Files(self._terms, self._ledger)
         why = files.why_not(part, "question")
         if why is None:
@@ -298,6 +351,16 @@ class Answers:
         if isinstance(instead, TextPart):
             said.files.append(instead)
         return None
+
+    def _unsigned(self, source: Source, index: int, part: FilePart) -> FilePart:
+        """A file of the target's own, without its signature where that was refused."""
+        refused, native = self._refused(source), part.provider_state or {}
+        if refused is None or _SEALS.isdisjoint(native):
+            return part
+        words = "its signature is left out"
+        self._ledger.note(refused, "converted", "refused_by_target", source, index, detail=words)
+        left = {key: value for key, value in native.items() if key not in _SEALS}
+        return part.model_copy(update={"provider_state": left or None})
 
 
 class Files:
@@ -368,6 +431,11 @@ def _is_object(part: ToolCallPart) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_sealed(part: TextPart | ToolCallPart) -> bool:
+    state = part.provider_state or {}
+    return any(state.get(key) for key in _SEALS)
 
 
 def _bare(part: ReasoningPart) -> ReasoningPart:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NotRequired, Required, Union, cast, get_a
 
 import orjson
 from anthropic.types import message_create_params as anthropic_messages
+from anthropic.types.beta import message_create_params as anthropic_beta
 from google.genai import types as gemini
 from openai.types.chat import completion_create_params as openai_chat
 from openai.types.responses import response_create_params as openai_responses
@@ -31,6 +32,13 @@ _TYPES: Mapping[tuple[Dialect, bool], object] = {
     (Dialect.OPENAI_CHAT, True): openai_chat.CompletionCreateParamsStreaming,
     (Dialect.ANTHROPIC_MESSAGES, False): anthropic_messages.MessageCreateParamsNonStreaming,
     (Dialect.ANTHROPIC_MESSAGES, True): anthropic_messages.MessageCreateParamsStreaming,
+}
+
+
+# What the Messages API takes beside a beta header only.
+_BETA_TYPES: Mapping[bool, object] = {
+    False: anthropic_beta.MessageCreateParamsNonStreaming,
+    True: anthropic_beta.MessageCreateParamsStreaming,
 }
 
 
@@ -61,7 +69,10 @@ def problems(dialect: Dialect, body: bytes, *, stream: bool, extras: Collection[
     value = cast("dict[str, object]", orjson.loads(body))
     if dialect is Dialect.GEMINI:
         return _gemini_problems(value, body)
-    return mismatches({key: item for key, item in value.items() if key not in extras}, _TYPES[dialect, stream])
+    thinking = value.get("thinking")
+    binds = dialect is Dialect.ANTHROPIC_MESSAGES and isinstance(thinking, dict) and "block_binding" in thinking
+    expected = _BETA_TYPES[stream] if binds else _TYPES[dialect, stream]
+    return mismatches({key: item for key, item in value.items() if key not in extras}, expected)
 
 
 def mismatches(value: object, expected: object, at: str = "body") -> list[str]:
@@ -73,8 +84,13 @@ def mismatches(value: object, expected: object, at: str = "body") -> list[str]:
     if origin is Literal:
         return [] if value in arguments else [f"{at}: {value!r} is none of {arguments!r}"]
     if origin is Union or origin is types.UnionType:
+        found: list[list[str]] = []
+        for member in arguments:
+            found.append(mismatches(value, member, at))
+            if not found[-1]:
+                return []
         # A member of the right type but with a wrong detail says more than one of another type.
-        return min((mismatches(value, member, at) for member in arguments), key=_distance)
+        return min(found, key=_distance)
     if expected is None or expected is types.NoneType:
         return [] if value is None else [f"{at}: not null"]
     if is_typeddict(expected):

@@ -87,7 +87,8 @@ def _wire(
 ) -> WireRequest:
     """What is sent; in any case it fits the SDK's own types."""
     endpoint = _endpoint(model)
-    request = ChatRequest.of(messages, instructions=(), config=config or AIModelCallConfig(), stream=False)
+    legal = PromptFormatter.format_messages(messages, endpoint).messages
+    request = ChatRequest.of(legal, instructions=(), config=config or AIModelCallConfig(), stream=False)
     wire = driver_for(endpoint).encode(request, endpoint)
     extras = {"temperature", "top_p", "top_k"} if wire.headers["anthropic-version"] == "2023-06-01" else set[str]()
     assert problems(Dialect.ANTHROPIC_MESSAGES, wire.body, stream=False, extras=extras) == []
@@ -273,7 +274,7 @@ def test_reasoning_is_asked_for_as_the_model_wants(
             None,
             [("param_dropped", "reasoning_effort")],
         ),
-        (_FABLE, {"reasoning": False}, None, "low", [("param_adjusted", "reasoning")]),
+        (_FABLE, {"reasoning": False}, "adaptive", "low", [("param_adjusted", "reasoning")]),
         (_OLD, {"max_reasoning_tokens": 10}, "enabled", None, [("param_adjusted", "max_reasoning_tokens")]),
         (
             _OLD,
@@ -333,7 +334,9 @@ def test_opaque_parts_go_back_as_they_came_and_only_to_their_model() -> None:
         "name": "web_search",
         "input": {"query": "q"},
     }
-    hosted = HostedToolPart(name="server_tool_use", origin=_origin(_NEW), provider_state=search)
+    hosted = HostedToolPart(
+        name="server_tool_use", tool="web_search", input=search["input"], origin=_origin(_NEW), provider_state=search
+    )
     cited: dict[str, JsonValue] = {
         "type": "web_search_result_location",
         "url": "https://x.test",
@@ -354,8 +357,8 @@ def test_opaque_parts_go_back_as_they_came_and_only_to_their_model() -> None:
     ]
     said = _said(_FABLE, Message.user("q"), Message.assistant(_thought(_NEW), text), Message.user("why?"))[1]["content"]
     assert said == [{"type": "text", "text": "so"}]
-    with pytest.raises(UnsupportedError, match=r"claude-fable-5-2.*hosted_tool"):
-        _said(_FABLE, Message.user("q"), Message.assistant(hosted), Message.user("why?"))
+    said = _said(_FABLE, Message.user("q"), Message.assistant(hosted, "so"), Message.user("why?"))[1]["content"]
+    assert said == [{"type": "text", "text": '[web_search "q"]'}, {"type": "text", "text": "so"}]
 
 
 def test_citations_never_stand_on_what_the_user_says() -> None:
@@ -453,8 +456,6 @@ def test_files_it_cannot_take(part: FilePart) -> None:
     for message in (Message.user(part), Message.user(ToolResultPart(call_id="toolu_1", content=[part]))):
         with pytest.raises(UnsupportedError, match=_NEW):
             _body(_NEW, messages=[message])
-    with pytest.raises(UnsupportedError, match=r"'file' in what the model said"):
-        _body(_NEW, messages=[Message.user("x"), Message.assistant(FilePart(media_type="image/png", data=_PNG))])
 
 
 def test_services_and_what_there_is_not() -> None:
@@ -732,6 +733,22 @@ def _complete(block: JsonObject, delta: JsonObject) -> None:
                 block[field] = delta[field]
 
 
+def _is_torn(block: JsonObject, blocks: Sequence[JsonObject]) -> bool:
+    """Whether a hosted call, or what it gave, is in an answer without the other: neither goes back without it."""
+    match block["type"]:
+        case "server_tool_use" | "mcp_tool_use":
+            return not any(other.get("tool_use_id") == block["id"] for other in blocks)
+        case _ if "tool_use_id" in block:
+            return not any(other.get("id") == block["tool_use_id"] for other in blocks)
+        case _:
+            return False
+
+
+def _is_line(block: JsonObject) -> bool:
+    """Whether a block is a line about something that could not go back."""
+    return block["type"] == "text" and str(block["text"]).startswith("[")
+
+
 _RECORDED = [
     (str(row["id"]), str(row["framing"]))
     for row in recordings.index()
@@ -743,6 +760,7 @@ _RECORDED = [
 @pytest.mark.parametrize("framing", ["json", "sse"])
 def test_recorded_answers_go_back_block_for_block(framing: str) -> None:
     kinds: set[object] = set()
+    torn = 0
     for name in (name for name, framed in _RECORDED if framed == framing):
         recording = recordings.load(name)
         endpoint = recording.endpoint("https://host.test")
@@ -754,8 +772,12 @@ def test_recorded_answers_go_back_block_for_block(framing: str) -> None:
         for frame in frames:
             accumulator.feed(decoder.feed(frame))
         blocks = _own_blocks(recording.body if framing == "json" else _streamed_blocks(recording.body))
-        assert _replayed(accumulator.response(), endpoint) == blocks, name
-        kinds |= {block["type"] for block in blocks}
+        whole = [block for block in blocks if not _is_torn(block, blocks)]
+        torn += len(blocks) - len(whole)
+        replayed = _replayed(accumulator.response(), endpoint)
+        assert [block for block in replayed if block in blocks or not _is_line(block)] == whole, name
+        kinds |= {block["type"] for block in whole}
+    assert torn  # it occurs
     assert {"text", "thinking", "tool_use", "server_tool_use", "web_search_tool_result"} <= kinds
 
 

@@ -249,13 +249,32 @@ def test_own_calls_keep_their_signatures_and_no_other_gets_one() -> None:
     assert other[0]["thoughtSignature"] == STAND_IN_SIGNATURE
 
 
-def test_foreign_state_stays_here_even_if_nobody_took_it_off() -> None:
-    said = Message.assistant(
-        TextPart(text="x", origin=_own("gemini-4-argon"), provider_state={"thoughtSignature": "eA=="})
-    )
-    request = ChatRequest.of([Message.user("go"), said], instructions=(), config=AIModelCallConfig(), stream=False)
-    assert b"thoughtSignature" not in GeminiDriver().encode(request, _endpoint()).body
-    assert b"thoughtSignature" in GeminiDriver().encode(request, _endpoint("gemini-4-argon")).body
+def test_signature_goes_back_to_its_own_model_only() -> None:
+    said = TextPart(text="x", origin=_own("gemini-4-argon"), provider_state={"thoughtSignature": "eA=="})
+    history = [Message.user("go"), Message.assistant(said), Message.user("on")]
+    assert _contents(*history)[1]["parts"] == [{"text": "x"}]
+    assert _contents(*history, model="gemini-4-argon")[1]["parts"] == [{"text": "x", "thoughtSignature": "eA=="}]
+
+
+def test_signature_of_a_text_that_broke_off_is_left_out_and_told_of() -> None:
+    cut = TextPart(text="x", origin=_own(), provider_state={"thoughtSignature": "eA=="}, status="interrupted")
+    history = [Message.user("go"), Message.assistant(cut), Message.user("on")]
+    assert _contents(*history)[1]["parts"] == [{"text": "x"}]
+    (entry,) = PromptFormatter.format_messages(history, _endpoint()).report.entries
+    assert (entry.code, entry.reason, entry.message, entry.part) == ("reasoning_dropped", "aborted_turn", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [(ReasoningPart(origin=_own()), "reasoning_dropped"), (TextPart(text="", origin=_own()), "blank_text_dropped")],
+)
+def test_what_says_nothing_and_is_not_signed_is_told_of(part: ReasoningPart | TextPart, code: str) -> None:
+    signed = part.model_copy(update={"provider_state": {"thoughtSignature": "eA=="}})
+    history = [Message.user("go"), Message.assistant(part, signed, "x"), Message.user("on")]
+    thought: JSON = {"thought": True} if isinstance(part, ReasoningPart) else {}
+    assert _contents(*history)[1]["parts"] == [{"text": "", **thought, "thoughtSignature": "eA=="}, {"text": "x"}]
+    (entry,) = PromptFormatter.format_messages(history, _endpoint()).report.entries
+    assert (entry.code, entry.message, entry.part) == (code, 1, 0)
 
 
 def test_broken_arguments_are_wrapped() -> None:

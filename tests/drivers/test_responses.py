@@ -36,9 +36,8 @@ from dhenara_async import (
 )
 from dhenara_async.accumulator import Accumulator
 from dhenara_async.config import PromptCache
-from dhenara_async.drivers.openai_responses_content import input_items
 from dhenara_async.endpoint import Capabilities
-from dhenara_async.errors import ConfigurationError, InvalidRequestError, UnsupportedError
+from dhenara_async.errors import ConfigurationError, UnsupportedError
 from dhenara_async.events import Heartbeat, StreamEvent, StreamStart
 from dhenara_async.framing import Frame
 from dhenara_async.hosts import driver_for, target_of
@@ -451,12 +450,33 @@ def test_search_without_its_reasoning_stays_out() -> None:
     ]
 
 
+def test_searches_without_their_reasoning_stay_out_all_of_them() -> None:
+    """Also behind one that a line tells of instead."""
+    told: dict[str, JsonValue] = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "q"}}
+    first = HostedToolPart(name="web_search_call", origin=_own(), input={"query": "q"}, provider_state=told)
+    second = first.model_copy(update={"input": None, "provider_state": {**told, "id": "ws_2"}})
+    answer = Message.assistant(_thought(None), first, second, "well")
+    said = _items(Message.user("?"), answer, Message.user("and?"))[1:-1]
+    assert said == [
+        {"role": "assistant", "content": '[web_search_call "q"]'},
+        {"role": "assistant", "content": "well"},
+    ]
+
+
 def test_phase_is_said_again_at_home_only() -> None:
     said = TextPart(text="first", origin=_own(), provider_state={"id": "msg_1", "phase": "commentary"})
     foreign = said.model_copy(update={"origin": said.origin and said.origin.model_copy(update={"dialect": "other"})})
-    home, away = (input_items([Message.assistant(part)], "gpt-6-sol")[0] for part in (said, foreign))
+    home, away = (_items(Message.user("?"), Message.assistant(part))[1] for part in (said, foreign))
     assert home == {"role": "assistant", "content": "first", "phase": "commentary"}
     assert away == {"role": "assistant", "content": "first"}
+
+
+def test_blank_text_is_told_of_whatever_it_carries() -> None:
+    blank = TextPart(text=" ", origin=_own(), provider_state={"id": "msg_1", "phase": "commentary"})
+    history = [Message.user("?"), Message.assistant(blank, "well"), Message.user("and?")]
+    assert _items(*history)[1:-1] == [{"role": "assistant", "content": "well"}]
+    (entry,) = PromptFormatter.format_messages(history, _at()).report.entries
+    assert (entry.code, entry.message, entry.part) == ("blank_text_dropped", 1, 0)
 
 
 _FILES: Mapping[str, tuple[FilePart, JSON]] = {
@@ -922,8 +942,10 @@ async def test_files_reach_a_strict_host() -> None:
     assert server.requests[0].status == 200
 
 
-async def test_reasoning_of_another_account_is_left_out_and_would_be_refused() -> None:
-    async with ProviderServer([Answer(reasoning="hm", text="a"), Answer(text="b"), Answer(text="c")]) as server:
+async def test_reasoning_of_another_model_is_left_out_and_forged_reasoning_refused() -> None:
+    """The refusal costs the reasoning, not the answer."""
+    answers = [Answer(reasoning="hm", text="a"), Answer(text="b"), Answer(text="c"), Answer(text="d")]
+    async with ProviderServer(answers) as server:
         endpoint = _at(api=server.api(_OPEN_AI))
         first = await _ask(endpoint, [Message.user("?")], AIModelCallConfig(), streamed=False)
         history = [Message.user("?"), Message.assistant(*first.chat_response.choices[0].parts), Message.user("!")]
@@ -934,14 +956,16 @@ async def test_reasoning_of_another_account_is_left_out_and_would_be_refused() -
         forged = thought.model_copy(
             update={"provider_state": {**(thought.provider_state or {}), "encrypted_content": "gAAAforged"}}
         )
-        with pytest.raises(InvalidRequestError) as caught:
-            await _ask(
-                endpoint,
-                [history[0], Message.assistant(forged, *said), history[2]],
-                AIModelCallConfig(),
-                streamed=False,
-            )
-    assert caught.value.code == "invalid_encrypted_content"
+        third = await _ask(
+            endpoint,
+            [history[0], Message.assistant(forged, *said), history[2]],
+            AIModelCallConfig(),
+            streamed=False,
+        )
+    assert [seen.status for seen in server.requests] == [200, 200, 400, 200]
+    assert b"gAAAforged" in server.requests[2].body
+    assert b"gAAAforged" not in server.requests[3].body
+    assert [entry.code for entry in third.conversion.entries] == ["reasoning_stripped_after_400"]
 
 
 @pytest.mark.parametrize("streamed", [False, True])

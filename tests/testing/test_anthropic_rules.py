@@ -179,6 +179,36 @@ async def test_binding_needs_its_beta(server: ProviderServer) -> None:
     assert "block_binding" in await _refused(server, {"model": _FABLE, "thinking": thinking}, anthropic_beta="other")
 
 
+_BETA = "thinking-binding-controls-2026-08-01"
+
+
+@pytest.mark.parametrize("model", [_NEW, _OPUS_5, "claude-fable-5", "claude-mythos-5-2"])
+async def test_only_models_bound_to_their_prefix_know_of_binding(server: ProviderServer, model: str) -> None:
+    thinking = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
+    refusal = await _refused(server, {"model": model, "thinking": thinking}, anthropic_beta=_BETA)
+    assert refusal == "thinking.adaptive.block_binding: Extra inputs are not permitted"
+    await _post(server, {"model": model, "thinking": {"type": "adaptive"}}, anthropic_beta=_BETA)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        (None, None),
+        ({}, None),
+        ({"prefix_mismatch_behavior": "error"}, None),
+        ("drop_block", "block_binding: Input should be an object"),
+        ({"prefix_mismatch_behavior": "drop"}, "prefix_mismatch_behavior: Input should be 'error' or 'drop_block'"),
+        ({"model_mismatch_behavior": "error"}, "model_mismatch_behavior: Extra inputs are not permitted"),
+    ],
+)
+async def test_binding_takes_what_it_knows(server: ProviderServer, binding: object, message: str | None) -> None:
+    body: JSON = {"model": _FABLE, "thinking": {"type": "adaptive", "block_binding": binding}}
+    if message is None:
+        await _post(server, body, anthropic_beta=_BETA)
+    else:
+        assert message in await _refused(server, body, anthropic_beta=_BETA)
+
+
 # ---------------------------------------------------------------------------------------------------- signatures
 
 
@@ -247,7 +277,12 @@ async def test_only_strict_models_bind_thinking_to_what_stood_before(change: JSO
         dropping = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
         beta = "thinking-binding-controls-2026-08-01"
         sent = {**body, **change, "messages": changed, "thinking": dropping}
-        await _post(server, sent, anthropic_beta=beta)
+        answer = await _post(server, sent, anthropic_beta=beta)
+        assert answer["input_transformations"] == [
+            {"type": "thinking_dropped", "path": "messages.1.content.0", "reason": "prefix_binding_mismatch"}
+        ]
+        unchanged = await _post(server, {**body, "messages": messages, "thinking": dropping}, anthropic_beta=beta)
+        assert "input_transformations" not in unchanged
         await _post(server, {**body, **change, "messages": changed, "model": _NEW})
 
 

@@ -23,6 +23,7 @@ from dhenara_async.testing.dialects.anthropic_messages_thinking import (
     check_thinking,
     generation,
     signature,
+    transformations,
 )
 from dhenara_async.testing.dialects.base import (
     Arrived,
@@ -336,7 +337,7 @@ def _plain(reply: Reply) -> object:
     for call in answer.tool_calls:
         arguments = parsed_arguments(call.arguments)
         content.append({"type": "tool_use", "id": call.call_id, "name": call.name, "input": arguments})
-    return _message(reply, content=content, **_ending(reply), usage=_usage(reply))
+    return _message(reply, content=content, **_ending(reply), usage=_usage(reply), **transformations(reply.arrived))
 
 
 def _obedient(reply: Reply) -> Reply:
@@ -407,7 +408,8 @@ def _pieces(reply: Reply) -> Iterator[Piece]:
         body = as_object(_error(_failure(reply), reply.identifier("req_"), reply.arrived))
         yield Piece(sse(body, event="error"))
         return
-    yield _event("message_delta", delta=_ending(reply), usage=_usage(reply))
+    ended: dict[str, object] = {"delta": _ending(reply), "usage": _usage(reply), **transformations(reply.arrived)}
+    yield Piece(sse({"type": "message_delta", **ended}, event="message_delta"))
     yield _event("message_stop")
 
 

@@ -16,7 +16,18 @@ from typing import NamedTuple
 
 import orjson
 
-from dhenara_async.testing.dialects.base import Arrived, Refusal, Reply, as_array, as_object, as_text, kind_of, objects
+from dhenara_async.testing.dialects.base import (
+    Arrived,
+    Kind,
+    Refusal,
+    Reply,
+    as_array,
+    as_object,
+    as_text,
+    fits,
+    kind_of,
+    objects,
+)
 
 _BINDING_BETA = "thinking-binding-controls-2026-08-01"
 _LEAST_BUDGET = 1_024
@@ -43,6 +54,11 @@ def always_thinks(model: str) -> bool:
     return "fable" in model or "mythos" in model
 
 
+def is_bound(model: str) -> bool:
+    """Whether a model takes its thinking back only behind what it was made under."""
+    return "fable" in model and generation(model) >= (5, 1)
+
+
 # How it is asked for
 
 
@@ -62,10 +78,11 @@ def check_thinking(arrived: Arrived) -> None:
             f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags: {tags}"
         )
     extra = set(thinking) - _FIELDS[kind]
-    if kind == "adaptive" and _has_beta(arrived):
+    if kind == "adaptive" and _has_beta(arrived) and is_bound(as_text(arrived.body["model"])):
         extra.discard("block_binding")
     if extra:
         raise Refusal(f"thinking.{kind}.{min(extra)}: Extra inputs are not permitted")
+    _check_binding(thinking.get("block_binding"))
     if thinking.get("display") not in (None, "summarized", "omitted"):
         raise Refusal(f"thinking.{kind}.display: Input should be 'summarized' or 'omitted'")
     _check_type(as_text(arrived.body["model"]), kind, as_object(arrived.body.get("output_config")).get("effort"))
@@ -73,6 +90,17 @@ def check_thinking(arrived: Arrived) -> None:
         _check_budget(thinking.get("budget_tokens"), arrived.body["max_tokens"])
     if kind in {"adaptive", "enabled"}:
         _check_sampling(arrived)
+
+
+def _check_binding(binding: object) -> None:
+    where = "thinking.adaptive.block_binding"
+    if not fits(binding, (Kind.NULL, Kind.OBJECT)):
+        raise Refusal(f"{where}: Input should be an object")
+    for name, value in as_object(binding).items():
+        if name != "prefix_mismatch_behavior":
+            raise Refusal(f"{where}.{name}: Extra inputs are not permitted")
+        if value not in (None, "error", "drop_block"):
+            raise Refusal(f"{where}.{name}: Input should be 'error' or 'drop_block'")
 
 
 def _check_type(model: str, kind: str, effort: object) -> None:
@@ -162,32 +190,49 @@ def check_signatures(arrived: Arrived) -> None:
         Refusal: A signature was not given out here, or its thinking or its conversation was altered.
     """
     answers = [index for index, message in objects(arrived.body["messages"]) if message.get("role") == "assistant"]
-    bound = always_thinks(model := as_text(arrived.body["model"])) and generation(model) >= (5, 1)
-    bound = bound and not _drops_mismatches(arrived)
     for index, message in objects(arrived.body["messages"]):
         for number, block in enumerate(_blocks(message)):
-            if block.get("type") != "thinking":
-                continue
-            where = f"messages.{index}.content.{number}"
-            signed = _check_signature(arrived, where, block, latest=index == answers[-1])
-            if bound and signed is not None and signed.prefix != _digest(_said(arrived, (index, number))):
-                raise Refusal(
-                    f"{where}: Invalid `signature` in `thinking` block. The block is bound to a different "
-                    "conversation. Remove the block, or set thinking.block_binding.prefix_mismatch_behavior to "
-                    '"drop_block".'
-                )
+            if block.get("type") == "thinking":
+                _check_signature(arrived, f"messages.{index}.content.{number}", block, latest=index == answers[-1])
+    if not _drops_mismatches(arrived):
+        for where in _uprooted(arrived):
+            raise Refusal(
+                f"{where}: Invalid `signature` in `thinking` block. The block is bound to a different conversation. "
+                'Remove the block, or set thinking.block_binding.prefix_mismatch_behavior to "drop_block".'
+            )
 
 
-def _check_signature(arrived: Arrived, where: str, block: Block, *, latest: bool) -> _Signed | None:
-    """What the block's signature says; None for one that the script made up."""
+def transformations(arrived: Arrived) -> Block:
+    """What an answer says was done to the request, to those who ask by the beta header; empty if nothing was."""
+    if not _has_beta(arrived) or not (dropped := list(_uprooted(arrived))):
+        return {}
+    reason = "prefix_binding_mismatch"
+    return {
+        "input_transformations": [{"type": "thinking_dropped", "path": where, "reason": reason} for where in dropped]
+    }
+
+
+def _uprooted(arrived: Arrived) -> Iterator[str]:
+    """Where thinking stands that a strict model made in another conversation."""
+    if not is_bound(as_text(arrived.body["model"])):
+        return
+    for index, message in objects(arrived.body["messages"]):
+        for number, block in enumerate(_blocks(message)):
+            signed = _read(as_text(block.get("signature"))) if block.get("type") == "thinking" else None
+            if signed is not None and signed.prefix != _digest(_said(arrived, (index, number))):
+                yield f"messages.{index}.content.{number}"
+
+
+def _check_signature(arrived: Arrived, where: str, block: Block, *, latest: bool) -> None:
+    """The block's signature is one that was given out, for this very thinking."""
     thinking, given = as_text(block.get("thinking")), as_text(block.get("signature"))
     signed = _read(given)
     if signed is None:
         if any(given == signature for _model, signature in arrived.issued):
-            return None
+            return  # the script made it up
         raise Refusal(f"{where}: Invalid `signature` in `thinking` block")
     if signed.thinking == _digest(signed.head + thinking.encode()):
-        return signed
+        return
     if latest:
         raise Refusal(
             f"{where}: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified. "

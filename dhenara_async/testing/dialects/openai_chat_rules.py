@@ -114,13 +114,20 @@ _PARTS_AT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "openai_compatible": _PARTS,
     "openrouter": {**_PARTS, "assistant": ("text",)},
     "vllm": {**_PARTS_ELSEWHERE, "user": ("text", "image_url", "input_audio")},
+    "together": {**_PARTS_ELSEWHERE, "user": ("text", "image_url", "video_url")},
     "mistral": {
         **_PARTS_ELSEWHERE,
         "user": ("text", "image_url", "input_audio", "document_url"),
         "assistant": ("text", "thinking"),
     },
 }
-_KINDS = {"image_url": Kind.OBJECT, "file": Kind.OBJECT, "input_audio": Kind.OBJECT, "thinking": Kind.ARRAY}
+_KINDS = {
+    "image_url": Kind.OBJECT,
+    "video_url": Kind.OBJECT,
+    "file": Kind.OBJECT,
+    "input_audio": Kind.OBJECT,
+    "thinking": Kind.ARRAY,
+}
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _CHOICES = ("none", "auto", "required")
 _FORMATS = ("text", "json_object", "json_schema")
@@ -182,8 +189,8 @@ def _check_parts(provider: str, param: str, role: str, parts: list[object]) -> N
         as_base64 = kind == "input_audio" and provider == "mistral"
         needed = Kind.STRING if as_base64 else _KINDS.get(kind, Kind.STRING)
         check_kind(f"{param}[{index}].{kind}", part.get(kind), (needed,))
-        if kind == "image_url":
-            check_kind(f"{param}[{index}].image_url.url", as_object(part["image_url"]).get("url"), (Kind.STRING,))
+        if kind in ("image_url", "video_url"):
+            check_kind(f"{param}[{index}].{kind}.url", as_object(part[kind]).get("url"), (Kind.STRING,))
         elif kind == "input_audio" and not as_base64:
             form = as_object(part["input_audio"]).get("format")
             if form not in ("wav", "mp3"):

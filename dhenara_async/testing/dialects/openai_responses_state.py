@@ -36,10 +36,16 @@ def led_identifier(reply: Reply, prefix: str, reasoning_id: str) -> str:
 
 
 def check_seals(arrived: Arrived) -> None:
-    """Refuse reasoning that was not made here, for this account and this model, or was changed since."""
+    """Refuse reasoning that was not made here, for this account and this model, or was changed since.
+
+    Of a seal that a script made up, only that this model was given out with it is known.
+    """
+    model = as_text(arrived.body.get("model"))
     for _index, item in objects(arrived.body["input"]):
         sealed = item.get("encrypted_content")
-        if item.get("type") == "reasoning" and sealed is not None and sealed != _seal(arrived, item.get("summary")):
+        if item.get("type") != "reasoning" or sealed is None or (model, sealed) in arrived.issued:
+            continue
+        if sealed != _seal(arrived, item.get("summary")):
             raise Refusal(
                 f"The encrypted content {as_text(sealed)[:8]}... could not be verified.",
                 code="invalid_encrypted_content",
