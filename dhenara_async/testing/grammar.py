@@ -18,6 +18,7 @@ from dhenara_async.events import (
     StreamEnd,
     StreamEvent,
     StreamReset,
+    StreamSeam,
     StreamStart,
     TextDelta,
     ToolCallDelta,
@@ -87,6 +88,8 @@ class _Check:
                 self._close(event)
             case StreamReset():
                 self.parts.clear()
+            case StreamSeam():
+                self._seam()
             case StreamEnd():
                 self._end(event)
             case UsageUpdate() | Heartbeat():
@@ -103,6 +106,11 @@ class _Check:
                 "part ids are 0, 1, 2 … in order of PartStart", f"{event.part_id} follows {len(self.parts)} parts"
             )
         self.parts.append(_Part(event))
+
+    def _seam(self) -> None:
+        still_open = [part.start.part_id for part in self.parts if not part.ended]
+        if still_open:
+            self.broken("a seam stands between parts", f"these are open: {still_open}")
 
     def _opened(self, part_id: int, rule: str) -> _Part:
         if not 0 <= part_id < len(self.parts):

@@ -1,0 +1,133 @@
+"""The promises of a driver, and those found broken.
+
+Every promise has a name of its own, because that is what an author looks for in a report of many.
+"""
+
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+Promise = Literal[
+    "encode.total",
+    "encode.pure",
+    "encode.json",
+    "encode.secrets",
+    "encode.whole",
+    "encode.foreign",
+    "encode.append_only",
+    "encode.stream",
+    "encode.knobs",
+    "rules.stable",
+    "rules.files",
+    "rules.call_ids",
+    "decode.grammar",
+    "decode.expected",
+    "decode.origin",
+    "decode.usage",
+    "decode.apart",
+    "decode.splits",
+    "decode.truncation",
+    "decode.unknown",
+    "decode.both_ways",
+    "replay.json",
+    "replay.state",
+    "replay.others",
+    "error.total",
+    "error.kind",
+    "error.secrets",
+]
+
+PROMISES: Mapping[Promise, str] = {
+    "encode.total": "what PromptFormatter lets through is encoded, whoever said it",
+    "encode.pure": "the same request gives the same bytes, and is not changed by it",
+    "encode.json": "the body is a JSON object and the path begins with a slash",
+    "encode.secrets": "no credential is in what encode makes",
+    "encode.whole": "nothing that is said, asked, attached or answered is left out in silence",
+    "encode.foreign": "opaque state of other models, accounts and providers is not sent",
+    "encode.append_only": "a longer conversation begins with the same messages",
+    "encode.stream": "whether the answer is streamed changes nothing of the question",
+    "encode.knobs": "a knob of the call is in the request, or a warning says that it is not",
+    "rules.stable": "the rules of an endpoint are always the same",
+    "rules.files": "a file that the rules take is encoded, and one that they do not is an UnsupportedError",
+    "rules.call_ids": "an id that the rules call legal stays as it is, and one made legal is legal",
+    "decode.grammar": "the events of an answer obey check_grammar",
+    "decode.expected": "an answer says what its recording says",
+    "decode.origin": "every part carries the origin that the decoder was handed",
+    "decode.usage": "tokens that the body does not tell of are None, never zero",
+    "decode.apart": "a decoder holds the state of one answer, and being asked for usage changes nothing",
+    "decode.splits": "however the network cuts a body, its events are the same",
+    "decode.truncation": "a body that ends before its time is a TruncatedStreamError, never a shorter answer",
+    "decode.unknown": "frames and fields that nobody knows yet change nothing",
+    "decode.both_ways": "a stream and a plain body of one answer fold to the same response",
+    "replay.json": "an answer comes back from JSON as it was",
+    "replay.state": "opaque state goes back to its model verbatim",
+    "replay.others": "opaque state goes to no other model and no other account",
+    "error.total": "no body of an HTTP error makes error() raise",
+    "error.kind": "an HTTP status has its class, and says whether another try makes sense",
+    "error.secrets": "a key that the provider quotes is only where the client blots it out",
+}
+"""What ``check_driver`` tries, by name."""
+
+_MOST_TOLD = 12
+_LONGEST = 500
+
+
+def demand(kept: object, why: str) -> None:
+    """Raise ``AssertionError`` that says ``why``, unless ``kept`` is true."""
+    if not kept:
+        raise AssertionError(why)
+
+
+class Findings:
+    """Collects what is broken, so that one run tells all of it.
+
+    Args:
+        except_for: Promises that are not looked at.
+
+    Raises:
+        ValueError: There is no promise of that name.
+    """
+
+    def __init__(self, except_for: Collection[Promise]) -> None:
+        unknown = set(except_for) - set(get_args(Promise))
+        if unknown:
+            raise ValueError(f"there is no promise {', '.join(sorted(unknown))}; testing.PROMISES has their names")
+        self._waived = frozenset(except_for)
+        self._broken: dict[Promise, list[str]] = {}
+
+    @contextmanager
+    def of(self, promise: Promise, where: str) -> Generator[None]:
+        """Note it under ``promise`` if the block raises; ``where`` is what was tried."""
+        try:
+            yield
+        except AssertionError as exc:
+            self.note(promise, f"{where}: {exc}")
+        except Exception as exc:  # noqa: BLE001 - a driver under test may fail in any way, and the rest is still tried
+            self.note(promise, f"{where}: {type(exc).__name__}: {exc}")
+
+    def note(self, promise: Promise, why: str) -> None:
+        """``promise`` is broken."""
+        if promise not in self._waived:
+            told = self._broken.setdefault(promise, [])
+            short = why if len(why) <= _LONGEST else f"{why[:_LONGEST]}…"
+            if short not in told:
+                told.append(short)
+
+    def raise_if_any(self, who: str) -> None:
+        """Tell everything that is broken, in the order of ``PROMISES``.
+
+        Raises:
+            AssertionError: Something is.
+        """
+        if not self._broken:
+            return
+        count = len(self._broken)
+        lines = [f"the driver of {who} breaks {count} promise{'s' if count > 1 else ''}:"]
+        for promise, says in PROMISES.items():
+            told = self._broken.get(promise, ())
+            if told:
+                lines.append(f"{promise}: {says}")
+                lines += [f"    - {why}" for why in told[:_MOST_TOLD]]
+            if len(told) > _MOST_TOLD:
+                lines.append(f"    - … and {len(told) - _MOST_TOLD} more")
+        raise AssertionError("\n".join(lines))
