@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dhenara_async.budget import Budget
     from dhenara_async.client import AIModelClient
-    from dhenara_async.config import AIModelCallConfig, FetchPolicy, PromptCache, Timeouts
+    from dhenara_async.config import AIModelCallConfig, FetchPolicy, PromptCache, RetryPolicy, Timeouts
     from dhenara_async.conversation import Conversation, ConversationNode
     from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
     from dhenara_async.drivers.openai_chat_quirks import Quirks
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         StreamEnd,
         StreamEvent,
         StreamReset,
+        StreamSeam,
         StreamStart,
         TextDelta,
         ToolCallDelta,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dhenara_async.hosts import Host, register_driver, register_host
     from dhenara_async.limits import Limiter, Limits, LocalLimiter
     from dhenara_async.manager import ConversationManager, Turn
+    from dhenara_async.means import Means
     from dhenara_async.messages import (
         Citation,
         FilePart,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from dhenara_async.prices import Pricing, Rates
     from dhenara_async.response import (
         AIModelCallResponse,
+        Attempt,
         CallWarning,
         ChatResponse,
         Choice,
@@ -81,26 +84,27 @@ __version__ = "0.1.0"
 _ROOMS = {
     "budget": "Budget",
     "client": "AIModelClient",
-    "config": "AIModelCallConfig FetchPolicy PromptCache Timeouts",
+    "config": "AIModelCallConfig FetchPolicy PromptCache RetryPolicy Timeouts",
     "conversation": "Conversation ConversationNode",
     "conversion": "ConversionEntry ConversionPolicy ConversionReport PartOutcome",
     "drivers.openai_chat_quirks": "Quirks",
     "endpoint": "AIModel AIModelAPI AIModelAPIProviderEnum AIModelEndpoint Capabilities Dialect",
     "events": (
         "ChoiceFinish Heartbeat PartEnd PartStart ReasoningDelta RefusalDelta StreamEnd StreamEvent StreamReset "
-        "StreamStart TextDelta ToolCallDelta UsageUpdate event_to_dict event_to_json"
+        "StreamSeam StreamStart TextDelta ToolCallDelta UsageUpdate event_to_dict event_to_json"
     ),
     "formatter": "FormattedConversation PromptFormatter",
     "formatter.check": "ConversionCheck",
     "hosts": "Host register_driver register_host",
     "limits": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager Turn",
+    "means": "Means",
     "messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
         "ToolCallPart ToolResultPart"
     ),
     "prices": "Pricing Rates",
-    "response": "AIModelCallResponse CallWarning ChatResponse Choice FinishReason Latency",
+    "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice FinishReason Latency",
     "stream": "ResponseStream",
     "toolbox": "run_tools",
     "tools": "HostedTool NamedTool Tool",
@@ -121,6 +125,7 @@ __all__ = [
     "AIModelClient",
     "AIModelEndpoint",
     "AiohttpTransport",
+    "Attempt",
     "Budget",
     "CallWarning",
     "Capabilities",
@@ -151,6 +156,7 @@ __all__ = [
     "Limiter",
     "Limits",
     "LocalLimiter",
+    "Means",
     "Message",
     "NamedTool",
     "Origin",
@@ -167,10 +173,12 @@ __all__ = [
     "RefusalDelta",
     "RefusalPart",
     "ResponseStream",
+    "RetryPolicy",
     "Role",
     "StreamEnd",
     "StreamEvent",
     "StreamReset",
+    "StreamSeam",
     "StreamStart",
     "TextDelta",
     "TextPart",

@@ -16,6 +16,7 @@ from dhenara_async.events import (
     StreamEnd,
     StreamEvent,
     StreamReset,
+    StreamSeam,
     StreamStart,
     TextDelta,
     ToolCallDelta,
@@ -104,8 +105,7 @@ class Accumulator:
             case UsageUpdate():
                 self._usage = event.usage
             case StreamStart():
-                self._model = event.model or self._model
-                self._response_id = event.response_id
+                self._begin(event)
             case StreamEnd():
                 self._end = event
             case StreamReset():
@@ -113,8 +113,18 @@ class Accumulator:
                 self._pieces.clear()
                 self._ended.clear()
                 self._usage = Usage()
+                self._begin(event.start)
+            case StreamSeam():
+                self._begin(event.start)
             case _:
                 pass  # deltas are handled in feed, heartbeats mean nothing here
+
+    def _begin(self, start: StreamStart | None) -> None:
+        """Who answers from here on."""
+        if start is not None:
+            self._provider = start.provider
+            self._model = start.model or self._model
+            self._response_id = start.response_id
 
     def _fold(self, finishes: tuple[ChoiceFinish, ...], usage: Usage | None = None) -> ChatResponse:
         by_choice: dict[int, list[Part]] = {}

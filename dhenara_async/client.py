@@ -19,12 +19,14 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.conversation import ConversationNode
     from dhenara_async.conversion import ConversionPolicy, ConversionReport
     from dhenara_async.drivers.base import Driver
+    from dhenara_async.feed import Call, Delivery
     from dhenara_async.formatter import FormattedConversation
     from dhenara_async.hosts import Address
+    from dhenara_async.means import Means
     from dhenara_async.messages import FilePart, Message
     from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
     from dhenara_async.response import AIModelCallResponse, CallWarning
-    from dhenara_async.stream import Call, Delivery, ResponseStream
+    from dhenara_async.stream import ResponseStream
     from dhenara_async.transport import Transport
     from dhenara_async.window import ConversationPolicy
 
@@ -42,6 +44,7 @@ class AIModelClient:
         is_async: False for the blocking face.
         transport: Connections to share.
         policy: What a call may do to a history made by other models.
+        means: Limits and a budget of retries to share with other clients; None = its own budget, and no limits.
     """
 
     @overload
@@ -53,6 +56,7 @@ class AIModelClient:
         is_async: Literal[True] = True,
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
+        means: "Means | None" = None,
     ) -> Self: ...
 
     @overload
@@ -63,6 +67,7 @@ class AIModelClient:
         *,
         is_async: Literal[False],
         policy: "ConversionPolicy | None" = None,
+        means: "Means | None" = None,
     ) -> "BlockingClient": ...
 
     def __new__(
@@ -73,6 +78,7 @@ class AIModelClient:
         is_async: bool = True,
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
+        means: "Means | None" = None,
     ) -> "Self | BlockingClient":
         if is_async:
             return super().__new__(cls)
@@ -80,7 +86,7 @@ class AIModelClient:
             raise ConfigurationError("a transport belongs to an event loop; the blocking client makes its own")
         from dhenara_async.blocking import BlockingClient
 
-        return BlockingClient(cls(model_endpoint, config, policy=policy))
+        return BlockingClient(cls(model_endpoint, config, policy=policy, means=means))
 
     def __init__(
         self,
@@ -90,6 +96,7 @@ class AIModelClient:
         is_async: bool = True,
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
+        means: "Means | None" = None,
     ) -> None:
         self.model_endpoint = model_endpoint
         self.config: AIModelCallConfig = config or AIModelCallConfig()
@@ -97,6 +104,7 @@ class AIModelClient:
         self._shared = transport
         self._kept: Transport | None = None
         self._address: Address | None = None
+        self._means = means
 
     def __repr__(self) -> str:
         api, model = self.model_endpoint.api, self.model_endpoint.ai_model
@@ -184,15 +192,18 @@ class AIModelClient:
             wire_stream: Whether the provider is asked to stream; the events are the same either way.
             history: The turns before.
         """
+        from dhenara_async.feed import EndpointFeed
         from dhenara_async.stream import ResponseStream
 
         if isinstance(instructions, str):
             raise ConfigurationError("instructions is a sequence of texts, not one text")
-        return ResponseStream(self._call(_Asked(messages, tuple(instructions), config, history, wire_stream)))
+        call = self._call(_Asked(messages, tuple(instructions), config, history, wire_stream))
+        return ResponseStream(EndpointFeed(call), config)
 
     def _call(self, asked: "_Asked") -> "Call":
+        from dhenara_async.feed import Call
         from dhenara_async.hosts import target_of
-        from dhenara_async.stream import Call, rehearsal
+        from dhenara_async.stream import rehearsal
 
         written = self._written(asked, opaque=True)
         request, wire, formatted = written.request, written.wire, written.formatted
@@ -233,7 +244,7 @@ class AIModelClient:
         Raises:
             ConversionLossError: There is, and the policy is strict.
         """
-        from dhenara_async.stream import Call
+        from dhenara_async.feed import Call
 
         second = self._written(asked, opaque=False)
         if second.wire.body == first.wire.body:
@@ -316,10 +327,13 @@ class AIModelClient:
         self, written: "_Written", address: "Address", transport: "Transport", *, owns_transport: bool
     ) -> "Delivery":
         from dhenara_async.auth import KeyHeader
+        from dhenara_async.feed import Delivery
+        from dhenara_async.means import Means
         from dhenara_async.request import HttpRequest
-        from dhenara_async.stream import Delivery
 
-        request, wire = written.request, written.wire
+        if self._means is None:
+            self._means = Means()
+        means, request, wire = self._means, written.request, written.wire
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream" if request.stream else "application/json",
@@ -336,6 +350,8 @@ class AIModelClient:
             timeouts=request.config.timeouts,
             transport=transport,
             owns_transport=owns_transport,
+            budget=means.retries,
+            limiter=means.limiter,
         )
         if not written.links:
             return delivery

@@ -1,9 +1,9 @@
 """The knobs of one call. A knob the target cannot take becomes a warning on the response, never silence."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, Field, JsonValue, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer
 
 from dhenara_async.tools import JsonSchema, ToolChoice, Tools
 from dhenara_async.value import Value
@@ -18,17 +18,49 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 
 
 class Timeouts(Value):
-    """Time limits in seconds, each with one owner; None = no limit.
+    """Time limits in seconds, each with one owner; None = no limit. Each raises ``DeadlineError``, which names it.
 
     Attributes:
         connect: Getting a connection, DNS and TLS included.
-        between_bytes: Silence of the host, before and during the answer. Reasoning models can be silent for minutes.
-        total: The whole call. Off by default: a long answer is not a fault.
+        first_byte: From there to the head of the answer. A plain call of a reasoning model can take minutes to that.
+        first_content: From the call's beginning to the first event that says something. Pings do not count.
+        between_bytes: Silence of the host while the answer comes.
+        between_content: The same without pings: how long a host may be alive and say nothing.
+        total: The whole call, further tries and the waits between them included. Off by default: a long answer is not
+            a fault.
     """
 
     connect: float | None = Field(default=10.0, gt=0)
+    first_byte: float | None = Field(default=600.0, gt=0)
+    first_content: float | None = Field(default=None, gt=0)
     between_bytes: float | None = Field(default=600.0, gt=0)
+    between_content: float | None = Field(default=None, gt=0)
     total: float | None = Field(default=None, gt=0)
+
+
+class RetryPolicy(Value):
+    """When a call that failed is made again: only before anything of its answer has been handed over.
+
+    Attributes:
+        attempts: The most requests that a call makes, the first included.
+        first_delay: Seconds of backoff before the second; each further one is twice as long. What is waited is a
+            random part of that (full jitter), because clients that failed together would come back together.
+        longest_delay: Where doubling ends.
+        longest_wait: The most seconds that a provider may ask us to wait (``retry-after``); if it asks for more, the
+            error is raised at once.
+    """
+
+    attempts: int = Field(default=3, ge=1)
+    first_delay: float = Field(default=0.5, ge=0)
+    longest_delay: float = Field(default=8.0, ge=0)
+    longest_wait: float = Field(default=60.0, ge=0)
+
+
+def _as_policy(value: object) -> object:
+    """A number is how often a call is made again."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return RetryPolicy(attempts=value + 1)
+    return value
 
 
 class PromptCache(Value):
@@ -66,6 +98,18 @@ class FetchPolicy(Value):
     redirects: int = Field(default=5, ge=0)
 
 
+if TYPE_CHECKING:  # people write a number; pydantic makes a policy of it
+
+    class Retries:
+        """What ``retries`` takes and gives."""
+
+        def __get__(self, instance: object, owner: type[object]) -> RetryPolicy: ...
+        def __set__(self, instance: object, value: RetryPolicy | int) -> None: ...
+
+else:
+    Retries = Annotated[RetryPolicy, BeforeValidator(_as_policy)]
+
+
 class AIModelCallConfig(Value):
     """Every knob of a call; None leaves it to the provider.
 
@@ -92,6 +136,7 @@ class AIModelCallConfig(Value):
         service_tier: The provider's own word for how fast and how dear.
         streaming: Whether ``generate`` streams on the wire and folds; ``stream`` always streams.
         timeouts: Time limits.
+        retries: When a call that failed is made again; a number is how often, 0 = never.
         fetch: What may be downloaded for a target that cannot fetch a file's URL itself.
         extra_body: Merged over the request body last, for what has no knob here.
         extra_headers: Added to the request's headers last.
@@ -122,6 +167,7 @@ class AIModelCallConfig(Value):
     service_tier: str | None = None
     streaming: bool = False
     timeouts: Timeouts = Field(default_factory=Timeouts)
+    retries: Retries = cast("Retries", RetryPolicy())
     fetch: FetchPolicy = Field(default_factory=FetchPolicy)
     extra_body: Mapping[str, JsonValue] = Field(default_factory=dict, repr=False)
     extra_headers: Mapping[str, str] = Field(default_factory=dict, repr=False)

@@ -15,7 +15,7 @@ from pydantic import Field
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.errors import StreamStateError
 from dhenara_async.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
-from dhenara_async.response import CallWarning, ChatResponse, Usage
+from dhenara_async.response import Attempt, CallWarning, ChatResponse, Usage
 from dhenara_async.value import Value
 
 
@@ -44,6 +44,7 @@ class ConversationNode(Value):
         error: Why it is not complete, in words without secrets; None if it is.
         request_id: What the provider calls the request; None if not told.
         attempts: How many requests the turn took.
+        tries: What became of each of them, in order.
         warnings: Knobs the target could not take as given.
         conversion: What became of the history on its way to the model (``ConversionReport.condensed``).
         cost: What the provider took, as told when the turn ended: by the endpoint's own rates, else in US dollars by
@@ -65,6 +66,7 @@ class ConversationNode(Value):
     error: str | None = None
     request_id: str | None = None
     attempts: int = 1
+    tries: tuple[Attempt, ...] = ()
     warnings: tuple[CallWarning, ...] = ()
     conversion: ConversionReport = Field(default_factory=ConversionReport)
     cost: Decimal | None = None

@@ -146,7 +146,7 @@ class DeadlineError(TransportError, TimeoutError):
     """One of our own time limits ran out.
 
     Attributes:
-        limit: Which one: ``connect``, ``between_bytes`` or ``total`` of ``Timeouts``, ``fetch`` or ``store``.
+        limit: Which one: a name of ``Timeouts`` (``connect``, ``first_byte`` …), ``fetch`` or ``store``.
         seconds: The limit's value.
     """
 

@@ -5,7 +5,8 @@ The grammar, checked by ``testing.check_grammar``::
     StreamStart  ( PartStart  delta*  PartEnd )*  UsageUpdate*  StreamEnd
 
 Parts may interleave; deltas name their part by ``part_id`` (0, 1, 2 … in order of appearance); ``Heartbeat`` may stand
-anywhere after the start; nothing follows ``StreamEnd``. ``StreamReset`` takes back everything since ``StreamStart``.
+anywhere after the start; nothing follows ``StreamEnd``. ``StreamReset`` takes back everything since ``StreamStart``;
+``StreamSeam`` stands between parts, where another endpoint goes on.
 Usage events are snapshots: the last one counts, they are never summed. A failure is not an event: it is raised, so that
 an ``async for`` cannot overlook it.
 
@@ -125,10 +126,30 @@ class Heartbeat:
 
 @dataclass(slots=True)
 class StreamReset:
-    """A fail-over starts the answer anew: everything after ``StreamStart`` is void."""
+    """The answer starts anew, elsewhere or once more: everything after ``StreamStart`` is void.
+
+    Attributes:
+        reason: Why, in words without secrets.
+        start: Who answers now.
+    """
 
     type: ClassVar[Literal["stream_reset"]] = "stream_reset"
     reason: str
+    start: StreamStart | None = None
+
+
+@dataclass(slots=True)
+class StreamSeam:
+    """The answer goes on elsewhere from where it broke off: what came so far stands, and what was open has ended.
+
+    Attributes:
+        reason: Why it broke off, in words without secrets.
+        start: Who goes on.
+    """
+
+    type: ClassVar[Literal["stream_seam"]] = "stream_seam"
+    reason: str
+    start: StreamStart
 
 
 @dataclass(slots=True)
@@ -168,6 +189,7 @@ StreamEvent = (
     | UsageUpdate
     | Heartbeat
     | StreamReset
+    | StreamSeam
     | StreamEnd
 )
 
@@ -192,7 +214,7 @@ def _plain_fields(value: StreamEvent | ChoiceFinish) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
-    if isinstance(value, ChoiceFinish):
+    if isinstance(value, ChoiceFinish | StreamStart):
         return _plain_fields(value)
     if isinstance(value, tuple):
         items: tuple[object, ...] = value  # pyright: ignore[reportUnknownVariableType] - a tuple field of an event

@@ -17,9 +17,9 @@ never had a slot to give back; it leaves the line and wakes the next. That holds
 arithmetic is under one lock, which is never held over an await, and waiters are woken in their own loops.
 
 **The provider's word counts besides.** When an answer's headers say that nothing is left, or no more than has been sent
-since, nobody is sent until the reset that they name. ``retry-after`` counts where a request was refused, and only there:
-some hosts send it with every answer. A reset that is far off, of a quota of the day say, is not waited for: every now
-and then one request tries.
+since, nobody is sent until the reset that they name. ``retry-after`` counts where a request was refused, and there
+alone, because some hosts send it with every answer. A reset that is far off, of a quota of the day say, is not waited
+for: every now and then one request tries.
 
 Sources: the headers of recorded answers from OpenAI, Azure, Anthropic, Mistral and Together;
 https://github.com/mjpieters/aiolimiter (read 2026-11-22)
@@ -128,14 +128,14 @@ class Minute:
         self._forget(now)
         due = now
         if self._requests is not None and len(self._sent) >= self._requests:
-            due = self._sent[len(self._sent) - self._requests].leaves
+            due = self._sent[0].leaves
         if self._tokens is not None:
             over = self._sum + min(tokens, self._tokens) - self._tokens
-            for sent in self._sent:
+            for sent in self._sent:  # the oldest first
                 if over <= 0:
                     break
                 over -= sent.tokens
-                due = max(due, sent.leaves)
+                due = sent.leaves
         return due - now
 
     def take(self, tokens: int, now: float) -> Sent:

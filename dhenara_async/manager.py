@@ -144,6 +144,7 @@ class Turn:
             error=error,
             request_id=came.request_id,
             attempts=came.attempts,
+            tries=came.tries,
             warnings=came.warnings,
             conversion=came.conversion.condensed(),
             cost=cost,

@@ -228,6 +228,26 @@ class Latency(Value):
     total: float
 
 
+class Attempt(Value):
+    """One request of a call.
+
+    Attributes:
+        endpoint: Who was asked.
+        error: Why it failed, by class and in words without secrets; None for the one that gave the answer.
+        status: The HTTP status it was answered with; None if it was not.
+        request_id: What the provider calls it; None if not told.
+        waited: Seconds that were waited before it.
+        usage: What it took of itself, where it failed after it had begun; unknown if nobody told.
+    """
+
+    endpoint: Origin
+    error: str | None = None
+    status: int | None = None
+    request_id: str | None = None
+    waited: float = 0.0
+    usage: Usage = Field(default_factory=Usage)
+
+
 class AIModelCallResponse(Value):
     """A call's answer with everything about how it came.
 
@@ -236,6 +256,7 @@ class AIModelCallResponse(Value):
         endpoint: Who was called, by provider, dialect, host, account hash and model.
         request_id: What the provider calls the request, for its support; None if not told.
         attempts: How many requests it took.
+        tries: What became of each of them, in order.
         latency: How long it took.
         warnings: Knobs the target could not take as given.
         conversion: What became of parts of the history that could not be sent as they were.
@@ -246,6 +267,7 @@ class AIModelCallResponse(Value):
     endpoint: Origin
     request_id: str | None = None
     attempts: int = 1
+    tries: tuple[Attempt, ...] = ()
     latency: Latency
     warnings: tuple[CallWarning, ...] = ()
     conversion: ConversionReport = Field(default_factory=ConversionReport)

@@ -167,10 +167,10 @@ def test_failures_are_the_same() -> None:
 
 
 def test_deadlines_are_the_same() -> None:
-    config = AIModelCallConfig.model_validate({"timeouts": {"between_bytes": 0.05}})
+    config = AIModelCallConfig.model_validate({"timeouts": {"first_byte": 0.05}})
     with Elsewhere(stalling()) as server, pytest.raises(DeadlineError) as caught:
         server.client(config).generate("Count.")
-    assert caught.value.limit == "between_bytes"
+    assert caught.value.limit == "first_byte"
 
 
 def test_refusals_are_the_same(provider: ProviderServer) -> None:

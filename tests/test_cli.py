@@ -348,7 +348,7 @@ async def test_chat_reports_the_last_turn() -> None:
 
 
 async def test_chat_goes_on_after_a_failed_answer() -> None:
-    script = [ScriptedError(429, "slow down"), Answer(text="Water.")]
+    script = [ScriptedError(403, "slow down"), Answer(text="Water.")]
     async with ProviderServer(script, api_key="key-in-environment") as server:
         place = ("--provider", "groq", "--base-url", f"{server.url}/groq/v1")
         process = await _start("chat", "--model", "llama-1", *place, environment={"GROQ_API_KEY": "key-in-environment"})

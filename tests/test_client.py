@@ -262,7 +262,7 @@ async def test_a_block_keeps_one_connection() -> None:
 async def test_a_stream_whose_body_ends_late_gives_its_connection_back(
     stop_at_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dhenara_async.stream.DRAIN_SECONDS", PATIENCE)  # a busy machine is not what is tested
+    monkeypatch.setattr("dhenara_async.feed.DRAIN_SECONDS", PATIENCE)  # a busy machine is not what is tested
 
     async def play(connection: Connection) -> None:
         while await connection.request() is not None:
@@ -863,7 +863,7 @@ _SHORT = 0.05
     ],
 )
 async def test_silence(pieces: tuple[bytes, ...]) -> None:
-    config = AIModelCallConfig(timeouts=Timeouts(between_bytes=_SHORT))
+    config = AIModelCallConfig(timeouts=Timeouts(first_byte=_SHORT, between_bytes=_SHORT))
     async with (
         nothing_left(),
         serve(stalling(*pieces)) as server,
@@ -874,7 +874,8 @@ async def test_silence(pieces: tuple[bytes, ...]) -> None:
         await server.wait_hung_up()
     assert isinstance(failure, DeadlineError)
     assert isinstance(failure, TimeoutError)
-    assert (failure.limit, failure.seconds, failure.retryable) == ("between_bytes", _SHORT, True)
+    limit = "between_bytes" if pieces else "first_byte"
+    assert (failure.limit, failure.seconds, failure.retryable) == (limit, _SHORT, True)
     assert texts(events) == stream.partial.text() == ("One" if len(pieces) > 1 else "")
 
 

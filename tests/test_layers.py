@@ -19,9 +19,10 @@ FLOORS = (
     {"response"},
     {"events", "request"},
     {"drivers", "accumulator", "conversation"},
-    {"blame", "budget", "hosts", "limits", "transport", "window"},
-    {"links"},
+    {"blame", "budget", "hosts", "limits", "retry", "transport", "window"},
+    {"links", "means"},
     {"formatter", "auth", "stores", "blocking", "fetch", "toolbox"},
+    {"feed"},
     {"stream"},
     {"client"},
     {"manager"},
@@ -39,6 +40,7 @@ WORLDLY = {
     "auth",
     "stores",
     "blocking",
+    "feed",
     "fetch",
     "limits",
     "stream",
@@ -49,7 +51,7 @@ WORLDLY = {
     "__main__",
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
-SHARED = {"budget"}
+SHARED = {"budget", "retry"}
 WORLD = {"asyncio", "aiohttp", "anyio", "time", "logging", "socket", "threading", "subprocess"}
 
 

@@ -26,6 +26,7 @@ from dhenara_async.events import (
     StreamEnd,
     StreamEvent,
     StreamReset,
+    StreamSeam,
     StreamStart,
     TextDelta,
     ToolCallDelta,
@@ -90,6 +91,8 @@ class Screen:
                 self.end_line()
             case StreamReset():
                 self.quiet("(the answer starts anew)")
+            case StreamSeam():
+                self.quiet(f"({event.start.model or event.start.provider} goes on)")
             case StreamStart() | PartEnd() | ToolCallDelta() | UsageUpdate() | Heartbeat() | StreamEnd():
                 pass
             case _:

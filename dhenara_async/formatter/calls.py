@@ -125,6 +125,9 @@ class Results:
         if call.part.call_id != part.call_id:
             words = f"{part.call_id!r} is now {call.part.call_id!r}, like its call"
             self._ledger.note("id_rewritten", "converted", "invalid_for_target", source, index, detail=words)
+        if part.name not in ("", call.part.name):
+            words = f"{part.name!r} is now {call.part.name!r}, like its call"
+            self._ledger.note("id_rewritten", "converted", "invalid_for_target", source, index, detail=words)
         if (call.part.call_id, call.part.name, content) == (part.call_id, part.name, part.content):
             return part
         return part.model_copy(update={"call_id": call.part.call_id, "name": call.part.name, "content": content})

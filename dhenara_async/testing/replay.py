@@ -64,17 +64,24 @@ class ReplayTransport:
 class ReplayExchange:
     """One answer from memory; see ``Exchange``."""
 
-    __slots__ = ("_left", "headers", "status")
+    __slots__ = ("_error", "_left", "headers", "status")
 
     def __init__(self, status: int, headers: Mapping[str, str], chunks: Sequence[bytes]) -> None:
         self.status: int = status
         self.headers: Mapping[str, str] = headers
         self._left = list(reversed(chunks))
+        self._error: Exception | None = None
 
     async def read(self) -> bytes:
         """See ``Exchange``. Other tasks run between two reads, as they would at a socket."""
         await anyio.lowlevel.checkpoint()
+        if self._error is not None:
+            raise self._error
         return self._left.pop() if self._left else b""
+
+    def interrupt(self, error: Exception) -> None:
+        """See ``Exchange``."""
+        self._error = error
 
     def ended(self) -> bool:
         """See ``Exchange``."""

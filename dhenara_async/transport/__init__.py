@@ -33,6 +33,10 @@ class Exchange(Protocol):
         """
         ...
 
+    def interrupt(self, error: Exception) -> None:
+        """Give the answer up from outside: a read that is waiting, or else the next one, raises ``error``."""
+        ...
+
     def ended(self) -> bool:
         """Whether the whole body has been read."""
         ...

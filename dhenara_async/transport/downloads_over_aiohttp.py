@@ -62,6 +62,10 @@ class AiohttpDownload:
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             raise _translated(exc, self._host) from exc
 
+    def interrupt(self, error: Exception) -> None:
+        """See ``Exchange``."""
+        self._response.content.set_exception(error)
+
     def ended(self) -> bool:
         """See ``Exchange``."""
         return self._response.content.at_eof()

@@ -41,7 +41,7 @@ class AiohttpTransport:
         session = self._sessions.get(asyncio.get_running_loop()) or self._new_session()
         url = URL(request.url, encoded=True)
         proxy, proxy_auth = self._proxy_for(url)
-        silence = asyncio.timeout(timeouts.between_bytes)
+        silence = asyncio.timeout(timeouts.first_byte)
         try:
             async with silence:
                 response = await session.post(
@@ -55,7 +55,7 @@ class AiohttpTransport:
                 )
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             if silence.expired():
-                raise DeadlineError(limit="between_bytes", seconds=timeouts.between_bytes) from exc
+                raise DeadlineError(limit="first_byte", seconds=timeouts.first_byte) from exc
             raise _translated(exc, timeouts) from exc
         return AiohttpExchange(response, timeouts)
 
@@ -86,7 +86,7 @@ class AiohttpTransport:
     def _client_timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
         """Calls share their config as a rule, so the last one's timeout object nearly always fits."""
         if self._last_timeout is None or self._last_timeout[0] is not timeouts:
-            made = aiohttp.ClientTimeout(total=timeouts.total, connect=timeouts.connect)
+            made = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
             self._last_timeout = (timeouts, made)
         return self._last_timeout[1]
 
@@ -131,6 +131,9 @@ class AiohttpExchange:
         self._waiting_since = self._loop.time()
         try:
             chunk = await self._content.readany()
+        except DeadlineError:  # somebody has interrupted
+            self._stop_watching()
+            raise
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             self._stop_watching()
             raise _translated(exc, self._timeouts) from exc
@@ -138,6 +141,10 @@ class AiohttpExchange:
         if not chunk:
             self._stop_watching()
         return chunk
+
+    def interrupt(self, error: Exception) -> None:
+        """See ``Exchange``."""
+        self._content.set_exception(error)
 
     def ended(self) -> bool:
         """See ``Exchange``."""
@@ -170,7 +177,7 @@ def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | Configur
         case aiohttp.SocketTimeoutError():
             return DeadlineError(limit="between_bytes", seconds=timeouts.between_bytes)
         case TimeoutError():
-            return DeadlineError(limit="total", seconds=timeouts.total)
+            return ConnectError("no connection: looking up or connecting took longer than the system waits")
         case aiohttp.InvalidURL():
             return ConfigurationError("the base_url of the endpoint is not a URL")
         case aiohttp.ClientConnectionResetError():

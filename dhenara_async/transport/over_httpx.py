@@ -33,18 +33,19 @@ class HttpxTransport:
         self._tls: ssl.SSLContext | None = None
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> "HttpxExchange":
-        """See ``Transport``. ``Timeouts.total`` has no counterpart in httpx and is refused rather than ignored."""
-        if timeouts.total is not None:
-            raise ConfigurationError("HttpxTransport has no total time limit; set Timeouts(total=None)")
-        limits = httpx.Timeout(timeouts.between_bytes, connect=timeouts.connect, pool=timeouts.connect)
+        """See ``Transport``."""
+        # reading has two limits, before the head and behind it, of which httpx knows one: both are kept here
+        limits = httpx.Timeout(timeouts.between_bytes, read=None, connect=timeouts.connect, pool=timeouts.connect)
         try:
             built = self._client.build_request(
                 "POST", request.url, content=request.body, headers=dict(request.headers), timeout=limits
             )
-            response = await self._client.send(built, stream=True, follow_redirects=False)
+            with anyio.move_on_after(timeouts.first_byte):
+                response = await self._client.send(built, stream=True, follow_redirects=False)
+                return HttpxExchange(response, timeouts)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as exc:
             raise _translated(exc, timeouts) from exc
-        return HttpxExchange(response, timeouts)
+        raise DeadlineError(limit="first_byte", seconds=timeouts.first_byte)
 
     async def get(self, request: FileRequest) -> "HttpxDownload":
         """See ``Downloads``. Not by the caller's client: each file gets one of its own, and nothing of the caller's.
@@ -75,11 +76,27 @@ class HttpxExchange:
         self._timeouts = timeouts
         self._body: AsyncIterator[bytes] = response.aiter_bytes()
         self._ended = False
+        self._error: Exception | None = None
+        self._reading: anyio.CancelScope | None = None
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
 
     async def read(self) -> bytes:
         """See ``Exchange``."""
+        if self._error is not None:
+            raise self._error
+        silence = self._timeouts.between_bytes
+        with anyio.move_on_after(silence) as self._reading:
+            return await self._read()
+        raise self._error or DeadlineError(limit="between_bytes", seconds=silence)
+
+    def interrupt(self, error: Exception) -> None:
+        """See ``Exchange``."""
+        self._error = error
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _read(self) -> bytes:
         try:
             async for chunk in self._body:
                 if chunk:

@@ -210,13 +210,13 @@ async def test_silence_after_bytes() -> None:
 async def test_each_call_has_its_own_limits() -> None:
     async with serve(replies(whole(b"abc"))) as server, transport() as sender:
         for limit in (None, 5.0, None):
-            timeouts = Timeouts(connect=limit, between_bytes=limit, total=limit)
+            timeouts = Timeouts(connect=limit, first_byte=limit, between_bytes=limit)
             assert await body_of(sender, request(server.url), timeouts) == b"abc"
     async with serve(stalling()) as server, transport() as sender:
         for limit in (0.01, 0.02):
             with pytest.raises(DeadlineError) as caught:
-                await sender.send(request(server.url), Timeouts(total=limit))
-            assert (caught.value.limit, caught.value.seconds) == ("total", limit)
+                await sender.send(request(server.url), Timeouts(first_byte=limit))
+            assert (caught.value.limit, caught.value.seconds) == ("first_byte", limit)
 
 
 # --------------------------------------------------------------------------------------------------------------- loops

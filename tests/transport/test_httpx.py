@@ -125,16 +125,29 @@ async def test_limits_are_handed_to_httpx(respx_mock: respx.MockRouter) -> None:
     async with httpx.AsyncClient(timeout=1000) as http:
         await AIModelClient(chat_endpoint(BASE), config, transport=HttpxTransport(http)).generate("Hi.")
     limits = route.calls.last.request.extensions["timeout"]
-    assert limits == {"connect": 1.5, "read": 2.5, "write": 2.5, "pool": 1.5}
+    assert limits == {"connect": 1.5, "read": None, "write": 2.5, "pool": 1.5}
 
 
-async def test_a_total_limit_is_refused_rather_than_ignored(respx_mock: respx.MockRouter) -> None:
-    route = respx_mock.post(URL).respond(content=chat_body(TEXT))
-    config = AIModelCallConfig(timeouts=Timeouts(total=5))
-    async with httpx.AsyncClient() as http:
-        with pytest.raises(ConfigurationError, match="total"):
-            await AIModelClient(chat_endpoint(BASE), config, transport=HttpxTransport(http)).generate("Hi.")
-    assert not route.called
+async def test_limits_before_and_behind_the_head() -> None:
+    limits = Timeouts(first_byte=0.05, between_bytes=0.06, total=5)
+    for play, limit in ((stalling(), "first_byte"), (stalling(head(), chat_delta("One")), "between_bytes")):
+        async with serve(play) as server, httpx.AsyncClient() as http:
+            config = AIModelCallConfig(timeouts=limits)
+            client = AIModelClient(chat_endpoint(server.url), config, transport=HttpxTransport(http))
+            with pytest.raises(DeadlineError) as caught:
+                await client.generate("Hi.")
+            assert caught.value.limit == limit
+
+
+@pytest.mark.parametrize("limit", ["total", "first_content", "between_content"])
+async def test_limits_of_the_call(limit: str) -> None:
+    async with serve(stalling(head(), b": ping\n\n")) as server, httpx.AsyncClient() as http:
+        config = AIModelCallConfig.model_validate({"timeouts": {limit: 0.05}})
+        client = AIModelClient(chat_endpoint(server.url), config, transport=HttpxTransport(http))
+        with pytest.raises(DeadlineError) as caught:
+            await client.generate("Hi.")
+        assert (caught.value.limit, caught.value.seconds) == (limit, 0.05)
+        await server.wait_hung_up()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,673 @@
+"""One endpoint's answer, from the request to the last event: the place where a driver meets a transport.
+
+A feed sends the request, reads, frames and decodes. Here, and nowhere else, a call that failed is made again: only
+before anything of its answer has been handed over, at most as often as its config says, and as long as the budget that
+all calls of its client share has something left. The time limits that are not the transport's are kept here too, by one
+timer for each request, which is not moved for every event.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+import anyio
+
+from dhenara_async.auth import Auth
+from dhenara_async.blame import blames_reasoning
+from dhenara_async.config import Timeouts
+from dhenara_async.conversion import ConversionReport
+from dhenara_async.drivers.base import KEPT_BODY_BYTES, QUOTED_BYTES, Decoder, Driver, quote
+from dhenara_async.errors import (
+    APIError,
+    ConversionLossError,
+    DeadlineError,
+    DhenaraError,
+    ProtocolError,
+    TransportError,
+    TruncatedStreamError,
+)
+from dhenara_async.events import Heartbeat, StreamEnd, StreamEvent, StreamReset, StreamStart, UsageUpdate
+from dhenara_async.framing import Frame, Framer
+from dhenara_async.framing.sse import DEFAULT_LIMIT_BYTES, SSEFramer
+from dhenara_async.limits import Limiter, Slot
+from dhenara_async.messages import Message, Origin
+from dhenara_async.prices import Pricing
+from dhenara_async.request import ChatRequest, HttpRequest
+from dhenara_async.response import Attempt, CallWarning
+from dhenara_async.retry import RetryBudget, delay
+from dhenara_async.transport import Exchange, Transport
+from dhenara_async.usage import Usage
+from dhenara_async.window import estimate_messages
+
+logger: logging.Logger = logging.getLogger("dhenara_async")
+
+DRAIN_SECONDS = 0.25
+CLOSE_SECONDS = 1.0
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
+# Events that say nothing of the answer: while no other has been handed over, the call can be made again unnoticed.
+_EMPTY = frozenset({StreamStart, Heartbeat, UsageUpdate, StreamReset})
+
+Got = TypeVar("Got")
+
+
+@dataclass(slots=True, frozen=True)
+class Delivery:
+    """How a call reaches its provider.
+
+    Attributes:
+        request: Addressed, not signed.
+        auth: Signs it.
+        timeouts: Time limits.
+        transport: Sends it.
+        owns_transport: Whether the transport is closed with the stream.
+        prepare: Finishes the request, of which files are still elsewhere; None = it is whole.
+        budget: What it may spend on retries, with all other calls of its client.
+        limiter: Says when it may be sent; None = at once.
+    """
+
+    request: HttpRequest
+    auth: Auth
+    timeouts: Timeouts
+    transport: Transport
+    owns_transport: bool
+    prepare: Callable[[], Awaitable[HttpRequest]] | None = None
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    limiter: Limiter | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Call:
+    """Everything that is known of a call before its first byte is sent.
+
+    Attributes:
+        request: The question.
+        driver: Encoded it and decodes the answer.
+        origin: Who answers.
+        source: How the answer comes; events instead of a delivery are the answer (``test_mode``).
+        warnings: What became of knobs.
+        report: What became of the history.
+        pricing: How the call is counted in money.
+        prefix: Hash of everything the model is shown, where its reasoning is bound to that.
+        without_reasoning: Makes the same call over the same transport without the opaque reasoning of its history, for
+            when that was refused; gives None where there is none. Raises ``ConversionLossError`` where the policy
+            forbids to leave it out. None = there is no second try.
+    """
+
+    request: ChatRequest
+    driver: Driver
+    origin: Origin
+    source: Delivery | tuple[StreamEvent, ...]
+    warnings: tuple[CallWarning, ...]
+    report: ConversionReport
+    pricing: Pricing
+    prefix: str | None = None
+    without_reasoning: "Callable[[], Call | None] | None" = None
+
+
+@dataclass(slots=True, frozen=True)
+class Account:
+    """Who answers, and what is known of the call beside its events.
+
+    Attributes:
+        origin: Who answers.
+        request_id: What the provider calls the request; None if not told.
+        tries: Every request so far, the one under way included.
+        warnings: What became of knobs.
+        report: What became of the history.
+        messages: What was sent of it.
+        pricing: How the call is counted in money.
+        prefix: Hash of everything the model is shown, where its reasoning is bound to that.
+        usage: The newest report of tokens, even one that no event has carried; None = none came.
+    """
+
+    origin: Origin
+    request_id: str | None
+    tries: tuple[Attempt, ...]
+    warnings: tuple[CallWarning, ...]
+    report: ConversionReport
+    messages: tuple[Message, ...]
+    pricing: Pricing
+    prefix: str | None
+    usage: Usage | None
+
+
+class Feed(Protocol):
+    """Where the events of a stream come from."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer has come to its end: nothing is left to receive."""
+        ...
+
+    @property
+    def account(self) -> Account:
+        """Who answers, at this moment."""
+        ...
+
+    async def receive(self) -> Sequence[StreamEvent]:
+        """Do one step; the events that came of it, maybe none.
+
+        Raises:
+            DhenaraError: The answer failed, and every event before that has been handed over.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End it: the provider's socket is closed before this returns. Can be called again."""
+        ...
+
+
+class EndpointFeed:
+    """The answer of one endpoint; see ``Feed``."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._decoder: Decoder = call.driver.decoder(call.request, call.origin)
+        self._framer: Framer | None = None  # None while it is not known, or for a plain body
+        self._head = b""  # the first bytes of the body, to quote if nothing can be made of them
+        self._plain: list[bytes] = []
+        self._plain_bytes = 0
+        self._exchange: Exchange | None = None
+        self._slot: Slot | None = None
+        self._request_id: str | None = None
+        self._failed: list[Attempt] = []
+        self._waited = 0.0
+        self._failure: DhenaraError | None = None  # to be raised when the events before it have been handed over
+        self._salvaged: list[StreamEvent] = []  # decoded before a frame that could not be
+        self._greeted = False  # StreamStart has been handed over
+        self._spoken = False  # something of the answer has been handed over
+        self._complete = False  # StreamEnd has been decoded
+        self._over = self._closed = False
+        self._clock: _Clock | None = None
+
+    @property
+    def over(self) -> bool:
+        """See ``Feed``."""
+        return self._over and self._failure is None
+
+    @property
+    def spoken(self) -> bool:
+        """Whether anything of the answer has been handed over."""
+        return self._spoken
+
+    @property
+    def call(self) -> Call:
+        """What was asked, as it was sent last."""
+        return self._call
+
+    @property
+    def account(self) -> Account:
+        """See ``Feed``."""
+        call = self._call
+        return Account(
+            origin=call.origin,
+            request_id=self._request_id,
+            tries=(*self._failed, *([] if self._failure is not None else [self._attempt(None)])),
+            warnings=call.warnings,
+            report=call.report,
+            messages=call.request.messages,
+            pricing=call.pricing,
+            prefix=call.prefix,
+            usage=self._decoder.usage,
+        )
+
+    async def receive(self) -> Sequence[StreamEvent]:
+        """See ``Feed``."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._handed(await self._step())
+        except DhenaraError as exc:
+            salvaged, self._salvaged = self._salvaged, []
+            wait = None if self._spoken or _says(salvaged) else self._wait_after(exc)
+            if wait is not None:
+                await self._again(exc, wait)
+                return ()
+            self._give_up(exc)
+            if self._exchange is not None:
+                await self._exchange.close()
+            if salvaged:
+                return self._handed(salvaged)
+            raise
+
+    async def close(self) -> None:
+        """See ``Feed``."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._exchange is not None:
+                try:
+                    if self._complete and not self._over:
+                        await self._drain(self._exchange)  # left at the last event: the connection is as good as ended
+                finally:
+                    await self._exchange.close()
+        finally:
+            self._over = True
+            self._let_go()
+            source = self._call.source
+            if isinstance(source, Delivery) and source.owns_transport:
+                with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await source.transport.aclose()
+
+    # ------------------------------------------------------------------------------------------------ steps
+
+    async def _step(self) -> Sequence[StreamEvent]:
+        """Open the exchange, or read once and decode what came."""
+        exchange = self._exchange
+        if exchange is None:
+            return await self._begin()
+        if self._complete:  # everything has been handed over before this
+            await self._drain(exchange)
+            return ()
+        clock = self._clock
+        if clock is None:
+            chunk = await exchange.read()
+        else:
+            chunk = await clock.reading(exchange)
+        if not self._spoken and len(self._head) < QUOTED_BYTES:
+            self._head += chunk
+        if self._framer is not None and chunk:  # the usual step: more of the stream
+            return self._decode(self._framer.feed(chunk))
+        return self._take_other(chunk, exchange.headers)
+
+    def _handed(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+        """``events`` as the reader gets them: who begins to answer is told once, whatever it took."""
+        if not events:
+            return events
+        clock = self._clock
+        if clock is not None and clock.counts_content and _says(events):
+            clock.heard()
+        if self._spoken:
+            return events
+        first = events[0]
+        if isinstance(first, StreamStart):
+            start = replace(first, request_id=self._request_id, warnings=self._call.warnings)
+            told = StreamReset(reason=self._failed[-1].error or "", start=start) if self._greeted else start
+            self._greeted = True
+            events = (told, *events[1:])
+        self._spoken = _says(events)
+        return events
+
+    async def _begin(self) -> Sequence[StreamEvent]:
+        source = self._call.source
+        if not isinstance(source, Delivery):
+            self._complete = self._over = True
+            return source
+        if self._clock is None and _Clock.wanted(source.timeouts):
+            self._clock = _Clock(source.timeouts)
+        if not self._failed:
+            source.budget.earn()
+        try:
+            await self._open(source)
+        except APIError as refusal:
+            await self._open_without_reasoning(refusal)
+        return ()
+
+    async def _open(self, source: Delivery) -> None:
+        if source.limiter is not None and self._slot is None:
+            asked = self._call.request
+            tokens = estimate_messages(asked.messages, asked.instructions, asked.config.tools)
+            tokens += asked.config.max_output_tokens or 0
+            self._slot = await self._in_time(source.limiter.acquire(self._call.origin, tokens=tokens))
+        request = source.request if source.prepare is None else await self._in_time(source.prepare())
+        signed = await source.auth.sign(request)
+        self._exchange = exchange = await self._in_time(source.transport.send(signed, source.timeouts))
+        headers = exchange.headers
+        if self._slot is not None:
+            self._slot.told(headers)
+        self._request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+        if exchange.status >= 300:
+            await self._refuse(exchange)
+        if "event-stream" in headers.get("content-type", ""):
+            self._framer = SSEFramer()
+        if self._clock is not None:
+            self._clock.watch(exchange)
+
+    async def _in_time(self, work: Awaitable[Got]) -> Got:
+        """``work``, as long as the call has time for it."""
+        return await work if self._clock is None else await self._clock.within(work)
+
+    async def _refuse(self, exchange: Exchange) -> None:
+        provider = self._call.origin.provider
+        if exchange.status < 400:
+            redirect = ProtocolError(
+                f"{provider} redirects elsewhere ({exchange.status}), which is not followed because the key would go "
+                "along; check the base_url"
+            )
+            redirect.retryable = False
+            raise redirect
+        body = b""
+        try:
+            while len(body) < KEPT_BODY_BYTES and (chunk := await self._in_time(exchange.read())):
+                body += chunk
+        except TransportError as exc:
+            logger.debug("the body of an error broke off: %s", exc)  # its status says more than that
+        raise self._call.driver.error(exchange.status, exchange.headers, body, provider=provider)
+
+    # ------------------------------------------------------------------------------------------------ other tries
+
+    def _wait_after(self, exc: DhenaraError) -> float | None:
+        """Seconds after which the call is made again; None if it is not."""
+        source = self._call.source
+        if not isinstance(source, Delivery) or self._closed:
+            return None
+        policy = self._call.request.config.retries
+        remaining = None if self._clock is None else self._clock.remaining()
+        wait = delay(policy, len(self._failed) + 1, exc, remaining=remaining, draw=random.random())
+        if wait is None or not source.budget.spend():
+            return None
+        return wait
+
+    async def _again(self, exc: DhenaraError, wait: float) -> None:
+        """Forget what came of a request that failed, and wait."""
+        self._keep_secrets(exc)
+        self._failed.append(self._attempt(exc))
+        if self._slot is not None and isinstance(exc, APIError) and exc.status in (429, 503, 529):
+            self._slot.refused(exc.retry_after)
+        self._let_go()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            await exchange.close()
+        logger.warning(
+            "%s failed with %s (request %s); asking %s again in %.2f s",
+            self._call.origin.provider,
+            type(exc).__name__,
+            self._request_id,
+            self._call.origin.model,
+            wait,
+        )
+        self._forget(self._call)
+        self._waited = wait
+        await anyio.sleep(wait)
+
+    def _forget(self, call: Call) -> None:
+        """Begin ``call`` anew."""
+        self._call = call
+        self._decoder = call.driver.decoder(call.request, call.origin)
+        self._framer, self._head, self._plain, self._plain_bytes = None, b"", [], 0
+        self._request_id = None
+
+    async def _open_without_reasoning(self, refusal: APIError) -> None:
+        """Make the call once more, without the reasoning that it was refused for; if it was not, raise the refusal.
+
+        A history's reasoning is formatted so that it is taken back. This is for when a provider sees it otherwise:
+        better an answer without it than none. It happens once, and before anything has reached the reader.
+        """
+        second = None if self._exchange is None else self._second(refusal)
+        if second is None or self._exchange is None or not isinstance(second.source, Delivery):
+            raise refusal
+        await self._exchange.close()  # mostly its connection is free by now, for the second request to go over
+        self._keep_secrets(refusal)
+        origin = second.origin
+        logger.warning(
+            "%s refused the reasoning of the history (%s, request %s); asking %s again without it",
+            origin.provider,
+            refusal.status,
+            refusal.request_id,
+            origin.model,
+        )
+        self._failed.append(self._attempt(refusal))
+        self._forget(second)
+        self._waited, self._exchange = 0.0, None
+        try:
+            await self._open(second.source)
+        except DhenaraError as exc:
+            exc.add_note(f"The second of two requests; the first, with its history's reasoning, met: {refusal}")
+            raise
+
+    def _second(self, refusal: APIError) -> Call | None:
+        """The call without the reasoning of its history, if that is what the provider refuses."""
+        make = self._call.without_reasoning
+        if make is None or not blames_reasoning(refusal):
+            return None
+        try:
+            return make()
+        except ConversionLossError:
+            words = "; without the reasoning of the history it may be taken, but a strict policy forbids to try"
+            refusal.args = (f"{refusal}{words}",)
+            return None
+
+    def _give_up(self, exc: DhenaraError) -> None:
+        self._keep_secrets(exc)
+        self._failed.append(self._attempt(exc))
+        exc.attempts = len(self._failed)
+        if self._slot is not None and isinstance(exc, APIError) and exc.status in (429, 503, 529):
+            self._slot.refused(exc.retry_after)
+        self._failure = exc
+        self._over = True
+        self._let_go()
+
+    def _attempt(self, exc: DhenaraError | None) -> Attempt:
+        """The request under way, or what became of it."""
+        exchange = self._exchange
+        usage = self._decoder.usage if exc is not None else None
+        return Attempt(
+            endpoint=self._call.origin,
+            error=None if exc is None else f"{type(exc).__name__}: {exc}",
+            status=exc.status if isinstance(exc, APIError) else None if exchange is None else exchange.status,
+            request_id=self._request_id,
+            waited=self._waited,
+            usage=Usage() if usage is None else usage.model_copy(update={"source": "estimated"}),
+        )
+
+    def _keep_secrets(self, exc: DhenaraError) -> None:
+        """Some hosts quote the key that they refuse, and we quote hosts."""
+        source = self._call.source
+        if not isinstance(source, Delivery):
+            return
+        hide = source.auth.hide
+        exc.args = tuple(hide(argument) if isinstance(argument, str) else argument for argument in exc.args)
+        if isinstance(exc, APIError):
+            exc.body = hide(exc.body)
+            exc.code = exc.code and hide(exc.code)
+
+    def _let_go(self) -> None:
+        """Give back what a request holds beside its connection."""
+        if self._clock is not None:
+            self._clock.rest()
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            if self._decoder.usage is not None:
+                slot.spent(self._decoder.usage)
+            slot.release()
+
+    # ------------------------------------------------------------------------------------------------ decoding
+
+    def _take_other(self, chunk: bytes, headers: Mapping[str, str]) -> Sequence[StreamEvent]:
+        """A read that is not simply more of a stream: the end of the body, a plain body, or the first of an unmarked
+        one."""
+        if self._framer is None:
+            self._framer = self._without_content_type(chunk, headers)
+            if self._framer is not None:
+                return self._decode(self._framer.feed(chunk))
+        if self._framer is not None:
+            return self._ended(self._decode_rest(self._framer))
+        if chunk:
+            if self._plain or not chunk.isspace():  # leading white space tells nothing: what the body is comes after it
+                self._plain.append(chunk)
+            self._plain_bytes += len(chunk)
+            if self._plain_bytes > DEFAULT_LIMIT_BYTES:
+                raise ProtocolError(f"the answer is larger than {DEFAULT_LIMIT_BYTES} bytes; giving it up")
+            return ()
+        events = self._decode([Frame(b"".join(self._plain))])
+        return self._ended([*events, *self._finished(events)])
+
+    def _ended(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+        """The body has been read to its end."""
+        self._complete = self._over = True
+        self._let_go()
+        return events
+
+    def _without_content_type(self, chunk: bytes, headers: Mapping[str, str]) -> Framer | None:
+        """A body that is not announced as a stream: a plain one, unless its first byte says otherwise."""
+        if self._plain or not chunk.strip() or "json" in headers.get("content-type", ""):
+            return None
+        return None if chunk.lstrip()[:1] in (b"{", b"[", b"<") else SSEFramer()
+
+    def _decode(self, frames: Sequence[Frame]) -> list[StreamEvent]:
+        """Decode frames; events before a failing frame are kept, and nothing is read after the answer's end."""
+        events: list[StreamEvent] = []
+        feed = self._decoder.feed
+        try:
+            for frame in frames:
+                events += feed(frame)
+                if events and events[-1].__class__ is StreamEnd:
+                    self._complete = True
+                    break
+        except DhenaraError:
+            self._salvaged = events
+            raise
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
+            self._salvaged = events
+            raise ProtocolError(f"the provider's answer has a shape that its dialect does not allow: {exc}") from exc
+        return events
+
+    def _decode_rest(self, framer: Framer) -> Sequence[StreamEvent]:
+        """The end of a stream's body: its last, maybe torn, frame, then whatever the decoder makes of it."""
+        events: list[StreamEvent] = []
+        torn: ProtocolError | None = None
+        try:
+            events = self._decode(framer.finish())
+        except ProtocolError as exc:
+            torn, events = exc, self._salvaged
+        try:
+            return [*events, *self._finished(events)]
+        except TruncatedStreamError as exc:
+            if not self._greeted and not events:
+                raise TruncatedStreamError(f"{exc}; it began with {quote(self._head.lstrip())}") from torn
+            raise exc from torn
+
+    def _finished(self, events: list[StreamEvent]) -> Sequence[StreamEvent]:
+        """The decoder's last events; ``events`` are what came before them, and kept if it has none to give."""
+        self._salvaged = events
+        last = self._decoder.finish()
+        self._salvaged = []
+        return last
+
+    async def _drain(self, exchange: Exchange) -> None:
+        """Read on to the end of the body for a moment: only then can the connection be used again."""
+        if not exchange.ended():
+            with anyio.move_on_after(DRAIN_SECONDS):
+                try:
+                    while await exchange.read():
+                        pass
+                except DhenaraError as exc:
+                    logger.debug("the connection broke after the end of the answer: %s", exc)
+        self._over = True
+        self._let_go()
+
+
+def _says(events: Iterable[StreamEvent]) -> bool:
+    """Whether any of ``events`` says something of the answer."""
+    return any(event.__class__ not in _EMPTY for event in events)
+
+
+class _Clock:
+    """Keeps the time limits of a call that are not its transport's: one timer a request, looked at when it is due.
+
+    Args:
+        timeouts: The call's limits.
+    """
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeouts = timeouts
+        self._began = self._loop.time()
+        self._content_at: float | None = None  # when something was said last
+        self._reading_since: float | None = None
+        self._exchange: Exchange | None = None
+        self._head_at = self._began
+        self._timer: asyncio.TimerHandle | None = None
+        self.counts_content: bool = timeouts.first_content is not None or timeouts.between_content is not None
+
+    @staticmethod
+    def wanted(timeouts: Timeouts) -> bool:
+        """Whether there is anything to keep."""
+        return (timeouts.total, timeouts.first_content, timeouts.between_content) != (None, None, None)
+
+    def remaining(self) -> float | None:
+        """Seconds that the call has left; None = there is no limit."""
+        due = self._due_of_the_call()
+        return None if due is None else max(0.0, due[0] - self._loop.time())
+
+    async def within(self, work: Awaitable[Got]) -> Got:
+        """``work``, which is ours and not the reader's, as long as the call has time.
+
+        Raises:
+            DeadlineError: It had none left.
+        """
+        due = self._due_of_the_call()
+        if due is None:
+            return await work
+        at, limit, seconds = due
+        scope = asyncio.timeout_at(at)
+        try:
+            async with scope:
+                return await work
+        except TimeoutError as exc:
+            if scope.expired():
+                raise DeadlineError(limit=limit, seconds=seconds) from exc
+            raise
+
+    def watch(self, exchange: Exchange) -> None:
+        """Look after the reading of an answer whose head has come."""
+        self._exchange, self._head_at = exchange, self._loop.time()
+        self._look()
+
+    async def reading(self, exchange: Exchange) -> bytes:
+        """The next bytes; what the reader does between two reads is not the host's silence."""
+        self._reading_since = self._loop.time()
+        try:
+            return await exchange.read()
+        finally:
+            self._reading_since = None
+
+    def heard(self) -> None:
+        """Something was said."""
+        self._content_at = self._loop.time()
+
+    def rest(self) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._exchange = None
+
+    def _due_of_the_call(self) -> tuple[float, str, float] | None:
+        """When the call has to be over, or to have said something, whichever is first."""
+        limits = self._timeouts
+        dues: list[tuple[float, str, float]] = []
+        if limits.total is not None:
+            dues.append((self._began + limits.total, "total", limits.total))
+        if limits.first_content is not None and self._content_at is None:
+            dues.append((self._began + limits.first_content, "first_content", limits.first_content))
+        return min(dues, default=None)
+
+    def _dues(self) -> list[tuple[float, str, float]]:
+        due = self._due_of_the_call()
+        dues = [] if due is None else [due]
+        silence = self._timeouts.between_content
+        if silence is not None:
+            since = max(self._content_at or self._head_at, self._reading_since or self._loop.time())
+            dues.append((since + silence, "between_content", silence))
+        return dues
+
+    def _look(self) -> None:
+        """End a read that has waited for too long; otherwise look again when the next limit is due."""
+        dues, exchange = self._dues(), self._exchange
+        if not dues or exchange is None:
+            self._timer = None
+            return
+        at, limit, seconds = min(dues)
+        now = self._loop.time()
+        if at > now:
+            self._timer = self._loop.call_at(at, self._look)
+        elif self._reading_since is None and limit != "total":
+            self._timer = self._loop.call_later(min(seconds, 0.05), self._look)  # there may be something to read
+        else:
+            self._timer = None
+            exchange.interrupt(DeadlineError(limit=limit, seconds=seconds))

@@ -1,0 +1,19 @@
+"""What the calls of a client, or of all clients of a manager, have in common beside their connections."""
+
+from dataclasses import dataclass, field
+
+from dhenara_async.limits import Limiter
+from dhenara_async.retry import RetryBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Shared by calls that should know of each other.
+
+    Attributes:
+        retries: What they may spend on further tries.
+        limiter: Says when each may be sent; None = at once.
+    """
+
+    retries: RetryBudget = field(default_factory=RetryBudget)
+    limiter: Limiter | None = None
