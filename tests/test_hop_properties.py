@@ -1,0 +1,518 @@
+"""What holds for every conversation and every target, tried on random ones.
+
+Each run tries the same few conversations, so that it is quick and stable. More of them, new ones each time::
+
+    DHENARA_EXAMPLES=2000 python -m pytest tests/test_hop_properties.py
+
+``DHENARA_EXAMPLES`` is how many conversations each property is tried on; each goes to all targets. What hypothesis
+finds wrong it makes small, and prints.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, assume, given, note, settings
+from hypothesis import strategies as st
+
+from dhenara_async import (
+    AIModelCallConfig,
+    ConversationNode,
+    ConversionPolicy,
+    ConversionReport,
+    Dialect,
+    FilePart,
+    FormattedConversation,
+    HostedToolPart,
+    Message,
+    PromptFormatter,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    ToolCallPart,
+    ToolResultPart,
+)
+from dhenara_async.conversion import SEVERITIES
+from dhenara_async.errors import ConfigurationError, ConversionLossError, UnsupportedError
+from dhenara_async.messages import JsonPart, Part, PartBase, TextPart
+from tests.conversations import (
+    TARGETS,
+    Talk,
+    Target,
+    encoded,
+    message_lists,
+    parts_of,
+    refusal,
+    seals,
+    talks,
+    wire_turns,
+)
+from tests.replay_rules import Wire, violations
+
+_MORE = int(os.environ.get("DHENARA_EXAMPLES", "0"))
+_LEADS = ("Be kind.",)
+_CONFIGS = st.sampled_from((AIModelCallConfig(), AIModelCallConfig(max_output_tokens=4000, reasoning=True)))
+_LENIENT = st.builds(
+    ConversionPolicy,
+    foreign_reasoning=st.sampled_from(("omit", "as_text")),
+    media=st.sampled_from(("omit", "describe")),
+    max_inlined_bytes=st.sampled_from((None, None, 8)),
+)
+_ANY = st.builds(ConversionPolicy, media=st.sampled_from((None, "refuse")))
+
+_WIRES: Mapping[str, Wire] = {
+    Dialect.ANTHROPIC_MESSAGES: "anthropic",
+    Dialect.OPENAI_RESPONSES: "responses",
+    Dialect.GEMINI: "gemini",
+    Dialect.OPENAI_CHAT: "chat",
+}
+
+_Tried = ParamSpec("_Tried")
+
+
+def _tried(examples: int) -> Callable[[Callable[_Tried, None]], Callable[_Tried, None]]:
+    """On how many conversations a property is tried in a plain run."""
+    return settings(
+        max_examples=_MORE or examples,
+        derandomize=not _MORE,
+        database=None,
+        deadline=None,
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- what is expected
+
+
+def _strays(messages: Iterable[Message]) -> list[str]:
+    """Parts in a message of a role that cannot say them, which is the caller's mistake."""
+    found: list[str] = []
+    for message in messages:
+        for part in message.parts:
+            match part:
+                case ToolResultPart():
+                    wrong = message.role is not Role.USER
+                case ReasoningPart() | ToolCallPart() | HostedToolPart():
+                    wrong = message.role is not Role.ASSISTANT
+                case RefusalPart():
+                    wrong = message.role is Role.SYSTEM and bool(part.text.strip())
+                case _:
+                    wrong = False
+            if wrong:
+                found.append(part.type)
+    return found
+
+
+def _may_be_refused(messages: Sequence[Message], policy: ConversionPolicy) -> bool:
+    """Whether there is a file that the policy lets the target refuse: any at all, or one that is asked with now."""
+    last = max((at for at, message in enumerate(messages) if message.role is Role.ASSISTANT), default=-1)
+    looked_at = {"refuse": messages, None: messages[last + 1 :]}.get(policy.media, ())
+    return any(isinstance(part, FilePart) for _message, part in parts_of(looked_at))
+
+
+def _stays_away(message: Message, part: PartBase, target: Target) -> bool:
+    """Whether the opaque state of a part has no business with the target."""
+    if part.origin is None or not part.origin.same_model(target.origin):
+        return True
+    if isinstance(part, ReasoningPart):
+        return _broke_off(message)
+    sources_only = isinstance(part, TextPart) and "citations" in (part.provider_state or {})
+    return part.status == "interrupted" and not sources_only
+
+
+def _broke_off(message: Message) -> bool:
+    return message.status == "interrupted" or any(part.status == "interrupted" for part in message.parts)
+
+
+def _is_unthought(message: Message, part: ReasoningPart, target: Target) -> bool:
+    """Whether the words of a piece of thinking have no business with the target, if nobody asks for them."""
+    if part.origin is None or _broke_off(message):
+        return True
+    match target.rules.reasoning_back:
+        case None:
+            return True
+        case "model":
+            return not part.origin.same_model(target.origin)
+        case "account":
+            return not part.origin.same_account(target.origin)
+
+
+def _own_seals(messages: Iterable[Message], target: Target) -> set[str]:
+    own = (part for _message, part in parts_of(messages) if part.origin is not None)
+    return {
+        seal
+        for part in own
+        if part.origin is not None and part.origin.same_model(target.origin)
+        for seal in seals(part.provider_state)
+    }
+
+
+def _formatted(
+    talk: Talk, target: Target, policy: ConversionPolicy, config: AIModelCallConfig | None = None
+) -> FormattedConversation:
+    return PromptFormatter.format_conversation(
+        talk.nodes, target.endpoint, policy=policy, asked=talk.asked, instructions=_LEADS, config=config
+    )
+
+
+def _body(formatted: FormattedConversation, target: Target, config: AIModelCallConfig | None = None) -> bytes:
+    return encoded(formatted.messages, target, config, _LEADS).body
+
+
+def _asks(formatted: FormattedConversation) -> bool:
+    """Whether there is anything to ask; instructions alone are no question."""
+    return any(message.role is not Role.SYSTEM for message in formatted.messages)
+
+
+def _say(name: str, target: Target) -> None:
+    note(f"target: {name} ({target.origin.model}); more: DHENARA_EXAMPLES=2000 python -m pytest {__file__}")
+
+
+# ---------------------------------------------------------------------------------------------------- the properties
+
+
+def _secrets(messages: Iterable[Message], target: Target, *, as_text: bool) -> tuple[set[str], set[str]]:
+    """What the target may not see at all, and which thinking it is to see in words.
+
+    Args:
+        messages: The conversation.
+        target: Who is asked.
+        as_text: Whether thinking of others is sent in words.
+    """
+    hidden, shown, free = set[str](), set[str](), set[str]()
+    for message, part in parts_of(messages):
+        sealed = {*seals(part.provider_state)}
+        if _stays_away(message, part, target):
+            hidden |= sealed
+        else:
+            free |= sealed  # thinking without words is sealed alike each time
+        if isinstance(part, ReasoningPart) and part.text and _is_unthought(message, part, target):
+            own = part.origin is not None and part.origin.same_account(target.origin)
+            (shown if as_text and not own and not _broke_off(message) else hidden).add(part.text)
+    return hidden - free, shown
+
+
+def _check_legal(
+    messages: Sequence[Message],
+    formatted: FormattedConversation,
+    target: Target,
+    policy: ConversionPolicy,
+    config: AIModelCallConfig,
+) -> None:
+    """What is formatted can be encoded, is taken by the strict provider, and tells nothing that is not its business."""
+    if not _asks(formatted):
+        return
+    wire = encoded(formatted.messages, target, config, _LEADS)
+    assert refusal(wire, target, _own_seals(messages, target)) is None
+    hidden, shown = _secrets(messages, target, as_text=policy.foreign_reasoning == "as_text")
+    body = wire.body.decode()
+    assert not [secret for secret in hidden if secret in body]
+    assert not [words for words in shown if words not in body]
+    origin = target.origin
+    assert not violations(_WIRES[origin.dialect], origin.provider, origin.model, wire.body, foreign=hidden)
+
+
+@_tried(120)
+@given(talks(), _LENIENT, _CONFIGS)
+def test_every_conversation_is_legal_everywhere_and_tells_no_secrets(
+    talk: Talk, policy: ConversionPolicy, config: AIModelCallConfig
+) -> None:
+    messages = talk.messages()
+    for name, target in TARGETS.items():
+        _say(name, target)
+        _check_legal(messages, _formatted(talk, target, policy, config), target, policy, config)
+
+
+@_tried(120)
+@given(message_lists(), _LENIENT, _CONFIGS)
+def test_messages_in_any_order_are_legal_everywhere_and_tell_no_secrets(
+    messages: list[Message], policy: ConversionPolicy, config: AIModelCallConfig
+) -> None:
+    for name, target in TARGETS.items():
+        _say(name, target)
+        formatted = PromptFormatter.format_messages(
+            messages, target.endpoint, policy=policy, instructions=_LEADS, config=config
+        )
+        _check_legal(messages, formatted, target, policy, config)
+
+
+@_tried(80)
+@given(message_lists(misplaced=True), _ANY)
+def test_only_what_nobody_could_send_is_refused_and_by_a_typed_error(
+    messages: list[Message], policy: ConversionPolicy
+) -> None:
+    strays = _strays(messages)
+    for name, target in TARGETS.items():
+        _say(name, target)
+        try:
+            formatted = PromptFormatter.format_messages(messages, target.endpoint, policy=policy)
+            if _asks(formatted):
+                encoded(formatted.messages, target)
+        except UnsupportedError:
+            assert strays or _may_be_refused(messages, policy)
+        else:
+            assert not strays
+
+
+def _trimmed(part: Part) -> Part:
+    """A part without white space at its end, which the very last one may lose."""
+    return part.model_copy(update={"text": part.text.rstrip()}) if isinstance(part, TextPart) else part
+
+
+def _plain(part: Part) -> Part:
+    """A part without what others than its maker have no use for; the name of a result is that of its call."""
+    return part.model_copy(update={"provider_state": None} | ({"name": ""} if isinstance(part, ToolResultPart) else {}))
+
+
+def _check_total(messages: Sequence[Message], formatted: FormattedConversation, target: Target) -> None:
+    report = formatted.report
+    sent = [_trimmed(part) for message in formatted.messages for part in message.parts]
+    plainly = [_plain(part) for part in sent]
+    handed_in = [
+        (message.node, at, index, part.type)
+        for at, message in enumerate(messages)
+        for index, part in enumerate(message.parts)
+    ]
+    accounted = [(part.node, part.message, part.part, part.kind) for part in report.parts if part.part is not None]
+    assert accounted == handed_in
+    told = {(entry.message, entry.part) for entry in report.entries}
+    for part in report.parts:
+        if part.outcome == "native":
+            assert part.message is not None
+            assert part.part is not None
+            given = _trimmed(messages[part.message].parts[part.part])
+            is_own = given.origin is not None and given.origin.same_model(target.origin)
+            assert given in sent if is_own else _plain(given) in plainly
+        else:
+            assert {(part.message, part.part), (part.message, None)} & told
+    for entry in report.entries:
+        assert entry.severity == SEVERITIES[entry.code]
+        assert entry.message is not None
+        message = messages[entry.message]
+        assert entry.node == message.node
+        if entry.part is not None:
+            assert (entry.kind, entry.origin) == (message.parts[entry.part].type, message.parts[entry.part].origin)
+    assert [entry.message for entry in report.entries] == sorted(entry.message or 0 for entry in report.entries)
+    assert ConversionReport.model_validate_json(report.model_dump_json()) == report
+    made_up = sum(part.outcome == "synthesised" for part in report.parts)
+    assert sum(report.counts().values()) == len(handed_in) + made_up
+    assert str(report)
+
+
+def _check_nothing_vanishes(messages: Sequence[Message], formatted: FormattedConversation) -> None:
+    """Whatever the report does not call left out is there, wherever it may stand now."""
+    sent = [part for _message, part in parts_of(formatted.messages)]
+    words = "\n".join(part.get_text() for part in sent if isinstance(part, TextPart | RefusalPart | JsonPart))
+    files = [part.model_copy(update={"provider_state": None}) for part in sent if isinstance(part, FilePart)]
+    gone = {(entry.message, entry.part) for entry in formatted.report.entries if entry.code == "media_dropped"}
+    for outcome in formatted.report.parts:
+        if outcome.part is None or outcome.message is None or outcome.outcome == "omitted":
+            continue
+        message = messages[outcome.message]
+        piece = message.model_copy(update={"parts": (message.parts[outcome.part],)})
+        for _message, part in parts_of([piece]):
+            if isinstance(part, TextPart | RefusalPart | JsonPart):
+                assert part.get_text().strip() in words
+            elif isinstance(part, FilePart) and (outcome.message, outcome.part) not in gone:
+                assert part.model_copy(update={"provider_state": None}) in files
+
+
+@_tried(30)
+@given(talks(), message_lists(), _LENIENT)
+def test_report_accounts_for_every_part_and_strictness_is_about_loss_only(
+    talk: Talk, messages: list[Message], policy: ConversionPolicy
+) -> None:
+    strict = policy.model_copy(update={"strict": True})
+    for name, target in TARGETS.items():
+        _say(name, target)
+        spoken = partial(PromptFormatter.format_messages, messages, target.endpoint)
+        for handed_in, lenient, strictly in (
+            (talk.messages(), _formatted(talk, target, policy), partial(_formatted, talk, target, strict)),
+            (messages, spoken(policy=policy), partial(spoken, policy=strict)),
+        ):
+            _check_total(handed_in, lenient, target)
+            _check_nothing_vanishes(handed_in, lenient)
+            if lenient.report.lossy:
+                with pytest.raises(ConversionLossError) as raised:
+                    strictly()
+                assert raised.value.entries == lenient.report.lossy
+            else:
+                assert strictly() == lenient
+
+
+@_tried(80)
+@given(talks(), _LENIENT, _CONFIGS)
+def test_formatting_what_is_formatted_changes_nothing(
+    talk: Talk, policy: ConversionPolicy, config: AIModelCallConfig
+) -> None:
+    for name, target in TARGETS.items():
+        _say(name, target)
+        once = _formatted(talk, target, policy, config)
+        twice = PromptFormatter.format_messages(
+            once.messages, target.endpoint, policy=policy, instructions=_LEADS, config=config
+        )
+        assert twice.messages == once.messages
+        if _asks(once):
+            assert _body(twice, target, config) == _body(once, target, config)
+            assert not {"id_rewritten", "turn_inserted", "tool_result_synthesized", "arguments_wrapped"} & {
+                entry.code for entry in twice.report.entries
+            }
+
+
+@_tried(100)
+@given(message_lists(), _LENIENT)
+def test_formatting_formatted_messages_changes_nothing(messages: list[Message], policy: ConversionPolicy) -> None:
+    for name, target in TARGETS.items():
+        _say(name, target)
+        once = PromptFormatter.format_messages(messages, target.endpoint, policy=policy)
+        twice = PromptFormatter.format_messages(once.messages, target.endpoint, policy=policy)
+        assert twice.messages == once.messages
+
+
+# ---------------------------------------------------------------------------------------------------- turn after turn
+
+
+def _asked_of(node: ConversationNode) -> list[Message]:
+    """What was asked with a node, as it was asked: an id of a file meant one in the store of who answered."""
+    asked = [message for message in node.as_messages() if message.role is Role.USER]
+    return [message.model_copy(update={"node": None}) for message in asked]
+
+
+@_tried(25)
+@given(talks(), _LENIENT)
+def test_what_was_answered_is_sent_again_byte_for_byte(talk: Talk, policy: ConversionPolicy) -> None:
+    for name, target in TARGETS.items():
+        _say(name, target)
+        before: list[bytes] = []
+        for turn in range(len(talk.nodes) + 1):
+            node = None if turn == len(talk.nodes) else talk.nodes[turn]
+            asked = talk.asked if node is None else _asked_of(node)
+            if not _asks(PromptFormatter.format_messages(asked, target.endpoint, policy=policy)):
+                continue  # nobody asked anything: there was no such request
+            formatted = PromptFormatter.format_conversation(
+                talk.nodes[:turn], target.endpoint, policy=policy, asked=asked, instructions=_LEADS
+            )
+            now = [orjson.dumps(entry) for entry in wire_turns(encoded(formatted.messages, target, None, _LEADS))]
+            assert now[: len(before)] == before
+            if node is not None and _is_answered(node, target, policy):
+                before = now
+
+
+def _is_answered(node: ConversationNode, target: Target, policy: ConversionPolicy) -> bool:
+    """Whether the target is shown an answer in a node, so that what comes later cannot join its question."""
+    answer = [message for message in node.as_messages() if message.role is Role.ASSISTANT]
+    shown = PromptFormatter.format_messages(answer, target.endpoint, policy=policy).messages
+    return any(message.role is Role.ASSISTANT for message in shown)
+
+
+@_tried(30)
+@given(talks(), _LENIENT)
+def test_the_callers_conversation_stays_as_it_was(talk: Talk, policy: ConversionPolicy) -> None:
+    before = [node.model_dump_json() for node in talk.nodes], [message.model_dump_json() for message in talk.asked]
+    for target in TARGETS.values():
+        formatted = _formatted(talk, target, policy)
+        if _asks(formatted):
+            encoded(formatted.messages, target)
+    assert before == (
+        [node.model_dump_json() for node in talk.nodes],
+        [message.model_dump_json() for message in talk.asked],
+    )
+
+
+def _cold(nodes: Sequence[ConversationNode]) -> tuple[ConversationNode, ...]:
+    """The same nodes under identities of which nothing is remembered."""
+    return tuple(node.model_copy() for node in nodes)
+
+
+@_tried(30)
+@given(talks(), st.sampled_from(list(TARGETS)), _LENIENT, st.randoms(use_true_random=False))
+def test_what_is_remembered_of_a_history_changes_nothing(
+    talk: Talk, name: str, policy: ConversionPolicy, chance: random.Random
+) -> None:
+    target = TARGETS[name]
+    _say(name, target)
+    lengths = list(range(len(talk.nodes) + 1))
+
+    def made(nodes: Sequence[ConversationNode], asked: Sequence[Message]) -> FormattedConversation:
+        return PromptFormatter.format_conversation(nodes, target.endpoint, policy=policy, asked=asked)
+
+    expected = {
+        (length, bool(asked)): made(_cold(talk.nodes[:length]), asked)
+        for length in lengths
+        for asked in ((), talk.asked)
+    }
+    mixed = (*talk.nodes[-2::-1], *talk.nodes[-1:])  # another history that ends in the same node
+    expected_of_mixed = made(_cold(mixed), talk.asked)
+    orders = [lengths, lengths[::-1], *(chance.sample(lengths, len(lengths)) for _ in range(2))]
+    for order in orders:
+        for length in order:
+            for asked in (talk.asked, ()):
+                assert made(talk.nodes[:length], asked) == expected[length, bool(asked)]
+        assert made(mixed, talk.asked) == expected_of_mixed
+
+
+@_tried(6)
+@given(talks(), st.sampled_from(list(TARGETS)), st.integers(0, 1_000))
+def test_what_is_remembered_may_be_used_from_many_threads_at_once(talk: Talk, name: str, seed: int) -> None:
+    target, policy = TARGETS[name], ConversionPolicy(media="describe")
+    assume(talk.nodes)
+    lengths = range(1, len(talk.nodes) + 1)
+
+    def made(nodes: Sequence[ConversationNode]) -> FormattedConversation:
+        return PromptFormatter.format_conversation(nodes, target.endpoint, policy=policy, asked=talk.asked)
+
+    expected = {length: made(_cold(talk.nodes[:length])) for length in lengths}
+
+    def in_any_order(thread: int) -> list[int]:
+        chance = random.Random(seed + thread)
+        order = [chance.choice(lengths) for _ in range(40)]
+        return [length for length in order if made(talk.nodes[:length]) != expected[length]]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert not [wrong for wrongs in threads.map(in_any_order, range(8)) for wrong in wrongs]
+
+
+def test_an_empty_signature_keeps_no_blank_text() -> None:
+    target = TARGETS["gemini 3.8"]
+    blank = TextPart(text="", origin=target.origin, provider_state={"thoughtSignature": ""})
+    messages = [Message.user("q"), Message.assistant(blank), Message.user("go on")]
+    formatted = PromptFormatter.format_messages(messages, target.endpoint)
+    assert [part.get_text() for message in formatted.messages for part in message.parts] == ["q", "go on"]
+    assert refusal(encoded(formatted.messages, target), target) is None
+
+
+# ---------------------------------------------------------------------------------------------------- unwritable
+
+
+_HALF_A_PAIR = "cut \ud83d"
+_CALL = ToolCallPart(call_id="c", name="f", arguments="{}")
+_UNWRITABLE: tuple[tuple[str, list[Part], list[Part]], ...] = (
+    ("text", [TextPart(text="x")], [TextPart(text=_HALF_A_PAIR)]),
+    ("arguments", [ToolCallPart(call_id="c", name="f", arguments=f'{{"a": "{_HALF_A_PAIR}"}}')], []),
+    ("call id", [ToolCallPart(call_id=_HALF_A_PAIR, name="f", arguments="{}")], []),
+    ("name", [ToolCallPart(call_id="c", name=_HALF_A_PAIR, arguments="{}")], []),
+    ("refusal", [RefusalPart(text=_HALF_A_PAIR)], []),
+    ("value", [_CALL], [ToolResultPart.of(_CALL, {"a": _HALF_A_PAIR})]),
+    ("key", [_CALL], [ToolResultPart.of(_CALL, {_HALF_A_PAIR: 1})]),
+    ("number", [_CALL], [ToolResultPart.of(_CALL, {"a": 2**70})]),
+    ("deep arguments", [_CALL.model_copy(update={"arguments": '{"a":' * 500 + "1" + "}" * 500})], []),
+)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(("said", "asked"), [row[1:] for row in _UNWRITABLE], ids=[row[0] for row in _UNWRITABLE])
+def test_what_json_cannot_hold_is_sent_in_words_or_named(name: str, said: list[Part], asked: list[Part]) -> None:
+    target = TARGETS[name]
+    messages = [Message.user("q"), Message.assistant(*said), Message.user(*asked, "go on")]
+    try:
+        formatted = PromptFormatter.format_messages(messages, target.endpoint)
+        wire = encoded(formatted.messages, target)
+    except ConfigurationError as exc:
+        assert "JSON" in str(exc)
+    else:
+        assert refusal(wire, target) is None
