@@ -22,6 +22,7 @@ from dhenara_async.conversion import ConversionReport
 from dhenara_async.drivers.base import KEPT_BODY_BYTES, QUOTED_BYTES, Decoder, Driver, quote
 from dhenara_async.errors import (
     APIError,
+    ConnectError,
     ConversionLossError,
     DeadlineError,
     DhenaraError,
@@ -368,7 +369,7 @@ class EndpointFeed:
         self._failed.append(self._attempt(exc))
         if self._slot is not None and isinstance(exc, APIError) and exc.status in (429, 503, 529):
             self._slot.refused(exc.retry_after)
-        self._let_go()
+        self._let_go(sent=not isinstance(exc, ConnectError))
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             await exchange.close()
@@ -439,7 +440,7 @@ class EndpointFeed:
             self._slot.refused(exc.retry_after)
         self._failure = exc
         self._over = True
-        self._let_go()
+        self._let_go(sent=not isinstance(exc, ConnectError))
 
     def _attempt(self, exc: DhenaraError | None) -> Attempt:
         """The request under way, or what became of it."""
@@ -465,14 +466,16 @@ class EndpointFeed:
             exc.body = hide(exc.body)
             exc.code = exc.code and hide(exc.code)
 
-    def _let_go(self) -> None:
-        """Give back what a request holds beside its connection."""
+    def _let_go(self, *, sent: bool = True) -> None:
+        """Give back what a request holds beside its connection; ``sent`` unless its provider saw nothing of it."""
         if self._clock is not None:
             self._clock.rest()
         slot, self._slot = self._slot, None
         if slot is not None:
             if self._decoder.usage is not None:
                 slot.spent(self._decoder.usage)
+            elif not sent:
+                slot.spent(Usage(total_tokens=0))
             slot.release()
 
     # ------------------------------------------------------------------------------------------------ decoding

@@ -17,15 +17,18 @@ import anyio
 import anyio.to_thread
 
 from dhenara_async import prices
+from dhenara_async.budget import Budget, Reservation, Spending
 from dhenara_async.client import AIModelClient, History
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.conversion import ConversionPolicy
 from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.errors import ConfigurationError, DeadlineError, DhenaraError, StreamStateError
+from dhenara_async.errors import BudgetError, ConfigurationError, DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
 from dhenara_async.formatter import PromptFormatter
-from dhenara_async.formatter.check import ConversionCheck
+from dhenara_async.formatter.check import ConversionCheck, expected_price
+from dhenara_async.limits import Limiter, Limits, LocalLimiter
+from dhenara_async.means import Means
 from dhenara_async.messages import FilePart, Message, ToolResultPart
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore, MemoryStore
@@ -56,6 +59,7 @@ class Turn:
         self._draft = draft
         self._opening = opening
         self._opened: ResponseStream | None = opening.at_once()
+        self._reserved: list[Reservation] = []
         self._node: ConversationNode | None = None
 
     @property
@@ -65,9 +69,14 @@ class Turn:
         return self._opened
 
     async def __aenter__(self) -> Self:
-        if self._opened is None:
-            self._opened = await self._opening.summarised()
-        await self._stream.__aenter__()
+        self._reserved = self._manager.reserve(self._conversation, self._opening)
+        try:
+            if self._opened is None:
+                self._opened = await self._opening.summarised()
+            await self._stream.__aenter__()
+        except BaseException:
+            self._settle(None)
+            raise
         return self
 
     async def __aexit__(
@@ -116,7 +125,16 @@ class Turn:
         finally:  # a second cancellation may come while prices are loaded; it costs the price, not the node
             node = self._node = self._finished(exc, cost, charge)
             self._conversation.append(node)
+            self._settle(node)
             await self._store(node, exc)
+
+    def _settle(self, node: ConversationNode | None) -> None:
+        """Say what was spent of what was set aside; nothing where no turn came about."""
+        for reservation in self._reserved:
+            if node is None:
+                reservation.release()
+            else:
+                reservation.settle(node.usage, node.cost)
 
     async def _store(self, node: ConversationNode, exc: BaseException | None) -> None:
         with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
@@ -165,6 +183,7 @@ class _Opening:
         history: The turns before.
         wire_stream: Whether the provider is asked to stream.
         summaries: What was summed up before, of this conversation: the newest turn in it, and the words.
+        policy: What may be done to the history.
     """
 
     client: AIModelClient
@@ -174,6 +193,7 @@ class _Opening:
     history: History
     wire_stream: bool
     summaries: dict[str, str]
+    policy: ConversionPolicy | None
 
     def at_once(self) -> ResponseStream | None:
         """The stream; None where a summary has to be made first."""
@@ -194,6 +214,20 @@ class _Opening:
         self.summaries.clear()
         self.summaries[trimmed[-1].id] = words
         return self._open(words)
+
+    def expected(self) -> tuple[int, Decimal | None]:
+        """About how many tokens the turn takes and what it costs, as much of an answer included as it may have."""
+        endpoint, answer = self.client.model_endpoint, self.config.max_output_tokens or 0
+        check = PromptFormatter.check(
+            self.history.nodes,
+            endpoint,
+            policy=self.policy,
+            asked=self.asked,
+            instructions=self.draft.instructions,
+            config=self.config,
+            window=self.history.window,
+        )
+        return check.input_tokens + answer, expected_price(check.input_tokens, answer, endpoint)
 
     def _trimmed(self) -> tuple[ConversationNode, ...]:
         if self.history.window is None:
@@ -219,6 +253,10 @@ class ConversationManager:
         config: The knobs of every turn that brings none of its own.
         policy: What a turn may do to a history made by other models.
         window: How much of a conversation a turn shows to its model; None = all of it.
+        limits: How many requests and tokens each endpoint may be sent, by one rule for all of them or by whoever
+            counts; None = as many as come.
+        budget: What all turns of this manager together may spend; None = anything.
+        conversation_budget: What the turns of each conversation may spend, those before included; None = anything.
     """
 
     def __init__(
@@ -229,11 +267,18 @@ class ConversationManager:
         config: AIModelCallConfig | None = None,
         policy: ConversionPolicy | None = None,
         window: ConversationPolicy | None = None,
+        limits: Limits | Limiter | None = None,
+        budget: Budget | None = None,
+        conversation_budget: Budget | None = None,
     ) -> None:
         self.store: ConversationStore = store or MemoryStore()
         self._config = config or AIModelCallConfig()
         self._policy = policy
         self._window = window
+        self._means = Means(limiter=LocalLimiter(limits) if isinstance(limits, Limits) else limits)
+        self._spending = None if budget is None else Spending(budget, whose="manager")
+        self._conversation_budget = conversation_budget
+        self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
         self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
         self._transport = transport
         self._owned: Transport | None = None
@@ -355,6 +400,29 @@ class ConversationManager:
             window=self._window,
         )
 
+    def reserve(self, conversation: Conversation, opening: "_Opening") -> list[Reservation]:
+        """Set aside what a turn is expected to take, of every budget that it is counted in; its maker settles it.
+
+        Raises:
+            BudgetError: There is not enough left; nothing was sent.
+        """
+        spendings = [] if self._spending is None else [self._spending]
+        if self._conversation_budget is not None:
+            whose = Spending(self._conversation_budget, whose="conversation", conversation=conversation)
+            spendings.append(self._spendings.setdefault(conversation, whose))
+        if not spendings:
+            return []
+        tokens, money = opening.expected()
+        reserved: list[Reservation] = []
+        try:
+            for spending in spendings:
+                reserved.append(spending.reserve(tokens=tokens, money=money))
+        except BudgetError:
+            for reservation in reserved:
+                reservation.release()
+            raise
+        return reserved
+
     def _turn(
         self,
         conversation: Conversation,
@@ -365,13 +433,14 @@ class ConversationManager:
         wire_stream: bool,
     ) -> Turn:
         opening = _Opening(
-            client=AIModelClient(endpoint, config, transport=self._transport, policy=self._policy),
+            client=AIModelClient(endpoint, config, transport=self._transport, policy=self._policy, means=self._means),
             asked=question(draft.user_query, draft.attached_files, draft.tool_results),
             draft=draft,
             config=config,
             history=History(conversation.path(), self._window),
             wire_stream=wire_stream,
             summaries=self._summaries.setdefault(conversation, {}),
+            policy=self._policy,
         )
         return Turn(self, conversation, draft, opening)
 

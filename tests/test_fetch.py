@@ -81,6 +81,9 @@ class ScriptedAnswer:
     async def read(self) -> bytes:
         return self.pieces.pop(0) if self.pieces else b""
 
+    def interrupt(self, error: Exception) -> None:
+        raise AssertionError("a download is limited as a whole, never interrupted") from error
+
     def ended(self) -> bool:
         return not self.pieces
 

@@ -188,7 +188,8 @@ def _check_node(node: ConversationNode, who: str, turn: int) -> None:
     for entry in node.conversion.entries:
         signed = entry.origin is not None and entry.origin.dialect == Dialect.GEMINI.value and entry.kind == "text"
         assert entry.code == "reasoning_dropped" or (signed and entry.code == "blank_text_dropped")
-    places = [entry.message for entry in node.conversion.entries]
+    places = [entry.message for entry in node.conversion.entries if entry.message is not None]
+    assert len(places) == len(node.conversion.entries)
     assert places == sorted(places)
 
 

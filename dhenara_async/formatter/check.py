@@ -78,13 +78,19 @@ class ConversionCheck(ConversionReport):
             parts=report.parts,
             input_tokens=tokens,
             context_window=endpoint.ai_model.context_window,
-            price=_price(tokens, endpoint),
+            price=expected_price(tokens, 0, endpoint),
             warnings=wire.warnings,
         )
 
 
-def _price(tokens: int, endpoint: AIModelEndpoint) -> Decimal | None:
-    usage = Usage(input_tokens=tokens, output_tokens=0, total_tokens=tokens, source="estimated")
+def expected_price(input_tokens: int, output_tokens: int, endpoint: AIModelEndpoint) -> Decimal | None:
+    """About what a call costs by the endpoint's own rates, else by the provider's list prices; None if unknown."""
+    usage = Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=input_tokens + output_tokens,
+        source="estimated",
+    )
     if endpoint.pricing.rates is not None:
         return endpoint.pricing.rates.price(usage)
     prices.load()

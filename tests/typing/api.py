@@ -35,6 +35,7 @@ from dhenara_async import (
     StreamEnd,
     StreamEvent,
     StreamReset,
+    StreamSeam,
     StreamStart,
     TextDelta,
     TextPart,
@@ -81,7 +82,7 @@ def handle(event: StreamEvent) -> str:
             return arguments
         case PartEnd(part=part):
             return part.get_text()
-        case StreamStart() | PartStart() | UsageUpdate() | Heartbeat() | StreamReset() | StreamEnd():
+        case StreamStart() | PartStart() | UsageUpdate() | Heartbeat() | StreamReset() | StreamSeam() | StreamEnd():
             return event.type
         case _:
             assert_never(event)
