@@ -49,7 +49,7 @@ class Ledger:
     __slots__ = ("entries", "target")
 
     def __init__(self, target: Origin) -> None:
-        self.target = target
+        self.target: Origin = target
         self.entries: list[ConversionEntry] = []
 
     def note(
