@@ -13,11 +13,12 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from dhenara_async import Timeouts
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PROGRAM, CALLS, BLOCKING, SAYING, HOP, TESTING = EXAMPLES
+PROGRAM, CALLS, BLOCKING, SAYING, HOP, TROUBLE, TESTING = EXAMPLES
 
 
 def compiled(source: str) -> CodeType:
@@ -105,6 +106,21 @@ async def test_what_a_hop_carries_over(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert counted == "3 native, 1 omitted"
     assert [row.split()[2:4] for row in rows] == [["reasoning", "omitted"]]
     assert "foreign origin" in rows[0]
+
+
+async def test_when_things_go_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async with ProviderServer([Answer(text="Yes.")]) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        names = definitions()
+        exec(compiled("from dhenara_async import AIModelCallConfig"), names)  # noqa: S102 - our own README
+        await run(TROUBLE, names)
+    assert capsys.readouterr().out == "complete 1 [None]\n"
+
+
+def test_the_time_limits_are_those_there_are() -> None:
+    told = dict(re.findall(r"^\| `(\w+)=(\w+)` \|", README, re.MULTILINE))
+    assert told == {name: f"{value:g}" if value else "None" for name, value in Timeouts().model_dump().items()}
 
 
 async def test_the_testing_example() -> None:
