@@ -67,10 +67,13 @@ if TYPE_CHECKING:
         CallWarning,
         ChatResponse,
         Choice,
+        Decision,
         FinishReason,
         Latency,
+        Seam,
     )
     from dhenara_async.stream import ResponseStream
+    from dhenara_async.targets import Experiment, Failover, Race, Router, Target
     from dhenara_async.toolbox import run_tools
     from dhenara_async.tools import HostedTool, NamedTool, Tool
     from dhenara_async.transport import Transport
@@ -104,8 +107,9 @@ _ROOMS = {
         "ToolCallPart ToolResultPart"
     ),
     "prices": "Pricing Rates",
-    "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice FinishReason Latency",
+    "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice Decision FinishReason Latency Seam",
     "stream": "ResponseStream",
+    "targets": "Experiment Failover Race Router Target",
     "toolbox": "run_tools",
     "tools": "HostedTool NamedTool Tool",
     "transport": "Transport",
@@ -141,7 +145,10 @@ __all__ = [
     "ConversionEntry",
     "ConversionPolicy",
     "ConversionReport",
+    "Decision",
     "Dialect",
+    "Experiment",
+    "Failover",
     "FetchPolicy",
     "FilePart",
     "FinishReason",
@@ -167,6 +174,7 @@ __all__ = [
     "PromptCache",
     "PromptFormatter",
     "Quirks",
+    "Race",
     "Rates",
     "ReasoningDelta",
     "ReasoningPart",
@@ -175,11 +183,14 @@ __all__ = [
     "ResponseStream",
     "RetryPolicy",
     "Role",
+    "Router",
+    "Seam",
     "StreamEnd",
     "StreamEvent",
     "StreamReset",
     "StreamSeam",
     "StreamStart",
+    "Target",
     "TextDelta",
     "TextPart",
     "Timeouts",

@@ -94,6 +94,21 @@ class Accumulator:
                 texts.append(ended.get_text() if ended is not None else "".join(self._pieces[start.part_id]))
         return texts
 
+    def broken_off(self) -> list[PartEnd]:
+        """What ends the parts that are still open, as far as they have come; a part that comes whole or not at all
+        stays open."""
+        ends: list[PartEnd] = []
+        for start in self._starts:
+            part = None if start.part_id in self._ended else self._interrupted(start)
+            if part is not None:
+                ends.append(PartEnd(start.part_id, part))
+        return ends
+
+    @property
+    def started(self) -> int:
+        """How many parts there are, open ones included."""
+        return len(self._starts)
+
     def _take(self, event: StreamEvent) -> None:
         match event:
             case PartStart():

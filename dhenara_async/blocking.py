@@ -14,11 +14,11 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import JsonValue
 
 from dhenara_async.config import AIModelCallConfig
-from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
 from dhenara_async.messages import Message
 from dhenara_async.response import AIModelCallResponse
+from dhenara_async.targets import Target
 
 
 class AsyncStream(Protocol):
@@ -40,7 +40,7 @@ class AsyncStream(Protocol):
 class AsyncClient(Protocol):
     """What the blocking client needs of the async one."""
 
-    model_endpoint: AIModelEndpoint
+    model_endpoint: Target
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
@@ -131,7 +131,7 @@ class BlockingClient:
         return f"Blocking{self._client!r}"
 
     @property
-    def model_endpoint(self) -> AIModelEndpoint:
+    def model_endpoint(self) -> Target:
         """Where calls go."""
         return self._client.model_endpoint
 

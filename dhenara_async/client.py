@@ -4,7 +4,7 @@ Making a client costs nothing: it opens nothing, needs no event loop and loads n
 loaded by the first call.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, overload
@@ -24,22 +24,24 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.hosts import Address
     from dhenara_async.means import Means
     from dhenara_async.messages import FilePart, Message
+    from dhenara_async.plans import Question
     from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
     from dhenara_async.response import AIModelCallResponse, CallWarning
     from dhenara_async.stream import ResponseStream
+    from dhenara_async.targets import Occasion, Target
     from dhenara_async.transport import Transport
     from dhenara_async.window import ConversationPolicy
 
 
 class AIModelClient:
-    """Calls one endpoint.
+    """Calls one endpoint, or several by a plan (``Failover``, ``Race``, ``Router``, ``Experiment``).
 
     ``async with`` keeps its connections until the block ends; outside it, each call opens and closes its own. With
     ``transport`` it uses that one's connections, and whoever made it closes it. ``is_async=False`` gives the blocking
     face for scripts: a ``BlockingClient`` with the same methods, without ``await``.
 
     Args:
-        model_endpoint: Where calls go.
+        model_endpoint: Where calls go; a plan over endpoints will do wherever an endpoint does.
         config: The knobs of every call that brings none of its own.
         is_async: False for the blocking face.
         transport: Connections to share.
@@ -50,7 +52,7 @@ class AIModelClient:
     @overload
     def __new__(
         cls,
-        model_endpoint: AIModelEndpoint,
+        model_endpoint: "Target",
         config: AIModelCallConfig | None = None,
         *,
         is_async: Literal[True] = True,
@@ -62,7 +64,7 @@ class AIModelClient:
     @overload
     def __new__(
         cls,
-        model_endpoint: AIModelEndpoint,
+        model_endpoint: "Target",
         config: AIModelCallConfig | None = None,
         *,
         is_async: Literal[False],
@@ -72,7 +74,7 @@ class AIModelClient:
 
     def __new__(
         cls,
-        model_endpoint: AIModelEndpoint,
+        model_endpoint: "Target",
         config: AIModelCallConfig | None = None,
         *,
         is_async: bool = True,
@@ -90,7 +92,7 @@ class AIModelClient:
 
     def __init__(
         self,
-        model_endpoint: AIModelEndpoint,
+        model_endpoint: "Target",
         config: AIModelCallConfig | None = None,
         *,
         is_async: bool = True,
@@ -98,7 +100,7 @@ class AIModelClient:
         policy: "ConversionPolicy | None" = None,
         means: "Means | None" = None,
     ) -> None:
-        self.model_endpoint = model_endpoint
+        self.model_endpoint: Target = model_endpoint
         self.config: AIModelCallConfig = config or AIModelCallConfig()
         self._policy = policy
         self._shared = transport
@@ -107,8 +109,12 @@ class AIModelClient:
         self._means = means
 
     def __repr__(self) -> str:
-        api, model = self.model_endpoint.api, self.model_endpoint.ai_model
-        return f"AIModelClient({api.provider}, {model.model_name})"
+        target = self.model_endpoint
+        if isinstance(target, AIModelEndpoint):
+            return f"AIModelClient({target.api.provider}, {target.ai_model.model_name})"
+        from dhenara_async.targets import label
+
+        return f"AIModelClient({label(target)})"
 
     async def __aenter__(self) -> Self:
         if self._kept is not None:
@@ -182,6 +188,8 @@ class AIModelClient:
         *,
         wire_stream: bool,
         history: "History | None" = None,
+        conversation: str | None = None,
+        node: str | None = None,
     ) -> "ResponseStream":
         """What ``generate`` and ``stream`` have in common: a prepared call, its events to be read, nothing sent yet.
 
@@ -191,14 +199,44 @@ class AIModelClient:
             config: Its knobs.
             wire_stream: Whether the provider is asked to stream; the events are the same either way.
             history: The turns before.
+            conversation: The id of the conversation that it is a turn of, for plans to go by; None outside of one.
+            node: The id of that turn, likewise.
         """
         from dhenara_async.feed import EndpointFeed
         from dhenara_async.stream import ResponseStream
 
         if isinstance(instructions, str):
             raise ConfigurationError("instructions is a sequence of texts, not one text")
-        call = self._call(_Asked(messages, tuple(instructions), config, history, wire_stream))
-        return ResponseStream(EndpointFeed(call), config)
+        asked = _Asked(messages, tuple(instructions), config, history, wire_stream)
+        target = self.model_endpoint
+        if isinstance(target, AIModelEndpoint):
+            return ResponseStream(EndpointFeed(self._call(asked)), config)
+        from dhenara_async.plans import feed_of
+
+        occasion = occasion_of(messages, config, history=history, conversation=conversation, node=node)
+        return ResponseStream(feed_of(target, self._question(asked, occasion)), config)
+
+    def _question(self, asked: "_Asked", occasion: "Occasion") -> "Question":
+        """What a plan is asked, with a way to ask its members."""
+        from dhenara_async.feed import EndpointFeed
+        from dhenara_async.means import Means
+        from dhenara_async.plans import Question
+
+        means = self._means = self._means or Means()
+
+        def ask(endpoint: AIModelEndpoint, config: AIModelCallConfig, more: "Sequence[Message]") -> EndpointFeed:
+            over = self._kept or self._shared
+            client = AIModelClient(endpoint, config, transport=over, policy=self._policy, means=means)
+            return EndpointFeed(client._call(replace(asked, config=config, messages=[*asked.messages, *more])))
+
+        return Question(ask, asked.config, occasion, means)
+
+    @property
+    def _endpoint(self) -> AIModelEndpoint:
+        """The one that is called."""
+        if isinstance(self.model_endpoint, AIModelEndpoint):
+            return self.model_endpoint
+        raise ConfigurationError("a plan over endpoints is asked through its members")
 
     def _call(self, asked: "_Asked") -> "Call":
         from dhenara_async.feed import Call
@@ -207,9 +245,9 @@ class AIModelClient:
 
         written = self._written(asked, opaque=True)
         request, wire, formatted = written.request, written.wire, written.formatted
-        pricing = self.model_endpoint.pricing
+        pricing = self._endpoint.pricing
         if asked.config.test_mode:
-            origin = target_of(self.model_endpoint)
+            origin = target_of(self._endpoint)
             words = rehearsal(request, origin)
             return Call(
                 request, written.driver, origin, words, wire.warnings, formatted.report, pricing, formatted.prefix
@@ -259,7 +297,7 @@ class AIModelClient:
             self._delivery(second, address, over.transport, owns_transport=over.owns_transport),
             second.wire.warnings + more,
             second.formatted.report,
-            self.model_endpoint.pricing,
+            self._endpoint.pricing,
             second.formatted.prefix,
         )
 
@@ -273,7 +311,7 @@ class AIModelClient:
         from dhenara_async.hosts import driver_for
         from dhenara_async.request import ChatRequest
 
-        endpoint = self.model_endpoint
+        endpoint = self._endpoint
         formatted = self._formatted(asked, opaque=opaque)
         request = ChatRequest.of(
             formatted.messages,
@@ -298,7 +336,7 @@ class AIModelClient:
         if history is None:
             return PromptFormatter.format_messages(
                 asked.messages,
-                self.model_endpoint,
+                self._endpoint,
                 policy=self._policy,
                 instructions=asked.instructions,
                 config=asked.config,
@@ -306,7 +344,7 @@ class AIModelClient:
             )
         return PromptFormatter.format_conversation(
             history.nodes,
-            self.model_endpoint,
+            self._endpoint,
             policy=self._policy,
             asked=asked.messages,
             instructions=asked.instructions,
@@ -355,19 +393,19 @@ class AIModelClient:
         )
         if not written.links:
             return delivery
-        return replace(delivery, prepare=_Download(written, delivery, self.model_endpoint))
+        return replace(delivery, prepare=_Download(written, delivery, self._endpoint))
 
     def _resolved(self) -> "Address":
         if self._address is None:
             from dhenara_async.hosts import resolve
 
-            self._address = resolve(self.model_endpoint)
+            self._address = resolve(self._endpoint)
         return self._address
 
     def _retirement(self, address: "Address") -> "tuple[CallWarning, ...]":
         """A warning where the model's own maker has withdrawn it; other hosts keep calendars of their own."""
-        model = self.model_endpoint.ai_model
-        if model.retired_on is None or not address.own_host or model.provider != self.model_endpoint.api.provider:
+        model = self._endpoint.ai_model
+        if model.retired_on is None or not address.own_host or model.provider != self._endpoint.api.provider:
             return ()
         from datetime import date
 
@@ -486,6 +524,26 @@ def _new_transport() -> "Transport":
     from dhenara_async.transport.over_aiohttp import AiohttpTransport
 
     return AiohttpTransport()
+
+
+def occasion_of(
+    messages: "Sequence[Message]",
+    config: AIModelCallConfig,
+    *,
+    history: "History | None" = None,
+    conversation: str | None = None,
+    node: str | None = None,
+) -> "Occasion":
+    """What the routers and experiments of a plan decide by; arguments as for ``AIModelClient.open``."""
+    from uuid import uuid4
+
+    from dhenara_async.targets import Occasion
+
+    def said() -> "list[Message]":
+        before = () if history is None else history.nodes
+        return [*(message for turn in before for message in turn.as_messages()), *messages]
+
+    return Occasion(said, config, uuid4().hex, conversation, node)
 
 
 def _levels_to_the_user() -> int:

@@ -15,7 +15,7 @@ from pydantic import Field
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.errors import StreamStateError
 from dhenara_async.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
-from dhenara_async.response import Attempt, CallWarning, ChatResponse, Usage
+from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
 from dhenara_async.value import Value
 
 
@@ -45,6 +45,8 @@ class ConversationNode(Value):
         request_id: What the provider calls the request; None if not told.
         attempts: How many requests the turn took.
         tries: What became of each of them, in order.
+        plan: What plans over endpoints made of the turn, the outermost first; empty where an endpoint was asked.
+        seams: Where one endpoint went on with the answer of another; ``origin`` is the last of them.
         warnings: Knobs the target could not take as given.
         conversion: What became of the history on its way to the model (``ConversionReport.condensed``).
         cost: What the provider took, as told when the turn ended: by the endpoint's own rates, else in US dollars by
@@ -67,6 +69,8 @@ class ConversationNode(Value):
     request_id: str | None = None
     attempts: int = 1
     tries: tuple[Attempt, ...] = ()
+    plan: tuple[Decision, ...] = ()
+    seams: tuple[Seam, ...] = ()
     warnings: tuple[CallWarning, ...] = ()
     conversion: ConversionReport = Field(default_factory=ConversionReport)
     cost: Decimal | None = None

@@ -27,6 +27,7 @@ from dhenara_async.errors import (
     DeadlineError,
     DhenaraError,
     ProtocolError,
+    StreamStateError,
     TransportError,
     TruncatedStreamError,
 )
@@ -35,9 +36,9 @@ from dhenara_async.framing import Frame, Framer
 from dhenara_async.framing.sse import DEFAULT_LIMIT_BYTES, SSEFramer
 from dhenara_async.limits import Limiter, Slot
 from dhenara_async.messages import Message, Origin
-from dhenara_async.prices import Pricing
+from dhenara_async.prices import Pricing, list_price, loaded
 from dhenara_async.request import ChatRequest, HttpRequest
-from dhenara_async.response import Attempt, CallWarning
+from dhenara_async.response import Attempt, CallWarning, Decision, Seam
 from dhenara_async.retry import RetryBudget, delay
 from dhenara_async.transport import Exchange, Transport
 from dhenara_async.usage import Usage
@@ -122,6 +123,8 @@ class Account:
         pricing: How the call is counted in money.
         prefix: Hash of everything the model is shown, where its reasoning is bound to that.
         usage: The newest report of tokens, even one that no event has carried; None = none came.
+        plan: What plans over endpoints made of the call, the outermost first.
+        seams: Where one endpoint went on with the answer of another.
     """
 
     origin: Origin
@@ -133,6 +136,8 @@ class Account:
     pricing: Pricing
     prefix: str | None
     usage: Usage | None
+    plan: tuple[Decision, ...] = ()
+    seams: tuple[Seam, ...] = ()
 
 
 class Feed(Protocol):
@@ -176,6 +181,8 @@ class EndpointFeed:
         self._request_id: str | None = None
         self._failed: list[Attempt] = []
         self._waited = 0.0
+        self._resting = self._draining = False  # between two tries; between the last event and the end of the body
+        self._waiting: tuple[anyio.CancelScope, anyio.Event] | None = None  # for something that has no exchange yet
         self._failure: DhenaraError | None = None  # to be raised when the events before it have been handed over
         self._salvaged: list[StreamEvent] = []  # decoded before a frame that could not be
         self._greeted = False  # StreamStart has been handed over
@@ -203,10 +210,11 @@ class EndpointFeed:
     def account(self) -> Account:
         """See ``Feed``."""
         call = self._call
+        nothing_under_way = self._failure is not None or self._resting
         return Account(
             origin=call.origin,
             request_id=self._request_id,
-            tries=(*self._failed, *([] if self._failure is not None else [self._attempt(None)])),
+            tries=(*self._failed, *([] if nothing_under_way else [self._attempt(None)])),
             warnings=call.warnings,
             report=call.report,
             messages=call.request.messages,
@@ -223,7 +231,7 @@ class EndpointFeed:
             return self._handed(await self._step())
         except DhenaraError as exc:
             salvaged, self._salvaged = self._salvaged, []
-            wait = None if self._spoken or _says(salvaged) else self._wait_after(exc)
+            wait = None if self._spoken or says(salvaged) else self._wait_after(exc)
             if wait is not None:
                 await self._again(exc, wait)
                 return ()
@@ -239,10 +247,12 @@ class EndpointFeed:
         if self._closed:
             return
         self._closed = True
+        cut = self._exchange is None or not self._exchange.ended()
         try:
+            await self._stop_waiting()
             if self._exchange is not None:
                 try:
-                    if self._complete and not self._over:
+                    if self._complete and not (self._over or self._draining or _being_cancelled()):
                         await self._drain(self._exchange)  # left at the last event: the connection is as good as ended
                 finally:
                     await self._exchange.close()
@@ -250,9 +260,12 @@ class EndpointFeed:
             self._over = True
             self._let_go()
             source = self._call.source
-            if isinstance(source, Delivery) and source.owns_transport:
+            if isinstance(source, Delivery):
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                    await source.transport.aclose()
+                    if source.owns_transport:
+                        await source.transport.aclose()
+                    elif cut:
+                        await asyncio.sleep(0)  # a loop closes a socket at its next turn, whoever asked for it
 
     # ------------------------------------------------------------------------------------------------ steps
 
@@ -280,7 +293,7 @@ class EndpointFeed:
         if not events:
             return events
         clock = self._clock
-        if clock is not None and clock.counts_content and _says(events):
+        if clock is not None and clock.counts_content and says(events):
             clock.heard()
         if self._spoken:
             return events
@@ -290,7 +303,7 @@ class EndpointFeed:
             told = StreamReset(reason=self._failed[-1].error or "", start=start) if self._greeted else start
             self._greeted = True
             events = (told, *events[1:])
-        self._spoken = _says(events)
+        self._spoken = says(events)
         return events
 
     async def _begin(self) -> Sequence[StreamEvent]:
@@ -303,10 +316,33 @@ class EndpointFeed:
         if not self._failed:
             source.budget.earn()
         try:
-            await self._open(source)
+            await self._unless_closed(self._open(source))
         except APIError as refusal:
-            await self._open_without_reasoning(refusal)
+            await self._unless_closed(self._open_without_reasoning(refusal))
         return ()
+
+    async def _unless_closed(self, work: Awaitable[Got]) -> Got:
+        """``work`` in which there may be no exchange to close, so that closing from another task has to end it.
+
+        Raises:
+            StreamStateError: It was ended.
+        """
+        with anyio.CancelScope() as scope:
+            gone = anyio.Event()
+            self._waiting = scope, gone
+            try:
+                return await work
+            finally:
+                self._waiting = None
+                gone.set()
+        raise StreamStateError("the stream was closed; ask the client for another")
+
+    async def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            scope, gone = self._waiting
+            scope.cancel()
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await gone.wait()
 
     async def _open(self, source: Delivery) -> None:
         if source.limiter is not None and self._slot is None:
@@ -320,7 +356,9 @@ class EndpointFeed:
         headers = exchange.headers
         if self._slot is not None:
             self._slot.told(headers)
-        self._request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+        self._request_id = next(
+            (source.auth.hide(headers[name]) for name in _REQUEST_ID_HEADERS if headers.get(name)), None
+        )
         if exchange.status >= 300:
             await self._refuse(exchange)
         if "event-stream" in headers.get("content-type", ""):
@@ -383,7 +421,9 @@ class EndpointFeed:
         )
         self._forget(self._call)
         self._waited = wait
-        await anyio.sleep(wait)
+        self._resting = True
+        await self._unless_closed(anyio.sleep(wait))
+        self._resting = False
 
     def _forget(self, call: Call) -> None:
         """Begin ``call`` anew."""
@@ -446,14 +486,14 @@ class EndpointFeed:
         """The request under way, or what became of it."""
         exchange = self._exchange
         usage = self._decoder.usage if exc is not None else None
-        return Attempt(
+        attempt = Attempt(
             endpoint=self._call.origin,
             error=None if exc is None else f"{type(exc).__name__}: {exc}",
             status=exc.status if isinstance(exc, APIError) else None if exchange is None else exchange.status,
             request_id=self._request_id,
             waited=self._waited,
-            usage=Usage() if usage is None else usage.model_copy(update={"source": "estimated"}),
         )
+        return priced(attempt, usage, self._call.pricing)
 
     def _keep_secrets(self, exc: DhenaraError) -> None:
         """Some hosts quote the key that they refuse, and we quote hosts."""
@@ -461,10 +501,15 @@ class EndpointFeed:
         if not isinstance(source, Delivery):
             return
         hide = source.auth.hide
-        exc.args = tuple(hide(argument) if isinstance(argument, str) else argument for argument in exc.args)
-        if isinstance(exc, APIError):
-            exc.body = hide(exc.body)
-            exc.code = exc.code and hide(exc.code)
+        chain: list[BaseException] = [exc]
+        known: set[int] = set()
+        while chain:  # what caused it is printed with it, and may quote the host too
+            one = chain.pop()
+            known.add(id(one))
+            one.args = tuple(hide(value) if isinstance(value, str) else value for value in one.args)
+            said = vars(one)
+            said.update({name: hide(value) for name, value in said.items() if isinstance(value, str)})
+            chain += [each for each in (one.__cause__, one.__context__) if each is not None and id(each) not in known]
 
     def _let_go(self, *, sent: bool = True) -> None:
         """Give back what a request holds beside its connection; ``sent`` unless its provider saw nothing of it."""
@@ -553,20 +598,47 @@ class EndpointFeed:
 
     async def _drain(self, exchange: Exchange) -> None:
         """Read on to the end of the body for a moment: only then can the connection be used again."""
-        if not exchange.ended():
-            with anyio.move_on_after(DRAIN_SECONDS):
-                try:
-                    while await exchange.read():
-                        pass
-                except DhenaraError as exc:
-                    logger.debug("the connection broke after the end of the answer: %s", exc)
-        self._over = True
-        self._let_go()
+        self._draining = True
+        try:
+            if not exchange.ended():
+                with anyio.move_on_after(DRAIN_SECONDS):
+                    try:
+                        while await exchange.read():
+                            pass
+                    except DhenaraError as exc:
+                        logger.debug("the connection broke after the end of the answer: %s", exc)
+        finally:  # whoever is cancelled here does not wait once more when the stream is closed
+            self._over = True
+            self._let_go()
 
 
-def _says(events: Iterable[StreamEvent]) -> bool:
+def _being_cancelled() -> bool:
+    """Whether somebody wants the running task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def says(events: Iterable[StreamEvent]) -> bool:
     """Whether any of ``events`` says something of the answer."""
     return any(event.__class__ not in _EMPTY for event in events)
+
+
+def priced(attempt: Attempt, usage: Usage | None, pricing: Pricing) -> Attempt:
+    """``attempt``, which gave no answer, with what it is known to have taken, and what that costs.
+
+    Args:
+        attempt: The request.
+        usage: The last that was told of it; None = nothing.
+        pricing: How its endpoint is counted; list prices count once they are loaded.
+    """
+    if usage is None:
+        return attempt
+    cost = None
+    if pricing.rates is not None:
+        cost = pricing.rates.price(usage)
+    elif loaded():
+        cost = list_price(usage, provider=attempt.endpoint.provider, models=[attempt.endpoint.model])
+    return attempt.model_copy(update={"usage": usage.model_copy(update={"source": "estimated"}), "cost": cost})
 
 
 class _Clock:

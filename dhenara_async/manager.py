@@ -18,11 +18,10 @@ import anyio.to_thread
 
 from dhenara_async import prices
 from dhenara_async.budget import Budget, Reservation, Spending
-from dhenara_async.client import AIModelClient, History
+from dhenara_async.client import AIModelClient, History, occasion_of
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.conversion import ConversionPolicy
-from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import BudgetError, ConfigurationError, DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
 from dhenara_async.formatter import PromptFormatter
@@ -33,6 +32,7 @@ from dhenara_async.messages import FilePart, Message, ToolResultPart
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.stream import ResponseStream
+from dhenara_async.targets import Target, first_endpoint
 from dhenara_async.transport import Transport
 from dhenara_async.window import ConversationPolicy, fit
 
@@ -153,7 +153,7 @@ class Turn:
             failure = self._stream.failure or exc
             error = "the reader left before the end" if failure is None else _described(failure)
         return ConversationNode(
-            **self._draft.model_dump(include={"parent_id", "user_query", "instructions"}),
+            **self._draft.model_dump(include={"id", "parent_id", "user_query", "instructions"}),
             attached_files=self._draft.attached_files,
             tool_results=self._draft.tool_results,
             response=None if status == "failed" else came.chat_response,
@@ -163,6 +163,8 @@ class Turn:
             request_id=came.request_id,
             attempts=came.attempts,
             tries=came.tries,
+            plan=came.plan,
+            seams=came.seams,
             warnings=came.warnings,
             conversion=came.conversion.condensed(),
             cost=cost,
@@ -177,6 +179,7 @@ class _Opening:
 
     Attributes:
         client: Who asks.
+        conversation: The id of the conversation.
         asked: What is asked.
         draft: The turn as far as it is known.
         config: Its knobs.
@@ -187,6 +190,7 @@ class _Opening:
     """
 
     client: AIModelClient
+    conversation: str
     asked: list[Message]
     draft: ConversationNode
     config: AIModelCallConfig
@@ -217,7 +221,11 @@ class _Opening:
 
     def expected(self) -> tuple[int, Decimal | None]:
         """About how many tokens the turn takes and what it costs, as much of an answer included as it may have."""
-        endpoint, answer = self.client.model_endpoint, self.config.max_output_tokens or 0
+        occasion = occasion_of(
+            self.asked, self.config, history=self.history, conversation=self.conversation, node=self.draft.id
+        )
+        endpoint = first_endpoint(self.client.model_endpoint, occasion)
+        answer = self.config.max_output_tokens or 0
         check = PromptFormatter.check(
             self.history.nodes,
             endpoint,
@@ -241,6 +249,8 @@ class _Opening:
             self.config,
             wire_stream=self.wire_stream,
             history=replace(self.history, summary=summary),
+            conversation=self.conversation,
+            node=self.draft.id,
         )
 
 
@@ -317,7 +327,7 @@ class ConversationManager:
         self,
         conversation: Conversation,
         query: str,
-        endpoint: AIModelEndpoint,
+        endpoint: Target,
         *,
         instructions: Iterable[str] = (),
         files: Iterable[Attachment] = (),
@@ -329,7 +339,7 @@ class ConversationManager:
         Args:
             conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.
             query: The question; may be empty where files or tool results say enough.
-            endpoint: Who is asked.
+            endpoint: Who is asked: an endpoint, or a plan over several.
             instructions: What leads this turn, and only this one.
             files: Files, their bytes, paths or URLs to go with the question.
             tool_results: What running the calls of the answer before gave (``run_tools``).
@@ -345,7 +355,7 @@ class ConversationManager:
         self,
         conversation: Conversation,
         query: str,
-        endpoint: AIModelEndpoint,
+        endpoint: Target,
         *,
         instructions: Iterable[str] = (),
         files: Iterable[Attachment] = (),
@@ -367,7 +377,7 @@ class ConversationManager:
     def check(
         self,
         conversation: Conversation,
-        endpoint: AIModelEndpoint,
+        endpoint: Target,
         *,
         query: str = "",
         instructions: Iterable[str] = (),
@@ -376,7 +386,8 @@ class ConversationManager:
     ) -> ConversionCheck:
         """What the next turn of ``conversation`` would lose if ``endpoint`` were asked, without a network call.
 
-        It also says about how many tokens the prompt would take and cost, and which knobs would be ignored.
+        It also says about how many tokens the prompt would take and cost, and which knobs would be ignored. Of a plan
+        it is the endpoint that would be asked first; an experiment by ``node`` may choose another for the turn itself.
 
         Args:
             conversation: Its history up to the head is what the model would see.
@@ -390,13 +401,15 @@ class ConversationManager:
             ConfigurationError: A file cannot be used.
             UnsupportedError: The target cannot be asked that at all.
         """
+        knobs, asked = config or self._config, question(query, map(_as_file, files))
+        occasion = occasion_of(asked, knobs, history=History(conversation.path()), conversation=conversation.id)
         return PromptFormatter.check(
             conversation.path(),
-            endpoint,
+            first_endpoint(endpoint, occasion),
             policy=self._policy,
-            asked=question(query, map(_as_file, files)),
+            asked=asked,
             instructions=instructions,
-            config=config or self._config,
+            config=knobs,
             window=self._window,
         )
 
@@ -427,13 +440,14 @@ class ConversationManager:
         self,
         conversation: Conversation,
         draft: ConversationNode,
-        endpoint: AIModelEndpoint,
+        endpoint: Target,
         config: AIModelCallConfig,
         *,
         wire_stream: bool,
     ) -> Turn:
         opening = _Opening(
             client=AIModelClient(endpoint, config, transport=self._transport, policy=self._policy, means=self._means),
+            conversation=conversation.id,
             asked=question(draft.user_query, draft.attached_files, draft.tool_results),
             draft=draft,
             config=config,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from dhenara_async.health import Cooldowns, Latencies
 from dhenara_async.limits import Limiter
 from dhenara_async.retry import RetryBudget
 
@@ -13,7 +14,11 @@ class Means:
     Attributes:
         retries: What they may spend on further tries.
         limiter: Says when each may be sent; None = at once.
+        cooldowns: Which endpoints failed of late, so that plans ask others first.
+        latencies: How long endpoints took to say something, of late.
     """
 
     retries: RetryBudget = field(default_factory=RetryBudget)
     limiter: Limiter | None = None
+    cooldowns: Cooldowns = field(default_factory=Cooldowns)
+    latencies: Latencies = field(default_factory=Latencies)

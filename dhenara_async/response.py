@@ -238,6 +238,7 @@ class Attempt(Value):
         request_id: What the provider calls it; None if not told.
         waited: Seconds that were waited before it.
         usage: What it took of itself, where it failed after it had begun; unknown if nobody told.
+        cost: What that costs, by the endpoint's own rates, else by list prices if those are loaded; None if not known.
     """
 
     endpoint: Origin
@@ -246,6 +247,43 @@ class Attempt(Value):
     request_id: str | None = None
     waited: float = 0.0
     usage: Usage = Field(default_factory=Usage)
+    cost: Decimal | None = None
+
+
+class Decision(Value):
+    """What a plan over endpoints made of a call.
+
+    Attributes:
+        kind: Which sort of plan.
+        choice: Who was chosen, by the name that the plan has for it, else as provider and model.
+        name: An experiment's; None otherwise, and where it has none.
+        reason: Why, in words without secrets; None where there is nothing to say.
+        unit: What an experiment's variant sticks to; None otherwise.
+        weights: An experiment's variants with their weights; None otherwise.
+    """
+
+    kind: Literal["failover", "race", "router", "experiment"]
+    choice: str
+    name: str | None = None
+    reason: str | None = None
+    unit: str | None = None
+    weights: dict[str, float] | None = None
+
+
+class Seam(Value):
+    """Where one endpoint went on with the answer of another.
+
+    Attributes:
+        part: Which part of the stream is the first of the second one, from 0.
+        before: Who made the parts before it.
+        after: Who made those from there on.
+        reason: Why it broke off, in words without secrets.
+    """
+
+    part: int
+    before: Origin
+    after: Origin
+    reason: str
 
 
 class AIModelCallResponse(Value):
@@ -256,7 +294,9 @@ class AIModelCallResponse(Value):
         endpoint: Who was called, by provider, dialect, host, account hash and model.
         request_id: What the provider calls the request, for its support; None if not told.
         attempts: How many requests it took.
-        tries: What became of each of them, in order.
+        tries: What became of each of them, in order; of calls that ran side by side, the one that answered is last.
+        plan: What plans over endpoints made of it, the outermost first; empty where an endpoint was asked.
+        seams: Where one endpoint went on with the answer of another.
         latency: How long it took.
         warnings: Knobs the target could not take as given.
         conversion: What became of parts of the history that could not be sent as they were.
@@ -268,6 +308,8 @@ class AIModelCallResponse(Value):
     request_id: str | None = None
     attempts: int = 1
     tries: tuple[Attempt, ...] = ()
+    plan: tuple[Decision, ...] = ()
+    seams: tuple[Seam, ...] = ()
     latency: Latency
     warnings: tuple[CallWarning, ...] = ()
     conversion: ConversionReport = Field(default_factory=ConversionReport)

@@ -186,6 +186,9 @@ class ResponseStream:
             self._take(await self._feed.receive())
         except BaseException as exc:
             self._failure = exc
+            if self._closed and isinstance(exc, DhenaraError):  # from another task: what it met is of our own making
+                self._failure = StreamStateError("the stream was closed; ask the client for another")
+                self._failure.__cause__ = exc
             self._finish()
             await self._feed.close()
             if not isinstance(exc, DhenaraError):
@@ -231,6 +234,8 @@ class ResponseStream:
             request_id=account.request_id,
             attempts=len(account.tries),
             tries=account.tries,
+            plan=account.plan,
+            seams=account.seams,
             latency=Latency(
                 first_event=None if first is None else first - began,
                 total=(perf_counter() if ended is None else ended) - began,

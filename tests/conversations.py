@@ -8,7 +8,7 @@ piece of thinking (``musing000007``): who finds a mark in a request body knows w
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
@@ -488,14 +488,26 @@ def _made(draw: st.DrawFn, voice: _Voice) -> FilePart:
     return part.model_copy(update={"provider_state": _state(draw, voice, state), "status": draw(_ROUGHLY)})
 
 
+# Letters for kinds of parts: as models answer, and in any order.
+_SHAPES = st.one_of(
+    st.sampled_from(("rt", "rc", "rtcc", "rht", "rcrc", "t", "tf", "R", "rccf")),
+    st.text(alphabet="ttrrccchfR", max_size=5),
+)
+
+
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[Part, ...]:
-    """The parts of one answer, in any order, mostly of one voice."""
-    voice = draw(_VOICES)
+def answers(draw: st.DrawFn, *, home: Target | None = None) -> tuple[Part, ...]:
+    """The parts of one answer, in any order, mostly of one voice; every other one of ``home``, if anybody's."""
+
+    def somebody() -> _Voice:
+        at_home = home is not None and draw(st.booleans())
+        return _Voice(home.origin, faithful=True) if home is not None and at_home else draw(_VOICES)
+
+    voice = somebody()
     parts: list[Part] = []
-    for kind in draw(st.lists(st.sampled_from("ttrrccchfR"), max_size=5)):
+    for kind in draw(_SHAPES):
         if draw(st.integers(0, 9)) == 0:
-            voice = draw(_VOICES)
+            voice = somebody()
         match kind:
             case "t":
                 parts.append(draw(_text(voice)))
@@ -614,15 +626,39 @@ class _Drawn:
         )
 
 
-_TURNS = st.builds(_Drawn, _QUESTIONS, st.one_of(answers(), answers(), answers(), st.none()), _ROUGHLY)
-# Few turns mostly, as they find most; the many are the few again and again.
-_ORDERS = st.one_of(st.lists(st.integers(0, 5), max_size=8), st.lists(st.integers(0, 5), min_size=9, max_size=60))
+_Mostly = TypeVar("_Mostly")
+_Seldom = TypeVar("_Seldom")
 
 
 @st.composite
-def talks(draw: st.DrawFn) -> Talk:
-    """0 to 60 turns, and a question behind them."""
-    palette = draw(st.lists(_TURNS, min_size=1, max_size=6))
+def _mostly(draw: st.DrawFn, usual: st.SearchStrategy[_Mostly], seldom: _Seldom) -> _Mostly | _Seldom:
+    """Once in eight times something else."""
+    return seldom if draw(st.integers(0, 7)) == 7 else draw(usual)
+
+
+def _turns(home: Target | None) -> st.SearchStrategy[_Drawn]:
+    answer = answers(home=home)
+    return st.builds(_Drawn, _QUESTIONS, _mostly(answer, None), _ROUGHLY)
+
+
+# Few turns mostly, as they find most; the many are the few again and again.
+_ORDERS = _mostly(
+    st.one_of(
+        st.lists(st.integers(0, 5), min_size=1, max_size=8), st.lists(st.integers(0, 5), min_size=9, max_size=60)
+    ),
+    list[int](),
+)
+
+
+@st.composite
+def talks(draw: st.DrawFn, *, home: str | None = None) -> Talk:
+    """0 to 60 turns, and a question behind them.
+
+    Args:
+        draw: Of hypothesis.
+        home: Who has given many of the answers; None = anybody.
+    """
+    palette = draw(st.lists(_turns(None if home is None else TARGETS[home]), min_size=1, max_size=6))
     nodes: list[ConversationNode] = []
     calls: list[ToolCallPart] = []
     for number, at in enumerate(draw(_ORDERS)):

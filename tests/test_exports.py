@@ -5,13 +5,19 @@ from pathlib import Path
 
 import dhenara_async
 import dhenara_async.events
+import dhenara_async.targets
+
+UNIONS = {"StreamEvent": dhenara_async.events.StreamEvent, "Target": dhenara_async.targets.Target}
 
 
 def test_all_is_sorted_and_whole() -> None:
     assert dhenara_async.__all__ == sorted(dhenara_async.__all__)
     for name in dhenara_async.__all__:
         value = getattr(dhenara_async, name)
-        assert value is dhenara_async.events.StreamEvent if name == "StreamEvent" else value.__name__ == name
+        if name in UNIONS:
+            assert value is UNIONS[name]
+        else:
+            assert value.__name__ == name
 
 
 def test_type_checkers_see_the_same_names() -> None:

@@ -228,6 +228,27 @@ def test_every_conversation_is_legal_everywhere_and_tells_no_secrets(
         _check_legal(messages, _formatted(talk, target, policy, config), target, policy, config)
 
 
+def _at_home(name: str) -> st.SearchStrategy[tuple[str, Talk]]:
+    return talks(home=name).map(lambda talk: (name, talk))
+
+
+@_tried(400)
+@given(st.sampled_from(list(TARGETS)).flatmap(_at_home), _LENIENT, _CONFIGS)
+def test_what_comes_home_is_legal_there_and_stays_as_it_is(
+    at_home: tuple[str, Talk], policy: ConversionPolicy, config: AIModelCallConfig
+) -> None:
+    name, talk = at_home
+    target = TARGETS[name]
+    _say(name, target)
+    formatted = _formatted(talk, target, policy, config)
+    _check_legal(talk.messages(), formatted, target, policy, config)
+    _check_total(talk.messages(), formatted, target)
+    again = PromptFormatter.format_messages(
+        formatted.messages, target.endpoint, policy=policy, instructions=_LEADS, config=config
+    )
+    assert again.messages == formatted.messages
+
+
 @_tried(120)
 @given(message_lists(), _LENIENT, _CONFIGS)
 def test_messages_in_any_order_are_legal_everywhere_and_tell_no_secrets(
@@ -422,6 +443,46 @@ def test_the_callers_conversation_stays_as_it_was(talk: Talk, policy: Conversion
         [node.model_dump_json() for node in talk.nodes],
         [message.model_dump_json() for message in talk.asked],
     )
+
+
+@_tried(60)
+@given(talks(home="anthropic fable-5-1"), _LENIENT)
+def test_thinking_bound_to_what_was_shown_goes_back_behind_that_and_nothing_else(
+    talk: Talk, policy: ConversionPolicy
+) -> None:
+    target = TARGETS["anthropic fable-5-1"]
+    nodes: list[ConversationNode] = []
+    for node in talk.nodes:
+        if not _asks(PromptFormatter.format_messages(_asked_of(node), target.endpoint, policy=policy)):
+            continue  # nobody asked anything: there was no such request
+        formatted = _formatted(Talk(tuple(nodes), tuple(_asked_of(node))), target, policy)
+        assert formatted.prefix is not None
+        nodes.append(node.model_copy(update={"prefix": formatted.prefix}))
+    for lead, reason in (("Be kind.", None), ("Be cruel.", "other_prefix")):
+        formatted = PromptFormatter.format_conversation(
+            nodes, target.endpoint, policy=policy, asked=talk.asked, instructions=[lead]
+        )
+        dropped = [entry.reason for entry in formatted.report.entries if entry.code == "reasoning_dropped"]
+        replayed = [part for message in formatted.messages for part in message.parts if isinstance(part, ReasoningPart)]
+        assert "other_prefix" not in dropped if reason is None else not replayed
+        again = PromptFormatter.format_messages(formatted.messages, target.endpoint, policy=policy, instructions=[lead])
+        assert again.messages == formatted.messages
+
+
+def test_thinking_stays_where_an_answer_before_it_came_to_nothing() -> None:
+    """The questions around that answer are one message now, which is what was shown then as well."""
+    target = TARGETS["anthropic fable-5-1"]
+    elsewhere = ReasoningPart(text="hm", origin=TARGETS["deepseek"].origin)
+    sealed = {"type": "thinking", "signature": "SEALED"}
+    own = ReasoningPart(text="well", origin=target.origin, provider_state={**sealed})
+    before = [Message.user("a"), Message.assistant(elsewhere), Message.user("b")]
+    shown = PromptFormatter.format_messages(before, target.endpoint)
+    answer = Message.assistant(own, TextPart(text="c", origin=target.origin))
+    answer = answer.model_copy(update={"prefix": shown.prefix})
+    for messages in ([*before, answer, Message.user("d")], [*shown.messages, answer, Message.user("d")]):
+        formatted = PromptFormatter.format_messages(messages, target.endpoint)
+        assert [len(message.parts) for message in formatted.messages] == [2, 2, 1]
+        assert own in formatted.messages[1].parts
 
 
 def _cold(nodes: Sequence[ConversationNode]) -> tuple[ConversationNode, ...]:

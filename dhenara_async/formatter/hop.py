@@ -5,6 +5,7 @@ stands there an exchange never changes again, so that a longer history begins wi
 kept and gone on with. Only the end is not settled: ``finished`` closes it for one request, on a copy.
 """
 
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -56,7 +57,6 @@ class Fold:
     def __init__(self, terms: Terms, *, lead: str | None) -> None:
         self._terms = terms
         self._rules = terms.rules
-        self._lead = lead
         self.messages: list[Message] = []
         self.entries: list[ConversionEntry] = []
         self.parts: list[PartOutcome] = []
@@ -64,7 +64,7 @@ class Fold:
         self._count = 0  # messages handed in
         self._spoken = False  # somebody else than the system
         self._call_ids = CallsNamed()
-        self._shown = b"" if lead is None else lead.encode()  # hash of everything before the open exchange
+        self._shown = None if lead is None else _Shown(lead)  # everything before the open exchange
         self._answers: list[Source] = []  # of the open exchange
         self._asked: list[Source] = []
 
@@ -74,6 +74,7 @@ class Fold:
         other.messages, other.entries, other.parts = [*self.messages], [*self.entries], [*self.parts]
         other.stubs = {**self.stubs}
         other._call_ids = self._call_ids.copy()
+        other._shown = None if self._shown is None else self._shown.copy()
         # what becomes of the open exchange is written on its sources, so two folds never share one
         other._answers = [source.afresh() for source in self._answers]
         other._asked = [source.afresh() for source in self._asked]
@@ -102,7 +103,7 @@ class Fold:
         self._settle(now=asked)
         if asked:
             self._end_well()
-        return None if self._lead is None else self._shown.hex()
+        return None if self._shown is None else self._shown.hash()
 
     # ------------------------------------------------------------------------------------------------ one exchange
 
@@ -148,7 +149,7 @@ class Fold:
     def _said(self, ledger: Ledger, answers: list[Source], *, paused: bool) -> "list[_Turn]":
         """The answers of the exchange, and the calls in them."""
         converter, ids = Answers(self._terms, ledger), Ids(self._terms, ledger, self._call_ids)
-        prefix = None if self._lead is None else self._shown.hex()
+        prefix = None if self._shown is None else self._shown.hash()
         pairs = converter.pairs(answers, paused=paused)
         turns: list[_Turn] = []
         for source in answers:
@@ -231,12 +232,12 @@ class Fold:
                 self._merge(ledger, last, piece)
                 continue
             shaped.append(piece)
-        if self._rules.alternates:
-            self._alternate(ledger, shaped)
-        messages = [piece.message() for piece in shaped]
-        self.messages += messages
-        if self._lead is not None:
-            self._shown = _digest(self._shown, messages)
+        shown = self._alternate(ledger, shaped) if self._rules.alternates else 0
+        self.messages += [piece.message() for piece in shaped]
+        if self._shown is not None:
+            for piece in shaped:
+                self._shown.add(piece.role, piece.parts[shown:])
+                shown = 0
 
     def _ends_in_result(self) -> bool:
         """Whether nothing came behind a result so far: of the answer to it, nothing could be sent."""
@@ -256,11 +257,15 @@ class Fold:
         last.sources += [source for source in piece.sources if source not in last.sources]
         last.tells = False
 
-    def _alternate(self, ledger: Ledger, shaped: "list[_Piece]") -> None:
-        """The user begins, and what follows on the exchange before it does not repeat its speaker."""
+    def _alternate(self, ledger: Ledger, shaped: "list[_Piece]") -> int:
+        """The user begins, and what follows on the exchange before it does not repeat its speaker.
+
+        Returns:
+            How many parts the first message has taken over from the exchange before.
+        """
         first = next((at for at, piece in enumerate(shaped) if piece.role is not Role.SYSTEM), None)
         if first is None:
-            return
+            return 0
         before = next((message for message in reversed(self.messages) if message.role is not Role.SYSTEM), None)
         if shaped[first].role is Role.ASSISTANT and before is None:
             source = shaped[first].sources[0]
@@ -271,6 +276,8 @@ class Fold:
             shaped[first].parts[:0] = before.parts
             for source in shaped[first].sources[:1]:
                 ledger.note("turn_merged", "native", "invalid_for_target", source, detail=_MERGED)
+            return len(before.parts)
+        return 0
 
     def _end_well(self) -> None:
         """The end as the target wants it: the user's, or an answer that it may go on with."""
@@ -373,17 +380,35 @@ def _is_paused(message: Message) -> bool:
     return isinstance(last, HostedToolPart) and last.call_id is not None
 
 
-def _digest(before: bytes, messages: list[Message]) -> bytes:
-    """Hash of ``messages`` behind what ``before`` is the hash of; of files, the bytes themselves rather than base64."""
-    digest = blake2b(before, digest_size=16)
-    for message in messages:
-        digest.update(message.role.encode())
-        for part in message.parts:
+class _Shown:
+    """Hash of what the target is shown, the same however that is cut into messages.
+
+    Args:
+        lead: Hash of what leads the request.
+    """
+
+    def __init__(self, lead: str) -> None:
+        self._digest = blake2b(lead.encode(), digest_size=16)
+        self._speaker: Role | None = None
+
+    def copy(self) -> "_Shown":
+        other = copy(self)
+        other._digest = self._digest.copy()
+        return other
+
+    def hash(self) -> str:
+        return self._digest.hexdigest()
+
+    def add(self, speaker: Role, parts: Iterable[Part]) -> None:
+        """What is said next; of files, the bytes themselves rather than base64."""
+        if speaker is not self._speaker:
+            self._digest.update(speaker.encode())
+            self._speaker = speaker
+        for part in parts:
             said = part.model_dump(mode="json", exclude={"data", "origin"})
             try:
-                digest.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
+                self._digest.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
             except TypeError:  # what no JSON of ours can hold is still one thing and not another; the driver refuses it
-                digest.update(repr(said).encode())
+                self._digest.update(repr(said).encode(errors="surrogatepass"))
             if isinstance(part, FilePart) and part.data is not None:
-                digest.update(part.data)
-    return digest.digest()
+                self._digest.update(part.data)

@@ -1,18 +1,22 @@
 """What a loopback provider is told to say, and what it has seen: plain values without any wire words.
 
-A script is a sequence of ``Answer`` and ``ScriptedError``, used up in order, or a function from the ``SeenRequest`` to
-one of them. The dialects translate; nothing here knows a provider.
+A script is a sequence of ``Answer``, ``ScriptedError`` and ``Fault``, used up in order, or a function from the
+``SeenRequest`` to one of them. The dialects translate; nothing here knows a provider.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import orjson
 
 from dhenara_async.endpoint import Dialect
 from dhenara_async.messages import Citation
 from dhenara_async.response import FinishReason, Usage
+
+Coding = Literal["gzip", "deflate", "br", "zstd"]
+"""How a body can be compressed."""
 
 Turn = tuple[str, str]
 """A role (``user`` or ``assistant``) and what it said."""
@@ -98,6 +102,7 @@ class ScriptedError:
         code: OpenAI's ``code``, Anthropic's ``details.error_code``; Gemini has none.
         type: The kind of error in the provider's words (Gemini: ``status``); None = what it says with that HTTP status.
         headers: Extra response headers, ``retry-after`` for example.
+        retry_info: Seconds to wait, told in the body; only Gemini has a place for that.
     """
 
     status: int
@@ -105,6 +110,75 @@ class ScriptedError:
     code: str | None = None
     type: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    retry_info: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What goes wrong while ``answer`` is given; all of it can be combined, and a ``Fault()`` is a good answer.
+
+    Events are counted from 0, as the dialect writes them. A plain body is one event, but where it is stalled or
+    swapped it is two, its halves. What changes the body is done in the order of the attributes; then it is sent, late,
+    slowly or not to its end. The connection serves no other request; a whole answer says so (unless ``cut`` is
+    ``idle``) and leaves it to the client to close it.
+
+    Attributes:
+        answer: What would be said; a ``ScriptedError`` is refused with.
+        status: HTTP status in place of the right one: an error with 200, a redirect.
+        headers: Headers beside or in place of the right ones, names in lower case; an empty value leaves one out.
+        error: A failure that the provider reports inside its answer, which ends with it.
+        error_at: How many events come before ``error``; a plain body is replaced by it.
+        corrupt: What becomes of event ``corrupt_at``: ``json`` is cut in its middle, ``utf-8`` gets a byte that no
+            text has.
+        corrupt_at: Which event.
+        terminal: The event that ends the answer is ``missing``, or comes ``twice``. A plain body loses its last brace,
+            or comes twice.
+        swap: Two events that change places.
+        padding: Bytes of white space before the JSON of each event, all in one line.
+        body: Something else altogether in place of the body: a page, nothing.
+        compress: How the body is compressed, whether the client takes that or not; flushed at every event.
+        framing: How the client is told where the body ends; ``close`` = it is not told. None = as a good answer is:
+            ``chunked`` for a stream, ``length`` for a plain body.
+        stall: Where the server falls silent: before the ``head``, after that many events, or before the ``end``, which
+            is all but the sign that the body is over.
+        seconds: For how long; None = until the client hangs up.
+        trickle: Whether the body comes one byte at a time.
+        cut: Where the connection breaks: before the ``head``, after that many bytes of the body, or when it is
+            ``idle``, after a whole answer that promised to keep it.
+        ending: How it breaks: by a ``reset``, or by an ``eof`` as if in good order.
+    """
+
+    answer: Answer | ScriptedError = Answer("A word or two.")
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    error: ScriptedError | None = None
+    error_at: int = 0
+    corrupt: Literal["json", "utf-8"] | None = None
+    corrupt_at: int = 0
+    terminal: Literal["missing", "twice"] | None = None
+    swap: tuple[int, int] | None = None
+    padding: int = 0
+    body: bytes | None = None
+    compress: Coding | None = None
+    framing: Literal["chunked", "length", "close"] | None = None
+    stall: Literal["head", "end"] | int | None = None
+    seconds: float | None = None
+    trickle: bool = False
+    cut: Literal["head", "idle"] | int | None = None
+    ending: Literal["reset", "eof"] = "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A connection that is over.
+
+    Attributes:
+        by: Whose side closed it.
+        at: When, on the clock of the event loop.
+    """
+
+    by: Literal["client", "server"]
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +221,7 @@ class SeenRequest:
     error: str | None = None
 
 
-Step = Answer | ScriptedError
+Step = Answer | ScriptedError | Fault
 Script = Sequence[Step] | Callable[[SeenRequest], Step]
 
 

@@ -1,13 +1,16 @@
 """A loopback server that speaks every dialect: strict with requests, obedient in answers.
 
 Point any client at it, ours or a vendor's own SDK; it refuses what the provider would refuse and records what came.
-Provider-neutral: routing, credentials, recording and sending are here, every wire word is in ``dialects``.
+Provider-neutral: routing, credentials, recording and sending are here, every wire word is in ``dialects``, and how an
+answer goes wrong is in ``faults``.
 """
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from types import TracebackType
 from typing import Self
 
@@ -17,9 +20,11 @@ from pydantic import SecretStr
 
 from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, Dialect
 from dhenara_async.hosts import REGISTERED_HOSTS, host_of
+from dhenara_async.testing.connections import Connection, ConnectionLog, Connections, misbehave
 from dhenara_async.testing.dialects import WIRE_DIALECTS
 from dhenara_async.testing.dialects.base import Arrived, Conversation, Refusal, Reply, Streamed, WireDialect, as_object
-from dhenara_async.testing.script import Answer, Script, ScriptedError, SeenRequest, Step, count_usage
+from dhenara_async.testing.faults import bend, compressed, framed, head_of, reported
+from dhenara_async.testing.script import Answer, Closing, Fault, Script, ScriptedError, SeenRequest, Step, count_usage
 from dhenara_async.testing.stand_in import tell
 
 _DUMMY_KEY = "loopback-key"
@@ -45,23 +50,28 @@ _KNOWN = frozenset(_SEGMENTS.get(provider, str(provider)) for provider in AIMode
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What goes back: exactly one of a body and a stream."""
+    """What goes back: exactly one of a body, a stream and what a fault has made of them."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
     stream: Streamed | None = None
+    fault: Fault | None = None
+    pieces: Sequence[bytes] = ()
 
 
 class ProviderServer:
     """Every provider at once, on a free port of 127.0.0.1, for the time of an ``async with``.
 
     Args:
-        script: Answers and errors in the order they are given out, or a function from the request to one; None = an
-            answer that tells how much of the conversation arrived.
+        script: Answers, errors and faults in the order they are given out, or a function from the request to one;
+            None = an answer that tells how much of the conversation arrived.
         delay: Seconds before each streamed token.
         api_key: The only key it accepts; None = any key that is not empty.
         port: Where to listen; 0 = any free port.
+
+    Attributes:
+        requests: Every request, in order of arrival.
     """
 
     def __init__(
@@ -74,13 +84,13 @@ class ProviderServer:
         self._port = port
         self._steps_taken = 0
         self._issued: set[tuple[str, str]] = set()
-        self._runner: web.AppRunner | None = None
+        self._log = ConnectionLog()
+        self._runner: web.ServerRunner | None = None
 
     async def __aenter__(self) -> Self:
-        application = web.Application(client_max_size=_LARGEST_BODY)
-        application.router.add_route("*", "/{path:.*}", self._handle)
+        connections = Connections(self._handle, self._log, largest_body=_LARGEST_BODY)
         # Streams that wait out a long delay must not hold up the end of a test.
-        runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
+        runner = web.ServerRunner(connections, handle_signals=False, shutdown_timeout=0.1)
         await runner.setup()
         self._runner = runner
         try:
@@ -146,11 +156,30 @@ class ProviderServer:
         }
 
     @property
+    def connections(self) -> int:
+        """How many connections were accepted."""
+        return self._log.opened
+
+    @property
+    def closed(self) -> tuple[Closing, ...]:
+        """Every connection that is over, in the order in which they ended."""
+        return tuple(self._log.closed)
+
+    async def wait_closed(self, count: int = 1) -> None:
+        """Wait until ``count`` connections are over; ``closed`` then says who closed them, and when."""
+        await self._log.wait_closed(count)
+
+    @property
     def _key(self) -> str:
         return _DUMMY_KEY if self._api_key is None else self._api_key
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         outcome = self._answer(request, await request.read())
+        fault = outcome.fault
+        if fault is not None:
+            head = head_of(fault, outcome.status, outcome.headers, sum(map(len, outcome.pieces)))
+            await misbehave(connection, fault, head, *framed(fault, outcome.pieces))
+            return web.Response()  # to nobody
         if outcome.stream is None:
             return web.Response(body=outcome.body, status=outcome.status, headers=outcome.headers)
         response = web.StreamResponse(status=outcome.status, headers=outcome.headers)
@@ -166,7 +195,7 @@ class ProviderServer:
             pass
         return response
 
-    def _answer(self, request: web.Request, body: bytes) -> _Outcome:
+    def _answer(self, request: web.BaseRequest, body: bytes) -> _Outcome:
         """Decide everything without awaiting, so that ``requests`` has the order of arrival."""
         number = len(self.requests) + 1
         segment, rest = _split(request.path)
@@ -178,6 +207,7 @@ class ProviderServer:
         authenticated = bool(key) and self._api_key in (None, key)
         conversation = wire.read(arrived)
         seen = _seen(request, body, payload, wire, arrived, conversation, authenticated=authenticated)
+        fault: Fault | None = None
         try:
             if not served or request.method != "POST":
                 raise wire.not_found(request.method, rest)
@@ -187,15 +217,20 @@ class ProviderServer:
                 raise Refusal("The body of the request is not a JSON object.")
             for rule in wire.rules:
                 rule(arrived)
-            answer = _answer_or_refusal(self._next_step(seen))
+            step = self._next_step(seen)
+            if isinstance(step, Fault):
+                fault, step = step, step.answer
+            answer = _answer_or_refusal(step)
             usage = count_usage(answer, system=conversation.system, turns=conversation.turns)
             reply = Reply(answer, usage, conversation, arrived, number)
             outcome = _spelled(wire, reply)
             self._issued.add((conversation.model, reply.signature()))
         except Refusal as refusal:
-            self.requests.append(replace(seen, status=refusal.status, error=refusal.message))
-            return _refused(wire, refusal, arrived, number)
-        self.requests.append(seen)
+            seen = replace(seen, error=refusal.message)
+            outcome = _refused(wire, refusal, arrived, number)
+        if fault is not None:
+            outcome = _bent(outcome, fault, wire, arrived, number)
+        self.requests.append(replace(seen, status=outcome.status))
         return outcome
 
     def _next_step(self, seen: SeenRequest) -> Step:
@@ -232,7 +267,7 @@ def _parsed(body: bytes) -> object:
 
 
 def _seen(
-    request: web.Request,
+    request: web.BaseRequest,
     body: bytes,
     payload: object,
     wire: WireDialect,
@@ -258,10 +293,21 @@ def _seen(
     )
 
 
-def _answer_or_refusal(step: Step) -> Answer:
+def _answer_or_refusal(step: Answer | ScriptedError) -> Answer:
     if isinstance(step, ScriptedError):
-        raise Refusal(step.message, status=step.status, code=step.code, type=step.type, headers=step.headers)
+        raise _refusal(step)
     return step
+
+
+def _refusal(error: ScriptedError) -> Refusal:
+    return Refusal(
+        error.message,
+        status=error.status,
+        code=error.code,
+        type=error.type,
+        headers=error.headers,
+        retry_info=error.retry_info,
+    )
 
 
 def _spelled(wire: WireDialect, reply: Reply) -> _Outcome:
@@ -279,6 +325,23 @@ def _refused(wire: WireDialect, refusal: Refusal, arrived: Arrived, number: int)
     headers = {**_request_id_header(wire, number), "content-type": wire.content_type, **refusal.headers}
     body = orjson.dumps(wire.error(refusal, _request_id(number), arrived))
     return _Outcome(refusal.status, headers, body=body)
+
+
+def _bent(outcome: _Outcome, fault: Fault, wire: WireDialect, arrived: Arrived, number: int) -> _Outcome:
+    streamed = outcome.stream is not None
+    failure: bytes | None = None
+    if fault.error is not None:
+        error = wire.error(_refusal(fault.error), _request_id(number), arrived)
+        failure = reported(wire.dialect, error) if streamed else orjson.dumps(error)
+    events = [outcome.body] if outcome.stream is None else [piece.data for piece in outcome.stream.pieces]
+    pieces = bend(fault, wire.dialect, events, streamed=streamed, failure=failure)
+    headers = {"date": format_datetime(datetime.now(UTC), usegmt=True), **outcome.headers}
+    if fault.compress is not None:
+        pieces = compressed(pieces, fault.compress)
+        headers["content-encoding"] = fault.compress
+    framing = fault.framing or ("chunked" if streamed else "length")
+    status = outcome.status if fault.status is None else fault.status
+    return _Outcome(status, headers, fault=replace(fault, framing=framing), pieces=pieces)
 
 
 def _request_id(number: int) -> str:

@@ -1,16 +1,19 @@
 """The transport that comes with the library: aiohttp, with nothing of it that a stream does not need.
 
 No cookie jar, no redirects, no total time limit, proxies from the environment. The TLS context is aiohttp's, made once
-for the process. A pool belongs to the event loop it was made in, so a transport keeps one session a loop.
+for the process. A pool belongs to the event loop it was made in, so a transport keeps one session a loop, and closes it
+when its loop ends.
 
 Source: https://docs.aiohttp.org/en/stable/client_reference.html (read 2026-11-22)
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from dhenara_async.config import Timeouts
@@ -32,19 +35,20 @@ class AiohttpTransport:
         self._limit = limit
         self._keepalive = keepalive
         self._trust_env = trust_env
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._sessions: dict[asyncio.AbstractEventLoop, _Kept] = {}
         self._proxies: dict[tuple[str, str | None], _Proxy] = {}
         self._last_timeout: tuple[Timeouts, aiohttp.ClientTimeout] | None = None
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> "AiohttpExchange":
         """See ``Transport``."""
-        session = self._sessions.get(asyncio.get_running_loop()) or self._new_session()
+        loop = asyncio.get_running_loop()
+        kept = self._sessions.get(loop) or await self._keep(loop)
         url = URL(request.url, encoded=True)
         proxy, proxy_auth = self._proxy_for(url)
         silence = asyncio.timeout(timeouts.first_byte)
         try:
             async with silence:
-                response = await session.post(
+                response = await kept.session.post(
                     url,
                     data=request.body,
                     headers=request.headers,
@@ -61,17 +65,32 @@ class AiohttpTransport:
 
     async def aclose(self) -> None:
         """See ``Transport``. Closes the running loop's connections; those of loops that are gone went with them."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        kept = self._sessions.pop(asyncio.get_running_loop(), None)
+        if kept is not None:
+            await kept.until_the_end.aclose()
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    async def _keep(self, loop: asyncio.AbstractEventLoop) -> "_Kept":
+        for other in list(self._sessions):
+            # run to its end without its generators; this closes its session, and its sockets go with what held them
+            if other.is_closed() and (gone := self._sessions.pop(other, None)) is not None:
+                await gone.session.close()
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=self._keepalive),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._sessions[asyncio.get_running_loop()] = session
-        return session
+        kept = self._sessions[loop] = _Kept(session, self._until_the_end(loop, session))
+        await anext(kept.until_the_end)  # does not wait: nobody else can make a session for this loop meanwhile
+        return kept
+
+    async def _until_the_end(
+        self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
+    ) -> AsyncGenerator[None]:
+        """Closes ``session`` when it is closed itself: a loop that ends tells its generators, and nobody else."""
+        try:
+            yield
+        finally:
+            self._sessions.pop(loop, None)
+            await session.close()
 
     def _proxy_for(self, url: URL) -> "_Proxy":
         """aiohttp would scan the environment and read a file in a thread for every request; once a host is enough."""
@@ -89,6 +108,14 @@ class AiohttpTransport:
             made = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
             self._last_timeout = (timeouts, made)
         return self._last_timeout[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A loop's session, and the generator that closes it."""
+
+    session: aiohttp.ClientSession
+    until_the_end: AsyncGenerator[None]
 
 
 _Proxy = tuple[URL | None, aiohttp.BasicAuth | None]
@@ -153,6 +180,9 @@ class AiohttpExchange:
     async def close(self) -> None:
         """See ``Exchange``. Closing does not await in aiohttp, so nothing can keep it from happening."""
         self._stop_watching()
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # to say goodbye, as TLS would, takes a host that listens
         self._response.close()
 
     def _look(self, limit: float) -> None:
@@ -186,7 +216,16 @@ def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | Configur
             return ConnectError(f"no connection to {exc.host}:{exc.port}: {exc.os_error}")
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return ConnectError("no connection: the proxy from the environment refused or failed")
+        case aiohttp.ClientResponseError():
+            _forget_headers(exc)
+            return ReadError(f"the connection broke: {type(exc).__name__}")
         case aiohttp.ClientError():
             return ReadError(f"the connection broke: {type(exc).__name__}")
         case _:
             return ConfigurationError("a header of the request holds characters that cannot be sent")
+
+
+def _forget_headers(exc: aiohttp.ClientResponseError) -> None:
+    """It quotes the request with its headers, the key among them, wherever it is printed as the cause of ours."""
+    exc.request_info = exc.request_info._replace(headers=CIMultiDictProxy(CIMultiDict[str]()))
+    exc.args = (exc.request_info, exc.history)

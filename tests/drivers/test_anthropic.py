@@ -926,10 +926,10 @@ async def test_the_sdk_gets_the_same(loopback: ProviderServer, streaming: bool) 
         else:
             message = await sdk.messages.create(model=_NEW, max_tokens=99, messages=asked, tools=tools)
     config = AIModelCallConfig(tools=[HostedTool(type="web_search"), Tool(name="add")], streaming=streaming)
-    client = AIModelClient(_endpoint(_NEW, loopback.api(AIModelAPIProviderEnum.ANTHROPIC)), config)
-    ours = (await client.generate("Is it?")).chat_response
+    endpoint = _endpoint(_NEW, loopback.api(AIModelAPIProviderEnum.ANTHROPIC))
+    ours = (await AIModelClient(endpoint, config).generate("Is it?")).chat_response
     theirs = [cast("JsonObject", block.model_dump(exclude_none=True)) for block in message.content]
-    replayed = _replayed(ours, client.model_endpoint)
+    replayed = _replayed(ours, endpoint)
     # Ids are made anew for each answer, and a signature is of what stood before it, the tools among it.
     for block in (*theirs, *replayed):
         for fresh in ("id", "tool_use_id", "signature"):

@@ -24,6 +24,7 @@ class Refusal(Exception):
         type: Its kind of error; None = what it says with that status.
         param: The field at fault (OpenAI).
         headers: Extra response headers.
+        retry_info: Seconds to wait, told in the body (Gemini).
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Refusal(Exception):
         type: str | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_info: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -43,6 +45,7 @@ class Refusal(Exception):
         self.type = type
         self.param = param
         self.headers: dict[str, str] = dict(headers or {})
+        self.retry_info = retry_info
 
 
 @dataclass(frozen=True, slots=True)

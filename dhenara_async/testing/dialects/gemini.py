@@ -473,7 +473,11 @@ def _not_found(method: str, path: str) -> Refusal:
 
 def _error(refusal: Refusal, _request_id: str, arrived: Arrived) -> object:
     status = refusal.type or _STATUSES.get(refusal.status, "UNKNOWN")
-    body = {"error": {"code": refusal.status, "message": refusal.message, "status": status}}
+    error: dict[str, object] = {"code": refusal.status, "message": refusal.message, "status": status}
+    if refusal.retry_info is not None:
+        delay = f"{refusal.retry_info:g}s"
+        error["details"] = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]
+    body = {"error": error}
     in_array = arrived.path.endswith(":streamGenerateContent") and arrived.query.get("alt") != "sse"
     return [body] if in_array else body
 

@@ -1,0 +1,168 @@
+"""A stream that is cut, at every single byte of a recorded one: what came is told, and it is never taken as whole.
+
+Every byte is tried in memory, where the body simply ends; a sample of them over real sockets, by a reset and in good
+order, with and without a framing that gives the cut away.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from random import Random
+from typing import Literal
+
+import anyio
+import pytest
+
+from dhenara_async import AIModelCallConfig, AIModelClient, Dialect
+from dhenara_async.errors import DhenaraError, ReadError, TruncatedStreamError
+from dhenara_async.events import PartEnd, StreamEnd, StreamEvent
+from dhenara_async.stream import ResponseStream
+from dhenara_async.testing import Fault, ProviderServer, ReplayTransport, check_grammar
+from tests import recordings
+from tests.loopback import PATIENCE, SPEAKERS, endpoint_at
+from tests.recordings import Recording
+
+pytestmark = pytest.mark.skipif(not recordings.FOUND, reason=recordings.MISSING)
+
+DIALECTS = tuple(SPEAKERS)
+LARGEST = (20 if os.environ.get("DHENARA_SOAK") else 6) * 1024
+"""The most bytes of a stream; a longer one takes its square in time."""
+SAMPLE = 12
+CONFIG = AIModelCallConfig(retries=0)
+_ENDS = {
+    Dialect.ANTHROPIC_MESSAGES: rb'"type": ?"message_stop"',
+    Dialect.OPENAI_RESPONSES: rb'"type": ?"response\.completed"',
+    Dialect.OPENAI_CHAT: rb'"finish_reason": ?"',
+    Dialect.GEMINI: rb'"finishReason": ?"',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a call made of a body."""
+
+    stream: ResponseStream
+    failure: DhenaraError | None = None
+    events: list[StreamEvent] = field(default_factory=list[StreamEvent])
+
+
+@cache
+def chosen(dialect: Dialect) -> Recording:
+    """The recorded stream of ``dialect`` with the most to cut: reasoning, signatures and tool calls, then size."""
+    rows = [row for row in recordings.index() if recordings.DIALECTS[str(row["api"])] is dialect]
+    streams = [recordings.load(str(row["id"])) for row in rows if row["framing"] == "sse"]
+    telling = ("tool_calls", "reasoning", "signature")
+    fit = [
+        recording
+        for recording in streams
+        if recording.status == 200
+        and recording.expect["kind"] == "message"
+        and recording.id not in recordings.EXCEPTIONS
+        and re.search(_ENDS[dialect], recording.body)
+        and len(recording.body) <= LARGEST
+    ]
+    return max(fit, key=lambda recording: (sum(tag in recording.features for tag in telling), len(recording.body)))
+
+
+def whole_at(recording: Recording) -> int:
+    """How many bytes have to be there before anybody may call it whole: the line that says so, without its end."""
+    says = list(re.finditer(_ENDS[recording.dialect], recording.body))
+    end = says[0] if recording.dialect is Dialect.OPENAI_CHAT else says[-1]  # some hosts say it again with the usage
+    line = re.compile(rb"[^\r\n]*").match(recording.body, end.end())
+    assert line is not None
+    return line.end()
+
+
+async def listen(client: AIModelClient) -> Heard:
+    """All that one call tells."""
+    async with client.stream("Go on.", config=CONFIG) as stream:
+        heard = Heard(stream)
+        try:
+            async for event in stream:
+                heard.events.append(event)
+        except DhenaraError as exc:
+            return replace(heard, failure=exc)
+    return heard
+
+
+async def replayed(recording: Recording, body: bytes) -> Heard:
+    """A call that is answered with ``body``, from memory."""
+    transport = ReplayTransport(body, headers=recording.headers)
+    return await listen(AIModelClient(recording.endpoint("http://127.0.0.1"), transport=transport))
+
+
+def check_cut(heard: Heard, full: Sequence[StreamEvent], error: type[DhenaraError]) -> None:
+    """A stream that is not whole: a beginning of the events, then exactly ``error``."""
+    assert type(heard.failure) is error, repr(heard.failure)
+    assert heard.events == full[: len(heard.events)]
+    assert len(heard.events) < len(full)
+    assert not heard.stream.complete
+    check_grammar(heard.events, complete=False)
+    assert heard.stream.partial.chat_response.usage.source != "reported"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_cut_at_every_byte(dialect: Dialect) -> None:
+    recording = chosen(dialect)
+    body, end = recording.body, whole_at(recording)
+    whole = await replayed(recording, body)
+    full = whole.events
+    assert whole.failure is None
+    check_grammar(full)
+    parts = [event for event in full if isinstance(event, PartEnd)]
+    assert len(parts) >= 1
+    assert end > len(body) // 2
+    came = 0
+    for place in range(len(body)):
+        heard = await replayed(recording, body[:place])
+        if place < end:
+            check_cut(heard, full, TruncatedStreamError)
+            assert len(heard.events) >= came, "more bytes, fewer events"
+            came = len(heard.events)
+        else:  # what may still be missing is a count of tokens
+            assert heard.failure is None, place
+            assert [event for event in heard.events if isinstance(event, PartEnd)] == parts
+            assert isinstance(heard.events[-1], StreamEnd)
+            check_grammar(heard.events)
+    assert came > 2
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("ending", "framing", "error"),
+    [
+        ("reset", "chunked", ReadError),
+        ("eof", "chunked", ReadError),
+        ("reset", "length", ReadError),
+        ("eof", "length", ReadError),
+        ("eof", "close", TruncatedStreamError),
+    ],
+)
+async def test_cut_over_real_sockets(
+    dialect: Dialect,
+    ending: Literal["reset", "eof"],
+    framing: Literal["chunked", "length", "close"],
+    error: type[DhenaraError],
+) -> None:
+    recording = chosen(dialect)
+    headers = {"content-type": "text/event-stream"}
+    good = Fault(body=recording.body, headers=headers)
+    places = sorted({0, 1, whole_at(recording) - 1, *Random(7).sample(range(whole_at(recording)), SAMPLE)})
+    cuts = [replace(good, cut=place, ending=ending, framing=framing) for place in places]
+    async with ProviderServer([good, *cuts]) as server:
+        client = AIModelClient(endpoint_at(server, dialect))
+        full = await listen(client)
+        assert full.failure is None
+        start, *rest = full.events
+        for number in range(len(cuts)):
+            heard = await listen(client)
+            if heard.events:  # the start tells the request's own id
+                assert type(heard.events[0]) is type(start)
+                heard.events[0] = start
+            check_cut(heard, [start, *rest], error)
+            with anyio.fail_after(PATIENCE):
+                await server.wait_closed(number + 2)
+        assert [closing.by for closing in server.closed] == ["client", *["server"] * len(cuts)]
+        assert len(server.requests) == len(cuts) + 1

@@ -1,0 +1,567 @@
+"""One endpoint fails and the next one answers: what readers see, what the node holds, and what each host gets."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import pytest
+
+from dhenara_async import (
+    AIModel,
+    AIModelAPIProviderEnum,
+    AIModelCallConfig,
+    AIModelClient,
+    AIModelEndpoint,
+    ConversationManager,
+    ConversationNode,
+    Dialect,
+    Experiment,
+    Failover,
+    Heartbeat,
+    Means,
+    PartEnd,
+    PartStart,
+    Race,
+    ReasoningDelta,
+    RefusalDelta,
+    Router,
+    StreamEnd,
+    StreamEvent,
+    StreamReset,
+    StreamSeam,
+    StreamStart,
+    TextDelta,
+    Timeouts,
+    ToolCallDelta,
+    UsageUpdate,
+)
+from dhenara_async.errors import (
+    APIError,
+    AuthenticationError,
+    ConfigurationError,
+    ConnectError,
+    DeadlineError,
+    DhenaraError,
+    InvalidRequestError,
+    OverloadedError,
+    ReadError,
+)
+from dhenara_async.health import Cooldowns
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
+from dhenara_async.testing.grammar import check_grammar
+from tests.loopback import (
+    SPEAKERS,
+    chat_delta,
+    chat_endpoint,
+    chat_stream,
+    endpoint_at,
+    head,
+    once,
+    serve,
+    stalling,
+)
+from tests.virtual_time import Clock
+
+DIALECTS = list(SPEAKERS)
+ONCE = AIModelCallConfig(retries=0)
+AFTER = Answer(text="and so on.")
+PLEASE = "Go on from where that ends."
+
+WORDS = Answer(text="one two three", reasoning="Let me see.")
+CALL = Answer(text="one two", tool_calls=(ScriptedToolCall("call_1", "add", '{"a":1,"b":2}'),))
+REFUSAL = Answer(refusal="I would rather not.")
+MOST = 24
+"""More events than any answer of these has, in any dialect."""
+
+
+def reads(event: StreamEvent) -> tuple[object, ...]:
+    """What of an event does not differ from call to call."""
+    match event:
+        case TextDelta() | ReasoningDelta() | RefusalDelta():
+            return event.type, event.part_id, event.text
+        case ToolCallDelta():
+            return event.type, event.part_id, event.arguments
+        case PartStart():
+            return event.type, event.part_id, event.kind
+        case PartEnd():
+            return event.type, event.part_id, event.part.get_text(), event.part.status
+        case StreamReset() | StreamSeam():
+            assert event.start is not None
+            return event.type, event.start.provider, event.start.model
+        case _:
+            return (event.type,)
+
+
+@dataclass(slots=True)
+class Got:
+    """What became of a turn.
+
+    Attributes:
+        events: What the reader saw.
+        error: What was raised.
+        node: What the conversation holds.
+    """
+
+    events: list[StreamEvent]
+    error: DhenaraError | None
+    node: ConversationNode
+
+    @property
+    def read(self) -> list[tuple[object, ...]]:
+        return [reads(event) for event in self.events]
+
+
+async def asked(
+    plan: Failover | Race | Router | Experiment | AIModelEndpoint, *, config: AIModelCallConfig = ONCE
+) -> Got:
+    """Ask a plan in a conversation of its own; what is read follows the grammar, and the node is kept as JSON."""
+    events: list[StreamEvent] = []
+    error = None
+    async with ConversationManager(config=config) as manager:
+        turn = manager.turn(await manager.create(), "Well?", plan)
+        try:
+            async with turn:
+                async for event in turn:
+                    events.append(event)
+        except DhenaraError as exc:
+            error = exc
+    check_grammar(events, complete=error is None)
+    assert ConversationNode.model_validate_json(turn.node.model_dump_json()) == turn.node
+    return Got(events, error, turn.node)
+
+
+def says_nothing(events: Sequence[StreamEvent]) -> bool:
+    return all(isinstance(event, StreamStart | UsageUpdate | Heartbeat) for event in events)
+
+
+def at_model(server: ProviderServer, provider: AIModelAPIProviderEnum, model: str) -> AIModelEndpoint:
+    return AIModelEndpoint(api=server.api(provider), ai_model=AIModel(model_name=model))
+
+
+def go_on(server: ProviderServer, by: str) -> AIModelEndpoint:
+    """Who goes on: one that can be handed the beginning of its answer, or one that cannot."""
+    if by == "prefill":
+        return endpoint_at(server, Dialect.OPENAI_CHAT)
+    return endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
+
+
+# ------------------------------------------------------------------------------------------ at each event, in each mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "by"),
+    [
+        ("restart", "prefill"),
+        ("fail", "prefill"),
+        ("continue", "prefill"),
+        ("continue", "template"),
+        ("continue", "nobody"),
+    ],
+)
+@pytest.mark.parametrize("answer", [WORDS, CALL, REFUSAL], ids=["words", "call", "refusal"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_failing_at_each_event(dialect: Dialect, answer: Answer, mode: str, by: str) -> None:
+    seen_cases, lengths = set[str](), list[int]()
+    for place in range(MOST):
+        fault = Fault(answer=answer, error=ScriptedError(503, "busy"), error_at=place)
+        async with (
+            ProviderServer(lambda _seen, fault=fault: fault) as first,
+            ProviderServer(lambda _seen: AFTER) as other,
+        ):
+            begun = await asked(endpoint_at(first, dialect))
+            lengths.append(len(begun.events))
+            if begun.error is None or (len(lengths) > 4 and len({*lengths[-4:]}) == 1):
+                break  # it has no more events than that
+            whole = await asked(go_on(other, by))
+            plan = Failover(
+                [endpoint_at(first, dialect), go_on(other, by)],
+                mode=mode,  # pyright: ignore[reportArgumentType] - parametrized
+                continuation=PLEASE if by == "template" else None,
+            )
+            got = await asked(plan)
+            seen_cases.add(_check(got, begun, whole, mode=mode, by=by, sent=[r.turns for r in other.requests[1:]]))
+            assert len(first.requests) == 2
+    else:
+        raise AssertionError("MOST is too small")
+    assert "before" in seen_cases  # and after something was said, in one of the ways that the answer has
+    # these two say that they refuse with their very last event, so there is nothing between that and the end
+    at_the_end = answer is REFUSAL and dialect in (Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI)
+    assert len(seen_cases) > 1 or at_the_end
+
+
+def _check(got: Got, begun: Got, whole: Got, *, mode: str, by: str, sent: list[tuple[tuple[str, str], ...]]) -> str:
+    """Hold a turn that failed over against its halves, each asked alone.
+
+    Args:
+        got: The turn.
+        begun: The first target alone, which fails.
+        whole: The second one alone.
+        mode: The plan's.
+        by: Who could go on.
+        sent: What the second host was asked in the turn.
+
+    Returns:
+        Which case it was.
+    """
+    node, question = got.node, ("user", "Well?")
+    first_error, second = type(begun.error).__name__, whole.node.origin
+    assert second is not None
+    reset = ("stream_reset", second.provider, second.model)
+    if says_nothing(begun.events):
+        starts = any(isinstance(event, StreamStart) for event in begun.events)
+        assert got.read == [*begun.read, *([reset] if starts else whole.read[:1]), *whole.read[1:]]
+        _check_whole(node, "and so on.", first_error)
+        assert sent == [(question,)]
+        return "before"
+    texts = [event.text for event in begun.events if isinstance(event, TextDelta)]
+    kinds = {event.kind for event in begun.events if isinstance(event, PartStart)}
+    if mode == "restart":
+        assert got.read == [*begun.read, reset, *whole.read[1:]]
+        _check_whole(node, "and so on.", first_error)
+        assert sent == [(question,)]
+        return "restart"
+    goes_on = mode == "continue" and kinds <= {"text", "reasoning"} and not (by == "nobody" and texts)
+    if not goes_on:
+        assert got.read == begun.read
+        assert type(got.error) is type(begun.error)
+        assert ("was not continued elsewhere" in str(got.error)) is (mode == "continue")
+        assert (node.status, node.attempts, node.seams, sent) == ("interrupted", 1, (), [])
+        assert node.response is not None
+        assert node.response.text() == "".join(texts)
+        return "raised"
+    ended = {event.part_id for event in begun.events if isinstance(event, PartEnd)}
+    opened = [event for event in begun.events if isinstance(event, PartStart)]
+    ends = [
+        ("part_end", part.part_id, _said(begun, part.part_id), "interrupted")
+        for part in opened
+        if part.part_id not in ended
+    ]
+    rest = [_shifted(read, len(opened)) for read in whole.read[1:]]
+    assert got.read == [*begun.read, *ends, ("stream_seam", second.provider, second.model), *rest]
+    _check_whole(node, "".join(texts) + "and so on.", first_error)
+    (seam,) = node.seams
+    assert (seam.part, seam.before, seam.after) == (len(opened), begun.node.origin, node.origin)
+    assert first_error in seam.reason
+    assert node.response is not None
+    for at, part in enumerate(node.response.choices[0].parts):
+        assert part.origin is not None
+        assert part.origin.same_model(seam.before if at < seam.part else seam.after)
+    handed = ("assistant", "".join(texts))
+    if not texts:
+        assert sent == [(question,)]
+        return "from nothing"
+    assert sent == [(question, handed, *([("user", PLEASE)] if by == "template" else []))]
+    return "continued"
+
+
+def _check_whole(node: ConversationNode, text: str, first_error: str) -> None:
+    assert node.response is not None
+    assert (node.status, node.error, node.response.text(), node.attempts) == ("complete", None, text, 2)
+    failed, answered = node.tries
+    assert answered.error is None
+    assert (failed.error or "").startswith(first_error)
+    assert node.origin == answered.endpoint != failed.endpoint
+    (decision,) = node.plan
+    assert decision.kind == "failover"
+    assert first_error in (decision.reason or "")
+    assert node.usage.source == "reported"
+
+
+def _shifted(read: tuple[object, ...], offset: int) -> tuple[object, ...]:
+    match read:
+        case (kind, int(part_id), *more):
+            return kind, part_id + offset, *more
+        case _:
+            return read
+
+
+def _said(begun: Got, part_id: int) -> str:
+    deltas = (event for event in begun.events if isinstance(event, TextDelta | ReasoningDelta))
+    return "".join(event.text for event in deltas if event.part_id == part_id)
+
+
+# ------------------------------------------------------------------------------------------------ who is asked, and why
+
+
+@asynccontextmanager
+async def two(
+    first: ScriptedError | Answer, other: ScriptedError | Answer = AFTER
+) -> AsyncGenerator[list[ProviderServer]]:
+    async with ProviderServer(lambda _seen: first) as one, ProviderServer(lambda _seen: other) as two:
+        yield [one, two]
+
+
+def plan_of(servers: list[ProviderServer], **more: float) -> Failover:
+    return Failover([endpoint_at(server, Dialect.OPENAI_CHAT) for server in servers], **more)  # pyright: ignore[reportArgumentType] - cooldown
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 408, 429, 500, 503, 529])
+async def test_what_another_may_serve_is_asked_of_another(status: int) -> None:
+    async with two(ScriptedError(status, "no")) as servers:
+        got = await asked(plan_of(servers))
+        assert got.error is None
+        assert [attempt.status for attempt in got.node.tries] == [status, 200]
+        assert [len(server.requests) for server in servers] == [1, 1]
+
+
+async def test_what_is_refused_for_what_it_says_is_raised() -> None:
+    async with two(ScriptedError(400, "no")) as servers:
+        got = await asked(plan_of(servers))
+        assert isinstance(got.error, InvalidRequestError)
+        assert [len(server.requests) for server in servers] == [1, 0]
+
+
+async def test_which_errors_count_can_be_said() -> None:
+    async with two(ScriptedError(400, "no")) as servers:
+        targets = plan_of(servers).targets
+        assert (await asked(Failover(targets, on=InvalidRequestError))).error is None
+        assert isinstance((await asked(Failover(targets, on=[OverloadedError]))).error, InvalidRequestError)
+
+
+async def test_when_all_fail_the_first_error_is_raised_and_knows_the_others() -> None:
+    async with two(ScriptedError(401, "no"), ScriptedError(503, "busy")) as servers:
+        got = await asked(plan_of(servers))
+    assert isinstance(got.error, AuthenticationError)
+    assert got.error.attempts == got.node.attempts == 2
+    assert any("busy" in note for note in got.error.__notes__)
+    assert got.node.status == "failed"
+
+
+async def test_who_cannot_be_asked_at_all_is_passed_over() -> None:
+    async with ProviderServer([AFTER]) as server:
+        keyless = at_model(server, AIModelAPIProviderEnum.GROQ, "m").model_copy(
+            update={"api": server.api(AIModelAPIProviderEnum.GROQ).model_copy(update={"api_key": None})}
+        )
+        got = await asked(Failover([keyless, endpoint_at(server, Dialect.GEMINI)]))
+        assert got.error is None
+        assert got.node.attempts == 1
+        assert "ConfigurationError" in (got.node.plan[0].reason or "")
+        with pytest.raises(ConfigurationError):
+            AIModelClient(Failover([keyless, keyless])).stream("Well?")
+
+
+async def test_a_host_that_is_not_there() -> None:
+    async with serve(once()) as gone:
+        pass
+    async with ProviderServer([AFTER]) as server:
+        got = await asked(Failover([chat_endpoint(gone.url), endpoint_at(server, Dialect.GEMINI)]))
+    assert got.error is None
+    assert (got.node.tries[0].error or "").startswith(ConnectError.__name__)
+
+
+async def test_plain_calls_fail_over_too_and_the_first_connection_is_closed() -> None:
+    async with two(ScriptedError(503, "busy")) as servers:
+        client = AIModelClient(plan_of(servers), ONCE)
+        response = await client.generate("Well?")
+        assert (response.text(), response.attempts) == ("and so on.", 2)
+        assert [server.requests[0].stream for server in servers] == [False, False]
+    assert repr(client) == "AIModelClient(Failover(groq:some-model, groq:some-model))"
+
+
+async def test_the_one_that_fell_silent_is_hung_up_on_before_the_next_is_read() -> None:
+    async with serve(stalling(head(), chat_delta("one "))) as silent, ProviderServer([AFTER]) as server:
+        config = ONCE.model_copy(update={"timeouts": Timeouts(between_content=0.05)})
+        got = await asked(Failover([chat_endpoint(silent.url), endpoint_at(server, Dialect.GEMINI)]), config=config)
+        await silent.wait_hung_up()
+    assert [event.type for event in got.events].count("stream_reset") == 1
+    assert got.node.response is not None
+    assert got.node.response.text() == "and so on."
+
+
+async def test_the_whole_plan_shares_the_time_of_the_call() -> None:
+    async with serve(stalling(head(), chat_delta("one "))) as one, serve(stalling(head())) as other:
+        config = ONCE.model_copy(update={"timeouts": Timeouts(between_content=0.05, total=0.2)})
+        plan = Failover([chat_endpoint(one.url), chat_endpoint(other.url)], on=DeadlineError)
+        config = config.model_copy(update={"timeouts": Timeouts(between_content=0.1, total=0.15)})
+        got = await asked(plan, config=config)
+    assert isinstance(got.error, DeadlineError)
+    assert (got.error.limit, got.error.seconds) == ("total", 0.15)
+
+
+# -------------------------------------------------------------------------------------------------------------- cooling
+
+
+async def test_who_failed_is_asked_last_for_a_while_by_all_calls_of_a_manager() -> None:
+    async with two(ScriptedError(503, "busy")) as servers, ConversationManager(config=ONCE) as manager:
+        for _ in range(3):
+            await manager.ask(await manager.create(), "Well?", plan_of(servers))
+        node = await manager.ask(await manager.create(), "Well?", plan_of(servers))
+        assert [len(server.requests) for server in servers] == [1, 4]
+        assert (node.attempts, node.plan[0].reason) == (1, "those before it had failed a moment ago")
+
+
+async def test_after_its_time_it_is_first_again_and_an_answer_ends_it_early() -> None:
+    clock = Clock()
+    answers = [ScriptedError(503, "busy"), AFTER, ScriptedError(503, "busy"), AFTER]
+    async with ProviderServer(answers) as one, ProviderServer(lambda _seen: AFTER) as other:
+        client = AIModelClient(plan_of([one, other]), ONCE, means=Means(cooldowns=Cooldowns(clock)))
+        counts = list[tuple[int, int]]()
+        for wait in (0, 29, 2, 0, 1):
+            clock.now += wait
+            await client.generate("Well?")
+            counts.append((len(one.requests), len(other.requests)))
+    #                 fails    left alone  asked   fails   left alone
+    assert counts == [(1, 1), (1, 2), (2, 2), (3, 3), (3, 4)]
+
+
+async def test_who_refuses_a_request_for_what_it_says_does_not_cool() -> None:
+    async with two(ScriptedError(400, "no")) as servers, ConversationManager(config=ONCE) as manager:
+        for _ in range(2):
+            plan = Failover(plan_of(servers).targets, on=APIError)
+            await manager.ask(await manager.create(), "Well?", plan)
+        assert [len(server.requests) for server in servers] == [2, 2]
+
+
+async def test_the_cooling_are_asked_all_the_same_where_nobody_else_is() -> None:
+    async with two(ScriptedError(503, "busy"), ScriptedError(503, "busy")) as servers:
+        client = AIModelClient(plan_of(servers), ONCE)
+        for _ in range(2):
+            with pytest.raises(DhenaraError):
+                await client.generate("Well?")
+        assert [len(server.requests) for server in servers] == [2, 2]
+
+
+# --------------------------------------------------------------------------------------------- plans in plans, and more
+
+
+@pytest.mark.retries
+async def test_each_target_is_asked_again_before_the_next_one_is() -> None:
+    config = AIModelCallConfig.model_validate({"retries": {"attempts": 3, "first_delay": 0}})
+    async with two(ScriptedError(503, "busy")) as servers:
+        got = await asked(plan_of(servers), config=config)
+        assert [len(server.requests) for server in servers] == [3, 1]
+    assert got.node.attempts == 4
+
+
+async def test_three_hands_one_answer() -> None:
+    cut = b"".join((head(), chat_delta("two ")))
+    async with (
+        serve(once(head(), chat_delta("one "))) as one,
+        serve(once(cut)) as two,
+        serve(once(head(), *chat_stream("three"))) as three,
+    ):
+        inner = Failover([chat_endpoint(two.url), chat_endpoint(three.url)], mode="continue")
+        got = await asked(Failover([chat_endpoint(one.url), inner], mode="continue"))
+        assert [len(server.requests) for server in (one, two, three)] == [1, 1, 1]
+        assert b"one two " in three.requests[0].body
+    assert got.error is None
+    assert got.node.response is not None
+    assert got.node.response.text() == "one two three"
+    assert [seam.part for seam in got.node.seams] == [1, 2]
+    assert [part.status for part in got.node.response.choices[0].parts] == ["interrupted", "interrupted", "complete"]
+    assert [decision.kind for decision in got.node.plan] == ["failover", "failover"]
+
+
+async def test_what_another_began_is_never_taken_back() -> None:
+    """A plan that would begin anew, amid one that goes on: it fails, and the next one goes on from there."""
+    async with (
+        serve(once(head(), chat_delta("one "))) as one,
+        serve(once(head(), chat_delta("two "))) as two,
+        serve(once(head(), *chat_stream("three"))) as three,
+    ):
+        inner = Failover([chat_endpoint(two.url), chat_endpoint(three.url)], mode="restart")
+        got = await asked(Failover([chat_endpoint(one.url), inner, chat_endpoint(three.url)], mode="continue"))
+    assert "stream_reset" not in [event.type for event in got.events]
+    assert got.node.response is not None
+    assert got.node.response.text() == "one two three"
+
+
+async def test_who_goes_on_is_not_heard_of_before_it_says_something() -> None:
+    async with (
+        serve(once(head(), chat_delta("one "))) as one,
+        serve(once(head(), chat_delta(""))) as mute,
+        serve(once(head(), *chat_stream("two"))) as two,
+    ):
+        targets = [chat_endpoint(server.url) for server in (one, mute, two)]
+        got = await asked(Failover(targets, mode="continue"))
+    assert [event.type for event in got.events].count("stream_seam") == 1
+    (seam,) = got.node.seams
+    assert [seam.before, seam.after] == [got.node.tries[0].endpoint, got.node.tries[2].endpoint]
+    assert got.node.attempts == 3
+
+
+async def test_an_experiment_and_a_router_are_recorded_outside_in() -> None:
+    async with two(ScriptedError(503, "busy")) as servers:
+        plan = Experiment({"a": Router(strengths={"anything": plan_of(servers)})}, name="greeting")
+        async with ConversationManager(config=ONCE) as manager:
+            conversation = await manager.create()
+            assert manager.check(conversation, plan, query="Well?").input_tokens > 0
+            node = await manager.ask(conversation, "Well?", plan)
+    experiment, router, failover = node.plan
+    assert (experiment.name, experiment.choice, experiment.unit) == ("greeting", "a", conversation.id)
+    assert (router.reason, failover.kind) == ("for anything", "failover")
+
+
+async def test_a_conversation_keeps_its_variant_and_a_node_is_its_own_unit() -> None:
+    async with ProviderServer(lambda _seen: AFTER) as server, ConversationManager() as manager:
+        chat, gemini = endpoint_at(server, Dialect.OPENAI_CHAT), endpoint_at(server, Dialect.GEMINI)
+        for _ in range(4):
+            conversation = await manager.create()
+            nodes = [await manager.ask(conversation, "Well?", Experiment({"a": chat, "b": gemini})) for _ in range(4)]
+            assert len({node.plan[0].choice for node in nodes}) == 1
+            assert all(node.origin == nodes[0].origin for node in nodes)
+        conversation = await manager.create()
+        node = await manager.ask(conversation, "Well?", Experiment({"a": chat, "b": gemini}, sticky_by="node"))
+        assert node.plan[0].unit == node.id
+
+
+async def test_a_router_sees_the_whole_conversation() -> None:
+    async with ProviderServer(lambda _seen: AFTER) as server, ConversationManager() as manager:
+        few, many = endpoint_at(server, Dialect.OPENAI_CHAT), endpoint_at(server, Dialect.GEMINI)
+        plan = Router(lambda said, _config: "many" if len(said) > 1 else "few", {"few": few, "many": many})
+        conversation = await manager.create()
+        nodes = [await manager.ask(conversation, "Well?", plan) for _ in range(2)]
+    assert [node.plan[0].choice for node in nodes] == ["few", "many"]
+
+
+async def test_leaving_while_the_second_answers_closes_it() -> None:
+    async with serve(once()) as one, serve(stalling(head(), chat_delta("one "))) as other:
+        client = AIModelClient(Failover([chat_endpoint(one.url), chat_endpoint(other.url)]), ONCE)
+        async with client.stream("Well?") as stream:
+            async for event in stream:
+                if isinstance(event, TextDelta):
+                    break
+        await other.wait_hung_up()
+        assert stream.partial.text() == "one "
+        assert stream.partial.attempts == 2
+
+
+async def test_being_cancelled_is_no_reason_to_ask_another() -> None:
+    async with serve(stalling(head())) as one, ProviderServer([AFTER]) as other:
+        client = AIModelClient(Failover([chat_endpoint(one.url), endpoint_at(other, Dialect.GEMINI)]), ONCE)
+        async with anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                async with client.stream("Well?") as stream:
+                    await stream.collect()
+
+            tasks.start_soon(read)
+            await one.asked.wait()
+            tasks.cancel_scope.cancel()
+        await one.wait_hung_up()
+        assert other.requests == []
+
+
+async def test_test_mode_names_who_would_be_asked() -> None:
+    async with ProviderServer() as server:
+        plan = Failover([endpoint_at(server, dialect) for dialect in DIALECTS])
+        response = await AIModelClient(plan, AIModelCallConfig(test_mode=True)).generate("Well?")
+        assert server.requests == []
+    assert "some-model was not called" in response.text()
+
+
+async def test_the_blocking_face_takes_a_plan() -> None:
+    async with two(ScriptedError(503, "busy")) as servers:
+        client = AIModelClient(plan_of(servers), ONCE, is_async=False)
+        response = await anyio.to_thread.run_sync(lambda: client.generate("Well?"))
+    assert response.text() == "and so on."
+
+
+async def test_an_error_in_an_answer_that_has_begun_keeps_its_own_class() -> None:
+    async with serve(once(head(), chat_delta("one "))) as one, ProviderServer([AFTER]) as other:
+        targets = [chat_endpoint(one.url), endpoint_at(other, Dialect.GEMINI)]
+        got = await asked(Failover(targets, mode="fail"))
+    assert not isinstance(got.error, ReadError)  # it was cut in good order
+    assert isinstance(got.events[-1], TextDelta)
+    assert not any(isinstance(event, StreamEnd) for event in got.events)

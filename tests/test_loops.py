@@ -1,0 +1,191 @@
+"""Event loops one after another, many at once, and their ends: run in interpreters where every warning is an error."""
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from dhenara_async import AIModelClient
+from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from tests.loopback import chat_body, chat_endpoint, replies, serve, whole
+
+_SECONDS = 120
+
+_BEFORE = """
+import asyncio, gc, sys, threading
+from anyio.from_thread import start_blocking_portal
+from dhenara_async import AIModelCallConfig, AIModelClient, AIModelEndpoint, AIModel, AIModelAPIProviderEnum
+from dhenara_async import ConversationManager
+from dhenara_async.testing import ProviderServer
+from dhenara_async.transport.over_aiohttp import AiohttpTransport
+
+def endpoint_of(server):
+    api = server.api(AIModelAPIProviderEnum.GROQ)
+    return AIModelEndpoint(api=api, ai_model=AIModel(model_name="some-model"))
+
+async def ask(client):
+    async with client.stream("Hi.") as stream:
+        async for event in stream:
+            pass
+    return (await client.generate("Hi.")).text() == stream.response.text()
+
+async def turns(manager, endpoint):
+    conversation = await manager.create()
+    for _ in range(2):
+        async with manager.turn(conversation, "Hi.", endpoint) as turn:
+            async for event in turn:
+                pass
+    assert [node.status for node in conversation.nodes] == ["complete", "complete"]
+    return True
+"""
+
+
+def run(body: str) -> str:
+    """What a script prints; what it says on stderr is an error, and so is every warning."""
+    code = _BEFORE + textwrap.dedent(body)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=_SECONDS, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return done.stdout
+
+
+SHARED = {
+    "a client that opens its own": "AIModelClient(endpoint)",
+    "a client with a transport": "AIModelClient(endpoint, transport=AiohttpTransport())",
+    "a client with a transport of two": "AIModelClient(endpoint, transport=AiohttpTransport(limit=2))",
+    "a manager with a transport": "ConversationManager(transport=AiohttpTransport())",
+}
+
+
+def calls(shared: str) -> str:
+    return "turns(shared, endpoint)" if "Manager" in shared else "ask(shared)"
+
+
+@pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED.keys())
+def test_twenty_loops_one_after_another(shared: str) -> None:
+    """Nobody closes anything: what a loop has opened ends with it."""
+    told = run(f"""
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(ProviderServer()) as server:
+            endpoint = endpoint_of(server)
+            shared = {shared}
+            for _ in range(20):
+                assert asyncio.run({calls(shared)})
+                gc.collect()
+            transport = getattr(shared, "_shared", None) or getattr(shared, "_transport", None)
+            print(0 if transport is None else len(transport._sessions))
+    """)
+    assert told == "0\n"
+
+
+@pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED.keys())
+def test_eight_threads_with_a_loop_each(shared: str) -> None:
+    told = run(f"""
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(ProviderServer()) as server:
+            endpoint = endpoint_of(server)
+            shared = {shared}
+            done = []
+
+            def work():
+                for _ in range(5):
+                    done.append(asyncio.run({calls(shared)}))
+
+            threads = [threading.Thread(target=work) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            gc.collect()
+            print(sum(done))
+    """)
+    assert told == "40\n"
+
+
+_SLOW = "portal.wrap_async_context_manager(ProviderServer(delay=1000))"
+
+ENDS = {
+    "a stream that is left open": """
+        async def main():
+            global stream
+            stream = client.stream("Hi.")
+            await stream.__aenter__()
+            print(type(await anext(stream)).__name__)
+    """,
+    "a task that is still reading": """
+        async def read():
+            async with client.stream("Hi.") as stream:
+                async for event in stream:
+                    print(type(event).__name__)
+                    begun.set()
+
+        async def main():
+            global begun, task
+            begun = asyncio.Event()
+            task = asyncio.get_running_loop().create_task(read())
+            await begun.wait()
+    """,
+    "an exit from within": """
+        async def main():
+            async with client.stream("Hi.") as stream:
+                async for event in stream:
+                    print(type(event).__name__)
+                    sys.exit(0)
+    """,
+}
+
+
+@pytest.mark.parametrize("made", ["AIModelClient(endpoint)", "AIModelClient(endpoint, transport=AiohttpTransport())"])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_an_interpreter_that_ends_with_a_stream_open(end: str, made: str) -> None:
+    told = run(
+        "portal_block = start_blocking_portal()\n"
+        "portal = portal_block.__enter__()\n"
+        "server = portal.call(ProviderServer(delay=1000).__aenter__)\n"
+        f"endpoint = endpoint_of(server)\nclient = {made}\n"
+        + textwrap.dedent(end)
+        + textwrap.dedent("""
+            try:
+                asyncio.run(main())
+            finally:
+                portal.call(server.__aexit__, None, None, None)
+                portal_block.__exit__(None, None, None)
+        """)
+    )
+    assert told == "StreamStart\n"
+
+
+def test_an_interpreter_that_ends_while_a_thread_reads() -> None:
+    told = run("""
+        begun = threading.Event()
+
+        async def main():
+            async with ProviderServer(delay=1000) as server:
+                async with AIModelClient(endpoint_of(server)).stream("Hi.") as stream:
+                    async for event in stream:
+                        print(type(event).__name__, flush=True)
+                        begun.set()
+
+        threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+        assert begun.wait(60)
+    """)
+    assert told == "StreamStart\n"
+
+
+def test_a_loop_that_is_closed_without_its_generators_is_let_go() -> None:
+    """Not what ``asyncio.run`` does, but some do: the next loop to come sweeps after it."""
+    shared = AiohttpTransport(trust_env=False)
+    play = replies(whole(chat_body("Hello."), connection="close"))
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serve(play)) as server:
+        client = AIModelClient(chat_endpoint(server.url), transport=shared)
+        gone = [asyncio.new_event_loop() for _ in range(3)]
+        for loop in gone:
+            assert loop.run_until_complete(client.generate("Hi.")).text() == "Hello."
+            loop.close()
+        sessions: dict[asyncio.AbstractEventLoop, object] = vars(shared)["_sessions"]
+        assert list(sessions) == gone[-1:]
+        assert asyncio.run(client.generate("Hi.")).text() == "Hello."
+        assert sessions == {}

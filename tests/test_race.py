@@ -1,0 +1,296 @@
+"""Several are asked, the first to say something answers: who wins, who is hung up on, and what that cost."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import anyio
+import pytest
+
+from dhenara_async import (
+    AIModelCallConfig,
+    AIModelClient,
+    AIModelEndpoint,
+    ConversationManager,
+    Dialect,
+    Failover,
+    Means,
+    Pricing,
+    Race,
+    Rates,
+    ResponseStream,
+    StreamStart,
+    TextDelta,
+    Timeouts,
+)
+from dhenara_async.errors import AuthenticationError, DeadlineError, DhenaraError, ServerError, TruncatedStreamError
+from dhenara_async.hosts import target_of
+from dhenara_async.plans import LEARNED_FROM, LOST
+from dhenara_async.testing import Answer, ProviderServer, ScriptedError
+from dhenara_async.testing.grammar import check_grammar
+from tests.loopback import (
+    PATIENCE,
+    Connection,
+    Play,
+    chat_delta,
+    chat_endpoint,
+    chat_stream,
+    endpoint_at,
+    event,
+    head,
+    once,
+    serve,
+    stalling,
+)
+
+ONCE = AIModelCallConfig(retries=0)
+FOREVER = 3600.0
+USED = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
+
+
+def when(go: anyio.Event, *pieces: bytes) -> Play:
+    """Answer one request with these bytes, the head at once and the rest when ``go`` is set."""
+
+    async def play(connection: Connection) -> None:
+        if await connection.request() is not None:
+            await connection.send(head())
+            await go.wait()
+            await connection.send(*pieces)
+
+    return play
+
+
+def usage_event(used: Mapping[str, int]) -> bytes:
+    return event({"id": "x", "object": "chat.completion.chunk", "model": "served", "choices": [], "usage": used})
+
+
+def client_of(
+    plan: Race | Failover | AIModelEndpoint, *, means: Means | None = None, **timeouts: float
+) -> AIModelClient:
+    config = ONCE.model_copy(update={"timeouts": Timeouts.model_validate(timeouts)})
+    return AIModelClient(plan, config, means=means)
+
+
+# --------------------------------------------------------------------------------------------------- winners and losers
+
+
+async def test_the_first_to_say_something_answers_and_the_others_are_hung_up_on() -> None:
+    async with (
+        serve(stalling(head())) as slow,
+        serve(stalling()) as mute,
+        serve(once(head(), *chat_stream("one ", "two"))) as quick,
+    ):
+        plan = Race([chat_endpoint(server.url) for server in (slow, mute, quick)])
+        async with client_of(plan).stream("Well?") as stream:
+            first = await anext(stream)
+            # before anything is handed over, the others have been hung up on: their servers see it without our help
+            await slow.wait_hung_up()
+            await mute.wait_hung_up()
+            events = [first, *[event async for event in stream]]
+        check_grammar(events)
+        response = stream.response
+        assert isinstance(first, StreamStart)
+        assert response.text() == "one two"
+        assert response.endpoint == target_of(chat_endpoint(quick.url))
+        assert [len(server.requests) for server in (slow, mute, quick)] == [1, 1, 1]
+    (decision,) = response.plan
+    assert (decision.kind, decision.choice) == ("race", "openai_compatible:some-model")
+    assert decision.reason == "the first of 3 to say something"
+    assert [attempt.error for attempt in response.tries] == [LOST, LOST, None]
+    assert response.attempts == 3
+
+
+async def test_pings_and_heads_do_not_win() -> None:
+    go = anyio.Event()
+    async with (
+        serve(stalling(head(), b": ping\n\n", chat_delta(""), usage_event(USED))) as talker,
+        serve(when(go, *chat_stream("words"))) as speaker,
+    ):
+        plan = Race([chat_endpoint(talker.url), chat_endpoint(speaker.url)])
+        stream = client_of(plan).stream("Well?")
+        async with anyio.create_task_group() as tasks, stream:
+
+            async def later() -> None:
+                await talker.asked.wait()
+                await speaker.asked.wait()
+                go.set()
+
+            tasks.start_soon(later)
+            await stream.collect()
+        assert stream.response.text() == "words"
+
+
+async def test_what_a_loser_is_known_to_have_taken_is_recorded_with_its_cost() -> None:
+    go = anyio.Event()
+    rates = Pricing(rates=Rates(input=Decimal(1), output=Decimal(2)))
+    async with (
+        serve(stalling(head(), usage_event(USED))) as loser,
+        serve(stalling(head())) as untold,
+        serve(when(go, *chat_stream("words"))) as winner,
+    ):
+        priced = chat_endpoint(loser.url).model_copy(update={"pricing": rates})
+        plan = Race([priced, chat_endpoint(untold.url), chat_endpoint(winner.url)])
+        async with ConversationManager(config=ONCE) as manager:
+            turn = manager.turn(await manager.create(), "Well?", plan)
+            async with turn, anyio.create_task_group() as tasks:
+
+                async def later() -> None:
+                    await loser.asked.wait()
+                    await untold.asked.wait()
+                    while turn.partial.tries[0].usage.input_tokens is None:  # noqa: ASYNC110 - nobody else can tell
+                        await anyio.sleep(0.001)
+                    go.set()
+
+                tasks.start_soon(later)
+                await turn.collect()
+    known, unknown, answered = turn.node.tries
+    assert (known.error, known.usage.input_tokens, known.usage.source) == (LOST, 1000, "estimated")
+    assert known.cost == Decimal("0.002")
+    assert (unknown.error, unknown.usage.input_tokens, unknown.usage.source) == (LOST, None, "unknown")
+    assert unknown.cost is None
+    assert answered.error is None
+    assert turn.node.plan[0].kind == "race"
+    assert turn.node.status == "complete"
+
+
+@pytest.mark.parametrize("dialect", [Dialect.OPENAI_CHAT, Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI])
+async def test_who_fails_is_out_and_the_rest_run_on(dialect: Dialect) -> None:
+    async with ProviderServer([ScriptedError(500, "no")]) as bad, ProviderServer([Answer(text="Well.")]) as good:
+        plan = Race([endpoint_at(bad, Dialect.OPENAI_RESPONSES), endpoint_at(good, dialect)])
+        async with client_of(plan).stream("Well?") as stream:
+            check_grammar([event async for event in stream])
+        assert stream.response.text() == "Well."
+        assert len(bad.requests) == len(good.requests) == 1
+
+
+async def test_when_all_fail_the_first_error_is_raised_and_knows_the_others() -> None:
+    async with ProviderServer([ScriptedError(401, "no")]) as one, ProviderServer([ScriptedError(500, "oh")]) as two:
+        plan = Race([endpoint_at(one, Dialect.OPENAI_CHAT), endpoint_at(two, Dialect.GEMINI)])
+        with pytest.raises(AuthenticationError) as caught:
+            await client_of(plan).generate("Well?")
+    assert caught.value.attempts == 2
+    assert any(ServerError.__name__ in note for note in caught.value.__notes__)
+
+
+async def test_who_has_won_is_not_replaced() -> None:
+    async with serve(once(head(), chat_delta("one "))) as winner, serve(stalling(head())) as loser:
+        plan = Race([chat_endpoint(winner.url), chat_endpoint(loser.url)])
+        async with client_of(plan).stream("Well?") as stream:
+            with pytest.raises(TruncatedStreamError):
+                await stream.collect()
+        assert stream.partial.text() == "one "
+
+
+async def test_a_plan_that_fails_over_takes_a_race_that_was_lost_by_all() -> None:
+    async with serve(once()) as one, serve(once()) as two, ProviderServer([Answer(text="Well.")]) as good:
+        race = Race([chat_endpoint(one.url), chat_endpoint(two.url)])
+        plan = Failover([race, endpoint_at(good, Dialect.GEMINI)])
+        response = await client_of(plan).generate("Well?")
+    assert (response.text(), response.attempts) == ("Well.", 3)
+    assert [decision.kind for decision in response.plan] == ["failover"]
+
+
+# -------------------------------------------------------------------------------------------------- being left, in time
+
+
+async def test_a_race_that_is_cancelled_hangs_up_on_everybody() -> None:
+    async with serve(stalling(head())) as one, serve(stalling()) as two:
+        streams: list[ResponseStream] = []
+
+        async def read() -> None:
+            plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)])
+            async with client_of(plan).stream("Well?") as stream:
+                streams.append(stream)
+                await stream.collect()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await one.asked.wait()
+            await two.asked.wait()
+            tasks.cancel_scope.cancel()
+        await one.wait_hung_up()
+        await two.wait_hung_up()
+    assert [attempt.usage.source for attempt in streams[0].partial.tries] == ["unknown", "unknown"]
+
+
+async def test_leaving_after_the_race_closes_the_winner() -> None:
+    async with serve(stalling(head(), chat_delta("one "))) as winner, serve(stalling()) as loser:
+        plan = Race([chat_endpoint(winner.url), chat_endpoint(loser.url)])
+        async with client_of(plan).stream("Well?") as stream:
+            async for event in stream:
+                if isinstance(event, TextDelta):
+                    break
+        await winner.wait_hung_up()
+        await loser.wait_hung_up()
+
+
+async def test_the_time_of_the_call_ends_a_race() -> None:
+    async with serve(stalling(head())) as one, serve(stalling()) as two:
+        plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=0.01)
+        with pytest.raises(DeadlineError) as caught:
+            await client_of(plan, total=0.1).generate("Well?")
+        assert (caught.value.limit, caught.value.seconds) == ("total", 0.1)
+        await one.wait_hung_up()
+        await two.wait_hung_up()
+
+
+async def test_a_fault_of_ours_is_raised_as_itself() -> None:
+    class Broken(Exception):
+        pass
+
+    def fails(_error: DhenaraError) -> bool:
+        raise Broken
+
+    async with serve(once()) as one, serve(stalling()) as two:
+        inner = Failover([chat_endpoint(one.url), chat_endpoint(one.url)], on=fails)
+        with pytest.raises(Broken):
+            await client_of(Race([inner, chat_endpoint(two.url)])).generate("Well?")
+        await two.wait_hung_up()
+
+
+# -------------------------------------------------------------------------------------------------------------- hedging
+
+
+async def test_who_is_quick_enough_runs_alone() -> None:
+    async with serve(once(head(), *chat_stream("words"))) as one, serve(stalling()) as two:
+        plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=FOREVER)
+        response = await client_of(plan).generate("Well?")
+        assert (two.connections, response.attempts) == (0, 1)
+    assert response.plan[0].reason == "the first of 1 to say something"
+
+
+async def test_the_next_one_starts_after_a_while() -> None:
+    async with serve(stalling(head())) as one, serve(once(head(), *chat_stream("words"))) as two:
+        plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=0.02)
+        response = await client_of(plan).generate("Well?")
+        await one.wait_hung_up()
+    assert (response.text(), [attempt.error for attempt in response.tries]) == ("words", [LOST, None])
+
+
+async def test_the_next_one_starts_at_once_when_nobody_runs_any_more() -> None:
+    async with serve(once()) as one, serve(once(head(), *chat_stream("words"))) as two:
+        plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=FOREVER)
+        with anyio.fail_after(PATIENCE):
+            response = await client_of(plan).generate("Well?")
+    assert response.text() == "words"
+
+
+async def test_a_percentile_is_of_what_calls_have_learned() -> None:
+    means = Means()
+    async with serve(stalling(head())) as one, serve(once(head(), *chat_stream("words"))) as two:
+        plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after="p95")
+        for _ in range(LEARNED_FROM):  # it answers within 10 ms as a rule, so there is no need to wait for a second
+            means.latencies.learn(target_of(chat_endpoint(one.url)), 0.01)
+        response = await client_of(plan, means=means).generate("Well?")
+    assert response.text() == "words"
+    times = means.latencies.of(target_of(chat_endpoint(one.url)))
+    assert len(times) == LEARNED_FROM + 1
+    assert times[-1] > 0.01  # it would have taken longer than it was given
+    assert len(means.latencies.of(target_of(chat_endpoint(two.url)))) == 1
+
+
+async def test_as_long_as_nothing_is_learned_the_next_one_waits() -> None:
+    async with serve(once(head(), *chat_stream("words"))) as one, serve(stalling()) as two:
+        plan, means = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after="p50"), Means()
+        await client_of(plan, means=means).generate("Well?")
+        assert two.connections == 0
+        assert len(means.latencies.of(target_of(chat_endpoint(one.url)))) == 1
