@@ -200,8 +200,14 @@ class ChosenFeed:
     def __init__(self, feed: Feed, decision: Decision) -> None:
         self._feed = feed
         self._decision = decision
-        self.receive = feed.receive
-        self.close = feed.close
+
+    async def receive(self) -> Sequence[StreamEvent]:
+        """See ``Feed``."""
+        return await self._feed.receive()
+
+    async def close(self) -> None:
+        """See ``Feed``."""
+        await self._feed.close()
 
     @property
     def over(self) -> bool:

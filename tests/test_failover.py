@@ -370,13 +370,12 @@ async def test_the_one_that_fell_silent_is_hung_up_on_before_the_next_is_read() 
 
 
 async def test_the_whole_plan_shares_the_time_of_the_call() -> None:
-    async with serve(stalling(head(), chat_delta("one "))) as one, serve(stalling(head())) as other:
-        config = ONCE.model_copy(update={"timeouts": Timeouts(between_content=0.05, total=0.2)})
-        plan = Failover([chat_endpoint(one.url), chat_endpoint(other.url)], on=DeadlineError)
-        config = config.model_copy(update={"timeouts": Timeouts(between_content=0.1, total=0.15)})
-        got = await asked(plan, config=config)
+    async with serve(stalling()) as one, serve(stalling(head())) as other:
+        config = ONCE.model_copy(update={"timeouts": Timeouts(first_byte=0.05, total=0.8)})
+        got = await asked(Failover([chat_endpoint(one.url), chat_endpoint(other.url)]), config=config)
+        assert [len(server.requests) for server in (one, other)] == [1, 1]
     assert isinstance(got.error, DeadlineError)
-    assert (got.error.limit, got.error.seconds) == ("total", 0.15)
+    assert (got.error.limit, got.error.seconds) == ("total", 0.8)
 
 
 # -------------------------------------------------------------------------------------------------------------- cooling

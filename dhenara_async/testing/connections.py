@@ -44,8 +44,8 @@ class Connection:
     """One client's connection, where the HTTP is ours to spoil."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self.cut_by_us = False
-        self.over = asyncio.Event()
+        self.cut_by_us: bool = False
+        self.over: asyncio.Event = asyncio.Event()
         self._transport = transport
 
     def write(self, data: bytes) -> None:
