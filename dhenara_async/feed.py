@@ -19,19 +19,19 @@ from dhenara_async.auth import Auth
 from dhenara_async.blame import blames_reasoning
 from dhenara_async.config import Timeouts
 from dhenara_async.conversion import ConversionReport
+from dhenara_async.deadlines import Clock
 from dhenara_async.drivers.base import KEPT_BODY_BYTES, QUOTED_BYTES, Decoder, Driver, quote
 from dhenara_async.errors import (
     APIError,
     ConnectError,
     ConversionLossError,
-    DeadlineError,
     DhenaraError,
     ProtocolError,
     StreamStateError,
     TransportError,
     TruncatedStreamError,
 )
-from dhenara_async.events import Heartbeat, StreamEnd, StreamEvent, StreamReset, StreamStart, UsageUpdate
+from dhenara_async.events import Heartbeat, PartStart, StreamEnd, StreamEvent, StreamReset, StreamStart, UsageUpdate
 from dhenara_async.framing import Frame, Framer
 from dhenara_async.framing.sse import DEFAULT_LIMIT_BYTES, SSEFramer
 from dhenara_async.limits import Limiter, Slot
@@ -51,6 +51,7 @@ CLOSE_SECONDS = 1.0
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
 # Events that say nothing of the answer: while no other has been handed over, the call can be made again unnoticed.
 _EMPTY = frozenset({StreamStart, Heartbeat, UsageUpdate, StreamReset})
+_WORDS = frozenset({"text", "reasoning"})  # parts whose start says nothing: some hosts send it long before a word
 
 Got = TypeVar("Got")
 
@@ -189,22 +190,12 @@ class EndpointFeed:
         self._spoken = False  # something of the answer has been handed over
         self._complete = False  # StreamEnd has been decoded
         self._over = self._closed = False
-        self._clock: _Clock | None = None
+        self._clock: Clock | None = None
 
     @property
     def over(self) -> bool:
         """See ``Feed``."""
         return self._over and self._failure is None
-
-    @property
-    def spoken(self) -> bool:
-        """Whether anything of the answer has been handed over."""
-        return self._spoken
-
-    @property
-    def call(self) -> Call:
-        """What was asked, as it was sent last."""
-        return self._call
 
     @property
     def account(self) -> Account:
@@ -311,8 +302,8 @@ class EndpointFeed:
         if not isinstance(source, Delivery):
             self._complete = self._over = True
             return source
-        if self._clock is None and _Clock.wanted(source.timeouts):
-            self._clock = _Clock(source.timeouts)
+        if self._clock is None and Clock.wanted(source.timeouts):
+            self._clock = Clock(source.timeouts)
         if not self._failed:
             source.budget.earn()
         try:
@@ -403,11 +394,7 @@ class EndpointFeed:
 
     async def _again(self, exc: DhenaraError, wait: float) -> None:
         """Forget what came of a request that failed, and wait."""
-        self._keep_secrets(exc)
-        self._failed.append(self._attempt(exc))
-        if self._slot is not None and isinstance(exc, APIError) and exc.status in (429, 503, 529):
-            self._slot.refused(exc.retry_after)
-        self._let_go(sent=not isinstance(exc, ConnectError))
+        self._note(exc)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             await exchange.close()
@@ -473,13 +460,17 @@ class EndpointFeed:
             return None
 
     def _give_up(self, exc: DhenaraError) -> None:
-        self._keep_secrets(exc)
-        self._failed.append(self._attempt(exc))
+        self._note(exc)
         exc.attempts = len(self._failed)
-        if self._slot is not None and isinstance(exc, APIError) and exc.status in (429, 503, 529):
-            self._slot.refused(exc.retry_after)
         self._failure = exc
         self._over = True
+
+    def _note(self, exc: DhenaraError) -> None:
+        """A request has failed: put down how, and give back what it held."""
+        self._keep_secrets(exc)
+        self._failed.append(self._attempt(exc))
+        if self._slot is not None and isinstance(exc, APIError) and exc.status in (429, 503, 529):
+            self._slot.refused(exc.retry_after)
         self._let_go(sent=not isinstance(exc, ConnectError))
 
     def _attempt(self, exc: DhenaraError | None) -> Attempt:
@@ -620,7 +611,13 @@ def _being_cancelled() -> bool:
 
 def says(events: Iterable[StreamEvent]) -> bool:
     """Whether any of ``events`` says something of the answer."""
-    return any(event.__class__ not in _EMPTY for event in events)
+    for event in events:
+        if isinstance(event, PartStart):
+            if event.kind not in _WORDS:
+                return True
+        elif event.__class__ not in _EMPTY:
+            return True
+    return False
 
 
 def priced(attempt: Attempt, usage: Usage | None, pricing: Pricing) -> Attempt:
@@ -639,110 +636,3 @@ def priced(attempt: Attempt, usage: Usage | None, pricing: Pricing) -> Attempt:
     elif loaded():
         cost = list_price(usage, provider=attempt.endpoint.provider, models=[attempt.endpoint.model])
     return attempt.model_copy(update={"usage": usage.model_copy(update={"source": "estimated"}), "cost": cost})
-
-
-class _Clock:
-    """Keeps the time limits of a call that are not its transport's: one timer a request, looked at when it is due.
-
-    Args:
-        timeouts: The call's limits.
-    """
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timeouts = timeouts
-        self._began = self._loop.time()
-        self._content_at: float | None = None  # when something was said last
-        self._reading_since: float | None = None
-        self._exchange: Exchange | None = None
-        self._head_at = self._began
-        self._timer: asyncio.TimerHandle | None = None
-        self.counts_content: bool = timeouts.first_content is not None or timeouts.between_content is not None
-
-    @staticmethod
-    def wanted(timeouts: Timeouts) -> bool:
-        """Whether there is anything to keep."""
-        return (timeouts.total, timeouts.first_content, timeouts.between_content) != (None, None, None)
-
-    def remaining(self) -> float | None:
-        """Seconds that the call has left; None = there is no limit."""
-        due = self._due_of_the_call()
-        return None if due is None else max(0.0, due[0] - self._loop.time())
-
-    async def within(self, work: Awaitable[Got]) -> Got:
-        """``work``, which is ours and not the reader's, as long as the call has time.
-
-        Raises:
-            DeadlineError: It had none left.
-        """
-        due = self._due_of_the_call()
-        if due is None:
-            return await work
-        at, limit, seconds = due
-        scope = asyncio.timeout_at(at)
-        try:
-            async with scope:
-                return await work
-        except TimeoutError as exc:
-            if scope.expired():
-                raise DeadlineError(limit=limit, seconds=seconds) from exc
-            raise
-
-    def watch(self, exchange: Exchange) -> None:
-        """Look after the reading of an answer whose head has come."""
-        self._exchange, self._head_at = exchange, self._loop.time()
-        self._look()
-
-    async def reading(self, exchange: Exchange) -> bytes:
-        """The next bytes; what the reader does between two reads is not the host's silence."""
-        self._reading_since = self._loop.time()
-        try:
-            return await exchange.read()
-        finally:
-            self._reading_since = None
-
-    def heard(self) -> None:
-        """Something was said."""
-        self._content_at = self._loop.time()
-
-    def rest(self) -> None:
-        """Stop looking."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._exchange = None
-
-    def _due_of_the_call(self) -> tuple[float, str, float] | None:
-        """When the call has to be over, or to have said something, whichever is first."""
-        limits = self._timeouts
-        dues: list[tuple[float, str, float]] = []
-        if limits.total is not None:
-            dues.append((self._began + limits.total, "total", limits.total))
-        if limits.first_content is not None and self._content_at is None:
-            dues.append((self._began + limits.first_content, "first_content", limits.first_content))
-        return min(dues, default=None)
-
-    def _dues(self) -> list[tuple[float, str, float]]:
-        due = self._due_of_the_call()
-        dues = [] if due is None else [due]
-        silence = self._timeouts.between_content
-        if silence is not None:
-            since = max(self._content_at or self._head_at, self._reading_since or self._loop.time())
-            dues.append((since + silence, "between_content", silence))
-        return dues
-
-    def _look(self) -> None:
-        """End a read that has waited for too long; otherwise look again when the next limit is due."""
-        dues, exchange = self._dues(), self._exchange
-        if not dues or exchange is None:
-            self._timer = None
-            return
-        at, limit, seconds = min(dues)
-        now = self._loop.time()
-        if at > now:
-            self._timer = self._loop.call_at(at, self._look)
-        elif self._reading_since is None and limit != "total":
-            self._timer = self._loop.call_later(min(seconds, 0.05), self._look)  # there may be something to read
-        else:
-            self._timer = None
-            exchange.interrupt(DeadlineError(limit=limit, seconds=seconds))

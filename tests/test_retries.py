@@ -23,7 +23,15 @@ from dhenara_async.errors import (
     ServerError,
     TruncatedStreamError,
 )
-from dhenara_async.events import PartStart, StreamEvent, StreamReset, StreamStart
+from dhenara_async.events import (
+    PartEnd,
+    PartStart,
+    StreamEvent,
+    StreamReset,
+    StreamStart,
+    TextDelta,
+    ToolCallDelta,
+)
 from dhenara_async.retry import RetryBudget, delay
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall, check_grammar
 from dhenara_async.transport.over_aiohttp import AiohttpTransport
@@ -170,6 +178,17 @@ async def test_a_wait_beyond_a_limit_fails_at_once(dialect: Dialect, retries: Re
         assert (caught.value.retry_after, caught.value.attempts, len(server.requests)) == (20.0, 1, 1)
 
 
+def _says(event: StreamEvent) -> bool:
+    """Whether the reader learns something of the answer by it; that a text begins is nothing of the text."""
+    match event:
+        case PartStart():
+            return event.kind == "tool_call"
+        case TextDelta() | ToolCallDelta() | PartEnd():
+            return True
+        case _:
+            return False
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("answer", [ANSWER, Answer(tool_calls=(ScriptedToolCall("call_1", "add", '{"a":1}'),))])
 async def test_nothing_is_asked_again_after_content(dialect: Dialect, answer: Answer) -> None:
@@ -190,7 +209,7 @@ async def test_nothing_is_asked_again_after_content(dialect: Dialect, answer: An
                     async for event in stream:
                         seen.append(event)
                 except ServerError as exc:
-                    content = any(isinstance(event, PartStart) for event in seen)
+                    content = any(map(_says, seen))
                     assert exc.attempts == len(server.requests) == (1 if content else 3), events_before
                     said += content
                 else:  # the error came behind the end
@@ -218,6 +237,37 @@ async def test_a_start_that_was_handed_over_is_taken_back() -> None:
         "req_loopback000003",
     ]
     assert stream.response.text() == "One two three."
+
+
+@pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_RESPONSES])
+async def test_a_part_that_has_only_begun_is_taken_back(dialect: Dialect) -> None:
+    """Two dialects announce a text before its first word comes, and a host may fail between the two."""
+    before = {Dialect.ANTHROPIC_MESSAGES: 2, Dialect.OPENAI_RESPONSES: 4}[dialect]
+    error = ScriptedError(500, "No.", code="server_error")
+    fault = Fault(answer=ANSWER, error=error, error_at=before, stall=before, seconds=0.02)
+    async with ProviderServer([fault, ANSWER]) as server:
+        client = AIModelClient(endpoint_at(server, dialect), config())
+        async with client.stream("Count.") as stream:
+            events = [event async for event in stream]
+    check_grammar(events)
+    reset = next(index for index, event in enumerate(events) if isinstance(event, StreamReset))
+    assert isinstance(events[reset - 1], PartStart)
+    assert (stream.response.text(), len(stream.response.chat_response.choices[0].parts)) == ("One two three.", 1)
+
+
+@pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_RESPONSES])
+async def test_a_host_that_announces_a_text_and_falls_silent_has_said_nothing(dialect: Dialect) -> None:
+    before = {Dialect.ANTHROPIC_MESSAGES: 2, Dialect.OPENAI_RESPONSES: 4}[dialect]
+    async with ProviderServer([Fault(answer=ANSWER, stall=before)]) as server:
+        client = AIModelClient(endpoint_at(server, dialect), config(timeouts=Timeouts(first_content=0.06)))
+        seen: list[StreamEvent] = []
+        with anyio.fail_after(PATIENCE), pytest.raises(DeadlineError) as caught:
+            async with client.stream("Count.") as stream:
+                async for event in stream:
+                    seen.append(event)
+        assert (caught.value.limit, caught.value.seconds) == ("first_content", 0.06)
+        assert isinstance(seen[-1], PartStart)
+        await server.wait_closed(1)
 
 
 async def test_a_stop_of_our_own_is_not_asked_again() -> None:
