@@ -1,16 +1,20 @@
 """The blocking face for scripts and notebooks: the async client behind an anyio portal, and nothing of its own.
 
 The portal is a thread with an event loop. Inside ``with`` one portal and its connections serve every call; outside it
-each call brings its own.
+each call brings its own. The thread is ours rather than ``anyio.from_thread.start_blocking_portal``'s, which an
+interpreter waits for when it ends: a stream that a script has left open must not keep it from ending.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
+from threading import Thread
 from types import TracebackType
 from typing import Protocol, Self
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 from pydantic import JsonValue
 
 from dhenara_async.config import AIModelCallConfig
@@ -140,7 +144,7 @@ class BlockingClient:
             raise StreamStateError("this client is already in a block; make another, they are cheap")
         _refuse_running_loop()
         with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal())
+            portal = stack.enter_context(_Own())
             stack.enter_context(portal.wrap_async_context_manager(self._client))
             self._stack = stack.pop_all()
         self._portal = portal
@@ -190,8 +194,43 @@ class BlockingClient:
         """The block's portal, left open, or a new one that ends with the call."""
         _refuse_running_loop()
         if self._portal is None:
-            return start_blocking_portal()
+            return _Own()
         return _Borrowed(self._portal)
+
+
+class _Own(AbstractContextManager[BlockingPortal]):
+    """A portal in a thread of its own; both end with the block, or with the interpreter.
+
+    No generator: one that is never ended would be when the interpreter is, and wait for a thread that runs no more.
+    """
+
+    def __init__(self) -> None:
+        self._opened: Future[BlockingPortal] = Future()
+        self._thread = Thread(target=self._run, name="dhenara_async portal", daemon=True)
+
+    def __enter__(self) -> BlockingPortal:
+        self._thread.start()
+        return self._opened.result()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        portal = self._opened.result()
+        portal.call(portal.stop, kind is not None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            anyio.run(self._keep)
+        except BaseException as exc:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(exc)  # no loop, for want of files: whoever waits for it has to know
+
+    async def _keep(self) -> None:
+        async with BlockingPortal() as portal:
+            self._opened.set_result(portal)
+            await portal.sleep_until_stopped()
 
 
 class _Borrowed(AbstractContextManager[BlockingPortal]):

@@ -224,3 +224,13 @@ def test_a_script_under_strict_warnings(provider: ProviderServer) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (run.stderr, run.returncode) == ("", 0)
     assert run.stdout == f"{TEXT}\n{TEXT} 1\n"
+
+
+def test_a_loop_that_cannot_be_made_is_told(provider: ProviderServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_files() -> object:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("asyncio.new_event_loop", out_of_files)
+    monkeypatch.setattr("asyncio.runners.events.new_event_loop", out_of_files)
+    with pytest.raises(OSError, match="Too many open files"):
+        AIModelClient(chat_endpoint(provider.url), is_async=False).generate("Hi.")

@@ -158,6 +158,19 @@ def test_an_interpreter_that_ends_with_a_stream_open(end: str, made: str) -> Non
     assert told == "StreamStart\n"
 
 
+def test_an_interpreter_that_ends_with_a_blocking_stream_open() -> None:
+    told = run("""
+        portal_block = start_blocking_portal()
+        portal = portal_block.__enter__()
+        server = portal.call(ProviderServer(delay=1000).__aenter__)
+        stream = AIModelClient(endpoint_of(server), is_async=False).stream("Hi.")
+        print(type(next(iter(stream.__enter__()))).__name__)
+        portal.call(server.__aexit__, None, None, None)
+        portal_block.__exit__(None, None, None)
+    """)
+    assert told == "StreamStart\n"
+
+
 def test_an_interpreter_that_ends_while_a_thread_reads() -> None:
     told = run("""
         begun = threading.Event()
