@@ -77,6 +77,7 @@ class AiohttpTransport:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=self._keepalive),
             cookie_jar=aiohttp.DummyCookieJar(),
+            response_class=_Response,
         )
         kept = self._sessions[loop] = _Kept(session, self._until_the_end(loop, session))
         await anext(kept.until_the_end)  # does not wait: nobody else can make a session for this loop meanwhile
@@ -132,6 +133,16 @@ def _proxy_from_environment(url: URL) -> _Proxy:
     return proxy.with_user(None), aiohttp.BasicAuth(proxy.user, proxy.password or "")
 
 
+class _Response(aiohttp.ClientResponse):
+    """An answer that hangs up when it is closed, at any time: also while its head is waited for."""
+
+    def close(self) -> None:
+        connection = self.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # to say goodbye, as TLS would, takes a host that listens
+        super().close()
+
+
 class AiohttpExchange:
     """One answer; see ``Exchange``.
 
@@ -180,9 +191,6 @@ class AiohttpExchange:
     async def close(self) -> None:
         """See ``Exchange``. Closing does not await in aiohttp, so nothing can keep it from happening."""
         self._stop_watching()
-        connection = self._response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()  # to say goodbye, as TLS would, takes a host that listens
         self._response.close()
 
     def _look(self, limit: float) -> None:
