@@ -532,7 +532,7 @@ class EndpointFeed:
             if self._plain_bytes > DEFAULT_LIMIT_BYTES:
                 raise ProtocolError(f"the answer is larger than {DEFAULT_LIMIT_BYTES} bytes; giving it up")
             return ()
-        events = self._decode([Frame(b"".join(self._plain))])
+        events = self._decode([b"".join(self._plain)])
         return self._ended([*events, *self._finished(events)])
 
     def _ended(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:

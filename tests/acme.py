@@ -49,6 +49,7 @@ from dhenara_async.drivers import (
     error_object,
     finish_of,
     load,
+    name_of,
     truncated,
     usage_events,
     wire,
@@ -135,9 +136,9 @@ class AcmeDecoder:
         return self._usage
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        data = load(frame.data)
-        if frame.event:
-            return self._said(frame.event.decode(), data)
+        data = load(frame)
+        if name := name_of(frame):
+            return self._said(name.decode(), data)
         things = map(as_object, as_list(data.get("said")))
         return [event for thing in things for event in self._said(as_text(thing.get("kind")), thing)]
 

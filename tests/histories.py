@@ -27,7 +27,6 @@ from dhenara_async import (
 )
 from dhenara_async.accumulator import Accumulator
 from dhenara_async.errors import DhenaraError
-from dhenara_async.framing import Frame
 from dhenara_async.framing.sse import SSEFramer
 from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.messages import (
@@ -218,7 +217,7 @@ def decoded(recording: recordings.Recording, speaker: Speaker) -> tuple[ChatResp
     decoder = driver_for(speaker.endpoint).decoder(request, speaker.origin)
     accumulator = Accumulator(provider=speaker.origin.provider, model=speaker.model)
     framer = SSEFramer()
-    frames = [*framer.feed(recording.body), *framer.finish()] if streamed else [Frame(recording.body)]
+    frames = [*framer.feed(recording.body), *framer.finish()] if streamed else [recording.body]
     try:
         for frame in frames:
             accumulator.feed(decoder.feed(frame))

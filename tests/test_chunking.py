@@ -178,7 +178,7 @@ class _PlainBody:
         return []
 
     def finish(self) -> list[Frame]:
-        return [Frame(b"".join(self._pieces))]
+        return [b"".join(self._pieces)]
 
 
 def _tell(recording: Recording, chunks: Iterable[bytes]) -> _Told:

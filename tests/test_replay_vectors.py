@@ -130,7 +130,7 @@ def _decoded(endpoint: AIModelEndpoint, body: bytes, *, stream: bool) -> ChatRes
     request = ChatRequest.of([Message.user("q")], instructions=(), config=AIModelCallConfig(), stream=stream)
     decoder, framer = driver_for(endpoint).decoder(request, target_of(endpoint)), SSEFramer()
     accumulator = Accumulator(provider=str(endpoint.api.provider), model=endpoint.ai_model.model_name)
-    for frame in [*framer.feed(body), *framer.finish()] if stream else [Frame(body)]:
+    for frame in [*framer.feed(body), *framer.finish()] if stream else [body]:
         accumulator.feed(decoder.feed(frame))
     accumulator.feed(decoder.finish())
     return accumulator.response()
@@ -702,7 +702,7 @@ class ConverseDecoder:
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         text = self._parts.open("text")
-        text.pieces.append(as_text(load(frame.data).get("text")))
+        text.pieces.append(as_text(load(frame).get("text")))
         start = self._parts.begin(model=None, response_id=None)
         self._parts.finishes[0] = finish_of(None, {}, has_calls=False)
         return [start, text.start, self._parts.close(text)]

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         usage_events,
         wire,
     )
-    from dhenara_async.framing import Frame
+    from dhenara_async.framing import Frame, NamedFrame, name_of
     from dhenara_async.messages import Part
     from dhenara_async.request import ChatRequest, WireRequest
     from dhenara_async.rules import CallIds, Place, Rules
@@ -69,7 +69,7 @@ _ROOMS = {
         "Decoder Driver JsonObject KnobWarnings OpenPart PartsInFlight api_error as_count as_list as_object as_text "
         "error_object finish_of load truncated usage_events wire"
     ),
-    "framing": "Frame",
+    "framing": "Frame NamedFrame name_of",
     "messages": "Part",
     "request": "ChatRequest WireRequest",
     "rules": "CallIds Place Rules",
@@ -84,6 +84,7 @@ __all__ = [
     "Frame",
     "JsonObject",
     "KnobWarnings",
+    "NamedFrame",
     "OpenPart",
     "Part",
     "PartsInFlight",
@@ -98,6 +99,7 @@ __all__ = [
     "error_object",
     "finish_of",
     "load",
+    "name_of",
     "truncated",
     "usage_events",
     "wire",

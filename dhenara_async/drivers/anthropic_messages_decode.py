@@ -64,6 +64,8 @@ _STATUS_BY_TYPE = {
     "overloaded_error": 529,
 }
 
+_WORDS = ("text", "thinking", "partial_json")  # of a delta
+
 # By the name in ``server_tool_use``, which a result's type repeats before ``_tool_result``.
 _HOSTED: Mapping[str, HostedToolType] = {
     "web_search": "web_search",
@@ -117,7 +119,7 @@ class MessagesDecoder:
         }
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        event = load(frame.data)
+        event = load(frame)
         kind = event.get("type")
         if kind == "content_block_delta":
             return self._block_delta(event)
@@ -253,8 +255,10 @@ class MessagesDecoder:
         except TypeError:  # no number at all
             return ()
         delta = event.get("delta")
-        if part is None or not is_object(delta):
+        if not is_object(delta):
             return ()
+        if part is None:
+            return _nobodys(event, delta)
         kind = delta.get("type")
         if kind == "text_delta":
             text = delta.get("text")
@@ -324,6 +328,13 @@ class MessagesDecoder:
         return self._parts.close_hosted(
             part, tool=tool, asked=block.get("input"), output=_readable(block.get("content"))
         )
+
+
+def _nobodys(event: JsonObject, delta: JsonObject) -> Sequence[StreamEvent]:
+    """A delta for a block that is not open; words must not get lost in silence."""
+    if _place(event) is not None and any(delta.get(name) for name in _WORDS):
+        raise ProtocolError(f"the stream goes on with content block {event['index']}, which is not open")
+    return ()
 
 
 def _place(event: JsonObject) -> int | None:

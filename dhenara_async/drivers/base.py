@@ -4,6 +4,7 @@ One decoder serves both ways an answer can come: a plain body is fed as one fram
 its stream would.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard, cast
@@ -126,6 +127,8 @@ def load(data: bytes) -> JsonObject:
     try:
         value: object = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
+        if data.__class__ is not bytes:  # a frame that has a name: orjson takes no bytes but plain ones
+            return load(bytes(data))
         raise not_json(data) from exc
     if is_object(value):
         return value
@@ -436,6 +439,24 @@ def merge(target: JsonObject, extra: Mapping[str, object]) -> None:
 # ---------------------------------------------------------------------------------------------------- reading errors
 
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded", "request_too_large"})
+# What a failure inside an answer means, where nothing is a status: the words of OpenAI and of compatible hosts.
+_WORDS_BY_STATUS: Mapping[int, str] = {
+    400: "invalid_request_error bad_request context_length_exceeded invalid_prompt",
+    401: "authentication_error invalid_authentication_error invalid_api_key unauthorized",
+    403: "permission_error permission_denied permission_denied_error forbidden",
+    404: "not_found_error not_found model_not_found",
+    429: (
+        "rate_limit_exceeded rate_limit_error rate_limit_reached_error too_many_requests requests tokens "
+        "insufficient_quota exceeded_current_quota_error quota_exceeded resource_exhausted usage_limit_reached"
+    ),
+    500: "server_error internal_server_error internal_error api_error vector_store_timeout",
+    503: (
+        "overloaded overloaded_error engine_overloaded engine_overloaded_error server_is_overloaded slow_down "
+        "service_unavailable service_unavailable_error unavailable"
+    ),
+    504: "timeout timeout_error request_timeout gateway_timeout",
+}
+_STATUS_BY_WORD = {word: status for status, words in _WORDS_BY_STATUS.items() for word in words.split()}
 
 
 def api_error(
@@ -515,6 +536,24 @@ def _seconds_until(date: str | None, now: str | None) -> float | None:
         return max(0.0, (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds())
     except (TypeError, ValueError):
         return None
+
+
+def told_number(error: JsonObject) -> int | None:
+    """A number that an error object has for a code or a status, of HTTP or of the host's own; None if it has none."""
+    return next((number for name in ("status_code", "code", "status") if (number := _number(error.get(name)))), None)
+
+
+def told_status(error: JsonObject) -> int | None:
+    """The HTTP status that an error object stands for, by its number, its code or its type; None if it tells none."""
+    number = told_number(error)
+    if number is not None and 400 <= number < 600:
+        return number
+    words = (as_text(error.get(name)).lower() for name in ("code", "type", "status"))
+    return next((_STATUS_BY_WORD[word] for word in words if word in _STATUS_BY_WORD), None)
+
+
+def _number(value: object) -> int | None:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII) else as_count(value)
 
 
 def error_object(body: bytes) -> JsonObject:

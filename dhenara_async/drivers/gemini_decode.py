@@ -1,6 +1,9 @@
 """Gemini's answers: streamed chunks and whole bodies as events.
 
-The stream has no terminal event of its own: it is whole if a candidate said why it finished, or the prompt was blocked.
+The stream has no terminal event of its own: it is whole if every candidate said why it finished, or the prompt was
+blocked. A reason does not forbid to go on: old models gave one with every chunk, and gateways give one with every chunk
+that has no words. But a candidate that goes on without one has not finished.
+
 What an answer's texts are grounded on comes with its last chunk, so a text part is closed only at the end; a text that
 carries nothing but a signature is closed at once.
 
@@ -65,8 +68,10 @@ _TOOLS: dict[str, HostedToolType] = {
     "FILE_SEARCH": "file_search",
 }
 _METADATA = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
+_BARE = frozenset(("text", "thought", "thoughtSignature"))
 _CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult"))
 _PATH_STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d+)\]|\[['"]([^'"]+)['"]\]""")
+_UNSAID = "FINISH_REASON_UNSPECIFIED"  # what an encoder writes that leaves nothing out
 _LONGEST_ARRAY = 10_000  # an index in a path is the provider's word; it may not make us fill the memory
 
 
@@ -85,6 +90,7 @@ class _Candidate:
     calling: _Call | None = None
     has_calls: bool = False
     raw_finish: object = None
+    ended: bool | None = None  # whether it said why it finished, and nothing after it; None = it has said nothing yet
     texts: list[OpenPart] = field(default_factory=list[OpenPart])  # said, and not closed yet
     places: dict[int, OpenPart] = field(default_factory=dict[int, OpenPart])  # by index in the first chunk's parts
     metadata: JsonObject = field(default_factory=dict[str, object])
@@ -100,7 +106,7 @@ class GeminiDecoder:
         plain: The body is one document, whose own end proves it whole even where no candidate says why it finished.
     """
 
-    __slots__ = ("_blocked", "_candidates", "_done", "_parts", "_plain", "_raw_usage")
+    __slots__ = ("_blocked", "_candidates", "_done", "_last", "_parts", "_plain", "_raw_usage")
 
     def __init__(self, origin: Origin, *, plain: bool) -> None:
         self._parts = PartsInFlight(origin)
@@ -108,18 +114,22 @@ class GeminiDecoder:
         self._raw_usage: JsonObject = {}
         self._blocked: str = ""
         self._plain = plain
+        self._last: bytes | None = None  # the chunk in which a candidate finished
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         """See ``drivers.base.Decoder``."""
-        data = frame.data
+        data = frame
+        if data == self._last:  # said again, with the last words in it
+            return ()
         try:
             chunk: object = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
             raise not_json(data) from exc
         events: list[StreamEvent] = []
         if is_object(chunk):
-            self._feed_chunk(chunk, events)
+            if self._feed_chunk(chunk, events):
+                self._last = data
         elif isinstance(chunk, list):  # without alt=sse the answer is one array of chunks
             self._plain = True
             for item in cast(list[object], chunk):
@@ -130,7 +140,8 @@ class GeminiDecoder:
         """See ``drivers.base.Decoder``."""
         if self._done:
             return ()
-        finished = any(candidate.raw_finish is not None for candidate in self._candidates.values())
+        candidates = self._candidates.values()
+        finished = bool(candidates) and all(candidate.ended for candidate in candidates)
         if not (finished or self._blocked or self._plain):
             raise truncated("a finishReason")
         return self._end()
@@ -145,18 +156,20 @@ class GeminiDecoder:
         )
         return usage.model_copy(update={"web_searches": searches}) if usage is not None and searches else usage
 
-    def _feed_chunk(self, chunk: JsonObject, events: list[StreamEvent]) -> None:
+    def _feed_chunk(self, chunk: JsonObject, events: list[StreamEvent]) -> bool:
+        """Whether a candidate finished with ``chunk``."""
+        finished = False
         if not self._parts.started:
             if "error" in chunk:
                 self._raise(chunk)
             if not chunk.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
-                return  # nothing of ours in it: the end of the body will say that nothing came
+                return False  # nothing of ours in it: the end of the body will say that nothing came
             events.append(self._parts.begin(model=chunk.get("modelVersion"), response_id=chunk.get("responseId")))
         candidates = chunk.get("candidates")
         if isinstance(candidates, list):
             for raw in cast("list[object]", candidates):
-                if is_object(raw):
-                    self._feed_candidate(raw, events)
+                if is_object(raw) and self._feed_candidate(raw, events):
+                    finished = True
         usage = chunk.get("usageMetadata")
         if is_object(usage):
             self._raw_usage = usage  # only read at the end: it comes with every chunk
@@ -165,13 +178,15 @@ class GeminiDecoder:
         if "promptFeedback" in chunk:
             feedback = as_object(chunk["promptFeedback"])
             self._blocked = as_text(feedback.get("blockReason")) or self._blocked
+        return finished
 
-    def _feed_candidate(self, raw: JsonObject, events: list[StreamEvent]) -> None:
+    def _feed_candidate(self, raw: JsonObject, events: list[StreamEvent]) -> bool:
+        """Whether it finished with ``raw``."""
         try:
             candidate = self._candidates.get(raw.get("index", 0))
         except TypeError:  # whatever the index is, it is no number
             candidate = None
-        content = raw.get("content")
+        content, before, finished = raw.get("content"), len(events), False
         parts = content.get("parts") if is_object(content) else None
         if candidate is None:
             candidate = self._new_candidate(raw)
@@ -180,11 +195,17 @@ class GeminiDecoder:
             for part in cast("list[object]", parts):
                 if is_object(part):
                     self._feed_part(candidate, part, events)
-        if "finishReason" in raw:
-            candidate.raw_finish = raw["finishReason"]
+        reason = raw.get("finishReason")
+        if reason:
+            candidate.raw_finish = reason
+            if not candidate.ended and reason != _UNSAID:
+                candidate.ended = finished = True
+        elif candidate.ended is not False and len(events) > before and _says(as_list(as_object(content).get("parts"))):
+            candidate.ended, self._last = False, None
         # nothing to look for in the usual one, which has a content and an index
         if (len(raw) > 2 or parts is None or "index" not in raw) and not _CANDIDATE_EXTRAS.isdisjoint(raw):
             _keep_extras(candidate, raw)
+        return finished
 
     def _feed_first(self, candidate: _Candidate, parts: list[object], events: list[StreamEvent]) -> None:
         """A candidate's first parts, which in a plain answer are all of them: what is cited names them by place."""
@@ -386,6 +407,11 @@ class GeminiDecoder:
 # ---------------------------------------------------------------------------------------------------- beside the parts
 
 
+def _says(parts: list[object]) -> bool:
+    """Whether there is more in ``parts`` than a signature."""
+    return any(as_text(part.get("text")) or not _BARE.issuperset(part) for part in map(as_object, parts))
+
+
 def _keep_extras(candidate: _Candidate, raw: JsonObject) -> None:
     candidate.metadata |= {key: raw[key] for key in _METADATA if raw.get(key)}
     cited = as_object(raw.get("citationMetadata"))
@@ -542,6 +568,22 @@ def _bytes(encoded: str) -> bytes | None:
 
 # ---------------------------------------------------------------------------------------------------- usage and errors
 
+_STATUS_BY_NAME: Mapping[str, int] = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
 
 def _usage(raw: JsonObject) -> Usage | None:
     """Thoughts and tool-use prompts are counted apart on the wire; ours include them."""
@@ -572,19 +614,20 @@ def _audio(raw: JsonObject, *fields: str) -> int | None:
 
 
 def error_of(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
-    """What an ``error`` object means; inside an answer (status 200) its own code is the status."""
-    number = as_count(error.get("code"))
+    """What an ``error`` object means; inside an answer (status 200) its own code, or its name, is the status."""
+    number, name = as_count(error.get("code")), as_text(error.get("status"))
+    inside = number if number is not None and 400 <= number < 600 else _STATUS_BY_NAME.get(name, 500)
     delay = next(
         (as_object(item)["retryDelay"] for item in as_list(error.get("details")) if "retryDelay" in as_object(item)),
         None,
     )
     return api_error(
-        (number or 500) if status == 200 else status,
+        inside if status == 200 else status,
         headers,
         body,
         provider=provider,
         message=as_text(error.get("message")),
-        code=as_text(error.get("status")) or (str(number) if number else None),
+        code=name or (str(number) if number else None),
         retry_after=_seconds(as_text(delay)),
     )
 

@@ -75,7 +75,9 @@ _SOUNDS = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 class _Choice:
     """One choice in flight. A text or reasoning part ends when the other kind begins; calls stay open.
 
-    ``citations`` and ``logprobs`` wait for the text they belong to; ``held`` may be the beginning of a mark.
+    ``citations`` and ``logprobs`` wait for the text they belong to; ``held`` may be the beginning of a mark. It has
+    ``ended`` with a finish reason, and not any more if it goes on without one: some gateways give a reason with every
+    chunk that has no words. None = neither.
     """
 
     index: int
@@ -84,7 +86,7 @@ class _Choice:
     calls_by_id: dict[str, tuple[OpenPart, int | None]] = field(default_factory=dict[str, tuple[OpenPart, int | None]])
     calls_by_index: dict[int, OpenPart] = field(default_factory=dict[int, OpenPart])
     raw_finish: object = None
-    ended: bool = False
+    ended: bool | None = None
     refused: bool = False
     spoke: bool = False
     citations: list[Citation] = field(default_factory=list[Citation])
@@ -106,7 +108,7 @@ class ChatDecoder:
         quirks: How the host differs.
     """
 
-    __slots__ = ("_choices", "_done", "_parts", "_quirks", "_raw_usage", "_sound", "_sources", "_stranger")
+    __slots__ = ("_choices", "_done", "_last", "_parts", "_quirks", "_raw_usage", "_sound", "_sources", "_stranger")
 
     def __init__(self, request: ChatRequest, origin: Origin, quirks: Quirks) -> None:
         self._parts = PartsInFlight(origin)
@@ -116,16 +118,19 @@ class ChatDecoder:
         self._sources: list[Citation] = []
         self._sound = as_text(as_object(request.config.extra_body.get("audio")).get("format")) or "wav"
         self._stranger = b""
+        self._last: bytes | None = None  # the chunk that ended a choice
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        data = frame.data
+        data = frame
         if data == b"[DONE]":
             return self._end() if self._parts.started and not self._done else ()
+        if data == self._last:  # said again, maybe with the last words in it
+            return ()
         chunk = load(data)
         events: list[StreamEvent] = []
         if not self._parts.started:
-            if not self._is_answer(chunk, data):
+            if not self._is_answer(chunk, frame):
                 return ()
             events.append(self._parts.begin(model=chunk.get("model"), response_id=chunk.get("id")))
         elif chunk.get("error"):
@@ -134,7 +139,9 @@ class ChatDecoder:
         if isinstance(choices, list):
             for choice in choices:  # pyright: ignore[reportUnknownVariableType] - the next line narrows it
                 if is_object(choice):  # pyright: ignore[reportUnknownArgumentType]
-                    usual = self._feed_choice(choice, events)
+                    usual = self._feed_choice(choice, data, events)
+        elif _is_failure(chunk):
+            raise chat_error(200, {}, data, chunk, self._parts.provider)
         if chunk.get("usage") is not None:
             self._raw_usage = as_object(chunk["usage"])
         if not usual and ("x_groq" in chunk or "citations" in chunk):
@@ -156,16 +163,17 @@ class ChatDecoder:
     def usage(self) -> Usage | None:
         return usage_of(self._raw_usage, self._quirks)
 
-    def _is_answer(self, chunk: JsonObject, data: bytes) -> bool:
+    def _is_answer(self, chunk: JsonObject, frame: Frame) -> bool:
         """Whether the answer begins with ``chunk``; what comes before it is an event that we do not know yet."""
-        if chunk.get("error"):
-            raise chat_error(200, {}, data, chunk, self._parts.provider)
-        if chunk.keys() & {"choices", "usage"}:
+        answers = not chunk.keys().isdisjoint(("choices", "usage"))
+        if chunk.get("error") or (not answers and _is_failure(chunk)):
+            raise chat_error(200, {}, frame, chunk, self._parts.provider)
+        if answers:
             return True
-        self._stranger = self._stranger or data
+        self._stranger = self._stranger or frame
         return False
 
-    def _feed_choice(self, raw: JsonObject, events: list[StreamEvent]) -> bool:
+    def _feed_choice(self, raw: JsonObject, data: bytes, events: list[StreamEvent]) -> bool:
         """Whether there was nothing in ``raw`` but words, as there is not in nearly all of them."""
         try:
             choice = self._choices.get(raw.get("index", 0)) or self._new_choice(raw)
@@ -180,16 +188,22 @@ class ChatDecoder:
                 if content:  # the usual delta: words and nothing else
                     speaking.pieces.append(content)
                     events.append(TextDelta(speaking.part_id, content))
-                if finish is None:
+                    if choice.ended is not False and not finish:
+                        choice.ended, self._last = False, None
+                if not finish:
                     return True
             else:
+                before = len(events)
                 self._feed_message(choice, delta, events)
+                if len(events) > before and not finish:
+                    choice.ended, self._last = False, None
         elif "message" in raw:
             self._feed_message(choice, as_object(raw["message"]), events)
             choice.ended = True  # a plain body is whole
-        if finish is not None:
+        if finish:  # some hosts have an empty one in every chunk
             choice.raw_finish = finish
-            choice.ended = True
+            if not choice.ended:
+                choice.ended, self._last = True, data
         if "usage" in raw:  # where some hosts put it
             self._raw_usage = as_object(raw["usage"]) or self._raw_usage
         return False
@@ -468,3 +482,8 @@ class ChatDecoder:
         if choice.refused and not choice.spoke and finish.finish_reason is FinishReason.STOP:
             finish.finish_reason = FinishReason.REFUSAL
         self._parts.finishes[choice.index] = finish
+
+
+def _is_failure(chunk: JsonObject) -> bool:
+    """Whether a chunk without choices is a failure of the hosts that have no ``error`` around it."""
+    return chunk.get("object") == "error" or ("message" in chunk and not chunk.keys().isdisjoint(("code", "type")))

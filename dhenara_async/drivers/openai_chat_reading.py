@@ -11,7 +11,18 @@ from collections.abc import Mapping
 
 import orjson
 
-from dhenara_async.drivers.base import JsonObject, OpenPart, api_error, as_count, as_list, as_object, as_text, is_object
+from dhenara_async.drivers.base import (
+    JsonObject,
+    OpenPart,
+    api_error,
+    as_count,
+    as_list,
+    as_object,
+    as_text,
+    is_object,
+    told_number,
+    told_status,
+)
 from dhenara_async.drivers.openai_chat_quirks import Quirks
 from dhenara_async.errors import APIError
 from dhenara_async.media import check_signature, sniffed
@@ -169,14 +180,14 @@ def chat_error(status: int, headers: Mapping[str, str], body: bytes, parsed: Jso
     """Hosts disagree on the shape: ``error`` as object or text, everything at the top, or ``detail``."""
     raw = parsed.get("error")
     error = as_object(raw) or parsed
-    number = as_count(error.get("status_code")) or as_count(error.get("code"))
+    number = told_number(error)
     code = as_text(error.get("code")) or as_text(error.get("type")) or None
     detail = parsed.get("detail")
     message = as_text(error.get("message")) or as_text(raw) or as_text(detail)
     if not message and detail:
         message = orjson.dumps(detail).decode()
     return api_error(
-        (number if number and 400 <= number < 600 else 500) if status == 200 else status,
+        (told_status(error) or 500) if status == 200 else status,
         headers,
         body,
         provider=provider,

@@ -22,6 +22,7 @@ from dhenara_async.drivers.base import (
     finish_of,
     load,
     quote,
+    told_status,
     truncated,
     usage_events,
 )
@@ -48,13 +49,9 @@ _INCOMPLETE = {
     "incomplete:content_filter": FinishReason.CONTENT_FILTER,
 }
 _STATUS = {"completed": FinishReason.STOP}
-_STATUS_BY_CODE = {
-    "server_error": 500,
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "vector_store_timeout": 500,
-}
 _CALLS = ("function_call", "custom_tool_call")
+_FAILURES = ("error", "response.failed")
+_ENOUGH = 3  # numbers in a row that show that a host counts its events
 # What a tool of the provider's is at: nothing to say yet, but a sign of life.
 _AT_WORK = (".in_progress", ".searching", ".interpreting", ".generating", ".compacting", ".partial_image")
 
@@ -66,6 +63,10 @@ _TRANSCRIPT: _Key = (_WHOLE, _WHOLE)
 class ResponsesDecoder:
     """One answer. Parts by (output index, content index): some gateways change item ids in mid-stream, indexes stay.
 
+    Events are numbered. Hosts that number none, or all alike, are left alone; where numbers have gone up by one, one
+    that was there already means that events come twice or out of order. A number may be missing, since gateways leave
+    events out, but not together with words that the finished item has.
+
     Args:
         origin: Who answers.
     """
@@ -74,14 +75,20 @@ class ResponsesDecoder:
         "_audio",
         "_done",
         "_finished",
+        "_gap",
         "_handlers",
         "_has_calls",
+        "_lost",
+        "_next",
+        "_numbered",
         "_open",
         "_parts",
         "_raw_usage",
         "_refused",
+        "_run",
         "_searches",
         "_spoke",
+        "_trusted",
     )
 
     def __init__(self, origin: Origin) -> None:
@@ -92,6 +99,9 @@ class ResponsesDecoder:
         self._searches: int | None = None
         self._audio: list[bytes] = []
         self._has_calls = self._refused = self._spoke = self._done = False
+        self._next = self._run = 0  # the number that is due; where the present row of numbers began
+        self._numbered, self._trusted, self._gap = True, False, False
+        self._lost = False  # words came for an item that was finished
         self._handlers: dict[object, Callable[[JsonObject], Sequence[StreamEvent]]] = {
             "response.created": self._created,
             "response.in_progress": self._in_progress,
@@ -117,11 +127,15 @@ class ResponsesDecoder:
         }
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        data = frame.data
+        data = frame
         if data == b"[DONE]":
             return ()
         event = load(data)
         kind = event.get("type")
+        if event.get("sequence_number") == self._next:
+            self._next += 1
+        elif self._numbered:
+            self._check_number(event)
         if kind == "response.output_text.delta":
             try:
                 part = self._open.get((event.get("output_index"), event.get("content_index")))
@@ -149,6 +163,20 @@ class ResponsesDecoder:
     @property
     def usage(self) -> Usage | None:
         return _usage(self._raw_usage, self._searches)
+
+    def _check_number(self, event: JsonObject) -> None:
+        """Judge a number that was not due."""
+        number, due = as_count(event.get("sequence_number")), self._next
+        self._trusted = self._trusted or due - self._run >= _ENOUGH
+        if number is None or number <= 0 or event.get("type") in _FAILURES:  # what gateways make up often has none
+            self._numbered = self._trusted
+        elif number > due:
+            self._gap = self._gap or self._trusted
+            self._next, self._run = number + 1, number
+        elif self._trusted:
+            raise ProtocolError(f"the events of the stream come twice or out of order: number {number} after {due - 1}")
+        else:
+            self._numbered = False
 
     # ------------------------------------------------------------------------------------------ while it streams
 
@@ -200,7 +228,10 @@ class ResponsesDecoder:
     def _delta(self, event: JsonObject, kind: PartKind, key: _Key) -> Sequence[StreamEvent]:
         """A delta; opens its part where the host did not announce it."""
         text = as_text(event.get("delta"))
-        if not text or key[0] in self._finished:
+        if not text:
+            return ()
+        if key[0] in self._finished:
+            self._lost = True
             return ()
         part, events = self._open.get(key), list[StreamEvent]()
         if part is None:
@@ -336,6 +367,8 @@ class ResponsesDecoder:
         if text and not part.pieces:
             part.pieces.append(text)
             events.append(_delta_of(part, text))
+        elif text and self._gap and part.start.kind != "reasoning" and text != "".join(part.pieces):
+            raise ProtocolError("events of the stream are missing, and with them words that the finished item has")
         events.append(self._close(part))
 
     def _close(self, part: OpenPart) -> StreamEvent:
@@ -351,6 +384,8 @@ class ResponsesDecoder:
             self._raise(response)
         # Where items came without an index, nobody can tell which of these are the same.
         items = [] if None in self._finished else as_list(response.get("output"))
+        if self._lost and not items:
+            raise ProtocolError("words came for an item that was finished, and the end does not repeat them")
         for index, item in enumerate(map(as_object, items)):
             events += self._finish_item(index, item)
         self._done = True
@@ -396,9 +431,11 @@ class ResponsesDecoder:
 
 def responses_error(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
     """What an error object means; inside an answer, where ``status`` is 200, its code tells the status."""
-    code = as_text(error.get("code")) or as_text(error.get("type")) or None
+    said = as_text(error.get("code"))
+    kind = as_text(error.get("type"))
+    code = said or (kind if kind != "error" else "") or None  # the type of an event is not that of its failure
     message = as_text(error.get("message")) or as_text(error.get("detail"))
-    known = _STATUS_BY_CODE.get(code or "", 400)
+    known = told_status(error) or (400 if said else 500)  # of its codes, all but a few are about the request
     return api_error(known if status == 200 else status, headers, body, provider=provider, message=message, code=code)
 
 

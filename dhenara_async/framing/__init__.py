@@ -3,21 +3,34 @@
 ``Framer`` is the seam; ``sse`` is the only framing so far, a binary one for cloud hosts is a file beside it.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
+
+Frame = bytes
+"""One message of a body: its payload, undecoded; for a plain body the whole of it. Bare bytes, because one is made per
+token; a message that has a name of its own is a ``NamedFrame``."""
 
 
-@dataclass(slots=True)
-class Frame:
-    """One message of a body.
+class NamedFrame(bytes):
+    """A message with a name that its payload does not begin by repeating.
 
-    Attributes:
-        data: Its payload, undecoded; for a plain body the whole of it.
-        event: Its name, where the protocol gives it one.
+    Read it with ``drivers.load``, or make ``bytes`` of it: orjson takes no other class.
+
+    Args:
+        data: The payload.
+        event: The name.
     """
 
-    data: bytes
-    event: bytes = b""
+    event: bytes
+
+    def __new__(cls, data: bytes, event: bytes) -> Self:
+        frame = super().__new__(cls, data)
+        frame.event = event
+        return frame
+
+
+def name_of(frame: Frame) -> bytes:
+    """The name that the protocol gives ``frame``; empty where there is none but what the payload says first."""
+    return frame.event if isinstance(frame, NamedFrame) else b""
 
 
 class Framer(Protocol):

@@ -11,8 +11,11 @@ that follows it without a blank line between.
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html (read 2026-11-22)
 """
 
+import re
+from collections.abc import Sequence
+
 from dhenara_async.errors import ProtocolError
-from dhenara_async.framing import Frame
+from dhenara_async.framing import Frame, NamedFrame
 
 DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -29,6 +32,7 @@ class SSEFramer:
 
     __slots__ = (
         "_at_start",
+        "_beginnings",
         "_data",
         "_event",
         "_held",
@@ -48,6 +52,7 @@ class SSEFramer:
         self._held_bytes = 0
         self._data: list[bytes] = []
         self._event = b""
+        self._beginnings: dict[bytes, bytes] = {}  # by a line with a name, how the line of data behind it begins
         self._stray: list[bytes] = []
         self._weight = 0  # bytes of the pending lines in _data and _stray …
         self._weighed = (0, 0)  # … as far as they have been counted: each line once, however many there are
@@ -56,8 +61,8 @@ class SSEFramer:
         """The events that are complete with ``chunk``; see ``Framer``."""
         if self._skip_newline or b"\r" in chunk:
             chunk = self._with_plain_newlines(chunk)
-        end = chunk.rfind(b"\n")
-        if end < 0:
+        end = chunk.rfind(b"\n") + 1
+        if not end:
             self._hold(chunk)
             return []
         text = chunk[:end]
@@ -66,12 +71,14 @@ class SSEFramer:
             text = b"".join(self._held)
             self._held = []
             self._held_bytes = 0
-        if end + 1 < len(chunk):
-            self._hold(chunk[end + 1 :])
+        if end < len(chunk):
+            self._hold(chunk[end:])
         if self._at_start:
             self._at_start = False
             text = text.removeprefix(_BYTE_ORDER_MARK)
-        return self._events(text)
+        lines = text.split(b"\n")
+        lines.pop()  # what follows the last newline: nothing
+        return self._usual(lines) or self._any(lines)
 
     def finish(self) -> list[Frame]:
         """The event that was pending when the body ended; see ``Framer``."""
@@ -79,35 +86,65 @@ class SSEFramer:
         self._held = []
         if self._at_start:
             text = text.removeprefix(_BYTE_ORDER_MARK)
-        return self._events(text + b"\n")
+        return self._any([*text.split(b"\n"), b""])
 
-    def _events(self, text: bytes) -> list[Frame]:
+    def _usual(self, lines: list[bytes]) -> list[Frame]:
+        """The events of ``lines`` if they are what they nearly always are: a blank line behind every one of data, or
+        behind every pair of name and data. Else nothing, and nothing was done."""
+        if self._data or self._stray or self._event:
+            return []
+        if lines[0][:6] == b"data: ":
+            if len(lines) % 2 or any(lines[1::2]):
+                return []
+            data = [line[6:] for line in lines[::2] if line[:6] == b"data: "]
+            return data if 2 * len(data) == len(lines) else []
+        if len(lines) % 3 or any(lines[2::3]):
+            return []
         frames: list[Frame] = []
-        data, event = self._data, self._event
-        for line in text.split(b"\n"):
-            if line[:6] == b"data: ":
-                data.append(line[6:])
-            elif not line:
-                if self._stray:
-                    frames.append(Frame(b"\n".join(self._stray)))
-                    self._stray.clear()
-                if data:
-                    if len(data) == 1:
-                        frames.append(Frame(data[0], event))
-                    else:
-                        frames.append(Frame(b"\n".join(data), event))
-                    data.clear()
-                event = b""
-            elif line[:7] == b"event: ":
-                event = line[7:]
-            else:
-                event = self._other_line(line, event)
-        self._event = event
-        if frames:
+        beginnings = self._beginnings
+        for name, line in zip(lines[::3], lines[1::3], strict=True):
+            beginning = beginnings.get(name)
+            if beginning is None or not line.startswith(beginning):
+                beginning = _beginning(name, line)
+                if beginning is None:
+                    return []
+                beginnings[name] = beginning
+            frames.append(line[6:])
+        return frames
+
+    def _any(self, lines: Sequence[bytes]) -> list[Frame]:
+        """The events that end in ``lines``, whatever those are."""
+        frames: list[Frame] = []
+        data, stray = self._data, self._stray
+        for line in lines:
+            if line:
+                self._line(line)
+                continue
+            if stray:
+                frames.append(b"\n".join(stray))
+                stray.clear()
+            if data:
+                frames.append(_named(b"\n".join(data), self._event))
+                data.clear()
+            self._event = b""
             self._weight, self._weighed = 0, (0, 0)
-        if len(data) > 1 or self._stray:
+        if len(data) > 1 or stray:
             self._weigh()
         return frames
+
+    def _line(self, line: bytes) -> None:
+        if line[:6] == b"data: ":
+            self._data.append(line[6:])
+        elif line[:7] == b"event: ":
+            self._event = line[7:]
+        elif self._stray or (not self._data and line.lstrip()[:1] in _DOCUMENT_STARTS):
+            self._stray.append(line)
+        else:  # no space after the colon, or no colon; comments have an empty name; other fields mean nothing to us
+            name, _, value = line.partition(b":")
+            if name == b"data":
+                self._data.append(value)
+            elif name == b"event":
+                self._event = value
 
     def _weigh(self) -> None:
         """Check the size of the event that is pending; a line weighs one byte more than it has, as it does joined."""
@@ -115,18 +152,6 @@ class SSEFramer:
         self._weight += sum(map(len, fresh)) + len(fresh)
         self._weighed = len(self._data), len(self._stray)
         self._check(self._weight)
-
-    def _other_line(self, line: bytes, event: bytes) -> bytes:
-        """A line that is not the usual ``data: …`` or ``event: …``; returns the event's name from here on."""
-        if self._stray or (not self._data and line.lstrip()[:1] in _DOCUMENT_STARTS):
-            self._stray.append(line)
-            return event
-        name, _, value = line.partition(b":")
-        if name == b"event":
-            return value
-        if name == b"data":  # no space after the colon, or no colon
-            self._data.append(value)
-        return event  # comments have an empty name; id, retry and unknown fields mean nothing to us
 
     def _hold(self, piece: bytes) -> None:
         self._held.append(piece)
@@ -138,9 +163,30 @@ class SSEFramer:
             raise ProtocolError(f"one event of the stream is larger than {self._limit} bytes; giving it up")
 
     def _with_plain_newlines(self, chunk: bytes) -> bytes:
+        plain = chunk.replace(b"\r", b"")
+        if not self._skip_newline and plain.replace(b"\n", b"\r\n") == chunk:  # faster than to look for pairs
+            return plain
         if self._skip_newline and chunk:
             self._skip_newline = False
             chunk = chunk.removeprefix(b"\n")
         if chunk.endswith(b"\r"):
             self._skip_newline = True
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _named(data: bytes, event: bytes) -> Frame:
+    """``data`` with the name that was given it, unless it says the same first."""
+    return NamedFrame(data, event) if event and _typed(data, event) is None else data
+
+
+def _typed(data: bytes, event: bytes) -> re.Match[bytes] | None:
+    """The beginning of ``data``, if that says what ``event`` does."""
+    return re.match(rb'\{\s*"type"\s*:\s*"%s"' % re.escape(event), data)
+
+
+def _beginning(name: bytes, line: bytes) -> bytes | None:
+    """How a line of data begins that repeats the name in the line before it; None if it does not."""
+    if name[:7] != b"event: " or line[:6] != b"data: ":
+        return None
+    typed = _typed(line[6:], name[7:])
+    return None if typed is None else b"data: " + typed[0]

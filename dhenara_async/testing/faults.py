@@ -58,12 +58,17 @@ def bend(
             bent = _ended(bent, _ENDS[dialect], twice=fault.terminal == "twice")
         else:
             bent = bent * 2 if fault.terminal == "twice" else [b"".join(bent).rstrip()[:-1]]
-    if not streamed and len(bent) == 1 and (fault.swap is not None or fault.stall is not None):
+    moved = (fault.swap, fault.repeat, fault.lose, fault.stall)
+    if not streamed and len(bent) == 1 and moved != (None, None, None, None):
         middle = len(bent[0]) // 2
         bent = [bent[0][:middle], bent[0][middle:]]
     if fault.swap is not None:
         one, other = fault.swap
         bent[one], bent[other] = bent[other], bent[one]
+    if fault.repeat is not None:
+        bent.insert(fault.repeat, bent[fault.repeat])
+    if fault.lose is not None:
+        del bent[fault.lose]
     if fault.padding:
         bent = [_padded(event, fault.padding) for event in bent]
     return bent if fault.body is None else [fault.body]

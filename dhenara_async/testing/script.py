@@ -117,10 +117,10 @@ class ScriptedError:
 class Fault:
     """What goes wrong while ``answer`` is given; all of it can be combined, and a ``Fault()`` is a good answer.
 
-    Events are counted from 0, as the dialect writes them. A plain body is one event, but where it is stalled or
-    swapped it is two, its halves. What changes the body is done in the order of the attributes; then it is sent, late,
-    slowly or not to its end. The connection serves no other request; a whole answer says so (unless ``cut`` is
-    ``idle``) and leaves it to the client to close it.
+    Events are counted from 0, as the dialect writes them. A plain body is one event, but where it is stalled, or an
+    event is moved, it is two, its halves. What changes the body is done in the order of the attributes; then it
+    is sent, late, slowly or not to its end. The connection serves no other request; a whole answer says so (unless
+    ``cut`` is ``idle``) and leaves it to the client to close it.
 
     Attributes:
         answer: What would be said; a ``ScriptedError`` is refused with.
@@ -134,6 +134,8 @@ class Fault:
         terminal: The event that ends the answer is ``missing``, or comes ``twice``. A plain body loses its last brace,
             or comes twice.
         swap: Two events that change places.
+        repeat: Which event comes twice.
+        lose: Which event does not come.
         padding: Bytes of white space before the JSON of each event, all in one line.
         body: Something else altogether in place of the body: a page, nothing.
         compress: How the body is compressed, whether the client takes that or not; flushed at every event.
@@ -157,6 +159,8 @@ class Fault:
     corrupt_at: int = 0
     terminal: Literal["missing", "twice"] | None = None
     swap: tuple[int, int] | None = None
+    repeat: int | None = None
+    lose: int | None = None
     padding: int = 0
     body: bytes | None = None
     compress: Coding | None = None

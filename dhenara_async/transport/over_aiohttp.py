@@ -8,11 +8,15 @@ Source: https://docs.aiohttp.org/en/stable/client_reference.html (read 2026-11-2
 """
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -134,7 +138,17 @@ def _proxy_from_environment(url: URL) -> _Proxy:
 
 
 class _Response(aiohttp.ClientResponse):
-    """An answer that hangs up when it is closed, at any time: also while its head is waited for."""
+    """An answer that hangs up when it is closed, at any time: also while its head is waited for.
+
+    It also remembers its connection's protocol, which knows how the connection ended: aiohttp lets go of it when the
+    body is over.
+    """
+
+    protocol: ResponseHandler | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self.protocol = connection.protocol
+        return await super().start(connection)
 
     def close(self) -> None:
         connection = self.connection
@@ -174,11 +188,34 @@ class AiohttpExchange:
             raise
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             self._stop_watching()
+            left = self._left()
+            if left:
+                return left  # the next read raises
             raise _translated(exc, self._timeouts) from exc
         self._waiting_since = None
         if not chunk:
             self._stop_watching()
+            if self._was_reset():
+                raise ReadError("the connection broke: it was reset, in a body that only its end would have ended")
         return chunk
+
+    def _left(self) -> bytes:
+        """What had arrived before a failure, and was not read yet: aiohttp would raise first and never hand it over."""
+        if self._content.exception() is None:
+            return b""
+        # nothing public reads on after a failure
+        return self._content._read_nowait(-1)  # pyright: ignore[reportPrivateUsage]
+
+    def _was_reset(self) -> bool:
+        """Whether a body that is over with its connection, to aiohttp like any other, was cut by a reset.
+
+        Other failures at that place are hosts that hang up without TLS's goodbye, as many do after a whole answer.
+        """
+        response, headers = self._response, self.headers
+        if "content-length" in headers or "transfer-encoding" in headers or not isinstance(response, _Response):
+            return False
+        failure = None if response.protocol is None else response.protocol.exception()
+        return isinstance(failure, aiohttp.ClientOSError) and failure.errno == errno.ECONNRESET
 
     def interrupt(self, error: Exception) -> None:
         """See ``Exchange``."""
@@ -227,6 +264,8 @@ def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | Configur
         case aiohttp.ClientResponseError():
             _forget_headers(exc)
             return ReadError(f"the connection broke: {type(exc).__name__}")
+        case aiohttp.ClientPayloadError() if isinstance(exc.__cause__, ContentEncodingError):
+            return ReadError("the connection broke: the body is not compressed as its head says")
         case aiohttp.ClientError():
             return ReadError(f"the connection broke: {type(exc).__name__}")
         case _:

@@ -40,7 +40,6 @@ from dhenara_async import (
 from dhenara_async.accumulator import Accumulator
 from dhenara_async.errors import ProtocolError, UnsupportedError
 from dhenara_async.events import StreamEvent
-from dhenara_async.framing import Frame
 from dhenara_async.framing.sse import SSEFramer
 from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.request import ChatRequest, WireRequest
@@ -489,7 +488,7 @@ def _decoded(frames: Sequence[JsonObject], config: AIModelCallConfig | None = No
     decoder = driver_for(endpoint).decoder(request, target_of(endpoint))
     events: list[StreamEvent] = []
     for frame in frames:
-        events += decoder.feed(Frame(orjson.dumps(frame)))
+        events += decoder.feed(orjson.dumps(frame))
     events += decoder.finish()
     check_grammar(events)
     accumulator = Accumulator(provider="anthropic", model=_NEW)
@@ -767,7 +766,7 @@ def test_recorded_answers_go_back_block_for_block(framing: str) -> None:
         request = ChatRequest.of([Message.user("q")], instructions=(), config=AIModelCallConfig(), stream=False)
         decoder = driver_for(endpoint).decoder(request, target_of(endpoint))
         framer = SSEFramer()
-        frames = [Frame(recording.body)] if framing == "json" else [*framer.feed(recording.body), *framer.finish()]
+        frames = [recording.body] if framing == "json" else [*framer.feed(recording.body), *framer.finish()]
         accumulator = Accumulator(provider="anthropic", model="m")
         for frame in frames:
             accumulator.feed(decoder.feed(frame))

@@ -18,7 +18,6 @@ from dhenara_async import (
 )
 from dhenara_async.accumulator import Accumulator
 from dhenara_async.errors import APIError, DhenaraError, RateLimitError, TruncatedStreamError
-from dhenara_async.framing import Frame
 from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse
@@ -37,7 +36,7 @@ def _decoded(
     decoder = driver_for(endpoint).decoder(request, target_of(endpoint))
     events: list[StreamEvent] = []
     for chunk in chunks:
-        events += decoder.feed(Frame(data=orjson.dumps(chunk)))
+        events += decoder.feed(orjson.dumps(chunk))
     events += decoder.finish()
     check_grammar(events)
     accumulator = Accumulator(provider="x", model="m")

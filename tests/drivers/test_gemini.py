@@ -359,7 +359,7 @@ def _decoder(stream: bool = False, model: str = "gemini-3.8-flash") -> Decoder:
 def _heard(*chunks: object, model: str = "gemini-3.8-flash") -> ChatResponse:
     decoder, accumulator = _decoder(len(chunks) > 1, model), Accumulator(provider="google_ai", model=model)
     for chunk in chunks:
-        accumulator.feed(decoder.feed(Frame(data=orjson.dumps(chunk))))
+        accumulator.feed(decoder.feed(orjson.dumps(chunk)))
     accumulator.feed(decoder.finish())
     return accumulator.response()
 
@@ -511,7 +511,7 @@ def _replayed(response: ChatResponse, model: str = "gemini-3.8-flash") -> list[J
 
 def _frames(recording: Recording) -> list[Frame]:
     if recording.framing != "sse":
-        return [Frame(data=recording.body)]
+        return [recording.body]
     framer = SSEFramer()
     return [*framer.feed(recording.body), *framer.finish()]
 
@@ -520,7 +520,7 @@ def _said(recording: Recording) -> list[JSON]:
     """The parts of a recorded answer, with neighbours of one kind joined where neither is signed."""
     joined: list[JSON] = []
     for frame in _frames(recording):
-        candidates = cast("list[JSON]", cast(JSON, orjson.loads(frame.data)).get("candidates", []))
+        candidates = cast("list[JSON]", cast(JSON, orjson.loads(frame)).get("candidates", []))
         for candidate in candidates[:1]:
             content = cast("dict[str, list[JSON]]", candidate.get("content", {}))
             for part in content.get("parts", []):

@@ -39,7 +39,6 @@ from dhenara_async.config import PromptCache
 from dhenara_async.endpoint import Capabilities
 from dhenara_async.errors import ConfigurationError, UnsupportedError
 from dhenara_async.events import Heartbeat, StreamEvent, StreamStart
-from dhenara_async.framing import Frame
 from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.messages import Citation, HostedToolPart, Part, TokenLogprob, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
@@ -542,7 +541,7 @@ def _decoded(*frames: JSON | bytes, model: str = "gpt-6-sol") -> tuple[list[Stre
     decoder = driver_for(endpoint).decoder(request, _own(model))
     events: list[StreamEvent] = []
     for frame in frames:
-        events += decoder.feed(Frame(data=frame if isinstance(frame, bytes) else orjson.dumps(frame)))
+        events += decoder.feed(frame if isinstance(frame, bytes) else orjson.dumps(frame))
     events += decoder.finish()
     check_grammar(events)
     accumulator = Accumulator(provider="openai", model=model)

@@ -32,6 +32,7 @@ from dhenara_async.drivers import (
     Decoder,
     Frame,
     JsonObject,
+    NamedFrame,
     Rules,
     WireRequest,
     api_error,
@@ -39,6 +40,7 @@ from dhenara_async.drivers import (
     as_object,
     as_text,
     load,
+    name_of,
 )
 from dhenara_async.drivers.openai_chat import OpenAIChatDriver
 from dhenara_async.errors import (
@@ -412,7 +414,7 @@ class LosesTheRobot(AcmeDecoder):
     """Takes a character apart, as one that decodes bytes by itself would."""
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        return super().feed(Frame(frame.data.decode("ascii", "ignore").encode(), frame.event))
+        return super().feed(NamedFrame(frame.decode("ascii", "ignore").encode(), name_of(frame)))
 
 
 class FromNowhere(AcmeDecoder):
@@ -458,17 +460,17 @@ class KnowsItAll(AcmeDecoder):
 
 class IsStrictAboutFields(AcmeDecoder):
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        if load(frame.data).keys() - {"kind", "id", "model", "text", "name", "why", "read", "written", "said"}:
+        if load(frame).keys() - {"kind", "id", "model", "text", "name", "why", "read", "written", "said"}:
             raise ProtocolError("what is that?")
         return super().feed(frame)
 
 
 class DoesNotThinkInOnePiece(AcmeDecoder):
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        if frame.event:
+        if name_of(frame):
             return super().feed(frame)
-        said = [thing for thing in as_list(load(frame.data).get("said")) if as_object(thing).get("kind") != "thought"]
-        return super().feed(Frame(orjson.dumps({"said": said})))
+        said = [thing for thing in as_list(load(frame).get("said")) if as_object(thing).get("kind") != "thought"]
+        return super().feed(orjson.dumps({"said": said}))
 
 
 class KeepsANumberThatIsNone(AcmeDecoder):

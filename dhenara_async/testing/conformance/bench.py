@@ -236,7 +236,7 @@ def decode(decoder: Decoder, frames: Iterable[Frame], *, asking: bool = False) -
 
 def frames_of(body: bytes, *, stream: bool) -> list[Frame]:
     """The frames of a body that came in one piece."""
-    return cut_frames((body,)) if stream else [Frame(body)]
+    return cut_frames((body,)) if stream else [body]
 
 
 def cut_frames(chunks: Iterable[bytes]) -> list[Frame]:
@@ -257,7 +257,7 @@ def is_refusal(recorded: Recorded) -> bool:
 def parsed(data: bytes) -> object:
     """The JSON in ``data``; None if it is none."""
     try:
-        return orjson.loads(data)
+        return orjson.loads(bytes(data))  # of a frame that has a name too
     except orjson.JSONDecodeError:
         return None
 

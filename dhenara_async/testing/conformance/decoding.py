@@ -13,7 +13,7 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.drivers.base import Decoder, is_object
 from dhenara_async.errors import APIError, TruncatedStreamError
 from dhenara_async.events import PartEnd, StreamEvent, StreamStart
-from dhenara_async.framing import Frame
+from dhenara_async.framing import Frame, NamedFrame, name_of
 from dhenara_async.messages import (
     HostedToolPart,
     Message,
@@ -232,7 +232,7 @@ def _check_truncation(
     elif isinstance(parsed(body), dict | list):
         text = body.strip()
         for size in sorted({0, 1, len(text) // 4, len(text) // 2, 3 * len(text) // 4, len(text) - 1}):
-            cut = bench.decode(recorded, [Frame(text[:size])], stream=False)
+            cut = bench.decode(recorded, [text[:size]], stream=False)
             demand(cut.error is not None, f"cut behind {size} of {len(text)} bytes it is taken for a whole answer")
 
 
@@ -252,7 +252,7 @@ def _some(count: int) -> Iterable[int]:
 def _check_unknown(
     bench: Bench, recorded: Recorded, frames: Sequence[Frame], response: ChatResponse, *, stream: bool
 ) -> None:
-    objects = [value for frame in frames if is_object(value := parsed(frame.data))]
+    objects = [value for frame in frames if is_object(value := parsed(frame))]
     if not objects:
         return  # not JSON, so nobody can tell what an unknown thing would look like
     wanted = _without_unknown(response.model_dump(mode="json"))
@@ -265,22 +265,28 @@ def _check_unknown(
         mixed = [one for frame in frames for one in (stranger, frame)]
         beside = bench.fold(bench.decode(recorded, mixed, stream=True))
         found = _without_unknown(beside.model_dump(mode="json"))
-        demand(found == wanted, f"a frame {stranger.data.decode()} before every other changes the answer")
+        demand(found == wanted, f"a frame {stranger.decode()} before every other changes the answer")
 
 
 def _stranger(frames: Sequence[Frame], objects: Sequence[Mapping[str, object]]) -> Frame:
     """A frame of a kind that does not exist, in the manner of the others."""
     typed = any(isinstance(value.get("type"), str) for value in objects)
     data = {**({"type": _UNKNOWN} if typed else {}), _UNKNOWN: _STRANGE}
-    named = any(frame.event for frame in frames)
-    return Frame(orjson.dumps(data), _UNKNOWN.encode() if named else b"")
+    named = any(name_of(frame) for frame in frames)
+    return NamedFrame(orjson.dumps(data), _UNKNOWN.encode()) if named else orjson.dumps(data)
+
+
+def _renamed(data: bytes, frame: Frame) -> Frame:
+    """``data`` under the name of ``frame``."""
+    name = name_of(frame)
+    return NamedFrame(data, name) if name else data
 
 
 def _with_field(frame: Frame) -> Frame:
-    value = parsed(frame.data)
+    value = parsed(frame)
     if not is_object(value):
         return frame
-    return Frame(orjson.dumps({**value, _UNKNOWN: _STRANGE}), frame.event)
+    return _renamed(orjson.dumps({**value, _UNKNOWN: _STRANGE}), frame)
 
 
 def _without_unknown(value: object) -> object:
@@ -321,11 +327,11 @@ def _check_usage(
 
 
 def _without_usage(frame: Frame) -> Frame:
-    value = parsed(frame.data)
+    value = parsed(frame)
     if value is None:
         return frame
     silent = _silent(value)
-    return frame if silent == value else Frame(orjson.dumps(silent), frame.event)
+    return frame if silent == value else _renamed(orjson.dumps(silent), frame)
 
 
 def _silent(value: object) -> object:
