@@ -130,6 +130,7 @@ class Accumulator:
                 self._usage = Usage()
                 self._begin(event.start)
             case StreamSeam():
+                self._usage = Usage()  # of who goes on, as far as that is told
                 self._begin(event.start)
             case _:
                 pass  # deltas are handled in feed, heartbeats mean nothing here
@@ -147,9 +148,9 @@ class Accumulator:
             part = self._ended.get(start.part_id) or self._interrupted(start)
             if part is not None:
                 by_choice.setdefault(start.choice, []).append(part)
-        return ChatResponse(
+        return ChatResponse.trusted(  # of parts that were checked, and of what events say
             choices=tuple(
-                Choice(
+                Choice.trusted(
                     index=finish.choice,
                     parts=tuple(by_choice.get(finish.choice, ())),
                     finish_reason=finish.finish_reason,

@@ -124,7 +124,7 @@ class ChatResponse(Value):
     model: str
     provider: str
     response_id: str | None = None
-    _wanted: Aside[Wanted] = PrivateAttr(default_factory=lambda: Aside[Wanted]())
+    _wanted: Aside[Wanted] = PrivateAttr(default=Aside())  # no factory: pydantic inspects those for every answer
 
     @property
     def finish_reason(self) -> FinishReason:

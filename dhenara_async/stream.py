@@ -228,7 +228,7 @@ class ResponseStream:
         if wanted is not None:
             chat_response = chat_response.wanted(wanted)
         account = self._feed.account
-        return AIModelCallResponse(
+        return AIModelCallResponse.trusted(
             chat_response=chat_response,
             endpoint=account.origin,
             request_id=account.request_id,
@@ -236,7 +236,7 @@ class ResponseStream:
             tries=account.tries,
             plan=account.plan,
             seams=account.seams,
-            latency=Latency(
+            latency=Latency.trusted(
                 first_event=None if first is None else first - began,
                 total=(perf_counter() if ended is None else ended) - began,
             ),

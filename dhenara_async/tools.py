@@ -60,7 +60,7 @@ class Tool(Value):
     parameters: JsonSchema = Field(default_factory=lambda: {"type": "object", "properties": {}})
     strict: bool | None = None
 
-    _source: Aside[_Source] = PrivateAttr(default_factory=lambda: Aside[_Source]())
+    _source: Aside[_Source] = PrivateAttr(default=Aside())
 
     @field_validator("parameters")
     @classmethod

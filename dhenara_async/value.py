@@ -1,8 +1,12 @@
 """What users build and save: frozen, refusing what it does not know, and equal to itself after a round trip by JSON."""
 
-from typing import ClassVar, Generic, Self, TypeVar
+from collections.abc import Callable
+from functools import cache
+from typing import ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
+
+_set = object.__setattr__  # around frozen
 
 
 class Value(BaseModel):
@@ -16,6 +20,43 @@ class Value(BaseModel):
         val_json_bytes="base64",
         hide_input_in_errors=True,  # a key or a question in the wrong place is not quoted by the error that says so
     )
+
+    @classmethod
+    def trusted(cls, **given: object) -> Self:
+        """What the constructor makes of ``given``, without a look at it: for values that were made here, of checked
+        ones. A call makes a dozen; checking them again would cost more than encoding and decoding it. pydantic's own
+        ``model_construct`` asks every default for its signature, each time.
+
+        Args:
+            given: What the constructor takes; whoever calls vouches for the types and for every required one.
+        """
+        made = cls.__new__(cls)
+        plain, factories, private = _defaults(cls)
+        values = {**plain, **given}
+        for name, factory in factories:
+            if name not in given:
+                values[name] = factory()
+        _set(made, "__dict__", values)
+        _set(made, "__pydantic_fields_set__", set(given))
+        _set(made, "__pydantic_extra__", None)
+        _set(made, "__pydantic_private__", dict(private) if private else None)
+        return made
+
+
+_Factories = tuple[tuple[str, Callable[[], object]], ...]
+
+
+@cache
+def _defaults(cls: type[BaseModel]) -> tuple[dict[str, object], _Factories, dict[str, object]]:
+    """Every field in order with its default, or None where it has none; fields made anew; private attributes, which are
+    never changed."""
+    plain: dict[str, object] = {}
+    made: list[tuple[str, Callable[[], object]]] = []
+    for name, field in cls.model_fields.items():
+        plain[name] = None if field.is_required() else field.default
+        if field.default_factory is not None:  # none of ours asks for the values before it
+            made.append((name, cast("Callable[[], object]", field.default_factory)))
+    return plain, tuple(made), {name: attribute.default for name, attribute in cls.__private_attributes__.items()}
 
 
 Held = TypeVar("Held")

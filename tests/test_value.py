@@ -1,0 +1,39 @@
+"""What is made without a check is what the constructor would have made."""
+
+import pytest
+
+from dhenara_async.conversion import ConversionReport
+from dhenara_async.messages import Origin, TextPart
+from dhenara_async.prices import Pricing
+from dhenara_async.response import AIModelCallResponse, ChatResponse, Choice, FinishReason, Latency
+from dhenara_async.usage import Usage
+from dhenara_async.value import Value
+
+ORIGIN = Origin(provider="openai", dialect="openai_chat", endpoint="https://here", account="a", model="m")
+TEXT = TextPart(text="Hi.", origin=ORIGIN)
+CHOICE = Choice(finish_reason=FinishReason.STOP, parts=(TEXT,))
+ANSWER = ChatResponse(choices=(CHOICE,), provider="openai", model="m")
+RESPONSE = AIModelCallResponse(
+    latency=Latency(first_event=None, total=1.0),
+    endpoint=ORIGIN,
+    chat_response=ANSWER,
+    conversion=ConversionReport(),
+    pricing=Pricing(),
+)
+
+
+@pytest.mark.parametrize("checked", [TEXT, Usage(total_tokens=3, input_tokens=1), CHOICE, ANSWER, RESPONSE])
+def test_trusted_values_are_the_checked_ones(checked: Value) -> None:
+    given = {name: getattr(checked, name) for name in checked.model_fields_set}
+    trusted = type(checked).trusted(**given)
+    assert trusted == checked
+    assert trusted.model_dump_json() == checked.model_dump_json()  # the order of its members too
+    assert trusted.model_dump_json(exclude_unset=True) == checked.model_dump_json(exclude_unset=True)
+    assert repr(trusted) == repr(checked)
+    assert type(checked).model_validate_json(trusted.model_dump_json()) == trusted
+    assert trusted.model_copy() == checked
+
+
+def test_what_is_made_anew_is_nobody_elses() -> None:
+    first, second = ConversionReport.trusted(), ConversionReport.trusted()
+    assert first.counted is not second.counted
