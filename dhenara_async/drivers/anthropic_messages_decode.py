@@ -5,7 +5,7 @@ Source: https://docs.anthropic.com/en/api/messages-streaming and the types of th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import TypedDict, cast
 
 import orjson
 
@@ -22,6 +22,7 @@ from dhenara_async.drivers.base import (
     finish_of,
     is_object,
     load,
+    not_an_object,
     truncated,
     usage_events,
 )
@@ -76,6 +77,21 @@ _HOSTED: Mapping[str, HostedToolType] = {
 }
 
 
+class _Words(TypedDict):
+    """The usual delta."""
+
+    type: str
+    text: str
+
+
+class _Usual(TypedDict):
+    """The usual event, as far as it is looked at; others are told by how that fails."""
+
+    type: str
+    index: int
+    delta: _Words
+
+
 class MessagesDecoder:
     """One answer. Blocks by index; usage is the start's, overlaid by what ``message_delta`` repeats.
 
@@ -119,7 +135,30 @@ class MessagesDecoder:
         }
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        event = load(frame)
+        try:
+            usual: _Usual = orjson.loads(frame)
+        except orjson.JSONDecodeError:
+            return self._feed(load(frame))
+        try:  # words for a text that is open, as nearly every event has them
+            delta = usual["delta"]
+            part = self._blocks[usual["index"]]
+            if (
+                usual["type"] == "content_block_delta"
+                and delta["type"] == "text_delta"
+                and part.start.kind == "text"
+                and (text := delta["text"])
+                and text.__class__ is str
+            ):
+                part.pieces.append(text)
+                return (TextDelta(part.part_id, text),)
+        except (KeyError, TypeError):  # another event
+            pass
+        event: object = usual
+        if not is_object(event):
+            raise not_an_object(frame)
+        return self._feed(event)
+
+    def _feed(self, event: JsonObject) -> Sequence[StreamEvent]:
         kind = event.get("type")
         if kind == "content_block_delta":
             return self._block_delta(event)

@@ -132,7 +132,12 @@ def load(data: bytes) -> JsonObject:
         raise not_json(data) from exc
     if is_object(value):
         return value
-    raise ProtocolError(f"the provider sent JSON that is not an object: {quote(data)}")
+    raise not_an_object(data)
+
+
+def not_an_object(data: bytes) -> ProtocolError:
+    """The error for a payload that is JSON and no object."""
+    return ProtocolError(f"the provider sent JSON that is not an object: {quote(data)}")
 
 
 def not_json(data: bytes) -> ProtocolError:

@@ -15,7 +15,7 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypedDict, cast
 
 import orjson
 
@@ -98,6 +98,25 @@ class _Candidate:
     logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
 
 
+class _Content(TypedDict):
+    """What the usual candidate says."""
+
+    parts: list[dict[str, str]]
+
+
+class _Words(TypedDict):
+    """The usual candidate of a chunk."""
+
+    content: _Content
+
+
+class _Usual(TypedDict):
+    """The usual chunk, as far as it is looked at; others are told by how that fails."""
+
+    candidates: list[_Words]
+    usageMetadata: JsonObject
+
+
 class GeminiDecoder:
     """Parts are deltas: texts of one kind run on, unless a signature sets one apart.
 
@@ -106,7 +125,7 @@ class GeminiDecoder:
         plain: The body is one document, whose own end proves it whole even where no candidate says why it finished.
     """
 
-    __slots__ = ("_blocked", "_candidates", "_done", "_last", "_parts", "_plain", "_raw_usage")
+    __slots__ = ("_blocked", "_candidates", "_done", "_last", "_parts", "_plain", "_raw_usage", "_speaker")
 
     def __init__(self, origin: Origin, *, plain: bool) -> None:
         self._parts = PartsInFlight(origin)
@@ -114,18 +133,46 @@ class GeminiDecoder:
         self._raw_usage: JsonObject = {}
         self._blocked: str = ""
         self._plain = plain
+        self._speaker = _Candidate(0)  # who spoke last
         self._last: bytes | None = None  # the chunk in which a candidate finished
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         """See ``drivers.base.Decoder``."""
-        data = frame
+        try:
+            usual: _Usual = orjson.loads(frame)
+        except orjson.JSONDecodeError as exc:
+            if frame.__class__ is not bytes:  # it has a name
+                return self.feed(bytes(frame))
+            raise not_json(frame) from exc
+        speaker = self._speaker
+        open_part = speaker.speaking
+        try:  # words and nothing else, for the text that is open, as nearly every chunk has them
+            (raw,) = usual["candidates"]
+            (part,) = raw["content"]["parts"]
+            if (
+                open_part is not None
+                and len(part) == 1
+                and (text := part.get("text"))
+                and text.__class__ is str
+                and open_part.start.kind == "text"
+                and raw.get("index", 0) == speaker.index
+                and len(raw) == 1 + ("index" in raw)
+                and not ("error" in usual or "promptFeedback" in usual)
+                and (usage := usual["usageMetadata"]).__class__ is dict
+            ):
+                self._raw_usage = usage  # read at the end: it comes with every chunk
+                if speaker.ended:
+                    speaker.ended, self._last = False, None
+                open_part.pieces.append(text)
+                return (TextDelta(open_part.part_id, text),)
+        except (AttributeError, KeyError, TypeError, ValueError):  # another shape
+            pass
+        return self._feed(usual, frame)
+
+    def _feed(self, chunk: object, data: bytes) -> Sequence[StreamEvent]:
         if data == self._last:  # said again, with the last words in it
             return ()
-        try:
-            chunk: object = orjson.loads(data)
-        except orjson.JSONDecodeError as exc:
-            raise not_json(data) from exc
         events: list[StreamEvent] = []
         if is_object(chunk):
             if self._feed_chunk(chunk, events):
@@ -222,12 +269,7 @@ class GeminiDecoder:
     def _feed_part(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
         text = raw.get("text")
         if isinstance(text, str):
-            speaking = candidate.speaking
-            if len(raw) == 1 and speaking is not None and speaking.start.kind == "text":
-                if text:  # the usual part: more words of the text that is open
-                    speaking.pieces.append(text)
-                    events.append(TextDelta(speaking.part_id, text))
-                return
+            self._speaker = candidate
             kind: PartKind = "reasoning" if raw.get("thought") else "text"
             signature = raw.get("thoughtSignature")
             if signature:

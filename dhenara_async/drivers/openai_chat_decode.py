@@ -6,6 +6,7 @@ the compatible hosts' own references (read 2026-11-22)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import orjson
 
@@ -20,6 +21,7 @@ from dhenara_async.drivers.base import (
     finish_of,
     is_object,
     load,
+    not_an_object,
     quote,
     truncated,
     usage_events,
@@ -99,6 +101,20 @@ class _Choice:
     held: str = ""
 
 
+class _Words(TypedDict):
+    """The usual choice of a chunk."""
+
+    index: int
+    delta: dict[str, str]
+    finish_reason: object
+
+
+class _Usual(TypedDict):
+    """The usual chunk, as far as it is looked at; others are told by how that fails."""
+
+    choices: list[_Words]
+
+
 class ChatDecoder:
     """Decodes one answer.
 
@@ -108,7 +124,18 @@ class ChatDecoder:
         quirks: How the host differs.
     """
 
-    __slots__ = ("_choices", "_done", "_last", "_parts", "_quirks", "_raw_usage", "_sound", "_sources", "_stranger")
+    __slots__ = (
+        "_choices",
+        "_done",
+        "_last",
+        "_parts",
+        "_quirks",
+        "_raw_usage",
+        "_sound",
+        "_sources",
+        "_speaker",
+        "_stranger",
+    )
 
     def __init__(self, request: ChatRequest, origin: Origin, quirks: Quirks) -> None:
         self._parts = PartsInFlight(origin)
@@ -119,32 +146,61 @@ class ChatDecoder:
         self._sound = as_text(as_object(request.config.extra_body.get("audio")).get("format")) or "wav"
         self._stranger = b""
         self._last: bytes | None = None  # the chunk that ended a choice
+        self._speaker = _Choice(0)  # who spoke last
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        data = frame
-        if data == b"[DONE]":
-            return self._end() if self._parts.started and not self._done else ()
-        if data == self._last:  # said again, maybe with the last words in it
+        try:
+            chunk: _Usual = orjson.loads(frame)
+        except orjson.JSONDecodeError:
+            if frame == b"[DONE]":
+                return self._end() if self._parts.started and not self._done else ()
+            return self._feed(load(frame), frame)
+        speaker = self._speaker
+        part = speaker.speaking
+        try:  # words and nothing else, for the text that is open, as nearly every chunk has them
+            (raw,) = chunk["choices"]
+            delta = raw["delta"]
+            if (
+                part is not None
+                and len(delta) == 1
+                and (text := delta.get("content"))
+                and text.__class__ is str
+                and part.start.kind == "text"
+                and raw["finish_reason"] is None
+                and raw["index"] == speaker.index
+                and not (raw.get("logprobs") or "usage" in raw or chunk.get("usage") or chunk.get("error"))
+            ):
+                if speaker.ended:
+                    speaker.ended, self._last = False, None
+                part.pieces.append(text)
+                return (TextDelta(part.part_id, text),)
+        except (AttributeError, KeyError, TypeError, ValueError):  # another shape
+            pass
+        return self._feed(chunk, frame)
+
+    def _feed(self, chunk: object, frame: Frame) -> Sequence[StreamEvent]:
+        if frame == self._last:  # said again, maybe with the last words in it
             return ()
-        chunk = load(data)
+        if not is_object(chunk):
+            raise not_an_object(frame)
         events: list[StreamEvent] = []
         if not self._parts.started:
             if not self._is_answer(chunk, frame):
                 return ()
             events.append(self._parts.begin(model=chunk.get("model"), response_id=chunk.get("id")))
         elif chunk.get("error"):
-            raise chat_error(200, {}, data, chunk, self._parts.provider)
-        choices, usual = chunk.get("choices"), False
+            raise chat_error(200, {}, frame, chunk, self._parts.provider)
+        choices = chunk.get("choices")
         if isinstance(choices, list):
             for choice in choices:  # pyright: ignore[reportUnknownVariableType] - the next line narrows it
                 if is_object(choice):  # pyright: ignore[reportUnknownArgumentType]
-                    usual = self._feed_choice(choice, data, events)
+                    self._feed_choice(choice, frame, events)
         elif _is_failure(chunk):
-            raise chat_error(200, {}, data, chunk, self._parts.provider)
+            raise chat_error(200, {}, frame, chunk, self._parts.provider)
         if chunk.get("usage") is not None:
             self._raw_usage = as_object(chunk["usage"])
-        if not usual and ("x_groq" in chunk or "citations" in chunk):
+        if "x_groq" in chunk or "citations" in chunk:
             self._note_extras(chunk)
         return events
 
@@ -173,8 +229,7 @@ class ChatDecoder:
         self._stranger = self._stranger or frame
         return False
 
-    def _feed_choice(self, raw: JsonObject, data: bytes, events: list[StreamEvent]) -> bool:
-        """Whether there was nothing in ``raw`` but words, as there is not in nearly all of them."""
+    def _feed_choice(self, raw: JsonObject, data: bytes, events: list[StreamEvent]) -> None:
         try:
             choice = self._choices.get(raw.get("index", 0)) or self._new_choice(raw)
         except TypeError:  # an index that is a list or an object
@@ -183,20 +238,11 @@ class ChatDecoder:
             choice.logprobs += logprobs_of(raw["logprobs"])
         delta, finish = raw.get("delta"), raw.get("finish_reason")
         if is_object(delta):
-            content, speaking = delta.get("content"), choice.speaking
-            if len(delta) == 1 and speaking is not None and speaking.start.kind == "text" and isinstance(content, str):
-                if content:  # the usual delta: words and nothing else
-                    speaking.pieces.append(content)
-                    events.append(TextDelta(speaking.part_id, content))
-                    if choice.ended is not False and not finish:
-                        choice.ended, self._last = False, None
-                if not finish:
-                    return True
-            else:
-                before = len(events)
-                self._feed_message(choice, delta, events)
-                if len(events) > before and not finish:
-                    choice.ended, self._last = False, None
+            before = len(events)
+            self._feed_message(choice, delta, events)
+            if len(events) > before and not finish:
+                choice.ended, self._last = False, None
+            self._speaker = choice
         elif "message" in raw:
             self._feed_message(choice, as_object(raw["message"]), events)
             choice.ended = True  # a plain body is whole
@@ -206,7 +252,6 @@ class ChatDecoder:
                 choice.ended, self._last = True, data
         if "usage" in raw:  # where some hosts put it
             self._raw_usage = as_object(raw["usage"]) or self._raw_usage
-        return False
 
     def _new_choice(self, raw: JsonObject) -> _Choice:
         index = as_count(raw.get("index")) or 0

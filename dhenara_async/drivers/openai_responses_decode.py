@@ -7,6 +7,7 @@ Source: https://platform.openai.com/docs/api-reference/responses-streaming and t
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
 
 import orjson
 
@@ -20,7 +21,9 @@ from dhenara_async.drivers.base import (
     as_object,
     as_text,
     finish_of,
+    is_object,
     load,
+    not_an_object,
     quote,
     told_status,
     truncated,
@@ -58,6 +61,16 @@ _AT_WORK = (".in_progress", ".searching", ".interpreting", ".generating", ".comp
 _Key = tuple[object, object]
 _WHOLE = object()  # in place of a content index, for items that are one part; no wire can name it
 _TRANSCRIPT: _Key = (_WHOLE, _WHOLE)
+
+
+class _Usual(TypedDict):
+    """The usual event, as far as it is looked at; others are told by how that fails."""
+
+    type: str
+    output_index: int
+    content_index: int
+    delta: str
+    sequence_number: int
 
 
 class ResponsesDecoder:
@@ -127,30 +140,41 @@ class ResponsesDecoder:
         }
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        data = frame
-        if data == b"[DONE]":
-            return ()
-        event = load(data)
+        try:
+            usual: _Usual = orjson.loads(frame)
+        except orjson.JSONDecodeError:
+            return () if frame == b"[DONE]" else self._feed(load(frame), frame)
+        try:  # words for a text that is open, in their turn, as nearly every event has them
+            part = self._open[usual["output_index"], usual["content_index"]]
+            if (
+                usual["type"] == "response.output_text.delta"
+                and (text := usual["delta"])
+                and text.__class__ is str
+                and (not self._numbered or usual["sequence_number"] == self._next)
+            ):
+                self._next += self._numbered
+                part.pieces.append(text)
+                return (TextDelta(part.part_id, text),)
+        except (KeyError, TypeError):  # another event
+            pass
+        event: object = usual
+        if not is_object(event):
+            raise not_an_object(frame)
+        return self._feed(event, frame)
+
+    def _feed(self, event: JsonObject, frame: Frame) -> Sequence[StreamEvent]:
         kind = event.get("type")
         if event.get("sequence_number") == self._next:
             self._next += 1
         elif self._numbered:
             self._check_number(event)
         if kind == "response.output_text.delta":
-            try:
-                part = self._open.get((event.get("output_index"), event.get("content_index")))
-            except TypeError:  # an index that is an array or an object, so no place at all
-                return ()
-            text = event.get("delta")
-            if part is not None and isinstance(text, str) and text:
-                part.pieces.append(text)
-                return (TextDelta(part.part_id, text),)
             return self._begun(self._delta(event, "text", _place(event)))
         handler = self._handlers.get(kind)
         if handler is not None:
             return self._begun(handler(event))
         if kind is None:
-            return self._plain(event, data)
+            return self._plain(event, frame)
         if self._parts.started and as_text(kind).endswith(_AT_WORK):
             return (Heartbeat(),)
         return ()  # event types are added weekly
