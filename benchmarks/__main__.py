@@ -3,15 +3,26 @@
 import argparse
 import sys
 
-from benchmarks import convert, plain, startup, stream
+from benchmarks import accumulate, convert, everything, fanout, latency, memory, plain, startup, stream
+
+_COMMANDS = {
+    "stream": stream,
+    "latency": latency,
+    "accumulate": accumulate,
+    "plain": plain,
+    "fanout": fanout,
+    "memory": memory,
+    "startup": startup,
+    "convert": convert,
+    "all": everything,
+}
 
 
 def main() -> int:
     """Run the subcommand that was asked for; gives its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (stream, plain, startup, convert):
-        name = module.__name__.rpartition(".")[2]
+    for name, module in _COMMANDS.items():
         summary = (module.__doc__ or "").partition("\n")[0].partition(": ")[2].replace("``", "")
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)

@@ -10,43 +10,38 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import anyio
 
-from benchmarks import report, wire
-from benchmarks.peers import FLOOR, PEER_NAMES, Calls, Peer, choose
-from benchmarks.rounds import Row, positive, take_turns
-from benchmarks.server import ignore_proxies, running_server
+from benchmarks import machine, report, wire
+from benchmarks.opened import open_all
+from benchmarks.options import add_common, peers_of, server_beside_us
+from benchmarks.peers import FLOOR, Calls, Peer
+from benchmarks.rounds import Row, all_fine, median_of, positive, take_turns
 
 _EVENTS = 200
+_SETTLING = 0.01  # seconds: what a peer leaves to threads and tasks is its own cost and not the next one's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell ``parser`` this command's options."""
     parser.add_argument("--calls", type=positive, default=200, help="calls a measurement (default: %(default)s)")
     parser.add_argument("--concurrency", type=positive, default=50, help="calls at once (default: %(default)s)")
-    parser.add_argument(
-        "--rounds", type=positive, default=7, help="how often each peer is measured (default: %(default)s)"
-    )
-    parser.add_argument("--dialect", action="append", choices=wire.DIALECTS, help="repeatable (default: all)")
-    parser.add_argument("--peer", action="append", choices=PEER_NAMES, help="repeatable (default: all)")
-    parser.add_argument("--json", type=Path, default=report.RESULTS / "plain.json", help="default: %(default)s")
+    add_common(parser, "plain", rounds=7)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status is 1 if a peer's text was not what the server sent."""
-    facts = report.environment()
-    peers, missing = choose(arguments.peer, arguments.dialect)
-    for peer in missing:
-        print(f"skipped: {peer.name} ({', '.join(peer.dialects)}): {peer.package} is not installed")
-    ignore_proxies()
-    with running_server() as server:
-        rows = anyio.run(_measure_all, server, arguments, [peer for peer in peers if not peer.streams_only])
+    """Measure, print and write; the exit status is 1 if a peer failed or its text was not what the server sent."""
+    facts = report.environment(arguments.loop)
+    peers, missing = peers_of(arguments)
+    callers = [peer for peer in peers if not peer.streams_only]
+    machine.allow_open_files(arguments.concurrency)
+    with server_beside_us(arguments) as server:
+        rows = machine.run_on(arguments.loop, _measure_all, server, arguments, callers)
 
     head = ("dialect", "peer", "text", "CPU us/call", "÷ floor", "min..max")
     report.print_table(head, [row.as_cells() for row in rows], left=3)
-    print(f"\n{arguments.calls} calls, {arguments.concurrency} at once, median of {arguments.rounds}")
+    print(f"\n{arguments.calls} calls, {arguments.concurrency} at once; {median_of(arguments.rounds)}")
     print(report.environment_line(facts))
     report.write_json(
         arguments.json,
@@ -54,11 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
             "benchmark": "plain",
             "environment": facts,
             "options": {name: getattr(arguments, name) for name in ("calls", "rounds", "concurrency")},
-            "skipped": [peer.name for peer in missing],
+            "skipped": missing,
             "rows": [row.as_json("cpu_microseconds_per_call") for row in rows],
         },
     )
-    return 0 if all(row.text_matches for row in rows) else 1
+    return 0 if all_fine(rows) else 1
 
 
 async def _measure_all(server: str, arguments: argparse.Namespace, peers: Sequence[Peer]) -> list[Row]:
@@ -69,12 +64,11 @@ async def _measure_all(server: str, arguments: argparse.Namespace, peers: Sequen
 
 
 async def _measure(server: str, dialect: str, arguments: argparse.Namespace, peers: Sequence[Peer]) -> list[Row]:
-    rows = {peer.name: Row({"dialect": dialect}, peer.name) for peer in peers}
     expected = wire.plain_text(dialect, _EVENTS)
     print(f"{dialect} ", end="", file=sys.stderr, flush=True)
     async with AsyncExitStack() as stack:
         url = f"{server}/{dialect}/plain/{_EVENTS}"
-        opened = {peer.name: await stack.enter_async_context(peer.open(dialect, url)) for peer in peers}
+        rows, ready, opened = await open_all(stack, peers, {"dialect": dialect}, dialect, url)
 
         async def measure(name: str) -> float:
             spent, texts = await _spend(opened[name], arguments.calls, arguments.concurrency)
@@ -82,7 +76,7 @@ async def _measure(server: str, dialect: str, arguments: argparse.Namespace, pee
                 rows[name].text_matches = False
             return spent * 1e6 / arguments.calls
 
-        await take_turns(rows, measure, rounds=arguments.rounds, reference=FLOOR)
+        await take_turns(ready, measure, rounds=arguments.rounds, reference=FLOOR)
     return list(rows.values())
 
 
@@ -100,4 +94,5 @@ async def _spend(calls: Calls, count: int, concurrency: int) -> tuple[float, lis
     async with anyio.create_task_group() as group:
         for _ in range(concurrency):
             group.start_soon(work)
+    await anyio.sleep(_SETTLING)
     return time.process_time() - before, texts

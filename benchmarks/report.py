@@ -12,23 +12,29 @@ import orjson
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
-_PACKAGES = ("dhenara-async", "aiohttp", "orjson", "pydantic", "anyio", "openai", "anthropic", "google-genai", "httpx")
+_PACKAGES = (
+    *("dhenara-async", "aiohttp", "orjson", "pydantic", "anyio", "uvloop"),
+    *("openai", "anthropic", "google-genai", "httpx2", "litellm", "pydantic-ai-slim"),
+    *("langchain-core", "langchain-openai", "langchain-anthropic", "langchain-google-genai"),
+)
 
 
 class Environment(TypedDict):
     """Where a benchmark ran: the interpreter, the machine, the versions of what is compared."""
 
     python: str
+    loop: str
     platform: str
     cores: int | None
     load_at_start: float
     packages: dict[str, str]
 
 
-def environment() -> Environment:
-    """Look around, before the measuring adds to the load."""
+def environment(loop: str = "asyncio") -> Environment:
+    """Look around, before the measuring adds to the load; ``loop`` is the kind of event loop."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "loop": loop,
         "platform": platform.platform(terse=True),
         "cores": os.cpu_count(),
         "load_at_start": round(os.getloadavg()[0], 2),
@@ -40,7 +46,7 @@ def environment_line(facts: Environment) -> str:
     """The environment on one line."""
     machine = f"{facts['platform']}, {facts['cores']} cores, load {facts['load_at_start']} at the start"
     versions = ", ".join(f"{name} {found}" for name, found in facts["packages"].items())
-    return f"{facts['python']}, {machine}; {versions}"
+    return f"{facts['python']}, {facts['loop']}, {machine}; {versions}"
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> None:

@@ -1,31 +1,40 @@
 """The loopback server, always in a process of its own so that its work is not charged to a peer.
 
-The path says what to answer: ``/<dialect>/<mode>/<events>/…``, whatever the peer appends. Modes:
+The path says what to answer: ``/<dialect>/<mode>/<events>/…``, whatever the peer appends. A mode may have numbers
+behind it, with hyphens. Modes:
 
 - ``blast``: the whole stream in one write, the way events pile up behind a slow reader;
-- ``each``: one event a write, a millisecond apart, so that a reader is woken for each, as in production. Without the
-  gap the kernel joins the writes as soon as the reader is slower than the server, and the mode measures ``blast``;
+- ``each-<microseconds>``: one event a write with at least that gap, so that a reader is woken for each, as in
+  production. Without the gap the kernel joins the writes as soon as the reader is slower than the server, and the mode
+  measures ``blast``;
+- ``paced-<microseconds>-<streams>``: one event a write by a schedule, which begins once that many streams are open.
+  The first text begins with the time of its own writing, see ``wire.split_stamp``;
+- ``stalled``: that many events in one write, and then silence;
 - ``plain``: one JSON body, not streamed.
 
-In both streaming modes each event is an HTTP chunk of its own, as providers flush them.
+In all streaming modes each event is an HTTP chunk of its own, as providers flush them. ``GET /lateness`` tells how far
+behind its schedule the server was since it was last asked: quantiles in milliseconds.
 """
 
 import asyncio
-import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import cast
 
-from benchmarks import wire
+import orjson
 
-MODES = ("blast", "each")
+from benchmarks import machine, wire
+from benchmarks.pacer import Pacer
+from benchmarks.quantiles import quantiles
 
-_HOST = "127.0.0.1"
-_GAP = 0.001
+HOST = "127.0.0.1"
+_BACKLOG = 4096
+_ANSWER_TIME = 5.0
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     b"content-type: text/event-stream; charset=utf-8\r\n"
@@ -35,14 +44,15 @@ _STREAM_HEAD = (
     b"connection: keep-alive\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
+_END = b"0\r\n\r\n"
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 
 
 @contextmanager
-def running_server() -> Generator[str]:
-    """Start the server in a new process; gives its root URL and stops it at the end of the block."""
+def running_server(core: int | None = None) -> Generator[str]:
+    """Start the server in a new process, kept to ``core``; gives its root URL and stops it at the end of the block."""
     root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "-m", "benchmarks.server"]
+    command = [sys.executable, "-m", "benchmarks.server", "" if core is None else str(core)]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             if process.stdout is None:
@@ -50,22 +60,28 @@ def running_server() -> Generator[str]:
             port = process.stdout.readline().strip()
             if not port:
                 raise RuntimeError("The loopback server did not start; its error stands above.")
-            yield f"http://{_HOST}:{port}"
+            yield f"http://{HOST}:{port}"
         finally:
             process.terminate()
 
 
-def ignore_proxies() -> None:
-    """Keep a proxy of the environment away from the loopback server: the SDKs would go through it."""
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = _HOST
+def lateness(server: str) -> list[float]:
+    """How far behind its schedule the server was since it was last asked: quantiles in milliseconds."""
+    host, _, port = server.removeprefix("http://").partition(":")
+    connection = HTTPConnection(host, int(port), timeout=_ANSWER_TIME)
+    try:
+        connection.request("GET", "/lateness")
+        return orjson.loads(connection.getresponse().read())
+    finally:
+        connection.close()
 
 
 class _Connection(asyncio.Protocol):
     """One keep-alive connection; requests come one after another. What a slow reader leaves is held in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, pacer: Pacer) -> None:
+        self._pacer = pacer
         self._received = bytearray()
-        self._pending: Iterator[bytes] = iter(())
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -87,22 +103,38 @@ class _Connection(asyncio.Protocol):
         self._answer(head.split(b" ", 2)[1].decode())
 
     def _answer(self, target: str) -> None:
-        if self._transport is None:
-            return
-        writes = _writes(target)
-        if len(writes) == 1:
-            self._transport.write(writes[0])
-        else:
-            self._pending = iter(writes)
-            self._send_next()
+        match target.partition("?")[0].split("/"):
+            case ["", "lateness"]:
+                self._write(_plain(orjson.dumps(quantiles(self._pacer.take_lateness()))))
+            case ["", dialect, mode, count, *_] if dialect in wire.DIALECTS and count.isdecimal():
+                self._answer_as(dialect, mode.split("-"), int(count))
+            case _:
+                self._write(_NOT_FOUND)
 
-    def _send_next(self) -> None:
+    def _answer_as(self, dialect: str, mode: list[str], events: int) -> None:
+        match mode:
+            case ["plain"]:
+                self._write(_plain(wire.plain_body(dialect, events)))
+            case ["blast"]:
+                self._write(_blast(dialect, events))
+            case ["stalled"]:
+                self._write(_stalled(dialect, events))
+            case ["each", gap]:
+                self._write(_STREAM_HEAD)
+                self._pacer.spread(self._write, _chunks(dialect, events), int(gap) * 1000)
+            case ["paced", gap, streams]:
+                self._write(_STREAM_HEAD)
+                pieces = partial(_stamped_chunks, dialect, events)
+                self._pacer.gather(self._write, pieces, int(gap) * 1000, int(streams))
+            case _:
+                self._write(_NOT_FOUND)
+
+    def _write(self, data: bytes) -> bool:
+        """Send it; False if there is nobody any more."""
         if self._transport is None:
-            return
-        write = next(self._pending, None)
-        if write is not None:
-            self._transport.write(write)
-            asyncio.get_running_loop().call_later(_GAP, self._send_next)
+            return False
+        self._transport.write(data)
+        return True
 
 
 def _content_length(head: bytes) -> int:
@@ -113,25 +145,59 @@ def _content_length(head: bytes) -> int:
     return 0
 
 
+def _plain(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+
+def _chunk(event: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+# Everything below is remembered, so that only warm-ups pay for the encoding.
+
+
 @cache
-def _writes(target: str) -> tuple[bytes, ...]:
-    """The answer to a request target, cut as it is to be written; remembered, so only warm-ups pay for encoding."""
-    match target.split("/"):
-        case ["", dialect, "plain", count, *_] if dialect in wire.DIALECTS:
-            body = wire.plain_body(dialect, int(count))
-            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-            return (head.encode() + body,)
-        case ["", dialect, mode, count, *_] if dialect in wire.DIALECTS and mode in MODES:
-            chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in wire.answer(dialect, int(count)).events]
-            chunks[-1] += b"0\r\n\r\n"
-            return (_STREAM_HEAD, *chunks) if mode == "each" else (_STREAM_HEAD + b"".join(chunks),)
-        case _:
-            return (_NOT_FOUND,)
+def _chunks(dialect: str, events: int) -> tuple[bytes, ...]:
+    chunks = [_chunk(event) for event in wire.answer(dialect, events).events]
+    chunks[-1] += _END
+    return tuple(chunks)
+
+
+@cache
+def _blast(dialect: str, events: int) -> bytes:
+    return _STREAM_HEAD + b"".join(_chunks(dialect, events))
+
+
+@cache
+def _stalled(dialect: str, events: int) -> bytes:
+    answer = wire.answer(dialect, events + 1)
+    return _STREAM_HEAD + b"".join(_chunk(event) for event in answer.events[: answer.prelude + events])
+
+
+@cache
+def _paced(dialect: str, events: int) -> tuple[bytes, tuple[bytes, ...], tuple[int, ...]]:
+    """What stands before the first text, the pieces from there on, one a token, and which of them have the stamp."""
+    answer = wire.answer(dialect, events, stamped=True)
+    chunks = [_chunk(event) for event in answer.events]
+    last = answer.prelude + events - 1
+    pieces = [*chunks[answer.prelude : last], b"".join(chunks[last:]) + _END]
+    stamped = tuple(number for number, piece in enumerate(pieces) if wire.NO_STAMP.encode() in piece)
+    return b"".join(chunks[: answer.prelude]), tuple(pieces), stamped
+
+
+def _stamped_chunks(dialect: str, events: int, start: int) -> list[bytes]:
+    prelude, kept, stamped = _paced(dialect, events)
+    pieces = list(kept)
+    for number in stamped:
+        pieces[number] = pieces[number].replace(wire.NO_STAMP.encode(), wire.stamp(start).encode())
+    pieces[0] = prelude + pieces[0]
+    return pieces
 
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(_Connection, _HOST, 0, backlog=1024)
+    pacer = Pacer()
+    server = await loop.create_server(lambda: _Connection(pacer), HOST, 0, backlog=_BACKLOG)
     print(server.sockets[0].getsockname()[1], flush=True)
     parent_is_gone = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), parent_is_gone.set)
@@ -140,4 +206,5 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
+    machine.pin(int(sys.argv[1]) if sys.argv[1:] and sys.argv[1] else None)
     asyncio.run(_serve())

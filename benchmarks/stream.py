@@ -12,14 +12,19 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 
-from benchmarks import report, wire
-from benchmarks.peers import FLOOR, PEER_NAMES, Calls, Peer, choose, count_reads
-from benchmarks.rounds import Row, positive, take_turns
-from benchmarks.server import MODES, ignore_proxies, running_server
+from benchmarks import machine, report, wire
+from benchmarks.opened import open_all
+from benchmarks.options import add_common, peers_of, server_beside_us
+from benchmarks.peers import FLOOR, Calls, Peer
+from benchmarks.peers.floor import count_reads
+from benchmarks.rounds import Row, all_fine, median_of, positive, take_turns
+
+_MODES = ("blast", "each")
+_GAP = 1000  # microseconds between two events of one stream, if it is alone
+_SETTLING = 0.01  # seconds: what a peer leaves to threads and tasks is its own cost and not the next one's
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +38,48 @@ class _Plan:
     rounds: int
 
     def url(self, server: str) -> str:
-        return f"{server}/{self.dialect}/{self.mode}/{self.events}"
+        # Many streams at once are written at ten times the rate of one, which the server is sure to keep up with.
+        gap = _GAP * max(1, self.concurrency // 10)
+        mode = f"each-{gap}" if self.mode == "each" else self.mode
+        return f"{server}/{self.dialect}/{mode}/{self.events}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell ``parser`` this command's options."""
-    parser.add_argument("--events", type=positive, default=1000, help="token events a stream (default: %(default)s)")
     parser.add_argument(
-        "--rounds", type=positive, default=7, help="how often each peer is measured (default: %(default)s)"
+        "--events",
+        type=positive,
+        default=1000,
+        help="token events of a stream, of which each has a tenth if there are several (default: %(default)s)",
     )
-    parser.add_argument("--concurrency", type=positive, default=1, help="streams at once (default: %(default)s)")
-    parser.add_argument("--dialect", action="append", choices=wire.DIALECTS, help="repeatable (default: all)")
-    parser.add_argument("--mode", choices=(*MODES, "both"), default="both", help="how the server writes")
-    parser.add_argument("--peer", action="append", choices=PEER_NAMES, help="repeatable (default: all)")
-    parser.add_argument("--json", type=Path, default=report.RESULTS / "stream.json", help="default: %(default)s")
+    parser.add_argument(
+        "--concurrency", type=positive, action="append", help="streams at once; repeatable (default: 1, 100)"
+    )
+    parser.add_argument("--mode", choices=(*_MODES, "both"), default="both", help="how the server writes")
+    add_common(parser, "stream", rounds=7)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status is 1 if a peer's text was not what the server sent."""
-    facts = report.environment()
-    peers, missing = choose(arguments.peer, arguments.dialect)
-    for peer in missing:
-        print(f"skipped: {peer.name} ({', '.join(peer.dialects)}): {peer.package} is not installed")
-    modes = MODES if arguments.mode == "both" else (arguments.mode,)
+    """Measure, print and write; the exit status is 1 if a peer failed or its text was not what the server sent."""
+    facts = report.environment(arguments.loop)
+    peers, missing = peers_of(arguments)
+    concurrencies: list[int] = arguments.concurrency or [1, 100]
+    machine.allow_open_files(max(concurrencies))
     plans = [
-        _Plan(dialect, mode, arguments.events, arguments.concurrency, arguments.rounds)
+        _Plan(dialect, mode, _events(arguments.events, concurrency), concurrency, arguments.rounds)
+        for concurrency in concurrencies
         for dialect in arguments.dialect or wire.DIALECTS
-        for mode in modes
+        for mode in (_MODES if arguments.mode == "both" else (arguments.mode,))
     ]
-    ignore_proxies()
-    with running_server() as server:
-        rows, events_per_read = anyio.run(_measure_all, server, plans, peers)
+    with server_beside_us(arguments) as server:
+        rows, events_per_read = machine.run_on(arguments.loop, _measure_all, server, plans, peers)
 
-    head = ("dialect", "mode", "peer", "text", "CPU us/event", "÷ floor", "min..max")
-    report.print_table(head, [row.as_cells() for row in rows], left=4)
-    print(f"\n{arguments.events} token events a stream, {arguments.concurrency} at once, median of {arguments.rounds}")
+    head = ("dialect", "mode", "streams", "peer", "text", "CPU us/event", "÷ floor", "min..max")
+    report.print_table(head, [row.as_cells() for row in rows], left=5)
+    shown = ", ".join(f"{count} at once of {_events(arguments.events, count)} events" for count in concurrencies)
+    print(f"\n{shown}; {median_of(arguments.rounds)}")
     print(
-        "events a read, one stream alone: "
+        "events a read of the floor's, one stream alone: "
         + ", ".join(f"{place} {count:.1f}" for place, count in events_per_read.items())
     )
     print(report.environment_line(facts))
@@ -78,13 +88,17 @@ def run(arguments: argparse.Namespace) -> int:
         {
             "benchmark": "stream",
             "environment": facts,
-            "options": {name: getattr(arguments, name) for name in ("events", "rounds", "concurrency")},
+            "options": {"events": arguments.events, "rounds": arguments.rounds, "concurrency": concurrencies},
             "events_per_read": events_per_read,
-            "skipped": [peer.name for peer in missing],
+            "skipped": missing,
             "rows": [row.as_json("cpu_microseconds_per_event") for row in rows],
         },
     )
-    return 0 if all(row.text_matches for row in rows) else 1
+    return 0 if all_fine(rows) else 1
+
+
+def _events(events: int, concurrency: int) -> int:
+    return events if concurrency == 1 else max(1, events // 10)
 
 
 async def _measure_all(
@@ -94,38 +108,34 @@ async def _measure_all(
     events_per_read: dict[str, float] = {}
     for plan in plans:
         rows += await _measure(server, plan, [peer for peer in peers if plan.dialect in peer.dialects])
-        reads = await count_reads(plan.dialect, plan.url(server))
-        events_per_read[f"{plan.dialect} {plan.mode}"] = round(plan.events / reads, 2)
+        if plan.concurrency == 1:
+            reads = await count_reads(plan.dialect, plan.url(server))
+            events_per_read[f"{plan.dialect} {plan.mode}"] = round(plan.events / reads, 2)
     return rows, events_per_read
 
 
 async def _measure(server: str, plan: _Plan, peers: Sequence[Peer]) -> list[Row]:
-    rows = {peer.name: Row({"dialect": plan.dialect, "mode": plan.mode}, peer.name) for peer in peers}
-    print(f"{plan.dialect} {plan.mode} ", end="", file=sys.stderr, flush=True)
+    place = {"dialect": plan.dialect, "mode": plan.mode, "streams": str(plan.concurrency)}
+    print(f"{' '.join(place.values())} ", end="", file=sys.stderr, flush=True)
     async with AsyncExitStack() as stack:
-        opened = {
-            peer.name: await stack.enter_async_context(peer.open(plan.dialect, plan.url(server))) for peer in peers
-        }
+        rows, ready, calls = await open_all(stack, peers, place, plan.dialect, plan.url(server))
 
         async def measure(name: str) -> float:
-            return await _microseconds_per_event(opened[name], plan, rows[name])
+            return await _microseconds_per_event(calls[name], plan, rows[name])
 
-        await take_turns(rows, measure, rounds=plan.rounds, reference=FLOOR)
+        await take_turns(ready, measure, rounds=plan.rounds, reference=FLOOR)
     return list(rows.values())
 
 
 async def _microseconds_per_event(calls: Calls, plan: _Plan, row: Row) -> float:
     """CPU of ``plan.concurrency`` streams at once, by token events; checks their text afterwards."""
-    results: list[list[str]] = []
-
-    async def one() -> None:
-        results.append(await calls.stream())
-
+    results: list[list[str]] = [[] for _ in range(plan.concurrency)]
     gc.collect()
     before = time.process_time()
     async with anyio.create_task_group() as group:
-        for _ in range(plan.concurrency):
-            group.start_soon(one)
+        for texts in results:
+            group.start_soon(calls.stream, texts.append)
+    await anyio.sleep(_SETTLING)
     spent = time.process_time() - before
 
     expected = wire.answer(plan.dialect, plan.events).digest

@@ -32,6 +32,9 @@ _WORDS = (
 )  # fmt: skip
 _PADDING = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
+NO_STAMP = "<" + "0" * 20 + ">"
+"""Stands where the server writes a moment."""
+
 # How many words one event carries: OpenAI sends about one token an event, Anthropic a few, Gemini a phrase.
 _WORDS_PER_EVENT: Mapping[str, int] = {
     "openai_chat": 1,
@@ -48,10 +51,12 @@ class Answer:
     Attributes:
         texts: The text of each token event, in order.
         events: The body, one wire event an element: the token events and what stands around them.
+        prelude: How many of ``events`` stand before the first token event.
     """
 
     texts: tuple[str, ...]
     events: tuple[bytes, ...]
+    prelude: int
 
     @property
     def digest(self) -> str:
@@ -65,14 +70,30 @@ def text_digest(text: str) -> str:
 
 
 @cache
-def answer(dialect: str, events: int) -> Answer:
-    """The streamed answer of ``dialect`` with ``events`` token events.
+def answer(dialect: str, events: int, *, stamped: bool = False) -> Answer:
+    """The streamed answer of ``dialect`` with ``events`` token events; its text begins with ``NO_STAMP`` if asked.
 
     Raises:
         KeyError: No such dialect.
     """
     texts = _texts(dialect, events)
-    return Answer(texts=texts, events=tuple(_STREAMS[dialect](texts)))
+    if stamped:
+        texts = (NO_STAMP + texts[0], *texts[1:])
+    return Answer(texts=texts, events=tuple(_STREAMS[dialect](texts)), prelude=_PRELUDES[dialect])
+
+
+def stamp(nanoseconds: int) -> str:
+    """What stands in the place of ``NO_STAMP``, as long as that: a moment, by the monotonic clock."""
+    return f"<{nanoseconds:020d}>"
+
+
+def split_stamp(text: str) -> tuple[int, str]:
+    """The moment that a stamped text begins with, and the text as it was encoded.
+
+    Raises:
+        ValueError: It begins with no stamp.
+    """
+    return int(text[1 : len(NO_STAMP) - 1]), NO_STAMP + text[len(NO_STAMP) :]
 
 
 @cache
@@ -334,6 +355,9 @@ _STREAMS: Mapping[str, Callable[[tuple[str, ...]], Iterable[bytes]]] = {
     "anthropic_messages": _anthropic_stream,
     "gemini": _gemini_stream,
 }
+
+# What the providers send before the first token.
+_PRELUDES: Mapping[str, int] = {"openai_chat": 1, "openai_responses": 4, "anthropic_messages": 3, "gemini": 0}
 
 _PLAINS: Mapping[str, Callable[[str, int], bytes]] = {
     "openai_chat": _chat_plain,

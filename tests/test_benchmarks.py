@@ -24,7 +24,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def test_stream_writes_rows_with_matching_texts(tmp_path: Path) -> None:
     path = tmp_path / "stream.json"
-    options = ["--events", "20", "--rounds", "1", "--mode", "blast", "--peer", "floor", "--peer", "dhenara_async"]
+    options = ["--events", "20", "--rounds", "1", "--mode", "blast", "--concurrency", "1", "--concurrency", "3"]
+    options += ["--peer", "floor", "--peer", "dhenara_async"]
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", "stream", *options, "--json", path],
         cwd=_ROOT,
@@ -36,11 +37,14 @@ def test_stream_writes_rows_with_matching_texts(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     result = orjson.loads(path.read_bytes())
     assert result["benchmark"] == "stream"
-    assert result["options"] == {"events": 20, "rounds": 1, "concurrency": 1}
+    assert result["options"] == {"events": 20, "rounds": 1, "concurrency": [1, 3]}
     assert result["skipped"] == []
     assert set(result["events_per_read"]) == {f"{dialect} blast" for dialect in wire.DIALECTS}
-    assert [(row["dialect"], row["peer"]) for row in result["rows"]] == [
-        (dialect, peer) for dialect in wire.DIALECTS for peer in ("floor", "dhenara_async")
+    assert [(row["streams"], row["dialect"], row["peer"]) for row in result["rows"]] == [
+        (streams, dialect, peer)
+        for streams in ("1", "3")
+        for dialect in wire.DIALECTS
+        for peer in ("floor", "dhenara_async")
     ]
     for row in result["rows"]:
         assert row["text_matches"], row

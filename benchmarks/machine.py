@@ -1,0 +1,89 @@
+"""What a measurement asks of the machine: a core for each process, enough open files, an event loop, its memory.
+
+The client gets one core and the server another wherever the platform can say so. Otherwise the scheduler moves both
+about, and each pays for the other's caches.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+import anyio
+
+LOOPS = ("asyncio", "uvloop")
+
+_SPARE_FILES = 100
+_STATEMENT_OF_MEMORY = Path("/proc/self/statm")
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
+def cores() -> list[int]:
+    """The cores that this process may use, in order; empty where the platform does not tell."""
+    return sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+
+
+def core_of(place: int, available: list[int]) -> int | None:
+    """The core of the client (even places) or the server (odd places) of a pair; None = wherever it is put.
+
+    With fewer cores than processes they are dealt out again from the first one; a single core is nothing to choose.
+    """
+    return available[place % len(available)] if len(available) > 1 else None
+
+
+def pin(core: int | None) -> None:
+    """Keep this process, and what it starts from now on, to ``core``; None leaves it as it is."""
+    if core is not None and sys.platform == "linux":
+        os.sched_setaffinity(0, {core})
+
+
+def allow_open_files(needed: int) -> None:
+    """See to it that this process, and what it starts from now on, may have ``needed`` connections open.
+
+    Raises:
+        SystemExit: The hard limit is below that.
+    """
+    import resource
+
+    needed += _SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SystemExit(f"{needed} open files are needed, {hard} are allowed: ulimit -Hn {needed}, or fewer streams")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else hard, hard))
+
+
+def resident_bytes() -> int:
+    """The memory of this process that is in RAM now, after a collection."""
+    gc.collect()
+    if _STATEMENT_OF_MEMORY.exists():
+        return int(_STATEMENT_OF_MEMORY.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    asked = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(os.getpid())],  # noqa: S607 - wherever the system has it
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return int(asked.stdout) * 1024
+
+
+def check_loop(loop: str) -> None:
+    """Make sure that ``loop`` can be had.
+
+    Raises:
+        SystemExit: It is not installed.
+    """
+    if loop == "uvloop" and find_spec("uvloop") is None:
+        raise SystemExit("uvloop is not installed: pip install 'dhenara-async[bench]'")
+
+
+def run_on(loop: str, work: Callable[[*Arguments], Awaitable[Result]], *arguments: *Arguments) -> Result:
+    """Run ``work`` to its end on an event loop of this kind."""
+    return anyio.run(work, *arguments, backend_options={"use_uvloop": loop == "uvloop"})

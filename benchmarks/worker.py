@@ -1,0 +1,153 @@
+"""A peer in a process of its own, for what cannot be told apart in one: memory, and the load of a whole core.
+
+The process opens the peer, says so, and does one piece of work for each line it is told, until its input ends. Its
+answers are lines of JSON; what the peer itself prints goes to stderr.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
+
+import anyio
+import anyio.to_thread
+import orjson
+
+from benchmarks import machine
+from benchmarks.peers import Calls, find
+from benchmarks.rounds import one_line
+
+_ROOT = Path(__file__).resolve().parent.parent
+_OPENING_TIME = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker process is to do.
+
+    Attributes:
+        work: ``fanout`` or ``memory``.
+        peer: Whose calls.
+        dialect: Which of its dialects.
+        server: The server's root URL.
+        mode: The server's, as it stands in the path.
+        events: Token events of a stream.
+        streams: How many at once.
+        core: Where it runs; None = anywhere.
+        loop: The kind of event loop.
+        deadline: Seconds that one piece of work may take.
+    """
+
+    work: str
+    peer: str
+    dialect: str
+    server: str
+    mode: str
+    events: int
+    streams: int
+    core: int | None
+    loop: str
+    deadline: float
+
+    @property
+    def url(self) -> str:
+        """Where the peer calls."""
+        return f"{self.server}/{self.dialect}/{self.mode}/{self.events}"
+
+    @property
+    def warm_up_url(self) -> str:
+        """Where it calls before anything is measured."""
+        return f"{self.server}/{self.dialect}/blast/{self.events}"
+
+
+class WorkerError(Exception):
+    """The process could not do it; the message says why, on one line."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """The process, from outside."""
+
+    process: subprocess.Popen[str] = field(repr=False)
+
+    def begin(self) -> None:
+        """Let it do its work once."""
+        if self.process.stdin is not None:
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+
+    def result(self) -> object:
+        """What came of it, as the round of that work describes it; waits.
+
+        Raises:
+            WorkerError: It failed.
+        """
+        line = self.process.stdout.readline() if self.process.stdout is not None else ""
+        if not line:
+            raise WorkerError("the process ended")
+        answer = cast(dict[str, object], orjson.loads(line))
+        if "failure" in answer:
+            raise WorkerError(str(answer["failure"]))
+        return answer
+
+
+@contextmanager
+def running_worker(job: Job) -> Generator[Worker]:
+    """Start a process for ``job``, which has opened its peer when the block begins, and is ended with it.
+
+    Raises:
+        WorkerError: The peer could not be opened.
+    """
+    command = [sys.executable, "-m", "benchmarks.worker", orjson.dumps(asdict(job)).decode()]
+    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            worker = Worker(process)
+            worker.result()
+            yield worker
+        finally:
+            process.kill()  # with its streams open: closing them all is not what is measured
+
+
+Work = Callable[[Job, Calls], Awaitable[Mapping[str, object]]]
+
+
+async def _serve(job: Job, work: Work, answer: Callable[[Mapping[str, object]], None]) -> None:
+    peer = find(job.peer, job.dialect)
+    with anyio.fail_after(_OPENING_TIME):
+        async with peer.open(job.dialect, job.warm_up_url) as warm_up:
+            await warm_up.stream(len)
+    async with peer.open(job.dialect, job.url) as calls:
+        answer({})
+        while await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            with anyio.fail_after(job.deadline):
+                result = await work(job, calls)
+            answer(result)
+
+
+def _main() -> None:
+    from benchmarks import fanout_round, memory_round  # they know this module
+
+    job = Job(**orjson.loads(sys.argv[1]))
+    works: Mapping[str, Work] = {"fanout": fanout_round.work, "memory": memory_round.work}
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(values: Mapping[str, object]) -> None:
+        told.write(orjson.dumps(values).decode() + "\n")
+        told.flush()
+
+    machine.pin(job.core)
+    try:
+        machine.run_on(job.loop, _serve, job, works[job.work], answer)
+    except Exception as error:  # noqa: BLE001 - whatever somebody else's library raises; the others go on
+        answer({"failure": one_line(error)})
+    told.flush()
+    os._exit(0)  # streams may be open, and threads of the peer
+
+
+if __name__ == "__main__":
+    _main()
