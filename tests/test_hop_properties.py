@@ -192,8 +192,8 @@ def _secrets(messages: Iterable[Message], target: Target, *, as_text: bool) -> t
         else:
             free |= sealed  # thinking without words is sealed alike each time
         if isinstance(part, ReasoningPart) and part.text and _is_unthought(message, part, target):
-            own = part.origin is not None and part.origin.same_account(target.origin)
-            (shown if as_text and not own and not _broke_off(message) else hidden).add(part.text)
+            same = part.origin is not None and part.origin.same_model(target.origin)
+            (shown if as_text and not same and not _broke_off(message) else hidden).add(part.text)
     return hidden - free, shown
 
 

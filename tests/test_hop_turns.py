@@ -309,6 +309,43 @@ async def test_a_check_knows_list_prices() -> None:
     assert price > 0
 
 
+async def test_a_check_is_silent_on_the_question_that_is_not_known() -> None:
+    """Where the last turn got no answer, a question becomes one message with that turn's."""
+    async with ProviderServer([Answer(text="Yes.")]) as server, ConversationManager() as manager:
+        conversation = await manager.create()
+        claude = endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
+        await manager.ask(conversation, "One?", claude)
+        unanswered = ConversationNode(user_query="word " * 1_000, parent_id=conversation.path()[-1].id)
+        conversation.append(unanswered.model_copy(update={"status": "interrupted"}))
+        check = manager.check(conversation, claude)
+        asked = manager.check(conversation, claude, query="Two?")
+    assert [entry.code for entry in asked.entries] == ["turn_merged"]
+    assert check.entries == ()
+    assert [(part.message, part.part) for part in check.parts] == [(0, 0), (1, 0), (2, 0)]
+    assert 1_000 < check.input_tokens < asked.input_tokens  # the turn before it is weighed
+
+
+async def test_a_check_knows_what_the_calls_gave() -> None:
+    """Without the results it would tell of calls that nobody answered."""
+    script = [Answer(text="Let me see.", tool_calls=CALLS)]
+    async with ProviderServer(script) as server, ConversationManager() as manager:
+        conversation = await manager.create()
+        node = await manager.ask(conversation, "Add.", endpoint_at(server, Dialect.ANTHROPIC_MESSAGES))
+        assert node.response is not None
+        results = await run_tools(node.response.tools(), [add])
+        other = endpoint(_Provider.OPEN_AI)
+        check = manager.check(conversation, other, tool_results=results)
+        without = manager.check(conversation, other)
+        with pytest.raises(ConfigurationError, match="one result"):
+            manager.check(conversation, other, tool_results=results[0])  # pyright: ignore[reportArgumentType] - the test
+        with pytest.raises(ConfigurationError, match="one text"):
+            manager.check(conversation, other, instructions="Be brief.")
+    synthesised = "tool_result_synthesized"
+    assert synthesised not in {entry.code for entry in check.entries}
+    assert synthesised in {entry.code for entry in without.entries}
+    assert [(part.kind, part.outcome) for part in check.parts][-2:] == [("tool_result", "native")] * 2
+
+
 # ---------------------------------------------------------------------------------------------------- tree and seed
 
 

@@ -221,7 +221,7 @@ class PromptFormatter:
         )
         report = formatted.report
         if stands_in is not None:
-            report = ConversionReport.model_construct(entries=report.entries, parts=report.parts[:-1])
+            report = _before_the_last(report)
         return ConversionCheck.of(
             formatted.messages,
             report,
@@ -230,6 +230,15 @@ class PromptFormatter:
             config=formatted.declared(knobs),
             question=stands_in,
         )
+
+
+def _before_the_last(report: ConversionReport) -> ConversionReport:
+    """``report`` without what it says of the last message."""
+    at = report.parts[-1].message
+    return ConversionReport.model_construct(
+        entries=tuple(entry for entry in report.entries if entry.message != at),
+        parts=tuple(part for part in report.parts if part.message != at),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class ConversionCheck(ConversionReport):
         """
         asked = ChatRequest.of(messages, instructions=instructions, config=config, stream=config.streaming)
         wire = driver_for(endpoint).encode(asked, endpoint)
-        weighed = asked if question is None else replace(asked, messages=asked.messages[:-1])
+        weighed = asked if question is None else replace(asked, messages=_without_the_last_part(asked.messages))
         tokens = estimate_messages(weighed.messages, weighed.instructions, config.tools)
         return cls.model_construct(
             entries=report.entries,
@@ -81,6 +81,13 @@ class ConversionCheck(ConversionReport):
             price=expected_price(tokens, 0, endpoint),
             warnings=wire.warnings,
         )
+
+
+def _without_the_last_part(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """``messages`` without the stand-in for a question, which may have become part of what was said before it."""
+    *before, last = messages
+    left = last.parts[:-1]
+    return (*before, last.model_copy(update={"parts": left})) if left else tuple(before)
 
 
 def expected_price(input_tokens: int, output_tokens: int, endpoint: AIModelEndpoint) -> Decimal | None:

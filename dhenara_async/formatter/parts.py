@@ -214,7 +214,8 @@ class Answers:
                 return part if self._terms.is_same_model(part.origin) else _bare(part)
             note(refused, "omitted", "refused_by_target", source, index)
             return None
-        if self._terms.policy.foreign_reasoning == "as_text" and part.text.strip() and not own:
+        foreign = not self._terms.is_same_model(part.origin)
+        if foreign and self._terms.policy.foreign_reasoning == "as_text" and part.text.strip():
             note("reasoning_as_text", "downgraded", "asked_for", source, index)
             return TextPart(text=part.text, origin=part.origin)
         why = self._why_not(part.origin)
