@@ -39,6 +39,9 @@ if TYPE_CHECKING:
         event_to_dict,
         event_to_json,
     )
+    from dhenara_async.fanout import FanOut, as_completed, fan_out, first_of, gather
+    from dhenara_async.fanout.turns import TurnFanOut
+    from dhenara_async.fanout.values import FanOutProgress, ModelCall, Outcome, TaggedBatch, TaggedEvent
     from dhenara_async.formatter import FormattedConversation, PromptFormatter
     from dhenara_async.formatter.check import ConversionCheck
     from dhenara_async.hosts import Host, register_driver, register_host
@@ -96,6 +99,9 @@ _ROOMS = {
         "ChoiceFinish Heartbeat PartEnd PartStart ReasoningDelta RefusalDelta StreamEnd StreamEvent StreamReset "
         "StreamSeam StreamStart TextDelta ToolCallDelta UsageUpdate event_to_dict event_to_json"
     ),
+    "fanout": "FanOut as_completed fan_out first_of gather",
+    "fanout.turns": "TurnFanOut",
+    "fanout.values": "FanOutProgress ModelCall Outcome TaggedBatch TaggedEvent",
     "formatter": "FormattedConversation PromptFormatter",
     "formatter.check": "ConversionCheck",
     "hosts": "Host register_driver register_host",
@@ -149,6 +155,8 @@ __all__ = [
     "Dialect",
     "Experiment",
     "Failover",
+    "FanOut",
+    "FanOutProgress",
     "FetchPolicy",
     "FilePart",
     "FinishReason",
@@ -165,8 +173,10 @@ __all__ = [
     "LocalLimiter",
     "Means",
     "Message",
+    "ModelCall",
     "NamedTool",
     "Origin",
+    "Outcome",
     "PartEnd",
     "PartOutcome",
     "PartStart",
@@ -190,6 +200,8 @@ __all__ = [
     "StreamReset",
     "StreamSeam",
     "StreamStart",
+    "TaggedBatch",
+    "TaggedEvent",
     "Target",
     "TextDelta",
     "TextPart",
@@ -201,10 +213,15 @@ __all__ = [
     "ToolResultPart",
     "Transport",
     "Turn",
+    "TurnFanOut",
     "Usage",
     "UsageUpdate",
+    "as_completed",
     "event_to_dict",
     "event_to_json",
+    "fan_out",
+    "first_of",
+    "gather",
     "register_driver",
     "register_host",
     "run_tools",

@@ -159,7 +159,7 @@ class AIModelClient:
             APIError: The provider refused or failed.
         """
         knobs = config or self.config
-        asked = _conversation(prompt, context, messages)
+        asked = messages_of(prompt, context, messages)
         async with self.open(asked, instructions, knobs, wire_stream=knobs.streaming) as stream:
             return await stream.collect()
 
@@ -177,7 +177,7 @@ class AIModelClient:
         Arguments and errors as for ``generate``; what is wrong before anything is sent is raised here, the rest from
         the iteration.
         """
-        asked = _conversation(prompt, context, messages)
+        asked = messages_of(prompt, context, messages)
         return self.open(asked, instructions, config or self.config, wire_stream=True)
 
     def open(
@@ -564,7 +564,7 @@ def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _conversation(
+def messages_of(
     prompt: "str | Message | None", context: "Iterable[str | Message]", messages: "Iterable[Message] | None"
 ) -> "list[Message]":
     """What is asked, as messages, whichever way the caller put it."""

@@ -22,7 +22,7 @@ from dhenara_async.hosts import HOSTS
 from dhenara_async.models.anthropic import Claude37Sonnet, ClaudeSonnet55
 from dhenara_async.models.google import Gemini38Flash
 from dhenara_async.models.openai import GPT6Luna
-from dhenara_async.testing import Answer, ProviderServer, ScriptedError
+from dhenara_async.testing import Answer, ProviderServer, ScriptedError, SeenRequest
 
 _ROOT = Path(__file__).resolve().parent.parent
 _GUARD_SECONDS = 60  # only a hang takes this long
@@ -404,3 +404,44 @@ def test_plain_and_json_exclude_each_other() -> None:
 
     assert (run.returncode, run.stdout) == (2, "")
     assert "--plain" in run.stderr
+
+
+# ask
+
+
+def test_ask_shows_every_answer() -> None:
+    run = _run("ask", "Why?", *(f"--model={model.model_name}" for model, _ in _MAKERS), "--delay", "0")
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("Loopback: no key in the environment")
+    assert "\x1b" not in run.stdout
+    for model, provider in _MAKERS:
+        assert f"{model.model_name} · {provider} (stand-in)" in run.stdout
+        assert f"A loopback stand-in for {model.model_name} speaks here" in run.stdout
+    assert run.stdout.count("You asked “Why?”.") == run.stdout.count("output tokens (reported); ") == 3
+
+
+async def test_ask_shows_who_has_failed_and_what_the_others_say() -> None:
+    def script(seen: SeenRequest) -> Answer | ScriptedError:
+        return (
+            ScriptedError(401, "no such key") if seen.provider == "openai" else Answer(text=f"So says {seen.system}.")
+        )
+
+    names = [f"--model={model.model_name}" for model, _ in _MAKERS]
+    async with ProviderServer(script) as server:
+        process = await _start(
+            "ask", "Why?", *names, "--instructions", "Bruce", "--limit", "2", environment=server.environment()
+        )
+        out, err = await _finish(process)
+
+    assert process.returncode == 1
+    assert out.count("So says Bruce.") == 2
+    assert err.startswith("error: ")
+    assert (err.count("\n"), len(server.requests)) == (1, 3)
+
+
+def test_ask_needs_a_name_that_means_something() -> None:
+    run = _run("ask", "Why?", "--model", "nobody-knows")
+
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: nothing tells who serves 'nobody-knows'")

@@ -1,6 +1,7 @@
 """The command line: its commands and options, and what every command does about Ctrl-C and errors.
 
-``demo`` and ``chat`` hold the commands' work, ``endpoints`` finds out who is meant by a name, ``screen`` shows things.
+``demo``, ``chat`` and ``ask`` hold the commands' work, ``endpoints`` finds out who is meant by a name, ``screen`` shows
+things.
 """
 
 import io
@@ -14,6 +15,7 @@ import anyio
 import typer
 
 from dhenara_async import __version__
+from dhenara_async.cli.ask import ask as run_ask
 from dhenara_async.cli.chat import chat as run_chat
 from dhenara_async.cli.demo import Shown
 from dhenara_async.cli.demo import demo as run_demo
@@ -98,6 +100,37 @@ def chat(
         provider=provider,
         base_url=base_url,
         instructions=instructions,
+        loopback=loopback,
+        delay=delay,
+    )
+    _finish(screen, job)
+
+
+@application.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What is asked.")],
+    model: Annotated[
+        list[str], typer.Option("--model", help="Who is asked: a model, or provider:model; once for each of them.")
+    ],
+    instructions: Annotated[str, typer.Option("--instructions", help="What leads every answer.")] = "",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="How many are asked at once; all, if left out.")
+    ] = None,
+    loopback: _Loopback = False,
+    delay: _Delay = 0.03,
+) -> None:
+    """Ask many models the same at once, and show each answer as it ends.
+
+    Uses the keys in the environment; without any of those it takes, stand-in servers on this computer answer.
+    """
+    screen = Screen()
+    job = partial(
+        run_ask,
+        screen,
+        question=question,
+        models=model,
+        instructions=instructions,
+        limit=limit,
         loopback=loopback,
         delay=delay,
     )

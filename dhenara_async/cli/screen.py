@@ -5,11 +5,13 @@ Rich leaves out colours and styles where the output is not a terminal.
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import assert_never
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +34,7 @@ from dhenara_async.events import (
     ToolCallDelta,
     UsageUpdate,
 )
+from dhenara_async.fanout.values import FanOutProgress
 from dhenara_async.response import FinishReason, Usage
 
 # A model's answer must not move the cursor or retitle the window: only line feeds and tabs are let through.
@@ -122,6 +125,29 @@ class Screen:
             self.quiet(f"cost: ${node.cost:.6f}")  # list prices: the commands give endpoints no rates of their own
         if follows:
             self.quiet(f"hop: {_carried(node)}")
+
+    def usage(self, usage: Usage, *, seconds: float) -> None:
+        """The quiet line below an answer that stands alone."""
+        self.quiet(f"usage: {_tokens(usage)}; {seconds:.1f} s")
+
+    @contextmanager
+    def progress(self) -> Generator[Callable[[FanOutProgress], None]]:
+        """Show how far many calls have come, below what is said meanwhile; only on a terminal, and gone at the end."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        # refreshed by whoever tells: no thread of rich's
+        bar = Progress(
+            *columns, console=self._out, transient=True, auto_refresh=False, disable=not self._out.is_terminal
+        )
+        with bar:
+            task = bar.add_task("asking", total=None)
+
+            def show(told: FanOutProgress) -> None:
+                running = (
+                    f"{told.running} answering, {told.failed} failed" if told.failed else f"{told.running} answering"
+                )
+                bar.update(task, total=told.total, completed=told.done + told.failed, description=running, refresh=True)
+
+            yield show
 
     def report(self, report: ConversionReport) -> None:
         """What became of everything a turn sent: a line for all that went as it was, a table for the rest."""

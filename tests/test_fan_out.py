@@ -1,0 +1,552 @@
+"""Many calls at once: what comes of each, in which order, how many at a time, and that none touches another."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import anyio
+import anyio.lowlevel
+import orjson
+import pytest
+
+from dhenara_async import (
+    AIModelCallConfig,
+    AIModelCallResponse,
+    AIModelClient,
+    AIModelEndpoint,
+    Dialect,
+    Failover,
+    FanOutProgress,
+    Means,
+    Message,
+    ModelCall,
+    Outcome,
+    Race,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+    Transport,
+    as_completed,
+    fan_out,
+    first_of,
+    gather,
+)
+from dhenara_async.errors import AuthenticationError, ConfigurationError, ServerError, StreamStateError
+from dhenara_async.fanout.values import ModelCallLike
+from dhenara_async.limits import Slot
+from dhenara_async.messages import Origin
+from dhenara_async.testing import Answer, ProviderServer, ScriptedError, SeenRequest
+from dhenara_async.testing.grammar import check_grammar
+from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from tests.loopback import (
+    LAST_CHUNK,
+    PATIENCE,
+    SPEAKERS,
+    Connection,
+    chat_delta,
+    chat_endpoint,
+    chat_stream,
+    chunk,
+    chunked,
+    endpoint_at,
+    head,
+    serve,
+)
+
+DIALECTS = list(SPEAKERS)
+STREAMING = AIModelCallConfig(streaming=True)
+
+
+def repeats(seen: SeenRequest) -> Answer | ScriptedError:
+    """Says what it is asked, word by word; refuses to be asked badly."""
+    question = seen.turns[-1][1]
+    if question.startswith("bad"):
+        return ScriptedError(401, "No.")
+    return Answer(text=f"You said {question}, if I heard you well.")
+
+
+def said(question: str) -> str:
+    return f"You said {question}, if I heard you well."
+
+
+def asking(server: ProviderServer, questions: Iterable[str]) -> list[ModelCall]:
+    """Each question to another provider."""
+    return [
+        ModelCall(endpoint_at(server, DIALECTS[number % 4]), question, key=f"key of {question}")
+        for number, question in enumerate(questions)
+    ]
+
+
+async def turns() -> None:
+    """Let everybody who can go on do so."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+@dataclass(slots=True)
+class Hall:
+    """A server that answers when a group of requests has come together, and counts.
+
+    Attributes:
+        group: How many.
+        holds_head: Whether they wait for their heads, or for the rest.
+        waiting: Requests whose head has not been sent.
+        speaking: Requests that have not been answered to the end.
+        most_waiting: The most of them at once.
+        most_speaking: Likewise.
+        left: How many were hung up on.
+        questions: What was asked.
+    """
+
+    group: int
+    holds_head: bool = False
+    waiting: int = 0
+    speaking: int = 0
+    most_waiting: int = 0
+    most_speaking: int = 0
+    left: int = 0
+    questions: list[str] = field(default_factory=list[str])
+    _together: anyio.Event = field(default_factory=anyio.Event)
+    _count: int = 0
+
+    async def play(self, connection: Connection) -> None:
+        """Answer with the question; "stay" is answered with a word and nothing more."""
+        while (request := await connection.request()) is not None:
+            question = orjson.loads(request.body)["messages"][-1]["content"]
+            self.questions.append(question)
+            self.waiting, self.speaking = self.waiting + 1, self.speaking + 1
+            self.most_waiting = max(self.most_waiting, self.waiting)
+            self.most_speaking = max(self.most_speaking, self.speaking)
+            if self.holds_head:
+                await self._gathered()
+            self.waiting -= 1
+            await connection.send(head(transfer_encoding="chunked"), chunk(chat_delta(question)))
+            if question == "stay":
+                await connection.until_hung_up()
+                self.left += 1
+                self.speaking -= 1
+                return
+            if not self.holds_head:
+                await self._gathered()
+            self.speaking -= 1
+            await connection.send(*map(chunk, chat_stream("!")), LAST_CHUNK)
+
+    async def _gathered(self) -> None:
+        self._count += 1
+        if self._count % self.group == 0:
+            await turns()  # for one too many to come, if it does
+            self._together.set()
+            self._together = anyio.Event()
+        else:
+            await self._together.wait()
+
+    async def until_left(self, count: int) -> None:
+        """Wait until ``count`` were hung up on."""
+        with anyio.fail_after(PATIENCE):
+            while self.left < count:  # noqa: ASYNC110 - the server is told by the network
+                await anyio.sleep(0.001)
+
+
+# --------------------------------------------------------------------------------------------------- what comes of them
+
+
+async def test_events_come_tagged_and_results_in_order() -> None:
+    seen: dict[int, list[StreamEvent]] = {}
+    async with ProviderServer(repeats) as server, fan_out(asking(server, "abcdefgh")) as fan:
+        async for tagged in fan:
+            seen.setdefault(tagged.index, []).append(tagged.event)
+            assert tagged.key == f"key of {'abcdefgh'[tagged.index]}"
+        assert fan.results[0].response is not None
+    assert sorted(seen) == list(range(8))
+    for events in seen.values():
+        check_grammar(events)
+    assert [result.unwrap().text() for result in fan.results] == [said(question) for question in "abcdefgh"]
+    assert [(result.index, result.key) for result in fan.results] == [
+        (n, f"key of {q}") for n, q in enumerate("abcdefgh")
+    ]
+    assert [(result.error, result.partial, result.cancelled) for result in fan.results] == [(None, None, False)] * 8
+    texts = {n: "".join(e.text for e in events if isinstance(e, TextDelta)) for n, events in seen.items()}
+    assert texts == {number: said(question) for number, question in enumerate("abcdefgh")}
+
+
+@pytest.mark.parametrize("config", [AIModelCallConfig(), STREAMING])
+async def test_awaited_they_are_the_same_as_one_by_one(config: AIModelCallConfig) -> None:
+    async with ProviderServer(repeats) as server:
+        calls = asking(server, "abcd")
+        outcomes = await fan_out(calls, config=config)
+        streams = [seen.stream for seen in server.requests]
+        alone = [await AIModelClient(call.endpoint, config).generate(call.prompt) for call in calls]
+    together = [outcome.unwrap() for outcome in outcomes]
+    assert [essence(response) for response in together] == [essence(response) for response in alone]
+    assert streams == [config.streaming] * 4
+
+
+def essence(response: AIModelCallResponse) -> object:
+    """An answer without the ids that its server counts."""
+    answer = response.chat_response
+    parts = [(part.type, part.get_text()) for part in answer.choices[0].parts]
+    return parts, answer.usage, answer.finish_reason, answer.model, response.endpoint, response.attempts
+
+
+async def test_a_request_is_a_call_or_a_tuple() -> None:
+    async with ProviderServer() as server:
+        endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
+        results = await fan_out(
+            [
+                (endpoint, "one"),
+                (endpoint, Message.user("two"), AIModelCallConfig(max_output_tokens=7)),
+                ModelCall(endpoint, "three", context=["two and a half"], instructions=["Be brief."]),
+                ModelCall(endpoint, messages=[Message.user("four")]),
+            ],
+            limit=1,
+            config=AIModelCallConfig(max_output_tokens=5),
+        )
+        assert all(result.response is not None for result in results)
+        assert [seen.turns[-1][1].splitlines()[-1] for seen in server.requests] == ["one", "two", "three", "four"]
+        assert server.requests[2].system == "Be brief."
+        assert [_limit_of(seen.json) for seen in server.requests] == [5, 7, 5, 5]
+
+
+def _limit_of(body: object) -> object:
+    fields = cast("dict[str, object]", body)
+    return fields.get("max_completion_tokens") or fields.get("max_tokens")
+
+
+async def test_plans_are_asked_like_endpoints() -> None:
+    async with ProviderServer(repeats) as server, ProviderServer([ScriptedError(503, "Full.")] * 9) as full:
+        good = endpoint_at(server, Dialect.GEMINI)
+        bad = endpoint_at(full, Dialect.OPENAI_CHAT)
+        results = await fan_out([(Failover([bad, good]), "a"), (Race([good, bad]), "b"), (bad, "c")])
+    first, second, third = results
+    assert (first.unwrap().text(), second.unwrap().text()) == (said("a"), said("b"))
+    assert [decision.kind for decision in first.unwrap().plan] == ["failover"]
+    assert third.error is not None
+
+
+async def test_a_failure_touches_no_other_call() -> None:
+    async with ProviderServer(repeats) as server, fan_out(asking(server, ["a", "bad", "c", "  "])) as fan:
+        while batch := await fan.batch():
+            if batch.outcome is not None:
+                assert batch.events == ()
+                assert fan.outcome(batch.index) == batch.outcome
+    a, bad, c, empty = fan.results
+    assert (a.unwrap().text(), c.unwrap().text()) == (said("a"), said("c"))
+    assert isinstance(bad.error, AuthenticationError)
+    assert bad.partial is not None
+    assert bad.partial.tries[0].status == 401
+    assert isinstance(empty.error, ConfigurationError)
+    assert empty.partial is None
+    with pytest.raises(AuthenticationError):
+        bad.unwrap()
+
+
+async def test_a_broken_answer_keeps_what_came() -> None:
+    async def cut(connection: Connection) -> None:
+        if await connection.request() is not None:
+            await connection.send(head(), chat_delta("Half an"))
+
+    async with serve(cut) as server, ProviderServer(repeats) as good:
+        fan = fan_out([(chat_endpoint(server.url), "a"), *asking(good, "b")])
+        async with fan:
+            events = [tagged async for tagged in fan]
+    half, whole = fan.results
+    assert half.partial is not None
+    assert half.partial.text() == "Half an"
+    assert half.error is not None
+    assert not half.cancelled
+    assert whole.unwrap().text() == said("b")
+    check_grammar([tagged.event for tagged in events if tagged.index == 0], complete=False)
+
+
+class Broken:
+    """A limiter of somebody's, with a fault."""
+
+    async def acquire(self, origin: Origin, *, tokens: int) -> Slot:
+        """See ``Limiter``."""
+        raise ZeroDivisionError(f"{origin} {tokens}")
+
+
+async def test_what_a_callers_limiter_raises_is_the_calls_error() -> None:
+    async with ProviderServer(repeats) as server:
+        means = Means(limiter=Broken())
+        (outcome,) = await fan_out(asking(server, "a"), means=means)
+    assert isinstance(outcome.error, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        outcome.unwrap()
+
+
+@pytest.mark.parametrize("request_", ["ab", ("question", "endpoint"), (1, 2, 3, 4), None])
+async def test_what_is_no_request_fails_alone(request_: ModelCallLike) -> None:
+    async with ProviderServer(repeats) as server:
+        wrong, right = await fan_out([request_, *asking(server, "a")])
+    assert isinstance(wrong.error, ConfigurationError)
+    assert right.unwrap().text() == said("a")
+
+
+@pytest.mark.parametrize("options", [{"limit": 0}, {"connecting": 0}])
+async def test_numbers_are_checked_at_once(options: Mapping[str, int]) -> None:
+    with pytest.raises(ConfigurationError):
+        fan_out([], limit=options.get("limit", 1), connecting=options.get("connecting"))
+    with pytest.raises(ConfigurationError, match="sequence"):
+        fan_out("abc")  # type: ignore[arg-type] - that is the point
+
+
+async def test_nothing_to_ask() -> None:
+    assert await fan_out([]) == []
+    assert await gather([]) == []
+    async with fan_out([]) as fan:
+        assert [tagged async for tagged in fan] == []
+        assert fan.progress == FanOutProgress(0, 0, 0, 0, 0)
+    assert fan.results == []
+
+
+async def test_five_hundred_at_once() -> None:
+    questions = [f"number {number}" for number in range(500)]
+    async with ProviderServer(repeats) as server:
+        texts: dict[int, list[str]] = {}
+        async with fan_out(asking(server, questions), limit=None) as fan:
+            while batch := await fan.batch():
+                texts.setdefault(batch.index, []).extend(e.text for e in batch.events if isinstance(e, TextDelta))
+    assert ["".join(texts[number]) for number in range(500)] == [said(question) for question in questions]
+    assert [result.unwrap().text() for result in fan.results] == [said(question) for question in questions]
+
+
+# --------------------------------------------------------------------------------------------------- how many at a time
+
+
+async def test_no_more_than_the_limit_are_in_flight() -> None:
+    hall = Hall(group=3)
+    pulled = 0
+
+    def requests() -> Generator[ModelCallLike]:
+        nonlocal pulled
+        for number in range(12):
+            pulled += 1
+            yield chat_endpoint(server.url), f"{number}"
+
+    async with serve(hall.play) as server:
+        async with fan_out(requests(), limit=3) as fan:
+            async for _ in fan:
+                ended = fan.progress.done
+                assert pulled <= ended + 3
+                assert fan.progress.running <= 3
+        assert server.connections <= 4  # a fourth where a connection is not back yet
+    assert (hall.most_speaking, len(hall.questions)) == (3, 12)
+    assert [result.unwrap().text() for result in fan.results] == [f"{number}!" for number in range(12)]
+
+
+async def test_only_so_many_wait_for_their_head() -> None:
+    hall = Hall(group=2, holds_head=True)
+    async with serve(hall.play) as server:
+        results = await fan_out(((chat_endpoint(server.url), f"{n}", STREAMING) for n in range(8)), connecting=2)
+    assert (hall.most_waiting, len(hall.questions)) == (2, 8)
+    assert all(result.response is not None for result in results)
+
+
+async def test_who_has_its_head_makes_room_at_the_door() -> None:
+    hall = Hall(group=8)  # none is answered until all have their head
+    async with serve(hall.play) as server:
+        results = await fan_out(((chat_endpoint(server.url), f"{n}", STREAMING) for n in range(8)), connecting=2)
+    assert hall.most_speaking == 8
+    assert all(result.response is not None for result in results)
+
+
+async def test_requests_are_taken_as_there_is_room_for_them() -> None:
+    pulled = 0
+
+    def endless(endpoint: AIModelEndpoint) -> Generator[ModelCallLike]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield endpoint, f"{pulled}"
+
+    async with ProviderServer(repeats) as server:
+        fan = fan_out(endless(endpoint_at(server, Dialect.OPENAI_CHAT)), limit=4)
+        async with fan:
+            assert fan.progress.total is None
+            await turns()
+            assert pulled == 4
+            while batch := await fan.batch():
+                if batch.outcome is not None and batch.index == 9:
+                    break
+            for _ in range(10):
+                await turns()
+            assert pulled <= 14  # nobody reads any more: calls that have ended wait for that with those under way
+    assert len(fan.results) == pulled
+
+
+async def test_requests_may_come_asynchronously() -> None:
+    async def requests(server: ProviderServer) -> AsyncGenerator[ModelCall]:
+        for call in asking(server, "abcde"):
+            await anyio.lowlevel.checkpoint()
+            yield call
+
+    async with ProviderServer(repeats) as server:
+        results = await fan_out(requests(server), limit=2)
+        async with fan_out(requests(server)) as fan:
+            assert len({tagged.index async for tagged in fan}) == 5
+    assert [result.unwrap().text() for result in results] == [said(question) for question in "abcde"]
+
+
+async def test_requests_that_break_off_raise_to_the_reader() -> None:
+    def requests(server: ProviderServer) -> Generator[ModelCallLike]:
+        yield from asking(server, "ab")
+        raise ZeroDivisionError("in the caller's own generator")
+
+    async with ProviderServer(repeats) as server:
+        with pytest.raises(ZeroDivisionError):
+            await fan_out(requests(server))
+        with pytest.raises(ZeroDivisionError):
+            async with fan_out(requests(server), limit=1) as fan:
+                async for _ in fan:
+                    pass
+        with pytest.raises(ZeroDivisionError):  # also if nobody reads
+            async with fan_out(requests(server)):
+                await turns()
+
+
+async def test_progress_is_told_when_a_call_begins_and_ends() -> None:
+    told: list[FanOutProgress] = []
+    async with ProviderServer(repeats) as server:
+        await fan_out(asking(server, ["a", "bad", "c"]), limit=1, on_progress=told.append)
+    steps = [(step.waiting, step.running, step.done, step.failed) for step in told]
+    assert steps == [(2, 1, 0, 0), (2, 0, 1, 0), (1, 1, 1, 0), (1, 0, 1, 1), (0, 1, 1, 1), (0, 0, 2, 1)]
+    assert {step.total for step in told} == {3}
+
+
+async def test_a_progress_hook_that_fails_is_not_lost() -> None:
+    def broken(progress: FanOutProgress) -> None:
+        raise ZeroDivisionError(str(progress.done))
+
+    async with ProviderServer(repeats) as server:
+        with pytest.raises(ZeroDivisionError):
+            await fan_out(asking(server, "abc"), on_progress=broken)
+
+
+# --------------------------------------------------------------------------------------------------- the thin faces
+
+
+async def test_gather_gives_all_responses_in_order() -> None:
+    async with ProviderServer(repeats) as server:
+        responses = await gather(asking(server, "abcde"), limit=2, config=STREAMING)
+    assert [response.text() for response in responses] == [said(question) for question in "abcde"]
+
+
+async def test_gather_raises_the_first_failure_and_ends_the_others() -> None:
+    hall = Hall(group=1)
+    async with serve(hall.play) as server, ProviderServer([ScriptedError(500, "No.")]) as bad:
+        stay = [(chat_endpoint(server.url), "stay", STREAMING)] * 3
+
+        async def requests() -> AsyncGenerator[ModelCallLike]:
+            for one in stay:
+                yield one
+            while len(hall.questions) < 3:  # noqa: ASYNC110 - the server is told by the network
+                await anyio.sleep(0.001)
+            yield endpoint_at(bad, Dialect.OPENAI_CHAT), "no"
+
+        with pytest.raises(ServerError):
+            await gather(requests())
+        await hall.until_left(3)
+
+
+async def test_as_completed_gives_outcomes_as_they_come() -> None:
+    go = anyio.Event()
+
+    async def slow(connection: Connection) -> None:
+        if await connection.request() is not None:
+            await go.wait()
+            await connection.send(chunked(*chat_stream("Slow.")))
+
+    async with serve(slow) as server, ProviderServer(repeats) as quick:
+        order: list[int] = []
+        async with as_completed([(chat_endpoint(server.url), "a"), *asking(quick, ["b", "bad"])]) as ended:
+            async for outcome in ended:
+                order.append(outcome.index)
+                assert isinstance(outcome, Outcome)
+                if len(order) == 2:
+                    go.set()
+            assert ended.progress == FanOutProgress(3, 0, 0, 2, 1)
+    assert sorted(order[:2]) == [1, 2]
+    assert order[2] == 0
+
+
+async def test_first_of_ends_the_others() -> None:
+    hall = Hall(group=1)
+    async with serve(hall.play) as server, ProviderServer(repeats) as good:
+        stay = [(chat_endpoint(server.url), "stay", STREAMING)] * 3
+
+        async def requests() -> AsyncGenerator[ModelCallLike]:
+            for one in stay:
+                yield one
+            while len(hall.questions) < 3:  # noqa: ASYNC110 - the server is told by the network
+                await anyio.sleep(0.001)
+            for one in asking(good, ["bad", "a", "b"]):
+                yield one
+
+        responses = await first_of(2, requests())
+        await hall.until_left(3)
+    assert sorted(response.text() for response in responses) == [said("a"), said("b")]
+
+
+async def test_first_of_too_few() -> None:
+    async with ProviderServer(repeats) as server:
+        with pytest.raises(AuthenticationError) as caught:
+            await first_of(2, asking(server, ["a", "bad one", "bad two"]))
+        assert len(caught.value.__notes__) == 1
+        with pytest.raises(ConfigurationError, match="only 1"):
+            await first_of(2, asking(server, ["a"]))
+        with pytest.raises(ConfigurationError, match="1 or more"):
+            await first_of(0, asking(server, ["a"]))
+
+
+# --------------------------------------------------------------------------------------------------- connections
+
+
+async def test_all_calls_share_one_pool_that_is_closed_at_the_end() -> None:
+    hall = Hall(group=1)
+    async with serve(hall.play) as server:
+        await fan_out([(chat_endpoint(server.url), f"{number}") for number in range(5)], limit=1)
+        await server.wait_hung_up()
+        assert server.connections == 1
+
+
+async def test_a_transport_that_was_brought_is_left_open() -> None:
+    class Watched(AiohttpTransport):
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+            await super().aclose()
+
+    transport = Watched()
+    brought: Transport = transport
+    async with ProviderServer(repeats) as server:
+        for connecting in (None, 2):
+            await fan_out(asking(server, "ab"), transport=brought, connecting=connecting)
+        assert not transport.closed
+        await transport.aclose()
+
+
+async def test_a_fan_out_is_run_once_and_read_in_its_block() -> None:
+    async with ProviderServer(repeats) as server:
+        fan = fan_out(asking(server, "ab"))
+        with pytest.raises(StreamStateError, match="inside their block"):
+            await anext(fan)
+        with pytest.raises(StreamStateError, match="not all calls"):
+            _ = fan.results
+        async with fan:
+            assert [type(tagged.event) async for tagged in fan].count(StreamEnd) == 2
+        assert await fan.batch() is None
+        with pytest.raises(StreamStateError, match="run once"):
+            await fan
+
+
+async def test_the_rest_can_be_collected() -> None:
+    async with ProviderServer(repeats) as server, fan_out(asking(server, "abcd")) as fan:
+        first = await anext(fan)
+        results = await fan.collect()
+        assert await fan.batch() is None
+    assert results == fan.results
+    assert results[first.index].unwrap().text() == said("abcd"[first.index])
+    assert all(result.response is not None for result in results)
