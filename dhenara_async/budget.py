@@ -3,6 +3,9 @@
 A call reserves what it is expected to take and settles what it took. Between the two the reservation counts as spent,
 so that a hundred calls at once cannot each find room for the same money.
 
+A turn takes more than its answer did where a request failed after it had begun, or lost a race: what is known of those
+is in the turn's ``tries``, and counts.
+
 Estimates can be too low, so a budget can be overdrawn by the calls that were under way; the next one is refused then.
 What is not known cannot be counted: an answer whose usage was not told, or whose price nobody knows, counts as nothing.
 """
@@ -51,6 +54,10 @@ class Amount(NamedTuple):
         """What remains of this without the other."""
         return Amount(self.tokens - other.tokens, self.money - other.money)
 
+    def most(self, other: "Amount") -> "Amount":
+        """The more of each."""
+        return Amount(max(self.tokens, other.tokens), max(self.money, other.money))
+
 
 def took(usage: Usage, cost: Decimal | None) -> Amount:
     """What an answer took. What was not told counts as nothing: unknown tokens or money cannot be counted."""
@@ -58,6 +65,18 @@ def took(usage: Usage, cost: Decimal | None) -> Amount:
     if tokens is None:
         tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
     return Amount(tokens, _NOTHING if cost is None else cost)
+
+
+def took_by(node: ConversationNode) -> Amount:
+    """What a turn took: its answer, and the requests that gave none."""
+    answer, others = took(node.usage, node.cost), Amount()
+    answered = next((tried for tried in reversed(node.tries) if tried.endpoint == node.origin), None)
+    for tried in node.tries:
+        if tried is answered:  # where the answer broke off, the node and its request tell of the same tokens
+            answer = answer.most(took(tried.usage, tried.cost))
+        else:
+            others = others.plus(took(tried.usage, tried.cost))
+    return answer.plus(others)
 
 
 class Spending:
@@ -184,16 +203,20 @@ class Reservation:
         """
         self.spending.settle(self, took(usage, cost))
 
+    def settle_turn(self, node: ConversationNode) -> None:
+        """The same for a turn, whose requests that gave no answer count too."""
+        self.spending.settle(self, took_by(node))
+
     def release(self) -> None:
         """The call took nothing. Does nothing when it is settled."""
         self.settle(Usage(), None)
 
 
 def spent_by(nodes: Iterable[ConversationNode]) -> Amount:
-    """What turns took together; one of unknown usage or cost counts as nothing there."""
+    """What turns took together, with all their requests; what is not known of one counts as nothing."""
     total = Amount()
     for node in nodes:
-        total = total.plus(took(node.usage, node.cost))
+        total = total.plus(took_by(node))
     return total
 
 

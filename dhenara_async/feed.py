@@ -321,6 +321,8 @@ class EndpointFeed:
         with anyio.CancelScope() as scope:
             gone = anyio.Event()
             self._waiting = scope, gone
+            if self._closed:
+                scope.cancel()
             try:
                 return await work
             finally:

@@ -6,11 +6,12 @@ and its instructions go with that turn only.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -22,8 +23,12 @@ from dhenara_async.client import AIModelClient, History, occasion_of
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.conversion import ConversionPolicy
+from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import BudgetError, ConfigurationError, DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
+from dhenara_async.fanout.engine import Fan
+from dhenara_async.fanout.turns import TurnFanOut
+from dhenara_async.fanout.values import FanOutProgress, Outcome
 from dhenara_async.formatter import PromptFormatter
 from dhenara_async.formatter.check import ConversionCheck, expected_price
 from dhenara_async.limits import Limiter, Limits, LocalLimiter
@@ -32,7 +37,7 @@ from dhenara_async.messages import FilePart, Message, ToolResultPart
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.stream import ResponseStream
-from dhenara_async.targets import Target, first_endpoint
+from dhenara_async.targets import Target, expected, first_endpoint
 from dhenara_async.transport import Transport
 from dhenara_async.window import ConversationPolicy, fit
 
@@ -93,9 +98,23 @@ class Turn:
     async def __anext__(self) -> StreamEvent:
         return await self._stream.__anext__()
 
+    async def batch(self) -> list[StreamEvent]:
+        """The events of the next network read, at least one; empty at the end. Cheaper than one by one."""
+        return await self._stream.batch()
+
     async def collect(self) -> AIModelCallResponse:
         """Receive the rest of the answer at once."""
         return await self._stream.collect()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole answer has come."""
+        return self._stream.complete
+
+    @property
+    def over(self) -> bool:
+        """Whether the block has ended, so that there is a node."""
+        return self._node is not None
 
     @property
     def node(self) -> ConversationNode:
@@ -134,15 +153,11 @@ class Turn:
             if node is None:
                 reservation.release()
             else:
-                reservation.settle(node.usage, node.cost)
+                reservation.settle_turn(node)
 
     async def _store(self, node: ConversationNode, exc: BaseException | None) -> None:
-        with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
-            await self._manager.store.append(self._conversation.id, node)
-        if limit.cancelled_caught:
-            logger.error("the store did not keep node %s within %s s; it is only in memory", node.id, STORE_SECONDS)
-            if exc is None:
-                raise DeadlineError(limit="store", seconds=STORE_SECONDS)
+        if not await _keep(self._manager.store, self._conversation, node) and exc is None:
+            raise DeadlineError(limit="store", seconds=STORE_SECONDS)
 
     def _finished(self, exc: BaseException | None, cost: Decimal | None, charge: Decimal | None) -> ConversationNode:
         came = self._stream.partial
@@ -152,6 +167,10 @@ class Turn:
             status = "interrupted" if any(choice.parts for choice in came.chat_response.choices) else "failed"
             failure = self._stream.failure or exc
             error = "the reader left before the end" if failure is None else _described(failure)
+        tries = came.tries
+        if status == "failed" and tries and tries[-1].error is None:  # it was left; no answer tells what it took
+            took = {"usage": came.chat_response.usage, "cost": cost}
+            tries = (*tries[:-1], tries[-1].model_copy(update=took))
         return ConversationNode(
             **self._draft.model_dump(include={"id", "parent_id", "user_query", "instructions"}),
             attached_files=self._draft.attached_files,
@@ -162,7 +181,7 @@ class Turn:
             error=error,
             request_id=came.request_id,
             attempts=came.attempts,
-            tries=came.tries,
+            tries=tries,
             plan=came.plan,
             seams=came.seams,
             warnings=came.warnings,
@@ -220,11 +239,17 @@ class _Opening:
         return self._open(words)
 
     def expected(self) -> tuple[int, Decimal | None]:
-        """About how many tokens the turn takes and what it costs, as much of an answer included as it may have."""
+        """About how many tokens the turn takes and what it costs, as much of an answer included as it may have.
+
+        Raises:
+            DhenaraError: Nobody can be asked.
+        """
         occasion = occasion_of(
             self.asked, self.config, history=self.history, conversation=self.conversation, node=self.draft.id
         )
-        endpoint = first_endpoint(self.client.model_endpoint, occasion)
+        return expected(self.client.model_endpoint, occasion, self._expected_of)
+
+    def _expected_of(self, endpoint: AIModelEndpoint) -> tuple[int, Decimal | None]:
         answer = self.config.max_output_tokens or 0
         check = PromptFormatter.check(
             self.history.nodes,
@@ -374,6 +399,61 @@ class ConversationManager:
             await turn.collect()
         return turn.node
 
+    def fan_out(
+        self,
+        conversation: Conversation,
+        query: str,
+        endpoints: Iterable[Target],
+        *,
+        instructions: Iterable[str] = (),
+        files: Iterable[Attachment] = (),
+        tool_results: Iterable[ToolResultPart] = (),
+        config: AIModelCallConfig | None = None,
+        limit: int | None = None,
+        on_progress: Callable[[FanOutProgress], object] | None = None,
+    ) -> TurnFanOut:
+        """Ask several the next question of ``conversation`` at once; each answer is a turn of its own, beside the rest.
+
+        ``async with manager.fan_out(…) as fan: async for tagged in fan: …``, then ``fan.nodes``; or ``await`` it for
+        the nodes alone. All follow the turn that is the head now, and none sees another. Every target leaves a node,
+        in the conversation and the store, as soon as its turn ends: complete, interrupted or failed; one that could not
+        be asked, or was not asked any more, leaves a failed one when the block ends.
+
+        The head is then the first target's turn of which something came, in the order of ``endpoints``, whichever ended
+        first; ``checkout`` goes on from another. If something else has become the head meanwhile, it stays that. A
+        conversation that is opened from its store has as its head, as ever, the turn that was kept last.
+
+        Args:
+            conversation: Its history up to the head is what each model sees.
+            query: The question; may be empty where files or tool results say enough.
+            endpoints: Who is asked: endpoints, or plans over several.
+            instructions: What leads these turns, and only these.
+            files: Files, their bytes, paths or URLs to go with the question.
+            tool_results: What running the calls of the answer before gave (``run_tools``).
+            config: Knobs instead of the manager's.
+            limit: How many turns are in flight at once; None = all.
+            on_progress: Told when a turn begins and when it ends.
+
+        Raises:
+            ConfigurationError: Nothing is asked, nobody is, or a file cannot be used; nothing was sent.
+        """
+        if isinstance(endpoints, Target):
+            raise ConfigurationError("endpoints is a sequence of endpoints or plans, not one of them")
+        targets = list(endpoints)
+        if not targets:
+            raise ConfigurationError("there is nobody to ask: endpoints is empty")
+        knobs, path = config or self._config, conversation.path()  # a turn may end before another has begun
+        draft = _drafted(conversation, query, instructions, files, tool_results)
+        drafts = [draft.model_copy(update={"id": uuid4().hex}) for _ in targets]
+
+        def turn(draft: ConversationNode, target: Target, streamed: bool) -> Turn:
+            wire_stream = streamed or knobs.streaming
+            return self._turn(conversation, draft, target, knobs, wire_stream=wire_stream, path=path)
+
+        siblings = _Siblings(self.store, conversation, drafts, turn)
+        fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, hands="events")
+        return TurnFanOut(fan, siblings)
+
     def check(
         self,
         conversation: Conversation,
@@ -382,6 +462,7 @@ class ConversationManager:
         query: str = "",
         instructions: Iterable[str] = (),
         files: Iterable[Attachment] = (),
+        tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
     ) -> ConversionCheck:
         """What the next turn of ``conversation`` would lose if ``endpoint`` were asked, without a network call.
@@ -395,13 +476,15 @@ class ConversationManager:
             query: What would be asked; may be left out.
             instructions: What would lead the turn.
             files: What would go with the question.
+            tool_results: What running the calls of the answer before gave.
             config: Knobs instead of the manager's.
 
         Raises:
-            ConfigurationError: A file cannot be used.
+            ConfigurationError: A file cannot be used, or one value is given where several are taken.
             UnsupportedError: The target cannot be asked that at all.
         """
-        knobs, asked = config or self._config, question(query, map(_as_file, files))
+        _check_several(instructions, files, tool_results)
+        knobs, asked = config or self._config, question(query, map(_as_file, files), tool_results)
         occasion = occasion_of(asked, knobs, history=History(conversation.path()), conversation=conversation.id)
         return PromptFormatter.check(
             conversation.path(),
@@ -444,6 +527,7 @@ class ConversationManager:
         config: AIModelCallConfig,
         *,
         wire_stream: bool,
+        path: tuple[ConversationNode, ...] | None = None,
     ) -> Turn:
         opening = _Opening(
             client=AIModelClient(endpoint, config, transport=self._transport, policy=self._policy, means=self._means),
@@ -451,12 +535,73 @@ class ConversationManager:
             asked=question(draft.user_query, draft.attached_files, draft.tool_results),
             draft=draft,
             config=config,
-            history=History(conversation.path(), self._window),
+            history=History(conversation.path() if path is None else path, self._window),
             wire_stream=wire_stream,
             summaries=self._summaries.setdefault(conversation, {}),
             policy=self._policy,
         )
         return Turn(self, conversation, draft, opening)
+
+
+class _Siblings:
+    """The turns of a fan-out; see ``Siblings``.
+
+    Args:
+        store: Where they are kept.
+        conversation: Where they belong.
+        drafts: One for each target.
+        turn: Makes the turn of a draft by a target, streamed or not.
+    """
+
+    def __init__(
+        self,
+        store: ConversationStore,
+        conversation: Conversation,
+        drafts: list[ConversationNode],
+        turn: Callable[[ConversationNode, Target, bool], Turn],
+    ) -> None:
+        self._store = store
+        self._conversation = conversation
+        self._drafts = drafts
+        self._turn = turn
+        self._turns: dict[int, Turn] = {}
+
+    def key(self, item: Target) -> None:
+        """See ``Opener``."""
+
+    def open(self, item: Target, *, index: int, streamed: bool) -> Turn:
+        """See ``Opener``."""
+        turn = self._turns[index] = self._turn(self._drafts[index], item, streamed)
+        return turn
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> tuple[ConversationNode, ...]:
+        """See ``Siblings``."""
+        nodes: list[ConversationNode] = []
+        made_up: list[ConversationNode] = []
+        for outcome, draft in zip(outcomes, self._drafts, strict=True):
+            turn = self._turns.get(outcome.index)
+            node = turn.node if turn is not None and turn.over else None
+            if node is None:
+                error = "it was not asked" if outcome.error is None else _described(outcome.error)
+                node = draft.model_copy(update={"status": "failed", "error": error, "attempts": 0})
+                self._conversation.append(node)
+                made_up.append(node)
+            nodes.append(node)
+        head = self._conversation.head
+        if head is not None and any(node.id == head.id for node in nodes):
+            self._conversation.checkout(next(node.id for node in nodes if node.status != "failed"))
+        for node in made_up:
+            await _keep(self._store, self._conversation, node)
+        return tuple(nodes)
+
+
+async def _keep(store: ConversationStore, conversation: Conversation, node: ConversationNode) -> bool:
+    """Keep ``node``, whoever is cancelled meanwhile; False where the store takes too long."""
+    with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
+        await store.append(conversation.id, node)
+    if limit.cancelled_caught:
+        logger.error("the store did not keep node %s within %s s; it is only in memory", node.id, STORE_SECONDS)
+    return not limit.cancelled_caught
 
 
 def _drafted(
@@ -467,12 +612,7 @@ def _drafted(
     tool_results: Iterable[ToolResultPart],
 ) -> ConversationNode:
     """A turn as far as it is known before it is answered."""
-    if isinstance(instructions, str):
-        raise ConfigurationError("instructions is a sequence of texts, not one text")
-    if isinstance(files, str | bytes | os.PathLike | FilePart):
-        raise ConfigurationError("files is a sequence of files, not one file")
-    if isinstance(tool_results, ToolResultPart):
-        raise ConfigurationError("tool_results is a sequence of results, not one result")
+    _check_several(instructions, files, tool_results)
     attached, results = tuple(map(_as_file, files)), tuple(tool_results)
     if not query.strip() and not attached and not results:
         raise ConfigurationError("the query is empty: there is nothing to ask")
@@ -484,6 +624,18 @@ def _drafted(
         tool_results=results,
         instructions=tuple(instructions),
     )
+
+
+def _check_several(
+    instructions: Iterable[str], files: Iterable[Attachment], tool_results: Iterable[ToolResultPart]
+) -> None:
+    """Refuse one value where several are taken: a text is a sequence of texts too."""
+    if isinstance(instructions, str):
+        raise ConfigurationError("instructions is a sequence of texts, not one text")
+    if isinstance(files, str | bytes | os.PathLike | FilePart):
+        raise ConfigurationError("files is a sequence of files, not one file")
+    if isinstance(tool_results, ToolResultPart):
+        raise ConfigurationError("tool_results is a sequence of results, not one result")
 
 
 async def _counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal | None]:

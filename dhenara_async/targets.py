@@ -6,6 +6,7 @@ The members of a plan are endpoints or plans again, so that an experiment can co
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from hashlib import blake2b
 from math import ceil, inf
 from typing import Literal
@@ -37,6 +38,9 @@ UnitOf = Callable[[Sequence[Message], AIModelCallConfig], str]
 """What a call belongs to: calls of the same unit get the same variant."""
 
 Counts = Callable[[DhenaraError], bool]
+
+Estimate = Callable[[AIModelEndpoint], tuple[int, Decimal | None]]
+"""About what a call of an endpoint takes, in tokens and in money; None where nobody knows its price."""
 
 _STRENGTHS: tuple[str, ...] = ("images", "files", "tools", "structured", "reasoning", "anything")
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
@@ -111,7 +115,7 @@ class Failover:
 class Race:
     """Several asked at once; who says something first answers, the others are cancelled.
 
-    What the others took is among the ``tries`` of the answer, as far as it is known.
+    What the others took is among the ``tries`` of the answer, as far as it is known, and counts in budgets.
 
     Attributes:
         targets: Who runs.
@@ -297,6 +301,43 @@ def first_endpoint(target: "Target", occasion: Occasion) -> AIModelEndpoint:
         else:
             target, _decision = decided(target, occasion)
     return target
+
+
+def expected(target: "Target", occasion: Occasion, of: Estimate) -> tuple[int, Decimal | None]:
+    """About what a call of ``target`` takes, in tokens and in money; None where nobody knows its price.
+
+    All of a race may run at once, so it is what they take together. Of those that are asked one after the other it is
+    the most that one takes, and who cannot be asked at all does not count as long as somebody can.
+
+    Args:
+        target: Who is asked.
+        occasion: What routers and experiments decide by.
+        of: The same for an endpoint.
+
+    Raises:
+        DhenaraError: Nobody can be asked; the first one's reason.
+    """
+    match target:
+        case AIModelEndpoint():
+            return of(target)
+        case Router() | Experiment():
+            chosen, _decision = decided(target, occasion)
+            return expected(chosen, occasion, of)
+        case Failover() | Race():
+            tokens, prices, refusals = list[int](), list[Decimal](), list[DhenaraError]()
+            for member in target.targets:
+                try:
+                    taken, price = expected(member, occasion, of)
+                except DhenaraError as exc:
+                    refusals.append(exc)
+                    continue
+                tokens.append(taken)
+                prices += [] if price is None else [price]
+            if not tokens:
+                raise refusals[0]
+            if isinstance(target, Race):
+                return sum(tokens), sum(prices, Decimal(0)) if prices else None
+            return max(tokens), max(prices, default=None)
 
 
 def endpoints(target: "Target") -> Iterator[AIModelEndpoint]:

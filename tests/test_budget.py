@@ -14,8 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dhenara_async import Budget, ChatResponse, Choice, Conversation, ConversationNode, FinishReason, TextPart, Usage
-from dhenara_async.budget import Amount, Reservation, Spending, spent_by, took
+from dhenara_async import (
+    Attempt,
+    Budget,
+    ChatResponse,
+    Choice,
+    Conversation,
+    ConversationNode,
+    FinishReason,
+    Origin,
+    TextPart,
+    Usage,
+)
+from dhenara_async.budget import Amount, Reservation, Spending, spent_by, took, took_by
 from dhenara_async.errors import BudgetError, DhenaraError
 
 
@@ -61,6 +72,40 @@ def test_a_budget_round_trips_through_json() -> None:
 )
 def test_what_was_not_told_counts_as_nothing(usage: Usage, cost: str | None, expected: Amount) -> None:
     assert took(usage, None if cost is None else Decimal(cost)) == expected
+
+
+HERE, THERE = (
+    Origin(provider=name, dialect="openai_chat", endpoint=f"{name}.test", account="1", model="m") for name in "ab"
+)
+
+
+def tried(who: Origin, tokens: int | None, cost: str | None = None, *, error: str | None = "it failed") -> Attempt:
+    usage, money = Usage(total_tokens=tokens), None if cost is None else Decimal(cost)
+    return Attempt(endpoint=who, error=error, usage=usage, cost=money)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cost", "tries", "expected"),
+    [
+        (5, "0.5", (), Amount(5, Decimal("0.5"))),
+        (5, "0.5", (tried(HERE, None, error=None),), Amount(5, Decimal("0.5"))),
+        (5, "0.5", (tried(THERE, 7, "0.7"), tried(HERE, None, error=None)), Amount(12, Decimal("1.2"))),
+        (5, "0.5", (tried(HERE, 7, "0.7"), tried(HERE, None, error=None)), Amount(12, Decimal("1.2"))),
+        (5, "0.5", (tried(HERE, 5, "0.5"),), Amount(5, Decimal("0.5"))),  # the answer itself, broken off
+        (5, "0.5", (tried(HERE, 5, None),), Amount(5, Decimal("0.5"))),  # before prices were known
+        (None, "0.5", (tried(HERE, 5, "0.5"),), Amount(5, Decimal("0.5"))),  # nothing was said: only the request tells
+        (5, None, (tried(HERE, 5, "0.5"), tried(THERE, 2)), Amount(7, Decimal("0.5"))),
+        (None, None, (tried(THERE, 2), tried(THERE, 3)), Amount(5)),
+    ],
+)
+def test_a_turn_takes_what_all_its_requests_took(
+    tokens: int | None, cost: str | None, tries: tuple[Attempt, ...], expected: Amount
+) -> None:
+    node = turn(tokens, cost).model_copy(update={"origin": HERE, "tries": tries})
+    assert took_by(node) == spent_by([node]) == expected
+    spending = spending_of(tokens=10**6)
+    spending.reserve(tokens=1, money=None).settle_turn(node)
+    assert spending.spent == expected
 
 
 # ------------------------------------------------------------------------------------------------------------- refusing

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 
 import anyio
 import pytest
@@ -13,17 +14,24 @@ from dhenara_async import (
     AIModelCallConfig,
     AIModelClient,
     AIModelEndpoint,
+    Citation,
     ConversationManager,
     ConversationNode,
     Dialect,
     Experiment,
     Failover,
+    FetchPolicy,
+    FilePart,
     Heartbeat,
     Means,
+    Message,
     PartEnd,
     PartStart,
+    Pricing,
     Race,
+    Rates,
     ReasoningDelta,
+    ReasoningPart,
     RefusalDelta,
     Router,
     StreamEnd,
@@ -32,10 +40,13 @@ from dhenara_async import (
     StreamSeam,
     StreamStart,
     TextDelta,
+    TextPart,
     Timeouts,
     ToolCallDelta,
+    Usage,
     UsageUpdate,
 )
+from dhenara_async.budget import spent_by, took
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -47,19 +58,26 @@ from dhenara_async.errors import (
     OverloadedError,
     ReadError,
 )
+from dhenara_async.feed import Account
 from dhenara_async.health import Cooldowns
+from dhenara_async.hosts import target_of
+from dhenara_async.plans.handed import RestFeed, without
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
 from dhenara_async.testing.grammar import check_grammar
 from tests.loopback import (
     SPEAKERS,
+    Connection,
     chat_delta,
     chat_endpoint,
     chat_stream,
     endpoint_at,
+    event,
     head,
     once,
+    replies,
     serve,
     stalling,
+    whole,
 )
 from tests.virtual_time import Clock
 
@@ -132,7 +150,17 @@ async def asked(
 
 
 def says_nothing(events: Sequence[StreamEvent]) -> bool:
-    return all(isinstance(event, StreamStart | UsageUpdate | Heartbeat) for event in events)
+    """Whether all that came is who answers, and that there will be words."""
+    return all(
+        isinstance(event, StreamStart | UsageUpdate | Heartbeat)
+        or (isinstance(event, PartStart) and event.kind in ("text", "reasoning"))
+        for event in events
+    )
+
+
+def without_pings(read: Sequence[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """``read`` but for what comes as soon as it comes, whoever it is that has not said anything yet."""
+    return [event for event in read if event != ("heartbeat",)]
 
 
 def at_model(server: ProviderServer, provider: AIModelAPIProviderEnum, model: str) -> AIModelEndpoint:
@@ -238,7 +266,8 @@ def _check(got: Got, begun: Got, whole: Got, *, mode: str, by: str, sent: list[t
         if part.part_id not in ended
     ]
     rest = [_shifted(read, len(opened)) for read in whole.read[1:]]
-    assert got.read == [*begun.read, *ends, ("stream_seam", second.provider, second.model), *rest]
+    seam_read = ("stream_seam", second.provider, second.model)
+    assert without_pings(got.read) == without_pings([*begun.read, *ends, seam_read, *rest])
     _check_whole(node, "".join(texts) + "and so on.", first_error)
     (seam,) = node.seams
     assert (seam.part, seam.before, seam.after) == (len(opened), begun.node.origin, node.origin)
@@ -412,6 +441,21 @@ async def test_who_refuses_a_request_for_what_it_says_does_not_cool() -> None:
         assert [len(server.requests) for server in servers] == [2, 2]
 
 
+async def test_who_could_not_be_asked_because_of_what_is_asked_does_not_cool() -> None:
+    """A file that cannot be downloaded for the one, and that the other fetches itself."""
+    config = ONCE.model_copy(update={"fetch": FetchPolicy(allow_http=True, allow_private=True)})
+    async with serve(replies(whole(b"", content_type="image/png"))) as files, ProviderServer([AFTER]) as server:
+        needs_it, fetches = endpoint_at(server, Dialect.GEMINI), endpoint_at(server, Dialect.OPENAI_RESPONSES)
+        means = Means()
+        client = AIModelClient(Failover([needs_it, fetches]), config, means=means)
+        picture = FilePart.from_url(f"{files.url}/cat.png")
+        response = await client.generate(messages=[Message.user("What is it?", picture)])
+        assert len(files.requests) == 1
+    assert (response.tries[0].error or "").startswith(ConfigurationError.__name__)
+    assert response.text() == "and so on."
+    assert not means.cooldowns.any
+
+
 async def test_the_cooling_are_asked_all_the_same_where_nobody_else_is() -> None:
     async with two(ScriptedError(503, "busy"), ScriptedError(503, "busy")) as servers:
         client = AIModelClient(plan_of(servers), ONCE)
@@ -478,6 +522,159 @@ async def test_who_goes_on_is_not_heard_of_before_it_says_something() -> None:
     (seam,) = got.node.seams
     assert [seam.before, seam.after] == [got.node.tries[0].endpoint, got.node.tries[2].endpoint]
     assert got.node.attempts == 3
+
+
+@pytest.mark.retries
+async def test_what_a_try_said_of_itself_before_it_was_made_again_is_not_told_at_the_seam() -> None:
+    used = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
+    told = event({"id": "x", "object": "chat.completion.chunk", "model": "first try", "choices": [], "usage": used})
+    config = AIModelCallConfig.model_validate({"retries": {"attempts": 2, "first_delay": 0}})
+    answers = [told, b"".join(chat_stream("two"))]
+
+    async def twice(connection: Connection) -> None:
+        if await connection.request() is not None:
+            await connection.send(head(), answers.pop(0))
+
+    async with serve(once(head(), chat_delta("one "))) as one, serve(twice) as two:
+        got = await asked(Failover([chat_endpoint(one.url), chat_endpoint(two.url)], mode="continue"), config=config)
+    (seam,) = (event for event in got.events if isinstance(event, StreamSeam))
+    assert seam.start.model == "served"
+    assert not any(isinstance(event, UsageUpdate) for event in got.events)
+    assert got.node.usage == Usage()  # nobody has told what the answer took
+    assert got.node.tries[1].usage.input_tokens == 1000
+    assert got.node.response is not None
+    assert got.node.response.text() == "one two"
+
+
+async def test_the_answer_s_tokens_are_those_of_who_ended_it() -> None:
+    fault = Fault(answer=WORDS, error=ScriptedError(503, "busy"), error_at=6)
+    async with (
+        ProviderServer([fault]) as first,
+        serve(once(head(), *chat_stream("four"))) as untold,
+    ):
+        plan = Failover([endpoint_at(first, Dialect.ANTHROPIC_MESSAGES), chat_endpoint(untold.url)], mode="continue")
+        got = await asked(plan)
+    assert got.node.status == "complete"
+    assert got.node.tries[0].usage.input_tokens is not None
+    assert got.node.usage == Usage()
+
+
+@pytest.mark.parametrize("mode", ["restart", "continue"])
+async def test_words_that_stand_are_told_of_who_said_them(mode: str) -> None:
+    """The next one fails before it says anything: what the reader has is of the first one, and so is its price."""
+    rates = Pricing(rates=Rates(input=Decimal(1_000), output=Decimal(1_000)))
+    words = Answer(text="one two three four", usage=Usage(input_tokens=59, output_tokens=1))
+    async with (
+        ProviderServer([Fault(answer=words, error=ScriptedError(503, "busy"), error_at=5)]) as first,
+        ProviderServer([ScriptedError(503, "busy")]) as other,
+    ):
+        who = endpoint_at(first, Dialect.ANTHROPIC_MESSAGES).model_copy(update={"pricing": rates})
+        plan = Failover(
+            [who, endpoint_at(other, Dialect.OPENAI_CHAT)],
+            mode=mode,  # pyright: ignore[reportArgumentType] - parametrized
+        )
+        got = await asked(plan)
+    node = got.node
+    assert node.response is not None
+    assert (node.status, node.response.text(), len(node.tries)) == ("interrupted", "one two", 2)
+    assert node.origin == node.tries[0].endpoint == target_of(who)
+    assert node.usage.input_tokens == node.tries[0].usage.input_tokens == 59
+    assert node.cost == node.tries[0].cost
+    assert spent_by([node]) == took(node.usage, node.cost)  # once, although both tell of it
+
+
+# ------------------------------------------------------------------------------------------ white space about the seam
+
+
+BLANKS = [
+    ("one two ", " three", "one two three"),
+    ("one two ", "three", "one two three"),
+    ("one two", " three", "one two three"),
+    ("one two \n\n", "\n\n    three", "one two \n\n    three"),
+    ("one two\n", "\n\nthree", "one two\n\nthree"),
+    ("one two\n\n", "\nthree", "one two\n\nthree"),
+    ("one two\n\n", " three", "one two\n\nthree"),
+    ("one two ", "\n\nthree", "one two \n\nthree"),
+    ("one two ", " ", "one two "),
+    (" \n", "\nthree", " \nthree"),
+]
+
+
+@pytest.mark.parametrize("cut", ["letters", "words"])
+@pytest.mark.parametrize(("before", "after", "whole"), BLANKS)
+@pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_CHAT])
+async def test_white_space_that_the_next_one_is_not_told_comes_once(
+    dialect: Dialect, before: str, after: str, whole: str, cut: str
+) -> None:
+    """One host refuses a beginning that ends in white space; whoever takes it knows what is there."""
+    rest = Answer(text=after, pieces=tuple(after) if cut == "letters" else None)
+    async with serve(once(head(), chat_delta(before))) as first, ProviderServer([rest]) as other:
+        who = endpoint_at(other, dialect)
+        if dialect is Dialect.ANTHROPIC_MESSAGES:
+            who = at_model(other, AIModelAPIProviderEnum.ANTHROPIC, "claude-haiku-4-5")
+        got = await asked(Failover([chat_endpoint(first.url), who], mode="continue"))
+        (sent,) = other.requests
+    assert got.error is None
+    assert got.node.response is not None
+    handed = [text for role, text in sent.turns if role == "assistant"]
+    told_all = handed == [before]
+    assert told_all or handed == ([before.rstrip()] if before.strip() else [])
+    assert got.node.response.text() == (before + after if told_all else whole)
+    assert got.node.seams[0].part == 1
+    texts = [event.text for event in got.events if isinstance(event, TextDelta)]
+    assert "".join(texts) == got.node.response.text()
+    assert "" not in texts
+
+
+class Played:
+    """A feed that hands over what it was given."""
+
+    def __init__(self, *batches: list[StreamEvent]) -> None:
+        self._left = list(batches)
+
+    @property
+    def over(self) -> bool:
+        return not self._left
+
+    @property
+    def account(self) -> Account:
+        raise NotImplementedError
+
+    async def receive(self) -> list[StreamEvent]:
+        return self._left.pop(0)
+
+    async def close(self) -> None:
+        self._left.clear()
+
+
+async def test_the_text_whose_white_space_counts_is_that_of_the_last_try() -> None:
+    start, ended = StreamStart(model="m", provider="p"), TextPart(text=" \nthree")
+    feed = RestFeed(
+        Played(
+            [start, PartStart(0, "text")],
+            [TextDelta(0, " ")],
+            [StreamReset("busy", start)],
+            [PartStart(0, "reasoning"), ReasoningDelta(0, " "), PartEnd(0, ReasoningPart(text=" "))],
+            [PartStart(1, "text"), TextDelta(1, " ")],
+            [TextDelta(1, "\nth"), TextDelta(1, "ree")],
+            [PartEnd(1, ended)],
+            [PartStart(2, "text"), TextDelta(2, " \nfour"), PartEnd(2, TextPart(text=" \nfour"))],
+        ),
+        "\n ",
+    )
+    events: list[StreamEvent] = []
+    while not feed.over:
+        events += await feed.receive()
+    texts = [(event.part_id, event.text) for event in events if isinstance(event, TextDelta | ReasoningDelta)]
+    assert texts == [(0, " "), (1, "\nth"), (1, "ree"), (2, " \nfour")]
+    ends = [event.part.get_text() for event in events if isinstance(event, PartEnd)]
+    assert ends == [" ", "\nthree", " \nfour"]
+
+
+def test_citations_stay_with_their_words() -> None:
+    cited = TextPart(text=" three", citations=(Citation(url="https://a.test", start=1, end=6), Citation(title="b")))
+    left = without(cited, 1)
+    assert (left.text, [(one.start, one.end) for one in left.citations]) == ("three", [(0, 5), (None, None)])
 
 
 async def test_an_experiment_and_a_router_are_recorded_outside_in() -> None:

@@ -10,6 +10,7 @@ from dhenara_async import (
     AIModelCallConfig,
     AIModelClient,
     AIModelEndpoint,
+    Budget,
     ConversationManager,
     Dialect,
     Failover,
@@ -21,11 +22,21 @@ from dhenara_async import (
     StreamStart,
     TextDelta,
     Timeouts,
+    Usage,
 )
-from dhenara_async.errors import AuthenticationError, DeadlineError, DhenaraError, ServerError, TruncatedStreamError
+from dhenara_async.budget import spent_by
+from dhenara_async.errors import (
+    AuthenticationError,
+    BudgetError,
+    DeadlineError,
+    DhenaraError,
+    ServerError,
+    TruncatedStreamError,
+)
 from dhenara_async.hosts import target_of
-from dhenara_async.plans import LEARNED_FROM, LOST
-from dhenara_async.testing import Answer, ProviderServer, ScriptedError
+from dhenara_async.plans.question import LOST
+from dhenara_async.plans.race import LEARNED_FROM
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.grammar import check_grammar
 from tests.loopback import (
     PATIENCE,
@@ -44,6 +55,8 @@ from tests.loopback import (
 
 ONCE = AIModelCallConfig(retries=0)
 FOREVER = 3600.0
+DONE = b"data: [DONE]\n\n"
+USED_FEW = {"prompt_tokens": 30, "completion_tokens": 10, "total_tokens": 40}
 USED = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
 
 
@@ -150,6 +163,38 @@ async def test_what_a_loser_is_known_to_have_taken_is_recorded_with_its_cost() -
     assert answered.error is None
     assert turn.node.plan[0].kind == "race"
     assert turn.node.status == "complete"
+
+
+@pytest.mark.parametrize("whose", ["conversation", "manager"])
+async def test_what_losers_took_is_spent(whose: str) -> None:
+    """The loser has told of its tokens and is hung up on; a budget that its tokens are beyond takes no further turn."""
+    go, budget = anyio.Event(), Budget(tokens=100)
+    told = Answer(text="Yes.", usage=Usage(input_tokens=70, output_tokens=1))
+    async with (
+        ProviderServer([Fault(answer=told, stall=1)]) as loser,
+        serve(when(go, chat_delta("words"), usage_event(USED_FEW), chat_delta("", finish="stop"), DONE)) as winner,
+        ConversationManager(
+            config=ONCE,
+            budget=budget if whose == "manager" else None,
+            conversation_budget=budget if whose == "conversation" else None,
+        ) as manager,
+    ):
+        conversation = await manager.create()
+        plan = Race([endpoint_at(loser, Dialect.ANTHROPIC_MESSAGES), chat_endpoint(winner.url)])
+        turn = manager.turn(conversation, "Well?", plan)
+        async with turn, anyio.create_task_group() as tasks:
+
+            async def later() -> None:
+                while not turn.partial.tries or turn.partial.tries[0].usage.input_tokens is None:  # noqa: ASYNC110
+                    await anyio.sleep(0.001)  # nobody else can tell
+                go.set()
+
+            tasks.start_soon(later)
+            await turn.collect()
+        assert turn.node.usage.total_tokens == 40  # the answer's own
+        assert spent_by([turn.node]).tokens == 111
+        with pytest.raises(BudgetError, match=whose):
+            await manager.ask(conversation, "Well?", chat_endpoint(winner.url))
 
 
 @pytest.mark.parametrize("dialect", [Dialect.OPENAI_CHAT, Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI])

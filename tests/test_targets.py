@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import pytest
 
@@ -41,7 +42,7 @@ from dhenara_async.errors import (
     UnsupportedError,
 )
 from dhenara_async.health import REMEMBERED, Cooldowns, Latencies
-from dhenara_async.targets import Occasion, assigned, decided, endpoints, first_endpoint, label, percentile
+from dhenara_async.targets import Occasion, assigned, decided, endpoints, expected, first_endpoint, label, percentile
 from tests.virtual_time import Clock
 
 
@@ -148,6 +149,49 @@ def test_a_function_says_what_a_variant_sticks_to() -> None:
         Experiment({"a": A, "b": B}, sticky_by=team), occasion(config=AIModelCallConfig(metadata={"team": "red"}))
     )
     assert (decision.unit, decision.reason) == ("red", "by a function")
+
+
+# ---------------------------------------------------------------------------------------------------- what a call takes
+
+TAKES: dict[str, tuple[int, Decimal | None]] = {"a": (10, Decimal(1)), "b": (30, Decimal(3)), "c": (20, None)}
+
+
+def takes(who: AIModelEndpoint) -> tuple[int, Decimal | None]:
+    if who.ai_model.model_name not in TAKES:
+        raise UnsupportedError(f"{who.ai_model.model_name} cannot be asked")
+    return TAKES[who.ai_model.model_name]
+
+
+NOBODY = endpoint("nobody")
+
+
+@pytest.mark.parametrize(
+    ("plan", "tokens", "money"),
+    [
+        (A, 10, 1),
+        (C, 20, None),
+        (Failover([A, B, C]), 30, 3),
+        (Failover([C, C]), 20, None),
+        (Failover([NOBODY, A]), 10, 1),
+        (Race([A, B, C]), 60, 4),
+        (Race([C, C], hedge_after=5), 40, None),
+        (Race([NOBODY, A]), 10, 1),
+        (Race([Failover([A, B]), Failover([A, C])]), 50, 4),
+        (Failover([Race([A, A, A]), B]), 30, 3),
+        (Failover([Failover([NOBODY, NOBODY]), A]), 10, 1),
+        (Router(lambda _said, _config: "b", {"a": A, "b": B}), 30, 3),
+        (Router(strengths={"images": B, "anything": Race([A, C])}), 30, 1),
+        (Experiment({"a": (A, 1.0), "b": (B, 0.0)}), 10, 1),
+    ],
+)
+def test_what_a_plan_may_take(plan: Target, tokens: int, money: int | None) -> None:
+    assert expected(plan, occasion(), takes) == (tokens, None if money is None else Decimal(money))
+
+
+@pytest.mark.parametrize("plan", [NOBODY, Failover([NOBODY, endpoint("nobody else")]), Race([NOBODY])])
+def test_where_nobody_can_be_asked_the_first_reason_is_raised(plan: Target) -> None:
+    with pytest.raises(UnsupportedError, match=r"^nobody cannot"):
+        expected(plan, occasion(), takes)
 
 
 # -------------------------------------------------------------------------------------------------------------- routers

@@ -1,5 +1,6 @@
 """What users write must type-check. Never run; pyright reads it."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import assert_never, assert_type
 
@@ -17,26 +18,39 @@ from dhenara_async import (
     Citation,
     ConversationManager,
     ConversationNode,
+    ConversionCheck,
     ConversionPolicy,
+    Decision,
     Dialect,
+    Experiment,
+    Failover,
+    FanOut,
     FilePart,
     Heartbeat,
     Host,
     HostedTool,
     Message,
+    ModelCall,
+    Outcome,
     PartEnd,
     PartStart,
     PromptFormatter,
     Quirks,
+    Race,
     ReasoningDelta,
     RefusalDelta,
     ResponseStream,
     Role,
+    Router,
+    Seam,
     StreamEnd,
     StreamEvent,
     StreamReset,
     StreamSeam,
     StreamStart,
+    TaggedBatch,
+    TaggedEvent,
+    Target,
     TextDelta,
     TextPart,
     Tool,
@@ -44,12 +58,17 @@ from dhenara_async import (
     ToolResultPart,
     Usage,
     UsageUpdate,
+    as_completed,
+    fan_out,
+    first_of,
+    gather,
     register_driver,
     register_host,
     run_tools,
 )
 from dhenara_async.blocking import BlockingClient
 from dhenara_async.drivers import Driver
+from dhenara_async.errors import APIError, DeadlineError
 from dhenara_async.models.anthropic import ClaudeSonnet55
 
 api = AIModelAPI(provider=AIModelAPIProviderEnum.OPEN_AI, base_url="http://127.0.0.1:1/v1", dialect=Dialect.OPENAI_CHAT)
@@ -72,6 +91,35 @@ async def calls() -> None:
             handle(event)
     assert_type(stream.response, AIModelCallResponse)
     assert_type(stream.partial_structured(), JsonValue)
+
+
+async def plans() -> None:
+    failover = Failover([endpoint, other], mode="continue", on=APIError, continuation="Go on.")
+    race = Race((endpoint, failover), hedge_after="p95")
+    router = Router(lambda said, config: "few" if len(said) < config.retries.attempts else race, {"few": endpoint})
+    strong = Router(strengths={"images": other, "anything": failover})
+    experiment = Experiment({"a": endpoint, "b": (router, 0.5)}, sticky_by="user", name="greeting")
+    assert_type(
+        Failover([endpoint], on=[APIError, DeadlineError]).counts(DeadlineError(limit="total", seconds=1)), bool
+    )
+    assert_type(Failover([endpoint], on=lambda error: error.retryable).targets, Sequence[Target])
+    plan: Target = Experiment({"a": race, "b": strong}, sticky_by=lambda said, config: said[-1].get_text())
+    assert_type(AIModelClient(failover), AIModelClient)
+    assert_type(AIModelClient(model_endpoint=experiment, is_async=False), BlockingClient)
+    async with AIModelClient(race).stream(prompt="hello") as stream:
+        async for event in stream:
+            assert_type(event, StreamEvent)
+    assert_type(stream.response.plan, tuple[Decision, ...])
+    assert_type(stream.response.seams, tuple[Seam, ...])
+    assert_type(await AIModelClient(plan).generate("hello"), AIModelCallResponse)
+    async with ConversationManager() as manager:
+        conversation = await manager.create()
+        for target in (failover, race, router, strong, experiment, plan, endpoint):
+            async with manager.turn(conversation, "hello", target) as turn:
+                assert_type(await turn.collect(), AIModelCallResponse)
+            assert_type(await manager.ask(conversation, "and?", target), ConversationNode)
+            assert_type(manager.check(conversation, target, tool_results=()), ConversionCheck)
+    assert_type(turn.node.plan, tuple[Decision, ...])
 
 
 def handle(event: StreamEvent) -> str:
@@ -133,6 +181,31 @@ async def conversations() -> None:
     assert_type(prompts, list[Message])
     assert_type(Message(role=Role.USER, parts=[TextPart(text="x")]), Message)
     assert_type(node.model_dump_json(), str)
+
+
+async def many() -> None:
+    requests = [(endpoint, "a"), (other, Message.user("b"), AIModelCallConfig()), ModelCall(other, "c", key=7)]
+    assert_type(await fan_out(requests, limit=50), list[Outcome])
+    async with fan_out(((endpoint, f"{number}") for number in range(9)), connecting=2) as fan:
+        assert_type(fan, FanOut)
+        async for tagged in fan:
+            assert_type(tagged, TaggedEvent)
+            assert_type(tagged.event, StreamEvent)
+        assert_type(await fan.batch(), TaggedBatch | None)
+        fan.cancel(1)
+    assert_type([result.unwrap() for result in fan.results], list[AIModelCallResponse])
+    assert_type(await gather([(endpoint, "a"), (other, "b")], limit=2), list[AIModelCallResponse])
+    assert_type(await first_of(1, [(endpoint, "a")]), list[AIModelCallResponse])
+    async with as_completed(requests, config=AIModelCallConfig(streaming=True)) as ended:
+        async for outcome in ended:
+            assert_type(outcome, Outcome)
+    async with ConversationManager() as manager:
+        conversation = await manager.create()
+        async with manager.fan_out(conversation, "a", [endpoint, other]) as turns:
+            async for tagged in turns:
+                assert_type(tagged.event, StreamEvent)
+        assert_type(turns.nodes, tuple[ConversationNode, ...])
+        assert_type(await manager.fan_out(conversation, "b", [endpoint]), tuple[ConversationNode, ...])
 
 
 class Answered(BaseModel):
