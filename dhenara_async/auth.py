@@ -3,7 +3,7 @@
 A seam of its own because some hosts sign the finished bytes or want a token that must be fetched first.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from pydantic import SecretStr
@@ -37,7 +37,7 @@ class KeyHeader:
     async def sign(self, request: HttpRequest) -> HttpRequest:
         if self.key is None:
             return request
-        return replace(request, headers={self.header: self.key.get_secret_value(), **request.headers})
+        return HttpRequest(request.url, {self.header: self.key.get_secret_value(), **request.headers}, request.body)
 
     def hide(self, text: str) -> str:
         secret = "" if self.key is None else self.key.get_secret_value().rpartition(" ")[2]

@@ -216,7 +216,7 @@ def _is_drop(said: Mapping[str, object]) -> bool:
 def _dropped(said: Mapping[str, object], messages: Sequence[Message], target: Origin) -> ConversionEntry:
     word, place = str(said.get("reason") or "no reason told"), str(said.get("path") or said.get("id") or "")
     found = _reasoning_at(place, messages)
-    return ConversionEntry(
+    return ConversionEntry.trusted(
         code="server_dropped_reasoning",
         severity=SEVERITIES["server_dropped_reasoning"],
         node=None if found is None else found[0].node,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import anyio
@@ -150,6 +150,11 @@ class Feed(Protocol):
         ...
 
     @property
+    def origin(self) -> Origin:
+        """Who answers, at this moment; as in ``account``, which takes longer to put together."""
+        ...
+
+    @property
     def account(self) -> Account:
         """Who answers, at this moment."""
         ...
@@ -183,12 +188,14 @@ class EndpointFeed:
         self._failed: list[Attempt] = []
         self._waited = 0.0
         self._resting = self._draining = False  # between two tries; between the last event and the end of the body
-        self._waiting: tuple[anyio.CancelScope, anyio.Event] | None = None  # for something that has no exchange yet
+        self._waiting: anyio.CancelScope | None = None  # for something that has no exchange yet …
+        self._gone: anyio.Event | None = None  # … and who closes meanwhile waits for the end of that
         self._failure: DhenaraError | None = None  # to be raised when the events before it have been handed over
         self._salvaged: list[StreamEvent] = []  # decoded before a frame that could not be
         self._greeted = False  # StreamStart has been handed over
         self._spoken = False  # something of the answer has been handed over
-        self._complete = False  # StreamEnd has been decoded
+        self._complete = False  # StreamEnd has been decoded …
+        self._usage: Usage | None = None  # … and these tokens have been told with it
         self._over = self._closed = False
         self._clock: Clock | None = None
 
@@ -196,6 +203,11 @@ class EndpointFeed:
     def over(self) -> bool:
         """See ``Feed``."""
         return self._over and self._failure is None
+
+    @property
+    def origin(self) -> Origin:
+        """See ``Feed``."""
+        return self._call.origin
 
     @property
     def account(self) -> Account:
@@ -211,7 +223,7 @@ class EndpointFeed:
             messages=call.request.messages,
             pricing=call.pricing,
             prefix=call.prefix,
-            usage=self._decoder.usage,
+            usage=self._usage if self._complete else self._decoder.usage,
         )
 
     async def receive(self) -> Sequence[StreamEvent]:
@@ -251,11 +263,11 @@ class EndpointFeed:
             self._over = True
             self._let_go()
             source = self._call.source
-            if isinstance(source, Delivery):
+            if isinstance(source, Delivery) and (source.owns_transport or cut):
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     if source.owns_transport:
                         await source.transport.aclose()
-                    elif cut:
+                    else:
                         await asyncio.sleep(0)  # a loop closes a socket at its next turn, whoever asked for it
 
     # ------------------------------------------------------------------------------------------------ steps
@@ -290,7 +302,13 @@ class EndpointFeed:
             return events
         first = events[0]
         if isinstance(first, StreamStart):
-            start = replace(first, request_id=self._request_id, warnings=self._call.warnings)
+            start = StreamStart(
+                first.model,
+                first.provider,
+                first.response_id,
+                request_id=self._request_id,
+                warnings=self._call.warnings,
+            )
             told = StreamReset(reason=self._failed[-1].error or "", start=start) if self._greeted else start
             self._greeted = True
             events = (told, *events[1:])
@@ -318,24 +336,23 @@ class EndpointFeed:
         Raises:
             StreamStateError: It was ended.
         """
-        with anyio.CancelScope() as scope:
-            gone = anyio.Event()
-            self._waiting = scope, gone
+        with anyio.CancelScope() as self._waiting:
             if self._closed:
-                scope.cancel()
+                self._waiting.cancel()
             try:
                 return await work
             finally:
                 self._waiting = None
-                gone.set()
+                if self._gone is not None:
+                    self._gone.set()
         raise StreamStateError("the stream was closed; ask the client for another")
 
     async def _stop_waiting(self) -> None:
         if self._waiting is not None:
-            scope, gone = self._waiting
-            scope.cancel()
+            self._gone = anyio.Event()
+            self._waiting.cancel()
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await gone.wait()
+                await self._gone.wait()
 
     async def _open(self, source: Delivery) -> None:
         if source.limiter is not None and self._slot is None:
@@ -479,7 +496,7 @@ class EndpointFeed:
         """The request under way, or what became of it."""
         exchange = self._exchange
         usage = self._decoder.usage if exc is not None else None
-        attempt = Attempt(
+        attempt = Attempt.trusted(
             endpoint=self._call.origin,
             error=None if exc is None else f"{type(exc).__name__}: {exc}",
             status=exc.status if isinstance(exc, APIError) else None if exchange is None else exchange.status,
@@ -539,9 +556,17 @@ class EndpointFeed:
 
     def _ended(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """The body has been read to its end."""
-        self._complete = self._over = True
+        if not self._complete:
+            self._completed(events)
+        self._over = True
         self._let_go()
         return events
+
+    def _completed(self, events: Sequence[StreamEvent]) -> None:
+        """The answer has come to its end with the last of ``events``."""
+        told = next((event.usage for event in reversed(events) if isinstance(event, UsageUpdate)), None)
+        self._usage = self._decoder.usage if told is None else told
+        self._complete = True
 
     def _without_content_type(self, chunk: bytes, headers: Mapping[str, str]) -> Framer | None:
         """A body that is not announced as a stream: a plain one, unless its first byte says otherwise."""
@@ -557,7 +582,7 @@ class EndpointFeed:
             for frame in frames:
                 events += feed(frame)
                 if events and events[-1].__class__ is StreamEnd:
-                    self._complete = True
+                    self._completed(events)
                     break
         except DhenaraError:
             self._salvaged = events

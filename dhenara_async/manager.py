@@ -19,7 +19,8 @@ import anyio.to_thread
 
 from dhenara_async import prices
 from dhenara_async.budget import Budget, Reservation, Spending
-from dhenara_async.client import AIModelClient, History, occasion_of
+from dhenara_async.caller import History
+from dhenara_async.client import AIModelClient, occasion_of
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.conversion import ConversionPolicy

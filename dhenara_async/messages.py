@@ -434,6 +434,8 @@ class Message(Value):
     @classmethod
     def user(cls, *parts: "str | Part") -> "Message":
         """A user message of texts and parts, in order."""
+        if len(parts) == 1 and isinstance(parts[0], str):
+            return cls.trusted(role=Role.USER, parts=(_text(parts[0]),))
         return cls(role=Role.USER, parts=_coerced(parts))
 
     @classmethod
@@ -454,7 +456,12 @@ def _as_result(item: "JsonValue | TextPart | JsonPart | FilePart") -> "TextPart 
 
 
 def _coerced(parts: "Iterable[str | Part]") -> "tuple[Part, ...]":
-    return tuple(TextPart(text=part) if isinstance(part, str) else part for part in parts)
+    return tuple(_text(part) if isinstance(part, str) else part for part in parts)
+
+
+def _text(text: str) -> TextPart:
+    """A text part; only what is not plain ASCII has to be looked at: a text may hold halves of characters."""
+    return TextPart.trusted(text=text) if text.isascii() and text.__class__ is str else TextPart(text=text)
 
 
 _MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+*-]+")

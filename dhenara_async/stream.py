@@ -60,7 +60,7 @@ class ResponseStream:
     def __init__(self, feed: Feed, config: AIModelCallConfig) -> None:
         self._feed = feed
         self._config = config
-        origin = feed.account.origin
+        origin = feed.origin
         self._ready: deque[StreamEvent] = deque()
         self._accumulator = Accumulator(provider=origin.provider, model=origin.model)
         self._failure: BaseException | None = None

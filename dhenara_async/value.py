@@ -32,14 +32,14 @@ class Value(BaseModel):
         """
         made = cls.__new__(cls)
         plain, factories, private = _defaults(cls)
-        values = {**plain, **given}
+        values = plain | given
         for name, factory in factories:
             if name not in given:
                 values[name] = factory()
         _set(made, "__dict__", values)
         _set(made, "__pydantic_fields_set__", set(given))
         _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", dict(private) if private else None)
+        _set(made, "__pydantic_private__", private.copy() if private else None)
         return made
 
 

@@ -234,7 +234,7 @@ def truncation_entries(
     why += " (weighed by estimate)" if estimated else ""
     instead = "a summary stands for it" if summarised else "nothing stands for it"
     return tuple(
-        ConversionEntry(
+        ConversionEntry.trusted(
             code="truncated",
             severity=SEVERITIES["truncated"],
             node=node.id,

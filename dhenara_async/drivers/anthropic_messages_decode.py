@@ -422,7 +422,7 @@ def _usage(raw: JsonObject) -> Usage | None:
     read, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
     total_input = None if fresh is None else fresh + (read or 0) + (written or 0)
     by_age = as_object(raw.get("cache_creation"))
-    return Usage(
+    return Usage.trusted(
         input_tokens=total_input,
         cache_read_tokens=read,
         cache_write_tokens=written,

@@ -289,7 +289,7 @@ class PartsInFlight:
         Its bytes are not checked: they are what the provider sent, and worth having even if they are not what it says.
         """
         part = self.open("file", choice=choice)
-        ended = FilePart.model_construct(
+        ended = FilePart.trusted(
             type="file",
             media_type=media_type,
             data=data,
@@ -312,17 +312,17 @@ class PartsInFlight:
         origin, kept = self._origin, state(part.state)
         match part.start.kind:
             case "text":
-                return TextPart(
+                return TextPart.trusted(
                     text=text,
-                    citations=part.citations,
-                    logprobs=part.logprobs,
+                    citations=tuple(part.citations),
+                    logprobs=tuple(part.logprobs),
                     origin=origin,
                     provider_state=kept,
                 )
             case "reasoning":
-                return ReasoningPart(text=text, origin=origin, provider_state=kept)
+                return ReasoningPart.trusted(text=text, origin=origin, provider_state=kept)
             case "refusal":
-                return RefusalPart(text=text, origin=origin, provider_state=kept)
+                return RefusalPart.trusted(text=text, origin=origin, provider_state=kept)
             case "tool_call":
                 return ToolCallPart(
                     call_id=part.start.call_id or "",

@@ -635,7 +635,7 @@ def _usage(raw: JsonObject) -> Usage | None:
     total = counts.get("totalTokenCount")
     if prompt is None and answer is None and total is None:
         return None
-    return Usage(
+    return Usage.trusted(
         input_tokens=None if prompt is None else prompt + (tools or 0),
         cache_read_tokens=counts.get("cachedContentTokenCount"),
         output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),

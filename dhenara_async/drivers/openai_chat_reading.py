@@ -162,7 +162,7 @@ def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
     ran = as_object(raw.get("server_tool_use"))
     if quirks.reasoning_apart and output is not None:
         output += reasoning or 0
-    return Usage(
+    return Usage.trusted(
         input_tokens=prompt,
         cache_read_tokens=read,
         cache_write_tokens=written,

@@ -542,7 +542,7 @@ def _usage(raw: JsonObject, searches: int | None) -> Usage | None:
         return None
     into, out = as_object(raw.get("input_tokens_details")), as_object(raw.get("output_tokens_details"))
     written = as_object(into.get("cache_write_tokens_details"))
-    return Usage(
+    return Usage.trusted(
         input_tokens=as_count(raw.get("input_tokens")),
         cache_read_tokens=as_count(into.get("cached_tokens")),
         cache_write_tokens=as_count(into.get("cache_write_tokens")),

@@ -23,9 +23,10 @@ from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, ConversionLossError
 from dhenara_async.formatter.check import ConversionCheck
 from dhenara_async.formatter.hop import Fold
+from dhenara_async.formatter.ledger import Source
 from dhenara_async.formatter.parts import Terms
 from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import FilePart, Message, Origin, Role, ToolResultPart
+from dhenara_async.messages import FilePart, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import ChatResponse
 from dhenara_async.rules import Rules
 from dhenara_async.tools import Tool
@@ -176,8 +177,12 @@ class PromptFormatter:
             config: Its knobs.
             opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
         """
+        asked = tuple(messages)
+        if len(asked) == 1 and _is_plain_question(asked[0]) and not _rules_of(endpoint).bound_to_prefix:
+            report = ConversionReport.trusted(parts=tuple(Source.of(0, asked[0]).parts()))
+            return FormattedConversation(asked, report)  # what the fold would make of it, for the most common call
         job = _Job.of(endpoint, policy, instructions, config, opaque=opaque)
-        return job.finished(Fold(job.terms, lead=job.lead), tuple(messages))
+        return job.finished(Fold(job.terms, lead=job.lead), asked)
 
     @staticmethod
     def check(
@@ -232,10 +237,16 @@ class PromptFormatter:
         )
 
 
+def _is_plain_question(message: Message) -> bool:
+    """Whether it is legal everywhere as it is: words of the user."""
+    words = all(isinstance(part, TextPart) and part.text.strip() for part in message.parts)
+    return words and message.role is Role.USER and bool(message.parts)
+
+
 def _before_the_last(report: ConversionReport) -> ConversionReport:
     """``report`` without what it says of the last message."""
     at = report.parts[-1].message
-    return ConversionReport.model_construct(
+    return ConversionReport.trusted(
         entries=tuple(entry for entry in report.entries if entry.message != at),
         parts=tuple(part for part in report.parts if part.message != at),
     )
@@ -287,7 +298,7 @@ class _Job:
         for message in messages:
             fold.add(message)
         prefix = fold.finish(asked=bool(messages))
-        report = ConversionReport.model_construct(entries=(*entries, *fold.entries), parts=(*parts, *fold.parts))
+        report = ConversionReport.trusted(entries=(*entries, *fold.entries), parts=(*parts, *fold.parts))
         if self.terms.policy.strict and report.lossy:
             what = ", ".join(sorted({f"{entry.code} ({entry.kind})" for entry in report.lossy}))
             raise ConversionLossError(
@@ -321,7 +332,7 @@ def _fitted(
 def _parts_of(nodes: Iterable[ConversationNode]) -> tuple[PartOutcome, ...]:
     """The parts of turns that are not shown."""
     return tuple(
-        PartOutcome.model_construct(node=node.id, message=None, part=index, kind=part.type, outcome="omitted")
+        PartOutcome.trusted(node=node.id, message=None, part=index, kind=part.type, outcome="omitted")
         for node in nodes
         for message in node.as_messages()
         for index, part in enumerate(message.parts)

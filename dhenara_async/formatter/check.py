@@ -43,7 +43,7 @@ class ConversionCheck(ConversionReport):
     @property
     def report(self) -> ConversionReport:
         """The report alone."""
-        return ConversionReport.model_construct(entries=self.entries, parts=self.parts)
+        return ConversionReport.trusted(entries=self.entries, parts=self.parts)
 
     @classmethod
     def of(
@@ -73,7 +73,7 @@ class ConversionCheck(ConversionReport):
         wire = driver_for(endpoint).encode(asked, endpoint)
         weighed = asked if question is None else replace(asked, messages=_without_the_last_part(asked.messages))
         tokens = estimate_messages(weighed.messages, weighed.instructions, config.tools)
-        return cls.model_construct(
+        return cls.trusted(
             entries=report.entries,
             parts=report.parts,
             input_tokens=tokens,

@@ -31,11 +31,12 @@ class Source:
         """The outcomes as data."""
         node, at = self.message.node, self.at
         carried = [
-            PartOutcome(node=node, message=at, part=index, kind=part.type, outcome=outcome)
+            PartOutcome.trusted(node=node, message=at, part=index, kind=part.type, outcome=outcome)
             for index, (part, outcome) in enumerate(zip(self.message.parts, self.outcomes, strict=True))
         ]
         return carried + [
-            PartOutcome(node=node, message=at, part=None, kind=kind, outcome="synthesised") for kind in self.made_up
+            PartOutcome.trusted(node=node, message=at, part=None, kind=kind, outcome="synthesised")
+            for kind in self.made_up
         ]
 
 
@@ -83,7 +84,7 @@ class Ledger:
         self, code: str, reason: Reason, source: Source, index: int | None, kind: str, part: Part | None, detail: str
     ) -> None:
         self.entries.append(
-            ConversionEntry(
+            ConversionEntry.trusted(
                 code=code,
                 severity=SEVERITIES[code],
                 node=source.message.node,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from dhenara_async.events import StreamEvent
 from dhenara_async.feed import Account, Feed
+from dhenara_async.messages import Origin
 from dhenara_async.response import Decision
 
 
@@ -27,6 +28,11 @@ class ChosenFeed:
     def over(self) -> bool:
         """See ``Feed``."""
         return self._feed.over
+
+    @property
+    def origin(self) -> Origin:
+        """See ``Feed``."""
+        return self._feed.origin
 
     @property
     def account(self) -> Account:

@@ -32,7 +32,7 @@ from dhenara_async.events import (
 from dhenara_async.feed import Account, EndpointFeed, Feed, says
 from dhenara_async.hosts import target_of
 from dhenara_async.means import Means
-from dhenara_async.messages import ReasoningPart, TextPart
+from dhenara_async.messages import Origin, ReasoningPart, TextPart
 from dhenara_async.plans.handed import CannotGoOnError
 from dhenara_async.plans.question import LOST, Failures, Open, Question, described, in_time, named, of_the_whole
 from dhenara_async.response import Attempt, Decision, Seam
@@ -98,6 +98,11 @@ class FailoverFeed:
     def over(self) -> bool:
         """See ``Feed``."""
         return self._feed.over
+
+    @property
+    def origin(self) -> Origin:
+        """See ``Feed``."""
+        return self.account.origin
 
     @property
     def account(self) -> Account:

@@ -7,7 +7,7 @@ from dhenara_async.errors import UnsupportedError
 from dhenara_async.events import PartEnd, PartStart, StreamEvent, StreamReset, TextDelta
 from dhenara_async.feed import Account, Feed
 from dhenara_async.hosts import driver_for
-from dhenara_async.messages import Citation, Message, Role, TextPart
+from dhenara_async.messages import Citation, Message, Origin, Role, TextPart
 from dhenara_async.plans.question import Question
 
 
@@ -69,6 +69,11 @@ class RestFeed:
     def over(self) -> bool:
         """See ``Feed``."""
         return self._feed.over
+
+    @property
+    def origin(self) -> Origin:
+        """See ``Feed``."""
+        return self._feed.origin
 
     @property
     def account(self) -> Account:

@@ -91,6 +91,11 @@ class RaceFeed:
         return self._winner is not None and self._winner.feed.over
 
     @property
+    def origin(self) -> Origin:
+        """See ``Feed``."""
+        return (self._winner or self._first).feed.origin
+
+    @property
     def account(self) -> Account:
         """See ``Feed``."""
         winner = self._winner

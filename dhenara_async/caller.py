@@ -1,0 +1,343 @@
+"""``Caller``: makes the calls of one endpoint, nothing of them sent yet.
+
+Here a question is made legal for its endpoint, encoded, addressed, and given the means to be sent by. What is the same
+for every call of an endpoint is worked out once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from inspect import currentframe
+from warnings import warn
+
+from dhenara_async.auth import KeyHeader
+from dhenara_async.config import AIModelCallConfig, FetchPolicy
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.conversion import ConversionPolicy, ConversionReport
+from dhenara_async.drivers.base import Driver
+from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.errors import ConfigurationError, ConversionLossError
+from dhenara_async.feed import Call, Delivery
+from dhenara_async.formatter import FormattedConversation, PromptFormatter
+from dhenara_async.hosts import Address, driver_for, resolve, target_of
+from dhenara_async.links import INLINED, inlined, key_of, stand_in, to_download
+from dhenara_async.means import Means
+from dhenara_async.messages import FilePart, Message
+from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
+from dhenara_async.response import CallWarning
+from dhenara_async.stream import rehearsal
+from dhenara_async.transport import Transport
+from dhenara_async.window import ConversationPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The turns before what is asked now.
+
+    Attributes:
+        nodes: All of them, oldest first.
+        window: How much of them is shown; None = everything.
+        summary: Words that stand for what is not; None = nothing does.
+    """
+
+    nodes: tuple[ConversationNode, ...]
+    window: ConversationPolicy | None = None
+    summary: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call as its caller put it.
+
+    Attributes:
+        messages: The conversation, oldest first, or what is asked now behind ``history``.
+        instructions: What leads it.
+        config: Its knobs.
+        history: The turns before; None where ``messages`` is all.
+        wire_stream: Whether the provider is asked to stream.
+    """
+
+    messages: list[Message]
+    instructions: tuple[str, ...]
+    config: AIModelCallConfig
+    history: History | None
+    wire_stream: bool
+
+
+class Caller:
+    """Makes calls of one endpoint.
+
+    Args:
+        endpoint: Who is called.
+        policy: What a call may do to a history made by other models.
+        means: What it shares with other calls.
+    """
+
+    def __init__(self, endpoint: AIModelEndpoint, policy: ConversionPolicy | None, means: Means) -> None:
+        self.endpoint = endpoint
+        self._policy = policy
+        self._means = means
+        self._driver: Driver | None = None
+        self._place: _Place | None = None
+
+    def call(self, asked: Asked, transport: Transport | None) -> Call:
+        """The call, nothing of it sent.
+
+        Args:
+            asked: What is asked.
+            transport: Over which connections; None = its own, which are closed with it.
+
+        Raises:
+            ConfigurationError: It cannot be made as asked.
+            UnsupportedError: The model cannot be told a part of it.
+            ConversionLossError: The policy is strict and something would be lost.
+        """
+        written = self._written(asked, opaque=True)
+        request, wire, formatted = written.request, written.wire, written.formatted
+        pricing = self.endpoint.pricing
+        if asked.config.test_mode:
+            origin = target_of(self.endpoint)
+            words = rehearsal(request, origin)
+            return Call(
+                request, written.driver, origin, words, wire.warnings, formatted.report, pricing, formatted.prefix
+            )
+        place = self._placed()
+        delivery = self._delivery(written, place, transport or new_transport(), owns_transport=transport is None)
+        retired = self._retirement(place.address)
+        return Call(
+            request,
+            written.driver,
+            place.address.origin,
+            delivery,
+            wire.warnings + retired,
+            formatted.report,
+            pricing,
+            formatted.prefix,
+            lambda: self._without_reasoning(asked, first=written, over=delivery, more=retired),
+        )
+
+    def _without_reasoning(
+        self, asked: Asked, *, first: "_Written", over: Delivery, more: tuple[CallWarning, ...]
+    ) -> Call | None:
+        """The same call without the opaque reasoning of its history; None if there is nothing to leave out.
+
+        Args:
+            asked: The call.
+            first: What was sent of it.
+            over: How that was sent.
+            more: Warnings that are not about knobs.
+
+        Raises:
+            ConversionLossError: There is, and the policy is strict.
+        """
+        second = self._written(asked, opaque=False)
+        if second.wire.body == first.wire.body:
+            return None
+        if self._policy is not None and self._policy.strict:  # what is left out need not be lossy in itself
+            raise ConversionLossError("strict policy: what the target refused is part of the history")
+        place = self._placed()
+        return Call(
+            second.request,
+            second.driver,
+            place.address.origin,
+            self._delivery(second, place, over.transport, owns_transport=over.owns_transport),
+            second.wire.warnings + more,
+            second.formatted.report,
+            self.endpoint.pricing,
+            second.formatted.prefix,
+        )
+
+    def _written(self, asked: Asked, *, opaque: bool) -> "_Written":
+        """The request, legal for the endpoint and encoded.
+
+        Args:
+            asked: The call.
+            opaque: Whether opaque reasoning of the history goes along.
+        """
+        endpoint = self.endpoint
+        formatted = self._formatted(asked, opaque=opaque)
+        request = ChatRequest.of(
+            formatted.messages,
+            instructions=asked.instructions,
+            config=formatted.declared(asked.config),
+            stream=asked.wire_stream,
+        )
+        if not request.messages:
+            raise ConfigurationError("there is nothing to ask: every message is empty")
+        driver = self._driver = self._driver or driver_for(endpoint)
+        fetch = self._fetch_policy(asked.config)
+        links = _to_download(request, fetch, formatted.report, endpoint)
+        # what is wrong with the request is found out before anything is downloaded for it
+        wire = driver.encode(_with_stand_ins(request, links) if links else request, endpoint)
+        return _Written(request, driver, wire, formatted, links, fetch)
+
+    def _formatted(self, asked: Asked, *, opaque: bool) -> FormattedConversation:
+        """What is asked behind its history, made legal for the endpoint."""
+        history = asked.history
+        if history is None:
+            return PromptFormatter.format_messages(
+                asked.messages,
+                self.endpoint,
+                policy=self._policy,
+                instructions=asked.instructions,
+                config=asked.config,
+                opaque=opaque,
+            )
+        return PromptFormatter.format_conversation(
+            history.nodes,
+            self.endpoint,
+            policy=self._policy,
+            asked=asked.messages,
+            instructions=asked.instructions,
+            config=asked.config,
+            window=history.window,
+            summary=history.summary,
+            opaque=opaque,
+        )
+
+    def _fetch_policy(self, config: AIModelCallConfig) -> FetchPolicy:
+        """What may be downloaded: no more than a request may carry."""
+        most = None if self._policy is None else self._policy.max_inlined_bytes
+        if most is None or most >= config.fetch.max_bytes:
+            return config.fetch
+        return config.fetch.model_copy(update={"max_bytes": most})
+
+    def _delivery(
+        self, written: "_Written", place: "_Place", transport: Transport, *, owns_transport: bool
+    ) -> Delivery:
+        means, request, wire = self._means, written.request, written.wire
+        accept = "text/event-stream" if request.stream else "application/json"
+        headers = {"content-type": "application/json", "accept": accept, **wire.headers, **place.headers}
+        if request.config.extra_headers:
+            headers |= _sendable(request.config.extra_headers)
+        for name in wire.lists & headers.keys() if wire.lists else ():
+            if headers[name] != wire.headers[name]:
+                headers[name] = f"{wire.headers[name]},{headers[name]}"
+        delivery = Delivery(
+            request=HttpRequest(place.address.base_url + wire.path, headers, wire.body),
+            auth=place.auth,
+            timeouts=request.config.timeouts,
+            transport=transport,
+            owns_transport=owns_transport,
+            budget=means.retries,
+            limiter=means.limiter,
+        )
+        if not written.links:
+            return delivery
+        return replace(delivery, prepare=_Download(written, delivery, self.endpoint))
+
+    def _placed(self) -> "_Place":
+        if self._place is None:
+            address = resolve(self.endpoint)
+            self._place = _Place(address, _sendable(address.headers), KeyHeader(address.key_header, address.key))
+        return self._place
+
+    def _retirement(self, address: Address) -> tuple[CallWarning, ...]:
+        """A warning where the model's own maker has withdrawn it; other hosts keep calendars of their own."""
+        model = self.endpoint.ai_model
+        if model.retired_on is None or not address.own_host or model.provider != self.endpoint.api.provider:
+            return ()
+        if date.today() < model.retired_on:
+            return ()
+        instead = f"; use {model.replacement}" if model.replacement else ""
+        message = f"{model.model_name} was retired by its maker on {model.retired_on}{instead}"
+        # Python shows a warning once for each place in the user's code: no state of ours is needed for that
+        warn(message, UserWarning, stacklevel=_levels_to_the_user())
+        return (CallWarning(code="model_retired", knob="ai_model", message=message),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the calls go, and what every one of them says there."""
+
+    address: Address
+    headers: Mapping[str, str]
+    auth: KeyHeader
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A call in its dialect's words.
+
+    Attributes:
+        request: What it says, legal for the endpoint.
+        driver: Who wrote it.
+        wire: The request, with a few bytes in place of every file that has to be downloaded.
+        formatted: What became of its history.
+        links: Those files.
+        fetch: Under which policy they are downloaded.
+    """
+
+    request: ChatRequest
+    driver: Driver
+    wire: WireRequest
+    formatted: FormattedConversation
+    links: tuple[FilePart, ...]
+    fetch: FetchPolicy
+
+
+class _Download:
+    """The step between making a call and sending it where files have to be fetched: downloads, then encodes again.
+
+    Awaited once, by the stream, when its first event is asked for. A call that is made again downloads again: to keep
+    the files for that would take their memory from every call.
+    """
+
+    def __init__(self, written: _Written, delivery: Delivery, endpoint: AIModelEndpoint) -> None:
+        self._written = written
+        self._delivery = delivery
+        self._endpoint = endpoint
+
+    async def __call__(self) -> HttpRequest:
+        from dhenara_async.fetch import fetcher_for
+        from dhenara_async.links import inlined
+
+        written = self._written
+        fetcher = fetcher_for(self._delivery.transport, written.fetch)
+        messages = inlined(written.request.messages, await fetcher.fetch_all(written.links))
+        wire = written.driver.encode(replace(written.request, messages=messages), self._endpoint)
+        return replace(self._delivery.request, body=wire.body)
+
+
+def _to_download(
+    request: ChatRequest, fetch: FetchPolicy, report: ConversionReport, endpoint: AIModelEndpoint
+) -> tuple[FilePart, ...]:
+    """The files that ``endpoint`` cannot fetch, their URLs checked as far as that goes without a network."""
+
+    if not any(entry.code == INLINED for entry in report.entries):
+        return ()
+    from dhenara_async.fetch import place_of
+
+    links = to_download(request.messages, endpoint)
+    for link in links:
+        place_of(link.url or "", fetch)
+    return links
+
+
+def _with_stand_ins(request: ChatRequest, links: tuple[FilePart, ...]) -> ChatRequest:
+
+    return replace(request, messages=inlined(request.messages, {key_of(link): stand_in(link) for link in links}))
+
+
+def _levels_to_the_user() -> int:
+    """The ``stacklevel`` with which a warning of the calling function points at the first code that is not ours."""
+
+    levels, frame = 0, currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "dhenara_async":
+        levels, frame = levels + 1, frame.f_back
+    return levels
+
+
+def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
+    """A caller's headers, their names in lower case like ours so that they replace ours instead of joining them."""
+    for name, value in headers.items():
+        if not (name.isascii() and name.isprintable() and name) or any(character in value for character in "\r\n\0"):
+            raise ConfigurationError(f"the extra header {name!r} holds characters that no header can carry")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def new_transport() -> Transport:
+    """The transport that comes with the library."""
+    from dhenara_async.transport.over_aiohttp import AiohttpTransport  # here, because of what it loads
+
+    return AiohttpTransport()
