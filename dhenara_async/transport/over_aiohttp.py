@@ -23,6 +23,7 @@ from yarl import URL
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
 from dhenara_async.request import HttpRequest
+from dhenara_async.transport.aiohttp_reading import read
 
 
 class AiohttpTransport:
@@ -182,7 +183,7 @@ class AiohttpExchange:
         """See ``Exchange``. Never by line: a line of a stream has no limit."""
         self._waiting_since = self._loop.time()
         try:
-            chunk = await self._content.readany()
+            chunk = await read(self._content)
         except DeadlineError:  # somebody has interrupted
             self._stop_watching()
             raise
