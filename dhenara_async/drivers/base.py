@@ -174,6 +174,8 @@ def as_text(value: object) -> str:
 
 def as_count(value: object) -> int | None:
     """``value`` if it is a whole number of tokens, else None."""
+    if value is None:  # as most numbers are that a provider could tell
+        return None
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -222,7 +224,7 @@ class PartsInFlight:
         """The start of the stream; ``model`` and ``response_id`` as the provider reports them."""
         self.started = True
         served = as_text(model) or None
-        self._origin = self._origin.model_copy(update={"served_model": served})
+        self._origin = Origin.trusted(**{**self._origin.__dict__, "served_model": served})
         return StreamStart(model=served, provider=self._origin.provider, response_id=as_text(response_id) or None)
 
     def open(self, kind: PartKind, *, choice: int = 0, call_id: str | None = None, name: str | None = None) -> OpenPart:

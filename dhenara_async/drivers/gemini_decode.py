@@ -98,6 +98,9 @@ class _Candidate:
     logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
 
 
+_NOBODY = _Candidate(0)
+
+
 class _Content(TypedDict):
     """What the usual candidate says."""
 
@@ -133,7 +136,7 @@ class GeminiDecoder:
         self._raw_usage: JsonObject = {}
         self._blocked: str = ""
         self._plain = plain
-        self._speaker = _Candidate(0)  # who spoke last
+        self._speaker = _NOBODY  # who spoke last
         self._last: bytes | None = None  # the chunk in which a candidate finished
         self._done = False
 

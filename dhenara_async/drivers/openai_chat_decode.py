@@ -101,6 +101,9 @@ class _Choice:
     held: str = ""
 
 
+_NOBODY = _Choice(0)
+
+
 class _Words(TypedDict):
     """The usual choice of a chunk."""
 
@@ -146,7 +149,7 @@ class ChatDecoder:
         self._sound = as_text(as_object(request.config.extra_body.get("audio")).get("format")) or "wav"
         self._stranger = b""
         self._last: bytes | None = None  # the chunk that ended a choice
-        self._speaker = _Choice(0)  # who spoke last
+        self._speaker = _NOBODY  # who spoke last
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:

@@ -146,7 +146,10 @@ def merged_details(details: list[object]) -> list[object]:
 
 
 def _first_count(*values: object) -> int | None:
-    return next((count for value in values if (count := as_count(value)) is not None), None)
+    for value in values:
+        if value is not None and (count := as_count(value)) is not None:
+            return count
+    return None
 
 
 def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
