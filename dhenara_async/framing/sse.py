@@ -20,6 +20,7 @@ from dhenara_async.framing import Frame, NamedFrame
 DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_COMMENT = re.compile(rb"^:.*\n", re.MULTILINE)
 _DOCUMENT_STARTS = (b"{", b"[", b"<")
 
 
@@ -30,41 +31,26 @@ class SSEFramer:
         limit_bytes: The most one event may hold before it is refused as a fault of the provider.
     """
 
-    __slots__ = (
-        "_at_start",
-        "_beginnings",
-        "_data",
-        "_event",
-        "_held",
-        "_held_bytes",
-        "_limit",
-        "_skip_newline",
-        "_stray",
-        "_weighed",
-        "_weight",
-    )
+    __slots__ = ("_at_start", "_beginnings", "_held", "_held_bytes", "_limit", "_skip_newline")
 
     def __init__(self, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._limit = limit_bytes
         self._at_start = True
         self._skip_newline = False  # the last read ended with \r: a \n that leads the next one belongs to it
-        self._held: list[bytes] = []  # pieces of a line whose end has not come; joined once, so huge lines stay linear
+        self._held: list[bytes] = []  # pieces of an event whose end has not come; joined once, so huge ones stay linear
         self._held_bytes = 0
-        self._data: list[bytes] = []
-        self._event = b""
         self._beginnings: dict[bytes, bytes] = {}  # by a line with a name, how the line of data behind it begins
-        self._stray: list[bytes] = []
-        self._weight = 0  # bytes of the pending lines in _data and _stray …
-        self._weighed = (0, 0)  # … as far as they have been counted: each line once, however many there are
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The events that are complete with ``chunk``; see ``Framer``."""
         if self._skip_newline or b"\r" in chunk:
             chunk = self._with_plain_newlines(chunk)
-        end = chunk.rfind(b"\n") + 1
-        if not end:
-            self._hold(chunk)
-            return []
+        end = chunk.rfind(b"\n\n") + 2
+        if end < 2:
+            if chunk[:1] != b"\n" or not self._held or self._held[-1][-1:] != b"\n":
+                self._hold(chunk)
+                return []
+            end = 1  # the blank line came apart
         text = chunk[:end]
         if self._held:
             self._held.append(text)
@@ -78,7 +64,7 @@ class SSEFramer:
             text = text.removeprefix(_BYTE_ORDER_MARK)
         lines = text.split(b"\n")
         lines.pop()  # what follows the last newline: nothing
-        return self._usual(lines) or self._any(lines)
+        return self._usual(lines) or _any(lines)
 
     def finish(self) -> list[Frame]:
         """The event that was pending when the body ended; see ``Framer``."""
@@ -86,13 +72,11 @@ class SSEFramer:
         self._held = []
         if self._at_start:
             text = text.removeprefix(_BYTE_ORDER_MARK)
-        return self._any([*text.split(b"\n"), b""])
+        return _any([*text.split(b"\n"), b""])
 
     def _usual(self, lines: list[bytes]) -> list[Frame]:
         """The events of ``lines`` if they are what they nearly always are: a blank line behind every one of data, or
-        behind every pair of name and data. Else nothing, and nothing was done."""
-        if self._data or self._stray or self._event:
-            return []
+        behind every pair of name and data. Else nothing."""
         if lines[0][:6] == b"data: ":
             if len(lines) % 2 or any(lines[1::2]):
                 return []
@@ -112,55 +96,15 @@ class SSEFramer:
             frames.append(line[6:])
         return frames
 
-    def _any(self, lines: Sequence[bytes]) -> list[Frame]:
-        """The events that end in ``lines``, whatever those are."""
-        frames: list[Frame] = []
-        data, stray = self._data, self._stray
-        for line in lines:
-            if line:
-                self._line(line)
-                continue
-            if stray:
-                frames.append(b"\n".join(stray))
-                stray.clear()
-            if data:
-                frames.append(_named(b"\n".join(data), self._event))
-                data.clear()
-            self._event = b""
-            self._weight, self._weighed = 0, (0, 0)
-        if len(data) > 1 or stray:
-            self._weigh()
-        return frames
-
-    def _line(self, line: bytes) -> None:
-        if line[:6] == b"data: ":
-            self._data.append(line[6:])
-        elif line[:7] == b"event: ":
-            self._event = line[7:]
-        elif self._stray or (not self._data and line.lstrip()[:1] in _DOCUMENT_STARTS):
-            self._stray.append(line)
-        else:  # no space after the colon, or no colon; comments have an empty name; other fields mean nothing to us
-            name, _, value = line.partition(b":")
-            if name == b"data":
-                self._data.append(value)
-            elif name == b"event":
-                self._event = value
-
-    def _weigh(self) -> None:
-        """Check the size of the event that is pending; a line weighs one byte more than it has, as it does joined."""
-        fresh = self._data[self._weighed[0] :] + self._stray[self._weighed[1] :]
-        self._weight += sum(map(len, fresh)) + len(fresh)
-        self._weighed = len(self._data), len(self._stray)
-        self._check(self._weight)
-
     def _hold(self, piece: bytes) -> None:
-        self._held.append(piece)
-        self._held_bytes += len(piece)
-        self._check(self._held_bytes)
-
-    def _check(self, size: int) -> None:
-        if size > self._limit:
-            raise ProtocolError(f"one event of the stream is larger than {self._limit} bytes; giving it up")
+        if piece:
+            self._held.append(piece)
+            self._held_bytes += len(piece)
+        if self._held_bytes > self._limit:
+            kept = _COMMENT.sub(b"", b"".join(self._held))  # some hosts send nothing else for a long time
+            if len(kept) > self._limit:
+                raise ProtocolError(f"one event of the stream is larger than {self._limit} bytes; giving it up")
+            self._held, self._held_bytes = [kept], len(kept)
 
     def _with_plain_newlines(self, chunk: bytes) -> bytes:
         plain = chunk.replace(b"\r", b"")
@@ -172,6 +116,36 @@ class SSEFramer:
         if chunk.endswith(b"\r"):
             self._skip_newline = True
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _any(lines: Sequence[bytes]) -> list[Frame]:
+    """The events that end in ``lines``, whatever those are."""
+    frames: list[Frame] = []
+    data: list[bytes] = []
+    stray: list[bytes] = []
+    event = b""
+    for line in lines:
+        if line[:6] == b"data: ":
+            data.append(line[6:])
+        elif not line:
+            if stray:
+                frames.append(b"\n".join(stray))
+                stray.clear()
+            if data:
+                frames.append(_named(b"\n".join(data), event))
+                data.clear()
+            event = b""
+        elif line[:7] == b"event: ":
+            event = line[7:]
+        elif stray or (not data and line.lstrip()[:1] in _DOCUMENT_STARTS):
+            stray.append(line)
+        else:  # no space after the colon, or no colon; comments have an empty name; other fields mean nothing to us
+            name, _, value = line.partition(b":")
+            if name == b"data":
+                data.append(value)
+            elif name == b"event":
+                event = value
+    return frames
 
 
 def _named(data: bytes, event: bytes) -> Frame:
