@@ -8,17 +8,18 @@ import sys
 from pathlib import Path
 from subprocess import PIPE
 from types import CodeType
+from typing import cast
 
 import anyio
 import anyio.to_thread
 import pytest
 
-from dhenara_async import Timeouts
-from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
+from dhenara_async import ConversationNode, Timeouts
+from dhenara_async.testing import Answer, ProviderServer, ScriptedError, ScriptedToolCall, SeenRequest
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PROGRAM, CALLS, BLOCKING, SAYING, HOP, TROUBLE, TESTING = EXAMPLES
+PROGRAM, CALLS, BLOCKING, SAYING, HOP, TROUBLE, MANY, RAY, TESTING = EXAMPLES  # RAY runs in test_ray.py
 
 
 def compiled(source: str) -> CodeType:
@@ -116,6 +117,27 @@ async def test_when_things_go_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         exec(compiled("from dhenara_async import AIModelCallConfig"), names)  # noqa: S102 - our own README
         await run(TROUBLE, names)
     assert capsys.readouterr().out == "complete 1 [None]\n"
+
+
+async def test_many_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def one_fails(seen: SeenRequest) -> Answer | ScriptedError:
+        asked = seen.turns[-1][1]
+        return (
+            ScriptedError(401, "No.")
+            if (seen.provider, asked) == ("openai", "What is a robot?")
+            else Answer(text=asked)
+        )
+
+    async with ProviderServer(one_fails) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        names = definitions()
+        await run(MANY, names)
+        assert len(server.requests) == 6
+    results, *events = capsys.readouterr().out.splitlines()
+    assert results.startswith("['What is a robot?', AuthenticationError(")
+    assert sorted(events) == ["a Why?", "b Why?"]
+    assert [node.status for node in cast("tuple[ConversationNode, ...]", names["nodes"])] == ["complete", "complete"]
 
 
 def test_the_time_limits_are_those_there_are() -> None:
