@@ -286,7 +286,7 @@ class EndpointFeed:
         else:
             chunk = await clock.reading(exchange)
         if not self._spoken and len(self._head) < QUOTED_BYTES:
-            self._head += chunk
+            self._head = (self._head + chunk)[:QUOTED_BYTES]
         if self._framer is not None and chunk:  # the usual step: more of the stream
             return self._decode(self._framer.feed(chunk))
         return self._take_other(chunk, exchange.headers)

@@ -7,7 +7,6 @@ events come from, one endpoint or several, is its feed's affair.
 """
 
 import re
-from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
 from types import TracebackType
@@ -61,7 +60,7 @@ class ResponseStream:
         self._feed = feed
         self._config = config
         origin = feed.origin
-        self._ready: deque[StreamEvent] = deque()
+        self._ready: list[StreamEvent] = []  # the next one last
         self._accumulator = Accumulator(provider=origin.provider, model=origin.model)
         self._failure: BaseException | None = None
         self._entered = self._over = self._closed = False
@@ -87,12 +86,11 @@ class ResponseStream:
         return self
 
     async def __anext__(self) -> StreamEvent:
-        ready = self._ready
-        while not ready:
+        while not self._ready:
             if self._over:
                 self._raise_or_stop()
             await self._receive()
-        return ready.popleft()
+        return self._ready.pop()
 
     async def batch(self) -> list[StreamEvent]:
         """The events of the next network read, at least one; empty at the end. Cheaper than one by one.
@@ -105,8 +103,7 @@ class ResponseStream:
                 self._raise_failure()
                 return []
             await self._receive()
-        events = list(self._ready)
-        self._ready.clear()
+        events, self._ready = self._ready[::-1], []
         return events
 
     async def collect(self) -> AIModelCallResponse:
@@ -203,7 +200,7 @@ class ResponseStream:
         if self._first_event_at is None:
             self._first_event_at = perf_counter()
         self._accumulator.feed(events)
-        self._ready.extend(events)
+        self._ready = [*reversed(events), *self._ready]
 
     def _raise_failure(self) -> None:
         if isinstance(self._failure, DhenaraError):

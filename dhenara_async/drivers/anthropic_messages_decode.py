@@ -5,7 +5,7 @@ Source: https://docs.anthropic.com/en/api/messages-streaming and the types of th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict, cast
+from typing import ClassVar, TypedDict, cast
 
 import orjson
 
@@ -105,7 +105,6 @@ class MessagesDecoder:
         "_answered",
         "_blocks",
         "_done",
-        "_handlers",
         "_has_calls",
         "_parts",
         "_reports",
@@ -123,16 +122,6 @@ class MessagesDecoder:
         self._reports: JsonObject = {}
         self._has_calls = False
         self._done = False
-        self._handlers: dict[str, Callable[[JsonObject], Sequence[StreamEvent]]] = {
-            "message_start": self._message_start,
-            "content_block_start": self._block_start,
-            "content_block_stop": self._block_stop,
-            "message_delta": self._message_delta,
-            "message_stop": self._message_stop,
-            "message": self._message,
-            "ping": lambda event: [Heartbeat()] if self._parts.started else [],
-            "error": self._raise,
-        }
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
@@ -162,11 +151,11 @@ class MessagesDecoder:
         kind = event.get("type")
         if kind == "content_block_delta":
             return self._block_delta(event)
-        handler = self._handlers.get(as_text(kind))
+        handler = self._HANDLERS.get(as_text(kind))
         if self._done:
             return ()  # nothing follows the end
         if handler is not None:
-            return handler(event)
+            return handler(self, event)
         if "error" in event:
             self._raise(event)
         return ()  # event types are added without a version change
@@ -367,6 +356,20 @@ class MessagesDecoder:
         return self._parts.close_hosted(
             part, tool=tool, asked=block.get("input"), output=_readable(block.get("content"))
         )
+
+    def _ping(self, _event: JsonObject) -> Sequence[StreamEvent]:
+        return (Heartbeat(),) if self._parts.started else ()
+
+    _HANDLERS: ClassVar[Mapping[str, "Callable[[MessagesDecoder, JsonObject], Sequence[StreamEvent]]"]] = {
+        "message_start": lambda self, event: self._message_start(event),
+        "content_block_start": lambda self, event: self._block_start(event),
+        "content_block_stop": lambda self, event: self._block_stop(event),
+        "message_delta": lambda self, event: self._message_delta(event),
+        "message_stop": lambda self, event: self._message_stop(event),
+        "message": lambda self, event: self._message(event),
+        "ping": lambda self, event: self._ping(event),
+        "error": lambda self, event: self._raise(event),
+    }
 
 
 def _nobodys(event: JsonObject, delta: JsonObject) -> Sequence[StreamEvent]:

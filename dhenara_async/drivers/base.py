@@ -427,7 +427,7 @@ def wire(
     if config.extra_body:
         merge(body, config.extra_body)
     try:
-        encoded = orjson.dumps(body)
+        encoded = bytes(memoryview(orjson.dumps(body)))  # a copy: its own holds 4 KiB at least, as long as the call
     except orjson.JSONEncodeError as exc:  # half of a surrogate pair, as cutting a JavaScript string leaves it
         raise ConfigurationError(f"the request cannot be written as JSON: {exc}") from exc
     return WireRequest(path=path, headers=headers, body=encoded, warnings=warnings.seal())

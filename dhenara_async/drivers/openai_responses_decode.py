@@ -7,7 +7,7 @@ Source: https://platform.openai.com/docs/api-reference/responses-streaming and t
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict
+from typing import ClassVar, TypedDict
 
 import orjson
 
@@ -89,7 +89,6 @@ class ResponsesDecoder:
         "_done",
         "_finished",
         "_gap",
-        "_handlers",
         "_has_calls",
         "_lost",
         "_next",
@@ -115,29 +114,6 @@ class ResponsesDecoder:
         self._next = self._run = 0  # the number that is due; where the present row of numbers began
         self._numbered, self._trusted, self._gap = True, False, False
         self._lost = False  # words came for an item that was finished
-        self._handlers: dict[object, Callable[[JsonObject], Sequence[StreamEvent]]] = {
-            "response.created": self._created,
-            "response.in_progress": self._in_progress,
-            "response.queued": self._in_progress,
-            "response.output_item.added": self._item_added,
-            "response.content_part.added": self._content_added,
-            "response.output_text.annotation.added": self._annotation_added,
-            "response.refusal.delta": lambda event: self._delta(event, "refusal", _refusal_of(event)),
-            "response.reasoning_summary_text.delta": lambda event: self._delta(event, "reasoning", _item_of(event)),
-            "response.reasoning_text.delta": lambda event: self._delta(event, "reasoning", _item_of(event)),
-            "response.function_call_arguments.delta": lambda event: self._delta(event, "tool_call", _item_of(event)),
-            "response.custom_tool_call_input.delta": lambda event: self._delta(event, "tool_call", _item_of(event)),
-            "response.audio.delta": self._audio_delta,
-            "response.audio.done": lambda _event: self._audio_done(),
-            "response.audio.transcript.delta": lambda event: self._delta(event, "text", _TRANSCRIPT),
-            "response.audio.transcript.done": lambda _event: self._transcript_done(),
-            "response.output_item.done": self._item_done,
-            "response.completed": self._terminal,
-            "response.incomplete": self._terminal,
-            "response.failed": self._terminal,
-            "response.cancelled": self._terminal,
-            "error": self._raise,
-        }
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
@@ -170,9 +146,9 @@ class ResponsesDecoder:
             self._check_number(event)
         if kind == "response.output_text.delta":
             return self._begun(self._delta(event, "text", _place(event)))
-        handler = self._handlers.get(kind)
+        handler = self._HANDLERS.get(kind)
         if handler is not None:
-            return self._begun(handler(event))
+            return self._begun(handler(self, event))
         if kind is None:
             return self._plain(event, frame)
         if self._parts.started and as_text(kind).endswith(_AT_WORK):
@@ -451,6 +427,30 @@ class ResponsesDecoder:
         """``error`` events come flat or nested; failed responses hold one."""
         error = as_object(event.get("error")) or event
         raise responses_error(200, {}, orjson.dumps(event), error, self._parts.provider)
+
+    _HANDLERS: ClassVar[Mapping[object, "Callable[[ResponsesDecoder, JsonObject], Sequence[StreamEvent]]"]] = {
+        "response.created": lambda self, event: self._created(event),
+        "response.in_progress": lambda self, event: self._in_progress(event),
+        "response.queued": lambda self, event: self._in_progress(event),
+        "response.output_item.added": lambda self, event: self._item_added(event),
+        "response.content_part.added": lambda self, event: self._content_added(event),
+        "response.output_text.annotation.added": lambda self, event: self._annotation_added(event),
+        "response.refusal.delta": lambda self, event: self._delta(event, "refusal", _refusal_of(event)),
+        "response.reasoning_summary_text.delta": lambda self, event: self._delta(event, "reasoning", _item_of(event)),
+        "response.reasoning_text.delta": lambda self, event: self._delta(event, "reasoning", _item_of(event)),
+        "response.function_call_arguments.delta": lambda self, event: self._delta(event, "tool_call", _item_of(event)),
+        "response.custom_tool_call_input.delta": lambda self, event: self._delta(event, "tool_call", _item_of(event)),
+        "response.audio.delta": lambda self, event: self._audio_delta(event),
+        "response.audio.done": lambda self, _event: self._audio_done(),
+        "response.audio.transcript.delta": lambda self, event: self._delta(event, "text", _TRANSCRIPT),
+        "response.audio.transcript.done": lambda self, _event: self._transcript_done(),
+        "response.output_item.done": lambda self, event: self._item_done(event),
+        "response.completed": lambda self, event: self._terminal(event),
+        "response.incomplete": lambda self, event: self._terminal(event),
+        "response.failed": lambda self, event: self._terminal(event),
+        "response.cancelled": lambda self, event: self._terminal(event),
+        "error": lambda self, event: self._raise(event),
+    }
 
 
 def responses_error(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
