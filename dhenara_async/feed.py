@@ -194,6 +194,7 @@ class EndpointFeed:
         self._salvaged: list[StreamEvent] = []  # decoded before a frame that could not be
         self._greeted = False  # StreamStart has been handed over
         self._spoken = False  # something of the answer has been handed over
+        self._flows = False  # and nothing more is to be looked after than that it comes
         self._complete = False  # StreamEnd has been decoded …
         self._usage: Usage | None = None  # … and these tokens have been told with it
         self._over = self._closed = False
@@ -231,6 +232,11 @@ class EndpointFeed:
         if self._failure is not None:
             raise self._failure
         try:
+            if self._flows and self._exchange is not None and self._framer is not None:
+                chunk = await self._exchange.read()
+                if chunk:
+                    return self._decode(self._framer.feed(chunk))
+                return self._take_other(chunk, self._exchange.headers)
             return self._handed(await self._step())
         except DhenaraError as exc:
             salvaged, self._salvaged = self._salvaged, []
@@ -313,6 +319,7 @@ class EndpointFeed:
             self._greeted = True
             events = (told, *events[1:])
         self._spoken = says(events)
+        self._flows = self._spoken and clock is None and not self._complete
         return events
 
     async def _begin(self) -> Sequence[StreamEvent]:
@@ -566,7 +573,7 @@ class EndpointFeed:
         """The answer has come to its end with the last of ``events``."""
         told = next((event.usage for event in reversed(events) if isinstance(event, UsageUpdate)), None)
         self._usage = self._decoder.usage if told is None else told
-        self._complete = True
+        self._complete, self._flows = True, False
 
     def _without_content_type(self, chunk: bytes, headers: Mapping[str, str]) -> Framer | None:
         """A body that is not announced as a stream: a plain one, unless its first byte says otherwise."""

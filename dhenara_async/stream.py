@@ -200,7 +200,7 @@ class ResponseStream:
         if self._first_event_at is None:
             self._first_event_at = perf_counter()
         self._accumulator.feed(events)
-        self._ready = [*reversed(events), *self._ready]
+        self._ready = list(events[::-1]) if not self._ready else [*reversed(events), *self._ready]
 
     def _raise_failure(self) -> None:
         if isinstance(self._failure, DhenaraError):

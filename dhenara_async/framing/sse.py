@@ -31,7 +31,7 @@ class SSEFramer:
         limit_bytes: The most one event may hold before it is refused as a fault of the provider.
     """
 
-    __slots__ = ("_at_start", "_beginnings", "_held", "_held_bytes", "_limit", "_skip_newline")
+    __slots__ = ("_alike", "_at_start", "_beginnings", "_data_at", "_held", "_held_bytes", "_limit", "_skip_newline")
 
     def __init__(self, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._limit = limit_bytes
@@ -40,11 +40,17 @@ class SSEFramer:
         self._held: list[bytes] = []  # pieces of an event whose end has not come; joined once, so huge ones stay linear
         self._held_bytes = 0
         self._beginnings: dict[bytes, bytes] = {}  # by a line with a name, how the line of data behind it begins
+        self._alike, self._data_at = b"data: ", 6  # how the last event began, and where its data did in that
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The events that are complete with ``chunk``; see ``Framer``."""
         if self._skip_newline or b"\r" in chunk:
             chunk = self._with_plain_newlines(chunk)
+        if chunk.endswith(b"\n\n") and chunk.startswith(self._alike) and not self._held:
+            data = chunk[self._data_at : -2]
+            if b"\n" not in data:  # one whole event, as most reads are that come while a model speaks
+                self._at_start = False
+                return [data]
         end = chunk.rfind(b"\n\n") + 2
         if end < 2:
             if chunk[:1] != b"\n" or not self._held or self._held[-1][-1:] != b"\n":
@@ -94,6 +100,8 @@ class SSEFramer:
                     return []
                 beginnings[name] = beginning
             frames.append(line[6:])
+        named = lines[-3] + b"\ndata: "
+        self._alike, self._data_at = named + beginnings[lines[-3]][6:], len(named)
         return frames
 
     def _hold(self, piece: bytes) -> None:

@@ -17,8 +17,8 @@ from aiohttp.streams import StreamReader
 _TRIED = ("3.14.",)
 
 
-async def _read_at_once(content: StreamReader) -> bytes:
-    """What was received and not read yet, at least one byte; empty at the end.
+def taken(content: StreamReader) -> bytes | None:
+    """What was received and not read yet; empty at the end, None if there is nothing to take yet.
 
     Raises:
         Exception: What ended the body before its time.
@@ -26,10 +26,8 @@ async def _read_at_once(content: StreamReader) -> bytes:
     if content._exception is not None:
         raise content._exception
     buffer = content._buffer
-    while not buffer:
-        if content._eof:
-            return b""
-        await content._wait("readany")
+    if not buffer:
+        return b"" if content._eof else None
     if content._buffer_offset:  # somebody has read a part of it
         return content._read_nowait(-1)
     data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
@@ -48,7 +46,15 @@ async def _read_at_once(content: StreamReader) -> bytes:
     return data
 
 
+async def _read_at_once(content: StreamReader) -> bytes:
+    while (data := taken(content)) is None:
+        await content._wait("readany")
+    return data
+
+
+AT_ONCE: bool = aiohttp.__version__.startswith(_TRIED)
+
 Read = Callable[[StreamReader], Awaitable[bytes]]
 
-read: Read = _read_at_once if aiohttp.__version__.startswith(_TRIED) else StreamReader.readany
+read: Read = _read_at_once if AT_ONCE else StreamReader.readany
 """The next bytes of a body, as many as are there; see ``StreamReader.readany``."""
