@@ -637,6 +637,10 @@ class Played:
         return not self._left
 
     @property
+    def origin(self) -> Origin:
+        raise NotImplementedError
+
+    @property
     def account(self) -> Account:
         raise NotImplementedError
 
