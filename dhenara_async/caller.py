@@ -4,11 +4,15 @@ Here a question is made legal for its endpoint, encoded, addressed, and given th
 for every call of an endpoint is worked out once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from inspect import currentframe
 from warnings import warn
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from dhenara_async.auth import KeyHeader
 from dhenara_async.config import AIModelCallConfig, FetchPolicy
@@ -22,12 +26,20 @@ from dhenara_async.formatter import FormattedConversation, PromptFormatter
 from dhenara_async.hosts import Address, driver_for, resolve, target_of
 from dhenara_async.links import INLINED, inlined, key_of, stand_in, to_download
 from dhenara_async.means import Means
-from dhenara_async.messages import FilePart, Message
+from dhenara_async.media import placeholder
+from dhenara_async.messages import FilePart, Message, Part
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
 from dhenara_async.response import CallWarning
 from dhenara_async.stream import rehearsal
 from dhenara_async.transport import Transport
 from dhenara_async.window import ConversationPolicy
+
+LARGE_BYTES = 1 << 20
+"""From this many bytes of files on, a request is encoded in a thread: below, that is done in a millisecond or two."""
+
+_SMALL_FILE_BYTES = 1 << 12  # what takes no longer to encode than to leave out
+# One at a time: encoding is work for Python's one processor, of which threads that race would leave the loop little.
+_encoder: RunVar[anyio.CapacityLimiter] = RunVar("dhenara_async encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +179,13 @@ class Caller:
         driver = self._driver = self._driver or driver_for(endpoint)
         fetch = self._fetch_policy(asked.config)
         links = _to_download(request, fetch, formatted.report, endpoint)
-        # what is wrong with the request is found out before anything is downloaded for it
-        wire = driver.encode(_with_stand_ins(request, links) if links else request, endpoint)
-        return _Written(request, driver, wire, formatted, links, fetch)
+        # what is wrong with the request is found out before anything is downloaded for it, or encoded at length
+        sketch = _with_stand_ins(request, links) if links else request
+        large = _is_large(request.messages)
+        if large:
+            sketch = replace(sketch, messages=tuple(map(_sketched, sketch.messages)))
+        wire = driver.encode(sketch, endpoint)
+        return _Written(request, driver, wire, formatted, links, fetch, whole=not (links or large))
 
     def _formatted(self, asked: Asked, *, opaque: bool) -> FormattedConversation:
         """What is asked behind its history, made legal for the endpoint."""
@@ -222,9 +238,9 @@ class Caller:
             budget=means.retries,
             limiter=means.limiter,
         )
-        if not written.links:
+        if written.whole:
             return delivery
-        return replace(delivery, prepare=_Download(written, delivery, self.endpoint))
+        return replace(delivery, prepare=_Completion(written, delivery, self.endpoint))
 
     def _placed(self) -> "_Place":
         if self._place is None:
@@ -262,10 +278,11 @@ class _Written:
     Attributes:
         request: What it says, legal for the endpoint.
         driver: Who wrote it.
-        wire: The request, with a few bytes in place of every file that has to be downloaded.
+        wire: The request, with a few bytes in place of every file that has to be downloaded or is large.
         formatted: What became of its history.
         links: Those files.
         fetch: Under which policy they are downloaded.
+        whole: Whether nothing stands in for anything.
     """
 
     request: ChatRequest
@@ -274,13 +291,14 @@ class _Written:
     formatted: FormattedConversation
     links: tuple[FilePart, ...]
     fetch: FetchPolicy
+    whole: bool
 
 
-class _Download:
-    """The step between making a call and sending it where files have to be fetched: downloads, then encodes again.
+class _Completion:
+    """The step between making a call and sending it where its files are elsewhere, or large: downloads, encodes again.
 
-    Awaited once, by the stream, when its first event is asked for. A call that is made again downloads again: to keep
-    the files for that would take their memory from every call.
+    Awaited by the stream, before each time that the call is sent: to keep the files, or the request that they make,
+    would take their memory from every call for as long as its answer lasts.
     """
 
     def __init__(self, written: _Written, delivery: Delivery, endpoint: AIModelEndpoint) -> None:
@@ -289,14 +307,67 @@ class _Download:
         self._endpoint = endpoint
 
     async def __call__(self) -> HttpRequest:
-        from dhenara_async.fetch import fetcher_for
-        from dhenara_async.links import inlined
-
         written = self._written
-        fetcher = fetcher_for(self._delivery.transport, written.fetch)
-        messages = inlined(written.request.messages, await fetcher.fetch_all(written.links))
-        wire = written.driver.encode(replace(written.request, messages=messages), self._endpoint)
+        request = written.request
+        if written.links:
+            from dhenara_async.fetch import fetcher_for
+
+            fetcher = fetcher_for(self._delivery.transport, written.fetch)
+            request = replace(request, messages=inlined(request.messages, await fetcher.fetch_all(written.links)))
+        wire = await _encoded(written.driver, request, self._endpoint)
         return replace(self._delivery.request, body=wire.body)
+
+
+async def _encoded(driver: Driver, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
+    """``request`` in its dialect's words, without holding up the loop where that takes long.
+
+    Nothing is left of it when it is cancelled: whoever cancels waits for the end of the encoding, which is near.
+    """
+    if not _is_large(request.messages):
+        return driver.encode(request, endpoint)
+    encoder = _encoder.get(None)
+    if encoder is None:
+        encoder = anyio.CapacityLimiter(1)
+        _encoder.set(encoder)
+    return await anyio.to_thread.run_sync(driver.encode, request, endpoint, limiter=encoder)
+
+
+def _is_large(messages: Iterable[Message]) -> bool:
+    """Whether encoding them would hold up the loop: files are what takes time."""
+    size = 0
+    for message in messages:
+        for part in message.parts:
+            if part.type == "file":
+                size += part.size or 0
+            elif part.type == "tool_result":
+                size += sum(item.size or 0 for item in part.content if item.type == "file")
+    return size >= LARGE_BYTES
+
+
+def _sketched(message: Message) -> Message:
+    """``message`` with a few bytes in place of its files, as far as an encoder looks at them."""
+    parts = tuple(map(_sketched_part, message.parts))
+    if all(new is old for new, old in zip(parts, message.parts, strict=True)):
+        return message
+    return message.model_copy(update={"parts": parts})
+
+
+def _sketched_part(part: Part) -> Part:
+    if part.type == "file":
+        return _sketched_file(part)
+    if part.type == "tool_result" and any(item.type == "file" for item in part.content):
+        content = tuple(_sketched_file(item) if item.type == "file" else item for item in part.content)
+        return part.model_copy(update={"content": content})
+    return part
+
+
+def _sketched_file(file: FilePart) -> FilePart:
+    if file.data is None or len(file.data) <= _SMALL_FILE_BYTES:
+        return file
+    checked = file.origin is None and file.media_type.startswith("text/")
+    if file.kind == "text" and not checked:  # it need not be UTF-8, for which not every dialect has a place
+        return file
+    return file.model_copy(update={"data": placeholder(file.media_type)})
 
 
 def _to_download(

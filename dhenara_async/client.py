@@ -111,6 +111,9 @@ class AIModelClient:
         return f"AIModelClient({label(target)})"
 
     async def __aenter__(self) -> Self:
+        from dhenara_async.warming import loaded
+
+        await loaded()
         if self._kept is not None:
             raise StreamStateError("this client is already in a block; make another, they are cheap")
         from dhenara_async.caller import new_transport
@@ -127,6 +130,22 @@ class AIModelClient:
 
             with anyio.move_on_after(1, shield=True):
                 await kept.aclose()
+
+    async def warm_up(self) -> None:
+        """Do ahead what only a first call has to do, so that it holds up neither the event loop nor the answer.
+
+        What calls load and build, once a process, is loaded and built in a thread. Inside ``async with``, or with a
+        ``transport`` of this library, every endpoint's host is looked up and connected to besides, all at the same
+        time; the connection waits for a call as long as any idle one is kept (30 seconds). Nothing is sent, and no key
+        is needed. A first call works without it all the same.
+
+        Raises:
+            ConfigurationError: An endpoint has no address, or one that cannot be used.
+            TransportError: A host could not be connected to; all others have been.
+        """
+        from dhenara_async.warming import warm_up
+
+        await warm_up([self.model_endpoint], self._kept or self._shared, self.config)
 
     async def generate(
         self,

@@ -7,6 +7,7 @@ and its instructions go with that turn only.
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import TracebackType
@@ -19,7 +20,7 @@ import anyio.to_thread
 
 from dhenara_async import prices
 from dhenara_async.budget import Budget, Reservation, Spending
-from dhenara_async.caller import History
+from dhenara_async.caller import History, new_transport
 from dhenara_async.client import AIModelClient, occasion_of
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
@@ -38,14 +39,26 @@ from dhenara_async.messages import FilePart, Message, ToolResultPart
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.stream import ResponseStream
-from dhenara_async.targets import Target, expected, first_endpoint
+from dhenara_async.targets import (
+    Experiment,
+    Failover,
+    Race,
+    Router,
+    Target,
+    endpoints,
+    expected,
+    first_endpoint,
+)
 from dhenara_async.transport import Transport
+from dhenara_async.warming import loaded, warm_up
 from dhenara_async.window import ConversationPolicy, fit
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 STORE_SECONDS = 5.0
 PRICES_SECONDS = 5.0
+LONG_TURNS = 100
+"""From this many turns on a history is formatted in a thread: a thousand take a tenth of a second when they are new."""
 
 Attachment = FilePart | bytes | str | os.PathLike[str]
 
@@ -75,6 +88,8 @@ class Turn:
         return self._opened
 
     async def __aenter__(self) -> Self:
+        if self._opened is None:
+            await self._opening.format_ahead()
         self._reserved = self._manager.reserve(self._conversation, self._opening)
         try:
             if self._opened is None:
@@ -195,7 +210,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """How a turn's stream is opened: at once, or after what does not fit the window has been summed up.
+    """How a turn's stream is opened: at once, or after what does not fit the window has been summed up, or after a long
+    history has been formatted in a thread.
 
     Attributes:
         client: Who asks.
@@ -220,18 +236,28 @@ class _Opening:
     policy: ConversionPolicy | None
 
     def at_once(self) -> ResponseStream | None:
-        """The stream; None where a summary has to be made first."""
+        """The stream; None where a summary has to be made first, or there is much to format."""
+        if self._long_for():
+            return None
         window, trimmed = self.history.window, self._trimmed()
         if window is None or window.summarise is None or not trimmed:
             return self._open(None)
         known = self.summaries.get(trimmed[-1].id)
         return None if known is None else self._open(known)
 
+    async def format_ahead(self) -> None:
+        """Have a long history formatted without holding up the loop; what is made of it is remembered for the call."""
+        if self._long_for():
+            await anyio.to_thread.run_sync(self._format)
+
     async def summarised(self) -> ResponseStream:
         """The stream, with a summary of what does not fit."""
         window, trimmed = self.history.window, self._trimmed()
-        if window is None or window.summarise is None:
+        if window is None or window.summarise is None or not trimmed:
             return self._open(None)
+        known = self.summaries.get(trimmed[-1].id)
+        if known is not None:
+            return self._open(known)
         words = window.summarise(trimmed)
         if not isinstance(words, str):
             words = await words
@@ -262,6 +288,34 @@ class _Opening:
             window=self.history.window,
         )
         return check.input_tokens + answer, expected_price(check.input_tokens, answer, endpoint)
+
+    def _long_for(self) -> list[AIModelEndpoint]:
+        """Those that a long history has to be formatted for, as far as that is known: who is asked first; none if it is
+        short."""
+        if len(self.history.nodes) < LONG_TURNS:
+            return []
+        match self.client.model_endpoint:
+            case AIModelEndpoint() as endpoint:
+                return [endpoint]
+            case Race() as race:
+                return list(endpoints(race))
+            case Failover() as failover:
+                return list(endpoints(failover))[:1]
+            case Router() | Experiment():  # to decide is their caller's code, which is asked once
+                return []
+
+    def _format(self) -> None:
+        for endpoint in self._long_for():
+            with suppress(DhenaraError):  # it is raised again where the call is made
+                PromptFormatter.format_conversation(
+                    self.history.nodes,
+                    endpoint,
+                    policy=self.policy,
+                    asked=self.asked,
+                    instructions=self.draft.instructions,
+                    config=self.config,
+                    window=self.history.window,
+                )
 
     def _trimmed(self) -> tuple[ConversationNode, ...]:
         if self.history.window is None:
@@ -320,10 +374,9 @@ class ConversationManager:
         self._owned: Transport | None = None
 
     async def __aenter__(self) -> Self:
+        await loaded()
         if self._transport is None:
-            from dhenara_async.transport.over_aiohttp import AiohttpTransport
-
-            self._transport = self._owned = AiohttpTransport()
+            self._transport = self._owned = new_transport()
         return self
 
     async def __aexit__(
@@ -334,6 +387,20 @@ class ConversationManager:
             self._transport = None
             with anyio.move_on_after(1, shield=True):
                 await owned.aclose()
+
+    async def warm_up(self, endpoints: Iterable[Target]) -> None:
+        """Do ahead what only the first turn of each has to do; see ``AIModelClient.warm_up``.
+
+        Args:
+            endpoints: Who will be asked: endpoints, or plans over several.
+
+        Raises:
+            ConfigurationError: One of them has no address, or one that cannot be used.
+            TransportError: A host could not be connected to; all others have been.
+        """
+        if isinstance(endpoints, Target):
+            raise ConfigurationError("endpoints is a sequence of endpoints or plans, not one of them")
+        await warm_up(endpoints, self._transport, self._config)
 
     async def create(self) -> Conversation:
         """A new, empty conversation."""
@@ -373,6 +440,8 @@ class ConversationManager:
 
         Raises:
             ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
+                What is wrong with the call is raised where the block begins if a summary is made first, or the history
+                is long.
         """
         draft = _drafted(conversation, query, instructions, files, tool_results)
         return self._turn(conversation, draft, endpoint, config or self._config, wire_stream=True)

@@ -303,7 +303,11 @@ class FilePart(PartBase):
         """The bytes as base64; empty where the file is elsewhere."""
         import base64
 
-        return base64.b64encode(self.data or b"").decode()
+        data = self.data or b""
+        if len(data) <= _PIECE_BYTES:
+            return base64.b64encode(data).decode()
+        starts = range(0, len(data), _PIECE_BYTES)  # in one go it would keep all other threads from running
+        return "".join([base64.b64encode(data[start : start + _PIECE_BYTES]).decode() for start in starts])
 
     def get_text(self) -> str:
         """The text of a text file that is here; empty for any other."""
@@ -466,6 +470,7 @@ def _text(text: str) -> TextPart:
 
 _MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+*-]+")
 # Object stores besides: a provider reads those of its own cloud.
+_PIECE_BYTES = 3 << 18  # three bytes are four letters: pieces of these can be joined
 _URL_STARTS = ("https://", "http://", "gs://", "s3://")
 
 

@@ -54,7 +54,7 @@ class FanOut:
         self._calls = calls
 
     async def __aenter__(self) -> Self:
-        self._calls.enter()
+        await self._calls.enter()
         await self._fan.enter()
         return self
 
@@ -131,7 +131,7 @@ class Completions:
         self._calls = calls
 
     async def __aenter__(self) -> Self:
-        self._calls.enter()
+        await self._calls.enter()
         await self._fan.enter()
         return self
 

@@ -5,6 +5,7 @@ from typing import cast
 
 import anyio
 
+from dhenara_async.caller import new_transport
 from dhenara_async.client import AIModelClient, messages_of
 from dhenara_async.config import AIModelCallConfig, Timeouts
 from dhenara_async.conversion import ConversionPolicy
@@ -16,6 +17,7 @@ from dhenara_async.messages import Message
 from dhenara_async.request import HttpRequest
 from dhenara_async.targets import Target
 from dhenara_async.transport import Downloads, Exchange, FileRequest, Transport
+from dhenara_async.warming import loaded
 
 _CLIENTS = 64  # endpoints whose address is remembered
 
@@ -42,13 +44,12 @@ class Calls:
         self._config = config or AIModelCallConfig()
         self._clients: dict[int, AIModelClient] = {}
 
-    def enter(self) -> None:
+    async def enter(self) -> None:
         """Have connections to make calls over."""
         over = self._shared
         if over is None:
-            from dhenara_async.transport.over_aiohttp import AiohttpTransport
-
-            over = self._owned = AiohttpTransport()
+            await loaded()
+            over = self._owned = new_transport()
         if self._connecting is not None:
             door = anyio.Semaphore(self._connecting)
             over = _DoorOfDownloads(over, over, door) if isinstance(over, Downloads) else _Door(over, door)

@@ -93,3 +93,17 @@ class Downloads(Protocol):
             ReadError: The connection broke before the answer began.
         """
         ...
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """What a transport is besides, if it can have a connection ready before there is anything to send over it."""
+
+    async def warm_up(self, url: str, timeouts: Timeouts) -> None:
+        """Look up the host of ``url`` and connect to it, TLS included; the connection waits in the pool, nothing sent.
+
+        Raises:
+            ConnectError: No connection.
+            DeadlineError: ``timeouts.connect`` ran out.
+        """
+        ...

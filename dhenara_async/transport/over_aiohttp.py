@@ -1,8 +1,12 @@
 """The transport that comes with the library: aiohttp, with nothing of it that a stream does not need.
 
 No cookie jar, no redirects, no total time limit, proxies from the environment. The TLS context is aiohttp's, made once
-for the process. A pool belongs to the event loop it was made in, so a transport keeps one session a loop, and closes it
-when its loop ends.
+for the process, when this room is loaded. A pool belongs to the event loop it was made in, so a transport keeps one
+session a loop, and closes it when its loop ends.
+
+Thousands of streams at once share one lookup of their host (aiohttp has them wait for the first) and shake hands by the
+hundred: a host queues only so many connections that nobody has accepted yet, and handshakes that are all begun together
+all end together, late. TLS sessions are not resumed, for which asyncio has no means: what saves handshakes is the pool.
 
 Source: https://docs.aiohttp.org/en/stable/client_reference.html (read 2026-11-22)
 """
@@ -11,6 +15,7 @@ import asyncio
 import errno
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -23,7 +28,20 @@ from yarl import URL
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport.aiohttp_reading import read
+from dhenara_async.transport.aiohttp_reading import AT_ONCE, read, taken
+
+if TYPE_CHECKING:
+    from aiohttp.tracing import Trace
+
+CONNECTING = 100
+"""How many connections to one host are made at once: as many as asyncio's own servers queue, and most others do."""
+
+LARGE_BYTES = 1 << 20
+"""From here on a body is sent piece by piece: in one go its encryption alone would hold up the loop."""
+
+
+_PIECE_BYTES = 1 << 18
+_LEAST_SECONDS = 0.001
 
 
 class AiohttpTransport:
@@ -31,13 +49,20 @@ class AiohttpTransport:
 
     Args:
         limit: The most connections at once; 0 = no limit.
+        connecting: The most connections to one host that are being made at once; the others wait, which counts as
+            connecting (``Timeouts.connect``).
         keepalive: Seconds an idle connection is kept.
         trust_env: Whether ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` are honoured. They are read
             once for each host; ``.netrc`` is not read, since every host here wants a key.
     """
 
-    def __init__(self, *, limit: int = 0, keepalive: float = 30.0, trust_env: bool = True) -> None:
+    def __init__(
+        self, *, limit: int = 0, connecting: int = CONNECTING, keepalive: float = 30.0, trust_env: bool = True
+    ) -> None:
+        if connecting < 1:
+            raise ConfigurationError("connecting is how many connections to a host are made at once: 1 or more")
         self._limit = limit
+        self._connecting = connecting
         self._keepalive = keepalive
         self._trust_env = trust_env
         self._sessions: dict[asyncio.AbstractEventLoop, _Kept] = {}
@@ -51,12 +76,15 @@ class AiohttpTransport:
         url = URL(request.url, encoded=True)
         proxy, proxy_auth = self._proxy_for(url)
         silence = asyncio.timeout(timeouts.first_byte)
+        body, headers = request.body, request.headers
+        if len(body) >= LARGE_BYTES:
+            headers = {**headers, "content-length": str(len(body))}
         try:
             async with silence:
                 response = await kept.session.post(
                     url,
-                    data=request.body,
-                    headers=request.headers,
+                    data=body if len(body) < LARGE_BYTES else _Pieces(body),
+                    headers=headers,
                     timeout=self._client_timeout(timeouts),
                     allow_redirects=False,
                     proxy=proxy,
@@ -67,6 +95,23 @@ class AiohttpTransport:
                 raise DeadlineError(limit="first_byte", seconds=timeouts.first_byte) from exc
             raise _translated(exc, timeouts) from exc
         return AiohttpExchange(response, timeouts)
+
+    async def warm_up(self, url: str, timeouts: Timeouts) -> None:
+        """See ``WarmsUp``. A connection that nothing is sent over is kept as long as any other idle one."""
+        loop = asyncio.get_running_loop()
+        kept = self._sessions.get(loop) or await self._keep(loop)
+        try:
+            address = URL(url, encoded=True)
+            proxy, proxy_auth = self._proxy_for(address)
+            request = aiohttp.ClientRequest(
+                "POST", address, loop=loop, session=kept.session, proxy=proxy, proxy_auth=proxy_auth
+            )  # never sent: it says where to, and which of the pool's connections are the same
+            connection = await kept.connector.connect(request, [], self._client_timeout(timeouts))
+        except TimeoutError as exc:
+            raise DeadlineError(limit="connect", seconds=timeouts.connect) from exc
+        except (aiohttp.ClientError, ValueError) as exc:
+            raise _translated(exc, timeouts) from exc
+        connection.release()
 
     async def aclose(self) -> None:
         """See ``Transport``. Closes the running loop's connections; those of loops that are gone went with them."""
@@ -79,12 +124,13 @@ class AiohttpTransport:
             # run to its end without its generators; this closes its session, and its sockets go with what held them
             if other.is_closed() and (gone := self._sessions.pop(other, None)) is not None:
                 await gone.session.close()
+        connector = _Connector(limit=self._limit, keepalive=self._keepalive, connecting=self._connecting)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=self._keepalive),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=_Response,
         )
-        kept = self._sessions[loop] = _Kept(session, self._until_the_end(loop, session))
+        kept = self._sessions[loop] = _Kept(session, connector, self._until_the_end(loop, session))
         await anext(kept.until_the_end)  # does not wait: nobody else can make a session for this loop meanwhile
         return kept
 
@@ -118,9 +164,10 @@ class AiohttpTransport:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A loop's session, and the generator that closes it."""
+    """A loop's session with its pool, and the generator that closes it."""
 
     session: aiohttp.ClientSession
+    connector: "_Connector"
     until_the_end: AsyncGenerator[None]
 
 
@@ -136,6 +183,67 @@ def _proxy_from_environment(url: URL) -> _Proxy:
     if proxy.user is None:
         return proxy, None
     return proxy.with_user(None), aiohttp.BasicAuth(proxy.user, proxy.password or "")
+
+
+class _Pieces:
+    """A large body, piece by piece; everybody else has a turn between two of them."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._sent = 0
+
+    def __aiter__(self) -> "_Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = self._body[self._sent : self._sent + _PIECE_BYTES]
+        if not piece:
+            raise StopAsyncIteration
+        if self._sent:
+            await asyncio.sleep(0)
+        self._sent += len(piece)
+        return piece
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A pool that makes only so many connections to a host at once.
+
+    Each host has a door of its own, so that one that does not answer holds up no other. Whoever waits there has as long
+    as whoever connects, all in all: many calls of a host that is gone fail as soon as one.
+    """
+
+    def __init__(self, *, limit: int, keepalive: float, connecting: int) -> None:
+        super().__init__(  # pyright: ignore[reportUnknownMemberType] - aiohttp leaves a tuple open
+            limit=limit, keepalive_timeout=keepalive
+        )
+        self._most_connecting = connecting
+        self._doors: dict[tuple[str | None, int | None], asyncio.Semaphore] = {}
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: "list[Trace]",
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> Connection:
+        """See ``aiohttp.BaseConnector``."""
+        key = (req.url.host, req.url.port)
+        door = self._doors.get(key)
+        if door is None:
+            door = self._doors[key] = asyncio.Semaphore(self._most_connecting)
+        if door.locked():
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            async with asyncio.timeout(timeout.connect):
+                await door.acquire()
+            if timeout.connect is not None:  # 0 would be no limit
+                left = max(timeout.connect - (loop.time() - began), _LEAST_SECONDS)
+                timeout = aiohttp.ClientTimeout(total=None, connect=left)
+        else:
+            await door.acquire()  # does not wait
+        try:
+            return await super().connect(req, traces, timeout)
+        finally:
+            door.release()
 
 
 class _Response(aiohttp.ClientResponse):
@@ -183,7 +291,9 @@ class AiohttpExchange:
         """See ``Exchange``. Never by line: a line of a stream has no limit."""
         self._waiting_since = self._loop.time()
         try:
-            chunk = await read(self._content)
+            chunk = taken(self._content) if AT_ONCE else None  # mostly there is nothing yet, or all there will be
+            if chunk is None:
+                chunk = await read(self._content)
         except DeadlineError:  # somebody has interrupted
             self._stop_watching()
             raise
