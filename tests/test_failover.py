@@ -25,6 +25,7 @@ from dhenara_async import (
     Heartbeat,
     Means,
     Message,
+    Origin,
     PartEnd,
     PartStart,
     Pricing,
