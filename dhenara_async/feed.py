@@ -232,7 +232,7 @@ class EndpointFeed:
         if self._failure is not None:
             raise self._failure
         try:
-            if self._flows and self._exchange is not None and self._framer is not None:
+            if self._flows and self._exchange is not None and self._framer is not None:  # a step without its detours
                 chunk = await self._exchange.read()
                 if chunk:
                     return self._decode(self._framer.feed(chunk))

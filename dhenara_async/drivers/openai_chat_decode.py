@@ -6,7 +6,7 @@ the compatible hosts' own references (read 2026-11-22)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import orjson
 
@@ -170,8 +170,8 @@ class ChatDecoder:
                 and (text := delta.get("content"))
                 and text.__class__ is str
                 and part.start.kind == "text"
-                and raw["finish_reason"] is None
-                and raw["index"] == speaker.index
+                and raw.get("finish_reason") is None  # some hosts leave these two out
+                and raw.get("index", 0) == speaker.index
                 and not (raw.get("logprobs") or "usage" in raw or chunk.get("usage") or chunk.get("error"))
             ):
                 if speaker.ended:
@@ -196,8 +196,8 @@ class ChatDecoder:
             raise chat_error(200, {}, frame, chunk, self._parts.provider)
         choices = chunk.get("choices")
         if isinstance(choices, list):
-            for choice in choices:  # pyright: ignore[reportUnknownVariableType] - the next line narrows it
-                if is_object(choice):  # pyright: ignore[reportUnknownArgumentType]
+            for choice in as_list(cast(object, choices)):
+                if is_object(choice):
                     self._feed_choice(choice, frame, events)
         elif _is_failure(chunk):
             raise chat_error(200, {}, frame, chunk, self._parts.provider)
