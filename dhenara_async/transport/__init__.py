@@ -21,7 +21,7 @@ class Exchange(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The response's headers, names in lower case."""
+        """The response's headers, to be looked up by names in lower case."""
         ...
 
     async def read(self) -> bytes:

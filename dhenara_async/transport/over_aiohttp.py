@@ -15,19 +15,20 @@ import asyncio
 import errno
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
 from dhenara_async.request import HttpRequest
+from dhenara_async.transport.aiohttp_asking import Answer, Ways
 from dhenara_async.transport.aiohttp_reading import AT_ONCE, read, taken
 
 if TYPE_CHECKING:
@@ -75,14 +76,36 @@ class AiohttpTransport:
         kept = self._sessions.get(loop) or await self._keep(loop)
         url = URL(request.url, encoded=True)
         proxy, proxy_auth = self._proxy_for(url)
-        silence = asyncio.timeout(timeouts.first_byte)
+        way = kept.ways.find(request.url, len(request.body)) if proxy is None else None
+        try:
+            if way is not None:
+                connect, first_byte = self._client_timeout(timeouts), timeouts.first_byte
+                answer = await kept.ways.ask(way, request.headers, request.body, connect=connect, first_byte=first_byte)
+            else:
+                answer = await self._by_session(kept.session, request, timeouts, proxy, proxy_auth)
+        except DeadlineError:
+            raise
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError) as exc:
+            raise _translated(exc, timeouts) from exc
+        return AiohttpExchange(answer, timeouts)
+
+    async def _by_session(
+        self,
+        session: aiohttp.ClientSession,
+        request: HttpRequest,
+        timeouts: Timeouts,
+        proxy: URL | None,
+        proxy_auth: aiohttp.BasicAuth | None,
+    ) -> "_Response":
+        """The request as aiohttp makes it: over proxies, with large bodies, and when somebody looks on."""
         body, headers = request.body, request.headers
         if len(body) >= LARGE_BYTES:
             headers = {**headers, "content-length": str(len(body))}
+        silence = asyncio.timeout(timeouts.first_byte)
         try:
             async with silence:
-                response = await kept.session.post(
-                    url,
+                response = await session.post(
+                    URL(request.url, encoded=True),
                     data=body if len(body) < LARGE_BYTES else _Pieces(body),
                     headers=headers,
                     timeout=self._client_timeout(timeouts),
@@ -90,11 +113,11 @@ class AiohttpTransport:
                     proxy=proxy,
                     proxy_auth=proxy_auth,
                 )
-        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+        except TimeoutError as exc:
             if silence.expired():
                 raise DeadlineError(limit="first_byte", seconds=timeouts.first_byte) from exc
-            raise _translated(exc, timeouts) from exc
-        return AiohttpExchange(response, timeouts)
+            raise
+        return cast("_Response", response)
 
     async def warm_up(self, url: str, timeouts: Timeouts) -> None:
         """See ``WarmsUp``. A connection that nothing is sent over is kept as long as any other idle one."""
@@ -130,7 +153,8 @@ class AiohttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=_Response,
         )
-        kept = self._sessions[loop] = _Kept(session, connector, self._until_the_end(loop, session))
+        until_the_end = self._until_the_end(loop, session)
+        kept = self._sessions[loop] = _Kept(session, connector, Ways(session, connector), until_the_end)
         await anext(kept.until_the_end)  # does not wait: nobody else can make a session for this loop meanwhile
         return kept
 
@@ -157,17 +181,18 @@ class AiohttpTransport:
     def _client_timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
         """Calls share their config as a rule, so the last one's timeout object nearly always fits."""
         if self._last_timeout is None or self._last_timeout[0] is not timeouts:
-            made = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
+            made = aiohttp.ClientTimeout(total=None, connect=_connecting(timeouts)[1])
             self._last_timeout = (timeouts, made)
         return self._last_timeout[1]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A loop's session with its pool, and the generator that closes it."""
+    """A loop's session with its pool and the short ways over that, and the generator that closes it."""
 
     session: aiohttp.ClientSession
     connector: "_Connector"
+    ways: Ways
     until_the_end: AsyncGenerator[None]
 
 
@@ -275,7 +300,7 @@ class AiohttpExchange:
 
     __slots__ = ("_content", "_loop", "_response", "_timeouts", "_waiting_since", "_watch", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts) -> None:
+    def __init__(self, response: "Answer | _Response", timeouts: Timeouts) -> None:
         self._response = response
         self._content = response.content
         self._timeouts = timeouts
@@ -285,7 +310,7 @@ class AiohttpExchange:
         if timeouts.between_bytes is not None:
             self._watch = self._loop.call_later(timeouts.between_bytes, self._look, timeouts.between_bytes)
         self.status: int = response.status
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        self.headers: Mapping[str, str] = response.headers
 
     async def read(self) -> bytes:
         """See ``Exchange``. Never by line: a line of a stream has no limit."""
@@ -323,7 +348,7 @@ class AiohttpExchange:
         Other failures at that place are hosts that hang up without TLS's goodbye, as many do after a whole answer.
         """
         response, headers = self._response, self.headers
-        if "content-length" in headers or "transfer-encoding" in headers or not isinstance(response, _Response):
+        if "content-length" in headers or "transfer-encoding" in headers:
             return False
         failure = None if response.protocol is None else response.protocol.exception()
         return isinstance(failure, aiohttp.ClientOSError) and failure.errno == errno.ECONNRESET
@@ -355,11 +380,20 @@ class AiohttpExchange:
             self._watch = None
 
 
+def _connecting(timeouts: Timeouts) -> tuple[str, float | None]:
+    """Which limit ends the wait for a connection, and its seconds; None = nothing does."""
+    connect, first_byte = timeouts.connect, timeouts.first_byte
+    if first_byte is not None and (connect is None or first_byte < connect):
+        return "first_byte", first_byte
+    return "connect", connect
+
+
 def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | ConfigurationError:
     """aiohttp's words as ours; the one place where that happens."""
     match exc:
         case aiohttp.ConnectionTimeoutError():
-            return DeadlineError(limit="connect", seconds=timeouts.connect)
+            limit, seconds = _connecting(timeouts)
+            return DeadlineError(limit=limit, seconds=seconds)
         case aiohttp.SocketTimeoutError():
             return DeadlineError(limit="between_bytes", seconds=timeouts.between_bytes)
         case TimeoutError():
@@ -377,7 +411,7 @@ def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | Configur
             return ReadError(f"the connection broke: {type(exc).__name__}")
         case aiohttp.ClientPayloadError() if isinstance(exc.__cause__, ContentEncodingError):
             return ReadError("the connection broke: the body is not compressed as its head says")
-        case aiohttp.ClientError():
+        case aiohttp.ClientError() | HttpProcessingError():
             return ReadError(f"the connection broke: {type(exc).__name__}")
         case _:
             return ConfigurationError("a header of the request holds characters that cannot be sent")

@@ -1,0 +1,175 @@
+"""A request over aiohttp's pool, read by aiohttp's parser, without what its client does between the two.
+
+``ClientSession`` merges headers and cookies, follows redirects, tells tracers, and has a task write the body: for a
+short call that is half of what the processor does. A call here needs none of it. Connections, proxies aside, TLS, name
+look-ups and the pool stay aiohttp's, and so does every byte that is parsed. There is no public way to these, so this
+looks inside, in versions that it was tried with; whatever is out of the ordinary goes by the session.
+
+Source: aiohttp 3.14.5, ``client.py``, ``client_reqrep.py``, ``client_proto.py`` and ``connector.py`` (read 2026-11-22)
+"""
+
+# pyright: reportPrivateUsage=false
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import aiohttp
+import aiohttp.http_writer
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import BaseConnector, Connection
+from aiohttp.helpers import TimerNoop
+from aiohttp.http import RawResponseMessage
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from dhenara_async.errors import DeadlineError
+from dhenara_async.transport.aiohttp_reading import AT_ONCE
+
+MOST_BYTES = 1 << 16
+"""What is larger may not fit into the socket, and waits for it as only a task can."""
+
+_written = cast(
+    "Callable[[str, CIMultiDict[str]], bytes]",
+    aiohttp.http_writer._serialize_headers,  # pyright: ignore[reportUnknownMemberType]
+)
+_NO_TIMER = TimerNoop()
+_WAYS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What all requests for one URL have in common.
+
+    Attributes:
+        example: Says which of the pool's connections are right, and how to make another; never sent.
+        line: The first line of a request.
+    """
+
+    example: aiohttp.ClientRequest
+    line: str
+
+
+class Answer:
+    """An answer whose head has come: as much of aiohttp's ``ClientResponse`` as an exchange needs."""
+
+    __slots__ = ("_connection", "content", "headers", "protocol", "status")
+
+    def __init__(
+        self, connection: Connection, protocol: ResponseHandler, message: RawResponseMessage, content: StreamReader
+    ) -> None:
+        self._connection = connection
+        self.protocol = protocol
+        self.content = content
+        self.status: int = message.code
+        self.headers: CIMultiDictProxy[str] = message.headers
+        content.on_eof(connection.release)
+
+    def close(self) -> None:
+        """Hang up, unless the body is over: then the connection has been given back."""
+        _hang_up(self._connection)
+
+    def __del__(self) -> None:
+        if self._connection.protocol is not None:  # left alone, with its event loop for instance
+            self._connection.release()  # which closes it, since its body is not over
+
+
+class Ways:
+    """The ways to the hosts of one session.
+
+    Args:
+        session: Its defaults are what requests begin with.
+        connector: Its pool.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, connector: BaseConnector) -> None:
+        self._session = session
+        self._connector = connector
+        self._known: dict[str, Way] = {}
+
+    def find(self, url: str, size: int) -> Way | None:
+        """How to ask ``url`` with a body of ``size`` bytes; None = by the session."""
+        if not AT_ONCE or size > MOST_BYTES or self._looked_on():
+            return None
+        return self._known.get(url) or self._learn(url)
+
+    async def ask(
+        self,
+        way: Way,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        connect: aiohttp.ClientTimeout,
+        first_byte: float | None,
+    ) -> Answer:
+        """Send a request and wait for the head of the answer.
+
+        Args:
+            way: Where to.
+            headers: Beside those that every request has.
+            body: What is sent.
+            connect: How long getting a connection may take.
+            first_byte: Seconds from now to the head; None = no limit.
+
+        Raises:
+            DeadlineError: There was no head in time.
+            aiohttp.ClientError: It failed; ``ConnectionTimeoutError`` if there was no connection in time.
+            HttpProcessingError: The head is none.
+            ValueError: A header cannot be sent.
+        """
+        fields = CIMultiDict(way.example.headers)
+        fields.update(headers)
+        fields["Content-Length"] = str(len(body))
+        head = _written(way.line, fields)
+        began = asyncio.get_running_loop().time()
+        try:
+            connection = await self._connector.connect(way.example, [], connect)
+        except TimeoutError as exc:
+            raise aiohttp.ConnectionTimeoutError from exc
+        clock: asyncio.TimerHandle | None = None
+        try:
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is None or transport is None or transport.is_closing():
+                raise aiohttp.ClientConnectionResetError("the connection was closed while it was kept")
+            protocol.set_response_params(timer=_NO_TIMER, read_until_eof=True)
+            if first_byte is not None:
+                clock = connection._loop.call_at(began + first_byte, _too_late, protocol, first_byte)
+            transport.write(head + body)
+            message, content = await protocol.read()
+            while 100 <= message.code < 200 and message.code != 101:  # not the answer yet
+                message, content = await protocol.read()
+        except BaseException:
+            _hang_up(connection)
+            raise
+        finally:
+            if clock is not None:
+                clock.cancel()
+        return Answer(connection, protocol, message, content)
+
+    def _learn(self, url: str) -> Way | None:
+        address = URL(url, encoded=True)
+        if address.scheme not in ("http", "https") or not address.raw_host or address.raw_user is not None:
+            return None  # what is wrong with it, the session says
+        example = aiohttp.ClientRequest("POST", address, loop=self._connector._loop, session=self._session)
+        if len(self._known) >= _WAYS:
+            self._known.clear()
+        way = self._known[url] = Way(example, f"POST {address.raw_path_qs} HTTP/1.1")
+        return way
+
+    def _looked_on(self) -> bool:
+        """Whether somebody traces this session, or stands in for aiohttp's client as test tools do."""
+        code = getattr(aiohttp.ClientSession._request, "__code__", None)
+        return bool(self._session.trace_configs) or getattr(code, "co_qualname", "") != "ClientSession._request"
+
+
+def _hang_up(connection: Connection) -> None:
+    transport = connection.transport
+    if transport is not None:
+        transport.abort()  # to say goodbye, as TLS would, takes a host that listens
+    connection.close()
+
+
+def _too_late(protocol: ResponseHandler, seconds: float) -> None:
+    protocol.set_exception(DeadlineError(limit="first_byte", seconds=seconds))
