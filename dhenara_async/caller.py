@@ -12,6 +12,7 @@ from warnings import warn
 
 import anyio
 import anyio.to_thread
+import orjson
 from anyio.lowlevel import RunVar
 
 from dhenara_async.auth import KeyHeader
@@ -23,6 +24,7 @@ from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, ConversionLossError
 from dhenara_async.feed import Call, Delivery
 from dhenara_async.formatter import FormattedConversation, PromptFormatter
+from dhenara_async.forms import REPORT, Form, is_fixed, lone_question
 from dhenara_async.hosts import Address, driver_for, resolve, target_of
 from dhenara_async.links import INLINED, inlined, key_of, stand_in, to_download
 from dhenara_async.means import Means
@@ -91,6 +93,7 @@ class Caller:
         self._means = means
         self._driver: Driver | None = None
         self._place: _Place | None = None
+        self._form: Form | None = None
 
     def call(self, asked: Asked, transport: Transport | None) -> Call:
         """The call, nothing of it sent.
@@ -104,6 +107,9 @@ class Caller:
             UnsupportedError: The model cannot be told a part of it.
             ConversionLossError: The policy is strict and something would be lost.
         """
+        lone = self._lone(asked, transport)
+        if lone is not None:
+            return lone
         written = self._written(asked, opaque=True)
         request, wire, formatted = written.request, written.wire, written.formatted
         pricing = self.endpoint.pricing
@@ -114,7 +120,7 @@ class Caller:
                 request, written.driver, origin, words, wire.warnings, formatted.report, pricing, formatted.prefix
             )
         place = self._placed()
-        delivery = self._delivery(written, place, transport or new_transport(), owns_transport=transport is None)
+        delivery = self._completed(written, place, transport)
         retired = self._retirement(place.address)
         return Call(
             request,
@@ -127,6 +133,43 @@ class Caller:
             formatted.prefix,
             lambda: self._without_reasoning(asked, first=written, over=delivery, more=retired),
         )
+
+    def _lone(self, asked: Asked, transport: Transport | None) -> Call | None:
+        """The call, if it differs from the last one in nothing but the words of a lone question."""
+        words = None if asked.history is not None else lone_question(asked.messages)
+        if words is None or asked.config.test_mode or not is_fixed(asked.config):
+            return None
+        form = self._form
+        if form is None or not form.fits(asked.config, asked.instructions, streams=asked.wire_stream):
+            self._form = Form(asked.config, asked.instructions, asked.wire_stream)  # worth it from the next one on
+            return None
+        form.write(lambda message: self._example(asked, message))
+        driver = self._driver
+        if form.example is None or driver is None:
+            return None
+        try:
+            body = form.filled(words)
+        except orjson.JSONEncodeError:
+            return None  # what is wrong with them, the encoder says
+        example, wire = form.example
+        request = ChatRequest((asked.messages[0],), example.instructions, asked.config, asked.wire_stream)
+        place = self._placed()
+        return Call(
+            request,
+            driver,
+            place.address.origin,
+            self._delivery(request, wire, body, place, transport),
+            wire.warnings + self._retirement(place.address),
+            REPORT,
+            self.endpoint.pricing,
+        )
+
+    def _example(self, asked: Asked, message: Message) -> tuple[ChatRequest, WireRequest] | None:
+        """The request for ``message`` as it is written; None if there is more to it."""
+        written = self._written(replace(asked, messages=[message]), opaque=True)
+        formatted = written.formatted
+        bare = formatted.messages == (message,) and formatted.report == REPORT and formatted.prefix is None
+        return (written.request, written.wire) if bare and written.whole and not formatted.stubs else None
 
     def _without_reasoning(
         self, asked: Asked, *, first: "_Written", over: Delivery, more: tuple[CallWarning, ...]
@@ -152,7 +195,7 @@ class Caller:
             second.request,
             second.driver,
             place.address.origin,
-            self._delivery(second, place, over.transport, owns_transport=over.owns_transport),
+            replace(self._completed(second, place, over.transport), owns_transport=over.owns_transport),
             second.wire.warnings + more,
             second.formatted.report,
             self.endpoint.pricing,
@@ -218,10 +261,16 @@ class Caller:
             return config.fetch
         return config.fetch.model_copy(update={"max_bytes": most})
 
+    def _completed(self, written: "_Written", place: "_Place", transport: Transport | None) -> Delivery:
+        """How what was written is delivered, with what has still to be done to it before."""
+        delivery = self._delivery(written.request, written.wire, written.wire.body, place, transport)
+        if written.whole:
+            return delivery
+        return replace(delivery, prepare=_Completion(written, delivery, self.endpoint))
+
     def _delivery(
-        self, written: "_Written", place: "_Place", transport: Transport, *, owns_transport: bool
+        self, request: ChatRequest, wire: WireRequest, body: bytes, place: "_Place", transport: Transport | None
     ) -> Delivery:
-        means, request, wire = self._means, written.request, written.wire
         accept = "text/event-stream" if request.stream else "application/json"
         headers = {"content-type": "application/json", "accept": accept, **wire.headers, **place.headers}
         if request.config.extra_headers:
@@ -229,18 +278,15 @@ class Caller:
         for name in wire.lists & headers.keys() if wire.lists else ():
             if headers[name] != wire.headers[name]:
                 headers[name] = f"{wire.headers[name]},{headers[name]}"
-        delivery = Delivery(
-            request=HttpRequest(place.address.base_url + wire.path, headers, wire.body),
+        return Delivery(
+            request=HttpRequest(place.address.base_url + wire.path, headers, body),
             auth=place.auth,
             timeouts=request.config.timeouts,
-            transport=transport,
-            owns_transport=owns_transport,
-            budget=means.retries,
-            limiter=means.limiter,
+            transport=transport or new_transport(),
+            owns_transport=transport is None,
+            budget=self._means.retries,
+            limiter=self._means.limiter,
         )
-        if written.whole:
-            return delivery
-        return replace(delivery, prepare=_Completion(written, delivery, self.endpoint))
 
     def _placed(self) -> "_Place":
         if self._place is None:

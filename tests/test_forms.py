@@ -1,0 +1,176 @@
+"""A lone question that is filled into a form is asked as it is without one: every byte, at every host."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from dhenara_async import (
+    AIModel,
+    AIModelAPI,
+    AIModelCallConfig,
+    AIModelEndpoint,
+    ConversionPolicy,
+    Dialect,
+    Message,
+    Tool,
+)
+from dhenara_async.caller import Asked, Caller
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.feed import Call, Delivery
+from dhenara_async.forms import Form, is_fixed
+from dhenara_async.hosts import HOSTS
+from dhenara_async.means import Means
+from dhenara_async.messages import FilePart, TextPart
+
+MODELS = (
+    "gpt-4o",
+    "gpt-5",
+    "o1",
+    "claude-opus-4-6",
+    "claude-3-haiku-20240307",
+    "gemini-2.0-flash",
+    "gemini-3-pro",
+    "llama",
+)
+INSTRUCTIONS: list[tuple[str, ...]] = [(), ("Be brief.",), ("Be brief.", " ", 'Say "yes".')]
+CONFIGS = {
+    "nothing set": AIModelCallConfig(),
+    "plain knobs": AIModelCallConfig(max_output_tokens=70, temperature=0.5, stop=("x",), seed=3, n=1),
+    "reasoning": AIModelCallConfig(reasoning=True, reasoning_effort="low", prompt_cache=True, user_id="me"),
+    "a header": AIModelCallConfig(extra_headers={"x-mine": "1", "anthropic-beta": "mine"}),
+    "labels": AIModelCallConfig(metadata={"a": "b"}),
+    "a body": AIModelCallConfig(extra_body={"x": {"y": 1}}),
+    "a schema": AIModelCallConfig(structured_output={"type": "object", "properties": {}}),
+    "a tool": AIModelCallConfig(tools=(Tool(name="look", parameters={"type": "object", "properties": {}}),)),
+}
+WORDS = ["Hi.", ' \n words "in quotes", \\ and \u2028 \x00 ', "dhenara/1/question", "ß漢🙂", "a" * 5000, '"', "\\u0041"]
+
+
+def endpoint(host: str, model: str) -> AIModelEndpoint:
+    api = AIModelAPI(provider=host, api_key=SecretStr("k"), base_url="http://127.0.0.1:1/v1")
+    return AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
+
+
+def asked(words: str | Message, config: AIModelCallConfig, *, lead: tuple[str, ...] = (), stream: bool = True) -> Asked:
+    message = Message.user(words) if isinstance(words, str) else words
+    return Asked([message], lead, config, None, stream)
+
+
+def caller(target: AIModelEndpoint, policy: ConversionPolicy | None = None) -> Caller:
+    return Caller(target, policy, Means())
+
+
+def told(call: Call) -> object:
+    """Everything of a call that its provider or its caller can see."""
+    source = call.source
+    assert isinstance(source, Delivery)
+    return (
+        (source.request.url, source.request.headers, source.request.body, source.timeouts),
+        (call.request, call.origin, call.warnings, call.report, call.pricing, call.prefix, type(call.driver)),
+    )
+
+
+def is_filled_in(call: Call) -> bool:
+    return call.without_reasoning is None  # which every other call over a network has
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_every_host_is_asked_the_same(host: str, config: AIModelCallConfig) -> None:
+    filled = 0
+    for model in MODELS:
+        target = endpoint(host, model)
+        for lead in INSTRUCTIONS:
+            for stream in (True, False):
+                kept = caller(target)
+                for words in WORDS:
+                    question = asked(words, config, lead=lead, stream=stream)
+                    call = kept.call(question, None)
+                    assert told(call) == told(caller(target).call(question, None))
+                    filled += is_filled_in(call)
+    assert bool(filled) is is_fixed(config)
+
+
+@settings(max_examples=300, deadline=None)
+@given(words=st.text(st.characters(codec="utf-8"), min_size=1), dialect=st.sampled_from(Dialect))
+def test_any_words_are_asked_as_they_are(words: str, dialect: Dialect) -> None:
+    if not words.strip():
+        return
+    api = AIModelAPI(provider="openai", api_key=SecretStr("k"), base_url="http://127.0.0.1:1/v1", dialect=dialect)
+    target = AIModelEndpoint(api=api, ai_model=AIModel(model_name="some-model"))
+    config = CONFIGS["plain knobs"]
+    kept = caller(target)
+    calls = [kept.call(asked(text, config), None) for text in ("first", "second", words)]
+    assert [is_filled_in(call) for call in calls] == [False, True, True]
+    assert told(calls[-1]) == told(caller(target).call(asked(words, config), None))
+
+
+@pytest.mark.parametrize("name", ["labels", "a body", "a schema", "a tool"])
+def test_what_can_be_changed_in_place_is_never_kept(name: str) -> None:
+    kept = caller(endpoint("openai", "gpt-4o"))
+    assert not is_fixed(CONFIGS[name])
+    assert not any(is_filled_in(kept.call(asked("Hi.", CONFIGS[name]), None)) for _ in range(3))
+
+
+def test_a_dictionary_that_was_filled_since() -> None:
+    body: dict[str, object] = {}
+    config = AIModelCallConfig.model_construct(extra_body=body)
+    kept = caller(endpoint("openai_compatible", "gpt-4o"))
+    for _ in range(3):
+        kept.call(asked("Hi.", config), None)
+    body["later"] = True
+    source = kept.call(asked("Hi.", config), None).source
+    assert isinstance(source, Delivery)
+    assert b'"later":true' in source.request.body
+
+
+def test_calls_of_another_kind_in_between() -> None:
+    target = endpoint("openai", "gpt-4o")
+    kept = caller(target)
+    kinds = [
+        asked("Hi.", CONFIGS["nothing set"]),
+        asked("Hi.", CONFIGS["plain knobs"]),
+        asked("Hi.", CONFIGS["nothing set"], lead=("Be brief.",)),
+        asked("Hi.", CONFIGS["nothing set"], stream=False),
+        asked(Message.user("Hi.", "You."), CONFIGS["nothing set"]),
+        asked(Message.user("Hi.").model_copy(update={"node": "n1"}), CONFIGS["nothing set"]),
+        asked(
+            Message.user("Look.", FilePart(media_type="image/png", url="https://a.example/b.png")), CONFIGS["a header"]
+        ),
+        replace(asked("Hi.", CONFIGS["nothing set"]), messages=[Message.user("Hi."), Message.assistant("Yes?")] * 2),
+    ]
+    for first in kinds:
+        for second in kinds:
+            for question in (first, first, second, second, second, first):
+                if question.messages[-1].role == "assistant":
+                    continue
+                assert told(kept.call(question, None)) == told(caller(target).call(question, None))
+
+
+def test_words_that_cannot_be_sent() -> None:
+    kept = caller(endpoint("openai", "gpt-4o"))
+    half = asked(Message.user(TextPart.trusted(type="text", text="half \ud83d")), CONFIGS["nothing set"])
+    for _ in range(3):
+        kept.call(asked("Hi.", CONFIGS["nothing set"]), None)
+    with pytest.raises(ConfigurationError, match="cannot be written as JSON"):
+        kept.call(half, None)
+
+
+def test_words_that_are_written_otherwise_are_not_filled_in() -> None:
+    """A dialect that made more of a question than its words would have no place for them."""
+    form = Form(CONFIGS["nothing set"], (), streams=True)
+    made = caller(endpoint("openai", "gpt-4o")).call(asked("Hi.", CONFIGS["nothing set"]), None)
+    assert isinstance(made.source, Delivery)
+    for body in (b"[]", b'["%s","%s"]', b'["%s",' + b"%d]"):
+
+        def write(message: Message, body: bytes = body):
+            words = message.get_text().encode()
+            said = body.replace(b"%s", words).replace(b"%d", str(len(words)).encode())
+            return made.request, replace(made.driver.encode(made.request, endpoint("openai", "gpt-4o")), body=said)
+
+        form = Form(CONFIGS["nothing set"], (), streams=True)
+        form.write(write)
+        assert form.example is None
