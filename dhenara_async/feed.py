@@ -1,6 +1,6 @@
 """One endpoint's answer, from the request to the last event: the place where a driver meets a transport.
 
-A feed sends the request, reads, frames and decodes. Here, and nowhere else, a call that failed is made again: only
+A feed sends the request and reads the answer. Here, and nowhere else, a call that failed is made again: only
 before anything of its answer has been handed over, at most as often as its config says, and as long as the budget that
 all calls of its client share has something left. The time limits that are not the transport's are kept here too, by one
 timer for each request, which is not moved for every event.
@@ -9,7 +9,7 @@ timer for each request, which is not moved for every event.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -20,7 +20,7 @@ from dhenara_async.blame import blames_reasoning
 from dhenara_async.config import Timeouts
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.deadlines import Clock
-from dhenara_async.drivers.base import KEPT_BODY_BYTES, QUOTED_BYTES, Decoder, Driver, quote
+from dhenara_async.drivers.base import KEPT_BODY_BYTES, Driver
 from dhenara_async.errors import (
     APIError,
     ConnectError,
@@ -29,14 +29,12 @@ from dhenara_async.errors import (
     ProtocolError,
     StreamStateError,
     TransportError,
-    TruncatedStreamError,
 )
-from dhenara_async.events import Heartbeat, PartStart, StreamEnd, StreamEvent, StreamReset, StreamStart, UsageUpdate
-from dhenara_async.framing import Frame, Framer
-from dhenara_async.framing.sse import DEFAULT_LIMIT_BYTES, SSEFramer
+from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
 from dhenara_async.limits import Limiter, Slot
 from dhenara_async.messages import Message, Origin
 from dhenara_async.prices import Pricing, list_price, loaded
+from dhenara_async.reading import Reading
 from dhenara_async.request import ChatRequest, HttpRequest
 from dhenara_async.response import Attempt, CallWarning, Decision, Seam
 from dhenara_async.retry import RetryBudget, delay
@@ -177,11 +175,7 @@ class EndpointFeed:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._decoder: Decoder = call.driver.decoder(call.request, call.origin)
-        self._framer: Framer | None = None  # None while it is not known, or for a plain body
-        self._head = b""  # the first bytes of the body, to quote if nothing can be made of them
-        self._plain: list[bytes] = []
-        self._plain_bytes = 0
+        self._reading = Reading(call.driver.decoder(call.request, call.origin))
         self._exchange: Exchange | None = None
         self._slot: Slot | None = None
         self._request_id: str | None = None
@@ -191,12 +185,9 @@ class EndpointFeed:
         self._waiting: anyio.CancelScope | None = None  # for something that has no exchange yet …
         self._gone: anyio.Event | None = None  # … and who closes meanwhile waits for the end of that
         self._failure: DhenaraError | None = None  # to be raised when the events before it have been handed over
-        self._salvaged: list[StreamEvent] = []  # decoded before a frame that could not be
         self._greeted = False  # StreamStart has been handed over
         self._spoken = False  # something of the answer has been handed over
         self._flows = False  # and nothing more is to be looked after than that it comes
-        self._complete = False  # StreamEnd has been decoded …
-        self._usage: Usage | None = None  # … and these tokens have been told with it
         self._over = self._closed = False
         self._clock: Clock | None = None
 
@@ -224,7 +215,7 @@ class EndpointFeed:
             messages=call.request.messages,
             pricing=call.pricing,
             prefix=call.prefix,
-            usage=self._usage if self._complete else self._decoder.usage,
+            usage=self._reading.usage,
         )
 
     async def receive(self) -> Sequence[StreamEvent]:
@@ -232,14 +223,15 @@ class EndpointFeed:
         if self._failure is not None:
             raise self._failure
         try:
-            if self._flows and self._exchange is not None and self._framer is not None:  # a step without its detours
+            if self._flows and self._exchange is not None and not self._reading.complete:  # a step without its detours
                 chunk = await self._exchange.read()
-                if chunk:
-                    return self._decode(self._framer.feed(chunk))
-                return self._take_other(chunk, self._exchange.headers)
+                events = self._reading.take(chunk)
+                if not chunk:
+                    self._ended()
+                return events
             return self._handed(await self._step())
         except DhenaraError as exc:
-            salvaged, self._salvaged = self._salvaged, []
+            salvaged, self._reading.salvaged = self._reading.salvaged, ()
             wait = None if self._spoken or says(salvaged) else self._wait_after(exc)
             if wait is not None:
                 await self._again(exc, wait)
@@ -261,13 +253,12 @@ class EndpointFeed:
             await self._stop_waiting()
             if self._exchange is not None:
                 try:
-                    if self._complete and not (self._over or self._draining or _being_cancelled()):
+                    if self._reading.complete and not (self._over or self._draining or _being_cancelled()):
                         await self._drain(self._exchange)  # left at the last event: the connection is as good as ended
                 finally:
                     await self._exchange.close()
         finally:
-            self._over = True
-            self._let_go()
+            self._ended()
             source = self._call.source
             if isinstance(source, Delivery) and (source.owns_transport or cut):
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -283,7 +274,7 @@ class EndpointFeed:
         exchange = self._exchange
         if exchange is None:
             return await self._begin()
-        if self._complete:  # everything has been handed over before this
+        if self._reading.complete:  # everything has been handed over before this
             await self._drain(exchange)
             return ()
         clock = self._clock
@@ -291,11 +282,10 @@ class EndpointFeed:
             chunk = await exchange.read()
         else:
             chunk = await clock.reading(exchange)
-        if not self._spoken and len(self._head) < QUOTED_BYTES:
-            self._head = (self._head + chunk)[:QUOTED_BYTES]
-        if self._framer is not None and chunk:  # the usual step: more of the stream
-            return self._decode(self._framer.feed(chunk))
-        return self._take_other(chunk, exchange.headers)
+        events = self._reading.take(chunk)
+        if not chunk:
+            self._ended()
+        return events
 
     def _handed(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """``events`` as the reader gets them: who begins to answer is told once, whatever it took."""
@@ -319,13 +309,13 @@ class EndpointFeed:
             self._greeted = True
             events = (told, *events[1:])
         self._spoken = says(events)
-        self._flows = self._spoken and clock is None and not self._complete
+        self._flows = self._spoken and clock is None
         return events
 
     async def _begin(self) -> Sequence[StreamEvent]:
         source = self._call.source
         if not isinstance(source, Delivery):
-            self._complete = self._over = True
+            self._over = self._reading.complete = True
             return source
         if self._clock is None and Clock.wanted(source.timeouts):
             self._clock = Clock(source.timeouts)
@@ -378,8 +368,7 @@ class EndpointFeed:
         )
         if exchange.status >= 300:
             await self._refuse(exchange)
-        if "event-stream" in headers.get("content-type", ""):
-            self._framer = SSEFramer()
+        self._reading.begin(headers.get("content-type", ""))
         if self._clock is not None:
             self._clock.watch(exchange)
 
@@ -441,8 +430,7 @@ class EndpointFeed:
     def _forget(self, call: Call) -> None:
         """Begin ``call`` anew."""
         self._call = call
-        self._decoder = call.driver.decoder(call.request, call.origin)
-        self._framer, self._head, self._plain, self._plain_bytes = None, b"", [], 0
+        self._reading = Reading(call.driver.decoder(call.request, call.origin))
         self._request_id = None
 
     async def _open_without_reasoning(self, refusal: APIError) -> None:
@@ -502,7 +490,7 @@ class EndpointFeed:
     def _attempt(self, exc: DhenaraError | None) -> Attempt:
         """The request under way, or what became of it."""
         exchange = self._exchange
-        usage = self._decoder.usage if exc is not None else None
+        usage = self._reading.usage if exc is not None else None
         attempt = Attempt.trusted(
             endpoint=self._call.origin,
             error=None if exc is None else f"{type(exc).__name__}: {exc}",
@@ -534,92 +522,16 @@ class EndpointFeed:
             self._clock.rest()
         slot, self._slot = self._slot, None
         if slot is not None:
-            if self._decoder.usage is not None:
-                slot.spent(self._decoder.usage)
+            if self._reading.usage is not None:
+                slot.spent(self._reading.usage)
             elif not sent:
                 slot.spent(Usage(total_tokens=0))
             slot.release()
 
-    # ------------------------------------------------------------------------------------------------ decoding
-
-    def _take_other(self, chunk: bytes, headers: Mapping[str, str]) -> Sequence[StreamEvent]:
-        """A read that is not simply more of a stream: the end of the body, a plain body, or the first of an unmarked
-        one."""
-        if self._framer is None:
-            self._framer = self._without_content_type(chunk, headers)
-            if self._framer is not None:
-                return self._decode(self._framer.feed(chunk))
-        if self._framer is not None:
-            return self._ended(self._decode_rest(self._framer))
-        if chunk:
-            if self._plain or not chunk.isspace():  # leading white space tells nothing: what the body is comes after it
-                self._plain.append(chunk)
-            self._plain_bytes += len(chunk)
-            if self._plain_bytes > DEFAULT_LIMIT_BYTES:
-                raise ProtocolError(f"the answer is larger than {DEFAULT_LIMIT_BYTES} bytes; giving it up")
-            return ()
-        events = self._decode([b"".join(self._plain)])
-        return self._ended([*events, *self._finished(events)])
-
-    def _ended(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+    def _ended(self) -> None:
         """The body has been read to its end."""
-        if not self._complete:
-            self._completed(events)
         self._over = True
         self._let_go()
-        return events
-
-    def _completed(self, events: Sequence[StreamEvent]) -> None:
-        """The answer has come to its end with the last of ``events``."""
-        told = next((event.usage for event in reversed(events) if isinstance(event, UsageUpdate)), None)
-        self._usage = self._decoder.usage if told is None else told
-        self._complete, self._flows = True, False
-
-    def _without_content_type(self, chunk: bytes, headers: Mapping[str, str]) -> Framer | None:
-        """A body that is not announced as a stream: a plain one, unless its first byte says otherwise."""
-        if self._plain or not chunk.strip() or "json" in headers.get("content-type", ""):
-            return None
-        return None if chunk.lstrip()[:1] in (b"{", b"[", b"<") else SSEFramer()
-
-    def _decode(self, frames: Sequence[Frame]) -> list[StreamEvent]:
-        """Decode frames; events before a failing frame are kept, and nothing is read after the answer's end."""
-        events: list[StreamEvent] = []
-        feed = self._decoder.feed
-        try:
-            for frame in frames:
-                events += feed(frame)
-                if events and events[-1].__class__ is StreamEnd:
-                    self._completed(events)
-                    break
-        except DhenaraError:
-            self._salvaged = events
-            raise
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
-            self._salvaged = events
-            raise ProtocolError(f"the provider's answer has a shape that its dialect does not allow: {exc}") from exc
-        return events
-
-    def _decode_rest(self, framer: Framer) -> Sequence[StreamEvent]:
-        """The end of a stream's body: its last, maybe torn, frame, then whatever the decoder makes of it."""
-        events: list[StreamEvent] = []
-        torn: ProtocolError | None = None
-        try:
-            events = self._decode(framer.finish())
-        except ProtocolError as exc:
-            torn, events = exc, self._salvaged
-        try:
-            return [*events, *self._finished(events)]
-        except TruncatedStreamError as exc:
-            if not self._greeted and not events:
-                raise TruncatedStreamError(f"{exc}; it began with {quote(self._head.lstrip())}") from torn
-            raise exc from torn
-
-    def _finished(self, events: list[StreamEvent]) -> Sequence[StreamEvent]:
-        """The decoder's last events; ``events`` are what came before them, and kept if it has none to give."""
-        self._salvaged = events
-        last = self._decoder.finish()
-        self._salvaged = []
-        return last
 
     async def _drain(self, exchange: Exchange) -> None:
         """Read on to the end of the body for a moment: only then can the connection be used again."""
@@ -633,8 +545,7 @@ class EndpointFeed:
                     except DhenaraError as exc:
                         logger.debug("the connection broke after the end of the answer: %s", exc)
         finally:  # whoever is cancelled here does not wait once more when the stream is closed
-            self._over = True
-            self._let_go()
+            self._ended()
 
 
 def _being_cancelled() -> bool:

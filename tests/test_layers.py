@@ -20,7 +20,7 @@ FLOORS = (
     {"events", "request", "targets"},
     {"drivers", "accumulator", "conversation"},
     {"blame", "budget", "health", "hosts", "limits", "retry", "transport", "window"},
-    {"forms", "links", "means"},
+    {"forms", "links", "means", "reading"},
     {"formatter", "auth", "stores", "blocking", "deadlines", "fetch", "toolbox"},
     {"feed"},
     {"plans", "stream"},
