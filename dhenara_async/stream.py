@@ -89,7 +89,13 @@ class ResponseStream:
         while not self._ready:
             if self._over:
                 self._raise_or_stop()
-            await self._receive()
+            try:  # as in ``_receive``, without a coroutine more to be resumed for every token
+                self._check()
+                self._take(await self._feed.receive())
+            except BaseException as exc:
+                await self._fail(exc)
+                if not isinstance(exc, DhenaraError):
+                    raise
         return self._ready.pop()
 
     async def batch(self) -> list[StreamEvent]:
@@ -178,29 +184,36 @@ class ResponseStream:
     async def _receive(self) -> None:
         """Let the feed do one step."""
         try:
-            if not self._entered or self._closed:
-                raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
+            self._check()
             self._take(await self._feed.receive())
         except BaseException as exc:
-            self._failure = exc
-            if self._closed and isinstance(exc, DhenaraError):  # from another task: what it met is of our own making
-                self._failure = StreamStateError("the stream was closed; ask the client for another")
-                self._failure.__cause__ = exc
-            self._finish()
-            await self._feed.close()
+            await self._fail(exc)
             if not isinstance(exc, DhenaraError):
                 raise  # cancellation and our own faults do not wait for events that are still to be handed over
-        else:
-            if self._feed.over:
-                self._finish()
+
+    def _check(self) -> None:
+        if not self._entered or self._closed:
+            raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
 
     def _take(self, events: Sequence[StreamEvent]) -> None:
-        if not events:
-            return
-        if self._first_event_at is None:
-            self._first_event_at = perf_counter()
-        self._accumulator.feed(events)
-        self._ready = list(events[::-1]) if not self._ready else [*reversed(events), *self._ready]
+        if events:
+            if self._first_event_at is None:
+                self._first_event_at = perf_counter()
+            self._accumulator.feed(events)
+            ready = list(events)
+            ready.reverse()
+            self._ready = ready + self._ready if self._ready else ready
+        if self._feed.over:
+            self._finish()
+
+    async def _fail(self, exc: BaseException) -> None:
+        """The feed has failed."""
+        self._failure = exc
+        if self._closed and isinstance(exc, DhenaraError):  # from another task: what it met is of our own making
+            self._failure = StreamStateError("the stream was closed; ask the client for another")
+            self._failure.__cause__ = exc
+        self._finish()
+        await self._feed.close()
 
     def _raise_failure(self) -> None:
         if isinstance(self._failure, DhenaraError):

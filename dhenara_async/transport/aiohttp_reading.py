@@ -9,7 +9,7 @@ Source: ``aiohttp/streams.py`` and ``client_proto.py`` of 3.14.5 (read 2026-11-2
 
 # pyright: reportPrivateUsage=false
 
-from collections.abc import Awaitable, Callable
+import asyncio
 
 import aiohttp
 from aiohttp.streams import StreamReader
@@ -46,15 +46,22 @@ def taken(content: StreamReader) -> bytes | None:
     return data
 
 
-async def _read_at_once(content: StreamReader) -> bytes:
-    while (data := taken(content)) is None:
-        await content._wait("readany")
-    return data
+def more(content: StreamReader) -> asyncio.Future[None]:
+    """Done when there is something to take. Nobody else may be waiting; whoever stops to says ``no_more``.
+
+    Raises:
+        RuntimeError: The connection is gone, and everything was taken.
+    """
+    if not content._protocol.connected:
+        raise RuntimeError("the connection is closed")
+    waiter = content._waiter = content._loop.create_future()
+    return waiter
+
+
+def no_more(content: StreamReader) -> None:
+    """``more`` is not waited for any longer."""
+    content._waiter = None
 
 
 AT_ONCE: bool = aiohttp.__version__.startswith(_TRIED)
-
-Read = Callable[[StreamReader], Awaitable[bytes]]
-
-read: Read = _read_at_once if AT_ONCE else StreamReader.readany
-"""The next bytes of a body, as many as are there; see ``StreamReader.readany``."""
+"""Whether this may be used here."""

@@ -29,7 +29,7 @@ from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport.aiohttp_asking import Answer, Ways
-from dhenara_async.transport.aiohttp_reading import AT_ONCE, read, taken
+from dhenara_async.transport.aiohttp_reading import AT_ONCE, more, no_more, taken
 
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
@@ -314,11 +314,20 @@ class AiohttpExchange:
 
     async def read(self) -> bytes:
         """See ``Exchange``. Never by line: a line of a stream has no limit."""
-        self._waiting_since = self._loop.time()
+        content = self._content
         try:
-            chunk = taken(self._content) if AT_ONCE else None  # mostly there is nothing yet, or all there will be
-            if chunk is None:
-                chunk = await read(self._content)
+            chunk = taken(content) if AT_ONCE else None
+            while chunk is None:  # everything in one function: what waits is resumed for every token
+                self._waiting_since = self._loop.time()
+                if AT_ONCE:
+                    try:
+                        await more(content)
+                    except BaseException:
+                        no_more(content)
+                        raise
+                    chunk = taken(content)
+                else:
+                    chunk = await content.readany()
         except DeadlineError:  # somebody has interrupted
             self._stop_watching()
             raise

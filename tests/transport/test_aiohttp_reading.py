@@ -2,6 +2,7 @@
 
 import gzip
 import random
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import anyio
@@ -19,10 +20,16 @@ BODY = b"".join(PIECES)
 
 def test_this_version_is_one_of_those_that_were_tried() -> None:
     """If this fails, aiohttp has a new version: read what the room says, try it, and add it."""
-    assert aiohttp_reading.read is not StreamReader.readany, aiohttp.__version__
+    assert aiohttp_reading.AT_ONCE, aiohttp.__version__
 
 
-async def received(url: str, read: aiohttp_reading.Read, *, idle: float = 0.0) -> bytes:
+async def read_at_once(content: StreamReader) -> bytes:
+    while (data := aiohttp_reading.taken(content)) is None:
+        await aiohttp_reading.more(content)
+    return data
+
+
+async def received(url: str, read: Callable[[StreamReader], Awaitable[bytes]], *, idle: float = 0.0) -> bytes:
     pieces: list[bytes] = []
     async with aiohttp.ClientSession(read_bufsize=4096) as session, session.post(url, data=b"{}") as response:
         while piece := await read(response.content):
@@ -33,9 +40,9 @@ async def received(url: str, read: aiohttp_reading.Read, *, idle: float = 0.0) -
     return b"".join(pieces)
 
 
-@pytest.mark.parametrize("read", [aiohttp_reading.read, StreamReader.readany], ids=["at once", "by aiohttp"])
+@pytest.mark.parametrize("read", [read_at_once, StreamReader.readany], ids=["at once", "by aiohttp"])
 @pytest.mark.parametrize("idle", [0.0, 0.001], ids=["busy", "slow"])
-async def test_bodies_come_whole(read: aiohttp_reading.Read, idle: float) -> None:
+async def test_bodies_come_whole(read: Callable[[StreamReader], Awaitable[bytes]], idle: float) -> None:
     answers = {
         "chunked": (chunked(*PIECES), BODY),
         "with a length": (whole(BODY), BODY),
@@ -61,7 +68,7 @@ async def test_a_body_that_somebody_has_begun_to_read() -> None:
     ):
         begun = await response.content.readexactly(2)
         rest = b""
-        while piece := await aiohttp_reading.read(response.content):
+        while piece := await read_at_once(response.content):
             rest += piece
     assert (begun, rest) == (b"on", b"etwo")
 
@@ -83,14 +90,14 @@ async def test_who_does_not_read_holds_the_host_back() -> None:
         aiohttp.ClientSession() as session,
         session.post(server.url, data=b"{}") as response,
     ):
-        assert await aiohttp_reading.read(response.content)
+        assert await read_at_once(response.content)
         await anyio.sleep(0.6)
         response.close()
     assert sent < 300  # 100 MB would have come
 
 
 async def test_other_versions_are_read_their_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(over_aiohttp, "read", StreamReader.readany)
+    monkeypatch.setattr(over_aiohttp, "AT_ONCE", False)
     async with (
         serve(replies(chunked(*chat_stream("One", " two")))) as server,
         AIModelClient(chat_endpoint(server.url)).stream("Hi.") as stream,
