@@ -23,7 +23,8 @@ from dhenara_async.events import (
     UsageUpdate,
 )
 from dhenara_async.messages import Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart
-from dhenara_async.response import ChatResponse, Choice, FinishReason, Usage
+from dhenara_async.response import ChatResponse, Choice, FinishReason
+from dhenara_async.usage import UNKNOWN, Usage
 
 
 class Accumulator:
@@ -43,7 +44,7 @@ class Accumulator:
         self._starts: list[PartStart] = []  # a part's id is its place in these two lists
         self._pieces: list[list[str]] = []
         self._ended: dict[int, Part] = {}
-        self._usage = Usage()
+        self._usage = UNKNOWN
         self._end: StreamEnd | None = None
 
     @property
@@ -127,10 +128,10 @@ class Accumulator:
                 self._starts.clear()
                 self._pieces.clear()
                 self._ended.clear()
-                self._usage = Usage()
+                self._usage = UNKNOWN
                 self._begin(event.start)
             case StreamSeam():
-                self._usage = Usage()  # of who goes on, as far as that is told
+                self._usage = UNKNOWN  # of who goes on, as far as that is told
                 self._begin(event.start)
             case _:
                 pass  # deltas are handled in feed, heartbeats mean nothing here

@@ -59,7 +59,7 @@ class History:
     summary: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """A call as its caller put it.
 

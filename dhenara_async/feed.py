@@ -9,7 +9,7 @@ timer for each request, which is not moved for every event.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -25,6 +25,7 @@ from dhenara_async.errors import (
     APIError,
     ConnectError,
     ConversionLossError,
+    DeadlineError,
     DhenaraError,
     ProtocolError,
     StreamStateError,
@@ -45,6 +46,7 @@ from dhenara_async.window import estimate_messages
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 DRAIN_SECONDS = 0.25
+_CLOSED = "the stream was closed; ask the client for another"
 CLOSE_SECONDS = 1.0
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
 # Events that say nothing of the answer: while no other has been handed over, the call can be made again unnoticed.
@@ -54,7 +56,7 @@ _WORDS = frozenset({"text", "reasoning"})  # parts whose start says nothing: som
 Got = TypeVar("Got")
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Delivery:
     """How a call reaches its provider.
 
@@ -79,7 +81,7 @@ class Delivery:
     limiter: Limiter | None = None
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Call:
     """Everything that is known of a call before its first byte is sent.
 
@@ -107,8 +109,17 @@ class Call:
     prefix: str | None = None
     without_reasoning: "Callable[[], Call | None] | None" = None
 
+    def settle(self) -> None:
+        """Let go of what only another try would need: the answer has begun, and may last longer than all before it."""
+        self.without_reasoning = None
+        if isinstance(self.source, Delivery):
+            self.source.request, self.source.prepare = _SENT, None
 
-@dataclass(slots=True, frozen=True)
+
+_SENT = HttpRequest("", {}, b"")
+
+
+@dataclass(slots=True)
 class Account:
     """Who answers, and what is known of the call beside its events.
 
@@ -182,8 +193,8 @@ class EndpointFeed:
         self._failed: list[Attempt] = []
         self._waited = 0.0
         self._resting = self._draining = False  # between two tries; between the last event and the end of the body
-        self._waiting: anyio.CancelScope | None = None  # for something that has no exchange yet …
-        self._gone: anyio.Event | None = None  # … and who closes meanwhile waits for the end of that
+        self._waiting: asyncio.Task[object] | None = None  # for something that has no exchange yet …
+        self._gone: anyio.Event | None = None  # … and who closes meanwhile ends it, and waits for its end
         self._failure: DhenaraError | None = None  # to be raised when the events before it have been handed over
         self._greeted = False  # StreamStart has been handed over
         self._spoken = False  # something of the answer has been handed over
@@ -309,7 +320,9 @@ class EndpointFeed:
             self._greeted = True
             events = (told, *events[1:])
         self._spoken = says(events)
-        self._flows = self._spoken and clock is None
+        if self._spoken and not self._reading.complete:
+            self._flows = clock is None
+            self._call.settle()
         return events
 
     async def _begin(self) -> Sequence[StreamEvent]:
@@ -327,22 +340,31 @@ class EndpointFeed:
             await self._unless_closed(self._open_without_reasoning(refusal))
         return ()
 
-    async def _unless_closed(self, work: Awaitable[Got]) -> Got:
+    async def _unless_closed(self, work: Coroutine[object, object, Got]) -> Got:
         """``work`` in which there may be no exchange to close, so that closing from another task has to end it.
+
+        As ``asyncio.timeout`` does it, and for its reasons: the task is cancelled, which is taken back here. A scope of
+        anyio's would do the same, and cost as much as all else that is done to send a request.
 
         Raises:
             StreamStateError: It was ended.
         """
-        with anyio.CancelScope() as self._waiting:
-            if self._closed:
-                self._waiting.cancel()
-            try:
-                return await work
-            finally:
-                self._waiting = None
-                if self._gone is not None:
-                    self._gone.set()
-        raise StreamStateError("the stream was closed; ask the client for another")
+        task = asyncio.current_task()
+        if self._closed or task is None:
+            work.close()
+            raise StreamStateError(_CLOSED)
+        self._waiting, cancelling = task, task.cancelling()
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._gone is None or task.cancelling() > cancelling + 1:  # somebody else wants the task to end
+                raise
+            raise StreamStateError(_CLOSED) from None
+        finally:
+            self._waiting = None
+            if self._gone is not None:
+                task.uncancel()
+                self._gone.set()
 
     async def _stop_waiting(self) -> None:
         if self._waiting is not None:
@@ -424,7 +446,7 @@ class EndpointFeed:
         self._forget(self._call)
         self._waited = wait
         self._resting = True
-        await self._unless_closed(anyio.sleep(wait))
+        await self._unless_closed(asyncio.sleep(wait))
         self._resting = False
 
     def _forget(self, call: Call) -> None:
@@ -536,16 +558,19 @@ class EndpointFeed:
     async def _drain(self, exchange: Exchange) -> None:
         """Read on to the end of the body for a moment: only then can the connection be used again."""
         self._draining = True
+        enough = asyncio.get_running_loop().call_later(DRAIN_SECONDS, _interrupt, exchange)  # a scope costs much more
         try:
-            if not exchange.ended():
-                with anyio.move_on_after(DRAIN_SECONDS):
-                    try:
-                        while await exchange.read():
-                            pass
-                    except DhenaraError as exc:
-                        logger.debug("the connection broke after the end of the answer: %s", exc)
+            while not exchange.ended() and await exchange.read():
+                pass
+        except DhenaraError as exc:
+            logger.debug("the connection broke, or was held open, after the end of the answer: %s", exc)
         finally:  # whoever is cancelled here does not wait once more when the stream is closed
+            enough.cancel()
             self._ended()
+
+
+def _interrupt(exchange: Exchange) -> None:
+    exchange.interrupt(DeadlineError(limit="drain", seconds=DRAIN_SECONDS))
 
 
 def _being_cancelled() -> bool:

@@ -22,7 +22,7 @@ from dhenara_async.messages import (
 )
 from dhenara_async.prices import Pricing, Rates, list_price, listable
 from dhenara_async.structured import Said, Wanted, read, read_as
-from dhenara_async.usage import Usage
+from dhenara_async.usage import UNKNOWN, Usage
 from dhenara_async.value import Aside, Value
 
 Read = TypeVar("Read")
@@ -120,7 +120,7 @@ class ChatResponse(Value):
     """
 
     choices: tuple[Choice, ...] = Field(min_length=1)
-    usage: Usage = Field(default_factory=Usage)
+    usage: Usage = UNKNOWN
     model: str
     provider: str
     response_id: str | None = None
@@ -246,7 +246,7 @@ class Attempt(Value):
     status: int | None = None
     request_id: str | None = None
     waited: float = 0.0
-    usage: Usage = Field(default_factory=Usage)
+    usage: Usage = UNKNOWN
     cost: Decimal | None = None
 
 

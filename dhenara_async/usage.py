@@ -39,3 +39,7 @@ class Usage(Value):
     output_audio_tokens: int | None = None
     web_searches: int | None = None
     source: Literal["reported", "estimated", "unknown"] = "unknown"
+
+
+UNKNOWN: Usage = Usage.trusted()
+"""Nothing was told."""

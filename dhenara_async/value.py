@@ -1,12 +1,16 @@
 """What users build and save: frozen, refusing what it does not know, and equal to itself after a round trip by JSON."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
+_new = object.__new__
 _set = object.__setattr__  # around frozen
+_set_names, _set_extra, _set_private = (
+    getattr(BaseModel, name).__set__
+    for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 class Value(BaseModel):
@@ -30,24 +34,31 @@ class Value(BaseModel):
         Args:
             given: What the constructor takes; whoever calls vouches for the types and for every required one.
         """
-        made = cls.__new__(cls)
-        plain, factories, private = _defaults(cls)
+        made = _new(cls)
+        plain, factories, private = _known.get(cls) or _defaults(cls)
         values = plain | given
         for name, factory in factories:
             if name not in given:
                 values[name] = factory()
         _set(made, "__dict__", values)
-        _set(made, "__pydantic_fields_set__", set(given))
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", private.copy() if private else None)
+        names = tuple(given)
+        _set_names(made, _names.get(names) or _names.setdefault(names, set(names)))
+        _set_extra(made, None)
+        _set_private(made, private.copy() if private else None)
         return made
 
 
 _Factories = tuple[tuple[str, Callable[[], object]], ...]
 
 
-@cache
-def _defaults(cls: type[BaseModel]) -> tuple[dict[str, object], _Factories, dict[str, object]]:
+_Defaults = tuple[dict[str, object], _Factories, dict[str, object]]
+_known: dict[type[BaseModel], _Defaults] = {}
+# The names that were given, which pydantic keeps with every value: values that are given the same names share them, as
+# nothing ever changes those of a frozen one, and a copy has its own.
+_names: dict[tuple[str, ...], set[str]] = {}
+
+
+def _defaults(cls: type[BaseModel]) -> _Defaults:
     """Every field in order with its default, or None where it has none; fields made anew; private attributes, which are
     never changed."""
     plain: dict[str, object] = {}
@@ -56,7 +67,9 @@ def _defaults(cls: type[BaseModel]) -> tuple[dict[str, object], _Factories, dict
         plain[name] = None if field.is_required() else field.default
         if field.default_factory is not None:  # none of ours asks for the values before it
             made.append((name, cast("Callable[[], object]", field.default_factory)))
-    return plain, tuple(made), {name: attribute.default for name, attribute in cls.__private_attributes__.items()}
+    private: dict[str, object] = {name: attribute.default for name, attribute in cls.__private_attributes__.items()}
+    known = _known[cls] = (plain, tuple(made), private)
+    return known
 
 
 Held = TypeVar("Held")

@@ -159,12 +159,12 @@ def is_object(value: object) -> TypeGuard[JsonObject]:
 
 def as_object(value: object) -> JsonObject:
     """``value`` if it is a JSON object, else an empty one."""
-    return value if is_object(value) else {}
+    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType] - JSON has such keys
 
 
 def as_list(value: object) -> list[object]:
     """``value`` if it is a JSON array, else an empty one."""
-    return cast(list[object], value) if isinstance(value, list) else []
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType] - of anything
 
 
 def as_text(value: object) -> str:
@@ -174,8 +174,8 @@ def as_text(value: object) -> str:
 
 def as_count(value: object) -> int | None:
     """``value`` if it is a whole number of tokens, else None."""
-    if value is None:  # as most numbers are that a provider could tell
-        return None
+    if value is None or type(value) is int:
+        return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -70,6 +70,13 @@ _EXECUTED: Mapping[str, HostedToolType] = {
     "visit": "url_context",
     "visit_website": "url_context",
 }
+# What a delta or a message may have beside its role and its words.
+_RARE = frozenset(
+    {
+        *("reasoning_content", "reasoning", "reasoning_details", "executed_tools", "refusal", "annotations"),
+        *("images", "audio", "tool_calls", "function_call"),
+    }
+)
 _SOUNDS = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 
 
@@ -264,34 +271,42 @@ class ChatDecoder:
 
     def _feed_message(self, choice: _Choice, message: JsonObject, events: list[StreamEvent]) -> None:
         """A delta, or the whole message of a plain body: reasoning, what the host ran, words, files, calls."""
-        reasoning = as_text(message.get("reasoning_content")) or as_text(message.get("reasoning"))
-        details = as_list(message.get("reasoning_details"))
-        if reasoning or details:
-            self._reason(choice, reasoning, details, events)
-        if message.get("executed_tools"):
-            self._feed_executed(choice, as_list(message["executed_tools"]), events)
+        rare = not _RARE.isdisjoint(message)
+        if rare:
+            reasoning = as_text(message.get("reasoning_content")) or as_text(message.get("reasoning"))
+            details = as_list(message.get("reasoning_details"))
+            if reasoning or details:
+                self._reason(choice, reasoning, details, events)
+            if message.get("executed_tools"):
+                self._feed_executed(choice, as_list(message["executed_tools"]), events)
         content = message.get("content")
-        if not isinstance(content, str):
+        if not content:
+            pass
+        elif not isinstance(content, str):
             self._feed_chunks(choice, as_list(content), events)
         elif self._quirks.inline_thinking and choice.thinks_inline is not False:
             self._feed_inline(choice, content, events)
         else:
             self._speak(choice, "text", content, events)
-        self._feed_rest(choice, message, events)
+        if rare:
+            self._feed_rest(choice, message, events)
 
     def _feed_rest(self, choice: _Choice, message: JsonObject, events: list[StreamEvent]) -> None:
         refusal = as_text(message.get("refusal"))
         if refusal:
             choice.refused = True
             self._speak(choice, "refusal", refusal, events)
-        for annotation in map(as_object, as_list(message.get("annotations"))):
-            choice.citations += citations_of(annotation)
-        for image in map(as_object, as_list(message.get("images"))):
-            events += self._image(choice, image)
+        if message.get("annotations"):
+            for annotation in map(as_object, as_list(message["annotations"])):
+                choice.citations += citations_of(annotation)
+        if message.get("images"):
+            for image in map(as_object, as_list(message["images"])):
+                events += self._image(choice, image)
         if message.get("audio"):
             self._feed_sound(choice, as_object(message["audio"]), events)
-        for call in map(as_object, as_list(message.get("tool_calls"))):
-            self._call(choice, call, events)
+        if message.get("tool_calls"):
+            for call in map(as_object, as_list(message["tool_calls"])):
+                self._call(choice, call, events)
         legacy = as_object(message.get("function_call"))
         if legacy.get("name"):  # the protocol before tools; kept whole, since nothing we send can ask for it
             events += self._parts.hosted("function_call", dict(legacy), choice=choice.index)

@@ -147,7 +147,8 @@ def merged_details(details: list[object]) -> list[object]:
 
 def _first_count(*values: object) -> int | None:
     for value in values:
-        if value is not None and (count := as_count(value)) is not None:
+        count = as_count(value)
+        if count is not None:
             return count
     return None
 
