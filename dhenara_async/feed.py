@@ -190,7 +190,7 @@ class EndpointFeed:
         self._exchange: Exchange | None = None
         self._slot: Slot | None = None
         self._request_id: str | None = None
-        self._failed: list[Attempt] = []
+        self._failed: tuple[Attempt, ...] = ()
         self._waited = 0.0
         self._resting = self._draining = False  # between two tries; between the last event and the end of the body
         self._waiting: asyncio.Task[object] | None = None  # for something that has no exchange yet …
@@ -220,7 +220,7 @@ class EndpointFeed:
         return Account(
             origin=call.origin,
             request_id=self._request_id,
-            tries=(*self._failed, *([] if nothing_under_way else [self._attempt(None)])),
+            tries=self._failed if nothing_under_way else (*self._failed, self._attempt(None)),
             warnings=call.warnings,
             report=call.report,
             messages=call.request.messages,
@@ -474,7 +474,7 @@ class EndpointFeed:
             refusal.request_id,
             origin.model,
         )
-        self._failed.append(self._attempt(refusal))
+        self._failed = (*self._failed, self._attempt(refusal))
         self._forget(second)
         self._waited, self._exchange = 0.0, None
         try:
@@ -504,7 +504,7 @@ class EndpointFeed:
     def _note(self, exc: DhenaraError) -> None:
         """A request has failed: put down how, and give back what it held."""
         self._keep_secrets(exc)
-        self._failed.append(self._attempt(exc))
+        self._failed = (*self._failed, self._attempt(exc))
         if self._slot is not None and isinstance(exc, APIError) and exc.status in (429, 503, 529):
             self._slot.refused(exc.retry_after)
         self._let_go(sent=not isinstance(exc, ConnectError))

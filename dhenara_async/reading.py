@@ -92,15 +92,20 @@ class Reading:
             raise ProtocolError(f"the answer is larger than {DEFAULT_LIMIT_BYTES} bytes; giving it up")
         return ()
 
-    def _decode(self, frames: Sequence[Frame]) -> list[StreamEvent]:
+    def _decode(self, frames: Sequence[Frame]) -> Sequence[StreamEvent]:
         """Decode frames; nothing is read after the answer's end."""
         events: list[StreamEvent] = []
         feed = self._decoder.feed
         try:
+            if len(frames) == 1:  # as in most reads while a model speaks
+                last = feed(frames[0])
+                if not self._started or (last and last[-1].__class__ is StreamEnd):
+                    self._note(last)
+                return last
             for frame in frames:
-                events += feed(frame)
-                if events and events[-1].__class__ is StreamEnd:
-                    self._completed(events)
+                last = feed(frame)
+                events += last
+                if last and last[-1].__class__ is StreamEnd:
                     break
         except DhenaraError:
             self.salvaged = events
@@ -108,9 +113,15 @@ class Reading:
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
             self.salvaged = events
             raise ProtocolError(f"the provider's answer has a shape that its dialect does not allow: {exc}") from exc
+        self._note(events)
+        return events
+
+    def _note(self, events: Sequence[StreamEvent]) -> None:
+        """Whether ``events`` begin the answer, or end it."""
         if not self._started:
             self._started = any(event.__class__ is StreamStart for event in events)
-        return events
+        if events and events[-1].__class__ is StreamEnd:
+            self._completed(events)
 
     def _end(self, framer: Framer) -> Sequence[StreamEvent]:
         """The end of a stream's body: its last, maybe torn, frame, then whatever the decoder makes of it."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from pydantic import JsonValue
 
@@ -90,7 +90,8 @@ class ResponseStream:
             if self._over:
                 self._raise_or_stop()
             try:  # as in ``_receive``, without a coroutine more to be resumed for every token
-                self._check()
+                if not self._entered or self._closed:
+                    self._refuse()
                 self._take(await self._feed.receive())
             except BaseException as exc:
                 await self._fail(exc)
@@ -184,16 +185,16 @@ class ResponseStream:
     async def _receive(self) -> None:
         """Let the feed do one step."""
         try:
-            self._check()
+            if not self._entered or self._closed:
+                self._refuse()
             self._take(await self._feed.receive())
         except BaseException as exc:
             await self._fail(exc)
             if not isinstance(exc, DhenaraError):
                 raise  # cancellation and our own faults do not wait for events that are still to be handed over
 
-    def _check(self) -> None:
-        if not self._entered or self._closed:
-            raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
+    def _refuse(self) -> NoReturn:
+        raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
 
     def _take(self, events: Sequence[StreamEvent]) -> None:
         if events:
@@ -201,7 +202,8 @@ class ResponseStream:
                 self._first_event_at = perf_counter()
             self._accumulator.feed(events)
             ready = list(events)
-            ready.reverse()
+            if len(ready) > 1:
+                ready.reverse()
             self._ready = ready + self._ready if self._ready else ready
         if self._feed.over:
             self._finish()

@@ -255,7 +255,7 @@ class MessagesDecoder:
             case "text":
                 part = self._parts.open("text")
                 part.state = _rest(block, "text")
-                part.citations += [_citation(raw) for raw in as_list(block.get("citations"))]
+                part.cite(map(_citation, as_list(block.get("citations"))))
             case "thinking":
                 part = self._parts.open("reasoning")
                 part.state = {"signature": "", **_rest(block, "thinking"), "type": "thinking"}
@@ -308,7 +308,7 @@ class MessagesDecoder:
                 citation = delta.get("citation")
                 part.state.setdefault("type", "text")
                 part.state["citations"] = [*as_list(part.state.get("citations")), citation]
-                part.citations.append(_citation(citation))
+                part.cite([_citation(citation)])
             case _ if part.start.kind == "hosted_tool":
                 # A block that is kept as it is, a compaction for example: what comes later completes it.
                 part.state |= {key: value for key, value in delta.items() if key != "type"}

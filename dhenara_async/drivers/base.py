@@ -5,7 +5,7 @@ its stream would.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard, cast
 
@@ -197,8 +197,12 @@ class OpenPart:
     start: PartStart
     pieces: list[str] = field(default_factory=list[str])
     state: JsonObject = field(default_factory=dict[str, object])
-    citations: list[Citation] = field(default_factory=list[Citation])
-    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
+    citations: Sequence[Citation] = ()
+    logprobs: Sequence[TokenLogprob] = ()
+
+    def cite(self, citations: Iterable[Citation]) -> None:
+        """Say where its words come from; most parts never do."""
+        self.citations = [*self.citations, *citations]
 
 
 class PartsInFlight:

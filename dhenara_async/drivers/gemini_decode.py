@@ -513,10 +513,10 @@ def _source(chunk: JsonObject) -> Citation:
 def _hang(candidate: _Candidate, source: Citation, passage: JsonObject) -> None:
     found = _place(candidate, passage)
     if found is None:
-        candidate.texts[-1].citations.append(source)
+        candidate.texts[-1].cite([source])
     else:
         part, start, end = found
-        part.citations.append(source.model_copy(update={"start": start, "end": end}))
+        part.cite([source.model_copy(update={"start": start, "end": end})])
 
 
 def _place(candidate: _Candidate, passage: JsonObject) -> tuple[OpenPart, int, int] | None:

@@ -98,11 +98,11 @@ class _Choice:
     ended: bool | None = None
     refused: bool = False
     spoke: bool = False
-    citations: list[Citation] = field(default_factory=list[Citation])
+    citations: Sequence[Citation] = ()
     cited: bool = False
-    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
+    logprobs: list[TokenLogprob] | None = None
     executed: dict[int, JsonObject] = field(default_factory=dict[int, JsonObject])
-    sound: list[bytes] = field(default_factory=list[bytes])
+    sound: list[bytes] | None = None
     sound_state: JsonObject = field(default_factory=dict[str, object])
     thinks_inline: bool | None = None
     held: str = ""
@@ -152,7 +152,7 @@ class ChatDecoder:
         self._quirks = quirks
         self._choices: dict[object, _Choice] = {}
         self._raw_usage: JsonObject = {}
-        self._sources: list[Citation] = []
+        self._sources: Sequence[Citation] = ()
         self._sound = as_text(as_object(request.config.extra_body.get("audio")).get("format")) or "wav"
         self._stranger = b""
         self._last: bytes | None = None  # the chunk that ended a choice
@@ -245,6 +245,7 @@ class ChatDecoder:
         except TypeError:  # an index that is a list or an object
             choice = self._new_choice(raw)
         if raw.get("logprobs"):
+            choice.logprobs = choice.logprobs or []
             choice.logprobs += logprobs_of(raw["logprobs"])
         delta, finish = raw.get("delta"), raw.get("finish_reason")
         if is_object(delta):
@@ -298,7 +299,7 @@ class ChatDecoder:
             self._speak(choice, "refusal", refusal, events)
         if message.get("annotations"):
             for annotation in map(as_object, as_list(message["annotations"])):
-                choice.citations += citations_of(annotation)
+                choice.citations = [*choice.citations, *citations_of(annotation)]
         if message.get("images"):
             for image in map(as_object, as_list(message["images"])):
                 events += self._image(choice, image)
@@ -400,9 +401,9 @@ class ChatDecoder:
         if part is None:
             return
         if part.start.kind == "text":
-            part.citations, choice.citations = choice.citations or self._sources, []
+            part.citations, choice.citations = choice.citations or self._sources, ()
             choice.cited = choice.cited or bool(part.citations)
-            part.logprobs, choice.logprobs = choice.logprobs, []
+            part.logprobs, choice.logprobs = choice.logprobs or (), None
         elif "reasoning_details" in part.state:
             part.state["reasoning_details"] = merged_details(as_list(part.state["reasoning_details"]))
         events.append(self._parts.close(part))
@@ -422,6 +423,7 @@ class ChatDecoder:
 
     def _feed_sound(self, choice: _Choice, sound: JsonObject, events: list[StreamEvent]) -> None:
         """Sound in pieces, each its own base64; its transcript is the visible answer."""
+        choice.sound = choice.sound or []
         choice.sound.append(decoded(as_text(sound.get("data"))))
         choice.sound_state |= {key: sound[key] for key in ("id", "expires_at") if sound.get(key) is not None}
         self._speak(choice, "text", as_text(sound.get("transcript")), events)
@@ -537,7 +539,7 @@ class ChatDecoder:
         for told in choice.executed.values():
             if "output" not in told:
                 events += self._executed(choice, told)
-        sound = b"".join(choice.sound)
+        sound = b"".join(choice.sound or ())
         if sound:
             kind = _SOUNDS.get(self._sound, f"audio/{self._sound}")
             events += self._parts.file(legal_type(kind), choice.sound_state, choice=choice.index, data=sound)
