@@ -385,9 +385,11 @@ class EndpointFeed:
         headers = exchange.headers
         if self._slot is not None:
             self._slot.told(headers)
-        self._request_id = next(
-            (source.auth.hide(headers[name]) for name in _REQUEST_ID_HEADERS if headers.get(name)), None
-        )
+        for name in _REQUEST_ID_HEADERS:
+            told = headers.get(name)
+            if told:
+                self._request_id = source.auth.hide(told)
+                break
         if exchange.status >= 300:
             await self._refuse(exchange)
         self._reading.begin(headers.get("content-type", ""))
@@ -557,6 +559,9 @@ class EndpointFeed:
 
     async def _drain(self, exchange: Exchange) -> None:
         """Read on to the end of the body for a moment: only then can the connection be used again."""
+        if exchange.ended():  # as it mostly is: the end of the body comes with the end of the answer
+            self._ended()
+            return
         self._draining = True
         enough = asyncio.get_running_loop().call_later(DRAIN_SECONDS, _interrupt, exchange)  # a scope costs much more
         try:
