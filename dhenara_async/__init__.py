@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from dhenara_async.formatter.check import ConversionCheck
     from dhenara_async.hosts import Host, register_driver, register_host
     from dhenara_async.limits import Limiter, Limits, LocalLimiter
-    from dhenara_async.manager import ConversationManager, Turn
+    from dhenara_async.manager import ConversationManager
     from dhenara_async.means import Means
     from dhenara_async.messages import (
         Citation,
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from dhenara_async.transport import Transport
     from dhenara_async.transport.over_aiohttp import AiohttpTransport
     from dhenara_async.transport.over_httpx import HttpxTransport
+    from dhenara_async.turn import Turn
     from dhenara_async.usage import Usage
     from dhenara_async.window import ConversationPolicy
 
@@ -106,7 +107,7 @@ _ROOMS = {
     "formatter.check": "ConversionCheck",
     "hosts": "Host register_driver register_host",
     "limits": "Limiter Limits LocalLimiter",
-    "manager": "ConversationManager Turn",
+    "manager": "ConversationManager",
     "means": "Means",
     "messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
@@ -121,6 +122,7 @@ _ROOMS = {
     "transport": "Transport",
     "transport.over_aiohttp": "AiohttpTransport",
     "transport.over_httpx": "HttpxTransport",
+    "turn": "Turn",
     "usage": "Usage",
     "window": "ConversationPolicy",
 }

@@ -1,337 +1,41 @@
-"""``ConversationManager``: runs turns, makes nodes of them and keeps them.
+"""``ConversationManager``: has turns asked over shared connections, within shared limits, and keeps what they leave."""
 
-Whatever happens to a turn, it leaves a node: complete, interrupted with what came, or failed. The question of the turn
-and its instructions go with that turn only.
-"""
-
-import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import anyio
-import anyio.to_thread
 
-from dhenara_async import prices
 from dhenara_async.budget import Budget, Reservation, Spending
 from dhenara_async.caller import History, new_transport
 from dhenara_async.client import AIModelClient, occasion_of
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.conversion import ConversionPolicy
-from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.errors import BudgetError, ConfigurationError, DeadlineError, DhenaraError, StreamStateError
-from dhenara_async.events import StreamEvent
+from dhenara_async.errors import BudgetError, ConfigurationError
 from dhenara_async.fanout.engine import Fan
 from dhenara_async.fanout.turns import TurnFanOut
 from dhenara_async.fanout.values import FanOutProgress, Outcome
 from dhenara_async.formatter import PromptFormatter
-from dhenara_async.formatter.check import ConversionCheck, expected_price
+from dhenara_async.formatter.check import ConversionCheck
 from dhenara_async.limits import Limiter, Limits, LocalLimiter
 from dhenara_async.means import Means
-from dhenara_async.messages import FilePart, Message, ToolResultPart
-from dhenara_async.response import AIModelCallResponse
+from dhenara_async.messages import FilePart, ToolResultPart
 from dhenara_async.stores import ConversationStore, MemoryStore
-from dhenara_async.stream import ResponseStream
 from dhenara_async.targets import (
-    Experiment,
-    Failover,
-    Race,
-    Router,
     Target,
-    endpoints,
-    expected,
     first_endpoint,
 )
 from dhenara_async.transport import Transport
+from dhenara_async.turn import Opening, Turn, described, keep
 from dhenara_async.warming import loaded, warm_up
-from dhenara_async.window import ConversationPolicy, fit
-
-logger: logging.Logger = logging.getLogger("dhenara_async")
-
-STORE_SECONDS = 5.0
-PRICES_SECONDS = 5.0
-LONG_TURNS = 100
-"""From this many turns on a history is formatted in a thread: a thousand take a tenth of a second when they are new."""
+from dhenara_async.window import ConversationPolicy
 
 Attachment = FilePart | bytes | str | os.PathLike[str]
-
-
-class Turn:
-    """One turn being answered: iterate it inside ``async with``; afterwards ``node`` has it."""
-
-    def __init__(
-        self,
-        manager: "ConversationManager",
-        conversation: Conversation,
-        draft: ConversationNode,
-        opening: "_Opening",
-    ) -> None:
-        self._manager = manager
-        self._conversation = conversation
-        self._draft = draft
-        self._opening = opening
-        self._opened: ResponseStream | None = opening.at_once()
-        self._reserved: list[Reservation] = []
-        self._node: ConversationNode | None = None
-
-    @property
-    def _stream(self) -> ResponseStream:
-        if self._opened is None:
-            raise StreamStateError("a turn is read inside its block: async with manager.turn(…) as turn")
-        return self._opened
-
-    async def __aenter__(self) -> Self:
-        if self._opened is None:
-            await self._opening.format_ahead()
-        self._reserved = self._manager.reserve(self._conversation, self._opening)
-        try:
-            if self._opened is None:
-                self._opened = await self._opening.summarised()
-            await self._stream.__aenter__()
-        except BaseException:
-            self._settle(None)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._stream.aclose()
-        finally:  # closing can be cancelled or fail; what came of the turn is kept all the same
-            await self._leave_node(exc)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StreamEvent:
-        return await self._stream.__anext__()
-
-    async def batch(self) -> list[StreamEvent]:
-        """The events of the next network read, at least one; empty at the end. Cheaper than one by one."""
-        return await self._stream.batch()
-
-    async def collect(self) -> AIModelCallResponse:
-        """Receive the rest of the answer at once."""
-        return await self._stream.collect()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the whole answer has come."""
-        return self._stream.complete
-
-    @property
-    def over(self) -> bool:
-        """Whether the block has ended, so that there is a node."""
-        return self._node is not None
-
-    @property
-    def node(self) -> ConversationNode:
-        """The finished turn.
-
-        Raises:
-            StreamStateError: The block has not ended yet.
-        """
-        if self._node is None:
-            raise StreamStateError("the turn is not over; its node is there when its block has ended")
-        return self._node
-
-    @property
-    def response(self) -> AIModelCallResponse:
-        """The complete answer, once it is complete."""
-        return self._stream.response
-
-    @property
-    def partial(self) -> AIModelCallResponse:
-        """The answer as far as it has come."""
-        return self._stream.partial
-
-    async def _leave_node(self, exc: BaseException | None) -> None:
-        cost = charge = None
-        try:
-            cost, charge = await _counted(self._stream.partial)
-        finally:  # a second cancellation may come while prices are loaded; it costs the price, not the node
-            node = self._node = self._finished(exc, cost, charge)
-            self._conversation.append(node)
-            self._settle(node)
-            await self._store(node, exc)
-
-    def _settle(self, node: ConversationNode | None) -> None:
-        """Say what was spent of what was set aside; nothing where no turn came about."""
-        for reservation in self._reserved:
-            if node is None:
-                reservation.release()
-            else:
-                reservation.settle_turn(node)
-
-    async def _store(self, node: ConversationNode, exc: BaseException | None) -> None:
-        if not await _keep(self._manager.store, self._conversation, node) and exc is None:
-            raise DeadlineError(limit="store", seconds=STORE_SECONDS)
-
-    def _finished(self, exc: BaseException | None, cost: Decimal | None, charge: Decimal | None) -> ConversationNode:
-        came = self._stream.partial
-        if self._stream.complete:
-            status, error = "complete", None
-        else:
-            status = "interrupted" if any(choice.parts for choice in came.chat_response.choices) else "failed"
-            failure = self._stream.failure or exc
-            error = "the reader left before the end" if failure is None else _described(failure)
-        tries = came.tries
-        if status == "failed" and tries and tries[-1].error is None:  # it was left; no answer tells what it took
-            took = {"usage": came.chat_response.usage, "cost": cost}
-            tries = (*tries[:-1], tries[-1].model_copy(update=took))
-        return ConversationNode(
-            **self._draft.model_dump(include={"id", "parent_id", "user_query", "instructions"}),
-            attached_files=self._draft.attached_files,
-            tool_results=self._draft.tool_results,
-            response=None if status == "failed" else came.chat_response,
-            origin=came.endpoint,
-            status=status,
-            error=error,
-            request_id=came.request_id,
-            attempts=came.attempts,
-            tries=tries,
-            plan=came.plan,
-            seams=came.seams,
-            warnings=came.warnings,
-            conversion=came.conversion.condensed(),
-            cost=cost,
-            charge=charge,
-            prefix=self._stream.prefix,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """How a turn's stream is opened: at once, or after what does not fit the window has been summed up, or after a long
-    history has been formatted in a thread.
-
-    Attributes:
-        client: Who asks.
-        conversation: The id of the conversation.
-        asked: What is asked.
-        draft: The turn as far as it is known.
-        config: Its knobs.
-        history: The turns before.
-        wire_stream: Whether the provider is asked to stream.
-        summaries: What was summed up before, of this conversation: the newest turn in it, and the words.
-        policy: What may be done to the history.
-    """
-
-    client: AIModelClient
-    conversation: str
-    asked: list[Message]
-    draft: ConversationNode
-    config: AIModelCallConfig
-    history: History
-    wire_stream: bool
-    summaries: dict[str, str]
-    policy: ConversionPolicy | None
-
-    def at_once(self) -> ResponseStream | None:
-        """The stream; None where a summary has to be made first, or there is much to format."""
-        if self._long_for():
-            return None
-        window, trimmed = self.history.window, self._trimmed()
-        if window is None or window.summarise is None or not trimmed:
-            return self._open(None)
-        known = self.summaries.get(trimmed[-1].id)
-        return None if known is None else self._open(known)
-
-    async def format_ahead(self) -> None:
-        """Have a long history formatted without holding up the loop; what is made of it is remembered for the call."""
-        if self._long_for():
-            await anyio.to_thread.run_sync(self._format)
-
-    async def summarised(self) -> ResponseStream:
-        """The stream, with a summary of what does not fit."""
-        window, trimmed = self.history.window, self._trimmed()
-        if window is None or window.summarise is None or not trimmed:
-            return self._open(None)
-        known = self.summaries.get(trimmed[-1].id)
-        if known is not None:
-            return self._open(known)
-        words = window.summarise(trimmed)
-        if not isinstance(words, str):
-            words = await words
-        self.summaries.clear()
-        self.summaries[trimmed[-1].id] = words
-        return self._open(words)
-
-    def expected(self) -> tuple[int, Decimal | None]:
-        """About how many tokens the turn takes and what it costs, as much of an answer included as it may have.
-
-        Raises:
-            DhenaraError: Nobody can be asked.
-        """
-        occasion = occasion_of(
-            self.asked, self.config, history=self.history, conversation=self.conversation, node=self.draft.id
-        )
-        return expected(self.client.model_endpoint, occasion, self._expected_of)
-
-    def _expected_of(self, endpoint: AIModelEndpoint) -> tuple[int, Decimal | None]:
-        answer = self.config.max_output_tokens or 0
-        check = PromptFormatter.check(
-            self.history.nodes,
-            endpoint,
-            policy=self.policy,
-            asked=self.asked,
-            instructions=self.draft.instructions,
-            config=self.config,
-            window=self.history.window,
-        )
-        return check.input_tokens + answer, expected_price(check.input_tokens, answer, endpoint)
-
-    def _long_for(self) -> list[AIModelEndpoint]:
-        """Those that a long history has to be formatted for, as far as that is known: who is asked first; none if it is
-        short."""
-        if len(self.history.nodes) < LONG_TURNS:
-            return []
-        match self.client.model_endpoint:
-            case AIModelEndpoint() as endpoint:
-                return [endpoint]
-            case Race() as race:
-                return list(endpoints(race))
-            case Failover() as failover:
-                return list(endpoints(failover))[:1]
-            case Router() | Experiment():  # to decide is their caller's code, which is asked once
-                return []
-
-    def _format(self) -> None:
-        for endpoint in self._long_for():
-            with suppress(DhenaraError):  # it is raised again where the call is made
-                PromptFormatter.format_conversation(
-                    self.history.nodes,
-                    endpoint,
-                    policy=self.policy,
-                    asked=self.asked,
-                    instructions=self.draft.instructions,
-                    config=self.config,
-                    window=self.history.window,
-                )
-
-    def _trimmed(self) -> tuple[ConversationNode, ...]:
-        if self.history.window is None:
-            return ()
-        return fit(self.history.nodes, self.history.window, answers_calls=bool(self.draft.tool_results)).trimmed
-
-    def _open(self, summary: str | None) -> ResponseStream:
-        return self.client.open(
-            self.asked,
-            self.draft.instructions,
-            self.config,
-            wire_stream=self.wire_stream,
-            history=replace(self.history, summary=summary),
-            conversation=self.conversation,
-            node=self.draft.id,
-        )
 
 
 class ConversationManager:
@@ -566,7 +270,7 @@ class ConversationManager:
             window=self._window,
         )
 
-    def reserve(self, conversation: Conversation, opening: "_Opening") -> list[Reservation]:
+    def _reserve(self, conversation: Conversation, opening: Opening) -> list[Reservation]:
         """Set aside what a turn is expected to take, of every budget that it is counted in; its maker settles it.
 
         Raises:
@@ -599,7 +303,7 @@ class ConversationManager:
         wire_stream: bool,
         path: tuple[ConversationNode, ...] | None = None,
     ) -> Turn:
-        opening = _Opening(
+        opening = Opening(
             client=AIModelClient(endpoint, config, transport=self._transport, policy=self._policy, means=self._means),
             conversation=conversation.id,
             asked=question(draft.user_query, draft.attached_files, draft.tool_results),
@@ -610,7 +314,8 @@ class ConversationManager:
             summaries=self._summaries.setdefault(conversation, {}),
             policy=self._policy,
         )
-        return Turn(self, conversation, draft, opening)
+        reserve = partial(self._reserve, conversation)
+        return Turn(conversation, draft, opening, reserve=reserve, store=self.store)
 
 
 class _Siblings:
@@ -652,7 +357,7 @@ class _Siblings:
             turn = self._turns.get(outcome.index)
             node = turn.node if turn is not None and turn.over else None
             if node is None:
-                error = "it was not asked" if outcome.error is None else _described(outcome.error)
+                error = "it was not asked" if outcome.error is None else described(outcome.error)
                 node = draft.model_copy(update={"status": "failed", "error": error, "attempts": 0})
                 self._conversation.append(node)
                 made_up.append(node)
@@ -661,17 +366,8 @@ class _Siblings:
         if head is not None and any(node.id == head.id for node in nodes):
             self._conversation.checkout(next(node.id for node in nodes if node.status != "failed"))
         for node in made_up:
-            await _keep(self._store, self._conversation, node)
+            await keep(self._store, self._conversation, node)
         return tuple(nodes)
-
-
-async def _keep(store: ConversationStore, conversation: Conversation, node: ConversationNode) -> bool:
-    """Keep ``node``, whoever is cancelled meanwhile; False where the store takes too long."""
-    with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
-        await store.append(conversation.id, node)
-    if limit.cancelled_caught:
-        logger.error("the store did not keep node %s within %s s; it is only in memory", node.id, STORE_SECONDS)
-    return not limit.cancelled_caught
 
 
 def _drafted(
@@ -708,20 +404,6 @@ def _check_several(
         raise ConfigurationError("tool_results is a sequence of results, not one result")
 
 
-async def _counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal | None]:
-    """What a turn cost and is charged at; None where list prices are wanted and the extra for them is missing.
-
-    The first turn that needs list prices loads them in a thread, once its answer is over: that is half a second of
-    work, in which the loop's other streams would stand still. Nothing of ours runs in the thread.
-    """
-    if came.list_prices_wanted and not prices.loaded():
-        with anyio.move_on_after(PRICES_SECONDS, shield=True):
-            await anyio.to_thread.run_sync(prices.load, abandon_on_cancel=True)
-        if not prices.loaded():
-            return None, came.charge() if came.pricing.price_list else None
-    return came.cost(), came.charge()
-
-
 def _as_file(attachment: Attachment) -> FilePart:
     if isinstance(attachment, FilePart):
         return attachment
@@ -730,8 +412,3 @@ def _as_file(attachment: Attachment) -> FilePart:
     if isinstance(attachment, str) and attachment[:8].lower().startswith(("http://", "https://", "data:")):
         return FilePart.from_url(attachment)
     return FilePart.from_path(attachment)
-
-
-def _described(exc: BaseException) -> str:
-    """An error for a stored node: ours in their own words, which hold no secrets; others by name alone."""
-    return f"{type(exc).__name__}: {exc}" if isinstance(exc, DhenaraError) else type(exc).__name__

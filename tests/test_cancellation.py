@@ -44,11 +44,11 @@ from dhenara_async import (
 )
 from dhenara_async.errors import DeadlineError, StreamStateError
 from dhenara_async.limits import LocalLimiter
-from dhenara_async.manager import Turn
 from dhenara_async.means import Means
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.transport import Transport
 from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.turn import Turn
 from tests.loopback import (
     PATIENCE,
     Connection,

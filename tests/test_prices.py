@@ -30,7 +30,6 @@ from dhenara_async import (
     Pricing,
     Rates,
     Usage,
-    manager,
     prices,
 )
 from dhenara_async.errors import ConfigurationError, ProtocolError
@@ -195,7 +194,7 @@ def test_prices_are_loaded_by_the_first_question() -> None:
     script = (
         "import sys\n"
         "from dhenara_async import *\n"
-        "import dhenara_async.stream, dhenara_async.manager\n"
+        "import dhenara_async.stream, dhenara_async.turn\n"
         "choice = ChatResponse.model_validate({'choices': [{'finish_reason': 'stop'}], 'model': 'gpt-4o-mini',"
         " 'provider': 'openai', 'usage': {'input_tokens': 1000, 'output_tokens': 200}})\n"
         "before = 'genai_prices' in sys.modules\n"
@@ -403,7 +402,7 @@ async def test_prices_that_never_load_cost_a_turn_nothing_but_the_wait(monkeypat
     def load() -> None:
         ended.append(released.wait(10))
 
-    monkeypatch.setattr(manager, "PRICES_SECONDS", 0.01)
+    monkeypatch.setattr("dhenara_async.turn.PRICES_SECONDS", 0.01)
     monkeypatch.setattr(prices, "load", load)
     monkeypatch.setattr(prices, "loaded", lambda: False)
     try:
