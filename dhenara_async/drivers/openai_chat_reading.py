@@ -7,7 +7,7 @@ compatible hosts' own references (read 2026-11-22)
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import orjson
 
@@ -145,7 +145,7 @@ def merged_details(details: list[object]) -> list[object]:
     return list(merged)
 
 
-def _first_count(*values: object) -> int | None:
+def _first_count(values: Iterable[object]) -> int | None:
     for value in values:
         count = as_count(value)
         if count is not None:
@@ -157,13 +157,17 @@ def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
     if not raw:
         return None
     into, out = as_object(raw.get("prompt_tokens_details")), as_object(raw.get("completion_tokens_details"))
-    read = _first_count(into.get("cached_tokens"), *map(raw.get, _CACHE_READS))
-    written = _first_count(into.get("cache_write_tokens"), raw.get("cache_creation_input_tokens"))
+    read = as_count(into.get("cached_tokens"))
+    if read is None:
+        read = _first_count(map(raw.get, _CACHE_READS))
+    written = _first_count((into.get("cache_write_tokens"), raw.get("cache_creation_input_tokens")))
     prompt = as_count(raw.get("prompt_tokens"))
     if prompt is not None and read is not None and read > prompt:
         prompt += read  # a part cannot be more than its whole: here it was counted apart
     reasoning, output = as_count(out.get("reasoning_tokens")), as_count(raw.get("completion_tokens"))
-    ran = as_object(raw.get("server_tool_use"))
+    searches = raw.get("num_search_queries")
+    if "server_tool_use" in raw:
+        searches = _first_count((as_object(raw["server_tool_use"]).get("web_search_requests"), searches))
     if quirks.reasoning_apart and output is not None:
         output += reasoning or 0
     return Usage.trusted(
@@ -175,7 +179,7 @@ def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
         total_tokens=as_count(raw.get("total_tokens")),
         input_audio_tokens=as_count(into.get("audio_tokens")),
         output_audio_tokens=as_count(out.get("audio_tokens")),
-        web_searches=_first_count(ran.get("web_search_requests"), raw.get("num_search_queries")),
+        web_searches=as_count(searches),
         source="reported",
     )
 

@@ -161,9 +161,13 @@ def _named(data: bytes, event: bytes) -> Frame:
     return NamedFrame(data, event) if event and _typed(data, event) is None else data
 
 
-def _typed(data: bytes, event: bytes) -> re.Match[bytes] | None:
+def _typed(data: bytes, event: bytes) -> bytes | None:
     """The beginning of ``data``, if that says what ``event`` does."""
-    return re.match(rb'\{\s*"type"\s*:\s*"%s"' % re.escape(event), data)
+    for usual in (b'{"type":"%b"' % event, b'{"type": "%b"' % event):  # a pattern costs more than a token
+        if data.startswith(usual):
+            return usual
+    found = re.match(rb'\{\s*"type"\s*:\s*"%s"' % re.escape(event), data)
+    return None if found is None else found[0]
 
 
 def _beginning(name: bytes, line: bytes) -> bytes | None:
@@ -171,4 +175,4 @@ def _beginning(name: bytes, line: bytes) -> bytes | None:
     if name[:7] != b"event: " or line[:6] != b"data: ":
         return None
     typed = _typed(line[6:], name[7:])
-    return None if typed is None else b"data: " + typed[0]
+    return None if typed is None else b"data: " + typed
