@@ -1,8 +1,11 @@
 """Requests with large files: encoded in a thread and sent piece by piece, so that the loop has its turns meanwhile."""
 
 import base64
+import gc
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 
 import anyio
 import anyio.to_thread
@@ -24,6 +27,7 @@ from dhenara_async import (
 from dhenara_async.caller import LARGE_BYTES
 from dhenara_async.drivers.base import Driver
 from dhenara_async.errors import APIError, ConfigurationError, DhenaraError, UnsupportedError
+from dhenara_async.events import TextDelta
 from dhenara_async.hosts import driver_for
 from dhenara_async.messages import Role, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
@@ -33,10 +37,13 @@ from tests.loopback import (
     SPEAKERS,
     Connection,
     chat_body,
+    chat_delta,
     chat_endpoint,
+    head,
     moved,
     replies,
     serve,
+    stalling,
     whole,
 )
 
@@ -285,3 +292,27 @@ def test_base64_in_pieces_is_the_same(more: int) -> None:
     data = PNG + bytes(range(256)) * (3 << 11)
     file = FilePart.from_bytes(data[: (3 << 18) + more] + data[: 3 << 18])
     assert file.get_base64() == base64.b64encode(file.data or b"").decode()
+
+
+@pytest.mark.parametrize("size", [60_000, 5_000_000], ids=["straight", "by the session"])
+async def test_a_stream_that_speaks_lets_go_of_its_request(size: int) -> None:
+    """What was asked is held by whoever asked; the request it made would be the same again, as long as the answer."""
+    count = 200_000_000 // size // 20
+    prompts = [f"{number} " + "x" * size for number in range(count)]
+    async with serve(stalling(head(), chat_delta("One"))) as server, AIModelClient(chat_endpoint(server.url)) as client:
+        async with client.stream("Hi.") as warm:
+            await warm.batch()
+        tracemalloc.start()
+        try:
+            async with AsyncExitStack() as stack:
+                before, _peak = tracemalloc.get_traced_memory()
+                for prompt in prompts:
+                    stream = await stack.enter_async_context(client.stream(prompt))
+                    while not any(isinstance(event, TextDelta) for event in await stream.batch()):
+                        pass
+                server.requests.clear()  # which are in this process too
+                gc.collect()
+                held, _peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (held - before) / count < size / 4 + 30_000

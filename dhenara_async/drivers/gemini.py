@@ -16,7 +16,8 @@ import orjson
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, error_object, wire
 from dhenara_async.drivers.gemini_content import encode_contents, is_third_or_later, rules
-from dhenara_async.drivers.gemini_decode import GeminiDecoder, error_of
+from dhenara_async.drivers.gemini_decode import GeminiDecoder
+from dhenara_async.drivers.gemini_reading import error_of
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError
 from dhenara_async.messages import Origin

@@ -10,10 +10,7 @@ carries nothing but a signature is closed at once.
 Source: https://ai.google.dev/api/generate-content and the types of the ``google-genai`` package 3.4 (read 2026-11-22)
 """
 
-import base64
-import binascii
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
@@ -23,7 +20,6 @@ from dhenara_async.drivers.base import (
     JsonObject,
     OpenPart,
     PartsInFlight,
-    api_error,
     as_count,
     as_list,
     as_object,
@@ -34,7 +30,8 @@ from dhenara_async.drivers.base import (
     truncated,
     usage_events,
 )
-from dhenara_async.errors import APIError, ProtocolError
+from dhenara_async.drivers.gemini_reading import decoded, error_of, lay, logprob_of, source_of, span_of, usage_of
+from dhenara_async.errors import ProtocolError
 from dhenara_async.events import ChoiceFinish, PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
 from dhenara_async.framing import Frame
 from dhenara_async.messages import Citation, FilePart, Origin, TokenLogprob
@@ -70,9 +67,7 @@ _TOOLS: dict[str, HostedToolType] = {
 _METADATA = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 _BARE = frozenset(("text", "thought", "thoughtSignature"))
 _CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult"))
-_PATH_STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d+)\]|\[['"]([^'"]+)['"]\]""")
 _UNSAID = "FINISH_REASON_UNSPECIFIED"  # what an encoder writes that leaves nothing out
-_LONGEST_ARRAY = 10_000  # an index in a path is the provider's word; it may not make us fill the memory
 
 
 @dataclass(slots=True)
@@ -199,7 +194,7 @@ class GeminiDecoder:
     @property
     def usage(self) -> Usage | None:
         """See ``drivers.base.Decoder``."""
-        usage = _usage(self._raw_usage)
+        usage = usage_of(self._raw_usage)
         searches = sum(
             len(as_list(as_object(candidate.metadata.get("groundingMetadata")).get("webSearchQueries")))
             for candidate in self._candidates.values()
@@ -341,7 +336,7 @@ class GeminiDecoder:
     ) -> None:
         for piece in as_list(call.get("partialArgs")):
             if is_object(piece):
-                _lay(calling.arguments, piece)
+                lay(calling.arguments, piece)
         if not call.get("willContinue"):
             candidate.calling = None
             self._end_call(calling.part, calling.arguments, events)
@@ -394,7 +389,7 @@ class GeminiDecoder:
         media_type = told.partition(";")[0].strip()
         if media_type != told:
             kept["mimeType"] = told
-        data = _bytes(as_text(inline.get("data")))
+        data = decoded(as_text(inline.get("data")))
         url = as_text(elsewhere.get("fileUri")) or None
         if data is None and url is None:
             return []
@@ -464,17 +459,11 @@ def _keep_extras(candidate: _Candidate, raw: JsonObject) -> None:
     logprobs = as_object(raw.get("logprobsResult"))
     likeliest = as_list(logprobs.get("topCandidates"))
     for place, chosen in enumerate(as_list(logprobs.get("chosenCandidates"))):
-        one = _logprob(chosen)
+        one = logprob_of(chosen)
         if one is not None:
             others = as_list(as_object(likeliest[place]).get("candidates")) if place < len(likeliest) else []
-            top = tuple(other for item in others if (other := _logprob(item)) is not None)
+            top = tuple(other for item in others if (other := logprob_of(item)) is not None)
             candidate.logprobs.append(TokenLogprob(token=one[0], logprob=one[1], top=top))
-
-
-def _logprob(raw: object) -> tuple[str, float] | None:
-    item = as_object(raw)
-    value = item.get("logProbability", 0.0)  # proto3 leaves out a zero
-    return (as_text(item.get("token")), float(value)) if item and isinstance(value, int | float) else None
 
 
 def _cite(candidate: _Candidate) -> None:
@@ -484,7 +473,7 @@ def _cite(candidate: _Candidate) -> None:
     grounding = as_object(candidate.metadata.get("groundingMetadata"))
     supports = [as_object(support) for support in as_list(grounding.get("groundingSupports"))]
     for number, raw in enumerate(as_list(grounding.get("groundingChunks"))):
-        source = _source(as_object(raw))
+        source = source_of(as_object(raw))
         passages = [
             as_object(support.get("segment"))
             for support in supports
@@ -496,18 +485,6 @@ def _cite(candidate: _Candidate) -> None:
         told = as_object(raw)
         source = Citation(url=as_text(told.get("uri")) or None, title=as_text(told.get("title")) or None)
         _hang(candidate, source, told)
-
-
-def _source(chunk: JsonObject) -> Citation:
-    """``web``, ``retrievedContext``, ``maps`` or ``image``: they share the names of their fields."""
-    value = next((as_object(item) for item in chunk.values() if is_object(item)), dict[str, object]())
-    document = as_text(value.get("documentName")) or as_text(value.get("fileSearchStore")) or None
-    return Citation(
-        url=as_text(value.get("uri")) or as_text(value.get("sourceUri")) or None,
-        title=as_text(value.get("title")) or None,
-        cited_text=as_text(value.get("text")) or None,
-        file_id=document,
-    )
 
 
 def _hang(candidate: _Candidate, source: Citation, passage: JsonObject) -> None:
@@ -534,152 +511,14 @@ def _place(candidate: _Candidate, passage: JsonObject) -> tuple[OpenPart, int, i
     texts += [part for part in candidate.texts if part is not own]
     said = {id(part): "".join(part.pieces).encode() for part in candidate.texts}
     for part in texts:
-        found = _span(said[id(part)], start, end, words)
+        found = span_of(said[id(part)], start, end, words)
         if found is not None:
             return (part, *found)
     before = 0
     for part in candidate.texts:
         data = said[id(part)]
         if before <= start and end <= before + len(data):
-            found = _span(data, start - before, end - before, words)
+            found = span_of(data, start - before, end - before, words)
             return None if found is None else (part, *found)
         before += len(data)
     return None
-
-
-def _span(data: bytes, start: int, end: int, words: object) -> tuple[int, int] | None:
-    """A range of bytes as a range of characters; None if it does not lie in ``data``, or other ``words`` are there."""
-    if end > len(data):
-        return None
-    try:
-        first, passage = len(data[:start].decode()), data[start:end].decode()
-    except UnicodeDecodeError:
-        return None
-    if isinstance(words, str) and words != passage:
-        return None
-    return first, first + len(passage)
-
-
-def _lay(arguments: JsonObject, piece: JsonObject) -> None:
-    """Lay one ``partialArg`` into the arguments; a text goes on where it was left."""
-    path = [
-        name or quoted or int(number) for name, number, quoted in _PATH_STEP.findall(as_text(piece.get("jsonPath")))
-    ]
-    value = _partial_value(piece)
-    if not path or value is _NOTHING:
-        return
-    at: object = arguments
-    for step, following in zip(path, [*path[1:], None], strict=True):
-        fresh: object = value if following is None else [] if isinstance(following, int) else {}
-        at = _descend(at, step, fresh, last=following is None)
-
-
-def _descend(at: object, step: object, fresh: object, *, last: bool) -> object:
-    if is_object(at) and isinstance(step, str):
-        present = at.get(step)
-        if last:
-            at[step] = present + fresh if isinstance(present, str) and isinstance(fresh, str) else fresh
-            return None
-        return at.setdefault(step, fresh)
-    if isinstance(at, list) and isinstance(step, int) and step < _LONGEST_ARRAY:
-        items = cast("list[object]", at)
-        items += [None] * (step + 1 - len(items))
-        present = items[step]
-        if last:
-            items[step] = present + fresh if isinstance(present, str) and isinstance(fresh, str) else fresh
-            return None
-        if present is None:
-            items[step] = fresh
-        return items[step]
-    return None
-
-
-_NOTHING = object()
-
-
-def _partial_value(piece: JsonObject) -> object:
-    if "nullValue" in piece:
-        return None
-    return next((piece[name] for name in ("stringValue", "numberValue", "boolValue") if name in piece), _NOTHING)
-
-
-def _bytes(encoded: str) -> bytes | None:
-    """Base64 of either alphabet; None if it is none, or nothing."""
-    try:
-        return base64.b64decode(encoded.replace("-", "+").replace("_", "/"), validate=True) or None
-    except (binascii.Error, ValueError):
-        return None
-
-
-# ---------------------------------------------------------------------------------------------------- usage and errors
-
-_STATUS_BY_NAME: Mapping[str, int] = {
-    "INVALID_ARGUMENT": 400,
-    "FAILED_PRECONDITION": 400,
-    "OUT_OF_RANGE": 400,
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "ABORTED": 409,
-    "ALREADY_EXISTS": 409,
-    "RESOURCE_EXHAUSTED": 429,
-    "CANCELLED": 499,
-    "UNIMPLEMENTED": 501,
-    "UNAVAILABLE": 503,
-    "DEADLINE_EXCEEDED": 504,
-}
-
-
-def _usage(raw: JsonObject) -> Usage | None:
-    """Thoughts and tool-use prompts are counted apart on the wire; ours include them."""
-    counts = {key: as_count(value) for key, value in raw.items()}
-    prompt, answer = counts.get("promptTokenCount"), counts.get("candidatesTokenCount")
-    thoughts, tools = counts.get("thoughtsTokenCount"), counts.get("toolUsePromptTokenCount")
-    total = counts.get("totalTokenCount")
-    if prompt is None and answer is None and total is None:
-        return None
-    return Usage.trusted(
-        input_tokens=None if prompt is None else prompt + (tools or 0),
-        cache_read_tokens=counts.get("cachedContentTokenCount"),
-        output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
-        reasoning_tokens=thoughts,
-        total_tokens=total,
-        input_audio_tokens=_audio(raw, "promptTokensDetails", "toolUsePromptTokensDetails"),
-        output_audio_tokens=_audio(raw, "candidatesTokensDetails"),
-        source="reported",
-    )
-
-
-def _audio(raw: JsonObject, *fields: str) -> int | None:
-    """The tokens of audio in the breakdowns by modality; None if they tell of none."""
-    entries = [as_object(entry) for name in fields for entry in as_list(raw.get(name))]
-    counts = [as_count(entry.get("tokenCount")) for entry in entries if entry.get("modality") == "AUDIO"]
-    told = [count for count in counts if count is not None]
-    return sum(told) if told else None
-
-
-def error_of(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
-    """What an ``error`` object means; inside an answer (status 200) its own code, or its name, is the status."""
-    number, name = as_count(error.get("code")), as_text(error.get("status"))
-    inside = number if number is not None and 400 <= number < 600 else _STATUS_BY_NAME.get(name, 500)
-    delay = next(
-        (as_object(item)["retryDelay"] for item in as_list(error.get("details")) if "retryDelay" in as_object(item)),
-        None,
-    )
-    return api_error(
-        inside if status == 200 else status,
-        headers,
-        body,
-        provider=provider,
-        message=as_text(error.get("message")),
-        code=name or (str(number) if number else None),
-        retry_after=_seconds(as_text(delay)),
-    )
-
-
-def _seconds(duration: str) -> float | None:
-    """``"17s"`` or ``"0.5s"`` as seconds."""
-    try:
-        return float(duration.removesuffix("s")) if duration else None
-    except ValueError:
-        return None
