@@ -237,7 +237,7 @@ class EndpointFeed:
             if self._flows and self._exchange is not None and not self._reading.complete:  # a step without its detours
                 chunk = await self._exchange.read()
                 events = self._reading.take(chunk)
-                if not chunk:
+                if not chunk or (self._reading.complete and self._exchange.ended()):
                     self._ended()
                 return events
             return self._handed(await self._step())
@@ -293,8 +293,11 @@ class EndpointFeed:
             chunk = await exchange.read()
         else:
             chunk = await clock.reading(exchange)
-        events = self._reading.take(chunk)
-        if not chunk:
+        reading = self._reading
+        events = reading.take(chunk)
+        if chunk and reading.plain and exchange.ended():
+            chunk, events = b"", reading.take(b"")  # all that it says
+        if not chunk or (reading.complete and exchange.ended()):
             self._ended()
         return events
 

@@ -46,6 +46,11 @@ class Reading:
         self.salvaged: Sequence[StreamEvent] = ()  # decoded before what could not be
 
     @property
+    def plain(self) -> bool:
+        """Whether the body is no stream, as far as is known: all that it says comes with its end."""
+        return self._framer is None
+
+    @property
     def usage(self) -> Usage | None:
         """The newest report of tokens, even one that no event has carried yet; None = none came."""
         return self._told if self.complete else self._decoder.usage

@@ -42,7 +42,6 @@ LARGE_BYTES = 1 << 20
 
 
 _PIECE_BYTES = 1 << 18
-_LEAST_SECONDS = 0.001
 
 
 class AiohttpTransport:
@@ -244,31 +243,19 @@ class _Connector(aiohttp.TCPConnector):
         self._most_connecting = connecting
         self._doors: dict[tuple[str | None, int | None], asyncio.Semaphore] = {}
 
-    async def connect(
+    async def _create_connection(
         self,
         req: aiohttp.ClientRequest,
         traces: "list[Trace]",
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> Connection:
-        """See ``aiohttp.BaseConnector``."""
+    ) -> ResponseHandler:
+        """What a pool does that has none left, within the time limit: the one step that connectors are made to fill."""
         key = (req.url.host, req.url.port)
         door = self._doors.get(key)
         if door is None:
             door = self._doors[key] = asyncio.Semaphore(self._most_connecting)
-        if door.locked():
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            async with asyncio.timeout(timeout.connect):
-                await door.acquire()
-            if timeout.connect is not None:  # 0 would be no limit
-                left = max(timeout.connect - (loop.time() - began), _LEAST_SECONDS)
-                timeout = aiohttp.ClientTimeout(total=None, connect=left)
-        else:
-            await door.acquire()  # does not wait
-        try:
-            return await super().connect(req, traces, timeout)
-        finally:
-            door.release()
+        async with door:
+            return await super()._create_connection(req, traces, timeout)
 
 
 class _Response(aiohttp.ClientResponse):
@@ -306,9 +293,7 @@ class AiohttpExchange:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        if timeouts.between_bytes is not None:
-            self._watch = self._loop.call_later(timeouts.between_bytes, self._look, timeouts.between_bytes)
+        self._watch: asyncio.TimerHandle | None = None  # from the first read on that has to wait
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
 
@@ -319,6 +304,8 @@ class AiohttpExchange:
             chunk = taken(content) if AT_ONCE else None
             while chunk is None:  # everything in one function: what waits is resumed for every token
                 self._waiting_since = self._loop.time()
+                if self._watch is None and self._timeouts.between_bytes is not None:
+                    self._look(self._timeouts.between_bytes)
                 if AT_ONCE:
                     try:
                         await more(content)
@@ -368,7 +355,7 @@ class AiohttpExchange:
 
     def ended(self) -> bool:
         """See ``Exchange``."""
-        return self._content.at_eof()
+        return self._content.at_eof() and not self._was_reset()
 
     async def close(self) -> None:
         """See ``Exchange``. Closing does not await in aiohttp, so nothing can keep it from happening."""
