@@ -11,31 +11,31 @@ Source: aiohttp 3.14.5, ``client.py``, ``client_reqrep.py``, ``client_proto.py``
 # pyright: reportPrivateUsage=false
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import aiohttp
-import aiohttp.http_writer
+from aiohttp import helpers, http_writer
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import BaseConnector, Connection
-from aiohttp.helpers import TimerNoop
-from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from dhenara_async.errors import DeadlineError
+from dhenara_async.request import HttpRequest
 from dhenara_async.transport.aiohttp_reading import AT_ONCE
+
+if TYPE_CHECKING:
+    from aiohttp.http import RawResponseMessage
 
 MOST_BYTES = 1 << 16
 """What is larger may not fit into the socket, and waits for it as only a task can."""
 
-_written = cast(
-    "Callable[[str, CIMultiDict[str]], bytes]",
-    aiohttp.http_writer._serialize_headers,  # pyright: ignore[reportUnknownMemberType]
-)
-_NO_TIMER = TimerNoop()
+# Of another version these may be missing, and are not asked for.
+_written = cast("Callable[[str, CIMultiDict[str]], bytes]", getattr(http_writer, "_serialize_headers", None))
+_NO_TIMER = cast("helpers.BaseTimerContext", getattr(helpers, "TimerNoop", object)())
 _WAYS = 1000
 
 
@@ -58,7 +58,7 @@ class Answer:
     __slots__ = ("_connection", "content", "headers", "protocol", "status")
 
     def __init__(
-        self, connection: Connection, protocol: ResponseHandler, message: RawResponseMessage, content: StreamReader
+        self, connection: Connection, protocol: ResponseHandler, message: "RawResponseMessage", content: StreamReader
     ) -> None:
         self._connection = connection
         self.protocol = protocol
@@ -89,27 +89,22 @@ class Ways:
         self._connector = connector
         self._known: dict[str, Way] = {}
 
-    def find(self, url: str, size: int) -> Way | None:
-        """How to ask ``url`` with a body of ``size`` bytes; None = by the session."""
-        if not AT_ONCE or size > MOST_BYTES or self._looked_on():
+    def find(self, request: HttpRequest) -> Way | None:
+        """How to send ``request``; None = by the session."""
+        if not AT_ONCE or len(request.body) > MOST_BYTES or self._looked_on():
             return None
-        return self._known.get(url) or self._learn(url)
+        if "transfer-encoding" in request.headers:  # a caller's own: how the body is cut up is the session's affair
+            return None
+        return self._known.get(request.url) or self._learn(request.url)
 
     async def ask(
-        self,
-        way: Way,
-        headers: Mapping[str, str],
-        body: bytes,
-        *,
-        connect: aiohttp.ClientTimeout,
-        first_byte: float | None,
+        self, way: Way, request: HttpRequest, *, connect: aiohttp.ClientTimeout, first_byte: float | None
     ) -> Answer:
         """Send a request and wait for the head of the answer.
 
         Args:
             way: Where to.
-            headers: Beside those that every request has.
-            body: What is sent.
+            request: What is sent, beside the headers that every request has.
             connect: How long getting a connection may take.
             first_byte: Seconds from now to the head; None = no limit.
 
@@ -120,8 +115,8 @@ class Ways:
             ValueError: A header cannot be sent.
         """
         fields = CIMultiDict(way.example.headers)
-        fields.update(headers)
-        fields["Content-Length"] = str(len(body))
+        fields.update(request.headers)
+        fields["Content-Length"] = str(len(request.body))
         head = _written(way.line, fields)
         began = asyncio.get_running_loop().time()
         try:
@@ -136,7 +131,7 @@ class Ways:
             protocol.set_response_params(timer=_NO_TIMER, read_until_eof=True)
             if first_byte is not None:
                 clock = connection._loop.call_at(began + first_byte, _too_late, protocol, first_byte)
-            transport.write(head + body)
+            transport.write(head + request.body)
             message, content = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:  # not the answer yet
                 message, content = await protocol.read()

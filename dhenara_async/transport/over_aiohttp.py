@@ -75,11 +75,11 @@ class AiohttpTransport:
         kept = self._sessions.get(loop) or await self._keep(loop)
         url = URL(request.url, encoded=True)
         proxy, proxy_auth = self._proxy_for(url)
-        way = kept.ways.find(request.url, len(request.body)) if proxy is None else None
+        way = kept.ways.find(request) if proxy is None else None
         try:
             if way is not None:
                 connect, first_byte = self._client_timeout(timeouts), timeouts.first_byte
-                answer = await kept.ways.ask(way, request.headers, request.body, connect=connect, first_byte=first_byte)
+                answer = await kept.ways.ask(way, request, connect=connect, first_byte=first_byte)
             else:
                 answer = await self._by_session(kept.session, request, timeouts, proxy, proxy_auth)
         except DeadlineError:
@@ -130,7 +130,8 @@ class AiohttpTransport:
             )  # never sent: it says where to, and which of the pool's connections are the same
             connection = await kept.connector.connect(request, [], self._client_timeout(timeouts))
         except TimeoutError as exc:
-            raise DeadlineError(limit="connect", seconds=timeouts.connect) from exc
+            limit, seconds = _connecting(timeouts)
+            raise DeadlineError(limit=limit, seconds=seconds) from exc
         except (aiohttp.ClientError, ValueError) as exc:
             raise _translated(exc, timeouts) from exc
         connection.release()

@@ -184,6 +184,17 @@ async def test_credentials_in_the_address_are_sent_as_aiohttp_sends_them(straigh
     assert (seen.header("authorization"), straight) == (["Basic bWU6c2VjcmV0"], [])
 
 
+async def test_a_transfer_encoding_of_the_callers_own_is_the_sessions_affair(straight: list[str]) -> None:
+    async with serve(replies(whole(b"ok"))) as server:
+        sender = AiohttpTransport()
+        with anyio.move_on_after(0.2):  # whatever comes of it: this server does not understand it
+            await (
+                await sender.send(HttpRequest(server.url, {"transfer-encoding": "chunked"}, b"{}"), NO_LIMITS)
+            ).close()
+        await sender.aclose()
+    assert straight == []
+
+
 async def test_more_addresses_than_are_remembered(straight: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp_asking, "_WAYS", 2)
     async with serve(replies(whole(b"ok"))) as server:
