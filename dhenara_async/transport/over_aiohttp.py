@@ -22,6 +22,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -286,11 +287,22 @@ class AiohttpExchange:
     read. Here one timer a stream looks from time to time whether a read has been waiting for too long.
     """
 
-    __slots__ = ("_content", "_loop", "_response", "_timeouts", "_waiting_since", "_watch", "headers", "status")
+    __slots__ = (
+        "_at_once",
+        "_content",
+        "_loop",
+        "_response",
+        "_timeouts",
+        "_waiting_since",
+        "_watch",
+        "headers",
+        "status",
+    )
 
     def __init__(self, response: "Answer | _Response", timeouts: Timeouts) -> None:
         self._response = response
         self._content = response.content
+        self._at_once = AT_ONCE and response.content is not EMPTY_PAYLOAD
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
@@ -302,12 +314,12 @@ class AiohttpExchange:
         """See ``Exchange``. Never by line: a line of a stream has no limit."""
         content = self._content
         try:
-            chunk = taken(content) if AT_ONCE else None
+            chunk = taken(content) if self._at_once else None
             while chunk is None:  # everything in one function: what waits is resumed for every token
                 self._waiting_since = self._loop.time()
                 if self._watch is None and self._timeouts.between_bytes is not None:
                     self._look(self._timeouts.between_bytes)
-                if AT_ONCE:
+                if self._at_once:
                     try:
                         await more(content)
                     except BaseException:

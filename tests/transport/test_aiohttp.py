@@ -93,6 +93,14 @@ async def test_cookies_are_not_kept() -> None:
         assert [seen.header("cookie") for seen in server.requests] == [[], []]
 
 
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 204 No Content\r\n\r\n", whole(b"")], ids=["no body", "an empty one"])
+async def test_an_answer_without_a_body(answer: bytes) -> None:
+    async with serve(replies(answer)) as server, transport() as sender:
+        for _ in range(2):
+            assert await body_of(sender, request(server.url)) == b""
+    assert server.connections == 1
+
+
 async def test_a_connection_that_was_read_to_its_end_is_used_again() -> None:
     async with serve(replies(chunked(b"abc"), whole(b"def"))) as server, transport() as sender:
         assert [await body_of(sender, request(server.url)) for _ in range(4)] == [b"abc", b"def", b"def", b"def"]
