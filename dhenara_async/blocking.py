@@ -47,6 +47,7 @@ class AsyncClient(Protocol):
     model_endpoint: Target
 
     async def __aenter__(self) -> Self: ...
+    async def warm_up(self) -> None: ...
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> bool | None: ...
@@ -174,6 +175,12 @@ class BlockingClient:
 
         with self._a_portal() as portal:
             return portal.call(ask)
+
+    def warm_up(self) -> None:
+        """Do ahead what only a first call has to do; errors as ``AIModelClient.warm_up``. Outside ``with`` there are no
+        connections to be kept, so only what calls load is loaded."""
+        with self._a_portal() as portal:
+            portal.call(self._client.warm_up)
 
     def stream(
         self,

@@ -119,6 +119,18 @@ def test_a_block_keeps_one_connection() -> None:
         server.wait_hung_up()
 
 
+def test_a_connection_that_is_ready_before_the_first_call() -> None:
+    with Elsewhere(replies(whole(chat_body(TEXT)))) as server:
+        with server.client() as client:
+            client.warm_up()
+            assert (server.seen.connections, server.seen.requests) == (1, [])
+            assert client.generate("Count.").text() == TEXT
+            assert (server.seen.connections, len(server.seen.requests)) == (1, 1)
+        server.wait_hung_up()
+        server.client().warm_up()
+        assert server.seen.connections == 1
+
+
 def test_outside_a_block_each_call_closes_its_own() -> None:
     with Elsewhere(replies(whole(chat_body(TEXT)))) as server:
         client = server.client()
@@ -198,7 +210,7 @@ async def test_refused_on_a_running_loop() -> None:
     async with ProviderServer() as server:
         client = AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), is_async=False)
         stream = client.stream("Hi.")
-        for use in (lambda: client.generate("Hi."), client.__enter__, stream.__enter__):
+        for use in (lambda: client.generate("Hi."), client.warm_up, client.__enter__, stream.__enter__):
             with pytest.raises(StreamStateError, match="running event loop"):
                 use()
         assert server.requests == []

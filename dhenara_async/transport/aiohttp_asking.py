@@ -61,8 +61,8 @@ class Answer:
         self, connection: Connection, protocol: ResponseHandler, message: "RawResponseMessage", content: StreamReader
     ) -> None:
         self._connection = connection
-        self.protocol = protocol
-        self.content = content
+        self.protocol: ResponseHandler = protocol
+        self.content: StreamReader = content
         self.status: int = message.code
         self.headers: CIMultiDictProxy[str] = message.headers
         content.on_eof(connection.release)

@@ -140,6 +140,7 @@ def blocking() -> None:
     client = AIModelClient(model_endpoint=endpoint, config=AIModelCallConfig(), is_async=False)
     assert_type(client, BlockingClient)
     assert_type(client.generate(prompt="hello"), AIModelCallResponse)
+    assert_type(client.warm_up(), None)
     with client.stream(prompt="hello") as stream:
         for event in stream:
             assert_type(event, StreamEvent)
