@@ -199,13 +199,13 @@ def dropped_by_server(
         messages: What was sent, one for each of the wire's.
         target: Who answered.
     """
-    return tuple(
-        _dropped(as_said, messages, target)
-        for part in answered
-        if isinstance(part, HostedToolPart) and part.report and part.name == _REPORT and isinstance(part.output, list)
-        for as_said in part.output
-        if isinstance(as_said, dict) and _is_drop(as_said)
-    )
+    dropped: list[ConversionEntry] = []
+    for part in answered:
+        if isinstance(part, HostedToolPart) and part.report and part.name == _REPORT and isinstance(part.output, list):
+            dropped += [
+                _dropped(said, messages, target) for said in part.output if isinstance(said, dict) and _is_drop(said)
+            ]
+    return tuple(dropped)
 
 
 def _is_drop(said: Mapping[str, object]) -> bool:

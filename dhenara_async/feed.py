@@ -281,10 +281,13 @@ class EndpointFeed:
     # ------------------------------------------------------------------------------------------------ steps
 
     async def _step(self) -> Sequence[StreamEvent]:
-        """Open the exchange, or read once and decode what came."""
+        """Open the exchange if there is none, then read once and decode what came."""
         exchange = self._exchange
         if exchange is None:
-            return await self._begin()
+            events = await self._begin()
+            exchange = self._exchange
+            if exchange is None:
+                return events
         if self._reading.complete:  # everything has been handed over before this
             await self._drain(exchange)
             return ()

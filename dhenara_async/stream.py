@@ -260,7 +260,9 @@ class ResponseStream:
 
 def _reported(account: Account, chat_response: ChatResponse) -> ConversionReport:
     """What became of the history, with what the provider says it did to it."""
-    parts = (part for choice in chat_response.choices for part in choice.parts)
-    dropped = dropped_by_server(parts, account.messages, account.origin)
     report = account.report
-    return report.model_copy(update={"entries": (*report.entries, *dropped)}) if dropped else report
+    for choice in chat_response.choices:
+        dropped = dropped_by_server(choice.parts, account.messages, account.origin)
+        if dropped:
+            report = report.model_copy(update={"entries": (*report.entries, *dropped)})
+    return report
