@@ -1,5 +1,8 @@
 """What is made without a check is what the constructor would have made."""
 
+import copy
+import pickle
+
 import pytest
 
 from dhenara_async.conversion import ConversionReport
@@ -37,3 +40,15 @@ def test_trusted_values_are_the_checked_ones(checked: Value) -> None:
 def test_what_is_made_anew_is_nobody_elses() -> None:
     first, second = ConversionReport.trusted(), ConversionReport.trusted()
     assert first.counted is not second.counted
+
+
+def test_values_that_were_given_the_same_names_share_them_and_their_copies_do_not() -> None:
+    first, second = Usage.trusted(input_tokens=1), Usage.trusted(input_tokens=2)
+    copies: list[Usage] = [
+        first.model_copy(update={"output_tokens": 3}),
+        first.model_copy(update={"output_tokens": 3}, deep=True),
+        pickle.loads(pickle.dumps(first)).model_copy(update={"output_tokens": 3}),  # noqa: S301 - our own
+        copy.deepcopy(first).model_copy(update={"output_tokens": 3}),
+    ]
+    assert [each.model_fields_set for each in copies] == [{"input_tokens", "output_tokens"}] * 4
+    assert first.model_fields_set == second.model_fields_set == {"input_tokens"}
