@@ -20,12 +20,12 @@ from dhenara_async.config import AIModelCallConfig, FetchPolicy
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.conversion import ConversionPolicy, ConversionReport
 from dhenara_async.drivers.base import Driver
-from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.endpoint import AIModelEndpoint, Dialect
 from dhenara_async.errors import ConfigurationError, ConversionLossError
 from dhenara_async.feed import Call, Delivery
 from dhenara_async.formatter import FormattedConversation, PromptFormatter
 from dhenara_async.forms import REPORT, Form, is_fixed, lone_question
-from dhenara_async.hosts import Address, driver_for, resolve, target_of
+from dhenara_async.hosts import Address, dialect_of, driver_for, resolve, target_of
 from dhenara_async.links import INLINED, inlined, key_of, stand_in, to_download
 from dhenara_async.means import Means
 from dhenara_async.media import placeholder
@@ -165,7 +165,9 @@ class Caller:
         )
 
     def _example(self, asked: Asked, message: Message) -> tuple[ChatRequest, WireRequest] | None:
-        """The request for ``message`` as it is written; None if there is more to it."""
+        """The request for ``message`` as it is written; None if there is more to it, or may be."""
+        if dialect_of(self.endpoint) not in tuple(Dialect):
+            return None
         written = self._written(replace(asked, messages=[message]), opaque=True)
         formatted = written.formatted
         bare = formatted.messages == (message,) and formatted.report == REPORT and formatted.prefix is None

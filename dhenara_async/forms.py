@@ -1,12 +1,12 @@
 """The request of a lone question, written once and filled in from then on.
 
 Most calls of a service differ in nothing but the words that are asked: same endpoint, same knobs, same instructions, no
-history. What a dialect makes of such a call is the same bytes around the words, whatever these are, so it is enough to
-have it written once, with a word in their place that is found again.
+history. What our dialects make of such a call is the same bytes around the words, whatever these are, so it is enough
+to have it written once, with a word in their place that is found again. Dialects from outside may do as they like.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -59,7 +59,8 @@ class Form:
         around, again = (
             tuple(wire.body.split(orjson.dumps(mark))) for (_, wire), mark in zip((one, other), _MARKS, strict=True)
         )
-        if len(around) == 2 and around == again:
+        beside, still = (replace(wire, body=b"") for _, wire in (one, other))
+        if len(around) == 2 and around == again and beside == still:
             self._around, self.example = around, one
 
     def filled(self, words: str) -> bytes:

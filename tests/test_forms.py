@@ -24,6 +24,8 @@ from dhenara_async.forms import Form, is_fixed
 from dhenara_async.hosts import HOSTS
 from dhenara_async.means import Means
 from dhenara_async.messages import FilePart, TextPart
+from dhenara_async.request import ChatRequest, WireRequest
+from tests import acme
 
 MODELS = (
     "gpt-4o",
@@ -164,13 +166,24 @@ def test_words_that_are_written_otherwise_are_not_filled_in() -> None:
     form = Form(CONFIGS["nothing set"], (), streams=True)
     made = caller(endpoint("openai", "gpt-4o")).call(asked("Hi.", CONFIGS["nothing set"]), None)
     assert isinstance(made.source, Delivery)
-    for body in (b"[]", b'["%s","%s"]', b'["%s",' + b"%d]"):
+    wire = made.driver.encode(made.request, endpoint("openai", "gpt-4o"))
+    for body, header in (('["%s"]', ""), ("[]", ""), ('["%s","%s"]', ""), ('["%s",%d]', ""), ('["%s"]', "%d")):
 
-        def write(message: Message, body: bytes = body):
-            words = message.get_text().encode()
-            said = body.replace(b"%s", words).replace(b"%d", str(len(words)).encode())
-            return made.request, replace(made.driver.encode(made.request, endpoint("openai", "gpt-4o")), body=said)
+        def write(message: Message, body: str = body, header: str = header) -> tuple[ChatRequest, WireRequest]:
+            words = message.get_text()
+            said, digest = (text.replace("%s", words).replace("%d", str(len(words))) for text in (body, header))
+            return made.request, replace(wire, body=said.encode(), headers={"digest": digest})
 
         form = Form(CONFIGS["nothing set"], (), streams=True)
         form.write(write)
-        assert form.example is None
+        assert (form.example is not None) is (body == '["%s"]' and not header)
+
+
+def test_dialects_from_outside_may_do_with_words_as_they_like() -> None:
+    assert acme.ACME  # registered by being imported
+    target = endpoint("acme", "some-model")
+    kept = caller(target)
+    for words in WORDS[:4]:
+        call = kept.call(asked(words, CONFIGS["nothing set"]), None)
+        assert not is_filled_in(call)
+        assert told(call) == told(caller(target).call(asked(words, CONFIGS["nothing set"]), None))
