@@ -286,8 +286,6 @@ def messages_of(
     """What is asked, as messages, whichever way the caller put it."""
     from dhenara_async.messages import Message
 
-    if messages is None and not context and type(prompt) is str and prompt.strip():
-        return [Message.user(prompt)]
     if messages is not None:
         if prompt is not None or tuple(context):
             raise ConfigurationError("pass either messages, or prompt and context, not both")

@@ -74,7 +74,10 @@ class Form:
 
 
 def is_fixed(config: AIModelCallConfig) -> bool:
-    """Whether nothing in ``config`` can have been changed since it was made: it holds no dictionary and no schema."""
+    """Whether nothing of ``config`` that is written can have been changed since: it holds no dictionary and no schema.
+
+    Its headers may have been; they are no part of what is written, and are looked at for every call.
+    """
     return not (config.tools or config.structured_output or config.extra_body or config.metadata)
 
 

@@ -957,3 +957,39 @@ async def test_connection_refused() -> None:
         with pytest.raises(ConnectError, match=f"127.0.0.1:{port}") as caught:
             await AIModelClient(chat_endpoint(f"http://127.0.0.1:{port}")).generate("Hi.")
     assert caught.value.retryable
+
+
+async def _opening(client: AIModelClient, asked: anyio.Event) -> tuple[ResponseStream, "asyncio.Task[int]"]:
+    """A stream whose head does not come, and the task that waits for it; gives what is left of its cancellations."""
+    stream = client.stream("Count.")
+
+    async def read() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        async with stream:
+            with pytest.raises(StreamStateError, match="closed"):
+                await anext(stream)
+        await asyncio.sleep(0)  # whoever was closed upon goes on with something else
+        return task.cancelling()
+
+    reader = asyncio.create_task(read())  # noqa: TID251 - a task that is cancelled natively is what this is about
+    await asked.wait()
+    return stream, reader
+
+
+async def test_closing_an_opening_stream_cancels_nothing_but_the_opening() -> None:
+    async with serve(stalling()) as server, AIModelClient(chat_endpoint(server.url)) as client:
+        stream, reader = await _opening(client, server.asked)
+        await stream.aclose()
+        with anyio.fail_after(PATIENCE):
+            assert await reader == 0
+
+
+async def test_who_is_cancelled_while_the_stream_is_closed_is_cancelled() -> None:
+    async with serve(stalling()) as server, AIModelClient(chat_endpoint(server.url)) as client:
+        stream, reader = await _opening(client, server.asked)
+        reader.cancel()
+        await stream.aclose()
+        with anyio.fail_after(PATIENCE):
+            await asyncio.wait([reader])
+        assert reader.cancelled()

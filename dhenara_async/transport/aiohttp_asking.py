@@ -69,7 +69,7 @@ class Answer:
 
     def close(self) -> None:
         """Hang up, unless the body is over: then the connection has been given back."""
-        _hang_up(self._connection)
+        hang_up(self._connection)
 
     def __del__(self) -> None:
         if self._connection.protocol is not None:  # left alone, with its event loop for instance
@@ -136,7 +136,7 @@ class Ways:
             while 100 <= message.code < 200 and message.code != 101:  # not the answer yet
                 message, content = await protocol.read()
         except BaseException:
-            _hang_up(connection)
+            hang_up(connection)
             raise
         finally:
             if clock is not None:
@@ -159,7 +159,8 @@ class Ways:
         return bool(self._session.trace_configs) or getattr(code, "co_qualname", "") != "ClientSession._request"
 
 
-def _hang_up(connection: Connection) -> None:
+def hang_up(connection: Connection) -> None:
+    """Close a connection at once, whatever is on its way."""
     transport = connection.transport
     if transport is not None:
         transport.abort()  # to say goodbye, as TLS would, takes a host that listens

@@ -47,7 +47,7 @@ def taken(content: StreamReader) -> bytes | None:
 
 
 def more(content: StreamReader) -> asyncio.Future[None]:
-    """Done when there is something to take. Nobody else may be waiting; whoever stops to says ``no_more``.
+    """Done when there is something to take. Nobody else may be waiting; who stops to may ask again.
 
     Raises:
         RuntimeError: The connection is gone, and everything was taken.
@@ -56,11 +56,6 @@ def more(content: StreamReader) -> asyncio.Future[None]:
         raise RuntimeError("the connection is closed")
     waiter = content._waiter = content._loop.create_future()
     return waiter
-
-
-def no_more(content: StreamReader) -> None:
-    """``more`` is not waited for any longer."""
-    content._waiter = None
 
 
 AT_ONCE: bool = aiohttp.__version__.startswith(_TRIED)

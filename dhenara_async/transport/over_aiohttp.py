@@ -29,8 +29,8 @@ from yarl import URL
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport.aiohttp_asking import Answer, Ways
-from dhenara_async.transport.aiohttp_reading import AT_ONCE, more, no_more, taken
+from dhenara_async.transport.aiohttp_asking import Answer, Ways, hang_up
+from dhenara_async.transport.aiohttp_reading import AT_ONCE, more, taken
 
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
@@ -274,9 +274,8 @@ class _Response(aiohttp.ClientResponse):
         return await super().start(connection)
 
     def close(self) -> None:
-        connection = self.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()  # to say goodbye, as TLS would, takes a host that listens
+        if self.connection is not None:
+            hang_up(self.connection)
         super().close()
 
 
@@ -320,11 +319,7 @@ class AiohttpExchange:
                 if self._watch is None and self._timeouts.between_bytes is not None:
                     self._look(self._timeouts.between_bytes)
                 if self._at_once:
-                    try:
-                        await more(content)
-                    except BaseException:
-                        no_more(content)
-                        raise
+                    await more(content)
                     chunk = taken(content)
                 else:
                     chunk = await content.readany()

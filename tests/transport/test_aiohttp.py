@@ -24,6 +24,7 @@ from tests.loopback import (
     head,
     once,
     replies,
+    resetting,
     serve,
     stalling,
     whole,
@@ -91,6 +92,38 @@ async def test_cookies_are_not_kept() -> None:
         for _ in range(2):
             await body_of(sender, request(server.url))
         assert [seen.header("cookie") for seen in server.requests] == [[], []]
+
+
+async def test_a_body_that_only_its_end_would_have_ended_has_not_ended_with_a_reset() -> None:
+    when = anyio.Event()
+    async with serve(resetting(head(), b"all that came", when=when)) as server, transport() as sender:
+        exchange = await sender.send(request(server.url), NO_LIMITS)
+        when.set()
+        await anyio.sleep(0.1)  # all of it is here before anything is read
+        assert await exchange.read() == b"all that came"
+        assert not exchange.ended()
+        with pytest.raises(ReadError, match="reset"):
+            await exchange.read()
+        await exchange.close()
+
+
+async def test_a_read_that_was_given_up_can_be_made_again() -> None:
+    go_on = anyio.Event()
+
+    async def play(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(head())
+        await go_on.wait()
+        await connection.send(b"late")
+
+    async with serve(play) as server, transport() as sender:
+        exchange = await sender.send(request(server.url), NO_LIMITS)
+        for _ in range(2):
+            with anyio.move_on_after(0.02):
+                await exchange.read()
+        go_on.set()
+        assert [await exchange.read(), await exchange.read()] == [b"late", b""]
+        await exchange.close()
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 204 No Content\r\n\r\n", whole(b"")], ids=["no body", "an empty one"])
