@@ -11,6 +11,7 @@ from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
 
 import anyio
+import anyio.lowlevel
 import orjson
 from anyio.abc import SocketAttribute, SocketStream
 from pydantic import SecretStr
@@ -124,6 +125,15 @@ class Server:
     def url(self) -> str:
         """The server's root, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
+
+    async def wait_connected(self, number: int) -> None:
+        """Wait until ``number`` connections were accepted in all; fails after ``PATIENCE``.
+
+        A client is connected as soon as the kernel says so, which may be before this server has taken the connection.
+        """
+        with anyio.fail_after(PATIENCE):
+            while self.connections < number:
+                await anyio.lowlevel.checkpoint()
 
     async def wait_hung_up(self) -> None:
         """Wait until one more client has closed its side; fails after ``PATIENCE``."""

@@ -57,6 +57,9 @@ class Elsewhere:
     def client(self, config: AIModelCallConfig | None = None) -> BlockingClient:
         return AIModelClient(chat_endpoint(self.seen.url), config, is_async=False)
 
+    def wait_connected(self, number: int) -> None:
+        self._portal.call(self.seen.wait_connected, number)
+
     def wait_hung_up(self) -> None:
         self._portal.call(self.seen.wait_hung_up)
 
@@ -123,12 +126,14 @@ def test_a_connection_that_is_ready_before_the_first_call() -> None:
     with Elsewhere(replies(whole(chat_body(TEXT)))) as server:
         with server.client() as client:
             client.warm_up()
-            assert (server.seen.connections, server.seen.requests) == (1, [])
+            server.wait_connected(1)
+            assert server.seen.requests == []
             assert client.generate("Count.").text() == TEXT
             assert (server.seen.connections, len(server.seen.requests)) == (1, 1)
         server.wait_hung_up()
-        server.client().warm_up()
-        assert server.seen.connections == 1
+        server.client().warm_up()  # each of its calls opens and closes its own
+        assert server.client().generate("Count.").text() == TEXT
+        assert server.seen.connections == 2
 
 
 def test_outside_a_block_each_call_closes_its_own() -> None:

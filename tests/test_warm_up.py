@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
 import trustme
 
@@ -24,7 +23,7 @@ from dhenara_async import (
 )
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError
 from dhenara_async.testing import Answer, ProviderServer
-from tests.loopback import PATIENCE, Connection, chat_body, chat_endpoint, endpoint_at, replies, serve, whole
+from tests.loopback import Connection, chat_body, chat_endpoint, endpoint_at, replies, serve, whole
 
 PROGRAM = """
 import asyncio, json, ssl, sys, threading
@@ -139,9 +138,7 @@ async def _told(server: ProviderServer, dialect: Dialect, *, plan: bool, warm: b
 async def test_nothing_is_sent_and_the_first_call_goes_over_what_is_there() -> None:
     async with serve(replies(whole(chat_body("Warm.")))) as server, AIModelClient(chat_endpoint(server.url)) as client:
         await client.warm_up()
-        with anyio.fail_after(PATIENCE):
-            while not server.connections:
-                await anyio.lowlevel.checkpoint()
+        await server.wait_connected(1)
         assert server.requests == []
         assert (await client.generate("Hi.")).text() == "Warm."
         assert server.connections == 1
@@ -182,9 +179,9 @@ async def test_every_host_of_a_plan_is_connected_to_whatever_becomes_of_another(
         async with AIModelClient(Failover([_nobody(), alive])) as client:
             with pytest.raises(ConnectError):
                 await client.warm_up()
-            before = server.connections
+            await server.wait_connected(3)
             assert (await client.generate("Hi.")).text() == "Alive."
-            assert server.connections == before
+            assert server.connections == 3
 
 
 async def test_a_managers_turns_are_warmed_up_too() -> None:

@@ -175,7 +175,7 @@ async def test_the_pool_has_a_limit() -> None:
     async with serve(play) as server, transport(limit=2) as sender:
         async with asyncio.TaskGroup() as tasks:
             calls = [tasks.create_task(body_of(sender, request(server.url))) for _ in range(6)]
-            await server.asked.wait()
+            await server.wait_connected(2)
             await anyio.wait_all_tasks_blocked()
             assert server.connections == 2
             release.set()

@@ -114,9 +114,8 @@ async def test_only_so_many_shake_hands_with_a_host_at_once() -> None:
                 tasks.start_soon(sender.send, request(server.url.replace("http:", "https:")), NO_LIMITS)
             exchange = await sender.send(request(alive.url), NO_LIMITS)
             await exchange.close()
-            with anyio.fail_after(PATIENCE):
-                while (silent.connections, other.connections) != (2, 1):
-                    await anyio.lowlevel.checkpoint()
+            await silent.wait_connected(2)
+            await other.wait_connected(1)
             for _ in range(100):
                 await anyio.lowlevel.checkpoint()
             assert silent.connections == 2
@@ -124,9 +123,7 @@ async def test_only_so_many_shake_hands_with_a_host_at_once() -> None:
         async with anyio.create_task_group() as tasks:  # those who have left are not waited for
             for _ in range(2):
                 tasks.start_soon(sender.send, request(silent.url.replace("http:", "https:")), NO_LIMITS)
-            with anyio.fail_after(PATIENCE):
-                while silent.connections != 4:
-                    await anyio.lowlevel.checkpoint()
+            await silent.wait_connected(4)
             tasks.cancel_scope.cancel()
         await sender.aclose()
 
