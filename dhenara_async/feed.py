@@ -40,7 +40,7 @@ from dhenara_async.request import ChatRequest, HttpRequest
 from dhenara_async.response import Attempt, CallWarning, Decision, Seam
 from dhenara_async.retry import RetryBudget, delay
 from dhenara_async.transport import Exchange, Transport
-from dhenara_async.usage import Usage
+from dhenara_async.usage import UNKNOWN, Usage
 from dhenara_async.window import estimate_messages
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
@@ -527,6 +527,8 @@ class EndpointFeed:
             status=exc.status if isinstance(exc, APIError) else None if exchange is None else exchange.status,
             request_id=self._request_id,
             waited=self._waited,
+            usage=UNKNOWN,
+            cost=None,
         )
         return priced(attempt, usage, self._call.pricing)
 

@@ -439,7 +439,7 @@ class Message(Value):
     def user(cls, *parts: "str | Part") -> "Message":
         """A user message of texts and parts, in order."""
         if len(parts) == 1 and isinstance(parts[0], str):
-            return cls.trusted(role=Role.USER, parts=(_text(parts[0]),))
+            return cls.trusted(role=Role.USER, parts=(_text(parts[0]),), node=None, status="complete", prefix=None)
         return cls(role=Role.USER, parts=_coerced(parts))
 
     @classmethod
@@ -465,7 +465,11 @@ def _coerced(parts: "Iterable[str | Part]") -> "tuple[Part, ...]":
 
 def _text(text: str) -> TextPart:
     """A text part; only what is not plain ASCII has to be looked at: a text may hold halves of characters."""
-    return TextPart.trusted(text=text) if text.isascii() and text.__class__ is str else TextPart(text=text)
+    if not text.isascii() or text.__class__ is not str:
+        return TextPart(text=text)
+    return TextPart.trusted(
+        origin=None, provider_state=None, status="complete", type="text", text=text, citations=(), logprobs=()
+    )
 
 
 _MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+*-]+")

@@ -6,10 +6,9 @@ from typing import ClassVar, Generic, Self, TypeVar, cast
 from pydantic import BaseModel, ConfigDict
 
 _new = object.__new__
-_set = object.__setattr__  # around frozen
-_set_names, _set_extra, _set_private = (
-    getattr(BaseModel, name).__set__
-    for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+_set_values, _set_names, _set_extra, _set_private = (  # around frozen
+    vars(BaseModel)[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 )
 
 
@@ -32,17 +31,22 @@ class Value(BaseModel):
         ``model_construct`` asks every default for its signature, each time.
 
         Args:
-            given: What the constructor takes; whoever calls vouches for the types and for every required one.
+            given: What the constructor takes; whoever calls vouches for the types and for every required one, and
+                that they come in the order of the fields where all are given, which is quicker still.
         """
         made = _new(cls)
-        plain, factories, private = _known.get(cls) or _defaults(cls)
-        values = plain | given
-        for name, factory in factories:
-            if name not in given:
-                values[name] = factory()
-        _set(made, "__dict__", values)
-        names = tuple(given)
-        _set_names(made, _names.get(names) or _names.setdefault(names, set(names)))
+        plain, every, factories, private = _known.get(cls) or _defaults(cls)
+        if len(given) == len(plain):
+            _set_values(made, given)
+            _set_names(made, every)
+        else:
+            values = plain | given
+            for name, factory in factories:
+                if name not in given:
+                    values[name] = factory()
+            _set_values(made, values)
+            names = tuple(given)
+            _set_names(made, _names.get(names) or _names.setdefault(names, set(names)))
         _set_extra(made, None)
         _set_private(made, private.copy() if private else None)
         return made
@@ -51,7 +55,7 @@ class Value(BaseModel):
 _Factories = tuple[tuple[str, Callable[[], object]], ...]
 
 
-_Defaults = tuple[dict[str, object], _Factories, dict[str, object]]
+_Defaults = tuple[dict[str, object], set[str], _Factories, dict[str, object]]
 _known: dict[type[BaseModel], _Defaults] = {}
 # The names that were given, which pydantic keeps with every value: values that are given the same names share them, as
 # nothing ever changes those of a frozen one, and a copy has its own.
@@ -59,8 +63,8 @@ _names: dict[tuple[str, ...], set[str]] = {}
 
 
 def _defaults(cls: type[BaseModel]) -> _Defaults:
-    """Every field in order with its default, or None where it has none; fields made anew; private attributes, which are
-    never changed."""
+    """Every field in order with its default, or None where it has none; their names; fields made anew; private
+    attributes, which are never changed."""
     plain: dict[str, object] = {}
     made: list[tuple[str, Callable[[], object]]] = []
     for name, field in cls.model_fields.items():
@@ -68,7 +72,7 @@ def _defaults(cls: type[BaseModel]) -> _Defaults:
         if field.default_factory is not None:  # none of ours asks for the values before it
             made.append((name, cast("Callable[[], object]", field.default_factory)))
     private: dict[str, object] = {name: attribute.default for name, attribute in cls.__private_attributes__.items()}
-    known = _known[cls] = (plain, tuple(made), private)
+    known = _known[cls] = (plain, set(plain), tuple(made), private)
     return known
 
 

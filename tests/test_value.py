@@ -2,15 +2,20 @@
 
 import copy
 import pickle
+from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
+from dhenara_async import AIModelCallConfig, AIModelClient, Dialect
 from dhenara_async.conversion import ConversionReport
-from dhenara_async.messages import Origin, TextPart
+from dhenara_async.messages import Message, Origin, ReasoningPart, TextPart
 from dhenara_async.prices import Pricing
-from dhenara_async.response import AIModelCallResponse, ChatResponse, Choice, FinishReason, Latency
+from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, Choice, FinishReason, Latency
+from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.usage import Usage
 from dhenara_async.value import Value
+from tests.loopback import endpoint_at
 
 ORIGIN = Origin(provider="openai", dialect="openai_chat", endpoint="https://here", account="a", model="m")
 TEXT = TextPart(text="Hi.", origin=ORIGIN)
@@ -35,6 +40,30 @@ def test_trusted_values_are_the_checked_ones(checked: Value) -> None:
     assert repr(trusted) == repr(checked)
     assert type(checked).model_validate_json(trusted.model_dump_json()) == trusted
     assert trusted.model_copy() == checked
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dialect", Dialect)
+async def test_what_a_call_makes_has_its_fields_in_order(dialect: Dialect, streaming: bool) -> None:
+    question, knobs = Message.user("Well?"), AIModelCallConfig(streaming=streaming)
+    async with ProviderServer([Answer(reasoning="Hm.", text="Hi."), Answer(text="Hi.")]) as server:
+        client = AIModelClient(endpoint_at(server, dialect), knobs)
+        answers = [await client.generate(question) for _ in range(2)]
+    values = [value for made in (question, *answers) for value in values_in(made)]
+    assert {type(value) for value in values} >= {Attempt, Choice, Latency, Origin, ReasoningPart, TextPart, Usage}
+    for value in values:
+        assert list(vars(value)) == list(type(value).model_fields)
+
+
+def values_in(value: object) -> Iterator[Value]:
+    """``value``, and every value inside it."""
+    if isinstance(value, Value):
+        yield value
+        for item in vars(value).values():
+            yield from values_in(item)
+    elif isinstance(value, tuple):
+        for item in cast("tuple[object, ...]", value):
+            yield from values_in(item)
 
 
 def test_what_is_made_anew_is_nobody_elses() -> None:

@@ -23,6 +23,7 @@ from dhenara_async.drivers.base import (
     is_object,
     load,
     not_an_object,
+    only_one,
     truncated,
     usage_events,
 )
@@ -204,7 +205,13 @@ class MessagesDecoder:
 
     def _message(self, message: JsonObject) -> Sequence[StreamEvent]:
         """A plain body: the same steps, from the finished blocks."""
-        events = list(self._message_start({"message": message}))
+        self._note(message)
+        whole = () if self._parts.started else self._at_once(message)
+        if whole:
+            return whole
+        events: list[StreamEvent] = []
+        if not self._parts.started:
+            events.append(self._parts.begin(model=message.get("model"), response_id=message.get("id")))
         for block in map(as_object, as_list(message.get("content"))):
             part = self._open(block)
             events.append(part.start)
@@ -214,7 +221,24 @@ class MessagesDecoder:
                 events += self._grow(part, as_text(block.get("text")) or as_text(block.get("thinking")))
             events.append(self._close(part))
         self._stop = message
-        return [*events, *self._message_stop(message)]
+        *rest, end = self._message_stop(message)
+        return [*events, *rest, *usage_events(self.usage), end]
+
+    def _at_once(self, message: JsonObject) -> Sequence[StreamEvent]:
+        """A plain answer, all at once, if it is one text, as most are; else nothing is done."""
+        block = only_one(message.get("content"))
+        text = as_text(block.get("text"))
+        if not text or block.get("type") != "text" or _rest(block, "text") or self._reports:
+            return ()
+        self._done = True
+        stop, word = message.get("stop_sequence"), message.get("stop_reason")
+        return self._parts.all_at_once(
+            text,
+            model=message.get("model"),
+            response_id=message.get("id"),
+            finish=finish_of(word, _FINISH, has_calls=False, stop_sequence=stop),
+            usage=self.usage,
+        )
 
     def _note(self, message: JsonObject) -> None:
         """Keep what a message, or a change to it, says of itself; what is left out or null stays as it was."""

@@ -6,6 +6,7 @@ its stream would.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol, TypeGuard, cast
 
@@ -37,6 +38,7 @@ from dhenara_async.events import (
     StreamEnd,
     StreamEvent,
     StreamStart,
+    TextDelta,
     UsageUpdate,
 )
 from dhenara_async.framing import Frame
@@ -172,6 +174,20 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def only_one(value: object) -> JsonObject:
+    """The one object of a JSON array; an empty one if it is none, or has more or less in it."""
+    items = as_list(value)
+    return as_object(items[0]) if len(items) == 1 else {}
+
+
+def has_more(value: JsonObject, than: AbstractSet[str]) -> bool:
+    """Whether there is anything in ``value`` beside the fields in ``than``: what is null, empty or zero is not."""
+    for name, item in value.items():  # noqa: SIM110 - half of what a generator costs
+        if item and name not in than:
+            return True
+    return False
+
+
 def as_count(value: object) -> int | None:
     """``value`` if it is a whole number of tokens, else None."""
     if value is None or type(value) is int:
@@ -228,8 +244,8 @@ class PartsInFlight:
         """The start of the stream; ``model`` and ``response_id`` as the provider reports them."""
         self.started = True
         served = as_text(model) or None
-        self._origin = Origin.trusted(**{**self._origin.__dict__, "served_model": served})
-        return StreamStart(model=served, provider=self._origin.provider, response_id=as_text(response_id) or None)
+        self._origin = _served_by(self._origin, served)
+        return StreamStart(served, self._origin.provider, as_text(response_id) or None)
 
     def open(self, kind: PartKind, *, choice: int = 0, call_id: str | None = None, name: str | None = None) -> OpenPart:
         part = OpenPart(self._count, PartStart(self._count, kind, choice, call_id, name))
@@ -308,23 +324,54 @@ class PartsInFlight:
         )
         return [part.start, PartEnd(part.part_id, ended)]
 
+    def all_at_once(
+        self,
+        text: str,
+        *,
+        model: object,
+        response_id: object,
+        finish: ChoiceFinish,
+        usage: Usage | None,
+        kept: ProviderState | None = None,
+    ) -> list[StreamEvent]:
+        """Everything, from the start to the end, for an answer of one text that came in one piece."""
+        return [
+            self.begin(model=model, response_id=response_id),
+            PartStart(0, "text", 0),
+            TextDelta(0, text),
+            PartEnd(0, self._text(text, kept, (), ())),
+            *usage_events(usage),
+            StreamEnd(finish.finish_reason, finish.raw_finish_reason, (finish,)),
+        ]
+
     def end(self) -> StreamEnd:
         """The end of the stream, from the choices' recorded finishes."""
         finishes = tuple(self.finishes[choice] for choice in sorted(self.finishes))
         first = finishes[0]
         return StreamEnd(first.finish_reason, first.raw_finish_reason, finishes)
 
+    def _text(
+        self,
+        text: str,
+        kept: ProviderState | None,
+        citations: tuple[Citation, ...],
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> TextPart:
+        return TextPart.trusted(
+            origin=self._origin,
+            provider_state=kept,
+            status="complete",
+            type="text",
+            text=text,
+            citations=citations,
+            logprobs=logprobs,
+        )
+
     def _finished(self, part: OpenPart, text: str) -> Part:
         origin, kept = self._origin, state(part.state)
         match part.start.kind:
             case "text":
-                return TextPart.trusted(
-                    text=text,
-                    citations=tuple(part.citations),
-                    logprobs=tuple(part.logprobs),
-                    origin=origin,
-                    provider_state=kept,
-                )
+                return self._text(text, kept, tuple(part.citations), tuple(part.logprobs))
             case "reasoning":
                 return ReasoningPart.trusted(text=text, origin=origin, provider_state=kept)
             case "refusal":
@@ -339,6 +386,21 @@ class PartsInFlight:
                 )
             case _:
                 return HostedToolPart(name=part.start.name or "", origin=origin, provider_state=kept)
+
+
+_served: dict[tuple[int, str | None], tuple[Origin, Origin]] = {}
+_MOST_SERVED = 1000
+
+
+def _served_by(asked: Origin, model: str | None) -> Origin:
+    """``asked`` with the model that its host reports: the same for every answer, so it is made once."""
+    key = id(asked), model
+    known = _served.get(key)  # which keeps it, so that its id stays its own
+    if known is None:
+        if len(_served) >= _MOST_SERVED:
+            _served.clear()
+        known = _served[key] = asked, Origin.trusted(**{**asked.__dict__, "served_model": model})
+    return known[1]
 
 
 def truncated(terminal: str) -> TruncatedStreamError:

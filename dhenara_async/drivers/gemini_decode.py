@@ -27,6 +27,8 @@ from dhenara_async.drivers.base import (
     finish_of,
     is_object,
     not_json,
+    only_one,
+    state,
     truncated,
     usage_events,
 )
@@ -67,6 +69,7 @@ _TOOLS: dict[str, HostedToolType] = {
 _METADATA = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 _BARE = frozenset(("text", "thought", "thoughtSignature"))
 _CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult"))
+_MORE = frozenset(("error", "promptFeedback"))
 _UNSAID = "FINISH_REASON_UNSPECIFIED"  # what an encoder writes that leaves nothing out
 
 
@@ -173,6 +176,9 @@ class GeminiDecoder:
             return ()
         events: list[StreamEvent] = []
         if is_object(chunk):
+            whole = self._at_once(chunk) if self._plain and not self._parts.started else ()
+            if whole:
+                return whole
             if self._feed_chunk(chunk, events):
                 self._last = data
         elif isinstance(chunk, list):  # without alt=sse the answer is one array of chunks
@@ -200,6 +206,26 @@ class GeminiDecoder:
             for candidate in self._candidates.values()
         )
         return usage.model_copy(update={"web_searches": searches}) if usage is not None and searches else usage
+
+    def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
+        """A plain answer, all at once, if it is one text and its usage, as most are; else nothing is done."""
+        candidate, usage = only_one(body.get("candidates")), as_object(body.get("usageMetadata"))
+        part = only_one(as_object(candidate.get("content")).get("parts"))
+        text, word = as_text(part.get("text")), candidate.get("finishReason")
+        signed = {name: value for name, value in part.items() if name != "text"}
+        if not (text and word and usage) or candidate.get("index") or signed.keys() - {"thoughtSignature"}:
+            return ()
+        if not (_CANDIDATE_EXTRAS.isdisjoint(candidate) and _MORE.isdisjoint(body)):
+            return ()
+        self._done, self._raw_usage = True, usage
+        return self._parts.all_at_once(
+            text,
+            model=body.get("modelVersion"),
+            response_id=body.get("responseId"),
+            finish=finish_of(word, _FINISH, has_calls=False),
+            usage=self.usage,
+            kept=state(signed) if signed.get("thoughtSignature") else None,
+        )
 
     def _feed_chunk(self, chunk: JsonObject, events: list[StreamEvent]) -> bool:
         """Whether a candidate finished with ``chunk``."""

@@ -19,9 +19,11 @@ from dhenara_async.drivers.base import (
     as_object,
     as_text,
     finish_of,
+    has_more,
     is_object,
     load,
     not_an_object,
+    only_one,
     quote,
     truncated,
     usage_events,
@@ -77,6 +79,9 @@ _RARE = frozenset(
         *("images", "audio", "tool_calls", "function_call"),
     }
 )
+# What a plain answer of one text is made of, and what there is beside that in others.
+_OF_A_CHOICE, _OF_A_MESSAGE = frozenset(("message", "finish_reason")), frozenset(("role", "content"))
+_MORE = frozenset(("error", "citations", "x_groq"))
 _SOUNDS = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 
 
@@ -139,6 +144,7 @@ class ChatDecoder:
         "_done",
         "_last",
         "_parts",
+        "_plain",
         "_quirks",
         "_raw_usage",
         "_sound",
@@ -150,6 +156,7 @@ class ChatDecoder:
     def __init__(self, request: ChatRequest, origin: Origin, quirks: Quirks) -> None:
         self._parts = PartsInFlight(origin)
         self._quirks = quirks
+        self._plain = not request.stream
         self._choices: dict[object, _Choice] = {}
         self._raw_usage: JsonObject = {}
         self._sources: Sequence[Citation] = ()
@@ -196,6 +203,9 @@ class ChatDecoder:
             raise not_an_object(frame)
         events: list[StreamEvent] = []
         if not self._parts.started:
+            whole = self._at_once(chunk) if self._plain else ()
+            if whole:
+                return whole
             if not self._is_answer(chunk, frame):
                 return ()
             events.append(self._parts.begin(model=chunk.get("model"), response_id=chunk.get("id")))
@@ -213,6 +223,24 @@ class ChatDecoder:
         if "x_groq" in chunk or "citations" in chunk:
             self._note_extras(chunk)
         return events
+
+    def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
+        """A plain answer, all at once, if it is one text and its usage, as most are; else nothing is done."""
+        choice, usage = only_one(body.get("choices")), as_object(body.get("usage"))
+        message = as_object(choice.get("message"))
+        text, word = as_text(message.get("content")), choice.get("finish_reason")
+        if not (text and word and usage) or self._quirks.inline_thinking or not _MORE.isdisjoint(body):
+            return ()
+        if has_more(choice, _OF_A_CHOICE) or has_more(message, _OF_A_MESSAGE):
+            return ()
+        self._done, self._raw_usage = True, usage
+        return self._parts.all_at_once(
+            text,
+            model=body.get("model"),
+            response_id=body.get("id"),
+            finish=finish_of(word, _FINISH, has_calls=False),
+            usage=self.usage,
+        )
 
     def finish(self) -> Sequence[StreamEvent]:
         if self._done:
@@ -248,7 +276,7 @@ class ChatDecoder:
             choice.logprobs = choice.logprobs or []
             choice.logprobs += logprobs_of(raw["logprobs"])
         delta, finish = raw.get("delta"), raw.get("finish_reason")
-        if is_object(delta):
+        if is_object(delta) and (delta or "message" not in raw):
             before = len(events)
             self._feed_message(choice, delta, events)
             if len(events) > before and not finish:

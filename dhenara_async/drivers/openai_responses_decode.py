@@ -21,10 +21,13 @@ from dhenara_async.drivers.base import (
     as_object,
     as_text,
     finish_of,
+    has_more,
     is_object,
     load,
     not_an_object,
+    only_one,
     quote,
+    state,
     told_status,
     truncated,
     usage_events,
@@ -54,6 +57,7 @@ _INCOMPLETE = {
 _STATUS = {"completed": FinishReason.STOP}
 _CALLS = ("function_call", "custom_tool_call")
 _FAILURES = ("error", "response.failed")
+_OF_A_TEXT = frozenset(("type", "text"))
 _ENOUGH = 3  # numbers in a row that show that a host counts its events
 # What a tool of the provider's is at: nothing to say yet, but a sign of life.
 _AT_WORK = (".in_progress", ".searching", ".interpreting", ".generating", ".compacting", ".partial_image")
@@ -346,7 +350,7 @@ class ResponsesDecoder:
             case kind:
                 events += self._parts.hosted(as_text(kind), {**item, "content": [content]})
                 return
-        part.state = {name: item[name] for name in ("id", "phase") if item.get(name)}
+        part.state = _said_of(item)
         if annotations:
             part.state["annotations"] = annotations
         self._finish_text(part, text, events)
@@ -421,7 +425,27 @@ class ResponsesDecoder:
             self._raise(body)
         if "output" not in body and body.get("object") != "response":
             raise ProtocolError(f"the answer has no output, so it is no response: {quote(data)}")
-        return self._terminal({"response": body})
+        whole = () if self._parts.started else self._at_once(body)
+        return whole or self._terminal({"response": body})
+
+    def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
+        """A plain answer, all at once, if it is one text, as many are; else nothing is done."""
+        item = only_one(body.get("output"))
+        content = only_one(item.get("content"))
+        text, word = as_text(content.get("text")), as_text(body.get("status"))
+        if not text or word != "completed" or body.get("tool_usage") or body.get("input_transformations"):
+            return ()
+        if item.get("type") != "message" or content.get("type") != "output_text" or has_more(content, _OF_A_TEXT):
+            return ()
+        self._done, self._raw_usage = True, as_object(body.get("usage"))
+        return self._parts.all_at_once(
+            text,
+            model=body.get("model"),
+            response_id=body.get("id"),
+            finish=finish_of(word, _STATUS, has_calls=False),
+            usage=self.usage,
+            kept=state(_said_of(item)),
+        )
 
     def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:
         """``error`` events come flat or nested; failed responses hold one."""
@@ -464,6 +488,11 @@ def responses_error(status: int, headers: Mapping[str, str], body: bytes, error:
 
 
 # ---------------------------------------------------------------------------------------------------- small readings
+
+
+def _said_of(message: JsonObject) -> JsonObject:
+    """What a message says of itself, and wants to have back."""
+    return {name: message[name] for name in ("id", "phase") if message.get(name)}
 
 
 def _item_of(event: JsonObject) -> _Key:

@@ -11,8 +11,8 @@ Source: aiohttp 3.14.5, ``client.py``, ``client_reqrep.py``, ``client_proto.py``
 # pyright: reportPrivateUsage=false
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import aiohttp
@@ -37,9 +37,12 @@ MOST_BYTES = 1 << 16
 _written = cast("Callable[[str, CIMultiDict[str]], bytes]", getattr(http_writer, "_serialize_headers", None))
 _NO_TIMER = cast("helpers.BaseTimerContext", getattr(helpers, "TimerNoop", object)())
 _WAYS = 1000
+# What sends a session's requests; None where somebody stood in for it when this was loaded.
+_name = getattr(getattr(aiohttp.ClientSession._request, "__code__", None), "co_qualname", "")
+_REAL: object = aiohttp.ClientSession._request if _name == "ClientSession._request" else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Way:
     """What all requests for one URL have in common.
 
@@ -50,6 +53,24 @@ class Way:
 
     example: aiohttp.ClientRequest
     line: str
+    _headers: Mapping[str, str] | None = field(default=None, repr=False)
+    _head: bytes = field(default=b"", repr=False)
+
+    def head(self, headers: Mapping[str, str], length: int) -> bytes:
+        """The head of a request with ``headers`` and a body of so many bytes.
+
+        Calls of an endpoint have the same headers as a rule, so those of the last one are kept as they were written.
+
+        Raises:
+            ValueError: A header cannot be sent.
+        """
+        if headers != self._headers:
+            fields = CIMultiDict(self.example.headers)
+            fields.update(headers)
+            fields.popall("Content-Length", None)
+            self._head = _written(self.line, fields).removesuffix(b"\r\n")
+            self._headers = dict(headers)
+        return b"%bContent-Length: %d\r\n\r\n" % (self._head, length)
 
 
 class Answer:
@@ -90,12 +111,20 @@ class Ways:
         self._known: dict[str, Way] = {}
 
     def find(self, request: HttpRequest) -> Way | None:
-        """How to send ``request``; None = by the session."""
-        if not AT_ONCE or len(request.body) > MOST_BYTES or self._looked_on():
+        """The way of ``request``, if it is known; None = by the session, unless it can be learned."""
+        return self._known.get(request.url) if self._suits(request) else None
+
+    def learn(self, request: HttpRequest, address: URL) -> Way | None:
+        """How to send ``request`` to ``address``, which no proxy stands before; None = by the session."""
+        if not self._suits(request):
             return None
-        if "transfer-encoding" in request.headers:  # a caller's own: how the body is cut up is the session's affair
-            return None
-        return self._known.get(request.url) or self._learn(request.url)
+        if address.scheme not in ("http", "https") or not address.raw_host or address.raw_user is not None:
+            return None  # what is wrong with it, the session says
+        example = aiohttp.ClientRequest("POST", address, loop=self._connector._loop, session=self._session)
+        if len(self._known) >= _WAYS:
+            self._known.clear()
+        way = self._known[request.url] = Way(example, f"POST {address.raw_path_qs} HTTP/1.1")
+        return way
 
     async def ask(
         self, way: Way, request: HttpRequest, *, connect: aiohttp.ClientTimeout, first_byte: float | None
@@ -114,10 +143,7 @@ class Ways:
             HttpProcessingError: The head is none.
             ValueError: A header cannot be sent.
         """
-        fields = CIMultiDict(way.example.headers)
-        fields.update(request.headers)
-        fields["Content-Length"] = str(len(request.body))
-        head = _written(way.line, fields)
+        head = way.head(request.headers, len(request.body))
         began = asyncio.get_running_loop().time()
         try:
             connection = await self._connector.connect(way.example, [], connect)
@@ -143,20 +169,16 @@ class Ways:
                 clock.cancel()
         return Answer(connection, protocol, message, content)
 
-    def _learn(self, url: str) -> Way | None:
-        address = URL(url, encoded=True)
-        if address.scheme not in ("http", "https") or not address.raw_host or address.raw_user is not None:
-            return None  # what is wrong with it, the session says
-        example = aiohttp.ClientRequest("POST", address, loop=self._connector._loop, session=self._session)
-        if len(self._known) >= _WAYS:
-            self._known.clear()
-        way = self._known[url] = Way(example, f"POST {address.raw_path_qs} HTTP/1.1")
-        return way
-
-    def _looked_on(self) -> bool:
-        """Whether somebody traces this session, or stands in for aiohttp's client as test tools do."""
-        code = getattr(aiohttp.ClientSession._request, "__code__", None)
-        return bool(self._session.trace_configs) or getattr(code, "co_qualname", "") != "ClientSession._request"
+    def _suits(self, request: HttpRequest) -> bool:
+        """Whether it is short enough, its caller has no transfer-encoding of its own, which is the session's affair,
+        and nobody traces the session, or stands in for aiohttp's client as test tools do."""
+        return (
+            AT_ONCE
+            and len(request.body) <= MOST_BYTES
+            and "transfer-encoding" not in request.headers
+            and not self._session.trace_configs
+            and aiohttp.ClientSession._request is _REAL
+        )
 
 
 def hang_up(connection: Connection) -> None:

@@ -74,9 +74,13 @@ class AiohttpTransport:
         """See ``Transport``."""
         loop = asyncio.get_running_loop()
         kept = self._sessions.get(loop) or await self._keep(loop)
-        url = URL(request.url, encoded=True)
-        proxy, proxy_auth = self._proxy_for(url)
-        way = kept.ways.find(request) if proxy is None else None
+        way = kept.ways.find(request)
+        proxy: URL | None = None
+        proxy_auth: aiohttp.BasicAuth | None = None
+        if way is None:
+            url = URL(request.url, encoded=True)
+            proxy, proxy_auth = self._proxy_for(url)
+            way = kept.ways.learn(request, url) if proxy is None else None
         try:
             if way is not None:
                 connect, first_byte = self._client_timeout(timeouts), timeouts.first_byte
