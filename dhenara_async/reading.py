@@ -4,6 +4,7 @@ Events that came before something that cannot be read are kept, so that a failur
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 from dhenara_async.drivers.base import QUOTED_BYTES, Decoder, quote
 from dhenara_async.errors import DhenaraError, ProtocolError, TruncatedStreamError
@@ -153,6 +154,9 @@ class Reading:
 
     def _completed(self, events: Sequence[StreamEvent]) -> None:
         """The answer has come to its end with the last of ``events``."""
-        told = next((event.usage for event in reversed(events) if isinstance(event, UsageUpdate)), None)
-        self._told = self._decoder.usage if told is None else told
         self.complete = True
+        for event in reversed(events):
+            if event.__class__ is UsageUpdate:
+                self._told = cast("UsageUpdate", event).usage
+                return
+        self._told = self._decoder.usage

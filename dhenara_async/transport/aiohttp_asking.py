@@ -10,7 +10,6 @@ Source: aiohttp 3.14.5, ``client.py``, ``client_reqrep.py``, ``client_proto.py``
 
 # pyright: reportPrivateUsage=false
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -23,9 +22,9 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from dhenara_async.errors import DeadlineError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport.aiohttp_reading import AT_ONCE
+from dhenara_async.transport.patience import Patience
 
 if TYPE_CHECKING:
     from aiohttp.http import RawResponseMessage
@@ -109,6 +108,7 @@ class Ways:
         self._session = session
         self._connector = connector
         self._known: dict[str, Way] = {}
+        self._patience: dict[float, Patience] = {}
 
     def find(self, request: HttpRequest) -> Way | None:
         """The way of ``request``, if it is known; None = by the session, unless it can be learned."""
@@ -135,7 +135,7 @@ class Ways:
             way: Where to.
             request: What is sent, beside the headers that every request has.
             connect: How long getting a connection may take.
-            first_byte: Seconds from now to the head; None = no limit.
+            first_byte: Seconds from there to the head; None = no limit.
 
         Raises:
             DeadlineError: There was no head in time.
@@ -144,30 +144,43 @@ class Ways:
             ValueError: A header cannot be sent.
         """
         head = way.head(request.headers, len(request.body))
-        began = asyncio.get_running_loop().time()
         try:
             connection = await self._connector.connect(way.example, [], connect)
         except TimeoutError as exc:
             raise aiohttp.ConnectionTimeoutError from exc
-        clock: asyncio.TimerHandle | None = None
         try:
             protocol, transport = connection.protocol, connection.transport
             if protocol is None or transport is None or transport.is_closing():
                 raise aiohttp.ClientConnectionResetError("the connection was closed while it was kept")
             protocol.set_response_params(timer=_NO_TIMER, read_until_eof=True)
-            if first_byte is not None:
-                clock = connection._loop.call_at(began + first_byte, _too_late, protocol, first_byte)
             transport.write(head + request.body)
-            message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:  # not the answer yet
-                message, content = await protocol.read()
+            message, content = await self._answered(protocol, first_byte)
         except BaseException:
             hang_up(connection)
             raise
-        finally:
-            if clock is not None:
-                clock.cancel()
         return Answer(connection, protocol, message, content)
+
+    async def _answered(
+        self, protocol: ResponseHandler, first_byte: float | None
+    ) -> "tuple[RawResponseMessage, StreamReader]":
+        """The head of the answer, and where its body comes."""
+        patience = None if first_byte is None else self._patience.get(first_byte) or self._begun(first_byte)
+        if patience is not None:
+            patience.begin(protocol)
+        try:
+            message, content = await protocol.read()
+            while 100 <= message.code < 200 and message.code != 101:  # not the answer yet
+                message, content = await protocol.read()
+            return message, content
+        finally:
+            if patience is not None:
+                patience.end(protocol)
+
+    def _begun(self, seconds: float) -> Patience:
+        if len(self._patience) >= _WAYS:  # somebody has another limit for every call
+            self._patience = {limit: known for limit, known in self._patience.items() if known.waiting}
+        patience = self._patience[seconds] = Patience(self._connector._loop, seconds)
+        return patience
 
     def _suits(self, request: HttpRequest) -> bool:
         """Whether it is short enough, its caller has no transfer-encoding of its own, which is the session's affair,
@@ -187,7 +200,3 @@ def hang_up(connection: Connection) -> None:
     if transport is not None:
         transport.abort()  # to say goodbye, as TLS would, takes a host that listens
     connection.close()
-
-
-def _too_late(protocol: ResponseHandler, seconds: float) -> None:
-    protocol.set_exception(DeadlineError(limit="first_byte", seconds=seconds))

@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from dhenara_async import AIModelClient, AiohttpTransport, Timeouts
-from dhenara_async.errors import ConfigurationError, ConnectError
+from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import aiohttp_asking
 from dhenara_async.transport.aiohttp_asking import MOST_BYTES, Answer, Ways
@@ -92,6 +92,49 @@ async def test_what_comes_before_the_answer_is_passed_over(straight: list[str]) 
         assert [await ask(sender, server.url) for _ in range(2)] == [b"ok", b"ok"]
         await sender.aclose()
     assert (len(straight), server.connections) == (2, 1)
+
+
+async def test_headers_that_change_from_one_request_to_the_next_are_told(straight: list[str]) -> None:
+    changing = {**HEADERS, "x-turn": "0"}
+    async with serve(replies(whole(b"ok"))) as server:
+        sender = AiohttpTransport()
+        for turn in ("0", "1", "1", "2"):
+            changing["x-turn"] = turn
+            await (await sender.send(HttpRequest(server.url, changing, turn.encode()), NO_LIMITS)).close()
+        without = {name: value for name, value in changing.items() if name != "x-turn"}
+        await (await sender.send(HttpRequest(server.url, without, b""), NO_LIMITS)).close()
+        await (await sender.send(HttpRequest(server.url, {"Content-Length": "7", **without}, b"ab"), NO_LIMITS)).close()
+        await sender.aclose()
+    seen = [(each.header("x-turn"), each.header("content-length"), each.body) for each in server.requests]
+    assert seen == [
+        (["0"], ["1"], b"0"),
+        (["1"], ["1"], b"1"),
+        (["1"], ["1"], b"1"),
+        (["2"], ["1"], b"2"),
+        ([], ["0"], b""),
+        ([], ["2"], b"ab"),
+    ]
+    assert len(straight) == 6
+
+
+async def test_another_limit_for_every_call(straight: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiohttp_asking, "_WAYS", 2)
+    async with serve(replies(whole(b"ok"))) as server, serve(stalling()) as silent:
+        sender = AiohttpTransport()
+
+        async def wait() -> None:
+            with pytest.raises(DeadlineError, match="first_byte") as raised:
+                await sender.send(HttpRequest(silent.url, HEADERS, b""), Timeouts(first_byte=0.3))
+            assert raised.value.seconds == 0.3
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await silent.asked.wait()
+            for seconds in range(50, 60):
+                limits = Timeouts(first_byte=seconds)
+                await (await sender.send(HttpRequest(server.url, HEADERS, b""), limits)).close()
+        await sender.aclose()
+    assert len(straight) == 11
 
 
 @pytest.mark.parametrize(

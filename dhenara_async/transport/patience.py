@@ -1,0 +1,56 @@
+"""How long an answer may take to begin: one timer for all requests that have the same limit.
+
+Who was asked first is late first, so a timer is only ever needed for one of them. Nearly all answers come long before,
+and a timer of its own, set and taken back, would cost a request as much as its head does.
+"""
+
+import asyncio
+from typing import Protocol
+
+from dhenara_async.errors import DeadlineError
+
+
+class Asked(Protocol):
+    """A connection over which an answer is awaited."""
+
+    def set_exception(self, exc: BaseException) -> None:
+        """Raise this to whoever waits."""
+        ...
+
+
+class Patience:
+    """Ends the waits that last too long.
+
+    Args:
+        loop: Whose time it is.
+        seconds: How long each may wait.
+    """
+
+    __slots__ = ("_loop", "_seconds", "_timer", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self.waiting: dict[Asked, float] = {}  # until when; the first to be late first
+
+    def begin(self, asked: Asked) -> None:
+        """From now on it is waited."""
+        until = self.waiting[asked] = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(until, self._look)
+
+    def end(self, asked: Asked) -> None:
+        """Its answer has come, or nobody waits for it any more."""
+        self.waiting.pop(asked, None)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self.waiting:
+            asked, until = next(iter(self.waiting.items()))
+            if until > now:
+                self._timer = self._loop.call_at(until, self._look)
+                return
+            self.end(asked)
+            asked.set_exception(DeadlineError(limit="first_byte", seconds=self._seconds))
