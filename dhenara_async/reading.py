@@ -124,8 +124,8 @@ class Reading:
 
     def _note(self, events: Sequence[StreamEvent]) -> None:
         """Whether ``events`` begin the answer, or end it."""
-        if not self._started:
-            self._started = any(event.__class__ is StreamStart for event in events)
+        if not self._started and events:
+            self._started = events[0].__class__ is StreamStart or any(type(event) is StreamStart for event in events)
         if events and events[-1].__class__ is StreamEnd:
             self._completed(events)
 

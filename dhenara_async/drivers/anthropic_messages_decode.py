@@ -66,6 +66,7 @@ _STATUS_BY_TYPE = {
     "overloaded_error": 529,
 }
 
+_REPORTS = frozenset(REPORTS)
 _WORDS = ("text", "thinking", "partial_json")  # of a delta
 
 # By the name in ``server_tool_use``, which a result's type repeats before ``_tool_result``.
@@ -130,17 +131,16 @@ class MessagesDecoder:
         except orjson.JSONDecodeError:
             return self._feed(load(frame))
         try:  # words for a text that is open, as nearly every event has them
-            delta = usual["delta"]
-            part = self._blocks[usual["index"]]
-            if (
-                usual["type"] == "content_block_delta"
-                and delta["type"] == "text_delta"
-                and part.start.kind == "text"
-                and (text := delta["text"])
-                and text.__class__ is str
-            ):
-                part.pieces.append(text)
-                return (TextDelta(part.part_id, text),)
+            if usual["type"] == "content_block_delta":
+                delta, part = usual["delta"], self._blocks[usual["index"]]
+                if (
+                    delta["type"] == "text_delta"
+                    and part.start.kind == "text"
+                    and (text := delta["text"])
+                    and text.__class__ is str
+                ):
+                    part.pieces.append(text)
+                    return (TextDelta(part.part_id, text),)
         except (KeyError, TypeError):  # another event
             pass
         event: object = usual
@@ -242,8 +242,11 @@ class MessagesDecoder:
 
     def _note(self, message: JsonObject) -> None:
         """Keep what a message, or a change to it, says of itself; what is left out or null stays as it was."""
-        self._usage |= {key: value for key, value in as_object(message.get("usage")).items() if value is not None}
-        self._reports |= {name: message[name] for name in REPORTS if message.get(name)}
+        usage = message.get("usage")
+        if is_object(usage):
+            self._usage.update([entry for entry in usage.items() if entry[1] is not None])
+        if not _REPORTS.isdisjoint(message):
+            self._reports |= {name: message[name] for name in REPORTS if message.get(name)}
 
     def _reported(self) -> list[StreamEvent]:
         """Parts for what the answer says of itself: why it was refused, its container, what was done to the input."""
@@ -266,12 +269,11 @@ class MessagesDecoder:
     def _block_start(self, event: JsonObject) -> Sequence[StreamEvent]:
         if not self._parts.started:
             raise ProtocolError("the stream has a content block before its message_start")
-        index = _place(event)
+        index, block = _place(event), as_object(event.get("content_block"))
         reused = self._blocks.pop(index, None)
-        ended = [] if reused is None else [self._close(reused)]
-        block = as_object(event.get("content_block"))
         part = self._blocks[index] = self._open(block)
-        return [*ended, part.start, *self._grow(part, as_text(block.get("text")) or as_text(block.get("thinking")))]
+        said = self._grow(part, as_text(block.get("text")) or as_text(block.get("thinking")))
+        return [part.start, *said] if reused is None else [self._close(reused), part.start, *said]
 
     def _open(self, block: JsonObject) -> OpenPart:
         kind, name = as_text(block.get("type")), as_text(block.get("name"))
@@ -279,7 +281,8 @@ class MessagesDecoder:
             case "text":
                 part = self._parts.open("text")
                 part.state = _rest(block, "text")
-                part.cite(map(_citation, as_list(block.get("citations"))))
+                if block.get("citations"):
+                    part.cite(map(_citation, as_list(block["citations"])))
             case "thinking":
                 part = self._parts.open("reasoning")
                 part.state = {"signature": "", **_rest(block, "thinking"), "type": "thinking"}
@@ -409,8 +412,8 @@ def _place(event: JsonObject) -> int | None:
 
 def _rest(block: JsonObject, *said: str) -> JsonObject:
     """What a block has beside the fields in ``said``, with its type; empty if there is nothing."""
-    rest = {key: value for key, value in block.items() if key not in ("type", *said) and value not in (None, [])}
-    return {"type": block["type"], **rest} if rest else {}
+    rest = {key: value for key, value in block.items() if key not in said and value not in (None, [])}
+    return {"type": block["type"], **rest} if len(rest) > 1 else {}
 
 
 def _input(text: str) -> object:
@@ -458,6 +461,10 @@ def _usage(raw: JsonObject) -> Usage | None:
         total_tokens=None if total_input is None or output is None else total_input + output,
         cache_write_5m_tokens=as_count(by_age.get("ephemeral_5m_input_tokens")),
         cache_write_1h_tokens=as_count(by_age.get("ephemeral_1h_input_tokens")),
+        cache_write_30m_tokens=None,
+        cache_write_12h_tokens=None,
+        input_audio_tokens=None,
+        output_audio_tokens=None,
         web_searches=as_count(as_object(raw.get("server_tool_use")).get("web_search_requests")),
         source="reported",
     )

@@ -125,11 +125,17 @@ def usage_of(raw: JsonObject) -> Usage | None:
     return Usage.trusted(
         input_tokens=None if prompt is None else prompt + (tools or 0),
         cache_read_tokens=counts.get("cachedContentTokenCount"),
+        cache_write_tokens=None,
         output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
         reasoning_tokens=thoughts,
         total_tokens=total,
+        cache_write_5m_tokens=None,
+        cache_write_1h_tokens=None,
+        cache_write_30m_tokens=None,
+        cache_write_12h_tokens=None,
         input_audio_tokens=_audio(raw, "promptTokensDetails", "toolUsePromptTokensDetails"),
         output_audio_tokens=_audio(raw, "candidatesTokensDetails"),
+        web_searches=None,
         source="reported",
     )
 

@@ -125,16 +125,12 @@ class ResponsesDecoder:
         except orjson.JSONDecodeError:
             return () if frame == b"[DONE]" else self._feed(load(frame), frame)
         try:  # words for a text that is open, in their turn, as nearly every event has them
-            part = self._open[usual["output_index"], usual["content_index"]]
-            if (
-                usual["type"] == "response.output_text.delta"
-                and (text := usual["delta"])
-                and text.__class__ is str
-                and (not self._numbered or usual["sequence_number"] == self._next)
-            ):
-                self._next += self._numbered
-                part.pieces.append(text)
-                return (TextDelta(part.part_id, text),)
+            if usual["type"] == "response.output_text.delta":
+                part, text = self._open[usual["output_index"], usual["content_index"]], usual["delta"]
+                if text and text.__class__ is str and (not self._numbered or usual["sequence_number"] == self._next):
+                    self._next += self._numbered
+                    part.pieces.append(text)
+                    return (TextDelta(part.part_id, text),)
         except (KeyError, TypeError):  # another event
             pass
         event: object = usual
@@ -575,11 +571,15 @@ def _usage(raw: JsonObject, searches: int | None) -> Usage | None:
         input_tokens=as_count(raw.get("input_tokens")),
         cache_read_tokens=as_count(into.get("cached_tokens")),
         cache_write_tokens=as_count(into.get("cache_write_tokens")),
-        cache_write_30m_tokens=as_count(written.get("ttl_30m_tokens")),
-        cache_write_12h_tokens=as_count(written.get("ttl_12h_tokens")),
         output_tokens=as_count(raw.get("output_tokens")),
         reasoning_tokens=as_count(out.get("reasoning_tokens")),
         total_tokens=as_count(raw.get("total_tokens")),
+        cache_write_5m_tokens=None,
+        cache_write_1h_tokens=None,
+        cache_write_30m_tokens=as_count(written.get("ttl_30m_tokens")),
+        cache_write_12h_tokens=as_count(written.get("ttl_12h_tokens")),
+        input_audio_tokens=None,
+        output_audio_tokens=None,
         web_searches=searches,
         source="reported",
     )

@@ -22,6 +22,9 @@ DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _COMMENT = re.compile(rb"^:.*\n", re.MULTILINE)
 _DOCUMENT_STARTS = (b"{", b"[", b"<")
+# By a line with a name, how the line of data behind it begins: the same in all streams of a dialect.
+_beginnings: dict[bytes, bytes] = {}
+_MOST_NAMES = 1000
 
 
 class SSEFramer:
@@ -31,7 +34,7 @@ class SSEFramer:
         limit_bytes: The most one event may hold before it is refused as a fault of the provider.
     """
 
-    __slots__ = ("_alike", "_at_start", "_beginnings", "_data_at", "_held", "_held_bytes", "_limit", "_skip_newline")
+    __slots__ = ("_alike", "_at_start", "_data_at", "_held", "_held_bytes", "_limit", "_skip_newline")
 
     def __init__(self, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._limit = limit_bytes
@@ -39,7 +42,6 @@ class SSEFramer:
         self._skip_newline = False  # the last read ended with \r: a \n that leads the next one belongs to it
         self._held: list[bytes] = []  # pieces of an event whose end has not come; joined once, so huge ones stay linear
         self._held_bytes = 0
-        self._beginnings: dict[bytes, bytes] = {}  # by a line with a name, how the line of data behind it begins
         self._alike, self._data_at = b"data: ", 6  # how the last event began, and where its data did in that
 
     def feed(self, chunk: bytes) -> list[Frame]:
@@ -91,17 +93,19 @@ class SSEFramer:
         if len(lines) % 3 or any(lines[2::3]):
             return []
         frames: list[Frame] = []
-        beginnings = self._beginnings
+        name = beginning = b""
         for name, line in zip(lines[::3], lines[1::3], strict=True):
-            beginning = beginnings.get(name)
+            beginning = _beginnings.get(name)
             if beginning is None or not line.startswith(beginning):
                 beginning = _beginning(name, line)
                 if beginning is None:
                     return []
-                beginnings[name] = beginning
+                if len(_beginnings) >= _MOST_NAMES:
+                    _beginnings.clear()
+                _beginnings[name] = beginning
             frames.append(line[6:])
-        named = lines[-3] + b"\ndata: "
-        self._alike, self._data_at = named + beginnings[lines[-3]][6:], len(named)
+        named = name + b"\ndata: "
+        self._alike, self._data_at = named + beginning[6:], len(named)
         return frames
 
     def _hold(self, piece: bytes) -> None:
