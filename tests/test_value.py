@@ -9,6 +9,7 @@ import pytest
 
 from dhenara_async import AIModelCallConfig, AIModelClient, Dialect
 from dhenara_async.conversion import ConversionReport
+from dhenara_async.drivers import base
 from dhenara_async.messages import Message, Origin, ReasoningPart, TextPart
 from dhenara_async.prices import Pricing
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, Choice, FinishReason, Latency
@@ -53,6 +54,22 @@ async def test_what_a_call_makes_has_its_fields_in_order(dialect: Dialect, strea
     assert {type(value) for value in values} >= {Attempt, Choice, Latency, Origin, ReasoningPart, TextPart, Usage}
     for value in values:
         assert list(vars(value)) == list(type(value).model_fields)
+
+
+def test_who_answers_is_made_once_for_each_model_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: dict[object, object] = {}
+    monkeypatch.setattr(base, "_served", remembered)
+    monkeypatch.setattr(base, "_MOST_SERVED", 5)
+
+    def origin(model: str | None) -> Origin | None:
+        parts = base.PartsInFlight(ORIGIN)
+        parts.begin(model=model, response_id=None)
+        return parts.close(parts.open("text")).part.origin
+
+    for model in (None, *map(str, range(20)), "x" * 300):
+        assert origin(model) == ORIGIN.model_copy(update={"served_model": model})
+        assert (origin(model) is origin(model)) == (model != "x" * 300)
+        assert 0 < len(remembered) <= 5
 
 
 def values_in(value: object) -> Iterator[Value]:

@@ -389,18 +389,21 @@ class PartsInFlight:
 
 
 _served: dict[tuple[int, str | None], tuple[Origin, Origin]] = {}
-_MOST_SERVED = 1000
+_MOST_SERVED, _LONGEST_MODEL = 1000, 200
 
 
 def _served_by(asked: Origin, model: str | None) -> Origin:
     """``asked`` with the model that its host reports: the same for every answer, so it is made once."""
     key = id(asked), model
     known = _served.get(key)  # which keeps it, so that its id stays its own
-    if known is None:
+    if known is not None:
+        return known[1]
+    served = Origin.trusted(**{**asked.__dict__, "served_model": model})
+    if len(model or "") <= _LONGEST_MODEL:
         if len(_served) >= _MOST_SERVED:
             _served.clear()
-        known = _served[key] = asked, Origin.trusted(**{**asked.__dict__, "served_model": model})
-    return known[1]
+        _served[key] = asked, served
+    return served
 
 
 def truncated(terminal: str) -> TruncatedStreamError:

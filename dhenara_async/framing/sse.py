@@ -24,7 +24,7 @@ _COMMENT = re.compile(rb"^:.*\n", re.MULTILINE)
 _DOCUMENT_STARTS = (b"{", b"[", b"<")
 # By a line with a name, how the line of data behind it begins: the same in all streams of a dialect.
 _beginnings: dict[bytes, bytes] = {}
-_MOST_NAMES = 1000
+_MOST_NAMES, _LONGEST_NAME = 1000, 100
 
 
 class SSEFramer:
@@ -100,9 +100,6 @@ class SSEFramer:
                 beginning = _beginning(name, line)
                 if beginning is None:
                     return []
-                if len(_beginnings) >= _MOST_NAMES:
-                    _beginnings.clear()
-                _beginnings[name] = beginning
             frames.append(line[6:])
         named = name + b"\ndata: "
         self._alike, self._data_at = named + beginning[6:], len(named)
@@ -175,8 +172,15 @@ def _typed(data: bytes, event: bytes) -> bytes | None:
 
 
 def _beginning(name: bytes, line: bytes) -> bytes | None:
-    """How a line of data begins that repeats the name in the line before it; None if it does not."""
+    """How a line of data begins that repeats the name in the line before it, to be remembered; None if it does not."""
     if name[:7] != b"event: " or line[:6] != b"data: ":
         return None
     typed = _typed(line[6:], name[7:])
-    return None if typed is None else b"data: " + typed
+    if typed is None:
+        return None
+    beginning = b"data: " + typed
+    if len(name) <= _LONGEST_NAME:
+        if len(_beginnings) >= _MOST_NAMES:
+            _beginnings.clear()
+        _beginnings[name] = beginning
+    return beginning

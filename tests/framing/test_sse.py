@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dhenara_async.errors import ProtocolError
-from dhenara_async.framing import name_of
+from dhenara_async.framing import name_of, sse
 from dhenara_async.framing.sse import SSEFramer
 
 BOM = b"\xef\xbb\xbf"
@@ -164,6 +164,35 @@ def test_any_split_of_any_stream(body: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     chunks = [body[start:end] for start, end in pairwise(places)]
     assert frames(*chunks) == frames(body) == reference(body)
+
+
+# Names as providers give them, with data that begins by saying the same, spelled in several ways, or something else.
+_NAMED = [
+    b"event: %b\ndata: %b\n\n" % (name, data)
+    for name in (b"a", b"b", b"a.b", b"x" * 200)
+    for data in (b'{"type":"%b"}' % name, b'{"type": "%b"}' % name, b'{ "type":"%b"}' % name, b'{"type":"c"}', b"1")
+]
+
+
+@settings(max_examples=300)
+@given(events=st.lists(st.sampled_from([*_NAMED, b"data: 1\n\n", b": ping\n\n"]), max_size=12))
+@example(events=[_NAMED[0], _NAMED[1], _NAMED[3], _NAMED[0]])
+def test_names_are_told_where_the_data_does_not_say_them(events: list[bytes]) -> None:
+    expected = [(b"" if b'"%b"' % name in data else name, data) for name, data in reference(b"".join(events))]
+    assert frames(*events) == frames(b"".join(events)) == expected
+
+
+def test_little_is_remembered_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: dict[bytes, bytes] = {}
+    monkeypatch.setattr(sse, "_beginnings", remembered)
+    monkeypatch.setattr(sse, "_MOST_NAMES", 5)
+    for number in range(20):
+        said = b'{"type":"%d"}' % number
+        assert frames(b"event: %d\ndata: %b\n\n" % (number, said) * 2) == [(b"", said)] * 2
+        assert 0 < len(remembered) <= 5
+    long = b"x" * 200
+    assert frames(b'event: %b\ndata: {"type":"%b"}\n\n' % (long, long)) == [(b"", b'{"type":"%b"}' % long)]
+    assert all(len(name) < 200 for name in remembered)
 
 
 _LIMIT = 1000
