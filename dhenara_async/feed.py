@@ -20,7 +20,8 @@ from dhenara_async.blame import blames_reasoning
 from dhenara_async.config import Timeouts
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.deadlines import Clock
-from dhenara_async.drivers.base import KEPT_BODY_BYTES, Driver
+from dhenara_async.drivers.base import Driver
+from dhenara_async.drivers.failures import KEPT_BODY_BYTES
 from dhenara_async.errors import (
     APIError,
     ConnectError,

@@ -9,7 +9,7 @@ import pytest
 
 from dhenara_async import AIModelCallConfig, AIModelClient, Dialect
 from dhenara_async.conversion import ConversionReport
-from dhenara_async.drivers import base
+from dhenara_async.drivers import parts
 from dhenara_async.messages import Message, Origin, ReasoningPart, TextPart
 from dhenara_async.prices import Pricing
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, Choice, FinishReason, Latency
@@ -58,13 +58,13 @@ async def test_what_a_call_makes_has_its_fields_in_order(dialect: Dialect, strea
 
 def test_who_answers_is_made_once_for_each_model_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered: dict[object, object] = {}
-    monkeypatch.setattr(base, "_served", remembered)
-    monkeypatch.setattr(base, "_MOST_SERVED", 5)
+    monkeypatch.setattr(parts, "_served", remembered)
+    monkeypatch.setattr(parts, "_MOST_SERVED", 5)
 
     def origin(model: str | None) -> Origin | None:
-        parts = base.PartsInFlight(ORIGIN)
-        parts.begin(model=model, response_id=None)
-        return parts.close(parts.open("text")).part.origin
+        answer = parts.PartsInFlight(ORIGIN)
+        answer.begin(model=model, response_id=None)
+        return answer.close(answer.open("text")).part.origin
 
     for model in (None, *map(str, range(20)), "x" * 300):
         assert origin(model) == ORIGIN.model_copy(update={"served_model": model})

@@ -1,7 +1,8 @@
 """Wire dialects, one a file: pure codecs between the canonical question and answer and a provider's JSON.
 
-Nothing here awaits, opens a socket, reads a clock or logs. ``base`` holds the contract and what every dialect needs;
-this room has it all under one name, for drivers that are written elsewhere.
+Nothing here awaits, opens a socket, reads a clock or logs. Every dialect needs ``base``, which holds the contract,
+``parts``, which builds answers, and ``failures``, which reads errors; this room has it all under one name, for drivers
+that are written elsewhere.
 
 **A driver of your own** is a class with four methods (``Driver`` says what each is handed and may raise):
 
@@ -45,30 +46,24 @@ if TYPE_CHECKING:
         Driver,
         JsonObject,
         KnobWarnings,
-        OpenPart,
-        PartsInFlight,
-        api_error,
         as_count,
         as_list,
         as_object,
         as_text,
-        error_object,
-        finish_of,
         load,
-        truncated,
-        usage_events,
         wire,
     )
+    from dhenara_async.drivers.failures import api_error, error_object, truncated
+    from dhenara_async.drivers.parts import OpenPart, PartsInFlight, finish_of, usage_events
     from dhenara_async.framing import Frame, NamedFrame, name_of
     from dhenara_async.messages import Part
     from dhenara_async.request import ChatRequest, WireRequest
     from dhenara_async.rules import CallIds, Place, Rules
 
 _ROOMS = {
-    "drivers.base": (
-        "Decoder Driver JsonObject KnobWarnings OpenPart PartsInFlight api_error as_count as_list as_object as_text "
-        "error_object finish_of load truncated usage_events wire"
-    ),
+    "drivers.base": "Decoder Driver JsonObject KnobWarnings as_count as_list as_object as_text load wire",
+    "drivers.failures": "api_error error_object truncated",
+    "drivers.parts": "OpenPart PartsInFlight finish_of usage_events",
     "framing": "Frame NamedFrame name_of",
     "messages": "Part",
     "request": "ChatRequest WireRequest",

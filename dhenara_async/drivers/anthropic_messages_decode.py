@@ -12,21 +12,17 @@ import orjson
 from dhenara_async.drivers.anthropic_messages_content import REPORTS
 from dhenara_async.drivers.base import (
     JsonObject,
-    OpenPart,
-    PartsInFlight,
-    api_error,
     as_count,
     as_list,
     as_object,
     as_text,
-    finish_of,
     is_object,
     load,
     not_an_object,
     only_one,
-    truncated,
-    usage_events,
 )
+from dhenara_async.drivers.failures import api_error, truncated
+from dhenara_async.drivers.parts import OpenPart, PartsInFlight, finish_of, usage_events
 from dhenara_async.errors import APIError, ProtocolError
 from dhenara_async.events import (
     Heartbeat,

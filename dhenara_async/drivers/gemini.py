@@ -14,7 +14,8 @@ from urllib.parse import quote as quote_path
 import orjson
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
-from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, error_object, wire
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, wire
+from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.gemini_content import encode_contents, is_third_or_later, rules
 from dhenara_async.drivers.gemini_decode import GeminiDecoder
 from dhenara_async.drivers.gemini_reading import error_of

@@ -16,23 +16,10 @@ from typing import TypedDict, cast
 
 import orjson
 
-from dhenara_async.drivers.base import (
-    JsonObject,
-    OpenPart,
-    PartsInFlight,
-    as_count,
-    as_list,
-    as_object,
-    as_text,
-    finish_of,
-    is_object,
-    not_json,
-    only_one,
-    state,
-    truncated,
-    usage_events,
-)
+from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object, not_json, only_one
+from dhenara_async.drivers.failures import truncated
 from dhenara_async.drivers.gemini_reading import decoded, error_of, lay, logprob_of, source_of, span_of, usage_of
+from dhenara_async.drivers.parts import OpenPart, PartsInFlight, finish_of, state, usage_events
 from dhenara_async.errors import ProtocolError
 from dhenara_async.events import ChoiceFinish, PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
 from dhenara_async.framing import Frame

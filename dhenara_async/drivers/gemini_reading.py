@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
-from dhenara_async.drivers.base import JsonObject, api_error, as_count, as_list, as_object, as_text, is_object
+from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
+from dhenara_async.drivers.failures import api_error
 from dhenara_async.errors import APIError
 from dhenara_async.messages import Citation
 from dhenara_async.response import Usage

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
-from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, error_object, is_object, wire
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, is_object, wire
+from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.openai_chat_content import encode_messages, rules
 from dhenara_async.drivers.openai_chat_decode import ChatDecoder
 from dhenara_async.drivers.openai_chat_quirks import OPENAI, Quirks

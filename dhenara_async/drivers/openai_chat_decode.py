@@ -12,22 +12,18 @@ import orjson
 
 from dhenara_async.drivers.base import (
     JsonObject,
-    OpenPart,
-    PartsInFlight,
     as_count,
     as_list,
     as_object,
     as_text,
-    finish_of,
     has_more,
     is_object,
     load,
     not_an_object,
     only_one,
     quote,
-    truncated,
-    usage_events,
 )
+from dhenara_async.drivers.failures import truncated
 from dhenara_async.drivers.openai_chat_quirks import Quirks
 from dhenara_async.drivers.openai_chat_reading import (
     chat_error,
@@ -42,6 +38,7 @@ from dhenara_async.drivers.openai_chat_reading import (
     settled_type,
     usage_of,
 )
+from dhenara_async.drivers.parts import OpenPart, PartsInFlight, finish_of, usage_events
 from dhenara_async.errors import ProtocolError
 from dhenara_async.events import PartKind, ReasoningDelta, RefusalDelta, StreamEvent, TextDelta, ToolCallDelta
 from dhenara_async.framing import Frame

@@ -11,19 +11,10 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
-from dhenara_async.drivers.base import (
-    JsonObject,
-    OpenPart,
-    api_error,
-    as_count,
-    as_list,
-    as_object,
-    as_text,
-    is_object,
-    told_number,
-    told_status,
-)
+from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
+from dhenara_async.drivers.failures import api_error, told_number, told_status
 from dhenara_async.drivers.openai_chat_quirks import Quirks
+from dhenara_async.drivers.parts import OpenPart
 from dhenara_async.errors import APIError
 from dhenara_async.media import check_signature, sniffed
 from dhenara_async.messages import Citation, TokenLogprob

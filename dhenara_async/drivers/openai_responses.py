@@ -13,9 +13,11 @@ from copy import deepcopy
 from typing import get_args
 
 from dhenara_async.config import AIModelCallConfig, PromptCache, ReasoningEffort
-from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, error_object, merge, wire
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, merge, wire
+from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.openai_responses_content import input_items, rules
-from dhenara_async.drivers.openai_responses_decode import ResponsesDecoder, responses_error
+from dhenara_async.drivers.openai_responses_decode import ResponsesDecoder
+from dhenara_async.drivers.openai_responses_reading import responses_error
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError, ConfigurationError
 from dhenara_async.messages import Origin

@@ -4,8 +4,6 @@ Source: https://platform.openai.com/docs/api-reference/responses-streaming and t
 (``types/responses/response_stream_event.py``, ``response_output_item.py``, read 2026-11-22)
 """
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypedDict
 
@@ -13,27 +11,32 @@ import orjson
 
 from dhenara_async.drivers.base import (
     JsonObject,
-    OpenPart,
-    PartsInFlight,
-    api_error,
     as_count,
     as_list,
     as_object,
     as_text,
-    finish_of,
     has_more,
     is_object,
     load,
     not_an_object,
     only_one,
     quote,
-    state,
-    told_status,
-    truncated,
-    usage_events,
 )
+from dhenara_async.drivers.failures import truncated
 from dhenara_async.drivers.openai_responses_content import INPUT_TRANSFORMATIONS
-from dhenara_async.errors import APIError, ProtocolError
+from dhenara_async.drivers.openai_responses_reading import (
+    HOSTED,
+    citation_of,
+    decoded,
+    logprobs_of,
+    media_type_of,
+    reasoning_text,
+    responses_error,
+    said_of,
+    usage_of,
+)
+from dhenara_async.drivers.parts import OpenPart, PartsInFlight, finish_of, state, usage_events
+from dhenara_async.errors import ProtocolError
 from dhenara_async.events import (
     ChoiceFinish,
     Heartbeat,
@@ -45,9 +48,8 @@ from dhenara_async.events import (
     ToolCallDelta,
 )
 from dhenara_async.framing import Frame
-from dhenara_async.messages import Citation, Origin, TokenLogprob
+from dhenara_async.messages import Origin
 from dhenara_async.response import FinishReason
-from dhenara_async.tools import HostedToolType
 from dhenara_async.usage import Usage
 
 _INCOMPLETE = {
@@ -162,7 +164,7 @@ class ResponsesDecoder:
 
     @property
     def usage(self) -> Usage | None:
-        return _usage(self._raw_usage, self._searches)
+        return usage_of(self._raw_usage, self._searches)
 
     def _check_number(self, event: JsonObject) -> None:
         """Judge a number that was not due."""
@@ -255,7 +257,7 @@ class ResponsesDecoder:
     # ------------------------------------------------------------------------------------------ sound
 
     def _audio_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
-        sound = _decoded(as_text(event.get("delta")))
+        sound = decoded(as_text(event.get("delta")))
         if sound:
             self._audio.append(sound)
         return ()
@@ -290,7 +292,7 @@ class ResponsesDecoder:
         elif kind == "reasoning":
             part = self._open_or_new((index, _WHOLE), "reasoning", events)
             part.state = {key: item[key] for key in ("id", "summary", "encrypted_content") if key in item}
-            self._finish_text(part, _reasoning_text(item), events)
+            self._finish_text(part, reasoning_text(item), events)
         elif kind in _CALLS:
             part = self._taken((index, _WHOLE), "tool_call")
             if part is None:
@@ -307,11 +309,11 @@ class ResponsesDecoder:
     def _finish_hosted(self, item: JsonObject) -> list[StreamEvent]:
         kind = as_text(item.get("type"))
         if kind == "image_generation_call":
-            image = _decoded(as_text(item.get("result")))
+            image = decoded(as_text(item.get("result")))
             if image:
                 kept = {key: value for key, value in item.items() if key != "result"}
-                return self._parts.file(_media_type(item), kept, data=image)
-        read = _HOSTED.get(kind)
+                return self._parts.file(media_type_of(item), kept, data=image)
+        read = HOSTED.get(kind)
         tool, asked, output = read(item) if read else (None, None, None)
         call_id = as_text(item.get("call_id")) or None
         return self._parts.hosted(kind, dict(item), tool=tool, call_id=call_id, asked=asked, output=output)
@@ -335,7 +337,7 @@ class ResponsesDecoder:
                 text = as_text(content.get("text"))
                 self._spoke = self._spoke or bool(text)
                 annotations = content.get("annotations") or part.state.get("annotations")
-                part.logprobs = _logprobs(content.get("logprobs"))
+                part.logprobs = logprobs_of(content.get("logprobs"))
             case "refusal":
                 self._refused = True
                 part = self._open_or_new((key[0], ("refusal", key[1])), "refusal", events)
@@ -346,7 +348,7 @@ class ResponsesDecoder:
             case kind:
                 events += self._parts.hosted(as_text(kind), {**item, "content": [content]})
                 return
-        part.state = _said_of(item)
+        part.state = said_of(item)
         if annotations:
             part.state["annotations"] = annotations
         self._finish_text(part, text, events)
@@ -358,7 +360,7 @@ class ResponsesDecoder:
             part = self._parts.open("text")
             events.append(part.start)
             self._finish_text(part, words, events)
-        sound = _decoded(as_text(content.get("data")))
+        sound = decoded(as_text(content.get("data")))
         if sound and not self._audio:
             events += self._parts.file("audio/*", {}, data=sound)
 
@@ -372,7 +374,7 @@ class ResponsesDecoder:
         events.append(self._close(part))
 
     def _close(self, part: OpenPart) -> StreamEvent:
-        part.citations = [_citation(as_object(entry)) for entry in as_list(part.state.get("annotations")) if entry]
+        part.citations = [citation_of(as_object(entry)) for entry in as_list(part.state.get("annotations")) if entry]
         return self._parts.close(part)
 
     # ------------------------------------------------------------------------------------------ the end
@@ -440,7 +442,7 @@ class ResponsesDecoder:
             response_id=body.get("id"),
             finish=finish_of(word, _STATUS, has_calls=False),
             usage=self.usage,
-            kept=state(_said_of(item)),
+            kept=state(said_of(item)),
         )
 
     def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:
@@ -473,24 +475,6 @@ class ResponsesDecoder:
     }
 
 
-def responses_error(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
-    """What an error object means; inside an answer, where ``status`` is 200, its code tells the status."""
-    said = as_text(error.get("code"))
-    kind = as_text(error.get("type"))
-    code = said or (kind if kind != "error" else "") or None  # the type of an event is not that of its failure
-    message = as_text(error.get("message")) or as_text(error.get("detail"))
-    known = told_status(error) or (400 if said else 500)  # of its codes, all but a few are about the request
-    return api_error(known if status == 200 else status, headers, body, provider=provider, message=message, code=code)
-
-
-# ---------------------------------------------------------------------------------------------------- small readings
-
-
-def _said_of(message: JsonObject) -> JsonObject:
-    """What a message says of itself, and wants to have back."""
-    return {name: message[name] for name in ("id", "phase") if message.get(name)}
-
-
 def _item_of(event: JsonObject) -> _Key:
     return as_count(event.get("output_index")), _WHOLE
 
@@ -514,106 +498,3 @@ def _delta_of(part: OpenPart, text: str) -> StreamEvent:
             return RefusalDelta(part.part_id, text)
         case _:
             return ToolCallDelta(part.part_id, text)
-
-
-def _reasoning_text(item: JsonObject) -> str:
-    pieces = (*as_list(item.get("summary")), *as_list(item.get("content")))
-    return "".join(as_text(as_object(piece).get("text")) for piece in pieces)
-
-
-def _citation(annotation: JsonObject) -> Citation:
-    """A ``url_citation``, ``file_citation``, ``container_file_citation`` or ``file_path``; the raw one is kept too."""
-    return Citation(
-        url=as_text(annotation.get("url")) or None,
-        title=as_text(annotation.get("title")) or as_text(annotation.get("filename")) or None,
-        file_id=as_text(annotation.get("file_id")) or None,
-        start=as_count(annotation.get("start_index")),
-        end=as_count(annotation.get("end_index")),
-    )
-
-
-def _logprobs(raw: object) -> list[TokenLogprob]:
-    found: list[TokenLogprob] = []
-    for entry in map(as_object, as_list(raw)):
-        token = _token(entry)
-        if token is not None:
-            others = (_token(as_object(other)) for other in as_list(entry.get("top_logprobs")))
-            top = tuple(other for other in others if other is not None)
-            found.append(TokenLogprob(token=token[0], logprob=token[1], top=top))
-    return found
-
-
-def _token(entry: JsonObject) -> tuple[str, float] | None:
-    token, logprob = entry.get("token"), entry.get("logprob")
-    if isinstance(token, str) and isinstance(logprob, int | float):
-        return token, float(logprob)
-    return None
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-
-
-def _media_type(item: JsonObject) -> str:
-    kind = as_text(item.get("output_format")) or "png"
-    return "image/svg+xml" if kind == "svg" else f"image/{kind}"
-
-
-def _usage(raw: JsonObject, searches: int | None) -> Usage | None:
-    if not raw and searches is None:
-        return None
-    into, out = as_object(raw.get("input_tokens_details")), as_object(raw.get("output_tokens_details"))
-    written = as_object(into.get("cache_write_tokens_details"))
-    return Usage.trusted(
-        input_tokens=as_count(raw.get("input_tokens")),
-        cache_read_tokens=as_count(into.get("cached_tokens")),
-        cache_write_tokens=as_count(into.get("cache_write_tokens")),
-        output_tokens=as_count(raw.get("output_tokens")),
-        reasoning_tokens=as_count(out.get("reasoning_tokens")),
-        total_tokens=as_count(raw.get("total_tokens")),
-        cache_write_5m_tokens=None,
-        cache_write_1h_tokens=None,
-        cache_write_30m_tokens=as_count(written.get("ttl_30m_tokens")),
-        cache_write_12h_tokens=as_count(written.get("ttl_12h_tokens")),
-        input_audio_tokens=None,
-        output_audio_tokens=None,
-        web_searches=searches,
-        source="reported",
-    )
-
-
-# ---------------------------------------------------------------------------------------------------- hosted tools
-
-_Reading = tuple[HostedToolType | None, object, object]
-
-
-def _web_search(item: JsonObject) -> _Reading:
-    action = as_object(item.get("action"))
-    asked = {key: value for key, value in action.items() if key != "sources"}
-    return "web_search", asked or None, action.get("sources") or item.get("results")
-
-
-def _mcp_call(item: JsonObject) -> _Reading:
-    asked = {key: item[key] for key in ("server_label", "name", "arguments") if item.get(key) is not None}
-    return None, asked, item.get("error") if item.get("output") is None else item["output"]
-
-
-_HOSTED: Mapping[str, Callable[[JsonObject], _Reading]] = {
-    "web_search_call": _web_search,
-    "file_search_call": lambda item: ("file_search", item.get("queries"), item.get("results")),
-    "code_interpreter_call": lambda item: ("code_execution", item.get("code"), item.get("outputs")),
-    "mcp_call": _mcp_call,
-    "mcp_approval_request": _mcp_call,
-    "mcp_list_tools": lambda item: (None, item.get("server_label"), item.get("tools") or item.get("error")),
-    "tool_search_call": lambda item: (None, item.get("arguments"), None),
-    "tool_search_output": lambda item: (None, None, item.get("tools")),
-    "shell_call": lambda item: (None, item.get("action"), None),
-    "shell_call_output": lambda item: (None, None, item.get("output")),
-    "local_shell_call": lambda item: (None, item.get("action"), None),
-    "computer_call": lambda item: (None, item.get("action") or item.get("actions"), None),
-    "program": lambda item: (None, item.get("code"), None),
-    "program_output": lambda item: (None, None, item.get("result")),
-}

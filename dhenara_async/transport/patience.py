@@ -10,11 +10,11 @@ from typing import Protocol
 from dhenara_async.errors import DeadlineError
 
 
-class Asked(Protocol):
+class Waiter(Protocol):
     """A connection over which an answer is awaited."""
 
     def set_exception(self, exc: BaseException) -> None:
-        """Raise this to whoever waits."""
+        """Raise this to whoever reads from it."""
         ...
 
 
@@ -32,25 +32,25 @@ class Patience:
         self._loop = loop
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
-        self.waiting: dict[Asked, float] = {}  # until when; the first to be late first
+        self.waiting: dict[Waiter, float] = {}  # until when; the first to be late first
 
-    def begin(self, asked: Asked) -> None:
-        """From now on it is waited."""
-        until = self.waiting[asked] = self._loop.time() + self._seconds
+    def begin(self, waiter: Waiter) -> None:
+        """It waits from now on."""
+        until = self.waiting[waiter] = self._loop.time() + self._seconds
         if self._timer is None:
             self._timer = self._loop.call_at(until, self._look)
 
-    def end(self, asked: Asked) -> None:
+    def end(self, waiter: Waiter) -> None:
         """Its answer has come, or nobody waits for it any more."""
-        self.waiting.pop(asked, None)
+        self.waiting.pop(waiter, None)
 
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
         while self.waiting:
-            asked, until = next(iter(self.waiting.items()))
+            waiter, until = next(iter(self.waiting.items()))
             if until > now:
                 self._timer = self._loop.call_at(until, self._look)
                 return
-            self.end(asked)
-            asked.set_exception(DeadlineError(limit="first_byte", seconds=self._seconds))
+            self.end(waiter)
+            waiter.set_exception(DeadlineError(limit="first_byte", seconds=self._seconds))

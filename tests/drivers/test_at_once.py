@@ -33,6 +33,7 @@ from dhenara_async.drivers import (
     openai_chat_decode,
     openai_chat_reading,
     openai_responses_decode,
+    openai_responses_reading,
 )
 from dhenara_async.errors import ConfigurationError, DhenaraError
 from dhenara_async.events import StreamEvent
@@ -98,7 +99,7 @@ WIRES = {
             "usage": {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11},
         },
         openai_responses_decode.ResponsesDecoder,
-        (openai_responses_decode,),
+        (openai_responses_decode, openai_responses_reading),
     ),
     Dialect.ANTHROPIC_MESSAGES: Wire(
         {

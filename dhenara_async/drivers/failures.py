@@ -1,0 +1,166 @@
+"""Reading failures: the error class for what a host answered, whether as a status or inside an answer."""
+
+import re
+from collections.abc import Mapping
+from typing import cast
+
+import orjson
+
+from dhenara_async.drivers.base import QUOTED_BYTES, JsonObject, as_count, as_object, as_text
+from dhenara_async.errors import (
+    APIError,
+    AuthenticationError,
+    ContextLengthError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    TruncatedStreamError,
+)
+
+KEPT_BODY_BYTES = 64 * 1024
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded", "request_too_large"})
+# What a failure inside an answer means, where nothing is a status: the words of OpenAI and of compatible hosts.
+_WORDS_BY_STATUS: Mapping[int, str] = {
+    400: "invalid_request_error bad_request context_length_exceeded invalid_prompt",
+    401: "authentication_error invalid_authentication_error invalid_api_key unauthorized",
+    403: "permission_error permission_denied permission_denied_error forbidden",
+    404: "not_found_error not_found model_not_found",
+    429: (
+        "rate_limit_exceeded rate_limit_error rate_limit_reached_error too_many_requests requests tokens "
+        "insufficient_quota exceeded_current_quota_error quota_exceeded resource_exhausted usage_limit_reached"
+    ),
+    500: "server_error internal_server_error internal_error api_error vector_store_timeout",
+    503: (
+        "overloaded overloaded_error engine_overloaded engine_overloaded_error server_is_overloaded slow_down "
+        "service_unavailable service_unavailable_error unavailable"
+    ),
+    504: "timeout timeout_error request_timeout gateway_timeout",
+}
+_STATUS_BY_WORD = {word: status for status, words in _WORDS_BY_STATUS.items() for word in words.split()}
+
+
+def api_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    provider: str,
+    message: str,
+    code: str | None,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+) -> APIError:
+    """The error class for ``status`` and ``code``, with everything a caller may want to act on.
+
+    The provider's own verdict (``x-should-retry``) wins over ours on whether another try makes sense.
+    """
+    kind = _error_class(status, code)
+    text = message or _plain_text(body) or "no message"
+    verdict = {"true": True, "false": False}.get(headers.get("x-should-retry", ""))
+    if verdict is None and code == "insufficient_quota":
+        verdict = False
+    if verdict is None and status in (408, 409):
+        verdict = True
+    return kind(
+        f"{provider} answered {status}{f' ({code})' if code else ''}: {text}",
+        provider=provider,
+        status=status,
+        code=code,
+        request_id=request_id or _first(headers, "x-request-id", "request-id", "apim-request-id"),
+        retry_after=retry_after if retry_after is not None else retry_after_seconds(headers),
+        body=body[:KEPT_BODY_BYTES].decode(errors="replace"),
+        retryable=verdict,
+    )
+
+
+_CLASSES_BY_STATUS: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitError,
+    503: OverloadedError,
+    529: OverloadedError,
+}
+
+
+def _error_class(status: int, code: str | None) -> type[APIError]:
+    if code in _CONTEXT_CODES:
+        return ContextLengthError
+    if code == "model_not_found":
+        return NotFoundError
+    found = _CLASSES_BY_STATUS.get(status)
+    if found is not None:
+        return found
+    if status >= 500:
+        return ServerError
+    return InvalidRequestError if status >= 400 else APIError
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds the host asks us to wait: ``retry-after-ms``, then ``retry-after`` as seconds or date."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) / unit)
+        except (KeyError, ValueError):
+            continue
+    return _seconds_until(headers.get("retry-after"), headers.get("date"))
+
+
+def _seconds_until(date: str | None, now: str | None) -> float | None:
+    """From the response's own clock, so that a wrong clock of ours does not matter."""
+    from email.utils import parsedate_to_datetime
+
+    if not date or not now:
+        return None
+    try:
+        return max(0.0, (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def truncated(terminal: str) -> TruncatedStreamError:
+    """The error for a body that ended before its terminal event."""
+    return TruncatedStreamError(
+        f"the stream ended without {terminal}; what came is in .partial, but nobody knows whether it is whole"
+    )
+
+
+def told_number(error: JsonObject) -> int | None:
+    """A number that an error object has for a code or a status, of HTTP or of the host's own; None if it has none."""
+    return next((number for name in ("status_code", "code", "status") if (number := _number(error.get(name)))), None)
+
+
+def told_status(error: JsonObject) -> int | None:
+    """The HTTP status that an error object stands for, by its number, its code or its type; None if it tells none."""
+    number = told_number(error)
+    if number is not None and 400 <= number < 600:
+        return number
+    words = (as_text(error.get(name)).lower() for name in ("code", "type", "status"))
+    return next((_STATUS_BY_WORD[word] for word in words if word in _STATUS_BY_WORD), None)
+
+
+def _number(value: object) -> int | None:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII) else as_count(value)
+
+
+def error_object(body: bytes) -> JsonObject:
+    """An error body's JSON object, or the only element of an array of one; empty if it is neither."""
+    try:
+        value: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(value, list):
+        items = cast(list[object], value)
+        value = items[0] if items else None
+    return as_object(value)
+
+
+def _plain_text(body: bytes) -> str:
+    return body[:QUOTED_BYTES].decode(errors="replace").strip()
+
+
+def _first(headers: Mapping[str, str], *names: str) -> str | None:
+    return next((headers[name] for name in names if headers.get(name)), None)

@@ -1,0 +1,262 @@
+"""Building an answer: its parts, numbered, opened and closed, and the events for them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from pydantic import JsonValue
+
+from dhenara_async.drivers.base import JsonObject, as_text
+from dhenara_async.events import (
+    ChoiceFinish,
+    PartEnd,
+    PartKind,
+    PartStart,
+    StreamEnd,
+    StreamEvent,
+    StreamStart,
+    TextDelta,
+    UsageUpdate,
+)
+from dhenara_async.messages import (
+    Citation,
+    FilePart,
+    HostedToolPart,
+    Origin,
+    Part,
+    ProviderState,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    TokenLogprob,
+    ToolCallPart,
+)
+from dhenara_async.response import FinishReason, Usage
+from dhenara_async.tools import HostedToolType
+
+
+def state(value: Mapping[str, object]) -> ProviderState | None:
+    """Opaque state to keep on a part; None if there is nothing in it."""
+    return cast(ProviderState, dict(value)) or None
+
+
+@dataclass(slots=True)
+class OpenPart:
+    """A part that is being received."""
+
+    part_id: int
+    start: PartStart
+    pieces: list[str] = field(default_factory=list[str])
+    state: JsonObject = field(default_factory=dict[str, object])
+    citations: Sequence[Citation] = ()
+    logprobs: Sequence[TokenLogprob] = ()
+
+    def cite(self, citations: Iterable[Citation]) -> None:
+        """Say where its words come from; most parts never do."""
+        self.citations = [*self.citations, *citations]
+
+
+class PartsInFlight:
+    """Numbers, opens and closes the parts of one answer, and makes the events for it.
+
+    Args:
+        origin: Who makes the parts; ``served`` completes it once the response names its model.
+    """
+
+    __slots__ = ("_count", "_origin", "finishes", "started")
+
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
+        self._count = 0
+        self.started: bool = False
+        self.finishes: dict[int, ChoiceFinish] = {}
+
+    @property
+    def provider(self) -> str:
+        return self._origin.provider
+
+    def begin(self, *, model: object, response_id: object) -> StreamStart:
+        """The start of the stream; ``model`` and ``response_id`` as the provider reports them."""
+        self.started = True
+        served = as_text(model) or None
+        self._origin = _served_by(self._origin, served)
+        return StreamStart(served, self._origin.provider, as_text(response_id) or None)
+
+    def open(self, kind: PartKind, *, choice: int = 0, call_id: str | None = None, name: str | None = None) -> OpenPart:
+        part = OpenPart(self._count, PartStart(self._count, kind, choice, call_id, name))
+        self._count += 1
+        return part
+
+    def close(self, part: OpenPart, *, text: str | None = None) -> PartEnd:
+        """The part's end; ``text`` replaces what its deltas gave, where the provider repeats the whole."""
+        return PartEnd(part.part_id, self._finished(part, "".join(part.pieces) if text is None else text))
+
+    def hosted(
+        self,
+        name: str,
+        part_state: JsonObject,
+        *,
+        choice: int = 0,
+        tool: HostedToolType | None = None,
+        call_id: str | None = None,
+        asked: object = None,
+        output: object = None,
+        report: bool = False,
+    ) -> list[StreamEvent]:
+        """Something the provider ran itself, in one piece: no deltas. ``asked`` and ``output`` are plain JSON."""
+        part = self.open("hosted_tool", choice=choice, call_id=call_id, name=name)
+        part.state = part_state
+        return [part.start, self.close_hosted(part, tool=tool, asked=asked, output=output, report=report)]
+
+    def close_hosted(
+        self,
+        part: OpenPart,
+        *,
+        tool: HostedToolType | None = None,
+        asked: object = None,
+        output: object = None,
+        report: bool = False,
+    ) -> PartEnd:
+        """The end of a hosted part that was opened before, because its input was streamed."""
+        ended = HostedToolPart(
+            name=part.start.name or "",
+            tool=tool,
+            call_id=part.start.call_id,
+            input=cast("JsonValue", asked),
+            output=cast("JsonValue", output),
+            report=report,
+            origin=self._origin,
+            provider_state=state(part.state),
+        )
+        return PartEnd(part.part_id, ended)
+
+    def file(
+        self,
+        media_type: str,
+        part_state: JsonObject,
+        *,
+        choice: int = 0,
+        data: bytes | None = None,
+        url: str | None = None,
+        file_id: str | None = None,
+        filename: str | None = None,
+    ) -> list[StreamEvent]:
+        """A generated file, in one piece: no deltas.
+
+        Its bytes are not checked: they are what the provider sent, and worth having even if they are not what it says.
+        """
+        part = self.open("file", choice=choice)
+        ended = FilePart.trusted(
+            type="file",
+            media_type=media_type,
+            data=data,
+            url=url,
+            file_id=file_id,
+            filename=filename,
+            origin=self._origin,
+            provider_state=state(part_state),
+            status="complete",
+        )
+        return [part.start, PartEnd(part.part_id, ended)]
+
+    def all_at_once(
+        self,
+        text: str,
+        *,
+        model: object,
+        response_id: object,
+        finish: ChoiceFinish,
+        usage: Usage | None,
+        kept: ProviderState | None = None,
+    ) -> list[StreamEvent]:
+        """Everything, from the start to the end, for an answer of one text that came in one piece."""
+        return [
+            self.begin(model=model, response_id=response_id),
+            PartStart(0, "text", 0),
+            TextDelta(0, text),
+            PartEnd(0, self._text(text, kept, (), ())),
+            *usage_events(usage),
+            StreamEnd(finish.finish_reason, finish.raw_finish_reason, (finish,)),
+        ]
+
+    def end(self) -> StreamEnd:
+        """The end of the stream, from the choices' recorded finishes."""
+        finishes = tuple(self.finishes[choice] for choice in sorted(self.finishes))
+        first = finishes[0]
+        return StreamEnd(first.finish_reason, first.raw_finish_reason, finishes)
+
+    def _text(
+        self,
+        text: str,
+        kept: ProviderState | None,
+        citations: tuple[Citation, ...],
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> TextPart:
+        return TextPart.trusted(
+            origin=self._origin,
+            provider_state=kept,
+            status="complete",
+            type="text",
+            text=text,
+            citations=citations,
+            logprobs=logprobs,
+        )
+
+    def _finished(self, part: OpenPart, text: str) -> Part:
+        origin, kept = self._origin, state(part.state)
+        match part.start.kind:
+            case "text":
+                return self._text(text, kept, tuple(part.citations), tuple(part.logprobs))
+            case "reasoning":
+                return ReasoningPart.trusted(text=text, origin=origin, provider_state=kept)
+            case "refusal":
+                return RefusalPart.trusted(text=text, origin=origin, provider_state=kept)
+            case "tool_call":
+                return ToolCallPart(
+                    call_id=part.start.call_id or "",
+                    name=part.start.name or "",
+                    arguments=text,
+                    origin=origin,
+                    provider_state=kept,
+                )
+            case _:
+                return HostedToolPart(name=part.start.name or "", origin=origin, provider_state=kept)
+
+
+_served: dict[tuple[int, str | None], tuple[Origin, Origin]] = {}
+_MOST_SERVED, _LONGEST_MODEL = 1000, 200
+
+
+def _served_by(asked: Origin, model: str | None) -> Origin:
+    """``asked`` with the model that its host reports: the same for every answer, so it is made once."""
+    key = id(asked), model
+    known = _served.get(key)  # which keeps it, so that its id stays its own
+    if known is not None:
+        return known[1]
+    served = Origin.trusted(**{**asked.__dict__, "served_model": model})
+    if len(model or "") <= _LONGEST_MODEL:
+        if len(_served) >= _MOST_SERVED:
+            _served.clear()
+        _served[key] = asked, served
+    return served
+
+
+def usage_events(usage: Usage | None) -> list[StreamEvent]:
+    """The event that carries ``usage``, if there is any."""
+    return [] if usage is None else [UsageUpdate(usage)]
+
+
+def finish_of(
+    raw: object, table: Mapping[str, FinishReason], *, has_calls: bool, choice: int = 0, stop_sequence: object = None
+) -> ChoiceFinish:
+    """How a choice ended, from the provider's own word.
+
+    A missing word means a clean end that was not explained (``tool_calls`` if there are any, else ``stop``); an
+    unknown one is ``other`` and kept.
+    """
+    word = str(raw) if raw is not None and raw != "" else None
+    if word is None:
+        reason = FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
+    else:
+        reason = table.get(word, FinishReason.OTHER)
+    return ChoiceFinish(choice, reason, word, as_text(stop_sequence) or None)
