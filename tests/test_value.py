@@ -43,6 +43,15 @@ def test_trusted_values_are_the_checked_ones(checked: Value) -> None:
     assert trusted.model_copy() == checked
 
 
+def test_values_that_are_given_everything_are_the_checked_ones() -> None:
+    checked = TextPart(**dict(TEXT))
+    trusted = TextPart.trusted(**dict(TEXT))
+    assert trusted == checked
+    assert trusted.model_fields_set == checked.model_fields_set == set(TextPart.model_fields)
+    assert trusted.model_dump_json(exclude_unset=True) == checked.model_dump_json(exclude_unset=True)
+    assert repr(trusted) == repr(checked)
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("dialect", Dialect)
 async def test_what_a_call_makes_has_its_fields_in_order(dialect: Dialect, streaming: bool) -> None:

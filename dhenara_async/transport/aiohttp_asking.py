@@ -178,7 +178,7 @@ class Ways:
 
     def _begun(self, seconds: float) -> Patience:
         if len(self._patience) >= _WAYS:  # somebody has another limit for every call
-            self._patience = {limit: known for limit, known in self._patience.items() if known.waiting}
+            self._patience.clear()  # those who wait are looked after: their timer keeps what it belongs to
         patience = self._patience[seconds] = Patience(self._connector._loop, seconds)
         return patience
 

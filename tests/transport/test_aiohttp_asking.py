@@ -117,6 +117,26 @@ async def test_headers_that_change_from_one_request_to_the_next_are_told(straigh
     assert len(straight) == 6
 
 
+async def test_an_answer_that_has_begun_may_take_its_time(straight: list[str]) -> None:
+    limits = Timeouts(first_byte=0.1)
+
+    async def play(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.request()
+            await connection.send(head(content_length="4"))
+            await anyio.sleep(0.2)
+            await connection.send(b"late")
+
+    async with serve(play) as server:
+        sender = AiohttpTransport()
+        for _ in range(2):
+            exchange = await sender.send(HttpRequest(server.url, HEADERS, b""), limits)
+            assert await exchange.read() == b"late"
+            await exchange.close()
+        await sender.aclose()
+    assert (len(straight), server.connections) == (2, 1)
+
+
 async def test_another_limit_for_every_call(straight: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp_asking, "_WAYS", 2)
     async with serve(replies(whole(b"ok"))) as server, serve(stalling()) as silent:
