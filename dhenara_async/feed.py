@@ -359,7 +359,7 @@ class EndpointFeed:
         task = asyncio.current_task()
         if self._closed or task is None:
             work.close()
-            raise StreamStateError(_CLOSED if self._closed else "a stream is read by a task of asyncio's")
+            raise StreamStateError(_CLOSED if self._closed else "a stream can only be read inside a task of asyncio's")
         self._waiting, cancelling = task, task.cancelling()
         try:
             return await work

@@ -993,3 +993,23 @@ async def test_who_is_cancelled_while_the_stream_is_closed_is_cancelled() -> Non
         with anyio.fail_after(PATIENCE):
             await asyncio.wait([reader])
         assert reader.cancelled()
+
+
+async def test_who_reads_a_stream_outside_of_a_task_is_told() -> None:
+    told = asyncio.Future[BaseException | None]()
+
+    def read() -> None:
+        step = anext(stream).__await__()
+        try:
+            next(step)
+        except RuntimeError as exc:  # anyio's own, as it cannot be closed out of there either
+            told.set_result(exc.__context__)
+
+    async with serve(stalling()) as server, AIModelClient(chat_endpoint(server.url)) as client:
+        async with client.stream("Count.") as stream:
+            asyncio.get_running_loop().call_soon(read)
+            with anyio.fail_after(PATIENCE):
+                said = await told
+        assert server.requests == []
+    assert isinstance(said, StreamStateError)
+    assert "inside a task" in str(said)

@@ -1,5 +1,6 @@
 """What a manager's turns may spend, and how many may be under way."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import anyio
@@ -16,6 +17,7 @@ from dhenara_async import (
     Failover,
     FilePart,
     Limits,
+    Origin,
     Pricing,
     Race,
     Rates,
@@ -26,6 +28,7 @@ from dhenara_async import (
 )
 from dhenara_async.budget import Amount, spent_by
 from dhenara_async.errors import BudgetError, OverloadedError, ServerError, UnsupportedError
+from dhenara_async.limits import Slot
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from tests.loopback import endpoint_at
 
@@ -260,3 +263,41 @@ async def test_limits_hold_across_turns() -> None:
                 group.start_soon(ask)
         assert len(server.requests) == 8
         assert max(under_way) <= 2
+
+
+class Noting:
+    """A limiter that lets everybody go, and is the leave that it gives: it notes what becomes of it."""
+
+    def __init__(self) -> None:
+        self.spent_by_calls: list[Usage] = []
+        self.released = 0
+
+    async def acquire(self, origin: Origin, *, tokens: int) -> Slot:
+        """See ``Limiter``."""
+        return self
+
+    def told(self, headers: Mapping[str, str]) -> None:
+        """See ``Slot``."""
+
+    def refused(self, seconds: float | None) -> None:
+        """See ``Slot``."""
+
+    def spent(self, usage: Usage) -> None:
+        """See ``Slot``."""
+        self.spent_by_calls.append(usage)
+
+    def release(self) -> None:
+        """See ``Slot``."""
+        self.released += 1
+
+
+@pytest.mark.parametrize("config", [AIModelCallConfig(), STREAMED], ids=["plain", "streamed"])
+@pytest.mark.parametrize("dialect", Dialect)
+async def test_limits_learn_what_an_answer_took(dialect: Dialect, config: AIModelCallConfig) -> None:
+    limiter = Noting()
+    async with ProviderServer([answer(60)]) as server, ConversationManager(limits=limiter) as manager:
+        node = await manager.ask(await manager.create(), "One?", endpoint_at(server, dialect), config=config)
+    assert limiter.spent_by_calls == [node.usage]
+    assert node.usage is not None
+    assert (node.usage.input_tokens, node.usage.output_tokens) == (59, 1)
+    assert limiter.released == 1
