@@ -3,6 +3,7 @@
 Nothing of the repair is kept: it is made again, the same, each time the history is formatted.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -30,12 +31,6 @@ class Call:
     given: ToolCallPart
     part: ToolCallPart
     result: tuple[Source, int, ToolResultPart] | None = None
-
-    def is_answered_by(self, result: ToolResultPart) -> bool:
-        """By id; where neither has one, by name."""
-        if result.call_id or self.given.call_id:
-            return result.call_id == self.given.call_id
-        return result.name in ("", self.given.name)
 
 
 @dataclass(slots=True)
@@ -90,14 +85,42 @@ class Ids:
 def paired(calls: Sequence[Call], asked: Iterable[Source]) -> set[tuple[int, int]]:
     """Give every call its result out of what is said before the next answer; returns the places of those given."""
     found: set[tuple[int, int]] = set()
+    waiting = _Waiting(calls)
     for source in asked:
         for index, part in enumerate(source.message.parts):
-            if isinstance(part, ToolResultPart):
-                call = next((call for call in calls if call.result is None and call.is_answered_by(part)), None)
-                if call is not None:
-                    call.result = (source, index, part)
-                    found.add((source.at, index))
+            if isinstance(part, ToolResultPart) and (call := waiting.answered_by(part)) is not None:
+                call.result = (source, index, part)
+                found.add((source.at, index))
     return found
+
+
+class _Waiting:
+    """Calls without a result yet, found by id, or by name where there is no id.
+
+    Each lookup is a step, however many calls there are and in whatever order their results come: a call stands in a
+    line for each way to find it, and one that another line has served is skipped once.
+    """
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        self._by_id: dict[str, deque[Call]] = {}
+        self._by_name: dict[str, deque[Call]] = {}
+        self._nameless: deque[Call] = deque()  # all that have no id, for results that have neither id nor name
+        for call in calls:
+            if call.given.call_id:
+                self._by_id.setdefault(call.given.call_id, deque()).append(call)
+            else:
+                self._by_name.setdefault(call.given.name, deque()).append(call)
+                self._nameless.append(call)
+
+    def answered_by(self, result: ToolResultPart) -> Call | None:
+        """The first call that ``result`` may belong to; it is taken off once it is given its result."""
+        if result.call_id:
+            line = self._by_id.get(result.call_id)
+        else:
+            line = self._by_name.get(result.name) if result.name else self._nameless
+        while line and line[0].result is not None:
+            line.popleft()
+        return line[0] if line else None
 
 
 class Results:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from operator import is_not
 
 import orjson
@@ -123,7 +124,7 @@ class Fold:
         called = False
         for turn in turns:
             if turn.said.parts:
-                piece = _Piece(Role.ASSISTANT, turn.said.parts, [turn.source])
+                piece = _Piece(Role.ASSISTANT, turn.said.parts, {turn.source: None})
                 if called:  # the results come behind the last of them, so what they answer is one message
                     self._merge(ledger, pieces[-1], piece)
                 else:
@@ -137,7 +138,7 @@ class Fold:
             self._declare(ledger, calls)
         beside += results.beside
         if beside:
-            pieces.append(_Piece(Role.USER, beside, []))
+            pieces.append(_Piece(Role.USER, beside, {}))
         self._spoken = self._spoken or bool(pieces)
         pieces += self._asked_for(ledger, results, asked, answered, now=now)
         self._take(ledger, pieces, turns)
@@ -212,7 +213,7 @@ class Fold:
                 words = "an instruction inside the conversation, as words of the user"
                 ledger.note("role_downgraded", "downgraded", "unsupported_by_target", source, detail=words)
             if parts:
-                pieces.append(_Piece(role, parts, [source]))
+                pieces.append(_Piece(role, parts, {source: None}))
                 self._spoken = self._spoken or role is not Role.SYSTEM
         return pieces
 
@@ -226,7 +227,7 @@ class Fold:
             tells = self._ends_in_result() if last is None else last.tells
             if tells and piece.role is not Role.ASSISTANT and self._rules.bridge:
                 words = f"{self._rules.bridge!r}, between a result and who speaks next"
-                shaped.append(_Piece(Role.ASSISTANT, [TextPart(text=self._rules.bridge)], []))
+                shaped.append(_Piece(Role.ASSISTANT, [TextPart(text=self._rules.bridge)], {}))
                 ledger.made_up("turn_inserted", "text", turns[-1].source, detail=words)
             elif last is not None and last.role is piece.role and self._belong_together(last, piece):
                 self._merge(ledger, last, piece)
@@ -254,7 +255,7 @@ class Fold:
             if source not in last.sources and last.sources:
                 ledger.note("turn_merged", "native", "invalid_for_target", source, detail=_MERGED)
         last.parts += piece.parts
-        last.sources += [source for source in piece.sources if source not in last.sources]
+        last.sources |= piece.sources
         last.tells = False
 
     def _alternate(self, ledger: Ledger, shaped: "list[_Piece]") -> int:
@@ -268,13 +269,13 @@ class Fold:
             return 0
         before = next((message for message in reversed(self.messages) if message.role is not Role.SYSTEM), None)
         if shaped[first].role is Role.ASSISTANT and before is None:
-            source = shaped[first].sources[0]
-            shaped.insert(first, _Piece(Role.USER, [TextPart(text=OPENING)], []))
+            source = next(iter(shaped[first].sources))
+            shaped.insert(first, _Piece(Role.USER, [TextPart(text=OPENING)], {}))
             ledger.made_up("turn_inserted", "text", source, detail=f"{OPENING!r} before it")
         elif before is not None and before.role is shaped[first].role and self.messages[-1] is before:
             self.messages.pop()
             shaped[first].parts[:0] = before.parts
-            for source in shaped[first].sources[:1]:
+            for source in islice(shaped[first].sources, 1):
                 ledger.note("turn_merged", "native", "invalid_for_target", source, detail=_MERGED)
             return len(before.parts)
         return 0
@@ -318,26 +319,27 @@ class _Piece:
     Attributes:
         role: Who speaks.
         parts: What is said.
-        sources: The messages that it comes from; none for what was made up.
+        sources: The messages that it comes from, in order; none for what was made up.
         tells: Whether it only tells the results of calls.
     """
 
     role: Role
     parts: list[Part]
-    sources: list[Source]
+    sources: dict[Source, None]  # an ordered set: thousands of results may come from as many messages
     tells: bool = False
 
     def message(self) -> Message:
         """The message; the very one that it comes from, where nothing changed."""
-        if len(self.sources) == 1:
-            given = self.sources[0].message
+        first = next(iter(self.sources), None)
+        if first is not None and len(self.sources) == 1:
+            given = first.message
             if (
                 given.role is self.role
                 and len(given.parts) == len(self.parts)
                 and not any(map(is_not, given.parts, self.parts))
             ):
                 return given
-        return _message(self.role, self.parts, self.sources[0].message.node if self.sources else None)
+        return _message(self.role, self.parts, None if first is None else first.message.node)
 
 
 def _message(role: Role, parts: list[Part], node: str | None) -> Message:
@@ -351,10 +353,7 @@ def _stub(name: str) -> Tool:
 
 def _told(calls: list[Call], results: list[ToolResultPart]) -> _Piece:
     """The results of one answer's calls, in the order of the calls."""
-    sources: list[Source] = []
-    for call in calls:
-        if call.result is not None and call.result[0] not in sources:
-            sources.append(call.result[0])
+    sources = {call.result[0]: None for call in calls if call.result is not None}
     return _Piece(Role.USER, list[Part](results), sources, tells=True)
 
 

@@ -88,6 +88,8 @@ class Answers:
         self._terms = terms
         self._rules = terms.rules
         self._ledger = ledger
+        self._indexed: Source | None = None  # the answer that this is an index of
+        self._hosted_by_id: dict[str, list[tuple[int, HostedToolPart]]] = {}
 
     def pairs(self, answers: Sequence[Source], *, paused: bool) -> Places:
         """Where the hosted calls stand that go back with what they gave, and where that stands.
@@ -319,15 +321,9 @@ class Answers:
         """The call of this result, or the result of this call, in the same answer."""
         if part.call_id is None:
             return None
-        others = enumerate(source.message.parts)
-        return next(
-            (
-                (at, other)
-                for at, other in others
-                if at != index and isinstance(other, HostedToolPart) and other.call_id == part.call_id
-            ),
-            None,
-        )
+        if source is not self._indexed:
+            self._indexed, self._hosted_by_id = source, _hosted_by_id(source.message.parts)
+        return next((found for found in self._hosted_by_id[part.call_id][:2] if found[0] != index), None)
 
     def _file(self, source: Source, index: int, part: FilePart, said: Said) -> Part | None:
         """A file that the model made: its own goes back in place, any other is handed over by the user."""
@@ -416,6 +412,15 @@ class Files:
             return None
         self._ledger.note("media_dropped", "downgraded", why, source, index, detail=f"described as {detail}")
         return TextPart(text=detail)
+
+
+def _hosted_by_id(parts: Sequence[Part]) -> dict[str, list[tuple[int, HostedToolPart]]]:
+    """Hosted tools of one answer with their places there, by call id."""
+    found: dict[str, list[tuple[int, HostedToolPart]]] = {}
+    for index, part in enumerate(parts):
+        if isinstance(part, HostedToolPart) and part.call_id is not None:
+            found.setdefault(part.call_id, []).append((index, part))
+    return found
 
 
 def legal_name(name: str, legal: re.Pattern[str]) -> str:

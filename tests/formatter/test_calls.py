@@ -14,6 +14,7 @@ from dhenara_async import (
     ConversionReport,
     Dialect,
     FilePart,
+    HostedToolPart,
     JsonPart,
     Message,
     PromptFormatter,
@@ -29,6 +30,7 @@ from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Terms
 from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.rules import CallIds
+from tests.steps import growth
 
 _Provider = AIModelAPIProviderEnum
 
@@ -249,6 +251,20 @@ class TestPaired:
         assert paired(calls, _asked(ToolResultPart(call_id="x", name="add"))) == set()
         assert self.told(calls) == [None]
 
+    @pytest.mark.parametrize("has_ids", [True, False])
+    @pytest.mark.parametrize("apart", [True, False])
+    def test_work_grows_with_the_number_of_calls_and_not_with_its_square(self, has_ids: bool, apart: bool) -> None:
+        """In whatever order the results come, in one message or each in its own."""
+
+        def work(size: int) -> None:
+            calls = [_call(f"call_{at}" if has_ids else "", f"tool_{at}") for at in range(size)]
+            results = [ToolResultPart.of(call, "done") for call in reversed(calls)]
+            told = [Message.user(result) for result in results] if apart else [Message.user(*results)]
+            messages, _report = _formatted("gemini", [Message.user("go"), Message.assistant(*calls), *told])
+            assert [result.name for _call, result in _pairs(messages)] == [call.name for call in calls]
+
+        assert growth(work, 200) < 2.3
+
 
 # ---------------------------------------------------------------------------------------------------- whole histories
 
@@ -395,3 +411,14 @@ def test_bridge_is_there_also_where_the_answer_between_has_come_to_nothing(answe
     ]
     (entry,) = (entry for entry in report.entries if entry.code == "turn_inserted")
     assert entry.message == 3
+
+
+def test_hosted_calls_find_what_they_gave_without_a_search_through_the_answer() -> None:
+    def work(size: int) -> None:
+        asked = [HostedToolPart(name="search", call_id=f"s{at}", input={"query": f"q{at}"}) for at in range(size)]
+        gave = [HostedToolPart(name="search", call_id=f"s{at}", output=[at]) for at in reversed(range(size))]
+        messages, _report = _formatted("gemini", [Message.user("go"), Message.assistant(*asked, *gave)])
+        said = [part.text for message in messages for part in message.parts if isinstance(part, TextPart)]
+        assert [text for text in said if "→ 1 result" in text] == [f'[search "q{at}" → 1 result]' for at in range(size)]
+
+    assert growth(work, 100) < 2.3
