@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dhenara_async.bounds import Bounds
     from dhenara_async.budget import Budget
     from dhenara_async.client import AIModelClient
     from dhenara_async.config import AIModelCallConfig, FetchPolicy, PromptCache, RetryPolicy, Timeouts
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "bounds": "Bounds",
     "budget": "Budget",
     "client": "AIModelClient",
     "config": "AIModelCallConfig FetchPolicy PromptCache RetryPolicy Timeouts",
@@ -138,6 +140,7 @@ __all__ = [
     "AIModelEndpoint",
     "AiohttpTransport",
     "Attempt",
+    "Bounds",
     "Budget",
     "CallWarning",
     "Capabilities",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer
 
+from dhenara_async.bounds import Bounds
 from dhenara_async.tools import JsonSchema, ToolChoice, Tools
 from dhenara_async.value import Value
 
@@ -138,6 +139,7 @@ class AIModelCallConfig(Value):
         timeouts: Time limits.
         retries: When a call that failed is made again; a number is how often, 0 = never.
         fetch: What may be downloaded for a target that cannot fetch a file's URL itself.
+        bounds: Size limits on the answer and on downloads.
         extra_body: Merged over the request body last, for what has no knob here.
         extra_headers: Added to the request's headers last.
         test_mode: Answer without any network, and without a key.
@@ -169,6 +171,7 @@ class AIModelCallConfig(Value):
     timeouts: Timeouts = Field(default_factory=Timeouts)
     retries: Retries = cast("Retries", RetryPolicy())
     fetch: FetchPolicy = Field(default_factory=FetchPolicy)
+    bounds: Bounds = Field(default_factory=Bounds)
     extra_body: Mapping[str, JsonValue] = Field(default_factory=dict, repr=False)
     extra_headers: Mapping[str, str] = Field(default_factory=dict, repr=False)
     test_mode: bool = False

@@ -18,7 +18,8 @@ A class exists only where a caller would do something different about it::
     │   ├── ReadError                      the connection broke while the answer came
     │   └── DeadlineError(TimeoutError)    a time limit of ours ran out; says which and its value
     ├── ProtocolError                      the provider broke its own protocol: bad JSON, an HTML page
-    │   └── TruncatedStreamError           the body ended before the dialect's terminal event
+    │   ├── TruncatedStreamError           the body ended before the dialect's terminal event
+    │   └── BoundsError                    more than a setting of ``Bounds`` allows; says which and its value
     └── APIError                           the provider said no
         ├── AuthenticationError            401: the key is wrong
         ├── PermissionDeniedError          403: the key may not do this
@@ -164,6 +165,22 @@ class ProtocolError(DhenaraError):
 
 class TruncatedStreamError(ProtocolError):
     """The body ended before the dialect's terminal event, so nobody knows whether the answer is whole."""
+
+
+class BoundsError(ProtocolError):
+    """An answer, its headers or the downloads for a call are larger than ``Bounds`` allows. Not retried.
+
+    Attributes:
+        setting: The field of ``Bounds``.
+        limit: Its value.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, setting: str, limit: int) -> None:
+        super().__init__(f"{message} (the limit is Bounds({setting}={limit}), set it by AIModelCallConfig(bounds=…))")
+        self.setting = setting
+        self.limit = limit
 
 
 class APIError(DhenaraError):

@@ -187,7 +187,7 @@ class EndpointFeed:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._reading = Reading(call.driver.decoder(call.request, call.origin))
+        self._reading = _reading(call)
         self._exchange: Exchange | None = None
         self._slot: Slot | None = None
         self._request_id: str | None = None
@@ -461,7 +461,7 @@ class EndpointFeed:
     def _forget(self, call: Call) -> None:
         """Begin ``call`` anew."""
         self._call = call
-        self._reading = Reading(call.driver.decoder(call.request, call.origin))
+        self._reading = _reading(call)
         self._request_id = None
 
     async def _open_without_reasoning(self, refusal: APIError) -> None:
@@ -581,6 +581,11 @@ class EndpointFeed:
         finally:  # whoever is cancelled here does not wait once more when the stream is closed
             enough.cancel()
             self._ended()
+
+
+def _reading(call: Call) -> Reading:
+    decoder = call.driver.decoder(call.request, call.origin)
+    return Reading(decoder, call.request.config.bounds.max_answer_bytes)
 
 
 def _interrupt(exchange: Exchange) -> None:

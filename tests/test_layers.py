@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
     {"errors", "value"},
-    {"usage"},
+    {"bounds", "lenient_json", "usage"},
     {"prices"},
     {"endpoint", "framing", "media", "schemas", "signatures"},
     {"tools"},
@@ -20,7 +20,8 @@ FLOORS = (
     {"events", "request", "targets"},
     {"drivers", "accumulator", "conversation"},
     {"blame", "budget", "health", "hosts", "limits", "retry", "transport", "window"},
-    {"forms", "links", "means", "reading"},
+    {"forms", "links", "means", "split_characters"},
+    {"reading"},
     {"formatter", "auth", "stores", "blocking", "deadlines", "fetch", "toolbox"},
     {"feed"},
     {"plans", "stream"},

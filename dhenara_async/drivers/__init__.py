@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         Driver,
         JsonObject,
         KnobWarnings,
+        arguments_object,
+        arguments_text,
         as_count,
         as_list,
         as_object,
@@ -61,7 +63,8 @@ if TYPE_CHECKING:
     from dhenara_async.rules import CallIds, Place, Rules
 
 _ROOMS = {
-    "drivers.base": "Decoder Driver JsonObject KnobWarnings as_count as_list as_object as_text load wire",
+    "drivers.base": "Decoder Driver JsonObject KnobWarnings arguments_object arguments_text as_count as_list "
+    "as_object as_text load wire",
     "drivers.failures": "api_error error_object truncated",
     "drivers.parts": "OpenPart PartsInFlight finish_of usage_events",
     "framing": "Frame NamedFrame name_of",
@@ -87,6 +90,8 @@ __all__ = [
     "Rules",
     "WireRequest",
     "api_error",
+    "arguments_object",
+    "arguments_text",
     "as_count",
     "as_list",
     "as_object",

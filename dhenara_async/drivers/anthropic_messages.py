@@ -75,7 +75,7 @@ class AnthropicMessagesDriver:
         return replace(sent, lists=frozenset({"anthropic-beta"} & headers.keys()))
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        return MessagesDecoder(origin, answer_tool=answer_tool(request.config))
+        return MessagesDecoder(request, origin, answer_tool=answer_tool(request.config))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         return messages_error(status, headers, body, error_object(body), provider)

@@ -35,6 +35,7 @@ from dhenara_async.events import (
 )
 from dhenara_async.framing import Frame
 from dhenara_async.messages import Citation, Origin
+from dhenara_async.request import ChatRequest
 from dhenara_async.response import FinishReason, Usage
 from dhenara_async.tools import HostedToolType
 
@@ -94,7 +95,8 @@ class MessagesDecoder:
     """One answer. Blocks by index; usage is the start's, overlaid by what ``message_delta`` repeats.
 
     Args:
-        origin: Who answers.
+        request: The question.
+        origin: The endpoint that answers.
         answer_tool: The tool whose call is a structured answer, decoded as text; None = there is none.
     """
 
@@ -110,8 +112,8 @@ class MessagesDecoder:
         "_usage",
     )
 
-    def __init__(self, origin: Origin, *, answer_tool: str | None = None) -> None:
-        self._parts = PartsInFlight(origin)
+    def __init__(self, request: ChatRequest, origin: Origin, *, answer_tool: str | None = None) -> None:
+        self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
         self._answer_tool = answer_tool
         self._answered = False
         self._blocks: dict[object, OpenPart] = {}

@@ -4,6 +4,7 @@ One decoder serves both ways an answer can come: a plain body is fed as one fram
 its stream would.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol, TypeGuard, cast
@@ -24,6 +25,7 @@ from dhenara_async.rules import Rules
 JsonObject = dict[str, object]
 
 QUOTED_BYTES = 200
+_DIGITS = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Decoder(Protocol):
@@ -148,12 +150,37 @@ def has_more(value: JsonObject, than: AbstractSet[str]) -> bool:
 
 
 def as_count(value: object) -> int | None:
-    """``value`` if it is a whole number of tokens, else None."""
-    if value is None or type(value) is int:
-        return value
+    """``value`` as a whole number of tokens, also from its digits as a string; None if it is none, or negative."""
+    if type(value) is int:
+        return value if value >= 0 else None
+    if value is None or isinstance(value, bool):
+        return None
     if isinstance(value, float) and value.is_integer():
+        return int(value) if value >= 0 else None
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return None
+
+
+def arguments_text(value: object) -> str:
+    """A tool call's arguments as JSON text; hosts send that text, or the object itself."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else orjson.dumps(value).decode()
+
+
+def arguments_object(value: object) -> object:
+    """A tool call's arguments as the JSON value they are; hosts send that value, or an object as JSON text.
+
+    A text that holds no JSON object stays as it is.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed: object = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+    return parsed if isinstance(parsed, dict) else value  # pyright: ignore[reportUnknownVariableType] - of anything
 
 
 # ---------------------------------------------------------------------------------------------------- writing requests

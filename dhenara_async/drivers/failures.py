@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
-import orjson
-
 from dhenara_async.drivers.base import QUOTED_BYTES, JsonObject, as_count, as_object, as_text
 from dhenara_async.errors import (
     APIError,
@@ -19,9 +17,32 @@ from dhenara_async.errors import (
     ServerError,
     TruncatedStreamError,
 )
+from dhenara_async.lenient_json import loads
 
 KEPT_BODY_BYTES = 64 * 1024
-_CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded", "request_too_large"})
+_SEARCHED_CHARACTERS = 4096
+_LONGEST_MESSAGE = 4096
+_CONTEXT_CODES = frozenset(
+    {
+        *("context_length_exceeded", "context_window_exceeded", "exceed_context_size_error"),
+        *("model_context_window_exceeded", "request_too_large"),
+    }
+)
+# Most hosts have no code for it: words of Anthropic, Gemini, Bedrock, xAI, OpenRouter, Mistral, vLLM, TGI, llama.cpp.
+_CONTEXT = r"\bcontext[ _](?:size|length|window|limit)"
+_CONTEXT_WORDS = re.compile(
+    r"(?:exceed|larger|longer|beyond|maximum|available|too (?:large|long|big|many)).{0,120}"
+    + _CONTEXT
+    + r"|"
+    + _CONTEXT
+    + r".{0,120}(?:exceed|too (?:small|short|long))"
+    r"|\b(?:prompt|input|request)s? (?:is|are) too long"
+    r"|\binput token count.{0,80}exceed"
+    r"|\bmaximum prompt length"
+    r"|\binputs?`? tokens.{0,60}must be <=",
+    re.IGNORECASE | re.DOTALL,
+)
+_MAY_BE_CONTEXT = frozenset({400, 413, 422, 500})
 # What a failure inside an answer means, where nothing is a status: the words of OpenAI and of compatible hosts.
 _WORDS_BY_STATUS: Mapping[int, str] = {
     400: "invalid_request_error bad_request context_length_exceeded invalid_prompt",
@@ -57,15 +78,15 @@ def api_error(
 
     The provider's own verdict (``x-should-retry``) wins over ours on whether another try makes sense.
     """
-    kind = _error_class(status, code)
     text = message or _plain_text(body) or "no message"
+    kind = _error_class(status, code, text)
     verdict = {"true": True, "false": False}.get(headers.get("x-should-retry", ""))
     if verdict is None and code == "insufficient_quota":
         verdict = False
     if verdict is None and status in (408, 409):
         verdict = True
     return kind(
-        f"{provider} answered {status}{f' ({code})' if code else ''}: {text}",
+        f"{provider} answered {status}{f' ({code})' if code else ''}: {_shortened(text)}",
         provider=provider,
         status=status,
         code=code,
@@ -86,8 +107,10 @@ _CLASSES_BY_STATUS: dict[int, type[APIError]] = {
 }
 
 
-def _error_class(status: int, code: str | None) -> type[APIError]:
+def _error_class(status: int, code: str | None, message: str) -> type[APIError]:
     if code in _CONTEXT_CODES:
+        return ContextLengthError
+    if status in _MAY_BE_CONTEXT and _CONTEXT_WORDS.search(message, 0, _SEARCHED_CHARACTERS):
         return ContextLengthError
     if code == "model_not_found":
         return NotFoundError
@@ -149,13 +172,17 @@ def _number(value: object) -> int | None:
 def error_object(body: bytes) -> JsonObject:
     """An error body's JSON object, or the only element of an array of one; empty if it is neither."""
     try:
-        value: object = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        value = loads(body)
+    except ValueError:
         return {}
     if isinstance(value, list):
         items = cast(list[object], value)
         value = items[0] if items else None
     return as_object(value)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]} … ({len(text)} characters in all)"
 
 
 def _plain_text(body: bytes) -> str:

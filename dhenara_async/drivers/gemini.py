@@ -70,7 +70,7 @@ class GeminiDriver:
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
         """See ``drivers.base.Driver``."""
-        return GeminiDecoder(origin, plain=not request.stream)
+        return GeminiDecoder(request, origin)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         """See ``drivers.base.Driver``."""

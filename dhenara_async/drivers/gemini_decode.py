@@ -24,6 +24,7 @@ from dhenara_async.errors import ProtocolError
 from dhenara_async.events import ChoiceFinish, PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
 from dhenara_async.framing import Frame
 from dhenara_async.messages import Citation, FilePart, Origin, TokenLogprob
+from dhenara_async.request import ChatRequest
 from dhenara_async.response import FinishReason, Usage
 from dhenara_async.tools import HostedToolType
 
@@ -109,18 +110,18 @@ class GeminiDecoder:
     """Parts are deltas: texts of one kind run on, unless a signature sets one apart.
 
     Args:
-        origin: Who answers.
-        plain: The body is one document, whose own end proves it whole even where no candidate says why it finished.
+        request: The question.
+        origin: The endpoint that answers.
     """
 
     __slots__ = ("_blocked", "_candidates", "_done", "_last", "_parts", "_plain", "_raw_usage", "_speaker")
 
-    def __init__(self, origin: Origin, *, plain: bool) -> None:
-        self._parts = PartsInFlight(origin)
+    def __init__(self, request: ChatRequest, origin: Origin) -> None:
+        self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
         self._candidates: dict[object, _Candidate] = {}
         self._raw_usage: JsonObject = {}
         self._blocked: str = ""
-        self._plain = plain
+        self._plain = not request.stream  # one document, whose own end proves it whole even without a finish reason
         self._speaker = _NOBODY  # who spoke last
         self._last: bytes | None = None  # the chunk in which a candidate finished
         self._done = False

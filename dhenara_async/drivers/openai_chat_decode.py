@@ -151,7 +151,7 @@ class ChatDecoder:
     )
 
     def __init__(self, request: ChatRequest, origin: Origin, quirks: Quirks) -> None:
-        self._parts = PartsInFlight(origin)
+        self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
         self._quirks = quirks
         self._plain = not request.stream
         self._choices: dict[object, _Choice] = {}

@@ -75,7 +75,7 @@ class OpenAIResponsesDriver:
         return wire("/responses", body, config, warnings, {})
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        return ResponsesDecoder(origin)
+        return ResponsesDecoder(request, origin)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         parsed = error_object(body)

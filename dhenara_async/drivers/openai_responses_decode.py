@@ -49,6 +49,7 @@ from dhenara_async.events import (
 )
 from dhenara_async.framing import Frame
 from dhenara_async.messages import Origin
+from dhenara_async.request import ChatRequest
 from dhenara_async.response import FinishReason
 from dhenara_async.usage import Usage
 
@@ -87,7 +88,8 @@ class ResponsesDecoder:
     events out, but not together with words that the finished item has.
 
     Args:
-        origin: Who answers.
+        request: The question.
+        origin: The endpoint that answers.
     """
 
     __slots__ = (
@@ -109,8 +111,8 @@ class ResponsesDecoder:
         "_trusted",
     )
 
-    def __init__(self, origin: Origin) -> None:
-        self._parts = PartsInFlight(origin)
+    def __init__(self, request: ChatRequest, origin: Origin) -> None:
+        self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
         self._open: dict[_Key, OpenPart] = {}
         self._finished: set[int | None] = set()
         self._raw_usage: JsonObject = {}

@@ -6,7 +6,9 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from dhenara_async.bounds import Bounds
 from dhenara_async.drivers.base import JsonObject, as_text
+from dhenara_async.errors import BoundsError
 from dhenara_async.events import (
     ChoiceFinish,
     PartEnd,
@@ -52,22 +54,27 @@ class OpenPart:
     logprobs: Sequence[TokenLogprob] = ()
 
     def cite(self, citations: Iterable[Citation]) -> None:
-        """Say where its words come from; most parts never do."""
-        self.citations = [*self.citations, *citations]
+        """Add sources of its text."""
+        known = self.citations
+        if not isinstance(known, list):  # most parts never have one
+            known = self.citations = list(known)
+        known += citations
 
 
 class PartsInFlight:
     """Numbers, opens and closes the parts of one answer, and makes the events for it.
 
     Args:
-        origin: Who makes the parts; ``served`` completes it once the response names its model.
+        origin: The endpoint that answers; ``begin`` completes it once the response names its model.
+        most: The most parts and citations together; ``Bounds.max_parts``.
     """
 
-    __slots__ = ("_count", "_origin", "finishes", "started")
+    __slots__ = ("_count", "_left", "_most", "_origin", "finishes", "started")
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, most: int = Bounds().max_parts) -> None:
         self._origin = origin
         self._count = 0
+        self._most = self._left = most
         self.started: bool = False
         self.finishes: dict[int, ChoiceFinish] = {}
 
@@ -83,9 +90,20 @@ class PartsInFlight:
         return StreamStart(served, self._origin.provider, as_text(response_id) or None)
 
     def open(self, kind: PartKind, *, choice: int = 0, call_id: str | None = None, name: str | None = None) -> OpenPart:
+        self.admit(1)
         part = OpenPart(self._count, PartStart(self._count, kind, choice, call_id, name))
         self._count += 1
         return part
+
+    def admit(self, count: int) -> None:
+        """Count ``count`` more parts, citations or other values that are kept one by one.
+
+        Raises:
+            BoundsError: The answer has more than ``Bounds.max_parts`` of them.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise BoundsError("the answer has too many parts", setting="max_parts", limit=self._most)
 
     def close(self, part: OpenPart, *, text: str | None = None) -> PartEnd:
         """The part's end; ``text`` replaces what its deltas gave, where the provider repeats the whole."""
@@ -246,17 +264,19 @@ def usage_events(usage: Usage | None) -> list[StreamEvent]:
     return [] if usage is None else [UsageUpdate(usage)]
 
 
+_CLEAN = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
+
+
 def finish_of(
     raw: object, table: Mapping[str, FinishReason], *, has_calls: bool, choice: int = 0, stop_sequence: object = None
 ) -> ChoiceFinish:
     """How a choice ended, from the provider's own word.
 
-    A missing word means a clean end that was not explained (``tool_calls`` if there are any, else ``stop``); an
-    unknown one is ``other`` and kept.
+    A missing word means a clean end that was not explained; an unknown one is ``other`` and kept. A clean end is
+    ``tool_calls`` if there are any, and ``stop`` if there are none, whichever of the two the provider says.
     """
     word = str(raw) if raw is not None and raw != "" else None
-    if word is None:
+    reason = FinishReason.STOP if word is None else table.get(word, FinishReason.OTHER)
+    if reason in _CLEAN:
         reason = FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
-    else:
-        reason = table.get(word, FinishReason.OTHER)
     return ChoiceFinish(choice, reason, word, as_text(stop_sequence) or None)

@@ -3,10 +3,10 @@ r"""Server-Sent Events, on bytes.
 Lines end with ``\n``, ``\r\n`` or ``\r`` and with nothing else (JSON strings may hold U+2028 or U+0085 raw); UTF-8 is
 never decoded here, so no cut of the network can tear a character. A read is scanned once, for all its events.
 
-Two things go beyond the standard, because providers need them. An event without its final blank line is handed over at
-the end of the body. And lines that are no field but look like the start of a JSON or HTML document are kept, as one
+Three things go beyond the standard, because providers need them. An event without its final blank line is handed over
+at the end of the body. And lines that are no field but look like the start of a JSON or HTML document are kept, as one
 frame: hosts break into a stream with a bare JSON error, and proxies with a page. Such a frame comes before the event
-that follows it without a blank line between.
+that follows it without a blank line between. So is a line ``error: …``, as an event named ``error``.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html (read 2026-11-22)
 """
@@ -14,10 +14,14 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html (read 202
 import re
 from collections.abc import Sequence
 
-from dhenara_async.errors import ProtocolError
+import orjson
+
+from dhenara_async.errors import BoundsError
 from dhenara_async.framing import Frame, NamedFrame
 
 DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
+HEAVY_BYTES = 1024 * 1024
+_CONTAINER_BYTES, _MEMBER_BYTES = 64, 32  # of memory, for each object or array, and for each of their members
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _COMMENT = re.compile(rb"^:.*\n", re.MULTILINE)
@@ -34,14 +38,14 @@ class SSEFramer:
         limit_bytes: The most one event may hold before it is refused as a fault of the provider.
     """
 
-    __slots__ = ("_alike", "_at_start", "_data_at", "_held", "_held_bytes", "_limit", "_skip_newline")
+    __slots__ = ("_alike", "_at_start", "_data_at", "_full", "_held", "_limit", "_skip_newline")
 
     def __init__(self, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._limit = limit_bytes
         self._at_start = True
         self._skip_newline = False  # the last read ended with \r: a \n that leads the next one belongs to it
-        self._held: list[bytes] = []  # pieces of an event whose end has not come; joined once, so huge ones stay linear
-        self._held_bytes = 0
+        self._held = bytearray()  # an event whose end has not come; grown in place, so that huge ones stay linear
+        self._full = limit_bytes  # how many bytes may be held until comments are removed from them
         self._alike, self._data_at = b"data: ", 6  # how the last event began, and where its data did in that
 
     def feed(self, chunk: bytes) -> list[Frame]:
@@ -55,16 +59,17 @@ class SSEFramer:
                 return [data]
         end = chunk.rfind(b"\n\n") + 2
         if end < 2:
-            if chunk[:1] != b"\n" or not self._held or self._held[-1][-1:] != b"\n":
+            if chunk[:1] != b"\n" or not self._held.endswith(b"\n"):
                 self._hold(chunk)
                 return []
             end = 1  # the blank line came apart
         text = chunk[:end]
         if self._held:
-            self._held.append(text)
-            text = b"".join(self._held)
-            self._held = []
-            self._held_bytes = 0
+            self._held += text
+            text = bytes(self._held)
+            self._held, self._full = bytearray(), self._limit
+        if len(text) > HEAVY_BYTES:
+            check_weight(text, self._limit)
         if end < len(chunk):
             self._hold(chunk[end:])
         if self._at_start:
@@ -76,8 +81,8 @@ class SSEFramer:
 
     def finish(self) -> list[Frame]:
         """The event that was pending when the body ended; see ``Framer``."""
-        text = b"".join(self._held)
-        self._held = []
+        text = bytes(self._held)
+        self._held = bytearray()
         if self._at_start:
             text = text.removeprefix(_BYTE_ORDER_MARK)
         return _any([*text.split(b"\n"), b""])
@@ -106,14 +111,13 @@ class SSEFramer:
         return frames
 
     def _hold(self, piece: bytes) -> None:
-        if piece:
-            self._held.append(piece)
-            self._held_bytes += len(piece)
-        if self._held_bytes > self._limit:
-            kept = _COMMENT.sub(b"", b"".join(self._held))  # some hosts send nothing else for a long time
+        self._held += piece
+        if len(self._held) > self._full:
+            kept = _COMMENT.sub(b"", self._held)  # some hosts send nothing else for a long time
             if len(kept) > self._limit:
-                raise ProtocolError(f"one event of the stream is larger than {self._limit} bytes; giving it up")
-            self._held, self._held_bytes = [kept], len(kept)
+                raise too_large("one event of the answer", self._limit)
+            self._held = bytearray(kept)
+            self._full = max(self._limit, len(kept) + self._limit // 4)  # removed for each quarter, not for each read
 
     def _with_plain_newlines(self, chunk: bytes) -> bytes:
         plain = chunk.replace(b"\r", b"")
@@ -125,6 +129,28 @@ class SSEFramer:
         if chunk.endswith(b"\r"):
             self._skip_newline = True
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def too_large(subject: str, limit_bytes: int) -> BoundsError:
+    """The error for an event or a plain body of more than ``limit_bytes``, which is half of what an answer may have."""
+    return BoundsError(
+        f"{subject} is larger than {limit_bytes} bytes", setting="max_answer_bytes", limit=limit_bytes * 2
+    )
+
+
+def check_weight(data: bytes, limit_bytes: int) -> None:
+    """Refuse JSON that would take far more memory than its bytes, such as ``[[],[],[],…``.
+
+    Args:
+        data: An event or a body. Below ``HEAVY_BYTES`` the check is not worth its time.
+        limit_bytes: The most that an event may have; its values may take four times as much.
+
+    Raises:
+        BoundsError: Its objects, arrays and members would take more.
+    """
+    containers, members = data.count(b"{") + data.count(b"["), data.count(b",")
+    if len(data) + _CONTAINER_BYTES * containers + _MEMBER_BYTES * members > 4 * limit_bytes:
+        raise too_large("one event of the answer, with the values that it holds,", limit_bytes)
 
 
 def _any(lines: Sequence[bytes]) -> list[Frame]:
@@ -154,7 +180,16 @@ def _any(lines: Sequence[bytes]) -> list[Frame]:
                 data.append(value)
             elif name == b"event":
                 event = value
+            elif name == b"error" and value:
+                frames.append(_failure(value.strip()))
     return frames
+
+
+def _failure(told: bytes) -> Frame:
+    """The frame for a line ``error: …``, with which some servers end a stream: JSON, or plain words."""
+    if told[:1] != b"{":
+        told = orjson.dumps({"error": {"message": told.decode(errors="replace")}})
+    return NamedFrame(told, b"error")
 
 
 def _named(data: bytes, event: bytes) -> Frame:

@@ -204,7 +204,7 @@ def _object(body: bytes) -> dict[str, object]:
 # ---------------------------------------------------------------------------------------------------- knobs
 
 
-CLIENTS_KNOBS = frozenset({"streaming", "retries", "timeouts", "fetch", "extra_headers", "test_mode"})
+CLIENTS_KNOBS = frozenset({"streaming", "retries", "timeouts", "fetch", "bounds", "extra_headers", "test_mode"})
 """Knobs that are not a driver's affair."""
 
 
