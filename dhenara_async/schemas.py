@@ -104,6 +104,17 @@ _LOGIC = frozenset(
     }
 )
 
+# Where the schemas inside a schema are. All else is data, and the keys of such a map are names of the caller's own.
+_SCHEMA_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_SCHEMA_LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems", "items"})
+_SCHEMAS = frozenset(
+    {
+        *("items", "additionalItems", "unevaluatedItems", "contains", "contentSchema"),
+        *("additionalProperties", "unevaluatedProperties", "propertyNames", "not", "if", "then", "else"),
+    }
+)
+_DEFINITIONS = ("$defs", "definitions")
+
 
 @dataclass(frozen=True, slots=True)
 class _Target:
@@ -213,6 +224,7 @@ class _Rewriting:
     target: _Target
     root: JsonSchema
     unfolding: list[str] = field(default_factory=list[str])
+    moved: dict[str, str] = field(default_factory=dict[str, str])  # pointers to places, by those to their definitions
 
     def result(self) -> JsonSchema:
         rewritten = self._schema(self.root, "the top")
@@ -220,14 +232,29 @@ class _Rewriting:
         waiting = list(_references(rewritten))
         while waiting:  # only definitions that are still pointed to
             reference = waiting.pop()
-            group, _, name = reference.removeprefix("#/").partition("/")
-            if reference == "#" or name in as_schema(kept.get(group)):
+            if reference == "#":
                 continue
-            self._refuse_recursion(reference)
-            definition = self._schema(_target_of(self.root, reference), name)
+            group, name = _steps(reference)
+            if name in as_schema(kept.get(group)):
+                continue
+            given = self.moved.get(reference, reference)
+            self._refuse_recursion(given)
+            definition = self._schema(_target_of(self.root, given), name)
             kept[group] = {**as_schema(kept.get(group)), name: definition}
             waiting += _references(definition)
         return {**rewritten, **kept}
+
+    def _pointer(self, reference: str) -> JsonSchema:
+        """A pointer to the definition that ``reference`` names; a place elsewhere becomes a definition, because
+        rewriting moves what is around it."""
+        _target_of(self.root, reference)
+        if reference == "#" or (len(steps := _steps(reference)) == 2 and steps[0] in _DEFINITIONS):
+            return {"$ref": reference}
+        name = "_".join(re.sub(r"[^a-zA-Z0-9_-]", "_", step) for step in steps)
+        while name in as_schema(self.root.get("$defs")) or self.moved.get(f"#/$defs/{name}", reference) != reference:
+            name += "_"
+        self.moved[f"#/$defs/{name}"] = reference
+        return {"$ref": f"#/$defs/{name}"}
 
     def _refuse_recursion(self, reference: str) -> None:
         if not self.target.recursive and reference in _reachable(self.root, reference):
@@ -243,10 +270,9 @@ class _Rewriting:
             raise self._refusal(where, "takes no value at all")
         reference = schema.get("$ref")
         if isinstance(reference, str):
-            if set(schema) - {"$ref", "title", "default", "$comment", "$defs", "definitions"}:
+            if set(schema) - {"$ref", "title", "default", "$comment", *_DEFINITIONS}:
                 return self._beside_reference(schema, reference, where)
-            _target_of(self.root, reference)
-            return {"$ref": reference}
+            return self._pointer(reference)
         schema = _merged_all_of(schema, self.root)
         unenforced: dict[str, JsonValue] = {}
         result = self._annotations(schema)
@@ -272,11 +298,11 @@ class _Rewriting:
     def _beside_reference(self, schema: JsonSchema, reference: str, where: str) -> JsonSchema:
         """A pointer with words or limits of its own, which no target takes: what it points to is written out."""
         if reference in self.unfolding:
-            return {"$ref": reference}
+            return self._pointer(reference)
         self._refuse_recursion(reference)
         self.unfolding.append(reference)
         try:
-            own = {key: value for key, value in schema.items() if key not in {"$ref", "$defs", "definitions"}}
+            own = {key: value for key, value in schema.items() if key not in {"$ref", *_DEFINITIONS}}
             return self._schema({**_target_of(self.root, reference), **own}, where)
         finally:
             self.unfolding.pop()
@@ -452,14 +478,26 @@ def _kind_of(value: JsonValue) -> str:
     return next((name for kind, name in _TYPES if isinstance(value, kind)), "null")
 
 
+def _steps(reference: str) -> list[str]:
+    """The names on the way that a JSON pointer goes; none where it does not begin at the top."""
+    if not reference.startswith("#/"):
+        return []
+    return [step.replace("~1", "/").replace("~0", "~") for step in reference.removeprefix("#/").split("/")]
+
+
 def _target_of(root: JsonSchema, reference: str) -> JsonSchema:
     if reference == "#":
         return root
-    group, _, name = reference.removeprefix("#/").partition("/")
-    target = as_schema(root.get(group)).get(name.replace("~1", "/").replace("~0", "~"))
-    if not reference.startswith("#/") or not isinstance(target, dict):
+    found: JsonValue = root if (steps := _steps(reference)) else None
+    for step in steps:
+        if isinstance(found, list):
+            items = dict(enumerate(found))
+            found = items.get(int(step)) if step.isdecimal() and len(step) < 6 else None
+        else:
+            found = as_schema(found).get(step)
+    if not isinstance(found, dict):
         raise UnsupportedError(f"the schema points to {reference!r}, which is not among its definitions")
-    return target
+    return found
 
 
 def _unfolded(schema: JsonSchema, root: JsonSchema) -> JsonSchema:
@@ -502,15 +540,24 @@ def _merge(merged: JsonSchema, addition: JsonSchema) -> bool:
 
 def _references(schema: JsonValue) -> Iterator[str]:
     """Everything a schema points to, where it stands; definitions are not looked into."""
-    if isinstance(schema, list):
-        for item in schema:
-            yield from _references(item)
-    elif isinstance(schema, dict):
-        for key, value in schema.items():
-            if key == "$ref" and isinstance(value, str):
-                yield value
-            elif key not in {"$defs", "definitions", "enum", "const", "default", "examples"}:
-                yield from _references(value)
+    if not isinstance(schema, dict):
+        return
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        yield reference
+    for inner in _inside_of(schema):
+        yield from _references(inner)
+
+
+def _inside_of(schema: JsonSchema) -> Iterator[JsonValue]:
+    """The schemas directly inside a schema, definitions left out. A member may be called like any keyword."""
+    for key, value in schema.items():
+        if key in _SCHEMA_MAPS:
+            yield from as_schema(value).values()
+        elif key in _SCHEMA_LISTS and isinstance(value, list):
+            yield from value
+        elif key in _SCHEMAS:
+            yield value
 
 
 def _reachable(root: JsonSchema, start: str) -> set[str]:

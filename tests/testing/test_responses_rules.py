@@ -168,7 +168,7 @@ async def test_refuses_files(client: openai.AsyncOpenAI, part: JSON, message: st
     [
         {"tools": [_function(), {"type": "web_search"}], "tool_choice": {"type": "function", "name": "add"}},
         {"tools": [_function(parameters=None, strict=None)], "tool_choice": "required"},
-        {"text": _format(_object(a={"$ref": "#/$defs/x"}, b={"anyOf": [{"type": "string"}, {"type": "null"}]}))},
+        {"text": _format({**_object(a={"$ref": "#/$defs/x"}), "$defs": {"x": {"anyOf": [{"type": "string"}]}}})},
         {"text": _format({"type": "object", "properties": {"a": {}}}, strict=False)},
         {"reasoning": {"effort": "high", "summary": "auto"}, "include": ["reasoning.encrypted_content"]},
         {"prompt_cache_options": {"ttl": "30m"}, "prompt_cache_key": "k"},

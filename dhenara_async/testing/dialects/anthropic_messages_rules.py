@@ -5,7 +5,6 @@ outputs, effort and prompt-caching guides of https://platform.claude.com/docs (r
 """
 
 import re
-from collections.abc import Iterator
 from typing import cast
 
 from dhenara_async.testing.dialects.anthropic_messages_thinking import always_thinks, generation
@@ -13,13 +12,13 @@ from dhenara_async.testing.dialects.base import (
     Arrived,
     Kind,
     Refusal,
-    as_array,
     as_object,
     as_text,
     fits,
     kind_of,
     objects,
 )
+from dhenara_async.testing.dialects.schemas import dangling_reference, subschemas
 
 _TOOL_FIELDS = {
     "name": (Kind.STRING,),
@@ -90,6 +89,7 @@ def _check_own_tool(where: str, tool: dict[str, object]) -> None:
         raise Refusal(f"{where}.input_schema.type: Field required")
     if schema["type"] != "object":
         raise Refusal(f"{where}.input_schema.type: Input should be 'object'")
+    _check_references(f"{where}.input_schema", schema)
     if tool.get("strict") is True:
         check_strict(f"{where}.input_schema", schema)
 
@@ -153,7 +153,14 @@ def check_output(arrived: Arrived) -> None:
             raise Refusal("output_config.format.type: Input should be 'json_schema'")
         if kind_of(form.get("schema")) is not Kind.OBJECT:
             raise Refusal("output_config.format.schema: Field required")
+        _check_references("output_config.format.schema", form["schema"])
         check_strict("output_config.format.schema", as_object(form["schema"]))
+
+
+def _check_references(where: str, schema: object) -> None:
+    pointer = dangling_reference(schema)
+    if pointer is not None:
+        raise Refusal(f"{where}: JSON schema is invalid: '$ref' {pointer!r} does not resolve to a definition")
 
 
 def _check_effort(model: str, effort: object) -> None:
@@ -172,7 +179,7 @@ def check_strict(where: str, schema: object) -> None:
     Raises:
         Refusal: One is open.
     """
-    for node in _nodes(schema):
+    for node in subschemas(schema):
         if node.get("type") == "object" and node.get("additionalProperties") is not False:
             raise Refusal(f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false")
 
@@ -229,15 +236,3 @@ def _marked(where: str, block: object) -> bool:
     if fields.get("ttl", "5m") not in ("5m", "1h"):
         raise Refusal(f"{where}.cache_control.ephemeral.ttl: Input should be '5m' or '1h'")
     return True
-
-
-def _nodes(value: object) -> Iterator[dict[str, object]]:
-    """Every object inside a JSON value, itself included."""
-    if isinstance(value, dict):
-        node = cast("dict[str, object]", value)
-        yield node
-        for item in node.values():
-            yield from _nodes(item)
-    else:
-        for item in as_array(value):
-            yield from _nodes(item)

@@ -7,7 +7,7 @@ error texts that users of the API have reported (read 2026-11-22).
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from dhenara_async.testing.dialects.base import (
     Arrived,
@@ -20,6 +20,7 @@ from dhenara_async.testing.dialects.base import (
     kind_of,
     objects,
 )
+from dhenara_async.testing.dialects.schemas import dangling_reference, subschemas
 
 _STAND_INS = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 ACCEPTED_STAND_INS = frozenset((*_STAND_INS, *(base64.b64encode(word.encode()).decode() for word in _STAND_INS)))
@@ -60,7 +61,6 @@ _LEVELS = {"MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"}
 _RESULT_MEDIA = {"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"}
 # Keywords of JSON Schema that the subset does not know.
 _BAD_KEYWORDS = {"$schema", "examples", "discriminator", "exclusiveMinimum", "exclusiveMaximum", "const"}
-_SCHEMA_MAPS = {"properties", "$defs", "definitions"}
 _MOST_CANDIDATES = 8
 
 
@@ -179,22 +179,12 @@ def schemas(arrived: Arrived) -> None:
 
 
 def _check_schema(where: str, schema: object) -> None:
-    bad = next((word for word in _keywords(schema) if word in _BAD_KEYWORDS), None)
+    bad = next((word for inner in subschemas(schema) for word in inner if word in _BAD_KEYWORDS), None)
     if bad is not None:
         raise Refusal(f"* GenerateContentRequest: the schema of {where} uses the unsupported keyword {bad}.")
-
-
-def _keywords(schema: object) -> Iterator[str]:
-    """The keywords at any depth; names of properties and values of enums are the caller's own."""
-    for item in as_array(schema):
-        yield from _keywords(item)
-    for word, value in as_object(schema).items():
-        yield word
-        if word in _SCHEMA_MAPS:
-            for member in as_object(value).values():
-                yield from _keywords(member)
-        elif word not in {"enum", "default", "required"}:
-            yield from _keywords(value)
+    pointer = dangling_reference(schema)
+    if pointer is not None:
+        raise Refusal(f"* GenerateContentRequest: the schema of {where} refers to {pointer}, which is not defined.")
 
 
 # Generation

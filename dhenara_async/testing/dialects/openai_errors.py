@@ -18,6 +18,7 @@ from dhenara_async.testing.dialects.base import (
     kind_of,
     objects,
 )
+from dhenara_async.testing.dialects.schemas import dangling_reference
 
 _TYPES = {
     403: "permission_error",
@@ -171,7 +172,11 @@ def schema_problem(schema: Mapping[str, object], *, strict: bool) -> str | None:
     kind = schema.get("type")
     if kind != "object":
         return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."
-    return _strict_problem(schema, ()) if strict else None
+    problem = _strict_problem(schema, ()) if strict else None
+    pointer = dangling_reference(schema)
+    if problem is None and pointer is not None:
+        return f"In context=(), reference to component '{pointer}' which was not found in the schema."
+    return problem
 
 
 def _strict_problem(schema: Mapping[str, object], context: tuple[str, ...]) -> str | None:
