@@ -35,7 +35,7 @@ class Accumulator:
         model: The id that was asked for; the one the response reports replaces it.
     """
 
-    __slots__ = ("_end", "_ended", "_model", "_pieces", "_provider", "_response_id", "_starts", "_usage")
+    __slots__ = ("_begun", "_end", "_ended", "_model", "_pieces", "_provider", "_response_id", "_starts", "_usage")
 
     def __init__(self, *, provider: str, model: str) -> None:
         self._provider = provider
@@ -45,6 +45,7 @@ class Accumulator:
         self._pieces: list[list[str]] = []
         self._ended: dict[int, Part] = {}
         self._usage = UNKNOWN
+        self._begun = 0  # the first part of who answers now
         self._end: StreamEnd | None = None
 
     @property
@@ -124,6 +125,8 @@ class Accumulator:
                 self._begin(event)
             case StreamEnd():
                 self._end = event
+                if event.model or event.response_id:
+                    self._complete(event)
             case StreamReset():
                 self._starts.clear()
                 self._pieces.clear()
@@ -142,6 +145,19 @@ class Accumulator:
             self._provider = start.provider
             self._model = start.model or self._model
             self._response_id = start.response_id
+            self._begun = len(self._starts)
+
+    def _complete(self, end: StreamEnd) -> None:
+        """Take what the provider told of itself after the start, also for the parts that had ended before that."""
+        self._response_id = end.response_id or self._response_id
+        if end.model is None:
+            return
+        self._model = end.model
+        for part_id, part in self._ended.items():
+            origin = part.origin
+            if part_id >= self._begun and origin is not None and origin.served_model is None:
+                served = origin.model_copy(update={"served_model": end.model})
+                self._ended[part_id] = part.model_copy(update={"origin": served})
 
     def _fold(self, finishes: tuple[ChoiceFinish, ...], usage: Usage | None = None) -> ChatResponse:
         by_choice: dict[int, list[Part]] = {}

@@ -29,9 +29,9 @@ class StreamStart:
     """The provider has begun to answer.
 
     Attributes:
-        model: The id it reports; None if it has not told yet.
+        model: The id it reports; None if it has not told yet, which ``StreamEnd`` then does.
         provider: Who answers.
-        response_id: Its id of the answer; None if not told.
+        response_id: Its id of the answer; None if it has not told yet, likewise.
         request_id: Its id of the request, for its support; None if not told.
         warnings: Knobs that the target could not take as given.
     """
@@ -170,12 +170,16 @@ class StreamEnd:
         finish_reason: Why the first choice ended.
         raw_finish_reason: The provider's own word for it; None if it sent none.
         choices: The same for every choice.
+        model: The id it reported after the start; None if ``StreamStart`` has it, or none came.
+        response_id: Its id of the answer, likewise.
     """
 
     type: ClassVar[Literal["stream_end"]] = "stream_end"
     finish_reason: FinishReason
     raw_finish_reason: str | None = None
     choices: tuple[ChoiceFinish, ...] = ()
+    model: str | None = None
+    response_id: str | None = None
 
 
 StreamEvent = (

@@ -12,6 +12,7 @@ from dhenara_async.events import (
     PartStart,
     ReasoningDelta,
     RefusalDelta,
+    StreamEnd,
     StreamEvent,
     StreamStart,
     TextDelta,
@@ -46,6 +47,8 @@ class SplitCharacters:
                 case PartStart(name=str(name)):
                     mended.append(replace(event, name=whole(name)))
                 case StreamStart(response_id=str(response_id)):
+                    mended.append(replace(event, response_id=whole(response_id)))
+                case StreamEnd(response_id=str(response_id)):
                     mended.append(replace(event, response_id=whole(response_id)))
                 case _:
                     mended.append(event)

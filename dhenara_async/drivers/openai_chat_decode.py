@@ -208,6 +208,8 @@ class ChatDecoder:
             events.append(self._parts.begin(model=chunk.get("model"), response_id=chunk.get("id")))
         elif chunk.get("error"):
             raise chat_error(200, {}, frame, chunk, self._parts.provider)
+        else:
+            self._parts.complete(model=chunk.get("model"), response_id=chunk.get("id"))
         choices = chunk.get("choices")
         if isinstance(choices, list):
             for choice in as_list(cast(object, choices)):

@@ -65,16 +65,19 @@ class PartsInFlight:
     """Numbers, opens and closes the parts of one answer, and makes the events for it.
 
     Args:
-        origin: The endpoint that answers; ``begin`` completes it once the response names its model.
+        origin: The endpoint that answers; ``begin``, or ``complete``, adds the model that the response names.
         most: The most parts and citations together; ``Bounds.max_parts``.
     """
 
-    __slots__ = ("_count", "_left", "_most", "_origin", "finishes", "started")
+    __slots__ = ("_count", "_late_id", "_late_model", "_left", "_most", "_origin", "_start", "finishes", "started")
 
     def __init__(self, origin: Origin, most: int = Bounds().max_parts) -> None:
         self._origin = origin
         self._count = 0
         self._most = self._left = most
+        self._start: StreamStart | None = None
+        self._late_model: str | None = None
+        self._late_id: str | None = None
         self.started: bool = False
         self.finishes: dict[int, ChoiceFinish] = {}
 
@@ -87,7 +90,23 @@ class PartsInFlight:
         self.started = True
         served = as_text(model) or None
         self._origin = _served_by(self._origin, served)
-        return StreamStart(served, self._origin.provider, as_text(response_id) or None)
+        self._start = StreamStart(served, self._origin.provider, as_text(response_id) or None)
+        return self._start
+
+    def complete(self, *, model: object, response_id: object) -> None:
+        """Take the model and the id of the answer from a later event; what was told first stays.
+
+        Gateways begin with an event of their own, which names neither. Parts that end from here on have the model in
+        their origin; ``end`` tells both to those that have seen the start.
+        """
+        start = self._start
+        if start is None:
+            return
+        if start.model is None and self._late_model is None:
+            self._late_model = as_text(model) or None
+            self._origin = _served_by(self._origin, self._late_model)
+        if start.response_id is None and self._late_id is None:
+            self._late_id = as_text(response_id) or None
 
     def open(self, kind: PartKind, *, choice: int = 0, call_id: str | None = None, name: str | None = None) -> OpenPart:
         self.admit(1)
@@ -201,7 +220,7 @@ class PartsInFlight:
         """The end of the stream, from the choices' recorded finishes."""
         finishes = tuple(self.finishes[choice] for choice in sorted(self.finishes))
         first = finishes[0]
-        return StreamEnd(first.finish_reason, first.raw_finish_reason, finishes)
+        return StreamEnd(first.finish_reason, first.raw_finish_reason, finishes, self._late_model, self._late_id)
 
     def _text(
         self,

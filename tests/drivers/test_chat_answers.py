@@ -59,6 +59,29 @@ _CITED: JSON = {
 }
 
 
+@pytest.mark.parametrize("early", [{}, {"id": "", "model": ""}, {"id": None, "model": None}, {"id": 5, "model": []}])
+@pytest.mark.parametrize("told", [1, 2, 3, 4])
+def test_model_and_id_told_after_the_first_chunk(early: JSON, told: int) -> None:
+    late = {"id": "answer-9", "model": "heron-2-0611"}
+    chunks: list[JSON] = [
+        {**early, "choices": [], "prompt_filter_results": []},
+        _delta(reasoning="Hm."),
+        _delta(content="so"),
+        _delta("stop"),
+        {"choices": [], "usage": {"prompt_tokens": 3}},
+    ]
+    named = [{**chunk, "id": "", **(late if place >= told else early)} for place, chunk in enumerate(chunks)]
+    response = _decoded(named)
+    assert (response.model, response.response_id) == ("heron-2-0611", "answer-9")
+    assert [part.origin and part.origin.served_model for part in response.choices[0].parts] == ["heron-2-0611"] * 2
+
+
+def test_model_and_id_told_first_stay() -> None:
+    named: list[JSON] = [{**_SO, "model": "heron-2"}, {**_END, "id": "another", "model": "egret-1"}]
+    response = _decoded(named)
+    assert (response.model, response.response_id) == ("heron-2", "c")
+
+
 def test_annotations_are_citations_streamed_and_plain() -> None:
     plain = _decoded([_whole(content="abc", annotations=[_CITED, {"type": "new"}])])
     streamed = _decoded([_delta(content="abc"), _delta(annotations=[_CITED]), _delta("stop")])
