@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer
 
 from dhenara_async.bounds import Bounds
+from dhenara_async.schemas import model_schema
 from dhenara_async.tools import JsonSchema, ToolChoice, Tools
 from dhenara_async.value import Value
 
 
 def _as_schema(wanted: type[BaseModel] | JsonSchema) -> JsonSchema:
     """JSON cannot keep a class, but what it asks for."""
-    return wanted if isinstance(wanted, dict) else wanted.model_json_schema()
+    return wanted if isinstance(wanted, dict) else model_schema(wanted)
 
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]

@@ -63,13 +63,23 @@ def output_schema(config: AsksForStructure) -> OutputSchema | None:
     if isinstance(wanted, dict):
         title = wanted.get("title")
         return OutputSchema(_name(title if isinstance(title, str) else ""), _rooted(wanted, "the schema"), None)
+    return OutputSchema(_name(wanted.__name__), _rooted(model_schema(wanted), wanted.__name__), wanted)
+
+
+def model_schema(model: type[BaseModel]) -> JsonSchema:
+    """The JSON schema of a pydantic model, with the descriptions that its hints carry (see ``descriptions``).
+
+    Raises:
+        ConfigurationError: Pydantic cannot tell it as one.
+    """
     from pydantic import PydanticUserError
 
+    from dhenara_async.descriptions import DescribedSchema
+
     try:
-        schema: JsonSchema = wanted.model_json_schema()
+        return model.model_json_schema(schema_generator=DescribedSchema)
     except PydanticUserError as exc:
-        raise ConfigurationError(f"{wanted.__name__} cannot be told as a JSON schema: {exc.message}") from exc
-    return OutputSchema(_name(wanted.__name__), _rooted(schema, wanted.__name__), wanted)
+        raise ConfigurationError(f"{model.__name__} cannot be told as a JSON schema: {exc.message}") from exc
 
 
 def _name(title: str) -> str:

@@ -6,17 +6,19 @@ docstring-parser (extra ``tools``: Google, Numpy, reST and Epydoc style); withou
 paragraph is used.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from inspect import Parameter, getdoc, isclass, isroutine, signature, unwrap
 from types import MethodType
-from typing import Annotated, cast, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, create_model
 from pydantic.fields import FieldInfo
-from pydantic.json_schema import GenerateJsonSchema
 
+from dhenara_async.descriptions import DescribedSchema
 from dhenara_async.errors import ConfigurationError
 
 
@@ -62,15 +64,14 @@ def signature_of(function: Callable[..., object]) -> Signature:
     inner = _innermost(function)
     name = _name(function)
     parameters = _parameters(function, name)
-    hints = _hints(inner, name)
+    written = _hints_as_written(inner)
     fields: dict[str, tuple[object, FieldInfo]] = {}
     for number, parameter in enumerate(parameters):
-        hint = hints.get(parameter.name, Parameter.empty)
-        if hint is Parameter.empty:
+        if parameter.name not in written:
             more = "; pass a method of an instance" if number == 0 and parameter.name in {"self", "cls"} else ""
             raise ConfigurationError(f"the parameter {parameter.name!r} of {name} has no type hint{more}")
         # the model's fields have names of their own, because a parameter may be called like something models have
-        fields[f"parameter_{number}"] = _field(parameter, hint)
+        fields[f"parameter_{number}"] = _field(parameter, _hint(inner, parameter.name, written[parameter.name], name))
     described = _docstring(_words(inner) or _words(function))
     model, schema = _schema(fields, name)
     _describe(schema, described.parameters)
@@ -97,7 +98,7 @@ def _name(function: Callable[..., object]) -> str:
 
 def _parameters(function: Callable[..., object], name: str) -> list[Parameter]:
     try:
-        found = signature(function).parameters.values()
+        found = signature(function, **_UNEVALUATED).parameters.values()
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"{name} does not tell its parameters, so it cannot be a tool: {exc}") from exc
     given = set(cast("Mapping[str, object]", function.keywords)) if isinstance(function, partial) else set[str]()
@@ -111,11 +112,38 @@ def _parameters(function: Callable[..., object], name: str) -> list[Parameter]:
     return parameters
 
 
-def _hints(inner: Callable[..., object], name: str) -> dict[str, object]:
+# From Python 3.14 on, hints are evaluated when they are asked for, all together, unless one says otherwise.
+_UNEVALUATED: dict[str, Any] = (
+    {"annotation_format": import_module("annotationlib").Format.FORWARDREF} if sys.version_info >= (3, 14) else {}
+)
+
+
+def _hints_as_written(inner: Callable[..., object]) -> Mapping[str, object]:
+    """Hints by parameter, those in quotes as texts: what is imported for type checkers only is not there to be read."""
+    described = inner.__init__ if isclass(inner) else inner
+    if sys.version_info >= (3, 14):
+        lib = import_module("annotationlib")
+        return lib.get_annotations(described, format=lib.Format.FORWARDREF)
+    return getattr(described, "__annotations__", {})
+
+
+def _hint(inner: Callable[..., object], parameter: str, written: object, name: str) -> object:
+    """The hint of one parameter, resolved where the function was defined."""
+    described = inner.__init__ if isclass(inner) else inner
+
+    def alone() -> None: ...
+
+    alone.__annotations__ = {parameter: written}
+    generic = getattr(described, "__type_params__", ())
+    if generic:
+        alone.__type_params__ = generic  # pyright: ignore[reportFunctionMemberAccess] - from Python 3.12 on
     try:
-        return get_type_hints(inner.__init__ if isclass(inner) else inner, include_extras=True)
+        return get_type_hints(alone, getattr(described, "__globals__", {}), include_extras=True)[parameter]
     except (AttributeError, NameError, SyntaxError, TypeError) as exc:
-        raise ConfigurationError(f"a type hint of {name} cannot be read where it was defined: {exc}") from exc
+        raise ConfigurationError(
+            f"the type hint of the parameter {parameter!r} of {name} cannot be read where it was defined: {exc}; "
+            "import it outside of TYPE_CHECKING, or give the argument with functools.partial"
+        ) from exc
 
 
 def _field(parameter: Parameter, hint: object) -> tuple[object, FieldInfo]:
@@ -127,7 +155,7 @@ def _field(parameter: Parameter, hint: object) -> tuple[object, FieldInfo]:
     return hint, cast("FieldInfo", Field(default, alias=parameter.name))
 
 
-class _Generator(GenerateJsonSchema):
+class _Generator(DescribedSchema):
     """Pydantic's, without a title that only repeats the name, and quiet about defaults that are not JSON."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - declared so by pydantic

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
-from dhenara_async.schemas import JsonSchema, validation_words, without_placeholders
+from dhenara_async.schemas import JsonSchema, model_schema, validation_words, without_placeholders
 from dhenara_async.value import Aside, Value
 
 if TYPE_CHECKING:  # annotations only: what reads callables is loaded when there is one to read
@@ -86,10 +86,13 @@ class Tool(Value):
             name: The tool's name; None = the model's.
             description: What it is for.
             strict: See the class.
+
+        Raises:
+            ConfigurationError: JSON cannot carry the model, or a hint of it cannot be read yet.
         """
         from inspect import cleandoc
 
-        schema: JsonSchema = model.model_json_schema()
+        schema = model_schema(model)
         described = schema.pop("description", "")
         schema.pop("title", None)
         words = description if description is not None else cleandoc(described) if isinstance(described, str) else ""

@@ -9,7 +9,7 @@ from dhenara_async import Dialect
 PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
-    {"errors", "value"},
+    {"descriptions", "errors", "value"},
     {"bounds", "lenient_json", "usage"},
     {"prices"},
     {"endpoint", "framing", "media", "schemas", "signatures"},

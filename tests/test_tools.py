@@ -224,7 +224,7 @@ unknown.__annotations__["days"] = "Nowhere"
         (keywords, r"'\*\*cities' of keywords takes any number"),
         (opaque, "'thing' of opaque has a type hint that JSON cannot carry"),
         (callback, "'run' of callback has a type hint that JSON cannot carry"),
-        (unknown, "a type hint of unknown cannot be read"),
+        (unknown, "the parameter 'days' of unknown cannot be read"),
         (Meteorologist.ask, "'self' of ask has no type hint; pass a method of an instance"),
         (lambda: 1, "'<lambda>' cannot be the name of a tool"),
     ],
