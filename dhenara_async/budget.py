@@ -60,11 +60,14 @@ class Amount(NamedTuple):
 
 
 def took(usage: Usage, cost: Decimal | None) -> Amount:
-    """What an answer took. What was not told counts as nothing: unknown tokens or money cannot be counted."""
+    """What an answer took. What was not told counts as nothing: unknown tokens or money cannot be counted.
+
+    Nothing gives back what was spent: counts below zero, which only a broken or hostile host reports, are nothing too.
+    """
     tokens = usage.total_tokens
     if tokens is None:
         tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-    return Amount(tokens, _NOTHING if cost is None else cost)
+    return Amount(max(0, tokens), _NOTHING if cost is None else max(_NOTHING, cost))
 
 
 def took_by(node: ConversationNode) -> Amount:

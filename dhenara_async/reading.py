@@ -218,7 +218,8 @@ class Reading:
     def _finished(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """``events``, which were the last, and those that the end of the body adds to them."""
         self.salvaged = events
-        events = [*events, *self._decoder.finish()]
+        last = self._decoder.finish()
+        events = [*events, *(last if self._split is None else self._split.mend(last))]
         self.salvaged = ()
         if not self.complete:
             self._completed(events)

@@ -86,7 +86,7 @@ class AcmeDriver:
         return wire("/talk/live" if request.stream else "/talk", body, config, warnings, {"x-acme-version": "3"})
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        return AcmeDecoder(origin)
+        return AcmeDecoder(origin, request.config.bounds.max_parts)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         message = as_text(error_object(body).get("oops"))
@@ -125,8 +125,8 @@ def _spelled(part: Part) -> JsonObject:
 
 
 class AcmeDecoder:
-    def __init__(self, origin: Origin) -> None:
-        self._parts = PartsInFlight(origin)
+    def __init__(self, origin: Origin, most: int) -> None:
+        self._parts = PartsInFlight(origin, most)
         self._open: OpenPart | None = None
         self._called = self._ended = False
         self._usage: Usage | None = None

@@ -48,6 +48,15 @@ def spending_of(**budget: int | str) -> Spending:
 # ----------------------------------------------------------------------------------------------------------- the budget
 
 
+def test_counts_below_zero_give_nothing_back() -> None:
+    assert took(Usage(total_tokens=-1_000_000_000), Decimal(-5)) == Amount()
+    assert took(Usage(input_tokens=-7, output_tokens=3), None) == Amount()
+    spending = spending_of(tokens=100)
+    spending.reserve(tokens=50, money=None).settle(Usage(total_tokens=-1_000_000_000), None)
+    with pytest.raises(BudgetError):
+        spending.reserve(tokens=101, money=None)
+
+
 @pytest.mark.parametrize("wrong", [{"money": -1}, {"money": "NaN"}, {"money": "Infinity"}, {"tokens": -1}, {"euro": 1}])
 def test_a_budget_that_cannot_be_counted_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -665,7 +665,7 @@ class ConverseDriver:
         return wire(f"/model/{endpoint.ai_model.model_name}/converse", body, config, warnings, {})
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        return ConverseDecoder(origin)
+        return ConverseDecoder(request, origin)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         message = as_text(error_object(body).get("message"))
@@ -693,8 +693,8 @@ def _spec(tool: Tool) -> JsonObject:
 class ConverseDecoder:
     """Reads plain bodies that are nothing but a text."""
 
-    def __init__(self, origin: Origin) -> None:
-        self._parts = PartsInFlight(origin)
+    def __init__(self, request: ChatRequest, origin: Origin) -> None:
+        self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
 
     @property
     def usage(self) -> Usage | None:

@@ -11,7 +11,9 @@ that are written elsewhere.
   ``KnobWarnings``; raise ``UnsupportedError`` for a part of a message that you have no words for. Never leave either
   out in silence.
 - ``decoder(request, origin)`` makes a ``Decoder`` for one answer. ``feed(frame)`` gets a server-sent event, or a plain
-  body as one frame, and returns events: ``PartsInFlight`` makes them and marks every part with ``origin``. ``finish()``
+  body as one frame, and returns events: ``PartsInFlight(origin, request.config.bounds.max_parts)`` makes them, marks
+  every part with ``origin`` and refuses too many. Raise ``ProtocolError`` for a frame that is no JSON before your state
+  changes (``load`` does): the client may feed it again, repaired. ``finish()``
   is called once at the end of the body: raise ``truncated(…)`` there if nothing said that the answer is whole.
 - ``error(status, headers, body, provider=…)`` reads an HTTP error; ``api_error`` finds the class for it.
 - ``rules(endpoint)`` states what the endpoint takes of a history; ``Rules()`` takes everything, files inside a tool's

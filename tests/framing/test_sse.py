@@ -1,13 +1,15 @@
 """The SSE framer: the standard's own examples, every way to tear a stream, and its limits."""
 
 import re
+import sys
 from itertools import pairwise
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dhenara_async.errors import ProtocolError
+from dhenara_async.errors import BoundsError, ProtocolError
 from dhenara_async.framing import name_of, sse
 from dhenara_async.framing.sse import SSEFramer
 
@@ -52,6 +54,11 @@ def reference(body: bytes) -> list[tuple[bytes, bytes]]:
             data.append(value)
         elif field == b"event":
             name = value
+        elif field == b"error" and value:
+            failure = value.strip()
+            if not failure.startswith(b"{"):
+                failure = orjson.dumps({"error": {"message": failure.decode(errors="replace")}})
+            found.append((b"error", failure))
     return found
 
 
@@ -211,6 +218,56 @@ def test_an_event_past_the_limit_is_refused(piece: bytes) -> None:
             fed += len(piece)
     assert not caught.value.retryable  # another try would bring as much again
     assert fed <= 8 * _LIMIT
+
+
+@pytest.mark.parametrize("piece", [b": comment\n", b":\n", b"x\n", b"da"])
+def test_bytes_at_the_limit_are_not_looked_at_again_for_each_read(
+    piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comments are removed for each quarter of the limit that came, so that the work is linear in what comes."""
+    searched: list[int] = []
+    comment = sse._COMMENT  # pyright: ignore[reportPrivateUsage] - counts what it is given
+
+    class Counted:
+        def sub(self, new: bytes, text: bytearray) -> bytes:
+            searched.append(len(text))
+            return comment.sub(new, text)
+
+    monkeypatch.setattr(sse, "_COMMENT", Counted())
+    limit = 10_000
+    framer = SSEFramer(limit_bytes=limit)
+    framer.feed(b"data: " + b"y" * (limit - 100) + b"\n")
+    fed = 0
+    try:
+        while fed < 10 * limit:
+            framer.feed(piece)
+            fed += len(piece)
+    except BoundsError:
+        assert not piece.startswith(b":")
+    assert sum(searched) <= 6 * (fed + limit)
+
+
+def test_a_body_in_tiny_reads_is_held_in_about_its_size() -> None:
+    framer = SSEFramer(limit_bytes=1 << 20)
+    for _ in range(100_000):
+        framer.feed(b"ab")
+    held = framer._held  # pyright: ignore[reportPrivateUsage] - its size is the point
+    assert len(held) == 200_000
+    assert sys.getsizeof(held) < 300_000
+
+
+@pytest.mark.parametrize(
+    ("line", "failure"),
+    [
+        (b'error: {"code":400,"message":"no"}', b'{"code":400,"message":"no"}'),
+        (b'error:{"code":400}', b'{"code":400}'),
+        (b"error: gone away", b'{"error":{"message":"gone away"}}'),
+    ],
+)
+def test_a_line_that_says_error_is_an_event_of_that_name(line: bytes, failure: bytes) -> None:
+    assert frames(b'data: {"a":1}\n\n' + line + b"\n\n") == [(b"", b'{"a":1}'), (b"error", failure)]
+    assert frames(line) == [(b"error", failure)]
+    assert frames(b"error:\n\nerror\n\n") == []
 
 
 def test_the_limit_is_of_one_event_not_of_the_stream() -> None:

@@ -51,7 +51,7 @@ from dhenara_async.errors import (
     ServerError,
     TruncatedStreamError,
 )
-from dhenara_async.events import Heartbeat, StreamEvent, StreamStart, UsageUpdate
+from dhenara_async.events import ChoiceFinish, Heartbeat, StreamEnd, StreamEvent, StreamStart, UsageUpdate
 from dhenara_async.hosts import dialect_of
 from dhenara_async.messages import ReasoningPart, ToolCallPart
 from dhenara_async.testing import PROMISES, Answer, Promise, Recorded, ScriptedToolCall, check_driver, conformance
@@ -388,13 +388,13 @@ class MakesIllegalIds(AcmeDriver):
 class _Decoding(AcmeDriver):
     """Reads with another decoder."""
 
-    made: ClassVar[Callable[[Origin], Decoder]]
+    made: ClassVar[Callable[[Origin, int], Decoder]]
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        return type(self).made(origin)
+        return type(self).made(origin, request.config.bounds.max_parts)
 
 
-def _with(decoder: Callable[[Origin], Decoder]) -> type[AcmeDriver]:
+def _with(decoder: Callable[[Origin, int], Decoder]) -> type[AcmeDriver]:
     return type(f"Reads{getattr(decoder, '__name__', '')}", (_Decoding,), {"made": staticmethod(decoder)})
 
 
@@ -418,8 +418,38 @@ class LosesTheRobot(AcmeDecoder):
 
 
 class FromNowhere(AcmeDecoder):
-    def __init__(self, origin: Origin) -> None:
-        super().__init__(origin.model_copy(update={"model": "the newest"}))
+    def __init__(self, origin: Origin, most: int) -> None:
+        super().__init__(origin.model_copy(update={"model": "the newest"}), most)
+
+
+class StopsAtWhatItRefuses(AcmeDecoder):
+    """Says nothing more behind a frame that was no JSON, so that it cannot be handed the frame repaired."""
+
+    refused = False
+
+    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
+        try:
+            return () if self.refused else super().feed(frame)
+        except ProtocolError:
+            self.refused = True
+            raise
+
+
+class HasNoBounds(AcmeDecoder):
+    def __init__(self, origin: Origin, most: int) -> None:
+        super().__init__(origin, 1_000_000)
+
+
+class StopsAtCalls(AcmeDecoder):
+    """Takes the word of a host that says ``stop`` behind calls."""
+
+    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
+        return [
+            StreamEnd(FinishReason.STOP, None, (ChoiceFinish(0, FinishReason.STOP, None, None),))
+            if isinstance(event, StreamEnd)
+            else event
+            for event in super().feed(frame)
+        ]
 
 
 class CountsNothingAsZero(AcmeDecoder):
@@ -494,7 +524,7 @@ class SealsEveryThought(AcmeDriver):
     read: ClassVar[list[str]] = []
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        decoder = AcmeDecoder(origin)
+        decoder = AcmeDecoder(origin, request.config.bounds.max_parts)
         self.read[:] = ["sealed"]
         return decoder
 
@@ -584,8 +614,11 @@ BROKEN: Mapping[Callable[[Host], AcmeDriver | OpenAIChatDriver], set[Promise]] =
     _with(SharesItsPulse): {"decode.apart", "decode.splits"},
     _with(EndsAnyway): {"decode.truncation"},
     _with(KnowsItAll): {"decode.unknown"},
-    _with(IsStrictAboutFields): {"decode.unknown"},
+    _with(IsStrictAboutFields): {"decode.unknown", "decode.repaired"},
     _with(DoesNotThinkInOnePiece): {"decode.both_ways", "decode.expected"},
+    _with(StopsAtWhatItRefuses): {"decode.repaired"},
+    _with(HasNoBounds): {"decode.bounds"},
+    _with(StopsAtCalls): {"decode.calls", "decode.expected"},
     _with(KeepsANumberThatIsNone): {"replay.json"},
     BreaksTheSeal: {"replay.state"},
     SealsEveryThought: {"replay.others"},

@@ -38,6 +38,7 @@ from dhenara_async.testing.conformance.bench import (
 )
 from dhenara_async.testing.conformance.encoding import check_request
 from dhenara_async.testing.conformance.findings import Findings, demand
+from dhenara_async.testing.conformance.wrapping import check_wrapping
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.testing.splits import split_bytes, split_everywhere, split_randomly
 
@@ -90,6 +91,7 @@ def _check_form(
         _check_truncation(bench, recorded, body, frames, response, stream=stream)
     with findings.of("decode.unknown", where):
         _check_unknown(bench, recorded, frames, response, stream=stream)
+    check_wrapping(bench, recorded, body, response, where, findings, stream=stream)
     return response
 
 

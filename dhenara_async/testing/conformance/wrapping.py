@@ -1,0 +1,86 @@
+"""Promises of a driver that hosts put to the test: their additions around events, their sizes, their finish reasons."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dhenara_async.bounds import Bounds
+from dhenara_async.errors import BoundsError
+from dhenara_async.events import StreamEvent
+from dhenara_async.reading import Reading
+from dhenara_async.response import ChatResponse, FinishReason
+from dhenara_async.testing.conformance.bench import Bench, Decoded, Recorded, frames_of, parsed
+from dhenara_async.testing.conformance.findings import Findings, demand
+
+_NOT_A_NUMBER = b'{"x_not_a_number":NaN,'
+_EVENT_OBJECT = re.compile(rb"^data: ?\{(?=\s*\")", re.MULTILINE)
+
+
+def check_wrapping(
+    bench: Bench,
+    recorded: Recorded,
+    body: bytes,
+    response: ChatResponse,
+    where: str,
+    findings: Findings,
+    *,
+    stream: bool,
+) -> None:
+    """Try one whole answer in one of its forms.
+
+    Args:
+        bench: The driver.
+        recorded: The answer.
+        body: The form that is tried.
+        response: The response that it folds to.
+        where: The name of the answer in a report.
+        findings: Collects broken promises.
+        stream: Whether ``body`` is a stream.
+    """
+    with findings.of("decode.repaired", where):
+        for name, wrapped in _wrapped(body, stream=stream):
+            found = bench.fold(Decoded(_events(bench, recorded, wrapped, stream=stream)))
+            demand(_said(found) == _said(response), f"{name} changes the answer")
+    with findings.of("decode.calls", where):
+        for choice in response.choices:
+            if choice.finish_reason in (FinishReason.STOP, FinishReason.TOOL_CALLS):
+                called = choice.finish_reason is FinishReason.TOOL_CALLS
+                demand(called == bool(choice.tools()), f"it ends in {choice.finish_reason}, and has {choice.tools()!r}")
+    with findings.of("decode.bounds", where):
+        count = sum(len(choice.parts) for choice in response.choices)
+        if count > 1:
+            config = recorded.config.model_copy(update={"bounds": Bounds(max_parts=count - 1)})
+            bounded = replace(recorded, config=config)
+            error = bench.decode(bounded, frames_of(body, stream=stream), stream=stream).error
+            demand(isinstance(error, BoundsError), f"with {count} parts of {count - 1} it ends in {error!r}")
+
+
+def _wrapped(body: bytes, *, stream: bool) -> Iterator[tuple[str, bytes]]:
+    """The body as hosts and gateways also send it, each way with its name."""
+    if stream:
+        yield "a byte order mark", b"\xef\xbb\xbf" + body
+        if b"\r" not in body:
+            yield "an empty event between all others", body.replace(b"\n\n", b"\n\ndata:\n\n")
+            yield "an end mark behind it", body.rstrip(b"\n") + b"\n\ndata: [DONE]\n\n"
+        yield "NaN in a field that nobody knows", _EVENT_OBJECT.sub(b"data: " + _NOT_A_NUMBER, body)
+    elif isinstance(parsed(body), dict):
+        yield "a byte order mark", b"\xef\xbb\xbf" + body
+        yield "an end mark behind it", body + b"\n\ndata: [DONE]\n\n"
+        if re.match(rb'\s*\{\s*"', body):
+            yield "NaN in a field that nobody knows", body.replace(b"{", _NOT_A_NUMBER, 1)
+
+
+def _events(bench: Bench, recorded: Recorded, body: bytes, *, stream: bool) -> list[StreamEvent]:
+    """The events of a body as the client reads it."""
+    reading = Reading(bench.decoder(recorded, stream=stream))
+    reading.begin("text/event-stream" if stream else "application/json")
+    events = list(reading.take(body))
+    return events if reading.complete else [*events, *reading.take(b"")]
+
+
+def _said(response: ChatResponse) -> object:
+    """The response without opaque state, where a driver may keep fields that it does not know."""
+    parts = [
+        part.model_dump(mode="json", exclude={"provider_state"}) for choice in response.choices for part in choice.parts
+    ]
+    return parts, [choice.finish_reason for choice in response.choices], response.usage
