@@ -1,10 +1,13 @@
 """Reading failures: the error class for what a host answered, whether as a status or inside an answer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import cast
 
-from dhenara_async.drivers.base import QUOTED_BYTES, JsonObject, as_count, as_object, as_text
+import orjson
+
+from dhenara_async.drivers.base import QUOTED_BYTES, JsonObject, as_count, as_list, as_object, as_text
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -43,22 +46,26 @@ _CONTEXT_WORDS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _MAY_BE_CONTEXT = frozenset({400, 413, 422, 500})
-# What a failure inside an answer means, where nothing is a status: the words of OpenAI and of compatible hosts.
+# What a failure inside an answer means, where nothing is a status: by OpenAI, compatible hosts, Bedrock.
 _WORDS_BY_STATUS: Mapping[int, str] = {
-    400: "invalid_request_error bad_request context_length_exceeded invalid_prompt",
+    400: "invalid_request_error bad_request context_length_exceeded invalid_prompt validationexception",
     401: "authentication_error invalid_authentication_error invalid_api_key unauthorized",
-    403: "permission_error permission_denied permission_denied_error forbidden",
-    404: "not_found_error not_found model_not_found",
+    403: "permission_error permission_denied permission_denied_error forbidden accessdeniedexception",
+    404: "not_found_error not_found model_not_found resourcenotfoundexception",
     429: (
         "rate_limit_exceeded rate_limit_error rate_limit_reached_error too_many_requests requests tokens "
-        "insufficient_quota exceeded_current_quota_error quota_exceeded resource_exhausted usage_limit_reached"
+        "insufficient_quota exceeded_current_quota_error quota_exceeded resource_exhausted usage_limit_reached "
+        "throttlingexception"
     ),
-    500: "server_error internal_server_error internal_error api_error vector_store_timeout",
+    500: (
+        "server_error internal_server_error internal_error api_error vector_store_timeout "
+        "internalserverexception modelstreamerrorexception"
+    ),
     503: (
         "overloaded overloaded_error engine_overloaded engine_overloaded_error server_is_overloaded slow_down "
-        "service_unavailable service_unavailable_error unavailable"
+        "service_unavailable service_unavailable_error unavailable serviceunavailableexception"
     ),
-    504: "timeout timeout_error request_timeout gateway_timeout",
+    504: "timeout timeout_error request_timeout gateway_timeout modeltimeoutexception",
 }
 _STATUS_BY_WORD = {word: status for status, words in _WORDS_BY_STATUS.items() for word in words.split()}
 
@@ -179,6 +186,99 @@ def error_object(body: bytes) -> JsonObject:
         items = cast(list[object], value)
         value = items[0] if items else None
     return as_object(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldError:
+    """An error as a host tells it; see ``told_error``.
+
+    Attributes:
+        message: Its words; empty if it has none.
+        code: Its word for what went wrong, or its number; None if it has neither.
+        status: The HTTP status that it stands for; None if it tells none.
+        layers: Its objects, the outermost first, for what only one dialect knows.
+    """
+
+    message: str
+    code: str | None
+    status: int | None
+    layers: tuple[JsonObject, ...]
+
+
+_DEEPEST = 5
+_INSIDE = ("error", "errors", "message", "detail")
+_NAMED_ERROR = re.compile(r"(error|exception)\Z", re.IGNORECASE)
+_MESSAGES = ("message", "error", "detail", "msg", "Message", "error_message", "error_description")
+_CODES = ("code", "error_code", "type", "__type")
+_NO_CODES = frozenset({"error", "None", "null"})
+
+
+def told_error(parsed: JsonObject) -> ToldError:
+    """Read an error object in any of the shapes that hosts and gateways give it.
+
+    It may have everything at the top, in ``error`` or ``errors``, in a member named like an error
+    (``throttlingException``), or as JSON text in its message, where a gateway quotes the provider behind it. The
+    innermost words are told, with the outermost code.
+    """
+    layers = tuple(_layers(parsed))
+    numbers = (told_number(layer) for layer in layers)
+    code = next((word for layer in layers if (word := _code(layer))), None)
+    return ToldError(
+        message=next((words for layer in reversed(layers) if (words := _words(layer))), ""),
+        code=code or next((str(number) for number in numbers if number), None),
+        status=next((status for layer in layers if (status := told_status(layer)) is not None), None),
+        layers=layers,
+    )
+
+
+def _layers(layer: JsonObject) -> Iterator[JsonObject]:
+    """An error object and those inside it."""
+    for _ in range(_DEEPEST):
+        if not layer:
+            return
+        yield layer
+        inside = next((inner for name in _INSIDE if (inner := _object_in(layer.get(name), name))), None)
+        layer = _named_error(layer) if inside is None else inside
+
+
+def _object_in(value: object, name: str) -> JsonObject:
+    """The object in a member of an error: itself, the first of a list, or JSON text; empty if there is none."""
+    if name != "detail":  # a list of which is a whole report
+        items = as_list(value)
+        value = items[0] if items else value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return {}
+    return as_object(value)
+
+
+def _named_error(layer: JsonObject) -> JsonObject:
+    """The object in a member that is named like an error, such as ``throttlingException``; empty if there is none."""
+    for name, value in layer.items():
+        found = _NAMED_ERROR.search(name)
+        inner = as_object(value) if found else {}
+        if found and inner:
+            return inner if found[0] == "error" else {"type": name, **inner}
+    return {}
+
+
+def _words(layer: JsonObject) -> str:
+    """The message of one error object, less the objects inside it."""
+    told = ((as_text(layer.get(name)).strip(), name) for name in _MESSAGES)
+    words = next((text for text, name in told if text and not _object_in(text, name)), "")
+    if words:
+        return words
+    detail = layer.get("detail")
+    if isinstance(detail, list | dict) and detail:
+        return orjson.dumps(detail).decode()
+    return "; ".join(filter(None, map(as_text, as_list(layer.get("errors")))))
+
+
+def _code(layer: JsonObject) -> str | None:
+    codes = (as_text(layer.get(name)) for name in _CODES)
+    return next((code for code in codes if code and code not in _NO_CODES), None)
 
 
 def _shortened(text: str) -> str:

@@ -1,8 +1,9 @@
 """The class of an error is found by what the provider says, where its code or status says too little."""
 
+import orjson
 import pytest
 
-from dhenara_async.drivers.failures import api_error
+from dhenara_async.drivers.failures import api_error, told_error
 from dhenara_async.errors import (
     APIError,
     ContextLengthError,
@@ -60,3 +61,51 @@ def test_a_long_message_is_cut() -> None:
     error = _error(500, "x" * 5_000_000)
     assert len(str(error)) < 5000
     assert "5000000 characters" in str(error)
+
+
+_QUOTED = orjson.dumps({"type": "error", "error": {"type": "overloaded_error", "message": "no cook is free"}}).decode()
+
+
+@pytest.mark.parametrize(
+    ("parsed", "message", "code", "status"),
+    [
+        ({"error": {"message": "no fish", "code": "sold_out"}}, "no fish", "sold_out", None),
+        ({"error": {"message": "no fish", "code": 429}}, "no fish", "429", 429),
+        ({"error": {"message": "no fish", "type": "None", "param": "None", "code": "529"}}, "no fish", "529", 529),
+        ({"type": "error", "error": {"type": "rate_limit_error", "message": "wait"}}, "wait", "rate_limit_error", 429),
+        ({"error": {"error": {"message": "no fish", "type": "sold_out"}}}, "no fish", "sold_out", None),
+        ({"error": "no fish"}, "no fish", None, None),
+        ({"error": "sold_out", "message": "no fish"}, "no fish", None, None),
+        ({"message": "no fish", "code": 503}, "no fish", "503", 503),
+        ({"detail": "no fish"}, "no fish", None, None),
+        ({"detail": [{"loc": ["fish"], "msg": "missing"}]}, '[{"loc":["fish"],"msg":"missing"}]', None, None),
+        ({"errors": [{"message": "no fish", "code": 7003}]}, "no fish", "7003", None),
+        ({"errors": ["no fish", "no soup"]}, "no fish; no soup", None, None),
+        ({"error_code": "SOLD_OUT", "message": "no fish"}, "no fish", "SOLD_OUT", None),
+        ({"error_code": "SOLD_OUT", "message": _QUOTED}, "no cook is free", "SOLD_OUT", 503),
+        (
+            {"error_code": "SOLD_OUT", "message": orjson.dumps({"cook_error": {"message": _QUOTED}}).decode()},
+            "no cook is free",
+            "SOLD_OUT",
+            503,
+        ),
+        ({"throttlingException": {"message": "wait"}}, "wait", "throttlingException", 429),
+        ({"__type": "ServiceUnavailableException", "Message": "closed"}, "closed", "ServiceUnavailableException", None),
+        ({"error": {"message": "{no fish}"}}, "{no fish}", None, None),
+        ({"error": [None, 1]}, "", None, None),
+        ({"error": None, "message": {"deep": []}, "code": None}, "", None, None),
+        ({}, "", None, None),
+    ],
+)
+def test_errors_are_read_in_every_shape(
+    parsed: dict[str, object], message: str, code: str | None, status: int | None
+) -> None:
+    told = told_error(parsed)
+    assert (told.message, told.code, told.status) == (message, code, status)
+
+
+def test_an_error_that_is_nested_without_end_is_read_so_far() -> None:
+    nested: dict[str, object] = {"message": "no fish"}
+    for _ in range(2000):
+        nested = {"error": nested}
+    assert told_error(nested).message == ""
