@@ -166,7 +166,7 @@ class AIModelClient:
             config: Knobs instead of the client's.
 
         Raises:
-            ConfigurationError: The call cannot be made as asked; nothing was sent.
+            ConfigurationError: The call cannot be made as asked, or its last message is blank; nothing was sent.
             UnsupportedError: The model cannot be told a part of it; nothing was sent.
             ConversionLossError: The policy is strict and something would be lost; nothing was sent.
             TransportError: The bytes did not arrive.
@@ -294,11 +294,32 @@ def messages_of(
         asked = list(messages)
         if not asked:
             raise ConfigurationError("messages is empty: there is nothing to ask")
+        _refuse_blank(asked)
         return asked
     if isinstance(context, str | Message):
         raise ConfigurationError("context is a sequence of texts or messages, not one of them")
     if prompt is None:
         raise ConfigurationError("there is nothing to ask: pass prompt or messages")
-    if not prompt.strip() if isinstance(prompt, str) else not prompt.parts:
-        raise ConfigurationError("the prompt is empty")
-    return [Message.user(item) if isinstance(item, str) else item for item in (*context, prompt)]
+    asked = [Message.user(item) if isinstance(item, str) else item for item in (*context, prompt)]
+    _refuse_blank(asked)
+    return asked
+
+
+def _refuse_blank(asked: "Sequence[Message]") -> None:
+    """Raise unless something is asked at the end: blank texts are not sent, so that the request would end with an
+    earlier answer, which models are then told to continue."""
+    from dhenara_async.messages import Role
+
+    for message in reversed(asked):
+        if not _is_blank(message):
+            return
+        if message.role is not Role.ASSISTANT:
+            raise ConfigurationError("the prompt is empty: the last message has no words, files or results")
+
+
+def _is_blank(message: "Message") -> bool:
+    """Whether it has no part but blank texts."""
+    return all(
+        part.type in ("text", "refusal") and not part.get_text().strip() and not part.provider_state
+        for part in message.parts
+    )

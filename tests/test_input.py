@@ -19,7 +19,11 @@ from dhenara_async import (
     Dialect,
     FilePart,
     Message,
+    Role,
+    TextPart,
     Timeouts,
+    ToolCallPart,
+    ToolResultPart,
 )
 from dhenara_async.errors import ConfigurationError, DhenaraError, UnsupportedError
 from dhenara_async.request import HttpRequest
@@ -165,14 +169,37 @@ WRONG_QUESTIONS: dict[str, tuple[Ask, str]] = {
     "empty prompt": (lambda client: client.stream(""), "prompt is empty"),
     "blank prompt": (lambda client: client.stream(" \n\t"), "prompt is empty"),
     "message without parts": (lambda client: client.stream(Message.user()), "prompt is empty"),
-    "blank message": (lambda client: client.stream(Message.user(" ")), "every message is empty"),
+    "blank message": (lambda client: client.stream(Message.user(" ")), "prompt is empty"),
+    "blank parts": (lambda client: client.stream(Message.user("\n", TextPart(text="\u3000"))), "prompt is empty"),
+    "blank behind a context": (
+        lambda client: client.stream(Message.user(" "), context=["Two and two?", Message.assistant("Five.")]),
+        "prompt is empty",
+    ),
+    "blank behind an answer": (
+        lambda client: client.stream(messages=[_HI, Message.assistant("Hello."), Message.user(" ")]),
+        "prompt is empty",
+    ),
+    "nothing behind an answer": (
+        lambda client: client.stream(messages=[_HI, Message.assistant("Hello."), Message(role=Role.USER, parts=())]),
+        "prompt is empty",
+    ),
+    "blank instruction behind an answer": (
+        lambda client: client.stream(messages=[_HI, Message.assistant("Hello."), Message.system(" ")]),
+        "prompt is empty",
+    ),
+    "blanks at the end": (
+        lambda client: client.stream(
+            messages=[_HI, Message.assistant("Yes?"), Message.user(" "), Message.assistant("")]
+        ),
+        "prompt is empty",
+    ),
     "context alone": (lambda client: client.stream(context=["Hi."]), "nothing to ask"),
     "prompt and messages": (lambda client: client.stream("Hi.", messages=[_HI]), "either messages, or prompt"),
     "context and messages": (lambda client: client.stream(context=["x"], messages=[_HI]), "either messages, or prompt"),
     "no messages": (lambda client: client.stream(messages=[]), "messages is empty"),
     "blank messages": (
         lambda client: client.stream(messages=[Message.user(""), Message.assistant("\n")]),
-        "every message is empty",
+        "prompt is empty",
     ),
     "instructions alone": (lambda client: client.stream(messages=[Message.system("Be brief.")]), "nothing to ask"),
     "context as text": (lambda client: client.stream("Hi.", context="Hello."), "context is a sequence"),
@@ -202,6 +229,20 @@ WRONG_QUESTIONS: dict[str, tuple[Ask, str]] = {
 def test_a_question_that_is_none(ask: Ask, words: str, dialect: Dialect) -> None:
     with pytest.raises(ConfigurationError, match=words):
         ask(client_for(endpoint_for(dialect)))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_question_with_something_in_it(dialect: Dialect) -> None:
+    """An empty answer that came to nothing, a result without words, a file: all of these leave something to ask."""
+    call = ToolCallPart(call_id="call_1", name="look", arguments="{}")
+    picture = FilePart.from_bytes(PNG + b"pixels")
+    client = client_for(endpoint_for(dialect))
+    for messages in (
+        [_HI, Message.assistant("")],
+        [_HI, Message.assistant(call), Message.user(ToolResultPart.of(call))],
+        [_HI, Message.assistant("Show me."), Message.user(" ", picture)],
+    ):
+        client.stream(messages=messages)
 
 
 async def test_generate_finds_the_same_mistakes() -> None:
