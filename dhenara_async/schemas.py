@@ -598,6 +598,8 @@ def _takes_null(schema: JsonValue, root: JsonSchema, seen: Sequence[str] = ()) -
 # ---------------------------------------------------------------------------------------------------- reading answers
 
 _MOST_FAULTS = 8
+_MOST_STEPS = 20
+_LONGEST_FAULT = 500
 
 
 def restored(schema: JsonSchema, value: JsonValue) -> JsonValue:
@@ -659,8 +661,17 @@ def without_placeholders(schema: JsonSchema, text: str) -> str | None:
 
 
 def validation_words(exc: ValidationError) -> str:
-    """What is wrong and where, in a line; never the input itself."""
+    """What is wrong and where, in a line; never the input itself, and of its keys no more than a beginning."""
     faults = exc.errors(include_input=False, include_url=False, include_context=False)
-    words = [f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in faults[:_MOST_FAULTS]]
+    words = [f"{_place(fault['loc'])}: {shortened(fault['msg'], _LONGEST_FAULT)}" for fault in faults[:_MOST_FAULTS]]
     more = len(faults) - len(words)
     return "; ".join(words) + (f"; and {more} more" if more else "")
+
+
+def _place(steps: Sequence[int | str]) -> str:
+    return ".".join(shortened(str(step)) for step in steps[:_MOST_STEPS]) or "it"
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """``text``, or its beginning and an ellipsis where it has more than ``most`` characters: models may write any."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

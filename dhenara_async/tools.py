@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
-from dhenara_async.schemas import JsonSchema, model_schema, validation_words, without_placeholders
+from dhenara_async.schemas import JsonSchema, model_schema, shortened, validation_words, without_placeholders
 from dhenara_async.value import Aside, Value
 
 if TYPE_CHECKING:  # annotations only: what reads callables is loaded when there is one to read
@@ -190,7 +190,7 @@ class Tool(Value):
             except ValidationError as exc:
                 fault = exc
         raise ToolArgumentsError(
-            f"the arguments of {call.name} do not fit: {validation_words(fault)}", name=call.name
+            f"the arguments of {shortened(call.name)} do not fit: {validation_words(fault)}", name=call.name
         ) from fault
 
 

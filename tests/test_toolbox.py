@@ -1,0 +1,298 @@
+"""Running what a model asks for, whatever functions do: every call has its result, and what a model wrote is cut."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from math import inf
+from typing import NoReturn
+
+import anyio
+import anyio.lowlevel
+import pytest
+from pydantic import JsonValue
+
+from dhenara_async import JsonPart, Tool, ToolCallPart, ToolResultPart, run_tools
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.toolbox import LONGEST_ERROR
+
+
+def call(name: str, arguments: str = "{}", call_id: str = "1") -> ToolCallPart:
+    return ToolCallPart(call_id=call_id, name=name, arguments=arguments)
+
+
+async def fine() -> str:
+    await anyio.lowlevel.checkpoint()
+    return "fine"
+
+
+class Unheard(BaseException):
+    """Of no family."""
+
+
+class Mute(Exception):
+    def __str__(self) -> NoReturn:
+        raise RuntimeError("no words")
+
+
+# ------------------------------------------------------------------------------------------------ ends from inside
+
+
+async def waits_for_what_is_cancelled() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+async def raises_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+async def cancels_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await anyio.lowlevel.checkpoint()
+
+
+async def cancels_itself_and_ends() -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    return "done"
+
+
+def raises_cancelled_at_once() -> None:
+    raise asyncio.CancelledError
+
+
+def exits() -> None:
+    raise SystemExit(3)
+
+
+async def exits_later() -> None:
+    await anyio.lowlevel.checkpoint()
+    raise SystemExit(3)
+
+
+async def interrupts() -> None:
+    await anyio.lowlevel.checkpoint()
+    raise KeyboardInterrupt
+
+
+async def unheard() -> None:
+    raise Unheard("of")
+
+
+async def mute() -> None:
+    raise Mute
+
+
+async def in_a_group() -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(unheard)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (waits_for_what_is_cancelled, "CancelledError: something that it waited for was cancelled"),
+        (raises_cancelled, "CancelledError: something that it waited for was cancelled"),
+        (raises_cancelled_at_once, "CancelledError: something that it waited for was cancelled"),
+        (cancels_itself, "CancelledError: something that it waited for was cancelled"),
+        (exits, "SystemExit: 3"),
+        (exits_later, "SystemExit: 3"),
+        (interrupts, "KeyboardInterrupt: "),
+        (unheard, "Unheard: of"),
+        (mute, "Mute: (its message cannot be told)"),
+        (in_a_group, "BaseExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)"),
+    ],
+)
+async def test_however_a_function_ends_its_call_has_a_result(function: Callable[..., object], words: str) -> None:
+    calls = [call("fine", call_id="1"), call(function.__name__, call_id="2"), call("fine", call_id="3")]
+    results = await run_tools(calls, [fine, function])
+    assert [(each.call_id, each.get_text(), each.is_error) for each in results] == [
+        ("1", "fine", False),
+        ("2", words, True),
+        ("3", "fine", False),
+    ]
+
+
+async def test_a_function_that_cancels_itself_and_ends_has_ended_well() -> None:
+    results = await run_tools([call("cancels_itself_and_ends"), call("fine")], [cancels_itself_and_ends, fine])
+    assert [each.get_text() for each in results] == ["done", "fine"]
+
+
+@pytest.mark.parametrize("by_scope", [False, True])
+async def test_a_caller_that_is_cancelled_takes_its_functions_along(by_scope: bool) -> None:
+    started, ended = anyio.Event(), list[str]()
+
+    async def waits() -> None:
+        started.set()
+        try:
+            await anyio.sleep(inf)
+        finally:
+            ended.append("waits")
+
+    async def stubborn() -> str:
+        try:
+            await anyio.sleep(inf)
+        except asyncio.CancelledError:
+            ended.append("stubborn")
+        return "I stay"
+
+    async def caller() -> None:
+        await run_tools([call("waits"), call("stubborn"), call("waits")], [waits, stubborn])
+        ended.append("the caller was not cancelled")
+
+    if by_scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller)
+            await started.wait()
+            group.cancel_scope.cancel()
+    else:
+        tasks = list[asyncio.Task[object]]()
+
+        async def known() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.append(task)
+            with pytest.raises(asyncio.CancelledError):
+                await caller()
+            task.uncancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(known)
+            await started.wait()
+            tasks[0].cancel()
+    assert sorted(ended) == ["stubborn", "waits", "waits"]
+
+
+# ------------------------------------------------------------------------------------------------ how many at once
+
+
+@pytest.mark.parametrize(("asked", "most"), [(None, 8), (1, 1), (3, 3), (1000, 40)])
+async def test_at_most_so_many_run_at_the_same_time(asked: int | None, most: int) -> None:
+    running, seen = 0, list[int]()
+
+    async def counted(number: int) -> int:
+        nonlocal running
+        running += 1
+        seen.append(running)
+        for _turn in range(3):
+            await anyio.lowlevel.checkpoint()
+        running -= 1
+        return number
+
+    calls = [call("counted", f'{{"number": {number}}}', str(number)) for number in range(40)]
+    limit = {} if asked is None else {"concurrency": asked}
+    results = await run_tools(calls, [counted], **limit)
+    assert max(seen) == most
+    assert [(each.call_id, each.get_text()) for each in results] == [(str(at), str(at)) for at in range(40)]
+
+
+async def test_a_limit_that_is_none() -> None:
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        await run_tools([call("fine")], [fine], concurrency=0)
+
+
+async def test_a_tool_without_a_function_is_found_before_anything_runs() -> None:
+    ran = list[str]()
+
+    def runs() -> None:
+        ran.append("it")
+
+    with pytest.raises(ConfigurationError, match="'plain' was made from a schema"):
+        await run_tools([call("runs"), call("plain")], [runs, Tool(name="plain")])
+    assert ran == []
+
+
+# ------------------------------------------------------------------------------------------------ what is told of it
+
+
+def listed(path: str, depth: int = 0) -> str:
+    return f"{path} {depth}"
+
+
+def echoes(path: str) -> None:
+    raise LookupError(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("x" * 1_000_000, "{}"),
+        ("listed", '{"path": "a", "' + "k" * 1_000_000 + '": 1}'),
+        ("listed", '{"' + '": {"'.join(["k" * 100_000] * 10) + '": 1' + "}" * 10),
+        ("echoes", '{"path": "' + "p" * 1_000_000 + '"}'),
+    ],
+)
+async def test_what_a_model_wrote_at_length_is_not_told_back_at_length(name: str, arguments: str) -> None:
+    (result,) = await run_tools([call(name, arguments)], [listed, echoes])
+    assert result.is_error
+    assert len(result.get_text()) <= LONGEST_ERROR
+    assert "…" in result.get_text()
+
+
+async def test_what_is_short_is_told_whole() -> None:
+    (result,) = await run_tools([call("echoes", '{"path": "' + "p" * 7_000 + '"}')], [echoes])
+    assert result.get_text() == "LookupError: " + "p" * 7_000
+
+
+def names() -> list[str]:
+    return [os.fsdecode(b"caf\xe9")]
+
+
+def sizes() -> dict[str, int]:
+    return {os.fsdecode(b"caf\xe9"): 4}
+
+
+def one_name() -> str:
+    return os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("function", "value"), [(names, ["caf\udce9"]), (sizes, {"caf\udce9": 4}), (one_name, "caf\udce9")]
+)
+async def test_names_of_files_that_are_no_text(function: Callable[..., object], value: JsonValue) -> None:
+    """What is sent of them says the encoder; here nothing is lost yet."""
+    (result,) = await run_tools([call(function.__name__)], [function])
+    assert not result.is_error
+    assert result.content == ToolResultPart.of(call(function.__name__), value).content
+
+
+def thing() -> object:
+    return object()
+
+
+def circle() -> list[object]:
+    endless: list[object] = []
+    endless.append(endless)
+    return endless
+
+
+def deep() -> object:
+    nested: object = 1
+    for _level in range(5_000):
+        nested = [nested]
+    return nested
+
+
+def raw() -> bytes:
+    return b"\xff\xfe"
+
+
+@pytest.mark.parametrize("function", [thing, circle, deep, raw])
+async def test_results_that_are_no_json_are_errors(function: Callable[..., object]) -> None:
+    results = await run_tools([call(function.__name__), call("fine")], [function, fine])
+    assert [each.is_error for each in results] == [True, False]
+    assert results[0].get_text()
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**30])
+async def test_numbers_of_any_size_are_results(value: float) -> None:
+    def number() -> float:
+        return value
+
+    (result,) = await run_tools([call("number")], [number])
+    assert [type(part) for part in result.content] == [JsonPart]
+    assert not result.is_error
