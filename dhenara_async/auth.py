@@ -3,8 +3,9 @@
 A seam of its own because some hosts sign the finished bytes or want a token that must be fetched first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -29,10 +30,17 @@ _SHORTEST_SECRET = 12
 
 @dataclass(frozen=True, slots=True)
 class KeyHeader:
-    """A key in a header; no key, no header. A header of the caller's own by that name stays."""
+    """A key in a header; no key, no header. A header of the caller's own by that name stays.
+
+    Attributes:
+        header: Its name, in lower case.
+        key: Its value; None = no key.
+        secrets: What no error may quote besides.
+    """
 
     header: str
     key: SecretStr | None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     async def sign(self, request: HttpRequest) -> HttpRequest:
         if self.key is None:
@@ -40,5 +48,14 @@ class KeyHeader:
         return HttpRequest(request.url, {self.header: self.key.get_secret_value(), **request.headers}, request.body)
 
     def hide(self, text: str) -> str:
+        for secret in self.secrets:
+            text = _hidden(secret, text)
         secret = "" if self.key is None else self.key.get_secret_value().rpartition(" ")[2]
-        return text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text
+        return _hidden(secret, text) if len(secret) >= _SHORTEST_SECRET else text
+
+
+def _hidden(secret: str, text: str) -> str:
+    """``text`` with a mask wherever it has ``secret``, also in the escapes of a URL."""
+    text = text.replace(secret, "***")
+    escaped = quote(secret, safe="")
+    return text if escaped == secret else text.replace(escaped, "***")

@@ -25,7 +25,8 @@ from dhenara_async.errors import ConfigurationError, ConversionLossError
 from dhenara_async.feed import Call, Delivery
 from dhenara_async.formatter import FormattedConversation, PromptFormatter
 from dhenara_async.forms import REPORT, Form, is_fixed, lone_question
-from dhenara_async.hosts import Address, dialect_of, driver_for, resolve, target_of
+from dhenara_async.headers import secrets_of, sendable
+from dhenara_async.hosts import Address, dialect_of, driver_for, leaves_its_path, resolve, target_of
 from dhenara_async.links import INLINED, inlined, key_of, stand_in, to_download
 from dhenara_async.means import Means
 from dhenara_async.media import placeholder
@@ -273,16 +274,19 @@ class Caller:
     def _delivery(
         self, request: ChatRequest, wire: WireRequest, body: bytes, place: "_Place", transport: Transport | None
     ) -> Delivery:
+        if leaves_its_path(wire.path):
+            raise ConfigurationError("the name of the model would lead the request to another path of the host")
+        auth, extra = place.auth, sendable(request.config.extra_headers) if request.config.extra_headers else {}
+        if extra:
+            auth = replace(auth, secrets=(*auth.secrets, *secrets_of(extra)))
         accept = "text/event-stream" if request.stream else "application/json"
-        headers = {"content-type": "application/json", "accept": accept, **wire.headers, **place.headers}
-        if request.config.extra_headers:
-            headers |= _sendable(request.config.extra_headers)
+        headers = {"content-type": "application/json", "accept": accept, **wire.headers, **place.headers, **extra}
         for name in wire.lists & headers.keys() if wire.lists else ():
             if headers[name] != wire.headers[name]:
                 headers[name] = f"{wire.headers[name]},{headers[name]}"
         return Delivery(
             request=HttpRequest(place.address.base_url + wire.path, headers, body),
-            auth=place.auth,
+            auth=auth,
             timeouts=request.config.timeouts,
             transport=transport or new_transport(),
             owns_transport=transport is None,
@@ -293,7 +297,8 @@ class Caller:
     def _placed(self) -> "_Place":
         if self._place is None:
             address = resolve(self.endpoint)
-            self._place = _Place(address, _sendable(address.headers), KeyHeader(address.key_header, address.key))
+            auth = KeyHeader(address.key_header, address.key, address.secrets)
+            self._place = _Place(address, address.headers, auth)
         return self._place
 
     def _retirement(self, address: Address) -> tuple[CallWarning, ...]:
@@ -445,14 +450,6 @@ def _levels_to_the_user() -> int:
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "dhenara_async":
         levels, frame = levels + 1, frame.f_back
     return levels
-
-
-def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """A caller's headers, their names in lower case like ours so that they replace ours instead of joining them."""
-    for name, value in headers.items():
-        if not (name.isascii() and name.isprintable() and name) or any(character in value for character in "\r\n\0"):
-            raise ConfigurationError(f"the extra header {name!r} holds characters that no header can carry")
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def new_transport() -> Transport:

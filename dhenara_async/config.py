@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer
 
 from dhenara_async.bounds import Bounds
+from dhenara_async.headers import OPENED, SEALED
 from dhenara_async.schemas import model_schema
 from dhenara_async.tools import JsonSchema, ToolChoice, Tools
 from dhenara_async.value import Value
@@ -142,7 +143,7 @@ class AIModelCallConfig(Value):
         fetch: What may be downloaded for a target that cannot fetch a file's URL itself.
         bounds: Size limits on the answer and on downloads.
         extra_body: Merged over the request body last, for what has no knob here.
-        extra_headers: Added to the request's headers last.
+        extra_headers: Added to the request's headers last. Secrets in dumps, masked in JSON.
         test_mode: Answer without any network, and without a key.
     """
 
@@ -174,5 +175,5 @@ class AIModelCallConfig(Value):
     fetch: FetchPolicy = Field(default_factory=FetchPolicy)
     bounds: Bounds = Field(default_factory=Bounds)
     extra_body: Mapping[str, JsonValue] = Field(default_factory=dict, repr=False)
-    extra_headers: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    extra_headers: Annotated[Mapping[str, str], OPENED, SEALED] = Field(default_factory=dict, repr=False)
     test_mode: bool = False

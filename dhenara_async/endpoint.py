@@ -4,15 +4,21 @@ Plain validated values; they open nothing and read no environment. Addresses liv
 ``drivers``.
 """
 
+from collections.abc import Iterable
 from datetime import date
 from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr, field_serializer
 
+from dhenara_async.headers import OPENED, SEALED
 from dhenara_async.prices import Pricing
 from dhenara_async.value import Value
+
+MASK = "**********"
+"""Stands in a dump for a secret, as pydantic writes it."""
 
 _FINGERPRINT_KEY = b"dhenara_async account"
 
@@ -137,24 +143,49 @@ class AIModel(Value):
     replacement: str | None = None
 
 
+class _Builder:
+    """Who built a value: code, by calling its class, or data. Equal to any other: it is no part of the value."""
+
+    __slots__ = ("is_code",)
+
+    def __init__(self, is_code: bool) -> None:
+        self.is_code = is_code
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Builder)
+
+    def __hash__(self) -> int:
+        return hash(_Builder)
+
+
 class AIModelAPI(Value):
     """An account at a host.
+
+    A program that calls this class with a ``base_url`` and no key sends the key of the environment to that address: it
+    vouches for the address. An account that comes from data (``model_validate``, ``model_validate_json``, or inside
+    another value that does) is refused at the first call instead, because whoever wrote the data would choose who gets
+    the key.
+
+    Dumps hold secrets in place of the key and the headers, and JSON holds a mask that no call accepts.
 
     Attributes:
         provider: Whose host it is: decides address, authentication and the default dialect. A member, or the name of
             a registered host; a name that nobody registered is refused when a call is made.
-        api_key: The key; None = read from the provider's usual environment variable when a call is made.
+        api_key: The key; None = read from the provider's usual environment variable when a call is made, whatever the
+            ``base_url``.
         base_url: What the vendor's own SDK means by it (OpenAI: ends in ``/v1``; Anthropic, Gemini: the host root);
-            None = the vendor's usual environment variable, then the real host.
+            None = the vendor's usual environment variable, then the real host. A user and password in it are sent as
+            Basic authentication.
         dialect: The wire language, a member or the name of a registered one, likewise; None = the provider's default.
-        headers: Extra headers for every request to this host.
+        headers: Extra headers for every request to this host; those that hold credentials are part of the account.
     """
 
     provider: _ProviderName
     api_key: SecretStr | None = None
     base_url: str | None = None
     dialect: _DialectName | None = None
-    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    headers: Annotated[dict[str, str], OPENED, SEALED] = Field(default_factory=dict, repr=False)
+    _builder: _Builder = PrivateAttr(default=_Builder(is_code=False))
 
     if TYPE_CHECKING:  # people write the key as a text; pydantic makes of it what the attribute says
 
@@ -167,6 +198,28 @@ class AIModelAPI(Value):
             dialect: Dialect | str | None = None,
             headers: dict[str, str] = ...,
         ) -> None: ...
+
+    else:
+
+        def __init__(self, **given: object) -> None:
+            super().__init__(**given)
+            self._builder = _BY_CODE
+
+        # pydantic would otherwise build from data by calling the class too, as if code had
+        __init__.__pydantic_base_init__ = True
+
+    @property
+    def from_data(self) -> bool:
+        """Whether this was read from data rather than built by code."""
+        return not self._builder.is_code
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if name == "base_url" and isinstance(value, str) else value
+
+    @field_serializer("base_url", when_used="json-unless-none")
+    def _masked(self, base_url: str) -> str:
+        return without_password(base_url)
 
 
 class AIModelEndpoint(Value):
@@ -181,6 +234,24 @@ class AIModelEndpoint(Value):
     api: AIModelAPI
     ai_model: AIModel
     pricing: Pricing = Field(default_factory=Pricing)
+
+
+_BY_CODE = _Builder(is_code=True)
+
+
+def without_password(url: str) -> str:
+    """``url`` with a mask in place of its password or lone user; in what is no URL, of all that stands before ``@``."""
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.netloc) and (parts.port is None or parts.port >= 0)  # reading the port is what checks it
+    except ValueError:
+        whole, parts = False, None
+    userinfo, at, _ = (parts.netloc if whole and parts is not None else url).rpartition("@")
+    if not at:
+        return url
+    user, colon, _ = userinfo.partition(":")
+    shown = f"{user}:{MASK}@" if whole and colon else f"{MASK}@"
+    return url.replace(f"{userinfo}@", shown, 1)
 
 
 def fingerprint(key: str) -> str:

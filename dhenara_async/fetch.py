@@ -12,13 +12,13 @@ and the IANA special-purpose address registries (read 2026-11-22)
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from socket import SOCK_STREAM
-from typing import Literal
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import anyio
 
+from dhenara_async.addresses import AddressClass, ascii_host, class_of
 from dhenara_async.config import FetchPolicy
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, DhenaraError, TransportError
 from dhenara_async.links import FileKey, key_of
@@ -29,20 +29,10 @@ from dhenara_async.transport import Downloads, Exchange, FileRequest, Transport
 AT_ONCE = 4
 """The most files of one call that are downloaded at the same time."""
 
-AddressClass = Literal["public", "private", "loopback", "link-local", "multicast", "reserved"]
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _OURS: tuple[AddressClass, ...] = ("private", "loopback")
-_PRIVATE_V4 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
-_RESERVED_V4 = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
-_PRIVATE_V6 = IPv6Network("fc00::/7")
-_PUBLIC_V6 = IPv6Network("2000::/3")
-# Tunnels among them, whose other end can be anywhere.
-_RESERVED_V6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
-_NAT64 = IPv6Network("64:ff9b::/96")
-
 _UNSENDABLE = re.compile(r"[\x00-\x20\x7f\\]")
-_NAME = re.compile(r"[a-z0-9._-]+")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429})
@@ -66,30 +56,6 @@ class Place:
     port: int
     url: str
     address: IPv4Address | IPv6Address | None
-
-
-def class_of(address: IPv4Address | IPv6Address) -> AddressClass:
-    """What sort of network an address is of; an IPv4 address inside an IPv6 one counts as itself."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return class_of(address.ipv4_mapped)
-        if address in _NAT64:
-            return class_of(IPv4Address(int(address) & 0xFFFFFFFF))
-    if address.is_loopback:
-        return "loopback"
-    if address.is_link_local:
-        return "link-local"
-    if address.is_multicast:
-        return "multicast"
-    if isinstance(address, IPv4Address):
-        if any(address in network for network in _PRIVATE_V4):
-            return "private"
-        public = address.is_global and not any(address in network for network in _RESERVED_V4)
-    else:
-        if address in _PRIVATE_V6:
-            return "private"
-        public = address in _PUBLIC_V6 and not any(address in network for network in _RESERVED_V6)
-    return "public" if public else "reserved"
 
 
 def place_of(url: str, policy: FetchPolicy) -> Place:
@@ -276,19 +242,15 @@ def fetcher_for(transport: Transport, policy: FetchPolicy) -> Fetcher:
 
 def _host(hostname: str, *, bracketed: bool) -> tuple[str, IPv4Address | IPv6Address | None]:
     """A host's usual spelling, and its address if it is one; 0x7f.1, 0177.1 and 2130706433 are refused as tricks."""
-    host = hostname.rstrip(".").lower()
-    if bracketed or ":" in host:
+    if bracketed or ":" in hostname:
         try:
-            return host, IPv6Address("" if "%" in host else host)  # no zones
+            return hostname, IPv6Address("" if "%" in hostname else hostname)  # no zones
         except ValueError as exc:
             raise ConfigurationError("the host of the file URL is not an address") from exc
-    if not host.isascii():
-        try:
-            host = host.encode("idna").decode()
-        except UnicodeError as exc:
-            raise ConfigurationError("the host of the file URL is not a name") from exc
-    if _NAME.fullmatch(host) is None:
-        raise ConfigurationError("the host of the file URL is not a name")
+    try:
+        host = ascii_host(hostname).removesuffix(".")
+    except ValueError as exc:
+        raise ConfigurationError(f"the host of the file URL is not a name: it {exc}") from exc
     if _NUMBER.fullmatch(host.rpartition(".")[2]) is None:
         return host, None
     try:

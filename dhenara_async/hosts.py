@@ -7,17 +7,21 @@ Sources: the vendors' SDKs and API references (read 2026-11-22)
 """
 
 import os
+import re
+from base64 import b64encode
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import SecretStr
 
+from dhenara_async.addresses import ascii_host
 from dhenara_async.drivers.base import Driver
 from dhenara_async.drivers.openai_chat_quirks import OPENAI, Quirks
 from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint, Dialect, fingerprint
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.headers import credentials_of, secrets_of, sendable
 from dhenara_async.messages import FilePart, Origin
 
 
@@ -300,12 +304,14 @@ class Address:
     """An endpoint, resolved: everything of it that does not change from call to call.
 
     Attributes:
-        base_url: Without a trailing slash.
-        headers: The caller's extra headers for this host.
+        base_url: Without a trailing slash, encoded, without a user and password.
+        headers: The caller's extra headers for this host, checked, names in lower case; also what became of a user and
+            password in the base URL.
         key_header: The header that carries the key.
         key: Its value, prefix included; None = no key.
         origin: What the parts of answers from here are marked with.
         own_host: Whether this is the provider's real host rather than a stand-in.
+        secrets: What no error may quote, beside the key.
     """
 
     base_url: str
@@ -314,6 +320,7 @@ class Address:
     key: SecretStr | None
     origin: Origin
     own_host: bool
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def resolve(endpoint: AIModelEndpoint) -> Address:
@@ -324,15 +331,29 @@ def resolve(endpoint: AIModelEndpoint) -> Address:
     """
     api, host = endpoint.api, host_of(endpoint.api.provider)
     dialect_of(endpoint)  # one that nobody knows is the first thing to be told, not a key that is missing besides
-    base_url = _base_url(api, host)
+    given_url = _base_url(api, host)
+    base_url, userinfo = _spelled(given_url)
+    headers = _headers(api)
     key = _key(api, host)
+    secrets = tuple(secrets_of(headers))
+    if userinfo is not None:
+        basic = b64encode(userinfo.encode()).decode()
+        if "authorization" in headers or (key is not None and host.key_header == "authorization"):
+            del given_url, key, headers, secrets, basic, userinfo  # reporters of errors show the locals of this frame
+            raise ConfigurationError(
+                f"the base_url of {api.provider} has a user and password, and there is a key besides: both go into the "
+                "authorization header, so leave one out"
+            )
+        headers["authorization"] = f"Basic {basic}"
+        secrets += (basic, *filter(None, (userinfo, userinfo.partition(":")[2])))
     return Address(
         base_url=base_url,
-        headers=api.headers,
+        headers=headers,
         key_header=host.key_header,
         key=None if key is None else SecretStr(host.key_prefix + key),
-        origin=origin_of(endpoint, base_url, key),
+        origin=origin_of(endpoint, given_url, key),
         own_host=base_url == host.base_url,
+        secrets=secrets,
     )
 
 
@@ -349,13 +370,33 @@ def target_of(endpoint: AIModelEndpoint) -> Origin:
 
 
 def origin_of(endpoint: AIModelEndpoint, base_url: str, key: str | None) -> Origin:
+    """The origin that answers of ``endpoint`` carry at ``base_url``, which may hold a user and password, by ``key``."""
     return Origin(
         provider=str(endpoint.api.provider),
         dialect=dialect_of(endpoint),
         endpoint=_host_of(base_url),
-        account=None if key is None else fingerprint(key),
+        account=_account(endpoint.api, base_url, key),
         model=endpoint.ai_model.model_name,
     )
+
+
+def _account(api: AIModelAPI, base_url: str, key: str | None) -> str | None:
+    """The fingerprint of everything that says whose call it is; None = nothing does.
+
+    A key by itself has the fingerprint that it always had, however it is given: stored answers are known by it.
+    """
+    if not api.headers and "@" not in base_url:
+        return None if key is None else fingerprint(key)
+    host, proofs = host_of(api.provider), credentials_of(api.headers)
+    stated = proofs.pop(host.key_header, None)  # goes out instead of the key
+    if stated is not None:
+        key = stated.removeprefix(host.key_prefix)
+    userinfo = _userinfo(base_url)
+    if userinfo is not None:
+        proofs["userinfo"] = userinfo
+    if not proofs:
+        return None if key is None else fingerprint(key)
+    return fingerprint("\n".join([key or "", *(f"{name}: {value}" for name, value in sorted(proofs.items()))]))
 
 
 def dialect_of(endpoint: AIModelEndpoint) -> str:
@@ -424,28 +465,80 @@ def _similar(name: str, names: Iterable[str]) -> str:
     return f" (similar: {', '.join(close)})" if close else ""
 
 
+_DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?=/|\?|$)", re.IGNORECASE)
+
+
+def leaves_its_path(path: str) -> bool:
+    """Whether a path has ``.`` or ``..`` as a segment, plain or encoded, which whoever reads it would resolve."""
+    return _DOTS.search(path) is not None
+
+
 def _base_url(api: AIModelAPI, host: Host) -> str:
     base_url = (api.base_url or _variable(host.base_url_variables) or host.base_url or "").rstrip("/")
     if not base_url:
         raise ConfigurationError(f"{api.provider} has no host of its own: pass AIModelAPI(base_url=…)")
+    wrong = _fault_of(base_url)
+    if wrong is not None:
+        del base_url  # reporters of errors show the locals of this frame
+        raise ConfigurationError(f"the base_url of {api.provider} {wrong}")
+    return base_url
+
+
+def _fault_of(base_url: str) -> str | None:
+    """What keeps a text from being a base URL, to be put behind "the base_url"; None = nothing."""
+    if not base_url.isprintable() or " " in base_url or "\\" in base_url:
+        return "has spaces, backslashes or control characters in it"
     try:
         parts = urlsplit(base_url)
         hostname, _port = parts.hostname, parts.port  # reading the port is what checks it
-    except ValueError as exc:
-        raise ConfigurationError(f"the base_url of {api.provider} is not a URL: {exc}") from exc
+    except ValueError:  # whose words may quote a password
+        return "is not a URL: its host or its port is malformed"
     if parts.scheme not in {"http", "https"} or not hostname:
-        raise ConfigurationError(f"the base_url of {api.provider} must start with https:// or http://")
-    if parts.query or parts.fragment:
-        raise ConfigurationError(f"the base_url of {api.provider} ends before any ? or #; paths are added to it")
-    if not base_url.isprintable() or " " in base_url:
-        raise ConfigurationError(f"the base_url of {api.provider} has spaces or control characters in it")
-    return base_url
+        return "must start with https:// or http://, and a host behind that"
+    if "?" in base_url or "#" in base_url:
+        return "ends before any ? or #; paths are added to it"
+    if leaves_its_path(parts.path):
+        return "has . or .. as a segment of its path: write the path that is meant"
+    try:
+        ascii_host(hostname)
+    except ValueError as exc:
+        return f"is not a URL: its host {exc}"
+    return None
+
+
+def _spelled(base_url: str) -> tuple[str, str | None]:
+    """A faultless base URL as it is sent, and the ``user:password`` that it holds; None where it holds none."""
+    parts = urlsplit(base_url)
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
+    return f"{parts.scheme}://{_host_of(base_url)}{path}", _userinfo(base_url)
+
+
+def _userinfo(base_url: str) -> str | None:
+    """The ``user:password`` in a base URL; None where there is none."""
+    try:
+        userinfo, at, _ = urlsplit(base_url).netloc.rpartition("@")
+    except ValueError:
+        return None
+    return unquote(userinfo) if at else None
+
+
+def _headers(api: AIModelAPI) -> dict[str, str]:
+    if any(value and not value.strip("*") for value in api.headers.values()):
+        raise ConfigurationError(
+            f"a header of {api.provider} is the mask that a dump has in place of a secret: set the secret itself"
+        )
+    return sendable(api.headers)
 
 
 def _host_of(base_url: str) -> str:
     """Host and port, without credentials; empty for what is no URL, which a call refuses in words."""
     try:
-        return urlsplit(base_url).netloc.rpartition("@")[2]
+        parts = urlsplit(base_url)
+        netloc = parts.netloc.rpartition("@")[2]
+        if netloc.isascii():
+            return netloc
+        port = "" if parts.port is None else f":{parts.port}"
+        return f"{ascii_host(parts.hostname or '')}{port}"
     except ValueError:
         return ""
 
@@ -458,9 +551,25 @@ def _key(api: AIModelAPI, host: Host) -> str | None:
             return None
         variables = f" or set {' or '.join(host.key_variables)}" if host.key_variables else ""
         raise ConfigurationError(f"no API key for {api.provider}: pass AIModelAPI(api_key=…){variables}")
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigurationError(f"the API key of {api.provider} has characters that no header can carry")
+    fault = _fault_of_key(key, api, host, from_environment=given is None)
+    if fault is not None:
+        del given, key  # reporters of errors show the locals of this frame
+        raise ConfigurationError(fault)
     return key
+
+
+def _fault_of_key(key: str, api: AIModelAPI, host: Host, *, from_environment: bool) -> str | None:
+    """Why a key may not be sent; None = it may."""
+    if not (key.isascii() and key.isprintable()):
+        return f"the API key of {api.provider} has characters that no header can carry"
+    if not key.strip("*"):
+        return f"the API key of {api.provider} is the mask that a dump has in its place: set the key itself"
+    if from_environment and api.from_data and api.base_url and api.base_url.rstrip("/") != host.base_url:
+        return (
+            f"this endpoint of {api.provider} was read from data and names a base_url but no key: the key of the "
+            "environment is not sent where data says; pass AIModelAPI(api_key=…), or build the AIModelAPI in code"
+        )
+    return None
 
 
 def _variable(names: tuple[str, ...]) -> str | None:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
     {"descriptions", "errors", "value"},
-    {"bounds", "lenient_json", "usage"},
+    {"addresses", "bounds", "headers", "lenient_json", "usage"},
     {"prices"},
     {"endpoint", "framing", "media", "schemas", "signatures"},
     {"tools"},

@@ -7,6 +7,7 @@ https://ai.google.dev/gemini-api/docs/function-calling and the types of the ``go
 (read 2026-11-22)
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote as quote_path
@@ -20,7 +21,7 @@ from dhenara_async.drivers.gemini_content import encode_contents, is_third_or_la
 from dhenara_async.drivers.gemini_decode import GeminiDecoder
 from dhenara_async.drivers.gemini_reading import error_of
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
-from dhenara_async.errors import APIError
+from dhenara_async.errors import APIError, ConfigurationError
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
@@ -81,10 +82,23 @@ class GeminiDriver:
         return rules(endpoint.ai_model)
 
 
+# Resource names that stand in the path as they are; any other name is one segment below ``models/``.
+_RESOURCE = re.compile(
+    r"(?:projects/[^/]+/locations/[^/]+/)?(?:(?:publishers/[^/]+/)?models|tunedModels|endpoints)/[^/]+"
+)
+
+
 def _model_path(model: str) -> str:
-    """``models/x`` for a bare id; tuned models bring their own collection."""
-    path = model if "/" in model else f"models/{model}"
-    return quote_path(path, safe="/")
+    """``models/x`` for a bare id; a resource name (``tunedModels/x``, ``publishers/google/models/x``) stays as it is.
+
+    Raises:
+        ConfigurationError: It has ``.`` or ``..`` in place of a name, which would lead to another path of the API.
+    """
+    if not {".", ".."}.isdisjoint(model.split("/")):
+        raise ConfigurationError(f"the model name {model!r} has . or .. as a segment: it would leave the API's path")
+    if _RESOURCE.fullmatch(model):
+        return quote_path(model, safe="/")
+    return f"models/{quote_path(model, safe='')}"
 
 
 class _Asking:
