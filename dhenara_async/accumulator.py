@@ -84,7 +84,7 @@ class Accumulator:
         choices = sorted({start.choice for start in self._starts}) or [0]
         usage = self._usage
         if usage.source == "reported":
-            usage = usage.model_copy(update={"source": "estimated"})
+            usage = usage.changed(source="estimated")
         return self._fold(tuple(ChoiceFinish(choice, FinishReason.ERROR) for choice in choices), usage)
 
     def texts(self) -> list[str]:
@@ -156,8 +156,8 @@ class Accumulator:
         for part_id, part in self._ended.items():
             origin = part.origin
             if part_id >= self._begun and origin is not None and origin.served_model is None:
-                served = origin.model_copy(update={"served_model": end.model})
-                self._ended[part_id] = part.model_copy(update={"origin": served})
+                served = origin.changed(served_model=end.model)
+                self._ended[part_id] = part.changed(origin=served)
 
     def _fold(self, finishes: tuple[ChoiceFinish, ...], usage: Usage | None = None) -> ChatResponse:
         by_choice: dict[int, list[Part]] = {}

@@ -262,7 +262,7 @@ class Caller:
         most = None if self._policy is None else self._policy.max_inlined_bytes
         if most is None or most >= config.fetch.max_bytes:
             return config.fetch
-        return config.fetch.model_copy(update={"max_bytes": most})
+        return config.fetch.changed(max_bytes=most)
 
     def _completed(self, written: "_Written", place: "_Place", transport: Transport | None) -> Delivery:
         """How what was written is delivered, with what has still to be done to it before."""
@@ -402,7 +402,7 @@ def _sketched(message: Message) -> Message:
     parts = tuple(map(_sketched_part, message.parts))
     if all(new is old for new, old in zip(parts, message.parts, strict=True)):
         return message
-    return message.model_copy(update={"parts": parts})
+    return message.changed(parts=parts)
 
 
 def _sketched_part(part: Part) -> Part:
@@ -410,7 +410,7 @@ def _sketched_part(part: Part) -> Part:
         return _sketched_file(part)
     if part.type == "tool_result" and any(item.type == "file" for item in part.content):
         content = tuple(_sketched_file(item) if item.type == "file" else item for item in part.content)
-        return part.model_copy(update={"content": content})
+        return part.changed(content=content)
     return part
 
 
@@ -420,7 +420,7 @@ def _sketched_file(file: FilePart) -> FilePart:
     checked = file.origin is None and file.media_type.startswith("text/")
     if file.kind == "text" and not checked:  # it need not be UTF-8, for which not every dialect has a place
         return file
-    return file.model_copy(update={"data": placeholder(file.media_type)})
+    return file.changed(data=placeholder(file.media_type))
 
 
 def _to_download(

@@ -96,7 +96,7 @@ class ConversationNode(Value):
         """``file``, marked with whose store knows it where it is only an id."""
         if file.file_id is None or file.origin is not None or self.origin is None:
             return file
-        return file.model_copy(update={"origin": self.origin})
+        return file.changed(origin=self.origin)
 
 
 def question(

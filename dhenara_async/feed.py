@@ -624,4 +624,4 @@ def priced(attempt: Attempt, usage: Usage | None, pricing: Pricing) -> Attempt:
         cost = pricing.rates.price(usage)
     elif loaded():
         cost = list_price(usage, provider=attempt.endpoint.provider, models=[attempt.endpoint.model])
-    return attempt.model_copy(update={"usage": usage.model_copy(update={"source": "estimated"}), "cost": cost})
+    return attempt.changed(usage=usage.changed(source="estimated"), cost=cost)

@@ -80,7 +80,7 @@ def inlined(messages: Iterable[Message], files: Mapping[FileKey, FilePart]) -> t
 def stand_in(part: FilePart) -> FilePart:
     """A file that is not there yet, as far as an encoder looks at it: to find out whether it would be taken at all."""
     media_type = "image/png" if "*" in part.media_type else part.media_type
-    return part.model_copy(update={"url": None, "media_type": media_type, "data": placeholder(media_type)})
+    return part.changed(url=None, media_type=media_type, data=placeholder(media_type))
 
 
 def _files(messages: Iterable[Message]) -> Iterable[FilePart]:
@@ -100,7 +100,7 @@ def _replaced(message: Message, files: Mapping[FileKey, FilePart]) -> Message:
     parts = tuple(_replaced_part(part, files) for part in message.parts)
     if all(new is old for new, old in zip(parts, message.parts, strict=True)):
         return message
-    return message.model_copy(update={"parts": parts})
+    return message.changed(parts=parts)
 
 
 def _replaced_part(part: Part, files: Mapping[FileKey, FilePart]) -> Part:
@@ -113,7 +113,7 @@ def _replaced_part(part: Part, files: Mapping[FileKey, FilePart]) -> Part:
             )
             if all(new is old for new, old in zip(content, part.content, strict=True)):
                 return part
-            return part.model_copy(update={"content": content})
+            return part.changed(content=content)
         case _:
             return part
 

@@ -218,7 +218,7 @@ class ConversationManager:
             raise ConfigurationError("there is nobody to ask: endpoints is empty")
         knobs, path = config or self._config, conversation.path()  # a turn may end before another has begun
         draft = _drafted(conversation, query, instructions, files, tool_results)
-        drafts = [draft.model_copy(update={"id": uuid4().hex}) for _ in targets]
+        drafts = [draft.changed(id=uuid4().hex) for _ in targets]
 
         def turn(draft: ConversationNode, target: Target, streamed: bool) -> Turn:
             wire_stream = streamed or knobs.streaming
@@ -358,7 +358,7 @@ class _Siblings:
             node = turn.node if turn is not None and turn.over else None
             if node is None:
                 error = "it was not asked" if outcome.error is None else described(outcome.error)
-                node = draft.model_copy(update={"status": "failed", "error": error, "attempts": 0})
+                node = draft.changed(status="failed", error=error, attempts=0)
                 self._conversation.append(node)
                 made_up.append(node)
             nodes.append(node)

@@ -264,5 +264,5 @@ def _reported(account: Account, chat_response: ChatResponse) -> ConversionReport
     for choice in chat_response.choices:
         dropped = dropped_by_server(choice.parts, account.messages, account.origin)
         if dropped:
-            report = report.model_copy(update={"entries": (*report.entries, *dropped)})
+            report = report.changed(entries=(*report.entries, *dropped))
     return report

@@ -179,7 +179,7 @@ class Turn:
         tries = came.tries
         if status == "failed" and tries and tries[-1].error is None:  # it was left; no answer tells what it took
             took = {"usage": came.chat_response.usage, "cost": cost}
-            tries = (*tries[:-1], tries[-1].model_copy(update=took))
+            tries = (*tries[:-1], tries[-1].changed(**took))
         return ConversationNode(
             **self._draft.model_dump(include={"id", "parent_id", "user_query", "instructions"}),
             attached_files=self._draft.attached_files,

@@ -1,7 +1,7 @@
 """What users build and save: frozen, refusing what it does not know, and equal to itself after a round trip by JSON."""
 
-from collections.abc import Callable
-from typing import ClassVar, Generic, Self, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,33 @@ class Value(BaseModel):
         val_json_bytes="base64",
         hide_input_in_errors=True,  # a key or a question in the wrong place is not quoted by the error that says so
     )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some values changed, checked as the constructor checks them; pydantic's own takes anything.
+
+        Args:
+            update: New values by field.
+            deep: Whether the values are copied too.
+
+        Raises:
+            ValidationError: A value does not fit, or there is no such field.
+        """
+        made = super().model_copy(deep=deep)
+        if update:
+            checked = self.__pydantic_validator__.validate_python({**made.__dict__, **update})
+            _set_values(made, checked.__dict__)
+            _set_names(made, {*made.__pydantic_fields_set__, *update})
+        return made
+
+    def changed(self, **values: object) -> Self:
+        """A copy with some values changed, unchecked: for values that were made here, as ``trusted`` is."""
+        made = _new(type(self))
+        _set_values(made, {**self.__dict__, **values})
+        _set_names(made, {*self.__pydantic_fields_set__, *values})
+        _set_extra(made, None)
+        private = self.__pydantic_private__
+        _set_private(made, {**private} if private else None)
+        return made
 
     @classmethod
     def trusted(cls, **given: object) -> Self:

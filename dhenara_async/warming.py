@@ -111,5 +111,5 @@ def _address(endpoint: "AIModelEndpoint") -> str:
 
     from dhenara_async.hosts import resolve
 
-    keyed = endpoint.api.model_copy(update={"api_key": endpoint.api.api_key or SecretStr("none")})
-    return resolve(endpoint.model_copy(update={"api": keyed})).base_url
+    keyed = endpoint.api.changed(api_key=endpoint.api.api_key or SecretStr("none"))
+    return resolve(endpoint.changed(api=keyed)).base_url

@@ -275,7 +275,7 @@ def shortened_file(file: FilePart, most: int | None) -> FilePart:
     if most is None or file.data is None or file.kind != "text":
         return file
     text = first_words(file.get_text(), most)
-    return file if text == file.get_text() else file.model_copy(update={"data": text.encode()})
+    return file if text == file.get_text() else file.changed(data=text.encode())
 
 
 def shortened_parts(parts: Iterable[Part], most: int | None) -> tuple[Part, ...]:
@@ -294,7 +294,7 @@ def shortened_parts(parts: Iterable[Part], most: int | None) -> tuple[Part, ...]
             text = first_words(part.text, left)
             left -= len(_WORD.findall(part.text))
             whole = text == part.text
-            kept.append(part if whole else part.model_copy(update={"text": text, "provider_state": None}))
+            kept.append(part if whole else part.changed(text=text, provider_state=None))
     return tuple(kept)
 
 

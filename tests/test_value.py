@@ -6,11 +6,27 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
+from pydantic import ValidationError
 
-from dhenara_async import AIModelCallConfig, AIModelClient, Dialect
+from dhenara_async import (
+    AIModel,
+    AIModelAPI,
+    AIModelCallConfig,
+    AIModelClient,
+    AIModelEndpoint,
+    Budget,
+    Capabilities,
+    ConversationNode,
+    ConversationPolicy,
+    ConversionPolicy,
+    Dialect,
+    Limits,
+    Tool,
+)
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.drivers import parts
-from dhenara_async.messages import Message, Origin, ReasoningPart, TextPart
+from dhenara_async.errors import StructuredOutputError
+from dhenara_async.messages import FilePart, Message, Origin, ReasoningPart, TextPart, ToolCallPart
 from dhenara_async.prices import Pricing
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, Choice, FinishReason, Latency
 from dhenara_async.testing import Answer, ProviderServer
@@ -107,3 +123,87 @@ def test_values_that_were_given_the_same_names_share_them_and_their_copies_do_no
     ]
     assert [each.model_fields_set for each in copies] == [{"input_tokens", "output_tokens"}] * 4
     assert first.model_fields_set == second.model_fields_set == {"input_tokens"}
+
+
+# ------------------------------------------------------------------------------------------------ copies
+
+
+def look(where: str) -> str:
+    """Look there."""
+    return where
+
+
+CONFIG = AIModelCallConfig(temperature=0.5, tools=[look])
+API = AIModelAPI(provider="openai", api_key="sesame")
+ENDPOINT = AIModelEndpoint(api=API, ai_model=AIModel(model_name="m"))
+WRONG_CHANGES: list[tuple[Value, dict[str, object]]] = [
+    (CONFIG, {"temprature": 0.1}),
+    (CONFIG, {"temperature": "hot"}),
+    (CONFIG, {"top_p": 3}),
+    (CONFIG, {"tools": [len]}),
+    (CONFIG, {"retries": "often"}),
+    (CONFIG.timeouts, {"totle": 3.0}),
+    (CONFIG.timeouts, {"total": -1}),
+    (CONFIG.retries, {"attempts": 0}),
+    (CONFIG.fetch, {"max_bytes": 0}),
+    (API, {"base": "http://127.0.0.1"}),
+    (API, {"headers": {"a": 1}}),
+    (ENDPOINT, {"model": "m"}),
+    (ENDPOINT, {"api": "openai"}),
+    (ENDPOINT.ai_model, {"model_name": ""}),
+    (ENDPOINT.pricing, {"rate": 1}),
+    (Capabilities(), {"reasoning": "sometimes"}),
+    (ConversionPolicy(), {"strikt": True}),
+    (ConversionPolicy(), {"media": "burn"}),
+    (ConversationPolicy(), {"keep_turns": 0}),
+    (Limits(), {"concurrency": 0}),
+    (Budget(), {"tokens": -1}),
+    (Tool.from_function(look), {"name": "no name"}),
+    (TEXT, {"txet": "Ho."}),
+    (FilePart(media_type="text/plain", data=b"a"), {"url": "https://example.test/a"}),
+    (Message.user("Hi."), {"parts": [1]}),
+    (ConversationNode(user_query="Hi."), {"status": "done"}),
+]
+
+
+@pytest.mark.parametrize(("value", "changes"), WRONG_CHANGES, ids=str)
+def test_copies_are_checked_as_the_constructor_checks(value: Value, changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(changes))):
+        value.model_copy(update=changes)
+
+
+def test_copies_take_what_the_constructor_takes() -> None:
+    changed = CONFIG.model_copy(update={"tools": [look, Budget], "retries": 1, "stop": ["."]})
+    assert changed == AIModelCallConfig(temperature=0.5, tools=[look, Budget], retries=1, stop=["."])
+    assert changed.model_fields_set == {"temperature", "tools", "retries", "stop"}
+    assert isinstance(first := changed.tools[0], Tool)
+    assert first.name == "look"
+    assert "pear" not in repr(API.model_copy(update={"api_key": "pear"}))
+    said = Message.user("Hi.").model_copy(update={"parts": ["Ho.", TEXT]})
+    assert said == Message.user("Ho.", TEXT)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_copies_carry_along_what_is_no_part_of_the_value(deep: bool) -> None:
+    call = ToolCallPart(call_id="1", name="watch", arguments='{"where": "up"}')
+    tool = Tool.from_function(look).model_copy(update={"name": "watch"}, deep=deep)
+    assert tool.bind(call)() == "up"
+    (again,) = CONFIG.model_copy(update={"tools": [tool]}, deep=deep).tools
+    assert isinstance(again, Tool)
+    assert again.bind(call)() == "up"
+    answer = ANSWER.wanted({"type": "string"}).model_copy(update={"model": "n"}, deep=deep)
+    assert answer.model == "n"
+    with pytest.raises(StructuredOutputError, match="is not JSON"):
+        answer.structured()
+
+
+def test_values_changed_without_a_check_are_the_checked_copies() -> None:
+    for value, changes in ((TEXT, {"text": "Ho."}), (ANSWER, {"model": "n"}), (CONFIG, {"seed": 3, "top_k": 2})):
+        given = cast("dict[str, object]", changes)
+        checked, changed = value.model_copy(update=given), value.changed(**given)
+        assert changed == checked
+        assert changed.model_fields_set == checked.model_fields_set
+        assert changed.model_dump_json() == checked.model_dump_json()
+    assert TEXT.text == "Hi."
+    tool = Tool.from_function(look).changed(description="Watch.")
+    assert tool.bind(ToolCallPart(call_id="1", name="look", arguments='{"where": "up"}'))() == "up"

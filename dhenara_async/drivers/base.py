@@ -230,7 +230,7 @@ def takes(encode: Callable[[FilePart], object], part: FilePart) -> bool:
     A text is tried as it is: one that a model made need not be UTF-8, and not every dialect has a place for that.
     """
     as_it_is = part.data is None or part.kind == "text"
-    sketch = part if as_it_is else part.model_copy(update={"data": placeholder(part.media_type)})
+    sketch = part if as_it_is else part.changed(data=placeholder(part.media_type))
     try:
         encode(sketch)
     except UnsupportedError:

@@ -193,7 +193,7 @@ class GeminiDecoder:
             len(as_list(as_object(candidate.metadata.get("groundingMetadata")).get("webSearchQueries")))
             for candidate in self._candidates.values()
         )
-        return usage.model_copy(update={"web_searches": searches}) if usage is not None and searches else usage
+        return usage.changed(web_searches=searches) if usage is not None and searches else usage
 
     def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
         """A plain answer, all at once, if it is one text and its usage, as most are; else nothing is done."""
@@ -507,7 +507,7 @@ def _hang(candidate: _Candidate, source: Citation, passage: JsonObject) -> None:
         candidate.texts[-1].cite([source])
     else:
         part, start, end = found
-        part.cite([source.model_copy(update={"start": start, "end": end})])
+        part.cite([source.changed(start=start, end=end)])
 
 
 def _place(candidate: _Candidate, passage: JsonObject) -> tuple[OpenPart, int, int] | None:

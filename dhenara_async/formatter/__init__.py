@@ -62,7 +62,7 @@ class FormattedConversation:
 
     def declared(self, config: AIModelCallConfig) -> AIModelCallConfig:
         """The knobs of the call, with the stubs for its tools where there are any."""
-        return config.model_copy(update={"tools": self.stubs}) if self.stubs else config
+        return config.changed(tools=self.stubs) if self.stubs else config
 
 
 class PromptFormatter:
@@ -212,7 +212,7 @@ class PromptFormatter:
         Raises:
             UnsupportedError: The target cannot be asked that at all.
         """
-        lenient = (policy or ConversionPolicy()).model_copy(update={"strict": False})
+        lenient = (policy or ConversionPolicy()).changed(strict=False)
         question, leads, knobs = tuple(asked), tuple(instructions), config or AIModelCallConfig()
         stands_in = None if question else Message.user("?")  # a request cannot end with an answer
         formatted = PromptFormatter.format_conversation(

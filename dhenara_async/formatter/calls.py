@@ -78,7 +78,7 @@ class Ids:
         if wire != given.call_id:
             words = f"{given.call_id!r} is now {wire!r}" if given.call_id else f"it had none and is now {wire!r}"
             self._ledger.note("id_rewritten", "converted", "invalid_for_target", source, index, detail=words)
-            part = part.model_copy(update={"call_id": wire})
+            part = part.changed(call_id=wire)
         return Call(source, index, given, part)
 
 
@@ -153,7 +153,7 @@ class Results:
             self._ledger.note("id_rewritten", "converted", "invalid_for_target", source, index, detail=words)
         if (call.part.call_id, call.part.name, content) == (part.call_id, part.name, part.content):
             return part
-        return part.model_copy(update={"call_id": call.part.call_id, "name": call.part.name, "content": content})
+        return part.changed(call_id=call.part.call_id, name=call.part.name, content=content)
 
     def stray(self, source: Source, index: int, part: ToolResultPart) -> list[Part]:
         """A result that answers no call, as what the user tells."""

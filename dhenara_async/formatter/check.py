@@ -87,7 +87,7 @@ def _without_the_last_part(messages: Sequence[Message]) -> tuple[Message, ...]:
     """``messages`` without the stand-in for a question, which may have become part of what was said before it."""
     *before, last = messages
     left = last.parts[:-1]
-    return (*before, last.model_copy(update={"parts": left})) if left else tuple(before)
+    return (*before, last.changed(parts=left)) if left else tuple(before)
 
 
 def expected_price(input_tokens: int, output_tokens: int, endpoint: AIModelEndpoint) -> Decimal | None:

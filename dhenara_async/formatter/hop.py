@@ -297,7 +297,7 @@ class Fold:
             if trimmed != tail.text:
                 words = "white space at the very end"
                 ledger.note("blank_text_dropped", "native", "invalid_for_target", source, detail=words)
-                parts = [*last.parts[:-1], tail.model_copy(update={"text": trimmed})]
+                parts = [*last.parts[:-1], tail.changed(text=trimmed)]
                 self.messages[-1] = _message(Role.ASSISTANT, parts, last.node)
         self.entries += ledger.entries
         self.parts += source.parts()

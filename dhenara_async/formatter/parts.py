@@ -171,7 +171,7 @@ class Answers:
             reason: Reason = "unsupported_by_target" if self._terms.is_own(part.origin) else "foreign_origin"
             words = f"sources that are not named again: {len(part.citations)}"
             self._ledger.note("citations_dropped", "downgraded", reason, source, index, detail=words)
-        return part.model_copy(update=changes) if changes else part
+        return part.changed(**changes) if changes else part
 
     def _unsealed(self, source: Source, index: int, part: TextPart | ToolCallPart) -> dict[str, object]:
         """What has to change so that opaque state goes back only where it came from."""
@@ -275,7 +275,7 @@ class Answers:
                 "arguments_wrapped", "downgraded", "invalid_for_target", source, index, detail="they are no JSON object"
             )
             changes["arguments"] = wrapped(part)
-        return part.model_copy(update=changes) if changes else part
+        return part.changed(**changes) if changes else part
 
     def _refusal(self, source: Source, index: int, part: RefusalPart) -> Part | None:
         if not part.text.strip():
@@ -337,7 +337,7 @@ class Answers:
                 "media_moved", "downgraded", "unsupported_by_target", source, index, detail="to what the user says next"
             )
             files.inline(source, index, part)
-            said.files.append(part.model_copy(update={"provider_state": None}) if part.provider_state else part)
+            said.files.append(part.changed(provider_state=None) if part.provider_state else part)
             return None
         if any(isinstance(other, TextPart) and other.text.strip() for other in source.message.parts) and (
             part.kind == "audio"
@@ -357,7 +357,7 @@ class Answers:
         words = "its signature is left out"
         self._ledger.note(refused, "converted", "refused_by_target", source, index, detail=words)
         left = {key: value for key, value in native.items() if key not in _SEALS}
-        return part.model_copy(update={"provider_state": left or None})
+        return part.changed(provider_state=left or None)
 
 
 class Files:
@@ -445,4 +445,4 @@ def _is_sealed(part: TextPart | ToolCallPart) -> bool:
 
 
 def _bare(part: ReasoningPart) -> ReasoningPart:
-    return part.model_copy(update={"provider_state": None})
+    return part.changed(provider_state=None)

@@ -263,14 +263,14 @@ class FailoverFeed:
         self._standing = None
         begun = next((event for event in gap.held if isinstance(event, StreamStart)), None)
         start = named(begun or StreamStart(model=None, provider=after.provider), after)
-        ends = [replace(end, part=end.part.model_copy(update={"origin": before})) for end in gap.said.broken_off()]
+        ends = [replace(end, part=end.part.changed(origin=before)) for end in gap.said.broken_off()]
         self._offset = gap.said.started
         self._seams.append(Seam(part=self._offset, before=before, after=after, reason=self._reason))
         held = [_moved(event, self._offset) for event in gap.held if event is not begun]
         return [*ends, StreamSeam(self._reason, start), *held]
 
     def _shifted(self, seams: Sequence[Seam]) -> tuple[Seam, ...]:
-        return tuple(seam.model_copy(update={"part": seam.part + self._offset}) for seam in seams)
+        return tuple(seam.changed(part=seam.part + self._offset) for seam in seams)
 
 
 def _healthy_first(targets: Sequence[Target], means: Means) -> list[Target]:

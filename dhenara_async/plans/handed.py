@@ -139,7 +139,7 @@ def without(part: TextPart, cut: int) -> TextPart:
     def moved(citation: Citation) -> Citation:
         places = {"start": citation.start, "end": citation.end}
         update = {name: max(0, place - cut) for name, place in places.items() if place is not None}
-        return citation.model_copy(update=update) if update else citation
+        return citation.changed(**update) if update else citation
 
     citations = tuple(moved(citation) for citation in part.citations)
-    return part.model_copy(update={"text": part.text[cut:], "citations": citations})
+    return part.changed(text=part.text[cut:], citations=citations)

@@ -59,8 +59,8 @@ def in_time(question: Question, began: float | None) -> Question:
     left = total - (anyio.current_time() - began)
     if left <= 0:
         raise DeadlineError(limit="total", seconds=total)
-    timeouts = question.config.timeouts.model_copy(update={"total": left})
-    return replace(question, config=question.config.model_copy(update={"timeouts": timeouts}))
+    timeouts = question.config.timeouts.changed(total=left)
+    return replace(question, config=question.config.changed(timeouts=timeouts))
 
 
 def of_the_whole(exc: DhenaraError, question: Question) -> DhenaraError:

@@ -48,7 +48,7 @@ class _Runner:
         return tuple(
             attempt
             if attempt.error is not None
-            else priced(attempt.model_copy(update={"error": LOST}), account.usage, account.pricing)
+            else priced(attempt.changed(error=LOST), account.usage, account.pricing)
             for attempt in account.tries
         )
 
