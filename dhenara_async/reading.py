@@ -143,7 +143,7 @@ class Reading:
                 except ProtocolError as exc:
                     last = self._feed_again(frames[0], exc)
                 if self._split is not None:
-                    last = self._split.mend(last)
+                    last = self._mended(last)
                 if not self._started or (last and last[-1].__class__ is StreamEnd):
                     self._note(last)
                 return last
@@ -152,19 +152,23 @@ class Reading:
                     last = feed(frame)
                 except ProtocolError as exc:
                     last = self._feed_again(frame, exc)
-                if self._split is not None:
-                    last = self._split.mend(last)
                 events += last
                 if last and last[-1].__class__ is StreamEnd:
                     break
         except DhenaraError:
-            self.salvaged = events
+            self.salvaged = self._mended(events)
             raise
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
-            self.salvaged = events
+            self.salvaged = self._mended(events)
             raise ProtocolError(f"the provider's answer has a shape that its dialect does not allow: {exc}") from exc
+        if self._split is not None:
+            events = self._mended(events)
         self._note(events)
         return events
+
+    def _mended(self, events: Sequence[StreamEvent]) -> list[StreamEvent]:
+        """``events`` with halves of characters joined, if any have come."""
+        return list(events) if self._split is None else self._split.mend(events)
 
     def _feed_again(self, frame: Frame, refusal: ProtocolError) -> Sequence[StreamEvent]:
         """Feed a frame that was refused once more, repaired; if it was not refused as JSON, raise ``refusal``."""
@@ -218,8 +222,7 @@ class Reading:
     def _finished(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """``events``, which were the last, and those that the end of the body adds to them."""
         self.salvaged = events
-        last = self._decoder.finish()
-        events = [*events, *(last if self._split is None else self._split.mend(last))]
+        events = [*events, *self._mended(self._decoder.finish())]
         self.salvaged = ()
         if not self.complete:
             self._completed(events)
