@@ -33,6 +33,7 @@ from dhenara_async.media import placeholder
 from dhenara_async.messages import FilePart, Message, Part
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
 from dhenara_async.response import CallWarning
+from dhenara_async.signing import SigningKeys
 from dhenara_async.stream import rehearsal
 from dhenara_async.transport import Transport
 from dhenara_async.window import ConversationPolicy
@@ -53,11 +54,13 @@ class History:
         nodes: All of them, oldest first.
         window: How much of them is shown; None = everything.
         summary: Words that stand for what is not; None = nothing does.
+        signing: The keys that nodes are signed with; None = signatures are not looked at.
     """
 
     nodes: tuple[ConversationNode, ...]
     window: ConversationPolicy | None = None
     summary: str | None = None
+    signing: SigningKeys | None = None
 
 
 @dataclass(slots=True)
@@ -255,6 +258,7 @@ class Caller:
             window=history.window,
             summary=history.summary,
             opaque=opaque,
+            signing=history.signing,
         )
 
     def _fetch_policy(self, config: AIModelCallConfig) -> FetchPolicy:

@@ -53,6 +53,7 @@ class ConversationNode(Value):
             its list prices; None if not known.
         charge: What your own customer pays for it, likewise.
         prefix: Hash of everything the model was shown, where its thinking is of use only behind that; else None.
+        signature: Of what is opaque in it, by the manager's ``signing_key``; None where it has none or nothing is.
     """
 
     id: str = Field(default_factory=_new_id, min_length=1)
@@ -76,6 +77,7 @@ class ConversationNode(Value):
     cost: Decimal | None = None
     charge: Decimal | None = None
     prefix: str | None = None
+    signature: str | None = None
 
     @property
     def usage(self) -> Usage:
@@ -93,8 +95,8 @@ class ConversationNode(Value):
         return [*asked, said]
 
     def _known_there(self, file: FilePart) -> FilePart:
-        """``file``, marked with whose store knows it where it is only an id."""
-        if file.file_id is None or file.origin is not None or self.origin is None:
+        """``file``, marked with whose store knows it where it is not here and not on the web."""
+        if not file.is_stored or file.origin is not None or self.origin is None:
             return file
         return file.changed(origin=self.origin)
 

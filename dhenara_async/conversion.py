@@ -29,6 +29,9 @@ Reason = Literal[
     "limit_exceeded",
     "refused_by_target",
     "asked_for",
+    "not_allowed",
+    "altered",
+    "unsigned",
 ]
 
 SEVERITIES: Mapping[str, Severity] = {
@@ -59,6 +62,7 @@ SEVERITIES: Mapping[str, Severity] = {
     "hosted_tool_dropped": "lossy",
     "turn_dropped": "lossy",
     "reasoning_stripped_after_400": "lossy",
+    "state_dropped": "lossy",
     "truncated": "lossy",
 }
 """What can be done to a part, and how bad that is."""

@@ -280,6 +280,11 @@ class FilePart(PartBase):
         return kind_of(self.media_type)
 
     @property
+    def is_stored(self) -> bool:
+        """Whether it is in a store that lets only some accounts read it: an id, or the address of a cloud's bucket."""
+        return self.file_id is not None or (self.url is not None and not self.url.lower().startswith(_WEB))
+
+    @property
     def size(self) -> int | None:
         """How many bytes it has; None where it is elsewhere."""
         return None if self.data is None else len(self.data)
@@ -475,7 +480,8 @@ def _text(text: str) -> TextPart:
 _MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+*-]+")
 # Object stores besides: a provider reads those of its own cloud.
 _PIECE_BYTES = 3 << 18  # three bytes are four letters: pieces of these can be joined
-_URL_STARTS = ("https://", "http://", "gs://", "s3://")
+_WEB = ("https://", "http://")
+_URL_STARTS = (*_WEB, "gs://", "s3://")
 
 
 def _made(data: bytes, filename: str | None, called: str, *, declared: str | None) -> FilePart:

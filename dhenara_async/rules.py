@@ -8,11 +8,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, cast
 
-from dhenara_async.messages import FilePart, HostedToolPart, ReasoningPart, ToolCallPart
+from dhenara_async.messages import FilePart, HostedToolPart, Part, ProviderState, ReasoningPart, ToolCallPart
 
 Place = Literal["question", "result"]
+
+STATE_DEPTH = 100
+"""The most levels that a part's ``provider_state`` may be nested; a request has room for about 250 in all."""
+STATE_VALUES = 200_000
+"""The most values that a part's ``provider_state`` may hold."""
 
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -42,6 +47,48 @@ class CallIds:
             number, letter = divmod(number, len(_LETTERS))
             letters += _LETTERS[letter]
         return self.prefix + letters
+
+
+@dataclass(frozen=True, slots=True)
+class Vetted:
+    """What of a part's ``provider_state`` may be sent.
+
+    Attributes:
+        state: What may be sent; None = nothing.
+        reason: Why something of it may not: ``not_allowed``, ``altered`` or ``limit_exceeded``; None = all of it may,
+            but for what the driver never sends.
+        detail: The same for people; it names keys and types, never values.
+    """
+
+    state: ProviderState | None
+    reason: Literal["not_allowed", "altered", "limit_exceeded"] | None = None
+    detail: str = ""
+
+
+def within_bounds(value: object) -> bool:
+    """Whether a JSON value is nested no deeper than ``STATE_DEPTH`` and holds no more than ``STATE_VALUES`` values."""
+    level: list[object] = [value]
+    count = depth = 0
+    while level:
+        depth, count = depth + 1, count + len(level)
+        if depth > STATE_DEPTH or count > STATE_VALUES:
+            return False
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(cast("dict[str, object]", item).values())
+            elif isinstance(item, list):
+                below.extend(cast("list[object]", item))
+        level = below
+    return True
+
+
+def bounded(part: Part) -> Vetted:
+    """The state of ``part`` as it is, unless it is too deep or too large to be worked on."""
+    if part.provider_state is not None and not within_bounds(part.provider_state):
+        words = f"it is nested deeper than {STATE_DEPTH} levels, or holds more than {STATE_VALUES} values"
+        return Vetted(None, "limit_exceeded", words)
+    return Vetted(part.provider_state)
 
 
 def anything(_part: object) -> bool:
@@ -88,6 +135,8 @@ class Rules:
         replayable: Whether a piece of reasoning of its own can be sent back.
         unsigned: Whether a call, as the first of its step, is sent with the documented stand-in for a signature.
         bound_to_prefix: Reasoning goes back only behind exactly the messages, instructions and tools it was made under.
+        vet: What of a part's ``provider_state`` may be sent. A stored node is only data, and whoever can write it can
+            put anything there: a driver that sends more of it than seals states here what its API's answers hold.
     """
 
     alternates: bool = False
@@ -112,3 +161,4 @@ class Rules:
     replayable: Callable[[ReasoningPart], bool] = anything
     unsigned: Callable[[ToolCallPart], bool] = nothing
     bound_to_prefix: bool = False
+    vet: Callable[[Part], Vetted] = bounded

@@ -407,7 +407,7 @@ def _hosted(speaker: Speaker) -> tuple[Part, ...]:
                 HostedToolPart(
                     name=kind, tool="web_search", call_id="srvtoolu_1", output=[found], provider_state=result
                 ),
-                HostedToolPart(name="compaction", provider_state={"type": "compaction", "content": sealed}),
+                HostedToolPart(name="compaction", provider_state={"type": "compaction", "encrypted_content": sealed}),
                 # one that nothing came of, because the turn was paused
                 HostedToolPart(
                     name="server_tool_use",

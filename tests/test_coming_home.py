@@ -104,12 +104,12 @@ def _recorded(source: str) -> tuple[Home, ...]:
         home
         for row in recordings.index()
         if row["kind"] == "message"
-        and _source_of(str(row["api"]), str(row["provider"])) == source
+        and source_of(str(row["api"]), str(row["provider"])) == source
         and (home := _home(str(row["id"]), SOURCES[source])) is not None
     )
 
 
-def _source_of(api: str, provider: str) -> str:
+def source_of(api: str, provider: str) -> str:
     """Who speaks like a provider; hosts that have no row of their own answer in OpenRouter's fields."""
     of_provider = next((name for name, speaker in SOURCES.items() if (api, provider) in speaker.recorded), None)
     others = {"openai_responses": "responses", "gemini_generate": "gemini", "anthropic_messages": "anthropic"}

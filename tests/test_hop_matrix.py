@@ -467,9 +467,12 @@ def test_hops_with_and_without_loss_are_both_among_them() -> None:
     assert codes >= SEVERITIES.keys() - _ELSEWHERE
 
 
-# Codes that no hop of these makes: asked for by a policy, told by a provider, or of other rooms.
+# Codes that no hop of these makes: asked for by a policy, told by a provider, of other rooms, or of forged histories.
 _ELSEWHERE = frozenset(
-    {"reasoning_as_text", "reasoning_stripped_after_400", "server_dropped_reasoning", "tools_stubbed", "truncated"}
+    {
+        *("reasoning_as_text", "reasoning_stripped_after_400", "server_dropped_reasoning", "tools_stubbed"),
+        *("truncated", "state_dropped"),
+    }
 )
 
 

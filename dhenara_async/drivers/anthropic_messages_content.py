@@ -1,6 +1,8 @@
 """Messages and their parts as the content blocks of the Messages API.
 
 What this API made itself goes back exactly as it came: signed thinking, hosted tools with their results, citations.
+Only blocks and keys that are on its lists are sent (``anthropic_messages_native``), and a part's own words, names and
+arguments always stand before what its state says.
 
 Source: https://docs.anthropic.com/en/api/messages and the types of the ``anthropic`` package 2.12 (read 2026-11-22)
 """
@@ -11,6 +13,7 @@ from collections.abc import Iterable
 import orjson
 
 from dhenara_async.config import AIModelCallConfig
+from dhenara_async.drivers.anthropic_messages_native import BLOCKS, vetted
 from dhenara_async.drivers.base import JsonObject, takes
 from dhenara_async.endpoint import AIModel
 from dhenara_async.errors import UnsupportedError
@@ -78,18 +81,25 @@ def rules(model: AIModel) -> Rules:
         reasoning_back="model",
         replayable=_is_signed,
         bound_to_prefix=can.prefix_bound,
+        vet=vetted,
     )
 
 
 def _is_signed(part: ReasoningPart) -> bool:
     """Whether thinking came with its signature, or encrypted altogether; any other would only be refused."""
     state = part.provider_state or {}
-    return bool(state.get("signature")) if state.get("type") == "thinking" else bool(state)
+    match state.get("type"):
+        case "thinking":
+            return bool(state.get("signature"))
+        case "redacted_thinking":
+            return bool(state.get("data"))
+        case _:
+            return False
 
 
 def _is_block(part: HostedToolPart) -> bool:
     """Whether the API has a block of its own for what it ran."""
-    return bool(part.provider_state) and part.name not in REPORTS
+    return (part.provider_state or {}).get("type") in BLOCKS and part.name not in REPORTS
 
 
 class Content:
@@ -136,20 +146,19 @@ class Content:
 
     def _said(self, part: TextPart) -> JsonObject:
         """A text with its sources; what came as the call of a tool of ours is no block of text and brings none."""
-        native = part.provider_state or {}
+        native = _own(part)
         return {"type": "text", "text": part.text, **(native if native.get("type") == "text" else {})}
 
     def _thinking(self, part: ReasoningPart) -> JsonObject:
         """Signed thinking as it came, also without text."""
-        native = part.provider_state or {}
-        if not _is_signed(part):
+        native = _own(part)
+        if not native or not _is_signed(part):
             raise self._cannot(part, "that nobody signed")
         shown = native.get("type") == "thinking"
-        return {"type": "thinking", "thinking": part.text, **native} if shown else dict(native)
+        return {"type": "thinking", "thinking": part.text, **native} if shown else native
 
     def _call(self, part: ToolCallPart) -> JsonObject:
-        native = part.provider_state or {}
-        extra = {key: value for key, value in native.items() if key != "type"}
+        extra = {key: value for key, value in _own(part).items() if key != "type"}
         return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": self._arguments(part), **extra}
 
     def _arguments(self, part: ToolCallPart) -> object:
@@ -163,9 +172,10 @@ class Content:
         return orjson.Fragment(part.arguments)
 
     def _hosted(self, part: HostedToolPart) -> JsonObject:
-        if not _is_block(part):
+        block = _own(part)
+        if not block or not _is_block(part):
             raise self._cannot(part, f"({part.name}) that it did not make")
-        return dict(part.provider_state or {})
+        return block
 
     # ------------------------------------------------------------------------------------------------ what was asked
 
@@ -249,6 +259,11 @@ class Content:
 
     def _cannot(self, part: Part, what: str) -> UnsupportedError:
         return UnsupportedError(f"{self._model}: the Messages API cannot be sent a part of type {part.type!r} {what}")
+
+
+def _own(part: Part) -> JsonObject:
+    """What the API gave of a part beside what we show of it, as far as it may be sent; empty if there is nothing."""
+    return {**(vetted(part).state or {})} if part.provider_state else {}
 
 
 def _told(text: str) -> list[JsonObject]:

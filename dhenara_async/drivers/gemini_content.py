@@ -1,6 +1,7 @@
 """Messages and their parts as Gemini's ``contents``.
 
-A part's ``thoughtSignature`` goes back on exactly that part, and only to the model that made it. From Gemini 3 on the
+A part's ``thoughtSignature`` goes back on exactly that part, and only to the model that made it; of what Google ran
+itself, the parts that are on the list of ``gemini_native``. From Gemini 3 on the
 first function call of every model turn must carry one; a call that has none of its own gets the documented stand-in.
 
 Source: https://ai.google.dev/gemini-api/docs/thought-signatures, https://ai.google.dev/gemini-api/docs/function-calling
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from dhenara_async.drivers.base import JsonObject, as_text, takes
+from dhenara_async.drivers.gemini_native import native_name, vetted
 from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages import (
@@ -33,12 +35,10 @@ from dhenara_async.rules import CallIds, Place, Rules
 STAND_IN_SIGNATURE = "skip_thought_signature_validator"
 FILES_URL = "https://generativelanguage.googleapis.com/v1beta"
 
-_NATIVE_DATA = frozenset(
-    {"executableCode", "codeExecutionResult", "toolCall", "toolResponse", "inlineData", "fileData"}
-)
 _RESULT_MEDIA = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
 _CALL_IDS = CallIds(re.compile(r".*", re.DOTALL))  # free, and there need be none
 _NAMES = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
+_FILE_ID = re.compile(rf"({re.escape(FILES_URL)}/)?(files/)?[a-zA-Z0-9_-]{{1,128}}|gs://[!-~]{{1,2000}}")
 _OLD = re.compile(r"gemini-([12]\b|pro$|pro-vision|exp)")
 
 
@@ -65,6 +65,7 @@ def rules(model: AIModel) -> Rules:
         reasoning_back="model",
         replayable=_is_said,
         unsigned=lambda call: modern and not (call.provider_state or {}).get("thoughtSignature"),
+        vet=vetted,
     )
 
 
@@ -124,11 +125,11 @@ class _Talk:
             case FilePart():
                 wire = self._file(part)
                 media_type = kept.get("mimeType")
-                if media_type and "inlineData" in wire:
+                if media_type and "inlineData" in wire and vetted(part).reason is None:
                     wire["inlineData"] = {**cast(JsonObject, wire["inlineData"]), "mimeType": media_type}
                 return {**wire, **signed}
-            case HostedToolPart() if _is_native(part):
-                return kept
+            case HostedToolPart() if (native := vetted(part).state) and native_name(part):
+                return {**native}
             case _:
                 raise self._unsupported(part)
 
@@ -175,6 +176,10 @@ class _Talk:
         if part.url is not None:
             return {"fileData": {**known, "fileUri": part.url}}
         if part.file_id is not None:
+            if _FILE_ID.fullmatch(part.file_id) is None:
+                raise UnsupportedError(
+                    f"{self.model}: the file_id is no id of Google's file store or of its cloud's buckets"
+                )
             return {"fileData": {**known, "fileUri": _file_uri(part.file_id)}}
         kind = part.media_type.partition("/")[0]
         if kind == "text":
@@ -189,7 +194,7 @@ class _Talk:
 
 def _is_native(part: HostedToolPart) -> bool:
     """Whether Gemini has a part of its own for what it ran or reported."""
-    return not _NATIVE_DATA.isdisjoint(part.provider_state or {})
+    return native_name(part) is not None
 
 
 def _is_said(part: ReasoningPart) -> bool:
@@ -211,6 +216,4 @@ def _response(values: Sequence[object], *, is_error: bool) -> JsonObject:
 
 def _file_uri(file_id: str) -> str:
     """The store names its files ``files/…`` but is asked for them by their address."""
-    if "://" in file_id:
-        return file_id
-    return f"{FILES_URL}/files/{file_id.removeprefix('files/')}"
+    return file_id if "://" in file_id else f"{FILES_URL}/files/{file_id.removeprefix('files/')}"

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from dhenara_async.drivers.base import JsonObject, as_list, takes
+from dhenara_async.drivers.base import JsonObject, as_list, as_text, takes
+from dhenara_async.drivers.openai_chat_native import vetted
 from dhenara_async.drivers.openai_chat_quirks import Quirks
 from dhenara_async.endpoint import AIModel
 from dhenara_async.errors import UnsupportedError
@@ -50,6 +51,7 @@ def rules(quirks: Quirks, model: AIModel) -> Rules:
         refusals=quirks.refusals,
         reasoning_back=_REASONING_BACK.get(quirks.reasoning_back, "account"),
         replayable=writer.remembers,
+        vet=vetted,
     )
 
 
@@ -174,7 +176,7 @@ class _Writer:
                 raise self._unsupported(part, "an assistant's message holds words and calls only")
 
     def _call(self, part: ToolCallPart) -> JsonObject:
-        state = part.provider_state or {}
+        state = vetted(part).state or {} if part.provider_state else {}
         if state.get("type") == "custom":
             return {"id": part.call_id, "type": "custom", "custom": {"name": part.name, "input": part.arguments}}
         function: JsonObject = {"name": part.name, "arguments": part.arguments if part.arguments.strip() else "{}"}
@@ -270,7 +272,7 @@ def _data_url(part: FilePart) -> str:
 
 
 def _details(part: ReasoningPart) -> list[object]:
-    return as_list((part.provider_state or {}).get("reasoning_details"))
+    return as_list((vetted(part).state or {}).get("reasoning_details")) if part.provider_state else []
 
 
 def _bare_detail(part: ReasoningPart) -> JsonObject:
@@ -279,5 +281,5 @@ def _bare_detail(part: ReasoningPart) -> JsonObject:
 
 def _thinking_chunk(part: ReasoningPart) -> JsonObject:
     chunk: JsonObject = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}], "closed": True}
-    signature = (part.provider_state or {}).get("signature")
-    return chunk if signature is None else {**chunk, "signature": signature}
+    signature = as_text((part.provider_state or {}).get("signature"))
+    return {**chunk, "signature": signature} if signature else chunk

@@ -1,7 +1,8 @@
 """The input items of OpenAI Responses: a whole conversation, spelled so that nothing of it has to be stored there.
 
 No item that we can say in canonical words carries an id: with ids, the API wants every item beside the reasoning it was
-made with, and knows only what it stored itself. Reasoning and what the provider ran go back as they came.
+made with, and knows only what it stored itself. Reasoning and what the provider ran go back as they came, as far as
+their items are on the lists of ``openai_responses_native``.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create and the types of the ``openai`` package 3.54
 (``types/responses/response_input_item_param.py``, read 2026-11-22)
@@ -10,6 +11,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create and the 
 from collections.abc import Iterable
 
 from dhenara_async.drivers.base import JsonObject, as_text, takes
+from dhenara_async.drivers.openai_responses_native import ITEMS, vetted
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages import (
     FilePart,
@@ -59,11 +61,12 @@ def rules(model: str) -> Rules:
     return Rules(
         files=speller.takes,
         generated=_is_drawn,
-        hosted=lambda part: bool((part.provider_state or {}).get("type")) and part.name != INPUT_TRANSFORMATIONS,
+        hosted=lambda part: _native(part).get("type") in ITEMS and part.name != INPUT_TRANSFORMATIONS,
         hosted_with_reasoning=True,
         reasoning_back="model",
         reasoning_leads=True,
         replayable=lambda part: _reasoning(part) is not None,
+        vet=vetted,
     )
 
 
@@ -106,7 +109,7 @@ class _Speller:
         match part:
             case TextPart():
                 # One message a text: several in one message are only typed together with the ids of the answer.
-                phase = _native(part).get("phase")
+                phase = as_text(_native(part).get("phase"))
                 said: JsonObject = {"role": "assistant", "content": part.text}
                 return {**said, "phase": phase} if phase else said
             case ReasoningPart():
@@ -127,7 +130,8 @@ class _Speller:
         return item
 
     def _call(self, part: ToolCallPart) -> JsonObject:
-        native, call_id = _native(part), part.call_id
+        native: JsonObject = {**(vetted(part).state or {})} if part.provider_state else {}
+        call_id = part.call_id
         if native.get("type") == "custom_tool_call":
             self._custom.add(call_id)
             item: JsonObject = {"type": "custom_tool_call", "call_id": call_id, "name": part.name}
@@ -142,13 +146,13 @@ class _Speller:
     def _generated(self, part: FilePart) -> JsonObject:
         if not _is_drawn(part):
             raise self._unsupported(part, "in an answer")
-        return {**_native(part), "result": part.get_base64()}
+        return {**(vetted(part).state or {}), "result": part.get_base64()}
 
     def _hosted(self, part: HostedToolPart) -> JsonObject:
-        native = _native(part)
-        if not native.get("type"):
-            raise self._unsupported(part, f"({part.name}) that is no item")
-        return native
+        item = vetted(part).state
+        if not item:
+            raise self._unsupported(part, f"({part.name}) that is no item of its own")
+        return {**item}
 
     # ------------------------------------------------------------------------------------------ what it was told
 
@@ -219,7 +223,7 @@ def _is_drawn(part: FilePart) -> bool:
 
 def _reasoning(part: ReasoningPart) -> JsonObject | None:
     """The reasoning as it came; None without its encrypted form, which is all the API can read without storing."""
-    native = _native(part)
+    native = vetted(part).state or {}
     if not as_text(native.get("encrypted_content")):
         return None
     kept = {key: native[key] for key in ("id", "summary", "encrypted_content") if native.get(key) is not None}

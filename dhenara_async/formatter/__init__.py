@@ -29,6 +29,7 @@ from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.messages import FilePart, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import ChatResponse
 from dhenara_async.rules import Rules
+from dhenara_async.signing import SigningKeys
 from dhenara_async.tools import Tool
 from dhenara_async.window import (
     ConversationPolicy,
@@ -118,6 +119,7 @@ class PromptFormatter:
         window: ConversationPolicy | None = None,
         summary: str | None = None,
         opaque: bool = True,
+        signing: SigningKeys | None = None,
     ) -> FormattedConversation:
         """A whole history, made legal for ``endpoint``.
 
@@ -134,6 +136,8 @@ class PromptFormatter:
             window: How much of the history is shown; None = all of it.
             summary: Words that stand for what is not shown, as ``window.summarise`` has made them.
             opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
+            signing: The keys that nodes are signed with: opaque state of a node without a valid signature is not sent.
+                None = signatures are not looked at.
 
         Raises:
             ConversionLossError: The policy is strict and something would be lost.
@@ -143,7 +147,7 @@ class PromptFormatter:
         fitted = _fitted(history, now, window)
         stands = summary_message(summary or "") if fitted is not None and fitted.trimmed else None
         lead = tuple(instructions) if stands is None else (stands.get_text(), *instructions)
-        job = _Job.of(endpoint, policy, lead, config, opaque=opaque, nodes=history)
+        job = _Job.of(endpoint, policy, lead, config, opaque=opaque, nodes=history, signing=signing)
         fold = _fold(job, history if fitted is None else fitted.kept)
         if fitted is None or not fitted.trimmed:
             return job.finished(fold, now)
@@ -194,6 +198,7 @@ class PromptFormatter:
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
         window: ConversationPolicy | None = None,
+        signing: SigningKeys | None = None,
     ) -> ConversionCheck:
         """Try out a hop: what it would lose, how long its prompt would be, what that costs and which knobs it ignores.
 
@@ -208,6 +213,7 @@ class PromptFormatter:
             instructions: What would lead the call.
             config: Its knobs.
             window: How much of the history would be shown.
+            signing: The keys that nodes are signed with; None = signatures are not looked at.
 
         Raises:
             UnsupportedError: The target cannot be asked that at all.
@@ -223,6 +229,7 @@ class PromptFormatter:
             instructions=leads,
             config=knobs,
             window=window,
+            signing=signing,
         )
         report = formatted.report
         if stands_in is not None:
@@ -254,10 +261,12 @@ def _before_the_last(report: ConversionReport) -> ConversionReport:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One thing to format for: the terms, and the hash of what leads the request if that is of matter."""
+    """One thing to format for: the terms, the hash of what leads the request if that is of matter, and the keys that
+    nodes have to be signed with, if they have to be."""
 
     terms: Terms
     lead: str | None
+    signing: SigningKeys | None = None
 
     @classmethod
     def of(
@@ -269,13 +278,14 @@ class _Job:
         *,
         opaque: bool,
         nodes: Iterable[ConversationNode] = (),
+        signing: SigningKeys | None = None,
     ) -> "_Job":
         rules = _rules_of(endpoint)
         stubs = rules.needs_tools and (config is None or not config.tools)
         target = target_of(endpoint)
         refused = _refused(nodes, target)
         terms = Terms(endpoint, target, rules, policy or ConversionPolicy(), opaque, stubs, refused)
-        return cls(terms, _lead(instructions, config) if rules.bound_to_prefix else None)
+        return cls(terms, _lead(instructions, config) if rules.bound_to_prefix else None, signing)
 
     def finished(
         self,
@@ -367,7 +377,7 @@ def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
 
 # What was made of a history, for the turns to come. It is kept beside the history's newest node, by its identity, for
 # as long as that node lives, and is moved on to the next one: a node is never changed, so it can never be outdated.
-_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, frozenset[str]]
+_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, frozenset[str], SigningKeys | None]
 _Folds = dict[_Key, tuple[tuple[ConversationNode, ...], Fold]]
 _remembered: "dict[int, tuple[ref[ConversationNode], _Folds]]" = {}
 
@@ -377,15 +387,17 @@ def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
     terms = job.terms
     if not nodes:
         return Fold(terms, lead=job.lead)
-    key = (terms.target, terms.endpoint.ai_model, terms.policy, job.lead, terms.opaque, terms.stubs, terms.refused)
+    target, model, signing = terms.target, terms.endpoint.ai_model, job.signing
+    key = (target, model, terms.policy, job.lead, terms.opaque, terms.stubs, terms.refused, signing)
     known, kept = _recalled(key, nodes)
     fold = Fold(terms, lead=job.lead) if kept is None else kept.copy()  # what is kept may be read by another thread
     if kept is None and job.lead is not None:
         _forget(key, nodes[:-1])
     if known < len(nodes):
         for node in nodes[known:]:
+            vouched = signing is None or signing.vouch_for(node)
             for message in node.as_messages():
-                fold.add(message)
+                fold.add(message, vouched=vouched)
         _folds_of(nodes[-1])[key] = nodes[:-1], fold.copy()
     return fold
 

@@ -59,12 +59,12 @@ def wrapped(call: ToolCallPart) -> str:
     return orjson.dumps({"_raw": call.arguments.encode(errors="replace").decode()}).decode()
 
 
-def _asked(value: JsonValue) -> str:
+def _asked(value: JsonValue, levels: int = 8) -> str:
     match value:
         case str():
             return value
-        case dict():
-            found = (_asked(value[key]) for key in _ASKED if key in value)
+        case dict() if levels:  # one that goes deeper is no question of anybody's
+            found = (_asked(value[key], levels - 1) for key in _ASKED if key in value)
             return next((text for text in found if text), "")
         case list():
             return "; ".join(item for item in value if isinstance(item, str))

@@ -20,6 +20,7 @@ from dhenara_async.formatter.calls import Call, CallsNamed, Ids, Results, paired
 from dhenara_async.formatter.gists import made_heading
 from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Answers, Files, Said, Terms
+from dhenara_async.formatter.vetting import Vetting
 from dhenara_async.messages import (
     FilePart,
     HostedToolPart,
@@ -81,9 +82,14 @@ class Fold:
         other._asked = [source.afresh() for source in self._asked]
         return other
 
-    def add(self, message: Message) -> None:
-        """Hand in the next message."""
-        source = Source.of(self._count, message)
+    def add(self, message: Message, *, vouched: bool = True) -> None:
+        """Hand in the next message.
+
+        Args:
+            message: What is said next.
+            vouched: Whether its opaque state may be sent; False for a node whose signature is missing or wrong.
+        """
+        source = Source.of(self._count, message, vouched=vouched)
         self._count += 1
         if message.role is not Role.ASSISTANT:
             self._asked.append(source)
@@ -115,6 +121,9 @@ class Fold:
             return
         self._answers, self._asked = [], []
         ledger = Ledger(self._terms.target)
+        vetting = Vetting(self._terms, ledger)
+        for source in (*answers, *asked):
+            vetting.look_at(source)
         results = Results(self._terms, ledger, now=now)
         turns = self._said(ledger, answers, paused=now and not asked and _ends_hosted(answers)) if answers else []
         calls = [call for turn in turns for call in turn.calls]

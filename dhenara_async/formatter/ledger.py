@@ -13,15 +13,16 @@ class Source:
     at: int
     message: Message
     outcomes: list[Outcome]
+    vouched: bool = True  # whether its node is signed as it is, or nobody asks for that
     made_up: list[str] = field(default_factory=list[str])  # the kinds of what was made up because of it
 
     @classmethod
-    def of(cls, at: int, message: Message) -> "Source":
-        return cls(at, message, ["native"] * len(message.parts))
+    def of(cls, at: int, message: Message, *, vouched: bool = True) -> "Source":
+        return cls(at, message, ["native"] * len(message.parts), vouched)
 
     def afresh(self) -> "Source":
         """The same before anything has become of it."""
-        return Source.of(self.at, self.message)
+        return Source.of(self.at, self.message, vouched=self.vouched)
 
     def downgrade(self) -> None:
         """All that is still as it was has come to something less."""

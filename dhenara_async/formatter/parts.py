@@ -369,7 +369,7 @@ class Files:
 
     def why_not(self, part: FilePart, place: Place) -> Reason | None:
         """Why the target cannot take a file there; None if it can."""
-        if part.file_id is not None and part.origin is not None and not self._terms.is_own(part.origin):
+        if part.is_stored and part.origin is not None and not self._terms.is_own(part.origin):
             return "foreign_origin"
         most = self._terms.policy.max_inlined_bytes
         if most is not None and part.size is not None and part.size > most:

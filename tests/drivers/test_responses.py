@@ -438,7 +438,8 @@ def test_reasoning_that_cannot_be_read_or_leads_nowhere_stays_out(parts: tuple[P
 
 def test_search_without_its_reasoning_stays_out() -> None:
     search: JSON = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "open_page"}}
-    hosted = HostedToolPart(name="web_search_call", origin=_own(), provider_state=cast("dict[str, JsonValue]", search))
+    state = cast("dict[str, JsonValue]", search)
+    hosted = HostedToolPart(name="web_search_call", input=state["action"], origin=_own(), provider_state=state)
     led = _items(Message.user("?"), Message.assistant(_thought(), hosted, "well"))
     assert led[1:3] == [_SENT, search]
     assert [

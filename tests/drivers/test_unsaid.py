@@ -160,10 +160,13 @@ def test_what_a_formatter_never_lets_through_is_refused(target: str, role: Role,
 
 def test_thoughts_with_and_without_details_all_go_back() -> None:
     """The host takes details instead of words, so words alone become a detail."""
-    detailed = ReasoningPart(text="one", provider_state={"reasoning_details": [{"type": "reasoning.text", "x": 1}]})
+    detailed = ReasoningPart(text="one", provider_state={"reasoning_details": [{"type": "reasoning.text", "index": 1}]})
     body = orjson.loads(
         _body(_TARGETS["chat openrouter"], Message.assistant(detailed, ReasoningPart(text="two"), "so"))
     )
     said = body["messages"][1]
-    assert said["reasoning_details"] == [{"type": "reasoning.text", "x": 1}, {"type": "reasoning.text", "text": "two"}]
+    assert said["reasoning_details"] == [
+        {"type": "reasoning.text", "index": 1},
+        {"type": "reasoning.text", "text": "two"},
+    ]
     assert "reasoning" not in said

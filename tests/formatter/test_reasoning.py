@@ -32,7 +32,7 @@ DEEPSEEK = endpoint(_Provider.DEEPSEEK, "deepseek-v4-pro")
 def thought(who: AIModelEndpoint | None, *, signed: bool) -> list[Message]:
     """A conversation in which ``who`` thought about its answer."""
     origin = None if who is None else target_of(who)
-    state: dict[str, JsonValue] | None = {"signature": "sealed"} if signed else None
+    state: dict[str, JsonValue] | None = {"type": "thinking", "signature": "sealed"} if signed else None
     return [
         Message.user("Well?"),
         Message(
