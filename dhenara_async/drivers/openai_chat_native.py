@@ -49,6 +49,5 @@ def _reasoning(part: ReasoningPart) -> Vetted:
     told = "".join(as_text(detail.get("text")) + as_text(detail.get("summary")) for detail in details)
     if not told or same_words(told, part.text):
         return found
-    # answers of hosts that say a thought in its details alone were once kept without its words
-    sealed = all(detail.get("signature") or detail.get("data") for detail in details)
-    return found if sealed and not part.text else altered("the text of the details")
+    # hosts say a thought in its details alone, and answers of theirs have been kept without its words
+    return found if not part.text else altered("the text of the details")
