@@ -45,7 +45,8 @@ class KeyHeader:
     async def sign(self, request: HttpRequest) -> HttpRequest:
         if self.key is None:
             return request
-        return HttpRequest(request.url, {self.header: self.key.get_secret_value(), **request.headers}, request.body)
+        headers = {self.header: self.key.get_secret_value(), **request.headers}
+        return HttpRequest(request.url, headers, request.body, request.max_header_bytes)
 
     def hide(self, text: str) -> str:
         for secret in self.secrets:

@@ -289,7 +289,9 @@ class Caller:
             if headers[name] != wire.headers[name]:
                 headers[name] = f"{wire.headers[name]},{headers[name]}"
         return Delivery(
-            request=HttpRequest(place.address.base_url + wire.path, headers, body),
+            request=HttpRequest(
+                place.address.base_url + wire.path, headers, body, request.config.bounds.max_header_bytes
+            ),
             auth=auth,
             timeouts=request.config.timeouts,
             transport=transport or new_transport(),

@@ -40,7 +40,7 @@ from dhenara_async.reading import Reading
 from dhenara_async.request import ChatRequest, HttpRequest
 from dhenara_async.response import Attempt, CallWarning, Decision, Seam
 from dhenara_async.retry import RetryBudget, delay
-from dhenara_async.transport import Exchange, Transport
+from dhenara_async.transport import Exchange, Transport, check_header_block
 from dhenara_async.usage import UNKNOWN, Usage
 from dhenara_async.window import estimate_messages
 
@@ -390,6 +390,7 @@ class EndpointFeed:
         signed = await source.auth.sign(request)
         self._exchange = exchange = await self._in_time(source.transport.send(signed, source.timeouts))
         headers = exchange.headers
+        check_header_block(headers, request.max_header_bytes)
         if self._slot is not None:
             self._slot.told(headers)
         for name in _REQUEST_ID_HEADERS:
@@ -422,6 +423,8 @@ class EndpointFeed:
                 body += chunk
         except TransportError as exc:
             logger.debug("the body of an error broke off: %s", exc)  # its status says more than that
+        except ProtocolError as exc:  # it cannot be read: why stands in the place of its words
+            body = str(exc).encode()
         raise self._call.driver.error(exchange.status, exchange.headers, body, provider=provider)
 
     # ------------------------------------------------------------------------------------------------ other tries

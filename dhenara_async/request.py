@@ -7,9 +7,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from dhenara_async.bounds import Bounds
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.messages import Message, Role
 from dhenara_async.response import CallWarning
+
+_HEADER_BYTES = Bounds().max_header_bytes
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,8 +70,10 @@ class HttpRequest:
         url: Absolute, already encoded.
         headers: All of them; credentials among them, hence no repr.
         body: The bytes to send.
+        max_header_bytes: The most bytes that the header block of the answer may have.
     """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    max_header_bytes: int = _HEADER_BYTES

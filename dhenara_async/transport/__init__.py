@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from dhenara_async.config import Timeouts
+from dhenara_async.errors import BoundsError
 from dhenara_async.request import HttpRequest
 
 
@@ -56,6 +57,7 @@ class Transport(Protocol):
             ConnectError: No connection.
             ReadError: The connection broke before the answer began.
             DeadlineError: A time limit ran out.
+            BoundsError: The header block is too large to be read at all; whoever asked checks its size besides.
         """
         ...
 
@@ -107,3 +109,21 @@ class WarmsUp(Protocol):
             DeadlineError: ``timeouts.connect`` ran out.
         """
         ...
+
+
+def check_header_block(headers: Mapping[str, str], limit: int) -> None:
+    """Refuse an answer whose header block is too large.
+
+    Raises:
+        BoundsError: It has more than ``limit`` bytes.
+    """
+    if sum(map(len, headers)) + sum(map(len, headers.values())) + _BETWEEN * len(headers) > limit:
+        raise header_block_too_large(limit)
+
+
+def header_block_too_large(limit: int) -> BoundsError:
+    """The error for a header block of more than ``limit`` bytes."""
+    return BoundsError("the header block of the answer is too large", setting="max_header_bytes", limit=limit)
+
+
+_BETWEEN = len(": \r\n")

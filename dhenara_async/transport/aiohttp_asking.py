@@ -25,6 +25,7 @@ from yarl import URL
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport.aiohttp_reading import AT_ONCE
 from dhenara_async.transport.patience import Patience
+from dhenara_async.transport.unpacking import ACCEPTED
 
 if TYPE_CHECKING:
     from aiohttp.http import RawResponseMessage
@@ -55,7 +56,7 @@ class Way:
     _headers: Mapping[str, str] | None = field(default=None, repr=False)
     _head: bytes = field(default=b"", repr=False)
 
-    def head(self, headers: Mapping[str, str], length: int) -> bytes:
+    def head(self, headers: Mapping[str, str], length: int) -> "Head":
         """The head of a request with ``headers`` and a body of so many bytes.
 
         Calls of an endpoint have the same headers as a rule, so those of the last one are kept as they were written.
@@ -69,7 +70,16 @@ class Way:
             fields.popall("Content-Length", None)
             self._head = _written(self.line, fields).removesuffix(b"\r\n")
             self._headers = dict(headers)
-        return b"%bContent-Length: %d\r\n\r\n" % (self._head, length)
+        return Head(b"%bContent-Length: %d\r\n\r\n" % (self._head, length))
+
+
+class Head:
+    """The head of a request, the key in it, which is not shown where reporters of errors show the locals of frames."""
+
+    __slots__ = ("written",)
+
+    def __init__(self, written: bytes) -> None:
+        self.written: bytes = written
 
 
 class Answer:
@@ -120,7 +130,9 @@ class Ways:
             return None
         if address.scheme not in ("http", "https") or not address.raw_host or address.raw_user is not None:
             return None  # what is wrong with it, the session says
-        example = aiohttp.ClientRequest("POST", address, loop=self._connector._loop, session=self._session)
+        example = aiohttp.ClientRequest(
+            "POST", address, headers={"accept-encoding": ACCEPTED}, loop=self._connector._loop, session=self._session
+        )
         if len(self._known) >= _WAYS:
             self._known.clear()
         way = self._known[request.url] = Way(example, f"POST {address.raw_path_qs} HTTP/1.1")
@@ -152,8 +164,14 @@ class Ways:
             protocol, transport = connection.protocol, connection.transport
             if protocol is None or transport is None or transport.is_closing():
                 raise aiohttp.ClientConnectionResetError("the connection was closed while it was kept")
-            protocol.set_response_params(timer=_NO_TIMER, read_until_eof=True)
-            transport.write(head + request.body)
+            protocol.set_response_params(
+                timer=_NO_TIMER,
+                read_until_eof=True,
+                auto_decompress=False,
+                max_line_size=request.max_header_bytes,
+                max_field_size=request.max_header_bytes,
+            )
+            transport.write(head.written + request.body)
             message, content = await self._answered(protocol, first_byte)
         except BaseException:
             hang_up(connection)

@@ -13,15 +13,15 @@ Source: https://docs.aiohttp.org/en/stable/client_reference.html (read 2026-11-2
 
 import asyncio
 import errno
+import select
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -29,10 +29,14 @@ from yarl import URL
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
 from dhenara_async.request import HttpRequest
+from dhenara_async.transport import Exchange, header_block_too_large
 from dhenara_async.transport.aiohttp_asking import Answer, Ways, hang_up
 from dhenara_async.transport.aiohttp_reading import AT_ONCE, more, taken
+from dhenara_async.transport.proxies import Proxy, proxy_for
+from dhenara_async.transport.unpacking import ACCEPTED, unpacked
 
 if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.tracing import Trace
 
 CONNECTING = 100
@@ -43,6 +47,7 @@ LARGE_BYTES = 1 << 20
 
 
 _PIECE_BYTES = 1 << 18
+_HOSTS = 1000  # the most whose proxies are remembered
 
 
 class AiohttpTransport:
@@ -67,71 +72,83 @@ class AiohttpTransport:
         self._keepalive = keepalive
         self._trust_env = trust_env
         self._sessions: dict[asyncio.AbstractEventLoop, _Kept] = {}
-        self._proxies: dict[tuple[str, str | None], _Proxy] = {}
+        self._proxies: dict[tuple[str, str | None, int | None], Proxy | None] = {}
         self._last_timeout: tuple[Timeouts, aiohttp.ClientTimeout] | None = None
 
-    async def send(self, request: HttpRequest, timeouts: Timeouts) -> "AiohttpExchange":
+    async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
         """See ``Transport``."""
         loop = asyncio.get_running_loop()
         kept = self._sessions.get(loop) or await self._keep(loop)
         way = kept.ways.find(request)
-        proxy: URL | None = None
-        proxy_auth: aiohttp.BasicAuth | None = None
+        proxy: Proxy | None = None
         if way is None:
             url = URL(request.url, encoded=True)
-            proxy, proxy_auth = self._proxy_for(url)
+            proxy = self._proxy_for(url)
             way = kept.ways.learn(request, url) if proxy is None else None
         try:
             if way is not None:
                 connect, first_byte = self._client_timeout(timeouts), timeouts.first_byte
                 answer = await kept.ways.ask(way, request, connect=connect, first_byte=first_byte)
             else:
-                answer = await self._by_session(kept.session, request, timeouts, proxy, proxy_auth)
+                answer = await self._by_session(kept.session, request, timeouts, proxy)
         except DeadlineError:
             raise
         except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError) as exc:
-            raise _translated(exc, timeouts) from exc
-        return AiohttpExchange(answer, timeouts)
+            if _is_flooded(exc):
+                raise header_block_too_large(request.max_header_bytes) from exc.with_traceback(None)
+            # without aiohttp's frames, among whose locals are the headers with the key
+            raise _translated(exc, timeouts) from exc.with_traceback(None)
+        return unpacked(AiohttpExchange(answer, timeouts))
 
     async def _by_session(
         self,
         session: aiohttp.ClientSession,
         request: HttpRequest,
         timeouts: Timeouts,
-        proxy: URL | None,
-        proxy_auth: aiohttp.BasicAuth | None,
+        proxy: Proxy | None,
     ) -> "_Response":
         """The request as aiohttp makes it: over proxies, with large bodies, and when somebody looks on."""
-        body, headers = request.body, request.headers
-        if len(body) >= LARGE_BYTES:
-            headers = {**headers, "content-length": str(len(body))}
+        body = request.body
+        more = {"content-length": str(len(body))} if len(body) >= LARGE_BYTES else {}
+        # nothing secret is a local here: reporters of errors show those
+        request = replace(request, headers={"accept-encoding": ACCEPTED, **request.headers, **more})
+        if proxy is not None and proxy.authorization is not None and not request.url.startswith("https:"):
+            request = replace(request, headers={**request.headers, "proxy-authorization": proxy.authorization})
         silence = asyncio.timeout(timeouts.first_byte)
         try:
             async with silence:
                 response = await session.post(
                     URL(request.url, encoded=True),
                     data=body if len(body) < LARGE_BYTES else _Pieces(body),
-                    headers=headers,
+                    headers=request.headers,
                     timeout=self._client_timeout(timeouts),
                     allow_redirects=False,
-                    proxy=proxy,
-                    proxy_auth=proxy_auth,
+                    proxy=None if proxy is None else proxy.address,
+                    proxy_headers=_for_tunnels(proxy) if request.url.startswith("https:") else None,
+                    max_line_size=request.max_header_bytes,
+                    max_field_size=request.max_header_bytes,
                 )
-        except TimeoutError as exc:
-            if silence.expired():
-                raise DeadlineError(limit="first_byte", seconds=timeouts.first_byte) from exc
-            raise
-        return cast("_Response", response)
+        except TimeoutError:
+            if not silence.expired():
+                raise
+        else:
+            return cast("_Response", response)
+        raise DeadlineError(limit="first_byte", seconds=timeouts.first_byte)
 
     async def warm_up(self, url: str, timeouts: Timeouts) -> None:
         """See ``WarmsUp``. A connection that nothing is sent over is kept as long as any other idle one."""
         loop = asyncio.get_running_loop()
         kept = self._sessions.get(loop) or await self._keep(loop)
+        address = URL(url, encoded=True)
+        proxy = self._proxy_for(address)
         try:
-            address = URL(url, encoded=True)
-            proxy, proxy_auth = self._proxy_for(address)
             request = aiohttp.ClientRequest(
-                "POST", address, loop=loop, session=kept.session, proxy=proxy, proxy_auth=proxy_auth
+                "POST",
+                address,
+                loop=loop,
+                session=kept.session,
+                proxy=None if proxy is None else proxy.address,
+                proxy_headers=_for_tunnels(proxy) if address.scheme == "https" else None,
             )  # never sent: it says where to, and which of the pool's connections are the same
             connection = await kept.connector.connect(request, [], self._client_timeout(timeouts))
         except TimeoutError as exc:
@@ -157,6 +174,7 @@ class AiohttpTransport:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=_Response,
+            auto_decompress=False,
         )
         until_the_end = self._until_the_end(loop, session)
         kept = self._sessions[loop] = _Kept(session, connector, Ways(session, connector), until_the_end)
@@ -173,15 +191,16 @@ class AiohttpTransport:
             self._sessions.pop(loop, None)
             await session.close()
 
-    def _proxy_for(self, url: URL) -> "_Proxy":
+    def _proxy_for(self, url: URL) -> Proxy | None:
         """aiohttp would scan the environment and read a file in a thread for every request; once a host is enough."""
         if not self._trust_env:
-            return None, None
-        key = (url.scheme, url.host)
-        found = self._proxies.get(key)
-        if found is None:
-            found = self._proxies[key] = _proxy_from_environment(url)
-        return found
+            return None
+        key = (url.scheme, url.host, url.port)
+        if key not in self._proxies:
+            if len(self._proxies) >= _HOSTS:
+                self._proxies.clear()
+            self._proxies[key] = proxy_for(url)
+        return self._proxies[key]
 
     def _client_timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
         """Calls share their config as a rule, so the last one's timeout object nearly always fits."""
@@ -201,18 +220,11 @@ class _Kept:
     until_the_end: AsyncGenerator[None]
 
 
-_Proxy = tuple[URL | None, aiohttp.BasicAuth | None]
-
-
-def _proxy_from_environment(url: URL) -> _Proxy:
-    proxies = getproxies()
-    address = proxies.get(url.scheme) or proxies.get("all")
-    if not address or not url.host or proxy_bypass(url.host):
-        return None, None
-    proxy = URL(address)
-    if proxy.user is None:
-        return proxy, None
-    return proxy.with_user(None), aiohttp.BasicAuth(proxy.user, proxy.password or "")
+def _for_tunnels(proxy: Proxy | None) -> Mapping[str, str] | None:
+    """What a proxy is told when it is asked for a tunnel; None = nothing."""
+    if proxy is None or proxy.authorization is None:
+        return None
+    return {"proxy-authorization": proxy.authorization}
 
 
 class _Pieces:
@@ -247,7 +259,7 @@ class _Connector(aiohttp.TCPConnector):
             limit=limit, keepalive_timeout=keepalive
         )
         self._most_connecting = connecting
-        self._doors: dict[tuple[str | None, int | None], asyncio.Semaphore] = {}
+        self._doors: dict[tuple[str | None, int | None], _Door] = {}
 
     async def _create_connection(
         self,
@@ -259,9 +271,47 @@ class _Connector(aiohttp.TCPConnector):
         key = (req.url.host, req.url.port)
         door = self._doors.get(key)
         if door is None:
-            door = self._doors[key] = asyncio.Semaphore(self._most_connecting)
-        async with door:
-            return await super()._create_connection(req, traces, timeout)
+            door = self._doors[key] = _Door(asyncio.Semaphore(self._most_connecting))
+        door.users += 1
+        try:
+            async with door.opens:
+                return await super()._create_connection(req, traces, timeout)
+        finally:
+            door.users -= 1
+            if not door.users:
+                del self._doors[key]
+
+    async def _get(self, key: "ConnectionKey", traces: "list[Trace]") -> Connection | None:
+        """A kept connection, if there is one over which nothing has come since its last answer.
+
+        What a host says unasked would be taken for the answer to the next question, which may be somebody else's.
+        """
+        while (kept := await super()._get(key, traces)) is not None and _has_spoken(kept):
+            hang_up(kept)
+        return kept
+
+
+@dataclass(slots=True)
+class _Door:
+    """What connecting to a host goes through; kept as long as somebody does or waits to."""
+
+    opens: asyncio.Semaphore
+    users: int = 0
+
+
+def _has_spoken(connection: Connection) -> bool:
+    """Whether there is anything to read on a connection over which nothing was asked."""
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or protocol.should_close:
+        return True
+    raw = transport.get_extra_info("socket")
+    if raw is None:
+        return False
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(raw.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([raw], [], [], 0)[0])
 
 
 class _Response(aiohttp.ClientResponse):
@@ -396,6 +446,16 @@ def _connecting(timeouts: Timeouts) -> tuple[str, float | None]:
     return "connect", connect
 
 
+def _is_flooded(exc: BaseException) -> bool:
+    """Whether the head of an answer was too large for aiohttp, or had too many headers."""
+    if isinstance(exc, LineTooLong) or (isinstance(exc, BadHttpMessage) and "Too many headers" in exc.message):
+        return True
+    return exc.__cause__ is not None and _is_flooded(exc.__cause__)
+
+
+_PROXY_REFUSES = frozenset({400, 401, 403, 405, 407})  # as it would again
+
+
 def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | ConfigurationError:
     """aiohttp's words as ours; the one place where that happens."""
     match exc:
@@ -410,15 +470,18 @@ def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | Configur
             return ConfigurationError("the base_url of the endpoint is not a URL")
         case aiohttp.ClientConnectionResetError():
             return ConnectError("a kept connection had been closed by the host; nothing was sent over it")
+        case aiohttp.ClientProxyConnectionError():
+            return ConnectError(f"no connection to the proxy of the environment, {exc.host}:{exc.port}: {exc.os_error}")
         case aiohttp.ClientConnectorError():
             return ConnectError(f"no connection to {exc.host}:{exc.port}: {exc.os_error}")
-        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return ConnectError("no connection: the proxy from the environment refused or failed")
+        case aiohttp.ClientHttpProxyError():
+            _forget_headers(exc)
+            refused = ConnectError(f"no connection: the proxy from the environment answered {exc.status}")
+            refused.retryable = exc.status not in _PROXY_REFUSES
+            return refused
         case aiohttp.ClientResponseError():
             _forget_headers(exc)
             return ReadError(f"the connection broke: {type(exc).__name__}")
-        case aiohttp.ClientPayloadError() if isinstance(exc.__cause__, ContentEncodingError):
-            return ReadError("the connection broke: the body is not compressed as its head says")
         case aiohttp.ClientError() | HttpProcessingError():
             return ReadError(f"the connection broke: {type(exc).__name__}")
         case _:

@@ -6,8 +6,12 @@ Files are downloaded apart from it.
 Source: https://www.python-httpx.org/async/ (read 2026-11-22)
 """
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from http.cookiejar import Cookie, CookieJar, CookiePolicy, DefaultCookiePolicy
+from typing import cast
+from urllib.request import Request as UrllibRequest
 
 import anyio
 import httpx
@@ -15,14 +19,21 @@ import httpx
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport import FileRequest
+from dhenara_async.transport import Exchange, FileRequest, header_block_too_large
+from dhenara_async.transport.unpacking import ACCEPTED, unpacked
 
 CLOSE_SECONDS = 1.0
+_MARK = "dhenara_async"
+_OURS = {_MARK: True}
+_DEEPEST = 8  # streams around streams, from httpx's to the connection's
 _UNLIMITED = Timeouts(connect=None, between_bytes=None)  # whoever downloads limits the whole
 
 
 class HttpxTransport:
     """Connections by a client of yours.
+
+    Cookies that you gave the client go out as ever, but none that comes with an answer is kept: calls of different
+    accounts share the client. Answers are asked for in gzip or deflate and decompressed here, whatever httpx can.
 
     Args:
         client: An open ``httpx.AsyncClient``; it is not closed here.
@@ -30,21 +41,34 @@ class HttpxTransport:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._jar: CookieJar | None = None
         self._tls: ssl.SSLContext | None = None
 
-    async def send(self, request: HttpRequest, timeouts: Timeouts) -> "HttpxExchange":
+    async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
         """See ``Transport``."""
+        if self._client.cookies.jar is not self._jar:  # a client can be given others at any time
+            self._jar = self._client.cookies.jar
+            _keep_nothing_of_ours(self._jar)
         # reading has two limits, before the head and behind it, of which httpx knows one: both are kept here
         limits = httpx.Timeout(timeouts.between_bytes, read=None, connect=timeouts.connect, pool=timeouts.connect)
         try:
             built = self._client.build_request(
-                "POST", request.url, content=request.body, headers=dict(request.headers), timeout=limits
+                "POST",
+                request.url,
+                content=request.body,
+                headers={"accept-encoding": ACCEPTED, **request.headers},
+                timeout=limits,
+                extensions=_OURS,
             )
             with anyio.move_on_after(timeouts.first_byte):
                 response = await self._client.send(built, stream=True, follow_redirects=False)
-                return HttpxExchange(response, timeouts)
+                exchange = HttpxExchange(response, timeouts)
+                return exchange if response.is_stream_consumed else unpacked(exchange)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as exc:
-            raise _translated(exc, timeouts) from exc
+            if "Receive buffer too long" in str(exc):  # h11's words, where the head is longer than it takes
+                raise header_block_too_large(request.max_header_bytes) from exc.with_traceback(None)
+            # without the frames of httpx, among whose locals are the headers with the key
+            raise _translated(exc, timeouts) from exc.with_traceback(None)
         raise DeadlineError(limit="first_byte", seconds=timeouts.first_byte)
 
     async def get(self, request: FileRequest) -> "HttpxDownload":
@@ -74,7 +98,10 @@ class HttpxExchange:
     def __init__(self, response: httpx.Response, timeouts: Timeouts) -> None:
         self._response = response
         self._timeouts = timeouts
-        self._body: AsyncIterator[bytes] = response.aiter_bytes()
+        # as it was sent, unless somebody has read it before, as mocks and event hooks do
+        self._body: AsyncIterator[bytes] = (
+            response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
+        )
         self._ended = False
         self._error: Exception | None = None
         self._reading: anyio.CancelScope | None = None
@@ -104,6 +131,7 @@ class HttpxExchange:
         except (httpx.HTTPError, httpx.StreamError) as exc:
             raise _translated(exc, self._timeouts) from exc
         self._ended = True
+        await _hang_up_if_it_speaks_on(self._response)
         return b""
 
     def ended(self) -> bool:
@@ -113,6 +141,41 @@ class HttpxExchange:
     async def close(self) -> None:
         """See ``Exchange``."""
         await self._response.aclose()
+
+
+class _KeepsNothingOfOurs(DefaultCookiePolicy):
+    """A policy of cookies that takes none from answers to requests of this library."""
+
+    def set_ok(self, cookie: Cookie, request: UrllibRequest) -> bool:
+        asked: object = getattr(request, "request", None)
+        ours = isinstance(asked, httpx.Request) and _MARK in asked.extensions
+        return not ours and super().set_ok(cookie, request)
+
+
+def _keep_nothing_of_ours(jar: CookieJar) -> None:
+    """Give a jar that policy, unless its owner has made one of his own, which then decides."""
+    present = cast("CookiePolicy", jar._policy)  # type: ignore[attr-defined]  # pyright: ignore
+    if type(present) is DefaultCookiePolicy:
+        policy = _KeepsNothingOfOurs()
+        vars(policy).update(vars(present))
+        jar.set_policy(policy)
+
+
+async def _hang_up_if_it_speaks_on(response: httpx.Response) -> None:
+    """Close the connection of an answer behind which more has come: it would be taken for the next answer.
+
+    httpx looks at the socket before it uses a connection again, but not at what it had read already, and has no public
+    way to that: so this looks inside, and does nothing where it does not find its way.
+    """
+    stream: object = response.stream
+    for _ in range(_DEEPEST):
+        connection = getattr(stream, "_connection", None)
+        if connection is not None:
+            state = getattr(connection, "_h11_state", None)
+            if state is not None and state.trailing_data[0]:
+                await connection.aclose()
+            return
+        stream = getattr(stream, "_stream", None) or getattr(stream, "_httpcore_stream", None)
 
 
 class HttpxDownload(HttpxExchange):
@@ -146,13 +209,20 @@ async def _asked(client: httpx.AsyncClient, request: FileRequest) -> httpx.Respo
     raise ConnectError(f"no connection to {request.host}, which has the file: {failure}") from failure
 
 
+_PROXY_REFUSES = re.compile(r"40[01357]\b")  # as it would again
+
+
 def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | ConfigurationError:
     match exc:
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             return DeadlineError(limit="connect", seconds=timeouts.connect)
         case httpx.TimeoutException():
             return DeadlineError(limit="between_bytes", seconds=timeouts.between_bytes)
-        case httpx.ConnectError() | httpx.ProxyError():
+        case httpx.ProxyError():
+            refused = ConnectError(f"no connection by way of the proxy: {exc}")
+            refused.retryable = _PROXY_REFUSES.match(str(exc)) is None
+            return refused
+        case httpx.ConnectError():
             return ConnectError(f"no connection: {exc}")
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
             return ConfigurationError("the base_url of the endpoint is not a URL")
