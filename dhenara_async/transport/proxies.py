@@ -84,18 +84,6 @@ _SOCKS = (
     "host in NO_PROXY, pass AiohttpTransport(trust_env=False) to do without a proxy, or use HttpxTransport with a "
     "client of httpx[socks]"
 )
-_NO_ADDRESS
-    if parts.username is None:
-        return Proxy(made)
-    userinfo = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return Proxy(made, f"Basic {b64encode(userinfo.encode()).decode()}")
-
-
-_SOCKS = (
-    "names a SOCKS proxy, which aiohttp cannot speak to: set HTTPS_PROXY and HTTP_PROXY to an HTTP proxy, list the host "
-    "in NO_PROXY, pass AiohttpTransport(trust_env=False) to do without a proxy, or use HttpxTransport with a client of "
-    "httpx[socks]"
-)
 _NO_ADDRESS = (
     "is not the address of a proxy, as http://host:port or http://user:password@host:port with special characters "
     "percent-encoded"
