@@ -198,7 +198,6 @@ HOSTS: Mapping[str, Host] = {
             efforts=("none", "low", "medium", "high"),
             schemas="host",
             image_urls=False,
-            ends_unsaid=True,
         ),
     ),
     _Provider.VLLM: Host(

@@ -4,6 +4,7 @@ One decoder serves both ways an answer can come: a plain body is fed as one fram
 its stream would.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -166,7 +167,23 @@ def arguments_text(value: object) -> str:
     """A tool call's arguments as JSON text; hosts send that text, or the object itself."""
     if isinstance(value, str):
         return value
-    return "" if value is None else orjson.dumps(value).decode()
+    return "" if value is None else dumped(value)
+
+
+def dumped(value: object) -> str:
+    """A JSON value as JSON text, however deep it is nested: orjson writes less deep than it reads.
+
+    Raises:
+        ProtocolError: It is nested too deep even so.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        pass
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError as exc:
+        raise ProtocolError("the provider sent JSON that is nested too deep to be written again") from exc
 
 
 def arguments_object(value: object) -> object:

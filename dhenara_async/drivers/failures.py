@@ -7,7 +7,7 @@ from typing import cast
 
 import orjson
 
-from dhenara_async.drivers.base import QUOTED_BYTES, JsonObject, as_count, as_list, as_object, as_text
+from dhenara_async.drivers.base import QUOTED_BYTES, JsonObject, as_count, as_list, as_object, as_text, dumped
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -16,6 +16,7 @@ from dhenara_async.errors import (
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    ProtocolError,
     RateLimitError,
     ServerError,
     TruncatedStreamError,
@@ -272,7 +273,10 @@ def _words(layer: JsonObject) -> str:
         return words
     detail = layer.get("detail")
     if isinstance(detail, list | dict) and detail:
-        return orjson.dumps(detail).decode()
+        try:
+            return dumped(detail)
+        except ProtocolError:  # nested without end: the start of the body says as much
+            return ""
     return "; ".join(filter(None, map(as_text, as_list(layer.get("errors")))))
 
 

@@ -56,7 +56,6 @@ class Quirks:
         web_search: How a search is asked for: by ``web_search_options``, by a plugin, or not at all.
         reasoning_apart: Whether ``completion_tokens`` leaves the reasoning tokens out.
         inline_thinking: Whether an answer may begin with its reasoning between ``<think>`` marks.
-        ends_unsaid: Whether a stream may end without saying so.
     """
 
     max_tokens_field: str = "max_tokens"
@@ -95,7 +94,6 @@ class Quirks:
     web_search: Literal["options", "plugin"] | None = None
     reasoning_apart: bool = False
     inline_thinking: bool = False
-    ends_unsaid: bool = False
 
 
 OPENAI = Quirks(

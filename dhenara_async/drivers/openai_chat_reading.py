@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 import orjson
 
 from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
-from dhenara_async.drivers.failures import api_error, told_number, told_status
+from dhenara_async.drivers.failures import ToldError, api_error, error_object, told_error
 from dhenara_async.drivers.openai_chat_quirks import Quirks
-from dhenara_async.drivers.parts import OpenPart
+from dhenara_async.drivers.parts import finish_of
 from dhenara_async.errors import APIError
+from dhenara_async.events import ChoiceFinish
 from dhenara_async.media import check_signature, sniffed
 from dhenara_async.messages import Citation, TokenLogprob
-from dhenara_async.response import Usage
+from dhenara_async.response import FinishReason, Usage
 
 _MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+*-]+")
 _MERGED_DETAILS = frozenset({"reasoning.text", "reasoning.summary"})
@@ -30,15 +31,8 @@ _REQUEST_IDS = (
     "x-kong-request-id",
     "cf-ray",
 )
+_PROMPT, _COMPLETION = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
 _CACHE_READS = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")  # where hosts put it at the top
-
-
-def is_whole(call: OpenPart) -> bool:
-    """Whether a call has all its arguments."""
-    try:
-        return is_object(orjson.loads("".join(call.pieces)))
-    except orjson.JSONDecodeError:
-        return False
 
 
 def overlap(text: str, mark: str) -> int:
@@ -92,6 +86,12 @@ def citations_of(raw: JsonObject) -> list[Citation]:
     ]
 
 
+def count_logprobs(raw: object) -> int:
+    """How many likelihoods there are, of the tokens and of what else they might have been."""
+    tokens = as_list(as_object(raw).get("content"))
+    return sum(1 + len(as_list(as_object(token).get("top_logprobs"))) for token in tokens)
+
+
 def logprobs_of(raw: object) -> list[TokenLogprob]:
     tokens = map(as_object, as_list(as_object(raw).get("content")))
     return [
@@ -136,6 +136,83 @@ def merged_details(details: list[object]) -> list[object]:
     return list(merged)
 
 
+def source_lists(told: JsonObject) -> tuple[list[object], list[object]]:
+    """The sources of a whole answer and what was found by its search, which is more than URLs, as they come."""
+    results = as_list(told.get("search_results")) or as_list(told.get("sources"))
+    return as_list(told.get("citations")), results
+
+
+def sources_of(listed: list[object], results: list[object]) -> list[Citation]:
+    """The sources in these lists; those that were found do where none are listed."""
+    found = [as_object(result) for result in results]
+    titles = {as_text(result.get("url")): as_text(result.get("title")) or None for result in found}
+    sources: list[Citation] = []
+    for told in listed or found:
+        if isinstance(told, str) and told:
+            sources.append(Citation(url=told, title=titles.get(told)))
+        else:
+            sources += citations_of(as_object(told))
+    return sources
+
+
+# ---------------------------------------------------------------------------------------------------- how it ended
+
+# The words of OpenAI, of compatible hosts, and those of other makers that gateways hand through.
+_WORDS_BY_REASON: Mapping[FinishReason, str] = {
+    FinishReason.STOP: (
+        "stop stopped stop_token stop_sequence eos eos_token end_turn end_of_turn complete completed finish finished "
+        "done"
+    ),
+    FinishReason.LENGTH: (
+        "length max_length max_tokens max_token max_output_tokens max_completion_tokens token_limit output_limit "
+        "incomplete truncated"
+    ),
+    FinishReason.CONTEXT_WINDOW: (
+        "model_length model_context_window_exceeded context_window_exceeded context_length_exceeded"
+    ),
+    FinishReason.TOOL_CALLS: "tool_calls tool_call tool_use function_call function_calls",
+    FinishReason.CONTENT_FILTER: (
+        "content_filter content_filtered content_filter_error filtered safety recitation blocklist blocked "
+        "prohibited_content spii language image_safety image_prohibited_content image_recitation model_armor sensitive "
+        "guardrail guardrails guardrail_intervened moderation"
+    ),
+    FinishReason.REFUSAL: "refusal refused",
+    FinishReason.PAUSE: "pause_turn continuation",
+    FinishReason.ERROR: (
+        "error failed failure server_error network_error insufficient_system_resource abort aborted "
+        "malformed_function_call unexpected_tool_call malformed_response"
+    ),
+}
+FINISH: Mapping[str, FinishReason] = {
+    word: reason for reason, words in _WORDS_BY_REASON.items() for word in words.split()
+}
+_ENUM = re.compile(r"finish_?reason[._]")
+
+
+def told_finish(raw: object) -> str | None:
+    """A choice's finish reason in the host's own word; None if it has not finished."""
+    if is_object(raw):
+        raw = raw.get("type") or raw.get("reason")
+    word = str(raw) if raw else ""
+    return None if word.lower() in ("", "null", "none") else word
+
+
+def chat_finish(word: str | None, *, has_calls: bool, choice: int = 0) -> ChoiceFinish:
+    """How a choice ended, whatever case and prefix its host writes its word in; the word itself is kept."""
+    plain = None if word is None else _ENUM.sub("", word.strip().lower(), count=1).replace("-", "_").replace(" ", "_")
+    finish = finish_of(plain, FINISH, has_calls=has_calls, choice=choice)
+    finish.raw_finish_reason = word
+    return finish
+
+
+# ---------------------------------------------------------------------------------------------------- token counts
+
+
+def counts_tokens(raw: JsonObject) -> bool:
+    """Whether a report has any count; some hosts end with one that has none, or zeros."""
+    return any(as_count(raw.get(name)) for names in (_PROMPT, _COMPLETION, ("total_tokens",)) for name in names)
+
+
 def _first_count(values: Iterable[object]) -> int | None:
     for value in values:
         count = as_count(value)
@@ -145,6 +222,10 @@ def _first_count(values: Iterable[object]) -> int | None:
 
 
 def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
+    """The tokens of a report, as OpenAI counts them: the cached among the prompt's, the reasoning among the answer's.
+
+    A part that is more than its whole was counted apart by its host, and is added to it.
+    """
     if not raw:
         return None
     into, out = as_object(raw.get("prompt_tokens_details")), as_object(raw.get("completion_tokens_details"))
@@ -152,15 +233,15 @@ def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
     if read is None:
         read = _first_count(map(raw.get, _CACHE_READS))
     written = _first_count((into.get("cache_write_tokens"), raw.get("cache_creation_input_tokens")))
-    prompt = as_count(raw.get("prompt_tokens"))
+    prompt, output = _first_count(map(raw.get, _PROMPT)), _first_count(map(raw.get, _COMPLETION))
     if prompt is not None and read is not None and read > prompt:
-        prompt += read  # a part cannot be more than its whole: here it was counted apart
-    reasoning, output = as_count(out.get("reasoning_tokens")), as_count(raw.get("completion_tokens"))
+        prompt += read
+    reasoning = _first_count((out.get("reasoning_tokens"), raw.get("reasoning_tokens")))
+    if output is not None and reasoning is not None and (quirks.reasoning_apart or reasoning > output):
+        output += reasoning
     searches = raw.get("num_search_queries")
     if "server_tool_use" in raw:
         searches = _first_count((as_object(raw["server_tool_use"]).get("web_search_requests"), searches))
-    if quirks.reasoning_apart and output is not None:
-        output += reasoning or 0
     return Usage.trusted(
         input_tokens=prompt,
         cache_read_tokens=read,
@@ -179,22 +260,46 @@ def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
     )
 
 
+# ---------------------------------------------------------------------------------------------------- failures
+
+
+def is_failure(chunk: JsonObject) -> bool:
+    """Whether a chunk without choices is a failure, at one of the hosts that have no ``error`` around it."""
+    if chunk.get("object") == "error" or any(chunk.get(name) for name in ("errors", "error_code", "detail")):
+        return True
+    if _status_of_base(chunk):
+        return True
+    return "message" in chunk and not chunk.keys().isdisjoint(("code", "type"))
+
+
+def _status_of_base(chunk: JsonObject) -> int | None:
+    """The failure in MiniMax's own envelope, by its number; 0 = there is none."""
+    return as_count(as_object(chunk.get("base_resp")).get("status_code"))
+
+
 def chat_error(status: int, headers: Mapping[str, str], body: bytes, parsed: JsonObject, provider: str) -> APIError:
-    """Hosts disagree on the shape: ``error`` as object or text, everything at the top, or ``detail``."""
-    raw = parsed.get("error")
-    error = as_object(raw) or parsed
-    number = told_number(error)
-    code = as_text(error.get("code")) or as_text(error.get("type")) or None
-    detail = parsed.get("detail")
-    message = as_text(error.get("message")) or as_text(raw) or as_text(detail)
-    if not message and detail:
-        message = orjson.dumps(detail).decode()
+    """The failure that a host tells, in whatever shape; ``status`` 200 = inside an answer."""
+    if _status_of_base(parsed):
+        base = as_object(parsed["base_resp"])
+        parsed = {"message": base.get("status_msg"), "code": base["status_code"]}
+    told = told_error(parsed)
     return api_error(
-        (told_status(error) or 500) if status == 200 else status,
+        (told.status or 500) if status == 200 else status,
         headers,
         body,
         provider=provider,
-        message=message,
-        code=code or (str(number) if number else None),
+        message=_with_the_source(told),
+        code=told.code,
         request_id=next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None),
     )
+
+
+def _with_the_source(told: ToldError) -> str:
+    """The error's words, and those of the provider behind a router, which stand in its metadata."""
+    for layer in told.layers:
+        raw = as_object(layer.get("metadata")).get("raw")
+        behind = told_error(error_object(raw.encode()) if isinstance(raw, str) else as_object(raw)).message
+        behind = behind or as_text(raw)
+        if behind and behind not in told.message:
+            return f"{told.message}: {behind}" if told.message else behind
+    return told.message

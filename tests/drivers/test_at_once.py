@@ -30,8 +30,11 @@ from dhenara_async.drivers import (
     anthropic_messages_decode,
     gemini_decode,
     gemini_reading,
+    openai_chat_calls,
+    openai_chat_choice,
     openai_chat_decode,
     openai_chat_reading,
+    openai_chat_shapes,
     openai_responses_decode,
     openai_responses_reading,
 )
@@ -76,7 +79,7 @@ WIRES = {
             "service_tier": "default",
         },
         openai_chat_decode.ChatDecoder,
-        (openai_chat_decode, openai_chat_reading),
+        (openai_chat_decode, openai_chat_choice, openai_chat_calls, openai_chat_shapes, openai_chat_reading),
     ),
     Dialect.OPENAI_RESPONSES: Wire(
         {

@@ -1,56 +1,30 @@
 """What the answers of Chat Completions mean, whatever their host makes of the protocol."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import orjson
 import pytest
+from chat_answers import DONE, decoded, delta, events_of, whole
 from chat_hosts import ENCODED, JSON, PNG, endpoint_at, wire_messages
 
 from dhenara_async import (
     AIModelAPIProviderEnum,
-    AIModelCallConfig,
+    ConversationNode,
     FinishReason,
     Message,
+    PromptFormatter,
     Role,
-    StreamEvent,
+    ToolResultPart,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.drivers.openai_chat_calls import Braces
 from dhenara_async.errors import APIError, DhenaraError, RateLimitError, TruncatedStreamError
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.request import ChatRequest
-from dhenara_async.response import ChatResponse
-from dhenara_async.testing import check_grammar
+from dhenara_async.events import PartEnd, PartStart, StreamEnd, StreamStart, ToolCallDelta
 
 _Provider = AIModelAPIProviderEnum
 
 # ---------------------------------------------------------------------------------------------------- answers
-
-
-def _decoded(
-    chunks: Iterable[JSON], host: AIModelAPIProviderEnum = _Provider.OPENAI_COMPATIBLE, *, config: JSON | None = None
-) -> ChatResponse:
-    endpoint = endpoint_at(host)
-    request = ChatRequest((), (), AIModelCallConfig.model_validate(config or {}), stream=True)
-    decoder = driver_for(endpoint).decoder(request, target_of(endpoint))
-    events: list[StreamEvent] = []
-    for chunk in chunks:
-        events += decoder.feed(orjson.dumps(chunk))
-    events += decoder.finish()
-    check_grammar(events)
-    accumulator = Accumulator(provider="x", model="m")
-    accumulator.feed(events)
-    return accumulator.response()
-
-
-def _delta(finish: str | None = None, /, **delta: object) -> JSON:
-    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-
-
-def _whole(finish: str | None = "stop", /, **message: object) -> JSON:
-    message = {"role": "assistant", **message}
-    return {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
 
 
 _CITED: JSON = {
@@ -65,27 +39,27 @@ def test_model_and_id_told_after_the_first_chunk(early: JSON, told: int) -> None
     late = {"id": "answer-9", "model": "heron-2-0611"}
     chunks: list[JSON] = [
         {**early, "choices": [], "prompt_filter_results": []},
-        _delta(reasoning="Hm."),
-        _delta(content="so"),
-        _delta("stop"),
+        delta(reasoning="Hm."),
+        delta(content="so"),
+        delta("stop"),
         {"choices": [], "usage": {"prompt_tokens": 3}},
     ]
     named = [{**chunk, "id": "", **(late if place >= told else early)} for place, chunk in enumerate(chunks)]
-    response = _decoded(named)
+    response = decoded(named)
     assert (response.model, response.response_id) == ("heron-2-0611", "answer-9")
     assert [part.origin and part.origin.served_model for part in response.choices[0].parts] == ["heron-2-0611"] * 2
 
 
 def test_model_and_id_told_first_stay() -> None:
     named: list[JSON] = [{**_SO, "model": "heron-2"}, {**_END, "id": "another", "model": "egret-1"}]
-    response = _decoded(named)
+    response = decoded(named)
     assert (response.model, response.response_id) == ("heron-2", "c")
 
 
 def test_annotations_are_citations_streamed_and_plain() -> None:
-    plain = _decoded([_whole(content="abc", annotations=[_CITED, {"type": "new"}])])
-    streamed = _decoded([_delta(content="abc"), _delta(annotations=[_CITED]), _delta("stop")])
-    early = _decoded([_delta(annotations=[_CITED]), _delta(content="abc"), _delta("stop")])
+    plain = decoded([whole(content="abc", annotations=[_CITED, {"type": "new"}])])
+    streamed = decoded([delta(content="abc"), delta(annotations=[_CITED]), delta("stop")])
+    early = decoded([delta(annotations=[_CITED]), delta(content="abc"), delta("stop")])
     assert plain.choices == streamed.choices == early.choices
     (citation,) = plain.citations()
     assert (citation.url, citation.title, citation.cited_text) == ("https://a.test", "A", "words")
@@ -97,7 +71,7 @@ def test_sources_of_the_whole_answer() -> None:
         "citations": ["https://a.test", "https://b.test"],
         "search_results": [{"url": "https://b.test", "title": "B"}],
     }
-    response = _decoded([{**_delta(content="ab"), **told}, {**_delta("stop"), **told}])
+    response = decoded([{**delta(content="ab"), **told}, {**delta("stop"), **told}])
     assert [(cited.url, cited.title) for cited in response.citations()] == [
         ("https://a.test", None),
         ("https://b.test", "B"),
@@ -107,12 +81,12 @@ def test_sources_of_the_whole_answer() -> None:
 def test_logprobs() -> None:
     entry: JSON = {"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "b", "logprob": -1}]}
     logprobs = {"logprobs": {"content": [entry], "refusal": None}}
-    chunk = _delta(content="a")
+    chunk = delta(content="a")
     chunk["choices"] = [{**cast("list[JSON]", chunk["choices"])[0], **logprobs}]
-    whole = _whole(content="aa")
+    body = whole(content="aa")
     both = {"logprobs": {"content": [entry, entry]}}
-    whole["choices"] = [{**cast("list[JSON]", whole["choices"])[0], **both}]
-    streamed, plain = _decoded([chunk, chunk, _delta("stop")]), _decoded([whole])
+    body["choices"] = [{**cast("list[JSON]", body["choices"])[0], **both}]
+    streamed, plain = decoded([chunk, chunk, delta("stop")]), decoded([body])
     assert streamed.choices == plain.choices
     (part,) = streamed.choices[0].parts
     assert part.type == "text"
@@ -122,20 +96,20 @@ def test_logprobs() -> None:
 def test_images_and_sound() -> None:
     image: JSON = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{ENCODED}"}}
     for chunks in (
-        [_whole(content="see", images=[image])],
-        [_delta(content="see"), _delta(images=[image]), _delta("stop")],
+        [whole(content="see", images=[image])],
+        [delta(content="see"), delta(images=[image]), delta("stop")],
     ):
-        (file,) = _decoded(chunks).files()
+        (file,) = decoded(chunks).files()
         assert (file.media_type, file.data) == ("image/png", PNG)
     pieces = [base64.b64encode(piece).decode() for piece in (b"on", b"e two")]
     sound: list[JSON] = [
-        _delta(role="assistant", audio={"id": "audio_1", "transcript": "one "}),
-        _delta(audio={"data": pieces[0]}),
-        _delta(audio={"data": pieces[1], "transcript": "two"}),
-        _delta("stop"),
+        delta(role="assistant", audio={"id": "audio_1", "transcript": "one "}),
+        delta(audio={"data": pieces[0]}),
+        delta(audio={"data": pieces[1], "transcript": "two"}),
+        delta("stop"),
         {"choices": [{"index": 0, "delta": {"audio": {"expires_at": 5}}}]},
     ]
-    response = _decoded(sound, config={"extra_body": {"audio": {"format": "mp3"}}})
+    response = decoded(sound, config={"extra_body": {"audio": {"format": "mp3"}}})
     (file,) = response.files()
     assert (file.media_type, file.data, file.provider_state) == (
         "audio/mpeg",
@@ -148,10 +122,10 @@ def test_images_and_sound() -> None:
 def test_tools_that_the_host_ran() -> None:
     begun: JSON = {"index": 0, "type": "search", "arguments": '{"query": "x"}'}
     ended: JSON = {"index": 0, "output": "found", "search_results": {"results": [{"url": "https://a.test"}]}}
-    streamed = _decoded(
-        [_delta(executed_tools=[begun]), _delta(executed_tools=[ended]), _delta(content="so"), _delta("stop")]
+    streamed = decoded(
+        [delta(executed_tools=[begun]), delta(executed_tools=[ended]), delta(content="so"), delta("stop")]
     )
-    plain = _decoded([_whole(content="so", executed_tools=[{**begun, **ended}])])
+    plain = decoded([whole(content="so", executed_tools=[{**begun, **ended}])])
     for response in (streamed, plain):
         hosted, text = response.choices[0].parts
         assert hosted.type == "hosted_tool"
@@ -174,23 +148,23 @@ def test_tools_that_the_host_ran() -> None:
     ],
 )
 def test_thinking_between_marks(said: str, reasoning: str, text: str, size: int) -> None:
-    pieces = [_delta(content=said[at : at + size]) for at in range(0, len(said), size)]
-    response = _decoded([*pieces, _delta("stop")], _Provider.LM_STUDIO)
+    pieces = [delta(content=said[at : at + size]) for at in range(0, len(said), size)]
+    response = decoded([*pieces, delta("stop")], _Provider.LM_STUDIO)
     assert (response.reasoning(), response.text()) == (reasoning, text)
-    assert _decoded([_whole(content=said)], _Provider.LM_STUDIO).choices == response.choices
-    assert _decoded([*pieces, _delta("stop")], _Provider.GROQ).text() == said
+    assert decoded([whole(content=said)], _Provider.LM_STUDIO).choices == response.choices
+    assert decoded([*pieces, delta("stop")], _Provider.GROQ).text() == said
 
 
-def test_reasoning_details_of_a_stream_become_whole() -> None:
+def test_reasoning_details_of_a_stream_becomewhole() -> None:
     piece: JSON = {"type": "reasoning.text", "format": "f", "index": 0}
     chunks = [
-        _delta(reasoning="one", reasoning_details=[{**piece, "text": "one", "signature": None}]),
-        _delta(reasoning=" two", reasoning_details=[{**piece, "text": " two"}]),
-        _delta(reasoning_details=[{**piece, "signature": "s"}]),
-        _delta(reasoning_details=[{"type": "reasoning.encrypted", "data": "x", "index": 1}]),
-        _delta("stop", content="so"),
+        delta(reasoning="one", reasoning_details=[{**piece, "text": "one", "signature": None}]),
+        delta(reasoning=" two", reasoning_details=[{**piece, "text": " two"}]),
+        delta(reasoning_details=[{**piece, "signature": "s"}]),
+        delta(reasoning_details=[{"type": "reasoning.encrypted", "data": "x", "index": 1}]),
+        delta("stop", content="so"),
     ]
-    thought = _decoded(chunks, _Provider.OPENROUTER).choices[0].parts[0]
+    thought = decoded(chunks, _Provider.OPENROUTER).choices[0].parts[0]
     assert thought.provider_state == {
         "reasoning_details": [
             {**piece, "text": "one two", "signature": "s"},
@@ -201,15 +175,12 @@ def test_reasoning_details_of_a_stream_become_whole() -> None:
 
 
 def test_end_that_is_not_said() -> None:
-    """Lenient for the one host that leaves it out; a cut stream everywhere else."""
-    chunks = [_delta(content="so"), _delta(tool_calls=[_raw_call("a", "add", "{}")])]
-    assert _decoded(chunks, _Provider.OLLAMA).finish_reason is FinishReason.TOOL_CALLS
-    assert _decoded(chunks[:1], _Provider.OLLAMA).finish_reason is FinishReason.STOP
-    for host in (_Provider.GROQ, _Provider.LLAMA_CPP):
-        with pytest.raises(TruncatedStreamError):
-            _decoded(chunks, host)
-    with pytest.raises(TruncatedStreamError):
-        _decoded([], _Provider.OLLAMA)
+    """A cut stream, at every host: all of them say a finish reason."""
+    chunks = [delta(content="so"), delta(tool_calls=[_raw_call("a", "add", "{}")])]
+    for host in (_Provider.OLLAMA, _Provider.GROQ, _Provider.LLAMA_CPP):
+        for sent in ([], chunks[:1], chunks):
+            with pytest.raises(TruncatedStreamError):
+                decoded(sent, host)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +193,9 @@ def test_end_that_is_not_said() -> None:
     ],
 )
 def test_error_inside_an_answer(chunk: JSON, kind: type[DhenaraError], status: int | None) -> None:
-    for before in ([], [_delta(content="so")]):
+    for before in ([], [delta(content="so")]):
         with pytest.raises(kind) as caught:
-            _decoded([*before, chunk])
+            decoded([*before, chunk])
         assert getattr(caught.value, "status", None) == status
 
 
@@ -238,9 +209,9 @@ def test_usage_details() -> None:
         "completion_tokens_details": {"audio_tokens": 3, "reasoning_tokens": 1},
         "server_tool_use": {"web_search_requests": 2},
     }
-    counted = _decoded([{**_whole(content="x"), "usage": usage}]).usage
+    counted = decoded([{**whole(content="x"), "usage": usage}]).usage
     assert (counted.input_audio_tokens, counted.output_audio_tokens, counted.web_searches) == (4, 3, 2)
-    apart = _decoded([{**_whole(content="x"), "usage": usage}], _Provider.XAI).usage
+    apart = decoded([{**whole(content="x"), "usage": usage}], _Provider.XAI).usage
     assert (counted.output_tokens, apart.output_tokens) == (5, 6)
 
 
@@ -248,7 +219,7 @@ _COUNTS: JSON = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 _END: JSON = {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
-_SO = _delta(content="so")
+_SO = delta(content="so")
 _NOTHING: list[object] = []
 _PLACES: dict[str, list[JSON]] = {
     "first": [{**_SO, "usage": _COUNTS}, _END],
@@ -263,12 +234,12 @@ _PLACES: dict[str, list[JSON]] = {
 
 @pytest.mark.parametrize("place", _PLACES)
 def test_usage_wherever_it_stands(place: str) -> None:
-    usage = _decoded(_PLACES[place]).usage
+    usage = decoded(_PLACES[place]).usage
     counts = (usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.source)
     assert counts == ((None, None, None, "unknown") if place in {"null", "absent"} else (7, 2, 9, "reported"))
 
 
-def _raw_call(call_id: str | None, name: str | None, arguments: str, index: object = 0) -> JSON:
+def _raw_call(call_id: str | None, name: str | None, arguments: object, index: object = 0) -> JSON:
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     call: JSON = {"function": function}
     if call_id is not None:
@@ -280,7 +251,7 @@ def _raw_call(call_id: str | None, name: str | None, arguments: str, index: obje
 
 _WANTED = [("a", "add", '{"a":1}'), ("b", "sub", '{"b":2}')]
 _UNNAMED = [("", "add", '{"a":1}'), ("", "sub", '{"b":2}')]
-_MATRIX: Mapping[str, tuple[list[JSON], list[tuple[str, str, str]]]] = {
+_MATRIX: dict[str, tuple[list[JSON], list[tuple[str, str, str]]]] = {
     "by the book": (
         [
             _raw_call("a", "add", ""),
@@ -368,22 +339,244 @@ _MATRIX: Mapping[str, tuple[list[JSON], list[tuple[str, str, str]]]] = {
         [_raw_call("a", "add", '{"a":1}'), _raw_call("a", "sub", '{"b":2}')],
         [("a", "add", '{"a":1}'), ("a", "sub", '{"b":2}')],
     ),
+    "names that are empty at first": (
+        [
+            _raw_call("a", "", ""),
+            _raw_call("a", "add", '{"a":1}'),
+            {"index": 1, "id": "b", "type": "function", "function": {"name": None, "arguments": None}},
+            _raw_call(None, "sub", None, 1),
+            _raw_call(None, None, '{"b":2}', 1),
+        ],
+        _WANTED,
+    ),
+    "names that are empty at first, index missing": (
+        [
+            {"id": "a", "type": "function"},
+            _raw_call(None, "add", "", None),
+            _raw_call(None, None, '{"a":1}', None),
+            _raw_call("b", "sub", '{"b":2}', None),
+        ],
+        _WANTED,
+    ),
+    "names behind their arguments": (
+        [_raw_call("a", "", '{"a"'), _raw_call(None, "add", ":1}"), _raw_call("b", "sub", '{"b":2}', 1)],
+        _WANTED,
+    ),
+    "names in pieces": (
+        [
+            _raw_call("a", "a", ""),
+            _raw_call(None, "d", None),
+            _raw_call(None, "d", '{"a":1}'),
+            _raw_call("b", "s", None, 1),
+            _raw_call("b", "ub", '{"b":2}', 1),
+        ],
+        _WANTED,
+    ),
+    "names in pieces, interleaved": (
+        [
+            _raw_call("a", "a", ""),
+            _raw_call("b", "su", "", 1),
+            _raw_call(None, "dd", ""),
+            _raw_call(None, "b", '{"b"', 1),
+            _raw_call(None, None, '{"a":1}'),
+            _raw_call(None, None, ":2}", 1),
+        ],
+        _WANTED,
+    ),
+    "names in pieces, index missing": (
+        [
+            _raw_call("a", "a", None, None),
+            _raw_call(None, "dd", None, None),
+            _raw_call(None, None, '{"a":1}', None),
+            _raw_call("b", "sub", '{"b":2}', None),
+        ],
+        _WANTED,
+    ),
+    "names as far as they have come": (
+        [_raw_call("a", "ad", ""), _raw_call("a", "add", '{"a":1}'), _raw_call("b", "sub", '{"b":2}', 1)],
+        _WANTED,
+    ),
+    "names repeated with every fragment": (
+        [
+            _raw_call("a", "add", ""),
+            _raw_call(None, "add", '{"a"'),
+            _raw_call(None, "add", ":1}"),
+            _raw_call("b", "sub", "", 1),
+            _raw_call(None, "sub", '{"b":2}', 1),
+            _raw_call(None, "sub", "", 1),
+        ],
+        _WANTED,
+    ),
+    "ids that are late": (
+        [
+            _raw_call(None, "add", ""),
+            _raw_call("a", None, '{"a"'),
+            _raw_call(None, None, ":1}"),
+            _raw_call("", "sub", '{"b"', 1),
+            _raw_call("b", "sub", ":2}", 1),
+        ],
+        _WANTED,
+    ),
+    "indexes in strings": (
+        [
+            _raw_call("a", "add", '{"a"', "0"),
+            _raw_call("b", "sub", '{"b"', "1"),
+            _raw_call(None, None, ":1}", "0"),
+            _raw_call(None, None, ":2}", "1"),
+        ],
+        _WANTED,
+    ),
+    "whole calls said again": (
+        [
+            _raw_call("a", "add", '{"a":1}'),
+            _raw_call("a", "add", '{"a":1}'),
+            _raw_call("b", "sub", '{"b":2}', 1),
+            _raw_call("b", "sub", '{"b":2}', 1),
+        ],
+        _WANTED,
+    ),
+    "an empty object first": (
+        [
+            _raw_call("a", "add", "{}"),
+            _raw_call(None, None, '{"a":1}'),
+            _raw_call("b", "sub", "{}", 1),
+            _raw_call("b", "sub", '{"b":2}', 1),
+        ],
+        _WANTED,
+    ),
+    "nothing in it": (
+        [{}, {"index": 0}, _raw_call("a", "add", '{"a":1}'), {}, _raw_call("b", "sub", '{"b":2}', 1)],
+        _WANTED,
+    ),
+    "without a function around them": (
+        [
+            {"id": "a", "name": "add", "arguments": '{"a":1}'},
+            {"id": "b", "type": "function", "name": "sub", "parameters": {"b": 2}},
+        ],
+        _WANTED,
+    ),
+    "braces and quotes in strings": (
+        [
+            _raw_call("a", "add", '{"a":"}\\'),
+            _raw_call("a", "add", '"{\\'),
+            _raw_call("a", "add", '\\"}'),
+            _raw_call("a", "sub", '{"b":2}'),
+        ],
+        [("a", "add", '{"a":"}\\"{\\\\"}'), ("a", "sub", '{"b":2}')],
+    ),
 }
+_OBJECTS: Mapping[str, list[JSON]] = {
+    "an object": [_raw_call("a", "add", {"a": 1}), _raw_call("b", "sub", {"b": 2}, 1)],
+    "an object behind an empty one": [
+        _raw_call("a", "add", {}),
+        _raw_call("b", "sub", [], 1),
+        _raw_call(None, None, {"a": 1}),
+        _raw_call(None, None, {"b": 2}, 1),
+    ],
+    "an object again and again": [
+        _raw_call("a", "add", {"a": 0}),
+        _raw_call("a", "add", {"a": 1}),
+        _raw_call("a", "add", {"a": 1}),
+        _raw_call("b", "sub", {"b": 2}, 1),
+    ],
+    "an object behind its text": [
+        _raw_call("a", "add", '{"a":1}'),
+        _raw_call("a", None, {"a": 1}),
+        _raw_call("b", "sub", {"b": 2}, 1),
+    ],
+}
+_MATRIX.update({f"arguments are {name}": (fragments, _WANTED) for name, fragments in _OBJECTS.items()})
 
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["apart", "at once"])
 @pytest.mark.parametrize("case", _MATRIX)
 def test_calls_are_told_apart(case: str, at_once: bool) -> None:
     fragments, wanted = _MATRIX[case]
-    deltas = [_delta(tool_calls=fragments)] if at_once else [_delta(tool_calls=[piece]) for piece in fragments]
-    response = _decoded([_delta(content="let me see"), *deltas, _delta("tool_calls")])
+    deltas = [delta(tool_calls=fragments)] if at_once else [delta(tool_calls=[piece]) for piece in fragments]
+    response = decoded([delta(content="let me see"), *deltas, delta("tool_calls")])
     assert [(call.call_id, call.name, call.arguments) for call in response.tools()] == wanted
     assert response.finish_reason is FinishReason.TOOL_CALLS
 
 
+def test_a_call_starts_with_its_whole_name_and_id_and_its_first_arguments() -> None:
+    starts: list[tuple[str | None, str | None]] = []
+    for piece in (_raw_call(None, "ad", ""), _raw_call("a", "d", None), _raw_call(None, None, "{")):
+        events = events_of([delta(content="so"), delta(tool_calls=[piece]), DONE])
+        starts += [(event.name, event.call_id) for event in events if isinstance(event, PartStart) and event.name]
+    assert starts == [("ad", ""), ("d", "a")]
+    chunks = [delta(tool_calls=[piece]) for piece in (_raw_call("a", "add", ""), _raw_call(None, None, "{"))]
+    kinds = [
+        type(event) for event in events_of([*chunks, delta(tool_calls=[_raw_call(None, None, "}")]), delta("stop")])
+    ]
+    assert kinds == [StreamStart, PartStart, ToolCallDelta, ToolCallDelta, PartEnd, StreamEnd]
+
+
+def test_text_behind_a_call_is_a_part_behind_it() -> None:
+    chunks = [delta(content="a"), delta(tool_calls=[_raw_call("a", "add", "")]), delta(content="b"), delta("stop")]
+    assert [part.get_text() for part in decoded(chunks).choices[0].parts] == ["a", "add()", "b"]
+
+
+_LEGACY: Mapping[str, list[JSON]] = {
+    "whole": [{"name": "add", "arguments": '{"a":1}'}],
+    "an object": [{"name": "add", "arguments": {"a": 1}}],
+    "in pieces": [{"name": "add", "arguments": ""}, {"arguments": '{"a"'}, {"arguments": ":1}"}],
+    "the name in pieces": [{"name": "a"}, {"name": "dd"}, {"arguments": '{"a":1}'}],
+    "the name late": [{"name": ""}, {"arguments": '{"a":1}'}, {"name": "add"}],
+    "the name repeated": [{"name": "add", "arguments": '{"a"'}, {"name": "add", "arguments": ":1}"}, {"name": "add"}],
+}
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside tool_calls"])
+@pytest.mark.parametrize("case", _LEGACY)
+def test_the_call_of_the_protocol_before_tools(case: str, beside: bool) -> None:
+    deltas: list[JSON] = []
+    for piece in _LEGACY[case]:
+        calls = [{"index": 0, "id": "a", "function": piece}] if beside else None
+        deltas.append(delta(content=None, function_call=piece, tool_calls=calls))
+    response = decoded([*deltas, delta("function_call")])
+    (call,) = response.tools()
+    assert (call.name, call.arguments, call.call_id) == ("add", '{"a":1}', "a" if beside else "")
+    assert (response.finish_reason, response.choices[0].raw_finish_reason) == (FinishReason.TOOL_CALLS, "function_call")
+    if len(deltas) == 1:
+        message = cast("list[JSON]", deltas[0]["choices"])[0]["delta"]
+        assert (
+            decoded([whole("stop", **cast("JSON", message))], stream=False).choices[0].parts
+            == response.choices[0].parts
+        )
+
+
+def test_the_call_of_the_protocol_before_tools_goes_on_as_a_call() -> None:
+    response = decoded([whole("function_call", content=None, function_call={"name": "add", "arguments": "{}"})])
+    node = ConversationNode(user_query="?", response=response, timestamp="2026-01-01T00:00:00")
+    (call,) = response.tools()
+    endpoint = endpoint_at(_Provider.GROQ)
+    asked = [Message.user(ToolResultPart.of(call, "3"))]
+    messages = PromptFormatter.format_conversation([node], endpoint, asked=asked).messages
+    _, said, result = wire_messages(_Provider.GROQ, list(messages))
+    (spelled,) = cast("list[JSON]", said["tool_calls"])
+    assert spelled["function"] == {"name": "add", "arguments": "{}"}
+    assert spelled["id"] == result["tool_call_id"] != ""
+
+
+def test_work_for_repeated_names_grows_with_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    take = cast("Callable[[Braces, str], None]", vars(Braces)["_take"])
+
+    def counted(this: Braces, piece: str) -> None:
+        looked_at.append(len(piece))
+        take(this, piece)
+
+    monkeypatch.setattr(Braces, "_take", counted)
+    pieces = ['{"words":"', *(["so }"] * 500), '"}']
+    chunks = [delta(tool_calls=[_raw_call(None, "note", piece)]) for piece in pieces]
+    (call,) = decoded([*chunks, delta("stop")]).tools()
+    assert call.arguments == "".join(pieces)
+    assert sum(looked_at) <= len(call.arguments)
+
+
 def test_state_of_a_call_goes_back_to_its_model_only() -> None:
     call = {**_raw_call("a", "add", "{}"), "extra_content": {"google": {"thought_signature": "s"}}}
-    response = _decoded([_delta(tool_calls=[call]), _delta("tool_calls")])
+    response = decoded([delta(tool_calls=[call]), delta("tool_calls")])
     history = [Message.user("?"), Message(role=Role.ASSISTANT, parts=response.choices[0].parts)]
     spelled = cast("list[JSON]", wire_messages(_Provider.OPENAI_COMPATIBLE, history)[1]["tool_calls"])[0]
     assert spelled["extra_content"] == {"google": {"thought_signature": "s"}}
@@ -404,6 +597,6 @@ _ODD: list[JSON] = [
 
 @pytest.mark.parametrize("odd", _ODD)
 def test_odd_shapes_are_read_over(odd: JSON) -> None:
-    response = _decoded([_delta(content="a"), {"choices": [odd, None], "new": {}}, _delta("stop", content="b")])
+    response = decoded([delta(content="a"), {"choices": [odd, None], "new": {}}, delta("stop", content="b")])
     first = next(choice for choice in response.choices if choice.index == 0)
     assert "".join(part for part in first.text() if part in "ab") == "ab"

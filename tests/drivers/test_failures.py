@@ -109,3 +109,11 @@ def test_an_error_that_is_nested_without_end_is_read_so_far() -> None:
     for _ in range(2000):
         nested = {"error": nested}
     assert told_error(nested).message == ""
+
+
+@pytest.mark.parametrize("depth", [300, 1000])
+def test_details_that_are_nested_deep_are_told_as_far_as_they_can_be(depth: int) -> None:
+    detail: object = "no fish"
+    for _ in range(depth):
+        detail = [detail]
+    assert told_error({"detail": detail}).message == ("[" * 300 + '"no fish"' + "]" * 300 if depth == 300 else "")

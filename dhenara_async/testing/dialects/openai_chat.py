@@ -247,7 +247,7 @@ def _pieces(reply: Reply) -> Iterator[Piece]:
         if reply.answer.ending is FinishReason.ERROR:
             yield Piece(sse(_error(_failure(reply), "", reply.arrived)))
             return
-        yield chunk(index, {}, None if provider == "ollama" else _finish(reply))
+        yield chunk(index, {}, _finish(reply))
     if include_usage or provider == "openrouter":
         yield Piece(sse({**head, "choices": [], "usage": _usage(reply)}))
     yield Piece(b"data: [DONE]\n\n")

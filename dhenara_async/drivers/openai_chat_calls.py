@@ -1,0 +1,310 @@
+"""The tool calls of one answer of Chat Completions, put together from their fragments.
+
+By the book a call's first fragment has its index, id and name, and the others its index and a piece of the arguments.
+Hosts reuse and omit ids and indexes, send the name or the id later, the name in pieces or again with every fragment,
+and the arguments as the object itself. A call's ``PartStart`` promises its name and id, so it waits until the first
+arguments have come behind them; a host that never sends an id gets its calls started with the answer's end.
+
+Source: https://platform.openai.com/docs/api-reference/chat-streaming and the compatible hosts'
+own references (read 2026-11-22)
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dhenara_async.drivers.base import JsonObject, as_count, as_object, as_text, dumped
+from dhenara_async.drivers.parts import OpenPart, PartsInFlight
+from dhenara_async.events import StreamEvent, ToolCallDelta
+
+_MARKS = re.compile(r'["\\{}]')
+_ARGUMENTS = ("arguments", "input", "parameters")
+_NOTHING_YET = "{}"  # what some hosts send before the real arguments
+
+
+class Braces:
+    """Finds out whether pieces of JSON text make a whole object; each piece is looked at once."""
+
+    __slots__ = ("_depth", "_escaped", "_quoted", "_read", "begun")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._quoted = False
+        self._escaped = False  # the last character was a backslash inside a string
+        self._read = 0
+        self.begun: bool = False
+
+    def closed(self, pieces: list[str]) -> bool:
+        """Whether an object has begun and ended in ``pieces``, to which more have been added since the last time."""
+        for piece in pieces[self._read :]:
+            self._take(piece)
+        self._read = len(pieces)
+        return self.begun and self._depth == 0 and not self._quoted
+
+    def _take(self, piece: str) -> None:
+        skipped = 0 if self._escaped else -1
+        self._escaped = False if piece else self._escaped
+        for found in _MARKS.finditer(piece):
+            place, mark = found.start(), found[0]
+            if place == skipped:
+                continue
+            if mark == "\\":
+                skipped = place + 1 if self._quoted else -1
+                self._escaped = self._quoted and skipped == len(piece)
+            elif mark == '"':
+                self._quoted = not self._quoted
+            elif not self._quoted:
+                self._depth += 1 if mark == "{" else -1
+                self.begun = self.begun or mark == "{"
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call as far as it has come.
+
+    Attributes:
+        index: Its number by the host; None = it has none.
+        call_id: Its id; empty = not told yet.
+        custom: Whether its arguments are a text and no JSON.
+        names: Its name, in pieces.
+        pieces: Its arguments, in pieces.
+        provisional: What has come of the arguments may be replaced: an object, or nothing yet.
+        extra: What its model wants back with it.
+        part: Its part; None = it has not started.
+    """
+
+    index: int | None
+    call_id: str
+    custom: bool = False
+    names: list[str] = field(default_factory=list[str])
+    pieces: list[str] = field(default_factory=list[str])
+    provisional: bool = False
+    extra: object = None
+    part: OpenPart | None = None
+    name_size: int = 0
+    size: int = 0
+    braces: Braces | None = None
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing of it has come but its place and its id."""
+        return not (self.names or self.pieces)
+
+    def is_named(self, name: str) -> bool:
+        """Whether ``name`` is its name so far."""
+        return len(name) == self.name_size and "".join(self.names) == name
+
+    def whole(self) -> bool:
+        """Whether all of its arguments have come."""
+        if self.braces is None:
+            self.braces = Braces()
+        return self.braces.closed(self.pieces)
+
+    def repeats(self, call_id: str, name: str, arguments: str) -> bool:
+        """Whether a fragment with a name says nothing but what this call, which is whole, has."""
+        if not arguments:
+            return self.is_named(name)
+        same = call_id and call_id == self.call_id and self.is_named(name)
+        return bool(same) and len(arguments) == self.size and "".join(self.pieces) == arguments
+
+    def continues(self, call_id: str, name: str) -> bool:
+        """Whether a fragment with a name, and new arguments, can be of this call, which is whole."""
+        return self.provisional and bool(call_id) and call_id == self.call_id and self.is_named(name)
+
+    def take_name(self, name: str) -> None:
+        """Add to the name, unless this is all of it again, with more or without."""
+        if self.part is not None or not name:
+            return
+        if self.names and len(name) >= self.name_size and name.startswith("".join(self.names)):
+            self.names.clear()
+            self.name_size = 0
+        self.names.append(name)
+        self.name_size += len(name)
+
+    def take_arguments(self, arguments: str, *, whole: bool) -> bool:
+        """Add to the arguments; ``whole`` = they are an object, not a piece of JSON text.
+
+        Returns:
+            Whether these will stand as they are.
+        """
+        if not arguments or (whole and self.pieces and not self.provisional):
+            return False
+        if self.provisional:
+            self.pieces.clear()
+            self.size, self.braces = 0, None
+        self.provisional = whole or (arguments == _NOTHING_YET and not self.pieces and self.part is None)
+        self.pieces.append(arguments)
+        self.size += len(arguments)
+        return not self.provisional
+
+
+class CallsInFlight:
+    """The calls of one choice.
+
+    Args:
+        parts: The answer's parts.
+        choice: The choice's index.
+    """
+
+    __slots__ = ("_by_id", "_by_index", "_calls", "_choice", "_legacy", "_parts", "_started")
+
+    def __init__(self, parts: PartsInFlight, choice: int) -> None:
+        self._parts = parts
+        self._choice = choice
+        self._calls: list[Call] = []
+        self._by_id: dict[str, tuple[Call, int | None]] = {}
+        self._by_index: dict[int, Call] = {}
+        self._legacy: Call | None = None
+        self._started = 0  # how many have started; they do so in their order
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is any call."""
+        return any(not call.blank for call in self._calls)
+
+    def feed(self, raw: JsonObject) -> list[StreamEvent]:
+        """Take a fragment of a call, or a whole call."""
+        custom = as_object(raw.get("custom"))
+        function = as_object(raw.get("function")) or custom or raw
+        index, call_id = as_count(raw.get("index")), as_text(raw.get("id"))
+        name, (arguments, whole) = as_text(function.get("name")), _arguments(function)
+        call = self._find(call_id, index, name, arguments)
+        if call is not None and name and call.names and call.whole():
+            if call.repeats(call_id, name, arguments):
+                return []
+            call = call if call.continues(call_id, name) else None
+        if call is None:
+            call = self._new(Call(index, call_id, bool(custom)))
+        elif call_id and not call.call_id and call.part is None:
+            call.call_id = call_id
+            self._by_id[call_id] = call, index
+        call.take_name(name)
+        call.extra = raw.get("extra_content") or call.extra
+        return self._add(call, arguments, whole=whole)
+
+    def feed_legacy(self, raw: JsonObject) -> list[StreamEvent]:
+        """Take a fragment of ``function_call``, the one call there could be before there were tools.
+
+        Gateways send it beside ``tool_calls`` as well, for clients of either age: then it says nothing new.
+        """
+        call = self._legacy
+        if call is None:
+            if self._calls:
+                return []
+            call = self._legacy = self._new(Call(None, ""))
+        name, (arguments, whole) = as_text(raw.get("name")), _arguments(raw)
+        if name and call.names and call.whole():
+            return []
+        call.take_name(name)
+        return self._add(call, arguments, whole=whole)
+
+    def settle(self) -> list[StreamEvent]:
+        """Start the calls that could start: something else comes behind them."""
+        events: list[StreamEvent] = []
+        while self._started < len(self._calls) and self._ready(self._calls[self._started]):
+            self._start(self._calls[self._started], events)
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """End all calls; those that have not started yet start with what is known of them."""
+        events: list[StreamEvent] = []
+        for call in self._calls[self._started :]:
+            if call.blank:
+                self._started += 1
+            else:
+                self._start(call, events)
+        for call in self._calls:
+            if call.part is not None:
+                call.part.state = _state(call)
+                events.append(self._parts.close(call.part))
+        return events
+
+    def _new(self, call: Call) -> Call:
+        self._parts.admit(1)
+        self._calls.append(call)
+        if call.call_id:
+            self._by_id[call.call_id] = call, call.index
+        if call.index is not None:
+            self._by_index[call.index] = call
+        return call
+
+    def _find(self, call_id: str, index: int | None, name: str, arguments: str) -> Call | None:
+        """Which call a fragment continues: by id if it has one, else by index, else the latest; None = a new call."""
+        latest = self._calls[-1] if self._calls else None
+        if not call_id:
+            return self._find_without_id(latest, index, name)
+        known, place = self._by_id.get(call_id, (None, None))
+        if known is not None:
+            other = name and None not in (index, place) and index != place
+            return self._by_index.get(index or 0) if other else known
+        there = latest if index is None else self._by_index.get(index)
+        if name:
+            return there if there is not None and _awaits_id(there, index, name) else None
+        if arguments:  # some hosts give every fragment an id of its own
+            return self._by_index.get(index or 0, latest)
+        return None if there is not None and index is None and there.whole() else there
+
+    def _find_without_id(self, latest: Call | None, index: int | None, name: str) -> Call | None:
+        known = latest if index is None else self._by_index.get(index)
+        if known is None:
+            return None if name else latest
+        if not name or index is not None or not known.names:
+            return known
+        continues = known.call_id and (not known.pieces or known.is_named(name)) and not known.whole()
+        return known if continues else None
+
+    def _add(self, call: Call, arguments: str, *, whole: bool) -> list[StreamEvent]:
+        """Add arguments to a call, and start it, with those before it, once its name and id are known."""
+        if not call.take_arguments(arguments, whole=whole):
+            return []
+        if call.part is not None:
+            return [ToolCallDelta(call.part.part_id, arguments)]
+        events: list[StreamEvent] = []
+        while call.part is None and self._ready(self._calls[self._started]):
+            self._start(self._calls[self._started], events)
+        return events
+
+    def _ready(self, call: Call) -> bool:
+        return bool(call.names and (call.call_id or call is self._legacy))
+
+    def _start(self, call: Call, events: list[StreamEvent]) -> None:
+        self._started += 1
+        name = "".join(call.names)
+        self._parts.admit(-1)  # it was counted when it came
+        call.part = part = self._parts.open("tool_call", choice=self._choice, call_id=call.call_id, name=name)
+        call.provisional = False
+        part.pieces = call.pieces
+        events.append(part.start)
+        if call.pieces:
+            events.append(ToolCallDelta(part.part_id, "".join(call.pieces)))
+
+
+def _state(call: Call) -> JsonObject:
+    """What the call's model wants back with it."""
+    state: JsonObject = {"type": "custom"} if call.custom else {}
+    if call.extra:
+        state["extra_content"] = call.extra
+    return state
+
+
+def _awaits_id(call: Call, index: int | None, name: str) -> bool:
+    """Whether a fragment with a new id and a name may belong to ``call``, which is the one at its place."""
+    if not call.names:
+        return index is not None or not call.call_id
+    if index is None or call.call_id or call.whole():
+        return False
+    return not call.pieces or call.is_named(name)
+
+
+def _arguments(function: JsonObject) -> tuple[str, bool]:
+    """The arguments in a fragment, and whether they came as JSON instead of as its text."""
+    value = next((each for each in map(function.get, _ARGUMENTS) if each), None)
+    if isinstance(value, str):
+        return value, False
+    return ("", False) if value is None else (dumped(value), True)
+
+
+def calls_in(value: object) -> Iterable[JsonObject]:
+    """The calls in ``tool_calls``, which is a list, or at some hosts the one call itself."""
+    items: list[object] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
+    return (as_object(item) for item in items if item)

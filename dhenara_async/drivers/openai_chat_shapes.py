@@ -1,0 +1,184 @@
+"""The shapes that a message of Chat Completions has at its many hosts, read into one.
+
+By the book ``content`` is a string. Hosts also send a list of strings, of typed parts, of parts without a type, or one
+part alone, and the thinking in fields and parts of many names.
+
+Source: the compatible hosts' references and SDK types (read 2026-11-22)
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, dumped, is_object
+from dhenara_async.drivers.parts import OpenPart
+
+PieceKind = Literal["text", "reasoning", "refusal", "image", "stored_file", "call"]
+
+THINKING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_blocks")
+# Where the words of an object are, at whatever host.
+_WORD_FIELDS = ("text", "value", "thinking", "reasoning", "summary", "content", "output_text", "refusal")
+_DEEPEST_WORDS = 6
+_BREAK = "\n\n"  # between two summaries, as the hosts that join them write it
+_KINDS: Mapping[str, PieceKind] = {
+    "text": "text",
+    "output_text": "text",
+    "input_text": "text",
+    "thinking": "reasoning",
+    "reasoning": "reasoning",
+    "reasoning_text": "reasoning",
+    "reasoning_content": "reasoning",
+    "summary_text": "reasoning",
+    "refusal": "refusal",
+    "image_url": "image",
+    "output_image": "image",
+    "tool_file": "stored_file",
+    "tool_use": "call",
+}
+_DETAIL_WORDS = ("text", "summary", "content")
+
+
+@dataclass(slots=True)
+class Piece:
+    """One part of a message's content.
+
+    Attributes:
+        kind: What it is.
+        text: Its words.
+        raw: The part as it came; empty where it came as a string.
+        signature: What its model wants back with its thinking; None = nothing.
+    """
+
+    kind: PieceKind
+    text: str
+    raw: JsonObject = field(default_factory=dict[str, object])
+    signature: object = None
+
+
+@dataclass(slots=True)
+class Thought:
+    """What a message says of its thinking beside its content.
+
+    Attributes:
+        text: The words in a field of their own.
+        details: ``reasoning_details``, which may have the words again, or alone.
+    """
+
+    text: str
+    details: list[object]
+
+
+def message_in(value: object) -> JsonObject:
+    """A message or delta; some hosts send its content alone."""
+    content = as_list(value) or as_text(value)
+    return {"content": content} if content else as_object(value)
+
+
+def pieces_of(content: object) -> Iterator[Piece]:
+    """The parts of a content that is no string."""
+    if is_object(content) and "type" not in content and not words(content.get("text")):
+        yield Piece("text", dumped(content) if content else "")  # a structured answer, as the object it is
+        return
+    for item in as_list(content) or [content]:
+        if isinstance(item, str):
+            yield Piece("text", item)
+        elif is_object(item):
+            yield _piece(item)
+
+
+def _piece(item: JsonObject) -> Piece:
+    named = as_text(item.get("type"))
+    match _KINDS.get(named) or (None if named else _kind_by_field(item)):
+        case None:  # words of some new type; what it has beside its text may be for others
+            return Piece("text", words(item.get("text")), item)
+        case "reasoning":
+            summary = as_list(item.get("summary"))
+            text = _BREAK.join(filter(None, map(words, summary))) or words(item)
+            parts = (as_object(part).get("signature") for part in (*summary, *as_list(item.get("thinking"))))
+            return Piece("reasoning", text, item, item.get("signature") or next(filter(None, parts), None))
+        case "text" | "refusal" as kind:
+            return Piece(kind, words(item), item)
+        case kind:
+            return Piece(kind, "", item)
+
+
+def _kind_by_field(item: JsonObject) -> PieceKind:
+    """The kind of a part without a type."""
+    for name, kind in _KINDS.items():
+        if item.get(name):
+            return kind
+    return "text"
+
+
+def words(value: object, depth: int = 0) -> str:
+    """The words in a string, an object or a list of these; empty if there are none."""
+    if isinstance(value, str):
+        return value
+    if depth > _DEEPEST_WORDS:
+        return ""
+    if is_object(value):
+        return next((text for name in _WORD_FIELDS if (text := words(value.get(name), depth + 1))), "")
+    return "".join(words(item, depth + 1) for item in as_list(value))
+
+
+def thought_of(message: JsonObject) -> Thought:
+    """The thinking in the fields of a message; one told in two fields is told once."""
+    text = next((told for name in THINKING_FIELDS if (told := words(message.get(name)))), "")
+    details = message.get("reasoning_details")
+    return Thought(text, [details] if details and is_object(details) else as_list(details))
+
+
+class DetailWords:
+    """Reads the words of ``reasoning_details``, for hosts that tell them nowhere else."""
+
+    __slots__ = ("_index", "_told")
+
+    def __init__(self) -> None:
+        self._index: int | None = None
+        self._told = False
+
+    def read(self, details: list[object]) -> str:
+        """The words of the next details; a blank line stands between two summaries."""
+        told: list[str] = []
+        for detail in map(as_object, details):
+            text = next((words(detail[name]) for name in _DETAIL_WORDS if detail.get(name)), "")
+            if not text:
+                continue
+            index = as_count(detail.get("index"))
+            apart = index != self._index if index is not None else bool(told)
+            if self._told and apart and as_text(detail.get("type")).endswith("summary"):
+                told.append(_BREAK)
+            told.append(text)
+            self._index, self._told = index, True
+        return "".join(told)
+
+
+class Said:
+    """What a choice has said in parts of one kind, for hosts that repeat all of it in later chunks."""
+
+    __slots__ = ("_counted", "_ended", "_size", "_size_of_ended")
+
+    def __init__(self) -> None:
+        self._ended: list[str] = []
+        self._size = self._size_of_ended = 0
+        self._counted = 0  # pieces of the open part that are in ``_size``
+
+    def end(self, text: str) -> None:
+        """A part has ended; ``text`` is all of it."""
+        self._ended.append(text)
+        self._size_of_ended += len(text)
+        self._size, self._counted = self._size_of_ended, 0
+
+    def begins(self, text: str, speaking: OpenPart | None) -> int | None:
+        """How many characters at the beginning of ``text`` were said before; None if it begins otherwise.
+
+        Args:
+            text: What a message says.
+            speaking: The part of this kind that is open; None = there is none.
+        """
+        pieces = [] if speaking is None else speaking.pieces
+        self._size += sum(map(len, pieces[self._counted :]))
+        self._counted = len(pieces)
+        if len(text) < self._size:  # and nothing is joined for it: that would be work without end
+            return None
+        return self._size if text.startswith("".join((*self._ended, *pieces))) else None
