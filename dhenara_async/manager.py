@@ -25,6 +25,7 @@ from dhenara_async.formatter.check import ConversionCheck
 from dhenara_async.limits import Limiter, Limits, LocalLimiter
 from dhenara_async.means import Means
 from dhenara_async.messages import FilePart, ToolResultPart
+from dhenara_async.signing import SigningKey, SigningKeys
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.targets import (
     Target,
@@ -51,6 +52,12 @@ class ConversationManager:
             counts; None = as many as come.
         budget: What all turns of this manager together may spend; None = anything.
         conversation_budget: What the turns of each conversation may spend, those before included; None = anything.
+        signing_key: Signs the opaque state of every node that a turn leaves: a node of the store whose signature is
+            missing or wrong is answered to without that state. One key, of 32 random bytes, or several of which the
+            first signs and all are accepted. None = nodes are not signed, and no signature is looked at.
+
+    Raises:
+        ConfigurationError: ``signing_key`` is empty.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class ConversationManager:
         limits: Limits | Limiter | None = None,
         budget: Budget | None = None,
         conversation_budget: Budget | None = None,
+        signing_key: SigningKey | Sequence[SigningKey] | None = None,
     ) -> None:
         self.store: ConversationStore = store or MemoryStore()
         self._config = config or AIModelCallConfig()
@@ -74,6 +82,7 @@ class ConversationManager:
         self._conversation_budget = conversation_budget
         self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
         self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
+        self._signing = None if signing_key is None else SigningKeys(signing_key)
         self._transport = transport
         self._owned: Transport | None = None
 
@@ -224,7 +233,7 @@ class ConversationManager:
             wire_stream = streamed or knobs.streaming
             return self._turn(conversation, draft, target, knobs, wire_stream=wire_stream, path=path)
 
-        siblings = _Siblings(self.store, conversation, drafts, turn)
+        siblings = _Siblings(self.store, conversation, drafts, turn, self._signing)
         fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, hands="events")
         return TurnFanOut(fan, siblings)
 
@@ -268,6 +277,7 @@ class ConversationManager:
             instructions=instructions,
             config=knobs,
             window=self._window,
+            signing=self._signing,
         )
 
     def _reserve(self, conversation: Conversation, opening: Opening) -> list[Reservation]:
@@ -309,7 +319,7 @@ class ConversationManager:
             asked=question(draft.user_query, draft.attached_files, draft.tool_results),
             draft=draft,
             config=config,
-            history=History(conversation.path() if path is None else path, self._window),
+            history=History(conversation.path() if path is None else path, self._window, signing=self._signing),
             wire_stream=wire_stream,
             summaries=self._summaries.setdefault(conversation, {}),
             policy=self._policy,
@@ -326,6 +336,7 @@ class _Siblings:
         conversation: Where they belong.
         drafts: One for each target.
         turn: Makes the turn of a draft by a target, streamed or not.
+        signing: The keys that nodes are signed with; None = they are not.
     """
 
     def __init__(
@@ -334,11 +345,13 @@ class _Siblings:
         conversation: Conversation,
         drafts: list[ConversationNode],
         turn: Callable[[ConversationNode, Target, bool], Turn],
+        signing: SigningKeys | None,
     ) -> None:
         self._store = store
         self._conversation = conversation
         self._drafts = drafts
         self._turn = turn
+        self._signing = signing
         self._turns: dict[int, Turn] = {}
 
     def key(self, item: Target) -> None:
@@ -359,6 +372,7 @@ class _Siblings:
             if node is None:
                 error = "it was not asked" if outcome.error is None else described(outcome.error)
                 node = draft.changed(status="failed", error=error, attempts=0)
+                node = node if self._signing is None else self._signing.signed(node)
                 self._conversation.append(node)
                 made_up.append(node)
             nodes.append(node)

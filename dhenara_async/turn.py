@@ -180,7 +180,7 @@ class Turn:
         if status == "failed" and tries and tries[-1].error is None:  # it was left; no answer tells what it took
             took = {"usage": came.chat_response.usage, "cost": cost}
             tries = (*tries[:-1], tries[-1].changed(**took))
-        return ConversationNode(
+        node = ConversationNode(
             **self._draft.model_dump(include={"id", "parent_id", "user_query", "instructions"}),
             attached_files=self._draft.attached_files,
             tool_results=self._draft.tool_results,
@@ -199,6 +199,8 @@ class Turn:
             charge=charge,
             prefix=self._stream.prefix,
         )
+        signing = self._opening.history.signing
+        return node if signing is None else signing.signed(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +281,7 @@ class Opening:
             instructions=self.draft.instructions,
             config=self.config,
             window=self.history.window,
+            signing=self.history.signing,
         )
         return check.input_tokens + answer, expected_price(check.input_tokens, answer, endpoint)
 
@@ -308,6 +311,7 @@ class Opening:
                     instructions=self.draft.instructions,
                     config=self.config,
                     window=self.history.window,
+                    signing=self.history.signing,
                 )
 
     def _trimmed(self) -> tuple[ConversationNode, ...]:
