@@ -390,12 +390,26 @@ LIES: Sequence[Lie] = (
         "ab",
     ),
     Lie("the end twice", RESPONSES, sse(*_spoken("a"), _spoken("a")[-1], _LATE), "a"),
-    Lie("a block that was not opened", ANTHROPIC, sse(_START, _block("a"), *_STOP), "", ProtocolError),
+    Lie("a block that was not opened", ANTHROPIC, sse(_START, _block("a"), *_STOP), "a"),
     Lie(
         "another block than the open one",
         ANTHROPIC,
         sse(_START, _OPEN, _block("a"), _block("b", 1), *_STOP),
-        "a",
+        "ab",
+    ),
+    Lie(
+        "arguments for a call that was not opened",
+        ANTHROPIC,
+        sse(
+            _START,
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "input_json_delta", "partial_json": "{}"},
+            },
+            *_STOP,
+        ),
+        "",
         ProtocolError,
     ),
     Lie(

@@ -9,7 +9,8 @@ from typing import cast
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.anthropic_messages_content import Content, answer_tool, rules
-from dhenara_async.drivers.anthropic_messages_decode import MessagesDecoder, messages_error
+from dhenara_async.drivers.anthropic_messages_decode import MessagesDecoder
+from dhenara_async.drivers.anthropic_messages_reading import messages_error
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, wire
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.endpoint import AIModel, AIModelEndpoint, Capabilities

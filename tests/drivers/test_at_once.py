@@ -28,6 +28,7 @@ from dhenara_async import (
 from dhenara_async.accumulator import Accumulator
 from dhenara_async.drivers import (
     anthropic_messages_decode,
+    anthropic_messages_reading,
     gemini_decode,
     gemini_reading,
     openai_chat_calls,
@@ -117,7 +118,7 @@ WIRES = {
             "usage": {"input_tokens": 9, "cache_read_input_tokens": 3, "output_tokens": 2},
         },
         anthropic_messages_decode.MessagesDecoder,
-        (anthropic_messages_decode,),
+        (anthropic_messages_decode, anthropic_messages_reading),
     ),
     Dialect.GEMINI: Wire(
         {
