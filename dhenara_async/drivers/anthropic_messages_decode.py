@@ -113,9 +113,9 @@ class MessagesDecoder:
             return ()  # nothing follows the end
         if name == b"error":
             raise messages_error(200, {}, bytes(frame), error_object(frame), self._parts.provider)
-        if name in (b"", b"message"):  # the name that all events of a browser have
-            return self._feed(load(frame))
-        return self._feed(load(frame) if frame.strip() else {}, name.decode(errors="replace"))
+        if name == b"message":  # as all events are called that have no name
+            name = b""
+        return self._feed(load(frame), name.decode(errors="replace"))
 
     def _feed(self, event: JsonObject, name: str = "") -> Sequence[StreamEvent]:
         kind = as_text(event.get("type")) or name or _kind_of(event)

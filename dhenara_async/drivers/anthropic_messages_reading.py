@@ -228,7 +228,7 @@ def overlaid(known: Mapping[str, int], usage: JsonObject) -> Mapping[str, int]:
     """The counts of a newer report over those that are known.
 
     A report may leave fields out. Gateways that count nothing themselves end with zeros: a report of nothing else
-    tells nothing, and one of no input takes back none, unless the same input is now counted as cached.
+    tells nothing, and one without any input, cached or not, takes none back.
     """
     told: dict[str, int] = {}
     for name in _COUNTS:
@@ -237,14 +237,11 @@ def overlaid(known: Mapping[str, int], usage: JsonObject) -> Mapping[str, int]:
     for outer, name in _INNER_COUNTS:
         if (inner := usage.get(outer)) and (count := as_count(as_object(inner).get(name))) is not None:
             told[name] = count
-    if not known:
-        return told
-    if not any(told.values()):
+    if known and not any(told.values()):
         return known
-    newer = {**known, **told}
-    if sum(newer.get(name, 0) for name in _INPUTS) < sum(known.get(name, 0) for name in _INPUTS):
-        newer |= {name: count for name in _INPUTS if (count := known.get(name)) and not newer.get(name)}
-    return newer
+    if not any(told.get(name) for name in _INPUTS):
+        told = {name: count for name, count in told.items() if name not in _INPUTS or not known.get(name)}
+    return {**known, **told}
 
 
 def usage_of(counts: Mapping[str, int]) -> Usage | None:

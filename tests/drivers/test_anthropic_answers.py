@@ -363,7 +363,7 @@ def test_events_are_known_by_their_names_where_they_have_no_type() -> None:
         for event in events
     )
     untyped = sse(*({key: value for key, value in event.items() if key != "type"} for event in events[:-2]))
-    for body in (named, named.replace(b'{"type":null}', b""), untyped + sse(stopping(), STOP)):
+    for body in (named, named.replace(b'{"type":null}', b"{}"), untyped + sse(stopping(), STOP)):
         read = Read(body, stream=True)
         assert parts(read) == [("text", "High water")]
         assert read.answer.usage.output_tokens == 7
@@ -636,7 +636,9 @@ def test_only_its_own_end_ends_a_stream() -> None:
         read = Read(body, stream=True)
         assert type(read.failure) is TruncatedStreamError
         assert read.partial.text() == "High"
-    for body in (begun + mark + sse(STOP), begun + sse(STOP) + mark, begun + b"event: message_stop\ndata:\n\n"):
+    named = b"event: message_stop\ndata:"
+    assert Read(begun + named, stream=True).failure is not None  # it is cut
+    for body in (begun + mark + sse(STOP), begun + sse(STOP) + mark, begun + named + b" {}\n\n"):
         assert Read(body, stream=True).answer.text() == "High"
 
 
@@ -747,6 +749,8 @@ def _used(*reports: object, first: object = MappingProxyType({"input_tokens": 11
         ([{"output_tokens": True}, "7", [7]], 11, 1),
         ([{"input_tokens": None, "output_tokens": 7}], 11, 7),
         ([{"input_tokens": 0, "cache_read_input_tokens": 11, "output_tokens": 7}], 11, 7),
+        ([{"cache_read_input_tokens": 90}, {"input_tokens": 12, "cache_read_input_tokens": 0}], 12, 1),
+        ([{"output_tokens": 7}, {"input_tokens": 11, "output_tokens": 0}], 11, 0),
         ([{"output_tokens": 7, "output_tokens_details": {"thinking_tokens": 5}}], 11, 7),
         ([{"output_tokens": 7, "output_tokens_details": {"thinking_tokens": 9}}], 11, 16),
     ],
