@@ -161,7 +161,8 @@ def truncated(terminal: str) -> TruncatedStreamError:
 
 def told_number(error: JsonObject) -> int | None:
     """A number that an error object has for a code or a status, of HTTP or of the host's own; None if it has none."""
-    return next((number for name in ("status_code", "code", "status") if (number := _number(error.get(name)))), None)
+    names = ("status_code", "code", "error_code", "status")
+    return next((number for name in names if (number := _number(error.get(name)))), None)
 
 
 def told_status(error: JsonObject) -> int | None:
@@ -169,7 +170,7 @@ def told_status(error: JsonObject) -> int | None:
     number = told_number(error)
     if number is not None and 400 <= number < 600:
         return number
-    words = (as_text(error.get(name)).lower() for name in ("code", "type", "status"))
+    words = (as_text(error.get(name)).lower() for name in ("code", "error_code", "type", "status"))
     return next((_STATUS_BY_WORD[word] for word in words if word in _STATUS_BY_WORD), None)
 
 
@@ -271,8 +272,8 @@ def _words(layer: JsonObject) -> str:
     words = next((text for text, name in told if text and not _object_in(text, name)), "")
     if words:
         return words
-    detail = layer.get("detail")
-    if isinstance(detail, list | dict) and detail:
+    detail = as_list(layer.get("detail")) or as_object(layer.get("detail"))
+    if detail:
         try:
             return dumped(detail)
         except ProtocolError:  # nested without end: the start of the body says as much

@@ -290,6 +290,6 @@ class ChatDecoder:
 
 def choices_in(value: object) -> list[object]:
     """The choices of a chunk; one alone may stand there itself."""
-    if is_object(value):
+    if value and is_object(value):
         return [value]
     return cast("list[object]", value) if isinstance(value, list) else []
