@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
+from dhenara_async.attachments import Attached, Attachment
 from dhenara_async.budget import Budget, Reservation, Spending
 from dhenara_async.caller import History, new_transport
 from dhenara_async.client import AIModelClient, occasion_of
@@ -35,8 +36,6 @@ from dhenara_async.transport import Transport
 from dhenara_async.turn import Opening, Turn, described, keep
 from dhenara_async.warming import loaded, warm_up
 from dhenara_async.window import ConversationPolicy
-
-Attachment = FilePart | bytes | str | os.PathLike[str]
 
 
 class ConversationManager:
@@ -147,17 +146,18 @@ class ConversationManager:
             query: The question; may be empty where files or tool results say enough.
             endpoint: Who is asked: an endpoint, or a plan over several.
             instructions: What leads this turn, and only this one.
-            files: Files, their bytes, paths or URLs to go with the question.
+            files: Files, their bytes, paths (``pathlib.Path``) or URLs (texts) to go with the question. Those on disk
+                are read in a thread, when the block is entered.
             tool_results: What running the calls of the answer before gave (``run_tools``).
             config: Knobs instead of the manager's.
 
         Raises:
             ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
-                What is wrong with the call is raised where the block begins if a summary is made first, or the history
-                is long.
+                What is wrong with the call is raised where the block begins if a summary is made first, a file is read
+                from disk, or the history is long.
         """
-        draft = _drafted(conversation, query, instructions, files, tool_results)
-        return self._turn(conversation, draft, endpoint, config or self._config, wire_stream=True)
+        draft, unread = _drafted(conversation, query, instructions, files, tool_results)
+        return self._turn(conversation, draft, endpoint, config or self._config, wire_stream=True, unread=unread)
 
     async def ask(
         self,
@@ -176,8 +176,8 @@ class ConversationManager:
             DhenaraError: The turn failed; its node is in the conversation all the same.
         """
         knobs = config or self._config
-        draft = _drafted(conversation, query, instructions, files, tool_results)
-        turn = self._turn(conversation, draft, endpoint, knobs, wire_stream=knobs.streaming)
+        draft, unread = _drafted(conversation, query, instructions, files, tool_results)
+        turn = self._turn(conversation, draft, endpoint, knobs, wire_stream=knobs.streaming, unread=unread)
         async with turn:
             await turn.collect()
         return turn.node
@@ -211,7 +211,8 @@ class ConversationManager:
             query: The question; may be empty where files or tool results say enough.
             endpoints: Who is asked: endpoints, or plans over several.
             instructions: What leads these turns, and only these.
-            files: Files, their bytes, paths or URLs to go with the question.
+            files: Files, their bytes, paths (``pathlib.Path``) or URLs (texts) to go with the question. Those on disk
+                are read in a thread, when the block is entered.
             tool_results: What running the calls of the answer before gave (``run_tools``).
             config: Knobs instead of the manager's.
             limit: How many turns are in flight at once; None = all.
@@ -226,14 +227,14 @@ class ConversationManager:
         if not targets:
             raise ConfigurationError("there is nobody to ask: endpoints is empty")
         knobs, path = config or self._config, conversation.path()  # a turn may end before another has begun
-        draft = _drafted(conversation, query, instructions, files, tool_results)
+        draft, unread = _drafted(conversation, query, instructions, files, tool_results)
         drafts = [draft.changed(id=uuid4().hex) for _ in targets]
 
         def turn(draft: ConversationNode, target: Target, streamed: bool) -> Turn:
             wire_stream = streamed or knobs.streaming
             return self._turn(conversation, draft, target, knobs, wire_stream=wire_stream, path=path)
 
-        siblings = _Siblings(self.store, conversation, drafts, turn, self._signing)
+        siblings = _Siblings(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
         fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, hands="events")
         return TurnFanOut(fan, siblings)
 
@@ -258,7 +259,7 @@ class ConversationManager:
             endpoint: Who would be asked.
             query: What would be asked; may be left out.
             instructions: What would lead the turn.
-            files: What would go with the question.
+            files: What would go with the question; those on disk are read here and now.
             tool_results: What running the calls of the answer before gave.
             config: Knobs instead of the manager's.
 
@@ -267,7 +268,7 @@ class ConversationManager:
             UnsupportedError: The target cannot be asked that at all.
         """
         _check_several(instructions, files, tool_results)
-        knobs, asked = config or self._config, question(query, map(_as_file, files), tool_results)
+        knobs, asked = config or self._config, question(query, Attached.of(files).read(), tool_results)
         occasion = occasion_of(asked, knobs, history=History(conversation.path()), conversation=conversation.id)
         return PromptFormatter.check(
             conversation.path(),
@@ -312,20 +313,26 @@ class ConversationManager:
         *,
         wire_stream: bool,
         path: tuple[ConversationNode, ...] | None = None,
+        unread: Attached | None = None,
     ) -> Turn:
-        opening = Opening(
-            client=AIModelClient(endpoint, config, transport=self._transport, policy=self._policy, means=self._means),
-            conversation=conversation.id,
-            asked=question(draft.user_query, draft.attached_files, draft.tool_results),
-            draft=draft,
-            config=config,
-            history=History(conversation.path() if path is None else path, self._window, signing=self._signing),
-            wire_stream=wire_stream,
-            summaries=self._summaries.setdefault(conversation, {}),
-            policy=self._policy,
-        )
+        client = AIModelClient(endpoint, config, transport=self._transport, policy=self._policy, means=self._means)
+        history = History(conversation.path() if path is None else path, self._window, signing=self._signing)
+
+        def opening(draft: ConversationNode) -> Opening:
+            return Opening(
+                client=client,
+                conversation=conversation.id,
+                asked=question(draft.user_query, draft.attached_files, draft.tool_results),
+                draft=draft,
+                config=config,
+                history=history,
+                wire_stream=wire_stream,
+                summaries=self._summaries.setdefault(conversation, {}),
+                policy=self._policy,
+            )
+
         reserve = partial(self._reserve, conversation)
-        return Turn(conversation, draft, opening, reserve=reserve, store=self.store)
+        return Turn(conversation, draft, opening, reserve=reserve, store=self.store, unread=unread)
 
 
 class _Siblings:
@@ -336,6 +343,7 @@ class _Siblings:
         conversation: Where they belong.
         drafts: One for each target.
         turn: Makes the turn of a draft by a target, streamed or not.
+        unread: The files that go with the question, where some have to be read first; None where none has.
         signing: The keys that nodes are signed with; None = they are not.
     """
 
@@ -345,14 +353,23 @@ class _Siblings:
         conversation: Conversation,
         drafts: list[ConversationNode],
         turn: Callable[[ConversationNode, Target, bool], Turn],
+        *,
+        unread: Attached | None,
         signing: SigningKeys | None,
     ) -> None:
         self._store = store
         self._conversation = conversation
-        self._drafts = drafts
+        self._drafts: list[ConversationNode] = drafts
         self._turn = turn
+        self._unread = unread
         self._signing = signing
         self._turns: dict[int, Turn] = {}
+
+    async def prepare(self) -> None:
+        """See ``Siblings``."""
+        if self._unread is not None:
+            files = await self._unread.read_in_thread()
+            self._drafts = [draft.changed(attached_files=files) for draft in self._drafts]
 
     def key(self, item: Target) -> None:
         """See ``Opener``."""
@@ -390,20 +407,21 @@ def _drafted(
     instructions: Iterable[str],
     files: Iterable[Attachment],
     tool_results: Iterable[ToolResultPart],
-) -> ConversationNode:
-    """A turn as far as it is known before it is answered."""
+) -> tuple[ConversationNode, Attached | None]:
+    """A turn as far as it is known before it is answered, and its files, if some have still to be read."""
     _check_several(instructions, files, tool_results)
-    attached, results = tuple(map(_as_file, files)), tuple(tool_results)
-    if not query.strip() and not attached and not results:
+    attached, results = Attached.of(files), tuple(tool_results)
+    if not query.strip() and not attached.items and not results:
         raise ConfigurationError("the query is empty: there is nothing to ask")
-    head = conversation.head
-    return ConversationNode(
+    head, at_hand = conversation.head, attached.at_hand()
+    draft = ConversationNode(
         parent_id=None if head is None else head.id,
         user_query=query,
-        attached_files=attached,
+        attached_files=at_hand or (),
         tool_results=results,
         instructions=tuple(instructions),
     )
+    return draft, attached if at_hand is None else None
 
 
 def _check_several(
@@ -416,13 +434,3 @@ def _check_several(
         raise ConfigurationError("files is a sequence of files, not one file")
     if isinstance(tool_results, ToolResultPart):
         raise ConfigurationError("tool_results is a sequence of results, not one result")
-
-
-def _as_file(attachment: Attachment) -> FilePart:
-    if isinstance(attachment, FilePart):
-        return attachment
-    if isinstance(attachment, bytes):
-        return FilePart.from_bytes(attachment)
-    if isinstance(attachment, str) and attachment[:8].lower().startswith(("http://", "https://", "data:")):
-        return FilePart.from_url(attachment)
-    return FilePart.from_path(attachment)

@@ -7,7 +7,9 @@ item, an unknown native block. That state goes back only to the ``Origin`` it ca
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -19,6 +21,9 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.media import ANY_IMAGE, Kind, by_extension, check_signature, kind_of, normalized, settled
 from dhenara_async.tools import HostedToolType
 from dhenara_async.value import Value
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""The most bytes of a file that is read from disk, unless ``FilePart.from_path(max_bytes=…)`` says otherwise."""
 
 ProviderState = dict[str, JsonValue]
 
@@ -228,22 +233,22 @@ class FilePart(PartBase):
         return _made(data, filename, "the file" if filename is None else repr(filename), declared=media_type)
 
     @classmethod
-    def from_path(cls, path: str | os.PathLike[str], *, media_type: str | None = None) -> "FilePart":
-        """Read a file from disk.
+    def from_path(
+        cls, path: str | os.PathLike[str], *, media_type: str | None = None, max_bytes: int = MAX_FILE_BYTES
+    ) -> "FilePart":
+        """Read a file from disk, here and now; in a coroutine, hand its ``pathlib.Path`` to ``files=`` instead.
 
         Args:
-            path: Where it is.
+            path: Where it is. Do not put together a path from what users write.
             media_type: What it is; None = told from its bytes, then from its name.
+            max_bytes: The most bytes it may have.
 
         Raises:
-            ConfigurationError: As for ``from_bytes``, or it cannot be read.
+            ConfigurationError: As for ``from_bytes``, or it cannot be read, is no regular file (a directory, a pipe, a
+                device), or has more than ``max_bytes``.
         """
         source = Path(path)
-        try:
-            data = source.read_bytes()
-        except OSError as exc:
-            raise ConfigurationError(f"cannot read {str(source)!r}: {exc.strerror or exc}") from exc
-        return _made(data, source.name, repr(str(source)), declared=media_type)
+        return _made(read_regular(source, max_bytes), source.name, repr(str(source)), declared=media_type)
 
     @classmethod
     def from_url(cls, url: str, *, media_type: str | None = None) -> "FilePart":
@@ -474,6 +479,60 @@ def _text(text: str) -> TextPart:
         return TextPart(text=text)
     return TextPart.trusted(
         origin=None, provider_state=None, status="complete", type="text", text=text, citations=(), logprobs=()
+    )
+
+
+def check_path(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
+    """Look whether a file could be read, without opening it: one of another kind can block who opens it.
+
+    Raises:
+        ConfigurationError: As for ``FilePart.from_path``, as far as the file's name and size tell.
+    """
+    with _path_errors(path):
+        check_status(path, path.stat(), max_bytes)
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """All of a regular file. Whether it is one is looked at once it is open, so that it cannot be exchanged between."""
+    # a pipe that nobody writes to would block who opens it, and a terminal could become the process's own
+    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC"))
+    with _path_errors(path):
+        opened = os.open(path, flags)
+        try:
+            check_status(path, os.fstat(opened), max_bytes)
+            with os.fdopen(opened, "rb", closefd=False) as file:
+                data = file.read(max_bytes + 1)  # it can grow, and some files do not tell their size
+        finally:
+            os.close(opened)
+    if len(data) > max_bytes:
+        raise _too_large(path, len(data), max_bytes)
+    return data
+
+
+@contextmanager
+def _path_errors(path: Path) -> Generator[None, None, None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigurationError(f"cannot read {str(path)!r}: {exc.strerror or exc}") from exc
+    except ConfigurationError:
+        raise
+    except ValueError as exc:  # a NUL in the name
+        raise ConfigurationError(f"cannot read {str(path)!r}: it is no path of a file") from exc
+
+
+def check_status(path: Path, status: os.stat_result, max_bytes: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        what = "it is a directory" if stat.S_ISDIR(status.st_mode) else "it is a device, a pipe or a socket"
+        raise ConfigurationError(f"cannot read {str(path)!r}: {what}, not a regular file")
+    if status.st_size > max_bytes:
+        raise _too_large(path, status.st_size, max_bytes)
+
+
+def _too_large(path: Path, size: int, max_bytes: int) -> ConfigurationError:
+    return ConfigurationError(
+        f"{str(path)!r} has {size} bytes or more, and max_bytes={max_bytes} is the most: "
+        "FilePart.from_path(path, max_bytes=…) reads a larger one"
     )
 
 

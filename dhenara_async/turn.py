@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from dhenara_async import prices
+from dhenara_async.attachments import Attached
 from dhenara_async.budget import Reservation
 from dhenara_async.caller import History
 from dhenara_async.client import AIModelClient, occasion_of
@@ -51,26 +52,32 @@ class Turn:
     Args:
         conversation: Where its node goes.
         draft: The turn as far as it is known.
-        opening: How its stream is opened.
+        opening: Says of the whole draft how its stream is opened.
         reserve: Asked before anything is sent; may refuse.
         store: Where its node is kept.
+        unread: The files that go with the question, where some have to be read first; None where none has.
     """
 
     def __init__(
         self,
         conversation: Conversation,
         draft: ConversationNode,
-        opening: "Opening",
+        opening: Callable[[ConversationNode], "Opening"],
         *,
         reserve: Reserve,
         store: ConversationStore,
+        unread: Attached | None = None,
     ) -> None:
         self._reserve = reserve
         self._keeper = store
         self._conversation = conversation
         self._draft = draft
-        self._opening = opening
-        self._opened: ResponseStream | None = opening.at_once()
+        self._opening_of = opening
+        self._unread = unread
+        self._opening: Opening | None = None
+        self._opened: ResponseStream | None = None
+        if unread is None:
+            self._begin()
         self._reserved: list[Reservation] = []
         self._node: ConversationNode | None = None
 
@@ -80,13 +87,24 @@ class Turn:
             raise StreamStateError("a turn is read inside its block: async with manager.turn(…) as turn")
         return self._opened
 
+    def _begin(self) -> "Opening":
+        """Open the stream, or find out how; all of the draft is there."""
+        opening = self._opening = self._opening_of(self._draft)
+        self._opened = opening.at_once()
+        return opening
+
     async def __aenter__(self) -> Self:
+        opening = self._opening
+        if opening is None:
+            files = () if self._unread is None else await self._unread.read_in_thread()
+            self._draft = self._draft.changed(attached_files=tuple(files))
+            opening = self._begin()
         if self._opened is None:
-            await self._opening.format_ahead()
-        self._reserved = self._reserve(self._opening)
+            await opening.format_ahead()
+        self._reserved = self._reserve(opening)
         try:
             if self._opened is None:
-                self._opened = await self._opening.summarised()
+                self._opened = await opening.summarised()
             await self._stream.__aenter__()
         except BaseException:
             self._settle(None)
@@ -199,7 +217,7 @@ class Turn:
             charge=charge,
             prefix=self._stream.prefix,
         )
-        signing = self._opening.history.signing
+        signing = None if self._opening is None else self._opening.history.signing
         return node if signing is None else signing.signed(node)
 
 

@@ -262,14 +262,13 @@ async def test_a_turn_takes_files_in_any_form(tmp_path: Path) -> None:
         FilePart.from_bytes(PNG),
         JPEG,
         path,
-        str(path),
         "data:image/png;base64," + FilePart.from_bytes(PNG).get_base64(),
     ]
     async with serve(replies(whole(chat_body("Yes.")))) as provider, ConversationManager() as manager:
         conversation = await manager.create()
         node = await manager.ask(conversation, "Same?", chat_endpoint(provider.url), files=given)
         kinds = [part.media_type for part in node.attached_files]
-        assert kinds == ["image/png", "image/jpeg", "text/markdown", "text/markdown", "image/png"]
+        assert kinds == ["image/png", "image/jpeg", "text/markdown", "image/png"]
         for wrong in ("x.png", b"x", path, FilePart.from_bytes(PNG)):
             with pytest.raises(ConfigurationError, match="files is a sequence"):
                 manager.turn(conversation, "?", chat_endpoint(provider.url), files=wrong)  # type: ignore[arg-type]

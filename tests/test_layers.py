@@ -22,7 +22,7 @@ FLOORS = (
     {"blame", "budget", "health", "hosts", "limits", "retry", "transport", "window"},
     {"forms", "links", "means", "signing", "split_characters"},
     {"reading"},
-    {"formatter", "auth", "stores", "blocking", "deadlines", "fetch", "toolbox"},
+    {"formatter", "auth", "stores", "blocking", "deadlines", "fetch", "toolbox", "attachments"},
     {"feed"},
     {"plans", "stream"},
     {"caller"},
@@ -39,6 +39,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
+    "attachments",
     "toolbox",
     "transport",
     "auth",

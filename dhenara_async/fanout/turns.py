@@ -14,6 +14,14 @@ from dhenara_async.targets import Target
 class Siblings(Opener[Target], Protocol):
     """Makes turns that follow the same node, and sees to it that each leaves one."""
 
+    async def prepare(self) -> None:
+        """Read what all of them are asked with, before any of them is opened.
+
+        Raises:
+            ConfigurationError: A file cannot be read or used.
+        """
+        ...
+
     async def settle(self, outcomes: Sequence[Outcome]) -> tuple[ConversationNode, ...]:
         """The nodes, one for each outcome, those made up for that did not come about as turns."""
         ...
@@ -32,6 +40,7 @@ class TurnFanOut:
         self._nodes: tuple[ConversationNode, ...] | None = None
 
     async def __aenter__(self) -> Self:
+        await self._siblings.prepare()
         await self._fan.enter()
         return self
 

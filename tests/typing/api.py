@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import assert_never, assert_type
 
 from pydantic import BaseModel, JsonValue
@@ -168,7 +169,9 @@ async def saying() -> None:
 async def conversations() -> None:
     async with ConversationManager(policy=ConversionPolicy(strict=True)) as manager:
         conversation = await manager.create()
-        async with manager.turn(conversation, "hello", endpoint, instructions=["be brief"], files=["a.png"]) as turn:
+        async with manager.turn(
+            conversation, "hello", endpoint, instructions=["be brief"], files=[Path("a.png")]
+        ) as turn:
             async for event in turn:
                 assert_type(event, StreamEvent)
         assert_type(turn.node, ConversationNode)
