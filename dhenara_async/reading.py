@@ -24,6 +24,7 @@ from dhenara_async.usage import Usage
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _END_MARK = b"[DONE]"  # gateways put it behind the streams of all dialects, some behind plain bodies
+_SHAPE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)  # of a decoder
 _DOCUMENT_STARTS = (b"{", b"[", b"<")
 _STREAM_STARTS = (b":", b"data:", b"event:", b"id:", b"retry:")
 
@@ -158,9 +159,9 @@ class Reading:
         except DhenaraError:
             self.salvaged = self._mended(events)
             raise
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
+        except _SHAPE_ERRORS as exc:
             self.salvaged = self._mended(events)
-            raise ProtocolError(f"the provider's answer has a shape that its dialect does not allow: {exc}") from exc
+            raise _unreadable(exc) from exc
         if self._split is not None:
             events = self._mended(events)
         self._note(events)
@@ -222,7 +223,13 @@ class Reading:
     def _finished(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """``events``, which were the last, and those that the end of the body adds to them."""
         self.salvaged = events
-        events = [*events, *self._mended(self._decoder.finish())]
+        try:
+            last = self._decoder.finish()
+        except DhenaraError:
+            raise
+        except _SHAPE_ERRORS as exc:
+            raise _unreadable(exc) from exc
+        events = [*events, *self._mended(last)]
         self.salvaged = ()
         if not self.complete:
             self._completed(events)
@@ -236,6 +243,10 @@ class Reading:
                 self._told = cast("UsageUpdate", event).usage
                 return
         self._told = self._decoder.usage
+
+
+def _unreadable(exc: Exception) -> ProtocolError:
+    return ProtocolError(f"the provider's answer has a shape that its dialect does not allow: {exc}")
 
 
 def _is_json(data: bytes) -> bool:
