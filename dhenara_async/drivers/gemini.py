@@ -15,7 +15,7 @@ from urllib.parse import quote as quote_path
 import orjson
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
-from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, wire
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, wire
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.gemini_content import encode_contents, is_third_or_later, rules
 from dhenara_async.drivers.gemini_decode import GeminiDecoder
@@ -75,7 +75,7 @@ class GeminiDriver:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
         """See ``drivers.base.Driver``."""
-        return error_of(status, headers, body, as_object(error_object(body).get("error")), provider)
+        return error_of(status, headers, body, error_object(body), provider)
 
     def rules(self, endpoint: AIModelEndpoint) -> Rules:
         """See ``drivers.base.Driver``."""

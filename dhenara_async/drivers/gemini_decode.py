@@ -4,50 +4,56 @@ The stream has no terminal event of its own: it is whole if every candidate said
 blocked. A reason does not forbid to go on: old models gave one with every chunk, and gateways give one with every chunk
 that has no words. But a candidate that goes on without one has not finished.
 
-What an answer's texts are grounded on comes with its last chunk, so a text part is closed only at the end; a text that
-carries nothing but a signature is closed at once.
+What an answer's texts are grounded on comes with its last chunk, so a text part is closed only at the end. A signature in
+a part of its own stays one, an empty text, unless a call without a signature follows, which must have one.
+
+A plain body looks like the first chunk of a stream, and some gateways send a stream where a body was asked for. So the
+first chunk of an answer that was asked for plain waits until the body ends, or a second chunk comes.
 
 Source: https://ai.google.dev/api/generate-content and the types of the ``google-genai`` package 3.4 (read 2026-11-22)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict, cast
+from typing import NoReturn, TypedDict, cast
 
 import orjson
 
-from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object, not_json, only_one
+from dhenara_async.drivers.base import (
+    JsonObject,
+    as_count,
+    as_list,
+    as_object,
+    as_text,
+    is_object,
+    not_an_object,
+    not_json,
+    only_one,
+)
 from dhenara_async.drivers.failures import truncated
-from dhenara_async.drivers.gemini_reading import decoded, error_of, lay, logprob_of, source_of, span_of, usage_of
-from dhenara_async.drivers.parts import OpenPart, PartsInFlight, finish_of, state, usage_events
-from dhenara_async.errors import ProtocolError
-from dhenara_async.events import ChoiceFinish, PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
-from dhenara_async.framing import Frame
-from dhenara_async.messages import Citation, FilePart, Origin, TokenLogprob
+from dhenara_async.drivers.gemini_calls import FunctionCall, PartialArguments
+from dhenara_async.drivers.gemini_citing import cite
+from dhenara_async.drivers.gemini_reading import (
+    decoded,
+    error_of,
+    failure_in,
+    finish_by,
+    is_failure,
+    logprob_of,
+    newest_counts,
+    reason_of,
+    usage_of,
+)
+from dhenara_async.drivers.gemini_spelling import PART_DATA, candidates_of, parts_of, tidied
+from dhenara_async.drivers.parts import OpenPart, PartsInFlight, state, usage_events
+from dhenara_async.errors import APIError, ProtocolError
+from dhenara_async.events import PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from dhenara_async.framing import Frame, name_of
+from dhenara_async.messages import FilePart, Origin, TokenLogprob
 from dhenara_async.request import ChatRequest
-from dhenara_async.response import FinishReason, Usage
+from dhenara_async.response import Usage
 from dhenara_async.tools import HostedToolType
 
-_FINISH_BY_MEANING = {
-    FinishReason.STOP: "STOP",
-    FinishReason.LENGTH: "MAX_TOKENS",
-    FinishReason.PAUSE: "CONTINUATION",
-    FinishReason.CONTENT_FILTER: (
-        "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII LANGUAGE IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT "
-        "IMAGE_RECITATION ESCALATION MODEL_ARMOR PUP_LIMITED_DISABLED"
-    ),
-    FinishReason.ERROR: (
-        "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MALFORMED_RESPONSE MISSING_THOUGHT_SIGNATURE"
-    ),
-}
-_FINISH: dict[str, FinishReason] = {
-    **{word: reason for reason, words in _FINISH_BY_MEANING.items() for word in words.split()},
-    # the same as enum numbers, which gateways that re-encode the protocol send
-    "1": FinishReason.STOP,
-    "2": FinishReason.LENGTH,
-    "3": FinishReason.CONTENT_FILTER,
-    "4": FinishReason.CONTENT_FILTER,
-}
 _TOOLS: dict[str, HostedToolType] = {
     "GOOGLE_SEARCH_WEB": "web_search",
     "GOOGLE_SEARCH_IMAGE": "web_search",
@@ -55,25 +61,20 @@ _TOOLS: dict[str, HostedToolType] = {
     "FILE_SEARCH": "file_search",
 }
 _METADATA = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
-_BARE = frozenset(("text", "thought", "thoughtSignature"))
-_CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult"))
+_WORDS = frozenset(("text", "thought", "thoughtSignature"))
+_BESIDE = frozenset(("thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata"))  # no content
+_PART_DATA = frozenset(PART_DATA)
+_CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult", "error"))
 _MORE = frozenset(("error", "promptFeedback"))
-_UNSAID = "FINISH_REASON_UNSPECIFIED"  # what an encoder writes that leaves nothing out
-
-
-@dataclass(slots=True)
-class _Call:
-    """A function call whose arguments come in pieces, as paths and values; only Vertex sends these, and if asked."""
-
-    part: OpenPart
-    arguments: JsonObject = field(default_factory=dict[str, object])
+_LATE_CHUNKS = 8  # gateways begin with a chunk of their own, which names neither model nor answer; many never do
 
 
 @dataclass(slots=True)
 class _Candidate:
     index: int
     speaking: OpenPart | None = None
-    calling: _Call | None = None
+    calling: FunctionCall | None = None
+    held: object = None  # a signature that came in a part of its own
     has_calls: bool = False
     raw_finish: object = None
     ended: bool | None = None  # whether it said why it finished, and nothing after it; None = it has said nothing yet
@@ -114,14 +115,23 @@ class GeminiDecoder:
         origin: The endpoint that answers.
     """
 
-    __slots__ = ("_blocked", "_candidates", "_done", "_last", "_parts", "_plain", "_raw_usage", "_speaker")
+    __slots__ = (
+        *("_blocked", "_body", "_candidates", "_done", "_explained", "_failure", "_last", "_latest"),
+        *("_parts", "_plain", "_raw_usage", "_speaker", "_unnamed"),
+    )
 
     def __init__(self, request: ChatRequest, origin: Origin) -> None:
         self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
         self._candidates: dict[object, _Candidate] = {}
         self._raw_usage: JsonObject = {}
-        self._blocked: str = ""
-        self._plain = not request.stream  # one document, whose own end proves it whole even without a finish reason
+        self._latest: JsonObject = {}  # the usage in a usual chunk, which is not read yet
+        self._unnamed = _LATE_CHUNKS  # how many more chunks, however usual, are searched for the model and the id
+        self._blocked: object = None  # why the provider stopped, if that is not a candidate's reason
+        self._explained = False  # whether it is told why there are no candidates
+        self._failure: APIError | None = None  # what a list of chunks ended with
+        # Asked for one document, whose own end proves it whole even without a finish reason; False once it is a stream.
+        self._plain = not request.stream
+        self._body: JsonObject | None = None  # that document, until nothing else comes
         self._speaker = _NOBODY  # who spoke last
         self._last: bytes | None = None  # the chunk in which a candidate finished
         self._done = False
@@ -131,63 +141,90 @@ class GeminiDecoder:
         try:
             usual: _Usual = orjson.loads(frame)
         except orjson.JSONDecodeError as exc:
-            if frame.__class__ is not bytes:  # it has a name
-                return self.feed(bytes(frame))
+            if frame.__class__ is not bytes:
+                return self._feed_named(frame)
             raise not_json(frame) from exc
         speaker = self._speaker
         open_part = speaker.speaking
-        try:  # words and nothing else, for the text that is open, as nearly every chunk has them
+        try:  # words and nothing else, for the part that is open, as nearly every chunk has them
             (raw,) = usual["candidates"]
             (part,) = raw["content"]["parts"]
             if (
                 open_part is not None
-                and len(part) == 1
                 and (text := part.get("text"))
                 and text.__class__ is str
-                and open_part.start.kind == "text"
                 and raw.get("index", 0) == speaker.index
                 and len(raw) == 1 + ("index" in raw)
                 and not ("error" in usual or "promptFeedback" in usual)
                 and (usage := usual["usageMetadata"]).__class__ is dict
             ):
-                self._raw_usage = usage  # read at the end: it comes with every chunk
-                if speaker.ended:
-                    speaker.ended, self._last = False, None
-                open_part.pieces.append(text)
-                return (TextDelta(open_part.part_id, text),)
+                said = open_part.start.kind == "text"
+                if (len(part) == 1) if said else (len(part) == 2 and part["thought"]):
+                    self._latest = usage  # read later: it comes with every chunk
+                    if speaker.ended:
+                        speaker.ended, self._last = False, None
+                    open_part.pieces.append(text)
+                    return ((TextDelta if said else ReasoningDelta)(open_part.part_id, text),)
         except (AttributeError, KeyError, TypeError, ValueError):  # another shape
             pass
         return self._feed(usual, frame)
+
+    def _feed_named(self, frame: Frame) -> Sequence[StreamEvent]:
+        if name_of(frame) == b"error":
+            self._raise(as_object(tidied(failure_in(bytes(frame)), frame)))
+        return self.feed(bytes(frame))
 
     def _feed(self, chunk: object, data: bytes) -> Sequence[StreamEvent]:
         if data == self._last:  # said again, with the last words in it
             return ()
         events: list[StreamEvent] = []
+        chunk = tidied(chunk, data)
+        if self._plain and is_object(chunk):
+            if self._body is None:
+                self._body = chunk
+                return ()
+            self._plain, body, self._body = False, self._body, None  # events, although none were asked for
+            self._feed_chunk(body, events)
         if is_object(chunk):
-            whole = self._at_once(chunk) if self._plain and not self._parts.started else ()
-            if whole:
-                return whole
             if self._feed_chunk(chunk, events):
                 self._last = data
         elif isinstance(chunk, list):  # without alt=sse the answer is one array of chunks
-            self._plain = True
-            for item in cast(list[object], chunk):
-                self._feed_chunk(as_object(item), events)
+            self._feed_list(cast("list[object]", chunk), events)
+        elif chunk is not None:
+            raise not_an_object(data)
         return events
+
+    def _feed_list(self, chunks: Sequence[object], events: list[StreamEvent]) -> None:
+        try:
+            for chunk in chunks:
+                self._feed_chunk(as_object(chunk), events)
+        except APIError as exc:
+            if not events:
+                raise
+            self._failure = exc  # raised at the end, so that what came before it is not lost
 
     def finish(self) -> Sequence[StreamEvent]:
         """See ``drivers.base.Decoder``."""
+        if self._failure is not None:
+            raise self._failure
         if self._done:
             return ()
+        events: list[StreamEvent] = []
+        if self._body is not None:
+            whole = self._at_once(self._body)
+            if whole:
+                return whole
+            self._feed_chunk(self._body, events)
         candidates = self._candidates.values()
         finished = bool(candidates) and all(candidate.ended for candidate in candidates)
         if not (finished or self._blocked or self._plain):
             raise truncated("a finishReason")
-        return self._end()
+        return [*events, *self._end()]
 
     @property
     def usage(self) -> Usage | None:
         """See ``drivers.base.Decoder``."""
+        self._read_latest()
         usage = usage_of(self._raw_usage)
         searches = sum(
             len(as_list(as_object(candidate.metadata.get("groundingMetadata")).get("webSearchQueries")))
@@ -210,7 +247,7 @@ class GeminiDecoder:
             text,
             model=body.get("modelVersion"),
             response_id=body.get("responseId"),
-            finish=finish_of(word, _FINISH, has_calls=False),
+            finish=finish_by(word, has_calls=False),
             usage=self.usage,
             kept=state(signed) if signed.get("thoughtSignature") else None,
         )
@@ -219,25 +256,46 @@ class GeminiDecoder:
         """Whether a candidate finished with ``chunk``."""
         finished = False
         if not self._parts.started:
-            if "error" in chunk:
+            if is_failure(chunk):
                 self._raise(chunk)
             if not chunk.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
                 return False  # nothing of ours in it: the end of the body will say that nothing came
             events.append(self._parts.begin(model=chunk.get("modelVersion"), response_id=chunk.get("responseId")))
+        self._read_report(chunk)
         candidates = chunk.get("candidates")
-        if isinstance(candidates, list):
-            for raw in cast("list[object]", candidates):
+        if candidates:
+            for raw in candidates_of(candidates):
                 if is_object(raw) and self._feed_candidate(raw, events):
                     finished = True
-        usage = chunk.get("usageMetadata")
-        if is_object(usage):
-            self._raw_usage = usage  # only read at the end: it comes with every chunk
-        if "error" in chunk:
+        elif is_failure(chunk):
+            self._raise(chunk)
+        if chunk.get("error"):
             self._raise(chunk)
         if "promptFeedback" in chunk:
-            feedback = as_object(chunk["promptFeedback"])
-            self._blocked = as_text(feedback.get("blockReason")) or self._blocked
+            self._read_feedback(as_object(chunk["promptFeedback"]))
         return finished
+
+    def _read_report(self, chunk: JsonObject) -> None:
+        """Take usage, model and id from a chunk."""
+        self._read_latest()
+        usage = chunk.get("usageMetadata")
+        if is_object(usage):
+            self._raw_usage = newest_counts(self._raw_usage, usage)
+        model, response_id = chunk.get("modelVersion"), chunk.get("responseId")
+        self._parts.complete(model=model, response_id=response_id)
+        if self._unnamed:
+            self._unnamed = 0 if model and response_id else self._unnamed - 1
+
+    def _read_latest(self) -> None:
+        if self._latest:
+            latest, self._latest = self._latest, {}
+            self._raw_usage = newest_counts(self._raw_usage, latest)
+
+    def _read_feedback(self, feedback: JsonObject) -> None:
+        reason = feedback.get("blockReason")
+        if reason_of(reason):
+            self._blocked = reason
+        self._explained = self._explained or bool(self._blocked or feedback.get("blockReasonMessage"))
 
     def _feed_candidate(self, raw: JsonObject, events: list[StreamEvent]) -> bool:
         """Whether it finished with ``raw``."""
@@ -246,53 +304,108 @@ class GeminiDecoder:
         except TypeError:  # whatever the index is, it is no number
             candidate = None
         content, before, finished = raw.get("content"), len(events), False
-        parts = content.get("parts") if is_object(content) else None
+        parts: object = content.get("parts") if is_object(content) else None
+        if not isinstance(parts, list):
+            parts = parts_of(raw)
         if candidate is None:
-            candidate = self._new_candidate(raw)
-            self._feed_first(candidate, as_list(parts), events)
-        elif isinstance(parts, list):
-            for part in cast("list[object]", parts):
-                if is_object(part):
-                    self._feed_part(candidate, part, events)
+            candidate = self._candidate(raw, cast("list[object]", parts), events)
+        else:
+            self._feed_parts(candidate, cast("list[object]", parts), events)
         reason = raw.get("finishReason")
-        if reason:
+        if reason and reason_of(reason):
             candidate.raw_finish = reason
-            if not candidate.ended and reason != _UNSAID:
+            if not candidate.ended:
                 candidate.ended = finished = True
-        elif candidate.ended is not False and len(events) > before and _says(as_list(as_object(content).get("parts"))):
+        elif candidate.ended is not False and len(events) > before and _says(cast("list[object]", parts)):
             candidate.ended, self._last = False, None
         # nothing to look for in the usual one, which has a content and an index
-        if (len(raw) > 2 or parts is None or "index" not in raw) and not _CANDIDATE_EXTRAS.isdisjoint(raw):
+        if (len(raw) > 2 or content is None or "index" not in raw) and not _CANDIDATE_EXTRAS.isdisjoint(raw):
+            if raw.get("error"):
+                self._raise({"error": raw["error"]})
             _keep_extras(candidate, raw)
         return finished
 
-    def _feed_first(self, candidate: _Candidate, parts: list[object], events: list[StreamEvent]) -> None:
+    def _candidate(self, raw: JsonObject, parts: Sequence[object], events: list[StreamEvent]) -> _Candidate:
+        """The candidate that ``raw`` is of, with ``parts`` taken; it is new unless its index was written otherwise."""
+        index = as_count(raw.get("index")) or 0
+        known = self._candidates.get(index)
+        if known is not None:
+            self._feed_parts(known, parts, events)
+            return known
+        if self._candidates:
+            self._parts.admit(1)  # a candidate holds more memory than the few bytes that make one
+        candidate = self._candidates[index] = _Candidate(index)
+        self._feed_first(candidate, parts, events)
+        return candidate
+
+    def _feed_first(self, candidate: _Candidate, parts: Sequence[object], events: list[StreamEvent]) -> None:
         """A candidate's first parts, which in a plain answer are all of them: what is cited names them by place."""
         for place, part in enumerate(parts):
-            if is_object(part):
-                self._feed_part(candidate, part, events)
-                if candidate.texts and "text" in part and not part.get("thought"):
-                    candidate.places[place] = candidate.texts[-1]
+            self._feed_parts(candidate, (part,), events)
+            told = as_object(part)
+            if candidate.texts and (isinstance(part, str) or (told.get("text") and not told.get("thought"))):
+                candidate.places[place] = candidate.texts[-1]
 
-    def _new_candidate(self, raw: JsonObject) -> _Candidate:
-        index = as_count(raw.get("index")) or 0
-        return self._candidates.setdefault(index, _Candidate(index))
+    def _feed_parts(self, candidate: _Candidate, parts: Sequence[object], events: list[StreamEvent]) -> None:
+        for raw in parts:
+            part: JsonObject = raw if is_object(raw) else {"text": as_text(raw)}
+            if candidate.held is not None:
+                part = self._release(candidate, part, events)
+            self._feed_part(candidate, part, events)
 
     def _feed_part(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
         text = raw.get("text")
-        if isinstance(text, str):
-            self._speaker = candidate
+        if text and isinstance(text, str) and _WORDS.issuperset(raw):
+            if not (self._plain or self._unnamed):
+                self._speaker = candidate
             kind: PartKind = "reasoning" if raw.get("thought") else "text"
             signature = raw.get("thoughtSignature")
             if signature:
                 self._signed_text(candidate, kind, text, signature, events)
-            elif text:
+            else:
                 self._speak(candidate, kind, text, events)
-        elif "functionCall" in raw:
+        else:
+            self._feed_other(candidate, {name: value for name, value in raw.items() if value is not None}, events)
+
+    def _feed_other(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
+        """A part that has no text, or more than that."""
+        text, native = raw.get("text"), not _PART_DATA.isdisjoint(raw)
+        if isinstance(text, str):
+            del raw["text"]
+            if text:  # beside a call, say, whose the signature then is
+                shared = {"thought"} if native else _WORDS
+                words = {name: value for name, value in raw.items() if name in shared}
+                self._feed_part(candidate, {"text": text, **words}, events)
+                if not native:
+                    return
+        if is_object(raw.get("functionCall")):
             self._call(candidate, raw, events)
-        elif raw.keys() - {"thought", "thoughtSignature"}:
+        elif not _BESIDE.issuperset(raw):
             self._pause(candidate, events)
             events += self._whole(candidate, raw)
+        elif raw.get("thoughtSignature"):
+            self._hold(candidate, raw, events)
+
+    def _hold(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
+        """A part that is a signature and nothing else: gateways send it before the call that it signs."""
+        signature, calling = raw["thoughtSignature"], candidate.calling
+        if calling is not None and calling.will_continue:
+            calling.signature = calling.signature or signature
+            return
+        self._pause(candidate, events)
+        if raw.get("thought"):
+            self._sign(candidate, "reasoning", signature, events)
+        else:
+            candidate.held = signature
+
+    def _release(self, candidate: _Candidate, following: JsonObject, events: list[StreamEvent]) -> JsonObject:
+        """Give a signature that came alone to the call behind it, which must have one; else it stays a part."""
+        call = following.get("functionCall")
+        if is_object(call) and not _signature_of(following, call):
+            signature, candidate.held = candidate.held, None
+            return {**following, "thoughtSignature": signature}
+        self._pause(candidate, events)
+        return following
 
     def _speak(self, candidate: _Candidate, kind: PartKind, text: str, events: list[StreamEvent]) -> OpenPart:
         part = candidate.speaking
@@ -302,61 +415,54 @@ class GeminiDecoder:
             events.append(part.start)
             if kind == "text":
                 candidate.texts.append(part)
-        if text:
-            part.pieces.append(text)
-            events.append(TextDelta(part.part_id, text) if kind == "text" else ReasoningDelta(part.part_id, text))
+        part.pieces.append(text)
+        events.append(TextDelta(part.part_id, text) if kind == "text" else ReasoningDelta(part.part_id, text))
         return part
 
     def _signed_text(
         self, candidate: _Candidate, kind: PartKind, text: str, signature: object, events: list[StreamEvent]
     ) -> None:
-        """A signature belongs to exactly its own part, which may be empty: never merged with a neighbour."""
+        """A signature belongs to exactly its own part: never merged with a neighbour."""
         self._pause(candidate, events)
-        part = self._speak(candidate, kind, text, events)
+        self._speak(candidate, kind, text, events).state = {"thoughtSignature": signature}
+        self._pause(candidate, events)
+
+    def _sign(self, candidate: _Candidate, kind: PartKind, signature: object, events: list[StreamEvent]) -> None:
+        """An empty part of its own for a signature."""
+        part = self._parts.open(kind, choice=candidate.index)
         part.state = {"thoughtSignature": signature}
-        if kind == "text" and not text:
-            candidate.texts.remove(part)
-            events.append(self._parts.close(part))
-            candidate.speaking = None
-        self._pause(candidate, events)
+        events += [part.start, self._parts.close(part)]
 
     def _call(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
-        call = as_object(raw["functionCall"])
-        calling = candidate.calling
-        if calling is not None and not call.get("name"):  # more of the call that is open, or its end
-            if raw.get("thoughtSignature"):
-                calling.part.state = {"thoughtSignature": raw["thoughtSignature"]}
-            self._more_arguments(candidate, calling, call, events)
+        call, calling = as_object(raw["functionCall"]), candidate.calling
+        name, call_id, signature = as_text(call.get("name")), as_text(call.get("id")), _signature_of(raw, call)
+        if calling is None and not call:  # the end of a call that has ended
             return
-        self._pause(candidate, events)
-        candidate.has_calls = True
-        part = self._parts.open(
-            "tool_call",
-            choice=candidate.index,
-            call_id=as_text(call.get("id")),
-            name=as_text(call.get("name")),
-        )
-        if raw.get("thoughtSignature"):
-            part.state = {"thoughtSignature": raw["thoughtSignature"]}
-        events.append(part.start)
-        if "partialArgs" in call or call.get("willContinue"):
-            calling = candidate.calling = _Call(part, dict(as_object(call.get("args"))))
-            self._more_arguments(candidate, calling, call, events)
-        else:
-            self._end_call(part, call.get("args") or {}, events)
+        if calling is None or not calling.goes_on(name, call_id):
+            self._pause(candidate, events)
+            calling = candidate.calling = FunctionCall(PartialArguments(self._parts.admit))
+        streamed = calling.will_continue
+        calling.take(call, signature)
+        if calling.is_whole or (streamed and calling.name and not calling.will_continue):
+            self._end_call(candidate, calling, events)
+        elif calling.name and (calling.call_id or calling.will_continue):
+            self._open_call(candidate, calling, events)
 
-    def _more_arguments(
-        self, candidate: _Candidate, calling: _Call, call: JsonObject, events: list[StreamEvent]
-    ) -> None:
-        for piece in as_list(call.get("partialArgs")):
-            if is_object(piece):
-                lay(calling.arguments, piece)
-        if not call.get("willContinue"):
-            candidate.calling = None
-            self._end_call(calling.part, calling.arguments, events)
+    def _open_call(self, candidate: _Candidate, calling: FunctionCall, events: list[StreamEvent]) -> OpenPart:
+        if calling.part is None:
+            candidate.has_calls = True
+            calling.part = self._parts.open(
+                "tool_call", choice=candidate.index, call_id=calling.call_id, name=calling.name
+            )
+            events.append(calling.part.start)
+        return calling.part
 
-    def _end_call(self, part: OpenPart, value: object, events: list[StreamEvent]) -> None:
-        arguments = orjson.dumps(value).decode()
+    def _end_call(self, candidate: _Candidate, calling: FunctionCall, events: list[StreamEvent]) -> None:
+        candidate.calling = None
+        part = self._open_call(candidate, calling, events)
+        if calling.signature:
+            part.state = {"thoughtSignature": calling.signature}
+        arguments = calling.arguments()
         part.pieces.append(arguments)
         events += [ToolCallDelta(part.part_id, arguments), self._parts.close(part)]
 
@@ -367,7 +473,8 @@ class GeminiDecoder:
             file = self._file(raw, choice)
             if file:
                 return file
-        name = next(key for key in raw if key not in ("thought", "thoughtSignature"))
+        fields = (name for name in raw if name not in _BESIDE)
+        name = next((name for name in PART_DATA if name in raw), None) or next(fields)
         value = as_object(raw[name])
         call_id = as_text(value.get("id")) or None
         match name:
@@ -418,16 +525,18 @@ class GeminiDecoder:
     def _pause(self, candidate: _Candidate, events: list[StreamEvent]) -> None:
         """End what is being said; a text's end is told later, see the module."""
         if candidate.calling is not None:
-            calling, candidate.calling = candidate.calling, None
-            self._end_call(calling.part, calling.arguments, events)
+            self._end_call(candidate, candidate.calling, events)
         speaking, candidate.speaking = candidate.speaking, None
         if speaking is not None and speaking.start.kind != "text":
             events.append(self._parts.close(speaking))
+        if candidate.held is not None:
+            signature, candidate.held = candidate.held, None
+            self._sign(candidate, "text", signature, events)
 
     def _close_texts(self, candidate: _Candidate, events: list[StreamEvent]) -> None:
         texts = candidate.texts
-        _cite(candidate)
         kept = candidate.metadata
+        cite(texts, candidate.places, as_object(kept.get("groundingMetadata")), candidate.sources, self._parts.admit)
         if texts:
             texts[-1].logprobs = candidate.logprobs
             texts[-1].state |= kept
@@ -443,19 +552,17 @@ class GeminiDecoder:
         for candidate in self._candidates.values():
             self._pause(candidate, events)
             self._close_texts(candidate, events)
-            finish = finish_of(candidate.raw_finish, _FINISH, has_calls=candidate.has_calls, choice=candidate.index)
-            if candidate.raw_finish is None:
-                finish.finish_reason = FinishReason.OTHER
-            elif candidate.has_calls and finish.finish_reason is FinishReason.STOP:
-                finish.finish_reason = FinishReason.TOOL_CALLS
-            self._parts.finishes[candidate.index] = finish
+            self._parts.finishes[candidate.index] = finish_by(
+                candidate.raw_finish, has_calls=candidate.has_calls, choice=candidate.index, blocked=self._blocked
+            )
         if not self._candidates:
-            reason = FinishReason.CONTENT_FILTER if self._blocked else FinishReason.OTHER
-            self._parts.finishes[0] = ChoiceFinish(0, reason, self._blocked or None)
+            if not self._explained:
+                raise ProtocolError("the answer holds no candidates, and no reason why there are none")
+            self._parts.finishes[0] = finish_by(None, has_calls=False, blocked=self._blocked)
         return [*events, *usage_events(self.usage), self._parts.end()]
 
-    def _raise(self, chunk: JsonObject) -> None:
-        raise error_of(200, {}, orjson.dumps(chunk), as_object(chunk.get("error")), self._parts.provider)
+    def _raise(self, told: JsonObject) -> NoReturn:
+        raise error_of(200, {}, orjson.dumps(told), told, self._parts.provider)
 
 
 # ---------------------------------------------------------------------------------------------------- beside the parts
@@ -463,7 +570,16 @@ class GeminiDecoder:
 
 def _says(parts: list[object]) -> bool:
     """Whether there is more in ``parts`` than a signature."""
-    return any(as_text(part.get("text")) or not _BARE.issuperset(part) for part in map(as_object, parts))
+    return any(isinstance(part, str) or part.get("text") or not _WORDS.issuperset(part) for part in _told(parts))
+
+
+def _told(parts: list[object]) -> Iterator[str | JsonObject]:
+    return (part if isinstance(part, str) else as_object(part) for part in parts if part)
+
+
+def _signature_of(raw: JsonObject, call: JsonObject) -> object:
+    """The signature of a call; older models had it inside."""
+    return raw.get("thoughtSignature") or call.get("thoughtSignature")
 
 
 def _keep_extras(candidate: _Candidate, raw: JsonObject) -> None:
@@ -478,61 +594,3 @@ def _keep_extras(candidate: _Candidate, raw: JsonObject) -> None:
             others = as_list(as_object(likeliest[place]).get("candidates")) if place < len(likeliest) else []
             top = tuple(other for item in others if (other := logprob_of(item)) is not None)
             candidate.logprobs.append(TokenLogprob(token=one[0], logprob=one[1], top=top))
-
-
-def _cite(candidate: _Candidate) -> None:
-    """Hang every source on the text it speaks for: by chunk, then by passage; one without a passage on the last."""
-    if not candidate.texts:
-        return
-    grounding = as_object(candidate.metadata.get("groundingMetadata"))
-    supports = [as_object(support) for support in as_list(grounding.get("groundingSupports"))]
-    for number, raw in enumerate(as_list(grounding.get("groundingChunks"))):
-        source = source_of(as_object(raw))
-        passages = [
-            as_object(support.get("segment"))
-            for support in supports
-            if number in as_list(support.get("groundingChunkIndices"))
-        ]
-        for passage in passages or [{}]:
-            _hang(candidate, source, passage)
-    for raw in candidate.sources:
-        told = as_object(raw)
-        source = Citation(url=as_text(told.get("uri")) or None, title=as_text(told.get("title")) or None)
-        _hang(candidate, source, told)
-
-
-def _hang(candidate: _Candidate, source: Citation, passage: JsonObject) -> None:
-    found = _place(candidate, passage)
-    if found is None:
-        candidate.texts[-1].cite([source])
-    else:
-        part, start, end = found
-        part.cite([source.changed(start=start, end=end)])
-
-
-def _place(candidate: _Candidate, passage: JsonObject) -> tuple[OpenPart, int, int] | None:
-    """Where a passage is, in characters of its part.
-
-    Offsets count UTF-8 bytes: of the part with ``partIndex`` in a plain answer, of everything said in a streamed one.
-    The passage's own words, where they are told, decide which of the two is meant.
-    """
-    start, end = as_count(passage.get("startIndex")) or 0, as_count(passage.get("endIndex"))
-    words = passage.get("text")
-    if end is None or end <= start:
-        return None
-    own = candidate.places.get(as_count(passage.get("partIndex")) or 0)
-    texts = [own] if own is not None else []
-    texts += [part for part in candidate.texts if part is not own]
-    said = {id(part): "".join(part.pieces).encode() for part in candidate.texts}
-    for part in texts:
-        found = span_of(said[id(part)], start, end, words)
-        if found is not None:
-            return (part, *found)
-    before = 0
-    for part in candidate.texts:
-        data = said[id(part)]
-        if before <= start and end <= before + len(data):
-            found = span_of(data, start - before, end - before, words)
-            return None if found is None else (part, *found)
-        before += len(data)
-    return None

@@ -1,4 +1,4 @@
-"""The small things an answer of Gemini holds: sources, likelihoods, arguments in pieces, token counts, errors.
+"""The small things an answer of Gemini holds: reasons, likelihoods, files, token counts, errors.
 
 Source: https://ai.google.dev/api/generate-content and the types of the ``google-genai`` package 3.4 (read 2026-11-22)
 """
@@ -7,18 +7,42 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import cast
+from typing import Final
+
+import orjson
 
 from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
-from dhenara_async.drivers.failures import api_error
+from dhenara_async.drivers.failures import api_error, told_error
+from dhenara_async.drivers.parts import finish_of
 from dhenara_async.errors import APIError
-from dhenara_async.messages import Citation
-from dhenara_async.response import Usage
+from dhenara_async.events import ChoiceFinish
+from dhenara_async.response import FinishReason, Usage
 
-_PATH_STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d+)\]|\[['"]([^'"]+)['"]\]""")
-_LONGEST_ARRAY = 10_000  # an index in a path is the provider's word; it may not make us fill the memory
-_NOTHING = object()
-_STATUS_BY_NAME: Mapping[str, int] = {
+_FINISH_BY_MEANING: Final = {
+    FinishReason.STOP: "STOP END_TURN",
+    FinishReason.TOOL_CALLS: "TOOL_CALLS TOOL_USE FUNCTION_CALL",
+    FinishReason.LENGTH: "MAX_TOKENS LENGTH",
+    FinishReason.PAUSE: "CONTINUATION",
+    FinishReason.CONTENT_FILTER: (
+        "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII LANGUAGE IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT "
+        "IMAGE_RECITATION ESCALATION MODEL_ARMOR PUP_LIMITED_DISABLED CONTENT_FILTER"
+    ),
+    FinishReason.ERROR: (
+        "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MALFORMED_RESPONSE "
+        "MISSING_THOUGHT_SIGNATURE ERROR"
+    ),
+}
+# By the enum's numbers, from 0, which gateways send that encode the protocol anew. Vertex counts otherwise from 6 on.
+_NUMBERED: Final = (
+    *("UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE", "BLOCKLIST"),
+    *("PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY", "UNEXPECTED_TOOL_CALL"),
+)
+_UNSAID: Final = frozenset(("", "UNSPECIFIED", "BLOCKREASONUNSPECIFIED"))  # of encoders that leave nothing out
+_NO_LETTER: Final = re.compile(r"[^A-Z]+")
+_FINISH: Final = {
+    _NO_LETTER.sub("", word): reason for reason, words in _FINISH_BY_MEANING.items() for word in words.split()
+}
+_STATUS_BY_NAME: Final[Mapping[str, int]] = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 400,
     "OUT_OF_RANGE": 400,
@@ -32,7 +56,46 @@ _STATUS_BY_NAME: Mapping[str, int] = {
     "UNIMPLEMENTED": 501,
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
+    "INTERNAL": 500,
 }
+_GRPC_CODES: Final = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
+    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
+# What a chunk of an answer has, and an error has not.
+_ANSWERS: Final = frozenset(("candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"))
+
+
+def reason_of(raw: object) -> str:
+    """A finish or block reason as one word of capitals, however it is written; empty if none is given.
+
+    ``MAX_TOKENS``, ``max_tokens``, ``FinishReason.MAX_TOKENS``, ``FINISH_REASON_MAX_TOKENS``, ``MaxTokens`` and 2 are
+    the same.
+    """
+    number = as_count(raw)
+    if number is not None:
+        raw = _NUMBERED[number] if number < len(_NUMBERED) else "UNKNOWN"
+    elif not isinstance(raw, str):
+        raw = "UNKNOWN" if raw else ""
+    word = _NO_LETTER.sub("", raw.rpartition(".")[2].upper()).removeprefix("FINISHREASON")
+    return "" if word in _UNSAID else word
+
+
+def finish_by(raw: object, *, has_calls: bool, choice: int = 0, blocked: object = None) -> ChoiceFinish:
+    """How a candidate ended: ``raw`` is its ``finishReason``, ``blocked`` the ``blockReason`` that came behind it.
+
+    A missing reason is ``other``: the answer has an end, but nobody said why.
+    """
+    word = reason_of(raw)
+    finish = finish_of(word, _FINISH, has_calls=has_calls, choice=choice)
+    if blocked and finish.finish_reason in (FinishReason.STOP, FinishReason.TOOL_CALLS):
+        return ChoiceFinish(choice, FinishReason.CONTENT_FILTER, str(blocked))
+    if word:
+        finish.raw_finish_reason = str(raw)
+    else:
+        finish.finish_reason = FinishReason.OTHER
+    return finish
 
 
 def logprob_of(raw: object) -> tuple[str, float] | None:
@@ -42,77 +105,29 @@ def logprob_of(raw: object) -> tuple[str, float] | None:
     return (as_text(item.get("token")), float(value)) if item and isinstance(value, int | float) else None
 
 
-def source_of(chunk: JsonObject) -> Citation:
-    """``web``, ``retrievedContext``, ``maps`` or ``image``: they share the names of their fields."""
-    value = next((as_object(item) for item in chunk.values() if is_object(item)), dict[str, object]())
-    document = as_text(value.get("documentName")) or as_text(value.get("fileSearchStore")) or None
-    return Citation(
-        url=as_text(value.get("uri")) or as_text(value.get("sourceUri")) or None,
-        title=as_text(value.get("title")) or None,
-        cited_text=as_text(value.get("text")) or None,
-        file_id=document,
-    )
-
-
-def span_of(data: bytes, start: int, end: int, words: object) -> tuple[int, int] | None:
-    """A range of bytes as a range of characters; None if it does not lie in ``data``, or other ``words`` are there."""
-    if end > len(data):
-        return None
-    try:
-        first, passage = len(data[:start].decode()), data[start:end].decode()
-    except UnicodeDecodeError:
-        return None
-    if isinstance(words, str) and words != passage:
-        return None
-    return first, first + len(passage)
-
-
-def lay(arguments: JsonObject, piece: JsonObject) -> None:
-    """Lay one ``partialArg`` into the arguments; a text goes on where it was left."""
-    path = [
-        name or quoted or int(number) for name, number, quoted in _PATH_STEP.findall(as_text(piece.get("jsonPath")))
-    ]
-    value = _partial_value(piece)
-    if not path or value is _NOTHING:
-        return
-    at: object = arguments
-    for step, following in zip(path, [*path[1:], None], strict=True):
-        fresh: object = value if following is None else [] if isinstance(following, int) else {}
-        at = _descend(at, step, fresh, last=following is None)
-
-
-def _descend(at: object, step: object, fresh: object, *, last: bool) -> object:
-    if is_object(at) and isinstance(step, str):
-        present = at.get(step)
-        if last:
-            at[step] = present + fresh if isinstance(present, str) and isinstance(fresh, str) else fresh
-            return None
-        return at.setdefault(step, fresh)
-    if isinstance(at, list) and isinstance(step, int) and step < _LONGEST_ARRAY:
-        items = cast("list[object]", at)
-        items += [None] * (step + 1 - len(items))
-        present = items[step]
-        if last:
-            items[step] = present + fresh if isinstance(present, str) and isinstance(fresh, str) else fresh
-            return None
-        if present is None:
-            items[step] = fresh
-        return items[step]
-    return None
-
-
-def _partial_value(piece: JsonObject) -> object:
-    if "nullValue" in piece:
-        return None
-    return next((piece[name] for name in ("stringValue", "numberValue", "boolValue") if name in piece), _NOTHING)
-
-
 def decoded(encoded: str) -> bytes | None:
-    """Base64 of either alphabet; None if it is none, or nothing."""
+    """Base64 of either alphabet, with or without padding; None if it is none, or nothing."""
+    standard = encoded.replace("-", "+").replace("_", "/").rstrip("=")
     try:
-        return base64.b64decode(encoded.replace("-", "+").replace("_", "/"), validate=True) or None
+        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True) or None
     except (binascii.Error, ValueError):
         return None
+
+
+def newest_counts(known: JsonObject, told: JsonObject) -> JsonObject:
+    """Token counts after another report. They only grow: one without a total, or with zeros in it, takes none back."""
+    total = _says_more(told.get("totalTokenCount"))
+    if total and all(told.values()):
+        return told
+    kept = {name: count for name, count in known.items() if not _says_more(told.get(name))}
+    if not total:
+        return told | kept
+    return told | {name: count for name, count in kept.items() if name in told}
+
+
+def _says_more(count: object) -> bool:
+    number = as_count(count)
+    return number > 0 if number is not None else bool(count) and not isinstance(count, int | float)
 
 
 def usage_of(raw: JsonObject) -> Usage | None:
@@ -123,9 +138,12 @@ def usage_of(raw: JsonObject) -> Usage | None:
     total = counts.get("totalTokenCount")
     if prompt is None and answer is None and total is None:
         return None
+    cached = counts.get("cachedContentTokenCount")
+    if prompt is not None and cached is not None and cached > prompt:  # counted apart
+        prompt += cached
     return Usage.trusted(
         input_tokens=None if prompt is None else prompt + (tools or 0),
-        cache_read_tokens=counts.get("cachedContentTokenCount"),
+        cache_read_tokens=cached,
         cache_write_tokens=None,
         output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
         reasoning_tokens=thoughts,
@@ -149,23 +167,63 @@ def _audio(raw: JsonObject, *fields: str) -> int | None:
     return sum(told) if told else None
 
 
-def error_of(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
-    """What an ``error`` object means; inside an answer (status 200) its own code, or its name, is the status."""
-    number, name = as_count(error.get("code")), as_text(error.get("status"))
-    inside = number if number is not None and 400 <= number < 600 else _STATUS_BY_NAME.get(name, 500)
-    delay = next(
-        (as_object(item)["retryDelay"] for item in as_list(error.get("details")) if "retryDelay" in as_object(item)),
-        None,
-    )
+def is_failure(chunk: JsonObject) -> bool:
+    """Whether a chunk is an error: one with ``error`` in it, or one that gateways send without that around it."""
+    if chunk.get("error"):
+        return True
+    if not _ANSWERS.isdisjoint(chunk):
+        return False
+    if chunk.get("errors") or chunk.get("error_code") or chunk.get("detail") or chunk.get("type") == "error":
+        return True
+    return bool(chunk.get("message")) and not chunk.keys().isdisjoint(("code", "status"))
+
+
+def failure_in(data: bytes) -> JsonObject:
+    """The error object in an event that is named ``error``, whatever it holds: JSON of any kind, or plain words."""
+    try:
+        value: object = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        value = data.decode(errors="replace").strip()
+    items = as_list(value)
+    value = items[0] if items else value
+    return value if is_object(value) else {"error": {"message": value if isinstance(value, str) else ""}}
+
+
+def error_of(status: int, headers: Mapping[str, str], body: bytes, told: JsonObject, provider: str) -> APIError:
+    """What an error object means; inside an answer (status 200) its own code, or its name, is the status.
+
+    Args:
+        status: Of HTTP.
+        headers: Names in lower case.
+        body: The bytes it was read from.
+        told: The JSON object with the error, or with ``error`` in it.
+        provider: Who answered.
+    """
+    error = told_error(told)
+    names = [name for layer in error.layers if (name := _name_of(layer))]
+    inside = error.status or next((_STATUS_BY_NAME[name] for name in names if name in _STATUS_BY_NAME), 500)
+    details = (as_object(item) for layer in error.layers for item in as_list(layer.get("details")))
+    delay = next((item["retryDelay"] for item in details if "retryDelay" in item), None)
     return api_error(
         inside if status == 200 else status,
         headers,
         body,
         provider=provider,
-        message=as_text(error.get("message")),
-        code=name or (str(number) if number else None),
+        message=error.message,
+        code=names[0] if names else error.code,
         retry_after=_seconds(as_text(delay)),
     )
+
+
+def _name_of(layer: JsonObject) -> str:
+    """The name of an error: ``status``, or ``code`` where that is no number, or what a number of gRPC stands for."""
+    status, code = as_text(layer.get("status")), as_text(layer.get("code"))
+    if status.isupper():
+        return status
+    if code and not code.isdecimal():
+        return code
+    number = as_count(layer.get("code"))
+    return _GRPC_CODES[number] if number and number < len(_GRPC_CODES) else ""
 
 
 def _seconds(duration: str) -> float | None:

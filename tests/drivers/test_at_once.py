@@ -29,8 +29,11 @@ from dhenara_async.accumulator import Accumulator
 from dhenara_async.drivers import (
     anthropic_messages_decode,
     anthropic_messages_reading,
+    gemini_calls,
+    gemini_citing,
     gemini_decode,
     gemini_reading,
+    gemini_spelling,
     openai_chat_calls,
     openai_chat_choice,
     openai_chat_decode,
@@ -134,7 +137,7 @@ WIRES = {
             "responseId": "r1",
         },
         gemini_decode.GeminiDecoder,
-        (gemini_decode, gemini_reading),
+        (gemini_decode, gemini_reading, gemini_spelling, gemini_calls, gemini_citing),
     ),
 }
 VALUES: Sequence[Json] = (

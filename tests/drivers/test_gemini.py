@@ -570,7 +570,8 @@ def test_recorded_sources_and_pictures(recording_id: str) -> None:
     partial = accumulator.partial()  # some of these end without a reason
     accumulator.feed(decoder.finish())
     response = accumulator.response()
-    assert partial.text() == response.text()
+    if recording.stream:  # a plain body waits for its end, which tells it from the first event of a stream
+        assert partial.text() == response.text()
     listed = cast("list[str | None]", recording.expect.get("citations") or [])
     assert list(dict.fromkeys(cited.url or cited.title for cited in response.citations())) == list(
         dict.fromkeys(listed)

@@ -1,0 +1,108 @@
+"""Gemini's JSON in one spelling and one shape.
+
+Protobuf JSON has two names for a field, ``finishReason`` and ``finish_reason``; gateways and proxies send either, or
+both. They also send one object or a bare string where Gemini has a list.
+
+Source: https://protobuf.dev/programming-guides/json/ (read 2026-11-28)
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final, cast
+
+from dhenara_async.drivers.base import JsonObject, as_count, as_object, is_object
+
+_PROTO_NAME: Final = re.compile(rb'_[a-z0-9]+"\s*:')
+_SEPARATED: Final = re.compile(r"_+([a-z0-9])")
+_ANSWERS: Final = frozenset(("candidates", "promptFeedback", "usageMetadata", "prompt_feedback", "usage_metadata"))
+_OTHERS: Final = frozenset(("args", "response", "partMetadata", "parsed", "error", "errors"))
+"""Fields whose members are not Gemini's: arguments and results of functions, what an application added, errors."""
+PART_DATA: Final = (
+    *("functionCall", "functionResponse", "inlineData", "fileData"),
+    *("executableCode", "codeExecutionResult", "toolCall", "toolResponse"),
+)
+_OF_A_PART: Final = frozenset(("text", "thought", "thoughtSignature", *PART_DATA))
+
+
+def tidied(value: object, data: bytes) -> object:
+    """A chunk, or a list of chunks, out of its wrapping and with its fields named in camelCase.
+
+    Args:
+        value: What was read from ``data``.
+        data: JSON. It is searched for names in snake_case first, so that usual chunks are not walked through.
+    """
+    proto = _PROTO_NAME.search(data) is not None
+    if isinstance(value, list):
+        return [_tidied(item, proto=proto) for item in cast("list[object]", value)]
+    return _tidied(value, proto=proto)
+
+
+def _tidied(chunk: object, *, proto: bool) -> object:
+    if is_object(chunk) and "response" in chunk and _ANSWERS.isdisjoint(chunk):  # Code Assist wraps its answers
+        chunk = as_object(chunk["response"]) or chunk
+    if not proto or not is_object(chunk) or _ANSWERS.isdisjoint(chunk):
+        return chunk
+    return _in_camel_case(chunk)
+
+
+def _in_camel_case(value: object) -> object:
+    if isinstance(value, list):
+        return [_in_camel_case(item) for item in cast("list[object]", value)]
+    if not is_object(value):
+        return value
+    renamed: JsonObject = {}
+    for told, item in value.items():
+        name = _SEPARATED.sub(_upper, told) if "_" in told else told
+        if item is not None or name not in renamed:  # both spellings may be there, one of them null
+            renamed[name] = item if name in _OTHERS else _in_camel_case(item)
+    return renamed
+
+
+def _upper(found: re.Match[str]) -> str:
+    return found[1].upper()
+
+
+def candidates_of(value: object) -> Sequence[object]:
+    """The candidates of a chunk, also of one that has a single candidate without a list around it.
+
+    Several candidates that share a number, or have none, get the lowest free ones: they are different answers.
+    """
+    if is_object(value):
+        return (value,)
+    if not isinstance(value, list):
+        return ()
+    candidates = cast("list[object]", value)
+    return candidates if len(candidates) < 2 else list(_numbered(candidates))
+
+
+def _numbered(candidates: Sequence[object]) -> Iterator[object]:
+    told = [as_count(candidate.get("index")) if is_object(candidate) else None for candidate in candidates]
+    taken = set(told)
+    free = (number for number in range(2 * len(candidates)) if number not in taken)
+    seen: set[int] = set()
+    for candidate, number in zip(candidates, told, strict=True):
+        if not is_object(candidate):
+            continue
+        if number is None or number in seen:
+            number = next(free)
+        seen.add(number)
+        yield candidate if candidate.get("index") == number else {**candidate, "index": number}
+
+
+def parts_of(candidate: JsonObject) -> list[JsonObject]:
+    """The parts of a candidate, whether or not they have a list, and a content, around them."""
+    content = candidate.get("content")
+    return list(_parts(candidate if content is None else content))
+
+
+def _parts(content: object) -> Iterator[JsonObject]:
+    if isinstance(content, str):
+        yield {"text": content}
+    elif isinstance(content, list):
+        for item in cast("list[object]", content):
+            yield from _parts(item)
+    elif is_object(content):
+        if content.get("parts") is not None:
+            yield from _parts(content["parts"])
+        elif not _OF_A_PART.isdisjoint(content):
+            yield {name: value for name, value in content.items() if name in _OF_A_PART}
