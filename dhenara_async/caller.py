@@ -24,6 +24,7 @@ from dhenara_async.endpoint import AIModelEndpoint, Dialect
 from dhenara_async.errors import ConfigurationError, ConversionLossError
 from dhenara_async.feed import Call, Delivery
 from dhenara_async.formatter import FormattedConversation, PromptFormatter
+from dhenara_async.formatter.halves import warnings_of_halves
 from dhenara_async.forms import REPORT, Form, is_fixed, lone_question
 from dhenara_async.headers import secrets_of, sendable
 from dhenara_async.hosts import Address, dialect_of, driver_for, leaves_its_path, resolve, target_of
@@ -208,15 +209,16 @@ class Caller:
             second.formatted.prefix,
         )
 
-    def _written(self, asked: Asked, *, opaque: bool) -> "_Written":
+    def _written(self, asked: Asked, *, opaque: bool, mend: bool = False) -> "_Written":
         """The request, legal for the endpoint and encoded.
 
         Args:
             asked: The call.
             opaque: Whether opaque reasoning of the history goes along.
+            mend: Whether halves of surrogate pairs are replaced; True after they were met while it was encoded.
         """
         endpoint = self.endpoint
-        formatted = self._formatted(asked, opaque=opaque)
+        formatted = self._formatted(asked, opaque=opaque, mend=mend)
         request = ChatRequest.of(
             formatted.messages,
             instructions=asked.instructions,
@@ -234,9 +236,14 @@ class Caller:
         if large:
             sketch = replace(sketch, messages=tuple(map(_sketched, sketch.messages)))
         wire = driver.encode(sketch, endpoint)
+        if wire.replaced and not mend:
+            return self._written(asked, opaque=opaque, mend=True)
+        if wire.replaced:
+            more = warnings_of_halves(asked.instructions, asked.config)
+            wire = replace(wire, warnings=wire.warnings + more)
         return _Written(request, driver, wire, formatted, links, fetch, whole=not (links or large))
 
-    def _formatted(self, asked: Asked, *, opaque: bool) -> FormattedConversation:
+    def _formatted(self, asked: Asked, *, opaque: bool, mend: bool) -> FormattedConversation:
         """What is asked behind its history, made legal for the endpoint."""
         history = asked.history
         if history is None:
@@ -247,6 +254,7 @@ class Caller:
                 instructions=asked.instructions,
                 config=asked.config,
                 opaque=opaque,
+                mend=mend,
             )
         return PromptFormatter.format_conversation(
             history.nodes,
@@ -258,6 +266,7 @@ class Caller:
             window=history.window,
             summary=history.summary,
             opaque=opaque,
+            mend=mend,
             signing=history.signing,
         )
 

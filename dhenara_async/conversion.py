@@ -56,6 +56,7 @@ SEVERITIES: Mapping[str, Severity] = {
     "tool_result_synthesized": "degraded",
     "arguments_wrapped": "degraded",
     "citations_dropped": "degraded",
+    "text_repaired": "degraded",
     "prefill_converted": "degraded",
     # content gone
     "media_dropped": "lossy",

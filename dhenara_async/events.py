@@ -205,9 +205,9 @@ def event_to_dict(event: StreamEvent) -> dict[str, object]:
 
 def event_to_json(event: StreamEvent) -> str:
     """The event as one line of JSON."""
-    import orjson
+    from dhenara_async.lenient_json import dumps
 
-    return orjson.dumps(event_to_dict(event)).decode()
+    return dumps(event_to_dict(event)).decode()
 
 
 def _plain_fields(value: StreamEvent | ChoiceFinish) -> dict[str, object]:

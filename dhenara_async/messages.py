@@ -12,12 +12,12 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, cast
 
-import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.lenient_json import read, text_of
 from dhenara_async.media import ANY_IMAGE, Kind, by_extension, check_signature, kind_of, normalized, settled
 from dhenara_async.tools import HostedToolType
 from dhenara_async.value import Value
@@ -172,15 +172,17 @@ class ToolCallPart(PartBase):
     def parsed(self) -> dict[str, JsonValue]:
         """The arguments as an object; ``{}`` for none at all.
 
+        Integers of any size are exact. ``NaN`` and ``Infinity`` are None, and half of a surrogate pair is U+FFFD.
+
         Raises:
             ValueError: The model wrote something that is not a JSON object; ``arguments`` has it.
         """
         if not self.arguments.strip():
             return {}
-        value = orjson.loads(self.arguments)
+        value = read(self.arguments)
         if not isinstance(value, dict):
             raise ValueError(f"the arguments of tool call {self.name!r} are JSON but not an object")
-        return value  # pyright: ignore[reportUnknownVariableType] - orjson yields str keys and JSON values
+        return cast("dict[str, JsonValue]", value)
 
 
 class FilePart(PartBase):
@@ -332,12 +334,7 @@ class JsonPart(PartBase):
 
     def get_text(self) -> str:
         """The value as compact JSON text."""
-        try:
-            return orjson.dumps(self.value).decode()
-        except TypeError:  # a number beyond 64 bits, or half of a surrogate pair
-            import json
-
-            return json.dumps(self.value, ensure_ascii=False, separators=(",", ":"))
+        return text_of(self.value)
 
 
 ResultContent = Annotated[TextPart | JsonPart | FilePart, Field(discriminator="type")]

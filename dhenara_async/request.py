@@ -53,6 +53,7 @@ class WireRequest:
         body: JSON.
         warnings: Knobs that could not be taken as given.
         lists: Headers whose values are lists: a caller's own join the dialect's instead of replacing them.
+        replaced: Whether halves of surrogate pairs, which JSON cannot hold, were replaced by U+FFFD in the body.
     """
 
     path: str
@@ -60,6 +61,7 @@ class WireRequest:
     body: bytes
     warnings: tuple[CallWarning, ...] = ()
     lists: frozenset[str] = frozenset()
+    replaced: bool = False
 
 
 @dataclass(slots=True, frozen=True)

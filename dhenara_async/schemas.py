@@ -21,10 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-import orjson
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from dhenara_async.errors import ConfigurationError, UnsupportedError
+from dhenara_async.lenient_json import dumps, read
 
 JsonSchema = dict[str, JsonValue]
 
@@ -426,7 +426,7 @@ def _tell(result: JsonSchema, unenforced: Mapping[str, JsonValue]) -> None:
     """Put what is not enforced into the description, where the model may still follow it."""
     if not unenforced:
         return
-    words = ", ".join(f"{key}: {orjson.dumps(value).decode()}" for key, value in unenforced.items())
+    words = ", ".join(f"{key}: {dumps(value).decode()}" for key, value in unenforced.items())
     before = result.get("description")
     result["description"] = f"{before}\n({words})" if isinstance(before, str) and before else f"({words})"
 
@@ -650,13 +650,13 @@ def _branches(schema: JsonSchema, root: JsonSchema, seen: Sequence[str] = ()) ->
 def without_placeholders(schema: JsonSchema, text: str) -> str | None:
     """JSON text ``restored``; None where that changes nothing or the text is not JSON."""
     try:
-        value: JsonValue = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = cast("JsonValue", read(text))
+    except ValueError:
         return None
     lean = restored(schema, value)
     try:
-        return None if lean is value else orjson.dumps(lean).decode()
-    except orjson.JSONEncodeError:  # it reads deeper values than it writes
+        return None if lean is value else dumps(lean).decode()
+    except TypeError:  # deeper values are read than written
         return None
 
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
+from dhenara_async.lenient_json import sound
 from dhenara_async.schemas import JsonSchema, model_schema, shortened, validation_words, without_placeholders
 from dhenara_async.value import Aside, Value
 
@@ -178,7 +179,7 @@ class Tool(Value):
         return self._source.held
 
     def _validated(self, source: _Source, call: FunctionCall) -> BaseModel:
-        text = call.arguments.strip() or "{}"
+        text = sound(call.arguments.strip()) or "{}"
         try:
             return source.model.model_validate_json(text)
         except ValidationError as exc:

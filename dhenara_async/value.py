@@ -1,9 +1,13 @@
 """What users build and save: frozen, refusing what it does not know, and equal to itself after a round trip by JSON."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticSerializationError
+
+from dhenara_async.lenient_json import dumps
 
 _new = object.__new__
 _set_values, _set_names, _set_extra, _set_private = (  # around frozen
@@ -40,6 +44,14 @@ class Value(BaseModel):
             _set_values(made, checked.__dict__)
             _set_names(made, {*made.__pydantic_fields_set__, *update})
         return made
+
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
+        """As pydantic's; half of a surrogate pair, at which that fails, is written as U+FFFD."""
+        try:
+            return super().model_dump_json(indent=indent, **options)
+        except PydanticSerializationError:
+            whole = dumps(self.model_dump(mode="json", **options)).decode()
+            return whole if indent is None else json.dumps(json.loads(whole), ensure_ascii=False, indent=indent)
 
     def changed(self, **values: object) -> Self:
         """A copy with some values changed, unchecked: for values that were made here, as ``trusted`` is."""

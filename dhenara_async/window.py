@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import orjson
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.conversion import SEVERITIES, ConversionEntry
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.lenient_json import text_of
 from dhenara_async.media import Kind
 from dhenara_async.messages import (
     FilePart,
@@ -409,7 +409,7 @@ def _estimated_part(part: Part | JsonPart) -> int:
             return estimated_tokens(part.name) + estimated(part.content)
         case HostedToolPart():
             told = () if part.report else (part.input, part.output)
-            return sum(estimated_tokens(orjson.dumps(value).decode()) for value in told if value is not None)
+            return sum(estimated_tokens(text_of(value)) for value in told if value is not None)
         case _:
             return estimated_tokens(part.get_text())
 

@@ -18,7 +18,6 @@ from dhenara_async import (
     Tool,
 )
 from dhenara_async.caller import Asked, Caller
-from dhenara_async.errors import ConfigurationError
 from dhenara_async.feed import Call, Delivery
 from dhenara_async.forms import Form, is_fixed
 from dhenara_async.hosts import HOSTS
@@ -152,13 +151,15 @@ def test_calls_of_another_kind_in_between() -> None:
                 assert told(kept.call(question, None)) == told(caller(target).call(question, None))
 
 
-def test_words_that_cannot_be_sent() -> None:
+def test_words_that_cannot_be_sent_as_they_are() -> None:
     kept = caller(endpoint("openai", "gpt-4o"))
     half = asked(Message.user(TextPart.trusted(type="text", text="half \ud83d")), CONFIGS["nothing set"])
     for _ in range(3):
         kept.call(asked("Hi.", CONFIGS["nothing set"]), None)
-    with pytest.raises(ConfigurationError, match="cannot be written as JSON"):
-        kept.call(half, None)
+    call = kept.call(half, None)
+    assert isinstance(call.source, Delivery)
+    assert "half \ufffd" in call.source.request.body.decode()
+    assert [entry.code for entry in call.report.entries] == ["text_repaired"]
 
 
 def test_words_that_are_written_otherwise_are_not_filled_in() -> None:

@@ -219,8 +219,6 @@ WRONG_QUESTIONS: dict[str, tuple[Ask, str]] = {
         lambda client: client.stream("Hi.", instructions="Be brief."),
         "instructions is a sequence",
     ),
-    "half a character": (lambda client: client.stream("a\ud800"), "surrogates"),
-    "half a character in the instructions": (lambda client: client.stream("a", instructions=["\udc00"]), "surrogates"),
 }
 
 

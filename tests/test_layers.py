@@ -9,8 +9,9 @@ from dhenara_async import Dialect
 PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
-    {"descriptions", "errors", "value"},
-    {"addresses", "bounds", "headers", "lenient_json", "usage"},
+    {"descriptions", "errors", "lenient_json"},
+    {"value"},
+    {"addresses", "bounds", "headers", "usage"},
     {"prices"},
     {"endpoint", "framing", "media", "schemas", "signatures"},
     {"tools"},

@@ -528,3 +528,33 @@ async def test_results_survive_json_on_the_way(dialect: Dialect) -> None:
         assert back == history
         await client.generate(messages=back)
         assert results(dialect, as_object(server.requests[1].json)) == RESULTS[dialect][:1]
+
+
+# ------------------------------------------------------------------------------------------------ unusual JSON
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parsed"),
+    [
+        (f'{{"x": {10**30}}}', {"x": 10**30}),
+        ('{"x": "\\ud83d"}', {"x": "\ufffd"}),
+        ('{"x": "\\ud83d\\ude00"}', {"x": "\U0001f600"}),
+        ('{"x": "\ud83d"}', {"x": "\ufffd"}),
+        ('{"x": NaN, "y": [-Infinity]}', {"x": None, "y": [None]}),
+    ],
+)
+def test_arguments_are_read_as_they_are_meant(arguments: str, parsed: JsonValue) -> None:
+    asked = call("point", arguments)
+    assert asked.parsed() == parsed
+    assert asked.arguments == arguments
+
+
+async def test_tools_read_such_arguments() -> None:
+    def doubled(number: int, words: str = "", much: float = 0) -> list[JsonValue]:
+        return [2 * number, words, str(much)]
+
+    (result,) = await run_tools(
+        [call("doubled", f'{{"number": {10**30}, "words": "a\\ud83d", "much": Infinity}}')], [doubled]
+    )
+    assert list(result.content) == [JsonPart(value=[2 * 10**30, "a\ufffd", "inf"])]
+    assert result.get_text() == f'[{2 * 10**30},"a\ufffd","inf"]'

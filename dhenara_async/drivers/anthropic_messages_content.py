@@ -166,9 +166,13 @@ class Content:
         if not part.arguments.strip():
             return {}
         try:
-            part.parsed()  # a fragment is written unread: what is no JSON would break the whole body
+            value = part.parsed()
         except ValueError as exc:
             raise self._cannot(part, f"with other arguments than an object: {exc}") from exc
+        try:
+            orjson.loads(part.arguments)  # a fragment is written unread: what is no JSON would break the whole body
+        except orjson.JSONDecodeError:
+            return value
         return orjson.Fragment(part.arguments)
 
     def _hosted(self, part: HostedToolPart) -> JsonObject:

@@ -17,6 +17,7 @@ from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import APIError, ConfigurationError, ProtocolError, UnsupportedError
 from dhenara_async.events import StreamEvent
 from dhenara_async.framing import Frame
+from dhenara_async.lenient_json import writable
 from dhenara_async.media import placeholder
 from dhenara_async.messages import FilePart, Origin
 from dhenara_async.request import ChatRequest, WireRequest
@@ -262,10 +263,24 @@ def wire(
     if config.extra_body:
         merge(body, config.extra_body)
     try:
-        encoded = bytes(memoryview(orjson.dumps(body)))  # a copy: its own holds 4 KiB at least, as long as the call
-    except orjson.JSONEncodeError as exc:  # half of a surrogate pair, as cutting a JavaScript string leaves it
+        encoded, replaced = orjson.dumps(body), False
+    except orjson.JSONEncodeError:
+        encoded, replaced = _written(body)
+    encoded = bytes(memoryview(encoded))  # a copy: its own holds 4 KiB at least, as long as the call
+    return WireRequest(path=path, headers=headers, body=encoded, warnings=warnings.seal(), replaced=replaced)
+
+
+def _written(body: JsonObject) -> tuple[bytes, bool]:
+    """A body that orjson refuses, and whether halves of surrogate pairs had to be replaced in it: in JSON they cannot
+    be, while integers beyond 64 bits can."""
+    try:
+        return orjson.dumps(writable(body, str)), False
+    except TypeError:
+        pass
+    try:
+        return orjson.dumps(writable(body)), True
+    except TypeError as exc:
         raise ConfigurationError(f"the request cannot be written as JSON: {exc}") from exc
-    return WireRequest(path=path, headers=headers, body=encoded, warnings=warnings.seal())
 
 
 def merge(target: JsonObject, extra: Mapping[str, object]) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote as quote_path
 
-import orjson
-
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, wire
 from dhenara_async.drivers.failures import error_object
@@ -22,6 +20,7 @@ from dhenara_async.drivers.gemini_decode import GeminiDecoder
 from dhenara_async.drivers.gemini_reading import error_of
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError, ConfigurationError
+from dhenara_async.lenient_json import dumps
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
@@ -199,8 +198,7 @@ class _Asking:
         why = "before Gemini 3 it cannot be combined with tools" if tools else "the model has no such mode"
         self.warnings.adjusted("structured_output", "an instruction", why)
         self.instructions.append(
-            "Answer with one JSON value that follows this JSON schema, and with nothing else: "
-            f"{orjson.dumps(schema).decode()}"
+            f"Answer with one JSON value that follows this JSON schema, and with nothing else: {dumps(schema).decode()}"
         )
         return {}
 

@@ -9,8 +9,6 @@ Source: https://platform.openai.com/docs/api-reference/chat and the types of the
 import re
 from collections.abc import Mapping, Sequence
 
-import orjson
-
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, is_object, wire
 from dhenara_async.drivers.failures import error_object
@@ -20,6 +18,7 @@ from dhenara_async.drivers.openai_chat_quirks import OPENAI, Quirks
 from dhenara_async.drivers.openai_chat_reading import chat_error
 from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import APIError
+from dhenara_async.lenient_json import dumps
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
@@ -218,7 +217,7 @@ class _Encoder:
         if not (quirks.schemas == "host" or (quirks.schemas == "model" and self._can.structured_output)):
             self._body["response_format"] = {"type": "json_object"}
             self._warnings.adjusted("structured_output", "json_object", "it holds no answer to a schema, only to JSON")
-            return (_JSON_ONLY + orjson.dumps(wanted.schema).decode(),)
+            return (_JSON_ONLY + dumps(wanted.schema).decode(),)
         schema: dict[str, str | bool | JsonSchema] = {"name": wanted.name, "schema": openai_schema(wanted.schema)}
         if quirks.strict_tools:
             schema["strict"] = fits_openai_strict(wanted.schema)

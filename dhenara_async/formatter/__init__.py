@@ -27,6 +27,7 @@ from dhenara_async.formatter.ledger import Source
 from dhenara_async.formatter.parts import Terms
 from dhenara_async.hosts import driver_for, target_of
 from dhenara_async.messages import FilePart, Message, Origin, Role, TextPart, ToolResultPart
+from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse
 from dhenara_async.rules import Rules
 from dhenara_async.signing import SigningKeys
@@ -119,6 +120,7 @@ class PromptFormatter:
         window: ConversationPolicy | None = None,
         summary: str | None = None,
         opaque: bool = True,
+        mend: bool = False,
         signing: SigningKeys | None = None,
     ) -> FormattedConversation:
         """A whole history, made legal for ``endpoint``.
@@ -136,6 +138,7 @@ class PromptFormatter:
             window: How much of the history is shown; None = all of it.
             summary: Words that stand for what is not shown, as ``window.summarise`` has made them.
             opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
+            mend: Whether halves of surrogate pairs, with which no request can be written, become U+FFFD.
             signing: The keys that nodes are signed with: opaque state of a node without a valid signature is not sent.
                 None = signatures are not looked at.
 
@@ -147,7 +150,7 @@ class PromptFormatter:
         fitted = _fitted(history, now, window)
         stands = summary_message(summary or "") if fitted is not None and fitted.trimmed else None
         lead = tuple(instructions) if stands is None else (stands.get_text(), *instructions)
-        job = _Job.of(endpoint, policy, lead, config, opaque=opaque, nodes=history, signing=signing)
+        job = _Job.of(endpoint, policy, lead, config, opaque=opaque, mend=mend, nodes=history, signing=signing)
         fold = _fold(job, history if fitted is None else fitted.kept)
         if fitted is None or not fitted.trimmed:
             return job.finished(fold, now)
@@ -170,6 +173,7 @@ class PromptFormatter:
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
         opaque: bool = True,
+        mend: bool = False,
     ) -> FormattedConversation:
         """Messages, made legal for ``endpoint``; see ``format_conversation``.
 
@@ -180,12 +184,13 @@ class PromptFormatter:
             instructions: What leads the call.
             config: Its knobs.
             opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
+            mend: Whether halves of surrogate pairs, with which no request can be written, become U+FFFD.
         """
         asked = tuple(messages)
-        if len(asked) == 1 and _is_plain_question(asked[0]) and not _rules_of(endpoint).bound_to_prefix:
+        if not mend and len(asked) == 1 and _is_plain_question(asked[0]) and not _rules_of(endpoint).bound_to_prefix:
             report = ConversionReport.trusted(parts=tuple(Source.of(0, asked[0]).parts()))
             return FormattedConversation(asked, report)  # what the fold would make of it, for the most common call
-        job = _Job.of(endpoint, policy, instructions, config, opaque=opaque)
+        job = _Job.of(endpoint, policy, instructions, config, opaque=opaque, mend=mend)
         return job.finished(Fold(job.terms, lead=job.lead), asked)
 
     @staticmethod
@@ -221,27 +226,30 @@ class PromptFormatter:
         lenient = (policy or ConversionPolicy()).changed(strict=False)
         question, leads, knobs = tuple(asked), tuple(instructions), config or AIModelCallConfig()
         stands_in = None if question else Message.user("?")  # a request cannot end with an answer
-        formatted = PromptFormatter.format_conversation(
-            nodes,
-            endpoint,
-            policy=lenient,
-            asked=question if stands_in is None else (stands_in,),
-            instructions=leads,
-            config=knobs,
-            window=window,
-            signing=signing,
-        )
-        report = formatted.report
+        history = tuple(nodes)
+
+        def tried(*, mend: bool) -> tuple[ConversionReport, ChatRequest, WireRequest]:
+            formatted = PromptFormatter.format_conversation(
+                history,
+                endpoint,
+                policy=lenient,
+                asked=question if stands_in is None else (stands_in,),
+                instructions=leads,
+                config=knobs,
+                window=window,
+                mend=mend,
+                signing=signing,
+            )
+            told, stream = formatted.declared(knobs), knobs.streaming
+            request = ChatRequest.of(formatted.messages, instructions=leads, config=told, stream=stream)
+            return formatted.report, request, driver_for(endpoint).encode(request, endpoint)
+
+        report, request, wire = tried(mend=False)
+        if wire.replaced:
+            report, request, wire = tried(mend=True)
         if stands_in is not None:
             report = _before_the_last(report)
-        return ConversionCheck.of(
-            formatted.messages,
-            report,
-            endpoint,
-            instructions=leads,
-            config=formatted.declared(knobs),
-            question=stands_in,
-        )
+        return ConversionCheck.of(request, report, endpoint, warnings=wire.warnings, question=stands_in)
 
 
 def _is_plain_question(message: Message) -> bool:
@@ -277,6 +285,7 @@ class _Job:
         config: AIModelCallConfig | None,
         *,
         opaque: bool,
+        mend: bool,
         nodes: Iterable[ConversationNode] = (),
         signing: SigningKeys | None = None,
     ) -> "_Job":
@@ -284,7 +293,7 @@ class _Job:
         stubs = rules.needs_tools and (config is None or not config.tools)
         target = target_of(endpoint)
         refused = _refused(nodes, target)
-        terms = Terms(endpoint, target, rules, policy or ConversionPolicy(), opaque, stubs, refused)
+        terms = Terms(endpoint, target, rules, policy or ConversionPolicy(), opaque, stubs, mend, refused)
         return cls(terms, _lead(instructions, config) if rules.bound_to_prefix else None, signing)
 
     def finished(
@@ -377,7 +386,7 @@ def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
 
 # What was made of a history, for the turns to come. It is kept beside the history's newest node, by its identity, for
 # as long as that node lives, and is moved on to the next one: a node is never changed, so it can never be outdated.
-_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, frozenset[str], SigningKeys | None]
+_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, bool, frozenset[str], SigningKeys | None]
 _Folds = dict[_Key, tuple[tuple[ConversationNode, ...], Fold]]
 _remembered: "dict[int, tuple[ref[ConversationNode], _Folds]]" = {}
 
@@ -388,7 +397,7 @@ def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
     if not nodes:
         return Fold(terms, lead=job.lead)
     target, model, signing = terms.target, terms.endpoint.ai_model, job.signing
-    key = (target, model, terms.policy, job.lead, terms.opaque, terms.stubs, terms.refused, signing)
+    key = (target, model, terms.policy, job.lead, terms.opaque, terms.stubs, terms.mend, terms.refused, signing)
     known, kept = _recalled(key, nodes)
     fold = Fold(terms, lead=job.lead) if kept is None else kept.copy()  # what is kept may be read by another thread
     if kept is None and job.lead is not None:

@@ -1,17 +1,14 @@
 """A hop that is only tried out: what it would lose, take and cost, without a network."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Self
 
 from pydantic import Field
 
 from dhenara_async import prices
-from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversion import ConversionReport
 from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.hosts import driver_for
 from dhenara_async.messages import Message
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import CallWarning
@@ -48,38 +45,31 @@ class ConversionCheck(ConversionReport):
     @classmethod
     def of(
         cls,
-        messages: Sequence[Message],
+        request: ChatRequest,
         report: ConversionReport,
         endpoint: AIModelEndpoint,
         *,
-        instructions: Iterable[str],
-        config: AIModelCallConfig,
+        warnings: tuple[CallWarning, ...],
         question: Message | None,
     ) -> Self:
-        """Encode what was formatted, as far as to know what becomes of the knobs, and weigh it.
+        """Weigh a request that was formatted and encoded.
 
         Args:
-            messages: What was formatted for ``endpoint``.
-            report: What became of it.
+            request: What ``endpoint`` would be asked.
+            report: What became of its history.
             endpoint: Who would be asked.
-            instructions: What would lead the call.
-            config: Its knobs.
+            warnings: What became of its knobs.
             question: What stood in for a question, because none is known yet; None if one is.
-
-        Raises:
-            UnsupportedError: The target cannot be asked that at all.
         """
-        asked = ChatRequest.of(messages, instructions=instructions, config=config, stream=config.streaming)
-        wire = driver_for(endpoint).encode(asked, endpoint)
-        weighed = asked if question is None else replace(asked, messages=_without_the_last_part(asked.messages))
-        tokens = estimate_messages(weighed.messages, weighed.instructions, config.tools)
+        messages = request.messages if question is None else _without_the_last_part(request.messages)
+        tokens = estimate_messages(messages, request.instructions, request.config.tools)
         return cls.trusted(
             entries=report.entries,
             parts=report.parts,
             input_tokens=tokens,
             context_window=endpoint.ai_model.context_window,
             price=expected_price(tokens, 0, endpoint),
-            warnings=wire.warnings,
+            warnings=warnings,
         )
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-import orjson
 from pydantic import JsonValue
 
+from dhenara_async.lenient_json import dumps
 from dhenara_async.messages import FilePart, HostedToolPart, ToolCallPart, ToolResultPart
 
 NO_RESULT = "No result was recorded for this call."
@@ -55,8 +55,8 @@ def made_heading(count: int) -> str:
 
 
 def wrapped(call: ToolCallPart) -> str:
-    """Arguments that are no JSON object, inside one; half of a surrogate pair, which JSON cannot hold, reads ``?``."""
-    return orjson.dumps({"_raw": call.arguments.encode(errors="replace").decode()}).decode()
+    """Arguments that are no JSON object, inside one; half of a surrogate pair, which JSON cannot hold, is U+FFFD."""
+    return dumps({"_raw": call.arguments}).decode()
 
 
 def _asked(value: JsonValue, levels: int = 8) -> str:

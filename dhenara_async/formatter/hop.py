@@ -18,6 +18,7 @@ from dhenara_async.conversion import ConversionEntry, PartOutcome
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.formatter.calls import Call, CallsNamed, Ids, Results, paired
 from dhenara_async.formatter.gists import made_heading
+from dhenara_async.formatter.halves import REPLACED, without_halves
 from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Answers, Files, Said, Terms
 from dhenara_async.formatter.vetting import Vetting
@@ -89,7 +90,8 @@ class Fold:
             message: What is said next.
             vouched: Whether its opaque state may be sent; False for a node whose signature is missing or wrong.
         """
-        source = Source.of(self._count, message, vouched=vouched)
+        message, mended = without_halves(message) if self._terms.mend else (message, frozenset[int]())
+        source = Source.of(self._count, message, mended=mended, vouched=vouched)
         self._count += 1
         if message.role is not Role.ASSISTANT:
             self._asked.append(source)
@@ -123,6 +125,8 @@ class Fold:
         ledger = Ledger(self._terms.target)
         vetting = Vetting(self._terms, ledger)
         for source in (*answers, *asked):
+            for index in source.mended:
+                ledger.note("text_repaired", "converted", "invalid_for_target", source, index, detail=REPLACED)
             vetting.look_at(source)
         results = Results(self._terms, ledger, now=now)
         turns = self._said(ledger, answers, paused=now and not asked and _ends_hosted(answers)) if answers else []

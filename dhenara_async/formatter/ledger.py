@@ -13,16 +13,17 @@ class Source:
     at: int
     message: Message
     outcomes: list[Outcome]
+    mended: frozenset[int] = frozenset()  # its parts that could not be written as they were
     vouched: bool = True  # whether its node is signed as it is, or nobody asks for that
     made_up: list[str] = field(default_factory=list[str])  # the kinds of what was made up because of it
 
     @classmethod
-    def of(cls, at: int, message: Message, *, vouched: bool = True) -> "Source":
-        return cls(at, message, ["native"] * len(message.parts), vouched)
+    def of(cls, at: int, message: Message, *, mended: frozenset[int] = frozenset(), vouched: bool = True) -> "Source":
+        return cls(at, message, ["native"] * len(message.parts), mended, vouched)
 
     def afresh(self) -> "Source":
         """The same before anything has become of it."""
-        return Source.of(self.at, self.message, vouched=self.vouched)
+        return Source.of(self.at, self.message, mended=self.mended, vouched=self.vouched)
 
     def downgrade(self) -> None:
         """All that is still as it was has come to something less."""

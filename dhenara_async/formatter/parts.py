@@ -14,6 +14,7 @@ from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.formatter.gists import file_gist, hosted_gist, wrapped
 from dhenara_async.formatter.ledger import Ledger, Source
+from dhenara_async.lenient_json import strict
 from dhenara_async.links import INLINED, fetches, stand_in
 from dhenara_async.messages import (
     FilePart,
@@ -48,6 +49,7 @@ class Terms:
         policy: What may be done.
         opaque: Whether opaque reasoning goes along; False after the target has refused it.
         stubs: Whether functions that were called have to be declared, because the call itself declares none.
+        mend: Whether halves of surrogate pairs are replaced; True after the request could not be written with them.
         refused: Conversation nodes of which the target has refused it turns ago, so that it is not tried again.
     """
 
@@ -57,6 +59,7 @@ class Terms:
     policy: ConversionPolicy
     opaque: bool = True
     stubs: bool = False
+    mend: bool = False
     refused: frozenset[str] = frozenset()
 
     def is_same_model(self, origin: Origin | None) -> bool:
@@ -270,12 +273,24 @@ class Answers:
             )
             changes["name"] = name
         same = self._terms.is_same_model(part.origin)
-        if (self._rules.object_arguments or not same) and not _is_object(part):
-            self._ledger.note(
-                "arguments_wrapped", "downgraded", "invalid_for_target", source, index, detail="they are no JSON object"
-            )
-            changes["arguments"] = wrapped(part)
+        if part.arguments.strip() and (self._rules.object_arguments or not same):
+            self._objectify(source, index, part, changes)
         return part.changed(**changes) if changes else part
+
+    def _objectify(self, source: Source, index: int, part: ToolCallPart, changes: dict[str, object]) -> None:
+        """Make the arguments strict JSON of an object, where they are something else."""
+        try:
+            part.parsed()
+            written = strict(part.arguments)
+        except ValueError:
+            words = "they are no JSON object"
+            self._ledger.note("arguments_wrapped", "downgraded", "invalid_for_target", source, index, detail=words)
+            changes["arguments"] = wrapped(part)
+            return
+        if written != part.arguments:
+            words = "what strict JSON does not know is written as it knows it"
+            self._ledger.note("text_repaired", "converted", "invalid_for_target", source, index, detail=words)
+            changes["arguments"] = written
 
     def _refusal(self, source: Source, index: int, part: RefusalPart) -> Part | None:
         if not part.text.strip():
@@ -429,14 +444,6 @@ def legal_name(name: str, legal: re.Pattern[str]) -> str:
         return name
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "_"
     return name if legal.fullmatch(name) else f"_{name}"[:64]
-
-
-def _is_object(part: ToolCallPart) -> bool:
-    try:
-        part.parsed()
-    except ValueError:
-        return False
-    return True
 
 
 def _is_sealed(part: TextPart | ToolCallPart) -> bool:
