@@ -21,7 +21,7 @@ from dhenara_async.messages import (
     ToolCallPart,
 )
 from dhenara_async.prices import Pricing, Rates, list_price, listable
-from dhenara_async.structured import Said, Wanted, read, read_as
+from dhenara_async.structured import Said, Wanted, is_wrapped, read, read_as
 from dhenara_async.usage import UNKNOWN, Usage
 from dhenara_async.value import Aside, Value
 
@@ -43,15 +43,15 @@ class FinishReason(StrEnum):
 
 
 class CallWarning(Value):
-    """A knob of the call that the target cannot take as given.
+    """A knob of the call that the target cannot take as given, or does not follow to the letter.
 
     Attributes:
-        code: ``param_dropped``, ``param_adjusted`` or ``model_retired``.
+        code: ``param_dropped``, ``param_adjusted``, ``model_retired`` or ``answer_unwrapped``.
         knob: Its name in ``AIModelCallConfig`` (or ``ai_model``).
         message: What happened to it, and why.
     """
 
-    code: Literal["param_dropped", "param_adjusted", "model_retired"]
+    code: Literal["param_dropped", "param_adjusted", "model_retired", "answer_unwrapped"]
     knob: str
     message: str
 
@@ -106,6 +106,10 @@ class Choice(Value):
     def citations(self) -> tuple[Citation, ...]:
         """Where the texts come from, in order."""
         return tuple(citation for part in self.parts if isinstance(part, TextPart) for citation in part.citations)
+
+
+def _texts(choice: Choice) -> list[str]:
+    return [part.text for part in choice.parts if isinstance(part, TextPart)]
 
 
 class ChatResponse(Value):
@@ -184,6 +188,8 @@ class ChatResponse(Value):
                 its pydantic class, or the plain JSON value for a JSON schema (which is not checked again).
             choice: Which choice, by its place.
 
+        One code fence around the JSON, and thinking between ``<think>`` tags before it, are taken off.
+
         Raises:
             AnswerRefusedError: The model or a filter declined; ``text`` has the words.
             AnswerCutError: The answer ended before it was whole; ``text`` has what came.
@@ -192,13 +198,20 @@ class ChatResponse(Value):
         """
         answer = self.choices[choice]
         said = Said(
-            texts=[part.text for part in answer.parts if isinstance(part, TextPart)],
+            texts=_texts(answer),
             refusal=answer.refusal(),
             finish_reason=answer.finish_reason.value,
             calls=[call.name for call in answer.tools()],
             model=self.model,
         )
         return read(said, self._wanted.held) if model is None else read_as(said, model)
+
+    def unwrapped(self) -> "tuple[CallWarning, ...]":
+        """A warning where ``structured`` takes something off that stands around the JSON of a choice."""
+        if not any(is_wrapped(_texts(choice)) for choice in self.choices):
+            return ()
+        message = f"{self.model} put its answer into a code fence or behind thinking; structured() takes that off"
+        return (CallWarning(code="answer_unwrapped", knob="structured_output", message=message),)
 
     def cost(self, rates: Rates | None = None) -> Decimal | None:
         """What the provider takes for this answer, in US dollars by its list prices, or by ``rates``.

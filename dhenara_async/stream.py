@@ -237,9 +237,11 @@ class ResponseStream:
     def _respond(self, chat_response: ChatResponse) -> AIModelCallResponse:
         began, first, ended = self._started_at, self._first_event_at, self._ended_at
         wanted = self._config.structured_output
+        account = self._feed.account
+        warnings = account.warnings
         if wanted is not None:
             chat_response = chat_response.wanted(wanted)
-        account = self._feed.account
+            warnings += chat_response.unwrapped()
         return AIModelCallResponse.trusted(
             chat_response=chat_response,
             endpoint=account.origin,
@@ -252,7 +254,7 @@ class ResponseStream:
                 first_event=None if first is None else first - began,
                 total=(perf_counter() if ended is None else ended) - began,
             ),
-            warnings=account.warnings,
+            warnings=warnings,
             conversion=_reported(account, chat_response),
             pricing=account.pricing,
         )

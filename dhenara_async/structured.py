@@ -2,6 +2,9 @@
 
 Nothing is ever built from half an answer: while it comes there are plain JSON values only, because validators would
 see members that the model has not written yet.
+
+Models that are only told about JSON in words wrap it: into a code fence, or behind thinking between ``<think>`` tags.
+One of each is taken off, where the text is no JSON as it stands.
 """
 
 import re
@@ -9,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-import orjson
 from pydantic import BaseModel, JsonValue, PydanticUserError, TypeAdapter, ValidationError
 
 from dhenara_async.errors import AnswerCutError, AnswerRefusedError, ConfigurationError, StructuredOutputError
+from dhenara_async.lenient_json import read as read_json
+from dhenara_async.lenient_json import sound
 from dhenara_async.schemas import JsonSchema, restored, validation_words, without_placeholders
 
 Wanted = type[BaseModel] | JsonSchema
@@ -21,6 +25,10 @@ Read = TypeVar("Read")
 _REFUSED = frozenset({"refusal", "content_filter"})
 _DIGITS = tuple("0123456789")
 _NUMBER_AT_END = re.compile(r"[-+.eE0-9]+$")
+_THINKING = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
+_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_FENCE_BEGINS = re.compile(r"(?P<fence>`{3,}|~{3,})[ \t]*[\w+.-]*[ \t]*\r?\n")
+_FENCE = re.compile(_FENCE_BEGINS.pattern + r"(?P<inside>.*?)\s*(?P=fence)", re.DOTALL)
 _CUT = frozenset({"length", "context_window", "pause", "error"})
 
 
@@ -66,8 +74,8 @@ def read(said: Said, wanted: Wanted | None) -> object:
         return read_as(said, wanted)
     text = _answer(said)
     try:
-        value: JsonValue = orjson.loads(text)
-    except orjson.JSONDecodeError as exc:
+        value = cast("JsonValue", read_json(text))
+    except ValueError as exc:
         raise _fault(said, "is not JSON") from exc
     return restored(wanted, value)
 
@@ -78,7 +86,7 @@ def read_as(said: Said, kind: type[Read]) -> Read:
         adapter = TypeAdapter(kind)
     except PydanticUserError as exc:
         raise ConfigurationError(f"an answer cannot be read as {kind!r}: {exc.message}") from exc
-    text = _answer(said)
+    text = sound(_answer(said))
     try:
         return adapter.validate_json(text)
     except ValidationError as exc:
@@ -108,7 +116,30 @@ def _answer(said: Said) -> str:
         )
     if not said.text.strip():
         raise _fault(said, f"asks for tools first: {', '.join(said.calls)}" if said.calls else "is empty")
-    return next((text for text in _candidates(said.texts) if _is_json(text)), said.text)
+    candidates = list(_candidates(said.texts))
+    return next((text for text in (*candidates, *map(_unwrapped, candidates)) if _is_json(text)), said.text)
+
+
+def is_wrapped(texts: Sequence[str]) -> bool:
+    """Whether an answer is JSON only without what stands around it: a code fence, or thinking before it."""
+    if "".join(texts).lstrip()[:1] in ("{", "["):
+        return False
+    candidates = list(_candidates(texts))
+    return not any(map(_is_json, candidates)) and any(_is_json(_unwrapped(text)) for text in candidates)
+
+
+def _unwrapped(text: str) -> str:
+    """``text`` without thinking before it and without a code fence around all of the rest."""
+    answer = _without_thinking(text).strip()
+    fenced = _FENCE.fullmatch(answer)
+    return fenced["inside"] if fenced else answer
+
+
+def _without_thinking(text: str) -> str:
+    """``text`` behind thinking between tags; the first tag may be missing, where the prompt ended with it."""
+    opened = _THINKING.match(text)
+    closed = _THOUGHT.search(text, opened.end() if opened else 0)
+    return text[closed.end() :] if closed else text
 
 
 def _fault(said: Said, what: str) -> StructuredOutputError:
@@ -119,8 +150,8 @@ def _fault(said: Said, what: str) -> StructuredOutputError:
 
 def _is_json(text: str) -> bool:
     try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
+        read_json(text)
+    except ValueError:
         return False
     return True
 
@@ -139,12 +170,21 @@ def so_far(texts: Sequence[str]) -> JsonValue:
     Returns:
         None where there is no value yet, or where it is no JSON.
     """
-    for text in _candidates(texts):
-        try:
-            return _partial(_without_cut_number(text))
-        except (RecursionError, ValueError):
-            continue
+    candidates = list(_candidates(texts))
+    for text in (*candidates, *map(_opened, candidates)):
+        for written in (text, sound(text)):
+            try:
+                return _partial(_without_cut_number(written))
+            except (RecursionError, ValueError):
+                continue
     return None
+
+
+def _opened(text: str) -> str:
+    """``text`` without thinking before it and without the beginning of a code fence."""
+    answer = _without_thinking(text).lstrip()
+    fence = _FENCE_BEGINS.match(answer)
+    return answer[fence.end() :] if fence else answer
 
 
 def _partial(text: str) -> JsonValue:

@@ -360,3 +360,99 @@ async def test_the_conversation_keeps_the_text() -> None:
         history = [Message.user("Who?"), Message.assistant(*response.chat_response.choices[0].parts)]
         await AIModelClient(endpoint_at(server, Dialect.GEMINI)).generate(messages=[*history, Message.user("Sure?")])
         assert server.requests[1].turns[1] == ("assistant", TEXT)
+
+
+# ------------------------------------------------------------------------------------------------ wrapped and unusual
+
+BARE = '{"name": "A.", "born": 1900}'
+A = Person(name="A.", born=1900)
+WRAPPED = [
+    f"```json\n{BARE}\n```",
+    f"\n```\n{BARE}```\n",
+    f"```JSON5  \r\n{BARE}\r\n```  ",
+    f"~~~~json\n{BARE}\n~~~~",
+    f"<think>They want {{json}}.</think>\n{BARE}",
+    f"  <THINKING>\nHm.\n</THINKING>\n\n```json\n{BARE}\n```",
+    f"Hm, so an object it is.\n</think>\n\n{BARE}",
+    f'<think>"</think>"</think>{BARE}'.replace('"</think>"', "a fence: ```json\n{}\n```"),
+]
+
+
+@pytest.mark.parametrize("text", WRAPPED)
+def test_a_fence_and_thinking_around_the_answer_are_taken_off(text: str) -> None:
+    assert words(text).structured() == A
+    assert words(text, wanted=None).structured(Person) == A
+    assert words(text, wanted=SCHEMA).structured() == {"name": "A.", "born": 1900}
+    assert words("I looked it up.", text).structured() == A
+    assert so_far([text]) == {"name": "A.", "born": 1900}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Here you are:\n```json\n{BARE}\n```",
+        f"```json\n{BARE}\n```\nAnything else?",
+        f"```json\n```json\n{BARE}\n```\n```",
+        f"`{BARE}`",
+        f"<think>{BARE}",
+        "```json\nnone\n```",
+    ],
+)
+def test_what_else_stands_around_an_answer_stays(text: str) -> None:
+    with pytest.raises(StructuredOutputError, match="Invalid JSON") as caught:
+        words(text).structured()
+    assert caught.value.text == text
+
+
+def test_an_answer_that_is_json_is_not_touched() -> None:
+    text = '{"name": "```json\\n</think>.", "born": 1900}'
+    assert words(text).structured() == Person(name="```json\n</think>.", born=1900)
+    assert words(text).unwrapped() == ()
+    fenced = words('"</think>```"', wanted={"type": "string"})
+    assert (fenced.structured(), fenced.unwrapped()) == ("</think>```", ())
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_wrapped_answer_is_warned_of(dialect: Dialect, streaming: bool) -> None:
+    config = AIModelCallConfig(structured_output=Person, streaming=streaming)
+    async with ProviderServer([Answer(text=WRAPPED[0]), Answer(text=BARE)]) as server:
+        client = AIModelClient(endpoint_at(server, dialect), config)
+        wrapped, bare = await client.generate("Who?"), await client.generate("Who?")
+    assert wrapped.structured() == bare.structured() == A
+    (warning,) = set(wrapped.warnings) - set(bare.warnings)
+    assert (warning.code, warning.knob) == ("answer_unwrapped", "structured_output")
+
+
+@pytest.mark.parametrize(
+    ("texts", "value"),
+    [
+        (["```"], None),
+        (["```json\n"], None),
+        (['```json\n{"a": "b'], {"a": "b"}),
+        (['```json\n{"a": "b"}\n``'], {"a": "b"}),
+        (['<think>{"no": 1}'], None),
+        (['<think>{"no": 1}</think>{"a": 1,'], {"a": 1}),
+        (['{"a": "x\\ud83d", "b": "y'], {"a": "x\ufffd", "b": "y"}),
+        (['{"a": "x\\ud83d'], {"a": "x"}),
+        ([f'{{"a": {10**30}, "b'], {"a": 10**30}),
+    ],
+)
+def test_so_far_of_wrapped_and_unusual_answers(texts: list[str], value: JsonValue) -> None:
+    assert so_far(texts) == value
+
+
+class Ledger(BaseModel):
+    total: int
+    note: str
+    rest: JsonValue = None
+
+
+def test_numbers_of_any_size_and_halves_of_characters() -> None:
+    text = f'{{"total": {10**30}, "note": "\\ud83d\\ude00 \\ud83d", "rest": {{"a": [-{10**40}, NaN]}}}}'
+    ledger = words(text).structured(Ledger)
+    assert (ledger.total, ledger.note) == (10**30, "\U0001f600 \ufffd")
+    assert isinstance(ledger.rest, dict)
+    assert str(ledger.rest["a"]) == f"[{-(10**40)}, nan]"
+    plain: JsonValue = {"total": 10**30, "note": "\U0001f600 \ufffd", "rest": {"a": [-(10**40), None]}}
+    assert words(text, wanted=SCHEMA).structured() == plain
