@@ -399,7 +399,7 @@ class Blocks:
         if part is None:
             return []
         events = self._close(part)
-        if isinstance(place, int):
+        if self.open and isinstance(place, int):
             for kind in ("text", "thinking", "redacted_thinking"):
                 aside = self.open.pop((place, kind), None)
                 events += [] if aside is None else self._close(aside)

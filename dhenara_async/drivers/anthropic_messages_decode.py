@@ -203,7 +203,7 @@ class MessagesDecoder:
 
     def _end(self, *told: JsonObject) -> list[StreamEvent]:
         """The end of the answer. Of the last that is told of it, only what has not come before counts."""
-        for message in told:
+        for message in filter(None, told):
             self._note(message)
             if message.get("content") and not self._blocks.any:
                 self._blocks.hold(blocks_of(message["content"]))

@@ -36,6 +36,7 @@ from dhenara_async.errors import (
     BoundsError,
     ContextLengthError,
     DhenaraError,
+    InvalidRequestError,
     OverloadedError,
     ProtocolError,
     RateLimitError,
@@ -295,6 +296,7 @@ def test_a_call_that_nobody_names_is_told_all_the_same() -> None:
     for events in ([unnamed, argued(AS_TEXT), closed()], [unnamed, argued(AS_TEXT)]):
         (made,) = streamed(*events).answer.tools()
         assert (made.name, made.arguments) == ("", AS_TEXT)
+    assert parts(streamed(unnamed, argued(AS_TEXT), opened("Noon."))) == [("tool_call", AS_TEXT), ("text", "Noon.")]
 
 
 @pytest.mark.parametrize(
@@ -665,6 +667,8 @@ def _failed(read: Read) -> APIError:
         (sse({"type": "error", "error": {"message": "wait", "code": "429"}}), RateLimitError, "wait"),
         (sse({"type": "error", "message": "busy"}), ServerError, "busy"),
         (sse({"type": "error"}), ServerError, "error"),
+        (sse({"type": "message_start", "message": {"error": {"message": "busy"}}}), ServerError, "busy"),
+        (b'event: message\ndata: {"error":{"message":"busy"}}\n\n', ServerError, "busy"),
         (sse({"error": {"message": "busy", "type": "stream_error"}}), ServerError, "busy"),
         (sse({"error": "busy"}), ServerError, "busy"),
         (sse({"message": "busy", "code": 529}), OverloadedError, "busy"),
@@ -706,6 +710,57 @@ def test_failures_inside_an_answer(told: bytes, kind: type[APIError], says: str)
 def test_failures_with_status_200(body: JSON, kind: type[APIError], says: str) -> None:
     error = _failed(Read(orjson.dumps(body), stream=False))
     assert type(error) is kind
+    assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says", "code"),
+    [
+        (429, {"message": "wait"}, RateLimitError, "wait", None),
+        (429, {"error": "wait"}, RateLimitError, "wait", None),
+        (
+            500,
+            {"error": {"message": "litellm: busy", "type": "None", "param": "None", "code": "500"}},
+            ServerError,
+            "litellm: busy",
+            "500",
+        ),
+        (
+            529,
+            {"error": {"message": '{"type":"error","error":{"type":"overloaded_error","message":"no cook"}}'}},
+            OverloadedError,
+            "no cook",
+            "overloaded_error",
+        ),
+        (
+            400,
+            {
+                "type": "error",
+                "error": {"type": "invalid_request_error", "message": "m", "details": {"error_code": "x"}},
+            },
+            InvalidRequestError,
+            "m",
+            "x",
+        ),
+        (
+            400,
+            {"detail": "input length and `max_tokens` exceed context limit: 9 + 9 > 8"},
+            ContextLengthError,
+            "exceed context limit",
+            None,
+        ),
+        (
+            400,
+            [{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}],
+            InvalidRequestError,
+            "m",
+            "400",
+        ),
+    ],
+)
+def test_errors_by_status(status: int, body: object, kind: type[APIError], says: str, code: str | None) -> None:
+    error = driver_for(ENDPOINT).error(status, {}, orjson.dumps(body), provider="anthropic")
+    assert (type(error), error.status, error.code) == (kind, status, code)
     assert says in str(error)
 
 
