@@ -8,8 +8,8 @@ word on that:
 - What only narrows a value (a length, a pattern, a range) and a target does not enforce is told to the model in the
   description instead. A pydantic class still checks it when the answer comes.
 
-Where a target cannot hold to a schema at all, it is refused in clear words before anything is sent, or, at OpenAI, sent
-without strict mode (``fits_openai_strict``).
+Where a target cannot hold to a schema at all, there is another way with a warning: at OpenAI without strict mode
+(``fits_openai_strict``), at Anthropic as the arguments of a tool that has to be called.
 
 Sources: https://developers.openai.com/api/docs/guides/structured-outputs
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs
@@ -34,6 +34,10 @@ class AsksForStructure(Protocol):
 
     @property
     def structured_output(self) -> type[BaseModel] | JsonSchema | None: ...
+
+
+class DanglingReferenceError(UnsupportedError):
+    """A schema points to something that is not in it, so that nobody can take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,7 +510,7 @@ def _target_of(root: JsonSchema, reference: str) -> JsonSchema:
         else:
             found = as_schema(found).get(step)
     if not isinstance(found, dict):
-        raise UnsupportedError(f"the schema points to {reference!r}, which is not among its definitions")
+        raise DanglingReferenceError(f"the schema points to {reference!r}, which is not among its definitions")
     return found
 
 

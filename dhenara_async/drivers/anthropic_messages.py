@@ -14,12 +14,18 @@ from dhenara_async.drivers.anthropic_messages_reading import messages_error
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, wire
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.endpoint import AIModel, AIModelEndpoint, Capabilities
-from dhenara_async.errors import APIError
+from dhenara_async.errors import APIError, UnsupportedError
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.rules import Rules
-from dhenara_async.schemas import anthropic_schema, output_schema
+from dhenara_async.schemas import (
+    DanglingReferenceError,
+    JsonSchema,
+    OutputSchema,
+    anthropic_schema,
+    output_schema,
+)
 from dhenara_async.tools import HostedTool, NamedTool, Tool
 
 VERSION = "2026-10-21"
@@ -61,8 +67,9 @@ class AnthropicMessagesDriver:
             body["stream"] = True
         if thinking.block:
             body["thinking"] = thinking.block
-        body |= _tools(config, can, warnings, thinking)
-        if output := _output_config(config, can, thinking):
+        native, by_tool = _structured(config, can, warnings)
+        body |= _tools(config, can, warnings, thinking, by_tool)
+        if output := _output_config(native, thinking):
             body["output_config"] = output
         sampling = _sampling(config, can.samples(thinking.asked), warnings)
         body |= sampling
@@ -240,15 +247,37 @@ def _display(config: AIModelCallConfig) -> JsonObject:
 # ---------------------------------------------------------------------------------------------------- tools
 
 
-def _tools(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings, thinking: _Thinking) -> JsonObject:
-    """``tools`` and ``tool_choice``; nothing where there are no tools."""
+def _structured(
+    config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings
+) -> tuple[JsonSchema | None, OutputSchema | None]:
+    """The schema that the answer is held to natively, or the one that a tool carries it by; both None if none is
+    asked for."""
+    wanted = output_schema(config)
+    if wanted is None or not can.structured_output:
+        return None, wanted
+    try:
+        return anthropic_schema(wanted.schema), None
+    except DanglingReferenceError:
+        raise
+    except UnsupportedError as exc:
+        warnings.adjusted("structured_output", "the arguments of a tool that it has to call", str(exc))
+        return None, wanted
+
+
+def _tools(
+    config: AIModelCallConfig,
+    can: Capabilities,
+    warnings: KnobWarnings,
+    thinking: _Thinking,
+    answer: OutputSchema | None,
+) -> JsonObject:
+    """``tools`` and ``tool_choice``, with the tool that carries an ``answer``; nothing where there are no tools."""
     tools = [block for tool in config.tools if (block := _tool(tool, warnings))]
     choice: JsonObject | None = _tool_choice(config)
-    schema = None if can.structured_output else output_schema(config)
-    if schema is not None:
+    if answer is not None:
         named = answer_tool(config)
         words = "Gives the answer to the user, as this tool's arguments."
-        tools.append({"name": named, "description": words, "input_schema": {"type": "object", **schema.schema}})
+        tools.append({"name": named, "description": words, "input_schema": {"type": "object", **answer.schema}})
         if choice is None or choice["type"] != "tool":
             alone = len(tools) == 1 or config.tool_choice == "none"
             choice = {"type": "tool", "name": named} if alone else {"type": "any"}
@@ -275,12 +304,20 @@ def _tool(tool: Tool | HostedTool, warnings: KnobWarnings) -> JsonObject | None:
             warnings.dropped("tools", f"the Messages API has no hosted tool {tool.type!r}")
             return None
         return {**hosted, **tool.options}
-    parameters = anthropic_schema(tool.parameters) if tool.strict else tool.parameters
+    strict, parameters = tool.strict, tool.parameters
+    if strict:
+        try:
+            parameters = anthropic_schema(parameters)
+        except DanglingReferenceError:
+            raise
+        except UnsupportedError as exc:
+            warnings.adjusted("tools", f"{tool.name} without strict", str(exc))
+            strict = False
     block: JsonObject = {"name": tool.name, "input_schema": {"type": "object", **parameters}}
     if tool.description:
         block["description"] = tool.description
-    if tool.strict is not None:
-        block["strict"] = tool.strict
+    if strict is not None:
+        block["strict"] = strict
     return block
 
 
@@ -296,11 +333,10 @@ def _tool_choice(config: AIModelCallConfig) -> JsonObject | None:
             return {"type": config.tool_choice}
 
 
-def _output_config(config: AIModelCallConfig, can: Capabilities, thinking: _Thinking) -> JsonObject:
+def _output_config(schema: JsonSchema | None, thinking: _Thinking) -> JsonObject:
     output: JsonObject = {"effort": thinking.effort} if thinking.effort else {}
-    schema = output_schema(config) if can.structured_output else None
     if schema is not None:
-        output["format"] = {"type": "json_schema", "schema": anthropic_schema(schema.schema)}
+        output["format"] = {"type": "json_schema", "schema": schema}
     return output
 
 

@@ -20,6 +20,7 @@ from dhenara_async.drivers.openai_responses_decode import ResponsesDecoder
 from dhenara_async.drivers.openai_responses_reading import responses_error
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError, ConfigurationError
+from dhenara_async.lenient_json import dumps
 from dhenara_async.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
@@ -29,6 +30,7 @@ from dhenara_async.tools import HostedTool, HostedToolType, NamedTool, Tool
 
 MIN_OUTPUT_TOKENS = 16
 
+_JSON_ONLY = "Answer with one JSON value that follows this JSON schema, and with nothing else: "
 _EFFORTS: Mapping[str, int] = {word: rank for rank, word in enumerate(get_args(ReasoningEffort))}
 _HOSTED: Mapping[HostedToolType, JsonObject] = {
     "web_search": {"type": "web_search"},
@@ -211,7 +213,10 @@ def _add_structured_output(
     if wanted is None:
         return
     if not can.structured_output:
-        warnings.dropped("structured_output", "the model cannot be held to a schema")
+        warnings.adjusted("structured_output", "an instruction", "the model cannot be held to a schema")
+        led = body.get("instructions")
+        words = _JSON_ONLY + dumps(wanted.schema).decode()
+        body["instructions"] = f"{led}\n\n{words}" if led else words
         return
     strict = fits_openai_strict(wanted.schema)
     if not strict:
