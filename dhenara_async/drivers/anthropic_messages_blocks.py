@@ -14,16 +14,14 @@ Source: https://docs.anthropic.com/en/api/messages-streaming and the types of th
 from collections.abc import Mapping
 from typing import cast
 
-import orjson
-
 from dhenara_async.drivers.anthropic_messages_reading import (
     block_of,
     citation_of,
+    failure_inside,
     hosted_input,
     hosted_tool,
     input_text,
     joined,
-    messages_error,
     name_in,
     readable,
     rest,
@@ -258,7 +256,7 @@ class Blocks:
                 part.state = rest(block, "id", "name", "input")
                 self._keep_input(part, block)
             case "error":
-                raise messages_error(200, {}, orjson.dumps(block), block, self._parts.provider)
+                raise failure_inside(block, self._parts.provider)
             case _:
                 # only of a call and of what names one is it known that they belong together
                 call_id = name_in(block.get("id" if kind.endswith("tool_use") else "tool_use_id")) or None
@@ -298,7 +296,7 @@ class Blocks:
             case "citation":
                 self._cite(part, value)
             case _ if delta.get("error"):
-                raise messages_error(200, {}, orjson.dumps(delta), delta, self._parts.provider)
+                raise failure_inside(delta, self._parts.provider)
             case _:
                 pass  # delta types are added without a version change
         return []

@@ -14,6 +14,7 @@ from dhenara_async.drivers.anthropic_messages_content import REPORTS
 from dhenara_async.drivers.anthropic_messages_reading import (
     FINISH,
     blocks_of,
+    failure_inside,
     is_failure,
     messages_error,
     overlaid,
@@ -26,11 +27,13 @@ from dhenara_async.drivers.parts import PartsInFlight, finish_of, usage_events
 from dhenara_async.errors import ProtocolError, TruncatedStreamError
 from dhenara_async.events import Heartbeat, ReasoningDelta, RefusalDelta, StreamEvent, TextDelta, ToolCallDelta
 from dhenara_async.framing import Frame, name_of
+from dhenara_async.lenient_json import exact
 from dhenara_async.messages import Origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.usage import Usage
 
 _REPORTS = frozenset(REPORTS)
+_INPUT = b'"input"'  # of a call, whose numbers are told as they stand
 
 
 class _Words(TypedDict):
@@ -104,7 +107,7 @@ class MessagesDecoder:
         event: object = usual
         if not is_object(event):
             raise not_an_object(frame)
-        return self._feed(event)
+        return self._feed(event, frame)
 
     def _feed_named(self, frame: Frame) -> Sequence[StreamEvent]:
         """Take a frame with a name that its data does not begin with, or one that is no JSON."""
@@ -115,14 +118,16 @@ class MessagesDecoder:
             raise messages_error(200, {}, bytes(frame), error_object(frame), self._parts.provider)
         if name == b"message":  # as all events are called that have no name
             name = b""
-        return self._feed(load(frame), name.decode(errors="replace"))
+        return self._feed(load(frame), frame, name.decode(errors="replace"))
 
-    def _feed(self, event: JsonObject, name: str = "") -> Sequence[StreamEvent]:
+    def _feed(self, event: JsonObject, frame: Frame, name: str = "") -> Sequence[StreamEvent]:
         kind = as_text(event.get("type")) or name or _kind_of(event)
         if self._done:
             return ()
         if kind == "content_block_delta":
             return self._block_delta(event)
+        if _INPUT in frame:
+            event = as_object(exact(event, frame))
         handler = self._HANDLERS.get(kind)
         if event.get("error") or (handler is None and is_failure(event, kind)):
             self._raise(event)
@@ -245,7 +250,7 @@ class MessagesDecoder:
         return events
 
     def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:
-        raise messages_error(200, {}, orjson.dumps(event), event, self._parts.provider)
+        raise failure_inside(event, self._parts.provider)
 
     # ------------------------------------------------------------------------------------------------ its blocks
 

@@ -16,6 +16,7 @@ from dhenara_async.drivers.base import (
     as_count,
     as_object,
     as_text,
+    dumped,
     is_object,
 )
 from dhenara_async.drivers.failures import api_error, told_error, told_number
@@ -281,6 +282,11 @@ def is_failure(event: JsonObject, kind: str) -> bool:
         return kind in _STATUS_BY_TYPE or kind.endswith(("_error", "Exception"))
     told = as_text(event.get("message")) or event.get("detail") or event.get("errors") or event.get("error_code")
     return bool(told) or any(name.endswith("Exception") for name in event)
+
+
+def failure_inside(event: JsonObject, provider: str) -> APIError:
+    """The error for a failure that an event, a block or a delta reports."""
+    return messages_error(200, {}, dumped(event).encode(), event, provider)
 
 
 def messages_error(status: int, headers: Mapping[str, str], body: bytes, parsed: JsonObject, provider: str) -> APIError:

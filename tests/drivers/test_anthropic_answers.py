@@ -215,6 +215,18 @@ def test_a_whole_input_is_told_once_and_never_encoded_twice(given: object, argum
         assert told in (arguments, "" if arguments == "{}" else arguments)
 
 
+def test_integers_of_any_size_keep_their_digits() -> None:
+    digits = "123456789012345678901234567890"
+    block = b'{"type":"tool_use","id":"toolu_1","name":"tides","input":{"day":%b}}' % digits.encode()
+    opening = b'data: {"type":"content_block_start","index":0,"content_block":%b}\n\n' % block
+    whole = orjson.dumps({**cast("JSON", start()["message"]), "stop_reason": "tool_use"})
+    for read in (
+        Read(sse(start(), opening, stopping("tool_use"), STOP), stream=True),
+        Read(whole.replace(b'"content":[]', b'"content":[%b]' % block), stream=False),
+    ):
+        assert read.answer.tools()[0].arguments == f'{{"day":{digits}}}'
+
+
 def test_objects_in_pieces_are_put_together() -> None:
     read = streamed(opened(call()), argued({"harbour": "Oban"}), argued({"day": 3}), closed(), word="tool_use")
     assert read.answer.tools()[0].arguments == AS_TEXT
@@ -762,6 +774,14 @@ def test_errors_by_status(status: int, body: object, kind: type[APIError], says:
     error = driver_for(ENDPOINT).error(status, {}, orjson.dumps(body), provider="anthropic")
     assert (type(error), error.status, error.code) == (kind, status, code)
     assert says in str(error)
+
+
+@pytest.mark.parametrize("depth", [300, 900])
+def test_a_failure_that_is_nested_deeply_is_one_of_ours(depth: int) -> None:
+    nested = b'{"detail":' * depth + b"1" + b"}" * depth
+    for told in (b'data: {"error":%b}\n\n' % nested, b"event: error\ndata: %b\n\n" % nested):
+        assert isinstance(Read(sse(start()) + told, stream=True).failure, DhenaraError)
+    assert isinstance(driver_for(ENDPOINT).error(400, {}, nested, provider="anthropic"), InvalidRequestError)
 
 
 def test_fields_for_errors_that_are_empty_are_none() -> None:
