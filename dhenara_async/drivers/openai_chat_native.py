@@ -47,7 +47,4 @@ def _reasoning(part: ReasoningPart) -> Vetted:
     found = cut(part.provider_state or {}, REASONING)
     details = [as_object(detail) for detail in as_list((found.state or {}).get("reasoning_details"))]
     told = "".join(as_text(detail.get("text")) + as_text(detail.get("summary")) for detail in details)
-    if not told or same_words(told, part.text):
-        return found
-    # hosts say a thought in its details alone, and answers of theirs have been kept without its words
-    return found if not part.text else altered("the text of the details")
+    return found if not told or same_words(told, part.text) else altered("the text of the details")

@@ -404,9 +404,9 @@ def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
         _forget(key, nodes[:-1])
     if known < len(nodes):
         for node in nodes[known:]:
-            vouched = signing is None or signing.vouch_for(node)
+            add = fold.add if signing is None or signing.vouch_for(node) else fold.add_unsigned
             for message in node.as_messages():
-                fold.add(message, vouched=vouched)
+                add(message)
         _folds_of(nodes[-1])[key] = nodes[:-1], fold.copy()
     return fold
 

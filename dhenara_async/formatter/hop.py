@@ -83,13 +83,15 @@ class Fold:
         other._asked = [source.afresh() for source in self._asked]
         return other
 
-    def add(self, message: Message, *, vouched: bool = True) -> None:
-        """Hand in the next message.
+    def add(self, message: Message) -> None:
+        """Hand in the next message."""
+        self._add(message, vouched=True)
 
-        Args:
-            message: What is said next.
-            vouched: Whether its opaque state may be sent; False for a node whose signature is missing or wrong.
-        """
+    def add_unsigned(self, message: Message) -> None:
+        """Hand in the next message, of a node whose signature is missing or wrong: its opaque state is not sent."""
+        self._add(message, vouched=False)
+
+    def _add(self, message: Message, *, vouched: bool) -> None:
         message, mended = without_halves(message) if self._terms.mend else (message, frozenset[int]())
         source = Source.of(self._count, message, mended=mended, vouched=vouched)
         self._count += 1
