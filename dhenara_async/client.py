@@ -30,9 +30,10 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
 class AIModelClient:
     """Calls one endpoint, or several by a plan (``Failover``, ``Race``, ``Router``, ``Experiment``).
 
-    ``async with`` keeps its connections until the block ends; outside it, each call opens and closes its own. With
-    ``transport`` it uses that one's connections, and whoever made it closes it. ``is_async=False`` gives the blocking
-    face for scripts: a ``BlockingClient`` with the same methods, without ``await``.
+    ``async with`` keeps its connections until the block ends, and with them every call that is still under way, in
+    whatever task; outside it, each call opens and closes its own. With ``transport`` it uses that one's connections,
+    and whoever made it closes it. ``is_async=False`` gives the blocking face for scripts: a ``BlockingClient`` with the
+    same methods, without ``await``.
 
     Args:
         model_endpoint: Where calls go; a plan over endpoints will do wherever an endpoint does.
@@ -172,10 +173,12 @@ class AIModelClient:
             TransportError: The bytes did not arrive.
             ProtocolError: The answer is not what its dialect allows, or was cut.
             APIError: The provider refused or failed.
+            StreamStateError: The client's block ended, or its transport was closed, before the answer was there.
         """
         knobs = config or self.config
         asked = messages_of(prompt, context, messages)
-        async with self.open(asked, instructions, knobs, wire_stream=knobs.streaming) as stream:
+        stream = self.open(asked, instructions, knobs, wire_stream=knobs.streaming, ends_with_reader=True)
+        async with stream:
             return await stream.collect()
 
     def stream(
@@ -188,6 +191,8 @@ class AIModelClient:
         config: AIModelCallConfig | None = None,
     ) -> "ResponseStream":
         """Ask and receive the answer as it comes: ``async with client.stream(…) as stream: async for event in stream``.
+
+        A read that is cancelled can be repeated and loses nothing; leaving the block ends the call.
 
         Arguments and errors as for ``generate``; what is wrong before anything is sent is raised here, the rest from
         the iteration.
@@ -202,6 +207,7 @@ class AIModelClient:
         config: AIModelCallConfig,
         *,
         wire_stream: bool,
+        ends_with_reader: bool = False,
         history: "History | None" = None,
         conversation: str | None = None,
         node: str | None = None,
@@ -213,6 +219,7 @@ class AIModelClient:
             instructions: What leads this call.
             config: Its knobs.
             wire_stream: Whether the provider is asked to stream; the events are the same either way.
+            ends_with_reader: See ``ResponseStream``.
             history: The turns before.
             conversation: The id of the conversation that it is a turn of, for plans to go by; None outside of one.
             node: The id of that turn, likewise.
@@ -226,11 +233,13 @@ class AIModelClient:
         asked = Asked(messages, tuple(instructions), config, history, wire_stream)
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
-            return ResponseStream(EndpointFeed(self._call(target, asked)), config)
+            feed = EndpointFeed(self._call(target, asked))
+            return ResponseStream(feed, config, ends_with_reader=ends_with_reader)
         from dhenara_async.plans import feed_of
 
         occasion = occasion_of(messages, config, history=history, conversation=conversation, node=node)
-        return ResponseStream(feed_of(target, self._question(asked, occasion)), config)
+        plan = feed_of(target, self._question(asked, occasion))
+        return ResponseStream(plan, config, ends_with_reader=ends_with_reader)
 
     def _question(self, asked: "Asked", occasion: "Occasion") -> "Question":
         """What a plan is asked, with a way to ask its members."""

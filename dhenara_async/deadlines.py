@@ -26,10 +26,10 @@ class Clock:
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._began = self._loop.time()
-        self._content_at: float | None = None  # when something was said last
+        self._spoke = False  # something was said
+        self._silent = 0.0  # seconds for which reads have waited since then, or since the head
         self._reading_since: float | None = None
         self._exchange: Exchange | None = None
-        self._head_at = self._began
         self._timer: asyncio.TimerHandle | None = None
         self.counts_content: bool = timeouts.first_content is not None or timeouts.between_content is not None
 
@@ -64,20 +64,24 @@ class Clock:
 
     def watch(self, exchange: Exchange) -> None:
         """Look after the reading of an answer whose head has come."""
-        self._exchange, self._head_at = exchange, self._loop.time()
+        self._exchange, self._silent = exchange, 0.0
         self._look()
 
     async def reading(self, exchange: Exchange) -> bytes:
-        """The next bytes; what the reader does between two reads is not the host's silence."""
-        self._reading_since = self._loop.time()
+        """The next bytes; what the reader does between two reads is not the host's silence.
+
+        The host's is what all of them wait together until something is said, those included that are cancelled.
+        """
+        began = self._reading_since = self._loop.time()
         try:
             return await exchange.read()
         finally:
+            self._silent += self._loop.time() - began
             self._reading_since = None
 
     def heard(self) -> None:
         """Something was said."""
-        self._content_at = self._loop.time()
+        self._spoke, self._silent = True, 0.0
 
     def rest(self) -> None:
         """Stop looking."""
@@ -92,7 +96,7 @@ class Clock:
         dues: list[tuple[float, str, float]] = []
         if limits.total is not None:
             dues.append((self._began + limits.total, "total", limits.total))
-        if limits.first_content is not None and self._content_at is None:
+        if limits.first_content is not None and not self._spoke:
             dues.append((self._began + limits.first_content, "first_content", limits.first_content))
         return min(dues, default=None)
 
@@ -101,8 +105,8 @@ class Clock:
         dues = [] if due is None else [due]
         silence = self._timeouts.between_content
         if silence is not None:
-            since = max(self._content_at or self._head_at, self._reading_since or self._loop.time())
-            dues.append((since + silence, "between_content", silence))
+            since = self._loop.time() if self._reading_since is None else self._reading_since
+            dues.append((since + silence - self._silent, "between_content", silence))
         return dues
 
     def _look(self) -> None:

@@ -29,7 +29,6 @@ from dhenara_async.errors import (
     DeadlineError,
     DhenaraError,
     ProtocolError,
-    StreamStateError,
     TransportError,
 )
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
@@ -40,14 +39,13 @@ from dhenara_async.reading import Reading
 from dhenara_async.request import ChatRequest, HttpRequest
 from dhenara_async.response import Attempt, CallWarning, Decision, Seam
 from dhenara_async.retry import RetryBudget, delay
-from dhenara_async.transport import Exchange, Transport, check_header_block
+from dhenara_async.transport import EndsWaits, Exchange, Transport, check_header_block
 from dhenara_async.usage import UNKNOWN, Usage
 from dhenara_async.window import estimate_messages
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 DRAIN_SECONDS = 0.25
-_CLOSED = "the stream was closed; ask the client for another"
 CLOSE_SECONDS = 1.0
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
 # Events that say nothing of the answer: while no other has been handed over, the call can be made again unnoticed.
@@ -160,6 +158,11 @@ class Feed(Protocol):
         ...
 
     @property
+    def repeatable(self) -> bool:
+        """Whether a ``receive`` that is cancelled now loses nothing: the next one goes on where it was."""
+        ...
+
+    @property
     def origin(self) -> Origin:
         """Who answers, at this moment; as in ``account``, which takes longer to put together."""
         ...
@@ -194,8 +197,7 @@ class EndpointFeed:
         self._failed: tuple[Attempt, ...] = ()
         self._waited = 0.0
         self._resting = self._draining = False  # between two tries; between the last event and the end of the body
-        self._waiting: asyncio.Task[object] | None = None  # for something that has no exchange yet …
-        self._gone: anyio.Event | None = None  # … and who closes meanwhile ends it, and waits for its end
+        self.repeatable: bool = not isinstance(call.source, Delivery)  # see ``Feed``
         self._failure: DhenaraError | None = None  # to be raised when the events before it have been handed over
         self._greeted = False  # StreamStart has been handed over
         self._spoken = False  # something of the answer has been handed over
@@ -246,7 +248,7 @@ class EndpointFeed:
             salvaged, self._reading.salvaged = self._reading.salvaged, ()
             wait = None if self._spoken or says(salvaged) else self._wait_after(exc)
             if wait is not None:
-                await self._again(exc, wait)
+                await self._retire(exc, wait)
                 return ()
             self._give_up(exc)
             if self._exchange is not None:
@@ -262,7 +264,6 @@ class EndpointFeed:
         self._closed = True
         cut = self._exchange is None or not self._exchange.ended()
         try:
-            await self._stop_waiting()
             if self._exchange is not None:
                 try:
                     if self._reading.complete and not (self._over or self._draining or _being_cancelled()):
@@ -341,52 +342,19 @@ class EndpointFeed:
             self._clock = Clock(source.timeouts)
         if not self._failed:
             source.budget.earn()
+        if self._resting:
+            await _while_open(source, asyncio.sleep(self._waited))
+            self._resting = False
         try:
-            await self._unless_closed(self._open(source))
+            await self._open(source)
         except APIError as refusal:
-            await self._unless_closed(self._open_without_reasoning(refusal))
+            await self._open_without_reasoning(refusal)
         return ()
 
-    async def _unless_closed(self, work: Coroutine[object, object, Got]) -> Got:
-        """``work`` in which there may be no exchange to close, so that closing from another task has to end it.
-
-        As ``asyncio.timeout`` does it, and for its reasons: the task is cancelled, which is taken back here. A scope of
-        anyio's would do the same, and cost as much as all else that is done to send a request.
-
-        Raises:
-            StreamStateError: It was ended.
-        """
-        task = asyncio.current_task()
-        if self._closed or task is None:
-            work.close()
-            raise StreamStateError(_CLOSED if self._closed else "a stream can only be read inside a task of asyncio's")
-        self._waiting, cancelling = task, task.cancelling()
-        try:
-            return await work
-        except asyncio.CancelledError:
-            if self._gone is None or task.cancelling() > cancelling + 1:  # somebody else wants the task to end
-                raise
-            raise StreamStateError(_CLOSED) from None
-        finally:
-            self._waiting = None
-            if self._gone is not None:
-                task.uncancel()
-                self._gone.set()
-
-    async def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._gone = anyio.Event()
-            self._waiting.cancel()
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self._gone.wait()
-
     async def _open(self, source: Delivery) -> None:
-        if source.limiter is not None and self._slot is None:
-            asked = self._call.request
-            tokens = estimate_messages(asked.messages, asked.instructions, asked.config.tools)
-            tokens += asked.config.max_output_tokens or 0
-            self._slot = await self._in_time(source.limiter.acquire(self._call.origin, tokens=tokens))
-        request = source.request if source.prepare is None else await self._in_time(source.prepare())
+        request = source.request
+        if source.prepare is not None or source.limiter is not None:
+            request = await _while_open(source, self._prepared(source))
         signed = await source.auth.sign(request)
         self._exchange = exchange = await self._in_time(source.transport.send(signed, source.timeouts))
         headers = exchange.headers
@@ -403,6 +371,16 @@ class EndpointFeed:
         self._reading.begin(headers.get("content-type", ""))
         if self._clock is not None:
             self._clock.watch(exchange)
+        self.repeatable = getattr(exchange, "repeatable", False)
+
+    async def _prepared(self, source: Delivery) -> HttpRequest:
+        """The request, when it may be sent, with everything that it needs."""
+        if source.limiter is not None and self._slot is None:
+            asked = self._call.request
+            tokens = estimate_messages(asked.messages, asked.instructions, asked.config.tools)
+            tokens += asked.config.max_output_tokens or 0
+            self._slot = await self._in_time(source.limiter.acquire(self._call.origin, tokens=tokens))
+        return source.request if source.prepare is None else await self._in_time(source.prepare())
 
     async def _in_time(self, work: Awaitable[Got]) -> Got:
         """``work``, as long as the call has time for it."""
@@ -441,9 +419,10 @@ class EndpointFeed:
             return None
         return wait
 
-    async def _again(self, exc: DhenaraError, wait: float) -> None:
-        """Forget what came of a request that failed, and wait."""
+    async def _retire(self, exc: DhenaraError, wait: float) -> None:
+        """Forget what came of a request that failed; the next step begins with a rest of ``wait`` seconds."""
         self._note(exc)
+        self.repeatable = False
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             await exchange.close()
@@ -458,8 +437,6 @@ class EndpointFeed:
         self._forget(self._call)
         self._waited = wait
         self._resting = True
-        await self._unless_closed(asyncio.sleep(wait))
-        self._resting = False
 
     def _forget(self, call: Call) -> None:
         """Begin ``call`` anew."""
@@ -589,6 +566,12 @@ class EndpointFeed:
 def _reading(call: Call) -> Reading:
     decoder = call.driver.decoder(call.request, call.origin)
     return Reading(decoder, call.request.config.bounds.max_answer_bytes)
+
+
+async def _while_open(source: Delivery, work: Coroutine[object, object, Got]) -> Got:
+    """``work`` of a call that has no exchange yet; it ends when the transport is closed, where that can tell."""
+    transport = source.transport
+    return await (transport.while_open(work) if isinstance(transport, EndsWaits) else work)
 
 
 def _interrupt(exchange: Exchange) -> None:

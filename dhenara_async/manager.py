@@ -177,7 +177,9 @@ class ConversationManager:
         """
         knobs = config or self._config
         draft, unread = _drafted(conversation, query, instructions, files, tool_results)
-        turn = self._turn(conversation, draft, endpoint, knobs, wire_stream=knobs.streaming, unread=unread)
+        turn = self._turn(
+            conversation, draft, endpoint, knobs, wire_stream=knobs.streaming, ends_with_reader=True, unread=unread
+        )
         async with turn:
             await turn.collect()
         return turn.node
@@ -232,7 +234,9 @@ class ConversationManager:
 
         def turn(draft: ConversationNode, target: Target, streamed: bool) -> Turn:
             wire_stream = streamed or knobs.streaming
-            return self._turn(conversation, draft, target, knobs, wire_stream=wire_stream, path=path)
+            return self._turn(
+                conversation, draft, target, knobs, wire_stream=wire_stream, ends_with_reader=True, path=path
+            )
 
         siblings = _Siblings(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
         fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, hands="events")
@@ -312,6 +316,7 @@ class ConversationManager:
         config: AIModelCallConfig,
         *,
         wire_stream: bool,
+        ends_with_reader: bool = False,
         path: tuple[ConversationNode, ...] | None = None,
         unread: Attached | None = None,
     ) -> Turn:
@@ -329,6 +334,7 @@ class ConversationManager:
                 wire_stream=wire_stream,
                 summaries=self._summaries.setdefault(conversation, {}),
                 policy=self._policy,
+                ends_with_reader=ends_with_reader,
             )
 
         reserve = partial(self._reserve, conversation)

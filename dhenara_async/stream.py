@@ -4,8 +4,12 @@
 reason. It is a class with its own state rather than an async generator, because closing a generator from outside does
 not close what it iterates. Everything that one network read decodes is handed over without another await. Where the
 events come from, one endpoint or several, is its feed's affair.
+
+A read that is cancelled ends nothing. Where the feed says that its ``receive`` can be cancelled without loss, which is
+so while an answer flows, the reader calls it itself, at no cost; everywhere else a ``Step`` does, in a task of its own.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
 from time import perf_counter
@@ -32,6 +36,9 @@ from dhenara_async.feed import Account, Feed
 from dhenara_async.messages import Origin, TextPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import AIModelCallResponse, ChatResponse, FinishReason, Latency
+from dhenara_async.step import Step
+
+_CLOSED = "the stream was closed; ask the client for another"
 
 
 def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
@@ -54,11 +61,23 @@ class ResponseStream:
 
     The request is sent when the first event is asked for. A failure is raised from the iteration, after every event
     that came before it; ``partial`` then has the answer as far as it came.
+
+    A read that is cancelled (``asyncio.wait_for(anext(stream), 15)``, ``anyio.move_on_after``, ``asyncio.timeout``)
+    loses nothing: the next one goes on where it was, and no event is left out or told twice. The request stays under
+    way meanwhile, other tries included. Only leaving the block and ``aclose()`` end the stream, and its time limits.
+
+    Args:
+        feed: Where its events come from.
+        config: The call's knobs.
+        ends_with_reader: Its only reader gives it up when cancelled, as ``generate`` does; then no read is repeated,
+            and none takes a task of its own.
     """
 
-    def __init__(self, feed: Feed, config: AIModelCallConfig) -> None:
+    def __init__(self, feed: Feed, config: AIModelCallConfig, *, ends_with_reader: bool = False) -> None:
         self._feed = feed
         self._config = config
+        self._ends_with_reader = ends_with_reader
+        self._step: Step[Sequence[StreamEvent]] | None = None
         origin = feed.origin
         self._ready: list[StreamEvent] = []  # the next one last
         self._accumulator = Accumulator(provider=origin.provider, model=origin.model)
@@ -92,7 +111,13 @@ class ResponseStream:
             try:  # as in ``_receive``, without a coroutine more to be resumed for every token
                 if not self._entered or self._closed:
                     self._refuse()
-                self._take(await self._feed.receive())
+                feed = self._feed
+                if self._step is None and (feed.repeatable or self._ends_with_reader):
+                    self._take(await feed.receive())
+                else:
+                    self._take(await self._stepped())
+            except asyncio.CancelledError:
+                raise
             except BaseException as exc:
                 await self._fail(exc)
                 if not isinstance(exc, DhenaraError):
@@ -101,6 +126,8 @@ class ResponseStream:
 
     async def batch(self) -> list[StreamEvent]:
         """The events of the next network read, at least one; empty at the end. Cheaper than one by one.
+
+        Can be cancelled and called again, as any read.
 
         Raises:
             DhenaraError: The call failed, after every event before the failure was handed over.
@@ -115,6 +142,8 @@ class ResponseStream:
 
     async def collect(self) -> AIModelCallResponse:
         """Receive the rest of the answer without handing it over piece by piece, and return the whole.
+
+        Can be cancelled and called again; what it has received then is handed over by no other read.
 
         Raises:
             DhenaraError: The call failed; ``partial`` has what came.
@@ -176,9 +205,12 @@ class ResponseStream:
             return
         self._closed = True
         try:
-            await self._feed.close()
+            await self._end_step()
         finally:
-            self._over = True
+            try:
+                await self._feed.close()
+            finally:
+                self._finish()
 
     # ------------------------------------------------------------------------------------------------ the feed's side
 
@@ -187,11 +219,47 @@ class ResponseStream:
         try:
             if not self._entered or self._closed:
                 self._refuse()
-            self._take(await self._feed.receive())
+            if self._step is None and (self._feed.repeatable or self._ends_with_reader):
+                self._take(await self._feed.receive())
+            else:
+                self._take(await self._stepped())
+        except asyncio.CancelledError:
+            raise  # the next read goes on
         except BaseException as exc:
             await self._fail(exc)
             if not isinstance(exc, DhenaraError):
-                raise  # cancellation and our own faults do not wait for events that are still to be handed over
+                raise  # our own faults do not wait for events that are still to be handed over
+
+    async def _stepped(self) -> Sequence[StreamEvent]:
+        """What the feed's next step gives, or the one that is under way since a reader was cancelled."""
+        step = self._step
+        if step is None:
+            step = Step(self._feed.receive)
+            await step.begin()
+            self._step = step
+        await step.wait()
+        if self._closed and self.complete:  # nothing but the end of the connection was waited for
+            self._finish()
+            return ()
+        if self._closed:
+            raise StreamStateError(_CLOSED)
+        if self._step is not step:  # somebody else waited too, and has taken it
+            return ()
+        self._step = None
+        return step.result()
+
+    async def _end_step(self) -> None:
+        """End the step under way; what had come of it was received, although nobody has read it."""
+        step, self._step = self._step, None
+        if step is None:
+            return
+        await step.end()
+        try:
+            self._accumulator.feed(step.result())
+        except StreamStateError:  # it was ended
+            pass
+        except DhenaraError as exc:
+            self._failure = self._failure or exc
 
     def _refuse(self) -> NoReturn:
         raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
@@ -212,7 +280,7 @@ class ResponseStream:
         """The feed has failed."""
         self._failure = exc
         if self._closed and isinstance(exc, DhenaraError):  # from another task: what it met is of our own making
-            self._failure = StreamStateError("the stream was closed; ask the client for another")
+            self._failure = StreamStateError(_CLOSED)
             self._failure.__cause__ = exc
         self._finish()
         await self._feed.close()
@@ -224,7 +292,7 @@ class ResponseStream:
             # not the old exception again: a cancellation belongs to its scope, which may be long gone
             raise StreamStateError("the stream was broken off; ask the client for another") from self._failure
         if self._closed and not self._accumulator.finished:
-            raise StreamStateError("the stream was closed; ask the client for another")
+            raise StreamStateError(_CLOSED)
 
     def _raise_or_stop(self) -> None:
         self._raise_failure()
@@ -232,7 +300,8 @@ class ResponseStream:
 
     def _finish(self) -> None:
         self._over = True
-        self._ended_at = perf_counter()
+        if self._ended_at is None:
+            self._ended_at = perf_counter()
 
     def _respond(self, chat_response: ChatResponse) -> AIModelCallResponse:
         began, first, ended = self._started_at, self._first_event_at, self._ended_at

@@ -49,6 +49,8 @@ Reserve = Callable[["Opening"], list[Reservation]]
 class Turn:
     """One turn being answered: iterate it inside ``async with``; afterwards ``node`` has it.
 
+    A read that is cancelled can be repeated and loses nothing, as with ``ResponseStream``.
+
     Args:
         conversation: Where its node goes.
         draft: The turn as far as it is known.
@@ -236,6 +238,7 @@ class Opening:
         wire_stream: Whether the provider is asked to stream.
         summaries: What was summed up before, of this conversation: the newest turn in it, and the words.
         policy: What may be done to the history.
+        ends_with_reader: See ``ResponseStream``.
     """
 
     client: AIModelClient
@@ -247,6 +250,7 @@ class Opening:
     wire_stream: bool
     summaries: dict[str, str]
     policy: ConversionPolicy | None
+    ends_with_reader: bool = False
 
     def at_once(self) -> ResponseStream | None:
         """The stream; None where a summary has to be made first, or there is much to format."""
@@ -343,6 +347,7 @@ class Opening:
             self.draft.instructions,
             self.config,
             wire_stream=self.wire_stream,
+            ends_with_reader=self.ends_with_reader,
             history=replace(self.history, summary=summary),
             conversation=self.conversation,
             node=self.draft.id,

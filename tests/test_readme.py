@@ -1,10 +1,12 @@
 """The README's examples run as they stand, against the loopback server."""
 
 import ast
+import asyncio
 import inspect
 import os
 import re
 import sys
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from subprocess import PIPE
 from types import CodeType
@@ -14,12 +16,13 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from dhenara_async import ConversationNode, Timeouts
+from dhenara_async import AIModelClient, ConversationNode, Timeouts
 from dhenara_async.testing import Answer, ProviderServer, ScriptedError, ScriptedToolCall, SeenRequest
+from tests.loopback import Connection, chat_endpoint, chat_stream, chunked, serve
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PROGRAM, CALLS, BLOCKING, SAYING, HOP, TROUBLE, MANY, RAY, TESTING = EXAMPLES  # RAY runs in test_ray.py
+PROGRAM, CALLS, KEEP_ALIVE, BLOCKING, SAYING, HOP, TROUBLE, MANY, RAY, TESTING = EXAMPLES  # RAY runs in test_ray.py
 
 
 def compiled(source: str) -> CodeType:
@@ -63,6 +66,33 @@ async def test_the_calls(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         assert server.requests[0].turns == (("user", "What is a robot?And in one word?"),)
         assert len(server.requests) == 2
     assert capsys.readouterr().out.splitlines()[-1] == "stream_end"
+
+
+async def test_an_endpoint_that_keeps_its_connection_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = asyncio.Event()
+
+    async def play(connection: Connection) -> None:
+        await connection.request()
+        await said.wait()
+        await connection.send(chunked(*chat_stream("Ebb", " and", " flow.")))
+
+    async with serve(play) as server:
+        names = definitions()
+        exec(compiled("import anyio"), names)  # noqa: S102 - our own README
+        names["client"] = AIModelClient(chat_endpoint(server.url))
+        await run(KEEP_ALIVE.replace("move_on_after(15)", "move_on_after(0.001)"), names)
+        endpoint = cast("Callable[[str], AsyncGenerator[str]]", names["server_sent_events"])
+        lines: list[str] = []
+        async for line in endpoint("Sing."):
+            lines.append(line)
+            if len(lines) == 3:
+                said.set()
+        assert len(server.requests) == 1
+    assert lines[:3] == [": keep-alive\n\n"] * 3
+    events = [line for line in lines if line.startswith("data: {")]
+    assert [line.partition('"text":')[2].partition("}")[0] for line in events if "text_delta" in line] == [
+        *('"Ebb"', '" and"', '" flow."'),
+    ]
 
 
 async def test_the_blocking_face(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """The calls of a fan-out: made of a caller's requests, over one pool of connections."""
 
-from collections.abc import Awaitable, Callable, Hashable
-from typing import cast
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from typing import TypeVar, cast
 
 import anyio
 
@@ -16,8 +16,10 @@ from dhenara_async.means import Means
 from dhenara_async.messages import Message
 from dhenara_async.request import HttpRequest
 from dhenara_async.targets import Target
-from dhenara_async.transport import Downloads, Exchange, FileRequest, Transport
+from dhenara_async.transport import Downloads, EndsWaits, Exchange, FileRequest, Transport
 from dhenara_async.warming import loaded
+
+Got = TypeVar("Got")
 
 _CLIENTS = 64  # endpoints whose address is remembered
 
@@ -78,6 +80,7 @@ class Calls:
             call.instructions,
             config,
             wire_stream=streamed or config.streaming,
+            ends_with_reader=True,
         )
 
     def _client(self, endpoint: Target) -> AIModelClient:
@@ -131,6 +134,11 @@ class _Door:
         """See ``Transport``; its time limits begin behind the door."""
         async with self._door:
             return await self._transport.send(request, timeouts)
+
+    async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
+        """See ``EndsWaits``."""
+        over = self._transport
+        return await (over.while_open(work) if isinstance(over, EndsWaits) else work)
 
     async def aclose(self) -> None:
         """See ``Transport``."""

@@ -30,6 +30,11 @@ class ChosenFeed:
         return self._feed.over
 
     @property
+    def repeatable(self) -> bool:
+        """See ``Feed``."""
+        return self._feed.repeatable
+
+    @property
     def origin(self) -> Origin:
         """See ``Feed``."""
         return self._feed.origin

@@ -14,6 +14,7 @@ from dhenara_async.errors import (
     ConversionLossError,
     DeadlineError,
     DhenaraError,
+    StreamStateError,
     UnsupportedError,
 )
 from dhenara_async.events import (
@@ -100,6 +101,11 @@ class FailoverFeed:
         return self._feed.over
 
     @property
+    def repeatable(self) -> bool:
+        """See ``Feed``."""
+        return self._feed.repeatable
+
+    @property
     def origin(self) -> Origin:
         """See ``Feed``."""
         return self.account.origin
@@ -128,7 +134,8 @@ class FailoverFeed:
             events = await self._feed.receive()
         except DhenaraError as exc:
             await self._feed.close()
-            if self._closed:  # from another task: what it met then is no reason to ask anybody
+            # closed from another task, or with its connections: what it met then is no reason to ask anybody
+            if self._closed or isinstance(exc, StreamStateError):
                 raise
             self._go_on_after(of_the_whole(exc, self._question))
             return ()

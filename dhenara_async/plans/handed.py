@@ -71,6 +71,11 @@ class RestFeed:
         return self._feed.over
 
     @property
+    def repeatable(self) -> bool:
+        """See ``Feed``."""
+        return self._feed.repeatable
+
+    @property
     def origin(self) -> Origin:
         """See ``Feed``."""
         return self._feed.origin

@@ -79,7 +79,6 @@ class RaceFeed:
         self._running = 0
         self._nobody = anyio.Event()  # nobody who has started is still running
         self._crash: Exception | None = None
-        self._under_way: tuple[anyio.CancelScope, anyio.Event] | None = None  # the race, and when it is over
         first = self._next(question)
         if first is None:
             raise self._failures.first()
@@ -89,6 +88,11 @@ class RaceFeed:
     def over(self) -> bool:
         """See ``Feed``."""
         return self._winner is not None and self._winner.feed.over
+
+    @property
+    def repeatable(self) -> bool:
+        """See ``Feed``."""
+        return self._winner is not None and self._winner.feed.repeatable
 
     @property
     def origin(self) -> Origin:
@@ -120,27 +124,11 @@ class RaceFeed:
 
     async def close(self) -> None:
         """See ``Feed``."""
-        if self._under_way is not None:  # from another task: who runs is stopped, so that nobody starts any more
-            scope, ended = self._under_way
-            scope.cancel()
-            with anyio.move_on_after(2 * CLOSE_SECONDS, shield=True):
-                await ended.wait()
         for runner in self._runners:
             await runner.feed.close()
 
     async def _run(self) -> _Runner:
         """Run the race to its end."""
-        ended = anyio.Event()
-        with anyio.CancelScope() as scope:
-            self._under_way = scope, ended
-            try:
-                return await self._raced()
-            finally:
-                self._under_way = None
-                ended.set()
-        raise StreamStateError("the stream was closed; ask the client for another")
-
-    async def _raced(self) -> _Runner:
         began, wait = anyio.current_time(), self._hedge()
         async with anyio.create_task_group() as tasks:
             runner: _Runner | None = self._first
@@ -179,6 +167,9 @@ class RaceFeed:
             if self._winner is None:
                 self._winner = runner
                 race.cancel()
+        except StreamStateError as exc:  # the connections were closed: nobody else would come further
+            runner.failure = self._crash = exc
+            race.cancel()
         except DhenaraError as exc:
             runner.failure = exc
         except Exception as exc:  # noqa: BLE001 - a fault, or a user's function that failed: told as itself, outside

@@ -5,6 +5,7 @@ connection.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import anyio.lowlevel
 
@@ -63,6 +64,8 @@ class ReplayTransport:
 
 class ReplayExchange:
     """One answer from memory; see ``Exchange``."""
+
+    repeatable: Final = True
 
     __slots__ = ("_error", "_left", "headers", "status")
 

@@ -3,17 +3,23 @@
 Source of the shape: what httpx's transports and aiohttp's client have in common.
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import BoundsError
 from dhenara_async.request import HttpRequest
 
+Got = TypeVar("Got")
+
 
 class Exchange(Protocol):
-    """One answer whose head has arrived and whose body is being read. Holds a connection until it ends."""
+    """One answer whose head has arrived and whose body is being read. Holds a connection until it ends.
+
+    An exchange may have an attribute ``repeatable = True``: a cancelled ``read`` has taken nothing, and can be called
+    again. Streams read all others in a task of their own, which a cancelled reader does not cancel.
+    """
 
     @property
     def status(self) -> int:
@@ -31,6 +37,7 @@ class Exchange(Protocol):
         Raises:
             ReadError: The connection broke.
             DeadlineError: A time limit of the call ran out.
+            StreamStateError: The transport was closed.
         """
         ...
 
@@ -58,11 +65,15 @@ class Transport(Protocol):
             ReadError: The connection broke before the answer began.
             DeadlineError: A time limit ran out.
             BoundsError: The header block is too large to be read at all; whoever asked checks its size besides.
+            StreamStateError: The transport is closed, or was closed before the answer began.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, and send nothing any more.
+
+        Whoever waits for an answer, or reads one, gets a ``StreamStateError`` at once.
+        """
         ...
 
 
@@ -127,3 +138,16 @@ def header_block_too_large(limit: int) -> BoundsError:
 
 
 _BETWEEN = len(": \r\n")
+
+
+@runtime_checkable
+class EndsWaits(Protocol):
+    """What a transport is besides, if closing it ends calls too that have not been sent, or wait for another try."""
+
+    async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
+        """Await ``work``, which is broken off when the transport is closed.
+
+        Raises:
+            StreamStateError: The transport is closed, or was closed before ``work`` was done.
+        """
+        ...

@@ -13,10 +13,12 @@ Source: https://docs.aiohttp.org/en/stable/client_reference.html (read 2026-11-2
 
 import asyncio
 import errno
+import os
 import select
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -27,17 +29,27 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from dhenara_async.config import Timeouts
-from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
+from dhenara_async.errors import (
+    ConfigurationError,
+    ConnectError,
+    DeadlineError,
+    ReadError,
+    StreamStateError,
+    TransportError,
+)
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange, header_block_too_large
 from dhenara_async.transport.aiohttp_asking import Answer, Ways, hang_up
 from dhenara_async.transport.aiohttp_reading import AT_ONCE, more, taken
 from dhenara_async.transport.proxies import Proxy, proxy_for
+from dhenara_async.transport.under_way import UnderWay, refused, running_loop
 from dhenara_async.transport.unpacking import ACCEPTED, unpacked
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.tracing import Trace
+
+Got = TypeVar("Got")
 
 CONNECTING = 100
 """How many connections to one host are made at once: as many as asyncio's own servers queue, and most others do."""
@@ -51,7 +63,9 @@ _HOSTS = 1000  # the most whose proxies are remembered
 
 
 class AiohttpTransport:
-    """Connections by aiohttp.
+    """Connections by aiohttp, for any number of event loops, one after another or in several threads.
+
+    A process that was forked makes connections of its own, and leaves those of its parent alone.
 
     Args:
         limit: The most connections at once; 0 = no limit.
@@ -72,13 +86,18 @@ class AiohttpTransport:
         self._keepalive = keepalive
         self._trust_env = trust_env
         self._sessions: dict[asyncio.AbstractEventLoop, _Kept] = {}
+        self._process = os.getpid()
+        self._closed: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self._proxies: dict[tuple[str, str | None, int | None], Proxy | None] = {}
         self._last_timeout: tuple[Timeouts, aiohttp.ClientTimeout] | None = None
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
         """See ``Transport``."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         kept = self._sessions.get(loop) or await self._keep(loop)
+        return await kept.under_way.run(self._send(kept, request, timeouts))
+
+    async def _send(self, kept: "_Kept", request: HttpRequest, timeouts: Timeouts) -> Exchange:
         way = kept.ways.find(request)
         proxy: Proxy | None = None
         if way is None:
@@ -98,7 +117,19 @@ class AiohttpTransport:
                 raise header_block_too_large(request.max_header_bytes) from exc.with_traceback(None)
             # without aiohttp's frames, among whose locals are the headers with the key
             raise _translated(exc, timeouts) from exc.with_traceback(None)
-        return unpacked(AiohttpExchange(answer, timeouts))
+        exchange = AiohttpExchange(answer, timeouts)
+        kept.under_way.add(exchange)
+        return unpacked(exchange)
+
+    async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
+        """See ``EndsWaits``."""
+        try:
+            loop = running_loop()
+            kept = self._sessions.get(loop) or await self._keep(loop)
+        except BaseException:
+            work.close()
+            raise
+        return await kept.under_way.run(work)
 
     async def _by_session(
         self,
@@ -137,10 +168,14 @@ class AiohttpTransport:
 
     async def warm_up(self, url: str, timeouts: Timeouts) -> None:
         """See ``WarmsUp``. A connection that nothing is sent over is kept as long as any other idle one."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         kept = self._sessions.get(loop) or await self._keep(loop)
+        await kept.under_way.run(self._connect(kept, url, timeouts))
+
+    async def _connect(self, kept: "_Kept", url: str, timeouts: Timeouts) -> None:
         address = URL(url, encoded=True)
         proxy = self._proxy_for(address)
+        loop = asyncio.get_running_loop()
         try:
             request = aiohttp.ClientRequest(
                 "POST",
@@ -159,12 +194,20 @@ class AiohttpTransport:
         connection.release()
 
     async def aclose(self) -> None:
-        """See ``Transport``. Closes the running loop's connections; those of loops that are gone went with them."""
-        kept = self._sessions.pop(asyncio.get_running_loop(), None)
+        """See ``Transport``. It is closed for the running loop; other loops have connections of their own, which each
+        of them closes, or which go with it."""
+        loop = running_loop()
+        self._closed.add(loop)
+        kept = self._sessions.pop(loop, None)
         if kept is not None:
+            kept.under_way.end()
             await kept.until_the_end.aclose()
 
     async def _keep(self, loop: asyncio.AbstractEventLoop) -> "_Kept":
+        if loop in self._closed:
+            raise refused()
+        if os.getpid() != self._process:
+            self._leave_to_the_parent()
         for other in list(self._sessions):
             # run to its end without its generators; this closes its session, and its sockets go with what held them
             if other.is_closed() and (gone := self._sessions.pop(other, None)) is not None:
@@ -191,6 +234,13 @@ class AiohttpTransport:
             self._sessions.pop(loop, None)
             await session.close()
 
+    def _leave_to_the_parent(self) -> None:
+        """Forget the connections that this process has of its parent, without closing them: they are still in use."""
+        inherited, self._sessions = self._sessions, {}
+        self._process = os.getpid()
+        for kept in inherited.values():
+            kept.session.detach()
+
     def _proxy_for(self, url: URL) -> Proxy | None:
         """aiohttp would scan the environment and read a file in a thread for every request; once a host is enough."""
         if not self._trust_env:
@@ -212,12 +262,13 @@ class AiohttpTransport:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A loop's session with its pool and the short ways over that, and the generator that closes it."""
+    """A loop's session with its pool and the short ways over that, the generator that closes it, and what it does."""
 
     session: aiohttp.ClientSession
     connector: "_Connector"
     ways: Ways
     until_the_end: AsyncGenerator[None]
+    under_way: UnderWay = field(default_factory=UnderWay)
 
 
 def _for_tunnels(proxy: Proxy | None) -> Mapping[str, str] | None:
@@ -260,6 +311,18 @@ class _Connector(aiohttp.TCPConnector):
         )
         self._most_connecting = connecting
         self._doors: dict[tuple[str | None, int | None], _Door] = {}
+        self._process = os.getpid()
+
+    def __del__(self, *defaults: object) -> None:
+        """Close what is left open, unless it is the parent's: a forked process has its sockets and its loop's ``epoll``
+        in common with it, and would make the parent deaf on them."""
+        if os.getpid() == self._process:
+            super().__del__(*defaults)
+
+    def _release(self, key: "ConnectionKey", protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        """Take a connection back, unless it is the parent's."""
+        if os.getpid() == self._process:
+            super()._release(key, protocol, should_close=should_close)
 
     async def _create_connection(
         self,
@@ -340,11 +403,15 @@ class AiohttpExchange:
     read. Here one timer a stream looks from time to time whether a read has been waiting for too long.
     """
 
+    repeatable: Final = True
+
     __slots__ = (
+        "__weakref__",
         "_at_once",
         "_content",
         "_loop",
         "_response",
+        "_silent",
         "_timeouts",
         "_waiting_since",
         "_watch",
@@ -359,6 +426,7 @@ class AiohttpExchange:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
+        self._silent = 0.0  # seconds for which reads have waited that were cancelled
         self._watch: asyncio.TimerHandle | None = None  # from the first read on that has to wait
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
@@ -369,7 +437,7 @@ class AiohttpExchange:
         try:
             chunk = taken(content) if self._at_once else None
             while chunk is None:  # everything in one function: what waits is resumed for every token
-                self._waiting_since = self._loop.time()
+                self._waiting_since = self._loop.time() - self._silent
                 if self._watch is None and self._timeouts.between_bytes is not None:
                     self._look(self._timeouts.between_bytes)
                 if self._at_once:
@@ -377,7 +445,12 @@ class AiohttpExchange:
                     chunk = taken(content)
                 else:
                     chunk = await content.readany()
-        except DeadlineError:  # somebody has interrupted
+        except asyncio.CancelledError:  # the reader may come back, and the host's silence goes on
+            if self._waiting_since is not None:
+                self._silent = self._loop.time() - self._waiting_since
+                self._waiting_since = None
+            raise
+        except (DeadlineError, StreamStateError):  # somebody has interrupted
             self._stop_watching()
             raise
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
@@ -386,7 +459,7 @@ class AiohttpExchange:
             if left:
                 return left  # the next read raises
             raise _translated(exc, self._timeouts) from exc
-        self._waiting_since = None
+        self._waiting_since, self._silent = None, 0.0
         if not chunk:
             self._stop_watching()
             if self._was_reset():

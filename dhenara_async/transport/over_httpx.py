@@ -6,21 +6,32 @@ Files are downloaded apart from it.
 Source: https://www.python-httpx.org/async/ (read 2026-11-22)
 """
 
+import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from http.cookiejar import Cookie, CookieJar, CookiePolicy, DefaultCookiePolicy
-from typing import cast
+from typing import TypeVar, cast
 from urllib.request import Request as UrllibRequest
 
 import anyio
 import httpx
 
 from dhenara_async.config import Timeouts
-from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError, TransportError
+from dhenara_async.errors import (
+    ConfigurationError,
+    ConnectError,
+    DeadlineError,
+    DhenaraError,
+    ReadError,
+    StreamStateError,
+)
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange, FileRequest, header_block_too_large
+from dhenara_async.transport.under_way import UnderWay, broken_off, refused, running_loop
 from dhenara_async.transport.unpacking import ACCEPTED, unpacked
+
+Got = TypeVar("Got")
 
 CLOSE_SECONDS = 1.0
 _MARK = "dhenara_async"
@@ -43,9 +54,33 @@ class HttpxTransport:
         self._client = client
         self._jar: CookieJar | None = None
         self._tls: ssl.SSLContext | None = None
+        self._under_way = UnderWay()
+        self._process = os.getpid()
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
         """See ``Transport``."""
+        return await self.while_open(self._send(request, timeouts))
+
+    async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
+        """See ``EndsWaits``. A client that its owner has closed counts as a closed transport."""
+        try:
+            self._check()
+        except BaseException:
+            work.close()
+            raise
+        return await self._under_way.run(work)
+
+    def _check(self) -> None:
+        running_loop()
+        if self._client.is_closed:
+            raise refused()
+        if os.getpid() != self._process:
+            raise StreamStateError(
+                "this process was forked and has its parent's httpx.AsyncClient, whose connections are in use there; "
+                "make an HttpxTransport around a client of its own"
+            )
+
+    async def _send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
         if self._client.cookies.jar is not self._jar:  # a client can be given others at any time
             self._jar = self._client.cookies.jar
             _keep_nothing_of_ours(self._jar)
@@ -62,13 +97,14 @@ class HttpxTransport:
             )
             with anyio.move_on_after(timeouts.first_byte):
                 response = await self._client.send(built, stream=True, follow_redirects=False)
-                exchange = HttpxExchange(response, timeouts)
+                exchange = HttpxExchange(response, timeouts, self._client)
+                self._under_way.add(exchange)
                 return exchange if response.is_stream_consumed else unpacked(exchange)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as exc:
             if "Receive buffer too long" in str(exc):  # h11's words, where the head is longer than it takes
                 raise header_block_too_large(request.max_header_bytes) from exc.with_traceback(None)
             # without the frames of httpx, among whose locals are the headers with the key
-            raise _translated(exc, timeouts) from exc.with_traceback(None)
+            raise _translated(exc, timeouts, self._client) from exc.with_traceback(None)
         raise DeadlineError(limit="first_byte", seconds=timeouts.first_byte)
 
     async def get(self, request: FileRequest) -> "HttpxDownload":
@@ -89,14 +125,16 @@ class HttpxTransport:
             raise
 
     async def aclose(self) -> None:
-        """Nothing: the client is its owner's to close."""
+        """See ``Transport``. What is under way is broken off; the client stays open, and is its owner's to close."""
+        self._under_way.end()
 
 
 class HttpxExchange:
     """One answer; see ``Exchange``."""
 
-    def __init__(self, response: httpx.Response, timeouts: Timeouts) -> None:
+    def __init__(self, response: httpx.Response, timeouts: Timeouts, client: httpx.AsyncClient) -> None:
         self._response = response
+        self._client = client
         self._timeouts = timeouts
         # as it was sent, unless somebody has read it before, as mocks and event hooks do
         self._body: AsyncIterator[bytes] = (
@@ -129,7 +167,7 @@ class HttpxExchange:
                 if chunk:
                     return chunk
         except (httpx.HTTPError, httpx.StreamError) as exc:
-            raise _translated(exc, self._timeouts) from exc
+            raise _translated(exc, self._timeouts, self._client) from exc
         self._ended = True
         await _hang_up_if_it_speaks_on(self._response)
         return b""
@@ -182,8 +220,7 @@ class HttpxDownload(HttpxExchange):
     """A file being received over a client of its own."""
 
     def __init__(self, client: httpx.AsyncClient, response: httpx.Response) -> None:
-        super().__init__(response, _UNLIMITED)
-        self._client = client
+        super().__init__(response, _UNLIMITED, client)
 
     async def close(self) -> None:
         """See ``Exchange``."""
@@ -205,23 +242,26 @@ async def _asked(client: httpx.AsyncClient, request: FileRequest) -> httpx.Respo
         except httpx.ConnectError as exc:
             failure = exc
         except httpx.HTTPError as exc:
-            raise _translated(exc, _UNLIMITED) from exc
+            raise _translated(exc, _UNLIMITED, client) from exc
     raise ConnectError(f"no connection to {request.host}, which has the file: {failure}") from failure
 
 
 _PROXY_REFUSES = re.compile(r"40[01357]\b")  # as it would again
 
 
-def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | ConfigurationError:
+def _translated(exc: Exception, timeouts: Timeouts, client: httpx.AsyncClient) -> DhenaraError:
+    """httpx's words as ours."""
+    if client.is_closed:
+        return broken_off()
     match exc:
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             return DeadlineError(limit="connect", seconds=timeouts.connect)
         case httpx.TimeoutException():
             return DeadlineError(limit="between_bytes", seconds=timeouts.between_bytes)
         case httpx.ProxyError():
-            refused = ConnectError(f"no connection by way of the proxy: {exc}")
-            refused.retryable = _PROXY_REFUSES.match(str(exc)) is None
-            return refused
+            failed = ConnectError(f"no connection by way of the proxy: {exc}")
+            failed.retryable = _PROXY_REFUSES.match(str(exc)) is None
+            return failed
         case httpx.ConnectError():
             return ConnectError(f"no connection: {exc}")
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():

@@ -46,10 +46,11 @@ def unpacked(exchange: Exchange) -> Exchange:
 class _Around:
     """An exchange whose body is read by way of another one."""
 
-    __slots__ = ("_exchange", "headers", "status")
+    __slots__ = ("_exchange", "headers", "repeatable", "status")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self.repeatable: bool = getattr(exchange, "repeatable", False)
         self.status: int = exchange.status
         self.headers: Mapping[str, str] = exchange.headers
 
