@@ -3,15 +3,19 @@
 The portal is a thread with an event loop. Inside ``with`` one portal and its connections serve every call; outside it
 each call brings its own. The thread is ours rather than ``anyio.from_thread.start_blocking_portal``'s, which an
 interpreter waits for when it ends: a stream that a script has left open must not keep it from ending.
+
+Nobody waits for what cannot come. A call whose thread is interrupted (Ctrl-C) is cancelled, leaving the block ends all
+calls that are still under way in other threads, and a forked process, which has none of its parent's threads, never
+waits for a portal of its parent.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, ExitStack
-from threading import Thread
+from threading import Thread, get_ident
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -23,6 +27,10 @@ from dhenara_async.events import StreamEvent
 from dhenara_async.messages import Message
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.targets import Target
+
+Got = TypeVar("Got")
+
+_ENDED = "the block of the blocking client has ended, and its calls with it; make the call inside the block"
 
 
 class AsyncStream(Protocol):
@@ -76,16 +84,17 @@ class AsyncClient(Protocol):
 class BlockingStream:
     """An answer being received, in a ``with`` block and a plain ``for``."""
 
-    def __init__(self, stream: AsyncStream, portal: Callable[[], AbstractContextManager[BlockingPortal]]) -> None:
+    def __init__(self, stream: AsyncStream, portal: "Callable[[], AbstractContextManager[_Portal]]") -> None:
         self._stream = stream
         self._open_portal = portal
-        self._portal: BlockingPortal | None = None
+        self._portal: _Portal | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             portal = stack.enter_context(self._open_portal())
-            stack.enter_context(portal.wrap_async_context_manager(self._stream))
+            portal.call(self._stream.__aenter__)
+            stack.push(portal.leaving(self._stream.__aexit__))
             self._stack = stack.pop_all()
         self._portal = portal
         return self
@@ -100,6 +109,10 @@ class BlockingStream:
         while True:
             if self._portal is None:
                 raise StreamStateError("a stream is read inside its block: with client.stream(…) as stream")
+            if self._portal.inherited:
+                raise StreamStateError(
+                    "a stream is read by the process that opened it, and this one was forked; ask anew"
+                )
             events = self._portal.call(self._stream.batch)
             if not events:
                 return
@@ -123,13 +136,16 @@ class BlockingStream:
 class BlockingClient:
     """Calls one endpoint and waits: what ``AIModelClient(…, is_async=False)`` gives.
 
-    Every method raises ``StreamStateError`` on a thread whose event loop is running, because waiting there would stop
-    the loop; use the async client in async code.
+    Its event loop runs in a thread of its own, so it works in any thread, also where a loop is running already, as in a
+    notebook's cells: that loop stands still until the call returns, so async code is better served by the async client.
+
+    Ctrl-C cancels the call that it interrupts. Leaving the block ends what other threads are still waiting for: they
+    get a ``StreamStateError``. A process that was forked inside the block makes connections of its own, for each call.
     """
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._portal: BlockingPortal | None = None
+        self._portal: _Portal | None = None
         self._stack = ExitStack()
 
     def __repr__(self) -> str:
@@ -143,10 +159,10 @@ class BlockingClient:
     def __enter__(self) -> Self:
         if self._portal is not None:
             raise StreamStateError("this client is already in a block; make another, they are cheap")
-        _refuse_running_loop()
         with ExitStack() as stack:
             portal = stack.enter_context(_Own())
-            stack.enter_context(portal.wrap_async_context_manager(self._client))
+            portal.call(self._client.__aenter__)
+            stack.push(portal.leaving(self._client.__aexit__))
             self._stack = stack.pop_all()
         self._portal = portal
         return self
@@ -197,25 +213,88 @@ class BlockingClient:
         )
         return BlockingStream(stream, self._a_portal)
 
-    def _a_portal(self) -> AbstractContextManager[BlockingPortal]:
+    def _a_portal(self) -> "AbstractContextManager[_Portal]":
         """The block's portal, left open, or a new one that ends with the call."""
-        _refuse_running_loop()
-        if self._portal is None:
+        if self._portal is None or self._portal.inherited:
             return _Own()
         return _Borrowed(self._portal)
 
 
-class _Own(AbstractContextManager[BlockingPortal]):
+class _Portal:
+    """An event loop in another thread, as calls see it.
+
+    Args:
+        portal: Anyio's; it runs in the thread that makes this.
+    """
+
+    def __init__(self, portal: BlockingPortal) -> None:
+        self._portal = portal
+        self._thread = get_ident()
+        self._process = os.getpid()
+        self._stopped = False
+        # held here, so that what an interpreter that ends finds open goes with its loop, and not before
+        self._open: list[object] = []
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it was left behind in the process that this one was forked from: nobody would answer here."""
+        return os.getpid() != self._process
+
+    def call(self, work: Callable[..., Awaitable[Got]], *args: object) -> Got:
+        """What ``work`` gives; it is cancelled when this thread is interrupted.
+
+        Raises:
+            StreamStateError: The portal ended before ``work``, or cannot be waited for in this thread.
+        """
+        if get_ident() == self._thread:
+            raise StreamStateError(
+                "the blocking client was called by code that it is waiting for itself, such as a function of a plan or "
+                "a tool; await an AIModelClient there, without is_async=False"
+            )
+        try:
+            future = self._portal.start_task_soon(work, *args)
+        except RuntimeError as exc:
+            raise StreamStateError(_ENDED) from exc
+        try:
+            return future.result()
+        except CancelledError as exc:
+            raise StreamStateError(_ENDED) from exc
+        finally:
+            future.cancel()  # where it is not over, this thread has been interrupted
+
+    def leaving(self, leave: Callable[..., Awaitable[object]]) -> Callable[..., None]:
+        """The end of a plain block, made of the ``__aexit__`` of an async one; nothing where the portal is gone."""
+        self._open.append(leave)
+
+        def exit(kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+            self._open.remove(leave)
+            if self.inherited or self._stopped:
+                return
+            try:
+                self.call(leave, kind, exc, trace)
+            except StreamStateError:
+                if not self._stopped:  # meanwhile, by another thread
+                    raise
+
+        return exit
+
+    def stop(self) -> None:
+        """End it, and cancel what is left in it."""
+        self._stopped = True
+        self._portal.call(self._portal.stop, True)
+
+
+class _Own(AbstractContextManager[_Portal]):
     """A portal in a thread of its own; both end with the block, or with the interpreter.
 
     No generator: one that is never ended would be when the interpreter is, and wait for a thread that runs no more.
     """
 
     def __init__(self) -> None:
-        self._opened: Future[BlockingPortal] = Future()
+        self._opened: Future[_Portal] = Future()
         self._thread = Thread(target=self._run, name="dhenara_async portal", daemon=True)
 
-    def __enter__(self) -> BlockingPortal:
+    def __enter__(self) -> _Portal:
         self._thread.start()
         return self._opened.result()
 
@@ -223,8 +302,9 @@ class _Own(AbstractContextManager[BlockingPortal]):
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         portal = self._opened.result()
-        portal.call(portal.stop, kind is not None)
-        self._thread.join()
+        if not portal.inherited:
+            portal.stop()
+            self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -236,27 +316,16 @@ class _Own(AbstractContextManager[BlockingPortal]):
 
     async def _keep(self) -> None:
         async with BlockingPortal() as portal:
-            self._opened.set_result(portal)
+            self._opened.set_result(_Portal(portal))
             await portal.sleep_until_stopped()
 
 
-class _Borrowed(AbstractContextManager[BlockingPortal]):
-    def __init__(self, portal: BlockingPortal) -> None:
+class _Borrowed(AbstractContextManager[_Portal]):
+    def __init__(self, portal: _Portal) -> None:
         self._portal = portal
 
-    def __enter__(self) -> BlockingPortal:
+    def __enter__(self) -> _Portal:
         return self._portal
 
     def __exit__(self, *exc_info: object) -> None:
         return None
-
-
-def _refuse_running_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise StreamStateError(
-        "the blocking client was called on the thread of a running event loop, which it would stop; "
-        "use AIModelClient(…) without is_async=False and await it"
-    )

@@ -1,15 +1,17 @@
 """The blocking face: no event loop in sight, nothing left running, and a clear word where it cannot work."""
 
 import gc
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from dhenara_async import AIModelCallConfig, AIModelClient, Dialect, StreamEnd, StreamEvent, TextDelta
+from dhenara_async import AIModelCallConfig, AIModelClient, Dialect, Router, StreamEnd, StreamEvent, TextDelta
 from dhenara_async.blocking import BlockingClient
 from dhenara_async.errors import AuthenticationError, DeadlineError, ReadError, StreamStateError
 from dhenara_async.testing import Answer, ProviderServer
@@ -33,6 +35,7 @@ from tests.loopback import (
     whole,
 )
 
+_ROOT = Path(__file__).parent.parent
 WORDS = ("One", " two", " three.")
 TEXT = "".join(WORDS)
 
@@ -59,6 +62,9 @@ class Elsewhere:
 
     def wait_connected(self, number: int) -> None:
         self._portal.call(self.seen.wait_connected, number)
+
+    def wait_asked(self) -> None:
+        self._portal.call(self.seen.asked.wait)
 
     def wait_hung_up(self) -> None:
         self._portal.call(self.seen.wait_hung_up)
@@ -211,14 +217,141 @@ def test_states(provider: ProviderServer) -> None:
     assert client.generate("Count.").text() == TEXT
 
 
-async def test_refused_on_a_running_loop() -> None:
-    async with ProviderServer() as server:
-        client = AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), is_async=False)
-        stream = client.stream("Hi.")
-        for use in (lambda: client.generate("Hi."), client.warm_up, client.__enter__, stream.__enter__):
-            with pytest.raises(StreamStateError, match="running event loop"):
-                use()
-        assert server.requests == []
+async def test_a_running_loop_waits_as_in_a_notebook() -> None:
+    with Elsewhere(replies(chunked(*chat_stream(*WORDS)))) as server:
+        client = server.client()
+        assert client.generate("Count.").text() == TEXT
+        with client, client.stream("Count.") as stream:
+            client.warm_up()
+            assert sum(isinstance(event, StreamEnd) for event in stream) == 1
+        assert stream.response.text() == TEXT
+
+
+def test_refused_where_it_would_wait_for_itself() -> None:
+    said: list[StreamStateError] = []
+
+    def choose(_messages: object, _config: object) -> str:
+        try:
+            client.generate("Which one?")
+        except StreamStateError as exc:
+            said.append(exc)
+        return "only"
+
+    with Elsewhere(replies(whole(chat_body(TEXT)))) as server:
+        router = Router(choose, {"only": chat_endpoint(server.seen.url)})
+        client = AIModelClient(router, is_async=False)
+        with client:
+            assert client.generate("Count.").text() == TEXT
+    assert "waiting for itself" in str(said[0])
+
+
+# ------------------------------------------------------------------------------------------------ interrupted and left
+
+
+def test_leaving_the_block_ends_what_other_threads_wait_for() -> None:
+    with Elsewhere(stalling(head(), chat_delta("One"))) as server:
+        met: list[tuple[str, BaseException]] = []
+        texts: list[str] = []
+        begun = threading.Barrier(3)
+
+        def generate(client: BlockingClient) -> None:
+            begun.wait(PATIENCE)
+            with pytest.raises(StreamStateError) as caught:
+                client.generate("Count.")
+            met.append(("generate", caught.value))
+
+        def stream(client: BlockingClient) -> None:
+            with pytest.raises(StreamStateError) as caught, client.stream("Count.") as stream:
+                for event in stream:
+                    if isinstance(event, TextDelta):
+                        begun.wait(PATIENCE)
+            texts.append(stream.partial.text())
+            met.append(("stream", caught.value))
+
+        with server.client() as client:
+            threads = [threading.Thread(target=target, args=(client,)) for target in (generate, stream)]
+            for thread in threads:
+                thread.start()
+            begun.wait(PATIENCE)
+            server.wait_connected(2)
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert sorted(name for name, _ in met) == ["generate", "stream"]
+        assert texts == ["One"]
+        assert not any(exc.retryable for _, exc in met if isinstance(exc, StreamStateError))
+        server.wait_hung_up()
+        assert server.seen.connections == 2
+
+
+def test_a_stream_that_is_left_at_once() -> None:
+    with Elsewhere(stalling(head(), chat_delta("One"))) as server:
+        with server.client() as client:
+            with client.stream("Count."):
+                pass
+            with client.stream("Count.") as stream:
+                next(iter(stream))
+            left = client.stream("Count.").__enter__()
+            next(iter(left))
+        server.wait_hung_up()
+        left.__exit__(None, None, None)
+        with pytest.raises(StreamStateError, match="inside its block"):
+            next(iter(left))
+
+
+_INTERRUPTED = """
+import signal, sys, threading
+from dhenara_async import AIModelClient
+from tests.loopback import chat_delta, head, stalling
+from tests.test_blocking import Elsewhere
+
+what = sys.argv[1]
+pieces = [] if what == "generate" else [head(), chat_delta("One")]
+with Elsewhere(stalling(*pieces)) as server:
+
+    def interrupt():
+        server.wait_asked() if what != "stream" else heard.wait()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    heard = threading.Event()
+    threading.Thread(target=interrupt, daemon=True).start()
+    with server.client() as client:
+        try:
+            if what == "generate":
+                client.generate("Count.")
+            elif what == "outside":
+                server.client().generate("Count.")
+            else:
+                with client.stream("Count.") as stream:
+                    try:
+                        for event in stream:
+                            print(event.type)
+                            heard.set() if event.type == "text_delta" else None
+                    except KeyboardInterrupt:
+                        print("interrupted within", stream.partial.text())
+                        raise
+        except KeyboardInterrupt:
+            print("interrupted")
+        server.wait_hung_up()  # although the block is still open
+        print("hung up")
+    print("left", len(server.seen.requests), threading.active_count())
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("generate", ["interrupted", "hung up"]),
+        ("outside", ["interrupted", "hung up"]),
+        ("stream", ["stream_start", "part_start", "text_delta", "interrupted within One", "interrupted", "hung up"]),
+    ],
+)
+def test_a_call_that_is_interrupted_is_cancelled(what: str, told: list[str]) -> None:
+    command = [sys.executable, "-W", "error", "-c", _INTERRUPTED, what]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=_ROOT)
+    assert (run.stderr, run.returncode) == ("", 0)
+    *lines, left = run.stdout.splitlines()
+    assert lines == told
+    assert left.startswith("left 1 ")
 
 
 _SCRIPT = """
@@ -251,3 +384,78 @@ def test_a_loop_that_cannot_be_made_is_told(provider: ProviderServer, monkeypatc
     monkeypatch.setattr("asyncio.runners.events.new_event_loop", out_of_files)
     with pytest.raises(OSError, match="Too many open files"):
         AIModelClient(chat_endpoint(provider.url), is_async=False).generate("Hi.")
+
+
+# --------------------------------------------------------------------------------------------------------------- forks
+
+_FORKED = """
+import os, sys, warnings
+from dhenara_async.errors import StreamStateError
+from tests.loopback import chat_stream, chunked, replies
+from tests.test_blocking import Elsewhere
+
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+
+
+def in_a_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0 if sys.exc_info()[0] is None else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def ask():
+    print(client.generate("Count.").text(), flush=True)
+    with client.stream("Count.") as stream:
+        print(len(list(stream)), flush=True)
+
+
+def leave():
+    left.__exit__(None, None, None)
+    client.__exit__(None, None, None)
+    print("left", flush=True)
+
+
+def read_the_parents():
+    try:
+        next(iter(left))
+    except StreamStateError as exc:
+        print(exc, flush=True)
+
+
+with Elsewhere(replies(chunked(*chat_stream("One.")))) as server:
+    with server.client() as client:
+        ask()
+        left = client.stream("Count.").__enter__()
+        next(iter(left))
+        for work in (ask, read_the_parents, leave):
+            in_a_child(work)
+        left.__exit__(None, None, None)
+        ask()
+print(server.seen.connections)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_that_is_forked_inside_the_block() -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _FORKED],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=_ROOT,
+    )
+    assert (run.stderr, run.returncode) == ("", 0)
+    *lines, connections = run.stdout.splitlines()
+    assert lines == [
+        *("One.", "5"),  # the parent
+        *("One.", "5"),  # a child
+        "a stream is read by the process that opened it, and this one was forked; ask anew",
+        "left",
+        *("One.", "5"),  # the parent, whose connections are still its own
+    ]
+    assert int(connections) >= 3  # the parent's, and one for each call of the child's
