@@ -4,8 +4,8 @@ The stream has no terminal event of its own: it is whole if every candidate said
 blocked. A reason does not forbid to go on: old models gave one with every chunk, and gateways give one with every chunk
 that has no words. But a candidate that goes on without one has not finished.
 
-What an answer's texts are grounded on comes with its last chunk, so a text part is closed only at the end. A signature in
-a part of its own stays one, an empty text, unless a call without a signature follows, which must have one.
+What an answer's texts are grounded on comes with its last chunk, so a text part is closed only at the end. A signature
+in a part of its own stays one, an empty text, unless a call without a signature follows, which must have one.
 
 A plain body looks like the first chunk of a stream, and some gateways send a stream where a body was asked for. So the
 first chunk of an answer that was asked for plain waits until the body ends, or a second chunk comes.
