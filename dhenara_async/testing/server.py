@@ -202,7 +202,8 @@ class ProviderServer:
         wire, served = _find(segment, rest)
         payload = _parsed(body)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        arrived = Arrived(segment, rest, dict(request.query), headers, as_object(payload), self._issued)
+        said = wire.spelled(as_object(payload))
+        arrived = Arrived(segment, rest, dict(request.query), headers, said, self._issued)
         key = wire.credential(headers)
         authenticated = bool(key) and self._api_key in (None, key)
         conversation = wire.read(arrived)

@@ -1,10 +1,15 @@
 """The loopback server's Gemini is as strict as the service: tools, schemas, thinking, signatures."""
 
+import re
+from collections.abc import Callable
+from typing import cast
+
 import httpx
 import pytest
 
 from dhenara_async import AIModelAPIProviderEnum
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
+from dhenara_async.testing.dialects.gemini_spelling import in_camel_case
 
 JSON = dict[str, object]
 
@@ -133,20 +138,91 @@ async def _post(server: ProviderServer, model: str, body: JSON) -> httpx.Respons
         return await client.post(url, json={"contents": [_HI], **body})
 
 
+def _as_it_is(body: JSON) -> JSON:
+    return body
+
+
+def _in_snake_case(body: JSON) -> JSON:
+    """The body in protobuf's own names; what is an application's stays as it is."""
+    return {
+        re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name): value if name in _FREE else _snake_value(value)
+        for name, value in body.items()
+    }
+
+
+_FREE = {"args", "response", "parametersJsonSchema", "responseJsonSchema", "properties"}
+
+
+def _snake_value(value: object) -> object:
+    if isinstance(value, list):
+        return [_snake_value(item) for item in cast("list[object]", value)]
+    return _in_snake_case(cast(JSON, value)) if isinstance(value, dict) else value
+
+
+_SPELLED = pytest.mark.parametrize("spelled", [_as_it_is, _in_snake_case])
+
+
+@_SPELLED
 @pytest.mark.parametrize(("model", "body", "message"), _REFUSED)
-async def test_refuses(model: str, body: JSON, message: str) -> None:
+async def test_refuses(model: str, body: JSON, message: str, spelled: Callable[[JSON], JSON]) -> None:
     async with ProviderServer() as server:
-        response = await _post(server, model, body)
+        response = await _post(server, model, spelled(body))
         error = response.json()["error"]
         assert (response.status_code, error["status"]) == (400, "INVALID_ARGUMENT")
         assert message in error["message"]
 
 
+@_SPELLED
 @pytest.mark.parametrize(("model", "body"), _TAKEN)
-async def test_takes(model: str, body: JSON) -> None:
+async def test_takes(model: str, body: JSON, spelled: Callable[[JSON], JSON]) -> None:
     async with ProviderServer() as server:
-        response = await _post(server, model, body)
+        response = await _post(server, model, spelled(body))
         assert response.status_code == 200, response.text
+
+
+async def test_takes_what_the_documentation_leaves_out() -> None:
+    """A role, and the lists around single values."""
+    body: JSON = {
+        "contents": {"parts": {"text": "hi"}},
+        "system_instruction": {"parts": {"text": "Be brief."}},
+        "tools": {"function_declarations": {"name": "f"}},
+        "safety_settings": {"category": "HARM_CATEGORY_HATE_SPEECH", "threshold": "BLOCK_NONE"},
+        "generation_config": {"max_output_tokens": 9, "thinking_config": {"thinking_level": "low"}},
+    }
+    async with ProviderServer() as server:
+        assert (await _post(server, _NEW, body)).status_code == 200
+        (seen,) = server.requests
+        assert (seen.system, seen.turns) == ("Be brief.", (("user", "hi"),))
+        assert seen.json == body
+
+
+async def test_refuses_a_field_in_both_spellings() -> None:
+    body = {"generationConfig": {"topK": 1, "top_k": 1}}
+    async with ProviderServer() as server:
+        refused = (await _post(server, _NEW, body)).json()
+        assert 'Unknown name "top_k"' in refused["error"]["message"]
+
+
+async def test_leaves_the_names_of_an_application_as_they_are() -> None:
+    arguments = {"first_name": {"last_name": "x", "mime_type": 1}}
+    call: JSON = {"function_call": {"name": "f", "args": arguments}, "thought_signature": _STAND_IN}
+    result: JSON = {"function_response": {"name": "f", "response": {"page_count": 2}}}
+    schema = {"type": "OBJECT", "properties": {"first_name": {"type": "STRING", "max_length": "9"}}}
+    body: JSON = {
+        "contents": [_HI, _content("model", call), _content("user", result)],
+        "tools": [{"function_declarations": [{"name": "f", "parameters": schema}]}],
+        "generation_config": {"response_mime_type": "application/json", "response_schema": schema},
+    }
+    async with ProviderServer() as server:
+        assert (await _post(server, _NEW, body)).status_code == 200
+        said = [text for _, text in server.requests[0].turns]
+    assert said == ["hi", 'f({"first_name":{"last_name":"x","mime_type":1}})', '{"page_count":2}']
+    declared = in_camel_case(body)["tools"]
+    told = cast("list[JSON]", cast("list[JSON]", declared)[0]["functionDeclarations"])[0]
+    assert told["parameters"] == {
+        "type": "OBJECT",
+        "properties": {"first_name": {"type": "STRING", "maxLength": "9"}},
+    }
 
 
 async def test_signatures_are_good_for_the_model_they_were_given_for() -> None:

@@ -2,6 +2,8 @@
 # pyright: reportUnknownMemberType=false
 """The vendors' own SDKs understand what the loopback server says: they are the oracle for its answers."""
 
+from typing import Any
+
 import httpx
 import pytest
 from anthropic import AsyncAnthropic
@@ -36,6 +38,70 @@ def _gemini(server: ProviderServer) -> genai.Client:
         async_client_args={"transport": httpx.AsyncHTTPTransport()},
     )
     return genai.Client(api_key="key", http_options=options)
+
+
+_PNG = b"\x89PNG\r\n\x1a\nx"
+_PICTURE = types.Part.from_bytes(data=_PNG, mime_type="image/png")
+_CALLED = types.FunctionCall(id="c", name="add", args={"first_term": {"mime_type": 1}})
+_RESULT = types.Part.from_function_response(
+    name="add",
+    response={"the_sum": 3},
+    parts=[types.FunctionResponsePart.from_bytes(data=_PNG, mime_type="image/png")],
+)
+_DECLARED = types.FunctionDeclaration(
+    name="add", parameters_json_schema={"type": "object", "properties": {"first_term": {"type": "integer"}}}
+)
+# The client's own type of contents names classes of packages that are not installed here.
+_GEMINI_ASKED: dict[str, tuple[Any, types.GenerateContentConfig | None]] = {
+    "a picture": ([_PICTURE, "What is it?"], None),
+    "a file": ([types.Part.from_uri(file_uri="https://a.test/a.pdf", mime_type="application/pdf"), "And?"], None),
+    "a stored file": ([types.File(uri="https://a.test/files/a", name="files/a", mime_type="image/png"), "And?"], None),
+    "part of a video": (
+        [
+            types.Part(
+                file_data=types.FileData(file_uri="https://youtu.be/a"),
+                video_metadata=types.VideoMetadata(start_offset="1s"),
+            )
+        ],
+        None,
+    ),
+    "contents without a role": ([types.Content(parts=[types.Part(text="hi")])], None),
+    "a picture in the instruction": (
+        "hi",
+        types.GenerateContentConfig(
+            system_instruction=types.Content(parts=[_PICTURE]),
+            thinking_config=types.ThinkingConfig(include_thoughts=True, thinking_level=types.ThinkingLevel.LOW),
+            image_config=types.ImageConfig(aspect_ratio="1:1"),
+            stop_sequences=["#"],
+        ),
+    ),
+    "settings beside its own": (
+        "hi",
+        types.GenerateContentConfig(
+            http_options=types.HttpOptions(
+                extra_body={"system_instruction": {"parts": [{"text": "Be brief."}]}, "safety_settings": []}
+            )
+        ),
+    ),
+    "a call and its result": (
+        [
+            types.UserContent("1+2?"),
+            types.Content(
+                role="model",
+                parts=[types.Part(function_call=_CALLED, thought_signature=b"skip_thought_signature_validator")],
+            ),
+            types.Content(role="user", parts=[_RESULT]),
+        ],
+        types.GenerateContentConfig(
+            tools=[types.Tool(function_declarations=[_DECLARED])],
+            tool_config=types.ToolConfig(
+                function_calling_config=types.FunctionCallingConfig(
+                    mode=types.FunctionCallingConfigMode.ANY, allowed_function_names=["add"]
+                )
+            ),
+        ),
+    ),
+}
 
 
 class TestChat:
@@ -354,3 +420,20 @@ class TestGemini:
             parts = [part async for chunk in stream for part in chunk.parts or []]
         assert [part.text for part in parts] == ["a", " b", ""]
         assert [part.thought_signature for part in parts] == [None, None, b"signed"]
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    @pytest.mark.parametrize("asked", _GEMINI_ASKED)
+    async def test_what_the_client_sends(self, asked: str, streamed: bool) -> None:
+        contents, config = _GEMINI_ASKED[asked]
+        async with ProviderServer([Answer(text="seen")]) as server, _gemini(server).aio as client:
+            if streamed:
+                stream = await client.models.generate_content_stream(
+                    model="gemini-3.8-flash", contents=contents, config=config
+                )
+                assert "".join([chunk.text or "" async for chunk in stream]) == "seen"
+            else:
+                response = await client.models.generate_content(
+                    model="gemini-3.8-flash", contents=contents, config=config
+                )
+                assert response.text == "seen"
+            assert [seen.status for seen in server.requests] == [200]

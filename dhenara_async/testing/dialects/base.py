@@ -57,7 +57,7 @@ class Arrived:
         path: The rest of the path.
         query: Query parameters.
         headers: Names in lower case.
-        body: The JSON object; empty if there was none.
+        body: The JSON object in the dialect's usual spelling; empty if there was none.
         issued: Every model with a signature that this server has given out for it.
     """
 
@@ -147,6 +147,8 @@ class WireDialect:
         stream: The answer as a stream.
         error: The error body for a refusal, given the request's id.
         content_type: Of a plain body.
+        spelled: A request's body as the other functions want it, where the wire has several spellings for one thing;
+            never fails, whatever the body is.
     """
 
     dialect: Dialect
@@ -160,6 +162,7 @@ class WireDialect:
     stream: Callable[[Reply], Streamed]
     error: Callable[[Refusal, str, Arrived], object]
     content_type: str = "application/json"
+    spelled: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
 
 
 class Kind(StrEnum):

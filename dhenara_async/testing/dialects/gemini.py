@@ -43,6 +43,7 @@ from dhenara_async.testing.dialects.gemini_rules import (
     tool_config,
     tools,
 )
+from dhenara_async.testing.dialects.gemini_spelling import in_camel_case
 from dhenara_async.testing.script import canonical_json, words
 
 _FIELDS = {
@@ -57,7 +58,7 @@ _FIELDS = {
     "store": (Kind.BOOLEAN,),
     "systemInstruction": (Kind.OBJECT,),
     "toolConfig": (Kind.OBJECT,),
-    "tools": (Kind.ARRAY, Kind.OBJECT),
+    "tools": (Kind.ARRAY,),
 }
 _CONFIG_FIELDS = {
     "audioTimestamp": (Kind.BOOLEAN,),
@@ -488,6 +489,7 @@ GEMINI = WireDialect(
     credential=_credential,
     unauthorized=_unauthorized,
     not_found=_not_found,
+    spelled=in_camel_case,
     read=_read,
     rules=(
         _fields,

@@ -75,11 +75,6 @@ def is_third_or_later(model: str) -> bool:
     return int(found[1]) >= 3 if found else model.startswith("gemini")
 
 
-def _named(value: object) -> dict[str, object]:
-    """An object by its camel-case names; the service knows the other spelling too, and the vendor's SDK mixes them."""
-    return {re.sub(r"_([a-z])", lambda found: found[1].upper(), name): item for name, item in as_object(value).items()}
-
-
 def _members(where: str, value: Mapping[str, object], fields: Mapping[str, Kind]) -> None:
     for name, entry in value.items():
         if name not in fields:
@@ -89,12 +84,11 @@ def _members(where: str, value: Mapping[str, object], fields: Mapping[str, Kind]
 
 
 def _entries(arrived: Arrived) -> list[dict[str, object]]:
-    given = arrived.body.get("tools")  # one tool may stand without its array
-    return [_named(entry) for entry in (as_array(given) or [given]) if entry]
+    return [as_object(entry) for entry in as_array(arrived.body.get("tools")) if entry]
 
 
 def _functions(arrived: Arrived) -> list[dict[str, object]]:
-    return [_named(item) for entry in _entries(arrived) for item in as_array(entry.get("functionDeclarations"))]
+    return [as_object(item) for entry in _entries(arrived) for item in as_array(entry.get("functionDeclarations"))]
 
 
 def _hosted(arrived: Arrived) -> list[str]:
@@ -109,8 +103,7 @@ def tools(arrived: Arrived) -> None:
     names: list[str] = []
     for index, entry in enumerate(_entries(arrived)):
         _members(f"tools[{index}]", entry, _TOOLS)
-        for number, told in objects(entry.get("functionDeclarations")):
-            declaration = _named(told)
+        for number, declaration in objects(entry.get("functionDeclarations")):
             where = f"tools[{index}].function_declarations[{number}]"
             _members(where, declaration, _DECLARATION)
             name = as_text(declaration.get("name"))
@@ -126,9 +119,9 @@ def tools(arrived: Arrived) -> None:
 
 def tool_config(arrived: Arrived) -> None:
     """The mode is one there is, and forces only what is declared."""
-    config = _named(arrived.body.get("toolConfig"))
+    config = as_object(arrived.body.get("toolConfig"))
     _members("tool_config", config, _TOOL_CONFIG)
-    calling = _named(config.get("functionCallingConfig"))
+    calling = as_object(config.get("functionCallingConfig"))
     _members("tool_config.function_calling_config", calling, _CALLING_CONFIG)
     mode = calling.get("mode")
     if mode is not None and mode not in _MODES:
@@ -147,7 +140,7 @@ def tool_config(arrived: Arrived) -> None:
 def combinations(arrived: Arrived) -> None:
     """Before Gemini 3 functions stand alone; from then on the calls of hosted tools must be circulated with them."""
     modern = is_third_or_later(model_of(arrived))
-    circulates = bool(_named(arrived.body.get("toolConfig")).get("includeServerSideToolInvocations"))
+    circulates = bool(as_object(arrived.body.get("toolConfig")).get("includeServerSideToolInvocations"))
     functions, hosted = _functions(arrived), _hosted(arrived)
     if circulates and not modern:
         raise Refusal("Tool call context circulation is not enabled for this model.")
@@ -203,7 +196,7 @@ def generation(arrived: Arrived) -> None:
 def thinking(arrived: Arrived) -> None:
     """A budget for 2.5, a level from 3 on, never both; and some models cannot stop thinking."""
     model = model_of(arrived)
-    config = _named(as_object(arrived.body.get("generationConfig")).get("thinkingConfig"))
+    config = as_object(as_object(arrived.body.get("generationConfig")).get("thinkingConfig"))
     _members("generation_config.thinking_config", config, _THINKING_CONFIG)
     budget, level = config.get("thinkingBudget"), config.get("thinkingLevel")
     if budget is not None and level is not None:
