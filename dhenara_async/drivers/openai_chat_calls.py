@@ -18,7 +18,6 @@ from dhenara_async.drivers.parts import OpenPart, PartsInFlight
 from dhenara_async.events import StreamEvent, ToolCallDelta
 
 _MARKS = re.compile(r'["\\{}]')
-_ARGUMENTS = ("arguments", "input", "parameters")
 _NOTHING_YET = "{}"  # what some hosts send before the real arguments
 
 
@@ -164,6 +163,10 @@ class CallsInFlight:
 
     def feed(self, raw: JsonObject) -> list[StreamEvent]:
         """Take a fragment of a call, or a whole call."""
+        if len(raw) == 2:  # an index and a piece of the arguments, as nearly all fragments are
+            more = self._go_on(raw)
+            if more is not None:
+                return more
         custom = as_object(raw.get("custom"))
         function = as_object(raw.get("function")) or custom or raw
         index, call_id = as_count(raw.get("index")), as_text(raw.get("id"))
@@ -181,6 +184,17 @@ class CallsInFlight:
         call.take_name(name)
         call.extra = raw.get("extra_content") or call.extra
         return self._add(call, arguments, whole=whole)
+
+    def _go_on(self, raw: JsonObject) -> list[StreamEvent] | None:
+        """Take the next piece of the arguments of a call that has started; None if ``raw`` is anything else."""
+        index, function = raw.get("index"), as_object(raw.get("function"))
+        call = self._by_index.get(index) if isinstance(index, int) else None
+        arguments = function.get("arguments")
+        if call is None or call.part is None or not isinstance(arguments, str) or function.get("name"):
+            return None
+        call.pieces.append(arguments)
+        call.size += len(arguments)
+        return [ToolCallDelta(call.part.part_id, arguments)] if arguments else []
 
     def feed_legacy(self, raw: JsonObject) -> list[StreamEvent]:
         """Take a fragment of ``function_call``, the one call there could be before there were tools.
@@ -298,10 +312,10 @@ def _awaits_id(call: Call, index: int | None, name: str) -> bool:
 
 def _arguments(function: JsonObject) -> tuple[str, bool]:
     """The arguments in a fragment, and whether they came as JSON instead of as its text."""
-    value = next((each for each in map(function.get, _ARGUMENTS) if each), None)
+    value = function.get("arguments") or function.get("input") or function.get("parameters")
     if isinstance(value, str):
         return value, False
-    return ("", False) if value is None else (dumped(value), True)
+    return (dumped(value), True) if value else ("", False)
 
 
 def calls_in(value: object) -> Iterable[JsonObject]:

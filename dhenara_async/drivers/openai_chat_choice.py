@@ -30,6 +30,7 @@ from dhenara_async.drivers.openai_chat_shapes import (
     Said,
     pieces_of,
     thought_of,
+    words,
 )
 from dhenara_async.drivers.parts import OpenPart, PartsInFlight
 from dhenara_async.events import ChoiceFinish, PartKind, ReasoningDelta, RefusalDelta, StreamEvent, TextDelta
@@ -45,6 +46,7 @@ _RARE = frozenset(
         *("images", "audio", "tool_calls", "function_call"),
     )
 )
+_NO_DETAILS: list[object] = []
 _LIKELIHOODS_IN_A_PART = 100  # how many of these small values count like one part
 _SOUNDS = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 
@@ -183,8 +185,8 @@ class ChoiceInFlight:
         if not self._touched():
             self.feed(message, events)
             return
-        thought = thought_of(message)
-        self._catch_up("reasoning", thought.text or DetailWords().read(thought.details), events)
+        thought, details = thought_of(message)
+        self._catch_up("reasoning", thought or DetailWords().read(details), events)
         content = message.get("content")
         told = [Piece("text", content)] if isinstance(content, str) else list(pieces_of(content))
         for kind in ("reasoning", "text", "refusal"):
@@ -248,18 +250,21 @@ class ChoiceInFlight:
 
     def _feed_thoughts(self, message: JsonObject, events: list[StreamEvent]) -> None:
         """Thinking in fields of its own, and in details, where it has no words beside them."""
-        thought = thought_of(message)
-        text = thought.text
+        text, details = message.get("reasoning_content") or message.get("reasoning"), _NO_DETAILS
+        if not isinstance(text, str) or "reasoning_details" in message:  # not as most of them are
+            text, details = thought_of(message)
         if text:
             self._thinks_in_field = True
-        elif thought.details and not self._thinks_in_field:
+        elif details and not self._thinks_in_field:
             self._details = self._details or DetailWords()
-            text = self._details.read(thought.details)
-        if text or thought.details:
-            self._reason(text, thought.details, events)
+            text = self._details.read(details)
+        if text or details:
+            self._reason(text, details, events)
 
     def _reason(self, text: str, details: Sequence[object], events: list[StreamEvent]) -> None:
-        part = self._part("reasoning", events)
+        part = self.speaking
+        if part is None or part.start.kind != "reasoning":
+            part = self._part("reasoning", events)
         if details:
             as_list(part.state.setdefault("reasoning_details", [])).extend(details)
         if text:
@@ -294,8 +299,12 @@ class ChoiceInFlight:
     def _feed_piece(self, piece: Piece, events: list[StreamEvent]) -> None:
         """One part of a content that is a list."""
         match piece.kind:
-            case "text" if self._thinks_inline is not False:
-                self._feed_inline(piece.text, events)
+            case "text":
+                self._cite(piece.raw)
+                if self._thinks_inline is not False:
+                    self._feed_inline(piece.text, events)
+                else:
+                    self._speak("text", piece.text, events)
             case "reasoning":
                 self._think(piece, events)
             case "refusal":
@@ -313,8 +322,6 @@ class ChoiceInFlight:
                 )
             case "call":
                 self._call(piece.raw, events)
-            case "text":
-                self._speak("text", piece.text, events)
 
     def _think(self, piece: Piece, events: list[StreamEvent]) -> None:
         if piece.text or piece.signature:
@@ -372,10 +379,13 @@ class ChoiceInFlight:
     # ------------------------------------------------------------------------------------------------ the rest
 
     def _feed_rest(self, message: JsonObject, events: list[StreamEvent]) -> None:
-        self._refuse(as_text(message.get("refusal")), events)
-        self._cite(message)
-        for image in map(as_object, as_list(message.get("images"))):
-            events += self._image(image)
+        if message.get("refusal"):
+            self._refuse(words(message["refusal"]), events)
+        if message.get("annotations") or message.get("citations") or message.get("context"):
+            self._cite(message)
+        if message.get("images"):
+            for image in map(as_object, as_list(message["images"])):
+                events += self._image(image)
         if message.get("audio"):
             self._feed_sound(as_object(message["audio"]), events)
         for call in calls_in(message.get("tool_calls")):

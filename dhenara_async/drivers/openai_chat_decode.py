@@ -12,6 +12,7 @@ import orjson
 from dhenara_async.drivers.base import (
     JsonObject,
     as_count,
+    as_list,
     as_object,
     as_text,
     has_more,
@@ -52,6 +53,9 @@ class _Nobody:
     index: int = 0
     speaking: OpenPart | None = None
     ended: bool | None = None
+
+
+_NOBODY = _Nobody()
 
 
 class _Words(TypedDict):
@@ -101,7 +105,7 @@ class ChatDecoder:
         self._sound = as_text(as_object(request.config.extra_body.get("audio")).get("format")) or "wav"
         self._body = b""  # the first chunk, to quote if there is no answer in it
         self._last: bytes | None = None  # the chunk that ended a choice
-        self._speaker: ChoiceInFlight | _Nobody = _Nobody()  # who spoke last
+        self._speaker: ChoiceInFlight | _Nobody = _NOBODY  # who spoke last
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
@@ -153,12 +157,12 @@ class ChatDecoder:
             events.append(self._parts.begin(model=chunk.get("model"), response_id=chunk.get("id")))
         elif chunk.get("error"):
             raise self._failure(chunk, frame)
-        else:
+        elif self._parts.nameless:
             self._parts.complete(model=chunk.get("model"), response_id=chunk.get("id"))
         choices = chunk.get("choices")
         if not choices and is_failure(chunk):
             raise self._failure(chunk, frame)
-        for choice in choices_in(choices):
+        for choice in as_list(cast(object, choices)) if isinstance(choices, list) else _alone(choices):
             if is_object(choice):
                 self._feed_choice(choice, frame, events)
         if "usage" in chunk:
@@ -229,8 +233,9 @@ class ChatDecoder:
             raise self._failure({"error": raw["error"]}, data)
         if raw.get("logprobs"):
             choice.note_logprobs(raw["logprobs"])
-        before, word = len(events), told_finish(raw.get("finish_reason"))
-        delta = message_in(raw.get("delta"))
+        before, word, delta = len(events), raw.get("finish_reason"), raw.get("delta")
+        word = None if word is None else told_finish(word)
+        delta = delta if is_object(delta) else message_in(delta)
         if delta:
             choice.feed(delta, events)
             choice.by_delta = choice.by_delta or len(events) > before
@@ -240,21 +245,17 @@ class ChatDecoder:
         if "message" in raw:
             whole = choice.ended is None and (self._plain or raw.get("delta") is None)
             choice.feed_whole(message_in(raw["message"]), events)
-        self._note_end(choice, word, data, whole=whole, says=len(events) > before)
-        self._speaker = choice
-        if "usage" in raw:  # where some hosts put it
-            self._take_usage(raw["usage"])
-
-    def _note_end(self, choice: ChoiceInFlight, word: str | None, data: bytes, *, whole: bool, says: bool) -> None:
-        """Whether a choice has ended with a chunk: it has a finish reason, or is a whole message."""
         if word is not None:  # some hosts have an empty one in every chunk
             choice.word = word
             if not choice.ended:
                 choice.ended, self._last = True, data
         elif whole:
             choice.ended = True
-        elif says:
+        elif len(events) > before:
             choice.ended, self._last = False, None
+        self._speaker = choice
+        if "usage" in raw:  # where some hosts put it
+            self._take_usage(raw["usage"])
 
     def _new_choice(self, raw: JsonObject) -> ChoiceInFlight:
         index = as_count(raw.get("index")) or 0
@@ -288,8 +289,6 @@ class ChatDecoder:
         return [*events, *usage_events(self.usage), self._parts.end()]
 
 
-def choices_in(value: object) -> list[object]:
-    """The choices of a chunk; one alone may stand there itself."""
-    if value and is_object(value):
-        return [value]
-    return cast("list[object]", value) if isinstance(value, list) else []
+def _alone(value: object) -> list[object]:
+    """The choice of a chunk that is there itself, without a list around it."""
+    return [value] if value and is_object(value) else []

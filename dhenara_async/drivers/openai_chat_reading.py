@@ -31,7 +31,7 @@ _REQUEST_IDS = (
     "x-kong-request-id",
     "cf-ray",
 )
-_PROMPT, _COMPLETION = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens")
 _CACHE_READS = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")  # where hosts put it at the top
 
 
@@ -191,6 +191,8 @@ _ENUM = re.compile(r"finish_?reason[._]")
 
 def told_finish(raw: object) -> str | None:
     """A choice's finish reason in the host's own word; None if it has not finished."""
+    if isinstance(raw, str) and raw in FINISH:
+        return raw
     if is_object(raw):
         raw = raw.get("type") or raw.get("reason")
     word = str(raw) if raw else ""
@@ -199,6 +201,8 @@ def told_finish(raw: object) -> str | None:
 
 def chat_finish(word: str | None, *, has_calls: bool, choice: int = 0) -> ChoiceFinish:
     """How a choice ended, whatever case and prefix its host writes its word in; the word itself is kept."""
+    if word in FINISH:
+        return finish_of(word, FINISH, has_calls=has_calls, choice=choice)
     plain = None if word is None else _ENUM.sub("", word.strip().lower(), count=1).replace("-", "_").replace(" ", "_")
     finish = finish_of(plain, FINISH, has_calls=has_calls, choice=choice)
     finish.raw_finish_reason = word
@@ -210,7 +214,7 @@ def chat_finish(word: str | None, *, has_calls: bool, choice: int = 0) -> Choice
 
 def counts_tokens(raw: JsonObject) -> bool:
     """Whether a report has any count; some hosts end with one that has none, or zeros."""
-    return any(as_count(raw.get(name)) for names in (_PROMPT, _COMPLETION, ("total_tokens",)) for name in names)
+    return any(as_count(raw.get(name)) for name in _COUNTS)
 
 
 def _first_count(values: Iterable[object]) -> int | None:
@@ -233,10 +237,14 @@ def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
     if read is None:
         read = _first_count(map(raw.get, _CACHE_READS))
     written = _first_count((into.get("cache_write_tokens"), raw.get("cache_creation_input_tokens")))
-    prompt, output = _first_count(map(raw.get, _PROMPT)), _first_count(map(raw.get, _COMPLETION))
+    prompt, output = as_count(raw.get("prompt_tokens")), as_count(raw.get("completion_tokens"))
+    if prompt is None and output is None:  # by the names of the other API
+        prompt, output = as_count(raw.get("input_tokens")), as_count(raw.get("output_tokens"))
     if prompt is not None and read is not None and read > prompt:
         prompt += read
-    reasoning = _first_count((out.get("reasoning_tokens"), raw.get("reasoning_tokens")))
+    reasoning = as_count(out.get("reasoning_tokens"))
+    if reasoning is None:
+        reasoning = as_count(raw.get("reasoning_tokens"))
     if output is not None and reasoning is not None and (quirks.reasoning_apart or reasoning > output):
         output += reasoning
     searches = raw.get("num_search_queries")

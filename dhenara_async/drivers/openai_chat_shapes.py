@@ -55,19 +55,6 @@ class Piece:
     signature: object = None
 
 
-@dataclass(slots=True)
-class Thought:
-    """What a message says of its thinking beside its content.
-
-    Attributes:
-        text: The words in a field of their own.
-        details: ``reasoning_details``, which may have the words again, or alone.
-    """
-
-    text: str
-    details: list[object]
-
-
 def message_in(value: object) -> JsonObject:
     """A message or delta; some hosts send its content alone."""
     content = as_list(value) or as_text(value)
@@ -114,18 +101,27 @@ def words(value: object, depth: int = 0) -> str:
     """The words in a string, an object or a list of these; empty if there are none."""
     if isinstance(value, str):
         return value
-    if depth > _DEEPEST_WORDS:
+    if value is None or depth > _DEEPEST_WORDS:
         return ""
     if is_object(value):
         return next((text for name in _WORD_FIELDS if (text := words(value.get(name), depth + 1))), "")
     return "".join(words(item, depth + 1) for item in as_list(value))
 
 
-def thought_of(message: JsonObject) -> Thought:
-    """The thinking in the fields of a message; one told in two fields is told once."""
-    text = next((told for name in THINKING_FIELDS if (told := words(message.get(name)))), "")
+def thought_of(message: JsonObject) -> tuple[str, list[object]]:
+    """The thinking beside the content of a message.
+
+    Returns:
+        The words in fields of their own, of which the first counts, as others repeat it; and ``reasoning_details``,
+        which may have the words again, or alone.
+    """
+    text = ""
+    for name in THINKING_FIELDS:
+        text = words(message.get(name))
+        if text:
+            break
     details = message.get("reasoning_details")
-    return Thought(text, [details] if details and is_object(details) else as_list(details))
+    return text, [details] if details and is_object(details) else as_list(details)
 
 
 class DetailWords:

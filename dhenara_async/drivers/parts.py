@@ -69,7 +69,18 @@ class PartsInFlight:
         most: The most parts and citations together; ``Bounds.max_parts``.
     """
 
-    __slots__ = ("_count", "_late_id", "_late_model", "_left", "_most", "_origin", "_start", "finishes", "started")
+    __slots__ = (
+        "_count",
+        "_late_id",
+        "_late_model",
+        "_left",
+        "_most",
+        "_origin",
+        "_start",
+        "finishes",
+        "nameless",
+        "started",
+    )
 
     def __init__(self, origin: Origin, most: int = Bounds().max_parts) -> None:
         self._origin = origin
@@ -79,6 +90,7 @@ class PartsInFlight:
         self._late_model: str | None = None
         self._late_id: str | None = None
         self.started: bool = False
+        self.nameless: bool = True  # the provider has not told both its model and the answer's id
         self.finishes: dict[int, ChoiceFinish] = {}
 
     @property
@@ -91,6 +103,7 @@ class PartsInFlight:
         served = as_text(model) or None
         self._origin = _served_by(self._origin, served)
         self._start = StreamStart(served, self._origin.provider, as_text(response_id) or None)
+        self.nameless = self._start.model is None or self._start.response_id is None
         return self._start
 
     def complete(self, *, model: object, response_id: object) -> None:

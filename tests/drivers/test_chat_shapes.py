@@ -113,6 +113,18 @@ def test_calls_and_pictures_in_a_content() -> None:
         assert answer.finish_reason is FinishReason.TOOL_CALLS
 
 
+def test_sources_in_a_part_of_a_content() -> None:
+    cited: JSON = {"type": "url_citation", "url": "https://fish.test", "title": "Fish"}
+    for name in ("annotations", "citations"):
+        for answer in _both({"content": [{"type": "output_text", "text": "so", name: [cited]}]}):
+            assert [(found.url, found.title) for found in answer.citations()] == [("https://fish.test", "Fish")]
+
+
+@pytest.mark.parametrize("refusal", ["never", ["nev", {"text": "er"}], {"refusal": "never"}])
+def test_refusals(refusal: object) -> None:
+    assert [_said(answer) for answer in _both({"content": None, "refusal": refusal})] == [("", "", "never")] * 2
+
+
 @pytest.mark.parametrize("said", ["salmon", ["sal", "mon"]])
 def test_a_message_that_is_its_content(said: object) -> None:
     plain: JSON = {"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}
