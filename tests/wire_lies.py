@@ -371,11 +371,18 @@ LIES: Sequence[Lie] = (
     Lie(
         "words lost with their number",
         RESPONSES,
-        _numbered([0, 1, 2, 3, 5, 6], _spoken("a", done="ab")),
-        "a",
+        _numbered([0, 1, 2, 3, 5, 6, 7], _spoken("a", "c", done="abc")),
+        "ac",
         ProtocolError,
     ),
-    Lie("words that the end corrects", RESPONSES, sse(*_spoken("a", done="ab")), "a"),  # nobody says which are right
+    Lie(
+        "the last words lost with their number",
+        RESPONSES,
+        _numbered([0, 1, 2, 3, 5, 6], _spoken("a", done="ab")),
+        "ab",
+    ),
+    Lie("words that the end goes on with", RESPONSES, sse(*_spoken("a", done="ab")), "ab"),
+    Lie("words that the end corrects", RESPONSES, sse(*_spoken("a", done="b")), "a"),  # nobody says which are right
     Lie(
         "words for a finished item",
         RESPONSES,

@@ -13,7 +13,7 @@ from copy import deepcopy
 from typing import get_args
 
 from dhenara_async.config import AIModelCallConfig, PromptCache, ReasoningEffort
-from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_object, merge, wire
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, merge, wire
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.openai_responses_content import input_items, rules
 from dhenara_async.drivers.openai_responses_decode import ResponsesDecoder
@@ -80,8 +80,7 @@ class OpenAIResponsesDriver:
         return ResponsesDecoder(request, origin)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
-        parsed = error_object(body)
-        return responses_error(status, headers, body, as_object(parsed.get("error")) or parsed, provider)
+        return responses_error(status, headers, body, error_object(body), provider)
 
     def rules(self, endpoint: AIModelEndpoint) -> Rules:
         return rules(endpoint.ai_model.model_name)

@@ -5,16 +5,18 @@ Source: https://platform.openai.com/docs/api-reference/responses-streaming and t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, TypedDict
+from typing import ClassVar, Literal, NoReturn, TypedDict
 
 import orjson
 
 from dhenara_async.drivers.base import (
     JsonObject,
+    arguments_text,
     as_count,
     as_list,
     as_object,
     as_text,
+    dumped,
     has_more,
     is_object,
     load,
@@ -24,50 +26,50 @@ from dhenara_async.drivers.base import (
 )
 from dhenara_async.drivers.failures import truncated
 from dhenara_async.drivers.openai_responses_content import INPUT_TRANSFORMATIONS
+from dhenara_async.drivers.openai_responses_items import Answer, CallItem, MessageItem, ReasoningItem, grow, rest_of
+from dhenara_async.drivers.openai_responses_matching import ItemsInFlight
 from dhenara_async.drivers.openai_responses_reading import (
-    HOSTED,
-    citation_of,
+    Content,
+    content_of,
+    counts_anything,
     decoded,
-    logprobs_of,
-    media_type_of,
-    reasoning_text,
+    failure_in,
+    is_failed,
+    is_failure,
+    items_of,
     responses_error,
     said_of,
     usage_of,
+    words_of,
 )
-from dhenara_async.drivers.parts import OpenPart, PartsInFlight, finish_of, state, usage_events
+from dhenara_async.drivers.parts import PartsInFlight, finish_of, state, usage_events
 from dhenara_async.errors import ProtocolError
-from dhenara_async.events import (
-    ChoiceFinish,
-    Heartbeat,
-    PartKind,
-    ReasoningDelta,
-    RefusalDelta,
-    StreamEvent,
-    TextDelta,
-    ToolCallDelta,
-)
-from dhenara_async.framing import Frame
+from dhenara_async.events import ChoiceFinish, Heartbeat, StreamEvent, TextDelta
+from dhenara_async.framing import Frame, name_of
 from dhenara_async.messages import Origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import FinishReason
 from dhenara_async.usage import Usage
 
-_INCOMPLETE = {
-    "incomplete:max_output_tokens": FinishReason.LENGTH,
-    "incomplete:content_filter": FinishReason.CONTENT_FILTER,
+# Why an answer is incomplete, in OpenAI's words and in those of hosts that say it as in Chat Completions.
+_INCOMPLETE: Mapping[str, FinishReason] = {
+    "": FinishReason.LENGTH,
+    "max_output_tokens": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "max_completion_tokens": FinishReason.LENGTH,
+    "length": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "safety": FinishReason.CONTENT_FILTER,
+    "context_length_exceeded": FinishReason.CONTEXT_WINDOW,
+    "model_context_window_exceeded": FinishReason.CONTEXT_WINDOW,
 }
 _STATUS = {"completed": FinishReason.STOP}
-_CALLS = ("function_call", "custom_tool_call")
-_FAILURES = ("error", "response.failed")
+_UNSETTLED = frozenset(("", "in_progress", "queued"))  # what a terminal event says more exactly
+_FAILURES = ("error", "response.error", "response.failed")
 _OF_A_TEXT = frozenset(("type", "text"))
 _ENOUGH = 3  # numbers in a row that show that a host counts its events
 # What a tool of the provider's is at: nothing to say yet, but a sign of life.
 _AT_WORK = (".in_progress", ".searching", ".interpreting", ".generating", ".compacting", ".partial_image")
-
-_Key = tuple[object, object]
-_WHOLE = object()  # in place of a content index, for items that are one part; no wire can name it
-_TRANSCRIPT: _Key = (_WHOLE, _WHOLE)
 
 
 class _Usual(TypedDict):
@@ -81,11 +83,11 @@ class _Usual(TypedDict):
 
 
 class ResponsesDecoder:
-    """One answer. Parts by (output index, content index): some gateways change item ids in mid-stream, indexes stay.
+    """Decodes one answer. Its items are found by their output index, since some gateways change item ids in mid-stream.
 
     Events are numbered. Hosts that number none, or all alike, are left alone; where numbers have gone up by one, one
     that was there already means that events come twice or out of order. A number may be missing, since gateways leave
-    events out, but not together with words that the finished item has.
+    events out, but not together with words that contradict those of the finished item.
 
     Args:
         request: The question.
@@ -93,44 +95,40 @@ class ResponsesDecoder:
     """
 
     __slots__ = (
-        "_audio",
+        "_answer",
         "_done",
-        "_finished",
-        "_gap",
-        "_has_calls",
-        "_lost",
+        "_items",
         "_next",
         "_numbered",
-        "_open",
         "_parts",
         "_raw_usage",
-        "_refused",
+        "_response_id",
         "_run",
         "_searches",
-        "_spoke",
+        "_texts",
         "_trusted",
     )
 
     def __init__(self, request: ChatRequest, origin: Origin) -> None:
         self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
-        self._open: dict[_Key, OpenPart] = {}
-        self._finished: set[int | None] = set()
+        self._answer = Answer(self._parts)
+        self._texts = self._answer.texts
+        self._items = ItemsInFlight(self._answer)
         self._raw_usage: JsonObject = {}
         self._searches: int | None = None
-        self._audio: list[bytes] = []
-        self._has_calls = self._refused = self._spoke = self._done = False
+        self._response_id = ""
+        self._done = False
         self._next = self._run = 0  # the number that is due; where the present row of numbers began
-        self._numbered, self._trusted, self._gap = True, False, False
-        self._lost = False  # words came for an item that was finished
+        self._numbered, self._trusted = True, False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
             usual: _Usual = orjson.loads(frame)
         except orjson.JSONDecodeError:
-            return () if frame == b"[DONE]" else self._feed(load(frame), frame)
+            return self._feed_unusual(frame)
         try:  # words for a text that is open, in their turn, as nearly every event has them
             if usual["type"] == "response.output_text.delta":
-                part, text = self._open[usual["output_index"], usual["content_index"]], usual["delta"]
+                part, text = self._texts[usual["output_index"], usual["content_index"]], usual["delta"]
                 if text and text.__class__ is str and (not self._numbered or usual["sequence_number"] == self._next):
                     self._next += self._numbered
                     part.pieces.append(text)
@@ -142,19 +140,31 @@ class ResponsesDecoder:
             raise not_an_object(frame)
         return self._feed(event, frame)
 
+    def _feed_unusual(self, frame: Frame) -> Sequence[StreamEvent]:
+        """A frame that is no plain JSON: the end mark of another dialect, or one that has a name of its own."""
+        if frame == b"[DONE]":
+            return ()
+        name = name_of(frame)
+        if name == b"error":
+            self._fail(failure_in(frame))
+        event = load(frame)
+        if name and "type" not in event and not event.get("object"):
+            event["type"] = name.decode(errors="replace")
+        return self._feed(event, frame)
+
     def _feed(self, event: JsonObject, frame: Frame) -> Sequence[StreamEvent]:
         kind = event.get("type")
         if event.get("sequence_number") == self._next:
             self._next += 1
         elif self._numbered:
             self._check_number(event)
-        if kind == "response.output_text.delta":
-            return self._begun(self._delta(event, "text", _place(event)))
-        handler = self._HANDLERS.get(kind)
+        handler = self._HANDLERS.get(kind) if isinstance(kind, str) else None
         if handler is not None:
-            return self._begun(handler(self, event))
-        if kind is None:
+            return self._begun(event, handler(self, event))
+        if not kind:
             return self._plain(event, frame)
+        if event.get("error") and not as_text(kind).startswith("response."):
+            self._fail(event)
         if self._parts.started and as_text(kind).endswith(_AT_WORK):
             return (Heartbeat(),)
         return ()  # event types are added weekly
@@ -174,256 +184,212 @@ class ResponsesDecoder:
         self._trusted = self._trusted or due - self._run >= _ENOUGH
         if number is None or number <= 0 or event.get("type") in _FAILURES:  # what gateways make up often has none
             self._numbered = self._trusted
-        elif number > due:
-            self._gap = self._gap or self._trusted
-            self._next, self._run = number + 1, number
+        elif number >= due:
+            self._answer.gap = self._answer.gap or (self._trusted and number > due)
+            self._next, self._run = number + 1, number if number > due else self._run
         elif self._trusted:
             raise ProtocolError(f"the events of the stream come twice or out of order: number {number} after {due - 1}")
         else:
             self._numbered = False
 
-    # ------------------------------------------------------------------------------------------ while it streams
+    # ------------------------------------------------------------------------------------------ the response
 
-    def _begun(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+    def _begun(self, event: JsonObject, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """``events``, after a start of our own where the host began without announcing its response."""
         if self._parts.started or not events:
             return events
-        return [self._parts.begin(model=None, response_id=None), *events]
+        return [self._parts.begin(model=event.get("model"), response_id=event.get("response_id")), *events]
 
     def _created(self, event: JsonObject) -> Sequence[StreamEvent]:
-        if self._parts.started:
-            return ()
-        response = as_object(event.get("response"))
-        return (self._parts.begin(model=response.get("model"), response_id=response.get("id")),)
+        response_id = as_text(as_object(event.get("response")).get("id"))
+        if response_id and self._response_id and response_id != self._response_id and len(self._items):
+            raise ProtocolError("another response begins before the first one has ended")
+        self._response_id = self._response_id or response_id
+        return self._named(event)
 
     def _in_progress(self, event: JsonObject) -> Sequence[StreamEvent]:
-        return (Heartbeat(),) if self._parts.started else self._created(event)
+        return self._named(event) or (Heartbeat(),)
+
+    def _named(self, event: JsonObject) -> Sequence[StreamEvent]:
+        """Take what a response tells of itself; returns the start of the stream if it is the first event."""
+        response = as_object(event.get("response"))
+        for told in (event.get("usage"), response.get("usage")):
+            raw = as_object(told)
+            if counts_anything(raw) or not self._raw_usage:  # zeros never replace what was counted
+                self._raw_usage = raw
+        model = response.get("model") or event.get("model")
+        response_id = response.get("id") or event.get("response_id")
+        if not self._parts.started:
+            return (self._parts.begin(model=model, response_id=response_id),)
+        self._parts.complete(model=model, response_id=response_id)
+        return ()
+
+    # ------------------------------------------------------------------------------------------ items
 
     def _item_added(self, event: JsonObject) -> Sequence[StreamEvent]:
-        item, key = as_object(event.get("item")), _item_of(event)
-        if key in self._open or key[0] in self._finished:
-            return ()
-        kind = item.get("type")
-        if kind == "reasoning":
-            part = self._open[key] = self._parts.open("reasoning")
-        elif kind in _CALLS:
-            part = self._open[key] = self._open_call(item)
-        else:
-            return ()  # messages open with their content, hosted calls come whole
-        return (part.start,)
+        return self._items.announce(as_count(event.get("output_index")), as_object(event.get("item")))
 
-    def _open_call(self, item: JsonObject) -> OpenPart:
-        self._has_calls = True
-        return self._parts.open("tool_call", call_id=as_text(item.get("call_id")), name=as_text(item.get("name")))
+    def _item_done(self, event: JsonObject) -> Sequence[StreamEvent]:
+        return self._items.finish(as_count(event.get("output_index")), self._checked(as_object(event.get("item"))))
 
-    def _content_added(self, event: JsonObject) -> Sequence[StreamEvent]:
-        kind = as_object(event.get("part")).get("type")
-        key = _refusal_of(event) if kind == "refusal" else _place(event)
-        if kind not in ("output_text", "refusal") or key in self._open or key[0] in self._finished:
-            return ()
-        return (self._open_content(key, "text" if kind == "output_text" else "refusal").start,)
+    def _checked(self, item: JsonObject) -> JsonObject:
+        if is_failed(item):
+            self._fail(item)
+        return item
 
-    def _open_content(self, key: _Key, kind: PartKind) -> OpenPart:
-        if kind == "refusal":
-            self._refused = True
-        part = self._open[key] = self._parts.open(kind)
-        return part
+    # ------------------------------------------------------------------------------------------ messages
 
-    def _delta(self, event: JsonObject, kind: PartKind, key: _Key) -> Sequence[StreamEvent]:
-        """A delta; opens its part where the host did not announce it."""
-        text = as_text(event.get("delta"))
-        if not text:
-            return ()
-        if key[0] in self._finished:
-            self._lost = True
-            return ()
-        part, events = self._open.get(key), list[StreamEvent]()
-        if part is None:
-            if kind == "tool_call":
-                return ()  # nobody said whose arguments these are; the finished item repeats them
-            part = self._open_content(key, kind)
-            events.append(part.start)
-        elif part.start.kind != kind:
-            return ()  # of an item that was announced as something else
-        part.pieces.append(text)
-        events.append(_delta_of(part, text))
-        return events
+    def _words_delta(self, event: JsonObject, kind: Literal["text", "refusal"]) -> Sequence[StreamEvent]:
+        text = words_of(event.get("delta"))
+        message = self._items.find(event, MessageItem, streamed=True) if text else None
+        return message.add(kind, _place(event), text) if message else ()
+
+    def _words_done(self, event: JsonObject, kind: Literal["text", "refusal"]) -> Sequence[StreamEvent]:
+        told: JsonObject = {"annotations": event.get("annotations"), "logprobs": event.get("logprobs")}
+        return self._told(event, Content(kind, words_of(event.get(kind)) or words_of(event.get("text")), told))
+
+    def _part_added(self, event: JsonObject) -> Sequence[StreamEvent]:
+        content = content_of(event.get("part"))
+        if content is None or content.kind == "reasoning":
+            return self._section_added(event, "content", "content_index")
+        message = self._items.find(event, MessageItem)
+        return message.announce_content(content, _place(event)) if message else ()
+
+    def _part_done(self, event: JsonObject) -> Sequence[StreamEvent]:
+        content = content_of(event.get("part"))
+        if content is None or content.kind == "reasoning":
+            return self._section_done(event, "content", "content_index")
+        return self._told(event, content)
+
+    def _told(self, event: JsonObject, content: Content) -> Sequence[StreamEvent]:
+        message = self._items.find(event, MessageItem)
+        return message.tell(content, _place(event)) if message else ()
 
     def _annotation_added(self, event: JsonObject) -> Sequence[StreamEvent]:
-        """Kept for hosts that do not repeat them with the finished item."""
-        part = self._open.get(_place(event))
-        if part is not None and event.get("annotation"):
-            part.state["annotations"] = [*as_list(part.state.get("annotations")), event["annotation"]]
+        message = self._items.find(event, MessageItem)
+        if message is not None:
+            message.cite(_place(event), event.get("annotation"))
         return ()
+
+    # ------------------------------------------------------------------------------------------ thoughts
+
+    def _thought_delta(self, event: JsonObject, name: str, place: str) -> Sequence[StreamEvent]:
+        text = words_of(event.get("delta"))
+        thought = self._items.find(event, ReasoningItem, streamed=True) if text else None
+        return thought.add(name, as_count(event.get(place)), text) if thought else ()
+
+    def _section_added(self, event: JsonObject, name: str, place: str) -> Sequence[StreamEvent]:
+        thought = self._items.find(event, ReasoningItem)
+        if thought is not None:
+            thought.announce_section(name, as_count(event.get(place)), words_of(event.get("part")))
+        return ()
+
+    def _section_done(self, event: JsonObject, name: str, place: str) -> Sequence[StreamEvent]:
+        text = words_of(event.get("text")) or words_of(event.get("part"))
+        thought = self._items.find(event, ReasoningItem) if text else None
+        return thought.tell(name, as_count(event.get(place)), text) if thought else ()
+
+    # ------------------------------------------------------------------------------------------ calls
+
+    def _arguments_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
+        text = arguments_text(event.get("delta"))
+        call = self._items.find(event, CallItem, streamed=True) if text else None
+        return call.add(text) if call else ()
+
+    def _arguments_done(self, event: JsonObject) -> Sequence[StreamEvent]:
+        call = self._items.find(event, CallItem)
+        return call.tell(event) if call else ()
 
     # ------------------------------------------------------------------------------------------ sound
 
     def _audio_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
         sound = decoded(as_text(event.get("delta")))
         if sound:
-            self._audio.append(sound)
+            self._answer.sound.append(sound)
         return ()
 
-    def _audio_done(self) -> list[StreamEvent]:
-        """The sound as one file; the stream does not say which kind of sound it is."""
-        if not self._audio:
-            return []
-        sound = b"".join(self._audio)
-        self._audio.clear()
-        return self._parts.file("audio/*", {}, data=sound)
-
-    def _transcript_done(self) -> Sequence[StreamEvent]:
-        part = self._open.pop(_TRANSCRIPT, None)
-        return () if part is None else (self._parts.close(part),)
-
-    # ------------------------------------------------------------------------------------------ finished items
-
-    def _item_done(self, event: JsonObject) -> Sequence[StreamEvent]:
-        return self._finish_item(as_count(event.get("output_index")), as_object(event.get("item")))
-
-    def _finish_item(self, index: int | None, item: JsonObject) -> list[StreamEvent]:
-        """Close an item's parts from its final form; whatever was not streamed is opened and closed here."""
-        if index is not None and index in self._finished:
-            return []
-        self._finished.add(index)
+    def _audio_done(self) -> Sequence[StreamEvent]:
         events: list[StreamEvent] = []
-        kind = item.get("type")
-        if kind == "message":
-            for position, content in enumerate(map(as_object, as_list(item.get("content")))):
-                self._finish_content((index, position), content, item, events)
-        elif kind == "reasoning":
-            part = self._open_or_new((index, _WHOLE), "reasoning", events)
-            part.state = {key: item[key] for key in ("id", "summary", "encrypted_content") if key in item}
-            self._finish_text(part, reasoning_text(item), events)
-        elif kind in _CALLS:
-            part = self._taken((index, _WHOLE), "tool_call")
-            if part is None:
-                part = self._open_call(item)
-                events.append(part.start)
-            part.state = {key: item[key] for key in ("id", "namespace") if item.get(key)}
-            if kind != "function_call":
-                part.state["type"] = kind
-            self._finish_text(part, as_text(item.get("arguments")) or as_text(item.get("input")), events)
-        else:
-            events += self._finish_hosted(item)
+        self._answer.play(events)
         return events
 
-    def _finish_hosted(self, item: JsonObject) -> list[StreamEvent]:
-        kind = as_text(item.get("type"))
-        if kind == "image_generation_call":
-            image = decoded(as_text(item.get("result")))
-            if image:
-                kept = {key: value for key, value in item.items() if key != "result"}
-                return self._parts.file(media_type_of(item), kept, data=image)
-        read = HOSTED.get(kind)
-        tool, asked, output = read(item) if read else (None, None, None)
-        call_id = as_text(item.get("call_id")) or None
-        return self._parts.hosted(kind, dict(item), tool=tool, call_id=call_id, asked=asked, output=output)
+    def _transcript_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
+        text, events = words_of(event.get("delta")), list[StreamEvent]()
+        if text:
+            answer = self._answer
+            answer.transcript = answer.transcript or answer.open("text", events)
+            events.append(grow(answer.transcript, text))
+        return events
 
-    def _open_or_new(self, key: _Key, kind: PartKind, events: list[StreamEvent]) -> OpenPart:
-        part = self._taken(key, kind)
-        if part is None:
-            part = self._parts.open(kind)
-            events.append(part.start)
-        return part
-
-    def _taken(self, key: _Key, kind: PartKind) -> OpenPart | None:
-        """The open part at ``key``; one of another kind stays open until the end."""
-        part = self._open.get(key)
-        return self._open.pop(key) if part is not None and part.start.kind == kind else None
-
-    def _finish_content(self, key: _Key, content: JsonObject, item: JsonObject, events: list[StreamEvent]) -> None:
-        match content.get("type"):
-            case "output_text":
-                part = self._open_or_new(key, "text", events)
-                text = as_text(content.get("text"))
-                self._spoke = self._spoke or bool(text)
-                annotations = content.get("annotations") or part.state.get("annotations")
-                part.logprobs = logprobs_of(content.get("logprobs"))
-            case "refusal":
-                self._refused = True
-                part = self._open_or_new((key[0], ("refusal", key[1])), "refusal", events)
-                text, annotations = as_text(content.get("refusal")), None
-            case "output_audio":
-                self._finish_audio(content, events)
-                return
-            case kind:
-                events += self._parts.hosted(as_text(kind), {**item, "content": [content]})
-                return
-        part.state = said_of(item)
-        if annotations:
-            part.state["annotations"] = annotations
-        self._finish_text(part, text, events)
-
-    def _finish_audio(self, content: JsonObject, events: list[StreamEvent]) -> None:
-        """Sound inside a message, as plain bodies have it: the words it says, then the sound."""
-        words = as_text(content.get("transcript"))
-        if words and _TRANSCRIPT not in self._open:
-            part = self._parts.open("text")
-            events.append(part.start)
-            self._finish_text(part, words, events)
-        sound = decoded(as_text(content.get("data")))
-        if sound and not self._audio:
-            events += self._parts.file("audio/*", {}, data=sound)
-
-    def _finish_text(self, part: OpenPart, text: str, events: list[StreamEvent]) -> None:
-        """Close a part; one that streamed nothing hands its text over as one delta first."""
-        if text and not part.pieces:
-            part.pieces.append(text)
-            events.append(_delta_of(part, text))
-        elif text and self._gap and part.start.kind != "reasoning" and text != "".join(part.pieces):
-            raise ProtocolError("events of the stream are missing, and with them words that the finished item has")
-        events.append(self._close(part))
-
-    def _close(self, part: OpenPart) -> StreamEvent:
-        part.citations = [citation_of(as_object(entry)) for entry in as_list(part.state.get("annotations")) if entry]
-        return self._parts.close(part)
+    def _transcript_done(self, event: JsonObject) -> Sequence[StreamEvent]:
+        part, events = self._answer.transcript, list[StreamEvent]()
+        if part is not None:
+            rest = rest_of(part.pieces, as_text(event.get("transcript")))
+            if rest:
+                events.append(grow(part, rest))
+            events.append(self._answer.close(part))
+            self._answer.transcript = None
+        return events
 
     # ------------------------------------------------------------------------------------------ the end
 
     def _terminal(self, event: JsonObject) -> Sequence[StreamEvent]:
         response = as_object(event.get("response"))
-        events = list(self._created(event))
-        if response.get("status") == "failed" or response.get("error"):
-            self._raise(response)
-        # Where items came without an index, nobody can tell which of these are the same.
-        items = [] if None in self._finished else as_list(response.get("output"))
-        if self._lost and not items:
+        events = list(self._named(event))
+        status = as_text(response.get("status")).lower()
+        if event.get("type") == "response.failed" or status in ("failed", "error") or _error_in(event):
+            self._fail(event)
+        items = [self._checked(item) for item in items_of(response)]
+        if self._items.lost and not items:
             raise ProtocolError("words came for an item that was finished, and the end does not repeat them")
-        for index, item in enumerate(map(as_object, items)):
-            events += self._finish_item(index, item)
+        events += self._items.settle(items)
+        events += self._transcript_done({})
+        self._answer.play(events)
+        self._say_summary(response, events)
         self._done = True
-        self._raw_usage = as_object(response.get("usage"))
         self._searches = as_count(
             as_object(as_object(response.get("tool_usage")).get("web_search")).get("num_requests")
         )
-        self._spoke = self._spoke or any(part.start.kind == "text" for part in self._open.values())
-        events += [self._close(part) for part in self._open.values()]
-        self._open.clear()
-        events += self._audio_done()
         withheld = as_list(response.get("input_transformations"))
         if withheld:
             events += self._parts.hosted(INPUT_TRANSFORMATIONS, {}, output=withheld, report=True)
-        self._parts.finishes[0] = self._finish_reason(response)
+        self._parts.finishes[0] = self._finish_reason(as_text(event.get("type")), response)
         return [*events, *usage_events(self.usage), self._parts.end()]
 
-    def _finish_reason(self, response: JsonObject) -> ChoiceFinish:
-        status = as_text(response.get("status"))
-        if status == "incomplete":
-            reason = as_text(as_object(response.get("incomplete_details")).get("reason"))
-            return finish_of(f"{status}:{reason}" if reason else status, _INCOMPLETE, has_calls=self._has_calls)
-        finish = finish_of(status, _STATUS, has_calls=self._has_calls)
-        if finish.finish_reason is FinishReason.STOP and self._has_calls:
-            finish.finish_reason = FinishReason.TOOL_CALLS
-        elif finish.finish_reason is FinishReason.STOP and self._refused and not self._spoke:
+    def _say_summary(self, response: JsonObject, events: list[StreamEvent]) -> None:
+        """Say the response's own sum of its texts, which some hosts send in place of items."""
+        text, answer = as_text(response.get("output_text")), self._answer
+        if text and not (answer.spoke or answer.refused or answer.has_calls):
+            answer.say("text", text, events)
+
+    def _finish_reason(self, kind: str, response: JsonObject) -> ChoiceFinish:
+        """How the answer ended. Its status tells that; if it has none yet, the type of the event does."""
+        status, ending = as_text(response.get("status")), kind.removeprefix("response.")
+        details = response.get("incomplete_details")
+        reason = as_text(details) or as_text(as_object(details).get("reason"))
+        if ending in ("incomplete", "cancelled") or status in _UNSETTLED:
+            status = ending or status
+        calls = self._answer.has_calls
+        if status == "incomplete" or (reason and status in ("", "completed")):
+            word = f"incomplete:{reason}" if reason else "incomplete"
+            return finish_of(word, {word: _INCOMPLETE.get(reason.lower(), FinishReason.OTHER)}, has_calls=calls)
+        finish = finish_of(status, _STATUS, has_calls=calls)
+        if finish.finish_reason is FinishReason.STOP and self._answer.refused and not self._answer.spoke:
             finish.finish_reason = FinishReason.REFUSAL
         return finish
 
+    # ------------------------------------------------------------------------------------------ plain bodies
+
     def _plain(self, body: JsonObject, data: bytes) -> Sequence[StreamEvent]:
-        """A plain body is the response itself."""
+        """A plain body is the response itself, or has it as its only member."""
+        inner = as_object(body.get("response"))
+        if "output" not in body and ("output" in inner or inner.get("object") == "response"):
+            body = inner
         if body.get("error"):
-            self._raise(body)
+            self._fail(body)
         if "output" not in body and body.get("object") != "response":
+            if is_failure(body):
+                self._fail(body)
             raise ProtocolError(f"the answer has no output, so it is no response: {quote(data)}")
         whole = () if self._parts.started else self._at_once(body)
         return whole or self._terminal({"response": body})
@@ -433,9 +399,11 @@ class ResponsesDecoder:
         item = only_one(body.get("output"))
         content = only_one(item.get("content"))
         text, word = as_text(content.get("text")), as_text(body.get("status"))
-        if not text or word != "completed" or body.get("tool_usage") or body.get("input_transformations"):
+        if not text or word != "completed" or body.get("incomplete_details") or item.get("error"):
             return ()
         if item.get("type") != "message" or content.get("type") != "output_text" or has_more(content, _OF_A_TEXT):
+            return ()
+        if body.get("tool_usage") or body.get("input_transformations"):
             return ()
         self._done, self._raw_usage = True, as_object(body.get("usage"))
         return self._parts.all_at_once(
@@ -447,56 +415,57 @@ class ResponsesDecoder:
             kept=state(said_of(item)),
         )
 
-    def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:
-        """``error`` events come flat or nested; failed responses hold one."""
-        error = as_object(event.get("error")) or event
-        raise responses_error(200, {}, orjson.dumps(event), error, self._parts.provider)
+    def _fail(self, event: JsonObject) -> NoReturn:
+        """Raise the failure that an event, a response or an item tells."""
+        error = _error_in(event)
+        told = {"error": error} if error else {name: event[name] for name in event if name != "response"}
+        raise responses_error(200, {}, dumped(event).encode(), told, self._parts.provider)
 
-    _HANDLERS: ClassVar[Mapping[object, "Callable[[ResponsesDecoder, JsonObject], Sequence[StreamEvent]]"]] = {
+    _HANDLERS: ClassVar[Mapping[str, "Callable[[ResponsesDecoder, JsonObject], Sequence[StreamEvent]]"]] = {
         "response.created": lambda self, event: self._created(event),
         "response.in_progress": lambda self, event: self._in_progress(event),
         "response.queued": lambda self, event: self._in_progress(event),
         "response.output_item.added": lambda self, event: self._item_added(event),
-        "response.content_part.added": lambda self, event: self._content_added(event),
+        "response.output_item.done": lambda self, event: self._item_done(event),
+        "response.content_part.added": lambda self, event: self._part_added(event),
+        "response.content_part.done": lambda self, event: self._part_done(event),
+        "response.output_text.delta": lambda self, event: self._words_delta(event, "text"),
+        "response.output_text.done": lambda self, event: self._words_done(event, "text"),
         "response.output_text.annotation.added": lambda self, event: self._annotation_added(event),
-        "response.refusal.delta": lambda self, event: self._delta(event, "refusal", _refusal_of(event)),
-        "response.reasoning_summary_text.delta": lambda self, event: self._delta(event, "reasoning", _item_of(event)),
-        "response.reasoning_text.delta": lambda self, event: self._delta(event, "reasoning", _item_of(event)),
-        "response.function_call_arguments.delta": lambda self, event: self._delta(event, "tool_call", _item_of(event)),
-        "response.custom_tool_call_input.delta": lambda self, event: self._delta(event, "tool_call", _item_of(event)),
+        "response.refusal.delta": lambda self, event: self._words_delta(event, "refusal"),
+        "response.refusal.done": lambda self, event: self._words_done(event, "refusal"),
+        "response.reasoning_summary_part.added": lambda self, event: self._section_added(event, *_SUMMARY),
+        "response.reasoning_summary_part.done": lambda self, event: self._section_done(event, *_SUMMARY),
+        "response.reasoning_summary_text.delta": lambda self, event: self._thought_delta(event, *_SUMMARY),
+        "response.reasoning_summary_text.done": lambda self, event: self._section_done(event, *_SUMMARY),
+        "response.reasoning_text.delta": lambda self, event: self._thought_delta(event, *_THOUGHT),
+        "response.reasoning_text.done": lambda self, event: self._section_done(event, *_THOUGHT),
+        "response.function_call_arguments.delta": lambda self, event: self._arguments_delta(event),
+        "response.function_call_arguments.done": lambda self, event: self._arguments_done(event),
+        "response.custom_tool_call_input.delta": lambda self, event: self._arguments_delta(event),
+        "response.custom_tool_call_input.done": lambda self, event: self._arguments_done(event),
         "response.audio.delta": lambda self, event: self._audio_delta(event),
         "response.audio.done": lambda self, _event: self._audio_done(),
-        "response.audio.transcript.delta": lambda self, event: self._delta(event, "text", _TRANSCRIPT),
-        "response.audio.transcript.done": lambda self, _event: self._transcript_done(),
-        "response.output_item.done": lambda self, event: self._item_done(event),
+        "response.audio.transcript.delta": lambda self, event: self._transcript_delta(event),
+        "response.audio.transcript.done": lambda self, event: self._transcript_done(event),
         "response.completed": lambda self, event: self._terminal(event),
         "response.incomplete": lambda self, event: self._terminal(event),
         "response.failed": lambda self, event: self._terminal(event),
         "response.cancelled": lambda self, event: self._terminal(event),
-        "error": lambda self, event: self._raise(event),
+        "response.error": lambda self, event: self._fail(event),
+        "error": lambda self, event: self._fail(event),
     }
 
 
-def _item_of(event: JsonObject) -> _Key:
-    return as_count(event.get("output_index")), _WHOLE
+# By the list of a thought that a section is in: its name, and the name of its index in events.
+_SUMMARY = "summary", "summary_index"
+_THOUGHT = "content", "content_index"
 
 
-def _place(event: JsonObject) -> _Key:
-    return as_count(event.get("output_index")), as_count(event.get("content_index"))
+def _place(event: JsonObject) -> int | None:
+    return as_count(event.get("content_index"))
 
 
-def _refusal_of(event: JsonObject) -> _Key:
-    """Apart from the text at that place, so that no word can end up in a part of the other kind."""
-    return as_count(event.get("output_index")), ("refusal", as_count(event.get("content_index")))
-
-
-def _delta_of(part: OpenPart, text: str) -> StreamEvent:
-    match part.start.kind:
-        case "text":
-            return TextDelta(part.part_id, text)
-        case "reasoning":
-            return ReasoningDelta(part.part_id, text)
-        case "refusal":
-            return RefusalDelta(part.part_id, text)
-        case _:
-            return ToolCallDelta(part.part_id, text)
+def _error_in(event: JsonObject) -> object:
+    """The error of a response, else that of the event itself; None, or another empty value, if there is none."""
+    return as_object(event.get("response")).get("error") or event.get("error")

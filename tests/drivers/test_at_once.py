@@ -40,6 +40,8 @@ from dhenara_async.drivers import (
     openai_chat_reading,
     openai_chat_shapes,
     openai_responses_decode,
+    openai_responses_items,
+    openai_responses_matching,
     openai_responses_reading,
 )
 from dhenara_async.errors import ConfigurationError, DhenaraError
@@ -106,7 +108,12 @@ WIRES = {
             "usage": {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11},
         },
         openai_responses_decode.ResponsesDecoder,
-        (openai_responses_decode, openai_responses_reading),
+        (
+            openai_responses_decode,
+            openai_responses_items,
+            openai_responses_matching,
+            openai_responses_reading,
+        ),
     ),
     Dialect.ANTHROPIC_MESSAGES: Wire(
         {
