@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
-from dhenara_async.drivers.failures import api_error, told_error
+from dhenara_async.drivers.failures import api_error, told_error, told_number
 from dhenara_async.drivers.parts import finish_of
 from dhenara_async.errors import APIError
 from dhenara_async.events import ChoiceFinish
@@ -200,18 +200,18 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, told: JsonObj
         provider: Who answered.
     """
     error = told_error(told)
-    names = [name for layer in error.layers if (name := _name_of(layer))]
-    inside = error.status or next((_STATUS_BY_NAME[name] for name in names if name in _STATUS_BY_NAME), 500)
+    codes = [code for layer in error.layers if (code := _name_of(layer) or str(told_number(layer) or ""))]
+    inside = error.status or next((_STATUS_BY_NAME[code] for code in codes if code in _STATUS_BY_NAME), 500)
     details = (as_object(item) for layer in error.layers for item in as_list(layer.get("details")))
-    delay = next((item["retryDelay"] for item in details if "retryDelay" in item), None)
+    delays = (_seconds(item.get("retryDelay") or item.get("retry_delay")) for item in details)
     return api_error(
         inside if status == 200 else status,
         headers,
         body,
         provider=provider,
         message=error.message,
-        code=names[0] if names else error.code,
-        retry_after=_seconds(as_text(delay)),
+        code=codes[0] if codes else error.code,
+        retry_after=next((delay for delay in delays if delay is not None), None),
     )
 
 
@@ -226,9 +226,11 @@ def _name_of(layer: JsonObject) -> str:
     return _GRPC_CODES[number] if number and number < len(_GRPC_CODES) else ""
 
 
-def _seconds(duration: str) -> float | None:
-    """``"17s"`` or ``"0.5s"`` as seconds."""
+def _seconds(duration: object) -> float | None:
+    """``"17s"``, ``"0.5s"`` or ``{"seconds": 17}`` as seconds."""
+    if is_object(duration):
+        return as_count(duration.get("seconds"))
     try:
-        return float(duration.removesuffix("s")) if duration else None
+        return float(as_text(duration).removesuffix("s"))
     except ValueError:
         return None

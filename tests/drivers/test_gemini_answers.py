@@ -641,7 +641,8 @@ _FAILURES: list[tuple[object, type[APIError], str | None]] = [
     ({"error": [_BUSY]}, OverloadedError, "503"),
     ({"error": "Busy."}, ServerError, None),
     ({"error": {**_BUSY, "code": 401, "status": "UNAUTHENTICATED"}}, AuthenticationError, "UNAUTHENTICATED"),
-    ({"error": {"code": 502, "message": _NESTED}}, ServerError, "INVALID_ARGUMENT"),
+    ({"error": {"code": 502, "message": _NESTED}}, ServerError, "502"),
+    ({"error": {"message": _NESTED}}, InvalidRequestError, "INVALID_ARGUMENT"),
     ({"error": {"code": 502, "status": "BAD", "message": _NESTED}}, ServerError, "BAD"),
     ({"error": {"error": {**_BUSY, "status": "UNAVAILABLE"}}}, OverloadedError, "UNAVAILABLE"),
     ({"errors": [_BUSY]}, OverloadedError, "503"),
@@ -673,6 +674,24 @@ def test_failures_inside_an_answer(failure: object, kind: type[APIError], code: 
             told(*frames, stream=stream)
         assert type(caught.value) is kind
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds"),
+    [
+        ({"retryDelay": "17s"}, 17),
+        ({"retryDelay": "0.5s"}, 0.5),
+        ({"retry_delay": {"seconds": 17}}, 17),
+        ({"retryDelay": "soon"}, None),
+        ({"reason": "QUOTA"}, None),
+    ],
+)
+def test_how_long_to_wait(delay: JSON, seconds: float | None) -> None:
+    error: JSON = {"error": {**_NAMED, "details": [{"@type": "x"}, delay]}}
+    for told_as in (error, {"error": {"message": orjson.dumps(error).decode()}}):
+        with pytest.raises(RateLimitError) as caught:
+            heard(told_as)
+        assert caught.value.retry_after == seconds
 
 
 def test_a_prompt_that_is_too_long_for_the_model() -> None:

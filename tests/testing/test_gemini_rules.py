@@ -197,7 +197,7 @@ async def test_takes_what_the_documentation_leaves_out() -> None:
 
 
 async def test_refuses_a_field_in_both_spellings() -> None:
-    body = {"generationConfig": {"topK": 1, "top_k": 1}}
+    body: JSON = {"generationConfig": {"topK": 1, "top_k": 1}}
     async with ProviderServer() as server:
         refused = (await _post(server, _NEW, body)).json()
         assert 'Unknown name "top_k"' in refused["error"]["message"]
