@@ -5,7 +5,7 @@ how a dialect writes a thing that it has a place for is its driver's own affair.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal, cast
@@ -49,7 +49,7 @@ class CallIds:
         return self.prefix + letters
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Vetted:
     """What of a part's ``provider_state`` may be sent.
 
@@ -67,7 +67,7 @@ class Vetted:
 
 def within_bounds(value: object) -> bool:
     """Whether a JSON value is nested no deeper than ``STATE_DEPTH`` and holds no more than ``STATE_VALUES`` values."""
-    level: list[object] = [value]
+    level: Sequence[object] = (value,)
     count = depth = 0
     while level:
         depth, count = depth + 1, count + len(level)
@@ -75,10 +75,12 @@ def within_bounds(value: object) -> bool:
             return False
         below: list[object] = []
         for item in level:
+            if item.__class__ is str:
+                continue
             if isinstance(item, dict):
-                below.extend(cast("dict[str, object]", item).values())
+                below += cast("dict[str, object]", item).values()
             elif isinstance(item, list):
-                below.extend(cast("list[object]", item))
+                below += cast("list[object]", item)
         level = below
     return True
 

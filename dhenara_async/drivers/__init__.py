@@ -27,7 +27,8 @@ Register it under a name of its own, and a host that speaks it; both are then ca
 
 Answers are kept with these names, so they should not change. What is signed, encrypted or otherwise opaque goes into
 ``provider_state`` (``OpenPart.state``): it comes back on its part, and only where its model, host and account are the
-same.
+same. A stored part can be forged, though: a driver that sends more of it than a seal says in ``Rules(vet=…)`` what may
+be sent (``Vetted``), and puts the part's own text, name and arguments over whatever its state says.
 
 **Trying it out.** ``testing.check_driver`` tries everything that a driver promises, on answers that its provider has
 sent, and tells all that is broken at once, by the names in ``testing.PROMISES``. It sends nothing and needs no key::
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from dhenara_async.framing import Frame, NamedFrame, name_of
     from dhenara_async.messages import Part
     from dhenara_async.request import ChatRequest, WireRequest
-    from dhenara_async.rules import CallIds, Place, Rules
+    from dhenara_async.rules import CallIds, Place, Rules, Vetted
 
 _ROOMS = {
     "drivers.base": "Decoder Driver JsonObject KnobWarnings arguments_object arguments_text as_count as_list "
@@ -72,7 +73,7 @@ _ROOMS = {
     "framing": "Frame NamedFrame name_of",
     "messages": "Part",
     "request": "ChatRequest WireRequest",
-    "rules": "CallIds Place Rules",
+    "rules": "CallIds Place Rules Vetted",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -90,6 +91,7 @@ __all__ = [
     "PartsInFlight",
     "Place",
     "Rules",
+    "Vetted",
     "WireRequest",
     "api_error",
     "arguments_object",

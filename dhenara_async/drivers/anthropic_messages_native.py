@@ -23,7 +23,7 @@ from dhenara_async.drivers.native import (
     shows,
 )
 from dhenara_async.messages import Citation, HostedToolPart, Part, ProviderState, ReasoningPart, TextPart, ToolCallPart
-from dhenara_async.rules import Vetted, bounded
+from dhenara_async.rules import Vetted, bounded, within_bounds
 
 _WORD, _SEAL, _SHOWN, _LEFT = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.LEFT
 _NUMBER, _FLAG, _JSON = Kind.NUMBER, Kind.FLAG, Kind.JSON
@@ -211,7 +211,7 @@ _THOUGHT = ByType(THINKING)
 def vetted(part: Part) -> Vetted:
     """What of a part's own state the API may be sent; see ``Rules.vet``."""
     state = part.provider_state
-    if not state or bounded(part).state is None:
+    if not state or not within_bounds(state):
         return bounded(part)
     match part:
         case TextPart():

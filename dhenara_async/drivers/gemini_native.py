@@ -12,16 +12,18 @@ from collections.abc import Mapping
 from dhenara_async.drivers.base import JsonObject, as_object, as_text
 from dhenara_async.drivers.native import Kind, Shape, altered, cut, refused, repeats, shows
 from dhenara_async.messages import FilePart, HostedToolPart, Part, ProviderState, ReasoningPart, TextPart
-from dhenara_async.rules import Vetted, bounded
+from dhenara_async.rules import Vetted, bounded, within_bounds
 
-_WORD, _SEAL, _SHOWN, _LEFT, _JSON = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.LEFT, Kind.JSON
+_WORD, _SEAL, _SHOWN, _JSON = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.JSON
 
 SIGNED: Mapping[str, Shape] = {"thoughtSignature": _SEAL}
 """What a part holds beside its content."""
-_ABOUT_A_TEXT: Mapping[str, Shape] = dict.fromkeys(
-    ("text", "groundingMetadata", "citationMetadata", "urlContextMetadata"), Kind.LEFT
-)
-_ABOUT_A_FILE: Mapping[str, Shape] = {"mimeType": _SHOWN}
+_TEXT: Mapping[str, Shape] = {
+    **SIGNED,
+    **dict.fromkeys(("text", "groundingMetadata", "citationMetadata", "urlContextMetadata"), Kind.LEFT),
+}
+_THOUGHT: Mapping[str, Shape] = {**SIGNED, "text": Kind.LEFT}
+_FILE: Mapping[str, Shape] = {**SIGNED, "mimeType": _SHOWN}
 
 PARTS: Mapping[str, Mapping[str, Shape]] = {
     "executableCode": {"language": _SHOWN, "code": _SHOWN, "id": _WORD},
@@ -41,11 +43,11 @@ _OUTPUT: Mapping[str, tuple[str, ...] | str] = {
 def vetted(part: Part) -> Vetted:
     """What of a part's own state Gemini may be sent; see ``Rules.vet``."""
     state = part.provider_state
-    if not state or bounded(part).state is None:
+    if not state or not within_bounds(state):
         return bounded(part)
     match part:
         case TextPart():
-            return repeats(state, {"text": part.text}) or cut(state, {**SIGNED, **_ABOUT_A_TEXT})
+            return repeats(state, {"text": part.text}) or cut(state, _TEXT)
         case FilePart():
             return _file(part, state)
         case HostedToolPart() if part.report:
@@ -53,7 +55,7 @@ def vetted(part: Part) -> Vetted:
         case HostedToolPart():
             return _hosted(part)
         case ReasoningPart():
-            return repeats(state, {"text": part.text}) or cut(state, SIGNED)
+            return repeats(state, {"text": part.text}) or cut(state, _THOUGHT)
         case _:
             return cut(state, SIGNED)
 
@@ -65,7 +67,7 @@ def native_name(part: HostedToolPart) -> str | None:
 
 def _file(part: FilePart, state: ProviderState) -> Vetted:
     """A file's type as it was told, with what our own leaves out of it."""
-    found = cut(state, {**SIGNED, **_ABOUT_A_FILE})
+    found = cut(state, _FILE)
     told = as_text(state.get("mimeType")).partition(";")[0].strip()
     if found.state is None or told in ("", part.media_type) or part.media_type == "application/octet-stream":
         return found

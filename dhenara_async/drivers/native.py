@@ -7,9 +7,10 @@ show, so that nobody reads one thing while the model reads another.
 A dialect's lists are data in its ``…_native.py``: shapes made of the kinds of values below.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from operator import is_not
 from typing import cast
 
 import orjson
@@ -44,11 +45,19 @@ class Each:
     shape: "Shape"
 
 
-@dataclass(frozen=True, slots=True)
 class ByType:
-    """An object that says by its ``type`` which of several shapes it has; ``type`` itself is in none of them."""
+    """An object that says by its ``type`` which of several shapes it has.
 
-    shapes: "Mapping[str, Mapping[str, Shape]]"
+    Args:
+        shapes: The shapes by type; ``type`` itself is in none of them.
+    """
+
+    __slots__ = ("shapes",)
+
+    def __init__(self, shapes: "Mapping[str, Mapping[str, Shape]]") -> None:
+        self.shapes: Mapping[str, Mapping[str, Shape]] = {
+            name: {"type": Kind.WORD, **shape} for name, shape in shapes.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +70,31 @@ class Either:
 Shape = Kind | Each | ByType | Either | Mapping[str, "Shape"]
 
 _LONGEST_WORD = 512
+_LONGEST_KEY = 40
+_MOST_NAMED = 8
+
+# The keys to a value, the last one first: written out only where there is something to say of it.
+_Way = tuple[object, ...]
 
 
 class _MisfitError(Exception):
     """A value has another shape; the message says where."""
 
+    def __init__(self, at: "_Way", what: str) -> None:
+        super().__init__(f"{_told(at) or 'the block'} {what}")
+
 
 def cut(state: ProviderState, shape: Shape) -> Vetted:
     """``state`` without the keys that ``shape`` does not have; nothing of it where a value has another shape."""
-    unknown: list[str] = []
+    unknown: list[_Way] = []
     try:
-        kept = _fitted(state, shape, "", unknown)
+        kept = _fitted(state, shape, (), unknown)
     except _MisfitError as exc:
         return Vetted(None, "not_allowed", f"this API takes back no such block: {exc}")
     left = cast("ProviderState", kept) or None
     if unknown:
-        return Vetted(left, "not_allowed", f"keys that this API does not take back: {', '.join(sorted(unknown)[:8])}")
+        names = sorted(set(map(_told, unknown)))[:_MOST_NAMED]
+        return Vetted(left, "not_allowed", f"keys that this API does not take back: {', '.join(names)}")
     return Vetted(left)
 
 
@@ -133,7 +151,7 @@ def _parsed(value: object) -> object:
         return value
 
 
-def _fitted(value: object, shape: Shape, at: str, unknown: list[str]) -> object:
+def _fitted(value: object, shape: Shape, at: _Way, unknown: list[_Way]) -> object:
     """``value`` as far as ``shape`` has it, the very one if that is all; keys it has not are added to ``unknown``.
 
     Raises:
@@ -141,11 +159,11 @@ def _fitted(value: object, shape: Shape, at: str, unknown: list[str]) -> object:
     """
     if value is None:
         return None
+    if shape.__class__ is Kind:
+        if not _CHECKS[cast("Kind", shape)](value):
+            raise _MisfitError(at, f"is no {cast('Kind', shape).value}")
+        return value
     match shape:
-        case Kind():
-            if not _is(value, shape):
-                raise _MisfitError(f"{at or 'the block'} is no {shape.value}")
-            return value
         case Each():
             return _fitted_list(value, shape, at, unknown)
         case ByType():
@@ -153,40 +171,40 @@ def _fitted(value: object, shape: Shape, at: str, unknown: list[str]) -> object:
         case Either():
             return _fitted_either(value, shape, at, unknown)
         case _:
-            return _fitted_object(value, shape, at, unknown)
+            return _fitted_object(value, cast("Mapping[str, Shape]", shape), at, unknown)
 
 
-def _fitted_list(value: object, shape: Each, at: str, unknown: list[str]) -> object:
+def _fitted_list(value: object, shape: Each, at: _Way, unknown: list[_Way]) -> object:
     if not isinstance(value, list):
-        raise _MisfitError(f"{at} is no list")
-    items = cast("list[object]", value)
-    kept = [_fitted(item, shape.shape, f"{at}[]", unknown) for item in items]
-    return items if all(new is old for new, old in zip(kept, items, strict=True)) else kept
+        raise _MisfitError(at, "is no list")
+    items, inside = cast("list[object]", value), (at, "[]")
+    kept = [_fitted(item, shape.shape, inside, unknown) for item in items]
+    return kept if any(map(is_not, kept, items)) else items
 
 
-def _fitted_by_type(value: object, shape: ByType, at: str, unknown: list[str]) -> object:
+def _fitted_by_type(value: object, shape: ByType, at: _Way, unknown: list[_Way]) -> object:
     kind = value.get("type") if is_object(value) else None
     of_type = shape.shapes.get(kind) if isinstance(kind, str) else None
     if of_type is None:
-        raise _MisfitError(f"the type of {at or 'the block'} is not on the list")
-    return _fitted_object(value, {"type": Kind.WORD, **of_type}, at, unknown)
+        raise _MisfitError(at, "has a type that is not on the list")
+    return _fitted_object(value, of_type, at, unknown)
 
 
-def _fitted_either(value: object, shape: Either, at: str, unknown: list[str]) -> object:
+def _fitted_either(value: object, shape: Either, at: _Way, unknown: list[_Way]) -> object:
     for one in shape.shapes:
-        seen: list[str] = []
+        seen: list[_Way] = []
         try:
             kept = _fitted(value, one, at, seen)
         except _MisfitError:
             continue
         unknown += seen
         return kept
-    raise _MisfitError(f"{at} has none of the shapes on the list")
+    raise _MisfitError(at, "has none of the shapes on the list")
 
 
-def _fitted_object(value: object, shape: Mapping[str, Shape], at: str, unknown: list[str]) -> object:
+def _fitted_object(value: object, shape: Mapping[str, Shape], at: _Way, unknown: list[_Way]) -> object:
     if not is_object(value):
-        raise _MisfitError(f"{at or 'the block'} is no object")
+        raise _MisfitError(at, "is no object")
     kept: JsonObject = {}
     whole = True
     for key, item in value.items():
@@ -194,34 +212,42 @@ def _fitted_object(value: object, shape: Mapping[str, Shape], at: str, unknown: 
         if wanted is None or wanted is Kind.LEFT:
             whole = False
             if wanted is None:
-                unknown.append(_named(at, key))
+                unknown.append((at, key))
             continue
-        new = kept[key] = _fitted(item, wanted, _named(at, key), unknown)
+        new = kept[key] = _fitted(item, wanted, (at, key), unknown)
         whole = whole and new is item
     return value if whole else kept
 
 
-def _named(at: str, key: str) -> str:
-    """A key with the way to it, for a message; a key is data too, so it is cut."""
-    word = key if _is_word(key) and len(key) <= 40 else f"{key[:40]!r}…"
-    return f"{at}.{word}" if at else word
+def _told(at: _Way) -> str:
+    """The way to a value in words; keys are data too, so they are cut."""
+    words: list[str] = []
+    while at:
+        before, key = at
+        at, word = cast("_Way", before), str(key)
+        words.append(
+            word if word == "[]" or (_is_word(word) and len(word) <= _LONGEST_KEY) else f"{word[:_LONGEST_KEY]!r}…"
+        )
+    return ".".join(reversed(words)).replace(".[]", "[]")
 
 
-def _is(value: object, kind: Kind) -> bool:
-    match kind:
-        case Kind.WORD:
-            return isinstance(value, str) and _is_word(value)
-        case Kind.SEAL | Kind.SHOWN:
-            return isinstance(value, str)
-        case Kind.NUMBER:
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case Kind.FLAG:
-            return isinstance(value, bool)
-        case Kind.JSON | Kind.LEFT:
-            return True
-        case Kind.NOTHING:
-            return False
+def _is_word(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > _LONGEST_WORD:
+        return False
+    return value.isascii() and value.isprintable() and " " not in value
 
 
-def _is_word(text: str) -> bool:
-    return len(text) <= _LONGEST_WORD and text.isascii() and text.isprintable() and " " not in text
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_CHECKS: Mapping[Kind, Callable[[object], bool]] = {
+    Kind.WORD: _is_word,
+    Kind.SEAL: _is_text,
+    Kind.SHOWN: _is_text,
+    Kind.NUMBER: lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    Kind.FLAG: lambda value: isinstance(value, bool),
+    Kind.JSON: lambda _value: True,
+    Kind.LEFT: lambda _value: True,
+    Kind.NOTHING: lambda _value: False,
+}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dhenara_async.drivers.base import as_list, as_object, as_text
 from dhenara_async.drivers.native import ByType, Each, Kind, Shape, altered, cut, refused, same_words
 from dhenara_async.messages import Part, ReasoningPart, ToolCallPart
-from dhenara_async.rules import Vetted, bounded
+from dhenara_async.rules import Vetted, bounded, within_bounds
 
 _WORD, _SEAL, _SHOWN = Kind.WORD, Kind.SEAL, Kind.SHOWN
 
@@ -30,7 +30,7 @@ CALL: Mapping[str, Shape] = {"type": _WORD, "extra_content": {"google": {"though
 def vetted(part: Part) -> Vetted:
     """What of a part's own state a host may be sent; see ``Rules.vet``."""
     state = part.provider_state
-    if not state or bounded(part).state is None:
+    if not state or not within_bounds(state):
         return bounded(part)
     match part:
         case ReasoningPart():

@@ -14,7 +14,7 @@ from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text
 from dhenara_async.drivers.native import ByType, Each, Kind, Shape, altered, begins_with, cut, refused, repeats, shows
 from dhenara_async.drivers.openai_responses_reading import HOSTED
 from dhenara_async.messages import FilePart, HostedToolPart, Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart
-from dhenara_async.rules import Vetted, bounded
+from dhenara_async.rules import Vetted, bounded, within_bounds
 
 _WORD, _SEAL, _SHOWN, _LEFT = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.LEFT
 _NUMBER, _FLAG, _JSON = Kind.NUMBER, Kind.FLAG, Kind.JSON
@@ -151,7 +151,7 @@ _ITEM_SHAPE = ByType(ITEMS)
 def vetted(part: Part) -> Vetted:
     """What of a part's own state the API may be sent; see ``Rules.vet``."""
     state = part.provider_state
-    if not state or bounded(part).state is None:
+    if not state or not within_bounds(state):
         return bounded(part)
     match part:
         case TextPart() | RefusalPart():
