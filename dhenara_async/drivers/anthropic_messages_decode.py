@@ -33,7 +33,7 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.usage import Usage
 
 _REPORTS = frozenset(REPORTS)
-_INPUT = b'"input"'  # of a call, whose numbers are told as they stand
+_VALUES = (b'"input"', b'_result"')  # of calls, and what tools gave, whose numbers are told as they stand
 
 
 class _Words(TypedDict):
@@ -126,7 +126,7 @@ class MessagesDecoder:
             return ()
         if kind == "content_block_delta":
             return self._block_delta(event)
-        if _INPUT in frame:
+        if any(word in frame for word in _VALUES):
             event = as_object(exact(event, frame))
         handler = self._HANDLERS.get(kind)
         if event.get("error") or (handler is None and is_failure(event, kind)):

@@ -17,7 +17,7 @@ from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import APIError, ConfigurationError, ProtocolError, UnsupportedError
 from dhenara_async.events import StreamEvent
 from dhenara_async.framing import Frame
-from dhenara_async.lenient_json import writable
+from dhenara_async.lenient_json import exact, read, writable
 from dhenara_async.media import placeholder
 from dhenara_async.messages import FilePart, Origin
 from dhenara_async.request import ChatRequest, WireRequest
@@ -96,7 +96,7 @@ def load(data: bytes) -> JsonObject:
             return load(bytes(data))
         raise not_json(data) from exc
     if is_object(value):
-        return value
+        return as_object(exact(value, data))
     raise not_an_object(data)
 
 
@@ -195,8 +195,8 @@ def arguments_object(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        parsed: object = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        parsed = read(value)
+    except ValueError:
         return value
     return parsed if isinstance(parsed, dict) else value  # pyright: ignore[reportUnknownVariableType] - of anything
 

@@ -49,11 +49,14 @@ from dhenara_async.drivers.parts import OpenPart, PartsInFlight, state, usage_ev
 from dhenara_async.errors import APIError, ProtocolError
 from dhenara_async.events import PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
 from dhenara_async.framing import Frame, name_of
+from dhenara_async.lenient_json import exact
 from dhenara_async.messages import FilePart, Origin, TokenLogprob
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import Usage
 from dhenara_async.tools import HostedToolType
 
+# Names of what holds JSON values of the model's, or of tools.
+_VALUES = (b'"args"', b'"response"', b'"partialArgs"', b'"partial_args"')
 _TOOLS: dict[str, HostedToolType] = {
     "GOOGLE_SEARCH_WEB": "web_search",
     "GOOGLE_SEARCH_IMAGE": "web_search",
@@ -178,6 +181,8 @@ class GeminiDecoder:
         if data == self._last:  # said again, with the last words in it
             return ()
         events: list[StreamEvent] = []
+        if any(word in data for word in _VALUES):
+            chunk = exact(chunk, data)
         chunk = tidied(chunk, data)
         if self._plain and is_object(chunk):
             if self._body is None:

@@ -38,6 +38,7 @@ from dhenara_async.drivers.parts import OpenPart, PartsInFlight, usage_events
 from dhenara_async.errors import APIError, ProtocolError
 from dhenara_async.events import StreamEvent, TextDelta
 from dhenara_async.framing import Frame, name_of
+from dhenara_async.lenient_json import exact
 from dhenara_async.messages import Origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import Usage
@@ -147,6 +148,8 @@ class ChatDecoder:
             return ()
         if not is_object(chunk):
             raise not_an_object(frame)
+        if self._plain or b'"arguments"' in frame:
+            chunk = as_object(exact(chunk, frame))
         events: list[StreamEvent] = []
         if not self._parts.started:
             whole = self._at_once(chunk) if self._plain else ()

@@ -46,6 +46,7 @@ from dhenara_async.drivers.parts import PartsInFlight, finish_of, state, usage_e
 from dhenara_async.errors import ProtocolError
 from dhenara_async.events import ChoiceFinish, Heartbeat, StreamEvent, TextDelta
 from dhenara_async.framing import Frame, name_of
+from dhenara_async.lenient_json import exact
 from dhenara_async.messages import Origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import FinishReason
@@ -154,6 +155,8 @@ class ResponsesDecoder:
 
     def _feed(self, event: JsonObject, frame: Frame) -> Sequence[StreamEvent]:
         kind = event.get("type")
+        if not as_text(kind).endswith(".delta"):
+            event = as_object(exact(event, frame))
         if event.get("sequence_number") == self._next:
             self._next += 1
         elif self._numbered:
