@@ -21,7 +21,7 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.conversion import ConversionPolicy, ConversionReport
 from dhenara_async.drivers.base import Driver
 from dhenara_async.endpoint import AIModelEndpoint, Dialect
-from dhenara_async.errors import ConfigurationError, ConversionLossError
+from dhenara_async.errors import ConfigurationError, ConversionLossError, printable
 from dhenara_async.feed import Call, Delivery
 from dhenara_async.formatter import FormattedConversation, PromptFormatter
 from dhenara_async.formatter.halves import warnings_of_halves
@@ -324,7 +324,7 @@ class Caller:
         if date.today() < model.retired_on:
             return ()
         instead = f"; use {model.replacement}" if model.replacement else ""
-        message = f"{model.model_name} was retired by its maker on {model.retired_on}{instead}"
+        message = f"{printable(model.model_name)} was retired by its maker on {model.retired_on}{instead}"
         # Python shows a warning once for each place in the user's code: no state of ours is needed for that
         warn(message, UserWarning, stacklevel=_levels_to_the_user())
         return (CallWarning(code="model_retired", knob="ai_model", message=message),)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self, overload
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.errors import ConfigurationError, StreamStateError
+from dhenara_async.errors import ConfigurationError, StreamStateError, printable
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.stream import ResponseStream
     from dhenara_async.targets import Occasion, Target
     from dhenara_async.transport import Transport
+
+_CALLERS = 1000  # the most endpoints whose preparations are kept
 
 
 class AIModelClient:
@@ -106,7 +108,7 @@ class AIModelClient:
     def __repr__(self) -> str:
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
-            return f"AIModelClient({target.api.provider}, {target.ai_model.model_name})"
+            return printable(f"AIModelClient({target.api.provider}, {target.ai_model.model_name})")
         from dhenara_async.targets import label
 
         return f"AIModelClient({label(target)})"
@@ -258,6 +260,8 @@ class AIModelClient:
 
         caller = self._callers.get(id(endpoint))  # which lives as long as its caller
         if caller is None:
+            if len(self._callers) >= _CALLERS:  # a router may make an endpoint for every call
+                self._callers.clear()
             caller = self._callers[id(endpoint)] = Caller(endpoint, self._policy, self._shared_means())
         return caller.call(asked, self._kept or self._shared)
 

@@ -34,12 +34,26 @@ Every error has ``retryable``: whether the same call may succeed a moment later.
 which model, and what to do; keys and prompts never enter them.
 """
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 
+# Characters that end a line, colour or move about what a terminal shows, or have no bytes in UTF-8.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL_BUT_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+
+
+def printable(text: str) -> str:
+    """``text`` with its control characters as escapes (``\\n``, ``\\x1b``), so that it is one line of a log."""
+    return text if text.isprintable() else _CONTROL.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
 
 class DhenaraError(Exception):
-    """Base of every error of this library.
+    """Base of every error of this library. Messages have no control characters, whoever said what they quote.
 
     Attributes:
         retryable: Whether the same call may succeed if it is simply made again.
@@ -48,6 +62,9 @@ class DhenaraError(Exception):
 
     retryable: bool = False
     attempts: int = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ConfigurationError(DhenaraError, ValueError):
@@ -104,6 +121,7 @@ class ToolArgumentsError(DhenaraError, ValueError):
 
     def __init__(self, message: str, *, name: str) -> None:
         super().__init__(message)
+        self.args = (_CONTROL_BUT_LINES.sub(_escaped, message),)  # a model reads lines
         self.name = name
 
 
@@ -210,8 +228,8 @@ class APIError(DhenaraError):
         super().__init__(message)
         self.provider = provider
         self.status = status
-        self.code = code
-        self.request_id = request_id
+        self.code = None if code is None else printable(code)
+        self.request_id = None if request_id is None else printable(request_id)
         self.retry_after = retry_after
         self.body = body
         if retryable is not None:

@@ -30,6 +30,7 @@ from dhenara_async.errors import (
     DhenaraError,
     ProtocolError,
     TransportError,
+    printable,
 )
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
 from dhenara_async.limits import Limiter, Slot
@@ -364,7 +365,7 @@ class EndpointFeed:
         for name in _REQUEST_ID_HEADERS:
             told = headers.get(name)
             if told:
-                self._request_id = source.auth.hide(told)
+                self._request_id = printable(source.auth.hide(told))
                 break
         if exchange.status >= 300:
             await self._refuse(exchange)
@@ -431,7 +432,7 @@ class EndpointFeed:
             self._call.origin.provider,
             type(exc).__name__,
             self._request_id,
-            self._call.origin.model,
+            printable(self._call.origin.model),
             wait,
         )
         self._forget(self._call)
@@ -461,7 +462,7 @@ class EndpointFeed:
             origin.provider,
             refusal.status,
             refusal.request_id,
-            origin.model,
+            printable(origin.model),
         )
         self._failed = (*self._failed, self._attempt(refusal))
         self._forget(second)

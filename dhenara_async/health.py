@@ -1,17 +1,26 @@
 """What the calls of a client or manager learn of endpoints: who failed a moment ago, and how quickly each one answers.
 
-Numbers that calls in several threads and event loops share; the clock is monotonic and can be set.
+Numbers that calls in several threads and event loops share; the clock is monotonic and can be set. Both tables hold a
+bounded number of endpoints, of which those that nobody has asked for the longest time go first: a program that serves
+tenants has another endpoint for every key.
 """
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from threading import Lock
+from typing import TypeVar
 
 from dhenara_async.messages import Origin
 
 REMEMBERED = 100
 """How many of an endpoint's latest answers count."""
+
+MOST_ENDPOINTS = 1000
+"""How many endpoints each table holds."""
+
+
+Kept = TypeVar("Kept")
 
 
 class Cooldowns:
@@ -23,7 +32,7 @@ class Cooldowns:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: dict[Origin, float] = {}
+        self._until: OrderedDict[Origin, float] = OrderedDict()
         self._lock = Lock()
 
     def cool(self, origin: Origin, seconds: float) -> None:
@@ -32,6 +41,7 @@ class Cooldowns:
             until = self._clock() + seconds
             if seconds > 0 and until > self._until.get(origin, 0.0):
                 self._until[origin] = until
+                _make_newest(self._until, origin)
 
     def clear(self, origin: Origin) -> None:
         """``origin`` answers again."""
@@ -60,15 +70,22 @@ class Latencies:
     """How long endpoints took, of late, to say something."""
 
     def __init__(self) -> None:
-        self._seconds: dict[Origin, deque[float]] = {}
+        self._seconds: OrderedDict[Origin, deque[float]] = OrderedDict()
         self._lock = Lock()
 
     def learn(self, origin: Origin, seconds: float) -> None:
         """One more answer."""
         with self._lock:
             self._seconds.setdefault(origin, deque(maxlen=REMEMBERED)).append(seconds)
+            _make_newest(self._seconds, origin)
 
     def of(self, origin: Origin) -> tuple[float, ...]:
         """The latest, oldest first."""
         with self._lock:
             return tuple(self._seconds.get(origin, ()))
+
+
+def _make_newest(table: OrderedDict[Origin, Kept], origin: Origin) -> None:
+    table.move_to_end(origin)
+    if len(table) > MOST_ENDPOINTS:
+        table.popitem(last=False)

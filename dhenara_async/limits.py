@@ -316,11 +316,17 @@ class LocalLimiter:
         lane = self._lanes.get(key)
         if lane is None:
             if len(self._lanes) >= self._sweep_at:  # accounts come and go
-                now = self._clock()
-                self._lanes = {known: lane for known, lane in self._lanes.items() if not lane.idle(now)}
-                self._sweep_at = max(_LANES, 2 * len(self._lanes))
+                self._sweep(self._clock())
             lane = self._lanes[key] = _Lane(self._limits_of(origin), self._longest_wait)
         return lane
+
+    def _sweep(self, now: float) -> None:
+        """Forget who is idle, and the eldest of those who are only remembered where there are too many of them."""
+        self._lanes = {known: lane for known, lane in self._lanes.items() if not lane.idle(now)}
+        for known in tuple(self._lanes)[: max(0, len(self._lanes) - _MOST_LANES // 2)]:
+            if not self._lanes[known].in_use:
+                del self._lanes[known]
+        self._sweep_at = min(max(_LANES, 2 * len(self._lanes)), max(_MOST_LANES, len(self._lanes) + _LANES))
 
     def _limits_of(self, origin: Origin) -> Limits:
         keys = (f"{origin.provider}:{origin.model}", origin.model, origin.provider, "*")
@@ -329,6 +335,8 @@ class LocalLimiter:
 
 _Key = tuple[str, str, str | None, str]
 _LANES = 64
+_MOST_LANES = 10_000
+_MOST_QUOTAS = 64  # that one endpoint is remembered to have told of, each by its name
 
 
 class _Loop(Protocol):
@@ -409,6 +417,8 @@ class _Lane:
             known = self._told.get(quota.name)
             if known is None or known.at.requests <= at.requests:  # answers can overtake each other
                 self._told[quota.name] = self._said(quota, at, now)
+                if len(self._told) > _MOST_QUOTAS:
+                    del self._told[next(iter(self._told))]
         self.wake()
 
     def close(self, seconds: float, at: _Grant, now: float) -> None:
@@ -436,7 +446,12 @@ class _Lane:
     def idle(self, now: float) -> bool:
         """Whether nothing would be lost with it."""
         told = any(told.full > now for told in self._told.values())
-        return not self.queue and not self._active and not told and self.minute.empty(now)
+        return not self.in_use and not told and self.minute.empty(now)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody waits in it, or has a request under way."""
+        return bool(self.queue or self._active)
 
     def _used_up(self, now: float) -> list[_Told]:
         return [told for told in self._told.values() if told.full > now and self._left(told) <= 0]

@@ -22,6 +22,7 @@ from dhenara_async.errors import (
     ProtocolError,
     TransportError,
     UnsupportedError,
+    printable,
 )
 from dhenara_async.messages import FilePart, Message
 from dhenara_async.response import Decision
@@ -360,7 +361,7 @@ def label(target: "Target") -> str:
     """A target in a few words, for people: no key, no address."""
     match target:
         case AIModelEndpoint():
-            return f"{target.api.provider}:{target.ai_model.model_name}"
+            return printable(f"{target.api.provider}:{target.ai_model.model_name}")
         case Failover() | Race():
             return f"{type(target).__name__}({', '.join(map(label, target.targets))})"
         case Router():

@@ -14,7 +14,7 @@ import orjson
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.errors import APIError, ConfigurationError, ProtocolError, UnsupportedError
+from dhenara_async.errors import APIError, ConfigurationError, ProtocolError, UnsupportedError, printable
 from dhenara_async.events import StreamEvent
 from dhenara_async.framing import Frame
 from dhenara_async.lenient_json import exact, read, writable
@@ -210,7 +210,7 @@ class KnobWarnings:
     __slots__ = ("_model", "_warnings")
 
     def __init__(self, model: str) -> None:
-        self._model = model
+        self._model = printable(model)
         self._warnings: list[CallWarning] = []
 
     def dropped(self, knob: str, why: str) -> None:

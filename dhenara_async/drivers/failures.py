@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import cast
 
 import orjson
@@ -131,13 +132,38 @@ def _error_class(status: int, code: str | None, message: str) -> type[APIError]:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds the host asks us to wait: ``retry-after-ms``, then ``retry-after`` as seconds or date."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) / unit)
-        except (KeyError, ValueError):
-            continue
-    return _seconds_until(headers.get("retry-after"), headers.get("date"))
+    """Seconds the host asks us to wait: ``retry-after-ms``, then ``retry-after`` as seconds or date.
+
+    Where both are missing or nonsense, LiteLLM's copies of the headers of the provider behind it count, which have
+    ``llm_provider-`` before their names. None = nobody asks for anything that can be waited for.
+    """
+    for prefix in ("", "llm_provider-"):
+        told = bounded_wait(headers.get(f"{prefix}retry-after-ms"), unit=1000.0)
+        if told is None:
+            told = bounded_wait(headers.get(f"{prefix}retry-after"))
+        if told is None:
+            told = _seconds_until(headers.get(f"{prefix}retry-after"), headers.get("date"))
+        if told is not None:
+            return told
+    return None
+
+
+LONGEST_WAIT = 366 * 86_400.0
+"""Seconds; a host that asks us to wait for longer is taken to have said this."""
+
+
+def bounded_wait(told: str | None, *, unit: float = 1.0) -> float | None:
+    """A number of seconds as a header or body tells it, from 0 to ``LONGEST_WAIT``; None where it is no number.
+
+    Args:
+        told: The number in digits; None = nothing was told.
+        unit: How many of it are a second.
+    """
+    try:
+        seconds = float(told or "") / unit
+    except ValueError:
+        return None
+    return None if isnan(seconds) else min(max(0.0, seconds), LONGEST_WAIT)
 
 
 def _seconds_until(date: str | None, now: str | None) -> float | None:
@@ -147,9 +173,10 @@ def _seconds_until(date: str | None, now: str | None) -> float | None:
     if not date or not now:
         return None
     try:
-        return max(0.0, (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds())
-    except (TypeError, ValueError):
+        seconds = (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds()
+    except (IndexError, OverflowError, TypeError, ValueError):
         return None
+    return min(max(0.0, seconds), LONGEST_WAIT)
 
 
 def truncated(terminal: str) -> TruncatedStreamError:

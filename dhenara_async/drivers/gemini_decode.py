@@ -25,6 +25,7 @@ from dhenara_async.drivers.base import (
     as_list,
     as_object,
     as_text,
+    dumped,
     is_object,
     not_an_object,
     not_json,
@@ -567,7 +568,7 @@ class GeminiDecoder:
         return [*events, *usage_events(self.usage), self._parts.end()]
 
     def _raise(self, told: JsonObject) -> NoReturn:
-        raise error_of(200, {}, orjson.dumps(told), told, self._parts.provider)
+        raise error_of(200, {}, dumped(told).encode(), told, self._parts.provider)
 
 
 # ---------------------------------------------------------------------------------------------------- beside the parts

@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
-from dhenara_async.drivers.failures import api_error, told_error, told_number
+from dhenara_async.drivers.failures import api_error, bounded_wait, told_error, told_number
 from dhenara_async.drivers.parts import finish_of
 from dhenara_async.errors import APIError
 from dhenara_async.events import ChoiceFinish
@@ -229,8 +229,5 @@ def _name_of(layer: JsonObject) -> str:
 def _seconds(duration: object) -> float | None:
     """``"17s"``, ``"0.5s"`` or ``{"seconds": 17}`` as seconds."""
     if is_object(duration):
-        return as_count(duration.get("seconds"))
-    try:
-        return float(as_text(duration).removesuffix("s"))
-    except ValueError:
-        return None
+        return bounded_wait(str(as_count(duration.get("seconds"))))
+    return bounded_wait(as_text(duration).removesuffix("s"))

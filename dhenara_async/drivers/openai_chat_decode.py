@@ -15,6 +15,7 @@ from dhenara_async.drivers.base import (
     as_list,
     as_object,
     as_text,
+    dumped,
     has_more,
     is_object,
     load,
@@ -279,7 +280,7 @@ class ChatDecoder:
         """The report in an extra of Groq's, where there is no other; it tells failures there too."""
         extra = as_object(raw)
         if extra.get("error"):
-            raise self._failure(extra, orjson.dumps(extra))
+            raise self._failure(extra, dumped(extra).encode())
         return None if self._raw_usage else extra.get("usage")
 
     def _end(self) -> Sequence[StreamEvent]:

@@ -1,0 +1,203 @@
+"""What hosts say when they refuse, said by somebody who wants to break things: numbers, depths, lines of logs."""
+
+import json
+import logging
+import math
+import warnings
+from typing import cast
+
+import orjson
+import pytest
+
+from dhenara_async import (
+    AIModel,
+    AIModelAPI,
+    AIModelCallConfig,
+    AIModelClient,
+    AIModelEndpoint,
+    Dialect,
+    RetryPolicy,
+    ToolCallPart,
+)
+from dhenara_async.drivers.base import dumped
+from dhenara_async.drivers.failures import LONGEST_WAIT, retry_after_seconds
+from dhenara_async.errors import (
+    APIError,
+    ConfigurationError,
+    DeadlineError,
+    DhenaraError,
+    ProtocolError,
+    RateLimitError,
+    ToolArgumentsError,
+    printable,
+)
+from dhenara_async.testing import ReplayTransport
+from tests.loopback import SPEAKERS
+
+DATE = "Sun, 22 Nov 2026 12:00:00 GMT"
+
+
+def asked(dialect: Dialect, model: str | None = None) -> AIModelEndpoint:
+    provider, known = SPEAKERS[dialect]
+    api = AIModelAPI(provider=provider, dialect=dialect, api_key="some-key", base_url="http://h.example")
+    return AIModelEndpoint(api=api, ai_model=AIModel(model_name=model or known))
+
+
+# --------------------------------------------------------------------------------------------------- how long to wait
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0.5", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "-inf"}, 0.0),
+        ({"retry-after": "inf"}, LONGEST_WAIT),
+        ({"retry-after": "1e999"}, LONGEST_WAIT),
+        ({"retry-after": "9" * 400}, LONGEST_WAIT),
+        ({"retry-after-ms": "9" * 400}, LONGEST_WAIT),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after-ms": "nan", "retry-after": "2"}, 2.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Sun, 22 Nov 2026 12:00:30 GMT", "date": DATE}, 30.0),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT", "date": DATE}, LONGEST_WAIT),
+        ({"retry-after": "Sun, 22 Nov 2026 12:00:30 +9999999999999", "date": DATE}, None),
+        ({"retry-after": "Sun, 22 Nov 99999999999999 12:00:30 GMT", "date": DATE}, None),
+        ({"retry-after": DATE, "date": "x" * 1000}, None),
+        ({"llm_provider-retry-after": "7"}, 7.0),
+        ({"llm_provider-retry-after-ms": "1500", "llm_provider-retry-after": "7"}, 1.5),
+        ({"llm_provider-retry-after": "Sun, 22 Nov 2026 12:00:30 GMT", "date": DATE}, 30.0),
+        ({"retry-after": "2", "llm_provider-retry-after": "7"}, 2.0),
+        ({"retry-after": "nan", "llm_provider-retry-after": "7"}, 7.0),
+        ({}, None),
+    ],
+)
+def test_how_long_a_host_asks_us_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_seconds(headers) == seconds
+
+
+@pytest.mark.retries
+@pytest.mark.parametrize("told", ["1e999", "nan", "inf", "-inf", "9" * 400, "-9" * 40])
+async def test_a_call_survives_what_it_is_told(told: str) -> None:
+    replay = ReplayTransport(b"{}", status=429, headers={"retry-after": told})
+    policy = RetryPolicy(attempts=2, first_delay=0, longest_delay=0)
+    with pytest.raises(RateLimitError) as caught:
+        config = AIModelCallConfig(retries=policy)
+        await AIModelClient(asked(Dialect.OPENAI_CHAT), config, transport=replay).generate("Hi.")
+    assert caught.value.retry_after is None or math.isfinite(caught.value.retry_after)
+
+
+@pytest.mark.parametrize("delay", ["1e999s", "nans", "-5s", "9" * 400 + "s", "s", "soon"])
+async def test_geminis_own_word_for_it(delay: str) -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]
+    body = {"error": {"code": 429, "message": "Later.", "status": "RESOURCE_EXHAUSTED", "details": details}}
+    with pytest.raises(RateLimitError) as caught:
+        replay = ReplayTransport(orjson.dumps(body), status=429)
+        await AIModelClient(asked(Dialect.GEMINI), transport=replay).generate("Hi.")
+    assert caught.value.retry_after in (None, 0.0, LONGEST_WAIT)
+
+
+# -------------------------------------------------------------------------------------------------------------- depth
+
+
+def nested(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+@pytest.mark.parametrize("depth", [100, 300, 900, 1020, 5000])
+@pytest.mark.parametrize("dialect", SPEAKERS)
+@pytest.mark.parametrize("name", ["detail", "error", "message", "errors", "details"])
+async def test_errors_that_are_nested_deeply(depth: int, dialect: Dialect, name: str) -> None:
+    for text in (
+        f'{{"{name}":{nested(depth)}}}',
+        f'{{"{name}":[{nested(depth)}]}}',
+        f'{{"error":{{"{name}":{nested(depth)}}}}}',
+    ):
+        replay = ReplayTransport(text.encode(), status=400)
+        with pytest.raises(APIError) as caught:
+            await AIModelClient(asked(dialect), transport=replay).generate("Hi.")
+        assert caught.value.status == 400
+        streamed = ReplayTransport(b"data: " + text.encode() + b"\n\n", headers={"content-type": "text/event-stream"})
+        with pytest.raises(DhenaraError):
+            config = AIModelCallConfig(streaming=True)
+            await AIModelClient(asked(dialect), config, transport=streamed).generate("Hi.")
+
+
+@pytest.mark.parametrize("depth", [200, 300])
+async def test_arguments_that_are_nested_deeply(depth: int) -> None:
+    call = f'{{"functionCall":{{"name":"f","args":{nested(depth)}}}}}'
+    body = f'{{"candidates":[{{"content":{{"role":"model","parts":[{call}]}},"finishReason":"STOP"}}]}}'
+    answer = await AIModelClient(asked(Dialect.GEMINI), transport=ReplayTransport(body.encode())).generate("Hi.")
+    assert answer.chat_response is not None
+    (part,) = answer.chat_response.choices[0].parts
+    assert isinstance(part, ToolCallPart)
+    assert part.arguments == nested(depth)
+
+
+def test_json_that_orjson_does_not_write() -> None:
+    value: object = json.loads(nested(400))
+    assert dumped(value) == nested(400)
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ProtocolError, match="nested too deep"):
+        dumped(value)
+    while isinstance(value, list):  # to let go of it would recurse as deeply
+        value = cast("list[object]", value)[0]
+
+
+# ------------------------------------------------------------------------------------------------------- lines of logs
+
+FORGED = "ok\nWARNING everything is fine\r\x1b[2J\x85\u2028\u202e\x00"
+PLAIN = r"ok\nWARNING everything is fine\r\x1b[2J\x85\u2028\u202e\x00"
+
+
+def test_control_characters_as_escapes() -> None:
+    assert printable(FORGED) == PLAIN
+    assert printable("Grüße, 🙂 und\u00a0mehr 👩‍🚀") == "Grüße, 🙂 und\u00a0mehr 👩‍🚀"
+    assert printable("half \ud83d") == r"half \ud83d"
+
+
+def test_errors_are_one_line() -> None:
+    error = APIError(FORGED, provider="p", status=500, code=FORGED, request_id=FORGED)
+    assert [str(each) for each in (ConfigurationError(FORGED), ProtocolError(FORGED), error)] == [PLAIN] * 3
+    assert (error.code, error.request_id) == (PLAIN, PLAIN)
+    assert str(DeadlineError(limit="total", seconds=1)) == "gave up: the time limit total=1 s ran out"
+
+
+def test_what_a_model_is_told_has_lines() -> None:
+    assert str(ToolArgumentsError("one\n\ttwo\x1b", name="f")) == "one\n\ttwo\\x1b"
+
+
+@pytest.mark.retries
+@pytest.mark.parametrize("dialect", SPEAKERS)
+async def test_nobody_forges_a_line_of_the_log(dialect: Dialect, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="dhenara_async")
+    error = {"message": FORGED, "code": FORGED, "type": FORGED, "status": FORGED}
+    replay = ReplayTransport(orjson.dumps({"error": error}), status=503, headers={"x-request-id": FORGED})
+    config = AIModelCallConfig(retries=RetryPolicy(attempts=2, first_delay=0, longest_delay=0))
+    client = AIModelClient(asked(dialect, f"m{FORGED}"), config, transport=replay)
+    with pytest.raises(APIError) as caught:
+        await client.generate("Hi.")
+    assert len(replay.requests) == 2
+    told = [str(caught.value), f"{caught.value.code}", f"{caught.value.request_id}", repr(client)]
+    told += [record.getMessage() for record in caplog.records]
+    assert len(told) > 4
+    assert [text for text in told if printable(text) != text] == []
+
+
+async def test_warnings_about_models_are_one_line() -> None:
+    model = AIModel.model_validate(
+        {"model_name": FORGED, "provider": "groq", "retired_on": "2020-01-01", "capabilities": {"sampling": False}}
+    )
+    api = AIModelAPI(provider="groq", api_key="some-key")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = AIModelCallConfig(temperature=0.3)
+        stream = AIModelClient(AIModelEndpoint(api=api, ai_model=model), config, transport=ReplayTransport(b"")).stream(
+            "Hi."
+        )
+    told = [str(each.message) for each in caught] + [each.message for each in stream.partial.warnings]
+    assert len(told) > 1
+    assert [text for text in told if printable(text) != text] == []
