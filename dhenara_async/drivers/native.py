@@ -114,14 +114,9 @@ def altered(what: str) -> Vetted:
     return Vetted(None, "altered", f"{what} of the provider's own block is not what the part shows")
 
 
-def same_words(one: str, other: str) -> bool:
-    """Whether two texts differ in white space alone, which joining pieces may add."""
-    return one == other or one.split() == other.split() or "".join(one.split()) == "".join(other.split())
-
-
-def begins_with(text: str, words: str) -> bool:
-    """Whether ``text`` begins with ``words``, white space apart."""
-    return "".join(text.split()).startswith("".join(words.split()))
+def says(text: str, words: str) -> bool:
+    """Whether ``words`` are in ``text``, white space apart, which joining pieces may add."""
+    return not words or words == text or "".join(words.split()) in "".join(text.split())
 
 
 def shows(shown: object, native: object) -> bool:

@@ -7,7 +7,7 @@ https://docs.mistral.ai/capabilities/reasoning and https://platform.openai.com/d
 from collections.abc import Mapping
 
 from dhenara_async.drivers.base import as_list, as_object, as_text
-from dhenara_async.drivers.native import ByType, Each, Kind, Shape, altered, cut, refused, same_words
+from dhenara_async.drivers.native import ByType, Each, Kind, Shape, altered, cut, refused, says
 from dhenara_async.messages import Part, ReasoningPart, ToolCallPart
 from dhenara_async.rules import Vetted, bounded, within_bounds
 
@@ -47,4 +47,4 @@ def _reasoning(part: ReasoningPart) -> Vetted:
     found = cut(part.provider_state or {}, REASONING)
     details = [as_object(detail) for detail in as_list((found.state or {}).get("reasoning_details"))]
     told = "".join(as_text(detail.get("text")) + as_text(detail.get("summary")) for detail in details)
-    return found if not told or same_words(told, part.text) else altered("the text of the details")
+    return found if says(part.text, told) else altered("the text of the details")

@@ -11,7 +11,7 @@ Source: ``ResponseOutputItem`` and ``ResponseInputItemParam`` of the ``openai`` 
 from collections.abc import Mapping
 
 from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text
-from dhenara_async.drivers.native import ByType, Each, Kind, Shape, altered, begins_with, cut, refused, repeats, shows
+from dhenara_async.drivers.native import ByType, Each, Either, Kind, Shape, altered, cut, refused, repeats, says, shows
 from dhenara_async.drivers.openai_responses_reading import HOSTED
 from dhenara_async.messages import FilePart, HostedToolPart, Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart
 from dhenara_async.rules import Vetted, bounded, within_bounds
@@ -40,7 +40,7 @@ CALL: Mapping[str, Shape] = {
 REASONING: Mapping[str, Shape] = {
     "type": _WORD,
     "id": _WORD,
-    "summary": Each(ByType({"summary_text": {"text": _SHOWN}})),
+    "summary": Each(Either((ByType({"summary_text": {"text": _SHOWN}}), {"text": _SHOWN}, _SHOWN))),
     "encrypted_content": _SEAL,
     "status": _LEFT,
     "content": _LEFT,
@@ -94,7 +94,7 @@ _TOOLS = Each(
     )
 )
 _MCP_TOOLS = Each({"name": _SHOWN, "description": _SHOWN, "input_schema": _JSON, "annotations": _JSON})
-_MCP_ASKED: Mapping[str, Shape] = {"server_label": _SHOWN, "name": _SHOWN, "arguments": _SHOWN}
+_MCP_ASKED: Mapping[str, Shape] = {"server_label": _SHOWN, "name": _SHOWN, "arguments": _JSON}
 _SHELL_OUTCOME = ByType({"timeout": {}, "exit": {"exit_code": _NUMBER}})
 _SOURCES = Each(ByType({"url": {"url": _SHOWN}, "api": {"name": _SHOWN}}))
 _CHECK: Mapping[str, Shape] = {"id": _WORD, "code": _WORD, "message": _LEFT}
@@ -107,6 +107,7 @@ ITEMS: Mapping[str, Mapping[str, Shape]] = {
                 "search": {"query": _SHOWN, "queries": Each(_SHOWN), "sources": _SOURCES},
                 "open_page": {"url": _SHOWN},
                 "find_in_page": {"url": _SHOWN, "pattern": _SHOWN},
+                "find": {"url": _SHOWN, "pattern": _SHOWN},  # its name before
             }
         ),
     },
@@ -180,8 +181,9 @@ def _reasoning(part: ReasoningPart) -> Vetted:
     if state.get("type") not in (None, "reasoning"):
         return refused("no item of that type is reasoning")
     found = cut(state, REASONING)
-    told = "".join(as_text(as_object(piece).get("text")) for piece in as_list((found.state or {}).get("summary")))
-    return found if begins_with(part.text, told) else altered("the summary")
+    summary = as_list((found.state or {}).get("summary"))
+    told = "".join(as_text(piece) or as_text(as_object(piece).get("text")) for piece in summary)
+    return found if says(part.text, told) else altered("the summary")
 
 
 def _hosted(part: HostedToolPart) -> Vetted:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import cast, get_args, get_origin
 
+import orjson
 import pytest
 from anthropic.types.beta import BetaContentBlock, BetaContentBlockParam
 from google.genai import types as gemini
@@ -10,10 +11,13 @@ from openai.types.responses import ResponseInputItemParam, ResponseOutputItem
 from pydantic import BaseModel
 from typing_extensions import get_type_hints, is_typeddict
 
+from dhenara_async import AIModelCallConfig, Message
+from dhenara_async.accumulator import Accumulator
 from dhenara_async.drivers import anthropic_messages_native, gemini_native, openai_chat_native, openai_responses_native
 from dhenara_async.drivers.native import ByType, Each, Either, Kind, Shape, cut, shows
 from dhenara_async.hosts import driver_for
 from dhenara_async.messages import HostedToolPart, ProviderState, ToolCallPart
+from dhenara_async.request import ChatRequest
 from tests import recordings
 from tests.histories import SOURCES, decoded, histories
 from tests.test_coming_home import source_of
@@ -240,3 +244,32 @@ def test_reports_are_not_looked_at() -> None:
     )
     for native in (anthropic_messages_native, openai_responses_native, gemini_native, openai_chat_native):
         assert native.vetted(report).reason is None
+
+
+_READ: list[tuple[str, object]] = [
+    ("reasoning", {"summary": ["One.", "Two."]}),
+    ("reasoning", {"summary": [{"text": "One."}, {"text": "Two."}]}),
+    ("reasoning", {"summary": [{"type": "summary_text", "text": "One."}]}),
+    ("mcp_call", {"server_label": "s", "name": "n", "arguments": {"at": 1}, "output": "o", "status": "completed"}),
+    ("web_search_call", {"status": "completed", "action": {"type": "find", "url": "https://x.test", "pattern": "a b"}}),
+    ("web_search_call", {"status": "completed", "action": {"type": "search", "query": "a b", "queries": ["a b"]}}),
+    ("compaction", {"encrypted_content": "Zm9y"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields"), _READ)
+def test_items_go_home_in_the_shapes_that_gateways_give_them(kind: str, fields: dict[str, object]) -> None:
+    """What was decoded is what its part shows, whatever its shape."""
+    speaker = SOURCES["responses"]
+    sealed = {"encrypted_content": "c2VhbGVk"} if kind == "reasoning" else {}
+    item = {"type": kind, "id": "item_1", **fields, **sealed}
+    body = {"id": "r", "object": "response", "status": "completed", "model": "m", "output": [item]}
+    asked = ChatRequest.of([Message.user("?")], instructions=(), config=AIModelCallConfig(), stream=False)
+    driver = driver_for(speaker.endpoint)
+    decoder = driver.decoder(asked, speaker.origin)
+    accumulator = Accumulator(provider=speaker.provider, model=speaker.model)
+    accumulator.feed([*decoder.feed(orjson.dumps(body)), *decoder.finish()])
+    (part,) = accumulator.response().choices[0].parts
+    vetted = openai_responses_native.vetted(part)
+    assert (vetted.reason, vetted.detail) == (None, "")
+    assert vetted.state == {key: value for key, value in item.items() if kind != "reasoning" or key != "type"}
