@@ -265,7 +265,7 @@ class ChatDecoder:
         index = as_count(raw.get("index")) or 0
         known = self._choices.get(index)
         if known is None:
-            self._parts.admit(1)
+            self._parts.admit(1 if self._choices else 0)  # the first one is the answer, whose parts are counted
             known = ChoiceInFlight(self._parts, index, self._quirks, self._sources, self._sound)
             self._choices[index] = known
         return known
