@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from dhenara_async import AIModelEndpoint, Conversation, ConversationManager, Dialect, messages
+from dhenara_async import (
+    AIModel,
+    AIModelEndpoint,
+    Conversation,
+    ConversationManager,
+    Dialect,
+    PromptFormatter,
+    messages,
+)
 from dhenara_async.attachments import Attached, Attachment
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.messages import FilePart
@@ -209,3 +217,16 @@ async def test_a_try_without_a_network_reads_here(tmp_path: Path) -> None:
         conversation = await manager.create()
         checked = manager.check(conversation, endpoint_at(server, Dialect.GEMINI), query="?", files=[path])
         assert checked.input_tokens > 1000
+
+
+@pytest.mark.parametrize("given", [["/etc/passwd"], "/etc/passwd", [b"bytes"], [Path("/etc/passwd")]])
+@pytest.mark.parametrize("most", [None, 3])
+def test_prompts_are_made_of_files_alone(given: object, most: int | None) -> None:
+    model = AIModel(model_name="any-1")
+    with pytest.raises(ConfigurationError, match="sequence of FilePart"):
+        PromptFormatter.format_conversion_node_as_prompts(
+            model,
+            "What is it?",
+            given,  # type: ignore[arg-type] - that is the point
+            max_words_files=most,
+        )

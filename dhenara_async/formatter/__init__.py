@@ -95,10 +95,16 @@ class PromptFormatter:
             max_words_response: The most words of the answer, over all its texts; None = all.
 
         Raises:
-            ConfigurationError: Neither words nor files were asked, or a number of words is below 1.
+            ConfigurationError: Neither words nor files were asked, what is attached is no file, or a number of words is
+                below 1.
         """
         if not user_query.strip() and not attached_files:
             raise ConfigurationError("user_query is empty and no file is attached: there is nothing to ask")
+        given: Iterable[object] = attached_files
+        if not all(isinstance(file, FilePart) for file in given):
+            raise ConfigurationError(
+                "attached_files is a sequence of FilePart: make them by FilePart.from_bytes, from_path or from_url"
+            )
         files = [shortened_file(file, max_words_files) for file in attached_files]
         asked = question(first_words(user_query, max_words_query), files)
         if not isinstance(previous_response, ChatResponse) or not previous_response.choices[0].parts:
