@@ -100,8 +100,7 @@ class PromptFormatter:
         """
         if not user_query.strip() and not attached_files:
             raise ConfigurationError("user_query is empty and no file is attached: there is nothing to ask")
-        given: Iterable[object] = attached_files
-        if not all(isinstance(file, FilePart) for file in given):
+        if not _are_files(attached_files):
             raise ConfigurationError(
                 "attached_files is a sequence of FilePart: make them by FilePart.from_bytes, from_path or from_url"
             )
@@ -256,6 +255,10 @@ class PromptFormatter:
         if stands_in is not None:
             report = _before_the_last(report)
         return ConversionCheck.of(request, report, endpoint, warnings=wire.warnings, question=stands_in)
+
+
+def _are_files(given: Iterable[object]) -> bool:
+    return all(isinstance(one, FilePart) for one in given)
 
 
 def _is_plain_question(message: Message) -> bool:
