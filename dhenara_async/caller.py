@@ -5,7 +5,7 @@ for every call of an endpoint is worked out once.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from inspect import currentframe
 from warnings import warn
@@ -26,7 +26,7 @@ from dhenara_async.feed import Call, Delivery
 from dhenara_async.formatter import FormattedConversation, PromptFormatter
 from dhenara_async.formatter.halves import warnings_of_halves
 from dhenara_async.forms import REPORT, Form, is_fixed, lone_question
-from dhenara_async.headers import secrets_of, sendable
+from dhenara_async.headers import credentials_of, secrets_of, sendable
 from dhenara_async.hosts import Address, dialect_of, driver_for, leaves_its_path, resolve, target_of
 from dhenara_async.links import INLINED, inlined, key_of, stand_in, to_check, to_download
 from dhenara_async.means import Means
@@ -112,6 +112,9 @@ class Caller:
             UnsupportedError: The model cannot be told a part of it.
             ConversionLossError: The policy is strict and something would be lost.
         """
+        own = self._for_account_of(asked.config)
+        if own is not self:
+            return own.call(asked, transport)
         lone = self._lone(asked, transport)
         if lone is not None:
             return lone
@@ -138,6 +141,17 @@ class Caller:
             formatted.prefix,
             lambda: self._without_reasoning(asked, first=written, over=delivery, more=retired),
         )
+
+    def _for_account_of(self, config: AIModelCallConfig) -> "Caller":
+        """Who makes a call with ``config``: a caller of another account, where its headers hold credentials."""
+        if not config.extra_headers:
+            return self
+        proofs, api = credentials_of(config.extra_headers), self.endpoint.api
+        if proofs.items() <= credentials_of(api.headers).items():
+            return self
+        others = {name: value for name, value in api.headers.items() if name.lower() not in proofs}
+        endpoint = self.endpoint.changed(api=api.changed(headers={**others, **proofs}))
+        return Caller(endpoint, self._policy, self._means)
 
     def _lone(self, asked: Asked, transport: Transport | None) -> Call | None:
         """The call, if it differs from the last one in nothing but the words of a lone question."""
@@ -336,7 +350,7 @@ class _Place:
     """Where the calls go, and what every one of them says there."""
 
     address: Address
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     auth: KeyHeader
 
 

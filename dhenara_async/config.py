@@ -79,7 +79,7 @@ class PromptCache(Value):
 
 
 class FetchPolicy(Value):
-    """What may be downloaded here, for a target that cannot fetch a file's URL itself.
+    """What may be downloaded here, for a target that cannot fetch a file's URL itself, or must not be handed it.
 
     A URL can come from anybody, and this process can reach what they cannot: so by default only public hosts are asked,
     only by ``https``, and the address that was checked is the one that is connected to. Link-local addresses (a cloud's
@@ -143,7 +143,8 @@ class AIModelCallConfig(Value):
         fetch: What may be downloaded for a target that cannot fetch a file's URL itself.
         bounds: Size limits on the answer and on downloads.
         extra_body: Merged over the request body last, for what has no knob here.
-        extra_headers: Added to the request's headers last. Secrets in dumps, masked in JSON.
+        extra_headers: Added to the request's headers last; credentials among them make the call one of another account.
+            Secrets in dumps, masked in JSON.
         test_mode: Answer without any network, and without a key.
     """
 

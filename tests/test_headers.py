@@ -122,6 +122,26 @@ def test_a_key_is_the_same_account_however_it_is_given() -> None:
     assert account({"Authorization": "Bearer one-key"}, key="not sent") == account(key="one-key")
 
 
+async def test_credentials_of_a_call_are_its_account() -> None:
+    """What one tenant was told with a key in the call's own headers is not another's: seals, limits and cooldowns."""
+    asked = endpoint("http://h.example", key="gateway")
+    accounts: list[object] = []
+    for headers in ({}, {"authorization": "Bearer key-of-a"}, {"Authorization": "Bearer key-of-b"}, {"x-title": "t"}):
+        replay = ReplayTransport(chat_body("Hi."))
+        config = AIModelCallConfig(extra_headers=headers)
+        async with AIModelClient(asked, config, transport=replay).stream("Hi.") as stream:
+            response = await stream.collect()
+        assert response.chat_response is not None
+        origin = response.chat_response.choices[0].parts[0].origin
+        assert origin is not None
+        accounts.append(origin.account)
+        sent = {name.lower(): value for name, value in headers.items()}
+        assert replay.requests[0].headers["authorization"] == sent.get("authorization", "Bearer gateway")
+    assert accounts[0] == accounts[3] == account(key="gateway")
+    assert accounts[1] == account(key="key-of-a")
+    assert accounts[2] == account(key="key-of-b")
+
+
 # -------------------------------------------------------------------------------------------------------------- secrets
 
 

@@ -373,6 +373,8 @@ def _has_spoken(connection: Connection) -> bool:
     raw = transport.get_extra_info("socket")
     if raw is None:
         return False
+    if raw.fileno() < 0:
+        return True
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(raw.fileno(), select.POLLIN)
