@@ -37,7 +37,6 @@ from dhenara_async.messages import Origin, TextPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import AIModelCallResponse, ChatResponse, FinishReason, Latency
 from dhenara_async.step import Step
-from dhenara_async.transport.under_way import running_loop
 
 _CLOSED = "the stream was closed; ask the client for another"
 
@@ -93,7 +92,6 @@ class ResponseStream:
     async def __aenter__(self) -> Self:
         if self._entered:
             raise StreamStateError("a stream can be entered once; ask the client for another")
-        running_loop()
         self._entered = True
         self._started_at = perf_counter()
         return self

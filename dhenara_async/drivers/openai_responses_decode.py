@@ -25,9 +25,11 @@ from dhenara_async.drivers.base import (
     quote,
 )
 from dhenara_async.drivers.failures import truncated
+from dhenara_async.drivers.openai_responses_answer import Answer, grow, rest_of
 from dhenara_async.drivers.openai_responses_content import INPUT_TRANSFORMATIONS
-from dhenara_async.drivers.openai_responses_items import Answer, CallItem, MessageItem, ReasoningItem, grow, rest_of
+from dhenara_async.drivers.openai_responses_items import CallItem, ReasoningItem
 from dhenara_async.drivers.openai_responses_matching import ItemsInFlight
+from dhenara_async.drivers.openai_responses_message import MessageItem
 from dhenara_async.drivers.openai_responses_reading import (
     Content,
     content_of,
@@ -43,7 +45,7 @@ from dhenara_async.drivers.openai_responses_reading import (
     words_of,
 )
 from dhenara_async.drivers.parts import PartsInFlight, finish_of, state, usage_events
-from dhenara_async.errors import ProtocolError
+from dhenara_async.errors import ProtocolError, TruncatedStreamError
 from dhenara_async.events import ChoiceFinish, Heartbeat, StreamEvent, TextDelta
 from dhenara_async.framing import Frame, name_of
 from dhenara_async.lenient_json import exact
@@ -199,14 +201,20 @@ class ResponsesDecoder:
 
     def _begun(self, event: JsonObject, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """``events``, after a start of our own where the host began without announcing its response."""
-        if self._parts.started or not events:
+        if self._parts.started:
+            if self._parts.nameless:
+                self._parts.complete(model=event.get("model"), response_id=event.get("response_id"))
+            return events
+        if not events:
             return events
         return [self._parts.begin(model=event.get("model"), response_id=event.get("response_id")), *events]
 
     def _created(self, event: JsonObject) -> Sequence[StreamEvent]:
         response_id = as_text(as_object(event.get("response")).get("id"))
         if response_id and self._response_id and response_id != self._response_id and len(self._items):
-            raise ProtocolError("another response begins before the first one has ended")
+            raise TruncatedStreamError(
+                "the stream began another response before the end of the first; what came of that is in .partial"
+            )
         self._response_id = self._response_id or response_id
         return self._named(event)
 
@@ -216,9 +224,10 @@ class ResponsesDecoder:
     def _named(self, event: JsonObject) -> Sequence[StreamEvent]:
         """Take what a response tells of itself; returns the start of the stream if it is the first event."""
         response = as_object(event.get("response"))
-        for told in (event.get("usage"), response.get("usage")):
-            raw = as_object(told)
-            if counts_anything(raw) or not self._raw_usage:  # zeros never replace what was counted
+        usage = response.get("usage") or event.get("usage")
+        if usage:
+            raw = as_object(usage)
+            if not self._raw_usage or counts_anything(raw):  # zeros never replace what was counted
                 self._raw_usage = raw
         model = response.get("model") or event.get("model")
         response_id = response.get("id") or event.get("response_id")
@@ -337,46 +346,42 @@ class ResponsesDecoder:
     # ------------------------------------------------------------------------------------------ the end
 
     def _terminal(self, event: JsonObject) -> Sequence[StreamEvent]:
-        response = as_object(event.get("response"))
+        response = as_object(event.get("response")) or event  # some hosts leave out the envelope
         events = list(self._named(event))
-        status = as_text(response.get("status")).lower()
-        if event.get("type") == "response.failed" or status in ("failed", "error") or _error_in(event):
+        kind, status = as_text(event.get("type")), as_text(response.get("status"))
+        if kind == "response.failed" or status.lower() in ("failed", "error") or _error_in(event):
             self._fail(event)
         items = [self._checked(item) for item in items_of(response)]
         if self._items.lost and not items:
             raise ProtocolError("words came for an item that was finished, and the end does not repeat them")
         events += self._items.settle(items)
-        events += self._transcript_done({})
-        self._answer.play(events)
-        self._say_summary(response, events)
+        answer = self._answer
+        if answer.transcript is not None:
+            events += self._transcript_done({})
+        answer.play(events)
+        summary = as_text(response.get("output_text"))  # of its texts: some hosts send it in place of items
+        if summary and not (answer.spoke or answer.refused or answer.has_calls):
+            answer.say("text", summary, events)
         self._done = True
-        self._searches = as_count(
-            as_object(as_object(response.get("tool_usage")).get("web_search")).get("num_requests")
-        )
+        tools = as_object(response.get("tool_usage"))
+        self._searches = as_count(as_object(tools.get("web_search")).get("num_requests")) if tools else None
         withheld = as_list(response.get("input_transformations"))
         if withheld:
             events += self._parts.hosted(INPUT_TRANSFORMATIONS, {}, output=withheld, report=True)
-        self._parts.finishes[0] = self._finish_reason(as_text(event.get("type")), response)
+        self._parts.finishes[0] = self._finish_reason(kind, status, response.get("incomplete_details"))
         return [*events, *usage_events(self.usage), self._parts.end()]
 
-    def _say_summary(self, response: JsonObject, events: list[StreamEvent]) -> None:
-        """Say the response's own sum of its texts, which some hosts send in place of items."""
-        text, answer = as_text(response.get("output_text")), self._answer
-        if text and not (answer.spoke or answer.refused or answer.has_calls):
-            answer.say("text", text, events)
-
-    def _finish_reason(self, kind: str, response: JsonObject) -> ChoiceFinish:
+    def _finish_reason(self, kind: str, status: str, details: object) -> ChoiceFinish:
         """How the answer ended. Its status tells that; if it has none yet, the type of the event does."""
-        status, ending = as_text(response.get("status")), kind.removeprefix("response.")
-        details = response.get("incomplete_details")
-        reason = as_text(details) or as_text(as_object(details).get("reason"))
-        if ending in ("incomplete", "cancelled") or status in _UNSETTLED:
-            status = ending or status
-        calls = self._answer.has_calls
-        if status == "incomplete" or (reason and status in ("", "completed")):
-            word = f"incomplete:{reason}" if reason else "incomplete"
-            return finish_of(word, {word: _INCOMPLETE.get(reason.lower(), FinishReason.OTHER)}, has_calls=calls)
-        finish = finish_of(status, _STATUS, has_calls=calls)
+        ending, calls = kind.removeprefix("response."), self._answer.has_calls
+        reason = as_text(details) or as_text(as_object(details).get("reason")) if details else ""
+        word = status.lower()
+        if ending in ("incomplete", "cancelled") or word in _UNSETTLED:
+            word = status = ending or status
+        if word == "incomplete" or (reason and word in ("", "completed")):
+            status = f"incomplete:{reason}" if reason else status
+            return finish_of(status, {status: _INCOMPLETE.get(reason.lower(), FinishReason.OTHER)}, has_calls=calls)
+        finish = finish_of(status, {status: FinishReason.STOP} if word == "completed" else {}, has_calls=calls)
         if finish.finish_reason is FinishReason.STOP and self._answer.refused and not self._answer.spoke:
             finish.finish_reason = FinishReason.REFUSAL
         return finish

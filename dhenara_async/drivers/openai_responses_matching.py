@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dhenara_async.drivers.base import JsonObject, as_count, as_text
-from dhenara_async.drivers.openai_responses_items import Answer, CallItem, Item, MessageItem, ReasoningItem, new_item
+from dhenara_async.drivers.openai_responses_answer import Answer
+from dhenara_async.drivers.openai_responses_items import CallItem, Item, ReasoningItem, new_item
+from dhenara_async.drivers.openai_responses_message import MessageItem
 from dhenara_async.drivers.openai_responses_reading import CALLS, call_fields, contents_of, kind_of, sections_of
 from dhenara_async.events import StreamEvent
 
 Wanted = TypeVar("Wanted", MessageItem, ReasoningItem, CallItem)
 _MOST_MISSES = 100
+_MOST_SILENT = 100  # how many items without a part are not counted
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +94,11 @@ class ItemsInFlight:
             kind: The kind of item that it is about.
             streamed: Whether the event has words that no other repeats, which are lost if the item is finished.
         """
-        index, item_id = as_count(event.get("output_index")), as_text(event.get("item_id"))
+        index = as_count(event.get("output_index"))
+        slot = None if index is None else self._by_index.get(index)
+        if slot is not None and slot.final is None:  # as it usually is
+            return slot.item if isinstance(slot.item, kind) else None
+        item_id = as_text(event.get("item_id"))
         slot = self._named(index, item_id, kind.group) or self._unnamed(index, item_id, kind.group)
         if slot is None or (slot.final is not None and slot.group != kind.group):  # an index that is used again
             slot = self._add(kind.group, index, item_id)
@@ -113,7 +120,9 @@ class ItemsInFlight:
             slot = self._add(kind, index, item_id)
         elif slot.group != group:
             return ()
-        self._know_call(slot, call_id)
+        if call_id:
+            slot.call_id = slot.call_id or call_id
+            self._by_call[call_id] = slot
         slot.announced = True
         return slot.item.announce(item)
 
@@ -202,11 +211,6 @@ class ItemsInFlight:
             self._by_index[index] = slot
         return slot
 
-    def _know_call(self, slot: _Slot, call_id: str) -> None:
-        slot.call_id = slot.call_id or call_id
-        if call_id:
-            self._by_call[call_id] = slot
-
     def _agrees(self, slot: _Slot, item: JsonObject) -> bool:
         if self._misses < _MOST_MISSES and slot.item.agrees(item):
             return True
@@ -214,6 +218,8 @@ class ItemsInFlight:
         return False
 
     def _add(self, kind: str, index: int | None, item_id: str) -> _Slot:
+        if len(self._slots) >= self._answer.parts.opened + _MOST_SILENT:
+            self._answer.parts.admit(1)  # an item without a part holds memory, too
         slot = _Slot(new_item(kind, self._answer, index), index, item_id)
         self._slots.append(slot)
         self._open.setdefault((slot.group, index is not None), {})[id(slot)] = slot
@@ -237,8 +243,17 @@ class ItemsInFlight:
         """Each item of the end with the one that it repeats, if that came before."""
         if not self._slots:
             return [(item, None) for item in items]
+        found = [self._repeated_in_place(place, item) for place, item in enumerate(items)]
+        if None in found:
+            self._search(items, found)
+        return list(zip(items, found, strict=True))
+
+    def _search(self, items: Sequence[JsonObject], found: list[_Slot | None]) -> None:
+        """Find the items that the end has at other places, with other names, or in other words."""
         names = self._names()
-        found = [self._repeated(place, item, names) for place, item in enumerate(items)]
+        for place, item in enumerate(items):
+            if found[place] is None:
+                found[place] = _repeated_by_name(item, names)
         for place, item in enumerate(items):  # with other ids than before
             slot = self._by_index.get(place)
             if found[place] is None and slot is not None and _may_be(slot, item) and self._agrees(slot, item):
@@ -250,7 +265,6 @@ class ItemsInFlight:
             slot = self._by_index.get(place)
             if found[place] is None and slot is not None and _may_be(slot, item):
                 found[place] = _claimed(slot)
-        return list(zip(items, found, strict=True))
 
     def _names(self) -> _Names:
         names = _Names()
@@ -262,14 +276,12 @@ class ItemsInFlight:
                 names.calls.setdefault(slot.call_id, deque()).append(slot)
         return names
 
-    def _repeated(self, place: int, item: JsonObject, names: _Names) -> _Slot | None:
-        """The item of the same name."""
-        group, item_id = _group(kind_of(item)), as_text(item.get("id"))
-        slot = self._by_index.get(place)
-        if slot is not None and (not item_id or slot.item_id in ("", item_id)) and _may_be(slot, item):
-            return _claimed(slot)
-        slot = _next(names.calls.get(as_text(item.get("call_id"))), item)
-        return slot or _next(names.ids.get((group, item_id)), item)
+    def _repeated_in_place(self, place: int, item: JsonObject) -> _Slot | None:
+        """The item at the same place, if its names are the same."""
+        slot, item_id = self._by_index.get(place), as_text(item.get("id"))
+        if slot is None or (item_id and slot.item_id not in ("", item_id)) or not _may_be(slot, item):
+            return None
+        return _claimed(slot)
 
     def _first(self, slots: "deque[_Slot] | None", item: JsonObject) -> _Slot | None:
         """The first that nothing has repeated yet, if its words are those of ``item``."""
@@ -294,6 +306,13 @@ def _claimed(slot: _Slot) -> _Slot:
     return slot
 
 
+def _repeated_by_name(item: JsonObject, names: _Names) -> _Slot | None:
+    """The item of the same call, or of the same id."""
+    group, item_id = _group(kind_of(item)), as_text(item.get("id"))
+    slot = _next(names.calls.get(as_text(item.get("call_id"))), item)
+    return slot or _next(names.ids.get((group, item_id)), item)
+
+
 def _next(slots: "deque[_Slot] | None", item: JsonObject) -> _Slot | None:
     """The first that nothing has repeated yet, if ``item`` may do so."""
     while slots and slots[0].repeated:
@@ -303,6 +322,8 @@ def _next(slots: "deque[_Slot] | None", item: JsonObject) -> _Slot | None:
 
 def _without_repetitions(items: Sequence[JsonObject]) -> list[JsonObject]:
     """``items`` without those that are the same as an earlier one, the id included."""
+    if len(items) < 2:
+        return [*items]
     kept: list[JsonObject] = []
     first: dict[str, JsonObject] = {}
     for item in items:

@@ -94,6 +94,11 @@ class PartsInFlight:
         self.finishes: dict[int, ChoiceFinish] = {}
 
     @property
+    def opened(self) -> int:
+        """How many parts have been opened."""
+        return self._count
+
+    @property
     def provider(self) -> str:
         return self._origin.provider
 

@@ -39,9 +39,11 @@ from dhenara_async.drivers import (
     openai_chat_decode,
     openai_chat_reading,
     openai_chat_shapes,
+    openai_responses_answer,
     openai_responses_decode,
     openai_responses_items,
     openai_responses_matching,
+    openai_responses_message,
     openai_responses_reading,
 )
 from dhenara_async.errors import ConfigurationError, DhenaraError
@@ -109,9 +111,11 @@ WIRES = {
         },
         openai_responses_decode.ResponsesDecoder,
         (
+            openai_responses_answer,
             openai_responses_decode,
             openai_responses_items,
             openai_responses_matching,
+            openai_responses_message,
             openai_responses_reading,
         ),
     ),

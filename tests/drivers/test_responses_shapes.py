@@ -17,7 +17,10 @@ from dhenara_async import (
 )
 from dhenara_async.accumulator import Accumulator
 from dhenara_async.bounds import Bounds
-from dhenara_async.drivers.openai_responses_items import rest_of
+from dhenara_async.drivers.openai_responses_answer import Answer, rest_of
+from dhenara_async.drivers.openai_responses_items import CallItem
+from dhenara_async.drivers.openai_responses_message import MessageItem
+from dhenara_async.drivers.parts import PartsInFlight
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -39,7 +42,7 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse, FinishReason
 from dhenara_async.testing import check_grammar
 from dhenara_async.usage import Usage
-from tests.steps import growth
+from tests.steps import growth, steps
 
 JSON = dict[str, object]
 
@@ -690,7 +693,7 @@ def test_nothing_but_a_last_event_ends_an_answer(end: list[bytes]) -> None:
 def test_second_answer_is_not_mixed_with_the_first() -> None:
     other: JSON = {"type": "response.created", "response": {"id": "resp_2", "model": "m"}}
     read = Read(sse([CREATED, words("Mow"), other, words(" it."), completed()]), stream=True)
-    assert type(read.failure) is ProtocolError
+    assert type(read.failure) is TruncatedStreamError
     assert read.response.text() == "Mow"
     assert streamed(CREATED, other, words("Mow"), completed()).text() == "Mow"  # a gateway's own comes first
 
@@ -805,6 +808,7 @@ def test_types_that_only_the_names_of_events_tell() -> None:
         ],
         [words("Mow", response_id="resp_1", model="m"), completed(id=None, model=None)],
         [words("Mow"), {**completed(id=None, model=None), "response_id": "resp_1", "model": "m"}],
+        [added(message([])), words("Mow", response_id="resp_1", model="m"), completed(id=None, model=None)],
         [completed(message("Mow"))],
     ],
 )
@@ -945,10 +949,23 @@ def test_joining_is_linear_in_what_comes() -> None:
         pieces.append("a")
         before = list(pieces)
         rest_of(pieces, "aaaa")
-        joined += sum(map(len, before)) if pieces != before else 0
+        joined += pieces != before
     assert joined == 0
     assert rest_of(pieces, "a" * 1050 + "b") == "b"
     assert pieces == ["a" * 1050]
+
+
+def test_sources_are_appended_in_place() -> None:
+    """Copying a list costs no step that could be counted."""
+    answer = Answer(PartsInFlight(target_of(_AT)))
+    item = MessageItem(answer, 0)
+    item.add("text", 0, "a")
+    part = answer.texts[0, 0]
+    item.cite(0, {"url": "https://mow.test/1"})
+    kept = part.state["annotations"]
+    item.cite(0, {"url": "https://mow.test/2"})
+    assert part.state["annotations"] is kept
+    assert len(cast(list[object], kept)) == 2
 
 
 def test_sources_count_as_parts() -> None:
@@ -960,3 +977,28 @@ def test_sources_count_as_parts() -> None:
         assert Read(body, stream=True, bounds=Bounds(max_parts=4)).failure is None
     both = sse([CREATED, words("Mow"), *cited, done(finished), completed(finished)])
     assert Read(both, stream=True, bounds=Bounds(max_parts=4)).failure is None  # told twice, counted once
+
+
+def test_likelihoods_count_as_parts_by_the_hundred() -> None:
+    likely = [{"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "b", "logprob": -1}]}] * 100
+    body = sse([CREATED, completed(message([text("a" * 100, logprobs=likely)]))])
+    assert type(Read(body, stream=True, bounds=Bounds(max_parts=2)).failure) is BoundsError
+    assert Read(body, stream=True, bounds=Bounds(max_parts=3)).failure is None
+
+
+def test_items_without_a_part_are_bounded() -> None:
+    many: list[JSON] = [{"type": "message", "id": str(number)} for number in range(150)]
+    for body in (sse([CREATED, *(added(item, place) for place, item in enumerate(many))]), sse([completed(*many)])):
+        assert type(Read(body, stream=True, bounds=Bounds(max_parts=40)).failure) is BoundsError
+        assert type(Read(body, stream=True, bounds=Bounds(max_parts=60)).failure) is not BoundsError
+
+
+def test_spellings_of_arguments_are_not_compared_again_and_again() -> None:
+    whole = orjson.dumps({"hedge": "x" * 1000}).decode()
+    answer = Answer(PartsInFlight(target_of(_AT)))
+    item = CallItem(answer)
+    item.announce(call())
+    item.add(whole)
+    calls = steps(lambda: item.tell({"arguments": {"hedge": 1}}))
+    assert calls < steps(lambda: item.tell({"arguments": {"hedge": "y" * 1000}}))  # the same length: read, and refused
+    assert [part.kind for part in item.finish(call(whole)) if isinstance(part, PartStart)] == []
