@@ -166,7 +166,9 @@ WRONG_CHANGES: list[tuple[Value, dict[str, object]]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "changes"), WRONG_CHANGES, ids=str)
+@pytest.mark.parametrize(
+    ("value", "changes"), WRONG_CHANGES, ids=[f"{type(value).__name__}-{changes}" for value, changes in WRONG_CHANGES]
+)
 def test_copies_are_checked_as_the_constructor_checks(value: Value, changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(changes))):
         value.model_copy(update=changes)
