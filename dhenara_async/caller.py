@@ -28,7 +28,7 @@ from dhenara_async.formatter.halves import warnings_of_halves
 from dhenara_async.forms import REPORT, Form, is_fixed, lone_question
 from dhenara_async.headers import credentials_of, secrets_of, sendable
 from dhenara_async.hosts import Address, dialect_of, driver_for, leaves_its_path, resolve, target_of
-from dhenara_async.links import INLINED, inlined, key_of, stand_in, to_download
+from dhenara_async.links import INLINED, inlined, key_of, stand_in, to_check, to_download
 from dhenara_async.means import Means
 from dhenara_async.media import placeholder
 from dhenara_async.messages import FilePart, Message, Part
@@ -255,7 +255,8 @@ class Caller:
         if wire.replaced:
             more = warnings_of_halves(asked.instructions, asked.config)
             wire = replace(wire, warnings=wire.warnings + more)
-        return _Written(request, driver, wire, formatted, links, fetch, whole=not (links or large))
+        handed = to_check(request.messages, endpoint)
+        return _Written(request, driver, wire, formatted, links, fetch, handed, whole=not (links or large))
 
     def _formatted(self, asked: Asked, *, opaque: bool, mend: bool) -> FormattedConversation:
         """What is asked behind its history, made legal for the endpoint."""
@@ -294,7 +295,7 @@ class Caller:
     def _completed(self, written: "_Written", place: "_Place", transport: Transport | None) -> Delivery:
         """How what was written is delivered, with what has still to be done to it before."""
         delivery = self._delivery(written.request, written.wire, written.wire.body, place, transport)
-        if written.whole:
+        if written.whole and not written.handed:
             return delivery
         return replace(delivery, prepare=_Completion(written, delivery, self.endpoint))
 
@@ -364,6 +365,7 @@ class _Written:
         formatted: What became of its history.
         links: Those files.
         fetch: Under which policy they are downloaded.
+        handed: URLs that the endpoint fetches, to be looked up before it is asked to.
         whole: Whether nothing stands in for anything.
     """
 
@@ -373,6 +375,7 @@ class _Written:
     formatted: FormattedConversation
     links: tuple[FilePart, ...]
     fetch: FetchPolicy
+    handed: tuple[str, ...]
     whole: bool
 
 
@@ -391,10 +394,13 @@ class _Completion:
     async def __call__(self) -> HttpRequest:
         written = self._written
         request = written.request
-        if written.links:
+        if written.links or written.handed:
             from dhenara_async.fetch import fetcher_for
 
-            fetcher = fetcher_for(self._delivery.transport, written.fetch)
+            fetcher = fetcher_for(self._delivery.transport, written.fetch, request.config.bounds)
+            await fetcher.check(written.handed)
+            if written.whole:
+                return self._delivery.request
             request = replace(request, messages=inlined(request.messages, await fetcher.fetch_all(written.links)))
         wire = await _encoded(written.driver, request, self._endpoint)
         return replace(self._delivery.request, body=wire.body)
@@ -459,7 +465,7 @@ def _to_download(
 
     if not any(entry.code == INLINED for entry in report.entries):
         return ()
-    from dhenara_async.fetch import place_of
+    from dhenara_async.file_urls import place_of
 
     links = to_download(request.messages, endpoint)
     for link in links:

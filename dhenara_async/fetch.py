@@ -1,26 +1,30 @@
 """Downloads a file for a target that cannot fetch its URL, by rules that keep the machine it runs on safe.
 
-A URL comes from anybody, and a server can reach what they cannot: its own ports, its network, its cloud's metadata.
-So every hop goes the same way: the URL is taken apart and written anew, its host is looked up here, every address must
-be of a class that may be asked, and the connection is made to those addresses and no others (``Downloads``). A name
-that resolves to something else the second time, which is how checks are usually tricked, has no second time.
-
-Rules: https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forgery_Prevention_Cheat_Sheet.html
-and the IANA special-purpose address registries (read 2026-11-22)
+Every hop goes the same way: the URL is checked and written anew (``file_urls``), its host is looked up here, every
+address must be of a class that may be asked, and the connection is made to those addresses and no others
+(``Downloads``). A name that resolves to something else the second time, which is how checks are usually tricked, has no
+second time. Where a server fetches a URL itself (``Fetcher.check``) it has one, which no check here can prevent.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from socket import SOCK_STREAM
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import anyio
 
-from dhenara_async.addresses import AddressClass, ascii_host, class_of
+from dhenara_async.addresses import AddressClass, class_of
+from dhenara_async.bounds import Bounds
 from dhenara_async.config import FetchPolicy
-from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, DhenaraError, TransportError
+from dhenara_async.errors import (
+    BoundsError,
+    ConfigurationError,
+    ConnectError,
+    DeadlineError,
+    DhenaraError,
+    TransportError,
+)
+from dhenara_async.file_urls import Place, check_class, place_of
 from dhenara_async.links import FileKey, key_of
 from dhenara_async.media import downloaded
 from dhenara_async.messages import FilePart
@@ -31,63 +35,9 @@ AT_ONCE = 4
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-_OURS: tuple[AddressClass, ...] = ("private", "loopback")
-_UNSENDABLE = re.compile(r"[\x00-\x20\x7f\\]")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429})
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "dhenara-async"}
-
-
-@dataclass(slots=True, frozen=True)
-class Place:
-    """A URL that may be asked, as far as it tells by itself.
-
-    Attributes:
-        scheme: ``https`` or ``http``.
-        host: In ASCII and lower case; an IPv6 address without its brackets.
-        port: The one it names, else its scheme's.
-        url: The same URL, written anew from what was checked, without a fragment.
-        address: What the host is if it is an address itself; None for a name.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    url: str
-    address: IPv4Address | IPv6Address | None
-
-
-def place_of(url: str, policy: FetchPolicy) -> Place:
-    """``url``, checked as far as that goes without a network.
-
-    Raises:
-        ConfigurationError: It is not a URL, or the policy does not allow it.
-    """
-    if _UNSENDABLE.search(url):
-        raise ConfigurationError("the file URL has spaces, backslashes or control characters in it")
-    try:
-        parts = urlsplit(url)
-        hostname, port = parts.hostname or "", parts.port
-    except ValueError as exc:
-        raise ConfigurationError("the file URL is not a URL") from exc
-    scheme = parts.scheme
-    if scheme not in ("https", "http"):
-        raise ConfigurationError("files are downloaded from https:// only")
-    if scheme == "http" and not policy.allow_http:
-        raise ConfigurationError("files are downloaded from https:// only, unless FetchPolicy.allow_http is set")
-    if "@" in parts.netloc:
-        raise ConfigurationError("the file URL holds credentials, which a download does not send")
-    host, address = _host(hostname, bracketed="[" in parts.netloc)
-    if address is not None:
-        _check_class(class_of(address), host, policy)
-    try:
-        path, query = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~"), quote(parts.query, safe="/?%:@!$&'()*+,;=~")
-    except UnicodeEncodeError as exc:
-        raise ConfigurationError("the file URL has half characters in it") from exc
-    netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
-    rebuilt = f"{scheme}://{netloc}{path}" + (f"?{query}" if query else "")
-    return Place(scheme, host, port or (443 if scheme == "https" else 80), rebuilt, address)
 
 
 async def addresses_of(host: str, port: int) -> Sequence[str]:
@@ -103,10 +53,15 @@ class Fetcher:
         policy: The rules.
         downloads: Makes the connections.
         resolve: Looks names up; the only way to an address.
+        bounds: How many files there may be for one call, and how large all of them together.
     """
 
-    def __init__(self, policy: FetchPolicy, downloads: Downloads, resolve: Resolve) -> None:
+    def __init__(
+        self, policy: FetchPolicy, downloads: Downloads, resolve: Resolve, bounds: Bounds | None = None
+    ) -> None:
         self._policy = policy
+        self._bounds = bounds or Bounds()
+        self._received = 0  # bytes of all files
         self._downloads = downloads
         self._resolve = resolve
 
@@ -116,7 +71,13 @@ class Fetcher:
         Raises:
             ConfigurationError: A rule of the policy forbids one, or it is not what it is declared to be.
             TransportError: One did not arrive.
+            BoundsError: There are too many of them, or they are too large together.
         """
+        parts, most = tuple(parts), self._bounds.max_downloads
+        if len(parts) > most:
+            words = f"the call needs {len(parts)} files downloaded"
+            raise BoundsError(words, setting="max_downloads", limit=most)
+        self._received = 0
         files: dict[FileKey, FilePart] = {}
         failures: list[DhenaraError] = []
         limiter = anyio.CapacityLimiter(AT_ONCE)
@@ -135,6 +96,30 @@ class Fetcher:
         if failures:
             raise failures[0]
         return files
+
+    async def check(self, urls: Iterable[str]) -> None:
+        """Refuse URLs that a server must not be handed, because their hosts are in a network of its own or of ours.
+
+        Hosts that cannot be looked up here are passed over.
+
+        Raises:
+            ConfigurationError: One leads to an address that the policy does not allow.
+            DeadlineError: They could not be looked up in the time that the policy has for a file.
+        """
+        checked = False
+        with anyio.move_on_after(self._policy.seconds):
+            for url in dict.fromkeys(urls):
+                await self._check(url)
+            checked = True
+        if not checked:
+            raise DeadlineError(limit="fetch", seconds=self._policy.seconds)
+
+    async def _check(self, url: str) -> None:
+        place = place_of(url, self._policy.changed(allow_http=True))  # the server may fetch it so
+        try:
+            await self._addresses(place)
+        except ConnectError:
+            return
 
     async def fetch(self, part: FilePart) -> FilePart:
         """``part`` with its bytes in the place of its URL; errors as for ``fetch_all``."""
@@ -204,7 +189,7 @@ class Fetcher:
         kind: AddressClass = "public"
         for address in named:
             found = class_of(address)
-            _check_class(found, place.host, self._policy)
+            check_class(found, place.host, self._policy)
             if found != "public":
                 kind = found
         return tuple(map(str, dict.fromkeys(named))), kind
@@ -221,49 +206,34 @@ class Fetcher:
         too_long = ConfigurationError(
             f"the file from {place.host} has more than {most} bytes, the most there may be (FetchPolicy.max_bytes)"
         )
-        if length.isdecimal() and int(length[:20]) > most:
+        announced = int(length[:20]) if length.isdecimal() else 0
+        if announced > most:
             raise too_long
+        self._check_total(announced)
         data = bytearray()
         while chunk := await exchange.read():
             data += chunk
             if len(data) > most:
                 raise too_long
+            self._received += len(chunk)
+            self._check_total(0)
         return bytes(data)
 
+    def _check_total(self, more: int) -> None:
+        """Refuse ``more`` bytes beside those of all files that were received, if they are too many together."""
+        most = self._bounds.max_download_bytes_total
+        if self._received + more > most:
+            words = "the files to download for the call are too large together"
+            raise BoundsError(words, setting="max_download_bytes_total", limit=most)
 
-def fetcher_for(transport: Transport, policy: FetchPolicy) -> Fetcher:
+
+def fetcher_for(transport: Transport, policy: FetchPolicy, bounds: Bounds | None = None) -> Fetcher:
     """A fetcher over connections of ``transport``'s kind, by aiohttp where it makes none for files."""
     if isinstance(transport, Downloads):
-        return Fetcher(policy, transport, addresses_of)
+        return Fetcher(policy, transport, addresses_of, bounds)
     from dhenara_async.transport.downloads_over_aiohttp import AiohttpDownloads
 
-    return Fetcher(policy, AiohttpDownloads(), addresses_of)
-
-
-def _host(hostname: str, *, bracketed: bool) -> tuple[str, IPv4Address | IPv6Address | None]:
-    """A host's usual spelling, and its address if it is one; 0x7f.1, 0177.1 and 2130706433 are refused as tricks."""
-    if bracketed or ":" in hostname:
-        try:
-            return hostname, IPv6Address("" if "%" in hostname else hostname)  # no zones
-        except ValueError as exc:
-            raise ConfigurationError("the host of the file URL is not an address") from exc
-    try:
-        host = ascii_host(hostname).removesuffix(".")
-    except ValueError as exc:
-        raise ConfigurationError(f"the host of the file URL is not a name: it {exc}") from exc
-    if _NUMBER.fullmatch(host.rpartition(".")[2]) is None:
-        return host, None
-    try:
-        return host, IPv4Address(host)
-    except ValueError as exc:
-        raise ConfigurationError("the host of the file URL is an address in disguise") from exc
-
-
-def _check_class(kind: AddressClass, host: str, policy: FetchPolicy) -> None:
-    if kind == "public" or (policy.allow_private and kind in _OURS):
-        return
-    unless = ", unless FetchPolicy.allow_private is set" if kind in _OURS else ""
-    raise ConfigurationError(f"{host} has a {kind} address, and files are downloaded from public ones only{unless}")
+    return Fetcher(policy, AiohttpDownloads(), addresses_of, bounds)
 
 
 def _filename(url: str) -> str | None:

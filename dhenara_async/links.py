@@ -8,11 +8,11 @@ Sources: the providers' pages on vision, PDF and file input (read 2026-11-22)
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from dhenara_async.drivers.openai_chat_quirks import Quirks
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint, Dialect
+from dhenara_async.file_urls import is_local, leads_inside
 from dhenara_async.hosts import host_of, target_of
 from dhenara_async.media import Kind, placeholder
 from dhenara_async.messages import FilePart, Message, Part, Role, ToolResultPart
@@ -28,31 +28,44 @@ _FETCHED: Mapping[str, frozenset[Kind]] = {
     Dialect.ANTHROPIC_MESSAGES: frozenset({"image", "pdf"}),
     Dialect.GEMINI: frozenset({"image", "pdf", "text", "audio", "video", "other"}),
 }
+_HTTP = frozenset({"http", "https"})
 _ONLY_HTTPS: frozenset[str] = frozenset({Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI})
 _OLD_GEMINI = re.compile(r"(models/)?gemini-([12]\b|pro$|pro-vision|exp)")
 # Google reads its own places whatever the model: its file store, its cloud's buckets and YouTube.
 _GOOGLE = re.compile(
     r"gs://|https://(generativelanguage\.googleapis\.com|(www\.)?youtube\.com|youtu\.be)/", re.IGNORECASE
 )
-# Servers people run themselves; they are seldom meant to reach out, and mostly cannot.
-_LOCAL: frozenset[str] = frozenset({AIModelAPIProviderEnum.OLLAMA, AIModelAPIProviderEnum.OPENAI_COMPATIBLE})
-_LOCAL_NAMES = (".localhost", ".local", ".internal", ".lan")
+# Servers people run themselves, wherever: they stand in somebody's own network, and some fetch what they are handed.
+_SELF_RUN: frozenset[str] = frozenset(
+    {
+        AIModelAPIProviderEnum.OLLAMA,
+        AIModelAPIProviderEnum.VLLM,
+        AIModelAPIProviderEnum.LM_STUDIO,
+        AIModelAPIProviderEnum.LLAMA_CPP,
+    }
+)
 
 
 def fetches(endpoint: AIModelEndpoint, part: FilePart) -> bool:
-    """Whether ``endpoint`` can be handed the URL of ``part``; True for a part that has none."""
+    """Whether ``endpoint`` can and may be handed the URL of ``part``; True for a part that has none.
+
+    No server is handed what may lead into its own network (``leads_inside``), and a server that people run themselves
+    is handed nothing: what is not handed on is downloaded here, by the rules of the call's ``FetchPolicy``.
+    """
     if part.url is None:
         return True
     host, target = host_of(endpoint.api.provider), target_of(endpoint)
+    scheme = part.url.partition(":")[0].lower()
     if host.fetches is not None:
-        return host.fetches(part)
+        return host.fetches(part) and not (scheme in _HTTP and leads_inside(part.url))
     dialect = target.dialect
     if dialect == Dialect.GEMINI and _GOOGLE.match(part.url):
         return True
-    scheme = part.url.partition(":")[0].lower()
-    if scheme not in {"http", "https"} or (scheme == "http" and dialect in _ONLY_HTTPS):
+    if scheme not in _HTTP or (scheme == "http" and dialect in _ONLY_HTTPS) or leads_inside(part.url):
         return False
-    if endpoint.api.provider in _LOCAL and _is_local(target.endpoint):
+    if endpoint.api.provider in _SELF_RUN or (
+        endpoint.api.provider == AIModelAPIProviderEnum.OPENAI_COMPATIBLE and is_local(_name_of(target.endpoint))
+    ):
         return False
     if dialect == Dialect.GEMINI and _OLD_GEMINI.match(target.model):
         return False
@@ -65,6 +78,15 @@ def to_download(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple
     """The files of ``messages`` that ``endpoint`` cannot fetch, each once, in order."""
     found = {key_of(part): part for part in _files(messages) if not fetches(endpoint, part)}
     return tuple(found.values())
+
+
+def to_check(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[str, ...]:
+    """The URLs that ``endpoint`` is handed and that have to be looked up first: none where a maker's own service is."""
+    host = host_of(endpoint.api.provider)
+    if host.base_url is not None and target_of(endpoint).endpoint == urlsplit(host.base_url).netloc:
+        return ()
+    urls = (part.url for part in _files(messages) if part.url is not None and fetches(endpoint, part))
+    return tuple(url for url in urls if url.partition(":")[0].lower() in _HTTP)
 
 
 def key_of(part: FilePart) -> FileKey:
@@ -130,10 +152,6 @@ def _chat_fetches(quirks: Quirks, kind: Kind) -> bool:
             return False
 
 
-def _is_local(host: str) -> bool:
-    """Whether a host and port are of this machine or its network, as far as the name alone tells."""
-    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    try:
-        return not ip_address(name).is_global
-    except ValueError:
-        return "." not in name or name.endswith(_LOCAL_NAMES)
+def _name_of(netloc: str) -> str:
+    """The host of a host and port."""
+    return urlsplit(f"//{netloc}").hostname or ""

@@ -37,6 +37,7 @@ from dhenara_async.messages import Origin, TextPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import AIModelCallResponse, ChatResponse, FinishReason, Latency
 from dhenara_async.step import Step
+from dhenara_async.transport.under_way import running_loop
 
 _CLOSED = "the stream was closed; ask the client for another"
 
@@ -64,7 +65,7 @@ class ResponseStream:
 
     A read that is cancelled (``asyncio.wait_for(anext(stream), 15)``, ``anyio.move_on_after``, ``asyncio.timeout``)
     loses nothing: the next one goes on where it was, and no event is left out or told twice. The request stays under
-    way meanwhile, other tries included. Only leaving the block, ``aclose()`` and its time limits end the stream.
+    way meanwhile, other tries included. Only leaving the block and ``aclose()`` end the stream, and its time limits.
 
     Args:
         feed: Where its events come from.
@@ -92,6 +93,7 @@ class ResponseStream:
     async def __aenter__(self) -> Self:
         if self._entered:
             raise StreamStateError("a stream can be entered once; ask the client for another")
+        running_loop()
         self._entered = True
         self._started_at = perf_counter()
         return self

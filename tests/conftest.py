@@ -1,12 +1,28 @@
 """What all tests have in common."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from dhenara_async import fetch
 from dhenara_async.errors import DhenaraError
 
 
 def _never(_policy: object, _failed: int, _error: DhenaraError, *, remaining: float | None, draw: float) -> None:
     """No other try, whatever the config says."""
+
+
+@pytest.fixture(autouse=True)
+def no_names_of_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts of files are looked up on this machine alone."""
+    real = fetch.addresses_of
+
+    async def addresses_of(host: str, port: int) -> Sequence[str]:
+        if host != "localhost":
+            raise OSError(f"nobody looks up {host} here")
+        return await real(host, port)
+
+    monkeypatch.setattr(fetch, "addresses_of", addresses_of)
 
 
 @pytest.fixture(autouse=True)

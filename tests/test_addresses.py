@@ -5,7 +5,7 @@ import pytest
 from dhenara_async import AIModel, AIModelAPI, AIModelClient, AIModelEndpoint, FetchPolicy
 from dhenara_async.addresses import ascii_host
 from dhenara_async.errors import ConfigurationError, ServerError
-from dhenara_async.fetch import place_of
+from dhenara_async.file_urls import place_of
 from dhenara_async.hosts import resolve, target_of
 from dhenara_async.testing import ReplayTransport
 

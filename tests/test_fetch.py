@@ -11,29 +11,40 @@ import orjson
 import pytest
 
 from dhenara_async import (
+    AIModel,
+    AIModelAPI,
+    AIModelAPIProviderEnum,
     AIModelCallConfig,
     AIModelClient,
     AIModelEndpoint,
     AiohttpTransport,
+    Bounds,
     ConversationManager,
     Dialect,
     FetchPolicy,
     FilePart,
+    Host,
     HttpxTransport,
     Message,
+    ToolCallPart,
     ToolResultPart,
+    register_host,
 )
+from dhenara_async.addresses import class_of
 from dhenara_async.errors import (
+    BoundsError,
     ConfigurationError,
     ConnectError,
     DeadlineError,
     ReadError,
+    ServerError,
     TransportError,
     UnsupportedError,
 )
-from dhenara_async.fetch import Fetcher, class_of, fetcher_for, place_of
+from dhenara_async.fetch import Fetcher, fetcher_for
+from dhenara_async.file_urls import place_of
 from dhenara_async.links import fetches, inlined, key_of, to_download
-from dhenara_async.testing import Answer, ProviderServer
+from dhenara_async.testing import Answer, ProviderServer, ReplayTransport
 from dhenara_async.transport import Downloads, FileRequest, Transport
 from dhenara_async.transport.downloads_over_aiohttp import AiohttpDownloads
 from tests.loopback import (
@@ -656,10 +667,153 @@ async def test_every_dialect_is_sent_the_bytes(dialect: Dialect, name: str, data
 
 
 async def test_a_target_that_fetches_is_given_the_url() -> None:
-    url = "https://127.0.0.1:9/cat.png"
+    url = "https://host.test/cat.png"
     async with ProviderServer([Answer(text="A cat.")]) as server:
         endpoint = endpoint_at(server, Dialect.OPENAI_RESPONSES)
         response = await AIModelClient(endpoint).generate(Message.user("?", picture(url)))
         (seen,) = server.requests
     assert response.conversion.entries == ()
     assert url.encode() in seen.body
+
+
+# ------------------------------------------------------------------------------------------- URLs that are handed on
+
+INSIDE = (
+    *("http://169.254.169.254/latest/meta-data", "https://169.254.169.254/x.png", "http://127.0.0.1/x.png"),
+    *("https://10.1.2.3/x.png", "https://[::1]/x.png", "https://[::ffff:169.254.169.254]/x.png", "https://0.0.0.0/x"),
+    *("https://2852039166/x.png", "https://0xa9.254.169.254/x", "https://127.1/x", "https://0177.0.0.1/x"),
+    *("https://\uff11\uff12\uff17.0.0.1/x", "https://169.254.169.254./x", "https://[fe80::1%25eth0]/x"),
+    *("https://me@169.254.169.254/x", "https://good.test\\@169.254.169.254/x", "https://good.test:80@10.0.0.1/x"),
+    *("https://localhost/x.png", "https://LOCALHOST./x", "https://api.localhost/x", "https://metadata/x"),
+    *(
+        "https://metadata.google.internal/x",
+        "https://nas.local/x",
+        "https://printer.lan/x",
+        "https://100.100.100.200/x",
+    ),
+)
+_P = AIModelAPIProviderEnum
+
+
+def endpoint_of(provider: AIModelAPIProviderEnum, base_url: str | None = None, model: str = "m") -> AIModelEndpoint:
+    api = AIModelAPI(provider=provider, api_key="some-key", base_url=base_url)
+    return AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
+
+
+HANDED = {
+    "a maker's own service": endpoint_of(_P.OPEN_AI, model="gpt-6-sol"),
+    "another maker's": endpoint_of(_P.ANTHROPIC, model="claude-opus-5-5"),
+    "Google's": endpoint_of(_P.GOOGLE_AI, model="gemini-3.8-flash"),
+    "a gateway": endpoint_of(_P.OPEN_AI, "https://gateway.test/v1", "gpt-6-sol"),
+    "a compatible host": endpoint_of(_P.OPENAI_COMPATIBLE, "https://llm.test/v1"),
+    "a server of one's own": endpoint_of(_P.VLLM, "https://gpu.test/v1"),
+}
+
+
+@pytest.mark.parametrize("url", INSIDE)
+@pytest.mark.parametrize("target", HANDED)
+async def test_no_server_is_handed_what_leads_inside(url: str, target: str) -> None:
+    part = picture(url)
+    assert not fetches(HANDED[target], part)
+    replay = ReplayTransport(chat_body("A cat."))
+    with pytest.raises((ConfigurationError, ConnectError)):
+        await AIModelClient(HANDED[target], transport=replay).generate(Message.user("?", part))
+    assert replay.requests == []
+
+
+def test_servers_people_run_themselves_are_handed_nothing() -> None:
+    for provider in (_P.VLLM, _P.OLLAMA, _P.LM_STUDIO, _P.LLAMA_CPP):
+        for base_url in (None, "https://gpu.test/v1"):
+            assert not fetches(endpoint_of(provider, base_url), picture("https://host.test/x.png"))
+
+
+def test_a_registered_host_is_not_handed_it_either() -> None:
+    register_host("greedy", Host("https://greedy.test/v1", fetches=lambda part: True))
+    api = AIModelAPI(provider="greedy", api_key="some-key")
+    endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))
+    assert fetches(endpoint, picture("https://host.test/x.png"))
+    assert fetches(endpoint, FilePart(media_type="image/png", url="gs://bucket/x.png"))
+    assert not fetches(endpoint, picture("https://169.254.169.254/x.png"))
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["a maker's own service", "elsewhere"])
+async def test_names_are_looked_up_before_others_are_handed_them(moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        looked_up.append(host)
+        known = {"inside.test": [PUBLIC, "10.0.0.7"], "metadata.test": ["169.254.169.254"], "host.test": [PUBLIC]}
+        if host not in known:
+            raise OSError("no such host")
+        return known[host]
+
+    monkeypatch.setattr("dhenara_async.fetch.addresses_of", resolve)
+    endpoint = HANDED["a gateway" if moved else "a maker's own service"]
+    private = AIModelCallConfig(fetch=FetchPolicy(allow_private=True))
+    for name, config, refused in (
+        ("host.test", None, False),
+        ("unknown.test", None, False),
+        ("inside.test", None, moved),
+        ("inside.test", private, False),
+        ("metadata.test", None, moved),
+        ("metadata.test", private, moved),
+    ):
+        replay, part = ReplayTransport(b"{}", status=500), picture(f"http://{name}/x.png")
+        client = AIModelClient(endpoint, config, transport=replay)
+        with pytest.raises(ConfigurationError if refused else ServerError):
+            await client.generate(Message.user("?", part))
+        assert len(replay.requests) == (0 if refused else 1)
+        if not refused:
+            assert f"http://{name}/x.png".encode() in replay.requests[0].body
+    assert bool(looked_up) == moved
+
+
+async def test_a_name_in_the_result_of_a_tool_is_looked_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dhenara_async.fetch.addresses_of", names(inside="10.0.0.7"))
+    call = Message.assistant(ToolCallPart(call_id="c", name="look", arguments="{}"))
+    result = Message.user(ToolResultPart(call_id="c", name="look", content=(picture("https://inside.test/x.png"),)))
+    replay = ReplayTransport(b"{}")
+    with pytest.raises(ConfigurationError, match="private address"):
+        await AIModelClient(HANDED["a gateway"], transport=replay).generate(messages=[Message.user("?"), call, result])
+    assert replay.requests == []
+
+
+# --------------------------------------------------------------------------------------- all files of a call together
+
+
+def files_of(*sizes: int, told: bool = True) -> tuple[list[FilePart], Scripted]:
+    data = [PNG + b"\0" * (size - len(PNG)) for size in sizes]
+    answers = [ScriptedAnswer(200, each, **({"content_length": str(len(each))} if told else {})) for each in data]
+    return [picture(f"https://a.test/{number}.png") for number in range(len(sizes))], Scripted(*answers)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_files_are_bounded_together(told: bool) -> None:
+    parts, downloads = files_of(400, 400, 400, told=told)
+    fetcher = Fetcher(FetchPolicy(), downloads, names(a=PUBLIC), Bounds(max_download_bytes_total=1200))
+    assert len(await fetcher.fetch_all(parts)) == 3
+    parts, downloads = files_of(400, 400, 401, told=told)
+    fetcher = Fetcher(FetchPolicy(), downloads, names(a=PUBLIC), Bounds(max_download_bytes_total=1200))
+    with pytest.raises(BoundsError, match="max_download_bytes_total") as caught:
+        await fetcher.fetch_all(parts)
+    assert (caught.value.setting, caught.value.limit) == ("max_download_bytes_total", 1200)
+    assert not caught.value.retryable
+
+
+async def test_there_are_only_so_many_files() -> None:
+    parts, downloads = files_of(*[100] * 3)
+    fetcher = Fetcher(FetchPolicy(), downloads, names(a=PUBLIC), Bounds(max_downloads=2))
+    with pytest.raises(BoundsError, match="max_downloads") as caught:
+        await fetcher.fetch_all(parts)
+    assert (caught.value.setting, caught.value.limit, downloads.asked) == ("max_downloads", 2, [])
+
+
+@pytest.mark.parametrize("setting", ["max_downloads", "max_download_bytes_total"])
+async def test_the_bounds_of_a_call_hold_for_its_downloads(setting: str) -> None:
+    bounds = Bounds(max_downloads=1) if setting == "max_downloads" else Bounds(max_download_bytes_total=90)
+    async with serve(replies(whole(PNG))) as files, serve(ANSWER) as provider:
+        config = AIModelCallConfig(fetch=OURS, bounds=bounds)
+        urls = [picture(f"{files.url}/{number}.png") for number in range(2)]
+        with pytest.raises(BoundsError, match=setting):
+            await AIModelClient(chat_endpoint(provider.url), config).generate(Message.user("?", *urls))
+        assert provider.requests == []

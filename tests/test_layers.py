@@ -16,7 +16,7 @@ FLOORS = (
     {"endpoint", "framing", "media", "schemas", "signatures"},
     {"tools"},
     {"config", "messages", "models"},
-    {"conversion", "rules", "structured"},
+    {"conversion", "file_urls", "rules", "structured"},
     {"response"},
     {"events", "request", "targets"},
     {"drivers", "accumulator", "conversation"},

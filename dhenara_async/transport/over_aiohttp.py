@@ -17,6 +17,7 @@ import os
 import select
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 from weakref import WeakSet
 
@@ -40,6 +41,7 @@ from dhenara_async.errors import (
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange, header_block_too_large
 from dhenara_async.transport.aiohttp_asking import Answer, Ways, hang_up
+from dhenara_async.transport.aiohttp_last_words import Listening
 from dhenara_async.transport.aiohttp_reading import AT_ONCE, more, taken
 from dhenara_async.transport.proxies import Proxy, proxy_for
 from dhenara_async.transport.under_way import UnderWay, refused, running_loop
@@ -309,6 +311,7 @@ class _Connector(aiohttp.TCPConnector):
         super().__init__(  # pyright: ignore[reportUnknownMemberType] - aiohttp leaves a tuple open
             limit=limit, keepalive_timeout=keepalive
         )
+        self._factory = partial(Listening, loop=self._loop)
         self._most_connecting = connecting
         self._doors: dict[tuple[str | None, int | None], _Door] = {}
         self._process = os.getpid()
