@@ -65,7 +65,7 @@ class ResponseStream:
 
     A read that is cancelled (``asyncio.wait_for(anext(stream), 15)``, ``anyio.move_on_after``, ``asyncio.timeout``)
     loses nothing: the next one goes on where it was, and no event is left out or told twice. The request stays under
-    way meanwhile, other tries included. Only leaving the block and ``aclose()`` end the stream, and its time limits.
+    way meanwhile, other tries included. Only leaving the block, ``aclose()`` and its time limits end the stream.
 
     Args:
         feed: Where its events come from.
