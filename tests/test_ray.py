@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from dhenara_async.testing import Answer, ProviderServer, ScriptedError, SeenRequest
-from tests.test_readme import PROGRAM, RAY
+from tests.test_readme import RAY, SETUP
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("needs Ray, which dev leaves out for its size: pip install -e '.[ray]'", allow_module_level=True)
@@ -64,7 +64,7 @@ def home() -> Generator[str]:
 
 
 async def test_every_row_has_its_answer_or_its_error(home: str) -> None:
-    program = START.format(home=home) + PROGRAM.partition("async def main")[0] + RAY
+    program = START.format(home=home) + SETUP.code + RAY
     async with ProviderServer(squares) as server:
         environment = {**os.environ, **server.environment(), "HOME": home, "RAY_USAGE_STATS_ENABLED": "0"}
         with anyio.fail_after(PATIENCE):

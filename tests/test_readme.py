@@ -1,4 +1,8 @@
-"""The README's examples run as they stand, against the loopback server."""
+"""The examples of the README run as they stand and print what the README shows; its tables agree with the code.
+
+The examples are pasted line by line, as into ``python -m asyncio``, against a ``ProviderServer`` in another thread (the
+blocking client would wait for a server in its own). ``dhenara_async.testing.examples`` has the answers.
+"""
 
 import ast
 import asyncio
@@ -6,69 +10,90 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import AsyncGenerator, Callable
+import tomllib
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE
-from types import CodeType
-from typing import cast
+from typing import cast, get_args
 
 import anyio
-import anyio.to_thread
 import pytest
+from anyio.from_thread import start_blocking_portal
 
-from dhenara_async import AIModelClient, ConversationNode, Timeouts
-from dhenara_async.testing import Answer, ProviderServer, ScriptedError, ScriptedToolCall, SeenRequest
+from dhenara_async import AIModelCallConfig, Bounds, FetchPolicy, RetryPolicy, StreamEvent, Timeouts, errors
+from dhenara_async.testing import ProviderServer
+from dhenara_async.testing.examples import ExampleAnswers
 from tests.loopback import Connection, chat_endpoint, chat_stream, chunked, serve
+from tests.readme.blocks import README, Block, anchors, blocks, paste, section
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PROGRAM, CALLS, KEEP_ALIVE, BLOCKING, SAYING, HOP, TROUBLE, MANY, RAY, TESTING = EXAMPLES  # RAY runs in test_ray.py
+PROGRAM, SETUP, *REST = blocks("python")
+RAY = next(block.code for block in REST if "import ray" in block.code)  # runs in test_ray.py
+EXAMPLES = [block for block in REST if block.code != RAY]
+KEEP_ALIVE = next(block for block in EXAMPLES if "keep-alive" in block.code)
 
-
-def compiled(source: str) -> CodeType:
-    return compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-
-
-def definitions() -> dict[str, object]:
-    """What the program's reader has by then: its imports and endpoints, without running it."""
-    names: dict[str, object] = {}
-    exec(compiled(PROGRAM.partition("async def main")[0]), names)  # noqa: S102 - our own README
-    exec(compiled("from dhenara_async import AIModelClient"), names)  # noqa: S102
-    return names
+pytestmark = pytest.mark.retries  # one example shows a retry; the provider asks it to wait for 0 seconds
 
 
-async def run(source: str, names: dict[str, object]) -> None:
-    outcome: object = eval(compiled(source), names)  # noqa: S307 - our own README
-    if inspect.isawaitable(outcome):
-        await outcome
+@contextmanager
+def provider() -> Generator[Mapping[str, str]]:
+    """The local server that the README tells readers to start; the variables that lead to it."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(ProviderServer(ExampleAnswers())) as server,
+    ):
+        yield server.environment()
 
 
-async def test_the_program_is_fifteen_lines_of_work_and_hops() -> None:
-    work = [line for line in PROGRAM.splitlines() if line.strip() and not re.match(r"import|from", line)]
-    assert len(work) <= 15
-    async with ProviderServer() as server:
-        environment = {**os.environ, **server.environment()}
-        with anyio.fail_after(30):
-            done = await anyio.run_process(
-                [sys.executable, "-W", "error", "-c", PROGRAM], env=environment, check=False, stdout=PIPE
-            )
-        assert done.returncode == 0, done.stderr.decode()
-        assert [seen.provider for seen in server.requests] == ["anthropic", "openai"]
-        first_answer = server.requests[1].turns[1]
-        assert first_answer[0] == "assistant" and first_answer[1] in done.stdout.decode()
-
-
-async def test_the_calls(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    async with ProviderServer() as server:
-        for name, value in server.environment().items():
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> Generator[Mapping[str, str]]:
+    """The same, with the variables set."""
+    with provider() as environment:
+        for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        await run(CALLS, definitions())
-        assert server.requests[0].turns == (("user", "What is a robot?And in one word?"),)
-        assert len(server.requests) == 2
-    assert capsys.readouterr().out.splitlines()[-1] == "stream_end"
+        yield environment
 
 
-async def test_an_endpoint_that_keeps_its_connection_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_example_shows_its_output() -> None:
+    assert [block.heading for block in (PROGRAM, SETUP, *EXAMPLES) if block.output is None] == []
+
+
+async def test_the_examples_print_their_output_in_one_session(
+    exports: Mapping[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, object] = {}
+    for block in (SETUP, *EXAMPLES):
+        await paste(block.code, names)
+        assert capsys.readouterr().out == block.output, block.heading
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.heading)
+async def test_each_example_needs_only_the_two_endpoints(
+    block: Block, exports: Mapping[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, object] = {}
+    await paste(SETUP.code, names)
+    capsys.readouterr()
+    endpoints = {name: names[name] for name in ("claude", "gpt", "__builtins__")}
+    await paste(block.code, endpoints)
+    assert capsys.readouterr().out == block.output
+
+
+async def test_the_program_is_at_most_fifteen_lines_of_work_and_prints_its_output() -> None:
+    work = [line for line in PROGRAM.code.splitlines() if line.strip() and not re.match(r"import|from", line)]
+    assert len(work) <= 15
+    with provider() as environment, anyio.fail_after(30):
+        done = await anyio.run_process(
+            [sys.executable, "-W", "error", "-c", PROGRAM.code],
+            env={**os.environ, **environment, "PYTHONIOENCODING": "utf-8"},
+            check=False,
+            stdout=PIPE,
+        )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode() == PROGRAM.output
+
+
+async def test_the_keep_alive_example_sends_signs_of_life_while_the_model_is_silent() -> None:
     said = asyncio.Event()
 
     async def play(connection: Connection) -> None:
@@ -76,112 +101,150 @@ async def test_an_endpoint_that_keeps_its_connection_alive(monkeypatch: pytest.M
         await said.wait()
         await connection.send(chunked(*chat_stream("Ebb", " and", " flow.")))
 
+    function = KEEP_ALIVE.code.partition("\n\n\nasync for")[0].replace("move_on_after(15)", "move_on_after(0.001)")
     async with serve(play) as server:
-        names = definitions()
-        exec(compiled("import anyio"), names)  # noqa: S102 - our own README
-        names["client"] = AIModelClient(chat_endpoint(server.url))
-        await run(KEEP_ALIVE.replace("move_on_after(15)", "move_on_after(0.001)"), names)
-        endpoint = cast("Callable[[str], AsyncGenerator[str]]", names["server_sent_events"])
+        names: dict[str, object] = {"claude": chat_endpoint(server.url)}
+        await paste(function, names)
+        events = cast("Callable[[str], AsyncGenerator[str]]", names["server_sent_events"])("Sing.")
         lines: list[str] = []
-        async for line in endpoint("Sing."):
+        async for line in events:
             lines.append(line)
             if len(lines) == 3:
                 said.set()
         assert len(server.requests) == 1
     assert lines[:3] == [": keep-alive\n\n"] * 3
-    events = [line for line in lines if line.startswith("data: {")]
-    assert [line.partition('"text":')[2].partition("}")[0] for line in events if "text_delta" in line] == [
-        *('"Ebb"', '" and"', '" flow."'),
+    assert [re.findall(r'"text":("[^"]*")', line) for line in lines if "text_delta" in line] == [
+        ['"Ebb"'],
+        ['" and"'],
+        ['" flow."'],
     ]
 
 
-async def test_the_blocking_face(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    async with ProviderServer() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        names = definitions()
-        await anyio.to_thread.run_sync(exec, compiled(BLOCKING), names)
-        assert len(server.requests) == 1
-    assert capsys.readouterr().out.strip()
+# What the table for users of other libraries takes for granted.
+AROUND = """\
+from pydantic import BaseModel
+from dhenara_async import *
+
+class Person(BaseModel):
+    name: str
+    born: int
+
+def weather(city: str) -> str:
+    return city
+
+q, s, messages = "Hello", "Be brief.", [Message.user("Hello")]
+manager = ConversationManager()
+conversation = await manager.create()
+r = await AIModelClient(claude).generate(q)
+"""
+CALLS = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", section("Coming from another library"), re.MULTILINE)[2:]
 
 
-async def test_everything_that_can_be_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    call = ScriptedToolCall(call_id="toolu_1", name="weather", arguments='{"city":"Paris"}')
-    script = [
-        Answer(tool_calls=(call,)),
-        Answer(text="Sunny."),
-        Answer(text='{"name":"Ada","age":36}'),
-        Answer(text="A robot."),
-    ]
-    async with ProviderServer(script) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        names = definitions()
-        exec(compiled("from dhenara_async import AIModelCallConfig"), names)  # noqa: S102 - our own README
-        await run(SAYING, names)
-        assert server.requests[1].turns[-1] == ("user", "Sunny in Paris.")
-    assert str(names["person"]) == "name='Ada' age=36"
-    assert capsys.readouterr().out.startswith("A robot. ()")
+@pytest.mark.parametrize("cell", [pytest.param(cell, id=library) for library, cell in CALLS])
+async def test_the_calls_for_users_of_other_libraries_work(cell: str, exports: Mapping[str, str]) -> None:
+    names: dict[str, object] = {}
+    await paste(SETUP.code + AROUND, names)
+    if "Person" in cell:
+        names["q"] = "Who wrote the first program?"
+    await paste("\n".join(re.findall(r"`([^`]+)`", cell)), names)
 
 
-async def test_what_a_hop_carries_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    script = [Answer(text="A robot painted.", reasoning="What would it paint?"), Answer(text="It was colour-blind.")]
-    async with ProviderServer(script) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        await run(HOP, definitions())
-        assert [seen.provider for seen in server.requests] == ["anthropic", "openai"]
-        assert server.requests[1].turns[1] == ("assistant", "A robot painted.")
-    dry_run, counted, _head, *rows = capsys.readouterr().out.splitlines()
-    assert dry_run == "()"
-    assert counted == "3 native, 1 omitted"
-    assert [row.split()[2:4] for row in rows] == [["reasoning", "omitted"]]
-    assert "foreign origin" in rows[0]
+def test_the_links_inside_the_readme_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(#([^)]+)\)", README)
+    assert targets and set(targets) <= anchors()
+    files = re.findall(r"\]\((?!#|https:)([^)]+)\)", README)
+    assert files and all((Path(__file__).parents[1] / file).is_file() for file in files)
 
 
-async def test_when_things_go_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    async with ProviderServer([Answer(text="Yes.")]) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        names = definitions()
-        exec(compiled("from dhenara_async import AIModelCallConfig"), names)  # noqa: S102 - our own README
-        await run(TROUBLE, names)
-    assert capsys.readouterr().out == "complete 1 [None]\n"
-
-
-async def test_many_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def one_fails(seen: SeenRequest) -> Answer | ScriptedError:
-        asked = seen.turns[-1][1]
-        return (
-            ScriptedError(401, "No.")
-            if (seen.provider, asked) == ("openai", "What is a robot?")
-            else Answer(text=asked)
-        )
-
-    async with ProviderServer(one_fails) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        names = definitions()
-        await run(MANY, names)
-        assert len(server.requests) == 6
-    results, *events = capsys.readouterr().out.splitlines()
-    assert results.startswith("['What is a robot?', AuthenticationError(")
-    assert sorted(events) == ["a Why?", "b Why?"]
-    assert [node.status for node in cast("tuple[ConversationNode, ...]", names["nodes"])] == ["complete", "complete"]
-
-
-def test_the_time_limits_are_those_there_are() -> None:
-    told = dict(re.findall(r"^\| `(\w+)=(\w+)` \|", README, re.MULTILINE))
-    assert told == {name: f"{value:g}" if value else "None" for name, value in Timeouts().model_dump().items()}
-
-
-async def test_the_testing_example() -> None:
-    await run(TESTING, {})
+def test_the_table_of_contents_names_every_section() -> None:
+    sections = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    listed = re.findall(r"\[([^\]]+)\]\(#", section("Contents"))
+    assert listed == [name for name in sections if name not in ("Fifteen lines", "Contents")]
 
 
 def test_the_two_commands_come_first_and_the_gate_runs_the_second() -> None:
-    commands = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    commands = [block.code for block in blocks("bash")]
     assert "dhenara_async demo" in commands[0] and commands[0].count("\n") == 1
     assert commands[1].rstrip().endswith(".venv/bin/pytest") and commands[1].count("\n") == 1
-    gate = (Path(__file__).parent.parent / ".ci" / "run").read_text(encoding="utf-8")
+    gate = (Path(__file__).parents[1] / ".ci" / "run").read_text(encoding="utf-8")
     assert gate.rstrip().endswith("\npytest")
+
+
+def test_install_lines_install_from_the_checkout_with_extras_that_exist() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = re.findall(r"pip install (?:--quiet )?(?:-e )?'?([^\s'\[`]+)(?:\[([\w,]+)\])?", README)
+    assert {package for package, _ in wanted} == {"."}
+    assert {extra for _, extras in wanted for extra in extras.split(",") if extra} <= {
+        *project["optional-dependencies"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("heading", "value"),
+    [("Time limits", Timeouts()), ("Retries", RetryPolicy()), ("Downloads", FetchPolicy())],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_table_of_settings_has_every_setting_with_its_default(
+    heading: str, value: Timeouts | RetryPolicy | FetchPolicy
+) -> None:
+    told = dict(re.findall(r"^\| `(\w+)=([\w.]+)` \|", section(heading), re.MULTILINE))
+    defaults = value.model_dump()
+    assert told == {name: _written(default) for name, default in defaults.items()}
+
+
+def _written(default: object) -> str:
+    return f"{default:.15g}" if isinstance(default, float) else str(default)
+
+
+def test_the_table_of_size_limits_has_every_limit_with_its_default() -> None:
+    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section("Size limits"), re.MULTILINE))
+    units = {"MiB": 1024 * 1024, "KiB": 1024}
+    sizes: dict[str, int] = {}
+    for name, words in told.items():
+        *number, unit = words.split() if words.split()[-1] in units else [*words.split(), ""]
+        sizes[name] = int("".join(number)) * units.get(unit, 1)
+    assert sizes == Bounds().model_dump()
+
+
+def test_the_table_of_options_has_every_option() -> None:
+    rows = re.findall(r"^\| [^|]+ \| (.+) \|$", section("Options"), re.MULTILINE)[1:]
+    told = re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", " ".join(rows)))
+    assert sorted(told) == sorted(AIModelCallConfig.model_fields)
+
+
+def test_the_table_of_errors_has_every_error() -> None:
+    told = re.findall(r"^\| `(\w+)` \|", section("Errors"), re.MULTILINE)
+    classes = [
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.DhenaraError)
+    ]
+    assert sorted(told) == sorted(classes)
+
+
+def test_the_table_of_events_has_every_event() -> None:
+    told = re.findall(r"^\| `(\w+)` \|", section("Events"), re.MULTILINE)
+    assert sorted(told) == sorted(event.__name__ for event in get_args(StreamEvent))
+
+
+def test_the_map_names_files_that_exist() -> None:
+    package = Path(__file__).parents[1] / "dhenara_async"
+    named = set(re.findall(r"(?<![\w/<])((?:[a-z_]+/)*[a-z_]+(?:\.py|/))(?!\w)", section("Map")))
+    missing = {name for name in named if not (package / name).exists() and not (package.parent / name).exists()}
+    assert named and missing == {"drivers/x.py"}  # stands for any driver
+
+
+async def test_the_picture_shows_what_happens_and_loads_nothing() -> None:
+    picture = pytest.importorskip("tests.readme.picture", reason="needs rich")
+    committed = picture.PICTURE.read_text(encoding="utf-8")
+    assert committed == await picture.draw(), "python -m tests.readme.picture draws it again"
+    assert len(committed) < 60_000
+    assert re.findall(r"https?://[^\"\s]+|@font-face|@import|<image|url\((?!#)", committed) == [
+        "http://www.w3.org/2000/svg"
+    ]
+    assert "](tests/readme/hop.svg)" in README
+
+
+def test_examples_are_valid_python() -> None:
+    for block in blocks("python"):
+        compile(block.code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

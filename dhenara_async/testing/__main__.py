@@ -1,6 +1,7 @@
 """``python -m dhenara_async.testing``: a loopback provider for any program, until Ctrl-C.
 
-Prints the ``export`` lines that point the vendors' SDKs, and this library, at it.
+Prints the ``export`` lines that point the vendors' SDKs, and this library, at it. It answers the questions of the
+README as the README shows, and every other question by telling how much of the conversation arrived.
 """
 
 import argparse
@@ -9,11 +10,12 @@ import shlex
 import sys
 from contextlib import suppress
 
+from dhenara_async.testing.examples import ExampleAnswers
 from dhenara_async.testing.server import ProviderServer
 
 
 async def _serve(port: int, delay: float) -> None:
-    async with ProviderServer(delay=delay, port=port) as server:
+    async with ProviderServer(ExampleAnswers(), delay=delay, port=port) as server:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in server.environment().items()]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
