@@ -137,7 +137,7 @@ manager = ConversationManager()
 conversation = await manager.create()
 r = await AIModelClient(claude).generate(q)
 """
-CALLS = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", section("Coming from another library"), re.MULTILINE)[2:]
+CALLS = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", section("Coming from another library"), re.MULTILINE)[1:]
 
 
 @pytest.mark.parametrize("cell", [pytest.param(cell, id=library) for library, cell in CALLS])
