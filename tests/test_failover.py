@@ -442,14 +442,19 @@ async def test_who_refuses_a_request_for_what_it_says_does_not_cool() -> None:
         assert [len(server.requests) for server in servers] == [2, 2]
 
 
-async def test_who_could_not_be_asked_because_of_what_is_asked_does_not_cool() -> None:
+async def test_who_could_not_be_asked_because_of_what_is_asked_does_not_cool(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that cannot be downloaded for the one, and that the other fetches itself."""
+
+    async def at_home(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr("dhenara_async.fetch.addresses_of", at_home)
     config = ONCE.model_copy(update={"fetch": FetchPolicy(allow_http=True, allow_private=True)})
     async with serve(replies(whole(b"", content_type="image/png"))) as files, ProviderServer([AFTER]) as server:
         needs_it, fetches = endpoint_at(server, Dialect.GEMINI), endpoint_at(server, Dialect.OPENAI_RESPONSES)
         means = Means()
         client = AIModelClient(Failover([needs_it, fetches]), config, means=means)
-        picture = FilePart.from_url(f"{files.url}/cat.png")
+        picture = FilePart.from_url(f"http://files.test:{files.port}/cat.png")
         response = await client.generate(messages=[Message.user("What is it?", picture)])
         assert len(files.requests) == 1
     assert (response.tries[0].error or "").startswith(ConfigurationError.__name__)
