@@ -635,6 +635,8 @@ async def test_white_space_that_the_next_one_is_not_told_comes_once(
 class Played:
     """A feed that hands over what it was given."""
 
+    repeatable = True
+
     def __init__(self, *batches: list[StreamEvent]) -> None:
         self._left = list(batches)
 

@@ -124,6 +124,7 @@ def _recorded(api: str, provider: str) -> Iterator[Recorded]:
 def _as_recorded(recording: Recording) -> Recorded:
     expect, ends = recording.expect, recording.expect["kind"] != "message"
     calls = [as_object(call) for call in as_list(expect.get("tool_calls"))]
+    legacy = recording.expect.get("finish_reason") == "function_call" or b'"function_call"' in recording.body
     return Recorded(
         recording.body,
         recording.framing == "sse",
@@ -132,7 +133,9 @@ def _as_recorded(recording: Recording) -> Recorded:
         name=recording.id,
         error=APIError if ends else None,
         text=None if ends else as_text(expect.get("text")),
-        calls=None if ends else [(as_text(call["name"]), orjson.dumps(call["arguments"]).decode()) for call in calls],
+        calls=None  # the recordings' reader keeps a ``function_call`` apart from tool calls
+        if ends or legacy
+        else [(as_text(call["name"]), orjson.dumps(call["arguments"]).decode()) for call in calls],
     )
 
 
