@@ -25,12 +25,12 @@ from dhenara_async import (
     ConversationNode,
     Message,
     PromptFormatter,
-    prices,
 )
 from dhenara_async.conversation import Conversation
-from dhenara_async.formatter import FormattedConversation
-from dhenara_async.hosts import driver_for
+from dhenara_async.formatter.formatter import FormattedConversation
+from dhenara_async.hosts.registry import driver_for
 from dhenara_async.request import ChatRequest
+from dhenara_async.usage import prices
 
 _SIZES = (125, 250, 500, 1000)
 _MORE = 20  # turns until the mixture of the history begins anew

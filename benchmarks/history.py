@@ -18,8 +18,8 @@ from dhenara_async import (
     Dialect,
     FinishReason,
 )
-from dhenara_async.hosts import target_of
-from dhenara_async.messages import (
+from dhenara_async.hosts.registry import target_of
+from dhenara_async.messages.messages import (
     Citation,
     FilePart,
     HostedToolPart,

@@ -7,13 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dhenara_async.bounds import Bounds
-    from dhenara_async.budget import Budget
+    from dhenara_async.calls.shared import Means
+    from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.client import AIModelClient
-    from dhenara_async.config import AIModelCallConfig, FetchPolicy, PromptCache, RetryPolicy, Timeouts
+    from dhenara_async.config import AIModelCallConfig, Bounds, FetchPolicy, PromptCache, RetryPolicy, Timeouts
     from dhenara_async.conversation import Conversation, ConversationNode
-    from dhenara_async.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
-    from dhenara_async.drivers.openai_chat_quirks import Quirks
+    from dhenara_async.drivers.openai_chat.quirks import Quirks
     from dhenara_async.endpoint import (
         AIModel,
         AIModelAPI,
@@ -43,13 +42,14 @@ if TYPE_CHECKING:
     from dhenara_async.fanout import FanOut, as_completed, fan_out, first_of, gather
     from dhenara_async.fanout.turns import TurnFanOut
     from dhenara_async.fanout.values import FanOutProgress, ModelCall, Outcome, TaggedBatch, TaggedEvent
-    from dhenara_async.formatter import FormattedConversation, PromptFormatter
     from dhenara_async.formatter.check import ConversionCheck
-    from dhenara_async.hosts import Host, register_driver, register_host
-    from dhenara_async.limits import Limiter, Limits, LocalLimiter
+    from dhenara_async.formatter.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
+    from dhenara_async.formatter.formatter import FormattedConversation, PromptFormatter
+    from dhenara_async.formatter.window import ConversationPolicy
+    from dhenara_async.hosts.registry import Host, register_driver, register_host
+    from dhenara_async.limits.limiter import Limiter, Limits, LocalLimiter
     from dhenara_async.manager import ConversationManager
-    from dhenara_async.means import Means
-    from dhenara_async.messages import (
+    from dhenara_async.messages.messages import (
         Citation,
         FilePart,
         HostedToolPart,
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         ToolCallPart,
         ToolResultPart,
     )
-    from dhenara_async.prices import Pricing, Rates
+    from dhenara_async.plans.targets import Experiment, Failover, Race, Router, Target
     from dhenara_async.response import (
         AIModelCallResponse,
         Attempt,
@@ -76,27 +76,25 @@ if TYPE_CHECKING:
         Latency,
         Seam,
     )
-    from dhenara_async.stream import ResponseStream
-    from dhenara_async.targets import Experiment, Failover, Race, Router, Target
-    from dhenara_async.toolbox import run_tools
-    from dhenara_async.tools import HostedTool, NamedTool, Tool
+    from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
+    from dhenara_async.tools.run import run_tools
     from dhenara_async.transport import Transport
     from dhenara_async.transport.over_aiohttp import AiohttpTransport
     from dhenara_async.transport.over_httpx import HttpxTransport
     from dhenara_async.turn import Turn
-    from dhenara_async.usage import Usage
-    from dhenara_async.window import ConversationPolicy
+    from dhenara_async.usage.budget import Budget
+    from dhenara_async.usage.prices import Pricing, Rates
+    from dhenara_async.usage.tokens import Usage
 
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "bounds": "Bounds",
-    "budget": "Budget",
+    "usage.budget": "Budget",
     "client": "AIModelClient",
-    "config": "AIModelCallConfig FetchPolicy PromptCache RetryPolicy Timeouts",
+    "config": "AIModelCallConfig Bounds FetchPolicy PromptCache RetryPolicy Timeouts",
     "conversation": "Conversation ConversationNode",
-    "conversion": "ConversionEntry ConversionPolicy ConversionReport PartOutcome",
-    "drivers.openai_chat_quirks": "Quirks",
+    "formatter.conversion": "ConversionEntry ConversionPolicy ConversionReport PartOutcome",
+    "drivers.openai_chat.quirks": "Quirks",
     "endpoint": "AIModel AIModelAPI AIModelAPIProviderEnum AIModelEndpoint Capabilities Dialect",
     "events": (
         "ChoiceFinish Heartbeat PartEnd PartStart ReasoningDelta RefusalDelta StreamEnd StreamEvent StreamReset "
@@ -105,28 +103,28 @@ _ROOMS = {
     "fanout": "FanOut as_completed fan_out first_of gather",
     "fanout.turns": "TurnFanOut",
     "fanout.values": "FanOutProgress ModelCall Outcome TaggedBatch TaggedEvent",
-    "formatter": "FormattedConversation PromptFormatter",
+    "formatter.formatter": "FormattedConversation PromptFormatter",
     "formatter.check": "ConversionCheck",
-    "hosts": "Host register_driver register_host",
-    "limits": "Limiter Limits LocalLimiter",
+    "hosts.registry": "Host register_driver register_host",
+    "limits.limiter": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager",
-    "means": "Means",
-    "messages": (
+    "calls.shared": "Means",
+    "messages.messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
         "ToolCallPart ToolResultPart"
     ),
-    "prices": "Pricing Rates",
+    "usage.prices": "Pricing Rates",
     "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice Decision FinishReason Latency Seam",
-    "stream": "ResponseStream",
-    "targets": "Experiment Failover Race Router Target",
-    "toolbox": "run_tools",
-    "tools": "HostedTool NamedTool Tool",
+    "calls.stream": "ResponseStream",
+    "plans.targets": "Experiment Failover Race Router Target",
+    "tools.run": "run_tools",
+    "tools.declarations": "HostedTool NamedTool Tool",
     "transport": "Transport",
     "transport.over_aiohttp": "AiohttpTransport",
     "transport.over_httpx": "HttpxTransport",
     "turn": "Turn",
-    "usage": "Usage",
-    "window": "ConversationPolicy",
+    "usage.tokens": "Usage",
+    "formatter.window": "ConversationPolicy",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

@@ -24,9 +24,9 @@ from pydantic import JsonValue
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
-from dhenara_async.messages import Message
+from dhenara_async.messages.messages import Message
+from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
-from dhenara_async.targets import Target
 
 Got = TypeVar("Got")
 

@@ -15,15 +15,15 @@ from dhenara_async.errors import ConfigurationError, StreamStateError, printable
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
-    from dhenara_async.caller import Asked, Caller, History
-    from dhenara_async.conversion import ConversionPolicy
-    from dhenara_async.feed import Call
-    from dhenara_async.means import Means
-    from dhenara_async.messages import Message
-    from dhenara_async.plans import Question
+    from dhenara_async.calls.prepare import Asked, Caller, History
+    from dhenara_async.calls.shared import Means
+    from dhenara_async.calls.source import Call
+    from dhenara_async.calls.stream import ResponseStream
+    from dhenara_async.formatter.conversion import ConversionPolicy
+    from dhenara_async.messages.messages import Message
+    from dhenara_async.plans.sources import Question
+    from dhenara_async.plans.targets import Occasion, Target
     from dhenara_async.response import AIModelCallResponse
-    from dhenara_async.stream import ResponseStream
-    from dhenara_async.targets import Occasion, Target
     from dhenara_async.transport import Transport
 
 _CALLERS = 1000  # the most endpoints whose preparations are kept
@@ -109,17 +109,17 @@ class AIModelClient:
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
             return printable(f"AIModelClient({target.api.provider}, {target.ai_model.model_name})")
-        from dhenara_async.targets import label
+        from dhenara_async.plans.targets import label
 
         return f"AIModelClient({label(target)})"
 
     async def __aenter__(self) -> Self:
-        from dhenara_async.warming import loaded
+        from dhenara_async.calls.warmup import loaded
 
         await loaded()
         if self._kept is not None:
             raise StreamStateError("this client is already in a block; make another, they are cheap")
-        from dhenara_async.caller import new_transport
+        from dhenara_async.calls.prepare import new_transport
 
         self._kept = self._shared or new_transport()
         return self
@@ -146,7 +146,7 @@ class AIModelClient:
             ConfigurationError: An endpoint has no address, or one that cannot be used.
             TransportError: A host could not be connected to; all others have been.
         """
-        from dhenara_async.warming import warm_up
+        from dhenara_async.calls.warmup import warm_up
 
         await warm_up([self.model_endpoint], self._kept or self._shared, self.config)
 
@@ -226,9 +226,9 @@ class AIModelClient:
             conversation: The id of the conversation that it is a turn of, for plans to go by; None outside of one.
             node: The id of that turn, likewise.
         """
-        from dhenara_async.caller import Asked
-        from dhenara_async.feed import EndpointFeed
-        from dhenara_async.stream import ResponseStream
+        from dhenara_async.calls.prepare import Asked
+        from dhenara_async.calls.source import EndpointFeed
+        from dhenara_async.calls.stream import ResponseStream
 
         if isinstance(instructions, str):
             raise ConfigurationError("instructions is a sequence of texts, not one text")
@@ -237,7 +237,7 @@ class AIModelClient:
         if isinstance(target, AIModelEndpoint):
             feed = EndpointFeed(self._call(target, asked))
             return ResponseStream(feed, config, ends_with_reader=ends_with_reader)
-        from dhenara_async.plans import feed_of
+        from dhenara_async.plans.sources import feed_of
 
         occasion = occasion_of(messages, config, history=history, conversation=conversation, node=node)
         plan = feed_of(target, self._question(asked, occasion))
@@ -245,8 +245,8 @@ class AIModelClient:
 
     def _question(self, asked: "Asked", occasion: "Occasion") -> "Question":
         """What a plan is asked, with a way to ask its members."""
-        from dhenara_async.feed import EndpointFeed
-        from dhenara_async.plans import Question
+        from dhenara_async.calls.source import EndpointFeed
+        from dhenara_async.plans.sources import Question
 
         def ask(endpoint: AIModelEndpoint, config: AIModelCallConfig, more: "Sequence[Message]") -> EndpointFeed:
             messages = [*asked.messages, *more]
@@ -256,7 +256,7 @@ class AIModelClient:
 
     def _call(self, endpoint: AIModelEndpoint, asked: "Asked") -> "Call":
         """A call of one endpoint, over the connections that are kept or its own."""
-        from dhenara_async.caller import Caller
+        from dhenara_async.calls.prepare import Caller
 
         caller = self._callers.get(id(endpoint))  # which lives as long as its caller
         if caller is None:
@@ -267,7 +267,7 @@ class AIModelClient:
 
     def _shared_means(self) -> "Means":
         if self._means is None:
-            from dhenara_async.means import Means
+            from dhenara_async.calls.shared import Means
 
             self._means = Means()
         return self._means
@@ -284,7 +284,7 @@ def occasion_of(
     """What the routers and experiments of a plan decide by; arguments as for ``AIModelClient.open``."""
     from uuid import uuid4
 
-    from dhenara_async.targets import Occasion
+    from dhenara_async.plans.targets import Occasion
 
     def said() -> "list[Message]":
         before = () if history is None else history.nodes
@@ -297,7 +297,7 @@ def messages_of(
     prompt: "str | Message | None", context: "Iterable[str | Message]", messages: "Iterable[Message] | None"
 ) -> "list[Message]":
     """What is asked, as messages, whichever way the caller put it."""
-    from dhenara_async.messages import Message
+    from dhenara_async.messages.messages import Message
 
     if messages is not None:
         if prompt is not None or tuple(context):
@@ -321,7 +321,7 @@ def messages_of(
 def _refuse_blank(asked: "Sequence[Message]") -> None:
     """Raise unless something is asked at the end: blank texts are not sent, so that the request would end with an
     earlier answer, which models are then told to continue."""
-    from dhenara_async.messages import Role
+    from dhenara_async.messages.messages import Role
 
     for message in reversed(asked):
         if not _is_blank(message):

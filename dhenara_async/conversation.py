@@ -12,11 +12,11 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from dhenara_async.conversion import ConversionReport
 from dhenara_async.errors import StreamStateError
-from dhenara_async.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
+from dhenara_async.formatter.conversion import ConversionReport
+from dhenara_async.frozen import Value
+from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
-from dhenara_async.value import Value
 
 
 def _new_id() -> str:

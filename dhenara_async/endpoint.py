@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_serializer
 
-from dhenara_async.headers import OPENED, SEALED
-from dhenara_async.prices import Pricing
-from dhenara_async.value import Value
+from dhenara_async.frozen import Value
+from dhenara_async.hosts.headers import OPENED, SEALED
+from dhenara_async.usage.prices import Pricing
 
 MASK = "**********"
 """Stands in a dump for a secret, as pydantic writes it."""

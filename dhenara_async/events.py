@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
-from dhenara_async.messages import Part
+from dhenara_async.messages.messages import Part
 from dhenara_async.response import CallWarning, FinishReason, Usage
 
 PartKind = Literal["text", "reasoning", "tool_call", "file", "refusal", "hosted_tool"]
@@ -205,7 +205,7 @@ def event_to_dict(event: StreamEvent) -> dict[str, object]:
 
 def event_to_json(event: StreamEvent) -> str:
     """The event as one line of JSON."""
-    from dhenara_async.lenient_json import dumps
+    from dhenara_async.framing.lenient_json import dumps
 
     return dumps(event_to_dict(event)).decode()
 

@@ -10,32 +10,32 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from dhenara_async.attachments import Attached, Attachment
-from dhenara_async.budget import Budget, Reservation, Spending
-from dhenara_async.caller import History, new_transport
+from dhenara_async.calls.prepare import History, new_transport
+from dhenara_async.calls.shared import Means
+from dhenara_async.calls.warmup import loaded, warm_up
 from dhenara_async.client import AIModelClient, occasion_of
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
-from dhenara_async.conversion import ConversionPolicy
 from dhenara_async.errors import BudgetError, ConfigurationError
 from dhenara_async.fanout.engine import Fan
 from dhenara_async.fanout.turns import TurnFanOut
 from dhenara_async.fanout.values import FanOutProgress, Outcome
-from dhenara_async.formatter import PromptFormatter
 from dhenara_async.formatter.check import ConversionCheck
-from dhenara_async.limits import Limiter, Limits, LocalLimiter
-from dhenara_async.means import Means
-from dhenara_async.messages import FilePart, ToolResultPart
-from dhenara_async.signing import SigningKey, SigningKeys
-from dhenara_async.stores import ConversationStore, MemoryStore
-from dhenara_async.targets import (
+from dhenara_async.formatter.conversion import ConversionPolicy
+from dhenara_async.formatter.formatter import PromptFormatter
+from dhenara_async.formatter.window import ConversationPolicy
+from dhenara_async.limits.limiter import Limiter, Limits, LocalLimiter
+from dhenara_async.messages.attachments import Attached, Attachment
+from dhenara_async.messages.messages import FilePart, ToolResultPart
+from dhenara_async.plans.targets import (
     Target,
     first_endpoint,
 )
+from dhenara_async.stores import ConversationStore, MemoryStore
+from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.transport import Transport
 from dhenara_async.turn import Opening, Turn, described, keep
-from dhenara_async.warming import loaded, warm_up
-from dhenara_async.window import ConversationPolicy
+from dhenara_async.usage.budget import Budget, Reservation, Spending
 
 
 class ConversationManager:

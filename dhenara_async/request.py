@@ -7,9 +7,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dhenara_async.bounds import Bounds
-from dhenara_async.config import AIModelCallConfig
-from dhenara_async.messages import Message, Role
+from dhenara_async.config import AIModelCallConfig, Bounds
+from dhenara_async.messages.messages import Message, Role
 from dhenara_async.response import CallWarning
 
 _HEADER_BYTES = Bounds().max_header_bytes

@@ -6,8 +6,9 @@ from typing import Literal, TypeVar, overload
 
 from pydantic import Field, PrivateAttr
 
-from dhenara_async.conversion import ConversionReport
-from dhenara_async.messages import (
+from dhenara_async.formatter.conversion import ConversionReport
+from dhenara_async.frozen import Aside, Value
+from dhenara_async.messages.messages import (
     Citation,
     FilePart,
     HostedToolPart,
@@ -20,10 +21,9 @@ from dhenara_async.messages import (
     TextPart,
     ToolCallPart,
 )
-from dhenara_async.prices import Pricing, Rates, list_price, listable
-from dhenara_async.structured import Said, Wanted, is_wrapped, read, read_as
-from dhenara_async.usage import UNKNOWN, Usage
-from dhenara_async.value import Aside, Value
+from dhenara_async.tools.structured import Said, Wanted, is_wrapped, read, read_as
+from dhenara_async.usage.prices import Pricing, Rates, list_price, listable
+from dhenara_async.usage.tokens import UNKNOWN, Usage
 
 Read = TypeVar("Read")
 

@@ -15,25 +15,25 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
-from dhenara_async import prices
-from dhenara_async.attachments import Attached
-from dhenara_async.budget import Reservation
-from dhenara_async.caller import History
+from dhenara_async.calls.prepare import History
+from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.client import AIModelClient, occasion_of
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.conversion import ConversionPolicy
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
-from dhenara_async.formatter import PromptFormatter
 from dhenara_async.formatter.check import expected_price
-from dhenara_async.messages import Message
+from dhenara_async.formatter.conversion import ConversionPolicy
+from dhenara_async.formatter.formatter import PromptFormatter
+from dhenara_async.formatter.window import fit
+from dhenara_async.messages.attachments import Attached
+from dhenara_async.messages.messages import Message
+from dhenara_async.plans.targets import Experiment, Failover, Race, Router, endpoints, expected
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore
-from dhenara_async.stream import ResponseStream
-from dhenara_async.targets import Experiment, Failover, Race, Router, endpoints, expected
-from dhenara_async.window import fit
+from dhenara_async.usage import prices
+from dhenara_async.usage.budget import Reservation
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 

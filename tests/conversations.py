@@ -37,12 +37,12 @@ from dhenara_async import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.hosts import HOSTS, driver_for, target_of
-from dhenara_async.links import inlined, key_of, stand_in, to_download
-from dhenara_async.messages import JsonPart, Part, PartBase, ProviderState
+from dhenara_async.downloads.inlining import inlined, key_of, stand_in, to_download
+from dhenara_async.drivers.rules import Rules
+from dhenara_async.hosts.registry import HOSTS, driver_for, target_of
+from dhenara_async.messages.messages import JsonPart, Part, PartBase, ProviderState
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import Choice
-from dhenara_async.rules import Rules
 from dhenara_async.testing.dialects import WIRE_DIALECTS
 from dhenara_async.testing.dialects.base import Arrived, Refusal
 

@@ -25,11 +25,11 @@ from dhenara_async import (
     FinishReason,
     Message,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.errors import DhenaraError
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import (
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import (
     Citation,
     FilePart,
     HostedToolPart,

@@ -3,10 +3,10 @@
 import pytest
 
 from dhenara_async import AIModel, AIModelAPI, AIModelClient, AIModelEndpoint, FetchPolicy
-from dhenara_async.addresses import ascii_host
+from dhenara_async.downloads.file_urls import place_of
 from dhenara_async.errors import ConfigurationError, ServerError
-from dhenara_async.file_urls import place_of
-from dhenara_async.hosts import resolve, target_of
+from dhenara_async.hosts.addresses import ascii_host
+from dhenara_async.hosts.registry import resolve, target_of
 from dhenara_async.testing import ReplayTransport
 
 LABEL = "k" * 63

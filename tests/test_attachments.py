@@ -15,11 +15,11 @@ from dhenara_async import (
     ConversationManager,
     Dialect,
     PromptFormatter,
-    messages,
 )
-from dhenara_async.attachments import Attached, Attachment
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.messages import FilePart
+from dhenara_async.messages import messages
+from dhenara_async.messages.attachments import Attached, Attachment
+from dhenara_async.messages.messages import FilePart
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.turn import Turn
 from tests.loopback import endpoint_at

@@ -14,10 +14,10 @@ import pytest
 from benchmarks import wire
 from benchmarks.history import TARGETS, mixed_history
 from dhenara_async import ConversationNode, Message, PromptFormatter
-from dhenara_async.conversion import ConversionEntry, PartOutcome
+from dhenara_async.drivers.rules import CallIds
 from dhenara_async.formatter import ledger
-from dhenara_async.messages import PartBase
-from dhenara_async.rules import CallIds
+from dhenara_async.formatter.conversion import ConversionEntry, PartOutcome
+from dhenara_async.messages.messages import PartBase
 
 _ROOT = Path(__file__).resolve().parent.parent
 

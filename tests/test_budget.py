@@ -26,8 +26,8 @@ from dhenara_async import (
     TextPart,
     Usage,
 )
-from dhenara_async.budget import Amount, Reservation, Spending, spent_by, took, took_by
 from dhenara_async.errors import BudgetError, DhenaraError
+from dhenara_async.usage.budget import Amount, Reservation, Spending, spent_by, took, took_by
 
 
 def turn(tokens: int | None, cost: str | None, *, parent: ConversationNode | None = None) -> ConversationNode:

@@ -42,9 +42,9 @@ from dhenara_async import (
     TextDelta,
     Timeouts,
 )
+from dhenara_async.calls.shared import Means
 from dhenara_async.errors import DeadlineError, StreamStateError
-from dhenara_async.limits import LocalLimiter
-from dhenara_async.means import Means
+from dhenara_async.limits.limiter import LocalLimiter
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.transport import Transport
 from dhenara_async.transport.over_aiohttp import AiohttpTransport
@@ -231,7 +231,7 @@ async def cell(
     phase: Phase, monkeypatch: pytest.MonkeyPatch, *, wire: str = "aiohttp", tries: int = 2, **timeouts: float
 ) -> AsyncGenerator[Cell]:
     """Set ``phase`` up; afterwards two connections still serve, all slots are free, and nothing is left."""
-    monkeypatch.setattr("dhenara_async.feed.DRAIN_SECONDS", 1000)  # who waits for that does not leave in time
+    monkeypatch.setattr("dhenara_async.calls.source.DRAIN_SECONDS", 1000)  # who waits for that does not leave in time
     async with nothing_left():
         with host() as server, ExitStack() as stack:
             url = stack.enter_context(deaf_host()) if phase == "connecting" else server.url

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from dhenara_async import AIModelClient
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import Dialect
 from dhenara_async.errors import ConfigurationError, DhenaraError
@@ -31,8 +31,8 @@ from dhenara_async.events import (
 )
 from dhenara_async.framing import Frame, Framer
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import FilePart, Message, ReasoningPart, TextPart, ToolCallPart
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import FilePart, Message, ReasoningPart, TextPart, ToolCallPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse, FinishReason, Usage
 from dhenara_async.testing import ReplayTransport, check_grammar, split_bytes, split_everywhere, split_randomly

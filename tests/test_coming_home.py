@@ -36,9 +36,9 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.conversation import question
-from dhenara_async.hosts import driver_for
-from dhenara_async.links import inlined, key_of, stand_in, to_download
-from dhenara_async.messages import Part
+from dhenara_async.downloads.inlining import inlined, key_of, stand_in, to_download
+from dhenara_async.hosts.registry import driver_for
+from dhenara_async.messages.messages import Part
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import Choice
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall, SeenRequest

@@ -16,9 +16,9 @@ import anyio
 import pytest
 
 from dhenara_async import AIModelCallConfig, AIModelClient, Dialect
+from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.errors import DhenaraError, ReadError, TruncatedStreamError
 from dhenara_async.events import PartEnd, StreamEnd, StreamEvent
-from dhenara_async.stream import ResponseStream
 from dhenara_async.testing import Fault, ProviderServer, ReplayTransport, check_grammar
 from tests import recordings
 from tests.loopback import PATIENCE, SPEAKERS, endpoint_at

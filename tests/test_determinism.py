@@ -31,10 +31,10 @@ from dhenara_async import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts import driver_for
-from dhenara_async.messages import Part, TextPart
+from dhenara_async.hosts.registry import driver_for
+from dhenara_async.messages.messages import Part, TextPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import Choice
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall, SeenRequest

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import dhenara_async
 import dhenara_async.events
-import dhenara_async.targets
+import dhenara_async.plans.targets
 
-UNIONS = {"StreamEvent": dhenara_async.events.StreamEvent, "Target": dhenara_async.targets.Target}
+UNIONS = {"StreamEvent": dhenara_async.events.StreamEvent, "Target": dhenara_async.plans.targets.Target}
 
 
 def test_all_is_sorted_and_whole() -> None:

@@ -47,7 +47,8 @@ from dhenara_async import (
     Usage,
     UsageUpdate,
 )
-from dhenara_async.budget import spent_by, took
+from dhenara_async.calls.health import Cooldowns
+from dhenara_async.calls.source import Account
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -59,12 +60,11 @@ from dhenara_async.errors import (
     OverloadedError,
     ReadError,
 )
-from dhenara_async.feed import Account
-from dhenara_async.health import Cooldowns
-from dhenara_async.hosts import target_of
-from dhenara_async.plans.handed import RestFeed, without
+from dhenara_async.hosts.registry import target_of
+from dhenara_async.plans.continuation import RestFeed, without
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
 from dhenara_async.testing.grammar import check_grammar
+from dhenara_async.usage.budget import spent_by, took
 from tests.loopback import (
     SPEAKERS,
     Connection,
@@ -448,7 +448,7 @@ async def test_who_could_not_be_asked_because_of_what_is_asked_does_not_cool(mon
     async def at_home(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
 
-    monkeypatch.setattr("dhenara_async.fetch.addresses_of", at_home)
+    monkeypatch.setattr("dhenara_async.downloads.fetch.addresses_of", at_home)
     config = ONCE.model_copy(update={"fetch": FetchPolicy(allow_http=True, allow_private=True)})
     async with serve(replies(whole(b"", content_type="image/png"))) as files, ProviderServer([AFTER]) as server:
         needs_it, fetches = endpoint_at(server, Dialect.GEMINI), endpoint_at(server, Dialect.OPENAI_RESPONSES)

@@ -34,8 +34,8 @@ from dhenara_async import (
 )
 from dhenara_async.errors import AuthenticationError, ConfigurationError, ServerError, StreamStateError
 from dhenara_async.fanout.values import ModelCallLike
-from dhenara_async.limits import Slot
-from dhenara_async.messages import Origin
+from dhenara_async.limits.limiter import Slot
+from dhenara_async.messages.messages import Origin
 from dhenara_async.testing import Answer, ProviderServer, ScriptedError, SeenRequest
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.transport.over_aiohttp import AiohttpTransport

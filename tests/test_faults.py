@@ -19,6 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from dhenara_async import AIModel, AIModelAPI, AIModelClient, AIModelEndpoint, Dialect
+from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.config import AIModelCallConfig, RetryPolicy, Timeouts
 from dhenara_async.errors import (
     APIError,
@@ -34,8 +35,7 @@ from dhenara_async.errors import (
     TruncatedStreamError,
 )
 from dhenara_async.events import PartEnd, StreamEvent, StreamReset, StreamStart, TextDelta
-from dhenara_async.messages import Message
-from dhenara_async.stream import ResponseStream
+from dhenara_async.messages.messages import Message
 from dhenara_async.testing import Answer, Closing, Fault, ProviderServer, ReplayTransport, ScriptedError, check_grammar
 from dhenara_async.testing.faults import codings, compressed
 from dhenara_async.testing.script import Script

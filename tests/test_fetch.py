@@ -30,7 +30,9 @@ from dhenara_async import (
     ToolResultPart,
     register_host,
 )
-from dhenara_async.addresses import class_of
+from dhenara_async.downloads.fetch import Fetcher, fetcher_for
+from dhenara_async.downloads.file_urls import place_of
+from dhenara_async.downloads.inlining import fetches, inlined, key_of, to_download
 from dhenara_async.errors import (
     BoundsError,
     ConfigurationError,
@@ -41,9 +43,7 @@ from dhenara_async.errors import (
     TransportError,
     UnsupportedError,
 )
-from dhenara_async.fetch import Fetcher, fetcher_for
-from dhenara_async.file_urls import place_of
-from dhenara_async.links import fetches, inlined, key_of, to_download
+from dhenara_async.hosts.addresses import class_of
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport
 from dhenara_async.transport import Downloads, FileRequest, Transport
 from dhenara_async.transport.downloads_over_aiohttp import AiohttpDownloads
@@ -747,7 +747,7 @@ async def test_names_are_looked_up_before_others_are_handed_them(moved: bool, mo
             raise OSError("no such host")
         return known[host]
 
-    monkeypatch.setattr("dhenara_async.fetch.addresses_of", resolve)
+    monkeypatch.setattr("dhenara_async.downloads.fetch.addresses_of", resolve)
     endpoint = HANDED["a gateway" if moved else "a maker's own service"]
     private = AIModelCallConfig(fetch=FetchPolicy(allow_private=True))
     for name, config, refused in (
@@ -769,7 +769,7 @@ async def test_names_are_looked_up_before_others_are_handed_them(moved: bool, mo
 
 
 async def test_a_name_in_the_result_of_a_tool_is_looked_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dhenara_async.fetch.addresses_of", names(inside="10.0.0.7"))
+    monkeypatch.setattr("dhenara_async.downloads.fetch.addresses_of", names(inside="10.0.0.7"))
     call = Message.assistant(ToolCallPart(call_id="c", name="look", arguments="{}"))
     result = Message.user(ToolResultPart(call_id="c", name="look", content=(picture("https://inside.test/x.png"),)))
     replay = ReplayTransport(b"{}")

@@ -25,10 +25,10 @@ from dhenara_async import (
     PromptFormatter,
     ToolResultPart,
 )
+from dhenara_async.downloads.inlining import INLINED, fetches, inlined, key_of, stand_in, to_download
 from dhenara_async.errors import ConfigurationError, UnsupportedError
-from dhenara_async.hosts import driver_for
-from dhenara_async.links import INLINED, fetches, inlined, key_of, stand_in, to_download
-from dhenara_async.media import kind_of, settled, sniffed
+from dhenara_async.hosts.registry import driver_for
+from dhenara_async.messages.media import kind_of, settled, sniffed
 from dhenara_async.request import ChatRequest
 from tests.loopback import chat_body, chat_endpoint, replies, serve, whole
 

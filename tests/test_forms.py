@@ -17,12 +17,12 @@ from dhenara_async import (
     Message,
     Tool,
 )
-from dhenara_async.caller import Asked, Caller
-from dhenara_async.feed import Call, Delivery
-from dhenara_async.forms import Form, is_fixed
-from dhenara_async.hosts import HOSTS
-from dhenara_async.means import Means
-from dhenara_async.messages import FilePart, TextPart
+from dhenara_async.calls.forms import Form, is_fixed
+from dhenara_async.calls.prepare import Asked, Caller
+from dhenara_async.calls.shared import Means
+from dhenara_async.calls.source import Call, Delivery
+from dhenara_async.hosts.registry import HOSTS
+from dhenara_async.messages.messages import FilePart, TextPart
 from dhenara_async.request import ChatRequest, WireRequest
 from tests import acme
 

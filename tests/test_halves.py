@@ -22,9 +22,9 @@ from dhenara_async import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.formatter import FormattedConversation
+from dhenara_async.formatter.formatter import FormattedConversation
 from dhenara_async.formatter.halves import without_halves
-from dhenara_async.messages import HostedToolPart, JsonPart, Part
+from dhenara_async.messages.messages import HostedToolPart, JsonPart, Part
 from dhenara_async.testing import Answer, ProviderServer
 from tests.loopback import SPEAKERS, endpoint_at
 from tests.raw_json import keys, leaves

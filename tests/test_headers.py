@@ -20,7 +20,7 @@ from dhenara_async import (
     HttpxTransport,
 )
 from dhenara_async.errors import APIError, ConfigurationError
-from dhenara_async.hosts import resolve, target_of
+from dhenara_async.hosts.registry import resolve, target_of
 from dhenara_async.testing import ReplayTransport
 from tests.loopback import chat_body, chat_endpoint, replies, serve, whole
 

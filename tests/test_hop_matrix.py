@@ -26,15 +26,15 @@ from dhenara_async import (
     PromptFormatter,
     Tool,
 )
-from dhenara_async.conversion import SEVERITIES
+from dhenara_async.downloads.inlining import inlined, key_of, stand_in, to_download
 from dhenara_async.drivers.base import Driver
+from dhenara_async.drivers.rules import CallIds, Rules, any_file, anything
 from dhenara_async.errors import ConversionLossError, UnsupportedError
-from dhenara_async.formatter import FormattedConversation
-from dhenara_async.hosts import driver_for
-from dhenara_async.links import inlined, key_of, stand_in, to_download
-from dhenara_async.messages import HostedToolPart, Part
+from dhenara_async.formatter.conversion import SEVERITIES
+from dhenara_async.formatter.formatter import FormattedConversation
+from dhenara_async.hosts.registry import driver_for
+from dhenara_async.messages.messages import HostedToolPart, Part
 from dhenara_async.request import ChatRequest, WireRequest
-from dhenara_async.rules import CallIds, Rules, any_file, anything
 from dhenara_async.testing.dialects import WIRE_DIALECTS
 from dhenara_async.testing.dialects.base import Arrived, Refusal
 from tests import recordings

@@ -37,9 +37,9 @@ from dhenara_async import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.conversion import SEVERITIES
 from dhenara_async.errors import ConfigurationError, ConversionLossError, UnsupportedError
-from dhenara_async.messages import JsonPart, Part, PartBase, TextPart
+from dhenara_async.formatter.conversion import SEVERITIES
+from dhenara_async.messages.messages import JsonPart, Part, PartBase, TextPart
 from tests.conversations import (
     TARGETS,
     Talk,

@@ -24,12 +24,12 @@ from dhenara_async import (
     Message,
     Timeouts,
 )
-from dhenara_async.caller import LARGE_BYTES
+from dhenara_async.calls.prepare import LARGE_BYTES
 from dhenara_async.drivers.base import Driver
 from dhenara_async.errors import APIError, ConfigurationError, DhenaraError, UnsupportedError
 from dhenara_async.events import TextDelta
-from dhenara_async.hosts import driver_for
-from dhenara_async.messages import Role, TextPart, ToolCallPart, ToolResultPart
+from dhenara_async.hosts.registry import driver_for
+from dhenara_async.messages.messages import Role, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
 from dhenara_async.transport import over_aiohttp
 from tests.loopback import (
@@ -112,7 +112,7 @@ async def test_the_same_bytes_are_sent_as_by_the_loop(
     async with serve(replies(whole(b"{}", 400))) as server:
         client = AIModelClient(_endpoint(dialect, server.url), ONCE)
         for large in (LARGE_BYTES, 1 << 40):
-            monkeypatch.setattr("dhenara_async.caller.LARGE_BYTES", large)
+            monkeypatch.setattr("dhenara_async.calls.prepare.LARGE_BYTES", large)
             with pytest.raises(APIError):
                 await client.generate(messages=messages)
         by_thread, by_loop = (seen.body for seen in server.requests)

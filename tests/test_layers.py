@@ -1,4 +1,8 @@
-"""Imports run one way: a room imports lower floors only, and only some rooms may wait, log or open a socket."""
+"""Imports run one way: a room imports lower floors only, and only some rooms may wait, log or open a socket.
+
+A room is a module or a folder of the package. Where a file of a folder stands on another floor than the rest of it, the
+table names the file; everything else in the folder stands where the folder does.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -9,25 +13,31 @@ from dhenara_async import Dialect
 PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
-    {"descriptions", "errors", "lenient_json"},
-    {"value"},
-    {"addresses", "bounds", "headers", "usage"},
-    {"prices"},
-    {"endpoint", "framing", "media", "schemas", "signatures"},
+    {"errors", "framing.lenient_json", "tools.descriptions"},
+    {"frozen"},
+    {"hosts.addresses", "hosts.headers", "usage"},
+    {"usage.prices"},
+    {"endpoint", "framing", "messages.media", "tools.functions", "tools.schemas"},
     {"tools"},
     {"config", "messages", "models"},
-    {"conversion", "file_urls", "rules", "structured"},
+    {"downloads.file_urls", "drivers.rules", "formatter.conversion", "tools.structured"},
     {"response"},
-    {"events", "request", "targets"},
-    {"drivers", "accumulator", "conversation"},
-    {"blame", "budget", "health", "hosts", "limits", "retry", "transport", "window"},
-    {"forms", "links", "means", "signing", "split_characters"},
-    {"reading"},
-    {"formatter", "auth", "stores", "blocking", "deadlines", "fetch", "step", "toolbox", "attachments"},
-    {"feed"},
-    {"plans", "stream"},
-    {"caller"},
-    {"warming"},
+    {"events", "plans.targets", "request"},
+    {"calls.accumulator", "conversation", "drivers"},
+    {
+        *("calls.health", "calls.retry", "drivers.reasoning_refusals", "formatter.window", "hosts", "limits"),
+        *("transport", "usage.budget"),
+    },
+    {"calls.forms", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
+    {"calls.body"},
+    {
+        *("blocking", "calls.deadlines", "calls.step", "downloads", "formatter", "hosts.auth"),
+        *("messages.attachments", "stores", "tools.run"),
+    },
+    {"calls.source"},
+    {"calls.stream", "plans"},
+    {"calls.prepare"},
+    {"calls.warmup"},
     {"client"},
     {"fanout", "turn"},
     {"manager"},
@@ -40,71 +50,62 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
-    "attachments",
-    "toolbox",
-    "transport",
-    "auth",
-    "stores",
-    "blocking",
-    "deadlines",
-    "feed",
-    "fetch",
-    "health",
-    "limits",
-    "plans",
-    "step",
-    "stream",
-    "caller",
-    "warming",
-    "client",
-    "fanout",
-    "turn",
-    "manager",
-    "testing",
-    "cli",
-    "__main__",
+    *("blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turn", "__main__"),
+    *("calls.deadlines", "calls.health", "calls.prepare", "calls.source", "calls.step", "calls.stream", "calls.warmup"),
+    *("downloads", "hosts.auth", "limits", "messages.attachments", "plans", "tools.run"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
-SHARED = {"budget", "retry"}
+SHARED = {"calls.retry", "usage.budget"}
 WORLD = {"asyncio", "aiohttp", "anyio", "time", "logging", "socket", "threading", "subprocess"}
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    """The dotted name of a file within the package; that of its folder for an ``__init__.py``."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
+def room_of(name: str) -> str | None:
+    """The room that a dotted name stands in: the longest beginning of the name that the table has."""
+    parts = name.split(".")
+    return next((room for end in range(len(parts), 0, -1) if (room := ".".join(parts[:end])) in FLOOR_OF), None)
+
+
+def sources() -> Iterator[tuple[Path, str, ast.Module]]:
+    """Every file with its room; folders without code of their own have none."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        yield path, ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        room = room_of(name_of(path))
+        if room is not None:
+            yield path, room, tree
+        else:
+            assert path.name == "__init__.py", path
+            assert ast.get_docstring(tree), path
+            assert len(tree.body) == 1, path
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Every imported module with its line, function-level imports included."""
+    """Every imported module or name with its line, function-level imports included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative import"
-            module = node.module or ""
-            if module == "dhenara_async":
-                yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
-            else:
-                yield node.lineno, module
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def test_every_room_has_a_floor() -> None:
-    assert {room_of(path) for path, _ in sources()} == set(FLOOR_OF)
+def test_every_room_is_there_and_has_a_floor() -> None:
+    found = {room for _, room, _ in sources()}
+    assert found == set(FLOOR_OF)
 
 
 def test_imports_run_down() -> None:
     wrong: list[str] = []
-    for path, tree in sources():
-        room = room_of(path)
+    for path, room, tree in sources():
         for line, module in imported(tree):
             if module.partition(".")[0] != "dhenara_async":
                 continue
-            parts = module.split(".")
-            other = parts[1] if len(parts) > 1 and parts[1] in FLOOR_OF else "__init__"
+            other = room_of(module.partition(".")[2]) or "__init__"
             if other != room and FLOOR_OF[other] >= FLOOR_OF[room]:
                 wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {module}")
     assert wrong == []
@@ -112,11 +113,11 @@ def test_imports_run_down() -> None:
 
 def test_pure_rooms_stay_pure() -> None:
     wrong: list[str] = []
-    for path, tree in sources():
-        if room_of(path) in WORLDLY:
+    for path, room, tree in sources():
+        if room in WORLDLY:
             continue
         where = path.relative_to(PACKAGE)
-        world = WORLD - {"threading"} if room_of(path) in SHARED else WORLD
+        world = WORLD - {"threading"} if room in SHARED else WORLD
         wrong += [f"{where}:{line} imports {name}" for line, name in imported(tree) if name.split(".")[0] in world]
         wrong += [f"{where}:{node.lineno} is async" for node in ast.walk(tree) if isinstance(node, ast.AsyncFor)]
         if path.name != "__init__.py":  # an __init__ holds the drawer's protocols, which may promise to await
@@ -127,13 +128,16 @@ def test_pure_rooms_stay_pure() -> None:
 
 
 def test_dialects_do_not_know_each_other() -> None:
-    """The files of a dialect bear its name (``gemini.py``, ``gemini_decode.py``); beside them they know what is shared,
-    which knows no dialect."""
-    shared = {"base", "parts", "failures", "native"}
+    """A dialect is a folder in ``drivers``. Its files know the files beside the folders, which know no dialect."""
+    dialects = {dialect.value for dialect in Dialect}
     drawer = "dhenara_async.drivers."
-    for path in sorted((PACKAGE / "drivers").glob("*.py")):
-        own = next((f"{dialect}" for dialect in Dialect if path.stem.startswith(dialect)), None)
-        assert own or path.stem in {*shared, "__init__"}, path.name
+    for path in sorted((PACKAGE / "drivers").rglob("*.py")):
+        own = path.parent.name if path.parent.name in dialects else None
         modules = {module for _, module in imported(ast.parse(path.read_text(encoding="utf-8")))}
-        others = {module.removeprefix(drawer) for module in modules if module.startswith(drawer)}
-        assert all(other in shared or (own and other.startswith(own)) for other in others), path.name
+        others = {module.removeprefix(drawer).split(".")[0] for module in modules if module.startswith(drawer)}
+        assert others & dialects <= {own}, path
+
+
+def test_the_root_can_be_read_at_a_glance() -> None:
+    entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert len(entries) <= 32

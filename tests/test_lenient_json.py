@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dhenara_async.lenient_json import (
+from dhenara_async.framing.lenient_json import (
     dumps,
     has_halves,
     loads,

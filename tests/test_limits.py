@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dhenara_async import Limiter, Limits, LocalLimiter, Origin, Usage
-from dhenara_async.limits import LONGEST_SECONDS, MINUTE, UNSAID_SECONDS, Minute, Quota, Sent, Slot, read_quotas
+from dhenara_async.limits.limiter import LONGEST_SECONDS, MINUTE, UNSAID_SECONDS, Minute, Quota, Sent, Slot, read_quotas
 from tests import recordings
 from tests.virtual_time import Clock, VirtualLoop, run
 

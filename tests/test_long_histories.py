@@ -19,10 +19,10 @@ from dhenara_async import (
 )
 from dhenara_async.errors import StreamStateError, UnsupportedError
 from dhenara_async.formatter.hop import Fold
-from dhenara_async.messages import FilePart, Message, Origin, TextPart
+from dhenara_async.messages.messages import FilePart, Message, Origin, TextPart
+from dhenara_async.plans.targets import Target
 from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.stores import ConversationStore
-from dhenara_async.targets import Target
 from dhenara_async.turn import LONG_TURNS
 from tests.loopback import chat_endpoint
 

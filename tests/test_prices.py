@@ -30,10 +30,10 @@ from dhenara_async import (
     Pricing,
     Rates,
     Usage,
-    prices,
 )
 from dhenara_async.errors import ConfigurationError, ProtocolError
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport
+from dhenara_async.usage import prices
 from tests import recordings
 
 _Provider = AIModelAPIProviderEnum
@@ -194,7 +194,7 @@ def test_prices_are_loaded_by_the_first_question() -> None:
     script = (
         "import sys\n"
         "from dhenara_async import *\n"
-        "import dhenara_async.stream, dhenara_async.turn\n"
+        "import dhenara_async.calls.stream, dhenara_async.turn\n"
         "choice = ChatResponse.model_validate({'choices': [{'finish_reason': 'stop'}], 'model': 'gpt-4o-mini',"
         " 'provider': 'openai', 'usage': {'input_tokens': 1000, 'output_tokens': 200}})\n"
         "before = 'genai_prices' in sys.modules\n"

@@ -24,7 +24,6 @@ from dhenara_async import (
     Timeouts,
     Usage,
 )
-from dhenara_async.budget import spent_by
 from dhenara_async.errors import (
     AuthenticationError,
     BudgetError,
@@ -33,11 +32,12 @@ from dhenara_async.errors import (
     ServerError,
     TruncatedStreamError,
 )
-from dhenara_async.hosts import target_of
-from dhenara_async.plans.question import LOST
+from dhenara_async.hosts.registry import target_of
+from dhenara_async.plans.context import LOST
 from dhenara_async.plans.race import LEARNED_FROM
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.grammar import check_grammar
+from dhenara_async.usage.budget import spent_by
 from tests.loopback import (
     PATIENCE,
     Connection,

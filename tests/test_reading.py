@@ -16,11 +16,11 @@ from dhenara_async import (
     Dialect,
     StreamEvent,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.body import Reading
 from dhenara_async.errors import BoundsError, DhenaraError, ProtocolError, TruncatedStreamError
 from dhenara_async.events import TextDelta
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.reading import Reading
+from dhenara_async.hosts.registry import driver_for, target_of
 from dhenara_async.request import ChatRequest
 from dhenara_async.testing import check_grammar
 

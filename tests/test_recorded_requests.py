@@ -29,7 +29,7 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.hosts import driver_for
+from dhenara_async.hosts.registry import driver_for
 from dhenara_async.request import ChatRequest
 from tests import recordings
 from tests.recordings import JsonObject

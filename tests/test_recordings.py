@@ -25,7 +25,7 @@ from dhenara_async.events import (
     TextDelta,
     ToolCallDelta,
 )
-from dhenara_async.messages import Part, ToolCallPart
+from dhenara_async.messages.messages import Part, ToolCallPart
 from dhenara_async.response import ChatResponse, Choice, Usage
 from dhenara_async.testing import check_grammar
 from dhenara_async.transport.over_aiohttp import AiohttpTransport

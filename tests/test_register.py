@@ -37,10 +37,10 @@ from dhenara_async import (
     register_driver,
     register_host,
 )
+from dhenara_async.downloads.inlining import fetches
 from dhenara_async.drivers import JsonObject, as_list, as_object
 from dhenara_async.errors import ConfigurationError, RateLimitError, TruncatedStreamError
-from dhenara_async.hosts import driver_for, host_of, resolve, target_of
-from dhenara_async.links import fetches
+from dhenara_async.hosts.registry import driver_for, host_of, resolve, target_of
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, check_grammar
 from tests.acme import ACME, ACME_1, ANSWER, CALLING, KEY, AcmeDriver
 

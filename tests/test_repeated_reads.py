@@ -35,9 +35,9 @@ from dhenara_async import (
     Timeouts,
     fan_out,
 )
+from dhenara_async.calls.shared import Means
 from dhenara_async.errors import DeadlineError, ServerError, StreamStateError
-from dhenara_async.limits import LocalLimiter
-from dhenara_async.means import Means
+from dhenara_async.limits.limiter import LocalLimiter
 from dhenara_async.testing import ReplayTransport
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.transport import Transport

@@ -44,7 +44,8 @@ from dhenara_async import (
     register_driver,
     register_host,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.downloads.inlining import inlined, key_of, stand_in, to_download
 from dhenara_async.drivers import (
     ChatRequest,
     Decoder,
@@ -65,8 +66,7 @@ from dhenara_async.drivers import (
 )
 from dhenara_async.errors import APIError, UnsupportedError
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.links import inlined, key_of, stand_in, to_download
+from dhenara_async.hosts.registry import driver_for, target_of
 from dhenara_async.response import Choice, Usage
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedToolCall
 from tests.histories import TARGETS, histories

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhenara_async import AIModelCallConfig, AIModelClient, ConversationManager, Dialect
+from dhenara_async.calls.retry import RetryBudget, delay
 from dhenara_async.config import RetryPolicy, Timeouts
 from dhenara_async.errors import (
     APIError,
@@ -32,7 +33,6 @@ from dhenara_async.events import (
     TextDelta,
     ToolCallDelta,
 )
-from dhenara_async.retry import RetryBudget, delay
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall, check_grammar
 from dhenara_async.transport.over_aiohttp import AiohttpTransport
 from tests.loopback import PATIENCE, SPEAKERS, chat_endpoint, endpoint_at

@@ -32,12 +32,12 @@ from dhenara_async import (
     ToolResultPart,
     run_tools,
 )
-from dhenara_async.blame import blames_reasoning
 from dhenara_async.blocking import BlockingClient
 from dhenara_async.config import Timeouts
+from dhenara_async.drivers.reasoning_refusals import blames_reasoning
 from dhenara_async.errors import APIError, ConnectError, InvalidRequestError, TransportError
-from dhenara_async.formatter import FormattedConversation
-from dhenara_async.hosts import driver_for, target_of
+from dhenara_async.formatter.formatter import FormattedConversation
+from dhenara_async.hosts.registry import driver_for, target_of
 from dhenara_async.models.anthropic import ClaudeFable52, ClaudeOpus55
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
 from dhenara_async.testing import (

@@ -7,9 +7,9 @@ from pydantic import BaseModel, Field, JsonValue, create_model
 
 from dhenara_async import AIModelCallConfig, AIModelClient, Dialect, Tool
 from dhenara_async.errors import InvalidRequestError, UnsupportedError
-from dhenara_async.schemas import JsonSchema, anthropic_schema, fits_openai_strict, gemini_schema, openai_schema
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.dialects.schemas import dangling_reference
+from dhenara_async.tools.schemas import JsonSchema, anthropic_schema, fits_openai_strict, gemini_schema, openai_schema
 from tests.loopback import SPEAKERS, endpoint_at
 
 Rewrite = Callable[[JsonSchema], JsonSchema]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
 from dhenara_async import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError, UnsupportedError
-from dhenara_async.schemas import (
+from dhenara_async.tools.schemas import (
     JsonSchema,
     anthropic_schema,
     fits_openai_strict,

@@ -17,8 +17,16 @@ from dhenara_async import (
     PromptFormatter,
 )
 from dhenara_async.errors import ConfigurationError, ConversionLossError
-from dhenara_async.messages import FilePart, HostedToolPart, JsonPart, Part, ReasoningPart, TextPart, ToolResultPart
-from dhenara_async.signing import SigningKey, SigningKeys
+from dhenara_async.messages.messages import (
+    FilePart,
+    HostedToolPart,
+    JsonPart,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolResultPart,
+)
+from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.testing import Answer, ProviderServer
 from tests.histories import SOURCES, histories, seal, thought
 from tests.loopback import endpoint_at

@@ -26,10 +26,10 @@ from dhenara_async import (
     Usage,
     UsageUpdate,
 )
-from dhenara_async.budget import Amount, spent_by
 from dhenara_async.errors import BudgetError, OverloadedError, ServerError, UnsupportedError
-from dhenara_async.limits import Slot
+from dhenara_async.limits.limiter import Slot
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
+from dhenara_async.usage.budget import Amount, spent_by
 from tests.loopback import endpoint_at
 
 STREAMED = AIModelCallConfig(streaming=True)

@@ -2,10 +2,10 @@
 
 import orjson
 
+from dhenara_async.calls.split_characters import SplitCharacters
 from dhenara_async.events import PartEnd, PartStart, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
-from dhenara_async.lenient_json import repaired
-from dhenara_async.messages import ReasoningPart, TextPart, ToolCallPart
-from dhenara_async.split_characters import SplitCharacters
+from dhenara_async.framing.lenient_json import repaired
+from dhenara_async.messages.messages import ReasoningPart, TextPart, ToolCallPart
 
 
 def _sent(half: str) -> str:

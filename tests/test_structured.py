@@ -24,12 +24,12 @@ from dhenara_async import (
     TextPart,
     ToolCallPart,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.drivers.base import as_object
 from dhenara_async.errors import AnswerCutError, AnswerRefusedError, ConfigurationError, StructuredOutputError
-from dhenara_async.schemas import JsonSchema
-from dhenara_async.structured import so_far
 from dhenara_async.testing import Answer, ProviderServer
+from dhenara_async.tools.schemas import JsonSchema
+from dhenara_async.tools.structured import so_far
 from tests.loopback import SPEAKERS, endpoint_at
 
 DIALECTS = list(SPEAKERS)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from dhenara_async import AIModel, AIModelAPI, AIModelClient, AIModelEndpoint, Limits, LocalLimiter
-from dhenara_async.health import MOST_ENDPOINTS, REMEMBERED, Cooldowns, Latencies
-from dhenara_async.messages import Origin
+from dhenara_async.calls.health import MOST_ENDPOINTS, REMEMBERED, Cooldowns, Latencies
+from dhenara_async.messages.messages import Origin
 from dhenara_async.testing import ReplayTransport
 from tests.loopback import chat_body
 

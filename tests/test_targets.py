@@ -28,6 +28,7 @@ from dhenara_async import (
     Target,
     TextPart,
 )
+from dhenara_async.calls.health import REMEMBERED, Cooldowns, Latencies
 from dhenara_async.errors import (
     ConfigurationError,
     ContextLengthError,
@@ -41,8 +42,16 @@ from dhenara_async.errors import (
     TruncatedStreamError,
     UnsupportedError,
 )
-from dhenara_async.health import REMEMBERED, Cooldowns, Latencies
-from dhenara_async.targets import Occasion, assigned, decided, endpoints, expected, first_endpoint, label, percentile
+from dhenara_async.plans.targets import (
+    Occasion,
+    assigned,
+    decided,
+    endpoints,
+    expected,
+    first_endpoint,
+    label,
+    percentile,
+)
 from tests.virtual_time import Clock
 
 
@@ -101,7 +110,7 @@ def test_more_weight_takes_units_from_others_only() -> None:
 
 def test_another_process_with_another_hash_seed_agrees() -> None:
     program = (
-        "from dhenara_async.targets import assigned\n"
+        "from dhenara_async.plans.targets import assigned\n"
         "print(''.join(assigned('x', f'ü-{n}', {'a': 2, 'b': 1, 'c': 1}) for n in range(3000)))"
     )
     here = "".join(assigned("x", f"ü-{number}", {"a": 2, "b": 1, "c": 1}) for number in range(3000))

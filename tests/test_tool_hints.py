@@ -13,7 +13,7 @@ from typing_extensions import Doc, TypedDict
 
 from dhenara_async import AIModelCallConfig, Tool, ToolCallPart
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.schemas import output_schema
+from dhenara_async.tools.schemas import output_schema
 
 if TYPE_CHECKING:
     Orchard = str | int

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from dhenara_async import JsonPart, Tool, ToolCallPart, ToolResultPart, run_tools
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.toolbox import LONGEST_ERROR
+from dhenara_async.tools.run import LONGEST_ERROR
 
 
 def call(name: str, arguments: str = "{}", call_id: str = "1") -> ToolCallPart:

@@ -23,15 +23,15 @@ from dhenara_async import (
     Limits,
     Tool,
 )
-from dhenara_async.conversion import ConversionReport
 from dhenara_async.drivers import parts
 from dhenara_async.errors import StructuredOutputError
-from dhenara_async.messages import FilePart, Message, Origin, ReasoningPart, TextPart, ToolCallPart
-from dhenara_async.prices import Pricing
+from dhenara_async.formatter.conversion import ConversionReport
+from dhenara_async.frozen import Value
+from dhenara_async.messages.messages import FilePart, Message, Origin, ReasoningPart, TextPart, ToolCallPart
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, Choice, FinishReason, Latency
 from dhenara_async.testing import Answer, ProviderServer
-from dhenara_async.usage import Usage
-from dhenara_async.value import Value
+from dhenara_async.usage.prices import Pricing
+from dhenara_async.usage.tokens import Usage
 from tests.loopback import endpoint_at
 
 ORIGIN = Origin(provider="openai", dialect="openai_chat", endpoint="https://here", account="a", model="m")

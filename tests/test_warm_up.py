@@ -54,7 +54,7 @@ def values(base):
 
 
 def unbuilt():
-    from dhenara_async.value import Value
+    from dhenara_async.frozen import Value
 
     return sorted(value.__name__ for value in values(Value) if not value.__pydantic_complete__)
 
@@ -77,7 +77,7 @@ async def main():
             streamed = await stream.collect()
     print(json.dumps({
         "loaded by the loop": sorted(name for name in by_loop if name.startswith(("dhenara", "aiohttp", "anyio"))),
-        "loaded in a thread": sorted(elsewhere & {"aiohttp", "anyio", "dhenara_async.caller"}),
+        "loaded in a thread": sorted(elsewhere & {"aiohttp", "anyio", "dhenara_async.calls.prepare"}),
         "contexts by the loop": contexts.count(loop),
         "contexts": len(contexts),
         "loaded by calls": sorted(set(sys.modules) - loaded),
@@ -100,8 +100,8 @@ async def test_after_warming_up_a_call_loads_nothing(dialect: Dialect, plan: boo
     assert told["texts"] == ["One.", "Two."]
     assert told["loaded by calls"] == []
     assert told["not built"] == []
-    assert told["loaded by the loop"] == ["dhenara_async.warming"]
-    assert told["loaded in a thread"] == ["aiohttp", "anyio", "dhenara_async.caller"]
+    assert told["loaded by the loop"] == ["dhenara_async.calls.warmup"]
+    assert told["loaded in a thread"] == ["aiohttp", "anyio", "dhenara_async.calls.prepare"]
     assert told["contexts by the loop"] == 0
     assert told["contexts"] != 0
 
@@ -110,7 +110,7 @@ async def test_a_block_loads_what_takes_longest_in_a_thread() -> None:
     async with ProviderServer([Answer(text="One."), Answer(text="Two.")]) as server:
         told = await _told(server, Dialect.OPENAI_CHAT, plan=False, warm=False)
     assert told["texts"] == ["One.", "Two."]
-    assert told["loaded by the loop"] == ["dhenara_async.warming"]
+    assert told["loaded by the loop"] == ["dhenara_async.calls.warmup"]
     assert told["contexts by the loop"] == 0
 
 

@@ -33,12 +33,11 @@ from dhenara_async import (
     ToolCallPart,
     ToolResultPart,
     Usage,
-    window,
 )
-from dhenara_async.conversion import PartOutcome
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.messages import Part
-from dhenara_async.window import (
+from dhenara_async.formatter import window
+from dhenara_async.formatter.conversion import PartOutcome
+from dhenara_async.formatter.window import (
     FILE_BYTES_PER_TOKEN,
     IMAGE_TOKENS,
     UNSEEN_FILE_TOKENS,
@@ -53,6 +52,7 @@ from dhenara_async.window import (
     tokens_of,
     truncation_entries,
 )
+from dhenara_async.messages.messages import Part
 
 CLAUDE = Origin(
     provider="anthropic", dialect="anthropic_messages", endpoint="a.example", account="k1", model="claude-sonnet-5-5"

@@ -15,9 +15,9 @@ from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.events import event_to_dict
-from dhenara_async.hosts import resolve
+from dhenara_async.hosts.registry import resolve
 from dhenara_async.manager import ConversationManager
-from dhenara_async.messages import Citation
+from dhenara_async.messages.messages import Citation
 from dhenara_async.models.anthropic import ClaudeSonnet55
 from dhenara_async.models.google import Gemini38Flash
 from dhenara_async.models.openai import GPT6Luna

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dhenara_async.endpoint import AIModel, AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.hosts import host_of
+from dhenara_async.hosts.registry import host_of
 from dhenara_async.models import anthropic, google, openai
 from dhenara_async.testing import ProviderServer
 

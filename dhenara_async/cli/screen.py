@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from dhenara_async.conversation import ConversationNode
-from dhenara_async.conversion import ConversionEntry, ConversionReport
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import DhenaraError
 from dhenara_async.events import (
@@ -35,6 +34,7 @@ from dhenara_async.events import (
     UsageUpdate,
 )
 from dhenara_async.fanout.values import FanOutProgress
+from dhenara_async.formatter.conversion import ConversionEntry, ConversionReport
 from dhenara_async.response import FinishReason, Usage
 
 # A model's answer must not move the cursor or retitle the window: only line feeds and tabs are let through.

@@ -60,10 +60,10 @@ if TYPE_CHECKING:
     )
     from dhenara_async.drivers.failures import api_error, error_object, truncated
     from dhenara_async.drivers.parts import OpenPart, PartsInFlight, finish_of, usage_events
+    from dhenara_async.drivers.rules import CallIds, Place, Rules, Vetted
     from dhenara_async.framing import Frame, NamedFrame, name_of
-    from dhenara_async.messages import Part
+    from dhenara_async.messages.messages import Part
     from dhenara_async.request import ChatRequest, WireRequest
-    from dhenara_async.rules import CallIds, Place, Rules, Vetted
 
 _ROOMS = {
     "drivers.base": "Decoder Driver JsonObject KnobWarnings arguments_object arguments_text as_count as_list "
@@ -71,9 +71,9 @@ _ROOMS = {
     "drivers.failures": "api_error error_object truncated",
     "drivers.parts": "OpenPart PartsInFlight finish_of usage_events",
     "framing": "Frame NamedFrame name_of",
-    "messages": "Part",
+    "messages.messages": "Part",
     "request": "ChatRequest WireRequest",
-    "rules": "CallIds Place Rules Vetted",
+    "drivers.rules": "CallIds Place Rules Vetted",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

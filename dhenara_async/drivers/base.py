@@ -13,16 +13,16 @@ from typing import Protocol, TypeGuard, cast
 import orjson
 
 from dhenara_async.config import AIModelCallConfig
+from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import APIError, ConfigurationError, ProtocolError, UnsupportedError, printable
 from dhenara_async.events import StreamEvent
 from dhenara_async.framing import Frame
-from dhenara_async.lenient_json import exact, read, writable
-from dhenara_async.media import placeholder
-from dhenara_async.messages import FilePart, Origin
+from dhenara_async.framing.lenient_json import exact, read, writable
+from dhenara_async.messages.media import placeholder
+from dhenara_async.messages.messages import FilePart, Origin
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import CallWarning, Usage
-from dhenara_async.rules import Rules
 
 JsonObject = dict[str, object]
 

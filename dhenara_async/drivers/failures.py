@@ -22,7 +22,7 @@ from dhenara_async.errors import (
     ServerError,
     TruncatedStreamError,
 )
-from dhenara_async.lenient_json import loads
+from dhenara_async.framing.lenient_json import loads
 
 KEPT_BODY_BYTES = 64 * 1024
 _SEARCHED_CHARACTERS = 4096

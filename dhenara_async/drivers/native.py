@@ -16,8 +16,8 @@ from typing import cast
 import orjson
 
 from dhenara_async.drivers.base import JsonObject, is_object
-from dhenara_async.messages import ProviderState
-from dhenara_async.rules import Vetted, within_bounds
+from dhenara_async.drivers.rules import Vetted, within_bounds
+from dhenara_async.messages.messages import ProviderState
 
 
 class Kind(Enum):

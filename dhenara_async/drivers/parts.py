@@ -6,7 +6,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from dhenara_async.bounds import Bounds
+from dhenara_async.config import Bounds
 from dhenara_async.drivers.base import JsonObject, as_text
 from dhenara_async.errors import BoundsError
 from dhenara_async.events import (
@@ -20,7 +20,7 @@ from dhenara_async.events import (
     TextDelta,
     UsageUpdate,
 )
-from dhenara_async.messages import (
+from dhenara_async.messages.messages import (
     Citation,
     FilePart,
     HostedToolPart,
@@ -34,7 +34,7 @@ from dhenara_async.messages import (
     ToolCallPart,
 )
 from dhenara_async.response import FinishReason, Usage
-from dhenara_async.tools import HostedToolType
+from dhenara_async.tools.declarations import HostedToolType
 
 
 def state(value: Mapping[str, object]) -> ProviderState | None:

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable
 from types import TracebackType
 from typing import Self, TypedDict, Unpack
 
+from dhenara_async.calls.shared import Means
 from dhenara_async.config import AIModelCallConfig
-from dhenara_async.conversion import ConversionPolicy
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.fanout.calls import Calls
 from dhenara_async.fanout.engine import Fan
 from dhenara_async.fanout.values import FanOutProgress, ModelCallLike, Outcome, TaggedBatch, TaggedEvent
 from dhenara_async.fanout.values import ModelCall as ModelCall
-from dhenara_async.means import Means
+from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.transport import Transport
 

@@ -5,19 +5,19 @@ from typing import TypeVar, cast
 
 import anyio
 
-from dhenara_async.caller import new_transport
+from dhenara_async.calls.prepare import new_transport
+from dhenara_async.calls.shared import Means
+from dhenara_async.calls.warmup import loaded
 from dhenara_async.client import AIModelClient, messages_of
 from dhenara_async.config import AIModelCallConfig, Timeouts
-from dhenara_async.conversion import ConversionPolicy
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.fanout.engine import Answering
 from dhenara_async.fanout.values import ModelCall, ModelCallLike
-from dhenara_async.means import Means
-from dhenara_async.messages import Message
+from dhenara_async.formatter.conversion import ConversionPolicy
+from dhenara_async.messages.messages import Message
+from dhenara_async.plans.targets import Target
 from dhenara_async.request import HttpRequest
-from dhenara_async.targets import Target
 from dhenara_async.transport import Downloads, EndsWaits, Exchange, FileRequest, Transport
-from dhenara_async.warming import loaded
 
 Got = TypeVar("Got")
 

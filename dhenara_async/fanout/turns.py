@@ -8,7 +8,7 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import StreamStateError
 from dhenara_async.fanout.engine import Fan, Opener
 from dhenara_async.fanout.values import FanOutProgress, Outcome, TaggedBatch, TaggedEvent
-from dhenara_async.targets import Target
+from dhenara_async.plans.targets import Target
 
 
 class Siblings(Opener[Target], Protocol):

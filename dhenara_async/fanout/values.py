@@ -6,9 +6,9 @@ from dataclasses import KW_ONLY, dataclass
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
-from dhenara_async.messages import Message
+from dhenara_async.messages.messages import Message
+from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
-from dhenara_async.targets import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from dhenara_async.conversion import Reason
-from dhenara_async.formatter.gists import MOVED, NO_RESULT, heading, result_gist
+from dhenara_async.formatter.conversion import Reason
 from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Files, Terms
-from dhenara_async.messages import FilePart, JsonPart, Part, TextPart, ToolCallPart, ToolResultPart
+from dhenara_async.formatter.summaries import MOVED, NO_RESULT, heading, result_gist
+from dhenara_async.messages.messages import FilePart, JsonPart, Part, TextPart, ToolCallPart, ToolResultPart
 
 
 @dataclass(slots=True)

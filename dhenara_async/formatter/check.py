@@ -6,14 +6,14 @@ from typing import Self
 
 from pydantic import Field
 
-from dhenara_async import prices
-from dhenara_async.conversion import ConversionReport
 from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.messages import Message
+from dhenara_async.formatter.conversion import ConversionReport
+from dhenara_async.formatter.window import estimate_messages
+from dhenara_async.messages.messages import Message
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import CallWarning
-from dhenara_async.usage import Usage
-from dhenara_async.window import estimate_messages
+from dhenara_async.usage import prices
+from dhenara_async.usage.tokens import Usage
 
 
 class ConversionCheck(ConversionReport):

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from dhenara_async.config import AIModelCallConfig
-from dhenara_async.lenient_json import well_formed
-from dhenara_async.messages import Message
+from dhenara_async.framing.lenient_json import well_formed
+from dhenara_async.frozen import Value
+from dhenara_async.messages.messages import Message
 from dhenara_async.response import CallWarning
-from dhenara_async.value import Value
 
 REPLACED = "half of a surrogate pair is sent as U+FFFD"
 

@@ -14,15 +14,15 @@ from operator import is_not
 
 import orjson
 
-from dhenara_async.conversion import ConversionEntry, PartOutcome
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.formatter.calls import Call, CallsNamed, Ids, Results, paired
-from dhenara_async.formatter.gists import made_heading
+from dhenara_async.formatter.conversion import ConversionEntry, PartOutcome
 from dhenara_async.formatter.halves import REPLACED, without_halves
 from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Answers, Files, Said, Terms
+from dhenara_async.formatter.summaries import made_heading
 from dhenara_async.formatter.vetting import Vetting
-from dhenara_async.messages import (
+from dhenara_async.messages.messages import (
     FilePart,
     HostedToolPart,
     Message,
@@ -33,7 +33,7 @@ from dhenara_async.messages import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.tools import Tool
+from dhenara_async.tools.declarations import Tool
 
 OPENING = "(conversation start)"
 CONTINUE = "Continue your last message from exactly where it ends."

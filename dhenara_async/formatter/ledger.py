@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from dhenara_async.conversion import SEVERITIES, ConversionEntry, Outcome, PartOutcome, Reason, worse
-from dhenara_async.messages import Message, Origin, Part
+from dhenara_async.formatter.conversion import SEVERITIES, ConversionEntry, Outcome, PartOutcome, Reason, worse
+from dhenara_async.messages.messages import Message, Origin, Part
 
 
 @dataclass(slots=True, eq=False)

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from dhenara_async.conversion import ConversionPolicy, Reason
+from dhenara_async.downloads.inlining import INLINED, fetches, stand_in
+from dhenara_async.drivers.rules import Place, Rules
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.formatter.gists import file_gist, hosted_gist, wrapped
+from dhenara_async.formatter.conversion import ConversionPolicy, Reason
 from dhenara_async.formatter.ledger import Ledger, Source
-from dhenara_async.lenient_json import strict
-from dhenara_async.links import INLINED, fetches, stand_in
-from dhenara_async.messages import (
+from dhenara_async.formatter.summaries import file_gist, hosted_gist, wrapped
+from dhenara_async.framing.lenient_json import strict
+from dhenara_async.messages.messages import (
     FilePart,
     HostedToolPart,
     Origin,
@@ -27,7 +28,6 @@ from dhenara_async.messages import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.rules import Place, Rules
 
 # Under these a provider signs what it said; other state only repeats in its own words what the part says itself.
 _SEALS = frozenset({"thoughtSignature", "signature", "encrypted_content", "extra_content"})

@@ -9,7 +9,7 @@ from operator import is_not
 
 from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Terms
-from dhenara_async.messages import FilePart, Origin, Part, ResultContent, Role, ToolResultPart
+from dhenara_async.messages.messages import FilePart, Origin, Part, ResultContent, Role, ToolResultPart
 
 _UNSIGNED = "the node it comes from has no valid signature"
 # Who has made a file whose node is not signed: nobody whose account is known, so that no account is used to read it.

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.shared import Means
+from dhenara_async.calls.source import Account, EndpointFeed, Feed, says
 from dhenara_async.errors import (
     APIError,
     ConfigurationError,
@@ -30,14 +32,12 @@ from dhenara_async.events import (
     TextDelta,
     ToolCallDelta,
 )
-from dhenara_async.feed import Account, EndpointFeed, Feed, says
-from dhenara_async.hosts import target_of
-from dhenara_async.means import Means
-from dhenara_async.messages import Origin, ReasoningPart, TextPart
-from dhenara_async.plans.handed import CannotGoOnError
-from dhenara_async.plans.question import LOST, Failures, Open, Question, described, in_time, named, of_the_whole
+from dhenara_async.hosts.registry import target_of
+from dhenara_async.messages.messages import Origin, ReasoningPart, TextPart
+from dhenara_async.plans.context import LOST, Failures, Open, Question, described, in_time, named, of_the_whole
+from dhenara_async.plans.continuation import CannotGoOnError
+from dhenara_async.plans.targets import Failover, Target, endpoints, label, may_pass_elsewhere
 from dhenara_async.response import Attempt, Decision, Seam
-from dhenara_async.targets import Failover, Target, endpoints, label, may_pass_elsewhere
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 

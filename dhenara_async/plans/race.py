@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from dhenara_async.calls.source import CLOSE_SECONDS, Account, Feed, priced, says
 from dhenara_async.errors import DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent, StreamStart
-from dhenara_async.feed import CLOSE_SECONDS, Account, Feed, priced, says
-from dhenara_async.messages import Origin
-from dhenara_async.plans.question import LOST, Failures, Open, Question, in_time, named, of_the_whole
+from dhenara_async.messages.messages import Origin
+from dhenara_async.plans.context import LOST, Failures, Open, Question, in_time, named, of_the_whole
+from dhenara_async.plans.targets import Race, Target, label, percentile
 from dhenara_async.response import Attempt, Decision
-from dhenara_async.targets import Race, Target, label, percentile
 
 LEARNED_FROM = 10
 """How many answers a percentile takes."""

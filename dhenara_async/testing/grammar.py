@@ -24,7 +24,7 @@ from dhenara_async.events import (
     ToolCallDelta,
     UsageUpdate,
 )
-from dhenara_async.messages import HostedToolPart, Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart
+from dhenara_async.messages.messages import HostedToolPart, Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart
 
 
 def check_grammar(events: Iterable[StreamEvent], *, complete: bool = True) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import orjson
 
 from dhenara_async.endpoint import Dialect
-from dhenara_async.messages import Citation
+from dhenara_async.messages.messages import Citation
 from dhenara_async.response import FinishReason, Usage
 
 Coding = Literal["gzip", "deflate", "br", "zstd"]

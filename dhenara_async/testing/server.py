@@ -19,7 +19,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, Dialect
-from dhenara_async.hosts import REGISTERED_HOSTS, host_of
+from dhenara_async.hosts.registry import REGISTERED_HOSTS, host_of
 from dhenara_async.testing.connections import Connection, ConnectionLog, Connections, misbehave
 from dhenara_async.testing.dialects import WIRE_DIALECTS
 from dhenara_async.testing.dialects.base import Arrived, Conversation, Refusal, Reply, Streamed, WireDialect, as_object

@@ -24,7 +24,7 @@ from yarl import URL
 
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport.aiohttp_reading import AT_ONCE
-from dhenara_async.transport.patience import Patience
+from dhenara_async.transport.first_byte import Patience
 from dhenara_async.transport.unpacking import ACCEPTED
 
 if TYPE_CHECKING:

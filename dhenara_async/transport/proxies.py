@@ -17,8 +17,8 @@ from urllib.request import getproxies, proxy_bypass
 from pydantic import SecretStr
 from yarl import URL
 
-from dhenara_async.addresses import ascii_host
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.hosts.addresses import ascii_host
 
 
 @dataclass(frozen=True, slots=True)

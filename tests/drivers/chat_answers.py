@@ -6,8 +6,8 @@ import orjson
 from chat_hosts import JSON, endpoint_at
 
 from dhenara_async import AIModelAPIProviderEnum, AIModelCallConfig, StreamEvent
-from dhenara_async.accumulator import Accumulator
-from dhenara_async.hosts import driver_for, target_of
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.hosts.registry import driver_for, target_of
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse
 from dhenara_async.testing import check_grammar

@@ -18,8 +18,8 @@ from dhenara_async import (
     PromptFormatter,
     Role,
 )
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import Part
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import Part
 from dhenara_async.request import ChatRequest
 
 JSON = dict[str, object]

@@ -37,11 +37,11 @@ from dhenara_async import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.errors import ProtocolError, UnsupportedError
 from dhenara_async.events import StreamEvent
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, target_of
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedToolCall, check_grammar
 from tests import recordings

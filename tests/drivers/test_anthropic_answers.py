@@ -28,8 +28,9 @@ from dhenara_async import (
     TextPart,
     ToolCallPart,
 )
-from dhenara_async.accumulator import Accumulator
-from dhenara_async.drivers.anthropic_messages_blocks import Blocks
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.body import Reading
+from dhenara_async.drivers.anthropic_messages.blocks import Blocks
 from dhenara_async.drivers.parts import PartsInFlight
 from dhenara_async.errors import (
     APIError,
@@ -45,11 +46,10 @@ from dhenara_async.errors import (
 )
 from dhenara_async.events import StreamEvent, StreamStart, ToolCallDelta
 from dhenara_async.framing import NamedFrame
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.reading import Reading
+from dhenara_async.hosts.registry import driver_for, target_of
 from dhenara_async.request import ChatRequest
 from dhenara_async.testing import check_grammar
-from dhenara_async.usage import Usage
+from dhenara_async.usage.tokens import Usage
 from tests.steps import growth
 
 JSON = dict[str, object]

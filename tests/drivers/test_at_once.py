@@ -25,33 +25,31 @@ from dhenara_async import (
     Dialect,
     Message,
 )
-from dhenara_async.accumulator import Accumulator
-from dhenara_async.drivers import (
-    anthropic_messages_decode,
-    anthropic_messages_reading,
-    gemini_calls,
-    gemini_citing,
-    gemini_decode,
-    gemini_reading,
-    gemini_spelling,
-    openai_chat_calls,
-    openai_chat_choice,
-    openai_chat_decode,
-    openai_chat_reading,
-    openai_chat_shapes,
-    openai_responses_answer,
-    openai_responses_decode,
-    openai_responses_items,
-    openai_responses_matching,
-    openai_responses_message,
-    openai_responses_reading,
-)
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.body import Reading
+from dhenara_async.drivers.anthropic_messages import decode as anthropic_messages_decode
+from dhenara_async.drivers.anthropic_messages import reading as anthropic_messages_reading
+from dhenara_async.drivers.gemini import calls as gemini_calls
+from dhenara_async.drivers.gemini import citing as gemini_citing
+from dhenara_async.drivers.gemini import decode as gemini_decode
+from dhenara_async.drivers.gemini import reading as gemini_reading
+from dhenara_async.drivers.gemini import spelling as gemini_spelling
+from dhenara_async.drivers.openai_chat import calls as openai_chat_calls
+from dhenara_async.drivers.openai_chat import choice as openai_chat_choice
+from dhenara_async.drivers.openai_chat import decode as openai_chat_decode
+from dhenara_async.drivers.openai_chat import reading as openai_chat_reading
+from dhenara_async.drivers.openai_chat import shapes as openai_chat_shapes
+from dhenara_async.drivers.openai_responses import answer as openai_responses_answer
+from dhenara_async.drivers.openai_responses import decode as openai_responses_decode
+from dhenara_async.drivers.openai_responses import items as openai_responses_items
+from dhenara_async.drivers.openai_responses import matching as openai_responses_matching
+from dhenara_async.drivers.openai_responses import message as openai_responses_message
+from dhenara_async.drivers.openai_responses import reading as openai_responses_reading
 from dhenara_async.errors import ConfigurationError, DhenaraError
 from dhenara_async.events import StreamEvent
-from dhenara_async.hosts import dialect_of, driver_for, target_of
-from dhenara_async.reading import Reading
+from dhenara_async.hosts.registry import dialect_of, driver_for, target_of
 from dhenara_async.request import ChatRequest
-from dhenara_async.usage import Usage
+from dhenara_async.usage.tokens import Usage
 from tests import recordings
 
 Json = Any

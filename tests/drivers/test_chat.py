@@ -23,9 +23,9 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.hosts import target_of
+from dhenara_async.hosts.registry import target_of
 from dhenara_async.testing import Answer, ProviderServer
-from dhenara_async.tools import HostedTool, NamedTool, Tool
+from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
 
 _Provider = AIModelAPIProviderEnum
 

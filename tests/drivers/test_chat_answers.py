@@ -18,7 +18,7 @@ from dhenara_async import (
     Role,
     ToolResultPart,
 )
-from dhenara_async.drivers.openai_chat_calls import Braces
+from dhenara_async.drivers.openai_chat.calls import Braces
 from dhenara_async.errors import APIError, DhenaraError, RateLimitError, TruncatedStreamError
 from dhenara_async.events import PartEnd, PartStart, StreamEnd, StreamStart, ToolCallDelta
 

@@ -10,8 +10,8 @@ from chat_answers import DONE, SOME_HOST, decoded, delta, events_of, whole
 from chat_hosts import ENCODED, JSON, PNG, endpoint_at
 
 from dhenara_async import AIModelAPIProviderEnum, FinishReason
-from dhenara_async.drivers.openai_chat_choice import ChoiceInFlight, Sources
-from dhenara_async.drivers.openai_chat_quirks import Quirks
+from dhenara_async.drivers.openai_chat.choice import ChoiceInFlight, Sources
+from dhenara_async.drivers.openai_chat.quirks import Quirks
 from dhenara_async.drivers.parts import PartsInFlight
 from dhenara_async.errors import (
     APIError,
@@ -27,7 +27,7 @@ from dhenara_async.errors import (
 )
 from dhenara_async.events import ReasoningDelta, TextDelta
 from dhenara_async.framing import NamedFrame
-from dhenara_async.hosts import target_of
+from dhenara_async.hosts.registry import target_of
 from dhenara_async.response import ChatResponse
 from tests.steps import growth
 

@@ -20,7 +20,7 @@ from dhenara_async import (
     Dialect,
 )
 from dhenara_async.errors import AuthenticationError, ConfigurationError
-from dhenara_async.hosts import HOSTS, resolve
+from dhenara_async.hosts.registry import HOSTS, resolve
 from dhenara_async.request import HttpRequest
 from dhenara_async.testing import ProviderServer, ReplayTransport
 

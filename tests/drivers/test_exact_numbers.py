@@ -6,10 +6,10 @@ import orjson
 import pytest
 
 from dhenara_async import AIModelCallConfig, ChatResponse, Dialect, Message
-from dhenara_async.accumulator import Accumulator
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import HostedToolPart
-from dhenara_async.reading import Reading
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.body import Reading
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import HostedToolPart
 from dhenara_async.request import ChatRequest
 from tests.loopback import SPEAKERS
 from tests.raw_json import leaves

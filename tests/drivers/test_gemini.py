@@ -29,19 +29,19 @@ from dhenara_async import (
     TextPart,
     ToolCallPart,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.drivers.base import Decoder
-from dhenara_async.drivers.gemini import GeminiDriver
-from dhenara_async.drivers.gemini_content import STAND_IN_SIGNATURE
+from dhenara_async.drivers.gemini.content import STAND_IN_SIGNATURE
+from dhenara_async.drivers.gemini.driver import GeminiDriver
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.framing import Frame
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts import target_of
-from dhenara_async.messages import Citation, HostedToolPart, JsonPart, ToolResultPart
+from dhenara_async.hosts.registry import target_of
+from dhenara_async.messages.messages import Citation, HostedToolPart, JsonPart, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
-from dhenara_async.tools import HostedTool, NamedTool, Tool
+from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
 from tests.recordings import FOUND, MISSING, Recording, ids, load
 
 JSON = dict[str, object]

@@ -26,12 +26,13 @@ from dhenara_async import (
     TextPart,
     ToolResultPart,
 )
-from dhenara_async.accumulator import Accumulator
-from dhenara_async.drivers import gemini_citing
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.body import Reading
 from dhenara_async.drivers.base import Decoder
-from dhenara_async.drivers.gemini import GeminiDriver
-from dhenara_async.drivers.gemini_calls import PartialArguments
-from dhenara_async.drivers.gemini_citing import EncodedText
+from dhenara_async.drivers.gemini import citing as gemini_citing
+from dhenara_async.drivers.gemini.calls import PartialArguments
+from dhenara_async.drivers.gemini.citing import EncodedText
+from dhenara_async.drivers.gemini.driver import GeminiDriver
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -45,8 +46,7 @@ from dhenara_async.errors import (
     TruncatedStreamError,
 )
 from dhenara_async.framing import Frame, NamedFrame
-from dhenara_async.hosts import target_of
-from dhenara_async.reading import Reading
+from dhenara_async.hosts.registry import target_of
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse
 from dhenara_async.testing import check_grammar

@@ -12,11 +12,14 @@ from pydantic import BaseModel
 from typing_extensions import get_type_hints, is_typeddict
 
 from dhenara_async import AIModelCallConfig, Message
-from dhenara_async.accumulator import Accumulator
-from dhenara_async.drivers import anthropic_messages_native, gemini_native, openai_chat_native, openai_responses_native
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.drivers.anthropic_messages import native as anthropic_messages_native
+from dhenara_async.drivers.gemini import native as gemini_native
 from dhenara_async.drivers.native import ByType, Each, Either, Kind, Shape, cut, shows
-from dhenara_async.hosts import driver_for
-from dhenara_async.messages import HostedToolPart, ProviderState, ToolCallPart
+from dhenara_async.drivers.openai_chat import native as openai_chat_native
+from dhenara_async.drivers.openai_responses import native as openai_responses_native
+from dhenara_async.hosts.registry import driver_for
+from dhenara_async.messages.messages import HostedToolPart, ProviderState, ToolCallPart
 from dhenara_async.request import ChatRequest
 from tests import recordings
 from tests.histories import SOURCES, decoded, histories

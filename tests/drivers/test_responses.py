@@ -34,17 +34,17 @@ from dhenara_async import (
     TextPart,
     ToolCallPart,
 )
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.config import PromptCache
 from dhenara_async.endpoint import Capabilities
 from dhenara_async.errors import ConfigurationError, UnsupportedError
 from dhenara_async.events import Heartbeat, StreamEvent, StreamStart
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import Citation, HostedToolPart, Part, TokenLogprob, ToolResultPart
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import Citation, HostedToolPart, Part, TokenLogprob, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse, FinishReason
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall, check_grammar
-from dhenara_async.tools import HostedTool, HostedToolType, NamedTool, Tool
+from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
 from tests import recordings
 
 JSON = dict[str, object]

@@ -15,11 +15,12 @@ from dhenara_async import (
     AIModelEndpoint,
     Message,
 )
-from dhenara_async.accumulator import Accumulator
-from dhenara_async.bounds import Bounds
-from dhenara_async.drivers.openai_responses_answer import Answer, rest_of
-from dhenara_async.drivers.openai_responses_items import CallItem
-from dhenara_async.drivers.openai_responses_message import MessageItem
+from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.body import Reading
+from dhenara_async.config import Bounds
+from dhenara_async.drivers.openai_responses.answer import Answer, rest_of
+from dhenara_async.drivers.openai_responses.items import CallItem
+from dhenara_async.drivers.openai_responses.message import MessageItem
 from dhenara_async.drivers.parts import PartsInFlight
 from dhenara_async.errors import (
     APIError,
@@ -35,13 +36,12 @@ from dhenara_async.errors import (
     TruncatedStreamError,
 )
 from dhenara_async.events import PartStart, ReasoningDelta, StreamEnd, StreamEvent, StreamStart, UsageUpdate
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import HostedToolPart, ReasoningPart, TextPart
-from dhenara_async.reading import Reading
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import HostedToolPart, ReasoningPart, TextPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse, FinishReason
 from dhenara_async.testing import check_grammar
-from dhenara_async.usage import Usage
+from dhenara_async.usage.tokens import Usage
 from tests.steps import growth, steps
 
 JSON = dict[str, object]

@@ -30,8 +30,8 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.messages import Part, PartBase
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import Part, PartBase
 from dhenara_async.request import ChatRequest
 
 _Provider = AIModelAPIProviderEnum

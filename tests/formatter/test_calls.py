@@ -23,13 +23,13 @@ from dhenara_async import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.conversion import ConversionPolicy
+from dhenara_async.drivers.rules import CallIds
 from dhenara_async.formatter.calls import Call, CallsNamed, Ids, paired
-from dhenara_async.formatter.gists import NO_RESULT
+from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Terms
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.rules import CallIds
+from dhenara_async.formatter.summaries import NO_RESULT
+from dhenara_async.hosts.registry import driver_for, target_of
 from tests.steps import growth
 
 _Provider = AIModelAPIProviderEnum

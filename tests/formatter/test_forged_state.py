@@ -20,10 +20,11 @@ from dhenara_async import (
     Message,
     PromptFormatter,
 )
+from dhenara_async.drivers.rules import STATE_DEPTH, STATE_VALUES
 from dhenara_async.errors import ConversionLossError, DhenaraError, UnsupportedError
-from dhenara_async.formatter import FormattedConversation
-from dhenara_async.hosts import driver_for
-from dhenara_async.messages import (
+from dhenara_async.formatter.formatter import FormattedConversation
+from dhenara_async.hosts.registry import driver_for
+from dhenara_async.messages.messages import (
     Citation,
     FilePart,
     HostedToolPart,
@@ -37,7 +38,6 @@ from dhenara_async.messages import (
 )
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import Choice
-from dhenara_async.rules import STATE_DEPTH, STATE_VALUES
 from tests.histories import PNG, SOURCES, Speaker
 from tests.raw_json import leaves
 

@@ -15,7 +15,7 @@ from dhenara_async import (
     Role,
     TextPart,
 )
-from dhenara_async.hosts import target_of
+from dhenara_async.hosts.registry import target_of
 
 _Provider = AIModelAPIProviderEnum
 AS_TEXT = ConversionPolicy(foreign_reasoning="as_text")

@@ -6,8 +6,8 @@ import pytest
 
 from dhenara_async import AIModel, AIModelAPI, AIModelEndpoint, Message, PromptFormatter
 from dhenara_async.drivers import Rules, Vetted
-from dhenara_async.hosts import target_of
-from dhenara_async.messages import Part, ReasoningPart
+from dhenara_async.hosts.registry import target_of
+from dhenara_async.messages.messages import Part, ReasoningPart
 from tests.acme import AcmeDriver
 
 

@@ -42,7 +42,7 @@ from dhenara_async.drivers import (
     load,
     name_of,
 )
-from dhenara_async.drivers.openai_chat import OpenAIChatDriver
+from dhenara_async.drivers.openai_chat.driver import OpenAIChatDriver
 from dhenara_async.errors import (
     APIError,
     ConfigurationError,
@@ -52,8 +52,8 @@ from dhenara_async.errors import (
     TruncatedStreamError,
 )
 from dhenara_async.events import ChoiceFinish, Heartbeat, StreamEnd, StreamEvent, StreamStart, UsageUpdate
-from dhenara_async.hosts import dialect_of
-from dhenara_async.messages import ReasoningPart, ToolCallPart
+from dhenara_async.hosts.registry import dialect_of
+from dhenara_async.messages.messages import ReasoningPart, ToolCallPart
 from dhenara_async.testing import PROMISES, Answer, Promise, Recorded, ScriptedToolCall, check_driver, conformance
 from dhenara_async.testing.conformance.encoding import CLIENTS_KNOBS, KNOBS
 from dhenara_async.testing.dialects import WIRE_DIALECTS

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from dhenara_async.errors import DeadlineError
-from dhenara_async.transport.patience import Patience
+from dhenara_async.transport.first_byte import Patience
 from tests.virtual_time import Clock, VirtualLoop, run
 
 SECONDS = 10.0

@@ -10,23 +10,23 @@ from typing import Literal, cast
 import orjson
 from pydantic import SecretStr
 
-from dhenara_async.accumulator import Accumulator
+from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import ConversationNode
-from dhenara_async.conversion import ConversionPolicy
+from dhenara_async.downloads.inlining import inlined, key_of, stand_in, to_download
 from dhenara_async.drivers.base import Decoder, Driver, is_object
+from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import DhenaraError, ProtocolError
 from dhenara_async.events import StreamEnd, StreamEvent, UsageUpdate
-from dhenara_async.formatter import FormattedConversation, PromptFormatter
+from dhenara_async.formatter.conversion import ConversionPolicy
+from dhenara_async.formatter.formatter import FormattedConversation, PromptFormatter
 from dhenara_async.framing import Frame
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts import driver_for, target_of
-from dhenara_async.links import inlined, key_of, stand_in, to_download
-from dhenara_async.messages import Message, Origin
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import Message, Origin
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse, FinishReason, Usage
-from dhenara_async.rules import Rules
 from dhenara_async.testing.conformance.findings import demand
 
 KEY = "sk-conformance-0123456789-that-nobody-may-see"

@@ -14,7 +14,7 @@ from dhenara_async.drivers.base import Decoder, is_object
 from dhenara_async.errors import APIError, TruncatedStreamError
 from dhenara_async.events import PartEnd, StreamEvent, StreamStart
 from dhenara_async.framing import Frame, NamedFrame, name_of
-from dhenara_async.messages import (
+from dhenara_async.messages.messages import (
     HostedToolPart,
     Message,
     Part,

@@ -10,9 +10,10 @@ import orjson
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.conversation import question
+from dhenara_async.drivers.rules import Place, Rules
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.media import placeholder
-from dhenara_async.messages import (
+from dhenara_async.messages.media import placeholder
+from dhenara_async.messages.messages import (
     FilePart,
     JsonPart,
     Message,
@@ -24,11 +25,10 @@ from dhenara_async.messages import (
     ToolResultPart,
 )
 from dhenara_async.request import ChatRequest, WireRequest
-from dhenara_async.rules import Place, Rules
 from dhenara_async.testing.conformance.bench import KEY, Bench, leaves, parsed, said_in
 from dhenara_async.testing.conformance.findings import Findings, demand
 from dhenara_async.testing.conformance.histories import CANARY, History, histories, inside, mixed
-from dhenara_async.tools import HostedTool, HostedToolType, NamedTool, Tool
+from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
 
 _LEADS = ("Lead the way.", "Be “precise”.\nVery.")
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.endpoint import AIModelAPIProviderEnum, Dialect
-from dhenara_async.messages import (
+from dhenara_async.messages.messages import (
     Citation,
     FilePart,
     HostedToolPart,
@@ -26,7 +26,7 @@ from dhenara_async.messages import (
     ToolResultPart,
 )
 from dhenara_async.response import ChatResponse, Choice, FinishReason
-from dhenara_async.usage import Usage
+from dhenara_async.usage.tokens import Usage
 
 CANARY = "CANARYthatMayReachNobody"
 """In every opaque state of these histories."""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import cast
 
-from dhenara_async.auth import KeyHeader
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -14,6 +13,7 @@ from dhenara_async.errors import (
     RateLimitError,
     ServerError,
 )
+from dhenara_async.hosts.auth import KeyHeader
 from dhenara_async.testing.conformance.bench import KEY, Bench, Recorded
 from dhenara_async.testing.conformance.findings import Findings, demand
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dhenara_async.bounds import Bounds
+from dhenara_async.calls.body import Reading
+from dhenara_async.config import Bounds
 from dhenara_async.errors import BoundsError
 from dhenara_async.events import StreamEvent
-from dhenara_async.reading import Reading
 from dhenara_async.response import ChatResponse, FinishReason
 from dhenara_async.testing.conformance.bench import Bench, Decoded, Recorded, frames_of, parsed
 from dhenara_async.testing.conformance.findings import Findings, demand

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from dhenara_async.endpoint import Dialect
-from dhenara_async.messages import Citation
+from dhenara_async.messages.messages import Citation
 from dhenara_async.response import FinishReason
 from dhenara_async.testing.dialects.base import (
     Arrived,

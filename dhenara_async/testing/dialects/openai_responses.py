@@ -7,7 +7,7 @@ https://platform.openai.com/docs/api-reference/responses (read 2026-11-22).
 from collections.abc import Iterator
 
 from dhenara_async.endpoint import Dialect
-from dhenara_async.messages import Citation
+from dhenara_async.messages.messages import Citation
 from dhenara_async.response import FinishReason
 from dhenara_async.testing.dialects.base import (
     Arrived,

@@ -1,0 +1,264 @@
+"""The body of one answer: bytes in, events out. Knows a framing and a dialect's decoder, and nothing of networks.
+
+Events that came before something that cannot be read are kept, so that a failure takes nothing along with it.
+
+A decoder takes strict JSON and nothing else. Frames that it refuses are looked at once more here, for all dialects: an
+event without data, or a ``[DONE]`` where the dialect has none, is passed over, and nearly strict JSON is repaired (see
+``lenient_json``). Usual frames never come here, so this costs them nothing.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import orjson
+
+from dhenara_async.calls.split_characters import SplitCharacters
+from dhenara_async.config import Bounds
+from dhenara_async.drivers.base import QUOTED_BYTES, Decoder, quote
+from dhenara_async.errors import BoundsError, DhenaraError, ProtocolError, TruncatedStreamError
+from dhenara_async.events import StreamEnd, StreamEvent, StreamStart, UsageUpdate
+from dhenara_async.framing import Frame, Framer, NamedFrame, name_of
+from dhenara_async.framing.lenient_json import has_halves, repaired
+from dhenara_async.framing.sse import HEAVY_BYTES, SSEFramer, check_weight, too_large
+from dhenara_async.usage.tokens import Usage
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_END_MARK = b"[DONE]"  # gateways put it behind the streams of all dialects, some behind plain bodies
+_SHAPE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)  # of a decoder
+_DOCUMENT_STARTS = (b"{", b"[", b"<")
+_STREAM_STARTS = (b":", b"data:", b"event:", b"id:", b"retry:")
+
+
+class Reading:
+    """An answer that is being read.
+
+    Args:
+        decoder: Of the answer's dialect, fresh.
+        most_bytes: The most that the body may have; ``Bounds.max_answer_bytes``.
+    """
+
+    __slots__ = (
+        "_content_type",
+        "_decoder",
+        "_framer",
+        "_head",
+        "_left",
+        "_most",
+        "_plain",
+        "_split",
+        "_started",
+        "_told",
+        "complete",
+        "salvaged",
+    )
+
+    def __init__(self, decoder: Decoder, most_bytes: int = Bounds().max_answer_bytes) -> None:
+        self._decoder = decoder
+        self._most = self._left = most_bytes
+        self._content_type = ""
+        self._framer: Framer | None = None  # None while it is not known, or for a plain body
+        self._head = b""  # the first bytes of the body, to quote if nothing can be made of them
+        self._plain: bytes | bytearray = b""
+        self._split: SplitCharacters | None = None  # once half of a character has come
+        self._started = False
+        self._told: Usage | None = None  # tokens that were told at the end
+        self.complete: bool = False  # the end of the answer has been decoded; what follows is no part of it
+        self.salvaged: Sequence[StreamEvent] = ()  # decoded before what could not be
+
+    @property
+    def plain(self) -> bool:
+        """Whether the body is no stream, as far as is known: all that it says comes with its end."""
+        return self._framer is None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The newest report of tokens, even one that no event has carried yet; None = none came."""
+        return self._told if self.complete else self._decoder.usage
+
+    def begin(self, content_type: str) -> None:
+        """The head of the answer has come, and says what its body is; empty = it does not say."""
+        self._content_type = content_type
+        if "event-stream" in content_type:
+            self._framer = self._new_framer()
+
+    def take(self, chunk: bytes) -> Sequence[StreamEvent]:
+        """The events in the next bytes; those of the end for ``b""``, where the body is over.
+
+        Raises:
+            DhenaraError: The answer failed, or is none; ``salvaged`` has the events before that.
+        """
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise BoundsError("the answer is too large", setting="max_answer_bytes", limit=self._most)
+        if not self._started and len(self._head) < QUOTED_BYTES:
+            self._head = (self._head + chunk)[:QUOTED_BYTES]
+        framer = self._framer
+        if framer is None:
+            return self._take_unannounced(chunk)
+        return self._decode(framer.feed(chunk)) if chunk else self._end(framer)
+
+    def _new_framer(self) -> Framer:
+        return SSEFramer(limit_bytes=self._most // 2)
+
+    def _take_unannounced(self, chunk: bytes) -> Sequence[StreamEvent]:
+        """Read a body that is not announced as a stream: a plain one, unless its first bytes are a stream's."""
+        if not chunk:
+            return self._end_plain()
+        if not self._plain:
+            self._plain = chunk
+        elif isinstance(self._plain, bytes):
+            self._plain = bytearray(self._plain) + chunk
+        else:
+            self._plain += chunk
+        if len(self._plain) > self._most // 2:
+            raise too_large("the answer", self._most // 2)
+        if self._is_stream():
+            framer = self._framer = self._new_framer()
+            body, self._plain = bytes(self._plain), b""
+            return self._decode(framer.feed(body))
+        return ()
+
+    def _is_stream(self) -> bool:
+        """Whether the first bytes of the body are those of an event stream, as far as they have come."""
+        head = self._head.lstrip(_BYTE_ORDER_MARK + b" \t\r\n")
+        if head.startswith(_DOCUMENT_STARTS) or not head:
+            return False
+        if head.startswith(_STREAM_STARTS):
+            return True
+        return "json" not in self._content_type and not any(start.startswith(head) for start in _STREAM_STARTS)
+
+    def _end_plain(self) -> Sequence[StreamEvent]:
+        body = bytes(self._plain)
+        if len(body) > HEAVY_BYTES:
+            check_weight(body, self._most // 2)
+        return self._finished(self._decode([body]))
+
+    def _decode(self, frames: Sequence[Frame]) -> Sequence[StreamEvent]:
+        """Decode frames; nothing is read after the answer's end."""
+        events: list[StreamEvent] = []
+        feed = self._decoder.feed
+        try:
+            if len(frames) == 1:  # as in most reads while a model speaks
+                try:
+                    last = feed(frames[0])
+                except ProtocolError as exc:
+                    last = self._feed_again(frames[0], exc)
+                if self._split is not None:
+                    last = self._mended(last)
+                if not self._started or (last and last[-1].__class__ is StreamEnd):
+                    self._note(last)
+                return last
+            for frame in frames:
+                try:
+                    last = feed(frame)
+                except ProtocolError as exc:
+                    last = self._feed_again(frame, exc)
+                events += last
+                if last and last[-1].__class__ is StreamEnd:
+                    break
+        except DhenaraError:
+            self.salvaged = self._mended(events)
+            raise
+        except _SHAPE_ERRORS as exc:
+            self.salvaged = self._mended(events)
+            raise _unreadable(exc) from exc
+        if self._split is not None:
+            events = self._mended(events)
+        self._note(events)
+        return events
+
+    def _mended(self, events: Sequence[StreamEvent]) -> list[StreamEvent]:
+        """``events`` with halves of characters joined, if any have come."""
+        return list(events) if self._split is None else self._split.mend(events)
+
+    def _feed_again(self, frame: Frame, refusal: ProtocolError) -> Sequence[StreamEvent]:
+        """Feed a frame that was refused once more, repaired; if it was not refused as JSON, raise ``refusal``."""
+        if isinstance(refusal, BoundsError | TruncatedStreamError) or _is_json(frame):
+            raise refusal
+        told = frame.strip()
+        if self._framer is None:
+            told = _without_end_mark(told)
+        elif not told:
+            return ()  # an event without data, which some hosts send to keep the connection alive
+        elif told == _END_MARK:
+            return self._feed_end_mark(frame)
+        strict = repaired(told)
+        if strict is None:
+            raise refusal
+        if self._split is None and has_halves(strict.decode()):
+            self._split = SplitCharacters()
+        name = name_of(frame)
+        return self._decoder.feed(NamedFrame(strict, name) if name else strict)
+
+    def _feed_end_mark(self, frame: Frame) -> Sequence[StreamEvent]:
+        """A ``[DONE]`` that the dialect does not have says nothing: whether the answer is whole, its own end says."""
+        if frame != _END_MARK:
+            try:
+                return self._decoder.feed(_END_MARK)
+            except ProtocolError:
+                pass
+        return ()
+
+    def _note(self, events: Sequence[StreamEvent]) -> None:
+        """Whether ``events`` begin the answer, or end it."""
+        if not self._started and events:
+            self._started = events[0].__class__ is StreamStart or any(type(event) is StreamStart for event in events)
+        if events and events[-1].__class__ is StreamEnd:
+            self._completed(events)
+
+    def _end(self, framer: Framer) -> Sequence[StreamEvent]:
+        """The end of a stream's body: its last, maybe torn, frame, then whatever the decoder makes of it."""
+        torn: ProtocolError | None = None
+        try:
+            events = self._decode(framer.finish())
+        except ProtocolError as exc:
+            torn, events = exc, self.salvaged
+        try:
+            return self._finished(events)
+        except TruncatedStreamError as exc:
+            if not self._started and not events:
+                raise TruncatedStreamError(f"{exc}; it began with {quote(self._head.lstrip())}") from torn
+            raise exc from torn
+
+    def _finished(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+        """``events``, which were the last, and those that the end of the body adds to them."""
+        self.salvaged = events
+        try:
+            last = self._decoder.finish()
+        except DhenaraError:
+            raise
+        except _SHAPE_ERRORS as exc:
+            raise _unreadable(exc) from exc
+        events = [*events, *self._mended(last)]
+        self.salvaged = ()
+        if not self.complete:
+            self._completed(events)
+        return events
+
+    def _completed(self, events: Sequence[StreamEvent]) -> None:
+        """The answer has come to its end with the last of ``events``."""
+        self.complete = True
+        for event in reversed(events):
+            if event.__class__ is UsageUpdate:
+                self._told = cast("UsageUpdate", event).usage
+                return
+        self._told = self._decoder.usage
+
+
+def _unreadable(exc: Exception) -> ProtocolError:
+    return ProtocolError(f"the provider's answer has a shape that its dialect does not allow: {exc}")
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        orjson.loads(bytes(data))
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _without_end_mark(body: bytes) -> bytes:
+    """A plain body without the end of a stream that some gateways glue behind it."""
+    if not body.endswith(_END_MARK):
+        return body
+    return body.removesuffix(_END_MARK).rstrip().removesuffix(b"data:").rstrip()

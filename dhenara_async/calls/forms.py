@@ -1,0 +1,93 @@
+"""The request of a lone question, written once and filled in from then on.
+
+Most calls of a service differ in nothing but the words that are asked: same endpoint, same knobs, same instructions, no
+history. What our dialects make of such a call is the same bytes around the words, whatever these are, so it is enough
+to have it written once, with a word in their place that is found again. Dialects from outside may do as they like.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.formatter.conversion import ConversionReport, PartOutcome
+from dhenara_async.messages.messages import Message, Role, TextPart
+from dhenara_async.request import ChatRequest, WireRequest
+
+_MARKS = ("dhenara/1/question", "another question, of other words: dhenara/2")
+_NATIVE = PartOutcome.trusted(node=None, message=0, part=0, kind="text", outcome="native")
+REPORT: ConversionReport = ConversionReport.trusted(parts=(_NATIVE,))
+"""What a hop does to a lone question: nothing."""
+
+
+Write = Callable[[Message], tuple[ChatRequest, WireRequest] | None]
+"""Writes the request for a question; None if there is more to it than the question."""
+
+
+@dataclass(slots=True)
+class Form:
+    """The request of all calls with the same knobs and instructions, the words left out.
+
+    Attributes:
+        config: The knobs.
+        given: The instructions, as the caller gave them.
+        streams: Whether the answer is to be streamed on the wire.
+        example: The request for one of the marks, and that as it is written; None while it is not written, or where
+            the words are not found in what is written.
+    """
+
+    config: AIModelCallConfig
+    given: tuple[str, ...]
+    streams: bool
+    example: tuple[ChatRequest, WireRequest] | None = None
+    _around: tuple[bytes, bytes] = (b"", b"")
+    _written: bool = False
+
+    def fits(self, config: AIModelCallConfig, given: tuple[str, ...], *, streams: bool) -> bool:
+        """Whether a call with these knobs and instructions is of this kind."""
+        return config is self.config and streams is self.streams and given == self.given
+
+    def write(self, write: Write) -> None:
+        """Have it written, if it is not; twice, to see that nothing but the words depends on the words."""
+        if self._written:
+            return
+        self._written = True
+        one, other = (write(Message.user(mark)) for mark in _MARKS)
+        if one is None or other is None:
+            return
+        around, again = (
+            tuple(wire.body.split(orjson.dumps(mark))) for (_, wire), mark in zip((one, other), _MARKS, strict=True)
+        )
+        beside, still = (replace(wire, body=b"") for _, wire in (one, other))
+        if len(around) == 2 and around == again and beside == still:
+            self._around, self.example = around, one
+
+    def filled(self, words: str) -> bytes:
+        """The body that asks ``words``.
+
+        Raises:
+            orjson.JSONEncodeError: They cannot be written as JSON.
+        """
+        before, after = self._around
+        return b"".join((before, orjson.dumps(words), after))
+
+
+def is_fixed(config: AIModelCallConfig) -> bool:
+    """Whether nothing of ``config`` that is written can have been changed since: it holds no dictionary and no schema.
+
+    Its headers may have been; they are no part of what is written, and are looked at for every call.
+    """
+    return not (config.tools or config.structured_output or config.extra_body or config.metadata)
+
+
+def lone_question(messages: Sequence[Message]) -> str | None:
+    """The words, if they are all that is asked; None if there is more to it."""
+    if len(messages) != 1:
+        return None
+    (message,) = messages
+    parts = message.parts
+    if message.role is not Role.USER or message.node is not None or len(parts) != 1:
+        return None
+    (part,) = parts
+    return part.text if isinstance(part, TextPart) and part.text.strip() else None

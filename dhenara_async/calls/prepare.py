@@ -1,0 +1,494 @@
+"""``Caller``: makes the calls of one endpoint, nothing of them sent yet.
+
+Here a question is made legal for its endpoint, encoded, addressed, and given the means to be sent by. What is the same
+for every call of an endpoint is worked out once.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from inspect import currentframe
+from warnings import warn
+
+import anyio
+import anyio.to_thread
+import orjson
+from anyio.lowlevel import RunVar
+
+from dhenara_async.calls.forms import REPORT, Form, is_fixed, lone_question
+from dhenara_async.calls.shared import Means
+from dhenara_async.calls.source import Call, Delivery
+from dhenara_async.calls.stream import rehearsal
+from dhenara_async.config import AIModelCallConfig, FetchPolicy
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.downloads.inlining import INLINED, inlined, key_of, stand_in, to_check, to_download
+from dhenara_async.drivers.base import Driver
+from dhenara_async.endpoint import AIModelEndpoint, Dialect
+from dhenara_async.errors import ConfigurationError, ConversionLossError, printable
+from dhenara_async.formatter.conversion import ConversionPolicy, ConversionReport
+from dhenara_async.formatter.formatter import FormattedConversation, PromptFormatter
+from dhenara_async.formatter.halves import warnings_of_halves
+from dhenara_async.formatter.window import ConversationPolicy
+from dhenara_async.hosts.auth import KeyHeader
+from dhenara_async.hosts.headers import credentials_of, secrets_of, sendable
+from dhenara_async.hosts.registry import Address, dialect_of, driver_for, leaves_its_path, resolve, target_of
+from dhenara_async.messages.media import placeholder
+from dhenara_async.messages.messages import FilePart, Message, Part
+from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
+from dhenara_async.response import CallWarning
+from dhenara_async.stores.signing import SigningKeys
+from dhenara_async.transport import Transport
+
+LARGE_BYTES = 1 << 20
+"""From this many bytes of files on, a request is encoded in a thread: below, that is done in a millisecond or two."""
+
+_SMALL_FILE_BYTES = 1 << 12  # what takes no longer to encode than to leave out
+# One at a time: encoding is work for Python's one processor, of which threads that race would leave the loop little.
+_encoder: RunVar[anyio.CapacityLimiter] = RunVar("dhenara_async encoder")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The turns before what is asked now.
+
+    Attributes:
+        nodes: All of them, oldest first.
+        window: How much of them is shown; None = everything.
+        summary: Words that stand for what is not; None = nothing does.
+        signing: The keys that nodes are signed with; None = signatures are not looked at.
+    """
+
+    nodes: tuple[ConversationNode, ...]
+    window: ConversationPolicy | None = None
+    summary: str | None = None
+    signing: SigningKeys | None = None
+
+
+@dataclass(slots=True)
+class Asked:
+    """A call as its caller put it.
+
+    Attributes:
+        messages: The conversation, oldest first, or what is asked now behind ``history``.
+        instructions: What leads it.
+        config: Its knobs.
+        history: The turns before; None where ``messages`` is all.
+        wire_stream: Whether the provider is asked to stream.
+    """
+
+    messages: list[Message]
+    instructions: tuple[str, ...]
+    config: AIModelCallConfig
+    history: History | None
+    wire_stream: bool
+
+
+class Caller:
+    """Makes calls of one endpoint.
+
+    Args:
+        endpoint: Who is called.
+        policy: What a call may do to a history made by other models.
+        means: What it shares with other calls.
+    """
+
+    def __init__(self, endpoint: AIModelEndpoint, policy: ConversionPolicy | None, means: Means) -> None:
+        self.endpoint = endpoint
+        self._policy = policy
+        self._means = means
+        self._driver: Driver | None = None
+        self._place: _Place | None = None
+        self._form: Form | None = None
+
+    def call(self, asked: Asked, transport: Transport | None) -> Call:
+        """The call, nothing of it sent.
+
+        Args:
+            asked: What is asked.
+            transport: Over which connections; None = its own, which are closed with it.
+
+        Raises:
+            ConfigurationError: It cannot be made as asked.
+            UnsupportedError: The model cannot be told a part of it.
+            ConversionLossError: The policy is strict and something would be lost.
+        """
+        own = self._for_account_of(asked.config)
+        if own is not self:
+            return own.call(asked, transport)
+        lone = self._lone(asked, transport)
+        if lone is not None:
+            return lone
+        written = self._written(asked, opaque=True)
+        request, wire, formatted = written.request, written.wire, written.formatted
+        pricing = self.endpoint.pricing
+        if asked.config.test_mode:
+            origin = target_of(self.endpoint)
+            words = rehearsal(request, origin)
+            return Call(
+                request, written.driver, origin, words, wire.warnings, formatted.report, pricing, formatted.prefix
+            )
+        place = self._placed()
+        delivery = self._completed(written, place, transport)
+        retired = self._retirement(place.address)
+        return Call(
+            request,
+            written.driver,
+            place.address.origin,
+            delivery,
+            wire.warnings + retired,
+            formatted.report,
+            pricing,
+            formatted.prefix,
+            lambda: self._without_reasoning(asked, first=written, over=delivery, more=retired),
+        )
+
+    def _for_account_of(self, config: AIModelCallConfig) -> "Caller":
+        """Who makes a call with ``config``: a caller of another account, where its headers hold credentials."""
+        if not config.extra_headers:
+            return self
+        proofs, api = credentials_of(config.extra_headers), self.endpoint.api
+        if proofs.items() <= credentials_of(api.headers).items():
+            return self
+        others = {name: value for name, value in api.headers.items() if name.lower() not in proofs}
+        endpoint = self.endpoint.changed(api=api.changed(headers={**others, **proofs}))
+        return Caller(endpoint, self._policy, self._means)
+
+    def _lone(self, asked: Asked, transport: Transport | None) -> Call | None:
+        """The call, if it differs from the last one in nothing but the words of a lone question."""
+        words = None if asked.history is not None else lone_question(asked.messages)
+        if words is None or asked.config.test_mode or not is_fixed(asked.config):
+            return None
+        form = self._form
+        if form is None or not form.fits(asked.config, asked.instructions, streams=asked.wire_stream):
+            self._form = Form(asked.config, asked.instructions, asked.wire_stream)  # worth it from the next one on
+            return None
+        form.write(lambda message: self._example(asked, message))
+        driver = self._driver
+        if form.example is None or driver is None:
+            return None
+        try:
+            body = form.filled(words)
+        except orjson.JSONEncodeError:
+            return None  # what is wrong with them, the encoder says
+        example, wire = form.example
+        request = ChatRequest((asked.messages[0],), example.instructions, asked.config, asked.wire_stream)
+        place = self._placed()
+        return Call(
+            request,
+            driver,
+            place.address.origin,
+            self._delivery(request, wire, body, place, transport),
+            wire.warnings + self._retirement(place.address),
+            REPORT,
+            self.endpoint.pricing,
+        )
+
+    def _example(self, asked: Asked, message: Message) -> tuple[ChatRequest, WireRequest] | None:
+        """The request for ``message`` as it is written; None if there is more to it, or may be."""
+        if dialect_of(self.endpoint) not in tuple(Dialect):
+            return None
+        written = self._written(replace(asked, messages=[message]), opaque=True)
+        formatted = written.formatted
+        bare = formatted.messages == (message,) and formatted.report == REPORT and formatted.prefix is None
+        return (written.request, written.wire) if bare and written.whole and not formatted.stubs else None
+
+    def _without_reasoning(
+        self, asked: Asked, *, first: "_Written", over: Delivery, more: tuple[CallWarning, ...]
+    ) -> Call | None:
+        """The same call without the opaque reasoning of its history; None if there is nothing to leave out.
+
+        Args:
+            asked: The call.
+            first: What was sent of it.
+            over: How that was sent.
+            more: Warnings that are not about knobs.
+
+        Raises:
+            ConversionLossError: There is, and the policy is strict.
+        """
+        second = self._written(asked, opaque=False)
+        if second.wire.body == first.wire.body:
+            return None
+        if self._policy is not None and self._policy.strict:  # what is left out need not be lossy in itself
+            raise ConversionLossError("strict policy: what the target refused is part of the history")
+        place = self._placed()
+        return Call(
+            second.request,
+            second.driver,
+            place.address.origin,
+            replace(self._completed(second, place, over.transport), owns_transport=over.owns_transport),
+            second.wire.warnings + more,
+            second.formatted.report,
+            self.endpoint.pricing,
+            second.formatted.prefix,
+        )
+
+    def _written(self, asked: Asked, *, opaque: bool, mend: bool = False) -> "_Written":
+        """The request, legal for the endpoint and encoded.
+
+        Args:
+            asked: The call.
+            opaque: Whether opaque reasoning of the history goes along.
+            mend: Whether halves of surrogate pairs are replaced; True after they were met while it was encoded.
+        """
+        endpoint = self.endpoint
+        formatted = self._formatted(asked, opaque=opaque, mend=mend)
+        request = ChatRequest.of(
+            formatted.messages,
+            instructions=asked.instructions,
+            config=formatted.declared(asked.config),
+            stream=asked.wire_stream,
+        )
+        if not request.messages:
+            raise ConfigurationError("there is nothing to ask: every message is empty")
+        driver = self._driver = self._driver or driver_for(endpoint)
+        fetch = self._fetch_policy(asked.config)
+        links = _to_download(request, fetch, formatted.report, endpoint)
+        # what is wrong with the request is found out before anything is downloaded for it, or encoded at length
+        sketch = _with_stand_ins(request, links) if links else request
+        large = _is_large(request.messages)
+        if large:
+            sketch = replace(sketch, messages=tuple(map(_sketched, sketch.messages)))
+        wire = driver.encode(sketch, endpoint)
+        if wire.replaced and not mend:
+            return self._written(asked, opaque=opaque, mend=True)
+        if wire.replaced:
+            more = warnings_of_halves(asked.instructions, asked.config)
+            wire = replace(wire, warnings=wire.warnings + more)
+        handed = to_check(request.messages, endpoint)
+        return _Written(request, driver, wire, formatted, links, fetch, handed, whole=not (links or large))
+
+    def _formatted(self, asked: Asked, *, opaque: bool, mend: bool) -> FormattedConversation:
+        """What is asked behind its history, made legal for the endpoint."""
+        history = asked.history
+        if history is None:
+            return PromptFormatter.format_messages(
+                asked.messages,
+                self.endpoint,
+                policy=self._policy,
+                instructions=asked.instructions,
+                config=asked.config,
+                opaque=opaque,
+                mend=mend,
+            )
+        return PromptFormatter.format_conversation(
+            history.nodes,
+            self.endpoint,
+            policy=self._policy,
+            asked=asked.messages,
+            instructions=asked.instructions,
+            config=asked.config,
+            window=history.window,
+            summary=history.summary,
+            opaque=opaque,
+            mend=mend,
+            signing=history.signing,
+        )
+
+    def _fetch_policy(self, config: AIModelCallConfig) -> FetchPolicy:
+        """What may be downloaded: no more than a request may carry."""
+        most = None if self._policy is None else self._policy.max_inlined_bytes
+        if most is None or most >= config.fetch.max_bytes:
+            return config.fetch
+        return config.fetch.changed(max_bytes=most)
+
+    def _completed(self, written: "_Written", place: "_Place", transport: Transport | None) -> Delivery:
+        """How what was written is delivered, with what has still to be done to it before."""
+        delivery = self._delivery(written.request, written.wire, written.wire.body, place, transport)
+        if written.whole and not written.handed:
+            return delivery
+        return replace(delivery, prepare=_Completion(written, delivery, self.endpoint))
+
+    def _delivery(
+        self, request: ChatRequest, wire: WireRequest, body: bytes, place: "_Place", transport: Transport | None
+    ) -> Delivery:
+        if leaves_its_path(wire.path):
+            raise ConfigurationError("the name of the model would lead the request to another path of the host")
+        auth, extra = place.auth, sendable(request.config.extra_headers) if request.config.extra_headers else {}
+        if extra:
+            auth = replace(auth, secrets=(*auth.secrets, *secrets_of(extra)))
+        accept = "text/event-stream" if request.stream else "application/json"
+        headers = {"content-type": "application/json", "accept": accept, **wire.headers, **place.headers, **extra}
+        for name in wire.lists & headers.keys() if wire.lists else ():
+            if headers[name] != wire.headers[name]:
+                headers[name] = f"{wire.headers[name]},{headers[name]}"
+        return Delivery(
+            request=HttpRequest(
+                place.address.base_url + wire.path, headers, body, request.config.bounds.max_header_bytes
+            ),
+            auth=auth,
+            timeouts=request.config.timeouts,
+            transport=transport or new_transport(),
+            owns_transport=transport is None,
+            budget=self._means.retries,
+            limiter=self._means.limiter,
+        )
+
+    def _placed(self) -> "_Place":
+        if self._place is None:
+            address = resolve(self.endpoint)
+            auth = KeyHeader(address.key_header, address.key, address.secrets)
+            self._place = _Place(address, address.headers, auth)
+        return self._place
+
+    def _retirement(self, address: Address) -> tuple[CallWarning, ...]:
+        """A warning where the model's own maker has withdrawn it; other hosts keep calendars of their own."""
+        model = self.endpoint.ai_model
+        if model.retired_on is None or not address.own_host or model.provider != self.endpoint.api.provider:
+            return ()
+        if date.today() < model.retired_on:
+            return ()
+        instead = f"; use {model.replacement}" if model.replacement else ""
+        message = f"{printable(model.model_name)} was retired by its maker on {model.retired_on}{instead}"
+        # Python shows a warning once for each place in the user's code: no state of ours is needed for that
+        warn(message, UserWarning, stacklevel=_levels_to_the_user())
+        return (CallWarning(code="model_retired", knob="ai_model", message=message),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the calls go, and what every one of them says there."""
+
+    address: Address
+    headers: Mapping[str, str] = field(repr=False)
+    auth: KeyHeader
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A call in its dialect's words.
+
+    Attributes:
+        request: What it says, legal for the endpoint.
+        driver: Who wrote it.
+        wire: The request, with a few bytes in place of every file that has to be downloaded or is large.
+        formatted: What became of its history.
+        links: Those files.
+        fetch: Under which policy they are downloaded.
+        handed: URLs that the endpoint fetches, to be looked up before it is asked to.
+        whole: Whether nothing stands in for anything.
+    """
+
+    request: ChatRequest
+    driver: Driver
+    wire: WireRequest
+    formatted: FormattedConversation
+    links: tuple[FilePart, ...]
+    fetch: FetchPolicy
+    handed: tuple[str, ...]
+    whole: bool
+
+
+class _Completion:
+    """The step between making a call and sending it where its files are elsewhere, or large: downloads, encodes again.
+
+    Awaited by the stream, before each time that the call is sent: to keep the files, or the request that they make,
+    would take their memory from every call for as long as its answer lasts.
+    """
+
+    def __init__(self, written: _Written, delivery: Delivery, endpoint: AIModelEndpoint) -> None:
+        self._written = written
+        self._delivery = delivery
+        self._endpoint = endpoint
+
+    async def __call__(self) -> HttpRequest:
+        written = self._written
+        request = written.request
+        if written.links or written.handed:
+            from dhenara_async.downloads.fetch import fetcher_for
+
+            fetcher = fetcher_for(self._delivery.transport, written.fetch, request.config.bounds)
+            await fetcher.check(written.handed)
+            if written.whole:
+                return self._delivery.request
+            request = replace(request, messages=inlined(request.messages, await fetcher.fetch_all(written.links)))
+        wire = await _encoded(written.driver, request, self._endpoint)
+        return replace(self._delivery.request, body=wire.body)
+
+
+async def _encoded(driver: Driver, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
+    """``request`` in its dialect's words, without holding up the loop where that takes long.
+
+    Nothing is left of it when it is cancelled: whoever cancels waits for the end of the encoding, which is near.
+    """
+    if not _is_large(request.messages):
+        return driver.encode(request, endpoint)
+    encoder = _encoder.get(None)
+    if encoder is None:
+        encoder = anyio.CapacityLimiter(1)
+        _encoder.set(encoder)
+    return await anyio.to_thread.run_sync(driver.encode, request, endpoint, limiter=encoder)
+
+
+def _is_large(messages: Iterable[Message]) -> bool:
+    """Whether encoding them would hold up the loop: files are what takes time."""
+    size = 0
+    for message in messages:
+        for part in message.parts:
+            if part.type == "file":
+                size += part.size or 0
+            elif part.type == "tool_result":
+                size += sum(item.size or 0 for item in part.content if item.type == "file")
+    return size >= LARGE_BYTES
+
+
+def _sketched(message: Message) -> Message:
+    """``message`` with a few bytes in place of its files, as far as an encoder looks at them."""
+    parts = tuple(map(_sketched_part, message.parts))
+    if all(new is old for new, old in zip(parts, message.parts, strict=True)):
+        return message
+    return message.changed(parts=parts)
+
+
+def _sketched_part(part: Part) -> Part:
+    if part.type == "file":
+        return _sketched_file(part)
+    if part.type == "tool_result" and any(item.type == "file" for item in part.content):
+        content = tuple(_sketched_file(item) if item.type == "file" else item for item in part.content)
+        return part.changed(content=content)
+    return part
+
+
+def _sketched_file(file: FilePart) -> FilePart:
+    if file.data is None or len(file.data) <= _SMALL_FILE_BYTES:
+        return file
+    checked = file.origin is None and file.media_type.startswith("text/")
+    if file.kind == "text" and not checked:  # it need not be UTF-8, for which not every dialect has a place
+        return file
+    return file.changed(data=placeholder(file.media_type))
+
+
+def _to_download(
+    request: ChatRequest, fetch: FetchPolicy, report: ConversionReport, endpoint: AIModelEndpoint
+) -> tuple[FilePart, ...]:
+    """The files that ``endpoint`` cannot fetch, their URLs checked as far as that goes without a network."""
+
+    if not any(entry.code == INLINED for entry in report.entries):
+        return ()
+    from dhenara_async.downloads.file_urls import place_of
+
+    links = to_download(request.messages, endpoint)
+    for link in links:
+        place_of(link.url or "", fetch)
+    return links
+
+
+def _with_stand_ins(request: ChatRequest, links: tuple[FilePart, ...]) -> ChatRequest:
+
+    return replace(request, messages=inlined(request.messages, {key_of(link): stand_in(link) for link in links}))
+
+
+def _levels_to_the_user() -> int:
+    """The ``stacklevel`` with which a warning of the calling function points at the first code that is not ours."""
+
+    levels, frame = 0, currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "dhenara_async":
+        levels, frame = levels + 1, frame.f_back
+    return levels
+
+
+def new_transport() -> Transport:
+    """The transport that comes with the library."""
+    from dhenara_async.transport.over_aiohttp import AiohttpTransport  # here, because of what it loads
+
+    return AiohttpTransport()

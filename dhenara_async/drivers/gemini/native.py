@@ -1,0 +1,95 @@
+"""Which parts of its own Gemini is sent back, and with which keys.
+
+They are the parts for what Google ran itself. A picture that was only thought of (``inlineData``), and a file that is
+named only by its address (``fileData``), are not among them: no field of ours shows what is in them.
+
+Source: ``Part`` of the ``google-genai`` package 3.6 and https://ai.google.dev/gemini-api/docs/thought-signatures
+(read 2026-11-22)
+"""
+
+from collections.abc import Mapping
+
+from dhenara_async.drivers.base import JsonObject, as_object, as_text
+from dhenara_async.drivers.native import Kind, Shape, altered, cut, refused, repeats, shows
+from dhenara_async.drivers.rules import Vetted, bounded, within_bounds
+from dhenara_async.messages.messages import FilePart, HostedToolPart, Part, ProviderState, ReasoningPart, TextPart
+
+_WORD, _SEAL, _SHOWN, _JSON = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.JSON
+
+SIGNED: Mapping[str, Shape] = {"thoughtSignature": _SEAL}
+"""What a part holds beside its content."""
+_TEXT: Mapping[str, Shape] = {
+    **SIGNED,
+    **dict.fromkeys(("text", "groundingMetadata", "citationMetadata", "urlContextMetadata"), Kind.LEFT),
+}
+_THOUGHT: Mapping[str, Shape] = {**SIGNED, "text": Kind.LEFT}
+_FILE: Mapping[str, Shape] = {**SIGNED, "mimeType": _SHOWN}
+
+PARTS: Mapping[str, Mapping[str, Shape]] = {
+    "executableCode": {"language": _SHOWN, "code": _SHOWN, "id": _WORD},
+    "codeExecutionResult": {"outcome": _SHOWN, "output": _SHOWN, "id": _WORD},
+    "toolCall": {"toolType": _WORD, "id": _WORD, "args": _JSON},
+    "toolResponse": {"toolType": _WORD, "id": _WORD, "response": _JSON},
+}
+"""What Google ran itself, by the one key that such a part has beside its signature: the whole part goes back."""
+
+_INPUT: Mapping[str, tuple[str, ...] | str] = {"executableCode": ("language", "code"), "toolCall": "args"}
+_OUTPUT: Mapping[str, tuple[str, ...] | str] = {
+    "codeExecutionResult": ("outcome", "output"),
+    "toolResponse": "response",
+}
+
+
+def vetted(part: Part) -> Vetted:
+    """What of a part's own state Gemini may be sent; see ``Rules.vet``."""
+    state = part.provider_state
+    if not state or not within_bounds(state):
+        return bounded(part)
+    match part:
+        case TextPart():
+            return repeats(state, {"text": part.text}) or cut(state, _TEXT)
+        case FilePart():
+            return _file(part, state)
+        case HostedToolPart() if part.report:
+            return Vetted(part.provider_state)  # nothing of it is ever sent
+        case HostedToolPart():
+            return _hosted(part)
+        case ReasoningPart():
+            return repeats(state, {"text": part.text}) or cut(state, _THOUGHT)
+        case _:
+            return cut(state, SIGNED)
+
+
+def native_name(part: HostedToolPart) -> str | None:
+    """The key under which Gemini has a part of its own for what it ran; None if it has none."""
+    return next((key for key in part.provider_state or {} if key in PARTS), None)
+
+
+def _file(part: FilePart, state: ProviderState) -> Vetted:
+    """A file's type as it was told, with what our own leaves out of it."""
+    found = cut(state, _FILE)
+    told = as_text(state.get("mimeType")).partition(";")[0].strip()
+    if found.state is None or told in ("", part.media_type) or part.media_type == "application/octet-stream":
+        return found
+    return altered("the type")
+
+
+def _hosted(part: HostedToolPart) -> Vetted:
+    name = native_name(part)
+    if name is None:
+        return refused("Gemini takes back no such part")
+    found = cut(part.provider_state or {}, {name: PARTS[name], "thought": Kind.FLAG, **SIGNED})
+    value = as_object((found.state or {}).get(name))
+    if found.state is None:
+        return found
+    if part.name != name or part.call_id not in (None, value.get("id")):
+        return altered("the kind or the id")
+    if not shows(part.input, _part_of(value, _INPUT.get(name))):
+        return altered("what was asked")
+    return found if shows(part.output, _part_of(value, _OUTPUT.get(name))) else altered("what it gave")
+
+
+def _part_of(value: JsonObject, keys: tuple[str, ...] | str | None) -> object:
+    if isinstance(keys, tuple):
+        return {key: value[key] for key in keys if key in value}
+    return None if keys is None else value.get(keys)

@@ -1,0 +1,1 @@
+"""OpenAI Chat Completions, and the many hosts that are compatible with it."""

@@ -1,0 +1,298 @@
+"""The answers of Chat Completions: what a stream or a plain body says, how many tokens it took, what an error means.
+
+Source: https://platform.openai.com/docs/api-reference/chat-streaming, the types of the ``openai`` package 3.54 and
+the compatible hosts' own references (read 2026-11-22)
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict, cast
+
+import orjson
+
+from dhenara_async.drivers.base import (
+    JsonObject,
+    as_count,
+    as_list,
+    as_object,
+    as_text,
+    dumped,
+    has_more,
+    is_object,
+    load,
+    not_an_object,
+    only_one,
+    quote,
+)
+from dhenara_async.drivers.failures import error_object, truncated
+from dhenara_async.drivers.openai_chat.choice import ChoiceInFlight, Sources
+from dhenara_async.drivers.openai_chat.quirks import Quirks
+from dhenara_async.drivers.openai_chat.reading import (
+    chat_error,
+    chat_finish,
+    counts_tokens,
+    is_failure,
+    told_finish,
+    usage_of,
+)
+from dhenara_async.drivers.openai_chat.shapes import message_in
+from dhenara_async.drivers.parts import OpenPart, PartsInFlight, usage_events
+from dhenara_async.errors import APIError, ProtocolError
+from dhenara_async.events import StreamEvent, TextDelta
+from dhenara_async.framing import Frame, name_of
+from dhenara_async.framing.lenient_json import exact
+from dhenara_async.messages.messages import Origin
+from dhenara_async.request import ChatRequest
+from dhenara_async.response import Usage
+
+# What a plain answer of one text is made of, and what there is beside that in others.
+_OF_A_CHOICE, _OF_A_MESSAGE = frozenset(("message", "finish_reason")), frozenset(("role", "content"))
+_MORE = frozenset(("error", "citations", "search_results", "sources", "x_groq"))
+
+
+class _Nobody:
+    """Stands for the choice that spoke last, while none has."""
+
+    index: int = 0
+    speaking: OpenPart | None = None
+    ended: bool | None = None
+
+
+_NOBODY = _Nobody()
+
+
+class _Words(TypedDict):
+    """The usual choice of a chunk."""
+
+    index: int
+    delta: dict[str, str]
+    finish_reason: object
+
+
+class _Usual(TypedDict):
+    """The usual chunk, as far as it is looked at; others are told by how that fails."""
+
+    choices: list[_Words]
+
+
+class ChatDecoder:
+    """Decodes one answer.
+
+    Args:
+        request: What is answered.
+        origin: Who answers.
+        quirks: How the host differs.
+    """
+
+    __slots__ = (
+        "_body",
+        "_choices",
+        "_done",
+        "_last",
+        "_parts",
+        "_plain",
+        "_quirks",
+        "_raw_usage",
+        "_sound",
+        "_sources",
+        "_speaker",
+    )
+
+    def __init__(self, request: ChatRequest, origin: Origin, quirks: Quirks) -> None:
+        self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
+        self._quirks = quirks
+        self._plain = not request.stream
+        self._choices: dict[object, ChoiceInFlight] = {}
+        self._raw_usage: JsonObject = {}
+        self._sources = Sources(self._parts)
+        self._sound = as_text(as_object(request.config.extra_body.get("audio")).get("format")) or "wav"
+        self._body = b""  # the first chunk, to quote if there is no answer in it
+        self._last: bytes | None = None  # the chunk that ended a choice
+        self._speaker: ChoiceInFlight | _Nobody = _NOBODY  # who spoke last
+        self._done = False
+
+    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
+        try:
+            chunk: _Usual = orjson.loads(frame)
+        except orjson.JSONDecodeError:
+            if frame == b"[DONE]":
+                return self._end() if self._parts.started and not self._done else ()
+            if name_of(frame) == b"error":
+                data = bytes(frame)
+                raise self._failure(error_object(data), data) from None
+            return self._feed(load(frame), frame)
+        speaker = self._speaker
+        part = speaker.speaking
+        try:  # words and nothing else, for the text that is open, as nearly every chunk has them
+            (raw,) = chunk["choices"]
+            delta = raw["delta"]
+            if (
+                part is not None
+                and len(delta) == 1
+                and (text := delta.get("content"))
+                and text.__class__ is str
+                and part.start.kind == "text"
+                and raw.get("finish_reason") is None  # some hosts leave these two out
+                and raw.get("index", 0) == speaker.index
+                and not (raw.get("logprobs") or "usage" in raw or "error" in raw)
+                and not (chunk.get("usage") or chunk.get("error"))
+            ):
+                if speaker.ended:
+                    speaker.ended, self._last = False, None
+                part.pieces.append(text)
+                return (TextDelta(part.part_id, text),)
+        except (AttributeError, KeyError, TypeError, ValueError):  # another shape
+            pass
+        return self._feed(chunk, frame)
+
+    def _feed(self, chunk: object, frame: Frame) -> Sequence[StreamEvent]:
+        if frame == self._last:  # said again, maybe with the last words in it
+            return ()
+        if not is_object(chunk):
+            raise not_an_object(frame)
+        if self._plain or b'"arguments"' in frame:
+            chunk = as_object(exact(chunk, frame))
+        events: list[StreamEvent] = []
+        if not self._parts.started:
+            whole = self._at_once(chunk) if self._plain else ()
+            if whole:
+                return whole
+            if not self._is_answer(chunk, frame):
+                return ()
+            events.append(self._parts.begin(model=chunk.get("model"), response_id=chunk.get("id")))
+        elif chunk.get("error"):
+            raise self._failure(chunk, frame)
+        elif self._parts.nameless:
+            self._parts.complete(model=chunk.get("model"), response_id=chunk.get("id"))
+        choices = chunk.get("choices")
+        if not choices and is_failure(chunk):
+            raise self._failure(chunk, frame)
+        for choice in as_list(cast(object, choices)) if isinstance(choices, list) else _alone(choices):
+            if is_object(choice):
+                self._feed_choice(choice, frame, events)
+        if "usage" in chunk:
+            self._take_usage(chunk["usage"])
+        if "x_groq" in chunk:
+            self._take_usage(self._usage_of_groq(chunk["x_groq"]))
+        if "citations" in chunk or "search_results" in chunk or "sources" in chunk:
+            self._sources.note(chunk)
+        return events
+
+    def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
+        """A plain answer, all at once, if it is one text and its usage, as most are; else nothing is done."""
+        choice, usage = only_one(body.get("choices")), as_object(body.get("usage"))
+        message = as_object(choice.get("message"))
+        text, word = as_text(message.get("content")), told_finish(choice.get("finish_reason"))
+        if not (text and word and usage) or self._quirks.inline_thinking or not _MORE.isdisjoint(body):
+            return ()
+        if has_more(choice, _OF_A_CHOICE) or has_more(message, _OF_A_MESSAGE):
+            return ()
+        self._done, self._raw_usage = True, usage
+        return self._parts.all_at_once(
+            text,
+            model=body.get("model"),
+            response_id=body.get("id"),
+            finish=chat_finish(word, has_calls=False),
+            usage=self.usage,
+        )
+
+    def finish(self) -> Sequence[StreamEvent]:
+        if self._done:
+            return ()
+        if self._choices and all(choice.ended for choice in self._choices.values()):
+            return self._end()
+        if self._body and (not self._parts.started or (self._plain and not self._streamed())):
+            raise self._no_answer()
+        if self._parts.started and not self._choices:
+            raise truncated("choices, a finish_reason or [DONE]")
+        raise truncated("a finish_reason or [DONE]")
+
+    @property
+    def usage(self) -> Usage | None:
+        return usage_of(self._raw_usage, self._quirks)
+
+    def _streamed(self) -> bool:
+        """Whether the answer came in deltas; a plain question may be answered so."""
+        return any(choice.by_delta for choice in self._choices.values())
+
+    def _no_answer(self) -> ProtocolError:
+        return ProtocolError(f"the answer has no choice with a message in it: {quote(self._body)}")
+
+    def _failure(self, told: JsonObject, frame: Frame) -> APIError:
+        return chat_error(200, {}, frame, told, self._parts.provider)
+
+    def _is_answer(self, chunk: JsonObject, frame: Frame) -> bool:
+        """Whether the answer begins with ``chunk``; what comes before it is an event that we do not know yet."""
+        answers = not chunk.keys().isdisjoint(("choices", "usage"))
+        if chunk.get("error") or (not answers and is_failure(chunk)):
+            raise self._failure(chunk, frame)
+        self._body = self._body or frame
+        return answers
+
+    def _feed_choice(self, raw: JsonObject, data: bytes, events: list[StreamEvent]) -> None:
+        try:
+            choice = self._choices.get(raw.get("index", 0)) or self._new_choice(raw)
+        except TypeError:  # an index that is a list or an object
+            choice = self._new_choice(raw)
+        if raw.get("error"):
+            raise self._failure({"error": raw["error"]}, data)
+        if raw.get("logprobs"):
+            choice.note_logprobs(raw["logprobs"])
+        before, word, delta = len(events), raw.get("finish_reason"), raw.get("delta")
+        word = None if word is None else told_finish(word)
+        delta = delta if is_object(delta) else message_in(delta)
+        if delta:
+            choice.feed(delta, events)
+            choice.by_delta = choice.by_delta or len(events) > before
+        elif "message" not in raw and as_text(raw.get("text")):  # of the protocol before chats
+            choice.feed({"content": raw["text"]}, events)
+        whole = False
+        if "message" in raw:
+            whole = choice.ended is None and (self._plain or raw.get("delta") is None)
+            choice.feed_whole(message_in(raw["message"]), events)
+        if word is not None:  # some hosts have an empty one in every chunk
+            choice.word = word
+            if not choice.ended:
+                choice.ended, self._last = True, data
+        elif whole:
+            choice.ended = True
+        elif len(events) > before:
+            choice.ended, self._last = False, None
+        self._speaker = choice
+        if "usage" in raw:  # where some hosts put it
+            self._take_usage(raw["usage"])
+
+    def _new_choice(self, raw: JsonObject) -> ChoiceInFlight:
+        index = as_count(raw.get("index")) or 0
+        known = self._choices.get(index)
+        if known is None:
+            self._parts.admit(1 if self._choices else 0)  # the first one is the answer, whose parts are counted
+            known = ChoiceInFlight(self._parts, index, self._quirks, self._sources, self._sound)
+            self._choices[index] = known
+        return known
+
+    def _take_usage(self, raw: object) -> None:
+        """Keep a report of tokens, unless it has no count and there is one that has."""
+        told = as_object(raw)
+        if told and (not self._raw_usage or counts_tokens(told)):
+            self._raw_usage = told
+
+    def _usage_of_groq(self, raw: object) -> object:
+        """The report in an extra of Groq's, where there is no other; it tells failures there too."""
+        extra = as_object(raw)
+        if extra.get("error"):
+            raise self._failure(extra, dumped(extra).encode())
+        return None if self._raw_usage else extra.get("usage")
+
+    def _end(self) -> Sequence[StreamEvent]:
+        if not self._choices:
+            raise self._no_answer()
+        self._done = True
+        events: list[StreamEvent] = []
+        for choice in self._choices.values():
+            self._parts.finishes[choice.index] = choice.close(events)
+        return [*events, *usage_events(self.usage), self._parts.end()]
+
+
+def _alone(value: object) -> list[object]:
+    """The choice of a chunk that is there itself, without a list around it."""
+    return [value] if value and is_object(value) else []

@@ -1,0 +1,50 @@
+"""Which opaque fields hosts of Chat Completions are sent back: seals of thinking and of calls, and nothing else.
+
+Source: https://openrouter.ai/docs/guides/best-practices/reasoning-tokens, https://ai.google.dev/gemini-api/docs/openai,
+https://docs.mistral.ai/capabilities/reasoning and https://platform.openai.com/docs/api-reference/chat (read 2026-11-22)
+"""
+
+from collections.abc import Mapping
+
+from dhenara_async.drivers.base import as_list, as_object, as_text
+from dhenara_async.drivers.native import ByType, Each, Kind, Shape, altered, cut, refused, says
+from dhenara_async.drivers.rules import Vetted, bounded, within_bounds
+from dhenara_async.messages.messages import Part, ReasoningPart, ToolCallPart
+
+_WORD, _SEAL, _SHOWN = Kind.WORD, Kind.SEAL, Kind.SHOWN
+
+_DETAIL: Mapping[str, Shape] = {"id": _WORD, "format": _WORD, "index": Kind.NUMBER, "provider": _WORD}
+
+DETAILS: Mapping[str, Mapping[str, Shape]] = {
+    "reasoning.text": {**_DETAIL, "text": _SHOWN, "signature": _SEAL},
+    "reasoning.summary": {**_DETAIL, "summary": _SHOWN},
+    "reasoning.encrypted": {**_DETAIL, "data": _SEAL},
+}
+"""The members of ``reasoning_details``, by type."""
+
+REASONING: Mapping[str, Shape] = {"reasoning_details": Each(ByType(DETAILS)), "signature": _SEAL}
+CALL: Mapping[str, Shape] = {"type": _WORD, "extra_content": {"google": {"thought_signature": _SEAL}}}
+"""What a call holds beside its id, its name and its arguments."""
+
+
+def vetted(part: Part) -> Vetted:
+    """What of a part's own state a host may be sent; see ``Rules.vet``."""
+    state = part.provider_state
+    if not state or not within_bounds(state):
+        return bounded(part)
+    match part:
+        case ReasoningPart():
+            return _reasoning(part)
+        case ToolCallPart():
+            kind = state.get("type")
+            return cut(state, CALL) if kind in (None, "function", "custom") else refused("it is no call of a function")
+        case _:
+            return Vetted(state)  # nothing of it is ever sent
+
+
+def _reasoning(part: ReasoningPart) -> Vetted:
+    """Thinking whose details say what the part shows."""
+    found = cut(part.provider_state or {}, REASONING)
+    details = [as_object(detail) for detail in as_list((found.state or {}).get("reasoning_details"))]
+    told = "".join(as_text(detail.get("text")) + as_text(detail.get("summary")) for detail in details)
+    return found if says(part.text, told) else altered("the text of the details")

@@ -1,0 +1,336 @@
+"""The items of an answer of OpenAI Responses while they are received: thoughts, calls and hosted tools.
+
+Messages have a room of their own; ``openai_responses_answer`` says how the words of an item come.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from dhenara_async.drivers.base import JsonObject, arguments_object, as_text, is_object
+from dhenara_async.drivers.openai_responses.answer import Answer, continued, grow, loose_rest_of, rest_of
+from dhenara_async.drivers.openai_responses.message import MessageItem
+from dhenara_async.drivers.openai_responses.reading import (
+    HOSTED,
+    SECTION_BREAK,
+    CallFields,
+    Section,
+    call_fields,
+    decoded,
+    kept_thought,
+    kind_of,
+    media_type_of,
+    sections_of,
+)
+from dhenara_async.drivers.parts import OpenPart
+from dhenara_async.events import StreamEvent
+
+# ---------------------------------------------------------------------------------------------------- thoughts
+
+
+class ReasoningItem:
+    """A thought: one part, whose sections have a blank line between them.
+
+    Args:
+        answer: The answer that it belongs to.
+    """
+
+    group: ClassVar[str] = "reasoning"
+    __slots__ = ("_aliases", "_announced", "_answer", "_latest", "_part", "_places", "_sections", "_told")
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._part: OpenPart | None = None
+        self._sections: dict[Section, list[str]] = {}
+        self._latest: Section | None = None  # nothing is behind it yet, so it may grow
+        self._places: dict[str, int] = {}  # by their list, the place of the section that came last
+        self._announced: dict[Section, str] = {}
+        self._told: set[Section] = set()
+        self._aliases: dict[Section, Section] = {}  # as for a message
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has had no words so far."""
+        return not self._sections
+
+    def agrees(self, item: JsonObject) -> bool:
+        """Whether ``item`` may be another form of this one, by its words."""
+        return loose_rest_of(self._said(), "".join(text for _, text in sections_of(item))) is not None
+
+    def announce(self, item: JsonObject) -> Sequence[StreamEvent]:
+        """Open its part; words in its first form count if no others come."""
+        self._announced |= sections_of(item)
+        events: list[StreamEvent] = []
+        self._opened(events)
+        return events
+
+    def announce_section(self, name: str, place: int | None, text: str) -> None:
+        """Begin another section; ``text`` counts if no other words come."""
+        if place is None:
+            place = self._places[name] + 1 if name in self._places else 0
+        self._places[name] = place
+        if text:
+            self._announced[name, place] = text
+
+    def add(self, name: str, place: int | None, text: str) -> Sequence[StreamEvent]:
+        """Add a delta to a section, which begins here if it is not the one that came last."""
+        latest = self._latest
+        if self._part is not None and latest is not None and latest == (name, place):  # as most deltas go on
+            self._sections[latest].append(text)
+            return (grow(self._part, text),)
+        section, events = self._section(name, place), list[StreamEvent]()
+        announced = self._announced.pop(section, "")
+        if announced and section not in self._sections:
+            text = continued(announced, text)
+        self._grow(section, text, events)
+        return events
+
+    def tell(self, name: str, place: int | None, text: str) -> Sequence[StreamEvent]:
+        """Take all words of a section, as its own done event has them."""
+        section = self._told_section(self._section(name, place), text)
+        self._told.add(section)
+        events: list[StreamEvent] = []
+        if self._may_grow(section):
+            rest = rest_of(self._sections.get(section, []), text)
+            if rest:
+                self._grow(section, rest, events)
+        return events
+
+    def finish(self, item: JsonObject) -> list[StreamEvent]:
+        """Close its part; words that were not streamed come out before."""
+        events: list[StreamEvent] = []
+        part = self._opened(events)
+        self._complete(sections_of(item) or ([] if self._sections else list(self._announced.items())), events)
+        part.state = kept_thought(item)
+        events.append(self._answer.close(part))
+        return events
+
+    def _said(self) -> str:
+        return "".join("".join(words) for words in self._sections.values())
+
+    def _section(self, name: str, place: int | None) -> Section:
+        section = name, self._places.get(name, 0) if place is None else place
+        self._places[name] = section[1]
+        return self._aliases.get(section, section)
+
+    def _told_section(self, section: Section, text: str) -> Section:
+        """The section of a done event: that at its place, or the newest one if only that can have been meant."""
+        latest = self._latest
+        if section in self._sections or latest is None or latest in self._told or latest[0] != section[0]:
+            return section
+        if rest_of(self._sections[latest], text) is None:
+            return section
+        self._aliases[section] = latest
+        return latest
+
+    def _opened(self, events: list[StreamEvent]) -> OpenPart:
+        if self._part is None:
+            self._part = self._answer.open("reasoning", events)
+        return self._part
+
+    def _may_grow(self, section: Section) -> bool:
+        return section == self._latest or section not in self._sections
+
+    def _grow(self, section: Section, text: str, events: list[StreamEvent]) -> None:
+        part = self._opened(events)
+        self._sections.setdefault(section, []).append(text)
+        if section != self._latest and part.pieces:
+            text = SECTION_BREAK + text
+        self._latest = section
+        events.append(grow(part, text))
+
+    def _complete(self, told: Sequence[tuple[Section, str]], events: list[StreamEvent]) -> None:
+        """Add the words of the finished sections that did not come before."""
+        whole = dict(told)
+        said = {section: "".join(words) for section, words in self._sections.items()}
+        if all(whole.get(section, "").startswith(words) for section, words in said.items()):
+            for section, text in told:
+                rest = text[len(said.get(section, "")) :]
+                if rest and self._may_grow(section):
+                    self._grow(section, rest, events)
+            return
+        joined = "".join(said.values())  # the places of the deltas were others
+        known = len(joined) if "".join(whole.values()).startswith(joined) else None
+        for (name, place), text in told:
+            if known is None:
+                break  # what was streamed stays
+            if known < len(text):
+                going_on = self._latest if known else None
+                self._grow(going_on or (f"finished {name}", place), text[known:], events)
+            known = max(0, known - len(text))
+
+
+# ---------------------------------------------------------------------------------------------------- calls
+
+_LONGEST_SPELLING = 4  # times another spelling of the same JSON
+
+
+class CallItem:
+    """A call to a tool of ours. It waits until its name and its id are known, since its part starts with them.
+
+    Args:
+        answer: The answer that it belongs to.
+    """
+
+    group: ClassVar[str] = "call"
+    __slots__ = ("_announced", "_answer", "_call_id", "_item_id", "_name", "_part", "_waiting")
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._name = self._call_id = self._item_id = self._announced = ""
+        self._part: OpenPart | None = None
+        self._waiting: list[str] = []  # arguments that came before the part could start
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has had no arguments so far."""
+        return not self._pieces
+
+    def agrees(self, item: JsonObject) -> bool:
+        """Whether ``item`` may be another form of this one, by its name and arguments."""
+        told = call_fields(item)
+        return told.name in ("", self._name or told.name) and self._rest(told.arguments) is not None
+
+    def announce(self, item: JsonObject) -> Sequence[StreamEvent]:
+        """Take its first form; arguments in it count if no others come."""
+        events: list[StreamEvent] = []
+        told = call_fields(item)
+        self._announced = told.arguments
+        self._learn(told, item, events)
+        return events
+
+    def add(self, text: str) -> Sequence[StreamEvent]:
+        """Add a delta of its arguments."""
+        announced, self._announced = self._announced, ""
+        if announced and not self._pieces:
+            text = continued(announced, text)
+        if self._part is not None:
+            return (grow(self._part, text),)
+        self._waiting.append(text)
+        return ()
+
+    def tell(self, event: JsonObject) -> Sequence[StreamEvent]:
+        """Take all its arguments, and its name, as its own done event has them."""
+        events: list[StreamEvent] = []
+        told = call_fields(event)
+        self._learn(told, {}, events)
+        rest = self._rest(told.arguments)
+        if rest:
+            events += self.add(rest)
+        return events
+
+    def finish(self, item: JsonObject) -> list[StreamEvent]:
+        """Close its part; arguments that were not streamed come out before."""
+        events: list[StreamEvent] = []
+        told = call_fields(item)
+        self._learn(told, item, events)
+        part = self._part or self._start(events)
+        rest = self._rest(told.arguments)
+        if rest is None:
+            self._answer.check_contradiction()
+        elif not part.pieces:
+            rest = rest or self._announced
+        if rest:
+            events.append(grow(part, rest))
+        part.state = {name: item[name] for name in ("id", "namespace") if item.get(name)}
+        if kind_of(item) == "custom_tool_call":
+            part.state["type"] = "custom_tool_call"
+        events.append(self._answer.close(part))
+        return events
+
+    @property
+    def _pieces(self) -> list[str]:
+        return self._waiting if self._part is None else self._part.pieces
+
+    def _rest(self, arguments: str) -> str | None:
+        """The arguments that did not come yet; None if others came."""
+        pieces = self._pieces
+        rest = rest_of(pieces, arguments)
+        if rest is None and len(pieces[0]) <= _LONGEST_SPELLING * len(arguments):  # the work is bounded by what came
+            pieces[:] = ["".join(pieces)]
+            return "" if _same_object(pieces[0], arguments) else None
+        return rest
+
+    def _learn(self, told: CallFields, item: JsonObject, events: list[StreamEvent]) -> None:
+        self._name = self._name or told.name
+        self._call_id = self._call_id or told.call_id
+        self._item_id = self._item_id or as_text(item.get("id"))
+        if self._part is None and self._name and self._call_id:
+            self._start(events)
+
+    def _start(self, events: list[StreamEvent]) -> OpenPart:
+        self._answer.has_calls = True
+        call_id = self._call_id or self._item_id  # that of the item is better than none
+        part = self._answer.parts.open("tool_call", call_id=call_id, name=self._name)
+        events.append(part.start)
+        if self._waiting:
+            events.append(grow(part, "".join(self._waiting)))
+            self._waiting.clear()
+        self._part = part
+        return part
+
+
+def _same_object(one: str, other: str) -> bool:
+    """Whether two JSON texts are the same object, spelled in two ways."""
+    first = arguments_object(one)
+    return is_object(first) and first == arguments_object(other)
+
+
+# ---------------------------------------------------------------------------------------------------- other items
+
+
+class HostedItem:
+    """An item of the provider's own: a tool that it ran, a picture that it drew. It comes in one piece.
+
+    Args:
+        answer: The answer that it belongs to.
+        kind: Its type.
+    """
+
+    __slots__ = ("_answer", "group")
+
+    def __init__(self, answer: Answer, kind: str) -> None:
+        self._answer = answer
+        self.group = kind
+
+    @property
+    def silent(self) -> bool:
+        """Whether something of it may still come: never, once it is finished."""
+        return False
+
+    def agrees(self, _item: JsonObject) -> bool:
+        """Whether ``_item`` may be another form of this one."""
+        return True
+
+    def announce(self, _item: JsonObject) -> Sequence[StreamEvent]:
+        """Take its first form, which says nothing that the finished one does not."""
+        return ()
+
+    def finish(self, item: JsonObject) -> list[StreamEvent]:
+        """Its part, or the file that it made; nothing if it was never finished."""
+        if not item:
+            return []
+        if self.group == "image_generation_call":
+            image = decoded(as_text(item.get("result")))
+            if image:
+                kept = {key: value for key, value in item.items() if key != "result"}
+                return self._answer.parts.file(media_type_of(item), kept, data=image)
+        read = HOSTED.get(self.group)
+        tool, asked, output = read(item) if read else (None, None, None)
+        call_id = as_text(item.get("call_id")) or None
+        return self._answer.parts.hosted(self.group, dict(item), tool=tool, call_id=call_id, asked=asked, output=output)
+
+
+Item = MessageItem | ReasoningItem | CallItem | HostedItem
+
+
+def new_item(kind: str, answer: Answer, index: int | None) -> Item:
+    """An item of a type, as far as nothing of it has come."""
+    match kind:
+        case "message":
+            return MessageItem(answer, index)
+        case "reasoning":
+            return ReasoningItem(answer)
+        case "function_call" | "custom_tool_call" | "call":
+            return CallItem(answer)
+        case _:
+            return HostedItem(answer, kind)

@@ -1,0 +1,274 @@
+"""The messages of an answer of OpenAI Responses while they are received: texts, refusals, and what else is in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text
+from dhenara_async.drivers.openai_responses.answer import Answer, continued, grow, loose_rest_of, rest_of
+from dhenara_async.drivers.openai_responses.reading import (
+    Content,
+    annotations_of,
+    citation_of,
+    contents_of,
+    decoded,
+    logprobs_of,
+    said_of,
+)
+from dhenara_async.drivers.parts import OpenPart
+from dhenara_async.events import StreamEvent
+
+_Words = Literal["text", "refusal"]
+_Key = tuple[_Words, int]  # with the content index
+_FIRST_TEXT: _Key = ("text", 0)
+_LIKELIHOODS_IN_A_PART = 100  # how many of these small values count like one part
+
+
+@dataclass(slots=True)
+class _Plan:
+    """How a part is finished.
+
+    Attributes:
+        place: Its content index while it was streamed; None if it was not.
+        rest: The words that it lacks.
+        contents: The finished contents whose words it has; usually one.
+    """
+
+    place: int | None
+    rest: str
+    contents: list[Content]
+
+
+class MessageItem:
+    """A message: texts and refusals by their place in its content, and what else is in it.
+
+    Args:
+        answer: The answer that it belongs to.
+        index: Its output index; None if that is not known.
+    """
+
+    group: ClassVar[str] = "message"
+    __slots__ = ("_aliases", "_announced", "_answer", "_closed", "_index", "_latest", "_parts", "_said", "_told")
+
+    def __init__(self, answer: Answer, index: int | None) -> None:
+        self._answer, self._index = answer, index
+        self._parts: dict[_Key, OpenPart] = {}
+        self._closed: list[OpenPart] = []
+        self._latest: dict[_Words, int] = {}  # the content index of the part that was opened last
+        self._announced: dict[_Key, str] = {}
+        self._told: dict[_Key, JsonObject] = {}  # contents of done events, for what the finished item may lack
+        self._aliases: dict[_Key, _Key] = {}  # of contents that done events tell of another place than deltas do
+        self._said: JsonObject = {}
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has had no words so far."""
+        return not any(part.pieces for part in (*self._closed, *self._parts.values()))
+
+    def agrees(self, item: JsonObject) -> bool:
+        """Whether ``item`` may be another form of this one, by its words."""
+        said = "".join("".join(part.pieces) for part in (*self._closed, *self._parts.values()))
+        return loose_rest_of(said, "".join(content.text for content in contents_of(item))) is not None
+
+    def announce(self, item: JsonObject) -> Sequence[StreamEvent]:
+        """Take its first form; words in it count if no others come."""
+        self._said |= said_of(item)
+        for place, content in enumerate(contents_of(item)):
+            if content.text and (content.kind == "text" or content.kind == "refusal"):
+                self._announced.setdefault((content.kind, place), content.text)
+        return ()
+
+    def announce_content(self, content: Content, place: int | None) -> Sequence[StreamEvent]:
+        """Open one of its parts; words in it count if no others come."""
+        events: list[StreamEvent] = []
+        if content.kind == "text" or content.kind == "refusal":
+            key = self._key(content.kind, place)
+            if content.text:
+                self._announced[key] = content.text
+            if key not in self._parts:
+                self._open(key, events)
+        return events
+
+    def add(self, kind: _Words, place: int | None, text: str) -> Sequence[StreamEvent]:
+        """Add a delta; its part is opened here if nobody has announced it."""
+        key, events = self._key(kind, place), list[StreamEvent]()
+        if key not in self._parts:
+            key = self._announced_key(key)
+        part = self._parts.get(key) or self._open(key, events)
+        announced = self._announced.pop(key, "")
+        if announced and not part.pieces:
+            text = continued(announced, text)
+        if kind == "text" and self._index is not None:
+            self._answer.texts[self._index, key[1]] = part  # its next deltas are usual ones
+        events.append(grow(part, text))
+        return events
+
+    def tell(self, content: Content, place: int | None) -> Sequence[StreamEvent]:
+        """Take all words of a part, as its own done event has them."""
+        events: list[StreamEvent] = []
+        if content.kind == "text" or content.kind == "refusal":
+            key = self._told_key(content.kind, place, content.text)
+            part = self._parts.get(key)
+            if part is None and content.text:
+                part = self._open(key, events)
+            if part is not None:
+                self._told[key] = {**self._told.get(key, {}), **content.raw}
+                rest = rest_of(part.pieces, content.text)
+                if rest:
+                    events.append(grow(part, rest))
+        return events
+
+    def cite(self, place: int | None, annotation: object) -> None:
+        """Keep a source of a text, for hosts that do not repeat it with the finished item."""
+        part = self._parts.get(self._key("text", place))
+        if part is not None and annotation:
+            self._answer.parts.admit(1)
+            as_list(part.state.setdefault("annotations", [])).append(annotation)
+
+    def finish(self, item: JsonObject) -> list[StreamEvent]:
+        """Close its parts; words that were not streamed come out before."""
+        self._said |= said_of(item)
+        contents, events = contents_of(item), list[StreamEvent]()
+        if self._finish_usual(contents, events):
+            return events
+        plans: dict[int, _Plan] = {}
+        for kind in {content.kind for content in contents}:
+            if kind == "text" or kind == "refusal":
+                plans |= self._plan(kind, contents)
+        for place, content in enumerate(contents):
+            match content.kind:
+                case "text" | "refusal":
+                    if place in plans:
+                        self._finish_part((content.kind, place), plans[place], events)
+                case "reasoning":
+                    self._answer.say("reasoning", content.text, events)
+                case "audio":
+                    self._finish_audio(content, events)
+                case "other":
+                    native = {name: item[name] for name in ("id", "role", "status", "phase") if name in item}
+                    native = {"type": "message", **native, "content": [content.raw]}
+                    events += self._answer.parts.hosted(as_text(content.raw.get("type")), native)
+        self._finish_unmentioned(events)
+        return events
+
+    def _key(self, kind: _Words, place: int | None) -> _Key:
+        key = kind, self._latest.get(kind, 0) if place is None else place
+        return self._aliases.get(key, key)
+
+    def _announced_key(self, key: _Key) -> _Key:
+        """Where words at a place without a part belong: to the newest part, if that still waits for its words."""
+        latest = key[0], self._latest.get(key[0], 0)
+        if latest not in self._parts or latest in self._told or self._parts[latest].pieces:
+            return key
+        self._aliases[key] = latest
+        return latest
+
+    def _told_key(self, kind: _Words, place: int | None, text: str) -> _Key:
+        """The part of a done event: that at its place, or the newest one if only that can have been meant."""
+        key = self._key(kind, place)
+        latest = kind, self._latest.get(kind, 0)
+        if key in self._parts or latest in self._told or latest not in self._parts:
+            return key
+        if rest_of(self._parts[latest].pieces, text) is None:
+            return key
+        self._aliases[key] = latest
+        return latest
+
+    def _open(self, key: _Key, events: list[StreamEvent]) -> OpenPart:
+        part = self._parts[key] = self._answer.open(key[0], events)
+        self._latest[key[0]] = key[1]
+        return part
+
+    def _finish_usual(self, contents: Sequence[Content], events: list[StreamEvent]) -> bool:
+        """Close the part of a message that has one text, streamed and finished at the same place, as most have."""
+        if len(contents) != 1 or len(self._parts) != 1 or contents[0].kind != "text":
+            return False
+        part = self._parts.get(_FIRST_TEXT)
+        rest = rest_of(part.pieces, contents[0].text) if part is not None and part.pieces else None
+        if part is None or rest is None:
+            return False
+        if rest:
+            events.append(grow(part, rest))
+        self._close(_FIRST_TEXT, contents, events)
+        return True
+
+    def _plan(self, kind: _Words, contents: Sequence[Content]) -> dict[int, _Plan]:
+        """Find the parts for the finished contents of a kind, by their places.
+
+        Usually each has its own. Content indexes may have been others in the deltas, though, or all the same: then the
+        words of all parts are compared with those of all contents.
+        """
+        finished = {place: content for place, content in enumerate(contents) if content.kind == kind}
+        said = {key[1]: "".join(part.pieces) for key, part in self._parts.items() if key[0] == kind}
+        if all(place in finished and finished[place].text.startswith(text) for place, text in said.items()):
+            return {
+                place: _Plan(place if place in said else None, content.text[len(said.get(place, "")) :], [content])
+                for place, content in finished.items()
+            }
+        rest = loose_rest_of("".join(said.values()), "".join(content.text for content in finished.values()))
+        if rest is not None:
+            return _in_order(list(said), finished, rest)
+        self._answer.check_contradiction()
+        return {
+            place: _Plan(place, "", [content]) if place in said else _Plan(None, content.text, [content])
+            for place, content in finished.items()
+        }
+
+    def _finish_part(self, key: _Key, plan: _Plan, events: list[StreamEvent]) -> None:
+        if plan.place is not None:
+            key = key[0], plan.place
+        part = self._parts.get(key) or self._open(key, events)
+        rest = plan.rest or ("" if part.pieces else self._announced.get(key, ""))
+        if rest:
+            events.append(grow(part, rest))
+        self._close(key, plan.contents, events)
+
+    def _finish_unmentioned(self, events: list[StreamEvent]) -> None:
+        """Close the parts that the finished item does not have, and those that were only announced."""
+        silent = {"text", "refusal"} - self._latest.keys()
+        for key, text in self._announced.items():
+            part = self._parts.get(key) or (self._open(key, events) if key[0] in silent else None)
+            if part is not None and not part.pieces:
+                events.append(grow(part, text))
+        for key in list(self._parts):
+            self._close(key, [], events)
+
+    def _close(self, key: _Key, contents: Sequence[Content], events: list[StreamEvent]) -> None:
+        """Close a part, with the sources and likelihoods of its finished contents, else of its done event."""
+        part = self._parts.pop(key)
+        self._closed.append(part)
+        if self._answer.texts.get((self._index, key[1])) is part:
+            del self._answer.texts[self._index, key[1]]
+        told = self._told.get(key, {})
+        cited = [entry for content in contents for entry in annotations_of(content.raw)] or annotations_of(told)
+        streamed = as_list(part.state.get("annotations"))
+        self._answer.parts.admit(max(0, len(cited) - len(streamed)))
+        cited = cited or streamed
+        part.state = {**self._said, "annotations": cited} if cited else {**self._said}
+        part.citations = [citation_of(as_object(entry)) for entry in cited]
+        raw = [entry for content in contents for entry in as_list(content.raw.get("logprobs"))]
+        part.logprobs = logprobs_of(raw or told.get("logprobs"))
+        self._answer.parts.admit(sum(1 + len(each.top) for each in part.logprobs) // _LIKELIHOODS_IN_A_PART)
+        events.append(self._answer.close(part))
+
+    def _finish_audio(self, content: Content, events: list[StreamEvent]) -> None:
+        """Sound inside a message, as plain bodies have it: the words it says, then the sound."""
+        if content.text and self._answer.transcript is None:
+            self._answer.say("text", content.text, events)
+        sound = decoded(as_text(content.raw.get("data")))
+        if sound and not self._answer.sound:
+            events += self._answer.parts.file("audio/*", {}, data=sound)
+
+
+def _in_order(places: Sequence[int], finished: Mapping[int, Content], rest: str) -> dict[int, _Plan]:
+    """Give the finished contents to the parts in order; the last part takes the words that no part has."""
+    plans: dict[int, _Plan] = {}
+    last: _Plan | None = None
+    for number, (place, content) in enumerate(finished.items()):
+        if last is None:
+            final = number >= min(len(places), len(finished)) - 1
+            plans[place] = plan = _Plan(places[-1 if final else number], rest if final else "", [content])
+            last = plan if final else None
+        else:
+            last.contents.append(content)
+    return plans

@@ -1,0 +1,213 @@
+"""Which items of its own the Responses API is sent back, and with which keys.
+
+They are the items that its answers hold and its requests take, for what the provider ran itself. Not among them are
+items that only a caller makes (``function_call_output``, ``mcp_approval_response``, ``item_reference`` …), those that
+speak in a role (``message``, ``additional_tools``), and those whose words no field of ours shows
+(``apply_patch_call``).
+
+Source: ``ResponseOutputItem`` and ``ResponseInputItemParam`` of the ``openai`` package 3.57 (read 2026-11-22)
+"""
+
+from collections.abc import Mapping
+
+from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text
+from dhenara_async.drivers.native import ByType, Each, Either, Kind, Shape, altered, cut, refused, repeats, says, shows
+from dhenara_async.drivers.openai_responses.reading import HOSTED
+from dhenara_async.drivers.rules import Vetted, bounded, within_bounds
+from dhenara_async.messages.messages import (
+    FilePart,
+    HostedToolPart,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+)
+
+_WORD, _SEAL, _SHOWN, _LEFT = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.LEFT
+_NUMBER, _FLAG, _JSON = Kind.NUMBER, Kind.FLAG, Kind.JSON
+
+TEXT: Mapping[str, Shape] = {
+    "id": _LEFT,
+    "status": _LEFT,
+    "text": _LEFT,
+    "phase": _WORD,
+    "annotations": _LEFT,
+}
+"""What a message's text holds beside its words; of it, only the phase is sent."""
+CALL: Mapping[str, Shape] = {
+    "id": _LEFT,
+    "type": _WORD,
+    "namespace": _WORD,
+    "call_id": _LEFT,
+    "name": _LEFT,
+    "arguments": _LEFT,
+    "input": _LEFT,
+}
+"""What a call of a tool of the caller's holds beside its id, its name and its arguments."""
+REASONING: Mapping[str, Shape] = {
+    "type": _WORD,
+    "id": _WORD,
+    "summary": Each(Either((ByType({"summary_text": {"text": _SHOWN}}), {"text": _SHOWN}, _SHOWN))),
+    "encrypted_content": _SEAL,
+    "status": _LEFT,
+    "content": _LEFT,
+}
+PICTURE: Mapping[str, Shape] = {
+    "type": _WORD,
+    "id": _WORD,
+    "status": _WORD,
+    "action": _WORD,
+    "background": _WORD,
+    "output_format": _WORD,
+    "quality": _WORD,
+    "size": _WORD,
+    "result": _LEFT,
+    "revised_prompt": _LEFT,
+    "error": _LEFT,
+    "svg_usage": _LEFT,
+}
+"""A drawn picture beside its bytes. What its prompt was made into is words that no field of ours shows."""
+
+_CALLER: Mapping[str, Shape] = {"type": _WORD, "caller_id": _WORD}
+_ITEM: Mapping[str, Shape] = {"id": _WORD, "status": _WORD, "created_by": _LEFT}
+_CALLED: Mapping[str, Shape] = {**_ITEM, "call_id": _WORD}
+
+_FUNCTION: Mapping[str, Shape] = {
+    "name": _SHOWN,
+    "description": _SHOWN,
+    "parameters": _JSON,
+    "output_schema": _JSON,
+    "strict": _FLAG,
+    "defer_loading": _FLAG,
+    "async": _FLAG,
+    "allowed_callers": Each(_WORD),
+}
+_CUSTOM: Mapping[str, Shape] = {
+    "name": _SHOWN,
+    "description": _SHOWN,
+    "format": _JSON,
+    "defer_loading": _FLAG,
+    "async": _FLAG,
+    "allowed_callers": Each(_WORD),
+}
+_MEMBERS = Each(ByType({"function": _FUNCTION, "custom": _CUSTOM}))
+_TOOLS = Each(
+    ByType(
+        {
+            "function": _FUNCTION,
+            "custom": _CUSTOM,
+            "namespace": {"name": _SHOWN, "description": _SHOWN, "tools": _MEMBERS},
+        }
+    )
+)
+_MCP_TOOLS = Each({"name": _SHOWN, "description": _SHOWN, "input_schema": _JSON, "annotations": _JSON})
+_MCP_ASKED: Mapping[str, Shape] = {"server_label": _SHOWN, "name": _SHOWN, "arguments": _JSON}
+_SHELL_OUTCOME = ByType({"timeout": {}, "exit": {"exit_code": _NUMBER}})
+_SOURCES = Each(ByType({"url": {"url": _SHOWN}, "api": {"name": _SHOWN}}))
+_CHECK: Mapping[str, Shape] = {"id": _WORD, "code": _WORD, "message": _LEFT}
+
+ITEMS: Mapping[str, Mapping[str, Shape]] = {
+    "web_search_call": {
+        **_ITEM,
+        "action": ByType(
+            {
+                "search": {"query": _SHOWN, "queries": Each(_SHOWN), "sources": _SOURCES},
+                "open_page": {"url": _SHOWN},
+                "find_in_page": {"url": _SHOWN, "pattern": _SHOWN},
+                "find": {"url": _SHOWN, "pattern": _SHOWN},  # its name before
+            }
+        ),
+    },
+    "file_search_call": {**_ITEM, "queries": Each(_SHOWN), "results": _JSON},
+    "code_interpreter_call": {
+        **_ITEM,
+        "code": _SHOWN,
+        "container_id": _WORD,
+        "outputs": Each(ByType({"logs": {"logs": _SHOWN}, "image": {"url": _SHOWN}})),
+    },
+    "image_generation_call": {**PICTURE, "result": Kind.NOTHING},  # one with a picture is a file
+    "mcp_call": {**_ITEM, **_MCP_ASKED, "approval_request_id": _WORD, "output": _SHOWN, "error": _JSON},
+    "mcp_list_tools": {**_ITEM, "server_label": _SHOWN, "tools": _MCP_TOOLS, "error": _JSON},
+    "mcp_approval_request": {**_ITEM, **_MCP_ASKED},
+    "tool_search_call": {**_CALLED, "arguments": _JSON, "execution": _WORD},
+    "tool_search_output": {**_CALLED, "tools": _TOOLS, "execution": _WORD},
+    "shell_call": {
+        **_CALLED,
+        "action": _JSON,
+        "caller": _CALLER,
+        "environment": ByType({"local": {}, "container_reference": {"container_id": _WORD}}),
+    },
+    "shell_call_output": {
+        **_CALLED,
+        "caller": _CALLER,
+        "max_output_length": _NUMBER,
+        "output": Each({"stdout": _SHOWN, "stderr": _SHOWN, "outcome": _SHELL_OUTCOME, "created_by": _LEFT}),
+    },
+    "local_shell_call": {**_CALLED, "action": _JSON},
+    "computer_call": {**_CALLED, "action": _JSON, "actions": _JSON, "pending_safety_checks": Each(_CHECK)},
+    "program": {**_CALLED, "code": _SHOWN, "fingerprint": _SEAL},
+    "program_output": {**_CALLED, "result": _SHOWN},
+    "compaction": {**_ITEM, "encrypted_content": _SEAL},
+}
+"""What the provider ran or reported itself, by the item's type: the whole item goes back."""
+
+# What a part does not show of an item that has the other of the two.
+_HIDDEN_BY: Mapping[str, str] = {"output": "error", "tools": "error", "action": "actions"}
+_ITEM_SHAPE = ByType(ITEMS)
+
+
+def vetted(part: Part) -> Vetted:
+    """What of a part's own state the API may be sent; see ``Rules.vet``."""
+    state = part.provider_state
+    if not state or not within_bounds(state):
+        return bounded(part)
+    match part:
+        case TextPart() | RefusalPart():
+            return repeats(state, {"text": part.text}) or cut(state, TEXT)
+        case ToolCallPart():
+            if state.get("type") not in (None, "function_call", "custom_tool_call"):
+                return refused("no item of that type is a call of a tool of the caller's")
+            words = part.arguments
+            shown = {"call_id": part.call_id, "name": part.name, "arguments": words, "input": words}
+            return repeats(state, shown) or cut(state, CALL)
+        case ReasoningPart():
+            return _reasoning(part)
+        case FilePart():
+            if state.get("type") not in (None, "image_generation_call"):
+                return refused("no item of that type is a picture that the provider drew")
+            return cut(state, PICTURE)
+        case HostedToolPart() if not part.report:
+            return _hosted(part)
+        case _:
+            return Vetted(state)  # nothing of it is ever sent
+
+
+def _reasoning(part: ReasoningPart) -> Vetted:
+    """Reasoning whose summary is what the part shows; the part may go on with words that are no summary."""
+    state = part.provider_state or {}
+    if state.get("type") not in (None, "reasoning"):
+        return refused("no item of that type is reasoning")
+    found = cut(state, REASONING)
+    summary = as_list((found.state or {}).get("summary"))
+    told = "".join(as_text(piece) or as_text(as_object(piece).get("text")) for piece in summary)
+    return found if says(part.text, told) else altered("the summary")
+
+
+def _hosted(part: HostedToolPart) -> Vetted:
+    found = cut(part.provider_state or {}, _ITEM_SHAPE)
+    item: JsonObject = {**(found.state or {})}
+    if not item:
+        return found
+    kind = as_text(item.get("type"))
+    if part.name != kind:
+        return altered("the type")
+    if part.call_id not in (None, item.get("call_id"), item.get("id")):
+        return altered("the id")
+    if any(item.get(shown) not in (None, []) and item.get(other) is not None for shown, other in _HIDDEN_BY.items()):
+        return altered("what it gave")
+    read = HOSTED.get(kind)
+    _tool, asked, output = read(item) if read else (None, None, None)
+    if not shows(part.input, asked):
+        return altered("what was asked")
+    return found if shows(part.output, output) else altered("what it gave")

@@ -1,0 +1,456 @@
+"""Makes a history legal for its next model, and says what became of every part of it.
+
+Pure and deterministic: the same history gives the same messages, and a longer history begins with the same ones.
+Legality is decided here (whose state may go where, who speaks first, which parts a target has no place for), by the
+``Rules`` that the target's driver states; spelling is the drivers'. Formatting what is formatted changes nothing.
+
+The order of work: ``parts`` says what becomes of each part, ``calls`` pairs calls with their results, ``hop`` puts the
+speakers in order and makes it one fold from left to right, ``ledger`` accounts for all of it.
+
+Rules: each provider's published validation rules for multi-turn requests (read 2026-11-22).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from operator import is_not
+from weakref import ref
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.conversation import ConversationNode, question
+from dhenara_async.drivers.rules import Rules
+from dhenara_async.endpoint import AIModel, AIModelEndpoint
+from dhenara_async.errors import ConfigurationError, ConversionLossError
+from dhenara_async.formatter.check import ConversionCheck
+from dhenara_async.formatter.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
+from dhenara_async.formatter.hop import Fold
+from dhenara_async.formatter.ledger import Source
+from dhenara_async.formatter.parts import Terms
+from dhenara_async.formatter.window import (
+    ConversationPolicy,
+    Fitted,
+    first_words,
+    fit,
+    shortened_file,
+    shortened_parts,
+    summary_message,
+    truncation_entries,
+)
+from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.messages.messages import FilePart, Message, Origin, Role, TextPart, ToolResultPart
+from dhenara_async.request import ChatRequest, WireRequest
+from dhenara_async.response import ChatResponse
+from dhenara_async.stores.signing import SigningKeys
+from dhenara_async.tools.declarations import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class FormattedConversation:
+    """A history made legal for one endpoint.
+
+    Attributes:
+        messages: What to send, oldest first.
+        report: What became of every part.
+        prefix: Hash of everything the target is shown, for one whose reasoning is of use only behind exactly that;
+            None for all others.
+        stubs: Declarations of functions that the history calls, for a target that takes no call without one, where the
+            call declares no tools; ``declared`` puts them there.
+    """
+
+    messages: tuple[Message, ...]
+    report: ConversionReport
+    prefix: str | None = None
+    stubs: tuple[Tool, ...] = ()
+
+    def declared(self, config: AIModelCallConfig) -> AIModelCallConfig:
+        """The knobs of the call, with the stubs for its tools where there are any."""
+        return config.changed(tools=self.stubs) if self.stubs else config
+
+
+class PromptFormatter:
+    """Turns nodes into messages for the next model. All methods are pure functions."""
+
+    @staticmethod
+    def format_conversion_node_as_prompts(
+        model: AIModel,
+        user_query: str,
+        attached_files: Sequence[FilePart] = (),
+        previous_response: ChatResponse | Sequence[object] | None = None,
+        *,
+        max_words_query: int | None = None,
+        max_words_files: int | None = None,
+        max_words_response: int | None = None,
+    ) -> list[Message]:
+        """One turn as messages: the question, then the answer if there is one.
+
+        What may not reach ``model``'s provider is taken out when the call is made, where the provider is known.
+
+        Args:
+            model: The model that is asked next.
+            user_query: The question.
+            attached_files: What was sent with it.
+            previous_response: The answer; None or ``[]`` for a question that has none yet.
+            max_words_query: The most words of the question; None = all.
+            max_words_files: The most words of each text file; None = all.
+            max_words_response: The most words of the answer, over all its texts; None = all.
+
+        Raises:
+            ConfigurationError: Neither words nor files were asked, what is attached is no file, or a number of words is
+                below 1.
+        """
+        if not user_query.strip() and not attached_files:
+            raise ConfigurationError("user_query is empty and no file is attached: there is nothing to ask")
+        if not _are_files(attached_files):
+            raise ConfigurationError(
+                "attached_files is a sequence of FilePart: make them by FilePart.from_bytes, from_path or from_url"
+            )
+        files = [shortened_file(file, max_words_files) for file in attached_files]
+        asked = question(first_words(user_query, max_words_query), files)
+        if not isinstance(previous_response, ChatResponse) or not previous_response.choices[0].parts:
+            return asked
+        parts = shortened_parts(previous_response.choices[0].parts, max_words_response)
+        return [*asked, Message(role=Role.ASSISTANT, parts=parts)]
+
+    format_conversation_node_as_prompts = format_conversion_node_as_prompts
+
+    @staticmethod
+    def format_conversation(
+        nodes: Iterable[ConversationNode],
+        endpoint: AIModelEndpoint,
+        *,
+        policy: ConversionPolicy | None = None,
+        asked: Iterable[Message] = (),
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+        window: ConversationPolicy | None = None,
+        summary: str | None = None,
+        opaque: bool = True,
+        mend: bool = False,
+        signing: SigningKeys | None = None,
+    ) -> FormattedConversation:
+        """A whole history, made legal for ``endpoint``.
+
+        What was made of a history is remembered for as long as its newest node lives, so that after one more turn only
+        that turn is looked at.
+
+        Args:
+            nodes: The turns, oldest first (``Conversation.path()``).
+            endpoint: Who is asked next.
+            policy: What may be done to the history.
+            asked: What is asked now, behind the history. Without it the history is not ended as a question has to be.
+            instructions: What leads the call. It matters to models whose earlier reasoning is bound to it.
+            config: The call's knobs, of which the tools matter likewise.
+            window: How much of the history is shown; None = all of it.
+            summary: Words that stand for what is not shown, as ``window.summarise`` has made them.
+            opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
+            mend: Whether halves of surrogate pairs, with which no request can be written, become U+FFFD.
+            signing: The keys that nodes are signed with: opaque state of a node without a valid signature is not sent.
+                None = signatures are not looked at.
+
+        Raises:
+            ConversionLossError: The policy is strict and something would be lost.
+            UnsupportedError: Something is asked that the target cannot take, or the policy refuses to do without.
+        """
+        history, now = tuple(nodes), tuple(asked)
+        fitted = _fitted(history, now, window)
+        stands = summary_message(summary or "") if fitted is not None and fitted.trimmed else None
+        lead = tuple(instructions) if stands is None else (stands.get_text(), *instructions)
+        job = _Job.of(endpoint, policy, lead, config, opaque=opaque, mend=mend, nodes=history, signing=signing)
+        fold = _fold(job, history if fitted is None else fitted.kept)
+        if fitted is None or not fitted.trimmed:
+            return job.finished(fold, now)
+        entries = truncation_entries(
+            fitted.trimmed,
+            job.terms.target,
+            estimated=fitted.estimated,
+            summarised=stands is not None,
+            limit=fitted.limit,
+        )
+        shown = () if stands is None else (stands,)
+        return job.finished(fold, now, before=shown, entries=entries, parts=_parts_of(fitted.trimmed))
+
+    @staticmethod
+    def format_messages(
+        messages: Iterable[Message],
+        endpoint: AIModelEndpoint,
+        *,
+        policy: ConversionPolicy | None = None,
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+        opaque: bool = True,
+        mend: bool = False,
+    ) -> FormattedConversation:
+        """Messages, made legal for ``endpoint``; see ``format_conversation``.
+
+        Args:
+            messages: The conversation, oldest first.
+            endpoint: Who is asked.
+            policy: What may be done to it.
+            instructions: What leads the call.
+            config: Its knobs.
+            opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
+            mend: Whether halves of surrogate pairs, with which no request can be written, become U+FFFD.
+        """
+        asked = tuple(messages)
+        if not mend and len(asked) == 1 and _is_plain_question(asked[0]) and not _rules_of(endpoint).bound_to_prefix:
+            report = ConversionReport.trusted(parts=tuple(Source.of(0, asked[0]).parts()))
+            return FormattedConversation(asked, report)  # what the fold would make of it, for the most common call
+        job = _Job.of(endpoint, policy, instructions, config, opaque=opaque, mend=mend)
+        return job.finished(Fold(job.terms, lead=job.lead), asked)
+
+    @staticmethod
+    def check(
+        nodes: Iterable[ConversationNode],
+        endpoint: AIModelEndpoint,
+        *,
+        policy: ConversionPolicy | None = None,
+        asked: Iterable[Message] = (),
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+        window: ConversationPolicy | None = None,
+        signing: SigningKeys | None = None,
+    ) -> ConversionCheck:
+        """Try out a hop: what it would lose, how long its prompt would be, what that costs and which knobs it ignores.
+
+        Nothing is sent, and a strict policy does not raise: what it would raise for is ``lossy``. A summary that would
+        stand for turns outside the window is not made.
+
+        Args:
+            nodes: The turns, oldest first (``Conversation.path()``).
+            endpoint: Who would be asked.
+            policy: What may be done to the history.
+            asked: What would be asked; may be left out.
+            instructions: What would lead the call.
+            config: Its knobs.
+            window: How much of the history would be shown.
+            signing: The keys that nodes are signed with; None = signatures are not looked at.
+
+        Raises:
+            UnsupportedError: The target cannot be asked that at all.
+        """
+        lenient = (policy or ConversionPolicy()).changed(strict=False)
+        question, leads, knobs = tuple(asked), tuple(instructions), config or AIModelCallConfig()
+        stands_in = None if question else Message.user("?")  # a request cannot end with an answer
+        history = tuple(nodes)
+
+        def tried(*, mend: bool) -> tuple[ConversionReport, ChatRequest, WireRequest]:
+            formatted = PromptFormatter.format_conversation(
+                history,
+                endpoint,
+                policy=lenient,
+                asked=question if stands_in is None else (stands_in,),
+                instructions=leads,
+                config=knobs,
+                window=window,
+                mend=mend,
+                signing=signing,
+            )
+            told, stream = formatted.declared(knobs), knobs.streaming
+            request = ChatRequest.of(formatted.messages, instructions=leads, config=told, stream=stream)
+            return formatted.report, request, driver_for(endpoint).encode(request, endpoint)
+
+        report, request, wire = tried(mend=False)
+        if wire.replaced:
+            report, request, wire = tried(mend=True)
+        if stands_in is not None:
+            report = _before_the_last(report)
+        return ConversionCheck.of(request, report, endpoint, warnings=wire.warnings, question=stands_in)
+
+
+def _are_files(given: Iterable[object]) -> bool:
+    return all(isinstance(one, FilePart) for one in given)
+
+
+def _is_plain_question(message: Message) -> bool:
+    """Whether it is legal everywhere as it is: words of the user."""
+    words = all(isinstance(part, TextPart) and part.text.strip() for part in message.parts)
+    return words and message.role is Role.USER and bool(message.parts)
+
+
+def _before_the_last(report: ConversionReport) -> ConversionReport:
+    """``report`` without what it says of the last message."""
+    at = report.parts[-1].message
+    return ConversionReport.trusted(
+        entries=tuple(entry for entry in report.entries if entry.message != at),
+        parts=tuple(part for part in report.parts if part.message != at),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One thing to format for: the terms, the hash of what leads the request if that is of matter, and the keys that
+    nodes have to be signed with, if they have to be."""
+
+    terms: Terms
+    lead: str | None
+    signing: SigningKeys | None = None
+
+    @classmethod
+    def of(
+        cls,
+        endpoint: AIModelEndpoint,
+        policy: ConversionPolicy | None,
+        instructions: Iterable[str],
+        config: AIModelCallConfig | None,
+        *,
+        opaque: bool,
+        mend: bool,
+        nodes: Iterable[ConversationNode] = (),
+        signing: SigningKeys | None = None,
+    ) -> "_Job":
+        rules = _rules_of(endpoint)
+        stubs = rules.needs_tools and (config is None or not config.tools)
+        target = target_of(endpoint)
+        refused = _refused(nodes, target)
+        terms = Terms(endpoint, target, rules, policy or ConversionPolicy(), opaque, stubs, mend, refused)
+        return cls(terms, _lead(instructions, config) if rules.bound_to_prefix else None, signing)
+
+    def finished(
+        self,
+        fold: Fold,
+        messages: Sequence[Message],
+        *,
+        before: tuple[Message, ...] = (),
+        entries: tuple[ConversionEntry, ...] = (),
+        parts: tuple[PartOutcome, ...] = (),
+    ) -> FormattedConversation:
+        """What comes of ``fold`` and of ``messages`` behind it; the fold is used up.
+
+        Args:
+            fold: The history.
+            messages: What is asked now; none if nothing is.
+            before: What leads the conversation in place of turns that are not shown.
+            entries: What is to be said of those.
+            parts: What became of theirs.
+        """
+        for message in messages:
+            fold.add(message)
+        prefix = fold.finish(asked=bool(messages))
+        report = ConversionReport.trusted(entries=(*entries, *fold.entries), parts=(*parts, *fold.parts))
+        if self.terms.policy.strict and report.lossy:
+            what = ", ".join(sorted({f"{entry.code} ({entry.kind})" for entry in report.lossy}))
+            raise ConversionLossError(
+                f"strict policy: the hop to {self.terms.target.model} would lose content: {what}", entries=report.lossy
+            )
+        return FormattedConversation((*before, *fold.messages), report, prefix, tuple(fold.stubs.values()))
+
+
+# What an endpoint demands, for as long as that object lives: it is asked for by every call, and always the same.
+_demanded: "dict[int, tuple[ref[AIModelEndpoint], Rules]]" = {}
+
+
+def _rules_of(endpoint: AIModelEndpoint) -> Rules:
+    name, demanded = id(endpoint), _demanded  # the module's own names are gone when the last endpoints die with Python
+    kept = demanded.get(name)
+    if kept is None or kept[0]() is not endpoint:
+        rules = driver_for(endpoint).rules(endpoint)
+        kept = demanded[name] = (ref(endpoint, lambda _dead: demanded.pop(name, None)), rules)
+    return kept[1]
+
+
+def _fitted(
+    nodes: tuple[ConversationNode, ...], asked: tuple[Message, ...], window: ConversationPolicy | None
+) -> Fitted | None:
+    if window is None:
+        return None
+    answers = any(isinstance(part, ToolResultPart) for message in asked for part in message.parts)
+    return fit(nodes, window, answers_calls=answers)
+
+
+def _parts_of(nodes: Iterable[ConversationNode]) -> tuple[PartOutcome, ...]:
+    """The parts of turns that are not shown."""
+    return tuple(
+        PartOutcome.trusted(node=node.id, message=None, part=index, kind=part.type, outcome="omitted")
+        for node in nodes
+        for message in node.as_messages()
+        for index, part in enumerate(message.parts)
+    )
+
+
+def _refused(nodes: Iterable[ConversationNode], target: Origin) -> frozenset[str]:
+    """The nodes of which ``target`` has refused the reasoning in a turn that had to be asked again without it.
+
+    Without this every later turn would be refused once more before it is answered.
+    """
+    return frozenset(
+        entry.node
+        for node in nodes
+        if node.attempts > 1  # no other turn can tell of it, and reports are as long as their conversation
+        for entry in node.conversion.entries
+        if entry.reason == "refused_by_target" and entry.node is not None and entry.target.same_model(target)
+    )
+
+
+def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
+    """Hash of what stands before all messages."""
+    digest = blake2b(digest_size=16)
+    for text in instructions:
+        digest.update(b"\0" + text.encode(errors="surrogatepass"))
+    for tool in () if config is None else config.tools:
+        digest.update(b"\1" + tool.model_dump_json().encode())
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------- remembering
+
+# What was made of a history, for the turns to come. It is kept beside the history's newest node, by its identity, for
+# as long as that node lives, and is moved on to the next one: a node is never changed, so it can never be outdated.
+_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, bool, frozenset[str], SigningKeys | None]
+_Folds = dict[_Key, tuple[tuple[ConversationNode, ...], Fold]]
+_remembered: "dict[int, tuple[ref[ConversationNode], _Folds]]" = {}
+
+
+def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
+    """The fold of ``nodes``, to be used up: from what is remembered as far as that goes."""
+    terms = job.terms
+    if not nodes:
+        return Fold(terms, lead=job.lead)
+    target, model, signing = terms.target, terms.endpoint.ai_model, job.signing
+    key = (target, model, terms.policy, job.lead, terms.opaque, terms.stubs, terms.mend, terms.refused, signing)
+    known, kept = _recalled(key, nodes)
+    fold = Fold(terms, lead=job.lead) if kept is None else kept.copy()  # what is kept may be read by another thread
+    if kept is None and job.lead is not None:
+        _forget(key, nodes[:-1])
+    if known < len(nodes):
+        for node in nodes[known:]:
+            add = fold.add if signing is None or signing.vouch_for(node) else fold.add_unsigned
+            for message in node.as_messages():
+                add(message)
+        _folds_of(nodes[-1])[key] = nodes[:-1], fold.copy()
+    return fold
+
+
+def _recalled(key: _Key, nodes: tuple[ConversationNode, ...]) -> tuple[int, Fold | None]:
+    """The longest beginning of ``nodes`` that is remembered; it is taken from where it was, unless it is all."""
+    for known in range(len(nodes), 0, -1):
+        folds = _remembered.get(id(nodes[known - 1]))
+        if folds is None or folds[0]() is not nodes[known - 1]:
+            continue
+        earlier, fold = folds[1].get(key, ((), None))
+        if fold is None or len(earlier) != known - 1 or any(map(is_not, earlier, nodes)):
+            continue
+        if known < len(nodes):
+            folds[1].pop(key, None)
+        return known, fold
+    return 0, None
+
+
+def _forget(key: _Key, nodes: Iterable[ConversationNode]) -> None:
+    """Drop what is remembered of ``nodes`` for the same target behind another lead.
+
+    A lead goes with its turn. Where each turn has one of its own, nobody would ever come back for what the others left.
+    """
+    for node in nodes:
+        folds = _remembered.get(id(node))
+        if folds is not None and folds[0]() is node:
+            for other in list(folds[1]):  # all at once: another thread may add one meanwhile
+                if other[:3] == key[:3] and other[3] != key[3]:
+                    folds[1].pop(other, None)
+
+
+def _folds_of(node: ConversationNode) -> _Folds:
+    name, remembered = id(node), _remembered  # the module's own names are gone when the last nodes die with Python
+    kept = _remembered.get(name)
+    if kept is None or kept[0]() is not node:
+        kept = _remembered[name] = (ref(node, lambda _dead: remembered.pop(name, None)), {})
+    return kept[1]

@@ -1,0 +1,148 @@
+"""What users build and save: frozen, refusing what it does not know, and equal to itself after a round trip by JSON."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticSerializationError
+
+from dhenara_async.framing.lenient_json import dumps
+
+_new = object.__new__
+_set_values, _set_names, _set_extra, _set_private = (  # around frozen
+    vars(BaseModel)[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
+
+
+class Value(BaseModel):
+    """Base of every such class. Its schema is built at the first use, so that importing the package stays quick."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        defer_build=True,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        hide_input_in_errors=True,  # a key or a question in the wrong place is not quoted by the error that says so
+    )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some values changed, checked as the constructor checks them; pydantic's own takes anything.
+
+        Args:
+            update: New values by field.
+            deep: Whether the values are copied too.
+
+        Raises:
+            ValidationError: A value does not fit, or there is no such field.
+        """
+        made = super().model_copy(deep=deep)
+        if update:
+            checked = self.__pydantic_validator__.validate_python({**made.__dict__, **update})
+            _set_values(made, checked.__dict__)
+            _set_names(made, {*made.__pydantic_fields_set__, *update})
+        return made
+
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
+        """As pydantic's; half of a surrogate pair, at which that fails, is written as U+FFFD."""
+        try:
+            return super().model_dump_json(indent=indent, **options)
+        except PydanticSerializationError:
+            whole = dumps(self.model_dump(mode="json", **options)).decode()
+            return whole if indent is None else json.dumps(json.loads(whole), ensure_ascii=False, indent=indent)
+
+    def changed(self, **values: object) -> Self:
+        """A copy with some values changed, unchecked: for values that were made here, as ``trusted`` is."""
+        made = _new(type(self))
+        _set_values(made, {**self.__dict__, **values})
+        _set_names(made, {*self.__pydantic_fields_set__, *values})
+        _set_extra(made, None)
+        private = self.__pydantic_private__
+        _set_private(made, {**private} if private else None)
+        return made
+
+    @classmethod
+    def trusted(cls, **given: object) -> Self:
+        """What the constructor makes of ``given``, without a look at it: for values that were made here, of checked
+        ones. A call makes a dozen; checking them again would cost more than encoding and decoding it. pydantic's own
+        ``model_construct`` asks every default for its signature, each time.
+
+        Args:
+            given: What the constructor takes; whoever calls vouches for the types and for every required one, and
+                that they come in the order of the fields where all are given, which is quicker still.
+        """
+        made = _new(cls)
+        plain, every, factories, private = _known.get(cls) or _defaults(cls)
+        if len(given) == len(plain):
+            _set_values(made, given)
+            _set_names(made, every)
+        else:
+            values = plain | given
+            for name, factory in factories:
+                if name not in given:
+                    values[name] = factory()
+            _set_values(made, values)
+            names = tuple(given)
+            _set_names(made, _names.get(names) or _names.setdefault(names, set(names)))
+        _set_extra(made, None)
+        _set_private(made, private.copy() if private else None)
+        return made
+
+
+_Factories = tuple[tuple[str, Callable[[], object]], ...]
+
+
+_Defaults = tuple[dict[str, object], set[str], _Factories, dict[str, object]]
+_known: dict[type[BaseModel], _Defaults] = {}
+# The names that were given, which pydantic keeps with every value: values that are given the same names share them, as
+# nothing ever changes those of a frozen one, and a copy has its own.
+_names: dict[tuple[str, ...], set[str]] = {}
+
+
+def _defaults(cls: type[BaseModel]) -> _Defaults:
+    """Every field in order with its default, or None where it has none; their names; fields made anew; private
+    attributes, which are never changed."""
+    plain: dict[str, object] = {}
+    made: list[tuple[str, Callable[[], object]]] = []
+    for name, field in cls.model_fields.items():
+        plain[name] = None if field.is_required() else field.default
+        if field.default_factory is not None:  # none of ours asks for the values before it
+            made.append((name, cast("Callable[[], object]", field.default_factory)))
+    private: dict[str, object] = {name: attribute.default for name, attribute in cls.__private_attributes__.items()}
+    known = _known[cls] = (plain, set(plain), tuple(made), private)
+    return known
+
+
+Held = TypeVar("Held")
+
+
+class Aside(Generic[Held]):
+    """Something that goes along with a value inside this process and is no part of it: a class, a function.
+
+    It is equal to any other: a value is still equal to itself after a round trip by JSON, where this stays behind.
+
+    Attributes:
+        held: What goes along; None = nothing.
+    """
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: Held | None = None) -> None:
+        self.held: Held | None = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Aside)
+
+    def __hash__(self) -> int:
+        return hash(Aside)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()  # a function from inside another cannot be pickled

@@ -1,0 +1,1 @@
+"""Limits on concurrency, requests and tokens for each endpoint."""

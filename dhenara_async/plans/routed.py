@@ -1,0 +1,46 @@
+"""The answer of whom a router or an experiment chose."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dhenara_async.calls.source import Account, Feed
+from dhenara_async.events import StreamEvent
+from dhenara_async.messages.messages import Origin
+from dhenara_async.response import Decision
+
+
+class ChosenFeed:
+    """The answer of whom a router or an experiment chose; see ``Feed``."""
+
+    def __init__(self, feed: Feed, decision: Decision) -> None:
+        self._feed = feed
+        self._decision = decision
+
+    async def receive(self) -> Sequence[StreamEvent]:
+        """See ``Feed``."""
+        return await self._feed.receive()
+
+    async def close(self) -> None:
+        """See ``Feed``."""
+        await self._feed.close()
+
+    @property
+    def over(self) -> bool:
+        """See ``Feed``."""
+        return self._feed.over
+
+    @property
+    def repeatable(self) -> bool:
+        """See ``Feed``."""
+        return self._feed.repeatable
+
+    @property
+    def origin(self) -> Origin:
+        """See ``Feed``."""
+        return self._feed.origin
+
+    @property
+    def account(self) -> Account:
+        """See ``Feed``."""
+        account = self._feed.account
+        return replace(account, plan=(self._decision, *account.plan))

@@ -1,0 +1,1 @@
+"""Functions as tools, running them, and structured output."""

@@ -1,0 +1,227 @@
+"""What a Python callable tells about itself: a name, a description and a JSON schema that a model can call it by.
+
+Type hints are read by pydantic, so that everything it knows works here: ``Annotated`` with ``Field``, defaults,
+``Optional``, ``Literal``, enums, dataclasses, models in models. Descriptions come from the docstring, taken apart by
+docstring-parser (extra ``tools``: Google, Numpy, reST and Epydoc style); without it only the docstring's first
+paragraph is used.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from inspect import Parameter, getdoc, isclass, isroutine, signature, unwrap
+from types import MethodType
+from typing import Annotated, Any, cast, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, create_model
+from pydantic.fields import FieldInfo
+
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.tools.descriptions import DescribedSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A callable, as a model sees it.
+
+    Attributes:
+        name: Its name; may be one that no tool can have (``<lambda>``).
+        description: From its docstring.
+        schema: Its arguments, an object.
+        model: What validates them; a field's alias is the parameter's name.
+        function: The callable itself.
+        positional: The parameters that cannot be passed by name, in order.
+    """
+
+    name: str
+    description: str
+    schema: dict[str, JsonValue]
+    model: type[BaseModel]
+    function: Callable[..., object]
+    positional: tuple[str, ...] = ()
+
+    def values(self, arguments: BaseModel) -> dict[str, object]:
+        """Python values by parameter, defaults included, from an instance of ``model``."""
+        fields = self.model.model_fields
+        return {field.alias or name: getattr(arguments, name) for name, field in fields.items()}
+
+    def bind(self, arguments: BaseModel) -> Callable[[], object]:
+        """The call with these arguments, ready to be made."""
+        values = self.values(arguments)
+        return partial(self.function, *(values.pop(name) for name in self.positional), **values)
+
+
+def signature_of(function: Callable[..., object]) -> Signature:
+    """Read ``function``: a plain or ``async`` function, a bound method, a ``partial``, a callable object or a class.
+
+    Arguments that a ``partial`` has already been given are not the model's to fill in.
+
+    Raises:
+        ConfigurationError: A parameter has no type hint, or one that JSON cannot carry, or is any number of arguments.
+    """
+    inner = _innermost(function)
+    name = _name(function)
+    parameters = _parameters(function, name)
+    written = _hints_as_written(inner)
+    fields: dict[str, tuple[object, FieldInfo]] = {}
+    for number, parameter in enumerate(parameters):
+        if parameter.name not in written:
+            more = "; pass a method of an instance" if number == 0 and parameter.name in {"self", "cls"} else ""
+            raise ConfigurationError(f"the parameter {parameter.name!r} of {name} has no type hint{more}")
+        # the model's fields have names of their own, because a parameter may be called like something models have
+        fields[f"parameter_{number}"] = _field(parameter, _hint(inner, parameter.name, written[parameter.name], name))
+    described = _docstring(_words(inner) or _words(function))
+    model, schema = _schema(fields, name)
+    _describe(schema, described.parameters)
+    positional = tuple(each.name for each in parameters if each.kind is Parameter.POSITIONAL_ONLY)
+    return Signature(name, described.summary, schema, model, function, positional)
+
+
+def _innermost(function: Callable[..., object]) -> Callable[..., object]:
+    """Where the hints and the docstring are: behind partials, decorators that say so and bound methods."""
+    while isinstance(function, partial):
+        function = cast("Callable[..., object]", function.func)
+    if isclass(function):
+        return function
+    if not isroutine(function):
+        function = cast("Callable[..., object]", type(function).__call__)
+    return unwrap(cast("Callable[..., object]", function.__func__ if isinstance(function, MethodType) else function))
+
+
+def _name(function: Callable[..., object]) -> str:
+    while isinstance(function, partial):
+        function = cast("Callable[..., object]", function.func)
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _parameters(function: Callable[..., object], name: str) -> list[Parameter]:
+    try:
+        found = signature(function, **_UNEVALUATED).parameters.values()
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError(f"{name} does not tell its parameters, so it cannot be a tool: {exc}") from exc
+    given = set(cast("Mapping[str, object]", function.keywords)) if isinstance(function, partial) else set[str]()
+    parameters = [parameter for parameter in found if parameter.name not in given]
+    for parameter in parameters:
+        if parameter.kind in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
+            raise ConfigurationError(
+                f"the parameter {str(parameter).split(':')[0]!r} of {name} takes any number of arguments, which no "
+                "schema can tell a model; name them, or take a list"
+            )
+    return parameters
+
+
+# From Python 3.14 on, hints are evaluated when they are asked for, all together, unless one says otherwise.
+_UNEVALUATED: dict[str, Any] = (
+    {"annotation_format": import_module("annotationlib").Format.FORWARDREF} if sys.version_info >= (3, 14) else {}
+)
+
+
+def _hints_as_written(inner: Callable[..., object]) -> Mapping[str, object]:
+    """Hints by parameter, those in quotes as texts: what is imported for type checkers only is not there to be read."""
+    described = inner.__init__ if isclass(inner) else inner
+    if sys.version_info >= (3, 14):
+        lib = import_module("annotationlib")
+        return lib.get_annotations(described, format=lib.Format.FORWARDREF)
+    return getattr(described, "__annotations__", {})
+
+
+def _hint(inner: Callable[..., object], parameter: str, written: object, name: str) -> object:
+    """The hint of one parameter, resolved where the function was defined."""
+    described = inner.__init__ if isclass(inner) else inner
+
+    def alone() -> None: ...
+
+    alone.__annotations__ = {parameter: written}
+    generic = getattr(described, "__type_params__", ())
+    if generic:
+        alone.__type_params__ = generic  # pyright: ignore[reportFunctionMemberAccess] - from Python 3.12 on
+    try:
+        return get_type_hints(alone, getattr(described, "__globals__", {}), include_extras=True)[parameter]
+    except (AttributeError, NameError, SyntaxError, TypeError) as exc:
+        raise ConfigurationError(
+            f"the type hint of the parameter {parameter!r} of {name} cannot be read where it was defined: {exc}; "
+            "import it outside of TYPE_CHECKING, or give the argument with functools.partial"
+        ) from exc
+
+
+def _field(parameter: Parameter, hint: object) -> tuple[object, FieldInfo]:
+    default: object = parameter.default
+    if isinstance(default, FieldInfo):  # f(days: int = Field(3, ge=1)), as pydantic's own decorators take it
+        hint, default = Annotated[hint, default], Parameter.empty  # type: ignore[valid-type] - a hint known at run time
+    if default is Parameter.empty:
+        return hint, cast("FieldInfo", Field(alias=parameter.name))
+    return hint, cast("FieldInfo", Field(default, alias=parameter.name))
+
+
+class _Generator(DescribedSchema):
+    """Pydantic's, without a title that only repeats the name, and quiet about defaults that are not JSON."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - declared so by pydantic
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
+def _schema(fields: Mapping[str, tuple[object, FieldInfo]], name: str) -> tuple[type[BaseModel], dict[str, JsonValue]]:
+    try:
+        return _built(fields)
+    except PydanticUserError as exc:
+        for hint, field in fields.values():  # which of them is it?
+            try:
+                _built({"parameter": (hint, field)})
+            except PydanticUserError as cause:
+                raise ConfigurationError(
+                    f"the parameter {field.alias!r} of {name} has a type hint that JSON cannot carry: {hint}"
+                ) from cause
+        raise ConfigurationError(f"the parameters of {name} cannot be told as a JSON schema: {exc.message}") from exc
+
+
+def _built(fields: Mapping[str, tuple[object, FieldInfo]]) -> tuple[type[BaseModel], dict[str, JsonValue]]:
+    config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    make = cast("Callable[..., type[BaseModel]]", create_model)  # its overloads know no fields by mapping
+    model = make("Arguments", __config__=config, **fields)
+    schema: dict[str, JsonValue] = model.model_json_schema(schema_generator=_Generator)
+    schema.pop("title", None)
+    return model, schema
+
+
+# ---------------------------------------------------------------------------------------------------- docstrings
+
+
+@dataclass(frozen=True, slots=True)
+class _Docstring:
+    summary: str
+    parameters: Mapping[str, str]
+
+
+def _words(described: Callable[..., object]) -> str:
+    if isinstance(described, partial):
+        return ""  # it would tell what partials are
+    text = getdoc(described) or ""
+    # dataclasses write their own signature where a docstring is missing
+    return "" if isclass(described) and text.startswith(f"{described.__name__}(") else text
+
+
+def _docstring(text: str) -> _Docstring:
+    first_paragraph = " ".join(text.partition("\n\n")[0].split())
+    try:
+        from docstring_parser import ParseError, parse
+    except ImportError:
+        return _Docstring(first_paragraph, {})
+    try:
+        parsed = parse(text)
+    except ParseError:
+        return _Docstring(first_paragraph, {})
+    parameters = {each.arg_name: " ".join((each.description or "").split()) for each in parsed.params}
+    return _Docstring((parsed.description or "").strip(), parameters)
+
+
+def _describe(schema: Mapping[str, JsonValue], words: Mapping[str, str]) -> None:
+    """Descriptions from the docstring, where the hint brings none of its own."""
+    properties = schema.get("properties")
+    for name, told in words.items():
+        told_of = properties.get(name.lstrip("*")) if isinstance(properties, dict) else None
+        if told and isinstance(told_of, dict):
+            told_of.setdefault("description", told)

@@ -1,0 +1,1 @@
+"""Tokens, their prices, and budgets for both."""
