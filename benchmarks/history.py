@@ -18,7 +18,7 @@ from dhenara_async import (
     Dialect,
     FinishReason,
 )
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.messages import (
     Citation,
     FilePart,
@@ -63,7 +63,7 @@ TARGETS: Mapping[str, AIModelEndpoint] = {
 def mixed_history(turns: int) -> tuple[ConversationNode, ...]:
     """The first ``turns`` of it, oldest first."""
     nodes: list[ConversationNode] = []
-    origins = [(name, target_of(endpoint)) for name, endpoint in _ORIGINS.items()]
+    origins = [(name, expected_origin(endpoint)) for name, endpoint in _ORIGINS.items()]
     calls: list[ToolCallPart] = []
     for number in range(turns):
         name, origin = origins[number % len(origins)]

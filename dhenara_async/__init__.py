@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dhenara_async.calls.shared import Means
+    from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.client import AIModelClient
     from dhenara_async.config import AIModelCallConfig, Bounds, FetchPolicy, PromptCache, RetryPolicy, Timeouts
@@ -108,7 +108,7 @@ _ROOMS = {
     "hosts.registry": "Host register_driver register_host",
     "limits.limiter": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager",
-    "calls.shared": "Means",
+    "calls.shared": "SharedResources",
     "messages.messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
         "ToolCallPart ToolResultPart"
@@ -174,7 +174,6 @@ __all__ = [
     "Limiter",
     "Limits",
     "LocalLimiter",
-    "Means",
     "Message",
     "ModelCall",
     "NamedTool",
@@ -198,6 +197,7 @@ __all__ = [
     "Role",
     "Router",
     "Seam",
+    "SharedResources",
     "StreamEnd",
     "StreamEvent",
     "StreamReset",

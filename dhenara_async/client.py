@@ -15,14 +15,14 @@ from dhenara_async.errors import ConfigurationError, StreamStateError, printable
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
-    from dhenara_async.calls.prepare import Asked, Caller, History
-    from dhenara_async.calls.shared import Means
+    from dhenara_async.calls.prepare import Asked, CallPreparer, History
+    from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.source import Call
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.formatter.conversion import ConversionPolicy
     from dhenara_async.messages.messages import Message
-    from dhenara_async.plans.sources import Question
-    from dhenara_async.plans.targets import Occasion, Target
+    from dhenara_async.plans.sources import PlanContext
+    from dhenara_async.plans.targets import RoutingContext, Target
     from dhenara_async.response import AIModelCallResponse
     from dhenara_async.transport import Transport
 
@@ -55,7 +55,7 @@ class AIModelClient:
         is_async: Literal[True] = True,
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
-        means: "Means | None" = None,
+        shared: "SharedResources | None" = None,
     ) -> Self: ...
 
     @overload
@@ -66,7 +66,7 @@ class AIModelClient:
         *,
         is_async: Literal[False],
         policy: "ConversionPolicy | None" = None,
-        means: "Means | None" = None,
+        shared: "SharedResources | None" = None,
     ) -> "BlockingClient": ...
 
     def __new__(
@@ -77,7 +77,7 @@ class AIModelClient:
         is_async: bool = True,
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
-        means: "Means | None" = None,
+        shared: "SharedResources | None" = None,
     ) -> "Self | BlockingClient":
         if is_async:
             return super().__new__(cls)
@@ -85,7 +85,7 @@ class AIModelClient:
             raise ConfigurationError("a transport belongs to an event loop; the blocking client makes its own")
         from dhenara_async.blocking import BlockingClient
 
-        return BlockingClient(cls(model_endpoint, config, policy=policy, means=means))
+        return BlockingClient(cls(model_endpoint, config, policy=policy, shared=shared))
 
     def __init__(
         self,
@@ -95,15 +95,15 @@ class AIModelClient:
         is_async: bool = True,
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
-        means: "Means | None" = None,
+        shared: "SharedResources | None" = None,
     ) -> None:
         self.model_endpoint: Target = model_endpoint
         self.config: AIModelCallConfig = config or AIModelCallConfig()
         self._policy = policy
         self._shared = transport
         self._kept: Transport | None = None
-        self._callers: dict[int, Caller] = {}
-        self._means = means
+        self._callers: dict[int, CallPreparer] = {}
+        self._shared_resources = shared
 
     def __repr__(self) -> str:
         target = self.model_endpoint
@@ -227,7 +227,7 @@ class AIModelClient:
             node: The id of that turn, likewise.
         """
         from dhenara_async.calls.prepare import Asked
-        from dhenara_async.calls.source import EndpointFeed
+        from dhenara_async.calls.source import EndpointSource
         from dhenara_async.calls.stream import ResponseStream
 
         if isinstance(instructions, str):
@@ -235,62 +235,62 @@ class AIModelClient:
         asked = Asked(messages, tuple(instructions), config, history, wire_stream)
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
-            feed = EndpointFeed(self._call(target, asked))
+            feed = EndpointSource(self._call(target, asked))
             return ResponseStream(feed, config, ends_with_reader=ends_with_reader)
-        from dhenara_async.plans.sources import feed_of
+        from dhenara_async.plans.sources import source_of
 
-        occasion = occasion_of(messages, config, history=history, conversation=conversation, node=node)
-        plan = feed_of(target, self._question(asked, occasion))
+        context = routing_context(messages, config, history=history, conversation=conversation, node=node)
+        plan = source_of(target, self._question(asked, context))
         return ResponseStream(plan, config, ends_with_reader=ends_with_reader)
 
-    def _question(self, asked: "Asked", occasion: "Occasion") -> "Question":
+    def _question(self, asked: "Asked", context: "RoutingContext") -> "PlanContext":
         """What a plan is asked, with a way to ask its members."""
-        from dhenara_async.calls.source import EndpointFeed
-        from dhenara_async.plans.sources import Question
+        from dhenara_async.calls.source import EndpointSource
+        from dhenara_async.plans.sources import PlanContext
 
-        def ask(endpoint: AIModelEndpoint, config: AIModelCallConfig, more: "Sequence[Message]") -> EndpointFeed:
+        def ask(endpoint: AIModelEndpoint, config: AIModelCallConfig, more: "Sequence[Message]") -> EndpointSource:
             messages = [*asked.messages, *more]
-            return EndpointFeed(self._call(endpoint, replace(asked, config=config, messages=messages)))
+            return EndpointSource(self._call(endpoint, replace(asked, config=config, messages=messages)))
 
-        return Question(ask, asked.config, occasion, self._shared_means())
+        return PlanContext(ask, asked.config, context, self._resources())
 
     def _call(self, endpoint: AIModelEndpoint, asked: "Asked") -> "Call":
         """A call of one endpoint, over the connections that are kept or its own."""
-        from dhenara_async.calls.prepare import Caller
+        from dhenara_async.calls.prepare import CallPreparer
 
         caller = self._callers.get(id(endpoint))  # which lives as long as its caller
         if caller is None:
             if len(self._callers) >= _CALLERS:  # a router may make an endpoint for every call
                 self._callers.clear()
-            caller = self._callers[id(endpoint)] = Caller(endpoint, self._policy, self._shared_means())
+            caller = self._callers[id(endpoint)] = CallPreparer(endpoint, self._policy, self._resources())
         return caller.call(asked, self._kept or self._shared)
 
-    def _shared_means(self) -> "Means":
-        if self._means is None:
-            from dhenara_async.calls.shared import Means
+    def _resources(self) -> "SharedResources":
+        if self._shared_resources is None:
+            from dhenara_async.calls.shared import SharedResources
 
-            self._means = Means()
-        return self._means
+            self._shared_resources = SharedResources()
+        return self._shared_resources
 
 
-def occasion_of(
+def routing_context(
     messages: "Sequence[Message]",
     config: AIModelCallConfig,
     *,
     history: "History | None" = None,
     conversation: str | None = None,
     node: str | None = None,
-) -> "Occasion":
+) -> "RoutingContext":
     """What the routers and experiments of a plan decide by; arguments as for ``AIModelClient.open``."""
     from uuid import uuid4
 
-    from dhenara_async.plans.targets import Occasion
+    from dhenara_async.plans.targets import RoutingContext
 
     def said() -> "list[Message]":
         before = () if history is None else history.nodes
         return [*(message for turn in before for message in turn.as_messages()), *messages]
 
-    return Occasion(said, config, uuid4().hex, conversation, node)
+    return RoutingContext(said, config, uuid4().hex, conversation, node)
 
 
 def messages_of(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValue, PlainSerializer
 
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.hosts.headers import OPENED, SEALED
 from dhenara_async.tools.declarations import JsonSchema, ToolChoice, Tools
 from dhenara_async.tools.schemas import model_schema
@@ -22,7 +22,7 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 _MIB = 1024 * 1024
 
 
-class Bounds(Value):
+class Bounds(FrozenModel):
     """Size limits of one call. Going past one raises ``BoundsError``, which names the setting; it is not retried.
 
     Attributes:
@@ -42,7 +42,7 @@ class Bounds(Value):
     max_downloads: int = Field(default=32, gt=0)
 
 
-class Timeouts(Value):
+class Timeouts(FrozenModel):
     """Time limits in seconds, each with one owner; None = no limit. Each raises ``DeadlineError``, which names it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Timeouts(Value):
     total: float | None = Field(default=None, gt=0)
 
 
-class RetryPolicy(Value):
+class RetryPolicy(FrozenModel):
     """When a call that failed is made again: only before anything of its answer has been handed over.
 
     Attributes:
@@ -88,7 +88,7 @@ def _as_policy(value: object) -> object:
     return value
 
 
-class PromptCache(Value):
+class PromptCache(FrozenModel):
     """How the beginning of a prompt is kept at the provider, so that the next call with the same beginning is cheaper.
 
     Attributes:
@@ -100,7 +100,7 @@ class PromptCache(Value):
     key: str | None = None
 
 
-class FetchPolicy(Value):
+class FetchPolicy(FrozenModel):
     """What may be downloaded here, for a target that cannot fetch a file's URL itself, or must not be handed it.
 
     A URL can come from anybody, and this process can reach what they cannot: so by default only public hosts are asked,
@@ -135,7 +135,7 @@ else:
     Retries = Annotated[RetryPolicy, BeforeValidator(_as_policy)]
 
 
-class AIModelCallConfig(Value):
+class AIModelCallConfig(FrozenModel):
     """Every knob of a call; None leaves it to the provider.
 
     Attributes:

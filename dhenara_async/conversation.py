@@ -14,7 +14,7 @@ from pydantic import Field
 
 from dhenara_async.errors import StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
 
@@ -27,7 +27,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-class ConversationNode(Value):
+class ConversationNode(FrozenModel):
     """One turn: a question and what was answered.
 
     Attributes:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_serializer
 
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.hosts.headers import OPENED, SEALED
 from dhenara_async.usage.prices import Pricing
 
@@ -65,7 +65,7 @@ _ProviderName = Annotated[AIModelAPIProviderEnum | _Name, Field(union_mode="left
 _DialectName = Annotated[Dialect | _Name, Field(union_mode="left_to_right")]
 
 
-class Capabilities(Value):
+class Capabilities(FrozenModel):
     """What an encoder must know about a model; the defaults describe the newest generation of an unknown family.
 
     Attributes:
@@ -119,7 +119,7 @@ def _taken(unasked: bool, only_quiet: bool, reasoning: bool | None) -> bool:
     return unasked
 
 
-class AIModel(Value):
+class AIModel(FrozenModel):
     """A foundation model, by the id its host knows it under.
 
     Attributes:
@@ -158,7 +158,7 @@ class _Builder:
         return hash(_Builder)
 
 
-class AIModelAPI(Value):
+class AIModelAPI(FrozenModel):
     """An account at a host.
 
     A program that calls this class with a ``base_url`` and no key sends the key of the environment to that address: it
@@ -222,7 +222,7 @@ class AIModelAPI(Value):
         return without_password(base_url)
 
 
-class AIModelEndpoint(Value):
+class AIModelEndpoint(FrozenModel):
     """A model at an account: what anything that makes a call takes.
 
     Attributes:

@@ -16,7 +16,7 @@ _set_values, _set_names, _set_extra, _set_private = (  # around frozen
 )
 
 
-class Value(BaseModel):
+class FrozenModel(BaseModel):
     """Base of every such class. Its schema is built at the first use, so that importing the package stays quick."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
@@ -54,7 +54,7 @@ class Value(BaseModel):
             return whole if indent is None else json.dumps(json.loads(whole), ensure_ascii=False, indent=indent)
 
     def changed(self, **values: object) -> Self:
-        """A copy with some values changed, unchecked: for values that were made here, as ``trusted`` is."""
+        """A copy with some values changed, unchecked: for values that were made here, as ``unchecked`` is."""
         made = _new(type(self))
         _set_values(made, {**self.__dict__, **values})
         _set_names(made, {*self.__pydantic_fields_set__, *values})
@@ -64,7 +64,7 @@ class Value(BaseModel):
         return made
 
     @classmethod
-    def trusted(cls, **given: object) -> Self:
+    def unchecked(cls, **given: object) -> Self:
         """What the constructor makes of ``given``, without a look at it: for values that were made here, of checked
         ones. A call makes a dozen; checking them again would cost more than encoding and decoding it. pydantic's own
         ``model_construct`` asks every default for its signature, each time.

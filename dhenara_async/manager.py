@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from dhenara_async.calls.prepare import History, new_transport
-from dhenara_async.calls.shared import Means
+from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.warmup import loaded, warm_up
-from dhenara_async.client import AIModelClient, occasion_of
+from dhenara_async.client import AIModelClient, routing_context
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.errors import BudgetError, ConfigurationError
@@ -76,7 +76,7 @@ class ConversationManager:
         self._config = config or AIModelCallConfig()
         self._policy = policy
         self._window = window
-        self._means = Means(limiter=LocalLimiter(limits) if isinstance(limits, Limits) else limits)
+        self._shared_resources = SharedResources(limiter=LocalLimiter(limits) if isinstance(limits, Limits) else limits)
         self._spending = None if budget is None else Spending(budget, whose="manager")
         self._conversation_budget = conversation_budget
         self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
@@ -273,10 +273,10 @@ class ConversationManager:
         """
         _check_several(instructions, files, tool_results)
         knobs, asked = config or self._config, question(query, Attached.of(files).read(), tool_results)
-        occasion = occasion_of(asked, knobs, history=History(conversation.path()), conversation=conversation.id)
+        context = routing_context(asked, knobs, history=History(conversation.path()), conversation=conversation.id)
         return PromptFormatter.check(
             conversation.path(),
-            first_endpoint(endpoint, occasion),
+            first_endpoint(endpoint, context),
             policy=self._policy,
             asked=asked,
             instructions=instructions,
@@ -320,7 +320,9 @@ class ConversationManager:
         path: tuple[ConversationNode, ...] | None = None,
         unread: Attached | None = None,
     ) -> Turn:
-        client = AIModelClient(endpoint, config, transport=self._transport, policy=self._policy, means=self._means)
+        client = AIModelClient(
+            endpoint, config, transport=self._transport, policy=self._policy, shared=self._shared_resources
+        )
         history = History(conversation.path() if path is None else path, self._window, signing=self._signing)
 
         def opening(draft: ConversationNode) -> Opening:

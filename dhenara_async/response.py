@@ -7,7 +7,7 @@ from typing import Literal, TypeVar, overload
 from pydantic import Field, PrivateAttr
 
 from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.frozen import Aside, Value
+from dhenara_async.frozen import Aside, FrozenModel
 from dhenara_async.messages.messages import (
     Citation,
     FilePart,
@@ -42,7 +42,7 @@ class FinishReason(StrEnum):
     OTHER = "other"
 
 
-class CallWarning(Value):
+class CallWarning(FrozenModel):
     """A knob of the call that the target cannot take as given, or does not follow to the letter.
 
     Attributes:
@@ -56,7 +56,7 @@ class CallWarning(Value):
     message: str
 
 
-class Choice(Value):
+class Choice(FrozenModel):
     """One of the answers to a call; most calls have one.
 
     Attributes:
@@ -112,7 +112,7 @@ def _texts(choice: Choice) -> list[str]:
     return [part.text for part in choice.parts if isinstance(part, TextPart)]
 
 
-class ChatResponse(Value):
+class ChatResponse(FrozenModel):
     """A finished or interrupted answer, provider-neutral; what a conversation node keeps.
 
     Attributes:
@@ -229,7 +229,7 @@ class ChatResponse(Value):
         return list_price(self.usage, provider=self.provider, models=[self.model])
 
 
-class Latency(Value):
+class Latency(FrozenModel):
     """Seconds from the moment the call was started.
 
     Attributes:
@@ -241,7 +241,7 @@ class Latency(Value):
     total: float
 
 
-class Attempt(Value):
+class Attempt(FrozenModel):
     """One request of a call.
 
     Attributes:
@@ -263,7 +263,7 @@ class Attempt(Value):
     cost: Decimal | None = None
 
 
-class Decision(Value):
+class Decision(FrozenModel):
     """What a plan over endpoints made of a call.
 
     Attributes:
@@ -283,7 +283,7 @@ class Decision(Value):
     weights: dict[str, float] | None = None
 
 
-class Seam(Value):
+class Seam(FrozenModel):
     """Where one endpoint went on with the answer of another.
 
     Attributes:
@@ -299,7 +299,7 @@ class Seam(Value):
     reason: str
 
 
-class AIModelCallResponse(Value):
+class AIModelCallResponse(FrozenModel):
     """A call's answer with everything about how it came.
 
     Attributes:

@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from dhenara_async.calls.prepare import History
 from dhenara_async.calls.stream import ResponseStream
-from dhenara_async.client import AIModelClient, occasion_of
+from dhenara_async.client import AIModelClient, routing_context
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint
@@ -288,10 +288,10 @@ class Opening:
         Raises:
             DhenaraError: Nobody can be asked.
         """
-        occasion = occasion_of(
+        context = routing_context(
             self.asked, self.config, history=self.history, conversation=self.conversation, node=self.draft.id
         )
-        return expected(self.client.model_endpoint, occasion, self._expected_of)
+        return expected(self.client.model_endpoint, context, self._expected_of)
 
     def _expected_of(self, endpoint: AIModelEndpoint) -> tuple[int, Decimal | None]:
         answer = self.config.max_output_tokens or 0

@@ -39,7 +39,7 @@ from dhenara_async import (
 )
 from dhenara_async.downloads.inlining import inlined, key_of, stand_in, to_download
 from dhenara_async.drivers.rules import Rules
-from dhenara_async.hosts.registry import HOSTS, driver_for, target_of
+from dhenara_async.hosts.registry import HOSTS, driver_for, expected_origin
 from dhenara_async.messages.messages import JsonPart, Part, PartBase, ProviderState
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import Choice
@@ -70,7 +70,7 @@ def _target(provider: AIModelAPIProviderEnum, model: str, dialect: Dialect | Non
     base_url = "https://host.test/v1" if HOSTS[provider].base_url is None else None
     api = AIModelAPI.model_validate({"provider": provider, "dialect": dialect, "base_url": base_url, "api_key": "key"})
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
-    return Target(endpoint, target_of(endpoint), driver_for(endpoint).rules(endpoint))
+    return Target(endpoint, expected_origin(endpoint), driver_for(endpoint).rules(endpoint))
 
 
 TARGETS: Mapping[str, Target] = {

@@ -28,7 +28,7 @@ from dhenara_async import (
 from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.errors import DhenaraError
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import (
     Citation,
     FilePart,
@@ -77,7 +77,7 @@ class Speaker:
 
     @property
     def origin(self) -> Origin:
-        return target_of(self.endpoint)
+        return expected_origin(self.endpoint)
 
     @property
     def wire(self) -> _Wire:

@@ -6,7 +6,7 @@ from dhenara_async import AIModel, AIModelAPI, AIModelClient, AIModelEndpoint, F
 from dhenara_async.downloads.file_urls import place_of
 from dhenara_async.errors import ConfigurationError, ServerError
 from dhenara_async.hosts.addresses import ascii_host
-from dhenara_async.hosts.registry import resolve, target_of
+from dhenara_async.hosts.registry import expected_origin, resolve
 from dhenara_async.testing import ReplayTransport
 
 LABEL = "k" * 63
@@ -78,8 +78,8 @@ async def test_errors_about_a_host_speak_of_the_base_url_or_the_file(name: str) 
 def test_a_base_url_is_spelled_for_the_wire_and_for_what_is_stored() -> None:
     endpoint = api("https://größe.example:8443/straße/v1/")
     assert resolve(endpoint).base_url == "https://xn--gre-6ka8i.example:8443/stra%C3%9Fe/v1"
-    assert resolve(endpoint).origin == target_of(endpoint)
-    assert target_of(endpoint).endpoint == "xn--gre-6ka8i.example:8443"
+    assert resolve(endpoint).origin == expected_origin(endpoint)
+    assert expected_origin(endpoint).endpoint == "xn--gre-6ka8i.example:8443"
 
 
 @pytest.mark.parametrize("path", ["/v1/../admin", "/..", "/./v1", "/%2e%2E/v1", "/v1/.%2e/x", "/a\\..\\v1"])
@@ -142,4 +142,4 @@ async def test_a_model_name_that_leads_elsewhere(model: str) -> None:
 def test_nothing_else_changes() -> None:
     assert resolve(api("http://10.0.0.1:8000/v1")).base_url == "http://10.0.0.1:8000/v1"
     assert resolve(api("http://[::1]:8000/v1")).base_url == "http://[::1]:8000/v1"
-    assert target_of(api("https://API.Example/v1")).endpoint == "API.Example"
+    assert expected_origin(api("https://API.Example/v1")).endpoint == "API.Example"

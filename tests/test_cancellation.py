@@ -42,7 +42,7 @@ from dhenara_async import (
     TextDelta,
     Timeouts,
 )
-from dhenara_async.calls.shared import Means
+from dhenara_async.calls.shared import SharedResources
 from dhenara_async.errors import DeadlineError, StreamStateError
 from dhenara_async.limits.limiter import LocalLimiter
 from dhenara_async.response import AIModelCallResponse
@@ -199,7 +199,7 @@ class Cell:
     host: Host
     transport: Transport
     endpoint: AIModelEndpoint
-    means: Means
+    shared: SharedResources
     config: AIModelCallConfig
     asked: Message
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -222,7 +222,7 @@ class Cell:
     def stream(self, *, shared: bool) -> ResponseStream:
         """The call, over the shared connections or some of its own."""
         transport = self.transport if shared else None
-        client = AIModelClient(self.endpoint, self.config, transport=transport, means=self.means)
+        client = AIModelClient(self.endpoint, self.config, transport=transport, shared=self.shared)
         return client.stream(self.asked)
 
 
@@ -245,7 +245,7 @@ async def cell(
                     server,
                     AiohttpTransport(limit=2) if wire == "aiohttp" else HttpxTransport(http),
                     chat_endpoint(url),
-                    Means(limiter=LocalLimiter(Limits(concurrency=3))),
+                    SharedResources(limiter=LocalLimiter(Limits(concurrency=3))),
                     AIModelCallConfig(
                         timeouts=Timeouts.model_validate({"connect": 1000, **timeouts}),
                         fetch=FetchPolicy(allow_http=True, allow_private=True, seconds=seconds),
@@ -255,8 +255,8 @@ async def cell(
                 )
                 async with occupied(made):
                     yield made
-                means = None if phase == "retry" else made.means  # a limiter waits out what the host has asked for
-                good = AIModelClient(chat_endpoint(server.url), transport=made.transport, means=means)
+                shared = None if phase == "retry" else made.shared  # a limiter waits out what the host has asked for
+                good = AIModelClient(chat_endpoint(server.url), transport=made.transport, shared=shared)
                 with anyio.fail_after(PATIENCE):
                     async with anyio.create_task_group() as tasks:
                         for _ in range(4):
@@ -275,7 +275,7 @@ async def fine(client: AIModelClient) -> None:
 @asynccontextmanager
 async def occupied(made: Cell) -> AsyncGenerator[None]:
     """Take what the call has to wait for."""
-    limiter = made.means.limiter
+    limiter = made.shared.limiter
     if made.phase == "slot" and limiter is not None:
         origin = made.stream(shared=True).partial.endpoint
         slots = [await limiter.acquire(origin, tokens=0) for _ in range(3)]
@@ -382,8 +382,8 @@ async def by_closing_elsewhere(reader: Reader, place: Cell) -> None:
     assert (ended == [None]) is (place.phase == "draining")  # then the whole answer was there
 
 
-Way = Callable[[Reader, Cell], Awaitable[None]]
-WAYS: tuple[Way, ...] = (by_cancelling, by_cancelling_again_and_again, by_deadline, by_timeout, by_closing_elsewhere)
+Route = Callable[[Reader, Cell], Awaitable[None]]
+WAYS: tuple[Route, ...] = (by_cancelling, by_cancelling_again_and_again, by_deadline, by_timeout, by_closing_elsewhere)
 
 
 def named(way: object) -> str | None:
@@ -394,7 +394,7 @@ def named(way: object) -> str | None:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("wire", ["aiohttp", "httpx", "of its own"])
 async def test_a_stream_that_is_left_while_it_waits(
-    wire: str, phase: Phase, way: Way, monkeypatch: pytest.MonkeyPatch
+    wire: str, phase: Phase, way: Route, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = wire != "of its own"
     if phase == "pool" and not shared:
@@ -411,9 +411,9 @@ async def test_a_stream_that_is_left_while_it_waits(
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way is not by_closing_elsewhere], ids=named)
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_turn_that_is_left_while_it_waits(phase: Phase, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_turn_that_is_left_while_it_waits(phase: Phase, way: Route, monkeypatch: pytest.MonkeyPatch) -> None:
     async with cell(phase, monkeypatch) as place:
-        manager = ConversationManager(transport=place.transport, config=place.config, limits=place.means.limiter)
+        manager = ConversationManager(transport=place.transport, config=place.config, limits=place.shared.limiter)
         async with manager:
             conversation = await manager.create()
             files = [part for part in place.asked.parts if isinstance(part, FilePart)]

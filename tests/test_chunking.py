@@ -31,7 +31,7 @@ from dhenara_async.events import (
 )
 from dhenara_async.framing import Frame, Framer
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import FilePart, Message, ReasoningPart, TextPart, ToolCallPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse, FinishReason, Usage
@@ -184,7 +184,7 @@ class _PlainBody:
 def _tell(recording: Recording, chunks: Iterable[bytes]) -> _Told:
     """Frame, decode and fold ``chunks`` as a stream does, without one. A plain body is one frame."""
     endpoint = recording.endpoint("http://127.0.0.1")
-    origin = target_of(endpoint)
+    origin = expected_origin(endpoint)
     question = ChatRequest.of(
         [Message.user("Go on.")], instructions=(), config=AIModelCallConfig(), stream=recording.stream
     )

@@ -59,11 +59,11 @@ async def test_a_plan_that_is_closed_from_another_task(
     with host() as other:
         async with cell(phase, monkeypatch) as place:
             target = plan(place.endpoint, chat_endpoint(other.url))
-            client = AIModelClient(target, place.config, transport=place.transport, means=place.means)
+            client = AIModelClient(target, place.config, transport=place.transport, shared=place.shared)
             stream = client.stream(place.asked)
             with anyio.fail_after(PATIENCE):
                 await by_closing_elsewhere(stream, place)
             assert isinstance(stream.failure, StreamStateError)
             assert stream.partial.text() == ("One two" if phase == "mid-stream" else "")
-            assert not place.means.cooldowns.any  # nobody has failed
+            assert not place.shared.cooldowns.any  # nobody has failed
         assert not other.asked.is_set()

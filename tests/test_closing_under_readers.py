@@ -100,7 +100,7 @@ async def test_a_transport_that_is_closed_under_its_readers(
                 await closed_over(place, place.stream(shared=True), close)
             place.transport = kept
             return
-        client = AIModelClient(place.endpoint, place.config, transport=transport, means=place.means)
+        client = AIModelClient(place.endpoint, place.config, transport=transport, shared=place.shared)
         stream = client.stream(place.asked)
         await closed_over(place, stream, close)
         assert isinstance(stream.failure, StreamStateError)
@@ -112,7 +112,7 @@ async def test_a_client_whose_block_ends_under_its_readers(phase: Phase, monkeyp
     if phase == "pool":
         pytest.skip("a client's own pool has no end")
     async with cell(phase, monkeypatch) as place:
-        client = AIModelClient(place.endpoint, place.config, means=place.means)
+        client = AIModelClient(place.endpoint, place.config, shared=place.shared)
         await client.__aenter__()
 
         async def close() -> None:
@@ -126,7 +126,7 @@ async def test_a_manager_whose_block_ends_under_its_turns(phase: Phase, monkeypa
     if phase == "pool":
         pytest.skip("a manager's own pool has no end")
     async with cell(phase, monkeypatch) as place:
-        manager = ConversationManager(config=place.config, limits=place.means.limiter)
+        manager = ConversationManager(config=place.config, limits=place.shared.limiter)
         await manager.__aenter__()
         conversation = await manager.create()
         files = [part for part in place.asked.parts if isinstance(part, FilePart)]
@@ -159,9 +159,9 @@ async def test_a_plan_asks_nobody_else(phase: Phase, plan: Plan, monkeypatch: py
     with host() as other:
         async with cell(phase, monkeypatch) as place, shared("aiohttp") as (transport, close):
             target = plan(place.endpoint, chat_endpoint(other.url))
-            client = AIModelClient(target, place.config, transport=transport, means=place.means)
+            client = AIModelClient(target, place.config, transport=transport, shared=place.shared)
             await closed_over(place, client.stream(place.asked), close)
-            assert not place.means.cooldowns.any
+            assert not place.shared.cooldowns.any
         assert not other.asked.is_set()
 
 

@@ -23,7 +23,6 @@ from dhenara_async import (
     FetchPolicy,
     FilePart,
     Heartbeat,
-    Means,
     Message,
     Origin,
     PartEnd,
@@ -35,6 +34,7 @@ from dhenara_async import (
     ReasoningPart,
     RefusalDelta,
     Router,
+    SharedResources,
     StreamEnd,
     StreamEvent,
     StreamReset,
@@ -48,7 +48,7 @@ from dhenara_async import (
     UsageUpdate,
 )
 from dhenara_async.calls.health import Cooldowns
-from dhenara_async.calls.source import Account
+from dhenara_async.calls.source import CallRecord
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -60,8 +60,8 @@ from dhenara_async.errors import (
     OverloadedError,
     ReadError,
 )
-from dhenara_async.hosts.registry import target_of
-from dhenara_async.plans.continuation import RestFeed, without
+from dhenara_async.hosts.registry import expected_origin
+from dhenara_async.plans.continuation import RestSource, without
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.usage.budget import spent_by, took
@@ -424,7 +424,7 @@ async def test_after_its_time_it_is_first_again_and_an_answer_ends_it_early() ->
     clock = Clock()
     answers = [ScriptedError(503, "busy"), AFTER, ScriptedError(503, "busy"), AFTER]
     async with ProviderServer(answers) as one, ProviderServer(lambda _seen: AFTER) as other:
-        client = AIModelClient(plan_of([one, other]), ONCE, means=Means(cooldowns=Cooldowns(clock)))
+        client = AIModelClient(plan_of([one, other]), ONCE, shared=SharedResources(cooldowns=Cooldowns(clock)))
         counts = list[tuple[int, int]]()
         for wait in (0, 29, 2, 0, 1):
             clock.now += wait
@@ -452,14 +452,14 @@ async def test_who_could_not_be_asked_because_of_what_is_asked_does_not_cool(mon
     config = ONCE.model_copy(update={"fetch": FetchPolicy(allow_http=True, allow_private=True)})
     async with serve(replies(whole(b"", content_type="image/png"))) as files, ProviderServer([AFTER]) as server:
         needs_it, fetches = endpoint_at(server, Dialect.GEMINI), endpoint_at(server, Dialect.OPENAI_RESPONSES)
-        means = Means()
-        client = AIModelClient(Failover([needs_it, fetches]), config, means=means)
+        shared = SharedResources()
+        client = AIModelClient(Failover([needs_it, fetches]), config, shared=shared)
         picture = FilePart.from_url(f"http://files.test:{files.port}/cat.png")
         response = await client.generate(messages=[Message.user("What is it?", picture)])
         assert len(files.requests) == 1
     assert (response.tries[0].error or "").startswith(ConfigurationError.__name__)
     assert response.text() == "and so on."
-    assert not means.cooldowns.any
+    assert not shared.cooldowns.any
 
 
 async def test_the_cooling_are_asked_all_the_same_where_nobody_else_is() -> None:
@@ -583,7 +583,7 @@ async def test_words_that_stand_are_told_of_who_said_them(mode: str) -> None:
     node = got.node
     assert node.response is not None
     assert (node.status, node.response.text(), len(node.tries)) == ("interrupted", "one two", 2)
-    assert node.origin == node.tries[0].endpoint == target_of(who)
+    assert node.origin == node.tries[0].endpoint == expected_origin(who)
     assert node.usage.input_tokens == node.tries[0].usage.input_tokens == 59
     assert node.cost == node.tries[0].cost
     assert spent_by([node]) == took(node.usage, node.cost)  # once, although both tell of it
@@ -649,7 +649,7 @@ class Played:
         raise NotImplementedError
 
     @property
-    def account(self) -> Account:
+    def account(self) -> CallRecord:
         raise NotImplementedError
 
     async def receive(self) -> list[StreamEvent]:
@@ -661,7 +661,7 @@ class Played:
 
 async def test_the_text_whose_white_space_counts_is_that_of_the_last_try() -> None:
     start, ended = StreamStart(model="m", provider="p"), TextPart(text=" \nthree")
-    feed = RestFeed(
+    feed = RestSource(
         Played(
             [start, PartStart(0, "text")],
             [TextDelta(0, " ")],

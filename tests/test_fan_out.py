@@ -18,11 +18,11 @@ from dhenara_async import (
     Dialect,
     Failover,
     FanOutProgress,
-    Means,
     Message,
     ModelCall,
     Outcome,
     Race,
+    SharedResources,
     StreamEnd,
     StreamEvent,
     TextDelta,
@@ -269,8 +269,8 @@ class Broken:
 
 async def test_what_a_callers_limiter_raises_is_the_calls_error() -> None:
     async with ProviderServer(repeats) as server:
-        means = Means(limiter=Broken())
-        (outcome,) = await fan_out(asking(server, "a"), means=means)
+        shared = SharedResources(limiter=Broken())
+        (outcome,) = await fan_out(asking(server, "a"), shared=shared)
     assert isinstance(outcome.error, ZeroDivisionError)
     with pytest.raises(ZeroDivisionError):
         outcome.unwrap()

@@ -18,8 +18,8 @@ from dhenara_async import (
     Tool,
 )
 from dhenara_async.calls.forms import Form, is_fixed
-from dhenara_async.calls.prepare import Asked, Caller
-from dhenara_async.calls.shared import Means
+from dhenara_async.calls.prepare import Asked, CallPreparer
+from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.source import Call, Delivery
 from dhenara_async.hosts.registry import HOSTS
 from dhenara_async.messages.messages import FilePart, TextPart
@@ -60,8 +60,8 @@ def asked(words: str | Message, config: AIModelCallConfig, *, lead: tuple[str, .
     return Asked([message], lead, config, None, stream)
 
 
-def caller(target: AIModelEndpoint, policy: ConversionPolicy | None = None) -> Caller:
-    return Caller(target, policy, Means())
+def caller(target: AIModelEndpoint, policy: ConversionPolicy | None = None) -> CallPreparer:
+    return CallPreparer(target, policy, SharedResources())
 
 
 def told(call: Call) -> object:
@@ -153,7 +153,7 @@ def test_calls_of_another_kind_in_between() -> None:
 
 def test_words_that_cannot_be_sent_as_they_are() -> None:
     kept = caller(endpoint("openai", "gpt-4o"))
-    half = asked(Message.user(TextPart.trusted(type="text", text="half \ud83d")), CONFIGS["nothing set"])
+    half = asked(Message.user(TextPart.unchecked(type="text", text="half \ud83d")), CONFIGS["nothing set"])
     for _ in range(3):
         kept.call(asked("Hi.", CONFIGS["nothing set"]), None)
     call = kept.call(half, None)

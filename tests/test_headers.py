@@ -20,7 +20,7 @@ from dhenara_async import (
     HttpxTransport,
 )
 from dhenara_async.errors import APIError, ConfigurationError
-from dhenara_async.hosts.registry import resolve, target_of
+from dhenara_async.hosts.registry import expected_origin, resolve
 from dhenara_async.testing import ReplayTransport
 from tests.loopback import chat_body, chat_endpoint, replies, serve, whole
 
@@ -89,8 +89,8 @@ def account(
     headers: Mapping[str, str] | None = None, *, key: str | None = None, url: str = "http://h.example"
 ) -> object:
     asked = endpoint(url, headers, key=key)
-    assert resolve(asked).origin == target_of(asked)
-    return target_of(asked).account
+    assert resolve(asked).origin == expected_origin(asked)
+    return expected_origin(asked).account
 
 
 def test_keys_in_headers_are_part_of_the_account() -> None:

@@ -38,7 +38,7 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.conversation import question
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import Part
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import Choice
@@ -109,7 +109,7 @@ def _answered(
     files: Sequence[FilePart] = (),
     results: Sequence[ToolResultPart] = (),
 ) -> ConversationNode:
-    origin = target_of(endpoint)
+    origin = expected_origin(endpoint)
     parts = tuple(part.model_copy(update={"origin": origin}) for part in said)
     response = ChatResponse(
         choices=(Choice(parts=parts, finish_reason=FinishReason.STOP),), model=origin.model, provider=origin.provider

@@ -14,11 +14,11 @@ from dhenara_async import (
     ConversationManager,
     Dialect,
     Failover,
-    Means,
     Pricing,
     Race,
     Rates,
     ResponseStream,
+    SharedResources,
     StreamStart,
     TextDelta,
     Timeouts,
@@ -32,7 +32,7 @@ from dhenara_async.errors import (
     ServerError,
     TruncatedStreamError,
 )
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.plans.context import LOST
 from dhenara_async.plans.race import LEARNED_FROM
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
@@ -77,10 +77,10 @@ def usage_event(used: Mapping[str, int]) -> bytes:
 
 
 def client_of(
-    plan: Race | Failover | AIModelEndpoint, *, means: Means | None = None, **timeouts: float
+    plan: Race | Failover | AIModelEndpoint, *, shared: SharedResources | None = None, **timeouts: float
 ) -> AIModelClient:
     config = ONCE.model_copy(update={"timeouts": Timeouts.model_validate(timeouts)})
-    return AIModelClient(plan, config, means=means)
+    return AIModelClient(plan, config, shared=shared)
 
 
 # --------------------------------------------------------------------------------------------------- winners and losers
@@ -103,7 +103,7 @@ async def test_the_first_to_say_something_answers_and_the_others_are_hung_up_on(
         response = stream.response
         assert isinstance(first, StreamStart)
         assert response.text() == "one two"
-        assert response.endpoint == target_of(chat_endpoint(quick.url))
+        assert response.endpoint == expected_origin(chat_endpoint(quick.url))
         assert [len(server.requests) for server in (slow, mute, quick)] == [1, 1, 1]
     (decision,) = response.plan
     assert (decision.kind, decision.choice) == ("race", "openai_compatible:some-model")
@@ -320,22 +320,22 @@ async def test_the_next_one_starts_at_once_when_nobody_runs_any_more() -> None:
 
 
 async def test_a_percentile_is_of_what_calls_have_learned() -> None:
-    means = Means()
+    shared = SharedResources()
     async with serve(stalling(head())) as one, serve(once(head(), *chat_stream("words"))) as two:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after="p95")
         for _ in range(LEARNED_FROM):  # it answers within 10 ms as a rule, so there is no need to wait for a second
-            means.latencies.learn(target_of(chat_endpoint(one.url)), 0.01)
-        response = await client_of(plan, means=means).generate("Well?")
+            shared.latencies.learn(expected_origin(chat_endpoint(one.url)), 0.01)
+        response = await client_of(plan, shared=shared).generate("Well?")
     assert response.text() == "words"
-    times = means.latencies.of(target_of(chat_endpoint(one.url)))
+    times = shared.latencies.of(expected_origin(chat_endpoint(one.url)))
     assert len(times) == LEARNED_FROM + 1
     assert times[-1] > 0.01  # it would have taken longer than it was given
-    assert len(means.latencies.of(target_of(chat_endpoint(two.url)))) == 1
+    assert len(shared.latencies.of(expected_origin(chat_endpoint(two.url)))) == 1
 
 
 async def test_as_long_as_nothing_is_learned_the_next_one_waits() -> None:
     async with serve(once(head(), *chat_stream("words"))) as one, serve(stalling()) as two:
-        plan, means = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after="p50"), Means()
-        await client_of(plan, means=means).generate("Well?")
+        plan, shared = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after="p50"), SharedResources()
+        await client_of(plan, shared=shared).generate("Well?")
         assert two.connections == 0
-        assert len(means.latencies.of(target_of(chat_endpoint(one.url)))) == 1
+        assert len(shared.latencies.of(expected_origin(chat_endpoint(one.url)))) == 1

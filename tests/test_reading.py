@@ -17,10 +17,10 @@ from dhenara_async import (
     StreamEvent,
 )
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.body import Reading
+from dhenara_async.calls.body import ResponseBody
 from dhenara_async.errors import BoundsError, DhenaraError, ProtocolError, TruncatedStreamError
 from dhenara_async.events import TextDelta
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.testing import check_grammar
 
@@ -116,8 +116,8 @@ def read_events(
     api = AIModelAPI(provider=PROVIDERS[dialect], dialect=dialect, api_key="k", base_url="http://127.0.0.1:9/v1")
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))
     config = AIModelCallConfig(bounds=bounds or Bounds())
-    decoder = driver_for(endpoint).decoder(ChatRequest((), (), config, stream=stream), target_of(endpoint))
-    reading = Reading(decoder, config.bounds.max_answer_bytes)
+    decoder = driver_for(endpoint).decoder(ChatRequest((), (), config, stream=stream), expected_origin(endpoint))
+    reading = ResponseBody(decoder, config.bounds.max_answer_bytes)
     reading.begin(announced)
     chunks = [body[at : at + cut] for at in range(0, len(body), cut)] if cut else [body]
     events: list[StreamEvent] = []

@@ -52,7 +52,7 @@ class NotPlainError(Exception):
 
 
 @dataclass
-class Question:
+class PlanContext:
     """What a request asks, in no provider's words."""
 
     system: list[str]
@@ -108,8 +108,8 @@ def texts(found: list[str]) -> list[tuple[Said, str]]:
     return [(("text", text), "") for text in found]
 
 
-def read_chat(body: JsonObject) -> Question:
-    question = Question([], [], [])
+def read_chat(body: JsonObject) -> PlanContext:
+    question = PlanContext([], [], [])
     for message in objects(body["messages"]):
         role, content = message["role"], message.get("content")
         if role in ("system", "developer"):
@@ -130,8 +130,8 @@ def read_chat(body: JsonObject) -> Question:
     return question
 
 
-def read_responses(body: JsonObject) -> Question:
-    question = Question([str(body["instructions"])] if body.get("instructions") else [], [], [])
+def read_responses(body: JsonObject) -> PlanContext:
+    question = PlanContext([str(body["instructions"])] if body.get("instructions") else [], [], [])
     asked = body["input"]
     for item in objects([{"role": "user", "content": asked}] if isinstance(asked, str) else asked):
         match item.get("type", "message"):
@@ -154,8 +154,8 @@ def read_responses(body: JsonObject) -> Question:
     return question
 
 
-def read_anthropic(body: JsonObject) -> Question:
-    question = Question(words(body.get("system") or "", "text"), [], [])
+def read_anthropic(body: JsonObject) -> PlanContext:
+    question = PlanContext(words(body.get("system") or "", "text"), [], [])
     for message in objects(body["messages"]):
         items: list[tuple[Said, str]] = []
         content = message["content"]
@@ -175,8 +175,8 @@ def read_anthropic(body: JsonObject) -> Question:
     return question
 
 
-def read_gemini(body: JsonObject) -> Question:
-    question = Question([], [], [])
+def read_gemini(body: JsonObject) -> PlanContext:
+    question = PlanContext([], [], [])
     system = as_object(body.get("systemInstruction"))
     question.system = [str(part["text"]) for part in objects(system.get("parts") or [])]
     for content in objects(body["contents"]):
@@ -202,7 +202,7 @@ def _is_function(tool: JsonObject) -> bool:
     return tool.get("type", "function") in ("function", "custom")
 
 
-READERS: dict[Dialect, Callable[[JsonObject], Question]] = {
+READERS: dict[Dialect, Callable[[JsonObject], PlanContext]] = {
     Dialect.OPENAI_CHAT: read_chat,
     Dialect.OPENAI_RESPONSES: read_responses,
     Dialect.ANTHROPIC_MESSAGES: read_anthropic,
@@ -211,9 +211,9 @@ READERS: dict[Dialect, Callable[[JsonObject], Question]] = {
 
 
 @cache
-def questions(dialect: Dialect) -> tuple[tuple[str, str, Question], ...]:
+def questions(dialect: Dialect) -> tuple[tuple[str, str, PlanContext], ...]:
     """Of the accepted requests those that are plain: id, model, what they ask."""
-    found: list[tuple[str, str, Question]] = []
+    found: list[tuple[str, str, PlanContext]] = []
     for row in recordings.index():
         if recordings.DIALECTS[str(row["api"])] is not dialect or row["status"] != 200 or row["api"] == "mistral_chat":
             continue
@@ -230,7 +230,7 @@ def questions(dialect: Dialect) -> tuple[tuple[str, str, Question], ...]:
     return tuple(found)
 
 
-def ask_again(dialect: Dialect, model: str, question: Question) -> Question:
+def ask_again(dialect: Dialect, model: str, question: PlanContext) -> PlanContext:
     """The same question through our encoder, read back."""
     gemini = dialect is Dialect.GEMINI
     messages = [

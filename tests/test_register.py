@@ -40,7 +40,7 @@ from dhenara_async import (
 from dhenara_async.downloads.inlining import fetches
 from dhenara_async.drivers import JsonObject, as_list, as_object
 from dhenara_async.errors import ConfigurationError, RateLimitError, TruncatedStreamError
-from dhenara_async.hosts.registry import driver_for, host_of, resolve, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin, host_of, resolve
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, check_grammar
 from tests.acme import ACME, ACME_1, ANSWER, CALLING, KEY, AcmeDriver
 
@@ -205,7 +205,7 @@ async def test_the_driver_is_made_for_the_row_of_its_host() -> None:
     elsewhere = AIModelEndpoint(api=AIModelAPI(provider="kettle", dialect="acme_pieces"), ai_model=ACME_1.ai_model)
     driver = driver_for(elsewhere)
     assert isinstance(driver, AcmeDriver) and driver.host is KETTLE
-    assert target_of(elsewhere).dialect == "acme_pieces"
+    assert expected_origin(elsewhere).dialect == "acme_pieces"
 
 
 # ---------------------------------------------------------------------------------------------- keys
@@ -435,7 +435,7 @@ async def test_a_name_that_nobody_registered_is_told_before_anything_is_sent(
         conversation = await manager.create()
         with pytest.raises(ConfigurationError, match=said):
             await manager.ask(conversation, "Hi.", endpoint)
-    for ask in (resolve, target_of, driver_for):
+    for ask in (resolve, expected_origin, driver_for):
         with pytest.raises(ConfigurationError, match=said):
             ask(endpoint)
     assert transport.requests == [] and conversation.nodes == ()

@@ -35,7 +35,7 @@ from dhenara_async import (
     Timeouts,
     fan_out,
 )
-from dhenara_async.calls.shared import Means
+from dhenara_async.calls.shared import SharedResources
 from dhenara_async.errors import DeadlineError, ServerError, StreamStateError
 from dhenara_async.limits.limiter import LocalLimiter
 from dhenara_async.testing import ReplayTransport
@@ -312,7 +312,7 @@ async def test_a_slot_and_a_file_are_waited_for_once() -> None:
     async with nothing_left(), serve(host) as files, serve(reader.talk) as server:
         endpoint = chat_endpoint(server.url)
         asked = Message.user("Sing.", FilePart.from_url(f"{files.url}/x.png"))
-        client = AIModelClient(endpoint, config, means=Means(limiter=limiter))
+        client = AIModelClient(endpoint, config, shared=SharedResources(limiter=limiter))
         stream = client.stream(asked)
         slot = await limiter.acquire(stream.partial.endpoint, tokens=0)
         async with stream:

@@ -66,7 +66,7 @@ from dhenara_async.drivers import (
 )
 from dhenara_async.errors import APIError, UnsupportedError
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.response import Choice, Usage
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedToolCall
 from tests.histories import TARGETS, histories
@@ -114,7 +114,7 @@ def _turn(
     status: Literal["complete", "interrupted"] = "complete",
 ) -> ConversationNode:
     """A turn that ``endpoint`` has answered."""
-    origin = target_of(endpoint)
+    origin = expected_origin(endpoint)
     parts = tuple(part.model_copy(update={"origin": origin}) for part in said)
     choice = Choice(parts=parts, finish_reason=FinishReason.STOP)
     response = ChatResponse(choices=(choice,), model=origin.model, provider=origin.provider)
@@ -128,7 +128,7 @@ def _call(call_id: str, arguments: str = ARGUMENTS, name: str = "weather") -> To
 def _decoded(endpoint: AIModelEndpoint, body: bytes, *, stream: bool) -> ChatResponse:
     """What ``endpoint`` has answered, from its bytes."""
     request = ChatRequest.of([Message.user("q")], instructions=(), config=AIModelCallConfig(), stream=stream)
-    decoder, framer = driver_for(endpoint).decoder(request, target_of(endpoint)), SSEFramer()
+    decoder, framer = driver_for(endpoint).decoder(request, expected_origin(endpoint)), SSEFramer()
     accumulator = Accumulator(provider=str(endpoint.api.provider), model=endpoint.ai_model.model_name)
     for frame in [*framer.feed(body), *framer.finish()] if stream else [body]:
         accumulator.feed(decoder.feed(frame))
@@ -455,7 +455,7 @@ def test_vector_12_thinking_without_words_keeps_its_signature(shown: str) -> Non
     answer = {"id": "msg_1", "type": "message", "role": "assistant", "model": SONNET, "content": content}
     body = orjson.dumps({**answer, "stop_reason": "end_turn", "stop_sequence": None, "usage": usage})
     response = _decoded(CLAUDE, body, stream=False)
-    node = ConversationNode(user_query="Hi.", response=response, origin=target_of(CLAUDE))
+    node = ConversationNode(user_query="Hi.", response=response, origin=expected_origin(CLAUDE))
     kept = ConversationNode.model_validate_json(node.model_dump_json())
     assert kept == node and kept.model_dump_json() == node.model_dump_json()
     for nodes in ([node], [kept]):
@@ -519,7 +519,7 @@ async def test_vector_15_a_search_that_anthropic_ran_is_a_line_of_text_at_openai
 ) -> None:
     """Nothing of its blocks and of what is encrypted in them is sent, and what became of it is in the report: an entry
     for the search and one for what it found, the words in one line."""
-    node = ConversationNode(user_query="Weather?", response=_searched(), origin=target_of(CLAUDE))
+    node = ConversationNode(user_query="Weather?", response=_searched(), origin=expected_origin(CLAUDE))
     assert node.response is not None
     hosted = [at for at, part in enumerate(node.response.choices[0].parts) if isinstance(part, HostedToolPart)]
     assert len(hosted) == 2
@@ -549,7 +549,7 @@ def test_vector_16_the_signed_empty_text_at_the_end_of_a_gemini_stream_stays_whe
     ]
     stream = b"".join(_gemini_event(parts, last=parts is events[-1]) for parts in events)
     response = _decoded(GEMINI_3, stream, stream=True)
-    node = ConversationNode(user_query="Weather?", response=response, origin=target_of(GEMINI_3))
+    node = ConversationNode(user_query="Weather?", response=response, origin=expected_origin(GEMINI_3))
     kept = ConversationNode.model_validate_json(node.model_dump_json())
     said = [part for parts in events for part in parts]
     for nodes in ([node], [kept]):

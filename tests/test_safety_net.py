@@ -34,10 +34,10 @@ from dhenara_async import (
 )
 from dhenara_async.blocking import BlockingClient
 from dhenara_async.config import Timeouts
-from dhenara_async.drivers.reasoning_refusals import blames_reasoning
+from dhenara_async.drivers.reasoning_refusals import refuses_reasoning
 from dhenara_async.errors import APIError, ConnectError, InvalidRequestError, TransportError
 from dhenara_async.formatter.formatter import FormattedConversation
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.models.anthropic import ClaudeFable52, ClaudeOpus55
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
 from dhenara_async.testing import (
@@ -228,7 +228,7 @@ async def test_a_real_refusal_of_the_strict_server(streamed: bool) -> None:
     """Nothing is scripted: the seal is one that the account cannot read any more."""
     async with ProviderServer([Answer(text="Two.")]) as server, ConversationManager() as manager:
         endpoint = endpoint_of(server, "responses")
-        origin = target_of(endpoint)
+        origin = expected_origin(endpoint)
         thought = ReasoningPart(origin=origin, provider_state={"type": "reasoning", "encrypted_content": SEAL})
         rehearsed = await AIModelClient(endpoint, AIModelCallConfig(test_mode=True)).generate("hi")
         choice = rehearsed.chat_response.choices[0].model_copy(
@@ -250,7 +250,7 @@ def claude_at(url: str, model: str = "claude-opus-5-5") -> AIModelEndpoint:
 
 def thoughtful(endpoint: AIModelEndpoint, question: str = "Go on.") -> list[Message]:
     """A history without a conversation, in which Claude at ``endpoint`` has thought."""
-    origin = target_of(endpoint)
+    origin = expected_origin(endpoint)
     seal: dict[str, str] = {"type": "thinking", "signature": SEAL}
     thought = ReasoningPart(text="hm", origin=origin, provider_state={**seal})
     return [
@@ -612,7 +612,7 @@ def test_files_of_the_models_own_go_back_without_their_signature() -> None:
     """A picture that Gemini drew is signed like its words; its bytes are the user's and stay."""
     api = AIModelAPI(provider=_P.GOOGLE_AI, api_key=SecretStr(KEY))
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="gemini-3.8-flash"))
-    origin = target_of(endpoint)
+    origin = expected_origin(endpoint)
     drawn = FilePart(
         media_type="image/png",
         data=b"\x89PNG\r\n\x1a\n" + bytes(8),
@@ -662,9 +662,9 @@ REASONS = [refusal for refusals in REASONING_REFUSALS.values() for refusal in re
 
 @pytest.mark.parametrize("refusal", REASONS, ids=lambda refusal: refusal.message[:40])
 def test_refusals_that_blame_reasoning_do_so_with_status_400_only(refusal: ScriptedError) -> None:
-    assert blames_reasoning(error_of(refusal))
+    assert refuses_reasoning(error_of(refusal))
     for status in (401, 403, 404, 409, 413, 422, 429, 500, 503, 529):
-        assert not blames_reasoning(error_of(refusal, status))
+        assert not refuses_reasoning(error_of(refusal, status))
 
 
 @pytest.mark.parametrize(
@@ -687,7 +687,7 @@ def test_refusals_that_blame_reasoning_do_so_with_status_400_only(refusal: Scrip
     ],
 )
 def test_words_and_codes_that_blame_reasoning(message: str, code: str | None, blames: bool) -> None:
-    assert blames_reasoning(error_of(ScriptedError(400, message), code=code)) is blames
+    assert refuses_reasoning(error_of(ScriptedError(400, message), code=code)) is blames
 
 
 # ---------------------------------------------------------------------------------------------------- drop_block

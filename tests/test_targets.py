@@ -43,7 +43,7 @@ from dhenara_async.errors import (
     UnsupportedError,
 )
 from dhenara_async.plans.targets import (
-    Occasion,
+    RoutingContext,
     assigned,
     decided,
     endpoints,
@@ -65,13 +65,13 @@ A, B, C = map(endpoint, "abc")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
-def occasion(
+def context(
     *said: Message,
     config: AIModelCallConfig | None = None,
     conversation: str | None = None,
     node: str | None = None,
-) -> Occasion:
-    return Occasion(lambda: said, config or AIModelCallConfig(), "call-1", conversation, node)
+) -> RoutingContext:
+    return RoutingContext(lambda: said, config or AIModelCallConfig(), "call-1", conversation, node)
 
 
 # ---------------------------------------------------------------------------------------------------------- experiments
@@ -141,7 +141,7 @@ def test_what_a_variant_sticks_to(
 ) -> None:
     conversation, node, user = given
     plan = Experiment({"a": A, "b": (B, 3)}, sticky_by=sticky_by, name="x")  # pyright: ignore[reportArgumentType] - parametrized
-    now = occasion(config=AIModelCallConfig(user_id=user), conversation=conversation, node=node)
+    now = context(config=AIModelCallConfig(user_id=user), conversation=conversation, node=node)
     target, decision = decided(plan, now)
     assert decision == Decision(
         kind="experiment", name="x", choice=plan.variant(unit), reason=reason, unit=unit, weights={"a": 1, "b": 3}
@@ -155,7 +155,7 @@ def test_a_function_says_what_a_variant_sticks_to() -> None:
         return config.metadata["team"]
 
     _target, decision = decided(
-        Experiment({"a": A, "b": B}, sticky_by=team), occasion(config=AIModelCallConfig(metadata={"team": "red"}))
+        Experiment({"a": A, "b": B}, sticky_by=team), context(config=AIModelCallConfig(metadata={"team": "red"}))
     )
     assert (decision.unit, decision.reason) == ("red", "by a function")
 
@@ -194,13 +194,13 @@ NOBODY = endpoint("nobody")
     ],
 )
 def test_what_a_plan_may_take(plan: Target, tokens: int, money: int | None) -> None:
-    assert expected(plan, occasion(), takes) == (tokens, None if money is None else Decimal(money))
+    assert expected(plan, context(), takes) == (tokens, None if money is None else Decimal(money))
 
 
 @pytest.mark.parametrize("plan", [NOBODY, Failover([NOBODY, endpoint("nobody else")]), Race([NOBODY])])
 def test_where_nobody_can_be_asked_the_first_reason_is_raised(plan: Target) -> None:
     with pytest.raises(UnsupportedError, match=r"^nobody cannot"):
-        expected(plan, occasion(), takes)
+        expected(plan, context(), takes)
 
 
 # -------------------------------------------------------------------------------------------------------------- routers
@@ -212,10 +212,10 @@ def test_a_function_routes_by_name_or_by_target() -> None:
 
     plan = Router(choose, {"long": B})
     hi = Message.user("Hi.")
-    assert decided(plan, occasion(hi)) == (C, Decision(kind="router", choice="groq:c"))
-    assert decided(plan, occasion(hi, hi)) == (B, Decision(kind="router", choice="long"))
+    assert decided(plan, context(hi)) == (C, Decision(kind="router", choice="groq:c"))
+    assert decided(plan, context(hi, hi)) == (B, Decision(kind="router", choice="long"))
     with pytest.raises(ConfigurationError, match="chose 'short', and knows long"):
-        decided(Router(lambda _said, _config: "short", {"long": B}), occasion(hi))
+        decided(Router(lambda _said, _config: "short", {"long": B}), context(hi))
 
 
 @pytest.mark.parametrize(
@@ -235,13 +235,13 @@ def test_strengths_route_by_what_a_call_needs(
     names = ("images", "files", "structured", "reasoning", "anything")
     plan = Router(strengths={name: endpoint(name) for name in names})
     said = Message(role=Role.USER, parts=(*parts, TextPart(text="Hi.")))
-    target, decision = decided(plan, occasion(said, config=config))
+    target, decision = decided(plan, context(said, config=config))
     assert (target, decision.reason) == (endpoint(strength), f"for {strength}")
 
 
 def test_a_call_that_no_strength_fits_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'anything'"):
-        decided(Router(strengths={"images": A}), occasion(Message.user("Hi.")))
+        decided(Router(strengths={"images": A}), context(Message.user("Hi.")))
 
 
 # ----------------------------------------------------------------------------------------------------- what plans take
@@ -287,8 +287,8 @@ def test_plans_nest_and_keep_what_they_were_given() -> None:
     members.clear()
     assert list(endpoints(plan)) == [A, B, C, A]
     assert label(plan) == "Failover(groq:a, Experiment(x, y))"
-    assert first_endpoint(plan, occasion()) is A
-    assert first_endpoint(Experiment({"x": Race([B, C])}), occasion(conversation="c")) is B
+    assert first_endpoint(plan, context()) is A
+    assert first_endpoint(Experiment({"x": Race([B, C])}), context(conversation="c")) is B
     assert "a-key" not in repr(plan)
 
 

@@ -26,7 +26,7 @@ from dhenara_async import (
 from dhenara_async.drivers import parts
 from dhenara_async.errors import StructuredOutputError
 from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import FilePart, Message, Origin, ReasoningPart, TextPart, ToolCallPart
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, Choice, FinishReason, Latency
 from dhenara_async.testing import Answer, ProviderServer
@@ -48,24 +48,24 @@ RESPONSE = AIModelCallResponse(
 
 
 @pytest.mark.parametrize("checked", [TEXT, Usage(total_tokens=3, input_tokens=1), CHOICE, ANSWER, RESPONSE])
-def test_trusted_values_are_the_checked_ones(checked: Value) -> None:
+def test_trusted_values_are_the_checked_ones(checked: FrozenModel) -> None:
     given = {name: getattr(checked, name) for name in checked.model_fields_set}
-    trusted = type(checked).trusted(**given)
-    assert trusted == checked
-    assert trusted.model_dump_json() == checked.model_dump_json()  # the order of its members too
-    assert trusted.model_dump_json(exclude_unset=True) == checked.model_dump_json(exclude_unset=True)
-    assert repr(trusted) == repr(checked)
-    assert type(checked).model_validate_json(trusted.model_dump_json()) == trusted
-    assert trusted.model_copy() == checked
+    unchecked = type(checked).unchecked(**given)
+    assert unchecked == checked
+    assert unchecked.model_dump_json() == checked.model_dump_json()  # the order of its members too
+    assert unchecked.model_dump_json(exclude_unset=True) == checked.model_dump_json(exclude_unset=True)
+    assert repr(unchecked) == repr(checked)
+    assert type(checked).model_validate_json(unchecked.model_dump_json()) == unchecked
+    assert unchecked.model_copy() == checked
 
 
 def test_values_that_are_given_everything_are_the_checked_ones() -> None:
     checked = TextPart(**dict(TEXT))
-    trusted = TextPart.trusted(**dict(TEXT))
-    assert trusted == checked
-    assert trusted.model_fields_set == checked.model_fields_set == set(TextPart.model_fields)
-    assert trusted.model_dump_json(exclude_unset=True) == checked.model_dump_json(exclude_unset=True)
-    assert repr(trusted) == repr(checked)
+    unchecked = TextPart.unchecked(**dict(TEXT))
+    assert unchecked == checked
+    assert unchecked.model_fields_set == checked.model_fields_set == set(TextPart.model_fields)
+    assert unchecked.model_dump_json(exclude_unset=True) == checked.model_dump_json(exclude_unset=True)
+    assert repr(unchecked) == repr(checked)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -97,9 +97,9 @@ def test_who_answers_is_made_once_for_each_model_that_is_told(monkeypatch: pytes
         assert 0 < len(remembered) <= 5
 
 
-def values_in(value: object) -> Iterator[Value]:
+def values_in(value: object) -> Iterator[FrozenModel]:
     """``value``, and every value inside it."""
-    if isinstance(value, Value):
+    if isinstance(value, FrozenModel):
         yield value
         for item in vars(value).values():
             yield from values_in(item)
@@ -109,12 +109,12 @@ def values_in(value: object) -> Iterator[Value]:
 
 
 def test_what_is_made_anew_is_nobody_elses() -> None:
-    first, second = ConversionReport.trusted(), ConversionReport.trusted()
+    first, second = ConversionReport.unchecked(), ConversionReport.unchecked()
     assert first.counted is not second.counted
 
 
 def test_values_that_were_given_the_same_names_share_them_and_their_copies_do_not() -> None:
-    first, second = Usage.trusted(input_tokens=1), Usage.trusted(input_tokens=2)
+    first, second = Usage.unchecked(input_tokens=1), Usage.unchecked(input_tokens=2)
     copies: list[Usage] = [
         first.model_copy(update={"output_tokens": 3}),
         first.model_copy(update={"output_tokens": 3}, deep=True),
@@ -136,7 +136,7 @@ def look(where: str) -> str:
 CONFIG = AIModelCallConfig(temperature=0.5, tools=[look])
 API = AIModelAPI(provider="openai", api_key="sesame")
 ENDPOINT = AIModelEndpoint(api=API, ai_model=AIModel(model_name="m"))
-WRONG_CHANGES: list[tuple[Value, dict[str, object]]] = [
+WRONG_CHANGES: list[tuple[FrozenModel, dict[str, object]]] = [
     (CONFIG, {"temprature": 0.1}),
     (CONFIG, {"temperature": "hot"}),
     (CONFIG, {"top_p": 3}),
@@ -169,7 +169,7 @@ WRONG_CHANGES: list[tuple[Value, dict[str, object]]] = [
 @pytest.mark.parametrize(
     ("value", "changes"), WRONG_CHANGES, ids=[f"{type(value).__name__}-{changes}" for value, changes in WRONG_CHANGES]
 )
-def test_copies_are_checked_as_the_constructor_checks(value: Value, changes: dict[str, object]) -> None:
+def test_copies_are_checked_as_the_constructor_checks(value: FrozenModel, changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(changes))):
         value.model_copy(update=changes)
 

@@ -165,9 +165,9 @@ class Accumulator:
             part = self._ended.get(start.part_id) or self._interrupted(start)
             if part is not None:
                 by_choice.setdefault(start.choice, []).append(part)
-        return ChatResponse.trusted(  # of parts that were checked, and of what events say
+        return ChatResponse.unchecked(  # of parts that were checked, and of what events say
             choices=tuple(
-                Choice.trusted(
+                Choice.unchecked(
                     index=finish.choice,
                     parts=tuple(by_choice.get(finish.choice, ())),
                     finish_reason=finish.finish_reason,

@@ -29,7 +29,7 @@ _DOCUMENT_STARTS = (b"{", b"[", b"<")
 _STREAM_STARTS = (b":", b"data:", b"event:", b"id:", b"retry:")
 
 
-class Reading:
+class ResponseBody:
     """An answer that is being read.
 
     Args:

@@ -16,8 +16,8 @@ from dhenara_async.messages.messages import Message, Role, TextPart
 from dhenara_async.request import ChatRequest, WireRequest
 
 _MARKS = ("dhenara/1/question", "another question, of other words: dhenara/2")
-_NATIVE = PartOutcome.trusted(node=None, message=0, part=0, kind="text", outcome="native")
-REPORT: ConversionReport = ConversionReport.trusted(parts=(_NATIVE,))
+_NATIVE = PartOutcome.unchecked(node=None, message=0, part=0, kind="text", outcome="native")
+REPORT: ConversionReport = ConversionReport.unchecked(parts=(_NATIVE,))
 """What a hop does to a lone question: nothing."""
 
 

@@ -1,4 +1,4 @@
-"""``Caller``: makes the calls of one endpoint, nothing of them sent yet.
+"""``CallPreparer``: makes the calls of one endpoint, nothing of them sent yet.
 
 Here a question is made legal for its endpoint, encoded, addressed, and given the means to be sent by. What is the same
 for every call of an endpoint is worked out once.
@@ -16,7 +16,7 @@ import orjson
 from anyio.lowlevel import RunVar
 
 from dhenara_async.calls.forms import REPORT, Form, is_fixed, lone_question
-from dhenara_async.calls.shared import Means
+from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.source import Call, Delivery
 from dhenara_async.calls.stream import rehearsal
 from dhenara_async.config import AIModelCallConfig, FetchPolicy
@@ -31,7 +31,7 @@ from dhenara_async.formatter.halves import warnings_of_halves
 from dhenara_async.formatter.window import ConversationPolicy
 from dhenara_async.hosts.auth import KeyHeader
 from dhenara_async.hosts.headers import credentials_of, secrets_of, sendable
-from dhenara_async.hosts.registry import Address, dialect_of, driver_for, leaves_its_path, resolve, target_of
+from dhenara_async.hosts.registry import Address, dialect_of, driver_for, expected_origin, leaves_its_path, resolve
 from dhenara_async.messages.media import placeholder
 from dhenara_async.messages.messages import FilePart, Message, Part
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
@@ -83,7 +83,7 @@ class Asked:
     wire_stream: bool
 
 
-class Caller:
+class CallPreparer:
     """Makes calls of one endpoint.
 
     Args:
@@ -92,10 +92,10 @@ class Caller:
         means: What it shares with other calls.
     """
 
-    def __init__(self, endpoint: AIModelEndpoint, policy: ConversionPolicy | None, means: Means) -> None:
+    def __init__(self, endpoint: AIModelEndpoint, policy: ConversionPolicy | None, shared: SharedResources) -> None:
         self.endpoint = endpoint
         self._policy = policy
-        self._means = means
+        self._shared_resources = shared
         self._driver: Driver | None = None
         self._place: _Place | None = None
         self._form: Form | None = None
@@ -122,7 +122,7 @@ class Caller:
         request, wire, formatted = written.request, written.wire, written.formatted
         pricing = self.endpoint.pricing
         if asked.config.test_mode:
-            origin = target_of(self.endpoint)
+            origin = expected_origin(self.endpoint)
             words = rehearsal(request, origin)
             return Call(
                 request, written.driver, origin, words, wire.warnings, formatted.report, pricing, formatted.prefix
@@ -142,7 +142,7 @@ class Caller:
             lambda: self._without_reasoning(asked, first=written, over=delivery, more=retired),
         )
 
-    def _for_account_of(self, config: AIModelCallConfig) -> "Caller":
+    def _for_account_of(self, config: AIModelCallConfig) -> "CallPreparer":
         """Who makes a call with ``config``: a caller of another account, where its headers hold credentials."""
         if not config.extra_headers:
             return self
@@ -151,7 +151,7 @@ class Caller:
             return self
         others = {name: value for name, value in api.headers.items() if name.lower() not in proofs}
         endpoint = self.endpoint.changed(api=api.changed(headers={**others, **proofs}))
-        return Caller(endpoint, self._policy, self._means)
+        return CallPreparer(endpoint, self._policy, self._shared_resources)
 
     def _lone(self, asked: Asked, transport: Transport | None) -> Call | None:
         """The call, if it differs from the last one in nothing but the words of a lone question."""
@@ -320,8 +320,8 @@ class Caller:
             timeouts=request.config.timeouts,
             transport=transport or new_transport(),
             owns_transport=transport is None,
-            budget=self._means.retries,
-            limiter=self._means.limiter,
+            budget=self._shared_resources.retries,
+            limiter=self._shared_resources.limiter,
         )
 
     def _placed(self) -> "_Place":

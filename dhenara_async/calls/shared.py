@@ -8,7 +8,7 @@ from dhenara_async.limits.limiter import Limiter
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class SharedResources:
     """Shared by calls that should know of each other.
 
     Attributes:

@@ -15,13 +15,13 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from dhenara_async.calls.body import Reading
+from dhenara_async.calls.body import ResponseBody
 from dhenara_async.calls.deadlines import Clock
 from dhenara_async.calls.retry import RetryBudget, delay
 from dhenara_async.config import Timeouts
 from dhenara_async.drivers.base import Driver
 from dhenara_async.drivers.failures import KEPT_BODY_BYTES
-from dhenara_async.drivers.reasoning_refusals import blames_reasoning
+from dhenara_async.drivers.reasoning_refusals import refuses_reasoning
 from dhenara_async.errors import (
     APIError,
     ConnectError,
@@ -120,7 +120,7 @@ _SENT = HttpRequest("", {}, b"")
 
 
 @dataclass(slots=True)
-class Account:
+class CallRecord:
     """Who answers, and what is known of the call beside its events.
 
     Attributes:
@@ -150,7 +150,7 @@ class Account:
     seams: tuple[Seam, ...] = ()
 
 
-class Feed(Protocol):
+class EventSource(Protocol):
     """Where the events of a stream come from."""
 
     @property
@@ -169,7 +169,7 @@ class Feed(Protocol):
         ...
 
     @property
-    def account(self) -> Account:
+    def account(self) -> CallRecord:
         """Who answers, at this moment."""
         ...
 
@@ -186,8 +186,8 @@ class Feed(Protocol):
         ...
 
 
-class EndpointFeed:
-    """The answer of one endpoint; see ``Feed``."""
+class EndpointSource:
+    """The answer of one endpoint; see ``EventSource``."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -198,7 +198,7 @@ class EndpointFeed:
         self._failed: tuple[Attempt, ...] = ()
         self._waited = 0.0
         self._resting = self._draining = False  # between two tries; between the last event and the end of the body
-        self.repeatable: bool = not isinstance(call.source, Delivery)  # see ``Feed``
+        self.repeatable: bool = not isinstance(call.source, Delivery)  # see ``EventSource``
         self._failure: DhenaraError | None = None  # to be raised when the events before it have been handed over
         self._greeted = False  # StreamStart has been handed over
         self._spoken = False  # something of the answer has been handed over
@@ -208,20 +208,20 @@ class EndpointFeed:
 
     @property
     def over(self) -> bool:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._over and self._failure is None
 
     @property
     def origin(self) -> Origin:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._call.origin
 
     @property
-    def account(self) -> Account:
-        """See ``Feed``."""
+    def account(self) -> CallRecord:
+        """See ``EventSource``."""
         call = self._call
         nothing_under_way = self._failure is not None or self._resting
-        return Account(
+        return CallRecord(
             origin=call.origin,
             request_id=self._request_id,
             tries=self._failed if nothing_under_way else (*self._failed, self._attempt(None)),
@@ -234,7 +234,7 @@ class EndpointFeed:
         )
 
     async def receive(self) -> Sequence[StreamEvent]:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -259,7 +259,7 @@ class EndpointFeed:
             raise
 
     async def close(self) -> None:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         if self._closed:
             return
         self._closed = True
@@ -476,7 +476,7 @@ class EndpointFeed:
     def _second(self, refusal: APIError) -> Call | None:
         """The call without the reasoning of its history, if that is what the provider refuses."""
         make = self._call.without_reasoning
-        if make is None or not blames_reasoning(refusal):
+        if make is None or not refuses_reasoning(refusal):
             return None
         try:
             return make()
@@ -503,7 +503,7 @@ class EndpointFeed:
         """The request under way, or what became of it."""
         exchange = self._exchange
         usage = self._reading.usage if exc is not None else None
-        attempt = Attempt.trusted(
+        attempt = Attempt.unchecked(
             endpoint=self._call.origin,
             error=None if exc is None else f"{type(exc).__name__}: {exc}",
             status=exc.status if isinstance(exc, APIError) else None if exchange is None else exchange.status,
@@ -564,9 +564,9 @@ class EndpointFeed:
             self._ended()
 
 
-def _reading(call: Call) -> Reading:
+def _reading(call: Call) -> ResponseBody:
     decoder = call.driver.decoder(call.request, call.origin)
-    return Reading(decoder, call.request.config.bounds.max_answer_bytes)
+    return ResponseBody(decoder, call.request.config.bounds.max_answer_bytes)
 
 
 async def _while_open(source: Delivery, work: Coroutine[object, object, Got]) -> Got:

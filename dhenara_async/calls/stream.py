@@ -19,7 +19,7 @@ from typing import NoReturn, Self
 from pydantic import JsonValue
 
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.source import Account, Feed
+from dhenara_async.calls.source import CallRecord, EventSource
 from dhenara_async.calls.step import Step
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import DhenaraError, StreamStateError
@@ -74,7 +74,7 @@ class ResponseStream:
             and none takes a task of its own.
     """
 
-    def __init__(self, feed: Feed, config: AIModelCallConfig, *, ends_with_reader: bool = False) -> None:
+    def __init__(self, feed: EventSource, config: AIModelCallConfig, *, ends_with_reader: bool = False) -> None:
         self._feed = feed
         self._config = config
         self._ends_with_reader = ends_with_reader
@@ -313,7 +313,7 @@ class ResponseStream:
         if wanted is not None:
             chat_response = chat_response.wanted(wanted)
             warnings += chat_response.unwrapped()
-        return AIModelCallResponse.trusted(
+        return AIModelCallResponse.unchecked(
             chat_response=chat_response,
             endpoint=account.origin,
             request_id=account.request_id,
@@ -321,7 +321,7 @@ class ResponseStream:
             tries=account.tries,
             plan=account.plan,
             seams=account.seams,
-            latency=Latency.trusted(
+            latency=Latency.unchecked(
                 first_event=None if first is None else first - began,
                 total=(perf_counter() if ended is None else ended) - began,
             ),
@@ -331,7 +331,7 @@ class ResponseStream:
         )
 
 
-def _reported(account: Account, chat_response: ChatResponse) -> ConversionReport:
+def _reported(account: CallRecord, chat_response: ChatResponse) -> ConversionReport:
     """What became of the history, with what the provider says it did to it."""
     report = account.report
     for choice in chat_response.choices:

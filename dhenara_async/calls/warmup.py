@@ -16,7 +16,7 @@ from dhenara_async.errors import DhenaraError
 if TYPE_CHECKING:  # this room is loaded by the loop's own thread, and everything else here by another
     from dhenara_async.config import AIModelCallConfig
     from dhenara_async.endpoint import AIModelEndpoint
-    from dhenara_async.frozen import Value
+    from dhenara_async.frozen import FrozenModel
     from dhenara_async.plans.targets import Target
     from dhenara_async.transport import Transport, WarmsUp
 
@@ -84,7 +84,7 @@ def _load(targets: "tuple[Target, ...]") -> None:
     import anyio
 
     from dhenara_async.endpoint import AIModelEndpoint
-    from dhenara_async.frozen import Value
+    from dhenara_async.frozen import FrozenModel
     from dhenara_async.hosts.registry import driver_for
     from dhenara_async.plans.targets import endpoints
 
@@ -94,12 +94,12 @@ def _load(targets: "tuple[Target, ...]") -> None:
             import_module("dhenara_async.plans.sources")
         for member in endpoints(target):
             driver_for(member)
-    for value in _values(Value):
+    for value in _values(FrozenModel):
         if not value.__pydantic_complete__:
             value.model_rebuild(raise_errors=False)
 
 
-def _values(base: "type[Value]") -> "Iterator[type[Value]]":
+def _values(base: "type[FrozenModel]") -> "Iterator[type[FrozenModel]]":
     for value in base.__subclasses__():
         yield value
         yield from _values(value)

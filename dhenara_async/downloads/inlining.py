@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from dhenara_async.downloads.file_urls import is_local, leads_inside
 from dhenara_async.drivers.openai_chat.quirks import Quirks
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint, Dialect
-from dhenara_async.hosts.registry import host_of, target_of
+from dhenara_async.hosts.registry import expected_origin, host_of
 from dhenara_async.messages.media import Kind, placeholder
 from dhenara_async.messages.messages import FilePart, Message, Part, Role, ToolResultPart
 
@@ -54,7 +54,7 @@ def fetches(endpoint: AIModelEndpoint, part: FilePart) -> bool:
     """
     if part.url is None:
         return True
-    host, target = host_of(endpoint.api.provider), target_of(endpoint)
+    host, target = host_of(endpoint.api.provider), expected_origin(endpoint)
     scheme = part.url.partition(":")[0].lower()
     if host.fetches is not None:
         return host.fetches(part) and not (scheme in _HTTP and leads_inside(part.url))
@@ -83,7 +83,7 @@ def to_download(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple
 def to_check(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[str, ...]:
     """The URLs that ``endpoint`` is handed and that have to be looked up first: none where a maker's own service is."""
     host = host_of(endpoint.api.provider)
-    if host.base_url is not None and target_of(endpoint).endpoint == urlsplit(host.base_url).netloc:
+    if host.base_url is not None and expected_origin(endpoint).endpoint == urlsplit(host.base_url).netloc:
         return ()
     urls = (part.url for part in _files(messages) if part.url is not None and fetches(endpoint, part))
     return tuple(url for url in urls if url.partition(":")[0].lower() in _HTTP)

@@ -201,7 +201,7 @@ class PartsInFlight:
         Its bytes are not checked: they are what the provider sent, and worth having even if they are not what it says.
         """
         part = self.open("file", choice=choice)
-        ended = FilePart.trusted(
+        ended = FilePart.unchecked(
             type="file",
             media_type=media_type,
             data=data,
@@ -247,7 +247,7 @@ class PartsInFlight:
         citations: tuple[Citation, ...],
         logprobs: tuple[TokenLogprob, ...],
     ) -> TextPart:
-        return TextPart.trusted(
+        return TextPart.unchecked(
             origin=self._origin,
             provider_state=kept,
             status="complete",
@@ -263,9 +263,9 @@ class PartsInFlight:
             case "text":
                 return self._text(text, kept, tuple(part.citations), tuple(part.logprobs))
             case "reasoning":
-                return ReasoningPart.trusted(text=text, origin=origin, provider_state=kept)
+                return ReasoningPart.unchecked(text=text, origin=origin, provider_state=kept)
             case "refusal":
-                return RefusalPart.trusted(text=text, origin=origin, provider_state=kept)
+                return RefusalPart.unchecked(text=text, origin=origin, provider_state=kept)
             case "tool_call":
                 return ToolCallPart(
                     call_id=part.start.call_id or "",
@@ -288,7 +288,7 @@ def _served_by(asked: Origin, model: str | None) -> Origin:
     known = _served.get(key)  # which keeps it, so that its id stays its own
     if known is not None:
         return known[1]
-    served = Origin.trusted(**{**asked.__dict__, "served_model": model})
+    served = Origin.unchecked(**{**asked.__dict__, "served_model": model})
     if len(model or "") <= _LONGEST_MODEL:
         if len(_served) >= _MOST_SERVED:
             _served.clear()

@@ -38,7 +38,7 @@ _WORDS = re.compile(
 )
 
 
-def blames_reasoning(error: APIError) -> bool:
+def refuses_reasoning(error: APIError) -> bool:
     """Whether the provider refused a request because of reasoning, or the lack of it, in what was said before."""
     if error.status != 400:
         return False

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable
 from types import TracebackType
 from typing import Self, TypedDict, Unpack
 
-from dhenara_async.calls.shared import Means
+from dhenara_async.calls.shared import SharedResources
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.fanout.calls import Calls
@@ -40,7 +40,7 @@ class FanOutOptions(TypedDict, total=False):
     limit: int | None
     connecting: int | None
     transport: Transport | None
-    means: Means | None
+    shared: SharedResources | None
     policy: ConversionPolicy | None
     config: AIModelCallConfig | None
     on_progress: Callable[[FanOutProgress], object] | None
@@ -168,7 +168,7 @@ def fan_out(
     limit: int | None = LIMIT,
     connecting: int | None = None,
     transport: Transport | None = None,
-    means: Means | None = None,
+    shared: SharedResources | None = None,
     policy: ConversionPolicy | None = None,
     config: AIModelCallConfig | None = None,
     on_progress: Callable[[FanOutProgress], object] | None = None,
@@ -204,7 +204,7 @@ def fan_out(
     Raises:
         ConfigurationError: ``limit`` or ``connecting`` is below 1, or ``requests`` is no iterable.
     """
-    calls = Calls(connecting, transport, means, policy, config)
+    calls = Calls(connecting, transport, shared, policy, config)
     return FanOut(Fan(requests, calls, limit=limit, on_progress=on_progress, hands="events"), calls)
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 import anyio
 
 from dhenara_async.calls.prepare import new_transport
-from dhenara_async.calls.shared import Means
+from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.warmup import loaded
 from dhenara_async.client import AIModelClient, messages_of
 from dhenara_async.config import AIModelCallConfig, Timeouts
@@ -31,7 +31,7 @@ class Calls:
         self,
         connecting: int | None,
         transport: Transport | None,
-        means: Means | None,
+        shared: SharedResources | None,
         policy: ConversionPolicy | None,
         config: AIModelCallConfig | None,
     ) -> None:
@@ -41,7 +41,7 @@ class Calls:
         self._shared = transport
         self._owned: Transport | None = None
         self._over: Transport | None = None
-        self._means = means or Means()
+        self._shared_resources = shared or SharedResources()
         self._policy = policy
         self._config = config or AIModelCallConfig()
         self._clients: dict[int, AIModelClient] = {}
@@ -89,7 +89,9 @@ class Calls:
         if client is None:
             if len(self._clients) >= _CLIENTS:
                 self._clients.clear()
-            client = AIModelClient(endpoint, self._config, transport=self._over, policy=self._policy, means=self._means)
+            client = AIModelClient(
+                endpoint, self._config, transport=self._over, policy=self._policy, shared=self._shared_resources
+            )
             self._clients[id(endpoint)] = client  # it keeps the endpoint, so the id stays its own
         return client
 

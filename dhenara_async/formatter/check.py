@@ -40,7 +40,7 @@ class ConversionCheck(ConversionReport):
     @property
     def report(self) -> ConversionReport:
         """The report alone."""
-        return ConversionReport.trusted(entries=self.entries, parts=self.parts)
+        return ConversionReport.unchecked(entries=self.entries, parts=self.parts)
 
     @classmethod
     def of(
@@ -63,7 +63,7 @@ class ConversionCheck(ConversionReport):
         """
         messages = request.messages if question is None else _without_the_last_part(request.messages)
         tokens = estimate_messages(messages, request.instructions, request.config.tools)
-        return cls.trusted(
+        return cls.unchecked(
             entries=report.entries,
             parts=report.parts,
             input_tokens=tokens,

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import HostedToolPart, Message, Origin, Part, ReasoningPart
 
 Severity = Literal["info", "degraded", "lossy"]
@@ -71,7 +71,7 @@ SEVERITIES: Mapping[str, Severity] = {
 _RANK: Mapping[Outcome, int] = {outcome: rank for rank, outcome in enumerate(get_args(Outcome))}
 
 
-class ConversionPolicy(Value):
+class ConversionPolicy(FrozenModel):
     """What a hop may do to the history.
 
     Attributes:
@@ -90,7 +90,7 @@ class ConversionPolicy(Value):
     max_inlined_bytes: int | None = Field(default=None, gt=0)
 
 
-class PartOutcome(Value):
+class PartOutcome(FrozenModel):
     """What became of one part of the history.
 
     Attributes:
@@ -109,7 +109,7 @@ class PartOutcome(Value):
     outcome: Outcome
 
 
-class ConversionEntry(Value):
+class ConversionEntry(FrozenModel):
     """What became of one part that was not carried over as it was.
 
     Attributes:
@@ -137,7 +137,7 @@ class ConversionEntry(Value):
     detail: str = ""
 
 
-class ConversionReport(Value):
+class ConversionReport(FrozenModel):
     """What a hop did to a history. ``print`` shows it as a table, ``model_dump_json`` gives it as data.
 
     Attributes:
@@ -221,7 +221,7 @@ def _is_drop(said: Mapping[str, object]) -> bool:
 def _dropped(said: Mapping[str, object], messages: Sequence[Message], target: Origin) -> ConversionEntry:
     word, place = str(said.get("reason") or "no reason told"), str(said.get("path") or said.get("id") or "")
     found = _reasoning_at(place, messages)
-    return ConversionEntry.trusted(
+    return ConversionEntry.unchecked(
         code="server_dropped_reasoning",
         severity=SEVERITIES["server_dropped_reasoning"],
         node=None if found is None else found[0].node,

@@ -36,7 +36,7 @@ from dhenara_async.formatter.window import (
     summary_message,
     truncation_entries,
 )
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import FilePart, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse
@@ -193,7 +193,7 @@ class PromptFormatter:
         """
         asked = tuple(messages)
         if not mend and len(asked) == 1 and _is_plain_question(asked[0]) and not _rules_of(endpoint).bound_to_prefix:
-            report = ConversionReport.trusted(parts=tuple(Source.of(0, asked[0]).parts()))
+            report = ConversionReport.unchecked(parts=tuple(Source.of(0, asked[0]).parts()))
             return FormattedConversation(asked, report)  # what the fold would make of it, for the most common call
         job = _Job.of(endpoint, policy, instructions, config, opaque=opaque, mend=mend)
         return job.finished(Fold(job.terms, lead=job.lead), asked)
@@ -270,7 +270,7 @@ def _is_plain_question(message: Message) -> bool:
 def _before_the_last(report: ConversionReport) -> ConversionReport:
     """``report`` without what it says of the last message."""
     at = report.parts[-1].message
-    return ConversionReport.trusted(
+    return ConversionReport.unchecked(
         entries=tuple(entry for entry in report.entries if entry.message != at),
         parts=tuple(part for part in report.parts if part.message != at),
     )
@@ -300,7 +300,7 @@ class _Job:
     ) -> "_Job":
         rules = _rules_of(endpoint)
         stubs = rules.needs_tools and (config is None or not config.tools)
-        target = target_of(endpoint)
+        target = expected_origin(endpoint)
         refused = _refused(nodes, target)
         terms = Terms(endpoint, target, rules, policy or ConversionPolicy(), opaque, stubs, mend, refused)
         return cls(terms, _lead(instructions, config) if rules.bound_to_prefix else None, signing)
@@ -326,7 +326,7 @@ class _Job:
         for message in messages:
             fold.add(message)
         prefix = fold.finish(asked=bool(messages))
-        report = ConversionReport.trusted(entries=(*entries, *fold.entries), parts=(*parts, *fold.parts))
+        report = ConversionReport.unchecked(entries=(*entries, *fold.entries), parts=(*parts, *fold.parts))
         if self.terms.policy.strict and report.lossy:
             what = ", ".join(sorted({f"{entry.code} ({entry.kind})" for entry in report.lossy}))
             raise ConversionLossError(
@@ -360,7 +360,7 @@ def _fitted(
 def _parts_of(nodes: Iterable[ConversationNode]) -> tuple[PartOutcome, ...]:
     """The parts of turns that are not shown."""
     return tuple(
-        PartOutcome.trusted(node=node.id, message=None, part=index, kind=part.type, outcome="omitted")
+        PartOutcome.unchecked(node=node.id, message=None, part=index, kind=part.type, outcome="omitted")
         for node in nodes
         for message in node.as_messages()
         for index, part in enumerate(message.parts)

@@ -8,13 +8,13 @@ from typing import TypeVar, cast
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.framing.lenient_json import well_formed
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import Message
 from dhenara_async.response import CallWarning
 
 REPLACED = "half of a surrogate pair is sent as U+FFFD"
 
-_V = TypeVar("_V", bound=Value)
+_V = TypeVar("_V", bound=FrozenModel)
 _KEPT = frozenset({"origin"})  # who made a part is told to nobody
 
 
@@ -52,7 +52,7 @@ def _mended(value: object) -> object:
         case str():
             formed = well_formed(value)
             return value if formed == value else formed
-        case Value():
+        case FrozenModel():
             return _mended_value(value)
         case Mapping():
             given = cast("Mapping[object, object]", value)

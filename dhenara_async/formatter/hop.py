@@ -302,7 +302,7 @@ class Fold:
         last = self.messages[-1]
         if _is_paused(last):
             return
-        ledger, source = Ledger(self._terms.target), Source(self._count - 1, Message.trusted(parts=()), [])
+        ledger, source = Ledger(self._terms.target), Source(self._count - 1, Message.unchecked(parts=()), [])
         if not self._rules.prefill:
             words = "the answer it ends with is to be continued"
             ledger.made_up("prefill_converted", "text", source, detail=words, reason="unsupported_by_model")
@@ -358,12 +358,12 @@ class _Piece:
 
 
 def _message(role: Role, parts: list[Part], node: str | None) -> Message:
-    return Message.trusted(role=role, parts=tuple(parts), node=node)
+    return Message.unchecked(role=role, parts=tuple(parts), node=node)
 
 
 def _stub(name: str) -> Tool:
     """A declaration true by its name alone; not validated, because a target may take names that ours may not have."""
-    return Tool.trusted(name=name, description=STUB, parameters={"type": "object", "properties": {}})
+    return Tool.unchecked(name=name, description=STUB, parameters={"type": "object", "properties": {}})
 
 
 def _told(calls: list[Call], results: list[ToolResultPart]) -> _Piece:

@@ -33,11 +33,11 @@ class Source:
         """The outcomes as data."""
         node, at = self.message.node, self.at
         carried = [
-            PartOutcome.trusted(node=node, message=at, part=index, kind=part.type, outcome=outcome)
+            PartOutcome.unchecked(node=node, message=at, part=index, kind=part.type, outcome=outcome)
             for index, (part, outcome) in enumerate(zip(self.message.parts, self.outcomes, strict=True))
         ]
         return carried + [
-            PartOutcome.trusted(node=node, message=at, part=None, kind=kind, outcome="synthesised")
+            PartOutcome.unchecked(node=node, message=at, part=None, kind=kind, outcome="synthesised")
             for kind in self.made_up
         ]
 
@@ -86,7 +86,7 @@ class Ledger:
         self, code: str, reason: Reason, source: Source, index: int | None, kind: str, part: Part | None, detail: str
     ) -> None:
         self.entries.append(
-            ConversionEntry.trusted(
+            ConversionEntry.unchecked(
                 code=code,
                 severity=SEVERITIES[code],
                 node=source.message.node,

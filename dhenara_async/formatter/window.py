@@ -20,7 +20,7 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.formatter.conversion import SEVERITIES, ConversionEntry
 from dhenara_async.framing.lenient_json import text_of
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.media import Kind
 from dhenara_async.messages.messages import (
     FilePart,
@@ -70,7 +70,7 @@ _WORD = re.compile(r"\S+")
 Summarise = Callable[[Sequence[ConversationNode]], str | Awaitable[str]]
 
 
-class ConversationPolicy(Value):
+class ConversationPolicy(FrozenModel):
     """How much of a conversation the next model is shown. Without a limit, all of it.
 
     With both limits, both hold. The newest turn is always shown, and so is every turn back to the question of a tool
@@ -234,7 +234,7 @@ def truncation_entries(
     why += " (weighed by estimate)" if estimated else ""
     instead = "a summary stands for it" if summarised else "nothing stands for it"
     return tuple(
-        ConversionEntry.trusted(
+        ConversionEntry.unchecked(
             code="truncated",
             severity=SEVERITIES["truncated"],
             node=node.id,

@@ -356,7 +356,7 @@ def resolve(endpoint: AIModelEndpoint) -> Address:
     )
 
 
-def target_of(endpoint: AIModelEndpoint) -> Origin:
+def expected_origin(endpoint: AIModelEndpoint) -> Origin:
     """The origin that answers of ``endpoint`` would carry, as far as it can be told without a key or an address.
 
     Raises:

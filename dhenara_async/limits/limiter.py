@@ -37,7 +37,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import Origin
 from dhenara_async.usage.tokens import Usage
 
@@ -48,7 +48,7 @@ LONGEST_SECONDS = 60.0
 """How long a provider's word closes an endpoint before one request tries, unless said otherwise."""
 
 
-class Limits(Value):
+class Limits(FrozenModel):
     """What one endpoint (provider, host, account and model) may be asked; None = no limit.
 
     Attributes:

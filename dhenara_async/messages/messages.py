@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.framing.lenient_json import read, text_of
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.media import ANY_IMAGE, Kind, by_extension, check_signature, kind_of, normalized, settled
 from dhenara_async.tools.declarations import HostedToolType
 
@@ -40,7 +40,7 @@ class Role(StrEnum):
     SYSTEM = "system"
 
 
-class Origin(Value):
+class Origin(FrozenModel):
     """Which endpoint made a part. Opaque state returns only where all of this is the same.
 
     Attributes:
@@ -73,7 +73,7 @@ class Origin(Value):
         return self.same_account(other) and self.model == other.model
 
 
-class PartBase(Value):
+class PartBase(FrozenModel):
     """What every part carries beside its content.
 
     Attributes:
@@ -87,7 +87,7 @@ class PartBase(Value):
     status: Literal["complete", "interrupted"] = "complete"
 
 
-class Citation(Value):
+class Citation(FrozenModel):
     """Where something in a text comes from.
 
     Attributes:
@@ -107,7 +107,7 @@ class Citation(Value):
     end: int | None = None
 
 
-class TokenLogprob(Value):
+class TokenLogprob(FrozenModel):
     """How likely a token was.
 
     Attributes:
@@ -421,7 +421,7 @@ def _as_parts(value: object) -> object:
     return value
 
 
-class Message(Value):
+class Message(FrozenModel):
     """One speaker's turn, or a piece of it.
 
     Attributes:
@@ -446,7 +446,7 @@ class Message(Value):
     def user(cls, *parts: "str | Part") -> "Message":
         """A user message of texts and parts, in order."""
         if len(parts) == 1 and isinstance(parts[0], str):
-            return cls.trusted(role=Role.USER, parts=(_text(parts[0]),), node=None, status="complete", prefix=None)
+            return cls.unchecked(role=Role.USER, parts=(_text(parts[0]),), node=None, status="complete", prefix=None)
         return cls(role=Role.USER, parts=_coerced(parts))
 
     @classmethod
@@ -474,7 +474,7 @@ def _text(text: str) -> TextPart:
     """A text part; only what is not plain ASCII has to be looked at: a text may hold halves of characters."""
     if not text.isascii() or text.__class__ is not str:
         return TextPart(text=text)
-    return TextPart.trusted(
+    return TextPart.unchecked(
         origin=None, provider_state=None, status="complete", type="text", text=text, citations=(), logprobs=()
     )
 
@@ -571,5 +571,5 @@ def _reason(exc: ValueError) -> str:
     from pydantic import ValidationError
 
     if isinstance(exc, ValidationError):
-        return "; ".join(error["msg"].removeprefix("Value error, ") for error in exc.errors(include_input=False))
+        return "; ".join(error["msg"].removeprefix("FrozenModel error, ") for error in exc.errors(include_input=False))
     return str(exc)

@@ -5,24 +5,24 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from dhenara_async.calls.shared import Means
-from dhenara_async.calls.source import EndpointFeed, Feed
+from dhenara_async.calls.shared import SharedResources
+from dhenara_async.calls.source import EndpointSource, EventSource
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import DeadlineError, DhenaraError
 from dhenara_async.events import StreamStart
 from dhenara_async.messages.messages import Message, Origin
-from dhenara_async.plans.targets import Occasion, Target, label
+from dhenara_async.plans.targets import RoutingContext, Target, label
 
 LOST = "cancelled: another target was faster"
 """What an ``Attempt`` says that lost a race."""
 
-Ask = Callable[[AIModelEndpoint, AIModelCallConfig, Sequence[Message]], EndpointFeed]
+Ask = Callable[[AIModelEndpoint, AIModelCallConfig, Sequence[Message]], EndpointSource]
 """Makes the call to one endpoint, with further messages behind the question; nothing is sent yet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PlanContext:
     """What a plan is asked.
 
     Attributes:
@@ -37,17 +37,17 @@ class Question:
 
     ask: Ask
     config: AIModelCallConfig
-    occasion: Occasion
-    means: Means
+    context: RoutingContext
+    shared: SharedResources
     so_far: str | None = None
     continuation: str | None = None
 
 
-Open = Callable[[Target, Question], Feed]
+Open = Callable[[Target, PlanContext], EventSource]
 """Makes the answer of a target; see ``plans.feed_of`` for what it raises."""
 
 
-def in_time(question: Question, began: float | None) -> Question:
+def in_time(question: PlanContext, began: float | None) -> PlanContext:
     """``question`` with what is left of the whole call's time; ``began`` = not yet where None.
 
     Raises:
@@ -63,7 +63,7 @@ def in_time(question: Question, began: float | None) -> Question:
     return replace(question, config=question.config.changed(timeouts=timeouts))
 
 
-def of_the_whole(exc: DhenaraError, question: Question) -> DhenaraError:
+def of_the_whole(exc: DhenaraError, question: PlanContext) -> DhenaraError:
     """A limit of the whole call in the caller's words: who was asked later knew only what was left of it."""
     total = question.config.timeouts.total
     if isinstance(exc, DeadlineError) and exc.limit == "total" and exc.seconds != total:

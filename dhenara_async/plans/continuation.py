@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 
-from dhenara_async.calls.source import Account, Feed
+from dhenara_async.calls.source import CallRecord, EventSource
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.events import PartEnd, PartStart, StreamEvent, StreamReset, TextDelta
 from dhenara_async.hosts.registry import driver_for
 from dhenara_async.messages.messages import Citation, Message, Origin, Role, TextPart
-from dhenara_async.plans.context import Question
+from dhenara_async.plans.context import PlanContext
 
 
 class CannotGoOnError(UnsupportedError):
     """A target cannot go on with the answer of another."""
 
 
-def answer_of(endpoint: AIModelEndpoint, question: Question) -> Feed:
+def answer_of(endpoint: AIModelEndpoint, question: PlanContext) -> EventSource:
     """The answer of one endpoint, or the rest of one that another has begun.
 
     Raises:
@@ -24,10 +24,10 @@ def answer_of(endpoint: AIModelEndpoint, question: Question) -> Feed:
     """
     more, dropped = _handed(endpoint, question)
     feed = question.ask(endpoint, question.config, more)
-    return RestFeed(feed, dropped) if dropped else feed
+    return RestSource(feed, dropped) if dropped else feed
 
 
-def _handed(endpoint: AIModelEndpoint, question: Question) -> tuple[list[Message], str]:
+def _handed(endpoint: AIModelEndpoint, question: PlanContext) -> tuple[list[Message], str]:
     """What stands behind the question where an answer is to be gone on with.
 
     Returns:
@@ -47,8 +47,8 @@ def _handed(endpoint: AIModelEndpoint, question: Question) -> tuple[list[Message
     return [said, Message.user(question.continuation)], ""
 
 
-class RestFeed:
-    """The rest of an answer by who does not know that what it goes on with ended in white space; see ``Feed``.
+class RestSource:
+    """The rest of an answer by who does not know that what it goes on with ended in white space; see ``EventSource``.
 
     Such a model mostly begins with that white space itself, and the reader has it already.
 
@@ -57,7 +57,7 @@ class RestFeed:
         dropped: The white space that it was not told.
     """
 
-    def __init__(self, feed: Feed, dropped: str) -> None:
+    def __init__(self, feed: EventSource, dropped: str) -> None:
         self._feed = feed
         self._dropped = dropped
         self._part: int | None = None  # the first text; None = it has not come yet, or is over
@@ -67,31 +67,31 @@ class RestFeed:
 
     @property
     def over(self) -> bool:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._feed.over
 
     @property
     def repeatable(self) -> bool:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._feed.repeatable
 
     @property
     def origin(self) -> Origin:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._feed.origin
 
     @property
-    def account(self) -> Account:
-        """See ``Feed``."""
+    def account(self) -> CallRecord:
+        """See ``EventSource``."""
         return self._feed.account
 
     async def receive(self) -> Sequence[StreamEvent]:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         events = await self._feed.receive()
         return events if self._settled or not events else [told for event in events for told in self._each(event)]
 
     async def close(self) -> None:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         await self._feed.close()
 
     def _each(self, event: StreamEvent) -> Sequence[StreamEvent]:

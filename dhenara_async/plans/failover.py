@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.shared import Means
-from dhenara_async.calls.source import Account, EndpointFeed, Feed, says
+from dhenara_async.calls.shared import SharedResources
+from dhenara_async.calls.source import CallRecord, EndpointSource, EventSource, says
 from dhenara_async.errors import (
     APIError,
     ConfigurationError,
@@ -32,9 +32,9 @@ from dhenara_async.events import (
     TextDelta,
     ToolCallDelta,
 )
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.messages import Origin, ReasoningPart, TextPart
-from dhenara_async.plans.context import LOST, Failures, Open, Question, described, in_time, named, of_the_whole
+from dhenara_async.plans.context import LOST, Failures, Open, PlanContext, described, in_time, named, of_the_whole
 from dhenara_async.plans.continuation import CannotGoOnError
 from dhenara_async.plans.targets import Failover, Target, endpoints, label, may_pass_elsewhere
 from dhenara_async.response import Attempt, Decision, Seam
@@ -57,8 +57,8 @@ class _Break:
     held: list[StreamEvent] = field(default_factory=list[StreamEvent])
 
 
-class FailoverFeed:
-    """The answer of the first target that gives one; see ``Feed``.
+class FailoverSource:
+    """The answer of the first target that gives one; see ``EventSource``.
 
     Args:
         plan: Who is asked, and when the next one is.
@@ -70,13 +70,13 @@ class FailoverFeed:
         UnsupportedError: Likewise.
     """
 
-    def __init__(self, plan: Failover, question: Question, open: Open) -> None:
+    def __init__(self, plan: Failover, question: PlanContext, open: Open) -> None:
         self._plan = plan
         self._question = question
         self._open = open
         # what another began cannot be taken back by who goes on with it
         self._mode = "fail" if question.so_far is not None and plan.mode == "restart" else plan.mode
-        self._waiting = deque(_healthy_first(plan.targets, question.means))
+        self._waiting = deque(_healthy_first(plan.targets, question.shared))
         self._failures = Failures()
         self._tries: list[Attempt] = []  # of those before
         self._seams: list[Seam] = []  # likewise
@@ -89,7 +89,7 @@ class FailoverFeed:
         self._offset = 0  # how many parts others have made
         self._said = Accumulator(provider="", model="") if self._mode == "continue" else None
         self._break: _Break | None = None  # while somebody is to go on, and has said nothing yet
-        self._standing: Account | None = None  # of who broke off, as long as what it said is what the reader has
+        self._standing: CallRecord | None = None  # of who broke off, as long as what it said is what the reader has
         opened = self._next(question)
         if opened is None:
             raise self._failures.first()
@@ -97,22 +97,22 @@ class FailoverFeed:
 
     @property
     def over(self) -> bool:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._feed.over
 
     @property
     def repeatable(self) -> bool:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._feed.repeatable
 
     @property
     def origin(self) -> Origin:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self.account.origin
 
     @property
-    def account(self) -> Account:
-        """See ``Feed``."""
+    def account(self) -> CallRecord:
+        """See ``EventSource``."""
         account = self._feed.account
         standing = account if self._standing is None else self._standing
         reason = self._failures.words()
@@ -127,7 +127,7 @@ class FailoverFeed:
         )
 
     async def receive(self) -> Sequence[StreamEvent]:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         if self._began is None:
             self._began = anyio.current_time()
         try:
@@ -139,19 +139,19 @@ class FailoverFeed:
                 raise
             self._go_on_after(of_the_whole(exc, self._question))
             return ()
-        plainly = self._shown and self._spoken and self._said is None and isinstance(self._feed, EndpointFeed)
+        plainly = self._shown and self._spoken and self._said is None and isinstance(self._feed, EndpointSource)
         if plainly or not events:
             return events  # nothing to note down, and nothing that an endpoint says from here on takes anything back
         return self._told(events)
 
     async def close(self) -> None:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         self._closed = True
         await self._feed.close()
 
     # ------------------------------------------------------------------------------------------------ who is next
 
-    def _next(self, question: Question) -> tuple[Target, Feed] | None:
+    def _next(self, question: PlanContext) -> tuple[Target, EventSource] | None:
         """The next target that can be called as asked."""
         while self._waiting:
             target = self._waiting.popleft()
@@ -213,7 +213,7 @@ class FailoverFeed:
         told = exc.retry_after if isinstance(exc, APIError) else None
         for attempt in self._feed.account.tries:
             if attempt.error is not None and attempt.error != LOST:
-                self._question.means.cooldowns.cool(attempt.endpoint, max(self._plan.cooldown, told or 0.0))
+                self._question.shared.cooldowns.cool(attempt.endpoint, max(self._plan.cooldown, told or 0.0))
 
     # ------------------------------------------------------------------------------------------------ what is told
 
@@ -242,7 +242,7 @@ class FailoverFeed:
                 self._spoken = False
             case _ if not self._spoken and says((event,)):
                 self._spoken = True
-                self._question.means.cooldowns.clear(self._feed.account.origin)
+                self._question.shared.cooldowns.clear(self._feed.account.origin)
             case _:
                 pass
         return (_moved(event, self._offset),)
@@ -260,7 +260,7 @@ class FailoverFeed:
                 return ()
             case _:
                 self._break, self._shown = None, True
-                self._question.means.cooldowns.clear(self._feed.account.origin)
+                self._question.shared.cooldowns.clear(self._feed.account.origin)
                 return (*self._seam(gap), _moved(event, self._offset))
 
     def _seam(self, gap: "_Break") -> list[StreamEvent]:
@@ -280,15 +280,15 @@ class FailoverFeed:
         return tuple(seam.changed(part=seam.part + self._offset) for seam in seams)
 
 
-def _healthy_first(targets: Sequence[Target], means: Means) -> list[Target]:
+def _healthy_first(targets: Sequence[Target], shared: SharedResources) -> list[Target]:
     """``targets`` in their order, those at the end that have failed a moment ago."""
-    cooldowns = means.cooldowns
+    cooldowns = shared.cooldowns
     if not cooldowns.any:
         return list(targets)
 
     def cools(target: Target) -> bool:
         known = list(endpoints(target))
-        return bool(known) and all(cooldowns.cooling(target_of(endpoint)) for endpoint in known)
+        return bool(known) and all(cooldowns.cooling(expected_origin(endpoint)) for endpoint in known)
 
     def cooling(target: Target) -> bool:
         try:

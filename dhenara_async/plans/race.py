@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from dhenara_async.calls.source import CLOSE_SECONDS, Account, Feed, priced, says
+from dhenara_async.calls.source import CLOSE_SECONDS, CallRecord, EventSource, priced, says
 from dhenara_async.errors import DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent, StreamStart
 from dhenara_async.messages.messages import Origin
-from dhenara_async.plans.context import LOST, Failures, Open, Question, in_time, named, of_the_whole
+from dhenara_async.plans.context import LOST, Failures, Open, PlanContext, in_time, named, of_the_whole
 from dhenara_async.plans.targets import Race, Target, label, percentile
 from dhenara_async.response import Attempt, Decision
 
@@ -34,7 +34,7 @@ class _Runner:
     """
 
     target: Target
-    feed: Feed
+    feed: EventSource
     origin: Origin
     events: list[StreamEvent] = field(default_factory=list[StreamEvent])
     began: float | None = None
@@ -53,8 +53,8 @@ class _Runner:
         )
 
 
-class RaceFeed:
-    """The answer of the target that says something first; see ``Feed``.
+class RaceSource:
+    """The answer of the target that says something first; see ``EventSource``.
 
     The race is run within one ``receive``: when that returns, the others' sockets are closed; only the winner is left.
 
@@ -68,7 +68,7 @@ class RaceFeed:
         UnsupportedError: Likewise.
     """
 
-    def __init__(self, plan: Race, question: Question, open: Open) -> None:
+    def __init__(self, plan: Race, question: PlanContext, open: Open) -> None:
         self._plan = plan
         self._question = question
         self._open = open
@@ -86,22 +86,22 @@ class RaceFeed:
 
     @property
     def over(self) -> bool:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._winner is not None and self._winner.feed.over
 
     @property
     def repeatable(self) -> bool:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return self._winner is not None and self._winner.feed.repeatable
 
     @property
     def origin(self) -> Origin:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         return (self._winner or self._first).feed.origin
 
     @property
-    def account(self) -> Account:
-        """See ``Feed``."""
+    def account(self) -> CallRecord:
+        """See ``EventSource``."""
         winner = self._winner
         if winner is None:
             account = self._first.feed.account
@@ -114,7 +114,7 @@ class RaceFeed:
         return replace(account, tries=(*others, *account.tries), plan=(decision, *account.plan))
 
     async def receive(self) -> Sequence[StreamEvent]:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         if self._winner is not None:
             return await self._winner.feed.receive()
         winner = await self._run()
@@ -123,7 +123,7 @@ class RaceFeed:
         return [named(event, origin) if isinstance(event, StreamStart) else event for event in events]
 
     async def close(self) -> None:
-        """See ``Feed``."""
+        """See ``EventSource``."""
         for runner in self._runners:
             await runner.feed.close()
 
@@ -183,7 +183,7 @@ class RaceFeed:
             if not self._running:
                 self._nobody.set()
 
-    def _next(self, question: Question) -> _Runner | None:
+    def _next(self, question: PlanContext) -> _Runner | None:
         """The next one that can be called as asked."""
         while self._waiting:
             target = self._waiting.popleft()
@@ -202,7 +202,7 @@ class RaceFeed:
         share, after = self._plan.percentile, self._plan.hedge_after
         if share is None:
             return 0.0 if after is None else float(after)
-        known = self._question.means.latencies.of(self._first.origin)
+        known = self._question.shared.latencies.of(self._first.origin)
         return percentile(known, share) if len(known) >= LEARNED_FROM else UNLEARNED_SECONDS
 
     def _learn(self, winner: _Runner) -> None:
@@ -210,4 +210,4 @@ class RaceFeed:
         now = anyio.current_time()
         for runner in {id(runner): runner for runner in (winner, self._first)}.values():
             if runner.began is not None and runner.failure is None:
-                self._question.means.latencies.learn(runner.origin, now - runner.began)
+                self._question.shared.latencies.learn(runner.origin, now - runner.began)

@@ -7,19 +7,19 @@ What a plan is asked is in ``question``, what an endpoint is sent that goes on w
 kind of plan has a file of its own. Who makes feeds of targets is handed to them, so that none imports this one.
 """
 
-from dhenara_async.calls.source import Feed
+from dhenara_async.calls.source import EventSource
 from dhenara_async.endpoint import AIModelEndpoint
-from dhenara_async.plans.context import Ask, Question
+from dhenara_async.plans.context import Ask, PlanContext
 from dhenara_async.plans.continuation import answer_of
-from dhenara_async.plans.failover import FailoverFeed
-from dhenara_async.plans.race import RaceFeed
-from dhenara_async.plans.routed import ChosenFeed
+from dhenara_async.plans.failover import FailoverSource
+from dhenara_async.plans.race import RaceSource
+from dhenara_async.plans.routed import RoutedSource
 from dhenara_async.plans.targets import Experiment, Failover, Race, Router, Target, decided
 
-__all__ = ["Ask", "Question", "feed_of"]
+__all__ = ["Ask", "PlanContext", "source_of"]
 
 
-def feed_of(target: Target, question: Question) -> Feed:
+def source_of(target: Target, question: PlanContext) -> EventSource:
     """The answer of ``target``.
 
     Raises:
@@ -30,9 +30,9 @@ def feed_of(target: Target, question: Question) -> Feed:
         case AIModelEndpoint():
             return answer_of(target, question)
         case Failover():
-            return FailoverFeed(target, question, feed_of)
+            return FailoverSource(target, question, source_of)
         case Race():
-            return RaceFeed(target, question, feed_of)
+            return RaceSource(target, question, source_of)
         case Router() | Experiment():
-            chosen, decision = decided(target, question.occasion)
-            return ChosenFeed(feed_of(chosen, question), decision)
+            chosen, decision = decided(target, question.context)
+            return RoutedSource(source_of(chosen, question), decision)

@@ -263,7 +263,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class RoutingContext:
     """What a call is, as far as a router or an experiment decides by it.
 
     Attributes:
@@ -281,16 +281,16 @@ class Occasion:
     node: str | None = None
 
 
-def decided(plan: Router | Experiment, occasion: Occasion) -> "tuple[Target, Decision]":
+def decided(plan: Router | Experiment, context: RoutingContext) -> "tuple[Target, Decision]":
     """Who takes a call, and the record of that.
 
     Raises:
         ConfigurationError: A router's function names nobody, or no strength fits the call.
     """
-    return _routed(plan, occasion) if isinstance(plan, Router) else _varied(plan, occasion)
+    return _routed(plan, context) if isinstance(plan, Router) else _varied(plan, context)
 
 
-def first_endpoint(target: "Target", occasion: Occasion) -> AIModelEndpoint:
+def first_endpoint(target: "Target", context: RoutingContext) -> AIModelEndpoint:
     """Who is asked first where all goes well: what dry runs and estimates are made for.
 
     Raises:
@@ -300,11 +300,11 @@ def first_endpoint(target: "Target", occasion: Occasion) -> AIModelEndpoint:
         if isinstance(target, Failover | Race):
             target = target.targets[0]
         else:
-            target, _decision = decided(target, occasion)
+            target, _decision = decided(target, context)
     return target
 
 
-def expected(target: "Target", occasion: Occasion, of: Estimate) -> tuple[int, Decimal | None]:
+def expected(target: "Target", context: RoutingContext, of: Estimate) -> tuple[int, Decimal | None]:
     """About what a call of ``target`` takes, in tokens and in money; None where nobody knows its price.
 
     All of a race may run at once, so it is what they take together. Of those that are asked one after the other it is
@@ -322,13 +322,13 @@ def expected(target: "Target", occasion: Occasion, of: Estimate) -> tuple[int, D
         case AIModelEndpoint():
             return of(target)
         case Router() | Experiment():
-            chosen, _decision = decided(target, occasion)
-            return expected(chosen, occasion, of)
+            chosen, _decision = decided(target, context)
+            return expected(chosen, context, of)
         case Failover() | Race():
             tokens, prices, refusals = list[int](), list[Decimal](), list[DhenaraError]()
             for member in target.targets:
                 try:
-                    taken, price = expected(member, occasion, of)
+                    taken, price = expected(member, context, of)
                 except DhenaraError as exc:
                     refusals.append(exc)
                     continue
@@ -370,15 +370,15 @@ def label(target: "Target") -> str:
             return f"Experiment({', '.join(target.variants)})"
 
 
-def _routed(plan: Router, occasion: Occasion) -> "tuple[Target, Decision]":
+def _routed(plan: Router, context: RoutingContext) -> "tuple[Target, Decision]":
     if plan.choose is None:
-        needs = _needs(occasion)
+        needs = _needs(context)
         for strength, target in plan.strengths.items():
             if strength in needs:
                 return target, Decision(kind="router", choice=label(target), reason=f"for {strength}")
         have = ", ".join(plan.strengths)
         raise ConfigurationError(f"no strength of the Router ({have}) fits the call; add one for 'anything'")
-    chosen = plan.choose(occasion.said(), occasion.config)
+    chosen = plan.choose(context.said(), context.config)
     if not isinstance(chosen, str):
         _check_target(chosen, "Router")
         return chosen, Decision(kind="router", choice=label(chosen))
@@ -387,9 +387,9 @@ def _routed(plan: Router, occasion: Occasion) -> "tuple[Target, Decision]":
     return plan.targets[chosen], Decision(kind="router", choice=chosen)
 
 
-def _needs(occasion: Occasion) -> frozenset[str]:
-    config = occasion.config
-    files = [part for message in occasion.said() for part in message.parts if isinstance(part, FilePart)]
+def _needs(context: RoutingContext) -> frozenset[str]:
+    config = context.config
+    files = [part for message in context.said() for part in message.parts if isinstance(part, FilePart)]
     needs = {
         "images": any(file.kind == "image" for file in files),
         "files": bool(files),
@@ -402,8 +402,8 @@ def _needs(occasion: Occasion) -> frozenset[str]:
     return frozenset(strength for strength, needed in needs.items() if needed)
 
 
-def _varied(plan: Experiment, occasion: Occasion) -> "tuple[Target, Decision]":
-    unit, by = _unit(plan.sticky_by, occasion)
+def _varied(plan: Experiment, context: RoutingContext) -> "tuple[Target, Decision]":
+    unit, by = _unit(plan.sticky_by, context)
     variant = plan.variant(unit)
     decision = Decision(
         kind="experiment", name=plan.name, choice=variant, reason=by, unit=unit, weights=dict(plan.weights)
@@ -411,15 +411,15 @@ def _varied(plan: Experiment, occasion: Occasion) -> "tuple[Target, Decision]":
     return plan.target(variant), decision
 
 
-def _unit(sticky_by: StickyBy | UnitOf, occasion: Occasion) -> tuple[str, str]:
+def _unit(sticky_by: StickyBy | UnitOf, context: RoutingContext) -> tuple[str, str]:
     """What a call belongs to, and what that is."""
     if not isinstance(sticky_by, str):
-        return sticky_by(occasion.said(), occasion.config), "by a function"
-    units = {"user": occasion.config.user_id, "conversation": occasion.conversation, "node": occasion.node}
+        return sticky_by(context.said(), context.config), "by a function"
+    units = {"user": context.config.user_id, "conversation": context.conversation, "node": context.node}
     for by in (sticky_by, "user", "conversation"):
         if unit := units[by]:
             return unit, f"by {by}" if by == sticky_by else f"by {by}, because it has no {sticky_by}"
-    return occasion.own, f"by the call alone, because it has no {sticky_by}"
+    return context.own, f"by the call alone, because it has no {sticky_by}"
 
 
 def _several(targets: "Sequence[Target]", whose: str) -> "tuple[Target, ...]":

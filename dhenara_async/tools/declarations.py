@@ -17,7 +17,7 @@ from pydantic import (
 
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
 from dhenara_async.framing.lenient_json import sound
-from dhenara_async.frozen import Aside, Value
+from dhenara_async.frozen import Aside, FrozenModel
 from dhenara_async.tools.schemas import JsonSchema, model_schema, shortened, validation_words, without_placeholders
 
 if TYPE_CHECKING:  # annotations only: what reads callables is loaded when there is one to read
@@ -43,7 +43,7 @@ class _Source:
     signature: "Signature | None" = None
 
 
-class Tool(Value):
+class Tool(FrozenModel):
     """A function the model may ask for.
 
     Made from a callable or a pydantic model, it also reads the calls that come; JSON and pickle keep only what the
@@ -195,7 +195,7 @@ class Tool(Value):
         ) from fault
 
 
-class HostedTool(Value):
+class HostedTool(FrozenModel):
     """A tool that the provider runs itself.
 
     Attributes:
@@ -207,7 +207,7 @@ class HostedTool(Value):
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class NamedTool(Value):
+class NamedTool(FrozenModel):
     """A tool choice that forces one function."""
 
     name: str

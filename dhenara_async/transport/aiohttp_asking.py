@@ -24,7 +24,7 @@ from yarl import URL
 
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport.aiohttp_reading import AT_ONCE
-from dhenara_async.transport.first_byte import Patience
+from dhenara_async.transport.first_byte import FirstByteTimer
 from dhenara_async.transport.unpacking import ACCEPTED
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _REAL: object = aiohttp.ClientSession._request if _name == "ClientSession._reque
 
 
 @dataclass(slots=True)
-class Way:
+class Route:
     """What all requests for one URL have in common.
 
     Attributes:
@@ -106,7 +106,7 @@ class Answer:
             self._connection.release()  # which closes it, since its body is not over
 
 
-class Ways:
+class DirectSender:
     """The ways to the hosts of one session.
 
     Args:
@@ -117,14 +117,14 @@ class Ways:
     def __init__(self, session: aiohttp.ClientSession, connector: BaseConnector) -> None:
         self._session = session
         self._connector = connector
-        self._known: dict[str, Way] = {}
-        self._patience: dict[float, Patience] = {}
+        self._known: dict[str, Route] = {}
+        self._patience: dict[float, FirstByteTimer] = {}
 
-    def find(self, request: HttpRequest) -> Way | None:
+    def find(self, request: HttpRequest) -> Route | None:
         """The way of ``request``, if it is known; None = by the session, unless it can be learned."""
         return self._known.get(request.url) if self._suits(request) else None
 
-    def learn(self, request: HttpRequest, address: URL) -> Way | None:
+    def learn(self, request: HttpRequest, address: URL) -> Route | None:
         """How to send ``request`` to ``address``, which no proxy stands before; None = by the session."""
         if not self._suits(request):
             return None
@@ -135,11 +135,11 @@ class Ways:
         )
         if len(self._known) >= _WAYS:
             self._known.clear()
-        way = self._known[request.url] = Way(example, f"POST {address.raw_path_qs} HTTP/1.1")
+        way = self._known[request.url] = Route(example, f"POST {address.raw_path_qs} HTTP/1.1")
         return way
 
     async def ask(
-        self, way: Way, request: HttpRequest, *, connect: aiohttp.ClientTimeout, first_byte: float | None
+        self, way: Route, request: HttpRequest, *, connect: aiohttp.ClientTimeout, first_byte: float | None
     ) -> Answer:
         """Send a request and wait for the head of the answer.
 
@@ -194,10 +194,10 @@ class Ways:
             if patience is not None:
                 patience.end(protocol)
 
-    def _begun(self, seconds: float) -> Patience:
+    def _begun(self, seconds: float) -> FirstByteTimer:
         if len(self._patience) >= _WAYS:  # somebody has another limit for every call
             self._patience.clear()  # those who wait are looked after: their timer keeps what it belongs to
-        patience = self._patience[seconds] = Patience(self._connector._loop, seconds)
+        patience = self._patience[seconds] = FirstByteTimer(self._connector._loop, seconds)
         return patience
 
     def _suits(self, request: HttpRequest) -> bool:

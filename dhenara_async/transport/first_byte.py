@@ -18,7 +18,7 @@ class Waiter(Protocol):
         ...
 
 
-class Patience:
+class FirstByteTimer:
     """Ends the waits that last too long.
 
     Args:

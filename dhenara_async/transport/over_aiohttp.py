@@ -40,7 +40,7 @@ from dhenara_async.errors import (
 )
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange, header_block_too_large
-from dhenara_async.transport.aiohttp_asking import Answer, Ways, hang_up
+from dhenara_async.transport.aiohttp_asking import Answer, DirectSender, hang_up
 from dhenara_async.transport.aiohttp_last_words import Listening
 from dhenara_async.transport.aiohttp_reading import AT_ONCE, more, taken
 from dhenara_async.transport.proxies import Proxy, proxy_for
@@ -222,7 +222,7 @@ class AiohttpTransport:
             auto_decompress=False,
         )
         until_the_end = self._until_the_end(loop, session)
-        kept = self._sessions[loop] = _Kept(session, connector, Ways(session, connector), until_the_end)
+        kept = self._sessions[loop] = _Kept(session, connector, DirectSender(session, connector), until_the_end)
         await anext(kept.until_the_end)  # does not wait: nobody else can make a session for this loop meanwhile
         return kept
 
@@ -268,7 +268,7 @@ class _Kept:
 
     session: aiohttp.ClientSession
     connector: "_Connector"
-    ways: Ways
+    ways: DirectSender
     until_the_end: AsyncGenerator[None]
     under_way: UnderWay = field(default_factory=UnderWay)
 

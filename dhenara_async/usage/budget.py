@@ -22,13 +22,13 @@ from pydantic import Field
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import BudgetError
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.usage.tokens import Usage
 
 _NOTHING = Decimal(0)
 
 
-class Budget(Value):
+class Budget(FrozenModel):
     """The most that may be spent; None = as much as one likes.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field
 
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 from dhenara_async.usage.tokens import Usage
 
 _PACKAGE = "genai_prices"
@@ -40,7 +40,7 @@ _LISTS = {
 Rate = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
-class Rates(Value):
+class Rates(FrozenModel):
     """Prices per million tokens, in whatever currency the caller counts in.
 
     Attributes:
@@ -103,7 +103,7 @@ class Rates(Value):
         ]
 
 
-class Pricing(Value):
+class Pricing(FrozenModel):
     """How the calls of an endpoint are counted in money.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from dhenara_async.frozen import Value
+from dhenara_async.frozen import FrozenModel
 
 
-class Usage(Value):
+class Usage(FrozenModel):
     """Tokens, with the same meaning for every provider; None = not told, never zero instead.
 
     Attributes:
@@ -41,5 +41,5 @@ class Usage(Value):
     source: Literal["reported", "estimated", "unknown"] = "unknown"
 
 
-UNKNOWN: Usage = Usage.trusted()
+UNKNOWN: Usage = Usage.unchecked()
 """Nothing was told."""

@@ -7,7 +7,7 @@ from chat_hosts import JSON, endpoint_at
 
 from dhenara_async import AIModelAPIProviderEnum, AIModelCallConfig, StreamEvent
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse
 from dhenara_async.testing import check_grammar
@@ -26,7 +26,7 @@ def events_of(
     """The events of an answer in these chunks; a plain one has one."""
     endpoint = endpoint_at(host)
     request = ChatRequest((), (), AIModelCallConfig.model_validate(config or {}), stream=stream)
-    decoder = driver_for(endpoint).decoder(request, target_of(endpoint))
+    decoder = driver_for(endpoint).decoder(request, expected_origin(endpoint))
     events: list[StreamEvent] = []
     for chunk in chunks:
         events += decoder.feed(chunk if isinstance(chunk, bytes) else orjson.dumps(chunk))

@@ -18,7 +18,7 @@ from dhenara_async import (
     PromptFormatter,
     Role,
 )
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import Part
 from dhenara_async.request import ChatRequest
 
@@ -71,5 +71,5 @@ def wire_messages(host: AIModelAPIProviderEnum, messages: Iterable[Message]) -> 
 
 def own(host: AIModelAPIProviderEnum, *parts: Part) -> Message:
     """What the endpoint of ``host`` said itself."""
-    origin = target_of(endpoint_at(host))
+    origin = expected_origin(endpoint_at(host))
     return Message(role=Role.ASSISTANT, parts=[part.model_copy(update={"origin": origin}) for part in parts])

@@ -41,7 +41,7 @@ from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.errors import ProtocolError, UnsupportedError
 from dhenara_async.events import StreamEvent
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedToolCall, check_grammar
 from tests import recordings
@@ -301,7 +301,7 @@ def test_reasoning_that_cannot_be_had_as_asked(
 
 
 def _origin(model: str) -> Origin:
-    return target_of(_endpoint(model))
+    return expected_origin(_endpoint(model))
 
 
 def _thought(model: str, text: str = "", **state: JsonValue) -> ReasoningPart:
@@ -490,7 +490,7 @@ def _decoded(frames: Sequence[JsonObject], config: AIModelCallConfig | None = No
     request = ChatRequest.of(
         [Message.user("hi")], instructions=(), config=config or AIModelCallConfig(), stream=len(frames) > 1
     )
-    decoder = driver_for(endpoint).decoder(request, target_of(endpoint))
+    decoder = driver_for(endpoint).decoder(request, expected_origin(endpoint))
     events: list[StreamEvent] = []
     for frame in frames:
         events += decoder.feed(orjson.dumps(frame))
@@ -768,7 +768,7 @@ def test_recorded_answers_go_back_block_for_block(framing: str) -> None:
         recording = recordings.load(name)
         endpoint = recording.endpoint("https://host.test")
         request = ChatRequest.of([Message.user("q")], instructions=(), config=AIModelCallConfig(), stream=False)
-        decoder = driver_for(endpoint).decoder(request, target_of(endpoint))
+        decoder = driver_for(endpoint).decoder(request, expected_origin(endpoint))
         framer = SSEFramer()
         frames = [recording.body] if framing == "json" else [*framer.feed(recording.body), *framer.finish()]
         accumulator = Accumulator(provider="anthropic", model="m")

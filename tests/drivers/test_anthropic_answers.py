@@ -29,7 +29,7 @@ from dhenara_async import (
     ToolCallPart,
 )
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.body import Reading
+from dhenara_async.calls.body import ResponseBody
 from dhenara_async.drivers.anthropic_messages.blocks import Blocks
 from dhenara_async.drivers.parts import PartsInFlight
 from dhenara_async.errors import (
@@ -46,7 +46,7 @@ from dhenara_async.errors import (
 )
 from dhenara_async.events import StreamEvent, StreamStart, ToolCallDelta
 from dhenara_async.framing import NamedFrame
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.testing import check_grammar
 from dhenara_async.usage.tokens import Usage
@@ -82,7 +82,7 @@ class Read:
         )
         self.events: list[StreamEvent] = []
         self.failure: DhenaraError | None = None
-        reading = Reading(driver_for(ENDPOINT).decoder(asked, target_of(ENDPOINT)))
+        reading = ResponseBody(driver_for(ENDPOINT).decoder(asked, expected_origin(ENDPOINT)))
         reading.begin("text/event-stream" if stream else "application/json")
         try:
             self.events += reading.take(body)
@@ -791,7 +791,7 @@ def test_fields_for_errors_that_are_empty_are_none() -> None:
 
 def test_an_error_event_behind_the_end_says_nothing() -> None:
     asked = ChatRequest.of([Message.user("When?")], instructions=(), config=AIModelCallConfig(), stream=True)
-    decoder = driver_for(ENDPOINT).decoder(asked, target_of(ENDPOINT))
+    decoder = driver_for(ENDPOINT).decoder(asked, expected_origin(ENDPOINT))
     for event in (start(), stopping(), STOP):
         decoder.feed(orjson.dumps(event))
     late = [NamedFrame(b"late", b"error"), orjson.dumps({"error": "late"}), orjson.dumps(text("late"))]
@@ -868,7 +868,7 @@ def _growing(events: Callable[[int], Sequence[JSON]]) -> Callable[[int], None]:
     asked = ChatRequest.of([Message.user("When?")], instructions=(), config=config, stream=True)
 
     def decode(count: int) -> None:
-        decoder = driver_for(ENDPOINT).decoder(asked, target_of(ENDPOINT))
+        decoder = driver_for(ENDPOINT).decoder(asked, expected_origin(ENDPOINT))
         for event in (start(), *events(count), stopping(), STOP):
             decoder.feed(orjson.dumps(event))
         decoder.finish()
@@ -910,7 +910,7 @@ def test_work_grows_as_what_comes(kind: str) -> None:
 
 def test_lists_of_citations_grow_in_place() -> None:
     """Their copies are made in C, which steps do not count."""
-    blocks = Blocks(PartsInFlight(target_of(ENDPOINT)), answer_tool=None)
+    blocks = Blocks(PartsInFlight(expected_origin(ENDPOINT)), answer_tool=None)
     blocks.start(0, dict(TEXT))
     part = blocks.open[0]
     lists: set[int] = set()

@@ -26,7 +26,7 @@ from dhenara_async import (
     Message,
 )
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.body import Reading
+from dhenara_async.calls.body import ResponseBody
 from dhenara_async.drivers.anthropic_messages import decode as anthropic_messages_decode
 from dhenara_async.drivers.anthropic_messages import reading as anthropic_messages_reading
 from dhenara_async.drivers.gemini import calls as gemini_calls
@@ -47,7 +47,7 @@ from dhenara_async.drivers.openai_responses import message as openai_responses_m
 from dhenara_async.drivers.openai_responses import reading as openai_responses_reading
 from dhenara_async.errors import ConfigurationError, DhenaraError
 from dhenara_async.events import StreamEvent
-from dhenara_async.hosts.registry import dialect_of, driver_for, target_of
+from dhenara_async.hosts.registry import dialect_of, driver_for, expected_origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.usage.tokens import Usage
 from tests import recordings
@@ -168,7 +168,7 @@ class Read:
 def read(endpoint: AIModelEndpoint, body: bytes) -> Read:
     """What its decoder makes of a body."""
     request = ChatRequest(ASKED, (), AIModelCallConfig(), stream=False)
-    reading = Reading(driver_for(endpoint).decoder(request, target_of(endpoint)))
+    reading = ResponseBody(driver_for(endpoint).decoder(request, expected_origin(endpoint)))
     events, failure = list[StreamEvent](), None
     reading.begin("application/json")
     try:
@@ -182,7 +182,7 @@ def read(endpoint: AIModelEndpoint, body: bytes) -> Read:
     return Read(events, failure, reading.usage, accumulator.partial())
 
 
-class Ways:
+class DirectSender:
     """Reads bodies by both ways, and counts how often the short one was taken."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
@@ -211,8 +211,8 @@ def _at_length(_this: object, _whole: object) -> Sequence[StreamEvent]:
 
 
 @pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
-    return Ways(monkeypatch)
+def ways(monkeypatch: pytest.MonkeyPatch) -> DirectSender:
+    return DirectSender(monkeypatch)
 
 
 def hosts(dialect: Dialect) -> list[AIModelEndpoint]:
@@ -272,7 +272,7 @@ def variants(wire: Wire) -> Iterator[Json]:
 
 
 @pytest.mark.parametrize("dialect", WIRES)
-def test_the_usual_answer_goes_the_short_way_at_every_host(dialect: Dialect, ways: Ways) -> None:
+def test_the_usual_answer_goes_the_short_way_at_every_host(dialect: Dialect, ways: DirectSender) -> None:
     endpoints = hosts(dialect)
     body = orjson.dumps(WIRES[dialect].usual)
     for words in (b"Hello.", b"<think>Hm.</think>Hello."):  # at some hosts an answer may begin with its thinking
@@ -282,7 +282,7 @@ def test_the_usual_answer_goes_the_short_way_at_every_host(dialect: Dialect, way
 
 
 @pytest.mark.parametrize("dialect", WIRES)
-def test_whatever_else_is_in_it(dialect: Dialect, ways: Ways) -> None:
+def test_whatever_else_is_in_it(dialect: Dialect, ways: DirectSender) -> None:
     wire, endpoint = WIRES[dialect], hosts(dialect)[0]
     tried = [orjson.dumps(body) for body in variants(wire)]
     for body in tried:
@@ -291,7 +291,7 @@ def test_whatever_else_is_in_it(dialect: Dialect, ways: Ways) -> None:
 
 
 @pytest.mark.parametrize("dialect", WIRES)
-def test_two_things_at_a_time(dialect: Dialect, ways: Ways) -> None:
+def test_two_things_at_a_time(dialect: Dialect, ways: DirectSender) -> None:
     wire, endpoint, chance = WIRES[dialect], hosts(dialect)[0], random.Random(dialect)
     words = vocabulary(wire)
     for _ in range(2000):
@@ -308,7 +308,7 @@ def test_two_things_at_a_time(dialect: Dialect, ways: Ways) -> None:
 
 @pytest.mark.skipif(not recordings.FOUND, reason=recordings.MISSING)
 @pytest.mark.parametrize("dialect", WIRES)
-def test_recorded_answers(dialect: Dialect, ways: Ways) -> None:
+def test_recorded_answers(dialect: Dialect, ways: DirectSender) -> None:
     recorded = [recordings.load(name) for name in recordings.ids(framing="json")]
     answers = [each for each in recorded if each.dialect is dialect and each.status < 300]
     for each in answers:

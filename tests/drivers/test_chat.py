@@ -23,7 +23,7 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
 
@@ -338,9 +338,9 @@ def test_no_foreign_thought_arrives(host: AIModelAPIProviderEnum) -> None:
 
 
 def test_thought_of_another_model_goes_back_as_words_only() -> None:
-    origin = target_of(endpoint_at(_Provider.OPENROUTER, "other"))
+    origin = expected_origin(endpoint_at(_Provider.OPENROUTER, "other"))
     for host, kept in ((_Provider.DEEPSEEK, True), (_Provider.OPENROUTER, False), (_Provider.XAI, False)):
-        origin = target_of(endpoint_at(host, "other"))
+        origin = expected_origin(endpoint_at(host, "other"))
         thought = ReasoningPart(text="hm", origin=origin, provider_state={"reasoning_details": [{"data": "x"}]})
         body = orjson.dumps(wire_messages(host, [Message.user("?"), Message.assistant(thought, "so")]))
         assert (b"hm" in body, b'"x"' in body) == (kept, False)

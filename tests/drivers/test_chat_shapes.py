@@ -27,7 +27,7 @@ from dhenara_async.errors import (
 )
 from dhenara_async.events import ReasoningDelta, TextDelta
 from dhenara_async.framing import NamedFrame
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.response import ChatResponse
 from tests.steps import growth
 
@@ -646,7 +646,7 @@ def test_sources_are_not_copied_for_every_choice() -> None:
 
 def test_citations_are_added_in_place() -> None:
     """A copy for every annotation would be work that no count of calls sees."""
-    parts = PartsInFlight(target_of(endpoint_at(SOME_HOST)))
+    parts = PartsInFlight(expected_origin(endpoint_at(SOME_HOST)))
     choice = ChoiceInFlight(parts, 0, Quirks(), Sources(parts), "wav")
     held: set[int] = set()
     for _ in range(100):

@@ -7,8 +7,8 @@ import pytest
 
 from dhenara_async import AIModelCallConfig, ChatResponse, Dialect, Message
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.body import Reading
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.calls.body import ResponseBody
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import HostedToolPart
 from dhenara_async.request import ChatRequest
 from tests.loopback import SPEAKERS
@@ -24,7 +24,7 @@ def read(dialect: Dialect, body: bytes, *, streamed: bool) -> ChatResponse:
     """The answer in a body."""
     endpoint = endpoint_for(dialect)
     request = ChatRequest((Message.user("Go."),), (), AIModelCallConfig(), streamed)
-    reading = Reading(driver_for(endpoint).decoder(request, target_of(endpoint)))
+    reading = ResponseBody(driver_for(endpoint).decoder(request, expected_origin(endpoint)))
     reading.begin("text/event-stream" if streamed else "application/json")
     accumulator = Accumulator(provider="here", model="m")
     for chunk in (body, b""):

@@ -36,7 +36,7 @@ from dhenara_async.drivers.gemini.driver import GeminiDriver
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.framing import Frame
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.messages import Citation, HostedToolPart, JsonPart, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse
@@ -62,7 +62,7 @@ def _endpoint(model: str = "gemini-3.8-flash", api: AIModelAPI = _API) -> AIMode
 
 
 def _own(model: str = "gemini-3.8-flash") -> Origin:
-    return target_of(_endpoint(model))
+    return expected_origin(_endpoint(model))
 
 
 def _wire(messages: list[Message], config: AIModelCallConfig | None, model: str, *, stream: bool) -> WireRequest:

@@ -27,7 +27,7 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.body import Reading
+from dhenara_async.calls.body import ResponseBody
 from dhenara_async.drivers.base import Decoder
 from dhenara_async.drivers.gemini import citing as gemini_citing
 from dhenara_async.drivers.gemini.calls import PartialArguments
@@ -46,7 +46,7 @@ from dhenara_async.errors import (
     TruncatedStreamError,
 )
 from dhenara_async.framing import Frame, NamedFrame
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse
 from dhenara_async.testing import check_grammar
@@ -65,7 +65,7 @@ ENDPOINT = AIModelEndpoint(api=_API, ai_model=AIModel(model_name=MODEL))
 def decoder_of(*, stream: bool, bounds: Bounds | None = None) -> Decoder:
     config = AIModelCallConfig(bounds=bounds or Bounds())
     request = ChatRequest.of([Message.user("hi")], instructions=(), config=config, stream=stream)
-    return GeminiDriver().decoder(request, target_of(ENDPOINT))
+    return GeminiDriver().decoder(request, expected_origin(ENDPOINT))
 
 
 def told(*frames: Frame, stream: bool = True) -> ChatResponse:
@@ -724,7 +724,7 @@ def test_an_event_with_another_name_is_a_chunk() -> None:
 
 def test_words_before_a_failure_in_an_array_are_kept() -> None:
     failure = {"error": {"code": 503, "message": "Busy."}}
-    reading = Reading(decoder_of(stream=True))
+    reading = ResponseBody(decoder_of(stream=True))
     reading.begin("application/json")
     reading.take(orjson.dumps([chunk({"text": "So"}), failure]))
     with pytest.raises(OverloadedError):

@@ -39,7 +39,7 @@ from dhenara_async.config import PromptCache
 from dhenara_async.endpoint import Capabilities
 from dhenara_async.errors import ConfigurationError, UnsupportedError
 from dhenara_async.events import Heartbeat, StreamEvent, StreamStart
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import Citation, HostedToolPart, Part, TokenLogprob, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse, FinishReason
@@ -89,7 +89,7 @@ def _sent(wire: WireRequest) -> list[JSON]:
 
 
 def _own(model: str = "gpt-6-sol") -> Origin:
-    return target_of(_at(model))
+    return expected_origin(_at(model))
 
 
 # ---------------------------------------------------------------------------------------------------- tools

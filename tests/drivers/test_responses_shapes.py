@@ -16,7 +16,7 @@ from dhenara_async import (
     Message,
 )
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.body import Reading
+from dhenara_async.calls.body import ResponseBody
 from dhenara_async.config import Bounds
 from dhenara_async.drivers.openai_responses.answer import Answer, rest_of
 from dhenara_async.drivers.openai_responses.items import CallItem
@@ -36,7 +36,7 @@ from dhenara_async.errors import (
     TruncatedStreamError,
 )
 from dhenara_async.events import PartStart, ReasoningDelta, StreamEnd, StreamEvent, StreamStart, UsageUpdate
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import HostedToolPart, ReasoningPart, TextPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse, FinishReason
@@ -57,7 +57,7 @@ class Read:
     def __init__(self, body: bytes, *, stream: bool, bounds: Bounds | None = None) -> None:
         config = AIModelCallConfig(bounds=bounds or Bounds())
         request = ChatRequest.of([Message.user("Well?")], instructions=(), config=config, stream=stream)
-        reading = Reading(driver_for(_AT).decoder(request, target_of(_AT)))
+        reading = ResponseBody(driver_for(_AT).decoder(request, expected_origin(_AT)))
         reading.begin("text/event-stream" if stream else "application/json")
         self.events: list[StreamEvent] = []
         self.failure: DhenaraError | None = None
@@ -957,7 +957,7 @@ def test_joining_is_linear_in_what_comes() -> None:
 
 def test_sources_are_appended_in_place() -> None:
     """Copying a list costs no step that could be counted."""
-    answer = Answer(PartsInFlight(target_of(_AT)))
+    answer = Answer(PartsInFlight(expected_origin(_AT)))
     item = MessageItem(answer, 0)
     item.add("text", 0, "a")
     part = answer.texts[0, 0]
@@ -995,7 +995,7 @@ def test_items_without_a_part_are_bounded() -> None:
 
 def test_spellings_of_arguments_are_not_compared_again_and_again() -> None:
     whole = orjson.dumps({"hedge": "x" * 1000}).decode()
-    answer = Answer(PartsInFlight(target_of(_AT)))
+    answer = Answer(PartsInFlight(expected_origin(_AT)))
     item = CallItem(answer)
     item.announce(call())
     item.add(whole)

@@ -30,7 +30,7 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import Part, PartBase
 from dhenara_async.request import ChatRequest
 
@@ -102,7 +102,7 @@ def test_every_part_is_said_or_refused(target: str) -> None:
     endpoint = _TARGETS[target]
     outcomes: set[tuple[Role, str, bool]] = set()
     for role, (kind, part) in product(Role, _PARTS.items()):
-        for origin in (None, target_of(endpoint)):
+        for origin in (None, expected_origin(endpoint)):
             message = Message(role=role, parts=[part.model_copy(update={"origin": origin}), TextPart(text="too")])
             try:
                 body = _body(endpoint, message)
@@ -153,7 +153,7 @@ _NEVER: list[tuple[str, Role, Part]] = [
 @pytest.mark.parametrize(("target", "role", "part"), _NEVER)
 def test_what_a_formatter_never_lets_through_is_refused(target: str, role: Role, part: PartBase) -> None:
     endpoint = _TARGETS[target]
-    own = part.model_copy(update={"origin": target_of(endpoint)})
+    own = part.model_copy(update={"origin": expected_origin(endpoint)})
     with pytest.raises(UnsupportedError, match=endpoint.ai_model.model_name):
         _body(endpoint, Message.model_validate({"role": role, "parts": [own]}))
 

@@ -29,7 +29,7 @@ from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.formatter.ledger import Ledger, Source
 from dhenara_async.formatter.parts import Terms
 from dhenara_async.formatter.summaries import NO_RESULT
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from tests.steps import growth
 
 _Provider = AIModelAPIProviderEnum
@@ -157,7 +157,7 @@ class TestIds:
         target: str, calls: Sequence[ToolCallPart], before: CallsNamed | None = None
     ) -> tuple[list[Call], Ledger]:
         endpoint = _TARGETS[target]
-        terms = Terms(endpoint, target_of(endpoint), driver_for(endpoint).rules(endpoint), ConversionPolicy())
+        terms = Terms(endpoint, expected_origin(endpoint), driver_for(endpoint).rules(endpoint), ConversionPolicy())
         ledger = Ledger(terms.target)
         ids = Ids(terms, ledger, before or CallsNamed())
         source = Source.of(1, Message.assistant(*calls))

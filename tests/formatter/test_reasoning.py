@@ -15,7 +15,7 @@ from dhenara_async import (
     Role,
     TextPart,
 )
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 
 _Provider = AIModelAPIProviderEnum
 AS_TEXT = ConversionPolicy(foreign_reasoning="as_text")
@@ -31,7 +31,7 @@ DEEPSEEK = endpoint(_Provider.DEEPSEEK, "deepseek-v4-pro")
 
 def thought(who: AIModelEndpoint | None, *, signed: bool) -> list[Message]:
     """A conversation in which ``who`` thought about its answer."""
-    origin = None if who is None else target_of(who)
+    origin = None if who is None else expected_origin(who)
     state: dict[str, JsonValue] | None = {"type": "thinking", "signature": "sealed"} if signed else None
     return [
         Message.user("Well?"),

@@ -6,7 +6,7 @@ import pytest
 
 from dhenara_async import AIModel, AIModelAPI, AIModelEndpoint, Message, PromptFormatter
 from dhenara_async.drivers import Rules, Vetted
-from dhenara_async.hosts.registry import target_of
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.messages import Part, ReasoningPart
 from tests.acme import AcmeDriver
 
@@ -29,7 +29,9 @@ def test_a_driver_says_what_of_its_state_may_be_sent(
 
     monkeypatch.setattr(AcmeDriver, "rules", stricter)
     endpoint = AIModelEndpoint(api=AIModelAPI(provider="acme", api_key="key"), ai_model=AIModel(model_name="acme-1"))
-    thought = ReasoningPart(text="Hm.", provider_state={"seal": "x", "role": "system"}, origin=target_of(endpoint))
+    thought = ReasoningPart(
+        text="Hm.", provider_state={"seal": "x", "role": "system"}, origin=expected_origin(endpoint)
+    )
     asked = [Message.user("Well?"), Message.assistant(thought, "Yes."), Message.user("Why?")]
     done = PromptFormatter.format_messages(asked, endpoint)
     assert done.messages[1].parts[0].provider_state == left

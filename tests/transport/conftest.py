@@ -8,7 +8,7 @@ import pytest
 
 from dhenara_async import AiohttpTransport, HttpxTransport
 from dhenara_async.transport import Transport
-from dhenara_async.transport.aiohttp_asking import Ways
+from dhenara_async.transport.aiohttp_asking import DirectSender
 
 Opened = Callable[[], AbstractAsyncContextManager[Transport]]
 
@@ -36,6 +36,6 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> O
         def nothing(*_: object) -> None:
             """No way but the session."""
 
-        monkeypatch.setattr(Ways, "find", nothing)
-        monkeypatch.setattr(Ways, "learn", nothing)
+        monkeypatch.setattr(DirectSender, "find", nothing)
+        monkeypatch.setattr(DirectSender, "learn", nothing)
     return _httpx if request.param == "httpx" else _aiohttp

@@ -12,7 +12,7 @@ from anyio.from_thread import start_blocking_portal
 from dhenara_async import AIModelClient, AiohttpTransport, Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport.aiohttp_asking import Ways
+from dhenara_async.transport.aiohttp_asking import DirectSender
 from tests.loopback import (
     PATIENCE,
     Connection,
@@ -41,7 +41,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         def nothing(*_: object) -> None:
             """No way but the session."""
 
-        monkeypatch.setattr(Ways, "find", nothing)
+        monkeypatch.setattr(DirectSender, "find", nothing)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from dhenara_async import AIModelClient, AiohttpTransport, Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import aiohttp_asking
-from dhenara_async.transport.aiohttp_asking import MOST_BYTES, Answer, Ways
+from dhenara_async.transport.aiohttp_asking import MOST_BYTES, Answer, DirectSender
 from tests.loopback import (
     PATIENCE,
     Connection,
@@ -34,13 +34,13 @@ HEADERS = {"content-type": "application/json", "authorization": "Bearer ünïcod
 def straight(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The URLs that are asked without the session, as they are asked."""
     asked: list[str] = []
-    ask = Ways.ask
+    ask = DirectSender.ask
 
-    async def noted(self: Ways, way: aiohttp_asking.Way, *args: object, **more: object) -> Answer:
+    async def noted(self: DirectSender, way: aiohttp_asking.Route, *args: object, **more: object) -> Answer:
         asked.append(str(way.example.url))
         return await ask(self, way, *args, **more)  # type: ignore[arg-type] - handed on
 
-    monkeypatch.setattr(Ways, "ask", noted)
+    monkeypatch.setattr(DirectSender, "ask", noted)
     return asked
 
 

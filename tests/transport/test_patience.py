@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from dhenara_async.errors import DeadlineError
-from dhenara_async.transport.first_byte import Patience
+from dhenara_async.transport.first_byte import FirstByteTimer
 from tests.virtual_time import Clock, VirtualLoop, run
 
 SECONDS = 10.0
@@ -37,7 +37,7 @@ def test_each_is_late_at_its_own_time() -> None:
     first, second, third = waiters = [Waiter(clock) for _ in range(3)]
 
     async def work() -> None:
-        patience = Patience(asyncio.get_running_loop(), SECONDS)
+        patience = FirstByteTimer(asyncio.get_running_loop(), SECONDS)
         for waiter in waiters:
             patience.begin(waiter)
             await asyncio.sleep(0.1)
@@ -61,7 +61,7 @@ def test_answers_that_come_in_time_set_next_to_no_timers() -> None:
     async def work() -> int:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Counting)
-        patience, before = Patience(loop, SECONDS), loop.timers
+        patience, before = FirstByteTimer(loop, SECONDS), loop.timers
         for waiter in waiters:
             patience.begin(waiter)
             clock.now += 0.01

@@ -255,7 +255,7 @@ def usage_of(counts: Mapping[str, int]) -> Usage | None:
     if output is not None and thinking is not None and thinking > output:
         output += thinking  # a part cannot be more than its whole: here it was counted apart
     total_input = None if fresh is None else fresh + (read or 0) + (written or 0)
-    return Usage.trusted(
+    return Usage.unchecked(
         input_tokens=total_input,
         cache_read_tokens=read,
         cache_write_tokens=written,

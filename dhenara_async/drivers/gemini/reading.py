@@ -141,7 +141,7 @@ def usage_of(raw: JsonObject) -> Usage | None:
     cached = counts.get("cachedContentTokenCount")
     if prompt is not None and cached is not None and cached > prompt:  # counted apart
         prompt += cached
-    return Usage.trusted(
+    return Usage.unchecked(
         input_tokens=None if prompt is None else prompt + (tools or 0),
         cache_read_tokens=cached,
         cache_write_tokens=None,

@@ -250,7 +250,7 @@ def usage_of(raw: JsonObject, quirks: Quirks) -> Usage | None:
     searches = raw.get("num_search_queries")
     if "server_tool_use" in raw:
         searches = _first_count((as_object(raw["server_tool_use"]).get("web_search_requests"), searches))
-    return Usage.trusted(
+    return Usage.unchecked(
         input_tokens=prompt,
         cache_read_tokens=read,
         cache_write_tokens=written,

@@ -268,7 +268,7 @@ def usage_of(raw: JsonObject, searches: int | None) -> Usage | None:
     total = as_count(raw.get("total_tokens"))
     if prompt is output is total is read is reasoning is searches is None:
         return None
-    return Usage.trusted(
+    return Usage.unchecked(
         input_tokens=_with_part(prompt, read),
         cache_read_tokens=read,
         cache_write_tokens=as_count(into.get("cache_write_tokens")),

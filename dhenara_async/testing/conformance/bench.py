@@ -23,7 +23,7 @@ from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.formatter.formatter import FormattedConversation, PromptFormatter
 from dhenara_async.framing import Frame
 from dhenara_async.framing.sse import SSEFramer
-from dhenara_async.hosts.registry import driver_for, target_of
+from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import Message, Origin
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse, FinishReason, Usage
@@ -118,7 +118,7 @@ class Bench:
 
     @property
     def origin(self) -> Origin:
-        return target_of(self.endpoint)
+        return expected_origin(self.endpoint)
 
     def request(
         self,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dhenara_async.calls.body import Reading
+from dhenara_async.calls.body import ResponseBody
 from dhenara_async.config import Bounds
 from dhenara_async.errors import BoundsError
 from dhenara_async.events import StreamEvent
@@ -72,7 +72,7 @@ def _wrapped(body: bytes, *, stream: bool) -> Iterator[tuple[str, bytes]]:
 
 def _events(bench: Bench, recorded: Recorded, body: bytes, *, stream: bool) -> list[StreamEvent]:
     """The events of a body as the client reads it."""
-    reading = Reading(bench.decoder(recorded, stream=stream))
+    reading = ResponseBody(bench.decoder(recorded, stream=stream))
     reading.begin("text/event-stream" if stream else "application/json")
     events = list(reading.take(body))
     return events if reading.complete else [*events, *reading.take(b"")]
