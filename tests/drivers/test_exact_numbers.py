@@ -11,9 +11,9 @@ from dhenara_async.calls.body import ResponseBody
 from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import HostedToolPart
 from dhenara_async.request import ChatRequest
+from tests.calls.test_input import endpoint_for
 from tests.loopback import SPEAKERS
 from tests.raw_json import leaves
-from tests.test_input import endpoint_for
 
 BIG, LOW = 123456789012345678901234567890, -(1 << 63) - 1
 ARGUMENTS = f'{{"id":{BIG},"more":[{LOW},1.5],"text":"{BIG}"}}'

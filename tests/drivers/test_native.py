@@ -23,7 +23,7 @@ from dhenara_async.messages.messages import HostedToolPart, ProviderState, ToolC
 from dhenara_async.request import ChatRequest
 from tests import recordings
 from tests.histories import SOURCES, decoded, histories
-from tests.test_coming_home import source_of
+from tests.scenarios.test_coming_home import source_of
 
 _T = Kind.WORD
 

@@ -12,6 +12,7 @@ import pytest
 from dhenara_async import FanOut, ModelCall, TextDelta, as_completed, fan_out
 from dhenara_async.errors import StreamStateError
 from dhenara_async.testing import ProviderServer
+from tests.fanout.test_fan_out import Hall, asking, repeats, said, turns
 from tests.loopback import (
     LAST_CHUNK,
     PATIENCE,
@@ -23,8 +24,7 @@ from tests.loopback import (
     head,
     serve,
 )
-from tests.test_cancellation import host, nothing_left
-from tests.test_fan_out import Hall, asking, repeats, said, turns
+from tests.scenarios.test_cancellation import host, nothing_left
 
 
 @asynccontextmanager

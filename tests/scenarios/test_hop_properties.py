@@ -2,7 +2,7 @@
 
 Each run tries the same few conversations, so that it is quick and stable. More of them, new ones each time::
 
-    DHENARA_EXAMPLES=2000 python -m pytest tests/test_hop_properties.py
+    DHENARA_EXAMPLES=2000 python -m pytest tests/scenarios/test_hop_properties.py
 
 ``DHENARA_EXAMPLES`` is how many conversations each property is tried on; each goes to all targets. What hypothesis
 finds wrong it makes small, and prints.

@@ -260,13 +260,13 @@ def test_the_callers_schema_is_left_alone() -> None:
 
 def test_the_bytes_do_not_depend_on_the_hash_seed() -> None:
     code = (
-        "import orjson; from tests.test_schemas import TARGETS, Owner\n"
+        "import orjson; from tests.tools.test_schemas import TARGETS, Owner\n"
         "print([orjson.dumps(rewrite(Owner.model_json_schema())) for rewrite in TARGETS.values()])"
     )
     seen = {
         subprocess.run(
             [sys.executable, "-c", code],
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             env={"PYTHONHASHSEED": seed},
             capture_output=True,
             check=True,

@@ -137,7 +137,7 @@ def test_another_process_sends_the_same_bytes(source: str) -> None:
             input=NODES.dump_json(list(nodes)),
             capture_output=True,
             check=True,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             env={**os.environ, "PYTHONHASHSEED": seed},
         )
         there = dict(line.split(b"\t", 1) for line in ran.stdout.splitlines())

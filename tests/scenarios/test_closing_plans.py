@@ -8,7 +8,7 @@ import pytest
 from dhenara_async import AIModelClient, AIModelEndpoint, Experiment, Failover, Race, Router, Target
 from dhenara_async.errors import DhenaraError, StreamStateError
 from tests.loopback import PATIENCE, chat_endpoint
-from tests.test_cancellation import Phase, by_closing_elsewhere, cell, host
+from tests.scenarios.test_cancellation import Phase, by_closing_elsewhere, cell, host
 
 pytestmark = pytest.mark.retries
 

@@ -13,7 +13,7 @@ from dhenara_async.models.google import Gemini20Flash, Gemini20FlashLite
 from dhenara_async.models.openai import GPT4oMini, O3Mini
 from dhenara_async.testing import Answer, ProviderServer, SeenRequest
 
-_PROGRAM = Path(__file__).with_name("seed_program.py")
+_PROGRAM = Path(__file__).parents[1] / "seed_program.py"
 _PROVIDERS = {
     model.model_name: str(model.provider)
     for model in (Claude37Sonnet, Claude35Haiku, O3Mini, GPT4oMini, Gemini20Flash, Gemini20FlashLite)

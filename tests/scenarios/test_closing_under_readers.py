@@ -34,7 +34,7 @@ from dhenara_async.transport import Transport
 from dhenara_async.transport.over_aiohttp import AiohttpTransport
 from dhenara_async.turn import Turn
 from tests.loopback import PATIENCE, Play, chat_body, chat_delta, chat_endpoint, head, replies, serve, stalling, whole
-from tests.test_cancellation import Cell, Phase, cell, host, nothing_left
+from tests.scenarios.test_cancellation import Cell, Phase, cell, host, nothing_left
 
 pytestmark = pytest.mark.retries
 

@@ -20,6 +20,7 @@ from dhenara_async import (
 from dhenara_async.errors import AuthenticationError, ConfigurationError, StreamStateError
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.grammar import check_grammar
+from tests.fanout.test_fan_out import Hall, repeats, said
 from tests.loopback import (
     SPEAKERS,
     Connection,
@@ -33,7 +34,6 @@ from tests.loopback import (
     serve,
     stalling,
 )
-from tests.test_fan_out import Hall, repeats, said
 
 DIALECTS = list(SPEAKERS)
 

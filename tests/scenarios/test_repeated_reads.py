@@ -58,7 +58,7 @@ from tests.loopback import (
     stalling,
     whole,
 )
-from tests.test_cancellation import nothing_left
+from tests.scenarios.test_cancellation import nothing_left
 
 pytestmark = pytest.mark.retries
 
