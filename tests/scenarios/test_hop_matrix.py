@@ -471,7 +471,7 @@ def test_hops_with_and_without_loss_are_both_among_them() -> None:
 _ELSEWHERE = frozenset(
     {
         *("reasoning_as_text", "reasoning_stripped_after_400", "server_dropped_reasoning", "tools_stubbed"),
-        *("truncated", "state_dropped"),
+        *("truncated", "state_dropped", "text_repaired"),
     }
 )
 
