@@ -31,7 +31,7 @@ class FanOutOptions(TypedDict, total=False):
         limit: How many calls are in flight at once; None = all.
         connecting: How many of them may connect and wait for the head of their answer at once; None = all.
         transport: Connections to share; None = one pool for all calls, closed at the end.
-        means: Limits and a budget of retries to share; None = one budget of retries for all calls, and no limits.
+        shared: Limits and a budget of retries to share; None = one budget of retries for all calls, and no limits.
         policy: What a call may do to a history made by other models.
         config: The knobs of every call that brings none of its own.
         on_progress: Told when a call begins and when it ends, never for what it says.
@@ -196,7 +196,7 @@ def fan_out(
         connecting: How many of them may connect and wait for the head of their answer at once, so that thousands do
             not begin by shaking hands together; None = all. The wait counts as part of the call.
         transport: Connections to share, closed by whoever made them; None = one pool for all calls, closed at the end.
-        means: Limits and a budget of retries to share; None = one budget of retries for all calls, and no limits.
+        shared: Limits and a budget of retries to share; None = one budget of retries for all calls, and no limits.
         policy: What a call may do to a history made by other models.
         config: The knobs of every call that brings none of its own.
         on_progress: Told when a call begins and when it ends, never for what it says. What it raises ends the fan-out.
@@ -226,7 +226,7 @@ def as_completed(
     calls = Calls(
         options.get("connecting"),
         options.get("transport"),
-        options.get("means"),
+        options.get("shared"),
         options.get("policy"),
         options.get("config"),
     )

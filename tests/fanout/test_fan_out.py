@@ -276,6 +276,13 @@ async def test_what_a_callers_limiter_raises_is_the_calls_error() -> None:
         outcome.unwrap()
 
 
+async def test_as_completed_uses_the_shared_limiter() -> None:
+    shared = SharedResources(limiter=Broken())
+    async with ProviderServer(repeats) as server, as_completed(asking(server, "a"), shared=shared) as completions:
+        outcomes = [outcome async for outcome in completions]
+    assert [type(outcome.error) for outcome in outcomes] == [ZeroDivisionError]
+
+
 @pytest.mark.parametrize("request_", ["ab", ("question", "endpoint"), (1, 2, 3, 4), None])
 async def test_what_is_no_request_fails_alone(request_: ModelCallLike) -> None:
     async with ProviderServer(repeats) as server:
