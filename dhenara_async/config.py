@@ -1,4 +1,4 @@
-"""The knobs of one call. A knob the target cannot take becomes a warning on the response, never silence."""
+"""The settings of one call. A setting that the target does not accept becomes a warning on the response."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -12,7 +12,7 @@ from dhenara_async.tools.schemas import model_schema
 
 
 def _as_schema(wanted: type[BaseModel] | JsonSchema) -> JsonSchema:
-    """JSON cannot keep a class, but what it asks for."""
+    """Return the JSON schema of a pydantic class, because JSON cannot hold the class."""
     return wanted if isinstance(wanted, dict) else model_schema(wanted)
 
 
@@ -23,16 +23,16 @@ _MIB = 1024 * 1024
 
 
 class Bounds(FrozenModel):
-    """Size limits of one call. Going past one raises ``BoundsError``, which names the setting; it is not retried.
+    """Size limits of one call. Exceeding one raises ``BoundsError``, which names the setting; it is not retried.
 
     Attributes:
-        max_answer_bytes: Bytes of one answer's body, after decompression, all its events together. A single event, or
-            a plain body, may hold half of them.
-        max_parts: Parts of one answer; its citations count too.
+        max_answer_bytes: Bytes of one answer's body, decompressed, all its events together. A single event, or a body
+            that is not streamed, may have half of that.
+        max_parts: Parts of one answer, citations included.
         max_header_bytes: Bytes of an answer's header block.
-        max_download_bytes_total: Bytes of all files that are downloaded for one call (``FetchPolicy.max_bytes`` limits
-            each of them).
-        max_downloads: Files that are downloaded for one call.
+        max_download_bytes_total: Bytes of all files downloaded for one call (``FetchPolicy.max_bytes`` limits each
+            file).
+        max_downloads: Number of files downloaded for one call.
     """
 
     max_answer_bytes: int = Field(default=128 * _MIB, gt=0)
@@ -43,16 +43,15 @@ class Bounds(FrozenModel):
 
 
 class Timeouts(FrozenModel):
-    """Time limits in seconds, each with one owner; None = no limit. Each raises ``DeadlineError``, which names it.
+    """Time limits in seconds; None = no limit. Each raises ``DeadlineError``, which names the limit.
 
     Attributes:
-        connect: Getting a connection, DNS and TLS included.
-        first_byte: From there to the head of the answer. A plain call of a reasoning model can take minutes to that.
-        first_content: From the call's beginning to the first event that says something. Pings do not count.
-        between_bytes: Silence of the host while the answer comes.
-        between_content: The same without pings: how long a host may be alive and say nothing.
-        total: The whole call, further tries and the waits between them included. Off by default: a long answer is not
-            a fault.
+        connect: Opening a connection, DNS and TLS included.
+        first_byte: From the connection to the response head. A plain call of a reasoning model can take minutes.
+        first_content: From the start of the call to the first event with content. Pings do not count.
+        between_bytes: Longest pause between two received chunks.
+        between_content: Longest pause between two events with content. Pings do not count.
+        total: The whole call, retries and waiting times included. Off by default: a long answer is not a fault.
     """
 
     connect: float | None = Field(default=10.0, gt=0)
@@ -64,15 +63,15 @@ class Timeouts(FrozenModel):
 
 
 class RetryPolicy(FrozenModel):
-    """When a call that failed is made again: only before anything of its answer has been handed over.
+    """When a failed call is retried: only before any part of its answer has reached the caller.
 
     Attributes:
-        attempts: The most requests that a call makes, the first included.
-        first_delay: Seconds of backoff before the second; each further one is twice as long. What is waited is a
-            random part of that (full jitter), because clients that failed together would come back together.
-        longest_delay: Where doubling ends.
-        longest_wait: The most seconds that a provider may ask us to wait (``retry-after``); if it asks for more, the
-            error is raised at once.
+        attempts: Maximum number of requests per call, the first included.
+        first_delay: Backoff in seconds before the first retry; it doubles with each further one. The actual wait is a
+            random part of it (full jitter), so that clients that failed together do not retry together.
+        longest_delay: Maximum backoff in seconds.
+        longest_wait: Maximum seconds that a provider may ask for (``retry-after``); if it asks for more, the error is
+            raised at once.
     """
 
     attempts: int = Field(default=3, ge=1)
@@ -82,18 +81,18 @@ class RetryPolicy(FrozenModel):
 
 
 def _as_policy(value: object) -> object:
-    """A number is how often a call is made again."""
+    """Convert a number of retries to a policy."""
     if isinstance(value, int) and not isinstance(value, bool):
         return RetryPolicy(attempts=value + 1)
     return value
 
 
 class PromptCache(FrozenModel):
-    """How the beginning of a prompt is kept at the provider, so that the next call with the same beginning is cheaper.
+    """How the provider caches the beginning of the prompt, which makes later calls with the same beginning cheaper.
 
     Attributes:
-        ttl: How long it is kept, where the provider lets one choose; None = as long as it likes.
-        key: Calls with the same key share a cache where the provider routes by one.
+        ttl: Lifetime of the cache, for providers that offer a choice; None = the provider's default.
+        key: Calls with the same key share a cache, at providers that route by such a key.
     """
 
     ttl: Literal["5m", "1h"] | None = None
@@ -101,19 +100,18 @@ class PromptCache(FrozenModel):
 
 
 class FetchPolicy(FrozenModel):
-    """What may be downloaded here, for a target that cannot fetch a file's URL itself, or must not be handed it.
+    """Rules for downloading files here, for a target that cannot fetch a file's URL itself or must not receive it.
 
-    A URL can come from anybody, and this process can reach what they cannot: so by default only public hosts are asked,
-    only by ``https``, and the address that was checked is the one that is connected to. Link-local addresses (a cloud's
-    metadata service), multicast and reserved ones are refused whatever is allowed here.
+    A URL can come from an untrusted user, and this process can reach hosts that the user cannot. By default only public
+    hosts are contacted, only over ``https``, and the connection goes to the checked address. Link-local addresses (a
+    cloud's metadata service), multicast and reserved addresses are always refused.
 
     Attributes:
-        allow_http: Download by ``http`` too.
-        allow_private: Download from this machine and from private networks too.
-        max_bytes: The most a file may have.
-        seconds: The most time a file may take, looking its host up included.
-        redirects: How often a host may point elsewhere; never to another scheme, nor from public hosts to private ones
-            or back.
+        allow_http: Whether to download over ``http`` too.
+        allow_private: Whether to download from this machine and from private networks too.
+        max_bytes: Maximum bytes per file.
+        seconds: Maximum seconds per file, DNS lookup included.
+        redirects: Maximum redirects per file; never to another scheme, nor from public to private hosts or back.
     """
 
     allow_http: bool = False
@@ -123,10 +121,10 @@ class FetchPolicy(FrozenModel):
     redirects: int = Field(default=5, ge=0)
 
 
-if TYPE_CHECKING:  # people write a number; pydantic makes a policy of it
+if TYPE_CHECKING:  # callers may pass a number; pydantic converts it to a policy
 
     class Retries:
-        """What ``retries`` takes and gives."""
+        """The type of ``retries``: set to a policy or a number, read as a policy."""
 
         def __get__(self, instance: object, owner: type[object]) -> RetryPolicy: ...
         def __set__(self, instance: object, value: RetryPolicy | int) -> None: ...
@@ -136,38 +134,38 @@ else:
 
 
 class AIModelCallConfig(FrozenModel):
-    """Every knob of a call; None leaves it to the provider.
+    """The settings of a call; None = the provider's default.
 
     Attributes:
-        max_output_tokens: The most tokens of answer, reasoning included.
+        max_output_tokens: Maximum tokens of the answer, reasoning included.
         temperature: Sampling temperature, clamped to the target's range.
         top_p: Nucleus sampling.
         top_k: Sample from the k likeliest tokens only.
-        stop: Texts that end the answer.
-        seed: For repeatable sampling where the provider has it.
-        reasoning: Whether the model thinks before it answers.
-        reasoning_effort: How much; mapped to the nearest the model knows.
-        max_reasoning_tokens: The most tokens it may think, for models that count them.
-        reasoning_summary: How much of the thinking is shown; ``none`` asks for nothing.
-        tools: Functions, pydantic models, ``Tool``s and ``HostedTool``s the model may use.
-        tool_choice: Whether it has to: ``auto``, ``required``, ``none`` or one by ``NamedTool``.
-        parallel_tool_calls: Whether it may ask for several at once.
-        structured_output: A pydantic model class or a JSON schema the answer has to follow.
-        prompt_cache: Keep the beginning of the prompt at the provider; True for its defaults.
-        n: How many answers to choose from.
-        top_logprobs: Tell how likely each token was, with this many alternatives (0 = none).
-        metadata: Labels the provider stores with the call.
-        user_id: Which of your users asks, as an opaque id, for the provider's abuse monitoring.
-        service_tier: The provider's own word for how fast and how dear.
-        streaming: Whether ``generate`` streams on the wire and folds; ``stream`` always streams.
+        stop: Stop sequences: texts that end the answer.
+        seed: Seed for repeatable sampling, at providers that support it.
+        reasoning: Whether the model reasons before it answers.
+        reasoning_effort: How much it reasons; mapped to the nearest level of the model.
+        max_reasoning_tokens: Maximum reasoning tokens, for models with such a budget.
+        reasoning_summary: How much of the reasoning is returned; ``none`` = nothing.
+        tools: Functions, pydantic models, ``Tool``s and ``HostedTool``s that the model may call.
+        tool_choice: Whether the model must call one: ``auto``, ``required``, ``none``, or a ``NamedTool``.
+        parallel_tool_calls: Whether one answer may contain several tool calls.
+        structured_output: A pydantic model class or a JSON schema that the answer must follow.
+        prompt_cache: Cache the beginning of the prompt at the provider; True = with its defaults.
+        n: Number of answers.
+        top_logprobs: Return the log probability of each token, with this many alternatives (0 = no alternatives).
+        metadata: Labels that the provider stores with the call.
+        user_id: An opaque id of your end user, for the provider's abuse monitoring.
+        service_tier: The provider's name of a speed and price class.
+        streaming: Whether ``generate`` streams on the wire and folds the events; ``stream`` always streams.
         timeouts: Time limits.
-        retries: When a call that failed is made again; a number is how often, 0 = never.
-        fetch: What may be downloaded for a target that cannot fetch a file's URL itself.
+        retries: When a failed call is retried; a number = maximum retries, 0 = never.
+        fetch: Rules for downloading files, for a target that cannot fetch a file's URL itself.
         bounds: Size limits on the answer and on downloads.
-        extra_body: Merged over the request body last, for what has no knob here.
-        extra_headers: Added to the request's headers last; credentials among them make the call one of another account.
-            Secrets in dumps, masked in JSON.
-        test_mode: Answer without any network, and without a key.
+        extra_body: Merged into the request body last, for provider options without a setting here.
+        extra_headers: Added to the request's headers last; credentials among them replace the account's own. Secret in
+            dumps, masked in JSON.
+        test_mode: Answer without network and without a key.
     """
 
     max_output_tokens: int | None = Field(default=None, gt=0)

@@ -1,7 +1,7 @@
-"""Where a call goes: a model at a host, with the key that opens it.
+"""The target of a call: a model, and the account (host and key) that serves it.
 
-Plain validated values; they open nothing and read no environment. Addresses live in ``hosts``, wire names in
-``drivers``.
+Plain validated values: they open no connection and read no environment variable. Addresses live in ``hosts``, wire
+formats in ``drivers``.
 """
 
 from collections.abc import Iterable
@@ -18,15 +18,15 @@ from dhenara_async.hosts.headers import OPENED, SEALED
 from dhenara_async.usage.prices import Pricing
 
 MASK = "**********"
-"""Stands in a dump for a secret, as pydantic writes it."""
+"""The placeholder for a secret in a dump, as pydantic writes it."""
 
 _FINGERPRINT_KEY = b"dhenara_async account"
 
 
 class AIModelAPIProviderEnum(StrEnum):
-    """Who is called. Values are stored with every answer, so they never change.
+    """The built-in providers. Values are stored with every answer, so they never change.
 
-    A host from outside this library is called by the plain name that it was registered under (``register_host``).
+    A host added by ``register_host`` is named by its registered name, a plain text.
     """
 
     OPEN_AI = "openai"
@@ -48,9 +48,9 @@ class AIModelAPIProviderEnum(StrEnum):
 
 
 class Dialect(StrEnum):
-    """Which wire language a host speaks. Values are stored with every answer.
+    """The built-in wire formats. Values are stored with every answer, so they never change.
 
-    A dialect from outside this library goes by the plain name that it was registered under (``register_driver``).
+    A dialect added by ``register_driver`` is named by its registered name, a plain text.
     """
 
     OPENAI_RESPONSES = "openai_responses"
@@ -60,33 +60,36 @@ class Dialect(StrEnum):
 
 
 _Name = Annotated[str, Field(min_length=1)]
-# A member is found from its text before the text is taken for a name from outside, so both are equal after JSON.
+# Enum members are tried before plain text, so that a member is a member again after a round trip through JSON.
 _ProviderName = Annotated[AIModelAPIProviderEnum | _Name, Field(union_mode="left_to_right")]
 _DialectName = Annotated[Dialect | _Name, Field(union_mode="left_to_right")]
 
 
 class Capabilities(FrozenModel):
-    """What an encoder must know about a model; the defaults describe the newest generation of an unknown family.
+    """The features of a model that decide how a call is encoded.
+
+    The defaults describe the newest generation of an unknown family.
 
     Attributes:
-        sampling: Takes ``temperature``, ``top_p`` and ``top_k`` other than the default where nothing is said of
-            reasoning.
-        quiet_sampling: Takes them only while it does not reason; see ``samples``.
-        stop: Takes stop sequences.
-        seed: Takes a seed.
-        developer_role: Wants leading instructions as ``developer`` rather than ``system`` (Chat Completions).
-        prefill: May be handed a final assistant message to continue.
-        reasoning: How thinking is asked for: by ``effort`` word, by token ``budget``, by ``level`` word (Gemini 3+),
+        sampling: Whether the model accepts non-default ``temperature``, ``top_p`` and ``top_k`` in a call that leaves
+            ``reasoning`` unset.
+        quiet_sampling: Whether it accepts them only with reasoning turned off; see ``samples``.
+        stop: Whether it accepts stop sequences.
+        seed: Whether it accepts a seed.
+        developer_role: Whether leading instructions need the role ``developer`` instead of ``system`` (Chat
+            Completions).
+        prefill: Whether it continues a final assistant message.
+        reasoning: How reasoning is requested: an ``effort`` word, a token ``budget``, a ``level`` word (Gemini 3+),
             ``adaptive`` with an effort word (Claude 4.6+), or not at all (``none``).
-        efforts: The effort or level words it knows, least first; empty where there are none. ``none`` is among them
-            where it is the word that turns thinking off.
-        reasoning_budget: Takes a token budget, also where ``reasoning`` names another way.
-        reasoning_off: Whether thinking can be turned off, or as good as off (Gemini 3's ``minimal``).
-        forced_tools: Whether a tool call can be demanded where nothing is said of reasoning.
-        quiet_forcing: It can be demanded only while it does not reason; see ``forces``.
-        structured_output: Whether it holds its answer to a JSON schema natively.
-        prefix_bound: Its earlier thinking is refused behind any other prefix (instructions, tools, messages) than it
-            was made under.
+        efforts: The accepted effort or level words, lowest first; empty if there are none. Contains ``none`` if that
+            word turns reasoning off.
+        reasoning_budget: Whether it accepts a token budget, even if ``reasoning`` is not ``budget``.
+        reasoning_off: Whether reasoning can be turned off, or nearly off (Gemini 3's ``minimal``).
+        forced_tools: Whether a tool call can be forced in a call that leaves ``reasoning`` unset.
+        quiet_forcing: Whether a tool call can be forced only with reasoning turned off; see ``forces``.
+        structured_output: Whether it enforces a JSON schema natively.
+        prefix_bound: Whether it rejects earlier reasoning after the prefix (instructions, tools, messages) of that
+            reasoning has changed.
     """
 
     sampling: bool = True
@@ -105,32 +108,32 @@ class Capabilities(FrozenModel):
     prefix_bound: bool = False
 
     def samples(self, reasoning: bool | None) -> bool:
-        """Whether sampling knobs are taken in a call that asks for reasoning (True), forbids it, or says nothing."""
-        return _taken(self.sampling, self.quiet_sampling, reasoning)
+        """Whether sampling settings are accepted with ``reasoning`` on (True), off (False) or unset (None)."""
+        return _accepted(self.sampling, self.quiet_sampling, reasoning)
 
     def forces(self, reasoning: bool | None) -> bool:
-        """Whether a tool call can be demanded in a call that asks for reasoning (True), forbids it, or says nothing."""
-        return _taken(self.forced_tools, self.quiet_forcing, reasoning)
+        """Whether a tool call can be forced with ``reasoning`` on (True), off (False) or unset (None)."""
+        return _accepted(self.forced_tools, self.quiet_forcing, reasoning)
 
 
-def _taken(unasked: bool, only_quiet: bool, reasoning: bool | None) -> bool:
-    if only_quiet and reasoning is not None:
+def _accepted(when_unset: bool, only_without_reasoning: bool, reasoning: bool | None) -> bool:
+    if only_without_reasoning and reasoning is not None:
         return not reasoning
-    return unasked
+    return when_unset
 
 
 class AIModel(FrozenModel):
-    """A foundation model, by the id its host knows it under.
+    """A foundation model.
 
     Attributes:
-        model_name: The id that goes on the wire.
-        provider: Its maker, by any name that a host may have; None if unknown or of no matter.
-        display_name: For people; falls back to ``model_name`` where None.
-        context_window: Tokens of prompt and answer together; None = not known.
-        max_output_tokens: The most one answer can have; None = not known.
-        capabilities: What the encoder must know; None = told from the id (see ``models.families``).
-        retired_on: The day its maker stops or stopped serving it; None = no such day is known.
-        replacement: The id its maker points to instead.
+        model_name: The id sent to the host.
+        provider: The model's maker, by any provider name; None if unknown or irrelevant.
+        display_name: A name for people; None = ``model_name``.
+        context_window: Maximum tokens of prompt and answer together; None if unknown.
+        max_output_tokens: Maximum tokens of one answer; None if unknown.
+        capabilities: The features that decide the encoding; None = derived from the id (see ``models.families``).
+        retired_on: The day on which the maker stops or stopped serving it; None if unknown.
+        replacement: The id of the successor that the maker recommends; None if unknown.
     """
 
     model_name: str = Field(min_length=1)
@@ -144,7 +147,7 @@ class AIModel(FrozenModel):
 
 
 class _Builder:
-    """Who built a value: code, by calling its class, or data. Equal to any other: it is no part of the value."""
+    """Whether a value was built by code (a call of its class) or read from data. Ignored by comparisons."""
 
     __slots__ = ("is_code",)
 
@@ -161,23 +164,23 @@ class _Builder:
 class AIModelAPI(FrozenModel):
     """An account at a host.
 
-    A program that calls this class with a ``base_url`` and no key sends the key of the environment to that address: it
-    vouches for the address. An account that comes from data (``model_validate``, ``model_validate_json``, or inside
-    another value that does) is refused at the first call instead, because whoever wrote the data would choose who gets
-    the key.
+    Code that calls this class with a ``base_url`` and no key sends the environment's key to that address, so the code
+    is trusted to choose the address. An account read from data (``model_validate``, ``model_validate_json``, also
+    nested in another value) is refused at its first call instead: otherwise the author of the data could have the key
+    sent anywhere.
 
-    Dumps hold secrets in place of the key and the headers, and JSON holds a mask that no call accepts.
+    Dumps contain ``SecretStr`` objects for the key and the headers; JSON contains a mask, which no call accepts.
 
     Attributes:
-        provider: Whose host it is: decides address, authentication and the default dialect. A member, or the name of
-            a registered host; a name that nobody registered is refused when a call is made.
-        api_key: The key; None = read from the provider's usual environment variable when a call is made, whatever the
+        provider: The host; decides address, authentication and the default dialect. An enum member, or the name of a
+            registered host; an unregistered name is refused at the first call.
+        api_key: The key; None = read from the provider's usual environment variable at each call, whatever the
             ``base_url``.
-        base_url: What the vendor's own SDK means by it (OpenAI: ends in ``/v1``; Anthropic, Gemini: the host root);
-            None = the vendor's usual environment variable, then the real host. A user and password in it are sent as
-            Basic authentication.
-        dialect: The wire language, a member or the name of a registered one, likewise; None = the provider's default.
-        headers: Extra headers for every request to this host; those that hold credentials are part of the account.
+        base_url: The base URL as the vendor's own SDK defines it (OpenAI: ends in ``/v1``; Anthropic, Gemini: the host
+            root); None = the vendor's usual environment variable, then the real host. A user and password in it are
+            sent as Basic authentication.
+        dialect: The wire format, an enum member or a registered name; None = the provider's default.
+        headers: Extra headers for every request to this host; credentials among them are part of the account.
     """
 
     provider: _ProviderName
@@ -187,7 +190,7 @@ class AIModelAPI(FrozenModel):
     headers: Annotated[dict[str, str], OPENED, SEALED] = Field(default_factory=dict, repr=False)
     _builder: _Builder = PrivateAttr(default=_Builder(is_code=False))
 
-    if TYPE_CHECKING:  # people write the key as a text; pydantic makes of it what the attribute says
+    if TYPE_CHECKING:  # callers pass the key as a plain text; pydantic converts it to SecretStr
 
         def __init__(
             self,
@@ -205,12 +208,12 @@ class AIModelAPI(FrozenModel):
             super().__init__(**given)
             self._builder = _BY_CODE
 
-        # pydantic would otherwise build from data by calling the class too, as if code had
+        # without this, pydantic also calls __init__ for data, which would then count as built by code
         __init__.__pydantic_base_init__ = True
 
     @property
     def from_data(self) -> bool:
-        """Whether this was read from data rather than built by code."""
+        """Whether this account was read from data rather than built by code."""
         return not self._builder.is_code
 
     def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
@@ -223,12 +226,12 @@ class AIModelAPI(FrozenModel):
 
 
 class AIModelEndpoint(FrozenModel):
-    """A model at an account: what anything that makes a call takes.
+    """A model at an account: the target of a call.
 
     Attributes:
         api: The account.
         ai_model: The model.
-        pricing: How its calls are counted in money, where that is not simply by the provider's list prices.
+        pricing: How the cost of a call is computed; the default uses the provider's list prices.
     """
 
     api: AIModelAPI
@@ -240,7 +243,10 @@ _BY_CODE = _Builder(is_code=True)
 
 
 def without_password(url: str) -> str:
-    """``url`` with a mask in place of its password or lone user; in what is no URL, of all that stands before ``@``."""
+    """Return ``url`` with its password (or its user, if there is no password) masked.
+
+    In a text that is not a URL, everything before the last ``@`` is masked.
+    """
     try:
         parts = urlsplit(url)
         whole = bool(parts.netloc) and (parts.port is None or parts.port >= 0)  # reading the port is what checks it
@@ -255,5 +261,5 @@ def without_password(url: str) -> str:
 
 
 def fingerprint(key: str) -> str:
-    """A stable name for the account behind ``key`` that tells nothing of the key itself (16 hex digits)."""
+    """Return a stable id for the account behind ``key``: 16 hex digits that do not reveal the key."""
     return blake2b(key.encode(), key=_FINGERPRINT_KEY, digest_size=8).hexdigest()

@@ -1,26 +1,26 @@
-"""Everything this library raises.
+"""The exceptions of this library.
 
-A class exists only where a caller would do something different about it::
+A class exists only where a caller would handle it differently::
 
     DhenaraError
     ├── ConfigurationError(ValueError)     fix it before any byte is sent: a key is missing, an option is bad
-    ├── UnsupportedError                   this model or dialect cannot say that; names the part and the model
-    ├── ConversionLossError                strict policy: this hop would lose something; carries the entries
+    ├── UnsupportedError                   this model or dialect cannot express a part; names the part and the model
+    ├── ConversionLossError                strict policy: this hop would lose content; carries the entries
     ├── BudgetError                        the call would spend more than its budget allows; nothing was sent
-    ├── UnknownConversationError(LookupError)  the store holds no conversation of that id
+    ├── UnknownConversationError(LookupError)  the store holds no conversation with that id
     ├── StreamStateError(RuntimeError)     our API misused: ``.response`` before the end, a closed stream iterated
-    ├── ToolArgumentsError(ValueError)     the model called a tool with arguments that do not fit it: tell it so
-    ├── StructuredOutputError(ValueError)  the answer is not what its schema asks for; has its text
-    │   ├── AnswerRefusedError             the model or a filter declined: show the words, do not ask again
-    │   └── AnswerCutError                 it ended before it was whole: raise the limit, or go on from there
+    ├── ToolArgumentsError(ValueError)     a tool call's arguments do not fit the tool: send the message to the model
+    ├── StructuredOutputError(ValueError)  the answer does not follow its schema; carries the answer's text
+    │   ├── AnswerRefusedError             the model or a filter declined: show the refusal, do not ask again
+    │   └── AnswerCutError                 the answer ended early: raise the limit, or continue from there
     ├── TransportError
     │   ├── ConnectError                   no connection: nothing was sent, another try is safe
-    │   ├── ReadError                      the connection broke while the answer came
-    │   └── DeadlineError(TimeoutError)    a time limit of ours ran out; says which and its value
+    │   ├── ReadError                      the connection broke while the answer was received
+    │   └── DeadlineError(TimeoutError)    one of our time limits ran out; carries its name and value
     ├── ProtocolError                      the provider broke its own protocol: bad JSON, an HTML page
     │   ├── TruncatedStreamError           the body ended before the dialect's terminal event
-    │   └── BoundsError                    more than a setting of ``Bounds`` allows; says which and its value
-    └── APIError                           the provider said no
+    │   └── BoundsError                    larger than ``Bounds`` allows; carries the setting and its value
+    └── APIError                           the provider refused or failed the call
         ├── AuthenticationError            401: the key is wrong
         ├── PermissionDeniedError          403: the key may not do this
         ├── NotFoundError                  404: no such model or path
@@ -38,13 +38,13 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-# Characters that end a line, colour or move about what a terminal shows, or have no bytes in UTF-8.
+# Line ends, terminal control characters, bidirectional overrides, and surrogates, which UTF-8 cannot encode.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _CONTROL_BUT_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
 
 def printable(text: str) -> str:
-    """``text`` with its control characters as escapes (``\\n``, ``\\x1b``), so that it is one line of a log."""
+    """Return ``text`` with control characters escaped (``\\n``, ``\\x1b``), so that it stays on one log line."""
     return text if text.isprintable() else _CONTROL.sub(_escaped, text)
 
 
@@ -53,11 +53,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class DhenaraError(Exception):
-    """Base of every error of this library. Messages have no control characters, whoever said what they quote.
+    """Base of every error of this library. Messages contain no control characters, also in quoted provider text.
 
     Attributes:
-        retryable: Whether the same call may succeed if it is simply made again.
-        attempts: How many requests the call had taken when it failed; 1 also where none was sent.
+        retryable: Whether the same call may succeed if it is made again unchanged.
+        attempts: Number of requests the call had made when it failed; also 1 if none was sent.
     """
 
     retryable: bool = False
@@ -68,7 +68,7 @@ class DhenaraError(Exception):
 
 
 class ConfigurationError(DhenaraError, ValueError):
-    """Something to fix before any byte is sent: a missing key, a bad option, an unreadable file."""
+    """A mistake found before any byte was sent: a missing key, a bad option, an unreadable file."""
 
 
 class UnsupportedError(DhenaraError):
@@ -79,7 +79,7 @@ class ConversionLossError(DhenaraError):
     """A strict conversion policy refused a hop that would lose content; nothing was sent.
 
     Attributes:
-        entries: What would have been lost, one description a part, in request order.
+        entries: The losses, one description per part, in request order.
     """
 
     def __init__(self, message: str, *, entries: Sequence[object] = ()) -> None:
@@ -91,10 +91,10 @@ class BudgetError(DhenaraError):
     """The call would spend more than its budget allows; nothing was sent.
 
     Attributes:
-        limit: Which part of the budget: ``money`` or ``tokens``.
-        left: What is left of it, without what calls under way may still take; below 0 where answers took more than
-            was expected of them.
-        asked: What the call was expected to take; 0 where that is not known.
+        limit: The exceeded part of the budget: ``money`` or ``tokens``.
+        left: The remaining budget, after the reservations of running calls; below 0 if answers cost more than their
+            estimate.
+        asked: The estimate for the refused call; 0 if unknown.
     """
 
     def __init__(self, message: str, *, limit: str, left: Decimal | int, asked: Decimal | int) -> None:
@@ -113,24 +113,24 @@ class StreamStateError(DhenaraError, RuntimeError):
 
 
 class ToolArgumentsError(DhenaraError, ValueError):
-    """The model called a tool with arguments that do not fit it. The message can be sent back to it as the result.
+    """A tool call's arguments do not fit the tool. The message can be sent to the model as the call's result.
 
     Attributes:
-        name: The tool.
+        name: The tool's name.
     """
 
     def __init__(self, message: str, *, name: str) -> None:
         super().__init__(message)
-        self.args = (_CONTROL_BUT_LINES.sub(_escaped, message),)  # a model reads lines
+        self.args = (_CONTROL_BUT_LINES.sub(_escaped, message),)  # models read multi-line text well
         self.name = name
 
 
 class StructuredOutputError(DhenaraError, ValueError):
-    """An answer is not the structured output that was asked for: not JSON, not what the schema says, or missing.
+    """An answer is not the requested structured output: it is not JSON, does not follow the schema, or is missing.
 
     Attributes:
-        text: What the model did say; for a refusal that has words of its own, those words.
-        finish_reason: Why it ended, a value of ``FinishReason``.
+        text: The answer's text; for a refusal with a text of its own, the refusal.
+        finish_reason: Why the answer ended, a value of ``FinishReason``.
     """
 
     def __init__(self, message: str, *, text: str, finish_reason: str) -> None:
@@ -144,7 +144,7 @@ class AnswerRefusedError(StructuredOutputError):
 
 
 class AnswerCutError(StructuredOutputError):
-    """The answer ended before it was whole."""
+    """The answer ended before it was complete."""
 
 
 class TransportError(DhenaraError):
@@ -154,19 +154,19 @@ class TransportError(DhenaraError):
 
 
 class ConnectError(TransportError):
-    """No connection could be made; the provider saw nothing of the call."""
+    """No connection could be made; the provider received no request."""
 
 
 class ReadError(TransportError):
-    """The connection broke while the answer was on its way."""
+    """The connection broke while the answer was being received."""
 
 
 class DeadlineError(TransportError, TimeoutError):
     """One of our own time limits ran out.
 
     Attributes:
-        limit: Which one: a name of ``Timeouts`` (``connect``, ``first_byte`` …), ``fetch`` or ``store``.
-        seconds: The limit's value.
+        limit: The limit's name: a field of ``Timeouts`` (``connect``, ``first_byte`` …), ``fetch`` or ``store``.
+        seconds: The limit's value in seconds.
     """
 
     def __init__(self, *, limit: str, seconds: float | None) -> None:
@@ -176,21 +176,21 @@ class DeadlineError(TransportError, TimeoutError):
 
 
 class ProtocolError(DhenaraError):
-    """The provider's answer breaks its own protocol: not JSON, not the announced shape, an HTML page."""
+    """The provider's answer breaks the provider's own protocol: invalid JSON, an undocumented shape, an HTML page."""
 
     retryable = True
 
 
 class TruncatedStreamError(ProtocolError):
-    """The body ended before the dialect's terminal event, so nobody knows whether the answer is whole."""
+    """The body ended before the dialect's terminal event, so the answer may be incomplete."""
 
 
 class BoundsError(ProtocolError):
     """An answer, its headers or the downloads for a call are larger than ``Bounds`` allows. Not retried.
 
     Attributes:
-        setting: The field of ``Bounds``.
-        limit: Its value.
+        setting: The exceeded field of ``Bounds``.
+        limit: The field's value.
     """
 
     retryable = False
@@ -202,15 +202,15 @@ class BoundsError(ProtocolError):
 
 
 class APIError(DhenaraError):
-    """The provider refused or failed the call, by status or by an error inside the stream.
+    """The provider refused or failed the call, by its status or by an error event inside the stream.
 
     Attributes:
-        provider: Who answered, as stored with answers (``"openai"``).
-        status: HTTP status; for an error inside a stream that had begun well, the status its type stands for.
-        code: The provider's own code or type, as sent; None if it sent none.
-        request_id: What the provider calls this request, for its support; None if not told.
-        retry_after: Seconds the provider asks us to wait; None if it did not say.
-        body: The error body as text, at most 64 KiB of it.
+        provider: The provider's name, as stored with answers (``"openai"``).
+        status: The HTTP status; for an error event inside a stream, the status that its error type stands for.
+        code: The provider's own error code or type, as sent; None if absent.
+        request_id: The provider's request id, to quote to its support; None if absent.
+        retry_after: Seconds to wait before the next try, as asked by the provider; None if absent.
+        body: The error body as text, at most 64 KiB.
     """
 
     def __init__(
@@ -241,15 +241,15 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """The key is known but may not do this."""
+    """The key is valid but lacks permission for this call."""
 
 
 class NotFoundError(APIError):
-    """There is no such model or path at this host."""
+    """This host has no such model or path."""
 
 
 class InvalidRequestError(APIError):
-    """The provider finds the request itself at fault."""
+    """The provider rejects the request as invalid."""
 
 
 class ContextLengthError(InvalidRequestError):
@@ -257,7 +257,7 @@ class ContextLengthError(InvalidRequestError):
 
 
 class RateLimitError(APIError):
-    """Too many requests or tokens; ``retry_after`` says when to come back, if the provider told."""
+    """Too many requests or tokens; ``retry_after`` has the provider's waiting time, if it sent one."""
 
     retryable = True
 
@@ -269,6 +269,6 @@ class OverloadedError(APIError):
 
 
 class ServerError(APIError):
-    """The provider failed on its side."""
+    """The provider had an internal failure."""
 
     retryable = True

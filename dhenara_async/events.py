@@ -1,16 +1,16 @@
-"""The one stream type: what comes out of every provider, token by token.
+"""The events of a stream, the same for every provider.
 
 The grammar, checked by ``testing.check_grammar``::
 
     StreamStart  ( PartStart  delta*  PartEnd )*  UsageUpdate*  StreamEnd
 
-Parts may interleave; deltas name their part by ``part_id`` (0, 1, 2 … in order of appearance); ``Heartbeat`` may stand
-anywhere after the start; nothing follows ``StreamEnd``. ``StreamReset`` takes back everything since ``StreamStart``;
-``StreamSeam`` stands between parts, where another endpoint goes on.
+Parts may interleave; deltas name their part by ``part_id`` (0, 1, 2 … in order of appearance); ``Heartbeat`` may appear
+anywhere after the start; nothing follows ``StreamEnd``. ``StreamReset`` voids everything since ``StreamStart``;
+``StreamSeam`` stands between parts and marks that another endpoint continues the answer.
 Usage events are snapshots: the last one counts, they are never summed. A failure is not an event: it is raised, so that
 an ``async for`` cannot overlook it.
 
-Slotted and never changed after they are made; one is made per token, so there is no validation here.
+Events are slotted dataclasses and are never changed. One is made per token, so they are not validated.
 """
 
 from dataclasses import dataclass, fields
@@ -26,14 +26,14 @@ PartKind = Literal["text", "reasoning", "tool_call", "file", "refusal", "hosted_
 
 @dataclass(slots=True)
 class StreamStart:
-    """The provider has begun to answer.
+    """The answer begins.
 
     Attributes:
-        model: The id it reports; None if it has not told yet, which ``StreamEnd`` then does.
-        provider: Who answers.
-        response_id: Its id of the answer; None if it has not told yet, likewise.
-        request_id: Its id of the request, for its support; None if not told.
-        warnings: Knobs that the target could not take as given.
+        model: The model id that the provider reports; None if it reports it later, in ``StreamEnd``.
+        provider: The answering provider.
+        response_id: The provider's id of the answer; None if it reports it later, in ``StreamEnd``.
+        request_id: The provider's request id, to quote to its support; None if absent.
+        warnings: Settings that the target dropped or adjusted.
     """
 
     type: ClassVar[Literal["stream_start"]] = "stream_start"
@@ -49,11 +49,11 @@ class PartStart:
     """A part begins.
 
     Attributes:
-        part_id: Its number in this stream, from 0.
-        kind: What it is.
-        choice: Which of several answers it belongs to.
-        call_id: A tool call's id; None otherwise.
-        name: A tool call's function or a hosted tool's name; None otherwise.
+        part_id: The part's number in this stream, from 0.
+        kind: The part's type.
+        choice: Index of the answer it belongs to, from 0.
+        call_id: The id of a tool call; None for other kinds.
+        name: The function name of a tool call or the name of a hosted tool; None for other kinds.
     """
 
     type: ClassVar[Literal["part_start"]] = "part_start"
@@ -66,7 +66,7 @@ class PartStart:
 
 @dataclass(slots=True)
 class TextDelta:
-    """More of a text part."""
+    """More text of a text part."""
 
     type: ClassVar[Literal["text_delta"]] = "text_delta"
     part_id: int
@@ -75,7 +75,7 @@ class TextDelta:
 
 @dataclass(slots=True)
 class ReasoningDelta:
-    """More of the thinking that is shown."""
+    """More text of a reasoning part."""
 
     type: ClassVar[Literal["reasoning_delta"]] = "reasoning_delta"
     part_id: int
@@ -84,7 +84,7 @@ class ReasoningDelta:
 
 @dataclass(slots=True)
 class RefusalDelta:
-    """More of a refusal. Kept apart from ``TextDelta`` so that joined text deltas are the answer and nothing else."""
+    """More text of a refusal. Not a ``TextDelta``, so that the joined text deltas are exactly the answer."""
 
     type: ClassVar[Literal["refusal_delta"]] = "refusal_delta"
     part_id: int
@@ -102,7 +102,7 @@ class ToolCallDelta:
 
 @dataclass(slots=True)
 class PartEnd:
-    """A part is finished; ``part`` is the whole of it."""
+    """A part is finished; ``part`` is the complete part."""
 
     type: ClassVar[Literal["part_end"]] = "part_end"
     part_id: int
@@ -111,7 +111,7 @@ class PartEnd:
 
 @dataclass(slots=True)
 class UsageUpdate:
-    """Tokens so far; replaces every earlier one."""
+    """The token usage so far; replaces every earlier ``UsageUpdate``."""
 
     type: ClassVar[Literal["usage_update"]] = "usage_update"
     usage: Usage
@@ -119,18 +119,18 @@ class UsageUpdate:
 
 @dataclass(slots=True)
 class Heartbeat:
-    """The provider is alive and has nothing to say."""
+    """The provider sent a sign of life without content."""
 
     type: ClassVar[Literal["heartbeat"]] = "heartbeat"
 
 
 @dataclass(slots=True)
 class StreamReset:
-    """The answer starts anew, elsewhere or once more: everything after ``StreamStart`` is void.
+    """The answer starts again, at another endpoint or the same one: everything after ``StreamStart`` is void.
 
     Attributes:
-        reason: Why, in words without secrets.
-        start: Who answers now.
+        reason: Why it starts again, without secrets.
+        start: The start of the new answer; None if it is not known yet.
     """
 
     type: ClassVar[Literal["stream_reset"]] = "stream_reset"
@@ -140,11 +140,11 @@ class StreamReset:
 
 @dataclass(slots=True)
 class StreamSeam:
-    """The answer goes on elsewhere from where it broke off: what came so far stands, and what was open has ended.
+    """Another endpoint continues the interrupted answer: received parts stay, and open parts have ended.
 
     Attributes:
-        reason: Why it broke off, in words without secrets.
-        start: Who goes on.
+        reason: Why the first endpoint's answer was interrupted, without secrets.
+        start: The start of the continuing endpoint's answer.
     """
 
     type: ClassVar[Literal["stream_seam"]] = "stream_seam"
@@ -154,7 +154,7 @@ class StreamSeam:
 
 @dataclass(slots=True)
 class ChoiceFinish:
-    """How one of the answers ended; see ``Choice``."""
+    """How one of several answers ended; see ``Choice`` for the fields."""
 
     choice: int
     finish_reason: FinishReason
@@ -164,14 +164,14 @@ class ChoiceFinish:
 
 @dataclass(slots=True)
 class StreamEnd:
-    """The answer is complete: the dialect's terminal event was seen.
+    """The answer is complete: the dialect's terminal event was received.
 
     Attributes:
         finish_reason: Why the first choice ended.
-        raw_finish_reason: The provider's own word for it; None if it sent none.
-        choices: The same for every choice.
-        model: The id it reported after the start; None if ``StreamStart`` has it, or none came.
-        response_id: Its id of the answer, likewise.
+        raw_finish_reason: The provider's own value; None if it sent none.
+        choices: How each choice ended.
+        model: The model id, if it was reported after the start; None if ``StreamStart`` has it, or none was reported.
+        response_id: The answer's id, if it was reported after the start; else None.
     """
 
     type: ClassVar[Literal["stream_end"]] = "stream_end"
@@ -199,12 +199,12 @@ StreamEvent = (
 
 
 def event_to_dict(event: StreamEvent) -> dict[str, object]:
-    """The event as plain JSON values, ``type`` first; None and empty fields are left out."""
+    """Return the event as plain JSON values, ``type`` first, without None and empty fields."""
     return {"type": event.type, **_plain_fields(event)}
 
 
 def event_to_json(event: StreamEvent) -> str:
-    """The event as one line of JSON."""
+    """Return the event as one line of JSON."""
     from dhenara_async.framing.lenient_json import dumps
 
     return dumps(event_to_dict(event)).decode()

@@ -1,7 +1,7 @@
-"""The canonical question, and the same question as bytes for a wire.
+"""The three forms of a request.
 
-``ChatRequest`` is what drivers encode; ``WireRequest`` is what they make of it, without host or credentials;
-``HttpRequest`` is that, addressed and signed, which is all a transport sees.
+``ChatRequest`` is provider-neutral. A driver encodes it to a ``WireRequest``, without host or credentials. With address
+and credentials it is an ``HttpRequest``, the only form that a transport receives.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,13 +16,13 @@ _HEADER_BYTES = Bounds().max_header_bytes
 
 @dataclass(slots=True, frozen=True)
 class ChatRequest:
-    """One question to one model, legal for it.
+    """A provider-neutral request that is legal for its model.
 
     Attributes:
         messages: The conversation, oldest first; never empty.
-        instructions: What leads the conversation, for this call only.
-        config: The call's knobs.
-        stream: Whether the answer is to be streamed on the wire.
+        instructions: The system instructions, for this call only.
+        config: The call's settings.
+        stream: Whether the answer is streamed on the wire.
     """
 
     messages: tuple[Message, ...]
@@ -34,7 +34,7 @@ class ChatRequest:
     def of(
         cls, messages: Iterable[Message], *, instructions: Iterable[str], config: AIModelCallConfig, stream: bool
     ) -> "ChatRequest":
-        """A request in which system messages that lead the conversation stand before the call's instructions."""
+        """Build a request; leading system messages become instructions, before the call's own."""
         turns = tuple(messages)
         first = next((at for at, message in enumerate(turns) if message.role is not Role.SYSTEM), len(turns))
         leading = (message.get_text() for message in turns[:first])
@@ -44,15 +44,15 @@ class ChatRequest:
 
 @dataclass(slots=True, frozen=True)
 class WireRequest:
-    """What a driver makes of a ``ChatRequest``: everything but where it goes and who we are.
+    """A ``ChatRequest`` encoded for one dialect, without host and credentials.
 
     Attributes:
-        path: Below the host's base URL, query included (``/chat/completions``).
+        path: The path below the host's base URL, query included (``/chat/completions``).
         headers: The dialect's own headers.
         body: JSON.
-        warnings: Knobs that could not be taken as given.
-        lists: Headers whose values are lists: a caller's own join the dialect's instead of replacing them.
-        replaced: Whether halves of surrogate pairs, which JSON cannot hold, were replaced by U+FFFD in the body.
+        warnings: Settings that were dropped or adjusted.
+        lists: Headers with list values: the caller's values are appended to the dialect's instead of replacing them.
+        replaced: Whether lone surrogates, which JSON cannot hold, were replaced by U+FFFD in the body.
     """
 
     path: str
@@ -65,13 +65,13 @@ class WireRequest:
 
 @dataclass(slots=True, frozen=True)
 class HttpRequest:
-    """A ``POST`` ready to be sent.
+    """A ``POST`` request with address and credentials.
 
     Attributes:
         url: Absolute, already encoded.
-        headers: All of them; credentials among them, hence no repr.
+        headers: All headers; not in the repr because they contain credentials.
         body: The bytes to send.
-        max_header_bytes: The most bytes that the header block of the answer may have.
+        max_header_bytes: Maximum bytes of the response's header block.
     """
 
     url: str
