@@ -1,6 +1,6 @@
-"""The contract of a dialect, and what every dialect needs to read JSON and to write a request.
+"""The contract of a wire dialect, and helpers that every dialect uses to read JSON and to build requests.
 
-One decoder serves both ways an answer can come: a plain body is fed as one frame and folds to the same response as
+A decoder reads streamed and plain answers alike: a plain body is fed as one frame, and folds to the same response as
 its stream would.
 """
 
@@ -31,28 +31,28 @@ _DIGITS = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class Decoder(Protocol):
-    """Turns the frames of one answer into events; holds that answer's state and nothing else."""
+    """Turns the frames of one answer into events. Holds the state of that answer only."""
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        """The events in ``frame``, possibly none.
+        """Return the events that ``frame`` completes, possibly none.
 
         Raises:
             APIError: The provider reports a failure inside the answer.
-            ProtocolError: The frame is not what this dialect allows.
+            ProtocolError: The dialect does not allow this frame.
         """
         ...
 
     def finish(self) -> Sequence[StreamEvent]:
-        """The last events, at the end of the body.
+        """Return the last events, at the end of the body.
 
         Raises:
-            TruncatedStreamError: No terminal event was seen.
+            TruncatedStreamError: The body ended without a terminal event.
         """
         ...
 
     @property
     def usage(self) -> Usage | None:
-        """The newest report of tokens, even one that no event has carried yet; None = none came."""
+        """The newest token counts, including counts that no event has carried yet; None = none reported."""
         ...
 
 
@@ -60,23 +60,23 @@ class Driver(Protocol):
     """One wire dialect."""
 
     def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
-        """The request in this dialect's words.
+        """Translate the request into the dialect's path, headers and JSON body.
 
         Raises:
-            UnsupportedError: A content part cannot be said in this dialect.
+            UnsupportedError: The dialect has no representation for a content part.
         """
         ...
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
-        """A decoder for the one answer to ``request``; its parts carry ``origin``."""
+        """Return a decoder for the answer to ``request``; it marks every part with ``origin``."""
         ...
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> APIError:
-        """What an HTTP error of this dialect means; ``headers`` have lower-case names."""
+        """Return the typed error for an HTTP error response; ``headers`` have lower-case names."""
         ...
 
     def rules(self, endpoint: AIModelEndpoint) -> Rules:
-        """What ``endpoint`` demands of a history; what obeys them, ``encode`` takes."""
+        """Return the rules for a history sent to ``endpoint``. ``encode`` accepts every history that obeys them."""
         ...
 
 
@@ -84,15 +84,15 @@ class Driver(Protocol):
 
 
 def load(data: bytes) -> JsonObject:
-    """A frame's payload as a JSON object.
+    """Parse a frame's payload as a JSON object.
 
     Raises:
-        ProtocolError: It is not one; the message quotes its start.
+        ProtocolError: The payload is not a JSON object; the message quotes its start.
     """
     try:
         value: object = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
-        if data.__class__ is not bytes:  # a frame that has a name: orjson takes no bytes but plain ones
+        if data.__class__ is not bytes:  # a NamedFrame: orjson accepts no subclass of bytes
             return load(bytes(data))
         raise not_json(data) from exc
     if is_object(value):
@@ -101,17 +101,17 @@ def load(data: bytes) -> JsonObject:
 
 
 def not_an_object(data: bytes) -> ProtocolError:
-    """The error for a payload that is JSON and no object."""
+    """Return the error for a payload that is valid JSON, but not an object."""
     return ProtocolError(f"the provider sent JSON that is not an object: {quote(data)}")
 
 
 def not_json(data: bytes) -> ProtocolError:
-    """The error for a payload that no JSON parser takes."""
-    return ProtocolError(f"the provider sent something that is not JSON: {quote(data)}")
+    """Return the error for a payload that is not JSON."""
+    return ProtocolError(f"the provider sent a body that is not JSON: {quote(data)}")
 
 
 def quote(data: bytes) -> str:
-    """The start of a body, fit for an error message."""
+    """Quote the start of a body for an error message."""
     if not data.strip():
         return "an empty body"
     return repr(data[:QUOTED_BYTES].decode(errors="replace"))
@@ -123,28 +123,28 @@ def is_object(value: object) -> TypeGuard[JsonObject]:
 
 
 def as_object(value: object) -> JsonObject:
-    """``value`` if it is a JSON object, else an empty one."""
+    """Return ``value`` if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType] - JSON has such keys
 
 
 def as_list(value: object) -> list[object]:
-    """``value`` if it is a JSON array, else an empty one."""
+    """Return ``value`` if it is a JSON array, else an empty one."""
     return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType] - of anything
 
 
 def as_text(value: object) -> str:
-    """``value`` if it is a string, else an empty one."""
+    """Return ``value`` if it is a string, else an empty one."""
     return value if isinstance(value, str) else ""
 
 
 def only_one(value: object) -> JsonObject:
-    """The one object of a JSON array; an empty one if it is none, or has more or less in it."""
+    """Return the object of a JSON array with one element; an empty object for any other value."""
     items = as_list(value)
     return as_object(items[0]) if len(items) == 1 else {}
 
 
 def has_more(value: JsonObject, than: AbstractSet[str]) -> bool:
-    """Whether there is anything in ``value`` beside the fields in ``than``: what is null, empty or zero is not."""
+    """Whether ``value`` has a field outside ``than`` that is not null, empty or zero."""
     for name, item in value.items():  # noqa: SIM110 - half of what a generator costs
         if item and name not in than:
             return True
@@ -152,7 +152,7 @@ def has_more(value: JsonObject, than: AbstractSet[str]) -> bool:
 
 
 def as_count(value: object) -> int | None:
-    """``value`` as a whole number of tokens, also from its digits as a string; None if it is none, or negative."""
+    """Return a token count, given as a number or as a string of digits; None if it is invalid or negative."""
     if type(value) is int:
         return value if value >= 0 else None
     if value is None or isinstance(value, bool):
@@ -165,17 +165,17 @@ def as_count(value: object) -> int | None:
 
 
 def arguments_text(value: object) -> str:
-    """A tool call's arguments as JSON text; hosts send that text, or the object itself."""
+    """Return a tool call's arguments as JSON text. Hosts send either the text or the object."""
     if isinstance(value, str):
         return value
     return "" if value is None else dumped(value)
 
 
 def dumped(value: object) -> str:
-    """A JSON value as JSON text, however deep it is nested: orjson writes less deep than it reads.
+    """Serialize a JSON value, also one that is nested deeper than orjson can write.
 
     Raises:
-        ProtocolError: It is nested too deep even so.
+        ProtocolError: The value is nested too deeply for Python's ``json`` as well.
     """
     try:
         return orjson.dumps(value).decode()
@@ -184,13 +184,13 @@ def dumped(value: object) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except RecursionError as exc:
-        raise ProtocolError("the provider sent JSON that is nested too deep to be written again") from exc
+        raise ProtocolError("the provider sent JSON that is nested too deeply to be serialized") from exc
 
 
 def arguments_object(value: object) -> object:
-    """A tool call's arguments as the JSON value they are; hosts send that value, or an object as JSON text.
+    """Return a tool call's arguments as a JSON value. Hosts send either the value or an object as JSON text.
 
-    A text that holds no JSON object stays as it is.
+    Text that does not hold a JSON object is returned unchanged.
     """
     if not isinstance(value, str):
         return value
@@ -205,7 +205,7 @@ def arguments_object(value: object) -> object:
 
 
 class KnobWarnings:
-    """Collects what becomes of knobs that a target cannot take as given."""
+    """Collects warnings about settings that the target cannot take as given."""
 
     __slots__ = ("_model", "_warnings")
 
@@ -214,17 +214,17 @@ class KnobWarnings:
         self._warnings: list[CallWarning] = []
 
     def dropped(self, knob: str, why: str) -> None:
-        """``knob`` was left out of the request."""
+        """Warn that ``knob`` is left out of the request."""
         message = f"{knob} was not sent to {self._model}: {why}"
         self._warnings.append(CallWarning(code="param_dropped", knob=knob, message=message))
 
     def adjusted(self, knob: str, value: object, why: str) -> None:
-        """``knob`` was sent as ``value``."""
+        """Warn that ``knob`` is sent as ``value``."""
         message = f"{knob} was sent to {self._model} as {value}: {why}"
         self._warnings.append(CallWarning(code="param_adjusted", knob=knob, message=message))
 
     def drop_unless(self, allowed: bool, config: AIModelCallConfig, knobs: Sequence[str], why: str) -> bool:
-        """Warn of each of ``knobs`` that is set although it is not ``allowed``; returns ``allowed``."""
+        """Warn of each set knob among ``knobs`` unless ``allowed``; returns ``allowed``."""
         if not allowed:
             for knob in knobs:
                 if getattr(config, knob) not in (None, (), {}):
@@ -232,10 +232,10 @@ class KnobWarnings:
         return allowed
 
     def clamp(self, knob: str, value: float, most: float) -> float:
-        """``value``, or ``most`` with a warning if it is above."""
+        """Return ``value``, limited to ``most`` with a warning."""
         if value <= most:
             return value
-        self.adjusted(knob, most, f"its range ends at {most}")
+        self.adjusted(knob, most, f"the maximum is {most}")
         return most
 
     def seal(self) -> tuple[CallWarning, ...]:
@@ -243,9 +243,9 @@ class KnobWarnings:
 
 
 def takes(encode: Callable[[FilePart], object], part: FilePart) -> bool:
-    """Whether ``encode`` has a place for a file, tried with a few bytes in place of its own.
+    """Whether ``encode`` accepts a file, tried with a few placeholder bytes in place of its data.
 
-    A text is tried as it is: one that a model made need not be UTF-8, and not every dialect has a place for that.
+    A text file is tried with its own data: it need not be UTF-8, and some dialects only take UTF-8.
     """
     as_it_is = part.data is None or part.kind == "text"
     sketch = part if as_it_is else part.changed(data=placeholder(part.media_type))
@@ -259,20 +259,22 @@ def takes(encode: Callable[[FilePart], object], part: FilePart) -> bool:
 def wire(
     path: str, body: JsonObject, config: AIModelCallConfig, warnings: KnobWarnings, headers: Mapping[str, str]
 ) -> WireRequest:
-    """The finished request: ``extra_body`` merged over ``body`` (objects member by member), as JSON bytes."""
+    """Build the finished request: ``extra_body`` merged over ``body`` (objects member by member), as JSON bytes."""
     if config.extra_body:
         merge(body, config.extra_body)
     try:
         encoded, replaced = orjson.dumps(body), False
     except orjson.JSONEncodeError:
         encoded, replaced = _written(body)
-    encoded = bytes(memoryview(encoded))  # a copy: its own holds 4 KiB at least, as long as the call
+    encoded = bytes(
+        memoryview(encoded)
+    )  # a copy: orjson's own buffer keeps at least 4 KiB for as long as the call lives
     return WireRequest(path=path, headers=headers, body=encoded, warnings=warnings.seal(), replaced=replaced)
 
 
 def _written(body: JsonObject) -> tuple[bytes, bool]:
-    """A body that orjson refuses, and whether halves of surrogate pairs had to be replaced in it: in JSON they cannot
-    be, while integers beyond 64 bits can."""
+    """Serialize a body that orjson refuses. Returns the JSON, and whether unpaired surrogates were replaced in it.
+    Integers beyond 64 bits are kept."""
     try:
         return orjson.dumps(writable(body, str)), False
     except TypeError:
@@ -280,11 +282,11 @@ def _written(body: JsonObject) -> tuple[bytes, bool]:
     try:
         return orjson.dumps(writable(body)), True
     except TypeError as exc:
-        raise ConfigurationError(f"the request cannot be written as JSON: {exc}") from exc
+        raise ConfigurationError(f"the request cannot be serialized as JSON: {exc}") from exc
 
 
 def merge(target: JsonObject, extra: Mapping[str, object]) -> None:
-    """Lay ``extra`` over ``target``, object by object."""
+    """Merge ``extra`` into ``target``, object by object."""
     for key, value in extra.items():
         present = target.get(key)
         if isinstance(present, dict) and isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Reading failures: the error class for what a host answered, whether as a status or inside an answer."""
+"""Reads failures: the error class for an error response, or for an error object inside an answer."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,8 @@ _CONTEXT_CODES = frozenset(
         *("model_context_window_exceeded", "request_too_large"),
     }
 )
-# Most hosts have no code for it: words of Anthropic, Gemini, Bedrock, xAI, OpenRouter, Mistral, vLLM, TGI, llama.cpp.
+# Most hosts have no error code for a full context window. These are the messages of Anthropic, Gemini, Bedrock, xAI,
+# OpenRouter, Mistral, vLLM, TGI and llama.cpp.
 _CONTEXT = r"\bcontext[ _](?:size|length|window|limit)"
 _CONTEXT_WORDS = re.compile(
     r"(?:exceed|larger|longer|beyond|maximum|available|too (?:large|long|big|many)).{0,120}"
@@ -48,7 +49,7 @@ _CONTEXT_WORDS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _MAY_BE_CONTEXT = frozenset({400, 413, 422, 500})
-# What a failure inside an answer means, where nothing is a status: by OpenAI, compatible hosts, Bedrock.
+# HTTP status by the code or type of an error inside an answer: of OpenAI, compatible hosts and Bedrock.
 _WORDS_BY_STATUS: Mapping[int, str] = {
     400: "invalid_request_error bad_request context_length_exceeded invalid_prompt validationexception",
     401: "authentication_error invalid_authentication_error invalid_api_key unauthorized",
@@ -83,9 +84,9 @@ def api_error(
     request_id: str | None = None,
     retry_after: float | None = None,
 ) -> APIError:
-    """The error class for ``status`` and ``code``, with everything a caller may want to act on.
+    """Build the typed error for ``status`` and ``code``.
 
-    The provider's own verdict (``x-should-retry``) wins over ours on whether another try makes sense.
+    The provider's ``x-should-retry`` header overrides our own choice of whether a retry makes sense.
     """
     text = message or _plain_text(body) or "no message"
     kind = _error_class(status, code, text)
@@ -132,42 +133,42 @@ def _error_class(status: int, code: str | None, message: str) -> type[APIError]:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds the host asks us to wait: ``retry-after-ms``, then ``retry-after`` as seconds or date.
+    """Return the wait in seconds that the host asks for: ``retry-after-ms``, then ``retry-after`` as seconds or date.
 
-    Where both are missing or nonsense, LiteLLM's copies of the headers of the provider behind it count, which have
-    ``llm_provider-`` before their names. None = nobody asks for anything that can be waited for.
+    Where both are missing or invalid, the upstream provider's headers count, which LiteLLM copies with the prefix
+    ``llm_provider-``. None = no valid wait given.
     """
     for prefix in ("", "llm_provider-"):
-        told = bounded_wait(headers.get(f"{prefix}retry-after-ms"), unit=1000.0)
-        if told is None:
-            told = bounded_wait(headers.get(f"{prefix}retry-after"))
-        if told is None:
-            told = _seconds_until(headers.get(f"{prefix}retry-after"), headers.get("date"))
-        if told is not None:
-            return told
+        text = bounded_wait(headers.get(f"{prefix}retry-after-ms"), unit=1000.0)
+        if text is None:
+            text = bounded_wait(headers.get(f"{prefix}retry-after"))
+        if text is None:
+            text = _seconds_until(headers.get(f"{prefix}retry-after"), headers.get("date"))
+        if text is not None:
+            return text
     return None
 
 
 LONGEST_WAIT = 366 * 86_400.0
-"""Seconds; a host that asks us to wait for longer is taken to have said this."""
+"""Seconds; a longer wait is cut to this one."""
 
 
-def bounded_wait(told: str | None, *, unit: float = 1.0) -> float | None:
-    """A number of seconds as a header or body tells it, from 0 to ``LONGEST_WAIT``; None where it is no number.
+def bounded_wait(text: str | None, *, unit: float = 1.0) -> float | None:
+    """Parse a number of seconds from a header or body, limited to 0 … ``LONGEST_WAIT``; None if it is not a number.
 
     Args:
-        told: The number in digits; None = nothing was told.
-        unit: How many of it are a second.
+        text: The number in digits; None = missing.
+        unit: Length of a second in the number's unit, such as 1000 for milliseconds.
     """
     try:
-        seconds = float(told or "") / unit
+        seconds = float(text or "") / unit
     except ValueError:
         return None
     return None if isnan(seconds) else min(max(0.0, seconds), LONGEST_WAIT)
 
 
 def _seconds_until(date: str | None, now: str | None) -> float | None:
-    """From the response's own clock, so that a wrong clock of ours does not matter."""
+    """Return the seconds until ``date``, by the response's own clock, so that a wrong local clock does not matter."""
     from email.utils import parsedate_to_datetime
 
     if not date or not now:
@@ -180,21 +181,21 @@ def _seconds_until(date: str | None, now: str | None) -> float | None:
 
 
 def truncated(terminal: str) -> TruncatedStreamError:
-    """The error for a body that ended before its terminal event."""
+    """Return the error for a body that ended before its terminal event."""
     return TruncatedStreamError(
-        f"the stream ended without {terminal}; what came is in .partial, but nobody knows whether it is whole"
+        f"the stream ended without {terminal}; .partial holds the answer so far, which may be incomplete"
     )
 
 
-def told_number(error: JsonObject) -> int | None:
-    """A number that an error object has for a code or a status, of HTTP or of the host's own; None if it has none."""
+def error_number(error: JsonObject) -> int | None:
+    """Return the number in an error object's code or status (HTTP or the host's own); None if there is none."""
     names = ("status_code", "code", "error_code", "status")
     return next((number for name in names if (number := _number(error.get(name)))), None)
 
 
-def told_status(error: JsonObject) -> int | None:
-    """The HTTP status that an error object stands for, by its number, its code or its type; None if it tells none."""
-    number = told_number(error)
+def error_status(error: JsonObject) -> int | None:
+    """Return the HTTP status of an error object, by its number, its code or its type; None if it has none of them."""
+    number = error_number(error)
     if number is not None and 400 <= number < 600:
         return number
     words = (as_text(error.get(name)).lower() for name in ("code", "error_code", "type", "status"))
@@ -206,7 +207,7 @@ def _number(value: object) -> int | None:
 
 
 def error_object(body: bytes) -> JsonObject:
-    """An error body's JSON object, or the only element of an array of one; empty if it is neither."""
+    """Return the JSON object of an error body, or the only element of an array; empty if the body is neither."""
     try:
         value = loads(body)
     except ValueError:
@@ -218,14 +219,14 @@ def error_object(body: bytes) -> JsonObject:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldError:
-    """An error as a host tells it; see ``told_error``.
+class ErrorFields:
+    """The fields of a provider's error object; built by ``error_fields``.
 
     Attributes:
-        message: Its words; empty if it has none.
-        code: Its word for what went wrong, or its number; None if it has neither.
-        status: The HTTP status that it stands for; None if it tells none.
-        layers: Its objects, the outermost first, for what only one dialect knows.
+        message: The message; empty if there is none.
+        code: The error code, else its number; None if there is neither.
+        status: The HTTP status; None if it cannot be derived.
+        layers: The nested error objects, outermost first, for fields of one dialect only.
     """
 
     message: str
@@ -242,26 +243,26 @@ _CODES = ("code", "error_code", "type", "__type")
 _NO_CODES = frozenset({"error", "None", "null"})
 
 
-def told_error(parsed: JsonObject) -> ToldError:
-    """Read an error object in any of the shapes that hosts and gateways give it.
+def error_fields(parsed: JsonObject) -> ErrorFields:
+    """Read an error object in any of the shapes that hosts and gateways use.
 
-    It may have everything at the top, in ``error`` or ``errors``, in a member named like an error
-    (``throttlingException``), or as JSON text in its message, where a gateway quotes the provider behind it. The
-    innermost words are told, with the outermost code.
+    The fields may be at the top, in ``error`` or ``errors``, in a member named like an error (``throttlingException``),
+    or as JSON text in the message, where a gateway quotes the upstream provider. The result has the innermost message
+    and the outermost code.
     """
     layers = tuple(_layers(parsed))
-    numbers = (told_number(layer) for layer in layers)
+    numbers = (error_number(layer) for layer in layers)
     code = next((word for layer in layers if (word := _code(layer))), None)
-    return ToldError(
-        message=next((words for layer in reversed(layers) if (words := _words(layer))), ""),
+    return ErrorFields(
+        message=next((words for layer in reversed(layers) if (words := _message(layer))), ""),
         code=code or next((str(number) for number in numbers if number), None),
-        status=next((status for layer in layers if (status := told_status(layer)) is not None), None),
+        status=next((status for layer in layers if (status := error_status(layer)) is not None), None),
         layers=layers,
     )
 
 
 def _layers(layer: JsonObject) -> Iterator[JsonObject]:
-    """An error object and those inside it."""
+    """Yield an error object, then the error objects nested in it."""
     for _ in range(_DEEPEST):
         if not layer:
             return
@@ -271,8 +272,9 @@ def _layers(layer: JsonObject) -> Iterator[JsonObject]:
 
 
 def _object_in(value: object, name: str) -> JsonObject:
-    """The object in a member of an error: itself, the first of a list, or JSON text; empty if there is none."""
-    if name != "detail":  # a list of which is a whole report
+    """Return the error object in a member: an object, the first element of a list, or JSON text; empty if there is
+    none."""
+    if name != "detail":  # a list there is a validation report, and is kept whole
         items = as_list(value)
         value = items[0] if items else value
     if isinstance(value, str) and value.lstrip().startswith("{"):
@@ -284,7 +286,7 @@ def _object_in(value: object, name: str) -> JsonObject:
 
 
 def _named_error(layer: JsonObject) -> JsonObject:
-    """The object in a member that is named like an error, such as ``throttlingException``; empty if there is none."""
+    """Return the object in a member named like an error, such as ``throttlingException``; empty if there is none."""
     for name, value in layer.items():
         found = _NAMED_ERROR.search(name)
         inner = as_object(value) if found else {}
@@ -293,17 +295,17 @@ def _named_error(layer: JsonObject) -> JsonObject:
     return {}
 
 
-def _words(layer: JsonObject) -> str:
-    """The message of one error object, less the objects inside it."""
-    told = ((as_text(layer.get(name)).strip(), name) for name in _MESSAGES)
-    words = next((text for text, name in told if text and not _object_in(text, name)), "")
+def _message(layer: JsonObject) -> str:
+    """Return the message of one error object, without the error objects nested in it."""
+    texts = ((as_text(layer.get(name)).strip(), name) for name in _MESSAGES)
+    words = next((text for text, name in texts if text and not _object_in(text, name)), "")
     if words:
         return words
     detail = as_list(layer.get("detail")) or as_object(layer.get("detail"))
     if detail:
         try:
             return dumped(detail)
-        except ProtocolError:  # nested without end: the start of the body says as much
+        except ProtocolError:  # nested too deeply: the start of the body is quoted instead
             return ""
     return "; ".join(filter(None, map(as_text, as_list(layer.get("errors")))))
 

@@ -1,10 +1,10 @@
-"""What of a provider's own blocks goes back to it: the shapes that may, and whether they say what their part says.
+"""Checks the provider's own blocks before they are sent back: allowed shapes, and agreement with the visible part.
 
-A stored node is data that others may have written. So a native block is sent only if its type is on its dialect's list,
-with no other keys than the list has for it; and what a model would read in it has to be what the part's own fields
-show, so that nobody reads one thing while the model reads another.
+A stored node is untrusted data. A native block is sent only if its type is on the dialect's allow-list, and only with
+the keys that the list has for that type. Text in it that a model would read must equal the part's own fields, so that
+people and the model read the same words.
 
-A dialect's lists are data in its ``…_native.py``: shapes made of the kinds of values below.
+Each dialect's allow-list is data in its ``native.py``: shapes made of the kinds of values below.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +21,10 @@ from dhenara_async.messages.messages import ProviderState
 
 
 class Kind(Enum):
-    """What a value in a native block may be; null is taken for any of them."""
+    """Kinds of values in a native block. Null is accepted for each."""
 
     WORD = "word"
-    """An id, a status, a name: one piece of at most 512 printable ASCII characters, with no room for a sentence."""
+    """An id, a status, a name: at most 512 printable ASCII characters without spaces, so no room for a sentence."""
     SEAL = "seal"
     """Text that only the provider can read: a signature, encrypted content."""
     SHOWN = "shown"
@@ -32,10 +32,10 @@ class Kind(Enum):
     NUMBER = "number"
     FLAG = "flag"
     JSON = "json"
-    """Any value, which the part shows as well."""
+    """Any JSON value, which the part shows as well."""
     NOTHING = "null"
     LEFT = "left"
-    """Something that answers hold and requests do not: it is left out, and that is no loss."""
+    """A field of answers that requests do not have: it is left out without loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class Each:
 
 
 class ByType:
-    """An object that says by its ``type`` which of several shapes it has.
+    """An object whose ``type`` selects one of several shapes.
 
     Args:
-        shapes: The shapes by type; ``type`` itself is in none of them.
+        shapes: The shapes by type, without ``type`` itself.
     """
 
     __slots__ = ("shapes",)
@@ -62,7 +62,7 @@ class ByType:
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """A value of the first of several shapes that fits it."""
+    """A value that fits at least one of several shapes; the first fit counts."""
 
     shapes: "Sequence[Shape]"
 
@@ -73,56 +73,56 @@ _LONGEST_WORD = 512
 _LONGEST_KEY = 40
 _MOST_NAMED = 8
 
-# The keys to a value, the last one first: written out only where there is something to say of it.
+# The path to a value as linked keys, innermost first. It is turned into text only for a message.
 _Way = tuple[object, ...]
 
 
 class _MisfitError(Exception):
-    """A value has another shape; the message says where."""
+    """A value does not fit its shape; the message says where."""
 
     def __init__(self, at: "_Way", what: str) -> None:
-        super().__init__(f"{_told(at) or 'the block'} {what}")
+        super().__init__(f"{_path(at) or 'the block'} {what}")
 
 
 def cut(state: ProviderState, shape: Shape) -> Vetted:
-    """``state`` without the keys that ``shape`` does not have; nothing of it where a value has another shape."""
+    """Return ``state`` without the keys that ``shape`` lacks; nothing at all if a value does not fit."""
     unknown: list[_Way] = []
     try:
         kept = _fitted(state, shape, (), unknown)
     except _MisfitError as exc:
-        return Vetted(None, "not_allowed", f"this API takes back no such block: {exc}")
+        return Vetted(None, "not_allowed", f"this API does not accept this block in a request: {exc}")
     left = cast("ProviderState", kept) or None
     if unknown:
-        names = sorted(set(map(_told, unknown)))[:_MOST_NAMED]
-        return Vetted(left, "not_allowed", f"keys that this API does not take back: {', '.join(names)}")
+        names = sorted(set(map(_path, unknown)))[:_MOST_NAMED]
+        return Vetted(left, "not_allowed", f"keys that this API does not accept in a request: {', '.join(names)}")
     return Vetted(left)
 
 
 def repeats(state: Mapping[str, object], shown: Mapping[str, object]) -> Vetted | None:
-    """``altered`` where a state says anything else than the part ``shown``, by key; None where it does not."""
+    """Return ``altered`` if a key of the state differs from the part's fields ``shown``; None if all agree."""
     wrong = next((key for key, value in shown.items() if key in state and not shows(value, state[key])), None)
     return None if wrong is None else altered(wrong)
 
 
 def refused(why: str) -> Vetted:
-    """Nothing of a state may be sent, because this API takes no such block back."""
+    """Refuse the whole state, because the API does not accept such a block in a request."""
     return Vetted(None, "not_allowed", why)
 
 
 def altered(what: str) -> Vetted:
-    """Nothing of a state may be sent, because ``what`` in it is not what the part shows."""
-    return Vetted(None, "altered", f"{what} of the provider's own block is not what the part shows")
+    """Refuse the whole state, because ``what`` in it differs from the part's own fields."""
+    return Vetted(None, "altered", f"{what} of the provider's own block differs from the part")
 
 
 def says(text: str, words: str) -> bool:
-    """Whether ``words`` are in ``text``, white space apart, which joining pieces may add."""
+    """Whether ``text`` contains ``words``, ignoring white space, which joining pieces may add."""
     return not words or words == text or "".join(words.split()) in "".join(text.split())
 
 
 def shows(shown: object, native: object) -> bool:
-    """Whether a part's field ``shown`` is what its block has under ``native``, the block being within bounds.
+    """Whether a part's field ``shown`` equals the ``native`` field of its block.
 
-    What is encrypted is not compared, because no field shows it, and JSON may be there as its text.
+    Encrypted fields are ignored, because no part shows them. JSON may be given as its text.
     """
     if shown == native:
         return True
@@ -147,10 +147,11 @@ def _parsed(value: object) -> object:
 
 
 def _fitted(value: object, shape: Shape, at: _Way, unknown: list[_Way]) -> object:
-    """``value`` as far as ``shape`` has it, the very one if that is all; keys it has not are added to ``unknown``.
+    """Return ``value`` reduced to ``shape``, or ``value`` itself if nothing was removed; removed keys are added to
+    ``unknown``.
 
     Raises:
-        _MisfitError: It has another shape.
+        _MisfitError: The value does not fit the shape.
     """
     if value is None:
         return None
@@ -214,8 +215,8 @@ def _fitted_object(value: object, shape: Mapping[str, Shape], at: _Way, unknown:
     return value if whole else kept
 
 
-def _told(at: _Way) -> str:
-    """The way to a value in words; keys are data too, so they are cut."""
+def _path(at: _Way) -> str:
+    """Return the path to a value as text. Keys are untrusted data too, so they are shortened."""
     words: list[str] = []
     while at:
         before, key = at

@@ -1,4 +1,4 @@
-"""Building an answer: its parts, numbered, opened and closed, and the events for them."""
+"""Builds the parts of an answer, numbers them, and makes their events."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ from dhenara_async.tools.declarations import HostedToolType
 
 
 def state(value: Mapping[str, object]) -> ProviderState | None:
-    """Opaque state to keep on a part; None if there is nothing in it."""
+    """Return opaque state to keep on a part; None if it is empty."""
     return cast(ProviderState, dict(value)) or None
 
 
@@ -54,19 +54,19 @@ class OpenPart:
     logprobs: Sequence[TokenLogprob] = ()
 
     def cite(self, citations: Iterable[Citation]) -> None:
-        """Add sources of its text."""
+        """Add citations to the part's text."""
         known = self.citations
-        if not isinstance(known, list):  # most parts never have one
+        if not isinstance(known, list):  # created late: most parts have no citations
             known = self.citations = list(known)
         known += citations
 
 
 class PartsInFlight:
-    """Numbers, opens and closes the parts of one answer, and makes the events for it.
+    """Numbers, opens and closes the parts of one answer, and makes the events for them.
 
     Args:
-        origin: The endpoint that answers; ``begin``, or ``complete``, adds the model that the response names.
-        most: The most parts and citations together; ``Bounds.max_parts``.
+        origin: The endpoint that answers; ``begin`` or ``complete`` adds the model that the response names.
+        most: The limit for parts and citations together; ``Bounds.max_parts``.
     """
 
     __slots__ = (
@@ -90,12 +90,12 @@ class PartsInFlight:
         self._late_model: str | None = None
         self._late_id: str | None = None
         self.started: bool = False
-        self.nameless: bool = True  # the provider has not told both its model and the answer's id
+        self.nameless: bool = True  # until the provider has sent both its model and the answer's id
         self.finishes: dict[int, ChoiceFinish] = {}
 
     @property
     def opened(self) -> int:
-        """How many parts have been opened."""
+        """The number of parts opened so far."""
         return self._count
 
     @property
@@ -103,7 +103,7 @@ class PartsInFlight:
         return self._origin.provider
 
     def begin(self, *, model: object, response_id: object) -> StreamStart:
-        """The start of the stream; ``model`` and ``response_id`` as the provider reports them."""
+        """Return the start of the stream, with ``model`` and ``response_id`` as reported by the provider."""
         self.started = True
         served = as_text(model) or None
         self._origin = _served_by(self._origin, served)
@@ -112,10 +112,10 @@ class PartsInFlight:
         return self._start
 
     def complete(self, *, model: object, response_id: object) -> None:
-        """Take the model and the id of the answer from a later event; what was told first stays.
+        """Take the model and the id of the answer from a later event; values received earlier stay.
 
-        Gateways begin with an event of their own, which names neither. Parts that end from here on have the model in
-        their origin; ``end`` tells both to those that have seen the start.
+        Some gateways begin with an event of their own that has neither. Parts that end after this call have the model
+        in their origin; ``end`` reports both for consumers of the earlier start event.
         """
         start = self._start
         if start is None:
@@ -143,7 +143,7 @@ class PartsInFlight:
             raise BoundsError("the answer has too many parts", setting="max_parts", limit=self._most)
 
     def close(self, part: OpenPart, *, text: str | None = None) -> PartEnd:
-        """The part's end; ``text`` replaces what its deltas gave, where the provider repeats the whole."""
+        """Close the part. ``text`` replaces its collected deltas where the provider repeats the whole text."""
         return PartEnd(part.part_id, self._finished(part, "".join(part.pieces) if text is None else text))
 
     def hosted(
@@ -158,7 +158,8 @@ class PartsInFlight:
         output: object = None,
         report: bool = False,
     ) -> list[StreamEvent]:
-        """Something the provider ran itself, in one piece: no deltas. ``asked`` and ``output`` are plain JSON."""
+        """Return the events of a tool run by the provider that arrives in one piece, without deltas. ``asked`` and
+        ``output`` are plain JSON."""
         part = self.open("hosted_tool", choice=choice, call_id=call_id, name=name)
         part.state = part_state
         return [part.start, self.close_hosted(part, tool=tool, asked=asked, output=output, report=report)]
@@ -172,7 +173,7 @@ class PartsInFlight:
         output: object = None,
         report: bool = False,
     ) -> PartEnd:
-        """The end of a hosted part that was opened before, because its input was streamed."""
+        """Close a hosted part that was opened earlier, because its input was streamed."""
         ended = HostedToolPart(
             name=part.start.name or "",
             tool=tool,
@@ -196,9 +197,9 @@ class PartsInFlight:
         file_id: str | None = None,
         filename: str | None = None,
     ) -> list[StreamEvent]:
-        """A generated file, in one piece: no deltas.
+        """Return the events of a generated file, which arrives in one piece, without deltas.
 
-        Its bytes are not checked: they are what the provider sent, and worth having even if they are not what it says.
+        Its bytes are not checked against the media type: a mislabelled file is still worth keeping.
         """
         part = self.open("file", choice=choice)
         ended = FilePart.unchecked(
@@ -224,7 +225,7 @@ class PartsInFlight:
         usage: Usage | None,
         kept: ProviderState | None = None,
     ) -> list[StreamEvent]:
-        """Everything, from the start to the end, for an answer of one text that came in one piece."""
+        """Return every event of an answer that consists of one text and arrived in one piece."""
         return [
             self.begin(model=model, response_id=response_id),
             PartStart(0, "text", 0),
@@ -235,7 +236,7 @@ class PartsInFlight:
         ]
 
     def end(self) -> StreamEnd:
-        """The end of the stream, from the choices' recorded finishes."""
+        """Return the end of the stream, with the recorded finish of each choice."""
         finishes = tuple(self.finishes[choice] for choice in sorted(self.finishes))
         first = finishes[0]
         return StreamEnd(first.finish_reason, first.raw_finish_reason, finishes, self._late_model, self._late_id)
@@ -283,9 +284,9 @@ _MOST_SERVED, _LONGEST_MODEL = 1000, 200
 
 
 def _served_by(asked: Origin, model: str | None) -> Origin:
-    """``asked`` with the model that its host reports: the same for every answer, so it is made once."""
+    """Return ``asked`` with the model that its host reports; cached, since it is the same for every answer."""
     key = id(asked), model
-    known = _served.get(key)  # which keeps it, so that its id stays its own
+    known = _served.get(key)  # the entry keeps `asked` alive, so that its id is not reused
     if known is not None:
         return known[1]
     served = Origin.unchecked(**{**asked.__dict__, "served_model": model})
@@ -297,7 +298,7 @@ def _served_by(asked: Origin, model: str | None) -> Origin:
 
 
 def usage_events(usage: Usage | None) -> list[StreamEvent]:
-    """The event that carries ``usage``, if there is any."""
+    """Return the event that carries ``usage``, if there is any."""
     return [] if usage is None else [UsageUpdate(usage)]
 
 
@@ -307,10 +308,10 @@ _CLEAN = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
 def finish_of(
     raw: object, table: Mapping[str, FinishReason], *, has_calls: bool, choice: int = 0, stop_sequence: object = None
 ) -> ChoiceFinish:
-    """How a choice ended, from the provider's own word.
+    """Return how a choice ended, from the provider's finish reason ``raw``.
 
-    A missing word means a clean end that was not explained; an unknown one is ``other`` and kept. A clean end is
-    ``tool_calls`` if there are any, and ``stop`` if there are none, whichever of the two the provider says.
+    A missing reason counts as a clean end; an unknown one becomes ``other`` and is kept. A clean end is ``tool_calls``
+    if the choice has calls, else ``stop``, whichever of the two the provider sends.
     """
     word = str(raw) if raw is not None and raw != "" else None
     reason = FinishReason.STOP if word is None else table.get(word, FinishReason.OTHER)

@@ -1,7 +1,7 @@
-"""What a target demands of the history it is sent: the facts by which a formatter makes one legal.
+"""The demands of a target on the history that it is sent, by which a formatter makes a history legal.
 
-A driver states them for an endpoint, the formatter obeys them, and neither knows the other. Spelling is not among them:
-how a dialect writes a thing that it has a place for is its driver's own affair.
+A driver states the rules of an endpoint; the formatter obeys them; neither imports the other. Rules say what may be
+sent. How to write it in JSON is left to the driver.
 """
 
 import re
@@ -15,7 +15,7 @@ from dhenara_async.messages.messages import FilePart, HostedToolPart, Part, Prov
 Place = Literal["question", "result"]
 
 STATE_DEPTH = 100
-"""The most levels that a part's ``provider_state`` may be nested; a request has room for about 250 in all."""
+"""The deepest allowed nesting of a part's ``provider_state``; a whole request may be nested about 250 deep."""
 STATE_VALUES = 200_000
 """The most values that a part's ``provider_state`` may hold."""
 
@@ -24,12 +24,12 @@ _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class CallIds:
-    """Which ids a target takes for tool calls, and how an illegal one becomes legal.
+    """The tool call ids that a target accepts, and how an illegal id is replaced.
 
     Attributes:
-        pattern: What a legal id matches from end to end.
-        prefix: What a made one begins with.
-        length: How many letters and digits follow.
+        pattern: Matches a whole legal id.
+        prefix: The beginning of a generated id.
+        length: How many letters and digits follow the prefix.
     """
 
     pattern: re.Pattern[str] = field(default=re.compile(r".{1,64}", re.DOTALL))
@@ -37,11 +37,11 @@ class CallIds:
     length: int = 24
 
     def legal(self, call_id: str) -> str:
-        """``call_id`` if it is legal, else one made of it, the same every time."""
+        """Return ``call_id`` if it is legal, else a legal id derived from it, always the same one."""
         return call_id if self.pattern.fullmatch(call_id) else self.made(call_id)
 
     def made(self, seed: str) -> str:
-        """A legal id that tells nothing but ``seed`` apart from others."""
+        """Return a legal id derived from ``seed`` by a hash."""
         number, letters = int.from_bytes(sha256(seed.encode(errors="surrogatepass")).digest()), ""
         while len(letters) < self.length:
             number, letter = divmod(number, len(_LETTERS))
@@ -51,13 +51,13 @@ class CallIds:
 
 @dataclass(slots=True)
 class Vetted:
-    """What of a part's ``provider_state`` may be sent.
+    """The portion of a part's ``provider_state`` that may be sent.
 
     Attributes:
-        state: What may be sent; None = nothing.
-        reason: Why something of it may not: ``not_allowed``, ``altered`` or ``limit_exceeded``; None = all of it may,
-            but for what the driver never sends.
-        detail: The same for people; it names keys and types, never values.
+        state: The state to send; None = nothing.
+        reason: Why some of the state is withheld: ``not_allowed``, ``altered`` or ``limit_exceeded``; None = none is
+            withheld, except fields that the driver never sends.
+        detail: The reason in words; names keys and types, never values.
     """
 
     state: ProviderState | None
@@ -86,7 +86,7 @@ def within_bounds(value: object) -> bool:
 
 
 def bounded(part: Part) -> Vetted:
-    """The state of ``part`` as it is, unless it is too deep or too large to be worked on."""
+    """Return the state of ``part`` unchanged, unless it is too deep or too large to process."""
     if part.provider_state is not None and not within_bounds(part.provider_state):
         words = f"it is nested deeper than {STATE_DEPTH} levels, or holds more than {STATE_VALUES} values"
         return Vetted(None, "limit_exceeded", words)
@@ -94,51 +94,52 @@ def bounded(part: Part) -> Vetted:
 
 
 def anything(_part: object) -> bool:
-    """Every part is taken."""
+    """Accept every part."""
     return True
 
 
 def nothing(_part: object) -> bool:
-    """No part is taken."""
+    """Accept no part."""
     return False
 
 
 def any_file(_part: FilePart, _place: Place) -> bool:
-    """Every file is taken."""
+    """Accept every file."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What one endpoint takes. The defaults are those of a dialect that takes everything and knows nothing by itself.
+    """The demands of one endpoint. The defaults suit a dialect that accepts everything and has no features of its own.
 
     Attributes:
-        alternates: User and assistant take turns, the user first.
+        alternates: User and assistant messages must alternate, the user first.
         system_inside: A system message may stand inside the conversation.
-        prefill: The conversation may end with what the assistant said, to be continued.
-        ragged_prefill: Such an end may end in white space.
-        bridge: What the assistant says between a tool's result and the user, where the two may not meet; empty where
-            they may.
-        call_ids: Which ids tool calls may have.
-        names: What the name of a function matches from end to end.
-        object_arguments: A call's arguments are an object on this wire rather than a text.
-        error_flag: A tool's result can say that it is an error.
-        needs_tools: A history with calls is taken only beside a declaration of their functions.
-        files: Whether a file is taken, among what the user says or inside a tool's result.
-        generated: Whether a file that the model itself made goes back among what it said.
-        refusals: A refusal of its own goes back as one.
-        citations: Citations of its own go back with their text.
-        hosted: Whether what it ran or reported itself goes back.
-        hosted_pairs: Of that, a call and what it gave stand together in one answer, or neither does.
-        hosted_with_reasoning: That goes back only together with the reasoning that led to it.
-        reasoning_back: Who may have its earlier reasoning: the same ``model``, any model of the same ``account``
-            (without opaque state), or nobody.
-        reasoning_leads: Reasoning is taken only in front of something that the model said after it.
-        replayable: Whether a piece of reasoning of its own can be sent back.
+        prefill: The conversation may end with an assistant message, which the model continues.
+        ragged_prefill: Such a last message may end in white space.
+        bridge: An assistant message to insert between a tool result and a user message, where they may not be adjacent;
+            empty where they may.
+        call_ids: The legal ids of tool calls.
+        names: Matches a whole legal function name.
+        object_arguments: The wire has a call's arguments as an object, not as text.
+        error_flag: A tool result can be marked as an error.
+        needs_tools: A history with calls is accepted only with a declaration of the called functions.
+        files: Whether a file is accepted, in a user message or inside a tool result.
+        generated: Whether a file generated by the model itself is sent back in its assistant message.
+        refusals: The model's own refusals are sent back as refusals.
+        citations: The model's own citations are sent back with their text.
+        hosted: Whether a part of a tool that the provider ran, or of its own reports, is sent back.
+        hosted_pairs: A hosted call and its result are sent back together or not at all.
+        hosted_with_reasoning: Hosted parts are sent back only together with the reasoning before them.
+        reasoning_back: Which models get earlier reasoning back: the same ``model``, any model of the same ``account``
+            (without opaque state), or None = no model.
+        reasoning_leads: Reasoning is accepted only in front of other output of the same turn.
+        replayable: Whether a reasoning part of its own can be sent back.
         unsigned: Whether a call, as the first of its step, is sent with the documented stand-in for a signature.
-        bound_to_prefix: Reasoning goes back only behind exactly the messages, instructions and tools it was made under.
-        vet: What of a part's ``provider_state`` may be sent. A stored node is only data, and whoever can write it can
-            put anything there: a driver that sends more of it than seals states here what its API's answers hold.
+        bound_to_prefix: Reasoning is sent back only after exactly the messages, instructions and tools under which it
+            was produced.
+        vet: Checks a part's ``provider_state`` and returns the portion to send. Stored nodes are untrusted data: a
+            driver that sends more than signatures states here which fields its API's answers have.
     """
 
     alternates: bool = False

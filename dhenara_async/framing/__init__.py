@@ -1,23 +1,23 @@
-"""From bytes to frames: a body is cut where its protocol says, however the network cut it.
+"""Cuts a response body into frames as its protocol defines them, however the network split it.
 
-``Framer`` is the seam; ``sse`` is the only framing so far, a binary one for cloud hosts is a file beside it.
+``Framer`` is the interface. ``sse`` is the only framing so far; a binary one for cloud hosts would be a file beside it.
 """
 
 from typing import Protocol, Self
 
 Frame = bytes
-"""One message of a body: its payload, undecoded; for a plain body the whole of it. Bare bytes, because one is made per
-token; a message that has a name of its own is a ``NamedFrame``."""
+"""The undecoded payload of one message; for a plain body, the whole body. Plain bytes, because one is created per
+token; a message with a name is a ``NamedFrame``."""
 
 
 class NamedFrame(bytes):
-    """A message with a name that its payload does not begin by repeating.
+    """A message with an event name that its payload does not repeat at its start.
 
-    Read it with ``drivers.load``, or make ``bytes`` of it: orjson takes no other class.
+    Parse it with ``drivers.load``, or convert it to ``bytes``: orjson accepts no subclass of bytes.
 
     Args:
         data: The payload.
-        event: The name.
+        event: The event name.
     """
 
     event: bytes
@@ -29,15 +29,15 @@ class NamedFrame(bytes):
 
 
 def name_of(frame: Frame) -> bytes:
-    """The name that the protocol gives ``frame``; empty where there is none but what the payload says first."""
+    """Return the event name of ``frame``; empty if it has none, or if the payload begins with it."""
     return frame.event if isinstance(frame, NamedFrame) else b""
 
 
 class Framer(Protocol):
-    """Cuts one body into frames; holds the bytes that are not a whole frame yet."""
+    """Cuts one body into frames; buffers the bytes of an incomplete frame."""
 
     def feed(self, chunk: bytes) -> list[Frame]:
-        """The frames that are complete with ``chunk``.
+        """Return the frames that ``chunk`` completes.
 
         Raises:
             ProtocolError: A frame grew past the limit.
@@ -45,5 +45,5 @@ class Framer(Protocol):
         ...
 
     def finish(self) -> list[Frame]:
-        """What was left when the body ended; the last of it may be torn."""
+        """Return the frames left at the end of the body; the last one may be incomplete."""
         ...

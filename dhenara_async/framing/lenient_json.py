@@ -1,11 +1,12 @@
-"""JSON that strict parsers and writers refuse: of providers, of models, and of callers.
+"""Reads and writes JSON that strict parsers and writers refuse, from providers, models and callers.
 
-Accepted beyond RFC 8259: a byte order mark, ``NaN`` and ``Infinity`` (read as null), and half of a surrogate pair
-(``"\\ud83d"`` alone), which JavaScript hosts write when they cut a text by UTF-16 units. The other half is often at the
-start of the next event, so ``repaired`` keeps halves as stand-ins, private code points, until ``whole`` joins them.
+Accepted beyond RFC 8259: a byte order mark, ``NaN`` and ``Infinity`` (read as null), and an unpaired half of a
+surrogate pair (``"\ud83d"`` alone). JavaScript hosts send such halves when they cut a text by UTF-16 units; the other
+half is often at the start of the next event. So ``repaired`` maps halves to private code points ("stand-ins"), until
+``whole`` joins them.
 
-Integers have any size in JSON and in Python, but 64 bits in orjson, which reads longer ones as floats and writes none:
-``read``, ``exact`` and ``dumps`` keep every digit.
+Integers have any size in JSON and in Python, but 64 bits in orjson, which reads longer ones as floats and cannot write
+them: ``read``, ``exact`` and ``dumps`` keep every digit.
 """
 
 import json
@@ -28,14 +29,14 @@ _ESCAPES: Final = re.compile(
 )
 _DIGITS_AS_ZEROS: Final = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else byte for byte in range(256))
 _LONG_NUMBER: Final = b"0" * 19  # 64 bits hold every integer of fewer digits
-_MOST_DIGITS = 4_000  # more of them Python reads only if it is told to, because that takes a time of their square
+_MOST_DIGITS = 4_000  # Python refuses longer ones by default, because parsing takes quadratic time
 
 
 def loads(data: bytes) -> object:
-    """The value of strict or nearly strict JSON; a half of a surrogate pair becomes U+FFFD.
+    """Parse strict or nearly strict JSON; an unpaired surrogate becomes U+FFFD.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is not JSON.
     """
     try:
         return orjson.loads(data)
@@ -47,7 +48,7 @@ def loads(data: bytes) -> object:
 
 
 def repaired(data: bytes) -> bytes | None:
-    """``data`` as strict JSON, halves of surrogate pairs as stand-ins; None if it cannot be read even so."""
+    """Return ``data`` as strict JSON with stand-ins for unpaired surrogates; None if it cannot be parsed even so."""
     try:
         text = data.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "surrogatepass")
         value: object = json.loads(text, parse_constant=_null)
@@ -58,31 +59,31 @@ def repaired(data: bytes) -> bytes | None:
 
 
 def whole(text: str) -> str:
-    """``text`` with neighbouring stand-ins joined to the character they are halves of, and U+FFFD for single ones."""
+    """Join neighbouring stand-ins in ``text`` to the character they are halves of; single ones become U+FFFD."""
     if not has_halves(text):
         return text
     return _STAND_INS.sub("\ufffd", _PAIRS.sub(_joined, text))
 
 
 def has_halves(text: str) -> bool:
-    """Whether ``text`` holds a stand-in."""
+    """Whether ``text`` contains a stand-in."""
     return _STAND_INS.search(text) is not None
 
 
 def without_open_half(text: str) -> tuple[str, str]:
-    """``text`` apart from a first half at its end, which the next piece of the same text may complete."""
+    """Split off a first half at the end of ``text``, which the next piece of the same text may complete."""
     if _HIGH_AT_END.search(text) is None:
         return text, ""
     return text[:-1], text[-1]
 
 
 def read(text: str) -> object:
-    """The value of JSON that a model wrote, every digit of its integers kept.
+    """Parse JSON written by a model; integers keep every digit.
 
-    Nearly strict JSON is read as by ``loads``. An integer of more than 4 000 digits is a float.
+    Nearly strict JSON is accepted as in ``loads``. An integer of more than 4 000 digits becomes a float.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: The text is not JSON.
     """
     try:
         value: object = orjson.loads(text)
@@ -95,21 +96,22 @@ def read(text: str) -> object:
 
 
 def exact(value: object, written: str | bytes) -> object:
-    """``value`` as ``written`` has it: orjson, which made it of that, reads integers beyond 64 bits as floats."""
+    """Return ``value`` with the exact integers of its source ``written``: orjson has read those beyond 64 bits as
+    floats."""
     data = written.encode(errors="surrogatepass") if isinstance(written, str) else written
     if _LONG_NUMBER not in data.translate(_DIGITS_AS_ZEROS):
         return value
     try:
         return _python_value(written)
-    except (ValueError, RecursionError):  # it reads deeper values than Python does
+    except (ValueError, RecursionError):  # orjson parses deeper values than Python does
         return value
 
 
 def strict(text: str) -> str:
-    """``text``, or what ``read`` makes of it written anew where strict parsers refuse it.
+    """Return ``text`` unchanged if strict parsers accept it, else serialized anew from what ``read`` returns.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: The text is not JSON.
     """
     try:
         orjson.loads(text)
@@ -119,22 +121,22 @@ def strict(text: str) -> str:
 
 
 def sound(text: str) -> str:
-    """JSON text without halves of surrogate pairs, as characters or escaped: joined, or U+FFFD."""
+    """Return JSON text with its unpaired surrogates, literal or escaped, joined or replaced by U+FFFD."""
     return _ESCAPES.sub(lambda found: "\\ufffd" if found[1] else found[0], well_formed(text))
 
 
 def well_formed(text: str) -> str:
-    """``text`` without halves of surrogate pairs: neighbours are joined, single ones become U+FFFD."""
+    """Return ``text`` with neighbouring surrogate halves joined, and single ones replaced by U+FFFD."""
     if text.isascii() or _SURROGATES.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def dumps(value: object) -> bytes:
-    """``value`` as compact JSON: integers of any size, halves of surrogate pairs as U+FFFD, ``NaN`` as null.
+    """Serialize ``value`` as compact JSON: integers of any size, unpaired surrogates as U+FFFD, ``NaN`` as null.
 
     Raises:
-        TypeError: It is no JSON value, or nested more than 254 deep.
+        TypeError: The value is not JSON, or nested more than 254 deep.
     """
     try:
         return orjson.dumps(value)
@@ -143,7 +145,7 @@ def dumps(value: object) -> bytes:
 
 
 def text_of(value: object) -> str:
-    """``value`` as ``dumps`` writes it, but with the halves that it holds: who sends the text says what became of them.
+    """Serialize ``value`` like ``dumps``, but keep unpaired surrogates: the sender reports what it replaces.
 
     Raises:
         TypeError: As for ``dumps``.
@@ -154,17 +156,17 @@ def text_of(value: object) -> str:
         pass
     try:
         return _STAND_INS.sub(_half, orjson.dumps(writable(value, _with_stand_ins)).decode())
-    except TypeError:  # nested deeper than orjson writes
+    except TypeError:  # nested deeper than orjson can write
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def writable(value: object, text: Callable[[str], str] = well_formed) -> object:
-    """``value`` as orjson writes it: its texts through ``text``, long integers digit by digit.
+    """Convert ``value`` for orjson: apply ``text`` to its strings, and write long integers digit by digit.
 
-    Keys that are alike afterwards are told apart by one more U+FFFD.
+    Keys that become equal are told apart by appending U+FFFD.
 
     Raises:
-        TypeError: It is nested too deeply.
+        TypeError: The value is nested too deeply.
     """
     try:
         return _writable(value, text)
@@ -186,7 +188,7 @@ def _writable(value: object, text: Callable[[str], str]) -> object:
     if isinstance(value, list | tuple):
         return [_writable(item, text) for item in cast("Sequence[object]", value)]
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return orjson.Fragment(f"{Decimal(int(value)):f}")  # a Decimal has no limit to the digits that it tells
+        return orjson.Fragment(f"{Decimal(int(value)):f}")  # Decimal writes integers of any length
     return value
 
 

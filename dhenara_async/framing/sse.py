@@ -1,12 +1,12 @@
-r"""Server-Sent Events, on bytes.
+"""Server-Sent Events, on bytes.
 
-Lines end with ``\n``, ``\r\n`` or ``\r`` and with nothing else (JSON strings may hold U+2028 or U+0085 raw); UTF-8 is
-never decoded here, so no cut of the network can tear a character. A read is scanned once, for all its events.
+Lines end with ``\n``, ``\r\n`` or ``\r`` only (JSON strings may hold U+2028 or U+0085 unescaped). UTF-8 is never
+decoded here, so a split inside a character does no harm. Each read is scanned once for all its events.
 
-Three things go beyond the standard, because providers need them. An event without its final blank line is handed over
-at the end of the body. And lines that are no field but look like the start of a JSON or HTML document are kept, as one
-frame: hosts break into a stream with a bare JSON error, and proxies with a page. Such a frame comes before the event
-that follows it without a blank line between. So is a line ``error: …``, as an event named ``error``.
+Providers need three extensions of the standard. An event without its final blank line is delivered at the end of the
+body. Lines that are not a field but look like the start of a JSON or HTML document are delivered as one frame, because
+hosts put a bare JSON error into a stream, and proxies an error page; the frame ends at a following event even without a
+blank line between. A line ``error: …`` is delivered as an event named ``error``.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html (read 2026-11-22)
 """
@@ -21,21 +21,21 @@ from dhenara_async.framing import Frame, NamedFrame
 
 DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
 HEAVY_BYTES = 1024 * 1024
-_CONTAINER_BYTES, _MEMBER_BYTES = 64, 32  # of memory, for each object or array, and for each of their members
+_CONTAINER_BYTES, _MEMBER_BYTES = 64, 32  # estimated memory of each object or array, and of each of their members
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _COMMENT = re.compile(rb"^:.*\n", re.MULTILINE)
 _DOCUMENT_STARTS = (b"{", b"[", b"<")
-# By a line with a name, how the line of data behind it begins: the same in all streams of a dialect.
+# By an event line, the start of the data line behind it, which is the same in all streams of a dialect.
 _beginnings: dict[bytes, bytes] = {}
 _MOST_NAMES, _LONGEST_NAME = 1000, 100
 
 
 class SSEFramer:
-    """Cuts an event stream; see the module.
+    """Cuts an event stream into events; see the module.
 
     Args:
-        limit_bytes: The most one event may hold before it is refused as a fault of the provider.
+        limit_bytes: The size limit of one event; a larger one is refused as a fault of the provider.
     """
 
     __slots__ = ("_alike", "_at_start", "_data_at", "_full", "_held", "_limit", "_skip_newline")
@@ -43,18 +43,18 @@ class SSEFramer:
     def __init__(self, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._limit = limit_bytes
         self._at_start = True
-        self._skip_newline = False  # the last read ended with \r: a \n that leads the next one belongs to it
-        self._held = bytearray()  # an event whose end has not come; grown in place, so that huge ones stay linear
-        self._full = limit_bytes  # how many bytes may be held until comments are removed from them
-        self._alike, self._data_at = b"data: ", 6  # how the last event began, and where its data did in that
+        self._skip_newline = False  # the last read ended with \r: a leading \n of the next one belongs to it
+        self._held = bytearray()  # the incomplete event; grown in place, so that large ones take linear time
+        self._full = limit_bytes  # how many bytes may be buffered before comments are removed from them
+        self._alike, self._data_at = b"data: ", 6  # how the last event began, and where its data starts
 
     def feed(self, chunk: bytes) -> list[Frame]:
-        """The events that are complete with ``chunk``; see ``Framer``."""
+        """Return the events that ``chunk`` completes; see ``Framer``."""
         if self._skip_newline or b"\r" in chunk:
             chunk = self._with_plain_newlines(chunk)
         if chunk.endswith(b"\n\n") and chunk.startswith(self._alike) and not self._held:
             data = chunk[self._data_at : -2]
-            if b"\n" not in data:  # one whole event, as most reads are that come while a model speaks
+            if b"\n" not in data:  # one whole event: the usual read while a model generates
                 self._at_start = False
                 return [data]
         end = chunk.rfind(b"\n\n") + 2
@@ -62,7 +62,7 @@ class SSEFramer:
             if chunk[:1] != b"\n" or not self._held.endswith(b"\n"):
                 self._hold(chunk)
                 return []
-            end = 1  # the blank line came apart
+            end = 1  # the blank line arrived in a read of its own
         text = chunk[:end]
         if self._held:
             self._held += text
@@ -76,11 +76,11 @@ class SSEFramer:
             self._at_start = False
             text = text.removeprefix(_BYTE_ORDER_MARK)
         lines = text.split(b"\n")
-        lines.pop()  # what follows the last newline: nothing
+        lines.pop()  # the empty text behind the last newline
         return self._usual(lines) or _any(lines)
 
     def finish(self) -> list[Frame]:
-        """The event that was pending when the body ended; see ``Framer``."""
+        """Return the event that was pending when the body ended; see ``Framer``."""
         text = bytes(self._held)
         self._held = bytearray()
         if self._at_start:
@@ -88,8 +88,8 @@ class SSEFramer:
         return _any([*text.split(b"\n"), b""])
 
     def _usual(self, lines: list[bytes]) -> list[Frame]:
-        """The events of ``lines`` if they are what they nearly always are: a blank line behind every one of data, or
-        behind every pair of name and data. Else nothing."""
+        """Return the events of ``lines`` in the usual layout: a blank line behind every data line, or behind every pair
+        of event and data line. Empty for any other layout."""
         if lines[0][:6] == b"data: ":
             if len(lines) % 2 or any(lines[1::2]):
                 return []
@@ -113,15 +113,15 @@ class SSEFramer:
     def _hold(self, piece: bytes) -> None:
         self._held += piece
         if len(self._held) > self._full:
-            kept = _COMMENT.sub(b"", self._held)  # some hosts send nothing else for a long time
+            kept = _COMMENT.sub(b"", self._held)  # some hosts send only comments for a long time
             if len(kept) > self._limit:
                 raise too_large("one event of the answer", self._limit)
             self._held = bytearray(kept)
-            self._full = max(self._limit, len(kept) + self._limit // 4)  # removed for each quarter, not for each read
+            self._full = max(self._limit, len(kept) + self._limit // 4)  # removed once per quarter, not once per read
 
     def _with_plain_newlines(self, chunk: bytes) -> bytes:
         plain = chunk.replace(b"\r", b"")
-        if not self._skip_newline and plain.replace(b"\n", b"\r\n") == chunk:  # faster than to look for pairs
+        if not self._skip_newline and plain.replace(b"\n", b"\r\n") == chunk:  # faster than searching for pairs
             return plain
         if self._skip_newline and chunk:
             self._skip_newline = False
@@ -132,7 +132,8 @@ class SSEFramer:
 
 
 def too_large(subject: str, limit_bytes: int) -> BoundsError:
-    """The error for an event or a plain body of more than ``limit_bytes``, which is half of what an answer may have."""
+    """Return the error for an event or a plain body above ``limit_bytes``, which is half of the limit for a whole
+    answer."""
     return BoundsError(
         f"{subject} is larger than {limit_bytes} bytes", setting="max_answer_bytes", limit=limit_bytes * 2
     )
@@ -142,11 +143,11 @@ def check_weight(data: bytes, limit_bytes: int) -> None:
     """Refuse JSON that would take far more memory than its bytes, such as ``[[],[],[],…``.
 
     Args:
-        data: An event or a body. Below ``HEAVY_BYTES`` the check is not worth its time.
-        limit_bytes: The most that an event may have; its values may take four times as much.
+        data: An event or a body. Not checked below ``HEAVY_BYTES``.
+        limit_bytes: The size limit of an event; its parsed values may take four times as much memory.
 
     Raises:
-        BoundsError: Its objects, arrays and members would take more.
+        BoundsError: The objects, arrays and members would take more.
     """
     containers, members = data.count(b"{") + data.count(b"["), data.count(b",")
     if len(data) + _CONTAINER_BYTES * containers + _MEMBER_BYTES * members > 4 * limit_bytes:
@@ -154,7 +155,7 @@ def check_weight(data: bytes, limit_bytes: int) -> None:
 
 
 def _any(lines: Sequence[bytes]) -> list[Frame]:
-    """The events that end in ``lines``, whatever those are."""
+    """Return the events in ``lines``, whatever their layout."""
     frames: list[Frame] = []
     data: list[bytes] = []
     stray: list[bytes] = []
@@ -174,7 +175,7 @@ def _any(lines: Sequence[bytes]) -> list[Frame]:
             event = line[7:]
         elif stray or (not data and line.lstrip()[:1] in _DOCUMENT_STARTS):
             stray.append(line)
-        else:  # no space after the colon, or no colon; comments have an empty name; other fields mean nothing to us
+        else:  # no space after the colon, or no colon; comments have an empty name; other fields are ignored
             name, _, value = line.partition(b":")
             if name == b"data":
                 data.append(value)
@@ -186,20 +187,20 @@ def _any(lines: Sequence[bytes]) -> list[Frame]:
 
 
 def _failure(told: bytes) -> Frame:
-    """The frame for a line ``error: …``, with which some servers end a stream: JSON, or plain words."""
+    """Return the frame for a line ``error: …``, with which some servers end a stream: JSON, or plain text."""
     if told[:1] != b"{":
         told = orjson.dumps({"error": {"message": told.decode(errors="replace")}})
     return NamedFrame(told, b"error")
 
 
 def _named(data: bytes, event: bytes) -> Frame:
-    """``data`` with the name that was given it, unless it says the same first."""
+    """Return ``data`` with its event name, unless the data begins with the same name as its type."""
     return NamedFrame(data, event) if event and _typed(data, event) is None else data
 
 
 def _typed(data: bytes, event: bytes) -> bytes | None:
-    """The beginning of ``data``, if that says what ``event`` does."""
-    for usual in (b'{"type":"%b"' % event, b'{"type": "%b"' % event):  # a pattern costs more than a token
+    """Return the start of ``data`` if it gives ``event`` as its type; None otherwise."""
+    for usual in (b'{"type":"%b"' % event, b'{"type": "%b"' % event):  # a compiled pattern is slower than formatting
         if data.startswith(usual):
             return usual
     found = re.match(rb'\{\s*"type"\s*:\s*"%s"' % re.escape(event), data)
@@ -207,7 +208,8 @@ def _typed(data: bytes, event: bytes) -> bytes | None:
 
 
 def _beginning(name: bytes, line: bytes) -> bytes | None:
-    """How a line of data begins that repeats the name in the line before it, to be remembered; None if it does not."""
+    """Return the start of a data line that repeats the name in the event line before it, for the cache; None if it does
+    not."""
     if name[:7] != b"event: " or line[:6] != b"data: ":
         return None
     typed = _typed(line[6:], name[7:])

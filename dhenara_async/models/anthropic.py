@@ -115,7 +115,7 @@ ClaudeHaiku45: Final = AIModel(
     context_window=200_000,
     max_output_tokens=64_000,
 )
-# Its last day is announced.
+# Scheduled for retirement.
 
 ClaudeSonnet45: Final = AIModel(
     model_name="claude-sonnet-4-5",
@@ -126,7 +126,7 @@ ClaudeSonnet45: Final = AIModel(
     retired_on=date(2026, 11, 30),
     replacement="claude-sonnet-5-5",
 )
-# They are gone from the maker's own host; clouds keep calendars of their own.
+# Retired at the maker's own host; clouds keep their own calendars.
 
 ClaudeOpus4: Final = AIModel(
     model_name="claude-opus-4-20250514",

@@ -1,4 +1,4 @@
-"""Models that Cerebras serves, by the ids it knows them under.
+"""Models served by Cerebras, by its model ids.
 
 Source: the ``cerebras-cloud-sdk`` package 1.91 and the data of ``genai-prices`` 0.2.3 (read 2026-11-22)
 """

@@ -1,10 +1,10 @@
-"""What an encoder must know of a model, told from its id.
+"""Derives the capabilities of a model from its id.
 
-Old generations are listed; everything else of a family is taken for its newest one, because makers publish new ids
-every month and an old rule would break them. A model of no family listed here is assumed to take every knob.
+Old generations are listed; any other id of a family is treated as its newest model, because makers publish new ids
+every month and an old rule would break them. A model of no listed family is assumed to accept every setting.
 
 Sources: the makers' model pages and SDK literals, what other clients' live tests found, and recorded answers, which
-win where they disagree (read 2026-11-22).
+take precedence where they disagree (read 2026-11-22).
 """
 
 import re
@@ -14,7 +14,7 @@ from dhenara_async.endpoint import AIModel, Capabilities
 
 _ANYTHING = Capabilities()
 _NO_THINKING = Capabilities(reasoning="none", efforts=())
-_THINKS_AS_IT_LIKES = Capabilities(efforts=(), reasoning_off=False)  # always, and there is no knob for it
+_ALWAYS_REASONS = Capabilities(efforts=(), reasoning_off=False)  # it always reasons, and there is no setting for it
 
 
 def _with(base: Capabilities, **changes: object) -> Capabilities:
@@ -41,10 +41,10 @@ _GPT_5_CODEX = _O_SERIES
 _GPT_51_CODEX_MAX = _with(_GPT, efforts=("low", "medium", "high", "xhigh"))
 _GPT_5X_PRO = _with(_GPT, efforts=("medium", "high", "xhigh"))
 _GPT_5X_CHAT = _with(_GPT, efforts=("medium",))
-# These do not reason unless asked to, and sample until then.
+# These reason only on request, and sample until then.
 _GPT_51 = _with(_GPT, sampling=True, quiet_sampling=True, efforts=("none", "low", "medium", "high"), reasoning_off=True)
 _GPT_52 = _with(_GPT_51, efforts=("none", "low", "medium", "high", "xhigh"))
-# These reason unless told not to, and sample only then.
+# These reason by default, and sample only without reasoning.
 _GPT_55 = _with(_GPT_52, sampling=False)
 _GPT_56 = _with(_GPT_55, efforts=("none", "low", "medium", "high", "xhigh", "max"))
 _GPT_6_WITH_OFF = _with(_GPT_56, quiet_sampling=False)
@@ -90,18 +90,18 @@ _GEMINI_25_IMAGE = _with(_NO_THINKING, forced_tools=False, structured_output=Fal
 _DEEPSEEK = Capabilities(
     efforts=("low", "high", "max"), forced_tools=False, quiet_forcing=True, structured_output=False
 )
-_DEEPSEEK_REASONER = _with(_THINKS_AS_IT_LIKES, forced_tools=False, structured_output=False)
+_DEEPSEEK_REASONER = _with(_ALWAYS_REASONS, forced_tools=False, structured_output=False)
 _DEEPSEEK_CHAT = _with(_NO_THINKING, structured_output=False)
 _MISTRAL = Capabilities(efforts=("none", "high"))
 _GROK = Capabilities(stop=False, efforts=("low", "medium", "high"), reasoning_off=False)
 _GROK_43 = _with(_GROK, efforts=("none", "low", "medium", "high"), reasoning_off=True)
-_GROK_4 = _with(_THINKS_AS_IT_LIKES, stop=False)
+_GROK_4 = _with(_ALWAYS_REASONS, stop=False)
 _GROK_3_MINI = _with(_GROK, efforts=("low", "high"))
 
 _RULES: tuple[tuple[re.Pattern[str], Capabilities], ...] = tuple(
     (re.compile(pattern), capabilities)
     for pattern, capabilities in (
-        # a deployment's name can hide anything, so a family is only told from how an id begins
+        # a deployment's name can contain anything, so a family is matched only at the start of an id
         (r"claude-3-7", _CLAUDE_37),
         (r"claude-(2|3|instant)", _EARLY_CLAUDE),
         (r"claude-opus-4-1", _CLAUDE_45),
@@ -138,11 +138,11 @@ _RULES: tuple[tuple[re.Pattern[str], Capabilities], ...] = tuple(
         (r"gemini-(.*-)?pro|gemini-3\.7-flash", _GEMINI_WITHOUT_MINIMAL),
         (r"gemini-", _GEMINI),
         (r"gemma-?[123]", _NO_THINKING),
-        (r"deepseek-r\d", _THINKS_AS_IT_LIKES),
+        (r"deepseek-r\d", _ALWAYS_REASONS),
         (r"deepseek-reasoner", _DEEPSEEK_REASONER),
         (r"deepseek-(chat|coder)", _DEEPSEEK_CHAT),
         (r"deepseek-", _DEEPSEEK),
-        (r"magistral", _THINKS_AS_IT_LIKES),
+        (r"magistral", _ALWAYS_REASONS),
         (r"(open-)?mi[sx]tral-(tiny|nemo|saba|(large|medium|small)-2[345]\d\d|\d+x?\d*b)", _NO_THINKING),
         (r"codestral|devstral|ministral|pixtral", _NO_THINKING),
         (r"mistral-(?!.*:)", _MISTRAL),
@@ -154,19 +154,19 @@ _RULES: tuple[tuple[re.Pattern[str], Capabilities], ...] = tuple(
         (r"(meta-llama/)?llama-?[1234]", _NO_THINKING),
     )
 )
-# What clouds put before a maker's id, and OpenAI before the id of a fine-tuned model's base.
+# Prefixes that clouds put before a maker's id, and OpenAI before the base of a fine-tuned model's id.
 _PREFIX = re.compile(r"(models/|ft:|((us|eu|apac|jp|au|global)\.)?(openai|anthropic)\.)")
 
 
 def capabilities(model: AIModel) -> Capabilities:
-    """What ``model`` can take: what it says of itself, else what its id tells."""
+    """Return the capabilities of ``model``: those it declares, else those derived from its id."""
     if model.capabilities is not None:
         return model.capabilities
-    return _told_by(model.model_name)
+    return _derived_from(model.model_name)
 
 
-@lru_cache(maxsize=1024)  # asked several times a call, of the same few ids, with fifty patterns to try
-def _told_by(name: str) -> Capabilities:
+@lru_cache(maxsize=1024)  # called several times a call with few different ids, against fifty patterns
+def _derived_from(name: str) -> Capabilities:
     name = name.lower()
     prefix = _PREFIX.match(name)
     if prefix is not None:

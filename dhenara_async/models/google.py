@@ -96,7 +96,7 @@ Gemini25FlashLite: Final = AIModel(
     display_name="Gemini 2.5 Flash-Lite",
     context_window=1_048_576,
 )
-# They are gone.
+# Retired.
 
 Gemini20Flash: Final = AIModel(
     model_name="gemini-2.0-flash",

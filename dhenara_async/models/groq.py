@@ -1,4 +1,4 @@
-"""Models that Groq serves, by the ids it knows them under.
+"""Models served by Groq, by its model ids.
 
 Source: the ``groq`` package 1.7 and the data of ``genai-prices`` 0.2.3 (read 2026-11-22)
 """

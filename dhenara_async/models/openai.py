@@ -122,7 +122,7 @@ GPT52: Final = AIModel(
     context_window=400_000,
     max_output_tokens=128_000,
 )
-# Their last day is announced.
+# Scheduled for retirement.
 
 GPT54Nano: Final = AIModel(
     model_name="gpt-5.4-nano",
@@ -214,7 +214,7 @@ O3: Final = AIModel(
     retired_on=date(2026, 12, 11),
     replacement="gpt-6.1-sol",
 )
-# They are gone.
+# Retired.
 
 O4Mini: Final = AIModel(
     model_name="o4-mini",

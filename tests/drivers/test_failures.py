@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from dhenara_async.drivers.failures import api_error, told_error
+from dhenara_async.drivers.failures import api_error, error_fields
 from dhenara_async.errors import (
     APIError,
     ContextLengthError,
@@ -100,7 +100,7 @@ _QUOTED = orjson.dumps({"type": "error", "error": {"type": "overloaded_error", "
 def test_errors_are_read_in_every_shape(
     parsed: dict[str, object], message: str, code: str | None, status: int | None
 ) -> None:
-    told = told_error(parsed)
+    told = error_fields(parsed)
     assert (told.message, told.code, told.status) == (message, code, status)
 
 
@@ -108,7 +108,7 @@ def test_an_error_that_is_nested_without_end_is_read_so_far() -> None:
     nested: dict[str, object] = {"message": "no fish"}
     for _ in range(2000):
         nested = {"error": nested}
-    assert told_error(nested).message == ""
+    assert error_fields(nested).message == ""
 
 
 @pytest.mark.parametrize("depth", [300, 1000])
@@ -116,4 +116,4 @@ def test_details_that_are_nested_deep_are_told_as_far_as_they_can_be(depth: int)
     detail: object = "no fish"
     for _ in range(depth):
         detail = [detail]
-    assert told_error({"detail": detail}).message == ("[" * 300 + '"no fish"' + "]" * 300 if depth == 300 else "")
+    assert error_fields({"detail": detail}).message == ("[" * 300 + '"no fish"' + "]" * 300 if depth == 300 else "")

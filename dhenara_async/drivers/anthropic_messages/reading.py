@@ -19,7 +19,7 @@ from dhenara_async.drivers.base import (
     dumped,
     is_object,
 )
-from dhenara_async.drivers.failures import api_error, told_error, told_number
+from dhenara_async.drivers.failures import api_error, error_fields, error_number
 from dhenara_async.errors import APIError
 from dhenara_async.messages.messages import Citation
 from dhenara_async.response import FinishReason
@@ -294,7 +294,7 @@ def messages_error(status: int, headers: Mapping[str, str], body: bytes, parsed:
 
     The latter tells its own status, by a number, or by its type.
     """
-    told = told_error(parsed)
+    told = error_fields(parsed)
     return api_error(
         _status_inside(told.layers, told.status) if status == 200 else status,
         headers,
@@ -307,7 +307,7 @@ def messages_error(status: int, headers: Mapping[str, str], body: bytes, parsed:
 
 
 def _status_inside(layers: Sequence[JsonObject], told: int | None) -> int:
-    numbers = [number for layer in layers if (number := told_number(layer)) is not None and 400 <= number < 600]
+    numbers = [number for layer in layers if (number := error_number(layer)) is not None and 400 <= number < 600]
     known = [_STATUS_BY_TYPE[kind] for layer in layers if (kind := as_text(layer.get("type"))) in _STATUS_BY_TYPE]
     return next(iter((*numbers, *known)), told or 500)
 

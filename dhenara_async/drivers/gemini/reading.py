@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
-from dhenara_async.drivers.failures import api_error, bounded_wait, told_error, told_number
+from dhenara_async.drivers.failures import api_error, bounded_wait, error_fields, error_number
 from dhenara_async.drivers.parts import finish_of
 from dhenara_async.errors import APIError
 from dhenara_async.events import ChoiceFinish
@@ -199,8 +199,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, told: JsonObj
         told: The JSON object with the error, or with ``error`` in it.
         provider: Who answered.
     """
-    error = told_error(told)
-    codes = [code for layer in error.layers if (code := _name_of(layer) or str(told_number(layer) or ""))]
+    error = error_fields(told)
+    codes = [code for layer in error.layers if (code := _name_of(layer) or str(error_number(layer) or ""))]
     inside = error.status or next((_STATUS_BY_NAME[code] for code in codes if code in _STATUS_BY_NAME), 500)
     details = (as_object(item) for layer in error.layers for item in as_list(layer.get("details")))
     delays = (_seconds(item.get("retryDelay") or item.get("retry_delay")) for item in details)

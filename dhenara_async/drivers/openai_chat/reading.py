@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import orjson
 
 from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
-from dhenara_async.drivers.failures import ToldError, api_error, error_object, told_error
+from dhenara_async.drivers.failures import ErrorFields, api_error, error_fields, error_object
 from dhenara_async.drivers.openai_chat.quirks import Quirks
 from dhenara_async.drivers.parts import finish_of
 from dhenara_async.errors import APIError
@@ -290,7 +290,7 @@ def chat_error(status: int, headers: Mapping[str, str], body: bytes, parsed: Jso
     if _status_of_base(parsed):
         base = as_object(parsed["base_resp"])
         parsed = {"message": base.get("status_msg"), "code": base["status_code"]}
-    told = told_error(parsed)
+    told = error_fields(parsed)
     return api_error(
         (told.status or 500) if status == 200 else status,
         headers,
@@ -302,11 +302,11 @@ def chat_error(status: int, headers: Mapping[str, str], body: bytes, parsed: Jso
     )
 
 
-def _with_the_source(told: ToldError) -> str:
+def _with_the_source(told: ErrorFields) -> str:
     """The error's words, and those of the provider behind a router, which stand in its metadata."""
     for layer in told.layers:
         raw = as_object(layer.get("metadata")).get("raw")
-        behind = told_error(error_object(raw.encode()) if isinstance(raw, str) else as_object(raw)).message
+        behind = error_fields(error_object(raw.encode()) if isinstance(raw, str) else as_object(raw)).message
         behind = behind or as_text(raw)
         if behind and behind not in told.message:
             return f"{told.message}: {behind}" if told.message else behind

@@ -21,7 +21,7 @@ from dhenara_async.drivers.base import (
     as_object,
     as_text,
 )
-from dhenara_async.drivers.failures import api_error, error_object, told_error
+from dhenara_async.drivers.failures import api_error, error_fields, error_object
 from dhenara_async.errors import APIError
 from dhenara_async.framing import Frame
 from dhenara_async.framing.lenient_json import loads
@@ -366,7 +366,7 @@ def responses_error(status: int, headers: Mapping[str, str], body: bytes, error:
         error: The object that tells the failure: an error, or what holds one.
         provider: Who answered.
     """
-    told = told_error({name: value for name, value in error.items() if not _is_type_of_event(name, value)})
+    told = error_fields({name: value for name, value in error.items() if not _is_type_of_event(name, value)})
     message = told.message
     if status == 200:
         named = any(as_text(layer.get("code")) for layer in told.layers)  # nearly all its codes are about the request
