@@ -313,6 +313,8 @@ def messages_of(
         raise ConfigurationError("context is a sequence of texts or messages, not one of them")
     if prompt is None:
         raise ConfigurationError("there is nothing to ask: pass prompt or messages")
+    if not context and isinstance(prompt, str) and prompt.strip():  # as most questions are
+        return [Message.user(prompt)]
     asked = [Message.user(item) if isinstance(item, str) else item for item in (*context, prompt)]
     _refuse_blank(asked)
     return asked

@@ -250,6 +250,8 @@ class CallPreparer:
         if large:
             sketch = replace(sketch, messages=tuple(map(_sketched, sketch.messages)))
         wire = driver.encode(sketch, endpoint)
+        if leaves_its_path(wire.path):
+            raise ConfigurationError("the name of the model would lead the request to another path of the host")
         if wire.replaced and not mend:
             return self._written(asked, opaque=opaque, mend=True)
         if wire.replaced:
@@ -302,8 +304,6 @@ class CallPreparer:
     def _delivery(
         self, request: ChatRequest, wire: WireRequest, body: bytes, place: "_Place", transport: Transport | None
     ) -> Delivery:
-        if leaves_its_path(wire.path):
-            raise ConfigurationError("the name of the model would lead the request to another path of the host")
         auth, extra = place.auth, sendable(request.config.extra_headers) if request.config.extra_headers else {}
         if extra:
             auth = replace(auth, secrets=(*auth.secrets, *secrets_of(extra)))

@@ -27,13 +27,14 @@ class Step(Generic[Got]):
         work: Does it.
     """
 
-    __slots__ = ("_error", "_group", "_task", "_values", "_work")
+    __slots__ = ("_error", "_group", "_task", "_values", "_waiters", "_work")
 
     def __init__(self, work: Callable[[], Coroutine[object, object, Got]]) -> None:
         self._work = work
         self._group = asyncio.TaskGroup()
         self._task: asyncio.Task[None] | None = None
-        self._values: list[Got] = []  # what came of the work
+        self._values: list[Got] = []  # the result of the work, once there is one
+        self._waiters: list[asyncio.Future[None]] = []
         self._error: Exception | None = None
 
     async def begin(self) -> None:
@@ -49,9 +50,14 @@ class Step(Generic[Got]):
         self._task = self._group.create_task(self._run())
 
     async def wait(self) -> None:
-        """Wait for the end of the work, and do not end it when this is cancelled."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        """Wait for the end of the work, and do not end it when this is cancelled.
+
+        The work wakes its waiters itself: ``asyncio.wait`` would cost a turn of the loop more, at every first event.
+        """
+        if self._task is not None and not self._task.done() and not self._is_over():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     def result(self) -> Got:
         """What came of the work, which is over.
@@ -72,9 +78,21 @@ class Step(Generic[Got]):
             self._task.cancel()
             with anyio.CancelScope(shield=True):
                 await self._group.__aexit__(None, None, None)
+            self._wake()  # work that was cancelled before it began wakes nobody
 
     async def _run(self) -> None:
         try:
             self._values.append(await self._work())
         except Exception as exc:  # noqa: BLE001 - it is raised again to whoever waits, and not to the group
             self._error = exc
+        finally:
+            self._wake()
+
+    def _is_over(self) -> bool:
+        return self._error is not None or bool(self._values)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
