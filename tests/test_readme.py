@@ -22,7 +22,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from dhenara_async import AIModelCallConfig, Bounds, FetchPolicy, RetryPolicy, StreamEvent, Timeouts, errors
-from dhenara_async.hosts import registry
+from dhenara_async.hosts.registry import REGISTERED_HOSTS
 from dhenara_async.testing import ProviderServer
 from dhenara_async.testing.examples import ExampleAnswers
 from tests.loopback import Connection, chat_endpoint, chat_stream, chunked, serve
@@ -56,9 +56,13 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> Generator[Mapping[str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def no_hosts_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_hosts_of_other_tests() -> Generator[None]:
     """The readers' process knows no host but those of the library and of the README itself."""
-    monkeypatch.setattr(registry, "REGISTERED_HOSTS", {})
+    kept = dict(REGISTERED_HOSTS)
+    REGISTERED_HOSTS.clear()  # in place: several modules have imported the table
+    yield
+    REGISTERED_HOSTS.clear()
+    REGISTERED_HOSTS.update(kept)
 
 
 def test_every_example_shows_its_output() -> None:
