@@ -1,14 +1,14 @@
-"""The content blocks of one answer of the Messages API: begun, grown by their deltas, and closed, as parts of ours.
+"""Content blocks of one Messages API answer: opened, extended by deltas, and closed, as parts.
 
-Gateways leave out what the API always sends: starts, stops, indexes, the right type. A block is told as soon as it is
-certain what it is, and the same words are never told twice. Three things wait for more:
+Gateways leave out fields that the API always sends: starts, stops, indexes, the right type. A block is emitted as soon
+as its type is certain, and no text is emitted twice. Three things are held back:
 
-- Blocks that stand in ``message_start``, until it is known that the stream does not repeat them.
-- The input of a call that comes whole with its block, until it ends: deltas may bring it again.
-- A call without its name or its id, until both have come or it ends.
+- Blocks inside ``message_start``, until it is clear that the stream does not repeat them.
+- The input of a call that arrives complete with its block, until the block ends: deltas may repeat it.
+- A call without a name or an id, until both have arrived or the block ends.
 
-Source: https://docs.anthropic.com/en/api/messages-streaming and the types of the ``anthropic`` package 2.12
-(read 2026-11-22)
+Source: https://docs.anthropic.com/en/api/messages-streaming and the types of the ``anthropic`` package 2.12 (read
+2026-11-22)
 """
 
 from collections.abc import Mapping
@@ -20,20 +20,20 @@ from dhenara_async.drivers.anthropic_messages.reading import (
     failure_inside,
     hosted_input,
     hosted_tool,
+    initial_text,
     input_text,
     joined,
     name_in,
     readable,
     rest,
-    said,
-    words,
+    text_in,
 )
 from dhenara_async.drivers.base import JsonObject, arguments_text, as_count, as_list, as_object, as_text, is_object
 from dhenara_async.drivers.parts import OpenPart, PartsInFlight
 from dhenara_async.errors import ProtocolError
 from dhenara_async.events import PartKind, ReasoningDelta, RefusalDelta, StreamEvent, TextDelta, ToolCallDelta
 
-# What a delta brings, by its type.
+# The content field of a delta, by the delta's type.
 _FIELDS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
@@ -41,7 +41,7 @@ _FIELDS = {
     "signature_delta": "signature",
     "citations_delta": "citation",
 }
-# The block that a delta is for, by what it brings.
+# The type of block that a delta extends, by the delta's content field.
 _BLOCK_BY_FIELD = {
     "text": "text",
     "thinking": "thinking",
@@ -59,19 +59,19 @@ _PART_BY_BLOCK: Mapping[object, PartKind] = {
 }
 
 Place = int | tuple[int, str]
-"""The index of a block; with its type where it stands beside another one at that index."""
+"""The index of a block; with its type where two blocks share the index."""
 
 
 class Blocks:
-    """See the module. Indexes and blocks are taken as the wire has them, and read here.
+    """The content blocks of one answer; see the module. Accepts indexes and blocks as the wire has them.
 
     Args:
-        parts: The answer.
-        answer_tool: The tool whose call is a structured answer, told as text; None = there is none.
+        parts: The parts of the answer.
+        answer_tool: The tool whose call carries a structured answer, emitted as text; None = there is none.
 
     Attributes:
-        open: The blocks that are open, by their place.
-        has_calls: Whether there was a call for the caller to run.
+        open: The open blocks, by their place.
+        has_calls: Whether the answer has a tool call for the caller to run.
     """
 
     __slots__ = (
@@ -90,27 +90,27 @@ class Blocks:
     def __init__(self, parts: PartsInFlight, answer_tool: str | None) -> None:
         self._parts = parts
         self._answer_tool = answer_tool
-        self._begun: set[int] = set()  # indexes of blocks, closed ones included
-        self._last = 0  # the index of the block that began last, which events without an index mean
+        self._begun: set[int] = set()  # indexes of all blocks so far, closed ones included
+        self._last = 0  # the index of the newest block, to which events without an index refer
         self._held: list[JsonObject] = []
-        self._unnamed: dict[int, tuple[JsonObject, list[JsonObject]]] = {}  # calls, and their deltas so far
-        self._inputs: dict[int, object] = {}  # by part: a call's input that came whole
+        self._unnamed: dict[int, tuple[JsonObject, list[JsonObject]]] = {}  # calls, with their deltas
+        self._inputs: dict[int, object] = {}  # by part: a call's input that arrived complete
         self._sealed: dict[int, dict[str, list[str]]] = {}  # by part and field: pieces of opaque state
         self.open: dict[Place, OpenPart] = {}
         self.has_calls: bool = False
 
     @property
     def any(self) -> bool:
-        """Whether a block has come."""
+        """Whether any block has arrived."""
         return bool(self._begun or self._held)
 
     def hold(self, blocks: list[JsonObject]) -> None:
-        """Take the blocks of a whole message, unless some have come before."""
+        """Hold the blocks of a whole message, unless blocks have arrived before."""
         if not self._begun:
             self._held = blocks
 
     def start(self, index: object, content: object) -> list[StreamEvent]:
-        """A block begins. What it is, its first delta says if ``content`` is none."""
+        """Begin a block. Without ``content``, its first delta decides its type."""
         block, place = block_of(content), as_count(index)
         if place is None:
             place = len(self._begun) or len(self._held)
@@ -131,15 +131,15 @@ class Blocks:
             events += self._grow(place, delta)
         return events
 
-    def delta(self, index: object, told: object) -> list[StreamEvent]:
-        """More of a block.
+    def delta(self, index: object, content: object) -> list[StreamEvent]:
+        """Add a delta to a block.
 
         Raises:
-            ProtocolError: It was closed before, or it is a call that nobody has named. Words must not get lost in
-                silence.
+            ProtocolError: The block is closed already, or is a call that never got a name. Text must not be lost
+                silently.
         """
         place = self._last if index is None else as_count(index)
-        delta: JsonObject = {"type": "text_delta", "text": told} if isinstance(told, str) else as_object(told)
+        delta: JsonObject = {"type": "text_delta", "text": content} if isinstance(content, str) else as_object(content)
         if place is None or not delta:
             return []
         if index is None and place in self._begun and place not in self.open and place not in self._unnamed:
@@ -157,7 +157,7 @@ class Blocks:
         return [*events, *self._grow(place, delta)] if place in self.open else events
 
     def stop(self, index: object, content: object) -> list[StreamEvent]:
-        """A block ends; some proxies repeat the whole of it as ``content``."""
+        """End a block; some proxies repeat the whole block as ``content``."""
         place = self._last if index is None else as_count(index)
         if place is None:
             return []
@@ -165,13 +165,13 @@ class Blocks:
         part, block = self.open.get(place), block_of(content)
         if part is not None and _repeats(part, block):
             self._keep_input(part, block)
-            events += self._say(part, said(block))
+            events += self._say(part, initial_text(block))
         if part is not None and part.start.kind == "reasoning" and part.part_id not in self._sealed:
             part.state |= {field: block[field] for field in ("signature", "data") if block.get(field)}
         return [*events, *self._close_at(place)]
 
     def end(self) -> list[StreamEvent]:
-        """The answer ends, and with it all that is open or waits."""
+        """End the answer, with every open or held block."""
         events = self._release(len(self._held))
         for place in list(self._unnamed):
             events += self._name(place, {})
@@ -183,7 +183,7 @@ class Blocks:
     # ------------------------------------------------------------------------------------------------ beginning
 
     def _release(self, before: int) -> list[StreamEvent]:
-        """Tell the held blocks with an index below ``before``; the stream repeats the others."""
+        """Emit the held blocks with an index below ``before``; the stream repeats the others."""
         events: list[StreamEvent] = []
         held, self._held = self._held[:before], []
         for place, block in enumerate(held):
@@ -192,30 +192,30 @@ class Blocks:
         return events
 
     def _begin(self, place: int, block: JsonObject) -> list[StreamEvent]:
-        """Open a block, and close what is still open at its place, unless that is the same one."""
+        """Open a block. Closes the block that is open at its place, unless both are the same."""
         self._last = place
         there = self.open.get(place)
         if there is not None and _repeats(there, block):
             self._keep_input(there, block)
-            return self._say(there, said(block))
+            return self._say(there, initial_text(block))
         events = self._close_at(place)
         self._begun.add(place)
         part = self.open[place] = self._opened(block)
-        return [*events, part.start, *self._say(part, said(block))]
+        return [*events, part.start, *self._say(part, initial_text(block))]
 
     def _begin_by_delta(self, place: int, delta: JsonObject) -> list[StreamEvent]:
-        """Open a block of the type that its first delta is for, where nothing has announced it."""
-        field = brings(delta)
+        """Open an unannounced block, with the type that its first delta belongs to."""
+        field = content_field(delta)
         if field is None or field == "citation":
             return []
         if place not in self._begun and field != "partial_json":
             return self._begin(place, {"type": _BLOCK_BY_FIELD[field]})
         if field == "signature":
             return []
-        raise ProtocolError(f"the stream goes on with content block {place}, which is not open")
+        raise ProtocolError(f"the stream continues content block {place}, which is not open")
 
     def _name(self, place: int, delta: JsonObject) -> list[StreamEvent]:
-        """Take a delta for a call that lacks its name or id; an empty one ends the wait for them."""
+        """Add a delta to a call that lacks its name or id; an empty delta ends the wait."""
         block, deltas = self._unnamed[place]
         if delta:
             deltas.append(delta)
@@ -258,14 +258,14 @@ class Blocks:
             case "error":
                 raise failure_inside(block, self._parts.provider)
             case _:
-                # only of a call and of what names one is it known that they belong together
+                # only a tool_use block and the blocks that name its id are known to belong together
                 call_id = name_in(block.get("id" if kind.endswith("tool_use") else "tool_use_id")) or None
                 part = self._parts.open("hosted_tool", call_id=call_id, name=kind)
                 part.state = dict(block)
         return part
 
     def _keep_input(self, part: OpenPart, block: JsonObject) -> None:
-        """Keep the input of a call that came whole, as an object or as JSON text."""
+        """Keep a call's input that arrived complete, as an object or as JSON text."""
         given, known = block.get("input"), self._inputs.get(part.part_id)
         if is_object(known) and is_object(given):
             known.update(given)
@@ -275,19 +275,19 @@ class Blocks:
     # ------------------------------------------------------------------------------------------------ growing
 
     def _grow(self, place: int, delta: JsonObject) -> list[StreamEvent]:
-        """Take a delta for the block that is open at ``place``."""
+        """Add a delta to the block that is open at ``place``."""
         part = self.open[place]
         field = _FIELDS.get(as_text(delta.get("type")))
         if part.start.kind == "hosted_tool":
             self._complete(part, field, delta)
             return []
-        field = field or brings(delta)
+        field = field or content_field(delta)
         value = None if field is None else delta.get(field)
         match field:
             case "text":
-                return self._tell(place, "text", words(value))
+                return self._tell(place, "text", text_in(value))
             case "thinking":
-                events = self._tell(place, "thinking", words(value))
+                events = self._tell(place, "thinking", text_in(value))
                 return [*events, *self._seal(place, "signature", as_text(delta.get("signature")))]
             case "partial_json":
                 return self._argue(part, value)
@@ -298,11 +298,11 @@ class Blocks:
             case _ if delta.get("error"):
                 raise failure_inside(delta, self._parts.provider)
             case _:
-                pass  # delta types are added without a version change
+                pass  # new types come without a version change and are ignored
         return []
 
     def _complete(self, part: OpenPart, field: str | None, delta: JsonObject) -> None:
-        """Add a delta to a block that is kept as it is: a hosted call or its result, a compaction, an unknown one."""
+        """Add a delta to a block that is kept whole: a hosted call or its result, a compaction, an unknown type."""
         if field is None:
             part.state |= {key: value for key, value in delta.items() if key != "type"}
             return
@@ -313,7 +313,7 @@ class Blocks:
             part.state["input"] = value or part.state.get("input")
         elif field == "citation":
             _append(part.state, "citations", value)
-        elif piece := words(value):
+        elif piece := text_in(value):
             self._add_piece(part, field, piece)
 
     def _tell(self, place: int, kind: str, text: str) -> list[StreamEvent]:
@@ -323,10 +323,10 @@ class Blocks:
         return [*events, *self._say(part, text)]
 
     def _fitting(self, place: int, kind: str) -> tuple[OpenPart, list[StreamEvent]]:
-        """The part for what a block of type ``kind`` says at a place, and the events until it is open.
+        """Return the part for a delta that extends a block of type ``kind``, with the events that open it.
 
-        Some gateways announce every block as a text, and send thinking for it. What the delta is counts: the block
-        ends, and another one begins. A call stays open, and what is said at its place is a part beside it.
+        Some gateways announce every block as text and then send thinking. The delta decides: the block ends, and
+        another begins. A call stays open, and other text at its place becomes a part beside it.
         """
         part = self.open[place]
         if _fits(part, kind):
@@ -341,7 +341,7 @@ class Blocks:
         return part, [*events, part.start]
 
     def _argue(self, part: OpenPart, value: object) -> list[StreamEvent]:
-        """Take arguments: a piece of their JSON text, or the whole object."""
+        """Add arguments: a piece of JSON text, or the whole object."""
         if isinstance(value, str):
             return self._say(part, value)
         if part.start.kind == "tool_call" or _is_answer(part):
@@ -350,7 +350,7 @@ class Blocks:
         return self._say(part, arguments_text(value))
 
     def _seal(self, place: int, field: str, piece: str) -> list[StreamEvent]:
-        """Take opaque state of thinking, which gateways cut into pieces."""
+        """Add opaque state of thinking, which gateways may split."""
         if not piece or (field == "signature" and self.open[place].state.get("type") == "redacted_thinking"):
             return []
         part, events = self._fitting(place, _BLOCK_BY_FIELD[field])
@@ -392,7 +392,7 @@ class Blocks:
     # ------------------------------------------------------------------------------------------------ ending
 
     def _close_at(self, place: Place) -> list[StreamEvent]:
-        """Close what is open at a place, and beside it."""
+        """Close the blocks that are open at a place."""
         part = self.open.pop(place, None)
         if part is None:
             return []
@@ -426,13 +426,13 @@ class Blocks:
         )
 
 
-def brings(delta: JsonObject) -> str | None:
-    """The field of a delta that a block is made of; None if it has none."""
+def content_field(delta: JsonObject) -> str | None:
+    """Return the content field of a delta; None if it has none."""
     return next((field for field in _BLOCK_BY_FIELD if delta.get(field)), None)
 
 
 def _append(state: JsonObject, field: str, value: object) -> None:
-    """Add to a list in opaque state, in place."""
+    """Append to a list in opaque state, in place."""
     known = state.get(field)
     if isinstance(known, list):
         cast("list[object]", known).append(value)
@@ -445,12 +445,12 @@ def _is_unnamed(block: JsonObject) -> bool:
 
 
 def _is_answer(part: OpenPart) -> bool:
-    """Whether a text is the call of the tool that carries a structured answer."""
+    """Whether a text part is the call of the tool that carries a structured answer."""
     return part.start.kind == "text" and part.state.get("type") == "tool_use"
 
 
 def _fits(part: OpenPart, kind: str) -> bool:
-    """Whether a part is what a block of type ``kind`` becomes."""
+    """Whether a block of type ``kind`` becomes a part of this kind."""
     if part.start.kind == "refusal":
         return kind == "text"
     redacted = part.state.get("type") == "redacted_thinking"
@@ -460,7 +460,7 @@ def _fits(part: OpenPart, kind: str) -> bool:
 
 
 def _repeats(part: OpenPart, block: JsonObject) -> bool:
-    """Whether ``block`` is what an open part began as, and nothing of it has come."""
+    """Whether ``block`` repeats the beginning of an open part that has no content yet."""
     kind = block.get("type")
     if part.pieces or part.start.kind == "hosted_tool":
         return False

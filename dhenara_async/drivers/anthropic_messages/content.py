@@ -1,8 +1,8 @@
-"""Messages and their parts as the content blocks of the Messages API.
+"""Encodes messages and their parts as content blocks of the Messages API.
 
-What this API made itself goes back exactly as it came: signed thinking, hosted tools with their results, citations.
-Only blocks and keys that are on its lists are sent (``anthropic_messages_native``), and a part's own words, names and
-arguments always stand before what its state says.
+Content that this API produced goes back unchanged: signed thinking, hosted tools with their results, citations. Only
+blocks and keys on the allow-lists of ``native`` are sent, and a part's own text, name and arguments take precedence
+over its state.
 
 Source: https://docs.anthropic.com/en/api/messages and the types of the ``anthropic`` package 2.12 (read 2026-11-22)
 """
@@ -34,13 +34,13 @@ from dhenara_async.models.families import capabilities
 from dhenara_async.tools.declarations import Tool
 from dhenara_async.tools.schemas import output_schema
 
-# What an answer says of itself rather than to the reader: kept with it, never sent back as a block.
+# Metadata of an answer: kept with it, never sent back as a block.
 REPORTS = ("stop_details", "container", "context_management", "input_transformations")
 
 FILES_BETA = "files-api-2025-04-14"
 NO_OUTPUT = "(no output)"
 
-# Ids of the API's own tools are told by how they begin, and belong to those alone.
+# The API recognizes ids of its own tools by their prefix, and accepts them for those tools alone.
 _CALL_IDS = CallIds(re.compile(r"(?!srvtoolu_)[a-zA-Z0-9_-]{1,64}"))
 
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
@@ -51,8 +51,8 @@ _TEXTS = frozenset(
 
 
 def answer_tool(config: AIModelCallConfig) -> str | None:
-    """The name of the tool that carries a structured answer of models that have no better way; None if none is asked
-    for. It is the schema's name, made different from every tool of the caller's."""
+    """Return the name of the tool that carries the structured answer of a model without native support; None if no
+    structured answer is requested. Derived from the schema's name, and different from every tool of the caller."""
     schema = output_schema(config)
     if schema is None:
         return None
@@ -64,7 +64,7 @@ def answer_tool(config: AIModelCallConfig) -> str | None:
 
 
 def rules(model: AIModel) -> Rules:
-    """What the Messages API demands of a history for ``model``."""
+    """Return the demands of the Messages API on a history for ``model``."""
     can, content = capabilities(model), Content(model.model_name)
     return Rules(
         alternates=True,
@@ -86,7 +86,7 @@ def rules(model: AIModel) -> Rules:
 
 
 def _is_signed(part: ReasoningPart) -> bool:
-    """Whether thinking came with its signature, or encrypted altogether; any other would only be refused."""
+    """Whether thinking has a signature or is encrypted; the API refuses any other."""
     state = part.provider_state or {}
     match state.get("type"):
         case "thinking":
@@ -98,7 +98,7 @@ def _is_signed(part: ReasoningPart) -> bool:
 
 
 def _is_block(part: HostedToolPart) -> bool:
-    """Whether the API has a block of its own for what it ran."""
+    """Whether the API has a block type for a hosted part."""
     return (part.provider_state or {}).get("type") in BLOCKS and part.name not in REPORTS
 
 
@@ -106,10 +106,10 @@ class Content:
     """Encodes the messages of one request.
 
     Args:
-        model: The id of the model that is asked; it is named where something cannot be sent.
+        model: The id of the model, for error messages.
 
     Attributes:
-        betas: The beta features that what was encoded needs.
+        betas: The beta features that the encoded content needs.
     """
 
     def __init__(self, model: str) -> None:
@@ -117,7 +117,7 @@ class Content:
         self.betas: set[str] = set()
 
     def messages(self, messages: Iterable[Message]) -> list[JsonObject]:
-        """The messages, oldest first, which are legal for the model already."""
+        """Encode messages, oldest first, that are legal for the model."""
         return [self._message(message) for message in messages]
 
     def _message(self, message: Message) -> JsonObject:
@@ -127,14 +127,14 @@ class Content:
             case Role.USER:
                 return {"role": "user", "content": [self._user(part) for part in message.parts]}
             case Role.SYSTEM:
-                raise UnsupportedError(f"{self._model}: no system message is sent inside the conversation")
+                raise UnsupportedError(f"{self._model}: no system message may stand inside the conversation")
 
     # ------------------------------------------------------------------------------------------------ what was answered
 
     def _assistant(self, part: Part) -> JsonObject:
         match part:
             case TextPart():
-                return self._said(part)
+                return self._text(part)
             case ReasoningPart():
                 return self._thinking(part)
             case ToolCallPart():
@@ -142,43 +142,43 @@ class Content:
             case HostedToolPart():
                 return self._hosted(part)
             case _:
-                raise self._cannot(part, "in what the model said")
+                raise self._cannot(part, "in an assistant message")
 
-    def _said(self, part: TextPart) -> JsonObject:
-        """A text with its sources; what came as the call of a tool of ours is no block of text and brings none."""
-        native = _own(part)
+    def _text(self, part: TextPart) -> JsonObject:
+        """Encode a text with its citations. A text that came as a call of the answer tool has no citations."""
+        native = _sendable_state(part)
         return {"type": "text", "text": part.text, **(native if native.get("type") == "text" else {})}
 
     def _thinking(self, part: ReasoningPart) -> JsonObject:
-        """Signed thinking as it came, also without text."""
-        native = _own(part)
+        """Encode signed thinking unchanged, also without text."""
+        native = _sendable_state(part)
         if not native or not _is_signed(part):
             raise self._cannot(part, "that nobody signed")
         shown = native.get("type") == "thinking"
         return {"type": "thinking", "thinking": part.text, **native} if shown else native
 
     def _call(self, part: ToolCallPart) -> JsonObject:
-        extra = {key: value for key, value in _own(part).items() if key != "type"}
+        extra = {key: value for key, value in _sendable_state(part).items() if key != "type"}
         return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": self._arguments(part), **extra}
 
     def _arguments(self, part: ToolCallPart) -> object:
-        """The arguments byte for byte, as the object that they are."""
+        """Return the arguments as an object, byte for byte."""
         if not part.arguments.strip():
             return {}
         try:
             value = part.parsed()
         except ValueError as exc:
-            raise self._cannot(part, f"with other arguments than an object: {exc}") from exc
+            raise self._cannot(part, f"whose arguments are not an object: {exc}") from exc
         try:
-            orjson.loads(part.arguments)  # a fragment is written unread: what is no JSON would break the whole body
+            orjson.loads(part.arguments)  # a fragment is not parsed: invalid JSON would break the whole body
         except orjson.JSONDecodeError:
             return value
         return orjson.Fragment(part.arguments)
 
     def _hosted(self, part: HostedToolPart) -> JsonObject:
-        block = _own(part)
+        block = _sendable_state(part)
         if not block or not _is_block(part):
-            raise self._cannot(part, f"({part.name}) that it did not make")
+            raise self._cannot(part, f"({part.name}) that it did not produce")
         return block
 
     # ------------------------------------------------------------------------------------------------ what was asked
@@ -192,7 +192,7 @@ class Content:
             case ToolResultPart():
                 return self._result(part)
             case _:
-                raise self._cannot(part, "in what the user said")
+                raise self._cannot(part, "in a user message")
 
     def _result(self, part: ToolResultPart) -> JsonObject:
         blocks: list[JsonObject] = []
@@ -201,7 +201,7 @@ class Content:
                 case FilePart():
                     blocks.append(self._inside(item))
                 case TextPart() | JsonPart():
-                    blocks += _told(item.get_text())
+                    blocks += _result_text(item.get_text())
         result: JsonObject = {"type": "tool_result", "tool_use_id": part.call_id, "content": blocks or NO_OUTPUT}
         if len(blocks) == 1 and blocks[0]["type"] == "text":
             result["content"] = blocks[0]["text"]
@@ -210,7 +210,7 @@ class Content:
         return result
 
     def takes(self, part: FilePart, place: Place) -> bool:
-        """Whether there is a place for a file; what goes to the model's own code is no part of a result."""
+        """Whether a file can be sent. A file for the code tool cannot be inside a tool result."""
         return takes(lambda file: self._inside(file) if place == "result" else self._file(file), part)
 
     def _inside(self, part: FilePart) -> JsonObject:
@@ -227,7 +227,7 @@ class Content:
         return _document(self._document_source(part), part)
 
     def _stored(self, part: FilePart, file_id: str) -> JsonObject:
-        """A file of the provider's own store; what the model cannot read itself goes to the code it may run."""
+        """Encode a file in the provider's file store. A file that the model cannot read is passed to the code tool."""
         source: JsonObject = {"type": "file", "file_id": file_id}
         self.betas.add(FILES_BETA)
         match part.kind:
@@ -265,13 +265,14 @@ class Content:
         return UnsupportedError(f"{self._model}: the Messages API cannot be sent a part of type {part.type!r} {what}")
 
 
-def _own(part: Part) -> JsonObject:
-    """What the API gave of a part beside what we show of it, as far as it may be sent; empty if there is nothing."""
+def _sendable_state(part: Part) -> JsonObject:
+    """Return the fields of the part's state that may be sent; empty if there are none."""
     return {**(vetted(part).state or {})} if part.provider_state else {}
 
 
-def _told(text: str) -> list[JsonObject]:
-    """A text of a result; none for a blank one, for which the API has no block: a result of nothing else is empty."""
+def _result_text(text: str) -> list[JsonObject]:
+    """Encode a text of a tool result; no block for blank text, which the API refuses, so that a result of blank texts
+    is empty."""
     return [{"type": "text", "text": text}] if text.strip() else []
 
 

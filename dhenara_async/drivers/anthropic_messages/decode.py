@@ -1,7 +1,7 @@
-"""Answers of the Messages API: the events of a stream, or a plain body, as events of ours.
+"""Decodes answers of the Messages API, streamed or plain.
 
-Source: https://docs.anthropic.com/en/api/messages-streaming and the types of the ``anthropic`` package 2.12
-(read 2026-11-22)
+Source: https://docs.anthropic.com/en/api/messages-streaming and the types of the ``anthropic`` package 2.12 (read
+2026-11-22)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import ClassVar, TypedDict
 
 import orjson
 
-from dhenara_async.drivers.anthropic_messages.blocks import Blocks, brings
+from dhenara_async.drivers.anthropic_messages.blocks import Blocks, content_field
 from dhenara_async.drivers.anthropic_messages.content import REPORTS
 from dhenara_async.drivers.anthropic_messages.reading import (
     FINISH,
@@ -17,8 +17,8 @@ from dhenara_async.drivers.anthropic_messages.reading import (
     failure_inside,
     is_failure,
     messages_error,
-    overlaid,
     rest,
+    updated_counts,
     usage_of,
 )
 from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text, is_object, load, not_an_object, only_one
@@ -33,32 +33,31 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.usage.tokens import Usage
 
 _REPORTS = frozenset(REPORTS)
-_VALUES = (b'"input"', b'_result"')  # of calls, and what tools gave, whose numbers are told as they stand
+_VALUES = (b'"input"', b'_result"')  # in frames with inputs of calls or results of tools, whose numbers must stay exact
 
 
-class _Words(TypedDict):
-    """The usual delta."""
+class _UsualDelta(TypedDict):
+    """A delta of the usual shape."""
 
     type: str
     text: str
 
 
-class _Usual(TypedDict):
-    """The usual event, as far as it is looked at; others are told by how that fails."""
+class _UsualEvent(TypedDict):
+    """An event of the usual shape, as far as it is read; another shape fails with KeyError or TypeError."""
 
     type: str
     index: int
-    delta: _Words
+    delta: _UsualDelta
 
 
 class MessagesDecoder:
-    """One answer. Tokens are the start's, overlaid by those that later events repeat; a reason to stop is never taken
-    back.
+    """Decodes one answer. Token counts of later events update those of the start; a stop reason stays once it is set.
 
     Args:
-        request: The question.
+        request: The request that is answered.
         origin: The endpoint that answers.
-        answer_tool: The tool whose call is a structured answer, decoded as text; None = there is none.
+        answer_tool: The tool whose call carries a structured answer, decoded as text; None = there is none.
     """
 
     __slots__ = (
@@ -80,7 +79,7 @@ class MessagesDecoder:
         self._open = self._blocks.open
         self._id = ""
         self._counts: Mapping[str, int] = {}
-        self._shown = self._counts  # as the last event had them
+        self._shown = self._counts  # the counts in the last usage event
         self._stop_reason: object = None
         self._stop_sequence: object = None
         self._reports: JsonObject = {}
@@ -88,10 +87,10 @@ class MessagesDecoder:
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
-            usual: _Usual = orjson.loads(frame)
+            usual: _UsualEvent = orjson.loads(frame)
         except orjson.JSONDecodeError:
             return self._feed_named(frame)
-        try:  # words for a text that is open, as nearly every event has them
+        try:  # a text delta for an open text part, as in nearly every event
             if usual["type"] == "content_block_delta":
                 delta, part = usual["delta"], self._open[usual["index"]]
                 if (
@@ -102,7 +101,7 @@ class MessagesDecoder:
                 ):
                     part.pieces.append(text)
                     return (TextDelta(part.part_id, text),)
-        except (KeyError, TypeError):  # another event
+        except (KeyError, TypeError):  # another kind of event
             pass
         event: object = usual
         if not is_object(event):
@@ -110,13 +109,13 @@ class MessagesDecoder:
         return self._feed(event, frame)
 
     def _feed_named(self, frame: Frame) -> Sequence[StreamEvent]:
-        """Take a frame with a name that its data does not begin with, or one that is no JSON."""
+        """Decode a frame with an event name that its data does not begin with, or one that is not JSON."""
         name = name_of(frame)
         if self._done:
-            return ()  # nothing follows the end
+            return ()  # events after the end are ignored
         if name == b"error":
             raise messages_error(200, {}, bytes(frame), error_object(frame), self._parts.provider)
-        if name == b"message":  # as all events are called that have no name
+        if name == b"message":  # the default name of an event without one
             name = b""
         return self._feed(load(frame), frame, name.decode(errors="replace"))
 
@@ -130,8 +129,8 @@ class MessagesDecoder:
             event = as_object(exact(event, frame))
         handler = self._HANDLERS.get(kind)
         if event.get("error") or (handler is None and is_failure(event, kind)):
-            self._raise(event)
-        return () if handler is None else handler(self, event)  # event types are added without a version change
+            self._raise_failure(event)
+        return () if handler is None else handler(self, event)  # new types are ignored
 
     def finish(self) -> Sequence[StreamEvent]:
         if not self._done:
@@ -147,34 +146,34 @@ class MessagesDecoder:
     def _message_start(self, event: JsonObject) -> Sequence[StreamEvent]:
         message = as_object(event.get("message")) or event
         if message.get("error"):
-            self._raise(message)
+            self._raise_failure(message)
         self._check_same(as_text(message.get("id")))
-        self._note(message)
+        self._read_metadata(message)
         if message.get("content"):
             self._blocks.hold(blocks_of(message["content"]))
         events: list[StreamEvent] = []
         if not self._parts.started:
             events.append(self._parts.begin(model=message.get("model"), response_id=message.get("id")))
-        return [*events, *self._used()]
+        return [*events, *self._usage_events()]
 
     def _check_same(self, answer_id: str) -> None:
-        """Refuse a second answer, which gateways that ask twice splice behind the beginning of the first.
+        """Refuse a second answer, which gateways that retry append to an incomplete first one.
 
-        Before the first block nothing can be mixed up. Some gateways repeat the start of the same answer.
+        Before the first block there is no content to mix up. Some gateways repeat the start of the same answer.
         """
         if self._id and answer_id and answer_id != self._id and (self._blocks.any or self._stop_reason):
             raise TruncatedStreamError(
-                "the stream began another answer before the end of the first; what came of that is in .partial"
+                "the stream began another answer before the end of the first; .partial holds the first"
             )
         self._id = answer_id or self._id
 
     def _message_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
         delta = as_object(event.get("delta"))
         if delta.get("error"):
-            self._raise(delta)
-        self._note(delta)
-        self._note(event)
-        return self._used() if self._parts.started else ()
+            self._raise_failure(delta)
+        self._read_metadata(delta)
+        self._read_metadata(event)
+        return self._usage_events() if self._parts.started else ()
 
     def _message_stop(self, event: JsonObject) -> Sequence[StreamEvent]:
         if not self._parts.started:
@@ -182,17 +181,17 @@ class MessagesDecoder:
         return self._end(event, as_object(event.get("message")))
 
     def _message(self, message: JsonObject) -> Sequence[StreamEvent]:
-        """A plain body, or the whole answer once more behind its stream."""
+        """Decode a plain body, or a whole answer that repeats its stream."""
         if self._parts.started:
             return self._end(message)
-        self._note(message)
+        self._read_metadata(message)
         whole = self._at_once(message)
         if whole:
             return whole
         return [self._parts.begin(model=message.get("model"), response_id=message.get("id")), *self._end(message)]
 
     def _at_once(self, message: JsonObject) -> Sequence[StreamEvent]:
-        """A plain answer, all at once, if it is one text, as most are; else nothing is done."""
+        """Decode a plain answer in one step if it is a single text, as most are; otherwise return nothing."""
         block = only_one(message.get("content"))
         text = as_text(block.get("text"))
         if not text or block.get("type") != "text" or rest(block, "text") or self._reports:
@@ -206,10 +205,10 @@ class MessagesDecoder:
             usage=self.usage,
         )
 
-    def _end(self, *told: JsonObject) -> list[StreamEvent]:
-        """The end of the answer. Of the last that is told of it, only what has not come before counts."""
-        for message in filter(None, told):
-            self._note(message)
+    def _end(self, *update: JsonObject) -> list[StreamEvent]:
+        """End the answer. Fields that the last event repeats count only if they have not arrived before."""
+        for message in filter(None, update):
+            self._read_metadata(message)
             if message.get("content") and not self._blocks.any:
                 self._blocks.hold(blocks_of(message["content"]))
         self._done = True
@@ -217,26 +216,26 @@ class MessagesDecoder:
         self._parts.finishes[0] = finish_of(
             self._stop_reason, FINISH, has_calls=self._blocks.has_calls, stop_sequence=self._stop_sequence
         )
-        usage = [] if self._counts is self._shown else self._used()
-        return [*events, *self._reported(), *usage, self._parts.end()]
+        usage = [] if self._counts is self._shown else self._usage_events()
+        return [*events, *self._metadata_parts(), *usage, self._parts.end()]
 
-    def _used(self) -> list[StreamEvent]:
+    def _usage_events(self) -> list[StreamEvent]:
         self._shown = self._counts
         return usage_events(self.usage)
 
-    def _note(self, told: JsonObject) -> None:
-        """Keep what a message, or a change to it, says of itself; what is left out or null stays as it was."""
-        usage = told.get("usage")
+    def _read_metadata(self, update: JsonObject) -> None:
+        """Keep the metadata of a message or message delta; missing or null fields leave earlier values unchanged."""
+        usage = update.get("usage")
         if is_object(usage) and usage:
-            self._counts = overlaid(self._counts, usage)
-        self._stop_reason = told.get("stop_reason") or self._stop_reason
-        self._stop_sequence = told.get("stop_sequence") or self._stop_sequence
-        if not _REPORTS.isdisjoint(told):
-            self._reports |= {name: told[name] for name in REPORTS if told.get(name)}
-        self._parts.complete(model=told.get("model"), response_id=told.get("id"))
+            self._counts = updated_counts(self._counts, usage)
+        self._stop_reason = update.get("stop_reason") or self._stop_reason
+        self._stop_sequence = update.get("stop_sequence") or self._stop_sequence
+        if not _REPORTS.isdisjoint(update):
+            self._reports |= {name: update[name] for name in REPORTS if update.get(name)}
+        self._parts.complete(model=update.get("model"), response_id=update.get("id"))
 
-    def _reported(self) -> list[StreamEvent]:
-        """Parts for what the answer says of itself: why it was refused, its container, what was done to the input."""
+    def _metadata_parts(self) -> list[StreamEvent]:
+        """Return parts for the answer's metadata: its refusal, its container, edits applied to the input."""
         events: list[StreamEvent] = []
         for name, report in self._reports.items():
             explanation = as_text(as_object(report).get("explanation"))
@@ -249,7 +248,7 @@ class MessagesDecoder:
                 events += self._parts.hosted(name, {"type": name, name: report}, output=report, report=True)
         return events
 
-    def _raise(self, event: JsonObject) -> Sequence[StreamEvent]:
+    def _raise_failure(self, event: JsonObject) -> Sequence[StreamEvent]:
         raise failure_inside(event, self._parts.provider)
 
     # ------------------------------------------------------------------------------------------------ its blocks
@@ -275,9 +274,9 @@ class MessagesDecoder:
                     part.pieces.append(text)
                     return (ToolCallDelta(part.part_id, text),)
         elif event.get("error"):
-            self._raise(event)
+            self._raise_failure(event)
         elif not self._parts.started:
-            if delta and (isinstance(delta, str) or brings(as_object(delta))):
+            if delta and (isinstance(delta, str) or content_field(as_object(delta))):
                 raise ProtocolError("the stream has a content block before its message_start")
             return ()
         return self._blocks.delta(index, delta)
@@ -296,15 +295,15 @@ class MessagesDecoder:
         "message_stop": lambda self, event: self._message_stop(event),
         "message": lambda self, event: self._message(event),
         "ping": lambda self, event: self._ping(event),
-        "error": lambda self, event: self._raise(event),
+        "error": lambda self, event: self._raise_failure(event),
     }
 
 
 def _kind_of(event: JsonObject) -> str:
-    """The type of an event that does not say it; empty if it is none that the API has."""
+    """Return the type of an event without a ``type`` field; empty if its fields match no type of the API."""
     delta = event.get("delta")
     if delta:
-        return "content_block_delta" if isinstance(delta, str) or brings(as_object(delta)) else "message_delta"
+        return "content_block_delta" if isinstance(delta, str) or content_field(as_object(delta)) else "message_delta"
     if is_object(event.get("message")):
         return "message_start"
     if "content_block" in event:

@@ -1,4 +1,4 @@
-"""Anthropic Messages, under the rules of API version 2026-10-21: requests and errors.
+"""Anthropic Messages, API version 2026-10-21: requests and errors.
 
 Source: https://docs.anthropic.com/en/api/messages and the types of the ``anthropic`` package 2.12 (read 2026-11-22)
 """
@@ -29,9 +29,9 @@ from dhenara_async.tools.schemas import (
 )
 
 VERSION = "2026-10-21"
-# The newest version refuses sampling knobs even at their defaults; models that still take them do so under this one.
+# The newest version refuses sampling parameters even at their defaults; models that accept them do so under this one.
 VERSION_WITH_SAMPLING = "2023-06-01"
-# The API wants a limit in every request; this one is below what it makes clients stream for.
+# The API requires a limit; this one is below the size from which it demands streaming.
 DEFAULT_MAX_TOKENS = 16_384
 LEAST_BUDGET = 1_024
 BINDING_BETA = "thinking-binding-controls-2026-08-01"
@@ -49,7 +49,7 @@ _HOSTED: Mapping[str, JsonObject] = {
 
 
 class AnthropicMessagesDriver:
-    """See the module."""
+    """Driver of the Messages API."""
 
     def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
         model, config = endpoint.ai_model, request.config
@@ -74,7 +74,7 @@ class AnthropicMessagesDriver:
         sampling = _sampling(config, can.samples(thinking.asked), warnings)
         body |= sampling
         body |= _services(config, warnings)
-        _warn_of_the_rest(config, warnings)
+        _warn_of_unsupported(config, warnings)
         headers = {"anthropic-version": VERSION_WITH_SAMPLING if sampling else VERSION}
         betas = content.betas | thinking.betas
         if betas:
@@ -97,13 +97,14 @@ class AnthropicMessagesDriver:
 
 @dataclass(slots=True, frozen=True)
 class _Thinking:
-    """What a request says of thinking.
+    """The thinking settings of a request.
 
     Attributes:
-        asked: Whether the call asks for it (True), forbids it, or says nothing; other knobs depend on that.
+        asked: Whether the call requests thinking (True), forbids it (False), or leaves it open (None); other settings
+            depend on it.
         block: ``thinking`` of the body; None = not sent.
         effort: ``output_config.effort``; None = not sent.
-        max_tokens: ``max_tokens``, with room for a budget.
+        max_tokens: ``max_tokens``, including the thinking budget.
     """
 
     asked: bool | None
@@ -117,7 +118,7 @@ class _Thinking:
 
     @property
     def betas(self) -> frozenset[str]:
-        """The beta features that it needs."""
+        """The beta features that the settings need."""
         bound = self.block is not None and "block_binding" in self.block
         return frozenset({BINDING_BETA} if bound else ())
 
@@ -137,7 +138,7 @@ def _thinking(
     if can.reasoning == "budget" or (can.reasoning_budget and config.max_reasoning_tokens):
         return _with_budget(config, model, warnings, messages, _Thinking(asked, None, effort, limit))
     if config.max_reasoning_tokens:
-        warnings.dropped("max_reasoning_tokens", "this model thinks as much as reasoning_effort lets it")
+        warnings.dropped("max_reasoning_tokens", "this model has no thinking budget; set reasoning_effort")
     display = _display(config)
     if asked or display.get("display") == "summarized":
         return _Thinking(True, {"type": "adaptive", **display}, effort, limit)
@@ -145,10 +146,10 @@ def _thinking(
 
 
 def _bound(thinking: _Thinking, config: AIModelCallConfig, can: Capabilities) -> _Thinking:
-    """For a model whose thinking is bound to what stood before it: what of it does not fit is dropped, not refused.
+    """Let the API drop mismatched thinking instead of refusing it, for models that bind thinking to its prefix.
 
-    Such a model thinks also where nothing is said of it, so the request then says what is the default. To all others
-    the field is unknown.
+    Such models think by default, so the request then states the default explicitly. Other models do not accept the
+    field.
     """
     block: JsonObject = {"type": "adaptive"} if thinking.block is None else thinking.block
     own = config.extra_body.get("thinking", block)
@@ -178,16 +179,16 @@ def _without_thinking(config: AIModelCallConfig, can: Capabilities, warnings: Kn
 
 
 def _effort(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings) -> str | None:
-    """The effort word nearest to the one asked for; None where none was, or budgets take its place."""
+    """Return the supported effort nearest to the requested one; None if none is requested, or the model uses budgets."""
     wanted = config.reasoning_effort
     known = [word for word in can.efforts if word in _EFFORTS]
     if can.reasoning != "budget":
-        known = [word for word in known if word != "minimal"]  # not a word of this API, whoever the model is
+        known = [word for word in known if word != "minimal"]  # the API has no such effort, whatever the model declares
     if wanted is None or wanted == "none" or wanted in known:
         return None if wanted == "none" else wanted
     if not known:
         if can.reasoning != "budget":
-            warnings.dropped("reasoning_effort", "this model knows no efforts")
+            warnings.dropped("reasoning_effort", "this model has no effort levels")
         return None
     nearest = min(known, key=lambda word: abs(_EFFORTS.index(word) - _EFFORTS.index(wanted)))
     warnings.adjusted("reasoning_effort", nearest, f"it knows {', '.join(known)}")
@@ -197,37 +198,38 @@ def _effort(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings
 def _with_budget(
     config: AIModelCallConfig, model: AIModel, warnings: KnobWarnings, messages: list[JsonObject], plan: _Thinking
 ) -> _Thinking:
-    """Thinking by a number of tokens, which count as output and leave room for the answer."""
+    """Return thinking with a token budget, which counts as output and must leave room for the answer."""
     if not plan.asked:
         if config.reasoning_summary not in (None, "none"):
-            warnings.dropped("reasoning_summary", "this model thinks only when it is told to")
+            warnings.dropped("reasoning_summary", "this model thinks only on request")
         return plan
-    told = config.max_reasoning_tokens
-    budget = told or _BUDGETS.get(config.reasoning_effort or "", _DEFAULT_BUDGET)
+    requested = config.max_reasoning_tokens
+    budget = requested or _BUDGETS.get(config.reasoning_effort or "", _DEFAULT_BUDGET)
     limit = plan.max_tokens
     if config.max_output_tokens is None:
         limit = min(budget + limit, model.max_output_tokens or budget + limit)
-    most = limit - 1 if told else max(LEAST_BUDGET, limit // 2)
-    fitting = max(LEAST_BUDGET, min(budget, most))
-    if fitting >= limit:
+    most = limit - 1 if requested else max(LEAST_BUDGET, limit // 2)
+    allowed_budget = max(LEAST_BUDGET, min(budget, most))
+    if allowed_budget >= limit:
         knob = next(name for name in _REASONING_KNOBS if getattr(config, name) is not None)
-        warnings.dropped(knob, f"thinking takes {LEAST_BUDGET} tokens and max_output_tokens leaves {limit}")
+        warnings.dropped(knob, f"thinking needs at least {LEAST_BUDGET} tokens, and max_output_tokens is {limit}")
         return _Thinking(None, None, plan.effort, limit)
-    if told and fitting != told:
-        why = f"a budget is at least {LEAST_BUDGET} and below max_output_tokens"
-        warnings.adjusted("max_reasoning_tokens", fitting, why)
+    if requested and allowed_budget != requested:
+        why = f"a thinking budget is at least {LEAST_BUDGET} and below max_output_tokens"
+        warnings.adjusted("max_reasoning_tokens", allowed_budget, why)
     if _continues_without_thinking(messages):
-        why = "the turn it continues was begun without thinking"
+        why = "the turn that the model continues began without thinking"
         warnings.adjusted("reasoning", "off", why)
         return _Thinking(False, {"type": "disabled"}, plan.effort, limit)
-    block: JsonObject = {"type": "enabled", "budget_tokens": fitting, **_display(config)}
+    block: JsonObject = {"type": "enabled", "budget_tokens": allowed_budget, **_display(config)}
     return _Thinking(True, block, plan.effort, limit)
 
 
 def _continues_without_thinking(messages: list[JsonObject]) -> bool:
-    """Whether the model goes on with a turn of its own (a tool loop, a prefill) that does not start with thinking.
+    """Whether the model continues a turn (a tool loop, a prefill) that does not start with thinking.
 
-    With a budget the API refuses that. It happens where another model began the turn, or this one with thinking off.
+    With a budget the API refuses such a request. It happens where another model began the turn, or this model without
+    thinking.
     """
     answers = [message for message in messages if message["role"] == "assistant"]
     last = cast("list[JsonObject]", messages[-1]["content"]) if messages else []
@@ -250,8 +252,8 @@ def _display(config: AIModelCallConfig) -> JsonObject:
 def _structured(
     config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings
 ) -> tuple[JsonSchema | None, OutputSchema | None]:
-    """The schema that the answer is held to natively, or the one that a tool carries it by; both None if none is
-    asked for."""
+    """Return the schema for native structured output, or the schema for the answer tool; both None if no structured
+    answer is requested."""
     wanted = output_schema(config)
     if wanted is None or not can.structured_output:
         return None, wanted
@@ -260,7 +262,7 @@ def _structured(
     except DanglingReferenceError:
         raise
     except UnsupportedError as exc:
-        warnings.adjusted("structured_output", "the arguments of a tool that it has to call", str(exc))
+        warnings.adjusted("structured_output", "the arguments of a forced tool call", str(exc))
         return None, wanted
 
 
@@ -271,7 +273,7 @@ def _tools(
     thinking: _Thinking,
     answer: OutputSchema | None,
 ) -> JsonObject:
-    """``tools`` and ``tool_choice``, with the tool that carries an ``answer``; nothing where there are no tools."""
+    """Return ``tools`` and ``tool_choice``, including the tool that carries an ``answer``; empty without tools."""
     tools = [block for tool in config.tools if (block := _tool(tool, warnings))]
     choice: JsonObject | None = _tool_choice(config)
     if answer is not None:
@@ -287,7 +289,7 @@ def _tools(
     forced = choice is not None and choice["type"] in {"any", "tool"}
     if forced and (thinking.by_budget or not can.forces(thinking.asked)):
         knob = "tool_choice" if config.tool_choice not in (None, "auto", "none") else "structured_output"
-        warnings.adjusted(knob, "auto", "a tool cannot be forced on this model, or not while it thinks")
+        warnings.adjusted(knob, "auto", "this model cannot be forced to call a tool, or not while it thinks")
         choice = {"type": "auto"}
     if config.parallel_tool_calls is False and (choice is None or choice["type"] != "none"):
         choice = (choice or {"type": "auto"}) | {"disable_parallel_tool_use": True}
@@ -345,7 +347,7 @@ def _output_config(schema: JsonSchema | None, thinking: _Thinking) -> JsonObject
 
 def _sampling(config: AIModelCallConfig, allowed: bool, warnings: KnobWarnings) -> JsonObject:
     knobs = ("temperature", "top_p", "top_k")
-    if not warnings.drop_unless(allowed, config, knobs, "this model samples as it likes, at least when it thinks"):
+    if not warnings.drop_unless(allowed, config, knobs, "this model does not take it, or not while it thinks"):
         return {}
     sampling: JsonObject = {}
     if config.temperature is not None:
@@ -361,25 +363,25 @@ def _sampling(config: AIModelCallConfig, allowed: bool, warnings: KnobWarnings) 
 
 
 def _services(config: AIModelCallConfig, warnings: KnobWarnings) -> JsonObject:
-    """Caching, the user's id and the service tier."""
+    """Return the fields for caching, the user's id and the service tier."""
     services: JsonObject = {}
     cache = PromptCache() if config.prompt_cache is True else config.prompt_cache
     if cache:
-        # At the top it stands for the last block that can be cached, so the whole prompt is.
+        # At the top level it marks the last cacheable block, and so the whole prompt.
         services["cache_control"] = {"type": "ephemeral"} | ({"ttl": cache.ttl} if cache.ttl else {})
         if cache.key is not None:
-            warnings.adjusted("prompt_cache", "a cache without a key", "this one is found by its content alone")
+            warnings.adjusted("prompt_cache", "a cache without a key", "this API looks its cache up by content")
     user = config.user_id or config.metadata.get("user_id")
     if user:
         services["metadata"] = {"user_id": user}
     if config.metadata.keys() - {"user_id"}:
-        warnings.dropped("metadata", "the Messages API stores nothing but a user's id")
+        warnings.dropped("metadata", "the Messages API stores no metadata but a user's id")
     if config.service_tier is not None:
         services["service_tier"] = config.service_tier
     return services
 
 
-def _warn_of_the_rest(config: AIModelCallConfig, warnings: KnobWarnings) -> None:
+def _warn_of_unsupported(config: AIModelCallConfig, warnings: KnobWarnings) -> None:
     warnings.drop_unless(False, config, ("seed",), "the Messages API has no seed")
-    warnings.drop_unless(False, config, ("top_logprobs",), "the Messages API does not tell how likely tokens were")
-    warnings.drop_unless(config.n == 1, config, ("n",), "the Messages API gives one answer")
+    warnings.drop_unless(False, config, ("top_logprobs",), "the Messages API has no log probabilities")
+    warnings.drop_unless(config.n == 1, config, ("n",), "the Messages API returns a single answer")

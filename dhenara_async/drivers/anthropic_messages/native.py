@@ -1,7 +1,7 @@
-"""Which content blocks of its own the Messages API is sent back, and with which keys.
+"""Allow-list of the Messages API's own content blocks that are sent back, with their keys.
 
-They are the blocks that its answers hold and its requests take, without those whose words no field of ours shows
-(``mcp_tool_listing``), files named by their id alone (``container_upload``), and everything that only a caller says
+It has the blocks that both answers and requests have. Excluded are blocks whose text no part field shows
+(``mcp_tool_listing``), files named by their id alone (``container_upload``), and everything that only a caller sends
 (``tool_result``, ``document``, ``image`` …).
 
 Source: ``BetaContentBlock`` and ``BetaContentBlockParam`` of the ``anthropic`` package 2.14 (read 2026-11-22)
@@ -69,7 +69,7 @@ _CITATIONS = Each(
 )
 
 TEXT: Mapping[str, Shape] = {"type": _WORD, "text": _LEFT, "citations": _CITATIONS}
-"""What a block of text holds beside its words."""
+"""Keys of a text block beside its text."""
 CALL: Mapping[str, Shape] = {
     "type": _WORD,
     "id": _LEFT,
@@ -78,12 +78,12 @@ CALL: Mapping[str, Shape] = {
     "caller": _CALLER,
     "toolset_name": _WORD,
 }
-"""What the call of a tool of the caller's holds beside its id, its name and its input."""
+"""Keys of a ``tool_use`` block beside id, name and input."""
 THINKING: Mapping[str, Mapping[str, Shape]] = {
     "thinking": {"thinking": _LEFT, "signature": _SEAL},
     "redacted_thinking": {"data": _SEAL},
 }
-"""The blocks of thinking, with what they hold beside their words."""
+"""The thinking blocks, with their keys beside the text."""
 
 _ERROR: Mapping[str, Shape] = {"error_code": _SHOWN, "error_message": _SHOWN}
 _RAN: Mapping[str, Shape] = {"return_code": _NUMBER, "stderr": _SHOWN}
@@ -109,7 +109,7 @@ _VIEWED: Mapping[str, Shape] = {
 _FOUND = Each(ByType({"tool_reference": {"tool_name": _SHOWN}}))
 
 
-def _gave(content: Shape, **more: Shape) -> Mapping[str, Shape]:
+def _result_block(content: Shape, **more: Shape) -> Mapping[str, Shape]:
     return {"tool_use_id": _WORD, "content": content, **more}
 
 
@@ -122,7 +122,7 @@ _ADDED_OR_REMOVED = {"tool": ByType({
 BLOCKS: Mapping[str, Mapping[str, Shape]] = {
     "server_tool_use": {"id": _WORD, "name": _WORD, "input": _JSON, "caller": _CALLER},
     "mcp_tool_use": {"id": _WORD, "name": _WORD, "server_name": _WORD, "input": _JSON},
-    "web_search_tool_result": _gave(
+    "web_search_tool_result": _result_block(
         Either(
             (
                 Each(
@@ -142,7 +142,7 @@ BLOCKS: Mapping[str, Mapping[str, Shape]] = {
         ),
         caller=_CALLER,
     ),
-    "web_fetch_tool_result": _gave(
+    "web_fetch_tool_result": _result_block(
         ByType(
             {
                 "web_fetch_result": {"content": _PAGE, "retrieved_at": _SHOWN, "url": _SHOWN},
@@ -151,7 +151,7 @@ BLOCKS: Mapping[str, Mapping[str, Shape]] = {
         ),
         caller=_CALLER,
     ),
-    "code_execution_tool_result": _gave(
+    "code_execution_tool_result": _result_block(
         ByType(
             {
                 "code_execution_result": {**_RAN, "stdout": _SHOWN, "content": _MADE},
@@ -160,7 +160,7 @@ BLOCKS: Mapping[str, Mapping[str, Shape]] = {
             }
         )
     ),
-    "bash_code_execution_tool_result": _gave(
+    "bash_code_execution_tool_result": _result_block(
         ByType(
             {
                 "bash_code_execution_result": {**_RAN, "stdout": _SHOWN, "content": _MADE},
@@ -168,7 +168,7 @@ BLOCKS: Mapping[str, Mapping[str, Shape]] = {
             }
         )
     ),
-    "text_editor_code_execution_tool_result": _gave(
+    "text_editor_code_execution_tool_result": _result_block(
         ByType(
             {
                 "text_editor_code_execution_view_result": _VIEWED,
@@ -178,7 +178,7 @@ BLOCKS: Mapping[str, Mapping[str, Shape]] = {
             }
         )
     ),
-    "tool_search_tool_result": _gave(
+    "tool_search_tool_result": _result_block(
         ByType(
             {
                 "tool_search_tool_search_result": {"tool_references": _FOUND},
@@ -186,10 +186,10 @@ BLOCKS: Mapping[str, Mapping[str, Shape]] = {
             }
         )
     ),
-    "mcp_tool_result": _gave(
+    "mcp_tool_result": _result_block(
         Either((_SHOWN, Each(ByType({"text": {"text": _SHOWN, "citations": _CITATIONS}})))), is_error=_FLAG
     ),
-    "advisor_tool_result": _gave(
+    "advisor_tool_result": _result_block(
         ByType(
             {
                 "advisor_result": {"text": _SHOWN, "stop_reason": _SHOWN},
@@ -210,14 +210,14 @@ BLOCKS: Mapping[str, Mapping[str, Shape]] = {
         "trigger": {"type": _WORD, "category": _WORD},
     },
 }
-"""What the API runs or reports itself, by type: its whole block goes back."""
+"""Blocks of tools that the API runs, and of its own reports, by type: the whole block is sent back."""
 
 _BLOCK = ByType(BLOCKS)
 _THOUGHT = ByType(THINKING)
 
 
 def vetted(part: Part) -> Vetted:
-    """What of a part's own state the API may be sent; see ``Rules.vet``."""
+    """Return the portion of a part's state that may be sent; see ``Rules.vet``."""
     state = part.provider_state
     if not state or not within_bounds(state):
         return bounded(part)
@@ -234,12 +234,12 @@ def vetted(part: Part) -> Vetted:
         case HostedToolPart() if not part.report:
             return _hosted(part, state)
         case _:
-            return Vetted(state)  # nothing of it is ever sent
+            return Vetted(state)  # such state is never sent
 
 
 def _text(part: TextPart, state: ProviderState) -> Vetted:
     kind = state.get("type")
-    if kind == "tool_use":  # words that came as the arguments of a tool of ours, and go back as words
+    if kind == "tool_use":  # text that came as the arguments of the answer tool, and is sent back as text
         return Vetted(state)
     if kind != "text":
         return _none(state)
@@ -281,4 +281,4 @@ def _hosted(part: HostedToolPart, state: ProviderState) -> Vetted:
 
 
 def _none(state: ProviderState) -> Vetted:
-    return refused(f"no block of the type {as_text(state.get('type'))[:40]!r} goes back as such a part")
+    return refused(f"no block of type {as_text(state.get('type'))[:40]!r} may be sent back as a part of this kind")

@@ -1,7 +1,7 @@
-"""Reading the values in answers of the Messages API: blocks in any spelling, tokens, citations, failures.
+"""Reads the values in Messages API answers: blocks in any spelling, token counts, citations, failures.
 
-Gateways in front of other models write these values as those models do. What they mean is read here, so that the
-decoder sees the API's own blocks alone.
+Gateways in front of other models keep those models' spelling. It is normalized here, so that the decoder only sees the
+API's own blocks.
 
 Source: the types of the ``anthropic`` package 2.12 (read 2026-11-22)
 """
@@ -46,7 +46,7 @@ _FOREIGN_FINISH = {
 }
 _ANY_FINISH = _FOREIGN_FINISH | _FINISH
 FINISH: Mapping[str, FinishReason] = _ANY_FINISH | {word.upper(): reason for word, reason in _ANY_FINISH.items()}
-"""By the word for how an answer ended: the API's own, and those of the models that gateways put behind it."""
+"""Finish reasons by the API's stop reason, and by those of other models behind gateways."""
 
 # By the name in ``server_tool_use``, which a result's type repeats before ``_tool_result``.
 _HOSTED: Mapping[str, HostedToolType] = {
@@ -79,30 +79,30 @@ _CALLS = frozenset({"function_call", "tool_call", "function"})
 
 
 def blocks_of(content: object) -> list[JsonObject]:
-    """The blocks of a message, whose content may also be a text, one block, or a list with texts in it."""
+    """Return the blocks of a message content: a list of blocks and texts, a text, or one block."""
     values: Sequence[object] = cast("list[object]", content) if isinstance(content, list) else (content,)
     return [block for value in values if (block := block_of(value))]
 
 
 def block_of(value: object) -> JsonObject:
-    """A block with its type, in the API's own words where it has other makers'; empty if there is nothing in it."""
+    """Return a block with its type, translated from other makers' spelling; empty if it has no content."""
     if isinstance(value, str):
         return {"type": "text", "text": value} if value else {}
     block = as_object(value)
     kind = as_text(block.get("type"))
     if kind in _TEXTS:
-        return {"type": "text", "text": words(block.get("text"))}
+        return {"type": "text", "text": text_in(block.get("text"))}
     if kind in _THOUGHTS:
-        return _thoughts(block)
+        return _thinking_block(block)
     if kind in _CALLS or (kind == "tool_use" and "input" not in block and "arguments" in block):
-        return _call(block)
+        return _call_block(block)
     if kind or not block:
         return block
     return {**block, "type": _kind_of(block)}
 
 
 def _kind_of(block: JsonObject) -> str:
-    """The type of a block that does not say it."""
+    """Return the type of a block without a ``type`` field."""
     if "thinking" in block:
         return "thinking"
     if "text" in block:
@@ -114,13 +114,13 @@ def _kind_of(block: JsonObject) -> str:
     return "redacted_thinking" if "data" in block else "unknown"
 
 
-def _thoughts(block: JsonObject) -> JsonObject:
-    told = (words(block.get(name)) for name in ("text", "reasoning", "thinking", "summary", "content"))
+def _thinking_block(block: JsonObject) -> JsonObject:
+    found = (text_in(block.get(name)) for name in ("text", "reasoning", "thinking", "summary", "content"))
     signature = as_text(block.get("signature"))
-    return {"type": "thinking", "thinking": next(filter(None, told), ""), "signature": signature}
+    return {"type": "thinking", "thinking": next(filter(None, found), ""), "signature": signature}
 
 
-def _call(block: JsonObject) -> JsonObject:
+def _call_block(block: JsonObject) -> JsonObject:
     function = as_object(block.get("function")) or block
     given = (function.get(name) for name in ("input", "arguments", "parameters"))
     return {
@@ -131,59 +131,59 @@ def _call(block: JsonObject) -> JsonObject:
     }
 
 
-def said(block: JsonObject) -> str:
-    """The words that a block holds when it begins: a text, thinking or a refusal."""
+def initial_text(block: JsonObject) -> str:
+    """Return the text in the start of a block: of a text, thinking or a refusal."""
     match block.get("type"):
         case "text":
-            return words(block.get("text"))
+            return text_in(block.get("text"))
         case "thinking":
-            return words(block.get("thinking")) or words(block.get("text"))
+            return text_in(block.get("thinking")) or text_in(block.get("text"))
         case "refusal":
-            return words(block.get("refusal")) or words(block.get("text"))
+            return text_in(block.get("refusal")) or text_in(block.get("text"))
         case _:
             return ""
 
 
-def words(value: object) -> str:
-    """A text that stands for itself, in a list of pieces, or in an object with ``text``."""
+def text_in(value: object) -> str:
+    """Return the text of a string, of a list of pieces, or of an object with ``text``."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return "".join(map(words, cast("list[object]", value)))
+        return "".join(map(text_in, cast("list[object]", value)))
     if is_object(value):
-        return words(value.get("text") or value.get("content") or value.get("value"))
+        return text_in(value.get("text") or value.get("content") or value.get("value"))
     return ""
 
 
 def name_in(value: object) -> str:
-    """A name or an id, which some gateways count in numbers; empty if it is none."""
+    """Return a name or an id, which some gateways send as a number; empty for any other type."""
     return str(value) if type(value) is int else as_text(value)
 
 
 def rest(block: JsonObject, *read: str) -> JsonObject:
-    """The fields of a block beside those in ``read``, with its type; empty if there are none."""
+    """Return the fields of a block beside those in ``read``, with its type; empty if there are none."""
     left = {key: value for key, value in block.items() if key not in read and value not in (None, [])}
     return {"type": block["type"], **left} if len(left) > 1 else {}
 
 
 def input_text(value: object) -> str:
-    """A call's input as JSON text: ``{}`` where there is none."""
+    """Return a call's input as JSON text; ``{}`` if there is none."""
     return arguments_text(value) or "{}"
 
 
 def hosted_input(block: JsonObject, streamed: Sequence[str]) -> object:
-    """The input of a call that the provider runs itself: as it was streamed, else as its block began."""
+    """Return the input of a hosted call: the streamed one, else that in the start of its block."""
     return arguments_object("".join(streamed)) if streamed else arguments_object(block.get("input"))
 
 
 def hosted_tool(block: JsonObject, kind: str) -> HostedToolType | None:
-    """The tool that a block of type ``kind`` calls, or gives the result of; None for one we have no name for."""
+    """Return the tool that a block of type ``kind`` calls, or is a result of; None for an unknown one."""
     name = as_text(block.get("name")) if kind == "server_tool_use" else kind.removesuffix("_tool_result")
     return _HOSTED.get(name)
 
 
 def readable(value: object) -> object:
-    """A result without its encrypted fields, which are long; the block keeps them."""
+    """Return a result without its encrypted fields, which are long; the block keeps them."""
     if isinstance(value, list):
         return [readable(item) for item in cast("list[object]", value)]
     if is_object(value):
@@ -192,7 +192,7 @@ def readable(value: object) -> object:
 
 
 def citation_of(raw: JsonObject) -> Citation:
-    """A source, of a web search, a search result or a document; its place in the answer is not told."""
+    """Return a citation of a web search, a search result or a document."""
     title = as_text(raw.get("title")) or as_text(raw.get("document_title"))
     return Citation(
         url=as_text(raw.get("url")) or as_text(raw.get("source")) or None,
@@ -203,14 +203,14 @@ def citation_of(raw: JsonObject) -> Citation:
 
 
 def joined(pieces: Sequence[str]) -> str:
-    """Opaque text from its pieces. One that comes whole behind them, or once more, is not added to them."""
+    """Join the pieces of opaque text. A last piece that repeats the whole text is not appended."""
     *before, last = pieces
     begun = "".join(before)
-    whole = last == begun or (len(begun) >= _TELLING and last.startswith(begun))
+    whole = last == begun or (len(begun) >= _UNLIKELY_LENGTH and last.startswith(begun))
     return last if whole else begun + last
 
 
-_TELLING = 8  # so many characters are not the same by chance
+_UNLIKELY_LENGTH = 8  # the shortest text whose repetition is no coincidence
 
 
 # ---------------------------------------------------------------------------------------------------- tokens
@@ -225,35 +225,35 @@ _INNER_COUNTS = (
 )
 
 
-def overlaid(known: Mapping[str, int], usage: JsonObject) -> Mapping[str, int]:
-    """The counts of a newer report over those that are known.
+def updated_counts(known: Mapping[str, int], usage: JsonObject) -> Mapping[str, int]:
+    """Update token counts with a newer report.
 
-    A report may leave fields out. Gateways that count nothing themselves end with zeros: a report of nothing else
-    tells nothing, and one without any input, cached or not, takes none back.
+    A report may leave fields out. Gateways that do not count end with zeros: a report of zeros alone is ignored, and a
+    report without input tokens, cached or not, does not reset earlier ones.
     """
-    told: dict[str, int] = {}
+    found: dict[str, int] = {}
     for name in _COUNTS:
         if (count := as_count(usage.get(name))) is not None:
-            told[name] = count
+            found[name] = count
     for outer, name in _INNER_COUNTS:
         if (inner := usage.get(outer)) and (count := as_count(as_object(inner).get(name))) is not None:
-            told[name] = count
-    if known and not any(told.values()):
+            found[name] = count
+    if known and not any(found.values()):
         return known
-    if not any(told.get(name) for name in _INPUTS):
-        told = {name: count for name, count in told.items() if name not in _INPUTS or not known.get(name)}
-    return {**known, **told}
+    if not any(found.get(name) for name in _INPUTS):
+        found = {name: count for name, count in found.items() if name not in _INPUTS or not known.get(name)}
+    return {**known, **found}
 
 
 def usage_of(counts: Mapping[str, int]) -> Usage | None:
-    """The tokens of an answer; ``input_tokens`` on the wire leaves out what went through the cache, ours does not."""
+    """Return the tokens of an answer. The wire's ``input_tokens`` excludes cached tokens; ``Usage`` includes them."""
     if not counts:
         return None
     fresh, output = counts.get("input_tokens"), counts.get("output_tokens")
     read, written = counts.get("cache_read_input_tokens"), counts.get("cache_creation_input_tokens")
     thinking = counts.get("thinking_tokens")
     if output is not None and thinking is not None and thinking > output:
-        output += thinking  # a part cannot be more than its whole: here it was counted apart
+        output += thinking  # thinking is counted separately here: as a part of the output it could not exceed it
     total_input = None if fresh is None else fresh + (read or 0) + (written or 0)
     return Usage.unchecked(
         input_tokens=total_input,
@@ -277,39 +277,39 @@ def usage_of(counts: Mapping[str, int]) -> Usage | None:
 
 
 def is_failure(event: JsonObject, kind: str) -> bool:
-    """Whether an event of a type that the API does not have reports a failure; ``kind`` is empty where it has none."""
+    """Whether an event of an unknown type reports a failure; ``kind`` is empty if the event has no type."""
     if kind:
         return kind in _STATUS_BY_TYPE or kind.endswith(("_error", "Exception"))
-    told = as_text(event.get("message")) or event.get("detail") or event.get("errors") or event.get("error_code")
-    return bool(told) or any(name.endswith("Exception") for name in event)
+    found = as_text(event.get("message")) or event.get("detail") or event.get("errors") or event.get("error_code")
+    return bool(found) or any(name.endswith("Exception") for name in event)
 
 
 def failure_inside(event: JsonObject, provider: str) -> APIError:
-    """The error for a failure that an event, a block or a delta reports."""
+    """Return the error for a failure that an event, a block or a delta reports."""
     return messages_error(200, {}, dumped(event).encode(), event, provider)
 
 
 def messages_error(status: int, headers: Mapping[str, str], body: bytes, parsed: JsonObject, provider: str) -> APIError:
-    """The error for a body with an HTTP status, or for one inside an answer, where ``status`` is 200.
+    """Return the error for an HTTP error body, or for a failure inside an answer, where ``status`` is 200.
 
-    The latter tells its own status, by a number, or by its type.
+    A failure inside an answer has its status as a number, or by its type.
     """
-    told = error_fields(parsed)
+    found = error_fields(parsed)
     return api_error(
-        _status_inside(told.layers, told.status) if status == 200 else status,
+        _status_inside(found.layers, found.status) if status == 200 else status,
         headers,
         body,
         provider=provider,
-        message=told.message,
-        code=_detailed_code(told.layers) or told.code,
-        request_id=next((name for layer in told.layers if (name := as_text(layer.get("request_id")))), None),
+        message=found.message,
+        code=_detailed_code(found.layers) or found.code,
+        request_id=next((name for layer in found.layers if (name := as_text(layer.get("request_id")))), None),
     )
 
 
-def _status_inside(layers: Sequence[JsonObject], told: int | None) -> int:
+def _status_inside(layers: Sequence[JsonObject], found: int | None) -> int:
     numbers = [number for layer in layers if (number := error_number(layer)) is not None and 400 <= number < 600]
     known = [_STATUS_BY_TYPE[kind] for layer in layers if (kind := as_text(layer.get("type"))) in _STATUS_BY_TYPE]
-    return next(iter((*numbers, *known)), told or 500)
+    return next(iter((*numbers, *known)), found or 500)
 
 
 def _detailed_code(layers: Sequence[JsonObject]) -> str | None:
