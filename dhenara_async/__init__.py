@@ -1,6 +1,6 @@
 """Async streaming for many AI providers: one event type, and conversations that change model at every turn.
 
-The public names, each loaded when it is first used, so that importing the package costs next to nothing.
+Public names are loaded on first use, which keeps the import of the package fast.
 """
 
 from importlib import import_module
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_NAMES_BY_MODULE = {
     "usage.budget": "Budget",
     "client": "AIModelClient",
     "config": "AIModelCallConfig Bounds FetchPolicy PromptCache RetryPolicy Timeouts",
@@ -126,7 +126,7 @@ _ROOMS = {
     "usage.tokens": "Usage",
     "formatter.window": "ConversationPolicy",
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
 
 __all__ = [
     "AIModel",
@@ -232,10 +232,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    room = _ROOM_OF.get(name)
-    if room is None:
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module 'dhenara_async' has no attribute {name!r}")
-    value: object = getattr(import_module(f"dhenara_async.{room}"), name)
+    value: object = getattr(import_module(f"dhenara_async.{module}"), name)
     globals()[name] = value
     return value
 

@@ -1,7 +1,6 @@
-"""Finished turns as data: who asked what, who answered, and how the turns hang together.
+"""Conversations as data: a tree of finished turns.
 
-A conversation is a tree of nodes and only ever grows: a node is never changed, moved or replaced. Nothing here calls a
-model.
+The tree only grows: a node is never changed, moved or replaced. Nothing here calls a model.
 """
 
 from collections.abc import Iterable
@@ -28,32 +27,34 @@ def _now() -> str:
 
 
 class ConversationNode(FrozenModel):
-    """One turn: a question and what was answered.
+    """One turn: a question and its answer.
 
     Attributes:
-        id: Unique; made here unless given.
-        parent_id: The turn it follows; None for the first.
-        user_query: The question's words.
-        attached_files: What was sent with it, in order.
-        tool_results: What running the calls of the turn before gave.
-        instructions: What led this turn, and only this one.
-        response: The answer, whole or as far as it came; None if nothing came.
-        timestamp: When the turn ended, ISO 8601.
-        origin: Who answered; None for nodes made by hand.
-        status: ``interrupted``: cut, cancelled or crashed after something came; ``failed``: nothing came.
-        error: Why it is not complete, in words without secrets; None if it is.
-        request_id: What the provider calls the request; None if not told.
-        attempts: How many requests the turn took.
-        tries: What became of each of them, in order.
-        plan: What plans over endpoints made of the turn, the outermost first; empty where an endpoint was asked.
-        seams: Where one endpoint went on with the answer of another; ``origin`` is the last of them.
-        warnings: Knobs the target could not take as given.
-        conversion: What became of the history on its way to the model (``ConversionReport.condensed``).
-        cost: What the provider took, as told when the turn ended: by the endpoint's own rates, else in US dollars by
-            its list prices; None if not known.
-        charge: What your own customer pays for it, likewise.
-        prefix: Hash of everything the model was shown, where its thinking is of use only behind that; else None.
-        signature: Of what is opaque in it, by the manager's ``signing_key``; None where it has none or nothing is.
+        id: The unique id; generated unless given.
+        parent_id: The id of the preceding turn; None for the first turn.
+        user_query: The question's text.
+        attached_files: The question's files, in order.
+        tool_results: The results of the preceding turn's tool calls.
+        instructions: The system instructions of this turn only.
+        response: The answer, complete or partial; None if nothing was received.
+        timestamp: The end of the turn, ISO 8601.
+        origin: The answering endpoint; None for nodes made by hand.
+        status: ``interrupted``: cut, cancelled or crashed after some content; ``failed``: no content was received.
+        error: Why the turn is not complete, without secrets; None if it is complete.
+        request_id: The provider's request id; None if absent.
+        attempts: Number of requests.
+        tries: The requests, in order.
+        plan: The decisions of plans over several endpoints, outermost first; empty if one endpoint was called directly.
+        seams: The places where one endpoint continued the answer of another; ``origin`` is the last endpoint.
+        warnings: Settings that the target dropped or adjusted.
+        conversion: The report of history parts that were changed for the target (``ConversionReport.condensed``).
+        cost: The provider's price, computed at the end of the turn: by the endpoint's own rates, else in US dollars by
+            its list prices; None if unknown.
+        charge: The price for your own customer, computed at the same time; None if unknown.
+        prefix: Hash of everything the model was shown, for models that accept reasoning back only behind the same
+            prefix; else None.
+        signature: Signature of the node's opaque state, by the manager's ``signing_key``; None without a key or
+            without such state.
     """
 
     id: str = Field(default_factory=_new_id, min_length=1)
@@ -81,21 +82,22 @@ class ConversationNode(FrozenModel):
 
     @property
     def usage(self) -> Usage:
-        """What the turn cost in tokens, as far as known."""
+        """The answer's token usage; all unknown if there is no answer."""
         return Usage() if self.response is None else self.response.usage
 
     def as_messages(self) -> list[Message]:
-        """The turn as messages: the question, then the first answer if there is one."""
-        asked = question(self.user_query, map(self._known_there, self.attached_files), self.tool_results, node=self.id)
+        """Return the turn as messages: the question, then the first answer if there is one."""
+        files = map(self._with_store, self.attached_files)
+        asked = question(self.user_query, files, self.tool_results, node=self.id)
         answer = None if self.response is None or not self.response.choices[0].parts else self.response.choices[0].parts
         if answer is None:
             return asked
         status = "complete" if self.status == "complete" else "interrupted"
-        said = Message(role=Role.ASSISTANT, parts=answer, node=self.id, status=status, prefix=self.prefix)
-        return [*asked, said]
+        reply = Message(role=Role.ASSISTANT, parts=answer, node=self.id, status=status, prefix=self.prefix)
+        return [*asked, reply]
 
-    def _known_there(self, file: FilePart) -> FilePart:
-        """``file``, marked with whose store knows it where it is not here and not on the web."""
+    def _with_store(self, file: FilePart) -> FilePart:
+        """Return ``file``, marked with the turn's endpoint if it lies in that provider's file store."""
         if not file.is_stored or file.origin is not None or self.origin is None:
             return file
         return file.changed(origin=self.origin)
@@ -104,21 +106,21 @@ class ConversationNode(FrozenModel):
 def question(
     user_query: str, files: Iterable[FilePart], results: Iterable[ToolResultPart] = (), *, node: str | None = None
 ) -> list[Message]:
-    """What is asked, as a message if it is anything; results come first, files stand before the words about them."""
+    """Build the question's message: tool results, then files, then text. Empty list if there are none of these."""
     asked = (*results, *files, *([TextPart(text=user_query)] if user_query else []))
     return [Message(role=Role.USER, parts=asked, node=node)] if asked else []
 
 
 class Conversation:
-    """A tree of turns with one of them as its head.
+    """A tree of turns, with one of them as its head.
 
     Args:
-        id: Its name in a store; made here if None.
-        nodes: Turns to begin with, parents before children.
-        head: The turn that the next one follows; None = the last of ``nodes``.
+        id: The conversation's id in a store; None = generated.
+        nodes: The initial turns, parents before children.
+        head: The id of the turn that the next one follows; None = the last of ``nodes``.
 
     Raises:
-        ValueError: Two nodes share an id, a parent is missing, or ``head`` is not among them.
+        ValueError: Two nodes share an id, a parent is missing, or ``head`` is not among the nodes.
     """
 
     def __init__(
@@ -137,16 +139,16 @@ class Conversation:
 
     @property
     def nodes(self) -> tuple[ConversationNode, ...]:
-        """Every turn, in the order they were added."""
+        """All turns, in the order in which they were added."""
         return tuple(self._nodes.values())
 
     @property
     def head(self) -> ConversationNode | None:
-        """The turn that the next one follows; None at the very beginning."""
+        """The turn that the next one follows; None for an empty conversation."""
         return None if self._head is None else self._nodes[self._head]
 
     def path(self) -> tuple[ConversationNode, ...]:
-        """The turns from the first to the head: the history that the next turn sees."""
+        """Return the turns from the first to the head: the history of the next turn."""
         path: list[ConversationNode] = []
         at = self._head
         while at is not None:
@@ -156,28 +158,31 @@ class Conversation:
         return tuple(reversed(path))
 
     def children(self, node_id: str | None) -> tuple[ConversationNode, ...]:
-        """The turns that follow another, in the order they were added; None for those that begin the conversation.
+        """Return the turns that follow a turn, in the order in which they were added.
+
+        Args:
+            node_id: The id of the turn; None = return the first turns of the conversation.
 
         Raises:
             ValueError: There is no such turn.
         """
         if node_id is not None:
-            self._known(node_id)
+            self._node(node_id)
         return tuple(node for node in self._nodes.values() if node.parent_id == node_id)
 
     def siblings(self, node_id: str) -> tuple[ConversationNode, ...]:
-        """The turn and the others that follow the same one, in the order they were added.
+        """Return the turn and all others with the same parent, in the order in which they were added.
 
         Raises:
             ValueError: There is no such turn.
         """
-        return self.children(self._known(node_id).parent_id)
+        return self.children(self._node(node_id).parent_id)
 
     def append(self, node: ConversationNode) -> None:
-        """Add a turn under its parent and make it the head, unless nothing came of it (``failed``).
+        """Add a turn under its parent and make it the head; a ``failed`` turn does not become the head.
 
         Raises:
-            ValueError: Its id is taken or its parent is not here.
+            ValueError: Its id is taken, or its parent is not in this conversation.
         """
         if node.id in self._nodes:
             raise ValueError(f"the conversation already has a node {node.id!r}; nothing is ever overwritten")
@@ -188,25 +193,25 @@ class Conversation:
             self._head = node.id
 
     def checkout(self, node_id: str) -> None:
-        """Make another turn the head, so that the next one branches off there.
+        """Make another turn the head, so that the next turn branches off there.
 
         Raises:
             ValueError: There is no such turn.
         """
-        self._head = self._known(node_id).id
+        self._head = self._node(node_id).id
 
     def last_answer(self) -> ChatResponse:
-        """The head's answer.
+        """Return the head's answer.
 
         Raises:
-            StreamStateError: There is none yet.
+            StreamStateError: There is no answer yet.
         """
         head = self.head
         if head is None or head.response is None:
             raise StreamStateError("the conversation has no answer yet")
         return head.response
 
-    def _known(self, node_id: str) -> ConversationNode:
+    def _node(self, node_id: str) -> ConversationNode:
         node = self._nodes.get(node_id)
         if node is None:
             raise ValueError(f"the conversation has no node {node_id!r}")

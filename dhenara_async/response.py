@@ -1,4 +1,4 @@
-"""The canonical answer: what every provider's response means, with one meaning for every number."""
+"""The provider-neutral answer: the same fields, with the same meaning, for every provider."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -21,7 +21,7 @@ from dhenara_async.messages.messages import (
     TextPart,
     ToolCallPart,
 )
-from dhenara_async.tools.structured import Said, Wanted, is_wrapped, read, read_as
+from dhenara_async.tools.structured import ModelOutput, Wanted, is_wrapped, read, read_as
 from dhenara_async.usage.prices import Pricing, Rates, list_price, listable
 from dhenara_async.usage.tokens import UNKNOWN, Usage
 
@@ -29,7 +29,7 @@ Read = TypeVar("Read")
 
 
 class FinishReason(StrEnum):
-    """Why the answer ended. What a provider says beyond these is ``OTHER``, with the raw word kept beside it."""
+    """Why an answer ended. Any other provider value is ``OTHER``; ``raw_finish_reason`` has the value itself."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -43,12 +43,12 @@ class FinishReason(StrEnum):
 
 
 class CallWarning(FrozenModel):
-    """A knob of the call that the target cannot take as given, or does not follow to the letter.
+    """A setting of the call that was dropped or adjusted for the target, or that the answer does not follow exactly.
 
     Attributes:
         code: ``param_dropped``, ``param_adjusted``, ``model_retired`` or ``answer_unwrapped``.
-        knob: Its name in ``AIModelCallConfig`` (or ``ai_model``).
-        message: What happened to it, and why.
+        knob: The setting's name in ``AIModelCallConfig`` (or ``ai_model``).
+        message: The change and its cause.
     """
 
     code: Literal["param_dropped", "param_adjusted", "model_retired", "answer_unwrapped"]
@@ -60,11 +60,11 @@ class Choice(FrozenModel):
     """One of the answers to a call; most calls have one.
 
     Attributes:
-        index: Its number at the provider, from 0.
-        parts: Everything that came, in order, opaque state included.
-        finish_reason: Why it ended.
-        raw_finish_reason: The provider's own word for that; None if it sent none.
-        stop_sequence: The stop text that ended it; None if none did or it was not told.
+        index: The answer's number at the provider, from 0.
+        parts: All received parts, in order, opaque state included.
+        finish_reason: Why the answer ended.
+        raw_finish_reason: The provider's own value; None if it sent none.
+        stop_sequence: The stop sequence that ended the answer; None if none did or none was reported.
     """
 
     index: int = 0
@@ -75,7 +75,7 @@ class Choice(FrozenModel):
 
     @property
     def contents(self) -> tuple[Part, ...]:
-        """What a person can read or use, in order: ``parts`` less those that hold only opaque state."""
+        """The parts that a person can read or use, in order: ``parts`` without those that hold only opaque state."""
         return tuple(
             part
             for part in self.parts
@@ -84,19 +84,19 @@ class Choice(FrozenModel):
         )
 
     def text(self) -> str:
-        """The visible answer: its texts joined with nothing between."""
+        """The visible answer: its text parts, joined without separator."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     def reasoning(self) -> str:
-        """The thinking that is shown, joined with nothing between."""
+        """The visible reasoning: its reasoning parts, joined without separator."""
         return "".join(part.text for part in self.parts if isinstance(part, ReasoningPart))
 
     def refusal(self) -> str:
-        """The words of a refusal; empty if there was none."""
+        """The text of the refusal; empty if there was none."""
         return "".join(part.text for part in self.parts if isinstance(part, RefusalPart))
 
     def tools(self) -> tuple[ToolCallPart, ...]:
-        """The calls the caller has to run, in order."""
+        """The tool calls for the caller to run, in order."""
         return tuple(part for part in self.parts if isinstance(part, ToolCallPart))
 
     def files(self) -> tuple[FilePart, ...]:
@@ -104,7 +104,7 @@ class Choice(FrozenModel):
         return tuple(part for part in self.parts if isinstance(part, FilePart))
 
     def citations(self) -> tuple[Citation, ...]:
-        """Where the texts come from, in order."""
+        """The citations of the text parts, in order."""
         return tuple(citation for part in self.parts if isinstance(part, TextPart) for citation in part.citations)
 
 
@@ -113,14 +113,14 @@ def _texts(choice: Choice) -> list[str]:
 
 
 class ChatResponse(FrozenModel):
-    """A finished or interrupted answer, provider-neutral; what a conversation node keeps.
+    """A finished or interrupted answer, provider-neutral; stored in a conversation node.
 
     Attributes:
         choices: The answers, by index; at least one.
-        usage: Tokens.
-        model: The id the response reports, else the one asked for.
-        provider: Who answered.
-        response_id: The provider's id of this answer; None if not told.
+        usage: The token usage.
+        model: The reported model id, else the requested one.
+        provider: The answering provider.
+        response_id: The provider's id of this answer; None if absent.
     """
 
     choices: tuple[Choice, ...] = Field(min_length=1)
@@ -137,7 +137,7 @@ class ChatResponse(FrozenModel):
 
     @property
     def raw_finish_reason(self) -> str | None:
-        """The provider's own word for that."""
+        """The provider's own value for the first choice's finish reason; None if it sent none."""
         return self.choices[0].raw_finish_reason
 
     def text(self) -> str:
@@ -145,7 +145,7 @@ class ChatResponse(FrozenModel):
         return self.choices[0].text()
 
     def reasoning(self) -> str:
-        """The first choice's thinking, as far as it is shown."""
+        """The first choice's visible reasoning."""
         return self.choices[0].reasoning()
 
     def refusal(self) -> str:
@@ -153,7 +153,7 @@ class ChatResponse(FrozenModel):
         return self.choices[0].refusal()
 
     def tools(self) -> tuple[ToolCallPart, ...]:
-        """The first choice's calls to run."""
+        """The first choice's tool calls."""
         return self.choices[0].tools()
 
     def files(self) -> tuple[FilePart, ...]:
@@ -161,15 +161,15 @@ class ChatResponse(FrozenModel):
         return self.choices[0].files()
 
     def as_message(self) -> Message:
-        """The first choice as the assistant's message, to be sent back with what follows it."""
+        """The first choice as an assistant message, to send back in the next request."""
         return Message(role=Role.ASSISTANT, parts=self.choices[0].parts)
 
     def citations(self) -> tuple[Citation, ...]:
-        """Where the first choice's texts come from."""
+        """The first choice's citations."""
         return self.choices[0].citations()
 
     def wanted(self, wanted: Wanted | None) -> "ChatResponse":
-        """This answer, knowing what the call wanted it to follow. JSON and pickle do not keep that."""
+        """Return a copy that remembers the requested structured output. JSON and pickle do not keep it."""
         answer = self.model_copy()
         answer._wanted = Aside(wanted)
         return answer
@@ -181,48 +181,48 @@ class ChatResponse(FrozenModel):
     def structured(self, model: type[Read], *, choice: int = 0) -> Read: ...
 
     def structured(self, model: type[object] | None = None, *, choice: int = 0) -> object:
-        """The answer as the object that ``structured_output`` asked for.
+        """Parse the answer as the object requested by ``structured_output``.
 
         Args:
-            model: What to read it as, any type that pydantic can read; None = what the call asked for: an instance of
-                its pydantic class, or the plain JSON value for a JSON schema (which is not checked again).
-            choice: Which choice, by its place.
+            model: The type to parse to, any type that pydantic can validate; None = the call's ``structured_output``:
+                an instance of its pydantic class, or the plain JSON value for a JSON schema (not validated again).
+            choice: Index of the choice.
 
-        One code fence around the JSON, and thinking between ``<think>`` tags before it, are taken off.
+        One code fence around the JSON, and reasoning between ``<think>`` tags before it, are removed.
 
         Raises:
-            AnswerRefusedError: The model or a filter declined; ``text`` has the words.
-            AnswerCutError: The answer ended before it was whole; ``text`` has what came.
-            StructuredOutputError: It is not JSON, does not fit, or is missing; ``text`` has what the model said.
-            ConfigurationError: No ``model``, and it is not known what the call asked for.
+            AnswerRefusedError: The model or a filter declined; ``text`` has the refusal.
+            AnswerCutError: The answer ended before it was complete; ``text`` has the received text.
+            StructuredOutputError: It is not JSON, does not fit, or is missing; ``text`` has the model's text.
+            ConfigurationError: ``model`` is None and the call's ``structured_output`` is unknown.
         """
         answer = self.choices[choice]
-        said = Said(
+        output = ModelOutput(
             texts=_texts(answer),
             refusal=answer.refusal(),
             finish_reason=answer.finish_reason.value,
             calls=[call.name for call in answer.tools()],
             model=self.model,
         )
-        return read(said, self._wanted.held) if model is None else read_as(said, model)
+        return read(output, self._wanted.held) if model is None else read_as(output, model)
 
     def unwrapped(self) -> "tuple[CallWarning, ...]":
-        """A warning where ``structured`` takes something off that stands around the JSON of a choice."""
+        """Return a warning if ``structured`` removes a code fence or reasoning around the JSON of a choice."""
         if not any(is_wrapped(_texts(choice)) for choice in self.choices):
             return ()
-        message = f"{self.model} put its answer into a code fence or behind thinking; structured() takes that off"
+        message = f"{self.model} put a code fence around its JSON or reasoning before it; structured() removes both"
         return (CallWarning(code="answer_unwrapped", knob="structured_output", message=message),)
 
     def cost(self, rates: Rates | None = None) -> Decimal | None:
-        """What the provider takes for this answer, in US dollars by its list prices, or by ``rates``.
+        """Return the provider's price of this answer: by ``rates``, else in US dollars by its list prices.
 
-        Of an interrupted answer it is what is known to have been spent, so the least it can have cost.
+        For an interrupted answer this is a lower bound, from the usage reported so far.
 
         Returns:
-            None where the model has no price, or the provider did not tell what was spent.
+            None if the model has no price or the provider reported no usage.
 
         Raises:
-            ConfigurationError: List prices are wanted, and the extra ``prices`` is not installed.
+            ConfigurationError: List prices are needed, and the extra ``prices`` is not installed.
         """
         if rates is not None:
             return rates.price(self.usage)
@@ -230,11 +230,11 @@ class ChatResponse(FrozenModel):
 
 
 class Latency(FrozenModel):
-    """Seconds from the moment the call was started.
+    """Durations in seconds since the start of the call.
 
     Attributes:
-        first_event: Until the first event; None if none came.
-        total: Until the last.
+        first_event: Until the first event; None if there was none.
+        total: Until the last event.
     """
 
     first_event: float | None
@@ -245,13 +245,13 @@ class Attempt(FrozenModel):
     """One request of a call.
 
     Attributes:
-        endpoint: Who was asked.
-        error: Why it failed, by class and in words without secrets; None for the one that gave the answer.
-        status: The HTTP status it was answered with; None if it was not.
-        request_id: What the provider calls it; None if not told.
-        waited: Seconds that were waited before it.
-        usage: What it took of itself, where it failed after it had begun; unknown if nobody told.
-        cost: What that costs, by the endpoint's own rates, else by list prices if those are loaded; None if not known.
+        endpoint: The endpoint of the request.
+        error: The error class and message, without secrets; None for the successful request.
+        status: The HTTP status of the response; None if there was no response.
+        request_id: The provider's request id; None if absent.
+        waited: Seconds of waiting before the request.
+        usage: Tokens used by a request that failed after its answer had begun; unknown if not reported.
+        cost: The cost of ``usage``, by the endpoint's own rates, else by list prices if loaded; None if unknown.
     """
 
     endpoint: Origin
@@ -264,15 +264,15 @@ class Attempt(FrozenModel):
 
 
 class Decision(FrozenModel):
-    """What a plan over endpoints made of a call.
+    """The decision of a plan over several endpoints for one call.
 
     Attributes:
-        kind: Which sort of plan.
-        choice: Who was chosen, by the name that the plan has for it, else as provider and model.
-        name: An experiment's; None otherwise, and where it has none.
-        reason: Why, in words without secrets; None where there is nothing to say.
-        unit: What an experiment's variant sticks to; None otherwise.
-        weights: An experiment's variants with their weights; None otherwise.
+        kind: The kind of plan.
+        choice: The chosen endpoint, by its name in the plan, else as provider and model.
+        name: The experiment's name; None for other plans and unnamed experiments.
+        reason: Why it was chosen, without secrets; None if there is no particular reason.
+        unit: The unit that keeps its variant in an experiment (such as a user id); None for other plans.
+        weights: The experiment's weight per variant; None for other plans.
     """
 
     kind: Literal["failover", "race", "router", "experiment"]
@@ -284,13 +284,13 @@ class Decision(FrozenModel):
 
 
 class Seam(FrozenModel):
-    """Where one endpoint went on with the answer of another.
+    """The place where one endpoint continued the answer of another.
 
     Attributes:
-        part: Which part of the stream is the first of the second one, from 0.
-        before: Who made the parts before it.
-        after: Who made those from there on.
-        reason: Why it broke off, in words without secrets.
+        part: Number of the continuing endpoint's first part in the stream, from 0.
+        before: The endpoint that made the parts before it.
+        after: The endpoint that made the parts from there on.
+        reason: Why the first answer was interrupted, without secrets.
     """
 
     part: int
@@ -300,20 +300,20 @@ class Seam(FrozenModel):
 
 
 class AIModelCallResponse(FrozenModel):
-    """A call's answer with everything about how it came.
+    """A call's answer and the record of the call.
 
     Attributes:
         chat_response: The answer.
-        endpoint: Who was called, by provider, dialect, host, account hash and model.
-        request_id: What the provider calls the request, for its support; None if not told.
-        attempts: How many requests it took.
-        tries: What became of each of them, in order; of calls that ran side by side, the one that answered is last.
-        plan: What plans over endpoints made of it, the outermost first; empty where an endpoint was asked.
-        seams: Where one endpoint went on with the answer of another.
-        latency: How long it took.
-        warnings: Knobs the target could not take as given.
-        conversion: What became of parts of the history that could not be sent as they were.
-        pricing: How the endpoint's calls are counted in money.
+        endpoint: The answering endpoint: provider, dialect, host, account hash and model.
+        request_id: The provider's request id, to quote to its support; None if absent.
+        attempts: Number of requests.
+        tries: The requests, in order; of parallel requests, the successful one is last.
+        plan: The decisions of plans over several endpoints, outermost first; empty if one endpoint was called directly.
+        seams: The places where one endpoint continued the answer of another.
+        latency: The durations.
+        warnings: Settings that the target dropped or adjusted.
+        conversion: The report of history parts that were changed for the target.
+        pricing: How the cost of the call is computed.
     """
 
     chat_response: ChatResponse
@@ -343,41 +343,41 @@ class AIModelCallResponse(FrozenModel):
     def structured(self, model: type[Read]) -> Read: ...
 
     def structured(self, model: type[object] | None = None) -> object:
-        """The answer as the object that ``structured_output`` asked for; see ``ChatResponse.structured``."""
+        """Parse the answer as the object requested by ``structured_output``; see ``ChatResponse.structured``."""
         answer = self.chat_response
         return answer.structured() if model is None else answer.structured(model)
 
     def cost(self) -> Decimal | None:
-        """What the provider takes for the call: by the endpoint's own rates, else in US dollars by its list prices.
+        """Return the provider's price of the call: by the endpoint's own rates, else in US dollars by its list prices.
 
-        Of an interrupted answer it is what is known to have been spent, so the least it can have cost.
+        For an interrupted answer this is a lower bound, from the usage reported so far.
 
         Returns:
-            None where the model has no price, or the provider did not tell what was spent.
+            None if the model has no price or the provider reported no usage.
 
         Raises:
-            ConfigurationError: List prices are wanted, and the extra ``prices`` is not installed.
+            ConfigurationError: List prices are needed, and the extra ``prices`` is not installed.
         """
         answer = self.chat_response
         if self.pricing.rates is not None:
             return answer.cost(self.pricing.rates)
-        # aliases move, so the id that answered comes first; some hosts report one that is not in any list
+        # the reported id comes first, because aliases move; some hosts report an id that no price list has
         return list_price(answer.usage, provider=answer.provider, models=[answer.model, self.endpoint.model])
 
     @property
     def list_prices_wanted(self) -> bool:
-        """Whether ``cost`` is a question for the provider's list prices, which have to be loaded once."""
+        """Whether ``cost`` needs the provider's list prices, which have to be loaded once."""
         answer = self.chat_response
         return self.pricing.rates is None and listable(answer.usage, answer.provider)
 
     def charge(self) -> Decimal | None:
-        """What your own customer pays for it: the cost with the endpoint's mark-up, or by its price list.
+        """Return the price for your own customer: the cost with the endpoint's mark-up, or by its price list.
 
         Returns:
-            None where the cost is not known, or the provider did not tell what was spent.
+            None if the cost is unknown or the provider reported no usage.
 
         Raises:
-            ConfigurationError: As for ``cost``; a price list needs no list prices.
+            ConfigurationError: As for ``cost``; not if the endpoint has its own price list.
         """
         by_list = self.pricing.price_list is not None
         return self.pricing.charge(self.chat_response.usage, None if by_list else self.cost())

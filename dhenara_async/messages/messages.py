@@ -1,8 +1,8 @@
 """Messages and the parts they are made of: the provider-neutral content of a conversation.
 
-Every part is a frozen value that round-trips through JSON byte for byte. Beside its canonical view it may carry
-``provider_state``, what its provider sent and wants echoed, exactly as received: a reasoning signature, an encrypted
-item, an unknown native block. That state goes back only to the ``Origin`` it came from; nobody else may see it.
+Every part is a frozen value that round-trips through JSON byte for byte. Besides its provider-neutral fields it may
+carry ``provider_state``: data that the provider wants echoed, exactly as received, such as a reasoning signature, an
+encrypted item or an unknown native block. That state is sent back only to the ``Origin`` it came from.
 """
 
 import os
@@ -23,17 +23,19 @@ from dhenara_async.messages.media import ANY_IMAGE, Kind, by_extension, check_si
 from dhenara_async.tools.declarations import HostedToolType
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
-"""The most bytes of a file that is read from disk, unless ``FilePart.from_path(max_bytes=…)`` says otherwise."""
+"""Default maximum bytes of a file read from disk; ``FilePart.from_path(max_bytes=…)`` overrides it."""
 
 ProviderState = dict[str, JsonValue]
 
 Item = TypeVar("Item")
-# Any sequence in, a tuple kept: users write lists, values stay frozen.
+# Accepts any sequence and stores a tuple, so that callers may pass lists and values stay frozen.
 FrozenList = Annotated[Sequence[Item], AfterValidator(tuple)]
 
 
 class Role(StrEnum):
-    """Who speaks. ``SYSTEM`` inside a conversation is an instruction at that place; tool results are the user's."""
+    """The author of a message. ``SYSTEM`` inside a conversation is an instruction at that place; tool results have the
+    role ``USER``.
+    """
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -41,15 +43,15 @@ class Role(StrEnum):
 
 
 class Origin(FrozenModel):
-    """Which endpoint made a part. Opaque state returns only where all of this is the same.
+    """The endpoint that made a part. Opaque state is sent back only to an equal origin.
 
     Attributes:
         provider: ``AIModelAPIProviderEnum`` value.
         dialect: ``Dialect`` value.
         endpoint: The host, without path or credentials.
-        account: Keyed hash of the credential; None where the call had none.
-        model: The id that was asked for.
-        served_model: The id the response reports; aliases move, so it can differ. None = not told.
+        account: Keyed hash of the credential; None if the call had none.
+        model: The requested model id.
+        served_model: The reported model id, which can differ because aliases move; None if not reported.
     """
 
     provider: str
@@ -60,7 +62,7 @@ class Origin(FrozenModel):
     served_model: str | None = None
 
     def same_account(self, other: "Origin") -> bool:
-        """Whether ``other`` is the same API at the same host under the same account (the model may differ)."""
+        """Whether ``other`` has the same API, host and account (the model may differ)."""
         return (self.provider, self.dialect, self.endpoint, self.account) == (
             other.provider,
             other.dialect,
@@ -69,17 +71,17 @@ class Origin(FrozenModel):
         )
 
     def same_model(self, other: "Origin") -> bool:
-        """Whether ``other`` is the same account and was asked for the same model."""
+        """Whether ``other`` has the same account and the same requested model."""
         return self.same_account(other) and self.model == other.model
 
 
 class PartBase(FrozenModel):
-    """What every part carries beside its content.
+    """The fields that all parts share.
 
     Attributes:
-        origin: Who made it; None for what the user wrote.
-        provider_state: The native form, exactly as received; None where the canonical view says it all.
-        status: ``interrupted`` when the stream ended inside this part.
+        origin: The endpoint that made the part; None for the user's own parts.
+        provider_state: The provider's native data, exactly as received; None if the other fields are complete.
+        status: ``interrupted`` if the stream ended inside this part.
     """
 
     origin: Origin | None = None
@@ -88,15 +90,15 @@ class PartBase(FrozenModel):
 
 
 class Citation(FrozenModel):
-    """Where something in a text comes from.
+    """A source of a passage in an answer's text.
 
     Attributes:
-        url: The source's address; None if it has none.
-        title: The source's title; None if not told.
-        cited_text: The source's own words; None if not told.
-        file_id: The file it is from, by the provider's id; None if it is not from a file.
-        start: Where the cited passage begins in the answer's text, in characters; None if not told.
-        end: Where it ends, exclusive.
+        url: The source's URL; None if it has none.
+        title: The source's title; None if not reported.
+        cited_text: The quoted text of the source; None if not reported.
+        file_id: The provider's id of the source file; None if the source is not a file.
+        start: Start of the passage in the answer's text, in characters; None if not reported.
+        end: End of the passage, exclusive; None if not reported.
     """
 
     url: str | None = None
@@ -108,12 +110,13 @@ class Citation(FrozenModel):
 
 
 class TokenLogprob(FrozenModel):
-    """How likely a token was.
+    """The log probability of a token.
 
     Attributes:
-        token: Its text.
-        logprob: Natural logarithm of its probability.
-        top: The likeliest tokens at this place with theirs, likeliest first; empty if not asked for.
+        token: The token's text.
+        logprob: Natural logarithm of the token's probability.
+        top: The likeliest tokens at this position with their log probabilities, likeliest first; empty if not
+            requested.
     """
 
     token: str
@@ -122,12 +125,12 @@ class TokenLogprob(FrozenModel):
 
 
 class TextPart(PartBase):
-    """Words.
+    """A text.
 
     Attributes:
-        text: The words.
-        citations: Where they come from, in the order the provider told.
-        logprobs: How likely each token was; empty unless asked for.
+        text: The text.
+        citations: The text's sources, in the provider's order.
+        logprobs: The log probability of each token; empty unless requested.
     """
 
     type: Literal["text"] = "text"
@@ -136,28 +139,28 @@ class TextPart(PartBase):
     logprobs: FrozenList[TokenLogprob] = ()
 
     def get_text(self) -> str:
-        """The words."""
+        """Return the text."""
         return self.text
 
 
 class ReasoningPart(PartBase):
-    """The model's thinking as far as it is shown; ``text`` may be empty while the state is not."""
+    """The model's visible reasoning; ``text`` may be empty although there is ``provider_state``."""
 
     type: Literal["reasoning"] = "reasoning"
     text: str = ""
 
     def get_text(self) -> str:
-        """The thinking that is shown; empty where only opaque state came."""
+        """Return the visible reasoning; empty if there is only opaque state."""
         return self.text
 
 
 class ToolCallPart(PartBase):
-    """The model asks for a function to be run.
+    """A model's request to run a function.
 
     Attributes:
-        call_id: The provider's id of this call; results name it. Empty where the provider sent none.
-        name: The function.
-        arguments: JSON text exactly as sent; it can be invalid JSON.
+        call_id: The provider's id of this call, which its result refers to; empty if the provider sent none.
+        name: The function's name.
+        arguments: The arguments as JSON text, exactly as received; may be invalid JSON.
     """
 
     type: Literal["tool_call"] = "tool_call"
@@ -166,16 +169,16 @@ class ToolCallPart(PartBase):
     arguments: str = ""
 
     def get_text(self) -> str:
-        """The call as a person would read it."""
+        """Return the call in readable form: ``name(arguments)``."""
         return f"{self.name}({self.arguments})"
 
     def parsed(self) -> dict[str, JsonValue]:
-        """The arguments as an object; ``{}`` for none at all.
+        """Parse the arguments to a dict; ``{}`` if they are blank.
 
-        Integers of any size are exact. ``NaN`` and ``Infinity`` are None, and half of a surrogate pair is U+FFFD.
+        Integers of any size are exact. ``NaN`` and ``Infinity`` become None, and lone surrogates become U+FFFD.
 
         Raises:
-            ValueError: The model wrote something that is not a JSON object; ``arguments`` has it.
+            ValueError: The arguments are not a JSON object.
         """
         if not self.arguments.strip():
             return {}
@@ -186,16 +189,16 @@ class ToolCallPart(PartBase):
 
 
 class FilePart(PartBase):
-    """A file, by exactly one of its bytes, a URL, or the id it has at its provider.
+    """A file, given by exactly one of its bytes, a URL, or its id at a provider.
 
-    What a provider made is kept as it came; what a user attaches is checked when it is made.
+    A provider's file is kept as received; a user's file is validated on construction.
 
     Attributes:
-        media_type: ``image/png``, ``text/plain`` …; ``image/*`` for a picture of a format that is not known yet.
+        media_type: ``image/png``, ``text/plain`` …; ``image/*`` for an image of unknown format.
         data: The bytes; base64 in JSON.
-        url: Where the provider, or the library for it, can fetch the file.
-        file_id: What its provider's file store calls it.
-        filename: For people and for providers that want a name.
+        url: The URL for the provider, or for the library, to fetch the file from.
+        file_id: The file's id in its provider's file store.
+        filename: The file's name, for people and for providers that require one.
     """
 
     type: Literal["file"] = "file"
@@ -210,7 +213,7 @@ class FilePart(PartBase):
         if sum(source is not None for source in (self.data, self.url, self.file_id)) != 1:
             raise ValueError("a FilePart has exactly one of data, url and file_id")
         if self.origin is not None:
-            return self  # a provider made it: it is worth having even if it is not what it says
+            return self  # a provider's file is kept even if its content does not match its media type
         if _MEDIA_TYPE.fullmatch(self.media_type) is None:
             raise ValueError("media_type does not follow the pattern type/subtype, in lower case")
         if self.data is not None:
@@ -221,50 +224,50 @@ class FilePart(PartBase):
 
     @classmethod
     def from_bytes(cls, data: bytes, *, media_type: str | None = None, filename: str | None = None) -> "FilePart":
-        """A file that is in memory.
+        """Build a file from its bytes.
 
         Args:
-            data: All of it.
-            media_type: What it is; None = told from the bytes, then from ``filename``.
-            filename: Its name.
+            data: The whole file.
+            media_type: The media type; None = detected from the bytes, then from ``filename``.
+            filename: The file's name.
 
         Raises:
-            ConfigurationError: It is empty, is not what ``media_type`` says, is a text that is not UTF-8, or nobody can
-                tell what it is.
+            ConfigurationError: The file is empty, contradicts ``media_type``, is a text but not UTF-8, or its media
+                type cannot be detected.
         """
-        return _made(data, filename, "the file" if filename is None else repr(filename), declared=media_type)
+        return _checked_file(data, filename, "the file" if filename is None else repr(filename), declared=media_type)
 
     @classmethod
     def from_path(
         cls, path: str | os.PathLike[str], *, media_type: str | None = None, max_bytes: int = MAX_FILE_BYTES
     ) -> "FilePart":
-        """Read a file from disk, here and now; in a coroutine, hand its ``pathlib.Path`` to ``files=`` instead.
+        """Read a file from disk, blocking; in a coroutine, pass its ``pathlib.Path`` to ``files=`` instead.
 
         Args:
-            path: Where it is. Do not put together a path from what users write.
-            media_type: What it is; None = told from its bytes, then from its name.
-            max_bytes: The most bytes it may have.
+            path: The file's path. Never build a path from user input.
+            media_type: The media type; None = detected from the bytes, then from the name.
+            max_bytes: Maximum size in bytes.
 
         Raises:
-            ConfigurationError: As for ``from_bytes``, or it cannot be read, is no regular file (a directory, a pipe, a
-                device), or has more than ``max_bytes``.
+            ConfigurationError: As for ``from_bytes``, or the file cannot be read, is not a regular file (a directory,
+                a pipe, a device), or is larger than ``max_bytes``.
         """
         source = Path(path)
-        return _made(read_regular(source, max_bytes), source.name, repr(str(source)), declared=media_type)
+        return _checked_file(read_regular(source, max_bytes), source.name, repr(str(source)), declared=media_type)
 
     @classmethod
     def from_url(cls, url: str, *, media_type: str | None = None) -> "FilePart":
-        """A file at ``https:``, or a ``data:`` URL, which is taken apart here.
+        """Build a file from an ``https:`` URL, or from a ``data:`` URL, which is decoded here.
 
-        The provider fetches it where it can; for one that cannot, the library downloads it when the call is made, by
-        the rules of ``FetchPolicy``.
+        The provider fetches the URL if it can; otherwise the library downloads it during the call, by the rules of
+        ``FetchPolicy``.
 
         Args:
-            url: Where it is.
-            media_type: What it is; None = told from the URL's path, ``image/*`` where that does not tell.
+            url: The URL.
+            media_type: The media type; None = by the extension in the URL's path, else ``image/*``.
 
         Raises:
-            ConfigurationError: Not an http(s) or base64 data URL.
+            ConfigurationError: It is neither an http(s) URL nor a base64 data URL.
         """
         from urllib.parse import unquote, urlsplit
 
@@ -283,28 +286,28 @@ class FilePart(PartBase):
 
     @property
     def kind(self) -> Kind:
-        """What sort of file it is: ``image``, ``pdf``, ``text``, ``audio``, ``video`` or ``other``."""
+        """The kind of file: ``image``, ``pdf``, ``text``, ``audio``, ``video`` or ``other``."""
         return kind_of(self.media_type)
 
     @property
     def is_stored(self) -> bool:
-        """Whether it is in a store that lets only some accounts read it: an id, or the address of a cloud's bucket."""
+        """Whether it lies in a store with access control: a provider's file id or a cloud bucket's URL."""
         return self.file_id is not None or (self.url is not None and not self.url.lower().startswith(_WEB))
 
     @property
     def size(self) -> int | None:
-        """How many bytes it has; None where it is elsewhere."""
+        """The size in bytes; None if the bytes are not in memory."""
         return None if self.data is None else len(self.data)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the bytes to ``path``, over what is there, and return it. The provider's ``filename`` is not used.
+        """Write the bytes to ``path``, replacing an existing file, and return the path; ``filename`` is not used.
 
         Raises:
-            ConfigurationError: The file is elsewhere, or cannot be written there.
+            ConfigurationError: The bytes are not in memory, or ``path`` cannot be written.
         """
         target = Path(path)
         if self.data is None:
-            raise ConfigurationError("the file is at its provider or behind a URL: there is nothing here to save")
+            raise ConfigurationError("cannot save a file that is only a URL or a provider's file id: download it first")
         try:
             target.write_bytes(self.data)
         except OSError as exc:
@@ -312,28 +315,28 @@ class FilePart(PartBase):
         return target
 
     def get_base64(self) -> str:
-        """The bytes as base64; empty where the file is elsewhere."""
+        """Return the bytes as base64; empty if the bytes are not in memory."""
         import base64
 
         data = self.data or b""
         if len(data) <= _PIECE_BYTES:
             return base64.b64encode(data).decode()
-        starts = range(0, len(data), _PIECE_BYTES)  # in one go it would keep all other threads from running
+        starts = range(0, len(data), _PIECE_BYTES)  # one large encoding would block all other threads
         return "".join([base64.b64encode(data[start : start + _PIECE_BYTES]).decode() for start in starts])
 
     def get_text(self) -> str:
-        """The text of a text file that is here; empty for any other."""
+        """Return the text of a text file in memory; empty for any other file."""
         return self.data.decode(errors="replace") if self.data is not None and self.kind == "text" else ""
 
 
 class JsonPart(PartBase):
-    """A JSON value inside a tool result."""
+    """A JSON value in a tool result."""
 
     type: Literal["json"] = "json"
     value: JsonValue
 
     def get_text(self) -> str:
-        """The value as compact JSON text."""
+        """Return the value as compact JSON text."""
         return text_of(self.value)
 
 
@@ -341,12 +344,12 @@ ResultContent = Annotated[TextPart | JsonPart | FilePart, Field(discriminator="t
 
 
 class ToolResultPart(PartBase):
-    """What running a called function gave.
+    """The result of a tool call.
 
     Attributes:
-        call_id: The call it answers.
-        name: The function's name (Gemini matches by it).
-        content: Text, JSON values or files, in order.
+        call_id: The id of the call.
+        name: The function's name (Gemini matches results by name).
+        content: Texts, JSON values or files, in order.
         is_error: Whether the function failed.
     """
 
@@ -360,37 +363,37 @@ class ToolResultPart(PartBase):
     def of(
         cls, call: ToolCallPart, *content: "str | JsonValue | TextPart | JsonPart | FilePart", is_error: bool = False
     ) -> "ToolResultPart":
-        """The result of ``call``: texts, files, or any JSON values, in order."""
+        """Build the result of ``call`` from texts, files, or any JSON values, in order."""
         parts = tuple(_as_result(item) for item in content)
         return cls(call_id=call.call_id, name=call.name, content=parts, is_error=is_error)
 
     def get_text(self) -> str:
-        """The result's texts, joined."""
+        """Return the texts of all content parts, joined without separator."""
         return "".join(part.get_text() for part in self.content)
 
 
 class RefusalPart(PartBase):
-    """The model or its safety layer declines, in words."""
+    """A refusal by the model or its safety layer."""
 
     type: Literal["refusal"] = "refusal"
     text: str
 
     def get_text(self) -> str:
-        """The words of the refusal."""
+        """Return the text of the refusal."""
         return self.text
 
 
 class HostedToolPart(PartBase):
-    """Something the provider ran or reported itself: a search, a code run, or a native block we have no name for.
+    """A block from a tool that the provider ran itself (a search, a code run), or an unknown native block.
 
     Attributes:
-        name: The provider's name for the block (``web_search_call``, ``server_tool_use`` …).
-        tool: Which tool it belongs to; None where it is none of ours.
-        call_id: What ties a call and its result together; None where one block is both.
-        input: What the tool was asked (a query, code …); None where the block says nothing of it.
-        output: What it gave, as plain JSON; None where the block says nothing of it.
-        report: Whether the provider only says something of its answer here, such as why it declined or what it left
-            out of the question; no model is told of it again.
+        name: The provider's name of the block (``web_search_call``, ``server_tool_use`` …).
+        tool: The hosted tool; None if this library has no name for it.
+        call_id: The id shared by a call and its result; None if one block is both.
+        input: The tool's input (a query, code …); None if the block has none.
+        output: The tool's output, as plain JSON; None if the block has none.
+        report: Whether the block is only a remark on the answer, such as a reason for declining; it is never sent back
+            to a model.
     """
 
     type: Literal["hosted_tool"] = "hosted_tool"
@@ -402,7 +405,7 @@ class HostedToolPart(PartBase):
     report: bool = False
 
     def get_text(self) -> str:
-        """Nothing a person would read; ``input``, ``output`` and ``provider_state`` have the block."""
+        """Return an empty text; ``input``, ``output`` and ``provider_state`` hold the block."""
         return ""
 
 
@@ -422,14 +425,15 @@ def _as_parts(value: object) -> object:
 
 
 class Message(FrozenModel):
-    """One speaker's turn, or a piece of it.
+    """A message of one author.
 
     Attributes:
-        role: Who speaks.
-        parts: What is said, in order; a plain ``str`` stands for one text part.
-        node: The id of the conversation node it comes from; None outside a conversation.
-        status: ``interrupted`` where the answer broke off before its end.
-        prefix: Hash of everything the model had been shown when it said this; None where nobody needs to know.
+        role: The author.
+        parts: The content, in order; a plain ``str`` becomes one text part.
+        node: The id of its conversation node; None outside a conversation.
+        status: ``interrupted`` if the answer is not complete.
+        prefix: Hash of everything the model was shown before this answer, for models that accept reasoning back only
+            behind the same prefix; else None.
     """
 
     role: Role
@@ -439,24 +443,24 @@ class Message(FrozenModel):
     prefix: str | None = None
 
     def get_text(self) -> str:
-        """The texts of this message, joined with nothing between; reasoning and files are not among them."""
+        """Return the text parts, joined without separator; reasoning and files are left out."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @classmethod
     def user(cls, *parts: "str | Part") -> "Message":
-        """A user message of texts and parts, in order."""
+        """Build a user message from texts and parts, in order."""
         if len(parts) == 1 and isinstance(parts[0], str):
             return cls.unchecked(role=Role.USER, parts=(_text(parts[0]),), node=None, status="complete", prefix=None)
         return cls(role=Role.USER, parts=_coerced(parts))
 
     @classmethod
     def assistant(cls, *parts: "str | Part") -> "Message":
-        """An assistant message of texts and parts, in order."""
+        """Build an assistant message from texts and parts, in order."""
         return cls(role=Role.ASSISTANT, parts=_coerced(parts))
 
     @classmethod
     def system(cls, text: str) -> "Message":
-        """An instruction that stands at its place in the conversation."""
+        """Build a system message: an instruction at its place in the conversation."""
         return cls(role=Role.SYSTEM, parts=(TextPart(text=text),))
 
 
@@ -471,7 +475,7 @@ def _coerced(parts: "Iterable[str | Part]") -> "tuple[Part, ...]":
 
 
 def _text(text: str) -> TextPart:
-    """A text part; only what is not plain ASCII has to be looked at: a text may hold halves of characters."""
+    """Build a text part; only non-ASCII text needs validation, because it may contain lone surrogates."""
     if not text.isascii() or text.__class__ is not str:
         return TextPart(text=text)
     return TextPart.unchecked(
@@ -480,25 +484,25 @@ def _text(text: str) -> TextPart:
 
 
 def check_path(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
-    """Look whether a file could be read, without opening it: one of another kind can block who opens it.
+    """Check by its status whether a file can be read, without opening it: opening a pipe or a device can block.
 
     Raises:
-        ConfigurationError: As for ``FilePart.from_path``, as far as the file's name and size tell.
+        ConfigurationError: It is missing, is not a regular file, or is larger than ``max_bytes``.
     """
     with _path_errors(path):
         check_status(path, path.stat(), max_bytes)
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
-    """All of a regular file. Whether it is one is looked at once it is open, so that it cannot be exchanged between."""
-    # a pipe that nobody writes to would block who opens it, and a terminal could become the process's own
+    """Read a regular file. Its kind is checked after opening, so that it cannot be replaced in between."""
+    # opening a pipe without a writer would block, and a terminal could become the process's controlling terminal
     flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC"))
     with _path_errors(path):
         opened = os.open(path, flags)
         try:
             check_status(path, os.fstat(opened), max_bytes)
             with os.fdopen(opened, "rb", closefd=False) as file:
-                data = file.read(max_bytes + 1)  # it can grow, and some files do not tell their size
+                data = file.read(max_bytes + 1)  # the file can grow, and some files report no size
         finally:
             os.close(opened)
     if len(data) > max_bytes:
@@ -515,13 +519,13 @@ def _path_errors(path: Path) -> Generator[None, None, None]:
     except ConfigurationError:
         raise
     except ValueError as exc:  # a NUL in the name
-        raise ConfigurationError(f"cannot read {str(path)!r}: it is no path of a file") from exc
+        raise ConfigurationError(f"cannot read {str(path)!r}: it is not a valid path") from exc
 
 
 def check_status(path: Path, status: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(status.st_mode):
-        what = "it is a directory" if stat.S_ISDIR(status.st_mode) else "it is a device, a pipe or a socket"
-        raise ConfigurationError(f"cannot read {str(path)!r}: {what}, not a regular file")
+        kind = "it is a directory" if stat.S_ISDIR(status.st_mode) else "it is a device, a pipe or a socket"
+        raise ConfigurationError(f"cannot read {str(path)!r}: {kind}, not a regular file")
     if status.st_size > max_bytes:
         raise _too_large(path, status.st_size, max_bytes)
 
@@ -534,14 +538,13 @@ def _too_large(path: Path, size: int, max_bytes: int) -> ConfigurationError:
 
 
 _MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+*-]+")
-# Object stores besides: a provider reads those of its own cloud.
-_PIECE_BYTES = 3 << 18  # three bytes are four letters: pieces of these can be joined
+_PIECE_BYTES = 3 << 18  # a multiple of three, so that the base64 texts of pieces can be joined
 _WEB = ("https://", "http://")
-_URL_STARTS = (*_WEB, "gs://", "s3://")
+_URL_STARTS = (*_WEB, "gs://", "s3://")  # providers read the object stores of their own cloud
 
 
-def _made(data: bytes, filename: str | None, called: str, *, declared: str | None) -> FilePart:
-    """A file of bytes, checked; ``called`` is what an error calls it."""
+def _checked_file(data: bytes, filename: str | None, called: str, *, declared: str | None) -> FilePart:
+    """Build and check a file from its bytes; ``called`` names it in errors."""
     kind = declared
     try:
         kind = settled(data, declared=declared, filename=filename)
@@ -563,13 +566,13 @@ def _from_data_url(url: str, media_type: str | None) -> FilePart:
         data = base64.b64decode(payload, validate=True)
     except ValueError as exc:  # binascii.Error, or characters beyond ASCII
         raise ConfigurationError("the data URL's base64 is broken") from exc
-    return _made(data, None, "the data URL", declared=media_type or declared or "text/plain")
+    return _checked_file(data, None, "the data URL", declared=media_type or declared or "text/plain")
 
 
 def _reason(exc: ValueError) -> str:
-    """Our own words out of pydantic's wrapping; never the input, which can be a whole file."""
+    """Return the messages of a pydantic error, without the input, which can be a whole file."""
     from pydantic import ValidationError
 
     if isinstance(exc, ValidationError):
-        return "; ".join(error["msg"].removeprefix("FrozenModel error, ") for error in exc.errors(include_input=False))
+        return "; ".join(error["msg"].removeprefix("Value error, ") for error in exc.errors(include_input=False))
     return str(exc)

@@ -1,10 +1,9 @@
-"""Reads an answer as the object it was asked to be: whole and checked, or as far as it has come.
+"""Parses structured output: the complete answer to a validated object, a partial answer to plain JSON values.
 
-Nothing is ever built from half an answer: while it comes there are plain JSON values only, because validators would
-see members that the model has not written yet.
+A partial answer is never validated, because its missing members would fail.
 
-Models that are only told about JSON in words wrap it: into a code fence, or behind thinking between ``<think>`` tags.
-One of each is taken off, where the text is no JSON as it stands.
+Models without native JSON mode often put a code fence around their JSON, or reasoning between ``<think>`` tags before
+it. One of each is removed if the text itself is not JSON.
 """
 
 import re
@@ -33,15 +32,15 @@ _CUT = frozenset({"length", "context_window", "pause", "error"})
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a choice holds, as far as it matters here.
+class ModelOutput:
+    """The content of a choice.
 
     Attributes:
-        texts: Its texts, in order.
-        refusal: The words of its refusal.
+        texts: Its text parts, in order.
+        refusal: The text of its refusal.
         finish_reason: A value of ``FinishReason``.
-        calls: The tools it asks for, by name.
-        model: Who said it, for messages.
+        calls: The names of the called tools.
+        model: The model id, for error messages.
     """
 
     texts: Sequence[str]
@@ -52,41 +51,41 @@ class Said:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The text parts, joined."""
         return "".join(self.texts)
 
 
-def read(said: Said, wanted: Wanted | None) -> object:
-    """The answer as what the call wanted: an instance of the pydantic class, or for a schema the JSON value.
+def read(output: ModelOutput, wanted: Wanted | None) -> object:
+    """Parse an answer as requested: an instance of the pydantic class, or the JSON value for a schema.
 
     Raises:
         AnswerRefusedError: The model or a filter declined.
-        AnswerCutError: It ended before it was whole.
-        StructuredOutputError: It is not JSON, not what was asked for, or missing.
-        ConfigurationError: It is not known what the call wanted.
+        AnswerCutError: The answer ended before it was complete.
+        StructuredOutputError: It is not JSON, does not fit the request, or is missing.
+        ConfigurationError: ``wanted`` is None.
     """
     if wanted is None:
         raise ConfigurationError(
-            "it is not known what this answer has to follow: the call asked for no structured_output, or the answer "
-            "comes back from JSON, where the class is not kept; pass it: structured(Model)"
+            "the type of this answer is unknown: the call had no structured_output, or the answer was read from JSON, "
+            "which does not keep the class; pass the class: structured(Model)"
         )
     if not isinstance(wanted, dict):
-        return read_as(said, wanted)
-    text = _answer(said)
+        return read_as(output, wanted)
+    text = _answer(output)
     try:
         value = cast("JsonValue", read_json(text))
     except ValueError as exc:
-        raise _fault(said, "is not JSON") from exc
+        raise _fault(output, "is not JSON") from exc
     return restored(wanted, value)
 
 
-def read_as(said: Said, kind: type[Read]) -> Read:
-    """The answer as an instance of ``kind``, any type that pydantic can read; errors as for ``read``."""
+def read_as(output: ModelOutput, kind: type[Read]) -> Read:
+    """Parse an answer as ``kind``, any type that pydantic can validate; errors as for ``read``."""
     try:
         adapter = TypeAdapter(kind)
     except PydanticUserError as exc:
         raise ConfigurationError(f"an answer cannot be read as {kind!r}: {exc.message}") from exc
-    text = sound(_answer(said))
+    text = sound(_answer(output))
     try:
         return adapter.validate_json(text)
     except ValidationError as exc:
@@ -97,31 +96,32 @@ def read_as(said: Said, kind: type[Read]) -> Read:
             return adapter.validate_json(lean)
         except ValidationError as exc:
             fault = exc
-    raise _fault(said, f"does not fit: {validation_words(fault)}") from fault
+    raise _fault(output, f"does not fit: {validation_words(fault)}") from fault
 
 
-def _answer(said: Said) -> str:
-    """The text that is the answer, from a choice that ended well."""
-    if said.finish_reason in _REFUSED or (said.refusal and not said.text.strip()):
+def _answer(output: ModelOutput) -> str:
+    """Return the text to parse; raises if the answer was refused, cut or is empty."""
+    if output.finish_reason in _REFUSED or (output.refusal and not output.text.strip()):
         raise AnswerRefusedError(
-            f"{said.model} declined to answer ({said.finish_reason}); .text has its words",
-            text=said.refusal or said.text,
-            finish_reason=said.finish_reason,
+            f"{output.model} declined to answer ({output.finish_reason}); .text has its refusal",
+            text=output.refusal or output.text,
+            finish_reason=output.finish_reason,
         )
-    if said.finish_reason in _CUT:
+    if output.finish_reason in _CUT:
         raise AnswerCutError(
-            f"the answer of {said.model} ended before it was whole ({said.finish_reason}); .text has what came",
-            text=said.text,
-            finish_reason=said.finish_reason,
+            f"the answer of {output.model} ended before it was complete ({output.finish_reason}); .text has the "
+            "received text",
+            text=output.text,
+            finish_reason=output.finish_reason,
         )
-    if not said.text.strip():
-        raise _fault(said, f"asks for tools first: {', '.join(said.calls)}" if said.calls else "is empty")
-    candidates = list(_candidates(said.texts))
-    return next((text for text in (*candidates, *map(_unwrapped, candidates)) if _is_json(text)), said.text)
+    if not output.text.strip():
+        raise _fault(output, f"calls tools first: {', '.join(output.calls)}" if output.calls else "is empty")
+    candidates = list(_candidates(output.texts))
+    return next((text for text in (*candidates, *map(_unwrapped, candidates)) if _is_json(text)), output.text)
 
 
 def is_wrapped(texts: Sequence[str]) -> bool:
-    """Whether an answer is JSON only without what stands around it: a code fence, or thinking before it."""
+    """Whether an answer becomes JSON only by removing a code fence around it or reasoning before it."""
     if "".join(texts).lstrip()[:1] in ("{", "["):
         return False
     candidates = list(_candidates(texts))
@@ -129,22 +129,22 @@ def is_wrapped(texts: Sequence[str]) -> bool:
 
 
 def _unwrapped(text: str) -> str:
-    """``text`` without thinking before it and without a code fence around all of the rest."""
+    """Return ``text`` without reasoning before the answer and without a code fence around the whole answer."""
     answer = _without_thinking(text).strip()
     fenced = _FENCE.fullmatch(answer)
     return fenced["inside"] if fenced else answer
 
 
 def _without_thinking(text: str) -> str:
-    """``text`` behind thinking between tags; the first tag may be missing, where the prompt ended with it."""
+    """Return ``text`` after its tagged reasoning; the opening tag may be missing if the prompt ended with it."""
     opened = _THINKING.match(text)
     closed = _THOUGHT.search(text, opened.end() if opened else 0)
     return text[closed.end() :] if closed else text
 
 
-def _fault(said: Said, what: str) -> StructuredOutputError:
+def _fault(output: ModelOutput, what: str) -> StructuredOutputError:
     return StructuredOutputError(
-        f"the answer of {said.model} {what}; .text has it", text=said.text, finish_reason=said.finish_reason
+        f"the answer of {output.model} {what}; .text has it", text=output.text, finish_reason=output.finish_reason
     )
 
 
@@ -157,18 +157,18 @@ def _is_json(text: str) -> bool:
 
 
 def _candidates(texts: Sequence[str]) -> Iterator[str]:
-    """An answer is all its texts together; where the model spoke before it, between tool calls, it is the last one."""
+    """Yield the texts that may be the answer: all joined, then the last one, for models that comment tool calls."""
     yield "".join(texts)
-    spoken = [text for text in texts if text.strip()]
-    if len(spoken) > 1:
-        yield spoken[-1]
+    filled = [text for text in texts if text.strip()]
+    if len(filled) > 1:
+        yield filled[-1]
 
 
 def so_far(texts: Sequence[str]) -> JsonValue:
-    """The JSON value as far as its texts have come: a string at its end may be cut, anything else is whole.
+    """Parse a partial answer to its JSON value so far; only a string at the end may be incomplete.
 
     Returns:
-        None where there is no value yet, or where it is no JSON.
+        None if there is no value yet, or the text is not JSON.
     """
     candidates = list(_candidates(texts))
     for text in (*candidates, *map(_opened, candidates)):
@@ -181,7 +181,7 @@ def so_far(texts: Sequence[str]) -> JsonValue:
 
 
 def _opened(text: str) -> str:
-    """``text`` without thinking before it and without the beginning of a code fence."""
+    """Return ``text`` without reasoning before the answer and without the beginning of a code fence."""
     answer = _without_thinking(text).lstrip()
     fence = _FENCE_BEGINS.match(answer)
     return answer[fence.end() :] if fence else answer
@@ -194,7 +194,7 @@ def _partial(text: str) -> JsonValue:
 
 
 def _without_cut_number(text: str) -> str:
-    """``text`` less a number at its end, which the next digit would make another one."""
+    """Return ``text`` without a number at its end, whose digits may be incomplete."""
     if text[-1:] not in _DIGITS:
         return text
     inside_a_string = _partial(text + "x") != _partial(text)

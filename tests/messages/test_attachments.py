@@ -149,7 +149,7 @@ def strange(tmp_path: Path) -> dict[str, tuple[Path, str]]:
         "a link to one": (link, "device"),
         "a directory": (folder, "directory"),
         "nothing": (tmp_path / "none.txt", "No such file"),
-        "no name": (tmp_path / "a\0b", "no path of a file"),
+        "no name": (tmp_path / "a\0b", "not a valid path"),
         "a broken link": (Path(tmp_path / "x"), "No such file"),
     }
 

@@ -133,7 +133,7 @@ def test_a_declared_type_is_kept_where_the_bytes_allow_it(data: bytes, declared:
         (docx(), "application/pdf", "not application/pdf"),
         (b"<html>", "image/png", "the bytes are not image/png"),
         (b"<html>", "application/pdf", "the bytes are not application/pdf"),
-        (b"", "image/png", "is empty"),
+        (b"", "image/png", "as image/png: the file is empty"),
         (b"", None, "is empty"),
         ("Grüße".encode("latin-1"), "text/plain", "must be UTF-8; byte 2"),
         (b"\x01\x02\xff", None, "cannot tell the media type"),
@@ -249,7 +249,7 @@ def test_a_file_is_saved(tmp_path: Path) -> None:
     assert FilePart.from_bytes(PNG, filename="../../elsewhere.png").save(target) == target
     assert target.read_bytes() == PNG
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
-    with pytest.raises(ConfigurationError, match="nothing here to save"):
+    with pytest.raises(ConfigurationError, match="cannot save a file that is only a URL"):
         FilePart.from_url("https://host.test/x.png").save(target)
     with pytest.raises(ConfigurationError, match="cannot write"):
         FilePart.from_bytes(PNG).save(tmp_path)

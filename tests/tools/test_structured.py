@@ -253,7 +253,7 @@ def test_a_schema_needs_json_at_least() -> None:
 
 def test_tools_come_first() -> None:
     call = ToolCallPart(call_id="1", name="weather", arguments="{}")
-    with pytest.raises(StructuredOutputError, match="asks for tools first: weather"):
+    with pytest.raises(StructuredOutputError, match="calls tools first: weather"):
         answer(call, finish=FinishReason.TOOL_CALLS).structured()
 
 
