@@ -179,7 +179,7 @@ def _without_thinking(config: AIModelCallConfig, can: Capabilities, warnings: Kn
 
 
 def _effort(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings) -> str | None:
-    """Return the supported effort nearest to the requested one; None if none is requested, or the model uses budgets."""
+    """Return the supported effort nearest to the requested one; None without a request, or if budgets apply."""
     wanted = config.reasoning_effort
     known = [word for word in can.efforts if word in _EFFORTS]
     if can.reasoning != "budget":

@@ -1,4 +1,4 @@
-"""Gemini's function calls, which mostly come whole, and may come in pieces: JSON paths and values.
+"""Gemini's function calls, which arrive complete, or in pieces as JSON paths with values.
 
 Source: https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/function-calling (read 2026-11-22)
 """
@@ -24,15 +24,15 @@ _NOTHING = object()
 
 
 class _Growing(list[str]):
-    """A string that comes in pieces, joined once."""
+    """The pieces of a streamed string, joined once at the end."""
 
 
 class PartialArguments:
-    """An object that is laid together from ``partialArgs``.
+    """An arguments object assembled from ``partialArgs``.
 
     Args:
-        admit: Is told how many values had to be invented because a path points beyond the end of a list; raises if
-            there are too many, since a path of ten bytes can ask for a list of any length.
+        admit: Called with the number of list elements created because a path points beyond the end of a list; raises if
+            there are too many, since a path of ten bytes can request a list of any length.
     """
 
     __slots__ = ("_admit", "_root")
@@ -42,11 +42,11 @@ class PartialArguments:
         self._root: JsonObject = {}
 
     def update(self, members: JsonObject) -> None:
-        """Take members that came whole."""
+        """Add members that arrived complete."""
         self._root |= members
 
     def lay(self, piece: JsonObject) -> None:
-        """Take one ``partialArg``; a string goes on where it was left."""
+        """Add one ``partialArg``; a string is appended to its earlier pieces."""
         path = [
             name or quoted or int(number) for name, number, quoted in _PATH_STEP.findall(as_text(piece.get("jsonPath")))
         ]
@@ -59,7 +59,7 @@ class PartialArguments:
             at = self._descend(at, step, fresh, last=following is None)
 
     def whole(self) -> JsonObject:
-        """The object as far as it has come."""
+        """Return the object as received so far."""
         return cast(JsonObject, _joined(self._root))
 
     def _descend(self, at: object, step: object, fresh: object, *, last: bool) -> object:
@@ -88,9 +88,10 @@ class PartialArguments:
 
 @dataclass(slots=True)
 class FunctionCall:
-    """A function call that the next parts may complete.
+    """A function call that later parts may continue.
 
-    Most calls come whole. Vertex sends ``partialArgs`` if asked to; gateways send a name and its arguments apart.
+    Most calls arrive complete. Vertex sends ``partialArgs`` on request; some gateways send a name and its arguments in
+    separate parts.
     """
 
     laid: PartialArguments
@@ -100,15 +101,15 @@ class FunctionCall:
     texts: list[str] = field(default_factory=list[str])  # arguments as JSON text
     has_members: bool = False
     will_continue: bool = False
-    part: OpenPart | None = None  # None until there are a name and an id, or nothing more is to come
+    part: OpenPart | None = None  # None until name and id are known, or the call ends
 
-    def goes_on(self, name: str, call_id: str) -> bool:
-        """Whether a part with these is more of this call."""
+    def continues(self, name: str, call_id: str) -> bool:
+        """Whether a part with this name and id continues the call."""
         return not (name and self.name) and (not call_id or not self.call_id or call_id == self.call_id)
 
     def take(self, call: JsonObject, signature: object) -> None:
-        """Take what ``call`` says of it."""
-        if self.part is None:  # whose start told both
+        """Add the fields of ``call``."""
+        if self.part is None:  # its start has both already
             self.name = self.name or as_text(call.get("name"))
             self.call_id = self.call_id or as_text(call.get("id"))
         self.signature = signature or self.signature
@@ -125,11 +126,11 @@ class FunctionCall:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing of it can be missing."""
+        """Whether the call is complete."""
         return bool(self.name) and not self.will_continue and (self.has_members or bool(self.texts))
 
     def arguments(self) -> str:
-        """As JSON text; an object, unless the provider's own text holds none."""
+        """The arguments as JSON text; an object, unless the provider's own text is not one."""
         text = "".join(self.texts).strip()
         if not self.has_members:
             return text or "{}"

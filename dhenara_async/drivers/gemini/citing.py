@@ -1,7 +1,7 @@
-"""Where the sources of a Gemini answer belong in its texts.
+"""Assigns the sources of a Gemini answer to ranges of its texts.
 
-Offsets on the wire count UTF-8 bytes, ours count characters. Each text is encoded once, and a passage costs no more
-than its own words, so the work is linear in what was received.
+Offsets on the wire count UTF-8 bytes, ours count characters. Each text is encoded once, and a passage costs time in
+proportion to its own length, so the total is linear in what was received.
 
 Source: https://ai.google.dev/api/generate-content (read 2026-11-22)
 """
@@ -21,7 +21,7 @@ _CONTINUATION_BYTES: Final = bytes(range(0x80, 0xC0))
 _MOST_TRIED: Final = 16
 
 Found = tuple[OpenPart, int, int]
-"""A text and a range of its characters."""
+"""A text part and a range of its characters."""
 
 
 def cite(
@@ -31,18 +31,19 @@ def cite(
     sources: Sequence[object],
     admit: Callable[[int], None],
 ) -> None:
-    """Hang every source on the text it speaks for: by chunk, then by passage; one without a passage on the last.
+    """Attach every source to the text it supports: by chunk, then by passage. A source without a passage goes to the
+    last text.
 
     Args:
-        texts: The texts of the answer, in order; none of them is closed yet.
-        places: The same by their index among the parts of the first chunk.
+        texts: The texts of the answer, in order, all still open.
+        places: The same texts by their index among the parts of the first chunk.
         grounding: ``groundingMetadata``.
-        sources: ``citationMetadata``'s sources.
-        admit: Is told of the number of citations before they are made; raises if there are too many.
+        sources: The sources of ``citationMetadata``.
+        admit: Called with the number of citations before they are created; raises if there are too many.
     """
     if not texts:
         return
-    said = _Said(texts, places)
+    said = _CandidateText(texts, places)
     for source, passage in [*_grounded(grounding, admit), *_cited(sources, admit)]:
         found = said.find(passage)
         if found is None:
@@ -53,7 +54,7 @@ def cite(
 
 
 def _grounded(grounding: JsonObject, admit: Callable[[int], None]) -> Iterator[tuple[Citation, JsonObject]]:
-    """Every source with every passage that it supports."""
+    """Yield every source with each passage that it supports."""
     chunks = as_list(grounding.get("groundingChunks"))
     passages: dict[int, list[JsonObject]] = {}
     for raw in as_list(grounding.get("groundingSupports")):
@@ -77,7 +78,8 @@ def _cited(sources: Sequence[object], admit: Callable[[int], None]) -> Iterator[
 
 
 def source_of(chunk: JsonObject) -> Citation:
-    """``web``, ``retrievedContext``, ``maps`` or ``image``: they share the names of their fields."""
+    """Return the citation of a grounding chunk: ``web``, ``retrievedContext``, ``maps`` or ``image``, which share field
+    names."""
     value = next((as_object(item) for item in chunk.values() if is_object(item)), dict[str, object]())
     document = as_text(value.get("documentName")) or as_text(value.get("fileSearchStore")) or None
     return Citation(
@@ -88,8 +90,8 @@ def source_of(chunk: JsonObject) -> Citation:
     )
 
 
-class _Said:
-    """Everything said in one candidate, searched by byte offsets."""
+class _CandidateText:
+    """All texts of one candidate, searched by byte offset."""
 
     def __init__(self, texts: Sequence[OpenPart], places: Mapping[int, OpenPart]) -> None:
         self._texts = [(part, EncodedText("".join(part.pieces))) for part in texts]
@@ -98,10 +100,10 @@ class _Said:
         self._places = {place: (part, encoded[id(part)]) for place, part in places.items() if id(part) in encoded}
 
     def find(self, passage: JsonObject) -> Found | None:
-        """Where a passage is.
+        """Find the text and the range of a passage.
 
-        Its offsets count in the part with ``partIndex`` in a plain answer, and in everything said in a streamed one.
-        The passage's own words, where they are told, decide which of the two is meant.
+        Its offsets count within the part ``partIndex`` in a plain answer, and over all texts in a streamed one. The
+        passage's own text, if given, decides between the two.
         """
         start, end = as_count(passage.get("startIndex")) or 0, as_count(passage.get("endIndex"))
         if end is None or end <= start:
@@ -130,14 +132,14 @@ class _Said:
 
 
 class EncodedText:
-    """A text as UTF-8, whose byte offsets are turned into offsets of characters."""
+    """A text as UTF-8, which converts byte offsets to character offsets."""
 
     def __init__(self, text: str) -> None:
         self.data = text.encode()
         self._single_bytes = len(self.data) == len(text)
 
     def span(self, start: int, end: int, words: bytes | None) -> tuple[int, int] | None:
-        """A range of bytes as one of characters; None if it does not lie in the text, or other ``words`` are there."""
+        """Convert a byte range to a character range; None if it lies outside the text, or does not contain ``words``."""
         data = self.data
         if end > len(data) or (words is not None and (end - start != len(words) or not data.startswith(words, start))):
             return None
@@ -145,7 +147,7 @@ class EncodedText:
         return None if first is None or last is None else (first, last)
 
     def _characters(self, offset: int) -> int | None:
-        """How many characters the first ``offset`` bytes are; None if they end inside one."""
+        """Return the number of characters in the first ``offset`` bytes; None if they end inside a character."""
         if self._single_bytes:
             return offset
         if offset < len(self.data) and self.data[offset] in _CONTINUATION_BYTES:
@@ -155,11 +157,11 @@ class EncodedText:
 
     @cached_property
     def _marks(self) -> list[int]:
-        """How many characters there are before every ``_STEP`` bytes."""
+        """The number of characters before every ``_STEP`` bytes."""
         steps = range(0, len(self.data), _STEP)
         return list(accumulate((_count(self.data[at : at + _STEP]) for at in steps), initial=0))
 
 
 def _count(data: bytes) -> int:
-    """How many characters begin in ``data``."""
+    """Return how many characters begin in ``data``."""
     return len(data.translate(None, _CONTINUATION_BYTES))

@@ -1,8 +1,8 @@
-"""Messages and their parts as Gemini's ``contents``.
+"""Encodes messages and their parts as Gemini's ``contents``.
 
-A part's ``thoughtSignature`` goes back on exactly that part, and only to the model that made it; of what Google ran
-itself, the parts that are on the list of ``gemini_native``. From Gemini 3 on the
-first function call of every model turn must carry one; a call that has none of its own gets the documented stand-in.
+A part's ``thoughtSignature`` is sent back on exactly that part, and only to the model that produced it. Parts for tools
+that Google ran are sent back if they are on the allow-list of ``native``. From Gemini 3 on, the first function call of
+every model turn must have a signature; a call without one gets the documented stand-in.
 
 Source: https://ai.google.dev/gemini-api/docs/thought-signatures, https://ai.google.dev/gemini-api/docs/function-calling
 and the types of the ``google-genai`` package 3.4 (read 2026-11-22)
@@ -36,21 +36,21 @@ STAND_IN_SIGNATURE = "skip_thought_signature_validator"
 FILES_URL = "https://generativelanguage.googleapis.com/v1beta"
 
 _RESULT_MEDIA = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
-_CALL_IDS = CallIds(re.compile(r".*", re.DOTALL))  # free, and there need be none
+_CALL_IDS = CallIds(re.compile(r".*", re.DOTALL))  # any text, and optional
 _NAMES = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 _FILE_ID = re.compile(rf"({re.escape(FILES_URL)}/)?(files/)?[a-zA-Z0-9_-]{{1,128}}|gs://[!-~]{{1,2000}}")
 _OLD = re.compile(r"gemini-([12]\b|pro$|pro-vision|exp)")
 
 
 def is_third_or_later(model: str) -> bool:
-    """Whether ``model`` is of Gemini 3 or newer, which an unknown Gemini is taken for."""
+    """Whether ``model`` is Gemini 3 or newer. An unknown Gemini counts as newer."""
     return "gemini" in model and _OLD.search(model) is None
 
 
 def rules(model: AIModel) -> Rules:
-    """What Gemini demands of a history for ``model``."""
+    """Return the demands of Gemini on a history for ``model``."""
     modern = is_third_or_later(model.model_name)
-    talk = _Talk(model.model_name, modern)
+    talk = _ConversationEncoder(model.model_name, modern)
     return Rules(
         alternates=True,
         system_inside=False,
@@ -63,54 +63,54 @@ def rules(model: AIModel) -> Rules:
         generated=lambda part: talk.takes(part, "question"),
         hosted=_is_native,
         reasoning_back="model",
-        replayable=_is_said,
+        replayable=_is_sendable,
         unsigned=lambda call: modern and not (call.provider_state or {}).get("thoughtSignature"),
         vet=vetted,
     )
 
 
 def encode_contents(messages: Sequence[Message], endpoint: AIModelEndpoint) -> list[JsonObject]:
-    """The conversation, which is legal for the endpoint already.
+    """Encode a conversation that is legal for the endpoint.
 
     Raises:
-        UnsupportedError: A part has no place in this dialect.
+        UnsupportedError: The dialect has no representation for a part.
     """
     model = endpoint.ai_model.model_name
-    talk = _Talk(model, is_third_or_later(model))
+    talk = _ConversationEncoder(model, is_third_or_later(model))
     return [talk.content(message) for message in messages]
 
 
 @dataclass(frozen=True, slots=True)
-class _Talk:
-    """One conversation on its way out."""
+class _ConversationEncoder:
+    """Encodes one conversation."""
 
     model: str
     modern: bool
 
     def takes(self, part: FilePart, place: Place) -> bool:
-        """Whether there is a place for a file."""
+        """Whether a file can be sent at this place."""
         if place == "result":
             return self.modern and part.data is not None and part.media_type in _RESULT_MEDIA
         return takes(self._file, part)
 
     def content(self, message: Message) -> JsonObject:
-        """One speaker's turn, part for part: nothing is merged, because each may be signed."""
+        """Encode one message part by part. Parts are never merged, because each may have a signature."""
         match message.role:
             case Role.ASSISTANT:
-                return {"role": "model", "parts": self._answer(message.parts)}
+                return {"role": "model", "parts": self._model_parts(message.parts)}
             case Role.USER:
-                return {"role": "user", "parts": [self._asked(part) for part in message.parts]}
+                return {"role": "user", "parts": [self._user_part(part) for part in message.parts]}
             case Role.SYSTEM:
                 raise UnsupportedError(f"{self.model}: Gemini takes no system message inside the conversation")
 
-    def _answer(self, parts: Sequence[Part]) -> list[JsonObject]:
-        encoded = [self._said(part) for part in parts]
+    def _model_parts(self, parts: Sequence[Part]) -> list[JsonObject]:
+        encoded = [self._model_part(part) for part in parts]
         first = next((wire for wire in encoded if "functionCall" in wire), None)
         if self.modern and first is not None and "thoughtSignature" not in first:
             first["thoughtSignature"] = STAND_IN_SIGNATURE
         return encoded
 
-    def _said(self, part: Part) -> JsonObject:
+    def _model_part(self, part: Part) -> JsonObject:
         kept: JsonObject = dict(part.provider_state or {})
         signature = as_text(kept.get("thoughtSignature"))
         signed: JsonObject = {"thoughtSignature": signature} if signature else {}
@@ -137,9 +137,9 @@ class _Talk:
         try:
             return cast(JsonObject, call.parsed())
         except ValueError as exc:
-            raise UnsupportedError(f"{self.model}: Gemini takes arguments of a call as an object only: {exc}") from exc
+            raise UnsupportedError(f"{self.model}: the arguments of a call must be a JSON object: {exc}") from exc
 
-    def _asked(self, part: Part) -> JsonObject:
+    def _user_part(self, part: Part) -> JsonObject:
         match part:
             case TextPart():
                 return {"text": part.text}
@@ -178,7 +178,7 @@ class _Talk:
         if part.file_id is not None:
             if _FILE_ID.fullmatch(part.file_id) is None:
                 raise UnsupportedError(
-                    f"{self.model}: the file_id is no id of Google's file store or of its cloud's buckets"
+                    f"{self.model}: the file_id is neither of Google's file store nor of a Cloud Storage bucket"
                 )
             return {"fileData": {**known, "fileUri": _file_uri(part.file_id)}}
         kind = part.media_type.partition("/")[0]
@@ -186,24 +186,25 @@ class _Talk:
             return {"inlineData": {"mimeType": "text/plain", "data": part.get_base64()}}
         if kind in {"image", "audio", "video"} or part.media_type in {"application/pdf", "application/json"}:
             return {"inlineData": {"mimeType": part.media_type, "data": part.get_base64()}}
-        raise UnsupportedError(f"{self.model}: Gemini takes no files of type {part.media_type}")
+        raise UnsupportedError(f"{self.model}: Gemini does not take files of type {part.media_type}")
 
     def _unsupported(self, part: Part) -> UnsupportedError:
-        return UnsupportedError(f"{self.model}: a part of type {part.type!r} has no place here in Gemini's contents")
+        return UnsupportedError(f"{self.model}: a part of type {part.type!r} cannot be sent to Gemini at this place")
 
 
 def _is_native(part: HostedToolPart) -> bool:
-    """Whether Gemini has a part of its own for what it ran or reported."""
+    """Whether Gemini has a part of its own for a hosted tool part."""
     return native_name(part) is not None
 
 
-def _is_said(part: ReasoningPart) -> bool:
-    """Whether there is anything of a thought to be sent."""
+def _is_sendable(part: ReasoningPart) -> bool:
+    """Whether a reasoning part has anything to send."""
     return bool(part.text or (part.provider_state or {}).get("thoughtSignature"))
 
 
 def _response(values: Sequence[object], *, is_error: bool) -> JsonObject:
-    """The object a functionResponse wants: a JSON object as it is, anything else under one of the two known names."""
+    """Return the object that a functionResponse requires: a JSON object unchanged, any other value under a documented
+    key."""
     value: object = list(values)
     if len(values) == 1:
         value = values[0]
@@ -215,5 +216,5 @@ def _response(values: Sequence[object], *, is_error: bool) -> JsonObject:
 
 
 def _file_uri(file_id: str) -> str:
-    """The store names its files ``files/…`` but is asked for them by their address."""
+    """Return the URI of a stored file: the store names files ``files/…``, but requests need the URI."""
     return file_id if "://" in file_id else f"{FILES_URL}/files/{file_id.removeprefix('files/')}"

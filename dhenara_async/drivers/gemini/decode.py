@@ -1,14 +1,14 @@
-"""Gemini's answers: streamed chunks and whole bodies as events.
+"""Decodes Gemini's answers, streamed chunks and plain bodies, into events.
 
-The stream has no terminal event of its own: it is whole if every candidate said why it finished, or the prompt was
-blocked. A reason does not forbid to go on: old models gave one with every chunk, and gateways give one with every chunk
-that has no words. But a candidate that goes on without one has not finished.
+The stream has no terminal event. It is complete if every candidate has a finish reason, or the prompt was blocked.
+Content may follow a finish reason: old models sent one with every chunk, and some gateways send one with every chunk
+without text. But a candidate that continues without a further reason has not finished.
 
-What an answer's texts are grounded on comes with its last chunk, so a text part is closed only at the end. A signature
-in a part of its own stays one, an empty text, unless a call without a signature follows, which must have one.
+The grounding of an answer's texts arrives with its last chunk, so text parts are closed only at the end. A signature in
+a part of its own becomes an empty text part, unless a call without a signature follows, which requires one.
 
-A plain body looks like the first chunk of a stream, and some gateways send a stream where a body was asked for. So the
-first chunk of an answer that was asked for plain waits until the body ends, or a second chunk comes.
+A plain body looks like the first chunk of a stream, and some gateways stream although a plain body was requested. So
+the first chunk of a plain answer is held until the body ends or a second chunk arrives.
 
 Source: https://ai.google.dev/api/generate-content and the types of the ``google-genai`` package 3.4 (read 2026-11-22)
 """
@@ -45,7 +45,7 @@ from dhenara_async.drivers.gemini.reading import (
     reason_of,
     usage_of,
 )
-from dhenara_async.drivers.gemini.spelling import PART_DATA, candidates_of, parts_of, tidied
+from dhenara_async.drivers.gemini.spelling import PART_DATA, candidates_of, normalized, parts_of
 from dhenara_async.drivers.parts import OpenPart, PartsInFlight, state, usage_events
 from dhenara_async.errors import APIError, ProtocolError
 from dhenara_async.events import PartKind, ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
@@ -56,7 +56,7 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.response import Usage
 from dhenara_async.tools.declarations import HostedToolType
 
-# Names of what holds JSON values of the model's, or of tools.
+# Fields with JSON values written by the model or by tools.
 _VALUES = (b'"args"', b'"response"', b'"partialArgs"', b'"partial_args"')
 _TOOLS: dict[str, HostedToolType] = {
     "GOOGLE_SEARCH_WEB": "web_search",
@@ -66,11 +66,14 @@ _TOOLS: dict[str, HostedToolType] = {
 }
 _METADATA = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 _WORDS = frozenset(("text", "thought", "thoughtSignature"))
-_BESIDE = frozenset(("thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata"))  # no content
+# metadata, not content
+_BESIDE = frozenset(("thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata"))
 _PART_DATA = frozenset(PART_DATA)
 _CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult", "error"))
 _MORE = frozenset(("error", "promptFeedback"))
-_LATE_CHUNKS = 8  # gateways begin with a chunk of their own, which names neither model nor answer; many never do
+_LATE_CHUNKS = (
+    8  # gateways may begin with a chunk of their own, without model and id; many answers have neither in any chunk
+)
 
 
 @dataclass(slots=True)
@@ -78,11 +81,11 @@ class _Candidate:
     index: int
     speaking: OpenPart | None = None
     calling: FunctionCall | None = None
-    held: object = None  # a signature that came in a part of its own
+    held: object = None  # a signature that arrived in a part of its own
     has_calls: bool = False
     raw_finish: object = None
-    ended: bool | None = None  # whether it said why it finished, and nothing after it; None = it has said nothing yet
-    texts: list[OpenPart] = field(default_factory=list[OpenPart])  # said, and not closed yet
+    ended: bool | None = None  # whether a finish reason came and no content after it; None = no chunk yet
+    texts: list[OpenPart] = field(default_factory=list[OpenPart])  # emitted, and not closed yet
     places: dict[int, OpenPart] = field(default_factory=dict[int, OpenPart])  # by index in the first chunk's parts
     metadata: JsonObject = field(default_factory=dict[str, object])
     sources: list[object] = field(default_factory=list[object])
@@ -92,30 +95,30 @@ class _Candidate:
 _NOBODY = _Candidate(0)
 
 
-class _Content(TypedDict):
-    """What the usual candidate says."""
+class _UsualContent(TypedDict):
+    """A content of the usual shape."""
 
     parts: list[dict[str, str]]
 
 
-class _Words(TypedDict):
-    """The usual candidate of a chunk."""
+class _UsualCandidate(TypedDict):
+    """A candidate of the usual shape."""
 
-    content: _Content
+    content: _UsualContent
 
 
-class _Usual(TypedDict):
-    """The usual chunk, as far as it is looked at; others are told by how that fails."""
+class _UsualChunk(TypedDict):
+    """A chunk of the usual shape, as far as it is read; another shape fails with an exception."""
 
-    candidates: list[_Words]
+    candidates: list[_UsualCandidate]
     usageMetadata: JsonObject
 
 
 class GeminiDecoder:
-    """Parts are deltas: texts of one kind run on, unless a signature sets one apart.
+    """Decodes one answer. Consecutive texts of one kind form one part, unless a signature separates them.
 
     Args:
-        request: The question.
+        request: The request that is answered.
         origin: The endpoint that answers.
     """
 
@@ -128,29 +131,30 @@ class GeminiDecoder:
         self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
         self._candidates: dict[object, _Candidate] = {}
         self._raw_usage: JsonObject = {}
-        self._latest: JsonObject = {}  # the usage in a usual chunk, which is not read yet
-        self._unnamed = _LATE_CHUNKS  # how many more chunks, however usual, are searched for the model and the id
-        self._blocked: object = None  # why the provider stopped, if that is not a candidate's reason
-        self._explained = False  # whether it is told why there are no candidates
-        self._failure: APIError | None = None  # what a list of chunks ended with
-        # Asked for one document, whose own end proves it whole even without a finish reason; False once it is a stream.
+        self._latest: JsonObject = {}  # the usage of the last usual chunk, parsed only when it is needed
+        self._unnamed = _LATE_CHUNKS  # how many more chunks are searched for the model and the id
+        self._blocked: object = None  # a block reason that is not a candidate's finish reason
+        self._explained = False  # whether the answer states why it has no candidates
+        self._failure: APIError | None = None  # the error at the end of a list of chunks
+        # A plain body was requested: its end proves it complete even without a finish reason. False once it turns out
+        # to be a stream.
         self._plain = not request.stream
-        self._body: JsonObject | None = None  # that document, until nothing else comes
-        self._speaker = _NOBODY  # who spoke last
+        self._body: JsonObject | None = None  # that body, until it ends or a second chunk arrives
+        self._speaker = _NOBODY  # the candidate of the last chunk
         self._last: bytes | None = None  # the chunk in which a candidate finished
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         """See ``drivers.base.Decoder``."""
         try:
-            usual: _Usual = orjson.loads(frame)
+            usual: _UsualChunk = orjson.loads(frame)
         except orjson.JSONDecodeError as exc:
             if frame.__class__ is not bytes:
                 return self._feed_named(frame)
             raise not_json(frame) from exc
         speaker = self._speaker
         open_part = speaker.speaking
-        try:  # words and nothing else, for the part that is open, as nearly every chunk has them
+        try:  # only text, for the open part, as in nearly every chunk
             (raw,) = usual["candidates"]
             (part,) = raw["content"]["parts"]
             if (
@@ -164,7 +168,7 @@ class GeminiDecoder:
             ):
                 said = open_part.start.kind == "text"
                 if (len(part) == 1) if said else (len(part) == 2 and part["thought"]):
-                    self._latest = usage  # read later: it comes with every chunk
+                    self._latest = usage  # parsed later, since every chunk has it
                     if speaker.ended:
                         speaker.ended, self._last = False, None
                     open_part.pieces.append(text)
@@ -175,21 +179,21 @@ class GeminiDecoder:
 
     def _feed_named(self, frame: Frame) -> Sequence[StreamEvent]:
         if name_of(frame) == b"error":
-            self._raise(as_object(tidied(failure_in(bytes(frame)), frame)))
+            self._raise(as_object(normalized(failure_in(bytes(frame)), frame)))
         return self.feed(bytes(frame))
 
     def _feed(self, chunk: object, data: bytes) -> Sequence[StreamEvent]:
-        if data == self._last:  # said again, with the last words in it
+        if data == self._last:  # a repeated chunk, with the last text in it
             return ()
         events: list[StreamEvent] = []
         if any(word in data for word in _VALUES):
             chunk = exact(chunk, data)
-        chunk = tidied(chunk, data)
+        chunk = normalized(chunk, data)
         if self._plain and is_object(chunk):
             if self._body is None:
                 self._body = chunk
                 return ()
-            self._plain, body, self._body = False, self._body, None  # events, although none were asked for
+            self._plain, body, self._body = False, self._body, None  # a stream, although a plain body was requested
             self._feed_chunk(body, events)
         if is_object(chunk):
             if self._feed_chunk(chunk, events):
@@ -207,7 +211,7 @@ class GeminiDecoder:
         except APIError as exc:
             if not events:
                 raise
-            self._failure = exc  # raised at the end, so that what came before it is not lost
+            self._failure = exc  # raised at the end, so that earlier content is not lost
 
     def finish(self) -> Sequence[StreamEvent]:
         """See ``drivers.base.Decoder``."""
@@ -239,7 +243,8 @@ class GeminiDecoder:
         return usage.changed(web_searches=searches) if usage is not None and searches else usage
 
     def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
-        """A plain answer, all at once, if it is one text and its usage, as most are; else nothing is done."""
+        """Decode a plain answer in one step if it is a single text with its usage, as most are; otherwise return
+        nothing."""
         candidate, usage = only_one(body.get("candidates")), as_object(body.get("usageMetadata"))
         part = only_one(as_object(candidate.get("content")).get("parts"))
         text, word = as_text(part.get("text")), candidate.get("finishReason")
@@ -259,13 +264,13 @@ class GeminiDecoder:
         )
 
     def _feed_chunk(self, chunk: JsonObject, events: list[StreamEvent]) -> bool:
-        """Whether a candidate finished with ``chunk``."""
+        """Decode a chunk; returns whether a candidate finished in it."""
         finished = False
         if not self._parts.started:
             if is_failure(chunk):
                 self._raise(chunk)
             if not chunk.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
-                return False  # nothing of ours in it: the end of the body will say that nothing came
+                return False  # no known field: the end of the body will report an empty answer
             events.append(self._parts.begin(model=chunk.get("modelVersion"), response_id=chunk.get("responseId")))
         self._read_report(chunk)
         candidates = chunk.get("candidates")
@@ -282,7 +287,7 @@ class GeminiDecoder:
         return finished
 
     def _read_report(self, chunk: JsonObject) -> None:
-        """Take usage, model and id from a chunk."""
+        """Read usage, model and id of a chunk."""
         self._read_latest()
         usage = chunk.get("usageMetadata")
         if is_object(usage):
@@ -304,10 +309,10 @@ class GeminiDecoder:
         self._explained = self._explained or bool(self._blocked or feedback.get("blockReasonMessage"))
 
     def _feed_candidate(self, raw: JsonObject, events: list[StreamEvent]) -> bool:
-        """Whether it finished with ``raw``."""
+        """Decode one candidate of a chunk; returns whether it finished."""
         try:
             candidate = self._candidates.get(raw.get("index", 0))
-        except TypeError:  # whatever the index is, it is no number
+        except TypeError:  # the index is not hashable, so not a number
             candidate = None
         content, before, finished = raw.get("content"), len(events), False
         parts: object = content.get("parts") if is_object(content) else None
@@ -322,9 +327,9 @@ class GeminiDecoder:
             candidate.raw_finish = reason
             if not candidate.ended:
                 candidate.ended = finished = True
-        elif candidate.ended is not False and len(events) > before and _says(cast("list[object]", parts)):
+        elif candidate.ended is not False and len(events) > before and _has_content(cast("list[object]", parts)):
             candidate.ended, self._last = False, None
-        # nothing to look for in the usual one, which has a content and an index
+        # the usual candidate has a content and an index only
         if (len(raw) > 2 or content is None or "index" not in raw) and not _CANDIDATE_EXTRAS.isdisjoint(raw):
             if raw.get("error"):
                 self._raise({"error": raw["error"]})
@@ -332,20 +337,21 @@ class GeminiDecoder:
         return finished
 
     def _candidate(self, raw: JsonObject, parts: Sequence[object], events: list[StreamEvent]) -> _Candidate:
-        """The candidate that ``raw`` is of, with ``parts`` taken; it is new unless its index was written otherwise."""
+        """Return the candidate that ``raw`` belongs to, with ``parts`` added; a new one unless its index was spelled
+        differently."""
         index = as_count(raw.get("index")) or 0
         known = self._candidates.get(index)
         if known is not None:
             self._feed_parts(known, parts, events)
             return known
         if self._candidates:
-            self._parts.admit(1)  # a candidate holds more memory than the few bytes that make one
+            self._parts.admit(1)  # a candidate takes more memory than the few bytes that create one
         candidate = self._candidates[index] = _Candidate(index)
         self._feed_first(candidate, parts, events)
         return candidate
 
     def _feed_first(self, candidate: _Candidate, parts: Sequence[object], events: list[StreamEvent]) -> None:
-        """A candidate's first parts, which in a plain answer are all of them: what is cited names them by place."""
+        """Decode a candidate's first parts, which in a plain answer are all: citations refer to them by index."""
         for place, part in enumerate(parts):
             self._feed_parts(candidate, (part,), events)
             told = as_object(part)
@@ -374,11 +380,11 @@ class GeminiDecoder:
             self._feed_other(candidate, {name: value for name, value in raw.items() if value is not None}, events)
 
     def _feed_other(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
-        """A part that has no text, or more than that."""
+        """Decode a part that has no text, or has other fields as well."""
         text, native = raw.get("text"), not _PART_DATA.isdisjoint(raw)
         if isinstance(text, str):
             del raw["text"]
-            if text:  # beside a call, say, whose the signature then is
+            if text:  # beside a call, for example, which then owns the signature
                 shared = {"thought"} if native else _WORDS
                 words = {name: value for name, value in raw.items() if name in shared}
                 self._feed_part(candidate, {"text": text, **words}, events)
@@ -388,12 +394,12 @@ class GeminiDecoder:
             self._call(candidate, raw, events)
         elif not _BESIDE.issuperset(raw):
             self._pause(candidate, events)
-            events += self._whole(candidate, raw)
+            events += self._complete_part(candidate, raw)
         elif raw.get("thoughtSignature"):
             self._hold(candidate, raw, events)
 
     def _hold(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
-        """A part that is a signature and nothing else: gateways send it before the call that it signs."""
+        """Hold a part that has only a signature: gateways send it before the call that it signs."""
         signature, calling = raw["thoughtSignature"], candidate.calling
         if calling is not None and calling.will_continue:
             calling.signature = calling.signature or signature
@@ -405,7 +411,7 @@ class GeminiDecoder:
             candidate.held = signature
 
     def _release(self, candidate: _Candidate, following: JsonObject, events: list[StreamEvent]) -> JsonObject:
-        """Give a signature that came alone to the call behind it, which must have one; else it stays a part."""
+        """Attach a held signature to the following call if the call has none; otherwise emit it as a part."""
         call = following.get("functionCall")
         if is_object(call) and not _signature_of(following, call):
             signature, candidate.held = candidate.held, None
@@ -428,13 +434,13 @@ class GeminiDecoder:
     def _signed_text(
         self, candidate: _Candidate, kind: PartKind, text: str, signature: object, events: list[StreamEvent]
     ) -> None:
-        """A signature belongs to exactly its own part: never merged with a neighbour."""
+        """Emit a signed text as a part of its own, because a signature covers exactly one part."""
         self._pause(candidate, events)
         self._speak(candidate, kind, text, events).state = {"thoughtSignature": signature}
         self._pause(candidate, events)
 
     def _sign(self, candidate: _Candidate, kind: PartKind, signature: object, events: list[StreamEvent]) -> None:
-        """An empty part of its own for a signature."""
+        """Emit an empty part for a signature."""
         part = self._parts.open(kind, choice=candidate.index)
         part.state = {"thoughtSignature": signature}
         events += [part.start, self._parts.close(part)]
@@ -442,9 +448,9 @@ class GeminiDecoder:
     def _call(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
         call, calling = as_object(raw["functionCall"]), candidate.calling
         name, call_id, signature = as_text(call.get("name")), as_text(call.get("id")), _signature_of(raw, call)
-        if calling is None and not call:  # the end of a call that has ended
+        if calling is None and not call:  # the end marker of a call that has ended
             return
-        if calling is None or not calling.goes_on(name, call_id):
+        if calling is None or not calling.continues(name, call_id):
             self._pause(candidate, events)
             calling = candidate.calling = FunctionCall(PartialArguments(self._parts.admit))
         streamed = calling.will_continue
@@ -472,10 +478,10 @@ class GeminiDecoder:
         part.pieces.append(arguments)
         events += [ToolCallDelta(part.part_id, arguments), self._parts.close(part)]
 
-    def _whole(self, candidate: _Candidate, raw: JsonObject) -> list[StreamEvent]:
-        """A part that comes in one piece: a file, or something the provider ran or said that has no text."""
+    def _complete_part(self, candidate: _Candidate, raw: JsonObject) -> list[StreamEvent]:
+        """Return the events of a part that arrives complete: a file, or a hosted tool part without text."""
         choice = candidate.index
-        if not raw.get("thought"):  # a picture the model only thought of is not an answer
+        if not raw.get("thought"):  # an image inside the reasoning is not part of the answer
             file = self._file(raw, choice)
             if file:
                 return file
@@ -508,7 +514,7 @@ class GeminiDecoder:
                 return self._parts.hosted(name, dict(raw), choice=choice)
 
     def _file(self, raw: JsonObject, choice: int) -> list[StreamEvent]:
-        """The events of a generated file; none if ``raw`` is no file that a ``FilePart`` can hold."""
+        """Return the events of a generated file; none if a ``FilePart`` cannot hold it."""
         signature = raw.get("thoughtSignature")
         kept: JsonObject = {"thoughtSignature": signature} if signature else {}
         inline, elsewhere = as_object(raw.get("inlineData")), as_object(raw.get("fileData"))
@@ -522,14 +528,14 @@ class GeminiDecoder:
             return []
         try:
             FilePart(media_type=media_type, data=data, url=None if data is not None else url)
-        except ValueError:  # the type is missing, or the bytes are something else than it says
+        except ValueError:  # the type is missing, or the bytes contradict it
             media_type, kept["mimeType"] = "application/octet-stream", told
         if data is not None:
             return self._parts.file(media_type, kept, choice=choice, data=data)
         return self._parts.file(media_type, kept, choice=choice, url=url)
 
     def _pause(self, candidate: _Candidate, events: list[StreamEvent]) -> None:
-        """End what is being said; a text's end is told later, see the module."""
+        """End the current text or call; texts are closed at the end, see the module."""
         if candidate.calling is not None:
             self._end_call(candidate, candidate.calling, events)
         speaking, candidate.speaking = candidate.speaking, None
@@ -554,7 +560,7 @@ class GeminiDecoder:
         self._done = True
         events: list[StreamEvent] = []
         if not self._parts.started:
-            raise ProtocolError("the answer holds neither candidates nor feedback on the prompt")
+            raise ProtocolError("the answer has neither candidates nor prompt feedback")
         for candidate in self._candidates.values():
             self._pause(candidate, events)
             self._close_texts(candidate, events)
@@ -563,7 +569,7 @@ class GeminiDecoder:
             )
         if not self._candidates:
             if not self._explained:
-                raise ProtocolError("the answer holds no candidates, and no reason why there are none")
+                raise ProtocolError("the answer has no candidates, and no reason for that")
             self._parts.finishes[0] = finish_by(None, has_calls=False, blocked=self._blocked)
         return [*events, *usage_events(self.usage), self._parts.end()]
 
@@ -574,17 +580,19 @@ class GeminiDecoder:
 # ---------------------------------------------------------------------------------------------------- beside the parts
 
 
-def _says(parts: list[object]) -> bool:
-    """Whether there is more in ``parts`` than a signature."""
-    return any(isinstance(part, str) or part.get("text") or not _WORDS.issuperset(part) for part in _told(parts))
+def _has_content(parts: list[object]) -> bool:
+    """Whether ``parts`` has more than a signature."""
+    return any(
+        isinstance(part, str) or part.get("text") or not _WORDS.issuperset(part) for part in _text_or_object(parts)
+    )
 
 
-def _told(parts: list[object]) -> Iterator[str | JsonObject]:
+def _text_or_object(parts: list[object]) -> Iterator[str | JsonObject]:
     return (part if isinstance(part, str) else as_object(part) for part in parts if part)
 
 
 def _signature_of(raw: JsonObject, call: JsonObject) -> object:
-    """The signature of a call; older models had it inside."""
+    """Return the signature of a call; older models put it inside the call."""
     return raw.get("thoughtSignature") or call.get("thoughtSignature")
 
 

@@ -1,10 +1,10 @@
-"""Gemini generateContent and streamGenerateContent, as the Developer API speaks them: requests.
+"""Gemini generateContent and streamGenerateContent of the Developer API: requests.
 
-Messages are spelled in ``gemini_content``, answers are read in ``gemini_decode``.
+Messages are encoded in ``content``, answers are decoded in ``decode``.
 
 Source: https://ai.google.dev/api/generate-content, https://ai.google.dev/gemini-api/docs/thinking,
-https://ai.google.dev/gemini-api/docs/function-calling and the types of the ``google-genai`` package 3.4
-(read 2026-11-22)
+https://ai.google.dev/gemini-api/docs/function-calling and the types of the ``google-genai`` package 3.4 (read
+2026-11-22)
 """
 
 import re
@@ -39,17 +39,17 @@ _HOSTED: Final[Mapping[HostedToolType, str]] = {
     "file_search": "fileSearch",
 }
 _RANKS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-# The budgets that the vendor's own OpenAI-compatible layer gives to the effort words.
+# The budgets that the vendor's OpenAI-compatible layer uses for the effort levels.
 _BUDGETS = {"minimal": 1_024, "low": 1_024, "medium": 8_192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
 
 
 class GeminiDriver:
-    """See the module."""
+    """Driver of generateContent."""
 
     def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
         """See ``drivers.base.Driver``."""
         model, config = endpoint.ai_model.model_name, request.config
-        asking = _Asking(endpoint, config)
+        asking = _SettingsEncoder(endpoint, config)
         body: JsonObject = {"contents": encode_contents(request.messages, endpoint)}
         tools = asking.tools()
         generation = {**asking.knobs(), **asking.output(tools), **asking.thinking()}
@@ -81,17 +81,18 @@ class GeminiDriver:
         return rules(endpoint.ai_model)
 
 
-# Resource names that stand in the path as they are; any other name is one segment below ``models/``.
+# Resource names that are used in the path unchanged; any other name is one segment below ``models/``.
 _RESOURCE = re.compile(
     r"(?:projects/[^/]+/locations/[^/]+/)?(?:(?:publishers/[^/]+/)?models|tunedModels|endpoints)/[^/]+"
 )
 
 
 def _model_path(model: str) -> str:
-    """``models/x`` for a bare id; a resource name (``tunedModels/x``, ``publishers/google/models/x``) stays as it is.
+    """Return the path of a model: ``models/x`` for a bare id; a resource name (``tunedModels/x``,
+    ``publishers/google/models/x``) unchanged.
 
     Raises:
-        ConfigurationError: It has ``.`` or ``..`` in place of a name, which would lead to another path of the API.
+        ConfigurationError: The name has the segment ``.`` or ``..``, which would lead to another path of the API.
     """
     if not {".", ".."}.isdisjoint(model.split("/")):
         raise ConfigurationError(f"the model name {model!r} has . or .. as a segment: it would leave the API's path")
@@ -100,8 +101,8 @@ def _model_path(model: str) -> str:
     return f"models/{quote_path(model, safe='')}"
 
 
-class _Asking:
-    """One call's knobs on their way out; ``instructions`` are what had to be said in words instead."""
+class _SettingsEncoder:
+    """Encodes one call's settings; ``instructions`` collects settings that are expressed in words instead."""
 
     def __init__(self, endpoint: AIModelEndpoint, config: AIModelCallConfig) -> None:
         model = endpoint.ai_model.model_name
@@ -112,7 +113,7 @@ class _Asking:
         self._modern = is_third_or_later(model)
 
     def knobs(self) -> JsonObject:
-        """Sampling, limits and what is told beside the answer; warns of knobs that Gemini has no place for."""
+        """Return sampling, limits and reported extras; warns of settings that Gemini does not have."""
         config, warnings = self.config, self.warnings
         knobs: JsonObject = {
             "maxOutputTokens": config.max_output_tokens,
@@ -125,15 +126,15 @@ class _Asking:
             knobs["temperature"] = warnings.clamp("temperature", config.temperature, 2.0)
         if config.stop:
             if len(config.stop) > MAX_STOPS:
-                warnings.adjusted("stop", list(config.stop[:MAX_STOPS]), f"at most {MAX_STOPS} are taken")
+                warnings.adjusted("stop", list(config.stop[:MAX_STOPS]), f"the API takes at most {MAX_STOPS}")
             knobs["stopSequences"] = list(config.stop[:MAX_STOPS])
         if config.top_logprobs is not None:
             knobs["responseLogprobs"] = True
-            knobs["logprobs"] = config.top_logprobs or None  # left out, it tells of the chosen tokens alone
+            knobs["logprobs"] = config.top_logprobs or None  # without it, only the chosen tokens are reported
         if config.metadata:
-            warnings.dropped("metadata", "the Developer API keeps no labels")
+            warnings.dropped("metadata", "the Developer API has no labels")
         if config.user_id is not None:
-            warnings.dropped("user_id", "the API has no place for one")
+            warnings.dropped("user_id", "the API has no such field")
         if config.parallel_tool_calls is False:
             warnings.dropped("parallel_tool_calls", "the API cannot forbid parallel calls")
         if isinstance(config.prompt_cache, PromptCache) and config.prompt_cache != PromptCache():
@@ -143,12 +144,12 @@ class _Asking:
     # ------------------------------------------------------------------------------------------------ tools
 
     def tools(self) -> list[JsonObject]:
-        """One entry for all functions, and one for each tool that Gemini runs itself."""
+        """Return the tools: one entry for all functions, and one for each hosted tool."""
         functions = [tool for tool in self.config.tools if isinstance(tool, Tool)]
         hosted = [tool for tool in self.config.tools if isinstance(tool, HostedTool)]
         if functions and hosted and not self._modern:
             names = ", ".join(tool.type for tool in hosted)
-            self.warnings.dropped("tools", f"before Gemini 3 functions cannot be combined with {names}")
+            self.warnings.dropped("tools", f"before Gemini 3, functions cannot be combined with {names}")
             hosted = []
         entries: list[JsonObject] = []
         if functions:
@@ -158,7 +159,7 @@ class _Asking:
         return entries
 
     def tool_config(self, tools: Sequence[JsonObject]) -> JsonObject:
-        """Whether functions are called, and whether the calls of hosted tools are told of."""
+        """Return whether functions may be called, and whether calls of hosted tools are reported."""
         functions = any("functionDeclarations" in entry for entry in tools)
         chosen: JsonObject = {}
         mode = self._mode() if functions else {}
@@ -166,7 +167,7 @@ class _Asking:
             self.warnings.dropped("tool_choice", "there are no functions to choose from")
         if mode:
             chosen["functionCallingConfig"] = mode
-        # Code runs are told of in any case, by parts of their own.
+        # Code execution is always reported, by parts of its own.
         if self._modern and any(entry.keys() & {"googleSearch", "urlContext", "fileSearch"} for entry in tools):
             chosen["includeServerSideToolInvocations"] = True
         return chosen
@@ -180,7 +181,7 @@ class _Asking:
             if self._abilities.forced_tools:
                 names: JsonObject = {"allowedFunctionNames": [choice.name]} if isinstance(choice, NamedTool) else {}
                 return {"mode": "ANY", **names}
-            self.warnings.adjusted("tool_choice", "AUTO", "the model cannot be made to call a function")
+            self.warnings.adjusted("tool_choice", "AUTO", "the model cannot be forced to call a function")
         if strict:
             return {"mode": "VALIDATED"}
         return {} if choice is None else {"mode": "AUTO"}
@@ -188,7 +189,8 @@ class _Asking:
     # ------------------------------------------------------------------------------------------------ output
 
     def output(self, tools: Sequence[JsonObject]) -> JsonObject:
-        """The schema of the answer; in words where the model cannot take it beside tools, or not at all."""
+        """Return the fields for the answer's schema. It becomes an instruction where the model cannot take it beside
+        tools, or not at all."""
         wanted = output_schema(self.config)
         if wanted is None:
             return {}
@@ -205,7 +207,7 @@ class _Asking:
     # ------------------------------------------------------------------------------------------------ thinking
 
     def thinking(self) -> JsonObject:
-        """The ``thinkingConfig``: a budget for 2.5, a level from 3 on, never both."""
+        """Return ``thinkingConfig``: a budget for 2.5, a level from 3 on, never both."""
         config = self.config
         if self._abilities.reasoning == "none":
             self._warn_of_thinking()
@@ -238,10 +240,10 @@ class _Asking:
             budget, knob = 0, "reasoning" if config.reasoning is False else "reasoning_effort"
         elif budget is None and config.reasoning_effort not in (None, "none"):
             budget = _BUDGETS[config.reasoning_effort]
-            if config.max_output_tokens is not None:  # thinking is paid out of the same allowance
+            if config.max_output_tokens is not None:  # thinking counts towards the same limit
                 budget = max(LEAST_BUDGET, min(budget, config.max_output_tokens // 2))
         elif budget is None and config.reasoning:
-            budget = -1  # as much as it finds right; small models do not think unless they are told to
+            budget = -1  # dynamic; small models do not think by default
         if budget == 0 and not self._abilities.reasoning_off:
             budget = LEAST_BUDGET
             self.warnings.adjusted(knob, f"a budget of {budget} tokens", "its thinking cannot be turned off")
@@ -251,7 +253,7 @@ class _Asking:
         config, warnings = self.config, self.warnings
         words = tuple(word for word in self._abilities.efforts if word in _RANKS[1:-1]) or ("low", "high")
         if config.max_reasoning_tokens is not None:
-            warnings.dropped("max_reasoning_tokens", "the model takes a level of thinking, not a number of tokens")
+            warnings.dropped("max_reasoning_tokens", "the model has thinking levels, no thinking budget")
         if self._is_off:
             if not self._abilities.reasoning_off:
                 knob = "reasoning" if config.reasoning is False else "reasoning_effort"
@@ -263,12 +265,13 @@ class _Asking:
         rank = _RANKS.index(effort)
         nearest = min(words, key=lambda word: abs(_RANKS.index(word) - rank))
         if nearest != effort:
-            warnings.adjusted("reasoning_effort", nearest, "it is the nearest level the model knows")
+            warnings.adjusted("reasoning_effort", nearest, "it is the nearest level that the model has")
         return {"thinkingLevel": nearest.upper()}
 
 
 def _declaration(tool: Tool) -> JsonObject:
-    """A function without parameters is declared without a schema: an object without properties is refused by some."""
+    """Return a function declaration. A function without parameters has no schema, because some models refuse an object
+    without properties."""
     declared: JsonObject = {"name": tool.name}
     if tool.description:
         declared["description"] = tool.description

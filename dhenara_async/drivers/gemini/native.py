@@ -1,10 +1,10 @@
-"""Which parts of its own Gemini is sent back, and with which keys.
+"""Allow-list of Gemini's own parts that are sent back, with their keys.
 
-They are the parts for what Google ran itself. A picture that was only thought of (``inlineData``), and a file that is
-named only by its address (``fileData``), are not among them: no field of ours shows what is in them.
+It has the parts for tools that Google ran. Excluded are images inside the reasoning (``inlineData``) and files given by
+URI alone (``fileData``): no part field shows their content.
 
-Source: ``Part`` of the ``google-genai`` package 3.6 and https://ai.google.dev/gemini-api/docs/thought-signatures
-(read 2026-11-22)
+Source: ``Part`` of the ``google-genai`` package 3.6 and https://ai.google.dev/gemini-api/docs/thought-signatures (read
+2026-11-22)
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from dhenara_async.messages.messages import FilePart, HostedToolPart, Part, Prov
 _WORD, _SEAL, _SHOWN, _JSON = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.JSON
 
 SIGNED: Mapping[str, Shape] = {"thoughtSignature": _SEAL}
-"""What a part holds beside its content."""
+"""Keys of a part beside its content."""
 _TEXT: Mapping[str, Shape] = {
     **SIGNED,
     **dict.fromkeys(("text", "groundingMetadata", "citationMetadata", "urlContextMetadata"), Kind.LEFT),
@@ -31,7 +31,8 @@ PARTS: Mapping[str, Mapping[str, Shape]] = {
     "toolCall": {"toolType": _WORD, "id": _WORD, "args": _JSON},
     "toolResponse": {"toolType": _WORD, "id": _WORD, "response": _JSON},
 }
-"""What Google ran itself, by the one key that such a part has beside its signature: the whole part goes back."""
+"""Parts of tools that Google ran, by the one key that such a part has beside its signature: the whole part is sent
+back."""
 
 _INPUT: Mapping[str, tuple[str, ...] | str] = {"executableCode": ("language", "code"), "toolCall": "args"}
 _OUTPUT: Mapping[str, tuple[str, ...] | str] = {
@@ -41,7 +42,7 @@ _OUTPUT: Mapping[str, tuple[str, ...] | str] = {
 
 
 def vetted(part: Part) -> Vetted:
-    """What of a part's own state Gemini may be sent; see ``Rules.vet``."""
+    """Return the portion of a part's state that may be sent; see ``Rules.vet``."""
     state = part.provider_state
     if not state or not within_bounds(state):
         return bounded(part)
@@ -51,7 +52,7 @@ def vetted(part: Part) -> Vetted:
         case FilePart():
             return _file(part, state)
         case HostedToolPart() if part.report:
-            return Vetted(part.provider_state)  # nothing of it is ever sent
+            return Vetted(part.provider_state)  # such state is never sent
         case HostedToolPart():
             return _hosted(part)
         case ReasoningPart():
@@ -61,12 +62,12 @@ def vetted(part: Part) -> Vetted:
 
 
 def native_name(part: HostedToolPart) -> str | None:
-    """The key under which Gemini has a part of its own for what it ran; None if it has none."""
+    """Return the key of Gemini's own part for a hosted tool part; None if there is none."""
     return next((key for key in part.provider_state or {} if key in PARTS), None)
 
 
 def _file(part: FilePart, state: ProviderState) -> Vetted:
-    """A file's type as it was told, with what our own leaves out of it."""
+    """Check a file's state: its media type as received, without the fields that are ours."""
     found = cut(state, _FILE)
     told = as_text(state.get("mimeType")).partition(";")[0].strip()
     if found.state is None or told in ("", part.media_type) or part.media_type == "application/octet-stream":
@@ -77,7 +78,7 @@ def _file(part: FilePart, state: ProviderState) -> Vetted:
 def _hosted(part: HostedToolPart) -> Vetted:
     name = native_name(part)
     if name is None:
-        return refused("Gemini takes back no such part")
+        return refused("Gemini does not accept this part in a request")
     found = cut(part.provider_state or {}, {name: PARTS[name], "thought": Kind.FLAG, **SIGNED})
     value = as_object((found.state or {}).get(name))
     if found.state is None:

@@ -1,4 +1,4 @@
-"""The small things an answer of Gemini holds: reasons, likelihoods, files, token counts, errors.
+"""Reads the values in Gemini answers: finish reasons, log probabilities, files, token counts, errors.
 
 Source: https://ai.google.dev/api/generate-content and the types of the ``google-genai`` package 3.4 (read 2026-11-22)
 """
@@ -32,12 +32,13 @@ _FINISH_BY_MEANING: Final = {
         "MISSING_THOUGHT_SIGNATURE ERROR"
     ),
 }
-# By the enum's numbers, from 0, which gateways send that encode the protocol anew. Vertex counts otherwise from 6 on.
+# By the enum's numbers, from 0, which gateways send that re-encode the protocol. Vertex numbers differ from 6 on.
 _NUMBERED: Final = (
     *("UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "LANGUAGE", "BLOCKLIST"),
     *("PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL", "IMAGE_SAFETY", "UNEXPECTED_TOOL_CALL"),
 )
-_UNSAID: Final = frozenset(("", "UNSPECIFIED", "BLOCKREASONUNSPECIFIED"))  # of encoders that leave nothing out
+# sent by encoders that do not omit default values
+_UNSPECIFIED: Final = frozenset(("", "UNSPECIFIED", "BLOCKREASONUNSPECIFIED"))
 _NO_LETTER: Final = re.compile(r"[^A-Z]+")
 _FINISH: Final = {
     _NO_LETTER.sub("", word): reason for reason, words in _FINISH_BY_MEANING.items() for word in words.split()
@@ -63,12 +64,12 @@ _GRPC_CODES: Final = (
     *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
     *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
 )
-# What a chunk of an answer has, and an error has not.
+# Fields of an answer's chunk that an error does not have.
 _ANSWERS: Final = frozenset(("candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"))
 
 
 def reason_of(raw: object) -> str:
-    """A finish or block reason as one word of capitals, however it is written; empty if none is given.
+    """Return a finish or block reason as one word of capitals, in any spelling; empty if there is none.
 
     ``MAX_TOKENS``, ``max_tokens``, ``FinishReason.MAX_TOKENS``, ``FINISH_REASON_MAX_TOKENS``, ``MaxTokens`` and 2 are
     the same.
@@ -79,13 +80,13 @@ def reason_of(raw: object) -> str:
     elif not isinstance(raw, str):
         raw = "UNKNOWN" if raw else ""
     word = _NO_LETTER.sub("", raw.rpartition(".")[2].upper()).removeprefix("FINISHREASON")
-    return "" if word in _UNSAID else word
+    return "" if word in _UNSPECIFIED else word
 
 
 def finish_by(raw: object, *, has_calls: bool, choice: int = 0, blocked: object = None) -> ChoiceFinish:
-    """How a candidate ended: ``raw`` is its ``finishReason``, ``blocked`` the ``blockReason`` that came behind it.
+    """Return how a candidate ended, from its ``finishReason`` ``raw`` and a ``blockReason`` ``blocked``.
 
-    A missing reason is ``other``: the answer has an end, but nobody said why.
+    A missing reason is ``other``: the answer has ended for no stated reason.
     """
     word = reason_of(raw)
     finish = finish_of(word, _FINISH, has_calls=has_calls, choice=choice)
@@ -99,14 +100,14 @@ def finish_by(raw: object, *, has_calls: bool, choice: int = 0, blocked: object 
 
 
 def logprob_of(raw: object) -> tuple[str, float] | None:
-    """A token, and how likely it was; None where neither is told."""
+    """Return a token with its log probability; None if either is missing."""
     item = as_object(raw)
-    value = item.get("logProbability", 0.0)  # proto3 leaves out a zero
+    value = item.get("logProbability", 0.0)  # proto3 omits zeros
     return (as_text(item.get("token")), float(value)) if item and isinstance(value, int | float) else None
 
 
 def decoded(encoded: str) -> bytes | None:
-    """Base64 of either alphabet, with or without padding; None if it is none, or nothing."""
+    """Decode base64 of either alphabet, with or without padding; None if it is invalid or empty."""
     standard = encoded.replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True) or None
@@ -114,24 +115,25 @@ def decoded(encoded: str) -> bytes | None:
         return None
 
 
-def newest_counts(known: JsonObject, told: JsonObject) -> JsonObject:
-    """Token counts after another report. They only grow: one without a total, or with zeros in it, takes none back."""
-    total = _says_more(told.get("totalTokenCount"))
-    if total and all(told.values()):
-        return told
-    kept = {name: count for name, count in known.items() if not _says_more(told.get(name))}
+def newest_counts(known: JsonObject, report: JsonObject) -> JsonObject:
+    """Update token counts with a newer report. Counts only grow: a report with missing fields or zeros resets none."""
+    total = _is_positive(report.get("totalTokenCount"))
+    if total and all(report.values()):
+        return report
+    kept = {name: count for name, count in known.items() if not _is_positive(report.get(name))}
     if not total:
-        return told | kept
-    return told | {name: count for name, count in kept.items() if name in told}
+        return report | kept
+    return report | {name: count for name, count in kept.items() if name in report}
 
 
-def _says_more(count: object) -> bool:
+def _is_positive(count: object) -> bool:
     number = as_count(count)
     return number > 0 if number is not None else bool(count) and not isinstance(count, int | float)
 
 
 def usage_of(raw: JsonObject) -> Usage | None:
-    """Thoughts and tool-use prompts are counted apart on the wire; ours include them."""
+    """Return the tokens of an answer. The wire counts thoughts and tool-use prompts separately; ``Usage`` includes
+    them."""
     counts = {key: as_count(value) for key, value in raw.items()}
     prompt, answer = counts.get("promptTokenCount"), counts.get("candidatesTokenCount")
     thoughts, tools = counts.get("thoughtsTokenCount"), counts.get("toolUsePromptTokenCount")
@@ -139,7 +141,7 @@ def usage_of(raw: JsonObject) -> Usage | None:
     if prompt is None and answer is None and total is None:
         return None
     cached = counts.get("cachedContentTokenCount")
-    if prompt is not None and cached is not None and cached > prompt:  # counted apart
+    if prompt is not None and cached is not None and cached > prompt:  # counted separately
         prompt += cached
     return Usage.unchecked(
         input_tokens=None if prompt is None else prompt + (tools or 0),
@@ -160,15 +162,15 @@ def usage_of(raw: JsonObject) -> Usage | None:
 
 
 def _audio(raw: JsonObject, *fields: str) -> int | None:
-    """The tokens of audio in the breakdowns by modality; None if they tell of none."""
+    """Return the audio tokens in the breakdowns by modality; None if there are none."""
     entries = [as_object(entry) for name in fields for entry in as_list(raw.get(name))]
     counts = [as_count(entry.get("tokenCount")) for entry in entries if entry.get("modality") == "AUDIO"]
-    told = [count for count in counts if count is not None]
-    return sum(told) if told else None
+    found = [count for count in counts if count is not None]
+    return sum(found) if found else None
 
 
 def is_failure(chunk: JsonObject) -> bool:
-    """Whether a chunk is an error: one with ``error`` in it, or one that gateways send without that around it."""
+    """Whether a chunk is an error, with an ``error`` member or, from some gateways, without it."""
     if chunk.get("error"):
         return True
     if not _ANSWERS.isdisjoint(chunk):
@@ -179,7 +181,7 @@ def is_failure(chunk: JsonObject) -> bool:
 
 
 def failure_in(data: bytes) -> JsonObject:
-    """The error object in an event that is named ``error``, whatever it holds: JSON of any kind, or plain words."""
+    """Return the error object of an event named ``error``, whose data may be any JSON or plain text."""
     try:
         value: object = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -189,17 +191,17 @@ def failure_in(data: bytes) -> JsonObject:
     return value if is_object(value) else {"error": {"message": value if isinstance(value, str) else ""}}
 
 
-def error_of(status: int, headers: Mapping[str, str], body: bytes, told: JsonObject, provider: str) -> APIError:
-    """What an error object means; inside an answer (status 200) its own code, or its name, is the status.
+def error_of(status: int, headers: Mapping[str, str], body: bytes, parsed: JsonObject, provider: str) -> APIError:
+    """Return the typed error for an error object; inside an answer (status 200) its own code or name gives the status.
 
     Args:
-        status: Of HTTP.
-        headers: Names in lower case.
-        body: The bytes it was read from.
-        told: The JSON object with the error, or with ``error`` in it.
-        provider: Who answered.
+        status: The HTTP status.
+        headers: Response headers, with lower-case names.
+        body: The source of the object.
+        parsed: The error object, or an object with ``error`` in it.
+        provider: The name of the provider.
     """
-    error = error_fields(told)
+    error = error_fields(parsed)
     codes = [code for layer in error.layers if (code := _name_of(layer) or str(error_number(layer) or ""))]
     inside = error.status or next((_STATUS_BY_NAME[code] for code in codes if code in _STATUS_BY_NAME), 500)
     details = (as_object(item) for layer in error.layers for item in as_list(layer.get("details")))
@@ -216,7 +218,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, told: JsonObj
 
 
 def _name_of(layer: JsonObject) -> str:
-    """The name of an error: ``status``, or ``code`` where that is no number, or what a number of gRPC stands for."""
+    """Return the name of an error: ``status``, or ``code`` if it is not a number, or the name of a gRPC number."""
     status, code = as_text(layer.get("status")), as_text(layer.get("code"))
     if status.isupper():
         return status
@@ -227,7 +229,7 @@ def _name_of(layer: JsonObject) -> str:
 
 
 def _seconds(duration: object) -> float | None:
-    """``"17s"``, ``"0.5s"`` or ``{"seconds": 17}`` as seconds."""
+    """Convert ``"17s"``, ``"0.5s"`` or ``{"seconds": 17}`` to seconds."""
     if is_object(duration):
         return bounded_wait(str(as_count(duration.get("seconds"))))
     return bounded_wait(as_text(duration).removesuffix("s"))

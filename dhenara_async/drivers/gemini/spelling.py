@@ -1,6 +1,6 @@
-"""Gemini's JSON in one spelling and one shape.
+"""Normalizes Gemini's JSON to one spelling and one shape.
 
-Protobuf JSON has two names for a field, ``finishReason`` and ``finish_reason``; gateways and proxies send either, or
+Protobuf JSON has two names for a field, ``finishReason`` and ``finish_reason``; gateways and proxies send either or
 both. They also send one object or a bare string where Gemini has a list.
 
 Source: https://protobuf.dev/programming-guides/json/ (read 2026-11-28)
@@ -16,7 +16,7 @@ _PROTO_NAME: Final = re.compile(rb'_[a-z0-9]+"\s*:')
 _SEPARATED: Final = re.compile(r"_+([a-z0-9])")
 _ANSWERS: Final = frozenset(("candidates", "promptFeedback", "usageMetadata", "prompt_feedback", "usage_metadata"))
 _OTHERS: Final = frozenset(("args", "response", "partMetadata", "parsed", "error", "errors"))
-"""Fields whose members are not Gemini's: arguments and results of functions, what an application added, errors."""
+"""Fields whose members keep their names: arguments and results of functions, application data, errors."""
 PART_DATA: Final = (
     *("functionCall", "functionResponse", "inlineData", "fileData"),
     *("executableCode", "codeExecutionResult", "toolCall", "toolResponse"),
@@ -24,20 +24,20 @@ PART_DATA: Final = (
 _OF_A_PART: Final = frozenset(("text", "thought", "thoughtSignature", *PART_DATA))
 
 
-def tidied(value: object, data: bytes) -> object:
-    """A chunk, or a list of chunks, out of its wrapping and with its fields named in camelCase.
+def normalized(value: object, data: bytes) -> object:
+    """Return a chunk, or a list of chunks, without its envelope and with its fields named in camelCase.
 
     Args:
-        value: What was read from ``data``.
-        data: JSON. It is searched for names in snake_case first, so that usual chunks are not walked through.
+        value: The value parsed from ``data``.
+        data: The JSON text. It is searched for names in snake_case first, so that usual chunks are not traversed.
     """
     proto = _PROTO_NAME.search(data) is not None
     if isinstance(value, list):
-        return [_tidied(item, proto=proto) for item in cast("list[object]", value)]
-    return _tidied(value, proto=proto)
+        return [_normalized(item, proto=proto) for item in cast("list[object]", value)]
+    return _normalized(value, proto=proto)
 
 
-def _tidied(chunk: object, *, proto: bool) -> object:
+def _normalized(chunk: object, *, proto: bool) -> object:
     if is_object(chunk) and "response" in chunk and _ANSWERS.isdisjoint(chunk):  # Code Assist wraps its answers
         chunk = as_object(chunk["response"]) or chunk
     if not proto or not is_object(chunk) or _ANSWERS.isdisjoint(chunk):
@@ -53,7 +53,7 @@ def _in_camel_case(value: object) -> object:
     renamed: JsonObject = {}
     for told, item in value.items():
         name = _SEPARATED.sub(_upper, told) if "_" in told else told
-        if item is not None or name not in renamed:  # both spellings may be there, one of them null
+        if item is not None or name not in renamed:  # both spellings may be present, one of them null
             renamed[name] = item if name in _OTHERS else _in_camel_case(item)
     return renamed
 
@@ -63,9 +63,9 @@ def _upper(found: re.Match[str]) -> str:
 
 
 def candidates_of(value: object) -> Sequence[object]:
-    """The candidates of a chunk, also of one that has a single candidate without a list around it.
+    """Return the candidates of a chunk, or its single candidate without a list around it.
 
-    Several candidates that share a number, or have none, get the lowest free ones: they are different answers.
+    Candidates that share an index, or have none, get the lowest free ones: they are different answers.
     """
     if is_object(value):
         return (value,)
@@ -90,7 +90,7 @@ def _numbered(candidates: Sequence[object]) -> Iterator[object]:
 
 
 def parts_of(candidate: JsonObject) -> list[JsonObject]:
-    """The parts of a candidate, whether or not they have a list, and a content, around them."""
+    """Return the parts of a candidate, with or without a list and a content around them."""
     content = candidate.get("content")
     return list(_parts(candidate if content is None else content))
 
