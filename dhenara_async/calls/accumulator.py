@@ -1,14 +1,16 @@
-"""Folds the events of one stream into a ``ChatResponse``; at any moment it can say what has come so far.
+"""Folds the events of one stream into a ``ChatResponse``; a partial response is available at any moment.
 
-A finished part is taken from its ``PartEnd``; deltas are kept only for parts that are still open, so that an
-interrupted answer loses nothing. Texts are joined once, never added up.
+A finished part is taken from its ``PartEnd``. Deltas are kept only for parts that are still open, so that an
+interrupted response loses nothing. The texts of a part are joined once, not concatenated delta by delta.
 """
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import (
     ChoiceFinish,
+    Heartbeat,
     PartEnd,
     PartStart,
     ReasoningDelta,
@@ -28,57 +30,67 @@ from dhenara_async.usage.tokens import UNKNOWN, Usage
 
 
 class Accumulator:
-    """One answer in the making.
+    """Builds one response from the events of its stream.
 
     Args:
-        provider: Who answers.
-        model: The id that was asked for; the one the response reports replaces it.
+        provider: Name of the provider that responds.
+        model: Id of the requested model; replaced by the id that the response reports.
     """
 
-    __slots__ = ("_begun", "_end", "_ended", "_model", "_pieces", "_provider", "_response_id", "_starts", "_usage")
+    __slots__ = (
+        "_end",
+        "_finished_parts",
+        "_first_part_id",
+        "_model",
+        "_pieces",
+        "_provider",
+        "_response_id",
+        "_starts",
+        "_usage",
+    )
 
     def __init__(self, *, provider: str, model: str) -> None:
         self._provider = provider
         self._model = model
         self._response_id: str | None = None
-        self._starts: list[PartStart] = []  # a part's id is its place in these two lists
-        self._pieces: list[list[str]] = []
-        self._ended: dict[int, Part] = {}
+        self._starts: list[PartStart] = []  # a part's id is its index in these two lists
+        self._pieces: list[list[str]] = []  # the deltas of open parts
+        self._finished_parts: dict[int, Part] = {}
         self._usage = UNKNOWN
-        self._begun = 0  # the first part of who answers now
+        self._first_part_id = 0  # of the endpoint that responds now; earlier parts came from another endpoint
         self._end: StreamEnd | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether ``StreamEnd`` has come."""
+        """Whether ``StreamEnd`` was received."""
         return self._end is not None
 
     def feed(self, events: Iterable[StreamEvent]) -> None:
-        """Take the next events, in order."""
+        """Add the next events, in order."""
         pieces = self._pieces
         for event in events:
             kind = event.__class__
-            # by class and most frequent first: this line runs once a token
+            # compares classes, the most frequent first, because this line runs once per token
             if kind is TextDelta or kind is ReasoningDelta or kind is RefusalDelta:
-                pieces[event.part_id].append(event.text)  # type: ignore[union-attr] - its class was just compared
+                pieces[event.part_id].append(event.text)  # type: ignore[union-attr] - the comparison above narrowed it
             elif kind is ToolCallDelta:
-                pieces[event.part_id].append(event.arguments)  # type: ignore[union-attr] - likewise
+                pieces[event.part_id].append(event.arguments)  # type: ignore[union-attr] - as above
             else:
-                self._take(event)
+                self._add(event)
 
     def response(self) -> ChatResponse:
-        """The complete answer.
+        """Return the complete response.
 
         Raises:
-            StreamStateError: ``StreamEnd`` has not come yet; ``partial`` has what did.
+            StreamStateError: ``StreamEnd`` was not received yet; use ``partial`` instead.
         """
         if self._end is None:
-            raise StreamStateError("the answer is not complete; .partial has what has come so far")
+            raise StreamStateError("the answer is not complete; .partial has what was received so far")
         return self._fold(self._end.choices)
 
     def partial(self) -> ChatResponse:
-        """What has come so far; open parts are marked ``interrupted``, a usage report that was not final
-        is marked ``estimated``."""
+        """Return the response received so far: open parts have the status ``interrupted``, and usage that was
+        not final has the source ``estimated``."""
         if self._end is not None:
             return self._fold(self._end.choices)
         choices = sorted({start.choice for start in self._starts}) or [0]
@@ -88,41 +100,43 @@ class Accumulator:
         return self._fold(tuple(ChoiceFinish(choice, FinishReason.ERROR) for choice in choices), usage)
 
     def texts(self) -> list[str]:
-        """The first choice's texts, in order, those that are still coming as far as they have come."""
+        """Return the texts of the first choice, in order; an open text as far as it was received."""
         texts: list[str] = []
         for start in self._starts:
             if start.kind == "text" and start.choice == 0:
-                ended = self._ended.get(start.part_id)
-                texts.append(ended.get_text() if ended is not None else "".join(self._pieces[start.part_id]))
+                finished = self._finished_parts.get(start.part_id)
+                texts.append(finished.get_text() if finished is not None else "".join(self._pieces[start.part_id]))
         return texts
 
-    def broken_off(self) -> list[PartEnd]:
-        """What ends the parts that are still open, as far as they have come; a part that comes whole or not at all
-        stays open."""
+    def close_open_parts(self) -> list[PartEnd]:
+        """Build a ``PartEnd`` with the status ``interrupted`` for each open part.
+
+        Files and hosted-tool blocks are left out, because they have no deltas to build a part from.
+        """
         ends: list[PartEnd] = []
         for start in self._starts:
-            part = None if start.part_id in self._ended else self._interrupted(start)
+            part = None if start.part_id in self._finished_parts else self._interrupted(start)
             if part is not None:
                 ends.append(PartEnd(start.part_id, part))
         return ends
 
     @property
-    def started(self) -> int:
-        """How many parts there are, open ones included."""
+    def part_count(self) -> int:
+        """Number of parts, open ones included."""
         return len(self._starts)
 
-    def _take(self, event: StreamEvent) -> None:
+    def _add(self, event: StreamEvent) -> None:
         match event:
             case PartStart():
                 self._starts.append(event)
                 self._pieces.append([])
             case PartEnd():
-                self._ended[event.part_id] = event.part
+                self._finished_parts[event.part_id] = event.part
                 self._pieces[event.part_id] = []
             case UsageUpdate():
                 self._usage = event.usage
             case StreamStart():
-                self._begin(event)
+                self._start_endpoint(event)
             case StreamEnd():
                 self._end = event
                 if event.model or event.response_id:
@@ -130,42 +144,44 @@ class Accumulator:
             case StreamReset():
                 self._starts.clear()
                 self._pieces.clear()
-                self._ended.clear()
+                self._finished_parts.clear()
                 self._usage = UNKNOWN
-                self._begin(event.start)
+                self._start_endpoint(event.start)
             case StreamSeam():
-                self._usage = UNKNOWN  # of who goes on, as far as that is told
-                self._begin(event.start)
+                self._usage = UNKNOWN  # the usage of the endpoint that continues is not reported yet
+                self._start_endpoint(event.start)
+            case TextDelta() | ReasoningDelta() | RefusalDelta() | ToolCallDelta() | Heartbeat():
+                pass  # ``feed`` adds the deltas, and a heartbeat has no content
             case _:
-                pass  # deltas are handled in feed, heartbeats mean nothing here
+                assert_never(event)
 
-    def _begin(self, start: StreamStart | None) -> None:
-        """Who answers from here on."""
+    def _start_endpoint(self, start: StreamStart | None) -> None:
+        """Note which provider and model the following events come from."""
         if start is not None:
             self._provider = start.provider
             self._model = start.model or self._model
             self._response_id = start.response_id
-            self._begun = len(self._starts)
+            self._first_part_id = len(self._starts)
 
     def _complete(self, end: StreamEnd) -> None:
-        """Take what the provider told of itself after the start, also for the parts that had ended before that."""
+        """Take the model and response id that the provider reported late, also for parts that had already ended."""
         self._response_id = end.response_id or self._response_id
         if end.model is None:
             return
         self._model = end.model
-        for part_id, part in self._ended.items():
+        for part_id, part in self._finished_parts.items():
             origin = part.origin
-            if part_id >= self._begun and origin is not None and origin.served_model is None:
+            if part_id >= self._first_part_id and origin is not None and origin.served_model is None:
                 served = origin.changed(served_model=end.model)
-                self._ended[part_id] = part.changed(origin=served)
+                self._finished_parts[part_id] = part.changed(origin=served)
 
     def _fold(self, finishes: tuple[ChoiceFinish, ...], usage: Usage | None = None) -> ChatResponse:
         by_choice: dict[int, list[Part]] = {}
         for start in self._starts:
-            part = self._ended.get(start.part_id) or self._interrupted(start)
+            part = self._finished_parts.get(start.part_id) or self._interrupted(start)
             if part is not None:
                 by_choice.setdefault(start.choice, []).append(part)
-        return ChatResponse.unchecked(  # of parts that were checked, and of what events say
+        return ChatResponse.unchecked(  # its parts and the events were validated when they were made
             choices=tuple(
                 Choice.unchecked(
                     index=finish.choice,
@@ -196,4 +212,4 @@ class Accumulator:
                     call_id=start.call_id or "", name=start.name or "", arguments=text, status="interrupted"
                 )
             case _:
-                return None  # a file or a hosted block comes whole or not at all
+                return None  # a file or a hosted-tool block has no deltas

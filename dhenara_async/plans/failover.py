@@ -270,8 +270,8 @@ class FailoverSource:
         self._standing = None
         begun = next((event for event in gap.held if isinstance(event, StreamStart)), None)
         start = named(begun or StreamStart(model=None, provider=after.provider), after)
-        ends = [replace(end, part=end.part.changed(origin=before)) for end in gap.said.broken_off()]
-        self._offset = gap.said.started
+        ends = [replace(end, part=end.part.changed(origin=before)) for end in gap.said.close_open_parts()]
+        self._offset = gap.said.part_count
         self._seams.append(Seam(part=self._offset, before=before, after=after, reason=self._reason))
         held = [_moved(event, self._offset) for event in gap.held if event is not begun]
         return [*ends, StreamSeam(self._reason, start), *held]
@@ -305,7 +305,7 @@ def _why_not(said: Accumulator) -> str | None:
     if [choice.index for choice in choices] != [0]:
         return "only a single answer can be gone on with elsewhere, and several were on their way"
     parts = choices[0].parts
-    if len(parts) < said.started:
+    if len(parts) < said.part_count:
         return "what was on its way when it broke off comes whole or not at all, so nobody can go on with it"
     others = sorted({part.type for part in parts if not isinstance(part, TextPart | ReasoningPart)})
     if others:
