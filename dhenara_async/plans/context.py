@@ -1,4 +1,4 @@
-"""What a plan is asked, and what all plans say of time that is over and of who failed."""
+"""Data and helpers that all plans share: the call's context, its remaining time, and the failures of its targets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,28 +14,28 @@ from dhenara_async.events import StreamStart
 from dhenara_async.messages.messages import Message, Origin
 from dhenara_async.plans.targets import RoutingContext, Target, label
 
-LOST = "cancelled: another target was faster"
-"""What an ``Attempt`` says that lost a race."""
+LOST_RACE = "cancelled: another target was faster"
+"""The ``error`` of an ``Attempt`` that lost a race."""
 
-Ask = Callable[[AIModelEndpoint, AIModelCallConfig, Sequence[Message]], EndpointSource]
-"""Makes the call to one endpoint, with further messages behind the question; nothing is sent yet."""
+OpenEndpoint = Callable[[AIModelEndpoint, AIModelCallConfig, Sequence[Message]], EndpointSource]
+"""Prepares the call to one endpoint, with messages appended to the request; sends nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """What a plan is asked.
+    """One call to a plan.
 
     Attributes:
-        ask: Makes the call to one endpoint.
-        config: The call's knobs.
-        occasion: What routers and experiments decide by.
-        means: What calls of the same client or manager share.
-        so_far: The text of the answer that is to be gone on with; None = it is to begin. Nothing may then be taken
-            back, because what is made of it is only the rest.
-        continuation: What a model is told that cannot be handed that text as the beginning of its own answer.
+        open_endpoint: Prepares the call to one endpoint.
+        config: Configuration of the call.
+        context: Data that routers and experiments decide by.
+        shared: Resources shared by the calls of one client or manager.
+        so_far: Text of the answer to continue; None = a new answer. A continued answer cannot be restarted, because
+            the source delivers only its rest.
+        continuation: User message that asks for the rest from a model that does not accept ``so_far`` as a prefill.
     """
 
-    ask: Ask
+    open_endpoint: OpenEndpoint
     config: AIModelCallConfig
     context: RoutingContext
     shared: SharedResources
@@ -43,29 +43,29 @@ class PlanContext:
     continuation: str | None = None
 
 
-Open = Callable[[Target, PlanContext], EventSource]
-"""Makes the answer of a target; see ``plans.feed_of`` for what it raises."""
+OpenSource = Callable[[Target, PlanContext], EventSource]
+"""Builds the event source of a target; raises like ``plans.sources.source_of``."""
 
 
-def in_time(question: PlanContext, began: float | None) -> PlanContext:
-    """``question`` with what is left of the whole call's time; ``began`` = not yet where None.
+def with_remaining_time(context: PlanContext, started_at: float | None) -> PlanContext:
+    """Return ``context`` with the total time limit reduced by the time since ``started_at`` (None = not started).
 
     Raises:
-        DeadlineError: Nothing is left.
+        DeadlineError: No time is left.
     """
-    total = question.config.timeouts.total
-    if total is None or began is None:
-        return question
-    left = total - (anyio.current_time() - began)
-    if left <= 0:
+    total = context.config.timeouts.total
+    if total is None or started_at is None:
+        return context
+    remaining = total - (anyio.current_time() - started_at)
+    if remaining <= 0:
         raise DeadlineError(limit="total", seconds=total)
-    timeouts = question.config.timeouts.changed(total=left)
-    return replace(question, config=question.config.changed(timeouts=timeouts))
+    timeouts = context.config.timeouts.changed(total=remaining)
+    return replace(context, config=context.config.changed(timeouts=timeouts))
 
 
-def of_the_whole(exc: DhenaraError, question: PlanContext) -> DhenaraError:
-    """A limit of the whole call in the caller's words: who was asked later knew only what was left of it."""
-    total = question.config.timeouts.total
+def with_total_limit(exc: DhenaraError, context: PlanContext) -> DhenaraError:
+    """Restore the caller's total time limit in ``exc``: a later target was given only the remaining time."""
+    total = context.config.timeouts.total
     if isinstance(exc, DeadlineError) and exc.limit == "total" and exc.seconds != total:
         whole = DeadlineError(limit="total", seconds=total)
         whole.__cause__ = exc
@@ -73,31 +73,38 @@ def of_the_whole(exc: DhenaraError, question: PlanContext) -> DhenaraError:
     return exc
 
 
-def described(exc: DhenaraError) -> str:
+def describe(exc: DhenaraError) -> str:
+    """Format an error as class and message."""
     return f"{type(exc).__name__}: {exc}"
 
 
 @dataclass(slots=True)
-class Failures:
-    """Who failed, and how, in order."""
+class TargetFailures:
+    """The targets that failed, with their errors, in order.
 
-    all: list[tuple[str, DhenaraError]] = field(default_factory=list[tuple[str, DhenaraError]])
+    Attributes:
+        errors: Label and error of each.
+    """
+
+    errors: list[tuple[str, DhenaraError]] = field(default_factory=list[tuple[str, DhenaraError]])
 
     def add(self, target: Target, exc: DhenaraError) -> None:
-        self.all.append((label(target), exc))
+        """Record the failure of ``target``."""
+        self.errors.append((label(target), exc))
 
-    def words(self) -> str | None:
-        return "; ".join(f"{who}: {described(exc)}" for who, exc in self.all) or None
+    def summary(self) -> str | None:
+        """Format all failures in one line; None if there are none."""
+        return "; ".join(f"{name}: {describe(exc)}" for name, exc in self.errors) or None
 
-    def first(self) -> DhenaraError:
-        """The first one, which knows of the others."""
-        (_who, first), *others = self.all
-        for who, exc in others:
+    def first_error(self) -> DhenaraError:
+        """Return the first error, with a note about each of the others."""
+        (_name, first), *others = self.errors
+        for name, exc in others:
             if exc is not first:
-                first.add_note(f"{who} was asked too: {described(exc)}")
+                first.add_note(f"{name} failed too: {describe(exc)}")
         return first
 
 
-def named(start: StreamStart, origin: Origin) -> StreamStart:
-    """``start``, which names the model in any case: what was asked of another target is none of this one's."""
+def with_model(start: StreamStart, origin: Origin) -> StreamStart:
+    """Return ``start`` with a model: the requested one of ``origin`` where the provider reported none."""
     return start if start.model is not None else replace(start, model=origin.model)

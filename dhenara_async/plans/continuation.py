@@ -1,150 +1,181 @@
-"""What an endpoint is handed that goes on with the answer of another, and how the two texts become one."""
+"""Continues the answer of one endpoint with another: what the second endpoint is sent, and how the texts are joined."""
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from dhenara_async.calls.source import CallRecord, EventSource
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.events import PartEnd, PartStart, StreamEvent, StreamReset, TextDelta
+from dhenara_async.events import (
+    Heartbeat,
+    PartEnd,
+    PartStart,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamEnd,
+    StreamEvent,
+    StreamReset,
+    StreamSeam,
+    StreamStart,
+    TextDelta,
+    ToolCallDelta,
+    UsageUpdate,
+)
 from dhenara_async.hosts.registry import driver_for
 from dhenara_async.messages.messages import Citation, Message, Origin, Role, TextPart
 from dhenara_async.plans.context import PlanContext
 
 
-class CannotGoOnError(UnsupportedError):
-    """A target cannot go on with the answer of another."""
+class CannotContinueError(UnsupportedError):
+    """A target cannot continue the answer of another."""
 
 
-def answer_of(endpoint: AIModelEndpoint, question: PlanContext) -> EventSource:
-    """The answer of one endpoint, or the rest of one that another has begun.
+def endpoint_source(endpoint: AIModelEndpoint, context: PlanContext) -> EventSource:
+    """Build the event source of one endpoint, which starts an answer or continues ``context.so_far``.
 
     Raises:
-        ConfigurationError: It cannot be called as asked.
-        UnsupportedError: It cannot be told a part of what is asked, or cannot go on with what was begun.
+        ConfigurationError: The endpoint cannot be called with this configuration.
+        UnsupportedError: The endpoint does not support part of the request, or cannot continue an answer.
     """
-    more, dropped = _handed(endpoint, question)
-    feed = question.ask(endpoint, question.config, more)
-    return RestSource(feed, dropped) if dropped else feed
+    further_messages, dropped = _continuation_messages(endpoint, context)
+    source = context.open_endpoint(endpoint, context.config, further_messages)
+    return RestSource(source, dropped) if dropped else source
 
 
-def _handed(endpoint: AIModelEndpoint, question: PlanContext) -> tuple[list[Message], str]:
-    """What stands behind the question where an answer is to be gone on with.
+def _continuation_messages(endpoint: AIModelEndpoint, context: PlanContext) -> tuple[list[Message], str]:
+    """Build the messages that ask ``endpoint`` to continue an answer.
 
     Returns:
-        The messages, and the white space at the end of what was said so far that they do not tell.
+        The messages to append to the request, and the trailing whitespace of the answer that they leave out.
     """
-    so_far = question.so_far or ""
-    words = so_far.rstrip()
-    if not words:
+    so_far = context.so_far or ""
+    without_trailing = so_far.rstrip()
+    if not without_trailing:
         return [], so_far
-    said = Message(role=Role.ASSISTANT, parts=(TextPart(text=so_far),))
+    answer = Message(role=Role.ASSISTANT, parts=(TextPart(text=so_far),))
     rules = driver_for(endpoint).rules(endpoint)
-    if rules.prefill:  # the formatter takes off what the target refuses at its end, and reports that
-        return [said], "" if rules.ragged_prefill else so_far[len(words) :]
-    if question.continuation is None:
+    if rules.prefill:  # the formatter removes trailing whitespace that the target refuses, and reports the removal
+        return [answer], "" if rules.ragged_prefill else so_far[len(without_trailing) :]
+    if context.continuation is None:
         model = endpoint.ai_model.model_name
-        raise CannotGoOnError(f"{model} cannot be handed the beginning of its answer; give Failover a continuation")
-    return [said, Message.user(question.continuation)], ""
+        raise CannotContinueError(
+            f"{model} cannot be given the beginning of its answer as a prefill; set Failover(continuation=…)"
+        )
+    return [answer, Message.user(context.continuation)], ""
 
 
 class RestSource:
-    """The rest of an answer by who does not know that what it goes on with ended in white space; see ``EventSource``.
+    """Continues an answer for a model that was not shown its trailing whitespace; see ``EventSource``.
 
-    Such a model mostly begins with that white space itself, and the reader has it already.
+    Such a model often starts with this whitespace itself, but the reader has already received it. Whitespace at the
+    start of the first text part is therefore held back until it can be compared.
 
     Args:
-        feed: Its answer.
-        dropped: The white space that it was not told.
+        source: Event source of the model.
+        dropped: Trailing whitespace that the model was not shown.
     """
 
-    def __init__(self, feed: EventSource, dropped: str) -> None:
-        self._feed = feed
+    def __init__(self, source: EventSource, dropped: str) -> None:
+        self._source = source
         self._dropped = dropped
-        self._part: int | None = None  # the first text; None = it has not come yet, or is over
-        self._held: str | None = ""  # the white space it begins with, so far; None = its words have come
-        self._cut = 0  # how many characters were taken off it
-        self._settled = False  # nothing is left to be done
+        self._part: int | None = None  # id of the first text part; None = it has not started
+        self._held: str | None = ""  # its leading whitespace received so far; None = its text was passed on
+        self._cut = 0  # number of characters removed from its start
+        self._settled = False  # the first text part has ended: all further events pass through
 
     @property
     def over(self) -> bool:
         """See ``EventSource``."""
-        return self._feed.over
+        return self._source.over
 
     @property
     def repeatable(self) -> bool:
         """See ``EventSource``."""
-        return self._feed.repeatable
+        return self._source.repeatable
 
     @property
     def origin(self) -> Origin:
         """See ``EventSource``."""
-        return self._feed.origin
+        return self._source.origin
 
     @property
     def account(self) -> CallRecord:
         """See ``EventSource``."""
-        return self._feed.account
+        return self._source.account
 
     async def receive(self) -> Sequence[StreamEvent]:
         """See ``EventSource``."""
-        events = await self._feed.receive()
-        return events if self._settled or not events else [told for event in events for told in self._each(event)]
+        events = await self._source.receive()
+        if self._settled or not events:
+            return events
+        return [delivered for event in events for delivered in self._deliver(event)]
 
     async def close(self) -> None:
         """See ``EventSource``."""
-        await self._feed.close()
+        await self._source.close()
 
-    def _each(self, event: StreamEvent) -> Sequence[StreamEvent]:
+    def _deliver(self, event: StreamEvent) -> Sequence[StreamEvent]:
+        """Return the events that the reader gets for ``event``."""
         match event:
+            case TextDelta():
+                if event.part_id == self._part and self._held is not None:
+                    return self._compare_start(event.part_id, self._held + event.text)
+            case PartStart():
+                if event.kind == "text" and self._part is None and not self._settled:
+                    self._part = event.part_id
+            case PartEnd():
+                if event.part_id == self._part and isinstance(event.part, TextPart):
+                    return self._end_part(event, event.part)
             case StreamReset():
                 self._part, self._held, self._cut, self._settled = None, "", 0, False
-            case PartStart(kind="text") if self._part is None and not self._settled:
-                self._part = event.part_id
-            case TextDelta() if event.part_id == self._part and self._held is not None:
-                return self._begun(event.part_id, self._held + event.text)
-            case PartEnd(part=TextPart() as part) if event.part_id == self._part:
-                before = () if self._held is None else self._ended(event.part_id, self._held)
-                self._settled = True
-                return (*before, PartEnd(event.part_id, without(part, self._cut)) if self._cut else event)
-            case _:
+            case ReasoningDelta() | RefusalDelta() | ToolCallDelta() | UsageUpdate() | Heartbeat():
                 pass
+            case StreamStart() | StreamSeam() | StreamEnd():
+                pass
+            case _:
+                assert_never(event)
         return (event,)
 
-    def _begun(self, part_id: int, text: str) -> Sequence[StreamEvent]:
-        """The beginning of the first text, once it is more than white space."""
+    def _compare_start(self, part_id: int, text: str) -> Sequence[StreamEvent]:
+        """Hold ``text`` back as long as it is only whitespace, then pass it on."""
         words = text.lstrip()
         if not words:
             self._held = text
             return ()
-        return self._ended(part_id, text[: len(text) - len(words)], words)
+        return self._pass_on(part_id, text[: len(text) - len(words)], words)
 
-    def _ended(self, part_id: int, blank: str, words: str = "") -> Sequence[StreamEvent]:
-        """The first text, whose white space is known to its end, and the words behind that."""
+    def _end_part(self, end: PartEnd, part: TextPart) -> Sequence[StreamEvent]:
+        """End the first text part, which may consist of whitespace only."""
+        before = () if self._held is None else self._pass_on(end.part_id, self._held)
+        self._settled = True
+        return (*before, PartEnd(end.part_id, without_start(part, self._cut)) if self._cut else end)
+
+    def _pass_on(self, part_id: int, whitespace: str, words: str = "") -> Sequence[StreamEvent]:
+        """Pass on the start of the first text part, without the whitespace that the reader already has."""
         self._held = None
-        self._cut = _repeated(self._dropped, blank)
-        text = blank[self._cut :] + words
+        self._cut = _repeated_length(self._dropped, whitespace)
+        text = whitespace[self._cut :] + words
         return (TextDelta(part_id, text),) if text else ()
 
 
-def _repeated(shown: str, blank: str) -> int:
-    """How much of the white space ``blank`` is there already, where ``shown`` is the white space before it.
+def _repeated_length(shown: str, following: str) -> int:
+    """Return how many characters of the whitespace ``following`` repeat the whitespace ``shown`` before it.
 
-    What the end of the one and the beginning of the other have in common; and blanks that only part two words, where
-    these are parted.
+    This is the length of the longest end of ``shown`` with which ``following`` starts. Without such an overlap, blanks
+    without a line break only separate two words, which ``shown`` already separates, so all of them count.
     """
-    for length in range(min(len(shown), len(blank)), 0, -1):
-        if shown.endswith(blank[:length]):
+    for length in range(min(len(shown), len(following)), 0, -1):
+        if shown.endswith(following[:length]):
             return length
-    return 0 if "\n" in blank else len(blank)
+    return 0 if "\n" in following else len(following)
 
 
-def without(part: TextPart, cut: int) -> TextPart:
-    """``part`` without its first characters."""
+def without_start(part: TextPart, cut: int) -> TextPart:
+    """Return ``part`` without its first ``cut`` characters; citations keep pointing at the same text."""
 
-    def moved(citation: Citation) -> Citation:
-        places = {"start": citation.start, "end": citation.end}
-        update = {name: max(0, place - cut) for name, place in places.items() if place is not None}
+    def shifted(citation: Citation) -> Citation:
+        positions = {"start": citation.start, "end": citation.end}
+        update = {name: max(0, position - cut) for name, position in positions.items() if position is not None}
         return citation.changed(**update) if update else citation
 
-    citations = tuple(moved(citation) for citation in part.citations)
-    return part.changed(text=part.text[cut:], citations=citations)
+    return part.changed(text=part.text[cut:], citations=tuple(shifted(citation) for citation in part.citations))

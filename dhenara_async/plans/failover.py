@@ -1,9 +1,15 @@
-"""The answer of the first target that gives one: begun anew elsewhere, or gone on with, where it broke off."""
+"""The event source of a ``Failover``: reads one target after the other until one completes the answer.
+
+What a failed target has already delivered either stays (``continue``), is replaced (``restart``) or ends the call
+(``fail``). The state machine below decides how the events of the next target reach the reader.
+"""
 
 import logging
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from enum import Enum, auto
+from typing import assert_never
 
 import anyio
 
@@ -25,85 +31,159 @@ from dhenara_async.events import (
     PartStart,
     ReasoningDelta,
     RefusalDelta,
+    StreamEnd,
     StreamEvent,
     StreamReset,
     StreamSeam,
     StreamStart,
     TextDelta,
     ToolCallDelta,
+    UsageUpdate,
 )
 from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.messages import Origin, ReasoningPart, TextPart
-from dhenara_async.plans.context import LOST, Failures, Open, PlanContext, described, in_time, named, of_the_whole
-from dhenara_async.plans.continuation import CannotGoOnError
+from dhenara_async.plans.context import (
+    LOST_RACE,
+    OpenSource,
+    PlanContext,
+    TargetFailures,
+    describe,
+    with_model,
+    with_remaining_time,
+    with_total_limit,
+)
+from dhenara_async.plans.continuation import CannotContinueError
 from dhenara_async.plans.targets import Failover, Target, endpoints, label, may_pass_elsewhere
 from dhenara_async.response import Attempt, Decision, Seam
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
+
+class _State(Enum):
+    """What the reader has of the current target, and how the next event reaches it."""
+
+    CONNECTING = auto()
+    """Nothing was delivered by any target."""
+    STARTED = auto()
+    """The current target's start was delivered, but no content: another target can take over unnoticed."""
+    ANSWERING = auto()
+    """Content of the current target was delivered, and stands."""
+    RESTARTING = auto()
+    """The reader has the start, and maybe content, of a failed target: the next start replaces it by a reset."""
+    CONTINUING = auto()
+    """The reader has content of a failed target that stands: events are held back until the next content."""
+    FAILED = auto()
+    """The error was raised."""
+
+
+class _Signal(Enum):
+    """What changes the state."""
+
+    START = auto()
+    """The current target sent its start."""
+    CONTENT = auto()
+    """The current target sent content."""
+    RESET = auto()
+    """The current target took its content back, because it starts over itself."""
+    RESTART = auto()
+    """The current target failed, and another one starts over."""
+    CONTINUE = auto()
+    """The current target failed, and another one continues its content."""
+    GIVE_UP = auto()
+    """The current target failed, and no other target takes over."""
+
+
+_TRANSITIONS: Mapping[_State, Mapping[_Signal, _State]] = {
+    _State.CONNECTING: {
+        _Signal.START: _State.STARTED,
+        _Signal.RESTART: _State.CONNECTING,
+        _Signal.GIVE_UP: _State.FAILED,
+    },
+    _State.STARTED: {
+        _Signal.CONTENT: _State.ANSWERING,
+        _Signal.RESET: _State.STARTED,
+        _Signal.RESTART: _State.RESTARTING,
+        _Signal.GIVE_UP: _State.FAILED,
+    },
+    _State.ANSWERING: {
+        _Signal.CONTENT: _State.ANSWERING,
+        _Signal.RESET: _State.STARTED,
+        _Signal.RESTART: _State.RESTARTING,
+        _Signal.CONTINUE: _State.CONTINUING,
+        _Signal.GIVE_UP: _State.FAILED,
+    },
+    _State.RESTARTING: {
+        _Signal.START: _State.STARTED,
+        _Signal.RESTART: _State.RESTARTING,
+        _Signal.GIVE_UP: _State.FAILED,
+    },
+    _State.CONTINUING: {
+        _Signal.START: _State.CONTINUING,
+        _Signal.CONTENT: _State.ANSWERING,
+        _Signal.RESET: _State.CONTINUING,
+        _Signal.CONTINUE: _State.CONTINUING,
+        _Signal.GIVE_UP: _State.FAILED,
+    },
+    _State.FAILED: {
+        _Signal.GIVE_UP: _State.FAILED,
+    },
+}
+"""The next state. A signal that is not in a state's row leaves the state unchanged."""
+
+_DELIVERED_CONTENT = frozenset({_State.ANSWERING, _State.CONTINUING})  # states in which delivered content stands
+_HAS_START = frozenset(
+    {_State.STARTED, _State.ANSWERING}
+)  # states in which events of the current target were delivered
 _NOT_OF_THE_HOST = (ConfigurationError, UnsupportedError, ConversionLossError)
 
 
-@dataclass(slots=True)
-class _Break:
-    """Where an answer broke off that somebody is to go on with.
-
-    Attributes:
-        said: What came until then.
-        held: Of who goes on, what says nothing yet.
-    """
-
-    said: Accumulator
-    held: list[StreamEvent] = field(default_factory=list[StreamEvent])
-
-
 class FailoverSource:
-    """The answer of the first target that gives one; see ``EventSource``.
+    """Reads one target after the other until one completes the answer; see ``EventSource``.
 
     Args:
-        plan: Who is asked, and when the next one is.
-        question: What.
-        open: Makes the answers of targets.
+        plan: The targets in order, and when the next one is called.
+        context: The call.
+        open_source: Builds the event sources of targets.
 
     Raises:
-        ConfigurationError: None of them can be called as asked, and the first for this reason.
-        UnsupportedError: Likewise.
+        ConfigurationError: No target can be called; the first target's reason.
+        UnsupportedError: No target can be called; the first target's reason.
     """
 
-    def __init__(self, plan: Failover, question: PlanContext, open: Open) -> None:
+    def __init__(self, plan: Failover, context: PlanContext, open_source: OpenSource) -> None:
         self._plan = plan
-        self._question = question
-        self._open = open
-        # what another began cannot be taken back by who goes on with it
-        self._mode = "fail" if question.so_far is not None and plan.mode == "restart" else plan.mode
-        self._waiting = deque(_healthy_first(plan.targets, question.shared))
-        self._failures = Failures()
-        self._tries: list[Attempt] = []  # of those before
-        self._seams: list[Seam] = []  # likewise
-        self._closed = False
-        self._began: float | None = None
-        self._greeted = False  # StreamStart has been handed over
-        self._spoken = False  # something of the answer has been handed over, and stands
-        self._shown = False  # something of the present target has been handed over
-        self._reason = ""  # why the last one broke off of whom something had been
-        self._offset = 0  # how many parts others have made
-        self._said = Accumulator(provider="", model="") if self._mode == "continue" else None
-        self._break: _Break | None = None  # while somebody is to go on, and has said nothing yet
-        self._standing: CallRecord | None = None  # of who broke off, as long as what it said is what the reader has
-        opened = self._next(question)
+        self._context = context
+        self._open_source = open_source
+        # a source that continues an answer cannot take back the part that another source delivered
+        self._mode = "fail" if context.so_far is not None and plan.mode == "restart" else plan.mode
+        self._state = _State.CONNECTING
+        self._closed = False  # orthogonal to the state: ``close`` may come from another task while events are read
+        self._untried = deque(_healthy_first(plan.targets, context.shared))
+        self._failures = TargetFailures()
+        self._earlier_attempts: list[Attempt] = []
+        self._seams: list[Seam] = []
+        self._started_at: float | None = None
+        self._break_reason = ""  # error of the latest target of which events were delivered
+        self._part_offset = 0  # number of parts that earlier targets delivered
+        self._delivered = Accumulator(provider="", model="") if self._mode == "continue" else None
+        self._held: list[StreamEvent] = []  # while CONTINUING: events of the current target before its first content
+        self._failed_record: CallRecord | None = (
+            None  # of the target whose content the reader has, until another starts
+        )
+        opened = self._open_next(context)
         if opened is None:
-            raise self._failures.first()
-        self._target, self._feed = opened
+            raise self._failures.first_error()
+        self._target, self._source = opened
 
     @property
     def over(self) -> bool:
         """See ``EventSource``."""
-        return self._feed.over
+        return self._source.over
 
     @property
     def repeatable(self) -> bool:
         """See ``EventSource``."""
-        return self._feed.repeatable
+        return self._source.repeatable
 
     @property
     def origin(self) -> Origin:
@@ -113,217 +193,253 @@ class FailoverSource:
     @property
     def account(self) -> CallRecord:
         """See ``EventSource``."""
-        account = self._feed.account
-        standing = account if self._standing is None else self._standing
-        reason = self._failures.words()
+        current = self._source.account
+        answering = self._failed_record or current
+        reason = self._failures.summary()
         if reason is None and self._target is not self._plan.targets[0]:
-            reason = "those before it had failed a moment ago"
+            reason = "the targets before it failed recently"
         decision = Decision(kind="failover", choice=label(self._target), reason=reason)
         return replace(
-            standing,
-            tries=(*self._tries, *account.tries),
-            plan=(decision, *account.plan),
-            seams=(*self._seams, *self._shifted(standing.seams)),
+            answering,
+            tries=(*self._earlier_attempts, *current.tries),
+            plan=(decision, *current.plan),
+            seams=(*self._seams, *self._shifted(answering.seams)),
         )
 
     async def receive(self) -> Sequence[StreamEvent]:
         """See ``EventSource``."""
-        if self._began is None:
-            self._began = anyio.current_time()
+        if self._started_at is None:
+            self._started_at = anyio.current_time()
         try:
-            events = await self._feed.receive()
+            events = await self._source.receive()
         except DhenaraError as exc:
-            await self._feed.close()
-            # closed from another task, or with its connections: what it met then is no reason to ask anybody
-            if self._closed or isinstance(exc, StreamStateError):
+            await self._source.close()
+            # the stream or its connections were closed meanwhile: the target did not fail
+            if self._closed or self._state is _State.FAILED or isinstance(exc, StreamStateError):
                 raise
-            self._go_on_after(of_the_whole(exc, self._question))
+            self._fail_over(with_total_limit(exc, self._context))
             return ()
-        plainly = self._shown and self._spoken and self._said is None and isinstance(self._feed, EndpointSource)
-        if plainly or not events:
-            return events  # nothing to note down, and nothing that an endpoint says from here on takes anything back
-        return self._told(events)
+        # an endpoint that has delivered content never takes it back, so its further events change nothing here
+        unchanged = self._state is _State.ANSWERING and self._delivered is None
+        if not events or (unchanged and isinstance(self._source, EndpointSource)):
+            return events
+        return self._deliver_all(events)
 
     async def close(self) -> None:
         """See ``EventSource``."""
         self._closed = True
-        await self._feed.close()
+        await self._source.close()
 
-    # ------------------------------------------------------------------------------------------------ who is next
+    def _advance(self, signal: _Signal | None) -> _State:
+        """Change the state by ``signal`` (None = no change); return the state before."""
+        before = self._state
+        if signal is not None:
+            self._state = _TRANSITIONS[before].get(signal, before)
+        return before
 
-    def _next(self, question: PlanContext) -> tuple[Target, EventSource] | None:
-        """The next target that can be called as asked."""
-        while self._waiting:
-            target = self._waiting.popleft()
+    # ------------------------------------------------------------------------------------------------ the next target
+
+    def _open_next(self, context: PlanContext) -> tuple[Target, EventSource] | None:
+        """Open the next target that can be called; None if there is none."""
+        while self._untried:
+            target = self._untried.popleft()
             try:
-                return target, self._open(target, question)
+                return target, self._open_source(target, context)
             except DhenaraError as exc:
-                if not isinstance(exc, CannotGoOnError) and not self._plan.counts(exc):
+                if not isinstance(exc, CannotContinueError) and not self._plan.counts(exc):
                     raise
                 self._failures.add(target, exc)
         return None
 
-    def _go_on_after(self, exc: DhenaraError) -> None:
-        """Have the next one answer, or raise what is to be raised."""
-        self._failures.add(self._target, exc)
-        self._cool(exc)
-        if self._shown:
-            self._reason = described(exc)
-        if not self._plan.counts(exc) or (self._spoken and self._mode == "fail"):
-            raise self._final(exc)
-        try:
-            question = in_time(self._question, self._began)
-        except DeadlineError as late:
-            raise self._final(late) from exc
-        said = self._said if self._spoken else None
-        if said is not None:
-            if (why := _why_not(said)) is not None:
-                raise self._final(_adding(exc, why))
-            question = replace(
-                question,
-                so_far=(question.so_far or "") + "".join(said.texts()),
-                continuation=self._plan.continuation or question.continuation,
-            )
-        failed, account = len(self._failures.all), self._feed.account
-        opened = self._next(question)
-        if opened is None:
-            refusals = [refusal for _who, refusal in self._failures.all[failed:]]
-            if refusals and all(isinstance(refusal, CannotGoOnError) for refusal in refusals):
-                raise self._final(_adding(exc, str(refusals[0])))
-            raise self._final(self._failures.first())
-        logger.warning("%s failed with %s; asking %s", label(self._target), type(exc).__name__, label(opened[0]))
-        self._tries += account.tries
-        if said is not None:
-            self._seams += self._shifted(account.seams)
-            account = replace(account, seams=())  # they stand, whoever goes on
-            self._break = _Break(said)
-        if self._spoken and self._standing is None:
-            self._standing = account
-        self._shown = False
-        self._target, self._feed = opened
+    def _fail_over(self, exc: DhenaraError) -> None:
+        """Switch to the next target after the current one failed with ``exc``.
 
-    def _final(self, exc: DhenaraError) -> DhenaraError:
+        Raises:
+            DhenaraError: No other target takes over.
+        """
+        self._failures.add(self._target, exc)
+        self._cool_down(exc)
+        if self._state in _HAS_START:
+            self._break_reason = describe(exc)
+        delivered_content = self._state in _DELIVERED_CONTENT
+        if not self._plan.counts(exc) or (delivered_content and self._mode == "fail"):
+            raise self._give_up(exc)
+        try:
+            context = with_remaining_time(self._context, self._started_at)
+        except DeadlineError as late:
+            raise self._give_up(late) from exc
+        partial = self._delivered if delivered_content else None
+        if partial is not None:
+            context = self._continuing(context, partial, exc)
+        opened = self._open_next_or_raise(context, exc)
+        logger.warning("%s failed with %s; calling %s", label(self._target), type(exc).__name__, label(opened[0]))
+        self._switch(opened, continues=partial is not None)
+
+    def _continuing(self, context: PlanContext, partial: Accumulator, exc: DhenaraError) -> PlanContext:
+        """Return ``context`` for a target that continues the delivered content."""
+        obstacle = _obstacle_to_continuing(partial)
+        if obstacle is not None:
+            raise self._give_up(_with_obstacle(exc, obstacle))
+        return replace(
+            context,
+            so_far=(context.so_far or "") + "".join(partial.texts()),
+            continuation=self._plan.continuation or context.continuation,
+        )
+
+    def _open_next_or_raise(self, context: PlanContext, exc: DhenaraError) -> tuple[Target, EventSource]:
+        """Open the next target; raise the first error, or ``exc`` where all that is left cannot continue."""
+        failed = len(self._failures.errors)
+        opened = self._open_next(context)
+        if opened is not None:
+            return opened
+        refusals = [refusal for _name, refusal in self._failures.errors[failed:]]
+        if refusals and all(isinstance(refusal, CannotContinueError) for refusal in refusals):
+            raise self._give_up(_with_obstacle(exc, str(refusals[0])))
+        raise self._give_up(self._failures.first_error())
+
+    def _switch(self, opened: tuple[Target, EventSource], *, continues: bool) -> None:
+        """Make ``opened`` the current target, and keep the record of the one that failed."""
+        record = self._source.account
+        self._earlier_attempts += record.tries
+        if continues:
+            self._seams += self._shifted(record.seams)
+            record = replace(record, seams=())  # now part of ``self._seams``, whichever target continues
+            self._held = []
+        if self._failed_record is None and self._state in _DELIVERED_CONTENT:
+            self._failed_record = record
+        self._advance(_Signal.CONTINUE if continues else _Signal.RESTART)
+        self._target, self._source = opened
+
+    def _give_up(self, exc: DhenaraError) -> DhenaraError:
+        """Return ``exc`` with the number of attempts, to be raised to the reader."""
+        self._advance(_Signal.GIVE_UP)
         exc.attempts = max(1, len(self.account.tries))
         return exc
 
-    def _cool(self, exc: DhenaraError) -> None:
-        """Whoever failed, and not for what was asked, is asked last for a while."""
+    def _cool_down(self, exc: DhenaraError) -> None:
+        """Have later calls try the failed endpoints last for a while, unless the request was at fault."""
         if not self._plan.cooldown or not may_pass_elsewhere(exc) or isinstance(exc, _NOT_OF_THE_HOST):
             return
-        told = exc.retry_after if isinstance(exc, APIError) else None
-        for attempt in self._feed.account.tries:
-            if attempt.error is not None and attempt.error != LOST:
-                self._question.shared.cooldowns.cool(attempt.endpoint, max(self._plan.cooldown, told or 0.0))
+        retry_after = exc.retry_after if isinstance(exc, APIError) else None
+        seconds = max(self._plan.cooldown, retry_after or 0.0)
+        for attempt in self._source.account.tries:
+            if attempt.error is not None and attempt.error != LOST_RACE:
+                self._context.shared.cooldowns.cool(attempt.endpoint, seconds)
 
-    # ------------------------------------------------------------------------------------------------ what is told
+    # ------------------------------------------------------------------------------------------------ events
 
-    def _told(self, events: Sequence[StreamEvent]) -> list[StreamEvent]:
-        """``events`` as the reader gets them."""
-        told: list[StreamEvent] = []
-        for event in events:
-            told += self._each(event)
-        if self._said is not None:
-            self._said.feed(told)
-        return told
+    def _deliver_all(self, events: Sequence[StreamEvent]) -> list[StreamEvent]:
+        """Return the events that the reader gets for ``events``."""
+        delivered = [each for event in events for each in self._deliver(event)]
+        if self._delivered is not None:
+            self._delivered.feed(delivered)
+        return delivered
 
-    def _each(self, event: StreamEvent) -> Sequence[StreamEvent]:
-        if self._break is not None:
-            return self._after_a_break(event, self._break)
-        self._shown, self._standing = True, None
-        match event:
-            case StreamStart():
-                start = named(event, self._feed.account.origin)
-                if not self._greeted:
-                    self._greeted = True
-                    return (start,)
-                self._spoken = False
-                return (StreamReset(reason=self._reason, start=start),)
-            case StreamReset():
-                self._spoken = False
-            case _ if not self._spoken and says((event,)):
-                self._spoken = True
-                self._question.shared.cooldowns.clear(self._feed.account.origin)
-            case _:
-                pass
-        return (_moved(event, self._offset),)
+    def _deliver(self, event: StreamEvent) -> Sequence[StreamEvent]:
+        signal = _signal_of(event)
+        before = self._advance(signal)
+        if before is _State.CONTINUING:
+            return self._deliver_continuation(event, signal)
+        self._failed_record = None
+        if isinstance(event, StreamStart):
+            start = with_model(event, self._source.account.origin)
+            return (start if before is _State.CONNECTING else StreamReset(reason=self._break_reason, start=start),)
+        if signal is _Signal.CONTENT and before is not _State.ANSWERING:
+            self._context.shared.cooldowns.clear(self._source.account.origin)
+        return (_renumbered(event, self._part_offset),)
 
-    def _after_a_break(self, event: StreamEvent, gap: "_Break") -> Sequence[StreamEvent]:
-        """What comes of who is to go on: nobody hears of it before it says something."""
-        match event:
-            case StreamReset():
-                gap.held[:] = [] if event.start is None else [event.start]
-                return ()
-            case Heartbeat():
-                return (event,)
-            case _ if not says((event,)):
-                gap.held.append(event)
-                return ()
-            case _:
-                self._break, self._shown = None, True
-                self._question.shared.cooldowns.clear(self._feed.account.origin)
-                return (*self._seam(gap), _moved(event, self._offset))
+    def _deliver_continuation(self, event: StreamEvent, signal: _Signal | None) -> Sequence[StreamEvent]:
+        """Hold the events of a continuing target back until its first content, which the seam precedes."""
+        if isinstance(event, Heartbeat):
+            return (event,)
+        if isinstance(event, StreamReset):
+            self._held = [] if event.start is None else [event.start]
+            return ()
+        if signal is not _Signal.CONTENT:
+            self._held.append(event)
+            return ()
+        self._context.shared.cooldowns.clear(self._source.account.origin)
+        return (*self._seam(), _renumbered(event, self._part_offset))
 
-    def _seam(self, gap: "_Break") -> list[StreamEvent]:
-        """The end of what came before, and who goes on."""
-        after = self._feed.account.origin
-        before = after if self._standing is None else self._standing.origin
-        self._standing = None
-        begun = next((event for event in gap.held if isinstance(event, StreamStart)), None)
-        start = named(begun or StreamStart(model=None, provider=after.provider), after)
-        ends = [replace(end, part=end.part.changed(origin=before)) for end in gap.said.close_open_parts()]
-        self._offset = gap.said.part_count
-        self._seams.append(Seam(part=self._offset, before=before, after=after, reason=self._reason))
-        held = [_moved(event, self._offset) for event in gap.held if event is not begun]
-        return [*ends, StreamSeam(self._reason, start), *held]
+    def _seam(self) -> list[StreamEvent]:
+        """Build the events between the content of two targets: open parts end, the next target is named."""
+        after = self._source.account.origin
+        before = after if self._failed_record is None else self._failed_record.origin
+        self._failed_record = None
+        first = next((event for event in self._held if isinstance(event, StreamStart)), None)
+        start = with_model(first or StreamStart(model=None, provider=after.provider), after)
+        ends: list[StreamEvent] = []
+        if self._delivered is not None:
+            open_parts = self._delivered.close_open_parts()
+            ends += [replace(end, part=end.part.changed(origin=before)) for end in open_parts]
+            self._part_offset = self._delivered.part_count
+        self._seams.append(Seam(part=self._part_offset, before=before, after=after, reason=self._break_reason))
+        held = [_renumbered(event, self._part_offset) for event in self._held if event is not first]
+        self._held = []
+        return [*ends, StreamSeam(self._break_reason, start), *held]
 
     def _shifted(self, seams: Sequence[Seam]) -> tuple[Seam, ...]:
-        return tuple(seam.changed(part=seam.part + self._offset) for seam in seams)
+        return tuple(seam.changed(part=seam.part + self._part_offset) for seam in seams)
+
+
+def _signal_of(event: StreamEvent) -> _Signal | None:
+    """Classify ``event``; None where it cannot change the state."""
+    match event:
+        case TextDelta() | ReasoningDelta() | RefusalDelta() | ToolCallDelta():
+            return _Signal.CONTENT
+        case PartStart() | PartEnd() | UsageUpdate() | Heartbeat() | StreamSeam() | StreamEnd():
+            return _Signal.CONTENT if says((event,)) else None
+        case StreamStart():
+            return _Signal.START
+        case StreamReset():
+            return _Signal.RESET
+        case _:
+            assert_never(event)
 
 
 def _healthy_first(targets: Sequence[Target], shared: SharedResources) -> list[Target]:
-    """``targets`` in their order, those at the end that have failed a moment ago."""
+    """Return ``targets`` in their order, but those that failed recently last."""
     cooldowns = shared.cooldowns
     if not cooldowns.any:
         return list(targets)
 
-    def cools(target: Target) -> bool:
-        known = list(endpoints(target))
-        return bool(known) and all(cooldowns.cooling(expected_origin(endpoint)) for endpoint in known)
-
-    def cooling(target: Target) -> bool:
+    def is_cooling(target: Target) -> bool:
         try:
-            return cools(target)
-        except ConfigurationError:  # nobody knows its host: it will say so itself
+            origins = [expected_origin(endpoint) for endpoint in endpoints(target)]
+        except ConfigurationError:  # an endpoint without a known host; opening it raises the same error
             return False
+        return bool(origins) and all(map(cooldowns.cooling, origins))
 
-    return sorted(targets, key=cooling)
+    return sorted(targets, key=is_cooling)
 
 
-def _why_not(said: Accumulator) -> str | None:
-    """Why an answer cannot be gone on with by somebody else; None if it can."""
-    choices = said.partial().choices
+def _obstacle_to_continuing(partial: Accumulator) -> str | None:
+    """Return why another target cannot continue ``partial``; None if it can."""
+    choices = partial.partial().choices
     if [choice.index for choice in choices] != [0]:
-        return "only a single answer can be gone on with elsewhere, and several were on their way"
+        return "only a response with one choice can be continued, and this one has several"
     parts = choices[0].parts
-    if len(parts) < said.part_count:
-        return "what was on its way when it broke off comes whole or not at all, so nobody can go on with it"
+    if len(parts) < partial.part_count:
+        return "the open part is a file or a hosted-tool block, which cannot be continued"
     others = sorted({part.type for part in parts if not isinstance(part, TextPart | ReasoningPart)})
     if others:
-        return f"only texts can be gone on with elsewhere, and the answer has {', '.join(others)}"
+        return f"only texts can be continued, and the answer has {', '.join(others)}"
     return None
 
 
-def _adding(exc: DhenaraError, words: str) -> DhenaraError:
-    exc.args = (f"{exc}; it was not continued elsewhere: {words}", *exc.args[1:])
+def _with_obstacle(exc: DhenaraError, obstacle: str) -> DhenaraError:
+    exc.args = (f"{exc}; it was not continued elsewhere: {obstacle}", *exc.args[1:])
     return exc
 
 
-def _moved(event: StreamEvent, offset: int) -> StreamEvent:
-    """``event`` where ``offset`` parts stand before those of its stream."""
+def _renumbered(event: StreamEvent, offset: int) -> StreamEvent:
+    """Return ``event`` with its part id moved behind the ``offset`` parts of earlier targets."""
     if not offset:
         return event
     match event:
         case PartStart() | TextDelta() | ReasoningDelta() | RefusalDelta() | ToolCallDelta() | PartEnd():
             return replace(event, part_id=event.part_id + offset)
-        case _:
+        case StreamStart() | StreamReset() | StreamSeam() | StreamEnd() | UsageUpdate() | Heartbeat():
             return event
+        case _:
+            assert_never(event)

@@ -1,4 +1,4 @@
-"""The answer of whom a router or an experiment chose."""
+"""The event source of a target that a router or an experiment chose."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,37 +10,37 @@ from dhenara_async.response import Decision
 
 
 class RoutedSource:
-    """The answer of whom a router or an experiment chose; see ``EventSource``."""
+    """Passes on the events of the chosen target, and adds the decision to its record; see ``EventSource``."""
 
-    def __init__(self, feed: EventSource, decision: Decision) -> None:
-        self._feed = feed
+    def __init__(self, source: EventSource, decision: Decision) -> None:
+        self._source = source
         self._decision = decision
 
     async def receive(self) -> Sequence[StreamEvent]:
         """See ``EventSource``."""
-        return await self._feed.receive()
+        return await self._source.receive()
 
     async def close(self) -> None:
         """See ``EventSource``."""
-        await self._feed.close()
+        await self._source.close()
 
     @property
     def over(self) -> bool:
         """See ``EventSource``."""
-        return self._feed.over
+        return self._source.over
 
     @property
     def repeatable(self) -> bool:
         """See ``EventSource``."""
-        return self._feed.repeatable
+        return self._source.repeatable
 
     @property
     def origin(self) -> Origin:
         """See ``EventSource``."""
-        return self._feed.origin
+        return self._source.origin
 
     @property
     def account(self) -> CallRecord:
         """See ``EventSource``."""
-        account = self._feed.account
-        return replace(account, plan=(self._decision, *account.plan))
+        record = self._source.account
+        return replace(record, plan=(self._decision, *record.plan))

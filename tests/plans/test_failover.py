@@ -61,7 +61,7 @@ from dhenara_async.errors import (
     ReadError,
 )
 from dhenara_async.hosts.registry import expected_origin
-from dhenara_async.plans.continuation import RestSource, without
+from dhenara_async.plans.continuation import RestSource, without_start
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.usage.budget import spent_by, took
@@ -417,7 +417,7 @@ async def test_who_failed_is_asked_last_for_a_while_by_all_calls_of_a_manager() 
             await manager.ask(await manager.create(), "Well?", plan_of(servers))
         node = await manager.ask(await manager.create(), "Well?", plan_of(servers))
         assert [len(server.requests) for server in servers] == [1, 4]
-        assert (node.attempts, node.plan[0].reason) == (1, "those before it had failed a moment ago")
+        assert (node.attempts, node.plan[0].reason) == (1, "the targets before it failed recently")
 
 
 async def test_after_its_time_it_is_first_again_and_an_answer_ends_it_early() -> None:
@@ -685,7 +685,7 @@ async def test_the_text_whose_white_space_counts_is_that_of_the_last_try() -> No
 
 def test_citations_stay_with_their_words() -> None:
     cited = TextPart(text=" three", citations=(Citation(url="https://a.test", start=1, end=6), Citation(title="b")))
-    left = without(cited, 1)
+    left = without_start(cited, 1)
     assert (left.text, [(one.start, one.end) for one in left.citations]) == ("three", [(0, 5), (None, None)])
 
 

@@ -33,8 +33,8 @@ from dhenara_async.errors import (
     TruncatedStreamError,
 )
 from dhenara_async.hosts.registry import expected_origin
-from dhenara_async.plans.context import LOST
-from dhenara_async.plans.race import LEARNED_FROM
+from dhenara_async.plans.context import LOST_RACE
+from dhenara_async.plans.race import MIN_LATENCY_SAMPLES
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.usage.budget import spent_by
@@ -107,8 +107,8 @@ async def test_the_first_to_say_something_answers_and_the_others_are_hung_up_on(
         assert [len(server.requests) for server in (slow, mute, quick)] == [1, 1, 1]
     (decision,) = response.plan
     assert (decision.kind, decision.choice) == ("race", "openai_compatible:some-model")
-    assert decision.reason == "the first of 3 to say something"
-    assert [attempt.error for attempt in response.tries] == [LOST, LOST, None]
+    assert decision.reason == "the first of 3 to send content"
+    assert [attempt.error for attempt in response.tries] == [LOST_RACE, LOST_RACE, None]
     assert response.attempts == 3
 
 
@@ -156,9 +156,9 @@ async def test_what_a_loser_is_known_to_have_taken_is_recorded_with_its_cost() -
                 tasks.start_soon(later)
                 await turn.collect()
     known, unknown, answered = turn.node.tries
-    assert (known.error, known.usage.input_tokens, known.usage.source) == (LOST, 1000, "estimated")
+    assert (known.error, known.usage.input_tokens, known.usage.source) == (LOST_RACE, 1000, "estimated")
     assert known.cost == Decimal("0.002")
-    assert (unknown.error, unknown.usage.input_tokens, unknown.usage.source) == (LOST, None, "unknown")
+    assert (unknown.error, unknown.usage.input_tokens, unknown.usage.source) == (LOST_RACE, None, "unknown")
     assert unknown.cost is None
     assert answered.error is None
     assert turn.node.plan[0].kind == "race"
@@ -300,7 +300,7 @@ async def test_who_is_quick_enough_runs_alone() -> None:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=FOREVER)
         response = await client_of(plan).generate("Well?")
         assert (two.connections, response.attempts) == (0, 1)
-    assert response.plan[0].reason == "the first of 1 to say something"
+    assert response.plan[0].reason == "the first of 1 to send content"
 
 
 async def test_the_next_one_starts_after_a_while() -> None:
@@ -308,7 +308,7 @@ async def test_the_next_one_starts_after_a_while() -> None:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=0.02)
         response = await client_of(plan).generate("Well?")
         await one.wait_hung_up()
-    assert (response.text(), [attempt.error for attempt in response.tries]) == ("words", [LOST, None])
+    assert (response.text(), [attempt.error for attempt in response.tries]) == ("words", [LOST_RACE, None])
 
 
 async def test_the_next_one_starts_at_once_when_nobody_runs_any_more() -> None:
@@ -323,12 +323,14 @@ async def test_a_percentile_is_of_what_calls_have_learned() -> None:
     shared = SharedResources()
     async with serve(stalling(head())) as one, serve(once(head(), *chat_stream("words"))) as two:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after="p95")
-        for _ in range(LEARNED_FROM):  # it answers within 10 ms as a rule, so there is no need to wait for a second
+        for _ in range(
+            MIN_LATENCY_SAMPLES
+        ):  # it answers within 10 ms as a rule, so there is no need to wait for a second
             shared.latencies.learn(expected_origin(chat_endpoint(one.url)), 0.01)
         response = await client_of(plan, shared=shared).generate("Well?")
     assert response.text() == "words"
     times = shared.latencies.of(expected_origin(chat_endpoint(one.url)))
-    assert len(times) == LEARNED_FROM + 1
+    assert len(times) == MIN_LATENCY_SAMPLES + 1
     assert times[-1] > 0.01  # it would have taken longer than it was given
     assert len(shared.latencies.of(expected_origin(chat_endpoint(two.url)))) == 1
 
