@@ -15,18 +15,19 @@ from dhenara_async.errors import ConfigurationError, StreamStateError, printable
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
-    from dhenara_async.calls.prepare import Asked, CallPreparer, History
+    from dhenara_async.calls.input import CallInput
+    from dhenara_async.calls.prepare import CallPreparer
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.source import Call
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.formatter.conversion import ConversionPolicy
     from dhenara_async.messages.messages import Message
     from dhenara_async.plans.sources import PlanContext
-    from dhenara_async.plans.targets import RoutingContext, Target
+    from dhenara_async.plans.targets import Target
     from dhenara_async.response import AIModelCallResponse
     from dhenara_async.transport import Transport
 
-_CALLERS = 1000  # the most endpoints whose preparations are kept
+_PREPARERS = 1000  # the most endpoints whose preparations are kept
 
 
 class AIModelClient:
@@ -102,7 +103,7 @@ class AIModelClient:
         self._policy = policy
         self._shared = transport
         self._kept: Transport | None = None
-        self._callers: dict[int, CallPreparer] = {}
+        self._preparers: dict[int, CallPreparer] = {}
         self._shared_resources = shared
 
     def __repr__(self) -> str:
@@ -178,8 +179,8 @@ class AIModelClient:
             StreamStateError: The client's block ended, or its transport was closed, before the answer was there.
         """
         knobs = config or self.config
-        asked = messages_of(prompt, context, messages)
-        stream = self.open(asked, instructions, knobs, wire_stream=knobs.streaming, ends_with_reader=True)
+        call = _call_input(messages_of(prompt, context, messages), instructions, knobs, stream=knobs.streaming)
+        stream = self.open(call, ends_with_reader=True)
         async with stream:
             return await stream.collect()
 
@@ -200,70 +201,51 @@ class AIModelClient:
         the iteration.
         """
         asked = messages_of(prompt, context, messages)
-        return self.open(asked, instructions, config or self.config, wire_stream=True)
+        return self.open(_call_input(asked, instructions, config or self.config, stream=True))
 
-    def open(
-        self,
-        messages: "list[Message]",
-        instructions: Iterable[str],
-        config: AIModelCallConfig,
-        *,
-        wire_stream: bool,
-        ends_with_reader: bool = False,
-        history: "History | None" = None,
-        conversation: str | None = None,
-        node: str | None = None,
-    ) -> "ResponseStream":
-        """What ``generate`` and ``stream`` have in common: a prepared call, its events to be read, nothing sent yet.
+    def open(self, call: "CallInput", *, ends_with_reader: bool = False) -> "ResponseStream":
+        """Prepare a call, as ``generate``, ``stream`` and turns do; nothing is sent yet.
 
         Args:
-            messages: The conversation, oldest first, or what is asked now behind ``history``.
-            instructions: What leads this call.
-            config: Its knobs.
-            wire_stream: Whether the provider is asked to stream; the events are the same either way.
+            call: The question.
             ends_with_reader: See ``ResponseStream``.
-            history: The turns before.
-            conversation: The id of the conversation that it is a turn of, for plans to go by; None outside of one.
-            node: The id of that turn, likewise.
+
+        Raises:
+            DhenaraError: As ``generate``, as far as errors are known before anything is sent.
         """
-        from dhenara_async.calls.prepare import Asked
         from dhenara_async.calls.source import EndpointSource
         from dhenara_async.calls.stream import ResponseStream
 
-        if isinstance(instructions, str):
-            raise ConfigurationError("instructions is a sequence of texts, not one text")
-        asked = Asked(messages, tuple(instructions), config, history, wire_stream)
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
-            feed = EndpointSource(self._call(target, asked))
-            return ResponseStream(feed, config, ends_with_reader=ends_with_reader)
+            source = EndpointSource(self._call(target, call))
+            return ResponseStream(source, call.config, ends_with_reader=ends_with_reader)
         from dhenara_async.plans.sources import source_of
 
-        context = routing_context(messages, config, history=history, conversation=conversation, node=node)
-        plan = source_of(target, self._question(asked, context))
-        return ResponseStream(plan, config, ends_with_reader=ends_with_reader)
+        plan = source_of(target, self._plan_context(call))
+        return ResponseStream(plan, call.config, ends_with_reader=ends_with_reader)
 
-    def _question(self, asked: "Asked", context: "RoutingContext") -> "PlanContext":
-        """What a plan is asked, with a way to ask its members."""
+    def _plan_context(self, call: "CallInput") -> "PlanContext":
+        """Build the question of a plan, with a function that asks a member of the plan."""
         from dhenara_async.calls.source import EndpointSource
         from dhenara_async.plans.sources import PlanContext
 
         def ask(endpoint: AIModelEndpoint, config: AIModelCallConfig, more: "Sequence[Message]") -> EndpointSource:
-            messages = [*asked.messages, *more]
-            return EndpointSource(self._call(endpoint, replace(asked, config=config, messages=messages)))
+            messages = [*call.messages, *more]
+            return EndpointSource(self._call(endpoint, replace(call, config=config, messages=messages)))
 
-        return PlanContext(ask, asked.config, context, self._resources())
+        return PlanContext(ask, call.config, call.routing_context(), self._resources())
 
-    def _call(self, endpoint: AIModelEndpoint, asked: "Asked") -> "Call":
-        """A call of one endpoint, over the connections that are kept or its own."""
+    def _call(self, endpoint: AIModelEndpoint, call: "CallInput") -> "Call":
+        """Prepare a call of one endpoint, over the client's connections or connections of its own."""
         from dhenara_async.calls.prepare import CallPreparer
 
-        caller = self._callers.get(id(endpoint))  # which lives as long as its caller
-        if caller is None:
-            if len(self._callers) >= _CALLERS:  # a router may make an endpoint for every call
-                self._callers.clear()
-            caller = self._callers[id(endpoint)] = CallPreparer(endpoint, self._policy, self._resources())
-        return caller.call(asked, self._kept or self._shared)
+        preparer = self._preparers.get(id(endpoint))  # the preparer keeps the endpoint, so the id stays its own
+        if preparer is None:
+            if len(self._preparers) >= _PREPARERS:  # a router may make an endpoint for every call
+                self._preparers.clear()
+            preparer = self._preparers[id(endpoint)] = CallPreparer(endpoint, self._policy, self._resources())
+        return preparer.call(call, self._kept or self._shared)
 
     def _resources(self) -> "SharedResources":
         if self._shared_resources is None:
@@ -273,24 +255,23 @@ class AIModelClient:
         return self._shared_resources
 
 
-def routing_context(
-    messages: "Sequence[Message]",
-    config: AIModelCallConfig,
-    *,
-    history: "History | None" = None,
-    conversation: str | None = None,
-    node: str | None = None,
-) -> "RoutingContext":
-    """What the routers and experiments of a plan decide by; arguments as for ``AIModelClient.open``."""
-    from uuid import uuid4
+def _call_input(
+    messages: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, stream: bool
+) -> "CallInput":
+    from dhenara_async.calls.input import CallInput
 
-    from dhenara_async.plans.targets import RoutingContext
+    return CallInput(messages, instructions_of(instructions), config, stream)
 
-    def said() -> "list[Message]":
-        before = () if history is None else history.nodes
-        return [*(message for turn in before for message in turn.as_messages()), *messages]
 
-    return RoutingContext(said, config, uuid4().hex, conversation, node)
+def instructions_of(instructions: Iterable[str]) -> tuple[str, ...]:
+    """``instructions`` as a tuple.
+
+    Raises:
+        ConfigurationError: They are a single text.
+    """
+    if isinstance(instructions, str):
+        raise ConfigurationError("instructions is a sequence of texts, not one text")
+    return tuple(instructions)
 
 
 def messages_of(

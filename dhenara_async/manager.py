@@ -10,10 +10,11 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from dhenara_async.calls.prepare import History, new_transport
+from dhenara_async.calls.input import CallInput, History
+from dhenara_async.calls.prepare import new_transport
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.warmup import loaded, warm_up
-from dhenara_async.client import AIModelClient, routing_context
+from dhenara_async.client import AIModelClient
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.errors import BudgetError, ConfigurationError
@@ -22,7 +23,6 @@ from dhenara_async.fanout.turns import TurnFanOut
 from dhenara_async.fanout.values import FanOutProgress, Outcome
 from dhenara_async.formatter.check import ConversionCheck
 from dhenara_async.formatter.conversion import ConversionPolicy
-from dhenara_async.formatter.formatter import PromptFormatter
 from dhenara_async.formatter.window import ConversationPolicy
 from dhenara_async.limits.limiter import Limiter, Limits, LocalLimiter
 from dhenara_async.messages.attachments import Attached, Attachment
@@ -34,7 +34,7 @@ from dhenara_async.plans.targets import (
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.transport import Transport
-from dhenara_async.turn import Opening, Turn, described, keep
+from dhenara_async.turn import Turn, TurnOpener, described, keep
 from dhenara_async.usage.budget import Budget, Reservation, Spending
 
 
@@ -157,7 +157,7 @@ class ConversationManager:
                 from disk, or the history is long.
         """
         draft, unread = _drafted(conversation, query, instructions, files, tool_results)
-        return self._turn(conversation, draft, endpoint, config or self._config, wire_stream=True, unread=unread)
+        return self._turn(conversation, draft, endpoint, config or self._config, stream=True, unread=unread)
 
     async def ask(
         self,
@@ -178,7 +178,7 @@ class ConversationManager:
         knobs = config or self._config
         draft, unread = _drafted(conversation, query, instructions, files, tool_results)
         turn = self._turn(
-            conversation, draft, endpoint, knobs, wire_stream=knobs.streaming, ends_with_reader=True, unread=unread
+            conversation, draft, endpoint, knobs, stream=knobs.streaming, ends_with_reader=True, unread=unread
         )
         async with turn:
             await turn.collect()
@@ -233,10 +233,8 @@ class ConversationManager:
         drafts = [draft.changed(id=uuid4().hex) for _ in targets]
 
         def turn(draft: ConversationNode, target: Target, streamed: bool) -> Turn:
-            wire_stream = streamed or knobs.streaming
-            return self._turn(
-                conversation, draft, target, knobs, wire_stream=wire_stream, ends_with_reader=True, path=path
-            )
+            stream = streamed or knobs.streaming
+            return self._turn(conversation, draft, target, knobs, stream=stream, ends_with_reader=True, path=path)
 
         siblings = _Siblings(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
         fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, hands="events")
@@ -272,20 +270,17 @@ class ConversationManager:
             UnsupportedError: The target cannot be asked that at all.
         """
         _check_several(instructions, files, tool_results)
-        knobs, asked = config or self._config, question(query, Attached.of(files).read(), tool_results)
-        context = routing_context(asked, knobs, history=History(conversation.path()), conversation=conversation.id)
-        return PromptFormatter.check(
-            conversation.path(),
-            first_endpoint(endpoint, context),
-            policy=self._policy,
-            asked=asked,
-            instructions=instructions,
-            config=knobs,
-            window=self._window,
-            signing=self._signing,
+        call = CallInput(
+            question(query, Attached.of(files).read(), tool_results),
+            tuple(instructions),
+            config or self._config,
+            stream=True,
+            history=History(conversation.path(), self._window, signing=self._signing),
+            conversation=conversation.id,
         )
+        return call.check(first_endpoint(endpoint, call.routing_context()), self._policy)
 
-    def _reserve(self, conversation: Conversation, opening: Opening) -> list[Reservation]:
+    def _reserve(self, conversation: Conversation, opener: TurnOpener) -> list[Reservation]:
         """Set aside what a turn is expected to take, of every budget that it is counted in; its maker settles it.
 
         Raises:
@@ -297,7 +292,7 @@ class ConversationManager:
             spendings.append(self._spendings.setdefault(conversation, whose))
         if not spendings:
             return []
-        tokens, money = opening.expected()
+        tokens, money = opener.expected()
         reserved: list[Reservation] = []
         try:
             for spending in spendings:
@@ -315,7 +310,7 @@ class ConversationManager:
         endpoint: Target,
         config: AIModelCallConfig,
         *,
-        wire_stream: bool,
+        stream: bool,
         ends_with_reader: bool = False,
         path: tuple[ConversationNode, ...] | None = None,
         unread: Attached | None = None,
@@ -325,22 +320,21 @@ class ConversationManager:
         )
         history = History(conversation.path() if path is None else path, self._window, signing=self._signing)
 
-        def opening(draft: ConversationNode) -> Opening:
-            return Opening(
-                client=client,
-                conversation=conversation.id,
-                asked=question(draft.user_query, draft.attached_files, draft.tool_results),
-                draft=draft,
-                config=config,
-                history=history,
-                wire_stream=wire_stream,
-                summaries=self._summaries.setdefault(conversation, {}),
-                policy=self._policy,
-                ends_with_reader=ends_with_reader,
+        def opener(draft: ConversationNode) -> TurnOpener:
+            call = CallInput(
+                question(draft.user_query, draft.attached_files, draft.tool_results),
+                tuple(draft.instructions),
+                config,
+                stream,
+                history,
+                conversation.id,
+                draft.id,
             )
+            summaries = self._summaries.setdefault(conversation, {})
+            return TurnOpener(client, call, draft, summaries, self._policy, ends_with_reader)
 
         reserve = partial(self._reserve, conversation)
-        return Turn(conversation, draft, opening, reserve=reserve, store=self.store, unread=unread)
+        return Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread)
 
 
 class _Siblings:

@@ -1,7 +1,7 @@
-"""``Turn``: one turn of a conversation being answered, and how it comes to be asked.
+"""``Turn``: one turn of a conversation while it is answered.
 
-Whatever happens to a turn, it leaves a node: complete, interrupted with what came, or failed. The question of the turn
-and its instructions go with that turn only.
+Every turn leaves a node: complete, interrupted with the partial answer, or failed. The instructions of a turn are sent
+with that turn only.
 """
 
 import logging
@@ -15,20 +15,17 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
-from dhenara_async.calls.prepare import History
+from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.stream import ResponseStream
-from dhenara_async.client import AIModelClient, routing_context
-from dhenara_async.config import AIModelCallConfig
+from dhenara_async.client import AIModelClient
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
 from dhenara_async.formatter.check import expected_price
 from dhenara_async.formatter.conversion import ConversionPolicy
-from dhenara_async.formatter.formatter import PromptFormatter
-from dhenara_async.formatter.window import fit
+from dhenara_async.formatter.window import Summarise, fit
 from dhenara_async.messages.attachments import Attached
-from dhenara_async.messages.messages import Message
 from dhenara_async.plans.targets import Experiment, Failover, Race, Router, endpoints, expected
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore
@@ -42,8 +39,8 @@ PRICES_SECONDS = 5.0
 LONG_TURNS = 100
 """From this many turns on a history is formatted in a thread: a thousand take a tenth of a second when they are new."""
 
-Reserve = Callable[["Opening"], list[Reservation]]
-"""Sets aside what a turn is expected to take, of every budget that it is counted in."""
+Reserve = Callable[["TurnOpener"], list[Reservation]]
+"""Reserves the expected tokens and cost of a turn in every budget that counts it."""
 
 
 class Turn:
@@ -54,17 +51,17 @@ class Turn:
     Args:
         conversation: Where its node goes.
         draft: The turn as far as it is known.
-        opening: Says of the whole draft how its stream is opened.
-        reserve: Asked before anything is sent; may refuse.
-        store: Where its node is kept.
-        unread: The files that go with the question, where some have to be read first; None where none has.
+        opener: Makes the opener of the stream from the complete draft.
+        reserve: Reserves budget before anything is sent; may refuse.
+        store: Keeps the node.
+        unread: The files of the question, if some are still to be read from disk; else None.
     """
 
     def __init__(
         self,
         conversation: Conversation,
         draft: ConversationNode,
-        opening: Callable[[ConversationNode], "Opening"],
+        opener: Callable[[ConversationNode], "TurnOpener"],
         *,
         reserve: Reserve,
         store: ConversationStore,
@@ -74,9 +71,9 @@ class Turn:
         self._keeper = store
         self._conversation = conversation
         self._draft = draft
-        self._opening_of = opening
+        self._make_opener = opener
         self._unread = unread
-        self._opening: Opening | None = None
+        self._opener: TurnOpener | None = None
         self._opened: ResponseStream | None = None
         if unread is None:
             self._begin()
@@ -89,24 +86,24 @@ class Turn:
             raise StreamStateError("a turn is read inside its block: async with manager.turn(…) as turn")
         return self._opened
 
-    def _begin(self) -> "Opening":
-        """Open the stream, or find out how; all of the draft is there."""
-        opening = self._opening = self._opening_of(self._draft)
-        self._opened = opening.at_once()
-        return opening
+    def _begin(self) -> "TurnOpener":
+        """Open the stream if that needs no waiting. The draft is complete."""
+        opener = self._opener = self._make_opener(self._draft)
+        self._opened = opener.open_now()
+        return opener
 
     async def __aenter__(self) -> Self:
-        opening = self._opening
-        if opening is None:
+        opener = self._opener
+        if opener is None:
             files = () if self._unread is None else await self._unread.read_in_thread()
             self._draft = self._draft.changed(attached_files=tuple(files))
-            opening = self._begin()
+            opener = self._begin()
         if self._opened is None:
-            await opening.format_ahead()
-        self._reserved = self._reserve(opening)
+            await opener.format_ahead()
+        self._reserved = self._reserve(opener)
         try:
             if self._opened is None:
-                self._opened = await opening.summarised()
+                self._opened = await opener.open_summarised()
             await self._stream.__aenter__()
         except BaseException:
             self._settle(None)
@@ -219,97 +216,74 @@ class Turn:
             charge=charge,
             prefix=self._stream.prefix,
         )
-        signing = None if self._opening is None else self._opening.history.signing
+        signing = None if self._opener is None else self._opener.history.signing
         return node if signing is None else signing.signed(node)
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """How a turn's stream is opened: at once, or after what does not fit the window has been summed up, or after a long
-    history has been formatted in a thread.
+class TurnOpener:
+    """Opens the stream of a turn: at once, after a summary of the turns beyond the window, or after a long history was
+    formatted in a thread.
 
     Attributes:
-        client: Who asks.
-        conversation: The id of the conversation.
-        asked: What is asked.
+        client: Makes the call.
+        call: The question and its history.
         draft: The turn as far as it is known.
-        config: Its knobs.
-        history: The turns before.
-        wire_stream: Whether the provider is asked to stream.
-        summaries: What was summed up before, of this conversation: the newest turn in it, and the words.
-        policy: What may be done to the history.
+        summaries: The summary of this conversation, by the id of the newest turn in it.
+        policy: The conversion policy of the history.
         ends_with_reader: See ``ResponseStream``.
     """
 
     client: AIModelClient
-    conversation: str
-    asked: list[Message]
+    call: CallInput
     draft: ConversationNode
-    config: AIModelCallConfig
-    history: History
-    wire_stream: bool
     summaries: dict[str, str]
     policy: ConversionPolicy | None
     ends_with_reader: bool = False
 
-    def at_once(self) -> ResponseStream | None:
-        """The stream; None where a summary has to be made first, or there is much to format."""
-        if self._long_for():
+    def open_now(self) -> ResponseStream | None:
+        """Open the stream; None if a summary has to be made, or a long history formatted, first."""
+        if self._long_history_endpoints():
             return None
-        window, trimmed = self.history.window, self._trimmed()
-        if window is None or window.summarise is None or not trimmed:
+        summarise, trimmed = self._summarise, self._trimmed()
+        if summarise is None or not trimmed:
             return self._open(None)
-        known = self.summaries.get(trimmed[-1].id)
-        return None if known is None else self._open(known)
+        summary = self.summaries.get(trimmed[-1].id)
+        return None if summary is None else self._open(summary)
 
     async def format_ahead(self) -> None:
-        """Have a long history formatted without holding up the loop; what is made of it is remembered for the call."""
-        if self._long_for():
+        """Format a long history in a thread; the formatter caches the result for the call."""
+        if self._long_history_endpoints():
             await anyio.to_thread.run_sync(self._format)
 
-    async def summarised(self) -> ResponseStream:
-        """The stream, with a summary of what does not fit."""
-        window, trimmed = self.history.window, self._trimmed()
-        if window is None or window.summarise is None or not trimmed:
+    async def open_summarised(self) -> ResponseStream:
+        """Open the stream, with a summary of the turns beyond the window."""
+        summarise, trimmed = self._summarise, self._trimmed()
+        if summarise is None or not trimmed:
             return self._open(None)
-        known = self.summaries.get(trimmed[-1].id)
-        if known is not None:
-            return self._open(known)
-        words = window.summarise(trimmed)
-        if not isinstance(words, str):
-            words = await words
-        self.summaries.clear()
-        self.summaries[trimmed[-1].id] = words
-        return self._open(words)
+        summary = self.summaries.get(trimmed[-1].id)
+        if summary is None:
+            words = summarise(trimmed)
+            summary = words if isinstance(words, str) else await words
+            self.summaries.clear()
+            self.summaries[trimmed[-1].id] = summary
+        return self._open(summary)
 
     def expected(self) -> tuple[int, Decimal | None]:
-        """About how many tokens the turn takes and what it costs, as much of an answer included as it may have.
+        """Estimate the tokens and the cost of the turn, with the longest answer that its config allows.
 
         Raises:
-            DhenaraError: Nobody can be asked.
+            DhenaraError: No endpoint can be asked.
         """
-        context = routing_context(
-            self.asked, self.config, history=self.history, conversation=self.conversation, node=self.draft.id
-        )
-        return expected(self.client.model_endpoint, context, self._expected_of)
+        return expected(self.client.model_endpoint, self.call.routing_context(), self._expected_of)
 
     def _expected_of(self, endpoint: AIModelEndpoint) -> tuple[int, Decimal | None]:
-        answer = self.config.max_output_tokens or 0
-        check = PromptFormatter.check(
-            self.history.nodes,
-            endpoint,
-            policy=self.policy,
-            asked=self.asked,
-            instructions=self.draft.instructions,
-            config=self.config,
-            window=self.history.window,
-            signing=self.history.signing,
-        )
-        return check.input_tokens + answer, expected_price(check.input_tokens, answer, endpoint)
+        output_tokens = self.call.config.max_output_tokens or 0
+        input_tokens = self.call.check(endpoint, self.policy).input_tokens
+        return input_tokens + output_tokens, expected_price(input_tokens, output_tokens, endpoint)
 
-    def _long_for(self) -> list[AIModelEndpoint]:
-        """Those that a long history has to be formatted for, as far as that is known: who is asked first; none if it is
-        short."""
+    def _long_history_endpoints(self) -> list[AIModelEndpoint]:
+        """The endpoints that a long history has to be formatted for, as far as they are known; empty if it is short."""
         if len(self.history.nodes) < LONG_TURNS:
             return []
         match self.client.model_endpoint:
@@ -319,39 +293,34 @@ class Opening:
                 return list(endpoints(race))
             case Failover() as failover:
                 return list(endpoints(failover))[:1]
-            case Router() | Experiment():  # to decide is their caller's code, which is asked once
+            case Router() | Experiment():  # the choice is the caller's own code, which is asked once
                 return []
 
     def _format(self) -> None:
-        for endpoint in self._long_for():
-            with suppress(DhenaraError):  # it is raised again where the call is made
-                PromptFormatter.format_conversation(
-                    self.history.nodes,
-                    endpoint,
-                    policy=self.policy,
-                    asked=self.asked,
-                    instructions=self.draft.instructions,
-                    config=self.config,
-                    window=self.history.window,
-                    signing=self.history.signing,
-                )
+        for endpoint in self._long_history_endpoints():
+            with suppress(DhenaraError):  # raised again by the call itself
+                self.call.formatted(endpoint, self.policy)
+
+    @property
+    def history(self) -> History:
+        """The turns before this one."""
+        return self.call.history or History(())
+
+    @property
+    def _summarise(self) -> Summarise | None:
+        window = self.history.window
+        return None if window is None else window.summarise
 
     def _trimmed(self) -> tuple[ConversationNode, ...]:
-        if self.history.window is None:
+        """The turns beyond the window."""
+        history = self.history
+        if history.window is None:
             return ()
-        return fit(self.history.nodes, self.history.window, answers_calls=bool(self.draft.tool_results)).trimmed
+        return fit(history.nodes, history.window, answers_calls=bool(self.draft.tool_results)).trimmed
 
     def _open(self, summary: str | None) -> ResponseStream:
-        return self.client.open(
-            self.asked,
-            self.draft.instructions,
-            self.config,
-            wire_stream=self.wire_stream,
-            ends_with_reader=self.ends_with_reader,
-            history=replace(self.history, summary=summary),
-            conversation=self.conversation,
-            node=self.draft.id,
-        )
+        call = replace(self.call, history=replace(self.history, summary=summary))
+        return self.client.open(call, ends_with_reader=self.ends_with_reader)
 
 
 async def keep(store: ConversationStore, conversation: Conversation, node: ConversationNode) -> bool:

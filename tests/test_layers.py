@@ -34,7 +34,7 @@ FLOORS = (
         *("blocking", "calls.deadlines", "calls.step", "downloads", "formatter", "hosts.auth"),
         *("messages.attachments", "stores", "tools.run"),
     },
-    {"calls.source"},
+    {"calls.input", "calls.source"},
     {"calls.stream", "plans"},
     {"calls.prepare"},
     {"calls.warmup"},

@@ -32,21 +32,21 @@ class Form:
     Attributes:
         config: The knobs.
         given: The instructions, as the caller gave them.
-        streams: Whether the answer is to be streamed on the wire.
+        stream: Whether the answer is to be streamed on the wire.
         example: The request for one of the marks, and that as it is written; None while it is not written, or where
             the words are not found in what is written.
     """
 
     config: AIModelCallConfig
     given: tuple[str, ...]
-    streams: bool
+    stream: bool
     example: tuple[ChatRequest, WireRequest] | None = None
     _around: tuple[bytes, bytes] = (b"", b"")
     _written: bool = False
 
-    def fits(self, config: AIModelCallConfig, given: tuple[str, ...], *, streams: bool) -> bool:
+    def fits(self, config: AIModelCallConfig, given: tuple[str, ...], *, stream: bool) -> bool:
         """Whether a call with these knobs and instructions is of this kind."""
-        return config is self.config and streams is self.streams and given == self.given
+        return config is self.config and stream is self.stream and given == self.given
 
     def write(self, write: Write) -> None:
         """Have it written, if it is not; twice, to see that nothing but the words depends on the words."""

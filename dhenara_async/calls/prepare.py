@@ -16,19 +16,18 @@ import orjson
 from anyio.lowlevel import RunVar
 
 from dhenara_async.calls.forms import REPORT, Form, is_fixed, lone_question
+from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.source import Call, Delivery
 from dhenara_async.calls.stream import rehearsal
 from dhenara_async.config import AIModelCallConfig, FetchPolicy
-from dhenara_async.conversation import ConversationNode
 from dhenara_async.downloads.inlining import INLINED, inlined, key_of, stand_in, to_check, to_download
 from dhenara_async.drivers.base import Driver
 from dhenara_async.endpoint import AIModelEndpoint, Dialect
 from dhenara_async.errors import ConfigurationError, ConversionLossError, printable
 from dhenara_async.formatter.conversion import ConversionPolicy, ConversionReport
-from dhenara_async.formatter.formatter import FormattedConversation, PromptFormatter
+from dhenara_async.formatter.formatter import FormattedConversation
 from dhenara_async.formatter.halves import warnings_of_halves
-from dhenara_async.formatter.window import ConversationPolicy
 from dhenara_async.hosts.auth import KeyHeader
 from dhenara_async.hosts.headers import credentials_of, secrets_of, sendable
 from dhenara_async.hosts.registry import Address, dialect_of, driver_for, expected_origin, leaves_its_path, resolve
@@ -36,7 +35,6 @@ from dhenara_async.messages.media import placeholder
 from dhenara_async.messages.messages import FilePart, Message, Part
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
 from dhenara_async.response import CallWarning
-from dhenara_async.stores.signing import SigningKeys
 from dhenara_async.transport import Transport
 
 LARGE_BYTES = 1 << 20
@@ -45,42 +43,6 @@ LARGE_BYTES = 1 << 20
 _SMALL_FILE_BYTES = 1 << 12  # what takes no longer to encode than to leave out
 # One at a time: encoding is work for Python's one processor, of which threads that race would leave the loop little.
 _encoder: RunVar[anyio.CapacityLimiter] = RunVar("dhenara_async encoder")
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """The turns before what is asked now.
-
-    Attributes:
-        nodes: All of them, oldest first.
-        window: How much of them is shown; None = everything.
-        summary: Words that stand for what is not; None = nothing does.
-        signing: The keys that nodes are signed with; None = signatures are not looked at.
-    """
-
-    nodes: tuple[ConversationNode, ...]
-    window: ConversationPolicy | None = None
-    summary: str | None = None
-    signing: SigningKeys | None = None
-
-
-@dataclass(slots=True)
-class Asked:
-    """A call as its caller put it.
-
-    Attributes:
-        messages: The conversation, oldest first, or what is asked now behind ``history``.
-        instructions: What leads it.
-        config: Its knobs.
-        history: The turns before; None where ``messages`` is all.
-        wire_stream: Whether the provider is asked to stream.
-    """
-
-    messages: list[Message]
-    instructions: tuple[str, ...]
-    config: AIModelCallConfig
-    history: History | None
-    wire_stream: bool
 
 
 class CallPreparer:
@@ -100,11 +62,11 @@ class CallPreparer:
         self._place: _Place | None = None
         self._form: Form | None = None
 
-    def call(self, asked: Asked, transport: Transport | None) -> Call:
+    def call(self, call: CallInput, transport: Transport | None) -> Call:
         """The call, nothing of it sent.
 
         Args:
-            asked: What is asked.
+            call: The question.
             transport: Over which connections; None = its own, which are closed with it.
 
         Raises:
@@ -112,16 +74,16 @@ class CallPreparer:
             UnsupportedError: The model cannot be told a part of it.
             ConversionLossError: The policy is strict and something would be lost.
         """
-        own = self._for_account_of(asked.config)
+        own = self._for_account_of(call.config)
         if own is not self:
-            return own.call(asked, transport)
-        lone = self._lone(asked, transport)
+            return own.call(call, transport)
+        lone = self._lone(call, transport)
         if lone is not None:
             return lone
-        written = self._written(asked, opaque=True)
+        written = self._written(call, opaque=True)
         request, wire, formatted = written.request, written.wire, written.formatted
         pricing = self.endpoint.pricing
-        if asked.config.test_mode:
+        if call.config.test_mode:
             origin = expected_origin(self.endpoint)
             words = rehearsal(request, origin)
             return Call(
@@ -139,7 +101,7 @@ class CallPreparer:
             formatted.report,
             pricing,
             formatted.prefix,
-            lambda: self._without_reasoning(asked, first=written, over=delivery, more=retired),
+            lambda: self._without_reasoning(call, first=written, over=delivery, more=retired),
         )
 
     def _for_account_of(self, config: AIModelCallConfig) -> "CallPreparer":
@@ -153,16 +115,16 @@ class CallPreparer:
         endpoint = self.endpoint.changed(api=api.changed(headers={**others, **proofs}))
         return CallPreparer(endpoint, self._policy, self._shared_resources)
 
-    def _lone(self, asked: Asked, transport: Transport | None) -> Call | None:
+    def _lone(self, call: CallInput, transport: Transport | None) -> Call | None:
         """The call, if it differs from the last one in nothing but the words of a lone question."""
-        words = None if asked.history is not None else lone_question(asked.messages)
-        if words is None or asked.config.test_mode or not is_fixed(asked.config):
+        words = None if call.history is not None else lone_question(call.messages)
+        if words is None or call.config.test_mode or not is_fixed(call.config):
             return None
         form = self._form
-        if form is None or not form.fits(asked.config, asked.instructions, streams=asked.wire_stream):
-            self._form = Form(asked.config, asked.instructions, asked.wire_stream)  # worth it from the next one on
+        if form is None or not form.fits(call.config, call.instructions, stream=call.stream):
+            self._form = Form(call.config, call.instructions, call.stream)  # worth it from the next one on
             return None
-        form.write(lambda message: self._example(asked, message))
+        form.write(lambda message: self._example(call, message))
         driver = self._driver
         if form.example is None or driver is None:
             return None
@@ -171,7 +133,7 @@ class CallPreparer:
         except orjson.JSONEncodeError:
             return None  # what is wrong with them, the encoder says
         example, wire = form.example
-        request = ChatRequest((asked.messages[0],), example.instructions, asked.config, asked.wire_stream)
+        request = ChatRequest((call.messages[0],), example.instructions, call.config, call.stream)
         place = self._placed()
         return Call(
             request,
@@ -183,22 +145,22 @@ class CallPreparer:
             self.endpoint.pricing,
         )
 
-    def _example(self, asked: Asked, message: Message) -> tuple[ChatRequest, WireRequest] | None:
+    def _example(self, call: CallInput, message: Message) -> tuple[ChatRequest, WireRequest] | None:
         """The request for ``message`` as it is written; None if there is more to it, or may be."""
         if dialect_of(self.endpoint) not in tuple(Dialect):
             return None
-        written = self._written(replace(asked, messages=[message]), opaque=True)
+        written = self._written(replace(call, messages=[message]), opaque=True)
         formatted = written.formatted
         bare = formatted.messages == (message,) and formatted.report == REPORT and formatted.prefix is None
         return (written.request, written.wire) if bare and written.whole and not formatted.stubs else None
 
     def _without_reasoning(
-        self, asked: Asked, *, first: "_Written", over: Delivery, more: tuple[CallWarning, ...]
+        self, call: CallInput, *, first: "_Written", over: Delivery, more: tuple[CallWarning, ...]
     ) -> Call | None:
         """The same call without the opaque reasoning of its history; None if there is nothing to leave out.
 
         Args:
-            asked: The call.
+            call: The question.
             first: What was sent of it.
             over: How that was sent.
             more: Warnings that are not about knobs.
@@ -206,7 +168,7 @@ class CallPreparer:
         Raises:
             ConversionLossError: There is, and the policy is strict.
         """
-        second = self._written(asked, opaque=False)
+        second = self._written(call, opaque=False)
         if second.wire.body == first.wire.body:
             return None
         if self._policy is not None and self._policy.strict:  # what is left out need not be lossy in itself
@@ -223,26 +185,26 @@ class CallPreparer:
             second.formatted.prefix,
         )
 
-    def _written(self, asked: Asked, *, opaque: bool, mend: bool = False) -> "_Written":
+    def _written(self, call: CallInput, *, opaque: bool, mend: bool = False) -> "_Written":
         """The request, legal for the endpoint and encoded.
 
         Args:
-            asked: The call.
+            call: The question.
             opaque: Whether opaque reasoning of the history goes along.
             mend: Whether halves of surrogate pairs are replaced; True after they were met while it was encoded.
         """
         endpoint = self.endpoint
-        formatted = self._formatted(asked, opaque=opaque, mend=mend)
+        formatted = call.formatted(endpoint, self._policy, opaque=opaque, mend=mend)
         request = ChatRequest.of(
             formatted.messages,
-            instructions=asked.instructions,
-            config=formatted.declared(asked.config),
-            stream=asked.wire_stream,
+            instructions=call.instructions,
+            config=formatted.declared(call.config),
+            stream=call.stream,
         )
         if not request.messages:
             raise ConfigurationError("there is nothing to ask: every message is empty")
         driver = self._driver = self._driver or driver_for(endpoint)
-        fetch = self._fetch_policy(asked.config)
+        fetch = self._fetch_policy(call.config)
         links = _to_download(request, fetch, formatted.report, endpoint)
         # what is wrong with the request is found out before anything is downloaded for it, or encoded at length
         sketch = _with_stand_ins(request, links) if links else request
@@ -253,39 +215,12 @@ class CallPreparer:
         if leaves_its_path(wire.path):
             raise ConfigurationError("the name of the model would lead the request to another path of the host")
         if wire.replaced and not mend:
-            return self._written(asked, opaque=opaque, mend=True)
+            return self._written(call, opaque=opaque, mend=True)
         if wire.replaced:
-            more = warnings_of_halves(asked.instructions, asked.config)
+            more = warnings_of_halves(call.instructions, call.config)
             wire = replace(wire, warnings=wire.warnings + more)
         handed = to_check(request.messages, endpoint)
         return _Written(request, driver, wire, formatted, links, fetch, handed, whole=not (links or large))
-
-    def _formatted(self, asked: Asked, *, opaque: bool, mend: bool) -> FormattedConversation:
-        """What is asked behind its history, made legal for the endpoint."""
-        history = asked.history
-        if history is None:
-            return PromptFormatter.format_messages(
-                asked.messages,
-                self.endpoint,
-                policy=self._policy,
-                instructions=asked.instructions,
-                config=asked.config,
-                opaque=opaque,
-                mend=mend,
-            )
-        return PromptFormatter.format_conversation(
-            history.nodes,
-            self.endpoint,
-            policy=self._policy,
-            asked=asked.messages,
-            instructions=asked.instructions,
-            config=asked.config,
-            window=history.window,
-            summary=history.summary,
-            opaque=opaque,
-            mend=mend,
-            signing=history.signing,
-        )
 
     def _fetch_policy(self, config: AIModelCallConfig) -> FetchPolicy:
         """What may be downloaded: no more than a request may carry."""

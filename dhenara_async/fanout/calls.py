@@ -5,10 +5,11 @@ from typing import TypeVar, cast
 
 import anyio
 
+from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.prepare import new_transport
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.warmup import loaded
-from dhenara_async.client import AIModelClient, messages_of
+from dhenara_async.client import AIModelClient, instructions_of, messages_of
 from dhenara_async.config import AIModelCallConfig, Timeouts
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.fanout.engine import Answering
@@ -75,13 +76,10 @@ class Calls:
         """See ``Opener``."""
         call = _as_call(item)
         config = call.config or self._config
-        return self._client(call.endpoint).open(
-            messages_of(call.prompt, call.context, call.messages),
-            call.instructions,
-            config,
-            wire_stream=streamed or config.streaming,
-            ends_with_reader=True,
-        )
+        asked = messages_of(call.prompt, call.context, call.messages)
+        instructions = instructions_of(call.instructions)
+        question = CallInput(asked, instructions, config, streamed or config.streaming)
+        return self._client(call.endpoint).open(question, ends_with_reader=True)
 
     def _client(self, endpoint: Target) -> AIModelClient:
         """One client for each endpoint, of those used last: it knows the address."""

@@ -18,7 +18,8 @@ from dhenara_async import (
     Tool,
 )
 from dhenara_async.calls.forms import Form, is_fixed
-from dhenara_async.calls.prepare import Asked, CallPreparer
+from dhenara_async.calls.input import CallInput
+from dhenara_async.calls.prepare import CallPreparer
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.source import Call, Delivery
 from dhenara_async.hosts.registry import HOSTS
@@ -55,9 +56,11 @@ def endpoint(host: str, model: str) -> AIModelEndpoint:
     return AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
 
 
-def asked(words: str | Message, config: AIModelCallConfig, *, lead: tuple[str, ...] = (), stream: bool = True) -> Asked:
+def asked(
+    words: str | Message, config: AIModelCallConfig, *, lead: tuple[str, ...] = (), stream: bool = True
+) -> CallInput:
     message = Message.user(words) if isinstance(words, str) else words
-    return Asked([message], lead, config, None, stream)
+    return CallInput([message], lead, config, stream)
 
 
 def caller(target: AIModelEndpoint, policy: ConversionPolicy | None = None) -> CallPreparer:
@@ -164,7 +167,7 @@ def test_words_that_cannot_be_sent_as_they_are() -> None:
 
 def test_words_that_are_written_otherwise_are_not_filled_in() -> None:
     """A dialect that made more of a question than its words would have no place for them."""
-    form = Form(CONFIGS["nothing set"], (), streams=True)
+    form = Form(CONFIGS["nothing set"], (), stream=True)
     made = caller(endpoint("openai", "gpt-4o")).call(asked("Hi.", CONFIGS["nothing set"]), None)
     assert isinstance(made.source, Delivery)
     wire = made.driver.encode(made.request, endpoint("openai", "gpt-4o"))
@@ -175,7 +178,7 @@ def test_words_that_are_written_otherwise_are_not_filled_in() -> None:
             said, digest = (text.replace("%s", words).replace("%d", str(len(words))) for text in (body, header))
             return made.request, replace(wire, body=said.encode(), headers={"digest": digest})
 
-        form = Form(CONFIGS["nothing set"], (), streams=True)
+        form = Form(CONFIGS["nothing set"], (), stream=True)
         form.write(write)
         assert (form.example is not None) is (body == '["%s"]' and not header)
 

@@ -37,6 +37,7 @@ from dhenara_async import (
     register_driver,
     register_host,
 )
+from dhenara_async.calls.input import CallInput
 from dhenara_async.downloads.inlining import fetches
 from dhenara_async.drivers import JsonObject, as_list, as_object
 from dhenara_async.errors import ConfigurationError, RateLimitError, TruncatedStreamError
@@ -186,7 +187,7 @@ async def test_its_errors_are_read_by_its_own_driver() -> None:
 async def test_an_answer_without_its_end_is_cut(streaming: bool) -> None:
     async with (
         acme(ANSWER[:-1]),
-        AIModelClient(ACME_1).open([Message.user("?")], (), AIModelCallConfig(), wire_stream=streaming) as cut,
+        AIModelClient(ACME_1).open(CallInput([Message.user("?")], (), AIModelCallConfig(), streaming)) as cut,
     ):
         with pytest.raises(TruncatedStreamError, match="without an end"):
             await cut.collect()

@@ -78,4 +78,4 @@ async def test_a_client_keeps_what_it_prepared_for_the_latest_endpoints() -> Non
     for endpoint in kept:
         client.model_endpoint = endpoint
         await client.generate("Hi.")
-    assert 0 < len(client._callers) <= 1000  # pyright: ignore[reportPrivateUsage]
+    assert 0 < len(client._preparers) <= 1000  # pyright: ignore[reportPrivateUsage]

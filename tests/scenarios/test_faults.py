@@ -19,6 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from dhenara_async import AIModel, AIModelAPI, AIModelClient, AIModelEndpoint, Dialect
+from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.config import AIModelCallConfig, RetryPolicy, Timeouts
 from dhenara_async.errors import (
@@ -492,7 +493,7 @@ async def told(
     async with ProviderServer(script) as server:
         client = AIModelClient(endpoint_at(server, dialect))
         with anyio.fail_after(PATIENCE):
-            async with client.open(QUESTION, (), config, wire_stream=streamed) as stream:
+            async with client.open(CallInput(QUESTION, (), config, streamed)) as stream:
                 try:
                     async for event in stream:
                         events.append(event)
@@ -525,7 +526,7 @@ async def body_of(dialect: Dialect, streamed: bool) -> bytes:
     async with ProviderServer([ANSWER]) as server:
         record = ReplayTransport(b"")
         client = AIModelClient(endpoint_at(server, dialect), transport=record)
-        async with client.open(QUESTION, (), AIModelCallConfig(retries=0), wire_stream=streamed) as stream:
+        async with client.open(CallInput(QUESTION, (), AIModelCallConfig(retries=0), streamed)) as stream:
             with pytest.raises(ProtocolError):
                 await stream.collect()
         transport = AiohttpTransport()
@@ -676,7 +677,7 @@ async def test_a_slow_reader_gets_all_that_had_arrived(
     async with ProviderServer([fault]) as server:
         client = AIModelClient(endpoint_at(server, dialect), AIModelCallConfig(retries=0))
         with anyio.fail_after(PATIENCE):
-            async with client.open(QUESTION, (), AIModelCallConfig(retries=0), wire_stream=True) as stream:
+            async with client.open(CallInput(QUESTION, (), AIModelCallConfig(retries=0), True)) as stream:
                 try:
                     async for event in stream:
                         events.append(event)
@@ -706,7 +707,7 @@ async def replayed(dialect: Dialect, body: bytes, *, streamed: bool) -> Told:
     events: list[StreamEvent] = []
     failure: DhenaraError | None = None
     client = AIModelClient(endpoint, transport=transport)
-    async with client.open(QUESTION, (), AIModelCallConfig(retries=0), wire_stream=streamed) as stream:
+    async with client.open(CallInput(QUESTION, (), AIModelCallConfig(retries=0), streamed)) as stream:
         try:
             async for event in stream:
                 events.append(event)

@@ -31,6 +31,7 @@ from dhenara_async import (
     RetryPolicy,
     Timeouts,
 )
+from dhenara_async.calls.input import CallInput
 from dhenara_async.errors import DhenaraError
 from dhenara_async.testing import ProviderServer, ReplayTransport, ScriptedError
 from dhenara_async.transport.over_aiohttp import AiohttpTransport
@@ -167,7 +168,7 @@ async def ask(heard: Heard, name: str, endpoint: AIModelEndpoint, http: httpx.As
         config = AIModelCallConfig(streaming=streaming, retries=RETRIES, timeouts=timeouts)
         for transport in (AiohttpTransport(trust_env=False), HttpxTransport(http)):
             client = AIModelClient(endpoint, config, transport=transport)
-            stream = client.open([Message.user("Hi.")], (), config, wire_stream=streaming)
+            stream = client.open(CallInput([Message.user("Hi.")], (), config, streaming))
             try:
                 async with stream:
                     async for each in stream:
