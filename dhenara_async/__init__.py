@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from dhenara_async.formatter.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
     from dhenara_async.formatter.formatter import FormattedConversation, PromptFormatter
     from dhenara_async.formatter.window import ConversationPolicy
-    from dhenara_async.hosts.registry import Host, register_driver, register_host
+    from dhenara_async.hosts.registry import register_driver, register_host
+    from dhenara_async.hosts.table import Host
     from dhenara_async.limits.limiter import Limiter, Limits, LocalLimiter
     from dhenara_async.manager import ConversationManager
     from dhenara_async.messages.messages import (
@@ -105,7 +106,8 @@ _NAMES_BY_MODULE = {
     "fanout.values": "FanOutProgress ModelCall Outcome TaggedBatch TaggedEvent",
     "formatter.formatter": "FormattedConversation PromptFormatter",
     "formatter.check": "ConversionCheck",
-    "hosts.registry": "Host register_driver register_host",
+    "hosts.registry": "register_driver register_host",
+    "hosts.table": "Host",
     "limits.limiter": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager",
     "calls.shared": "SharedResources",

@@ -39,7 +39,8 @@ from dhenara_async import (
 )
 from dhenara_async.downloads.inlining import inlined, key_of, stand_in, to_download
 from dhenara_async.drivers.rules import Rules
-from dhenara_async.hosts.registry import HOSTS, driver_for, expected_origin
+from dhenara_async.hosts.registry import driver_for, expected_origin
+from dhenara_async.hosts.table import HOSTS
 from dhenara_async.messages.messages import JsonPart, Part, PartBase, ProviderState
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import Choice

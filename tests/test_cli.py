@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from dhenara_async import ConversionReport, Usage, __version__
-from dhenara_async.hosts.registry import HOSTS
+from dhenara_async.hosts.table import HOSTS
 from dhenara_async.models.anthropic import Claude37Sonnet, ClaudeSonnet55
 from dhenara_async.models.google import Gemini38Flash
 from dhenara_async.models.openai import GPT6Luna

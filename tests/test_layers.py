@@ -23,7 +23,7 @@ FLOORS = (
     {"downloads.file_urls", "drivers.rules", "formatter.conversion", "tools.structured"},
     {"response"},
     {"events", "plans.targets", "request"},
-    {"calls.accumulator", "conversation", "drivers"},
+    {"calls.accumulator", "conversation", "drivers", "hosts.auth"},
     {
         *("calls.health", "calls.retry", "drivers.reasoning_refusals", "formatter.window", "hosts", "limits"),
         *("transport", "usage.budget"),
@@ -31,7 +31,7 @@ FLOORS = (
     {"calls.forms", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
     {"calls.body"},
     {
-        *("blocking", "calls.deadlines", "calls.step", "downloads", "formatter", "hosts.auth"),
+        *("blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),
         *("messages.attachments", "stores", "tools.run"),
     },
     {"calls.input", "calls.source"},

@@ -17,16 +17,15 @@ from dhenara_async.config import Bounds
 from dhenara_async.drivers.base import QUOTED_BYTES, Decoder, quote
 from dhenara_async.errors import BoundsError, DhenaraError, ProtocolError, TruncatedStreamError
 from dhenara_async.events import StreamEnd, StreamEvent, StreamStart, UsageUpdate
-from dhenara_async.framing import Frame, Framer, NamedFrame, name_of
+from dhenara_async.framing import Frame, Framer, Framing, NamedFrame, name_of
 from dhenara_async.framing.lenient_json import has_halves, repaired
-from dhenara_async.framing.sse import HEAVY_BYTES, SSEFramer, check_weight, too_large
+from dhenara_async.framing.sse import HEAVY_BYTES, SSE, check_weight, too_large
 from dhenara_async.usage.tokens import Usage
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _END_MARK = b"[DONE]"  # gateways put it behind the streams of all dialects, some behind plain bodies
 _SHAPE_ERRORS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)  # of a decoder
 _DOCUMENT_STARTS = (b"{", b"[", b"<")
-_STREAM_STARTS = (b":", b"data:", b"event:", b"id:", b"retry:")
 
 
 class ResponseBody:
@@ -35,12 +34,14 @@ class ResponseBody:
     Args:
         decoder: Of the answer's dialect, fresh.
         most_bytes: The most that the body may have; ``Bounds.max_answer_bytes``.
+        framing: How the body is cut into messages if it is streamed.
     """
 
     __slots__ = (
         "_content_type",
         "_decoder",
         "_framer",
+        "_framing",
         "_head",
         "_left",
         "_most",
@@ -52,8 +53,9 @@ class ResponseBody:
         "salvaged",
     )
 
-    def __init__(self, decoder: Decoder, most_bytes: int = Bounds().max_answer_bytes) -> None:
+    def __init__(self, decoder: Decoder, most_bytes: int = Bounds().max_answer_bytes, framing: Framing = SSE) -> None:
         self._decoder = decoder
+        self._framing = framing
         self._most = self._left = most_bytes
         self._content_type = ""
         self._framer: Framer | None = None  # None while it is not known, or for a plain body
@@ -78,7 +80,7 @@ class ResponseBody:
     def begin(self, content_type: str) -> None:
         """The head of the answer has come, and says what its body is; empty = it does not say."""
         self._content_type = content_type
-        if "event-stream" in content_type:
+        if self._framing.announced_by(content_type):
             self._framer = self._new_framer()
 
     def take(self, chunk: bytes) -> Sequence[StreamEvent]:
@@ -98,7 +100,7 @@ class ResponseBody:
         return self._decode(framer.feed(chunk)) if chunk else self._end(framer)
 
     def _new_framer(self) -> Framer:
-        return SSEFramer(limit_bytes=self._most // 2)
+        return self._framing.framer(self._most // 2)
 
     def _take_unannounced(self, chunk: bytes) -> Sequence[StreamEvent]:
         """Read a body that is not announced as a stream: a plain one, unless its first bytes are a stream's."""
@@ -123,9 +125,10 @@ class ResponseBody:
         head = self._head.lstrip(_BYTE_ORDER_MARK + b" \t\r\n")
         if head.startswith(_DOCUMENT_STARTS) or not head:
             return False
-        if head.startswith(_STREAM_STARTS):
+        starts = self._framing.starts
+        if head.startswith(starts):
             return True
-        return "json" not in self._content_type and not any(start.startswith(head) for start in _STREAM_STARTS)
+        return "json" not in self._content_type and not any(start.startswith(head) for start in starts)
 
     def _end_plain(self) -> Sequence[StreamEvent]:
         body = bytes(self._plain)

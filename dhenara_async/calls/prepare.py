@@ -4,8 +4,8 @@ Here a question is made legal for its endpoint, encoded, addressed, and given th
 for every call of an endpoint is worked out once.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import date
 from inspect import currentframe
 from warnings import warn
@@ -28,9 +28,9 @@ from dhenara_async.errors import ConfigurationError, ConversionLossError, printa
 from dhenara_async.formatter.conversion import ConversionPolicy, ConversionReport
 from dhenara_async.formatter.formatter import FormattedConversation
 from dhenara_async.formatter.halves import warnings_of_halves
-from dhenara_async.hosts.auth import KeyHeader
+from dhenara_async.hosts.auth import guarded
 from dhenara_async.hosts.headers import credentials_of, secrets_of, sendable
-from dhenara_async.hosts.registry import Address, dialect_of, driver_for, expected_origin, leaves_its_path, resolve
+from dhenara_async.hosts.registry import ResolvedHost, dialect_of, driver_for, expected_origin, leaves_its_path, resolve
 from dhenara_async.messages.media import placeholder
 from dhenara_async.messages.messages import FilePart, Message, Part
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
@@ -59,7 +59,7 @@ class CallPreparer:
         self._policy = policy
         self._shared_resources = shared
         self._driver: Driver | None = None
-        self._place: _Place | None = None
+        self._host: ResolvedHost | None = None
         self._form: Form | None = None
 
     def call(self, call: CallInput, transport: Transport | None) -> Call:
@@ -89,13 +89,13 @@ class CallPreparer:
             return Call(
                 request, written.driver, origin, words, wire.warnings, formatted.report, pricing, formatted.prefix
             )
-        place = self._placed()
-        delivery = self._completed(written, place, transport)
-        retired = self._retirement(place.address)
+        host = self._resolved()
+        delivery = self._completed(written, host, transport)
+        retired = self._retirement(host)
         return Call(
             request,
             written.driver,
-            place.address.origin,
+            host.origin,
             delivery,
             wire.warnings + retired,
             formatted.report,
@@ -134,13 +134,13 @@ class CallPreparer:
             return None  # what is wrong with them, the encoder says
         example, wire = form.example
         request = ChatRequest((call.messages[0],), example.instructions, call.config, call.stream)
-        place = self._placed()
+        host = self._resolved()
         return Call(
             request,
             driver,
-            place.address.origin,
-            self._delivery(request, wire, body, place, transport),
-            wire.warnings + self._retirement(place.address),
+            host.origin,
+            self._delivery(request, wire, body, host, transport),
+            wire.warnings + self._retirement(host),
             REPORT,
             self.endpoint.pricing,
         )
@@ -173,12 +173,12 @@ class CallPreparer:
             return None
         if self._policy is not None and self._policy.strict:  # what is left out need not be lossy in itself
             raise ConversionLossError("strict policy: what the target refused is part of the history")
-        place = self._placed()
+        host = self._resolved()
         return Call(
             second.request,
             second.driver,
-            place.address.origin,
-            replace(self._completed(second, place, over.transport), owns_transport=over.owns_transport),
+            host.origin,
+            replace(self._completed(second, host, over.transport), owns_transport=over.owns_transport),
             second.wire.warnings + more,
             second.formatted.report,
             self.endpoint.pricing,
@@ -229,47 +229,44 @@ class CallPreparer:
             return config.fetch
         return config.fetch.changed(max_bytes=most)
 
-    def _completed(self, written: "_Written", place: "_Place", transport: Transport | None) -> Delivery:
+    def _completed(self, written: "_Written", host: ResolvedHost, transport: Transport | None) -> Delivery:
         """How what was written is delivered, with what has still to be done to it before."""
-        delivery = self._delivery(written.request, written.wire, written.wire.body, place, transport)
+        delivery = self._delivery(written.request, written.wire, written.wire.body, host, transport)
         if written.whole and not written.handed:
             return delivery
         return replace(delivery, prepare=_Completion(written, delivery, self.endpoint))
 
     def _delivery(
-        self, request: ChatRequest, wire: WireRequest, body: bytes, place: "_Place", transport: Transport | None
+        self, request: ChatRequest, wire: WireRequest, body: bytes, host: ResolvedHost, transport: Transport | None
     ) -> Delivery:
-        auth, extra = place.auth, sendable(request.config.extra_headers) if request.config.extra_headers else {}
+        auth, extra = host.auth, sendable(request.config.extra_headers) if request.config.extra_headers else {}
         if extra:
-            auth = replace(auth, secrets=(*auth.secrets, *secrets_of(extra)))
-        accept = "text/event-stream" if request.stream else "application/json"
-        headers = {"content-type": "application/json", "accept": accept, **wire.headers, **place.headers, **extra}
+            auth = guarded(auth, tuple(secrets_of(extra)))
+        accept = host.framing.media_type if request.stream else "application/json"
+        headers = {"content-type": "application/json", "accept": accept, **wire.headers, **host.headers, **extra}
         for name in wire.lists & headers.keys() if wire.lists else ():
             if headers[name] != wire.headers[name]:
                 headers[name] = f"{wire.headers[name]},{headers[name]}"
         return Delivery(
-            request=HttpRequest(
-                place.address.base_url + wire.path, headers, body, request.config.bounds.max_header_bytes
-            ),
+            request=HttpRequest(host.base_url + wire.path, headers, body, request.config.bounds.max_header_bytes),
             auth=auth,
             timeouts=request.config.timeouts,
             transport=transport or new_transport(),
             owns_transport=transport is None,
             budget=self._shared_resources.retries,
             limiter=self._shared_resources.limiter,
+            framing=host.framing,
         )
 
-    def _placed(self) -> "_Place":
-        if self._place is None:
-            address = resolve(self.endpoint)
-            auth = KeyHeader(address.key_header, address.key, address.secrets)
-            self._place = _Place(address, address.headers, auth)
-        return self._place
+    def _resolved(self) -> ResolvedHost:
+        if self._host is None:
+            self._host = resolve(self.endpoint)
+        return self._host
 
-    def _retirement(self, address: Address) -> tuple[CallWarning, ...]:
+    def _retirement(self, host: ResolvedHost) -> tuple[CallWarning, ...]:
         """A warning where the model's own maker has withdrawn it; other hosts keep calendars of their own."""
         model = self.endpoint.ai_model
-        if model.retired_on is None or not address.own_host or model.provider != self.endpoint.api.provider:
+        if model.retired_on is None or not host.own_host or model.provider != self.endpoint.api.provider:
             return ()
         if date.today() < model.retired_on:
             return ()
@@ -278,15 +275,6 @@ class CallPreparer:
         # Python shows a warning once for each place in the user's code: no state of ours is needed for that
         warn(message, UserWarning, stacklevel=_levels_to_the_user())
         return (CallWarning(code="model_retired", knob="ai_model", message=message),)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the calls go, and what every one of them says there."""
-
-    address: Address
-    headers: Mapping[str, str] = field(repr=False)
-    auth: KeyHeader
 
 
 @dataclass(frozen=True, slots=True)

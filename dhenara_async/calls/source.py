@@ -35,6 +35,8 @@ from dhenara_async.errors import (
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
 from dhenara_async.formatter.conversion import ConversionReport
 from dhenara_async.formatter.window import estimate_messages
+from dhenara_async.framing import Framing
+from dhenara_async.framing.sse import SSE
 from dhenara_async.hosts.auth import Auth
 from dhenara_async.limits.limiter import Limiter, Slot
 from dhenara_async.messages.messages import Message, Origin
@@ -69,6 +71,7 @@ class Delivery:
         prepare: Finishes the request, of which files are still elsewhere; None = it is whole.
         budget: What it may spend on retries, with all other calls of its client.
         limiter: Says when it may be sent; None = at once.
+        framing: How the body is cut into messages if it is streamed.
     """
 
     request: HttpRequest
@@ -79,6 +82,7 @@ class Delivery:
     prepare: Callable[[], Awaitable[HttpRequest]] | None = None
     budget: RetryBudget = field(default_factory=RetryBudget)
     limiter: Limiter | None = None
+    framing: Framing = SSE
 
 
 @dataclass(slots=True)
@@ -356,7 +360,7 @@ class EndpointSource:
         request = source.request
         if source.prepare is not None or source.limiter is not None:
             request = await _while_open(source, self._prepared(source))
-        signed = await source.auth.sign(request)
+        signed = await self._in_time(source.auth.sign(request))
         self._exchange = exchange = await self._in_time(source.transport.send(signed, source.timeouts))
         headers = exchange.headers
         check_header_block(headers, request.max_header_bytes)
@@ -566,7 +570,8 @@ class EndpointSource:
 
 def _reading(call: Call) -> ResponseBody:
     decoder = call.driver.decoder(call.request, call.origin)
-    return ResponseBody(decoder, call.request.config.bounds.max_answer_bytes)
+    framing = call.source.framing if isinstance(call.source, Delivery) else SSE
+    return ResponseBody(decoder, call.request.config.bounds.max_answer_bytes, framing)
 
 
 async def _while_open(source: Delivery, work: Coroutine[object, object, Got]) -> Got:

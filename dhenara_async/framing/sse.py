@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import orjson
 
 from dhenara_async.errors import BoundsError
-from dhenara_async.framing import Frame, NamedFrame
+from dhenara_async.framing import Frame, Framing, NamedFrame
 
 DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
 HEAVY_BYTES = 1024 * 1024
@@ -221,3 +221,11 @@ def _beginning(name: bytes, line: bytes) -> bytes | None:
             _beginnings.clear()
         _beginnings[name] = beginning
     return beginning
+
+
+def _framer(limit_bytes: int) -> SSEFramer:
+    return SSEFramer(limit_bytes=limit_bytes)
+
+
+SSE: Framing = Framing("text/event-stream", _framer, starts=(b":", b"data:", b"event:", b"id:", b"retry:"))
+"""Server-sent events, the default framing of all hosts."""

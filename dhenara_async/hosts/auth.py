@@ -1,6 +1,7 @@
-"""Proves who we are: the last thing that happens to a request before it is sent.
+"""Authentication: the last step before a request is sent.
 
-A seam of its own because some hosts sign the finished bytes or want a token that must be fetched first.
+It is a seam of its own because some hosts want a signature over the finished bytes, or a token that is fetched first.
+``Host.auth`` selects it; the default is a key in a header.
 """
 
 from dataclasses import dataclass, field
@@ -13,15 +14,32 @@ from dhenara_async.request import HttpRequest
 
 
 class Auth(Protocol):
-    """Signs requests; may await."""
+    """Authenticates the requests of one endpoint; shared by all its calls, which may run at once."""
 
     async def sign(self, request: HttpRequest) -> HttpRequest:
-        """``request`` with the proof in it."""
+        """Return ``request`` with its credentials; URL and body are final and must not be changed.
+
+        Called before each request, retries included, within the time limits of the call. A ``DhenaraError`` raised here
+        is treated as a failure of the request; other exceptions reach the caller.
+        """
         ...
 
     def hide(self, text: str) -> str:
-        """An error's ``text`` without the proof: some hosts quote the key that they refuse."""
+        """Return an error's ``text`` with the credentials masked: some hosts quote the key that they refuse."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an ``Auth`` is built from.
+
+    Attributes:
+        base_url: The address of the endpoint, without a trailing slash, user and password.
+        key: The key as the caller or the environment gave it; None = no key.
+    """
+
+    base_url: str
+    key: SecretStr | None
 
 
 # Shorter keys are placeholders for hosts that want none, and words of any text.
@@ -30,33 +48,67 @@ _SHORTEST_SECRET = 12
 
 @dataclass(frozen=True, slots=True)
 class KeyHeader:
-    """A key in a header; no key, no header. A header of the caller's own by that name stays.
+    """Puts a key into a header. Without a key it adds none; the caller's own header of that name wins.
 
     Attributes:
-        header: Its name, in lower case.
-        key: Its value; None = no key.
-        secrets: What no error may quote besides.
+        header: The header's name, in lower case.
+        key: The header's value; None = no key.
     """
 
     header: str
     key: SecretStr | None
-    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     async def sign(self, request: HttpRequest) -> HttpRequest:
+        """See ``Auth``."""
         if self.key is None:
             return request
         headers = {self.header: self.key.get_secret_value(), **request.headers}
         return HttpRequest(request.url, headers, request.body, request.max_header_bytes)
 
     def hide(self, text: str) -> str:
+        """See ``Auth``."""
+        return text if self.key is None else _without_key(self.key, text)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedAuth:
+    """Masks more secrets in errors than the authentication itself knows.
+
+    Attributes:
+        auth: Signs the requests.
+        secrets: Credentials in the caller's headers or base URL.
+        key: The key that ``auth`` was built from; None = no key.
+    """
+
+    auth: Auth
+    secrets: tuple[str, ...] = field(repr=False)
+    key: SecretStr | None = None
+
+    async def sign(self, request: HttpRequest) -> HttpRequest:
+        """See ``Auth``."""
+        return await self.auth.sign(request)
+
+    def hide(self, text: str) -> str:
+        """See ``Auth``."""
         for secret in self.secrets:
-            text = _hidden(secret, text)
-        secret = "" if self.key is None else self.key.get_secret_value().rpartition(" ")[2]
-        return _hidden(secret, text) if len(secret) >= _SHORTEST_SECRET else text
+            text = _masked(secret, text)
+        if self.key is not None:
+            text = _without_key(self.key, text)
+        return self.auth.hide(text)
 
 
-def _hidden(secret: str, text: str) -> str:
-    """``text`` with a mask wherever it has ``secret``, also in the escapes of a URL."""
+def guarded(auth: Auth, secrets: tuple[str, ...]) -> Auth:
+    """Return ``auth``, masking also ``secrets`` in errors."""
+    return GuardedAuth(auth, secrets) if secrets else auth
+
+
+def _without_key(key: SecretStr, text: str) -> str:
+    secret = key.get_secret_value().rpartition(" ")[2]  # without "Bearer"
+    return _masked(secret, text) if len(secret) >= _SHORTEST_SECRET else text
+
+
+def _masked(secret: str, text: str) -> str:
+    """Return ``text`` with ``secret`` masked, also in its percent-encoded form."""
     text = text.replace(secret, "***")
     escaped = quote(secret, safe="")
     return text if escaped == secret else text.replace(escaped, "***")

@@ -1,9 +1,6 @@
-"""One row a provider: where it is, how a key is shown to it, which dialect it speaks and with which quirks.
+"""Registers hosts and dialects, and resolves an endpoint to an address, credentials and a driver.
 
-To add a compatible host, add a row; a program that uses this library registers one instead, and the driver of a
-dialect likewise. Base URLs mean what the vendor's own SDK means by them.
-
-Sources: the vendors' SDKs and API references (read 2026-11-22)
+The library's own hosts are rows of ``hosts.table``.
 """
 
 import os
@@ -17,239 +14,19 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import SecretStr
 
 from dhenara_async.drivers.base import Driver
-from dhenara_async.drivers.openai_chat.quirks import OPENAI, Quirks
-from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint, Dialect, fingerprint
+from dhenara_async.endpoint import AIModelAPI, AIModelEndpoint, Dialect, fingerprint
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.framing import Framing
 from dhenara_async.hosts.addresses import ascii_host
+from dhenara_async.hosts.auth import Auth, Credentials, GuardedAuth, KeyHeader, guarded
 from dhenara_async.hosts.headers import credentials_of, secrets_of, sendable
-from dhenara_async.messages.messages import FilePart, Origin
+from dhenara_async.hosts.table import HOSTS, Host
+from dhenara_async.messages.messages import Origin
 
+_DIALECTS = frozenset(Dialect)  # the library's own
 
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A row.
-
-    Attributes:
-        base_url: The real host; None = the caller has to say.
-        dialect: What it speaks unless told otherwise; a member, or the name of a registered dialect.
-        key_variables: Environment variables that hold the key, the first that is set wins.
-        base_url_variables: Environment variables that move the base URL, likewise.
-        key_header: The header that carries the key.
-        key_prefix: What stands before the key in it.
-        key_required: Whether a call without a key makes no sense.
-        quirks: How its Chat Completions differ.
-        fetches: Whether it fetches a file's URL itself; what it does not fetch is downloaded for it. None = the usual
-            rule of its dialect; a dialect from outside this library has none, so all is downloaded.
-    """
-
-    base_url: str | None
-    dialect: Dialect | str = Dialect.OPENAI_CHAT
-    key_variables: tuple[str, ...] = ()
-    base_url_variables: tuple[str, ...] = ()
-    key_header: str = "authorization"
-    key_prefix: str = "Bearer "
-    key_required: bool = True
-    quirks: Quirks = field(default_factory=Quirks)
-    fetches: Callable[[FilePart], bool] | None = None
-
-
-_Provider = AIModelAPIProviderEnum
-_DIALECTS = frozenset(Dialect)  # the house's own
-_UNLABELLED = frozenset({"metadata", "service_tier", "prompt_cache_key"})  # what only few hosts file a call under
-
-HOSTS: Mapping[str, Host] = {
-    _Provider.OPEN_AI: Host(
-        "https://api.openai.com/v1",
-        Dialect.OPENAI_RESPONSES,
-        ("OPENAI_API_KEY",),
-        ("OPENAI_BASE_URL",),
-        quirks=OPENAI,
-    ),
-    _Provider.ANTHROPIC: Host(
-        "https://api.anthropic.com",
-        Dialect.ANTHROPIC_MESSAGES,
-        ("ANTHROPIC_API_KEY",),
-        ("ANTHROPIC_BASE_URL",),
-        key_header="x-api-key",
-        key_prefix="",
-    ),
-    _Provider.GOOGLE_AI: Host(
-        "https://generativelanguage.googleapis.com",
-        Dialect.GEMINI,
-        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        ("GOOGLE_GEMINI_BASE_URL",),
-        key_header="x-goog-api-key",
-        key_prefix="",
-    ),
-    _Provider.DEEPSEEK: Host(
-        "https://api.deepseek.com",
-        key_variables=("DEEPSEEK_API_KEY",),
-        quirks=Quirks(
-            lacks=_UNLABELLED | {"n", "seed", "user", "parallel_tool_calls"},
-            listed_texts=False,
-            thinking="effort and thinking",
-            efforts=("low", "high", "max"),
-            reasoning_back="reasoning_content",
-            reasoning_always=True,
-            strict_tools=False,
-            schemas=None,
-        ),
-    ),
-    _Provider.GROQ: Host(
-        "https://api.groq.com/openai/v1",
-        key_variables=("GROQ_API_KEY",),
-        quirks=Quirks(
-            max_tokens_field="max_completion_tokens",
-            lacks={"n", "logprobs", "metadata", "prompt_cache_key"},
-            system_anywhere=True,
-            efforts_of=(("qwen/qwen3-", ("none",)),),
-            reasoning_format=True,
-            reasoning_back="reasoning",
-        ),
-    ),
-    _Provider.MISTRAL: Host(
-        "https://api.mistral.ai/v1",
-        key_variables=("MISTRAL_API_KEY",),
-        quirks=Quirks(
-            seed_field="random_seed",
-            lacks={"user"},
-            top_k=True,
-            stream_options=False,
-            system_anywhere=True,
-            prefix=True,
-            bridge="OK",
-            call_ids="nine",
-            required_word="any",
-            efforts=("none", "high"),
-            reasoning_back="thinking_chunk",
-            documents="document_url",
-            audio="text",
-        ),
-    ),
-    _Provider.XAI: Host(
-        "https://api.x.ai/v1",
-        key_variables=("XAI_API_KEY",),
-        quirks=Quirks(max_tokens_field="max_completion_tokens", lacks=_UNLABELLED, reasoning_apart=True),
-    ),
-    _Provider.OPENROUTER: Host(
-        "https://openrouter.ai/api/v1",
-        key_variables=("OPENROUTER_API_KEY",),
-        quirks=Quirks(
-            lacks={"n"},
-            top_k=True,
-            thinking="object",
-            thinking_budget=True,
-            reasoning_back="reasoning_details",
-            require_parameters=True,
-            documents="file or url",
-            audio="object",
-            web_search="plugin",
-        ),
-    ),
-    _Provider.TOGETHER: Host(
-        "https://api.together.ai/v1",
-        key_variables=("TOGETHER_API_KEY",),
-        quirks=Quirks(
-            lacks=_UNLABELLED | {"user", "parallel_tool_calls"},
-            top_k=True,
-            stream_options=False,
-            counted_logprobs=True,
-            thinking="effort and flag",
-            efforts=("low", "medium", "high"),
-            schemas="host",
-            video=True,
-        ),
-    ),
-    _Provider.FIREWORKS: Host(
-        "https://api.fireworks.ai/inference/v1",
-        key_variables=("FIREWORKS_API_KEY",),
-        quirks=Quirks(
-            lacks={"metadata", "prompt_cache_key"},
-            top_k=True,
-            thinking="effort and thinking",
-            thinking_budget=True,
-            efforts=("low", "medium", "high"),
-            reasoning_back="reasoning_content",
-            schemas="host",
-        ),
-    ),
-    _Provider.CEREBRAS: Host(
-        "https://api.cerebras.ai/v1",
-        key_variables=("CEREBRAS_API_KEY",),
-        quirks=Quirks(
-            max_tokens_field="max_completion_tokens",
-            lacks={"n", "metadata", "include_reasoning"},
-            efforts=("none", "low", "medium", "high"),
-            reasoning_format=True,
-            reasoning_back="reasoning",
-            schemas="host",
-        ),
-    ),
-    _Provider.OLLAMA: Host(
-        "http://localhost:11434/v1",
-        key_variables=("OLLAMA_API_KEY",),
-        key_required=False,
-        quirks=Quirks(
-            lacks=_UNLABELLED | {"n", "user", "parallel_tool_calls"},
-            listed_texts=False,
-            silence="",
-            tool_choice=False,
-            strict_tools=False,
-            efforts=("none", "low", "medium", "high"),
-            schemas="host",
-            image_urls=False,
-        ),
-    ),
-    _Provider.VLLM: Host(
-        "http://localhost:8000/v1",
-        key_variables=("VLLM_API_KEY",),
-        key_required=False,
-        quirks=Quirks(
-            lacks=_UNLABELLED,
-            top_k=True,
-            alternates=True,
-            listed_texts=False,
-            silence="",
-            schemas="host",
-            audio="object",
-        ),
-    ),
-    _Provider.LM_STUDIO: Host(
-        "http://localhost:1234/v1",
-        key_required=False,
-        quirks=Quirks(
-            lacks=_UNLABELLED | {"n", "user", "logprobs", "parallel_tool_calls"},
-            top_k=True,
-            alternates=True,
-            listed_texts=False,
-            silence="",
-            schemas="host",
-            image_urls=False,
-            inline_thinking=True,
-        ),
-    ),
-    _Provider.LLAMA_CPP: Host(
-        "http://localhost:8080/v1",
-        key_variables=("LLAMA_API_KEY",),
-        key_required=False,
-        quirks=Quirks(
-            lacks=_UNLABELLED | {"user"},
-            top_k=True,
-            alternates=True,
-            listed_texts=False,
-            silence="",
-            schemas="host",
-            image_urls=False,
-        ),
-    ),
-    _Provider.OPENAI_COMPATIBLE: Host(
-        None, key_required=False, quirks=Quirks(top_k=True, documents="file", audio="object")
-    ),
-}
-
-
-# What programs have registered. An endpoint is plain data and can only name its host, so these are looked up by name,
-# the same everywhere in the process. Entries are only ever added, each by one atomic step: no lock is needed.
+# Hosts and dialects that the program registered. An endpoint is plain data and can only name its host, so the tables
+# belong to the process. Entries are only added, each by one atomic operation: no lock is needed.
 REGISTERED_HOSTS: dict[str, Host] = {}
 _REGISTERED_DRIVERS: dict[str, Callable[[Host], Driver]] = {}
 
@@ -299,31 +76,29 @@ def host_of(provider: str) -> Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """An endpoint, resolved: everything of it that does not change from call to call.
+class ResolvedHost:
+    """An endpoint's address, authentication and framing: everything that is the same for all its calls.
 
     Attributes:
         base_url: Without a trailing slash, encoded, without a user and password.
-        headers: The caller's extra headers for this host, checked, names in lower case; also what became of a user and
-            password in the base URL.
-        key_header: The header that carries the key.
-        key: Its value, prefix included; None = no key.
-        origin: What the parts of answers from here are marked with.
-        own_host: Whether this is the provider's real host rather than a stand-in.
-        secrets: What no error may quote, beside the key.
+        headers: The caller's extra headers for this host, checked, names in lower case; a user and password in the
+            base URL are the ``authorization`` header.
+        auth: Signs requests, and masks credentials in errors.
+        framing: How a streamed body is cut into messages.
+        origin: The origin that the parts of its answers carry.
+        own_host: Whether this is the provider's own address rather than a gateway's.
     """
 
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
-    key_header: str
-    key: SecretStr | None
+    auth: Auth
+    framing: Framing
     origin: Origin
     own_host: bool
-    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
-def resolve(endpoint: AIModelEndpoint) -> Address:
-    """Where ``endpoint`` is, from what it says itself, then the environment, then the provider's row.
+def resolve(endpoint: AIModelEndpoint) -> ResolvedHost:
+    """Resolve ``endpoint`` from its own fields, then the environment, then the provider's row.
 
     Raises:
         ConfigurationError: No key, no base URL, or one that cannot be used; a host or dialect that nobody knows.
@@ -345,15 +120,22 @@ def resolve(endpoint: AIModelEndpoint) -> Address:
             )
         headers["authorization"] = f"Basic {basic}"
         secrets += (basic, *filter(None, (userinfo, userinfo.partition(":")[2])))
-    return Address(
+    return ResolvedHost(
         base_url=base_url,
         headers=headers,
-        key_header=host.key_header,
-        key=None if key is None else SecretStr(host.key_prefix + key),
+        auth=_auth(host, base_url, None if key is None else SecretStr(key), secrets),
+        framing=host.framing,
         origin=origin_of(endpoint, given_url, key),
         own_host=base_url == host.base_url,
-        secrets=secrets,
     )
+
+
+def _auth(host: Host, base_url: str, key: SecretStr | None, secrets: tuple[str, ...]) -> Auth:
+    """Build the authentication of an endpoint of ``host``; ``secrets`` are masked in errors beside the key."""
+    if host.auth is not None:
+        return GuardedAuth(host.auth(Credentials(base_url, key)), secrets, key)
+    value = None if key is None else SecretStr(host.key_prefix + key.get_secret_value())
+    return guarded(KeyHeader(host.key_header, value), secrets)
 
 
 def expected_origin(endpoint: AIModelEndpoint) -> Origin:

@@ -22,7 +22,7 @@ from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.prepare import CallPreparer
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.source import Call, Delivery
-from dhenara_async.hosts.registry import HOSTS
+from dhenara_async.hosts.table import HOSTS
 from dhenara_async.messages.messages import FilePart, TextPart
 from dhenara_async.request import ChatRequest, WireRequest
 from tests import acme

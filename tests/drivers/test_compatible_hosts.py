@@ -20,7 +20,8 @@ from dhenara_async import (
     Dialect,
 )
 from dhenara_async.errors import AuthenticationError, ConfigurationError
-from dhenara_async.hosts.registry import HOSTS, resolve
+from dhenara_async.hosts.registry import resolve
+from dhenara_async.hosts.table import HOSTS
 from dhenara_async.request import HttpRequest
 from dhenara_async.testing import ProviderServer, ReplayTransport
 

@@ -30,7 +30,8 @@ from dhenara_async import (
 from dhenara_async.downloads.inlining import inlined, key_of, to_download
 from dhenara_async.drivers.anthropic_messages.driver import VERSION, VERSION_WITH_SAMPLING
 from dhenara_async.errors import ConfigurationError, UnsupportedError
-from dhenara_async.hosts.registry import HOSTS, dialect_of, driver_for
+from dhenara_async.hosts.registry import dialect_of, driver_for
+from dhenara_async.hosts.table import HOSTS
 from dhenara_async.models.anthropic import Claude35Haiku
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.testing import ProviderServer

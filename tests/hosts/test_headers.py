@@ -20,6 +20,7 @@ from dhenara_async import (
     HttpxTransport,
 )
 from dhenara_async.errors import APIError, ConfigurationError
+from dhenara_async.hosts.auth import KeyHeader
 from dhenara_async.hosts.registry import expected_origin, resolve
 from dhenara_async.testing import ReplayTransport
 from tests.loopback import chat_body, chat_endpoint, replies, serve, whole
@@ -299,11 +300,12 @@ def test_endpoints_from_data_that_may_be_called(how: str, monkeypatch: pytest.Mo
         (DATA | {"api_key": "their-own"}, "their-own"),
     ):
         made = resolve(AIModelEndpoint(api=read(how, api), ai_model=AIModel(model_name="m")))
-        assert made.key is not None
-        assert made.key.get_secret_value() == f"Bearer {sent}"
+        assert made.auth == KeyHeader("authorization", SecretStr(f"Bearer {sent}"))
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     local = read(how, {"provider": "vllm", "base_url": "http://gpu:8000/v1"})
-    assert resolve(AIModelEndpoint(api=local, ai_model=AIModel(model_name="m"))).key is None
+    assert resolve(AIModelEndpoint(api=local, ai_model=AIModel(model_name="m"))).auth == KeyHeader(
+        "authorization", None
+    )
 
 
 def test_code_vouches_for_its_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +314,5 @@ def test_code_vouches_for_its_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not api.from_data
     assert not api.model_copy(update={"dialect": None}).from_data
     assert api == AIModelAPI.model_validate(api.model_dump())
-    key = resolve(AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))).key
-    assert key is not None
-    assert key.get_secret_value() == f"Bearer {ENVIRONMENT}"
+    auth = resolve(AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))).auth
+    assert auth == KeyHeader("authorization", SecretStr(f"Bearer {ENVIRONMENT}"))
