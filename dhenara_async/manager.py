@@ -237,7 +237,7 @@ class ConversationManager:
             return self._turn(conversation, draft, target, knobs, stream=stream, ends_with_reader=True, path=path)
 
         siblings = _Siblings(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
-        fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, hands="events")
+        fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, delivers="events")
         return TurnFanOut(fan, siblings)
 
     def check(

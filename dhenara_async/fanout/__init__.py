@@ -118,7 +118,7 @@ class FanOut:
         self._fan.cancel(index)
 
     async def _run(self) -> list[Outcome]:
-        self._fan.hand_over_nothing()
+        self._fan.deliver_nothing()
         async with self:
             return await self.collect()
 
@@ -205,7 +205,7 @@ def fan_out(
         ConfigurationError: ``limit`` or ``connecting`` is below 1, or ``requests`` is no iterable.
     """
     calls = Calls(connecting, transport, shared, policy, config)
-    return FanOut(Fan(requests, calls, limit=limit, on_progress=on_progress, hands="events"), calls)
+    return FanOut(Fan(requests, calls, limit=limit, on_progress=on_progress, delivers="events"), calls)
 
 
 def as_completed(
@@ -231,7 +231,9 @@ def as_completed(
         options.get("config"),
     )
     limit, on_progress = options.get("limit", LIMIT), options.get("on_progress")
-    return Completions(Fan(requests, calls, limit=limit, on_progress=on_progress, hands="outcomes", keeps=False), calls)
+    return Completions(
+        Fan(requests, calls, limit=limit, on_progress=on_progress, delivers="outcomes", keeps_outcomes=False), calls
+    )
 
 
 async def gather(

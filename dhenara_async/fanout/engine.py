@@ -1,18 +1,19 @@
-"""Many calls in one scope, with one reader.
+"""Runs many calls in one task group, with one reader.
 
-A task hands over what one network read has brought, all of it at once, and reads on; when it has the next, it waits
-until the reader has taken the last. So a slow reader holds up every call after two reads, the sockets fill up, and the
-hosts wait: memory is bounded by the calls in flight, not by what they say. Where the reader keeps up, a task never
-waits for it, and there are no switches between tasks beside those that the network makes.
+The task of a call puts the events of one network read into the reader's queue and reads on; before it puts the next
+ones there, it waits until the reader has taken the last. A slow reader therefore holds up every call after two reads,
+the sockets fill up, and the hosts wait: memory is bounded by the number of running calls, not by the length of their
+responses. Where the reader keeps up, a task never waits for it.
 
-The task group is open around the reader's block, and is never told of an exception in there: it would put it into a
-group. For the same reason no task of ours ever fails: what a call meets is its outcome.
+The task group stays open around the reader's block. It is not given exceptions of that block, which it would wrap in an
+exception group. No task of the group fails either, for the same reason: an error of a call becomes its outcome.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from types import TracebackType
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -24,16 +25,81 @@ from dhenara_async.events import StreamEvent
 from dhenara_async.fanout.values import FanOutProgress, Outcome, TaggedBatch, TaggedEvent
 from dhenara_async.response import AIModelCallResponse
 
-_AT_ONCE = 16  # calls that are begun before those under way get their turn again
+_STARTS_PER_TURN = 16  # calls started before the running ones get a turn of the event loop
 
 Item = TypeVar("Item")
 Opened = TypeVar("Opened", contravariant=True)
-Hands = Literal["events", "outcomes", "nothing"]
-"""What the reader is given as it comes."""
+Delivery = Literal["events", "outcomes", "nothing"]
+"""What the reader receives while the calls run."""
+
+
+class _State(Enum):
+    """The progress of a fan-out; ``ENDED``, ``CLOSED`` and ``ABANDONED`` mean that every call has an outcome."""
+
+    NEW = auto()
+    """The block was not entered."""
+    STARTING = auto()
+    """Requests are taken from the iterable, and their calls are started."""
+    DRAINING = auto()
+    """All requests were taken; some of their calls are still running."""
+    ENDED = auto()
+    """All calls have ended, and the block is open."""
+    LEAVING = auto()
+    """The block is being left early: running calls are cancelled."""
+    CLOSED = auto()
+    """The block was left after everything was read."""
+    ABANDONED = auto()
+    """The block was left early."""
+
+
+class _Signal(Enum):
+    """What changes the state."""
+
+    ENTER = auto()
+    """The block is entered."""
+    ALL_TAKEN = auto()
+    """No further request will be taken."""
+    NONE_RUNNING = auto()
+    """The last running call has ended."""
+    LEAVE = auto()
+    """The block is left, and the reader has received everything."""
+    ABANDON = auto()
+    """The block is left while calls are running, or before the reader has received everything."""
+    CLEANED_UP = auto()
+    """All tasks have ended, and all calls have outcomes."""
+
+
+_TRANSITIONS: Mapping[_State, Mapping[_Signal, _State]] = {
+    _State.NEW: {
+        _Signal.ENTER: _State.STARTING,
+    },
+    _State.STARTING: {
+        _Signal.ALL_TAKEN: _State.DRAINING,
+        _Signal.ABANDON: _State.LEAVING,
+    },
+    _State.DRAINING: {
+        _Signal.NONE_RUNNING: _State.ENDED,
+        _Signal.ABANDON: _State.LEAVING,
+    },
+    _State.ENDED: {
+        _Signal.LEAVE: _State.CLOSED,
+        _Signal.ABANDON: _State.LEAVING,
+    },
+    _State.LEAVING: {
+        _Signal.CLEANED_UP: _State.ABANDONED,
+    },
+    _State.CLOSED: {},
+    _State.ABANDONED: {},
+}
+"""The next state. A signal that is not in a state's row leaves the state unchanged."""
+
+_ALL_ENDED = frozenset({_State.ENDED, _State.CLOSED, _State.ABANDONED})
+_READ_TO_THE_END = frozenset({_State.ENDED, _State.CLOSED})
+_OPEN = frozenset({_State.STARTING, _State.DRAINING, _State.ENDED})
 
 
 class Answering(Protocol):
-    """An answer to be received inside a block: what a ``ResponseStream`` and a ``Turn`` have in common."""
+    """The response of a call, received inside a block: the common part of ``ResponseStream`` and ``Turn``."""
 
     async def __aenter__(self) -> object: ...
 
@@ -42,79 +108,125 @@ class Answering(Protocol):
     ) -> None: ...
 
     async def batch(self) -> list[StreamEvent]:
-        """The events of the next network read; empty at the end."""
+        """Receive the events of the next network read; empty at the end."""
         ...
 
     async def collect(self) -> AIModelCallResponse:
-        """The whole answer, without handing it over piece by piece."""
+        """Receive the whole response without delivering its events."""
         ...
 
     @property
     def complete(self) -> bool:
-        """Whether the whole answer has come."""
+        """Whether the whole response was received."""
         ...
 
     @property
     def response(self) -> AIModelCallResponse:
-        """The complete answer."""
+        """The complete response."""
         ...
 
     @property
     def partial(self) -> AIModelCallResponse:
-        """The answer as far as it has come."""
+        """The response received so far."""
         ...
 
 
 class Opener(Protocol[Opened]):
-    """Makes calls of a caller's items."""
+    """Prepares the calls of the caller's requests."""
 
     def key(self, item: Opened) -> Hashable:
-        """The caller's own name for the call."""
+        """Return the caller's key of a request."""
         ...
 
     def open(self, item: Opened, *, index: int, streamed: bool) -> Answering:
-        """The call, prepared; nothing is sent yet.
+        """Prepare the call of a request; nothing is sent yet.
 
         Args:
-            item: What the caller gave.
-            index: Its place, from 0.
-            streamed: Whether its events are wanted as they come.
+            item: The request.
+            index: Its position, from 0.
+            streamed: Whether the events of the call will be read.
         """
         ...
 
 
+def _taken() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True)
-class _Running:
-    """A call under way.
+class _RunningCall:
+    """A call that has been started and has not ended.
 
     Attributes:
-        index: Its place.
-        key: The caller's name for it.
-        scope: Ends it, and nothing else.
-        pending: Whether something that it handed over waits for the reader.
-        taken: Set when nothing of it does.
+        index: Position of its request, from 0.
+        key: The caller's key of the request.
+        scope: Cancels this call alone.
+        taken: Set while none of its batches is in the reader's queue.
     """
 
     index: int
     key: Hashable
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    pending: bool = False
-    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    taken: asyncio.Event = field(default_factory=_taken)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Outcomes and counts of calls.
+
+    Attributes:
+        total: Number of requests; None = not known.
+        keeps_outcomes: Whether outcomes are stored.
+        started: Number of requests taken.
+        done: Number of calls with a complete response.
+        failed: Number of calls that ended without one.
+        outcomes: Outcomes by the position of their requests.
+    """
+
+    total: int | None
+    keeps_outcomes: bool
+    started: int = 0
+    done: int = 0
+    failed: int = 0
+    outcomes: dict[int, Outcome] = field(default_factory=dict[int, Outcome])
+
+    def next_index(self) -> int:
+        """Count one more request; return its position."""
+        self.started += 1
+        return self.started - 1
+
+    def add(self, outcome: Outcome) -> None:
+        """Count the outcome of a call."""
+        if outcome.response is not None:
+            self.done += 1
+        else:
+            self.failed += 1
+        if self.keeps_outcomes:
+            self.outcomes[outcome.index] = outcome
+
+    @property
+    def progress(self) -> FanOutProgress:
+        """The counts as a value."""
+        ended = self.done + self.failed
+        waiting = None if self.total is None else max(0, self.total - max(self.started, ended))
+        return FanOutProgress(self.total, waiting, max(0, self.started - ended), self.done, self.failed)
 
 
 class Fan(Generic[Item]):
-    """Runs many calls in one scope; see the module. The rooms above put a face of their own on it.
+    """Runs many calls in one task group; see the module. ``FanOut``, ``Completions`` and ``TurnFanOut`` wrap it.
 
     Args:
-        items: The caller's requests, taken one by one as there is room.
-        opener: Makes calls of them.
-        limit: How many are in flight at once; None = all.
-        on_progress: Told when a call begins and when it ends.
-        hands: What the reader is given as it comes.
-        keeps: Whether outcomes are kept for ``results``.
+        items: The caller's requests, taken one by one as calls end.
+        opener: Prepares their calls.
+        limit: Highest number of running calls; None = no limit.
+        on_progress: Called when a call starts and when it ends.
+        delivers: What the reader receives while the calls run.
+        keeps_outcomes: Whether outcomes are stored for ``results``.
 
     Raises:
-        ConfigurationError: ``limit`` is below 1, or ``items`` is a text.
+        ConfigurationError: ``limit`` is below 1, or ``items`` is a text or not iterable.
     """
 
     def __init__(
@@ -124,325 +236,326 @@ class Fan(Generic[Item]):
         *,
         limit: int | None,
         on_progress: Callable[[FanOutProgress], object] | None,
-        hands: Hands,
-        keeps: bool = True,
+        delivers: Delivery,
+        keeps_outcomes: bool = True,
     ) -> None:
         if limit is not None and limit < 1:
-            raise ConfigurationError("limit is how many calls are in flight at once: 1 or more, or None for all")
+            raise ConfigurationError("limit is the number of calls that run at once: 1 or more, or None for no limit")
         _check_iterable(items)
         self._items = items
         self._opener = opener
         self._limit = limit
         self._on_progress = on_progress
-        self._hands: Hands = hands
-        self._keeps = keeps
-        self._total = len(items) if isinstance(items, Sized) else None
-        self._source: Iterator[Item] | AsyncIterator[Item] | None = None
+        self._delivers: Delivery = delivers
+        self._state = _State.NEW
+        self._requests: Iterator[Item] | AsyncIterator[Item] = iter(())
         self._tasks: TaskGroup | None = None
-        self._pump_scope: anyio.CancelScope | None = None
-        self._begun = self._done = self._failed = 0
-        self._running: dict[int, _Running] = {}
-        self._withdrawn: set[int] = set()  # cancelled before they were begun
-        self._outcomes: dict[int, Outcome] = {}
-        self._ready: deque[tuple[_Running | None, TaggedBatch]] = deque()
-        self._events: deque[StreamEvent] = deque()  # of what was taken last, where events are read one by one
-        self._tag: tuple[int, Hashable] = 0, None
-        self._news = asyncio.Event()  # for the reader
-        self._freed = asyncio.Event()  # for the pump
-        self._fault: BaseException | None = None  # of the caller's requests or hook, to be raised to the reader
-        self._pumped = self._left = self._cut = False
+        self._starter_scope: anyio.CancelScope | None = None  # made in ``enter``: anyio needs a running loop for it
+        self._running: dict[int, _RunningCall] = {}
+        self._cancelled_early: set[int] = set()  # positions of requests cancelled before they were taken
+        self._tally = _Tally(len(items) if isinstance(items, Sized) else None, keeps_outcomes)
+        self._queue: deque[tuple[_RunningCall | None, TaggedBatch]] = deque()  # for the reader
+        self._unread: deque[TaggedEvent] = deque()  # of the batch taken last, where events are read one by one
+        self._changed = asyncio.Event()  # wakes the reader
+        self._freed = asyncio.Event()  # wakes the task that starts calls
+        self._fault: BaseException | None = None  # error of the caller's iterable or hook, raised to the reader
 
     # ------------------------------------------------------------------------------------------------ the block
 
     async def enter(self) -> None:
-        """Begin: the calls are made from here on."""
-        if self._source is not None or self._left:
+        """Start the calls.
+
+        Raises:
+            StreamStateError: The block was entered before.
+        """
+        if self._state is not _State.NEW:
             raise StreamStateError("a fan-out is run once; make another")
         items = self._items
-        self._source = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
-        self._pump_scope = anyio.CancelScope()
+        self._requests = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+        self._advance(_Signal.ENTER)
+        scope = self._starter_scope = anyio.CancelScope()
         tasks = self._tasks = await anyio.create_task_group().__aenter__()
-        tasks.start_soon(self._pump)
+        tasks.start_soon(self._start_calls, scope)
 
     async def leave(self, exc: BaseException | None) -> None:
-        """Cancel what is left and wait for its end.
+        """Cancel the running calls and wait until their tasks have ended.
 
         Args:
-            exc: Why the block is left; None where it has come to its end. It goes on as it is, in no group.
+            exc: The exception that leaves the block; None where the block was completed.
+
+        Raises:
+            Exception: Raised by the caller's iterable of requests or progress hook; only if ``exc`` is None.
         """
         tasks, self._tasks = self._tasks, None
         if tasks is None:
             return
-        self._left, self._cut = True, not self.over or bool(self._ready or self._events)
+        all_read = self.over and not self._queue and not self._unread
+        self._advance(_Signal.LEAVE if all_read else _Signal.ABANDON)
         try:
             tasks.cancel_scope.cancel()
-            # not told of the reader's exception, which it would put into a group
+            # without the reader's exception, which the task group would wrap in an exception group
             await tasks.__aexit__(None, None, None)
         finally:
-            self._hands = "nothing"  # nobody reads any more
-            self._ready.clear()
-            self._events.clear()
-            for running in self._running.values():  # their tasks were cancelled before their first step
-                self._never_begun(running.index, running.key)
+            self._delivers = "nothing"
+            self._queue.clear()
+            self._unread.clear()
+            for call in self._running.values():  # tasks that were cancelled before their first step
+                self._record_not_started(call.index, call.key)
             self._running.clear()
-            self._withdraw_rest()
-            self._pumped = True
+            self._record_remaining_requests()
+            self._advance(_Signal.CLEANED_UP)
         if exc is None and self._fault is not None:
             raise self._fault
 
-    # ------------------------------------------------------------------------------------------------ the reader's side
+    def _advance(self, signal: _Signal) -> None:
+        self._state = _TRANSITIONS[self._state].get(signal, self._state)
+
+    # ------------------------------------------------------------------------------------------------ the reader
 
     async def event(self) -> TaggedEvent:
-        """The next event; raises as ``batch`` does, and ``StopAsyncIteration`` when all calls have ended."""
-        events = self._events
-        while not events:
+        """Receive the next event; raises like ``batch``, and ``StopAsyncIteration`` when all calls have ended."""
+        unread = self._unread
+        while not unread:
             batch = await self.batch()
             if batch is None:
                 raise StopAsyncIteration
-            self._tag = batch.index, batch.key
-            events.extend(batch.events)
-        index, key = self._tag
-        return TaggedEvent(index, key, events.popleft())
+            unread.extend([TaggedEvent(batch.index, batch.key, event) for event in batch.events])
+        return unread.popleft()
 
     async def batch(self) -> TaggedBatch | None:
-        """What is next in order of arrival; None when all calls have ended.
+        """Receive the next batch in order of arrival; None when all calls have ended.
 
         Raises:
-            StreamStateError: The block has not been entered, or was left before the end.
-            Exception: What the caller's requests or progress hook raised.
+            StreamStateError: The block was not entered, or was left early.
+            Exception: Raised by the caller's iterable of requests or progress hook.
         """
-        if self._events:
-            index, key = self._tag
-            events = tuple(self._events)
-            self._events.clear()
-            return TaggedBatch(index, key, events)
-        ready = self._ready
-        while not ready:
-            if not await self._more():
+        unread = self._unread
+        if unread:
+            rest = TaggedBatch(unread[0].index, unread[0].key, tuple(tagged.event for tagged in unread))
+            unread.clear()
+            return rest
+        queue = self._queue
+        while not queue:
+            if not await self._wait_for_change():
                 return None
-        running, batch = ready.popleft()
-        if running is not None:
-            running.pending = False
-            running.taken.set()
+        call, batch = queue.popleft()
+        if call is not None:
+            call.taken.set()
         return batch
 
-    def hand_over_nothing(self) -> None:
-        """Said before the block: nobody wants to read."""
-        self._hands = "nothing"
+    def deliver_nothing(self) -> None:
+        """Deliver neither events nor outcomes; called before the block is entered."""
+        self._delivers = "nothing"
 
     async def collect(self) -> None:
-        """Wait for the end of all calls, and hand over nothing any more; raises as ``batch`` does."""
-        self._hands = "nothing"
-        self._ready.clear()
-        self._events.clear()
-        for running in self._running.values():
-            running.pending = False
-            running.taken.set()
-        while await self._more():
+        """Wait until all calls have ended, and stop delivering events and outcomes; raises like ``batch``."""
+        self._delivers = "nothing"
+        self._queue.clear()
+        self._unread.clear()
+        for call in self._running.values():
+            call.taken.set()
+        while await self._wait_for_change():
             pass
 
-    async def _more(self) -> bool:
-        """Wait until something has happened; False if nothing will."""
+    async def _wait_for_change(self) -> bool:
+        """Wait for the next batch or the next end of a call; False where neither will come."""
         if self._fault is not None:
             raise self._fault
-        if self.over and not self._cut:
+        if self._state in _READ_TO_THE_END:
             return False
-        if self._tasks is None:
+        if self._state not in _OPEN:
             raise StreamStateError("many calls are read inside their block: async with fan_out(…) as fan")
-        self._news.clear()
-        await self._news.wait()
+        self._changed.clear()
+        await self._changed.wait()
         return True
 
     @property
     def over(self) -> bool:
         """Whether every call has ended."""
-        return self._pumped and not self._running
+        return self._state in _ALL_ENDED
 
     @property
     def results(self) -> list[Outcome]:
-        """How each call ended, in the order of the requests.
+        """Outcomes of all calls, in the order of the requests.
 
         Raises:
-            StreamStateError: They have not all ended.
+            StreamStateError: Some calls have not ended.
         """
         if not self.over:
-            raise StreamStateError("not all calls have ended; their results are there when the loop or the block has")
-        return [self._outcomes[index] for index in sorted(self._outcomes)]
+            raise StreamStateError("not all calls have ended; results are available after the loop or the block")
+        outcomes = self._tally.outcomes
+        return [outcomes[index] for index in sorted(outcomes)]
 
     def outcome(self, index: int) -> Outcome | None:
-        """How call ``index`` ended; None if it has not."""
-        return self._outcomes.get(index)
+        """Return the outcome of call ``index``; None if it has not ended."""
+        return self._tally.outcomes.get(index)
 
     @property
     def progress(self) -> FanOutProgress:
-        """How far it has come."""
-        total, ended = self._total, self._done + self._failed
-        waiting = None if total is None else max(0, total - max(self._begun, ended))
-        return FanOutProgress(total, waiting, max(0, self._begun - ended), self._done, self._failed)
+        """The numbers of waiting, running and ended calls."""
+        return self._tally.progress
 
     def cancel(self, index: int | None = None) -> None:
-        """Cancel one call, or all; those that have ended are not touched."""
+        """Cancel one call, or all calls and further requests; ended calls keep their outcomes."""
         if index is not None:
             if index in self._running:
                 self._running[index].scope.cancel()
-            elif index >= self._begun:
-                self._withdrawn.add(index)
+            elif index >= self._tally.started:
+                self._cancelled_early.add(index)
             return
-        if self._pump_scope is not None:
-            self._pump_scope.cancel()
-        for running in self._running.values():
-            running.scope.cancel()
+        if self._starter_scope is not None:
+            self._starter_scope.cancel()
+        for call in self._running.values():
+            call.scope.cancel()
 
-    # ------------------------------------------------------------------------------------------------ the calls' side
+    # ------------------------------------------------------------------------------------------------ the tasks
 
-    async def _pump(self) -> None:
-        """Begin calls as long as there are requests and room."""
+    async def _start_calls(self, scope: anyio.CancelScope) -> None:
+        """Task: start calls as long as there are requests and free places; ``scope`` cancels it."""
         try:
-            with self._pump_scope or anyio.CancelScope():
-                await self._begin_all()
-        except Exception as exc:  # noqa: BLE001 - the requests are the caller's code: what it raises, the reader gets
+            with scope:
+                await self._take_requests()
+        except Exception as exc:  # noqa: BLE001 - an error of the caller's iterable, which the reader gets
             self._fault = self._fault or exc
-            self._source = iter(())
+            self._requests = iter(())
         finally:
-            if not self._left:  # else whoever leaves does it, when all tasks have ended
-                self._withdraw_rest()
-            self._pumped = True
-            self._news.set()
+            if self._state is _State.STARTING:  # else ``leave`` does this when all tasks have ended
+                self._record_remaining_requests()
+            self._advance(_Signal.ALL_TAKEN)
+            self._note_end_of_call()
 
-    async def _begin_all(self) -> None:
-        source = self._source
-        while self._fault is None and not self._left:
+    async def _take_requests(self) -> None:
+        requests = self._requests
+        while self._fault is None and self._state is _State.STARTING:
             if self._limit is not None and len(self._running) >= self._limit:
                 self._freed.clear()
                 await self._freed.wait()
                 continue
             try:
-                item = await anext(source) if isinstance(source, AsyncIterator) else next(source or iter(()))
+                item = await anext(requests) if isinstance(requests, AsyncIterator) else next(requests)
             except (StopIteration, StopAsyncIteration):
-                self._total = self._begun
+                self._tally.total = self._tally.started
                 return
-            self._begin(item)
-            if self._begun % _AT_ONCE == 0:
+            self._start(item)
+            if self._tally.started % _STARTS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    def _begin(self, item: Item) -> None:
-        index, self._begun = self._begun, self._begun + 1
+    def _start(self, item: Item) -> None:
+        index = self._tally.next_index()
         key = self._opener.key(item)
-        if index in self._withdrawn:
-            self._withdrawn.discard(index)
-            self._never_begun(index, key)
+        if index in self._cancelled_early:
+            self._cancelled_early.discard(index)
+            self._record_not_started(index, key)
         elif self._tasks is not None:
-            running = self._running[index] = _Running(index, key)
-            self._tasks.start_soon(self._run, running, item)
-            self._tell()
+            call = self._running[index] = _RunningCall(index, key)
+            self._tasks.start_soon(self._run, call, item)
+            self._report_progress()
 
-    async def _run(self, running: _Running, item: Item) -> None:
-        """One call, from its beginning until the reader has its outcome."""
+    async def _run(self, call: _RunningCall, item: Item) -> None:
+        """Task: run one call until the reader has taken its outcome."""
         stream: Answering | None = None
         error: Exception | None = None
         try:
             try:
-                with running.scope:
-                    if not (self._left or running.scope.cancel_called):
-                        streamed = self._hands == "events"
-                        stream = self._opener.open(item, index=running.index, streamed=streamed)
+                with call.scope:
+                    if self._state in _OPEN and not call.scope.cancel_called:
+                        streamed = self._delivers == "events"
+                        stream = self._opener.open(item, index=call.index, streamed=streamed)
                         async with stream:
-                            await (self._relay(running, stream) if streamed else stream.collect())
-            except Exception as exc:  # noqa: BLE001 - ours, or of a hook of the caller's: it is the outcome of this call
+                            await (self._relay(call, stream) if streamed else stream.collect())
+            except Exception as exc:  # noqa: BLE001 - any error of the call or of a caller's hook is this call's outcome
                 error = exc
             finally:
-                outcome = self._ended(running, stream, error)
-            await self._hand(running, TaggedBatch(running.index, running.key, (), outcome))
-            await self._taken(running)
+                outcome = self._record_end(call, stream, error)
+            await self._put(call, TaggedBatch(call.index, call.key, (), outcome))
+            await call.taken.wait()
         finally:
-            del self._running[running.index]
+            del self._running[call.index]
             self._freed.set()
-            self._news.set()
+            self._note_end_of_call()
 
-    async def _relay(self, running: _Running, stream: Answering) -> None:
+    def _note_end_of_call(self) -> None:
+        if not self._running:
+            self._advance(_Signal.NONE_RUNNING)
+        self._changed.set()
+
+    async def _relay(self, call: _RunningCall, stream: Answering) -> None:
         while events := await stream.batch():
-            await self._hand(running, TaggedBatch(running.index, running.key, events))
+            await self._put(call, TaggedBatch(call.index, call.key, events))
 
-    async def _hand(self, running: _Running, batch: TaggedBatch) -> None:
-        """Hand over, once the reader has taken what was handed over before."""
-        if running.pending:
-            await self._taken(running)
-        if self._hands == "nothing" or (self._hands == "outcomes" and batch.outcome is None):
+    async def _put(self, call: _RunningCall, batch: TaggedBatch) -> None:
+        """Queue ``batch`` for the reader, after the reader has taken the call's previous batch."""
+        if not call.taken.is_set():
+            await call.taken.wait()
+        if self._delivers == "nothing" or (self._delivers == "outcomes" and batch.outcome is None):
             return
-        running.pending = True
-        self._ready.append((running, batch))
-        self._news.set()
+        call.taken.clear()
+        self._queue.append((call, batch))
+        self._changed.set()
 
-    async def _taken(self, running: _Running) -> None:
-        while running.pending:
-            running.taken.clear()
-            await running.taken.wait()
+    # ------------------------------------------------------------------------------------------------ outcomes
 
-    def _ended(self, running: _Running, stream: Answering | None, error: Exception | None) -> Outcome:
-        index, key = running.index, running.key
+    def _record_end(self, call: _RunningCall, stream: Answering | None, error: Exception | None) -> Outcome:
+        """Record the outcome of a call that ended with ``error``, or without one."""
         response: AIModelCallResponse | None = None
         try:
             if error is None and stream is not None and stream.complete:
                 response = stream.response
-        except Exception as exc:  # noqa: BLE001 - what the answer cannot be made into is this call's affair too
+        except Exception as exc:  # noqa: BLE001 - building the response failed: this call's outcome as well
             error = exc
         cancelled = response is None and error is None
         outcome = Outcome(
-            index,
-            key,
+            call.index,
+            call.key,
             response,
             _cancelled() if cancelled else error,
             None if response is not None else _partial(stream),
             cancelled,
         )
-        self._note(outcome)
+        self._record(outcome)
         return outcome
 
-    def _note(self, outcome: Outcome) -> None:
-        if outcome.response is not None:
-            self._done += 1
-        else:
-            self._failed += 1
-        if self._keeps:
-            self._outcomes[outcome.index] = outcome
-        self._tell()
+    def _record(self, outcome: Outcome) -> None:
+        self._tally.add(outcome)
+        self._report_progress()
 
-    def _never_begun(self, index: int, key: Hashable) -> None:
+    def _record_not_started(self, index: int, key: Hashable) -> None:
+        """Record the outcome of a call that was cancelled before it was started."""
         outcome = Outcome(index, key, error=_cancelled(), cancelled=True)
-        self._note(outcome)
-        if self._hands != "nothing":
-            self._ready.append((None, TaggedBatch(index, key, (), outcome)))
-            self._news.set()
+        self._record(outcome)
+        if self._delivers != "nothing":
+            self._queue.append((None, TaggedBatch(index, key, (), outcome)))
+            self._changed.set()
 
-    def _withdraw_rest(self) -> None:
-        """Requests that will not be begun, where there is an end to them: a result for each."""
-        if isinstance(self._items, Sized) and isinstance(self._source, Iterator):
-            for item in self._source:
-                index, self._begun = self._begun, self._begun + 1
-                self._never_begun(index, self._opener.key(item))
-        self._source = iter(())
+    def _record_remaining_requests(self) -> None:
+        """Record an outcome for each request that was not taken, if their number is finite."""
+        requests = self._requests
+        if isinstance(self._items, Sized) and isinstance(requests, Iterator):
+            for item in requests:
+                self._record_not_started(self._tally.next_index(), self._opener.key(item))
+        self._requests = iter(())
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         if self._on_progress is None or self._fault is not None:
             return
         try:
             self._on_progress(self.progress)
-        except Exception as exc:  # noqa: BLE001 - the hook is the caller's: what it raises is raised to the reader
+        except Exception as exc:  # noqa: BLE001 - an error of the caller's hook, which the reader gets
             self._fault = exc
-            self._news.set()
+            self._changed.set()
 
 
 def _check_iterable(items: object) -> None:
     if isinstance(items, str | bytes) or not isinstance(items, Iterable | AsyncIterable):
-        raise ConfigurationError("requests is a sequence of calls, or anything else that gives one after another")
+        raise ConfigurationError("requests is a sequence, an iterable or an async iterable of calls")
 
 
 def _partial(stream: Answering | None) -> AIModelCallResponse | None:
     try:
         return None if stream is None else stream.partial
-    except Exception:  # noqa: BLE001 - it failed for a reason that is told already
+    except Exception:  # noqa: BLE001 - the call's own error is reported already
         return None
 
 
 def _cancelled() -> StreamStateError:
-    return StreamStateError("the call was cancelled; .partial has what had come")
+    return StreamStateError("the call was cancelled; .partial has what was received")

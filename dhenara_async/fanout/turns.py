@@ -112,7 +112,7 @@ class TurnFanOut:
         self._fan.cancel(index)
 
     async def _run(self) -> tuple[ConversationNode, ...]:
-        self._fan.hand_over_nothing()
+        self._fan.deliver_nothing()
         async with self:
             await self.collect()
         return self.nodes
