@@ -139,7 +139,7 @@ class EncodedText:
         self._single_bytes = len(self.data) == len(text)
 
     def span(self, start: int, end: int, words: bytes | None) -> tuple[int, int] | None:
-        """Convert a byte range to a character range; None if it lies outside the text, or does not contain ``words``."""
+        """Convert a byte range to a character range; None if it lies outside the text, or lacks ``words``."""
         data = self.data
         if end > len(data) or (words is not None and (end - start != len(words) or not data.startswith(words, start))):
             return None

@@ -71,9 +71,7 @@ _BESIDE = frozenset(("thought", "thoughtSignature", "partMetadata", "mediaResolu
 _PART_DATA = frozenset(PART_DATA)
 _CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult", "error"))
 _MORE = frozenset(("error", "promptFeedback"))
-_LATE_CHUNKS = (
-    8  # gateways may begin with a chunk of their own, without model and id; many answers have neither in any chunk
-)
+_LATE_CHUNKS = 8  # gateways may begin with a chunk without model and id; many answers never have them
 
 
 @dataclass(slots=True)

@@ -1,1 +1,1 @@
-"""OpenAI Chat Completions, and the many hosts that are compatible with it."""
+"""OpenAI Chat Completions, and its compatible hosts."""

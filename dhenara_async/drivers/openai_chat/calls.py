@@ -1,12 +1,12 @@
-"""The tool calls of one answer of Chat Completions, put together from their fragments.
+"""Assembles the tool calls of one Chat Completions answer from their fragments.
 
-By the book a call's first fragment has its index, id and name, and the others its index and a piece of the arguments.
-Hosts reuse and omit ids and indexes, send the name or the id later, the name in pieces or again with every fragment,
-and the arguments as the object itself. A call's ``PartStart`` promises its name and id, so it waits until the first
-arguments have come behind them; a host that never sends an id gets its calls started with the answer's end.
+By OpenAI's reference, a call's first fragment has its index, id and name, and each further one its index and a piece of
+the arguments. Hosts reuse and omit ids and indexes, send the name or the id later, send the name in pieces or again
+with every fragment, and send the arguments as an object. A call's ``PartStart`` has its name and id, so it waits for
+the first arguments behind them. Calls that never get an id start at the end of the answer.
 
-Source: https://platform.openai.com/docs/api-reference/chat-streaming and the compatible hosts'
-own references (read 2026-11-22)
+Source: https://platform.openai.com/docs/api-reference/chat-streaming and the compatible hosts' own references (read
+2026-11-22)
 """
 
 import re
@@ -18,27 +18,27 @@ from dhenara_async.drivers.parts import OpenPart, PartsInFlight
 from dhenara_async.events import StreamEvent, ToolCallDelta
 
 _MARKS = re.compile(r'["\\{}]')
-_NOTHING_YET = "{}"  # what some hosts send before the real arguments
+_NOTHING_YET = "{}"  # some hosts send it before the real arguments
 
 
 class Braces:
-    """Finds out whether pieces of JSON text make a whole object; each piece is looked at once."""
+    """Detects whether pieces of JSON text form a complete object. Scans each piece once."""
 
-    __slots__ = ("_depth", "_escaped", "_quoted", "_read", "begun")
+    __slots__ = ("_depth", "_escaped", "_quoted", "_read", "has_calls")
 
     def __init__(self) -> None:
         self._depth = 0
         self._quoted = False
         self._escaped = False  # the last character was a backslash inside a string
         self._read = 0
-        self.begun: bool = False
+        self.has_calls: bool = False
 
     def closed(self, pieces: list[str]) -> bool:
-        """Whether an object has begun and ended in ``pieces``, to which more have been added since the last time."""
+        """Whether a complete object is in ``pieces``, to which pieces may have been appended since the last call."""
         for piece in pieces[self._read :]:
             self._take(piece)
         self._read = len(pieces)
-        return self.begun and self._depth == 0 and not self._quoted
+        return self.has_calls and self._depth == 0 and not self._quoted
 
     def _take(self, piece: str) -> None:
         skipped = 0 if self._escaped else -1
@@ -54,22 +54,22 @@ class Braces:
                 self._quoted = not self._quoted
             elif not self._quoted:
                 self._depth += 1 if mark == "{" else -1
-                self.begun = self.begun or mark == "{"
+                self.has_calls = self.has_calls or mark == "{"
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A call as far as it has come.
+    """A call as received so far.
 
     Attributes:
-        index: Its number by the host; None = it has none.
-        call_id: Its id; empty = not told yet.
-        custom: Whether its arguments are a text and no JSON.
-        names: Its name, in pieces.
-        pieces: Its arguments, in pieces.
-        provisional: What has come of the arguments may be replaced: an object, or nothing yet.
-        extra: What its model wants back with it.
-        part: Its part; None = it has not started.
+        index: The host's index; None = missing.
+        call_id: Its id; empty = not received yet.
+        custom: Whether its arguments are free text instead of JSON.
+        names: The pieces of its name.
+        pieces: The pieces of its arguments.
+        provisional: Whether the arguments so far may be replaced: an object, or a placeholder.
+        extra: Opaque fields to send back with the call.
+        part: Its part; None = not started.
     """
 
     index: int | None
@@ -86,32 +86,32 @@ class Call:
 
     @property
     def blank(self) -> bool:
-        """Whether nothing of it has come but its place and its id."""
+        """Whether only its index and id have arrived."""
         return not (self.names or self.pieces)
 
     def is_named(self, name: str) -> bool:
-        """Whether ``name`` is its name so far."""
+        """Whether ``name`` equals its name so far."""
         return len(name) == self.name_size and "".join(self.names) == name
 
     def whole(self) -> bool:
-        """Whether all of its arguments have come."""
+        """Whether its arguments are complete."""
         if self.braces is None:
             self.braces = Braces()
         return self.braces.closed(self.pieces)
 
     def repeats(self, call_id: str, name: str, arguments: str) -> bool:
-        """Whether a fragment with a name says nothing but what this call, which is whole, has."""
+        """Whether a fragment with a name only repeats this complete call."""
         if not arguments:
             return self.is_named(name)
         same = call_id and call_id == self.call_id and self.is_named(name)
         return bool(same) and len(arguments) == self.size and "".join(self.pieces) == arguments
 
     def continues(self, call_id: str, name: str) -> bool:
-        """Whether a fragment with a name, and new arguments, can be of this call, which is whole."""
+        """Whether a fragment with a name and new arguments may belong to this complete call."""
         return self.provisional and bool(call_id) and call_id == self.call_id and self.is_named(name)
 
     def take_name(self, name: str) -> None:
-        """Add to the name, unless this is all of it again, with more or without."""
+        """Append to the name, unless the fragment repeats the whole name, possibly extended."""
         if self.part is not None or not name:
             return
         if self.names and len(name) >= self.name_size and name.startswith("".join(self.names)):
@@ -121,10 +121,10 @@ class Call:
         self.name_size += len(name)
 
     def take_arguments(self, arguments: str, *, whole: bool) -> bool:
-        """Add to the arguments; ``whole`` = they are an object, not a piece of JSON text.
+        """Append to the arguments; ``whole`` = an object, not a piece of JSON text.
 
         Returns:
-            Whether these will stand as they are.
+            Whether the arguments are final as they stand.
         """
         if not arguments or (whole and self.pieces and not self.provisional):
             return False
@@ -141,7 +141,7 @@ class CallsInFlight:
     """The calls of one choice.
 
     Args:
-        parts: The answer's parts.
+        parts: The parts of the answer.
         choice: The choice's index.
     """
 
@@ -154,17 +154,17 @@ class CallsInFlight:
         self._by_id: dict[str, tuple[Call, int | None]] = {}
         self._by_index: dict[int, Call] = {}
         self._legacy: Call | None = None
-        self._started = 0  # how many have started; they do so in their order
+        self._started = 0  # how many have started; calls start in order
 
     @property
-    def begun(self) -> bool:
-        """Whether there is any call."""
+    def has_calls(self) -> bool:
+        """Whether any call has arrived."""
         return any(not call.blank for call in self._calls)
 
     def feed(self, raw: JsonObject) -> list[StreamEvent]:
-        """Take a fragment of a call, or a whole call."""
-        if len(raw) == 2:  # an index and a piece of the arguments, as nearly all fragments are
-            more = self._go_on(raw)
+        """Decode a fragment of a call, or a whole call."""
+        if len(raw) == 2:  # an index and a piece of the arguments, as in nearly all fragments
+            more = self._continue_arguments(raw)
             if more is not None:
                 return more
         custom = as_object(raw.get("custom"))
@@ -185,8 +185,8 @@ class CallsInFlight:
         call.extra = raw.get("extra_content") or call.extra
         return self._add(call, arguments, whole=whole)
 
-    def _go_on(self, raw: JsonObject) -> list[StreamEvent] | None:
-        """Take the next piece of the arguments of a call that has started; None if ``raw`` is anything else."""
+    def _continue_arguments(self, raw: JsonObject) -> list[StreamEvent] | None:
+        """Decode a further piece of arguments for a started call; None if ``raw`` is anything else."""
         index, function = raw.get("index"), as_object(raw.get("function"))
         call = self._by_index.get(index) if isinstance(index, int) else None
         arguments = function.get("arguments")
@@ -197,9 +197,9 @@ class CallsInFlight:
         return [ToolCallDelta(call.part.part_id, arguments)] if arguments else []
 
     def feed_legacy(self, raw: JsonObject) -> list[StreamEvent]:
-        """Take a fragment of ``function_call``, the one call there could be before there were tools.
+        """Decode a fragment of ``function_call``, the predecessor of ``tool_calls``.
 
-        Gateways send it beside ``tool_calls`` as well, for clients of either age: then it says nothing new.
+        Some gateways send both, for old and new clients; then it has nothing new.
         """
         call = self._legacy
         if call is None:
@@ -213,14 +213,14 @@ class CallsInFlight:
         return self._add(call, arguments, whole=whole)
 
     def settle(self) -> list[StreamEvent]:
-        """Start the calls that could start: something else comes behind them."""
+        """Start the calls that are ready, because other content follows them."""
         events: list[StreamEvent] = []
         while self._started < len(self._calls) and self._ready(self._calls[self._started]):
             self._start(self._calls[self._started], events)
         return events
 
     def close(self) -> list[StreamEvent]:
-        """End all calls; those that have not started yet start with what is known of them."""
+        """Close all calls; calls not started yet start with the fields received so far."""
         events: list[StreamEvent] = []
         for call in self._calls[self._started :]:
             if call.blank:
@@ -243,7 +243,7 @@ class CallsInFlight:
         return call
 
     def _find(self, call_id: str, index: int | None, name: str, arguments: str) -> Call | None:
-        """Which call a fragment continues: by id if it has one, else by index, else the latest; None = a new call."""
+        """Return the call that a fragment continues: by id, else by index, else the latest; None = a new call."""
         latest = self._calls[-1] if self._calls else None
         if not call_id:
             return self._find_without_id(latest, index, name)
@@ -254,7 +254,7 @@ class CallsInFlight:
         there = latest if index is None else self._by_index.get(index)
         if name:
             return there if there is not None and _awaits_id(there, index, name) else None
-        if arguments:  # some hosts give every fragment an id of its own
+        if arguments:  # some hosts give every fragment a different id
             return self._by_index.get(index or 0, latest)
         return None if there is not None and index is None and there.whole() else there
 
@@ -268,7 +268,7 @@ class CallsInFlight:
         return known if continues else None
 
     def _add(self, call: Call, arguments: str, *, whole: bool) -> list[StreamEvent]:
-        """Add arguments to a call, and start it, with those before it, once its name and id are known."""
+        """Append arguments to a call. Starts it, and the calls before it, once name and id are complete."""
         if not call.take_arguments(arguments, whole=whole):
             return []
         if call.part is not None:
@@ -284,7 +284,7 @@ class CallsInFlight:
     def _start(self, call: Call, events: list[StreamEvent]) -> None:
         self._started += 1
         name = "".join(call.names)
-        self._parts.admit(-1)  # it was counted when it came
+        self._parts.admit(-1)  # it was counted when it arrived
         call.part = part = self._parts.open("tool_call", choice=self._choice, call_id=call.call_id, name=name)
         call.provisional = False
         part.pieces = call.pieces
@@ -294,7 +294,7 @@ class CallsInFlight:
 
 
 def _state(call: Call) -> JsonObject:
-    """What the call's model wants back with it."""
+    """Return the opaque state to send back with the call."""
     state: JsonObject = {"type": "custom"} if call.custom else {}
     if call.extra:
         state["extra_content"] = call.extra
@@ -302,7 +302,7 @@ def _state(call: Call) -> JsonObject:
 
 
 def _awaits_id(call: Call, index: int | None, name: str) -> bool:
-    """Whether a fragment with a new id and a name may belong to ``call``, which is the one at its place."""
+    """Whether a fragment with a new id and a name may belong to ``call`` at the same index."""
     if not call.names:
         return index is not None or not call.call_id
     if index is None or call.call_id or call.whole():
@@ -311,7 +311,7 @@ def _awaits_id(call: Call, index: int | None, name: str) -> bool:
 
 
 def _arguments(function: JsonObject) -> tuple[str, bool]:
-    """The arguments in a fragment, and whether they came as JSON instead of as its text."""
+    """Return the arguments of a fragment, and whether they came as an object instead of JSON text."""
     value = function.get("arguments") or function.get("input") or function.get("parameters")
     if isinstance(value, str):
         return value, False
@@ -319,6 +319,6 @@ def _arguments(function: JsonObject) -> tuple[str, bool]:
 
 
 def calls_in(value: object) -> Iterable[JsonObject]:
-    """The calls in ``tool_calls``, which is a list, or at some hosts the one call itself."""
+    """Return the calls in ``tool_calls``: a list, or at some hosts a single call."""
     items: list[object] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
     return (as_object(item) for item in items if item)

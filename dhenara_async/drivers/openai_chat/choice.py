@@ -1,7 +1,7 @@
-"""One choice of an answer of Chat Completions: what its deltas, or its message, say, as parts.
+"""Decodes the deltas or the message of one Chat Completions choice into parts.
 
-Source: https://platform.openai.com/docs/api-reference/chat/object and the compatible hosts' own references
-(read 2026-11-22)
+Source: https://platform.openai.com/docs/api-reference/chat/object and the compatible hosts' own references (read
+2026-11-22)
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ from dhenara_async.drivers.openai_chat.shapes import (
     THINKING_FIELDS,
     DetailWords,
     Piece,
-    Said,
+    ReceivedText,
     pieces_of,
-    thought_of,
-    words,
+    reasoning_of,
+    text_in,
 )
 from dhenara_async.drivers.parts import OpenPart, PartsInFlight
 from dhenara_async.events import ChoiceFinish, PartKind, ReasoningDelta, RefusalDelta, StreamEvent, TextDelta
@@ -38,7 +38,7 @@ from dhenara_async.messages.messages import Citation, TokenLogprob
 from dhenara_async.response import FinishReason
 
 _OPEN_MARK, _CLOSE_MARK = "<think>", "</think>"
-# What a delta or a message may have beside its role and its words.
+# Fields of a delta or message beside its role and content.
 _THOUGHTS = frozenset((*THINKING_FIELDS, "reasoning_details"))
 _RARE = frozenset(
     (
@@ -47,31 +47,31 @@ _RARE = frozenset(
     )
 )
 _NO_DETAILS: list[object] = []
-_LIKELIHOODS_IN_A_PART = 100  # how many of these small values count like one part
+_LIKELIHOODS_IN_A_PART = 100  # how many log probabilities count as one part
 _SOUNDS = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 
 
 class Sources:
-    """The sources of a whole answer; hosts tell all of them again with every chunk.
+    """Collects the sources of an answer; hosts repeat all of them with every chunk.
 
     Args:
-        parts: The answer's parts.
+        parts: The parts of the answer.
     """
 
-    __slots__ = ("_known", "_parts", "_told")
+    __slots__ = ("_known", "_latest", "_parts")
 
     def __init__(self, parts: PartsInFlight) -> None:
         self._parts = parts
-        self._told: JsonObject | None = None  # not read yet: that is done once, not for every chunk
+        self._latest: JsonObject | None = None  # parsed once, not with every chunk
         self._known: tuple[Citation, ...] = ()
 
     def note(self, told: JsonObject) -> None:
-        """Take what stands beside the choices, or in a message."""
-        self._told = told
+        """Record the fields beside the choices, or of a message."""
+        self._latest = told
 
-    def known(self) -> tuple[Citation, ...]:
-        """All that were told last; the same tuple as long as nothing else is."""
-        told, self._told = self._told, None
+    def current(self) -> tuple[Citation, ...]:
+        """Return the sources of the last report; the same tuple until another report arrives."""
+        told, self._latest = self._latest, None
         if told is not None:
             listed = source_lists(told)
             self._parts.admit(sum(map(len, listed)))
@@ -80,21 +80,21 @@ class Sources:
 
 
 class ChoiceInFlight:
-    """One choice that is being received. A text or reasoning part ends when the other kind begins; calls stay open.
+    """A choice that is being received. A text or reasoning part ends when the other kind begins; calls stay open.
 
     Args:
-        parts: The answer's parts.
-        index: Its number, also an attribute.
-        quirks: How the host differs.
+        parts: The parts of the answer.
+        index: The choice's index, also an attribute.
+        quirks: The host's differences.
         sources: The answer's sources.
-        sound: The format of sound that was asked for.
+        sound: The requested audio format.
 
     Attributes:
-        speaking: The text, reasoning or refusal that is open; None = there is none.
-        word: The host's word for how it ended; None = it gave none.
-        ended: Whether it has a finish reason, and has not gone on without one since: some gateways give a reason with
-            every chunk that has no words. None = nothing was told.
-        by_delta: Whether deltas have said anything.
+        speaking: The open text, reasoning or refusal part; None = none.
+        word: The host's finish reason; None = none yet.
+        ended: Whether it has a finish reason and has not continued without one since: some gateways send a reason with
+            every chunk without text. None = no chunk yet.
+        by_delta: Whether deltas have carried content.
     """
 
     __slots__ = (
@@ -137,13 +137,13 @@ class ChoiceInFlight:
         self.word: str | None = None
         self.ended: bool | None = None
         self.by_delta: bool = False
-        self._repeats = False  # its messages hold all that was said so far
+        self._repeats = False  # its messages contain all text so far
         self._spoke = self._refused = self._cited = self._has_files = False
-        self._thinks_in_field = False  # its thinking has a field of its own, and its details say the same
+        self._thinks_in_field = False  # its reasoning has a field of its own, which its details repeat
         self._thinks_inline: bool | None = None if quirks.inline_thinking else False
-        self._blanks: list[str] = []  # the white space that it begins with, where thinking between marks may follow
-        self._held = ""  # behind that: what may be the beginning of a mark
-        self._citations: list[Citation] = []  # these two wait for the end of the text that they belong to
+        self._blanks: list[str] = []  # leading white space, which reasoning between marks may follow
+        self._held = ""  # text behind it that may be the beginning of a mark
+        self._citations: list[Citation] = []  # citations and log probabilities wait for the end of their text
         self._logprobs: list[TokenLogprob] = []
         self._likelihoods = 0
         self._details: DetailWords | None = None
@@ -151,14 +151,14 @@ class ChoiceInFlight:
         self._executed: ExecutedTools | None = None
         self._sound: list[bytes] | None = None
         self._sound_state: JsonObject = {}
-        self._said: dict[PartKind, Said] = {}
+        self._said: dict[PartKind, ReceivedText] = {}
 
     # ------------------------------------------------------------------------------------------------ messages
 
     def feed(self, message: JsonObject, events: list[StreamEvent]) -> None:
-        """A delta, or the whole message of a plain body: reasoning, what the host ran, words, files, calls."""
+        """Decode a delta, or the message of a plain body: reasoning, hosted tools, text, files, calls."""
         rare = not _RARE.isdisjoint(message)
-        if rare and len(message) == 1 and "tool_calls" in message:  # as most fragments of calls are
+        if rare and len(message) == 1 and "tool_calls" in message:  # as in most fragments of calls
             for call in calls_in(message["tool_calls"]):
                 self._call(call, events)
             return
@@ -181,40 +181,40 @@ class ChoiceInFlight:
             self._feed_rest(message, events)
 
     def feed_whole(self, message: JsonObject, events: list[StreamEvent]) -> None:
-        """A message in a stream: the first one, or one that may repeat what was said before it."""
-        if not self._touched():
+        """Decode a message inside a stream: the first one, or one that may repeat earlier text."""
+        if not self._has_content():
             self.feed(message, events)
             return
-        thought, details = thought_of(message)
+        thought, details = reasoning_of(message)
         self._catch_up("reasoning", thought or DetailWords().read(details), events)
         content = message.get("content")
         told = [Piece("text", content)] if isinstance(content, str) else list(pieces_of(content))
         for kind in ("reasoning", "text", "refusal"):
             self._catch_up(kind, "".join(piece.text for piece in told if piece.kind == kind), events)
-        known = {
+        read = {
             *(("tool_calls", "function_call") if self._calls is not None else ()),
             *(("annotations", "citations", "context") if self._cited or self._citations else ()),
             *(("refusal",) if self._refused else ()),
             *(("images",) if self._has_files else ()),
             *(("audio",) if self._sound is not None else ()),
         }
-        self._feed_rest({name: value for name, value in message.items() if name not in known}, events)
+        self._feed_rest({name: value for name, value in message.items() if name not in read}, events)
 
     def note_logprobs(self, raw: object) -> None:
-        """Likelihoods of the text that is being said."""
+        """Add log probabilities of the current text."""
         before = self._likelihoods // _LIKELIHOODS_IN_A_PART
         self._likelihoods += count_logprobs(raw)
         self._parts.admit(self._likelihoods // _LIKELIHOODS_IN_A_PART - before)
         self._logprobs += logprobs_of(raw)
 
     def close(self, events: list[StreamEvent]) -> ChoiceFinish:
-        """End whatever is open; how the choice ended."""
+        """Close all open parts; returns how the choice ended."""
         if self._blanks or self._held:
             held, self._held = "".join((*self._blanks, self._held)), ""
             self._blanks.clear()
             self._speak("reasoning" if self._thinks_inline else "text", held, events)
-        if self._citations or (self._sources.known() and not self._cited):
-            self._part("text", events)  # maybe an empty one, for sources told after their text was over
+        if self._citations or (self._sources.current() and not self._cited):
+            self._part("text", events)  # possibly empty, for sources that arrive after their text has ended
         self._pause(events)
         calls = [] if self._calls is None else self._calls.close()
         events += calls
@@ -229,30 +229,30 @@ class ChoiceInFlight:
             finish.finish_reason = FinishReason.REFUSAL
         return finish
 
-    def _touched(self) -> bool:
-        """Whether anything of it has come."""
+    def _has_content(self) -> bool:
+        """Whether any content has arrived."""
         return bool(self.speaking or self._said or self._calls or self._executed or self._sound or self._has_files)
 
     def _catch_up(self, kind: PartKind, text: str, events: list[StreamEvent]) -> None:
-        """Say what ``text`` has beyond what was said; hosts repeat that in every chunk, or once more at the end."""
+        """Emit the new portion of ``text``. Hosts repeat the earlier text in every chunk, or once at the end."""
         if not text:
             return
         speaking = self.speaking if self.speaking is not None and self.speaking.start.kind == kind else None
-        said = self._said.setdefault(kind, Said())
-        begins = said.begins(text, speaking)
-        if begins is not None:
-            self._repeats = self._repeats or begins > 0
-            self._speak(kind, text[begins:], events)
-        elif not (self.by_delta or self._repeats):  # pieces of an answer, each in a message
+        said = self._said.setdefault(kind, ReceivedText())
+        repeated = said.repeated_length(text, speaking)
+        if repeated is not None:
+            self._repeats = self._repeats or repeated > 0
+            self._speak(kind, text[repeated:], events)
+        elif not (self.by_delta or self._repeats):  # pieces of an answer, each in a message of its own
             self._speak(kind, text, events)
 
     # ------------------------------------------------------------------------------------------------ thinking
 
     def _feed_thoughts(self, message: JsonObject, events: list[StreamEvent]) -> None:
-        """Thinking in fields of its own, and in details, where it has no words beside them."""
+        """Decode reasoning in fields of its own, or in details if those fields are missing."""
         text, details = message.get("reasoning_content") or message.get("reasoning"), _NO_DETAILS
-        if not isinstance(text, str) or "reasoning_details" in message:  # not as most of them are
-            text, details = thought_of(message)
+        if not isinstance(text, str) or "reasoning_details" in message:  # not the usual shape
+            text, details = reasoning_of(message)
         if text:
             self._thinks_in_field = True
         elif details and not self._thinks_in_field:
@@ -272,7 +272,7 @@ class ChoiceInFlight:
             events.append(ReasoningDelta(part.part_id, text))
 
     def _feed_inline(self, content: str, events: list[StreamEvent]) -> None:
-        """Words that may begin with reasoning between marks; what may be half a mark waits for its other half."""
+        """Decode text that may begin with reasoning between marks; a possible half mark waits for the rest."""
         text, self._held = self._held + content, ""
         if self._thinks_inline is None:
             begin = text.lstrip()
@@ -297,7 +297,7 @@ class ChoiceInFlight:
     # ------------------------------------------------------------------------------------------------ words
 
     def _feed_piece(self, piece: Piece, events: list[StreamEvent]) -> None:
-        """One part of a content that is a list."""
+        """Decode one part of a content list."""
         match piece.kind:
             case "text":
                 self._cite(piece.raw)
@@ -348,7 +348,7 @@ class ChoiceInFlight:
                 events.append(TextDelta(part.part_id, text))
 
     def _part(self, kind: PartKind, events: list[StreamEvent]) -> OpenPart:
-        """The part of that kind that is open, or a new one after closing the other kind."""
+        """Return the open part of this kind, or a new one after closing the other kind."""
         speaking = self.speaking
         if speaking is not None and speaking.start.kind == kind:
             return speaking
@@ -360,13 +360,13 @@ class ChoiceInFlight:
         return part
 
     def _pause(self, events: list[StreamEvent]) -> None:
-        """End what is being said, with what has come for it from the side."""
+        """Close the open text or reasoning part, with its citations and log probabilities."""
         part, self.speaking = self.speaking, None
         if part is None:
             return
         kind = part.start.kind
         if kind == "text":
-            part.citations = self._citations or self._sources.known()
+            part.citations = self._citations or self._sources.current()
             self._parts.admit(0 if self._citations else len(part.citations))
             self._cited = self._cited or bool(part.citations)
             part.logprobs, self._citations, self._logprobs = self._logprobs, [], []
@@ -374,13 +374,13 @@ class ChoiceInFlight:
             part.state["reasoning_details"] = merged_details(as_list(part.state["reasoning_details"]))
         ended = self._parts.close(part)
         events.append(ended)
-        self._said.setdefault(kind, Said()).end(ended.part.get_text())
+        self._said.setdefault(kind, ReceivedText()).end(ended.part.get_text())
 
     # ------------------------------------------------------------------------------------------------ the rest
 
     def _feed_rest(self, message: JsonObject, events: list[StreamEvent]) -> None:
         if message.get("refusal"):
-            self._refuse(words(message["refusal"]), events)
+            self._refuse(text_in(message["refusal"]), events)
         if message.get("annotations") or message.get("citations") or message.get("context"):
             self._cite(message)
         if message.get("images"):
@@ -395,7 +395,7 @@ class ChoiceInFlight:
             self._take_calls(self._calls_in_flight().feed_legacy(legacy), events)
 
     def _cite(self, message: JsonObject) -> None:
-        """Sources of the text: of places in it, or of all of it."""
+        """Collect citations of ranges of the text, or of the whole text."""
         for annotation in map(as_object, as_list(message.get("annotations"))):
             found = citations_of(annotation)
             self._parts.admit(len(found))
@@ -418,7 +418,7 @@ class ChoiceInFlight:
         return self._parts.file(settled_type(data, head.removeprefix("data:")), {}, choice=self.index, data=data)
 
     def _feed_sound(self, sound: JsonObject, events: list[StreamEvent]) -> None:
-        """Sound in pieces, each its own base64; its transcript is the visible answer."""
+        """Collect pieces of audio, each separate base64; the transcript is the visible answer."""
         self._sound = self._sound or []
         self._sound.append(decoded(as_text(sound.get("data"))))
         self._sound_state |= {key: sound[key] for key in ("id", "expires_at") if sound.get(key) is not None}
@@ -433,7 +433,7 @@ class ChoiceInFlight:
         return self._calls
 
     def _take_calls(self, told: Sequence[StreamEvent], events: list[StreamEvent]) -> None:
-        """Take the events of calls; a call ends the text before it, even while its start waits for its name."""
-        if self.speaking is not None and self._calls is not None and self._calls.begun:
+        """Emit the events of calls; a call ends the text before it, even while its start waits for its name."""
+        if self.speaking is not None and self._calls is not None and self._calls.has_calls:
             self._pause(events)
         events += told

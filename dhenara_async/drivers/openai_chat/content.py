@@ -1,7 +1,7 @@
-"""The words, calls, results and files of a conversation, as Chat Completions messages.
+"""Encodes a conversation's text, calls, results and files as Chat Completions messages.
 
-Source: https://platform.openai.com/docs/api-reference/chat and the types of the ``openai`` package 3.54
-(read 2026-11-22)
+Source: https://platform.openai.com/docs/api-reference/chat and the types of the ``openai`` package 3.54 (read
+2026-11-22)
 """
 
 import re
@@ -33,14 +33,14 @@ _CALL_IDS: Mapping[str, CallIds] = {
     "short": CallIds(re.compile(r".{1,40}", re.DOTALL)),
     "nine": CallIds(re.compile(r"[a-zA-Z0-9]{9}"), prefix="", length=9),
 }
-# Whose reasoning goes back there; plain words do to any model of the host.
+# Which models get their reasoning back, by the field; plain text may go to any model of the host.
 _REASONING_BACK: Mapping[str | None, Literal["model"] | None] = {None: None, "reasoning_details": "model"}
 _SOUNDS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 
 
 def rules(quirks: Quirks, model: AIModel) -> Rules:
-    """What a host with these ``quirks`` demands of a history for ``model``."""
-    writer = _Writer(quirks, "system", model.model_name)
+    """Return the demands of a host with these ``quirks`` on a history for ``model``."""
+    writer = _MessageEncoder(quirks, "system", model.model_name)
     return Rules(
         alternates=quirks.alternates,
         system_inside=quirks.system_anywhere,
@@ -50,7 +50,7 @@ def rules(quirks: Quirks, model: AIModel) -> Rules:
         files=writer.takes,
         refusals=quirks.refusals,
         reasoning_back=_REASONING_BACK.get(quirks.reasoning_back, "account"),
-        replayable=writer.remembers,
+        replayable=writer.has_sendable_reasoning,
         vet=vetted,
     )
 
@@ -58,19 +58,19 @@ def rules(quirks: Quirks, model: AIModel) -> Rules:
 def encode_messages(
     messages: Iterable[Message], instructions: Sequence[str], quirks: Quirks, *, leader: str, model: str
 ) -> list[JsonObject]:
-    """The conversation as wire messages.
+    """Encode the conversation as wire messages.
 
     Args:
-        messages: The turns, oldest first, legal for the host already.
-        instructions: What leads them.
-        quirks: How the host differs.
+        messages: The messages, oldest first, legal for the host.
+        instructions: System instructions, sent first.
+        quirks: The host's differences.
         leader: The role of instructions.
-        model: Who is asked, for error messages.
+        model: The model's id, for error messages.
 
     Raises:
-        UnsupportedError: A part has no place in this dialect or at this host.
+        UnsupportedError: The dialect or the host has no representation for a part.
     """
-    writer = _Writer(quirks, leader, model)
+    writer = _MessageEncoder(quirks, leader, model)
     if instructions:
         writer.say(leader, "\n\n".join(instructions))
     for message in messages:
@@ -84,8 +84,8 @@ def encode_messages(
     return writer.written()
 
 
-class _Writer:
-    """Writes one request's messages."""
+class _MessageEncoder:
+    """Encodes the messages of one request."""
 
     def __init__(self, quirks: Quirks, leader: str, model: str) -> None:
         self._quirks = quirks
@@ -94,18 +94,18 @@ class _Writer:
         self._messages: list[JsonObject] = []
 
     def takes(self, part: FilePart, place: Place) -> bool:
-        """Whether there is a place for a file; inside a result there is one for words alone."""
+        """Whether a file can be sent; a tool result can only have text."""
         if place == "result":
             return part.kind == "text" and part.data is not None
         return takes(self._user_part, part)
 
-    def remembers(self, part: ReasoningPart) -> bool:
-        """Whether there is anything of a thought to be sent."""
+    def has_sendable_reasoning(self, part: ReasoningPart) -> bool:
+        """Whether a reasoning part has anything to send."""
         field = self._quirks.reasoning_back
         return field == "thinking_chunk" or bool(part.text or (field == "reasoning_details" and _details(part)))
 
     def written(self) -> list[JsonObject]:
-        """All messages; the last one is one that the host answers."""
+        """Return all messages; the last one is for the model to answer or continue."""
         last: JsonObject = self._messages[-1] if self._messages else {}
         if self._quirks.prefix and last.get("role") == "assistant":
             last["prefix"] = True
@@ -114,18 +114,18 @@ class _Writer:
         return self._messages
 
     def say(self, role: str, content: object) -> None:
-        """A message of the user's or the system's."""
+        """Add a user or system message."""
         self._messages.append({"role": role, "content": content})
 
     def lead(self, parts: Sequence[Part]) -> None:
-        """An instruction inside the conversation."""
+        """Add an instruction inside the conversation."""
         for part in parts:
             if not isinstance(part, TextPart):
-                raise self._unsupported(part, "a system message holds words only")
+                raise self._unsupported(part, "a system message can only have text")
         self.say(self._leader, "\n\n".join(part.get_text() for part in parts))
 
     def ask(self, parts: Sequence[Part]) -> None:
-        """What the user says: every result is a message of its own, and what is said behind them is one."""
+        """Add a user message: each tool result becomes a message of its own, and the remaining parts become one."""
         for part in parts:
             if isinstance(part, ToolResultPart):
                 self._messages.append(self._result(part))
@@ -135,7 +135,7 @@ class _Writer:
             self.say("user", self._content([self._user_part(part) for part in said], bare=bare))
 
     def answer(self, parts: Sequence[Part]) -> None:
-        """What the model said."""
+        """Add an assistant message."""
         said: JsonObject = {"role": "assistant"}
         content = [chunk for part in parts for chunk in self._assistant_chunks(part)]
         calls = [self._call(part) for part in parts if isinstance(part, ToolCallPart)]
@@ -143,13 +143,13 @@ class _Writer:
         if content:
             said["content"] = self._content(content, between="", bare=len(content) == 1)
         if self._quirks.reasoning_back not in (None, "thinking_chunk"):
-            self._remember(said, [part for part in parts if isinstance(part, ReasoningPart)])
+            self._add_reasoning(said, [part for part in parts if isinstance(part, ReasoningPart)])
         if calls:
             said["tool_calls"] = calls
         self._messages.append(said)
 
-    def _remember(self, said: JsonObject, thoughts: list[ReasoningPart]) -> None:
-        """The thinking, in the field where the host wants it."""
+    def _add_reasoning(self, said: JsonObject, thoughts: list[ReasoningPart]) -> None:
+        """Add the reasoning, in the field that the host requires."""
         field = self._quirks.reasoning_back or ""
         if field == "reasoning_details":
             if any(map(_details, thoughts)):
@@ -167,13 +167,13 @@ class _Writer:
             case RefusalPart() if self._quirks.refusals:
                 return [{"type": "refusal", "refusal": part.text}]
             case ReasoningPart() if self._quirks.reasoning_back is None:
-                raise self._unsupported(part, "this host takes no earlier reasoning")
+                raise self._unsupported(part, "this host does not accept earlier reasoning")
             case ReasoningPart() if self._quirks.reasoning_back == "thinking_chunk":
                 return [_thinking_chunk(part)]
             case ReasoningPart() | ToolCallPart():
                 return []
             case _:
-                raise self._unsupported(part, "an assistant's message holds words and calls only")
+                raise self._unsupported(part, "an assistant message can only have text and calls")
 
     def _call(self, part: ToolCallPart) -> JsonObject:
         state = vetted(part).state or {} if part.provider_state else {}
@@ -186,21 +186,21 @@ class _Writer:
         return call
 
     def _result(self, result: ToolResultPart) -> JsonObject:
-        """A text; a failure is told in words, for there is no flag."""
-        text = "\n".join(self._told(part) for part in result.content)
+        """Encode a tool result as text; an error is marked in words, because the wire has no flag."""
+        text = "\n".join(self._item_text(part) for part in result.content)
         if result.is_error:
             text = f"Error: {text}"
         return {"role": "tool", "tool_call_id": result.call_id, "content": text}
 
-    def _told(self, part: TextPart | JsonPart | FilePart) -> str:
+    def _item_text(self, part: TextPart | JsonPart | FilePart) -> str:
         if not isinstance(part, FilePart):
             return part.get_text()
         if not self.takes(part, "result"):
-            raise self._unsupported(part, f"a tool's result has words only, no {part.media_type}")
+            raise self._unsupported(part, f"a tool result can only have text, not {part.media_type}")
         return str(self._user_part(part)["text"])
 
     def _content(self, chunks: list[JsonObject], *, bare: bool, between: str = "\n\n") -> object:
-        """A string where one text is all there is: every host takes that, not every one takes lists."""
+        """Return a plain string for a single text, which every host accepts, unlike lists."""
         texts = [str(chunk["text"]) for chunk in chunks if chunk["type"] == "text"]
         if len(texts) == len(chunks) and (bare or not self._quirks.listed_texts):
             return between.join(texts)
@@ -226,28 +226,28 @@ class _Writer:
                         text = part.data.decode(errors="replace")
                         return {"type": "text", "text": f"{part.filename or 'Attached text'}:\n{text}"}
                     case _:
-                        raise self._unsupported(part, f"there is no place for {part.media_type}")
+                        raise self._unsupported(part, f"this API has no field for {part.media_type}")
             case _:
-                raise self._unsupported(part, "a user's message holds words and files only")
+                raise self._unsupported(part, "a user message can only have text and files")
 
     def _stored(self, part: FilePart) -> JsonObject:
         if self._quirks.documents != "file" or kind_of(part.media_type) in {"image", "audio", "video"}:
-            raise self._unsupported(part, f"{part.media_type} cannot be named by a file id here")
+            raise self._unsupported(part, f"{part.media_type} cannot be sent by file id here")
         return {"type": "file", "file": {"file_id": part.file_id}}
 
     def _image(self, part: FilePart) -> JsonObject:
         if part.url is not None and not self._quirks.image_urls:
-            raise self._unsupported(part, "this host fetches no pictures; send the bytes")
+            raise self._unsupported(part, "this host does not fetch images; send the bytes")
         return {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
 
     def _sound(self, part: FilePart) -> JsonObject:
         if self._quirks.audio == "text":
             return {"type": "input_audio", "input_audio": part.url or part.get_base64()}
         if self._quirks.audio is None or part.data is None:
-            raise self._unsupported(part, "this host takes no sound" + (" by its URL" if self._quirks.audio else ""))
+            raise self._unsupported(part, "this host takes no audio" + (" by its URL" if self._quirks.audio else ""))
         form = _SOUNDS.get(normalized(part.media_type))
         if form is None:
-            raise self._unsupported(part, f"sound comes as WAV or MP3, not as {part.media_type}")
+            raise self._unsupported(part, f"audio must be WAV or MP3, not {part.media_type}")
         return {"type": "input_audio", "input_audio": {"data": part.get_base64(), "format": form}}
 
     def _document(self, part: FilePart) -> JsonObject:
@@ -258,7 +258,7 @@ class _Writer:
                 chunk: JsonObject = {"type": "document_url", "document_url": part.url or _data_url(part)}
                 return chunk if part.filename is None else {**chunk, "document_name": part.filename}
             case "file" if part.url is not None:
-                raise self._unsupported(part, "this host fetches no documents; send the bytes")
+                raise self._unsupported(part, "this host does not fetch documents; send the bytes")
             case _:
                 file = {"filename": part.filename or "document.pdf", "file_data": part.url or _data_url(part)}
                 return {"type": "file", "file": file}

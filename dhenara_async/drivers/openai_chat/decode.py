@@ -1,7 +1,7 @@
-"""The answers of Chat Completions: what a stream or a plain body says, how many tokens it took, what an error means.
+"""Decodes Chat Completions answers, streamed or plain.
 
-Source: https://platform.openai.com/docs/api-reference/chat-streaming, the types of the ``openai`` package 3.54 and
-the compatible hosts' own references (read 2026-11-22)
+Source: https://platform.openai.com/docs/api-reference/chat-streaming, the types of the ``openai`` package 3.54 and the
+compatible hosts' own references (read 2026-11-22)
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from dhenara_async.drivers.openai_chat.reading import (
     chat_finish,
     counts_tokens,
     is_failure,
-    told_finish,
+    raw_finish,
     usage_of,
 )
 from dhenara_async.drivers.openai_chat.shapes import message_in
@@ -44,43 +44,43 @@ from dhenara_async.messages.messages import Origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import Usage
 
-# What a plain answer of one text is made of, and what there is beside that in others.
+# The fields of a plain answer with one text, and the fields that other answers have beside them.
 _OF_A_CHOICE, _OF_A_MESSAGE = frozenset(("message", "finish_reason")), frozenset(("role", "content"))
 _MORE = frozenset(("error", "citations", "search_results", "sources", "x_groq"))
 
 
-class _Nobody:
-    """Stands for the choice that spoke last, while none has."""
+class _NoChoice:
+    """Stands for the current choice before the first one."""
 
     index: int = 0
     speaking: OpenPart | None = None
     ended: bool | None = None
 
 
-_NOBODY = _Nobody()
+_NO_CHOICE = _NoChoice()
 
 
-class _Words(TypedDict):
-    """The usual choice of a chunk."""
+class _UsualChoice(TypedDict):
+    """A choice of the usual shape."""
 
     index: int
     delta: dict[str, str]
     finish_reason: object
 
 
-class _Usual(TypedDict):
-    """The usual chunk, as far as it is looked at; others are told by how that fails."""
+class _UsualChunk(TypedDict):
+    """A chunk of the usual shape, as far as it is read; another shape fails with an exception."""
 
-    choices: list[_Words]
+    choices: list[_UsualChoice]
 
 
 class ChatDecoder:
     """Decodes one answer.
 
     Args:
-        request: What is answered.
-        origin: Who answers.
-        quirks: How the host differs.
+        request: The request that is answered.
+        origin: The endpoint that answers.
+        quirks: The host's differences.
     """
 
     __slots__ = (
@@ -105,14 +105,14 @@ class ChatDecoder:
         self._raw_usage: JsonObject = {}
         self._sources = Sources(self._parts)
         self._sound = as_text(as_object(request.config.extra_body.get("audio")).get("format")) or "wav"
-        self._body = b""  # the first chunk, to quote if there is no answer in it
+        self._body = b""  # the first chunk, quoted if the body has no answer
         self._last: bytes | None = None  # the chunk that ended a choice
-        self._speaker: ChoiceInFlight | _Nobody = _NOBODY  # who spoke last
+        self._speaker: ChoiceInFlight | _NoChoice = _NO_CHOICE  # the choice of the last chunk
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
-            chunk: _Usual = orjson.loads(frame)
+            chunk: _UsualChunk = orjson.loads(frame)
         except orjson.JSONDecodeError:
             if frame == b"[DONE]":
                 return self._end() if self._parts.started and not self._done else ()
@@ -122,7 +122,7 @@ class ChatDecoder:
             return self._feed(load(frame), frame)
         speaker = self._speaker
         part = speaker.speaking
-        try:  # words and nothing else, for the text that is open, as nearly every chunk has them
+        try:  # only text, for the open part, as in nearly every chunk
             (raw,) = chunk["choices"]
             delta = raw["delta"]
             if (
@@ -131,7 +131,7 @@ class ChatDecoder:
                 and (text := delta.get("content"))
                 and text.__class__ is str
                 and part.start.kind == "text"
-                and raw.get("finish_reason") is None  # some hosts leave these two out
+                and raw.get("finish_reason") is None  # some hosts omit it
                 and raw.get("index", 0) == speaker.index
                 and not (raw.get("logprobs") or "usage" in raw or "error" in raw)
                 and not (chunk.get("usage") or chunk.get("error"))
@@ -145,7 +145,7 @@ class ChatDecoder:
         return self._feed(chunk, frame)
 
     def _feed(self, chunk: object, frame: Frame) -> Sequence[StreamEvent]:
-        if frame == self._last:  # said again, maybe with the last words in it
+        if frame == self._last:  # a repeated chunk, maybe with the last text in it
             return ()
         if not is_object(chunk):
             raise not_an_object(frame)
@@ -178,10 +178,11 @@ class ChatDecoder:
         return events
 
     def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
-        """A plain answer, all at once, if it is one text and its usage, as most are; else nothing is done."""
+        """Decode a plain answer in one step if it is a single text with its usage, as most are; otherwise return
+        nothing."""
         choice, usage = only_one(body.get("choices")), as_object(body.get("usage"))
         message = as_object(choice.get("message"))
-        text, word = as_text(message.get("content")), told_finish(choice.get("finish_reason"))
+        text, word = as_text(message.get("content")), raw_finish(choice.get("finish_reason"))
         if not (text and word and usage) or self._quirks.inline_thinking or not _MORE.isdisjoint(body):
             return ()
         if has_more(choice, _OF_A_CHOICE) or has_more(message, _OF_A_MESSAGE):
@@ -211,17 +212,17 @@ class ChatDecoder:
         return usage_of(self._raw_usage, self._quirks)
 
     def _streamed(self) -> bool:
-        """Whether the answer came in deltas; a plain question may be answered so."""
+        """Whether the answer came in deltas; hosts may stream although a plain body was requested."""
         return any(choice.by_delta for choice in self._choices.values())
 
     def _no_answer(self) -> ProtocolError:
-        return ProtocolError(f"the answer has no choice with a message in it: {quote(self._body)}")
+        return ProtocolError(f"the answer has no choice with a message: {quote(self._body)}")
 
     def _failure(self, told: JsonObject, frame: Frame) -> APIError:
         return chat_error(200, {}, frame, told, self._parts.provider)
 
     def _is_answer(self, chunk: JsonObject, frame: Frame) -> bool:
-        """Whether the answer begins with ``chunk``; what comes before it is an event that we do not know yet."""
+        """Whether the answer begins with ``chunk``; chunks before it are unknown events."""
         answers = not chunk.keys().isdisjoint(("choices", "usage"))
         if chunk.get("error") or (not answers and is_failure(chunk)):
             raise self._failure(chunk, frame)
@@ -231,25 +232,25 @@ class ChatDecoder:
     def _feed_choice(self, raw: JsonObject, data: bytes, events: list[StreamEvent]) -> None:
         try:
             choice = self._choices.get(raw.get("index", 0)) or self._new_choice(raw)
-        except TypeError:  # an index that is a list or an object
+        except TypeError:  # the index is a list or an object
             choice = self._new_choice(raw)
         if raw.get("error"):
             raise self._failure({"error": raw["error"]}, data)
         if raw.get("logprobs"):
             choice.note_logprobs(raw["logprobs"])
         before, word, delta = len(events), raw.get("finish_reason"), raw.get("delta")
-        word = None if word is None else told_finish(word)
+        word = None if word is None else raw_finish(word)
         delta = delta if is_object(delta) else message_in(delta)
         if delta:
             choice.feed(delta, events)
             choice.by_delta = choice.by_delta or len(events) > before
-        elif "message" not in raw and as_text(raw.get("text")):  # of the protocol before chats
+        elif "message" not in raw and as_text(raw.get("text")):  # of the older text completions protocol
             choice.feed({"content": raw["text"]}, events)
         whole = False
         if "message" in raw:
             whole = choice.ended is None and (self._plain or raw.get("delta") is None)
             choice.feed_whole(message_in(raw["message"]), events)
-        if word is not None:  # some hosts have an empty one in every chunk
+        if word is not None:  # some hosts send an empty one with every chunk
             choice.word = word
             if not choice.ended:
                 choice.ended, self._last = True, data
@@ -258,26 +259,26 @@ class ChatDecoder:
         elif len(events) > before:
             choice.ended, self._last = False, None
         self._speaker = choice
-        if "usage" in raw:  # where some hosts put it
+        if "usage" in raw:  # some hosts put it inside the choice
             self._take_usage(raw["usage"])
 
     def _new_choice(self, raw: JsonObject) -> ChoiceInFlight:
         index = as_count(raw.get("index")) or 0
         known = self._choices.get(index)
         if known is None:
-            self._parts.admit(1 if self._choices else 0)  # the first one is the answer, whose parts are counted
+            self._parts.admit(1 if self._choices else 0)  # the first one is the answer itself, whose parts are counted
             known = ChoiceInFlight(self._parts, index, self._quirks, self._sources, self._sound)
             self._choices[index] = known
         return known
 
     def _take_usage(self, raw: object) -> None:
-        """Keep a report of tokens, unless it has no count and there is one that has."""
+        """Keep a usage report, unless it has no counts and an earlier one has."""
         told = as_object(raw)
         if told and (not self._raw_usage or counts_tokens(told)):
             self._raw_usage = told
 
     def _usage_of_groq(self, raw: object) -> object:
-        """The report in an extra of Groq's, where there is no other; it tells failures there too."""
+        """Return the usage in Groq's extra field, if there is no other; Groq reports failures there too."""
         extra = as_object(raw)
         if extra.get("error"):
             raise self._failure(extra, dumped(extra).encode())
@@ -294,5 +295,5 @@ class ChatDecoder:
 
 
 def _alone(value: object) -> list[object]:
-    """The choice of a chunk that is there itself, without a list around it."""
+    """Return the choice of a chunk that has no list around it, as a list."""
     return [value] if value and is_object(value) else []

@@ -1,9 +1,9 @@
-"""OpenAI Chat Completions, and what the many compatible hosts make of it: the request.
+"""Requests of OpenAI Chat Completions and its compatible hosts.
 
-Hosts differ by ``Quirks``, which are data in their row of ``hosts``; nothing here asks who they are.
+Hosts differ by ``Quirks``, which are data in their row of ``hosts``; no code here depends on a host's name.
 
-Source: https://platform.openai.com/docs/api-reference/chat and the types of the ``openai`` package 3.54
-(read 2026-11-22)
+Source: https://platform.openai.com/docs/api-reference/chat and the types of the ``openai`` package 3.54 (read
+2026-11-22)
 """
 
 import re
@@ -30,7 +30,8 @@ MAX_STOPS = 4
 
 _SCALE = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _REFUSED = "the model refuses it while it reasons"
-# OpenAI's models that take functions here whatever they reason, and those that want the effort left out beside them.
+# OpenAI models that take functions here at any reasoning effort, and models that need the effort left out beside
+# functions.
 _CALLS_FREELY = re.compile(
     r"(ft:)?(o\d|gpt-[34]|gpt-5(-|$)|gpt-5\.[123](-|$)|gpt-(audio|realtime)|codex-|computer-use)"
 )
@@ -39,17 +40,17 @@ _JSON_ONLY = "Answer with one JSON object and nothing else. It must follow this 
 
 
 class OpenAIChatDriver:
-    """See the module.
+    """Driver of Chat Completions.
 
     Args:
-        quirks: How the host differs.
+        quirks: The host's differences.
     """
 
     def __init__(self, quirks: Quirks = OPENAI) -> None:
         self._quirks = quirks
 
     def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
-        return _Encoder(request, endpoint.ai_model, self._quirks).encode()
+        return _RequestEncoder(request, endpoint.ai_model, self._quirks).encode()
 
     def decoder(self, request: ChatRequest, origin: Origin) -> Decoder:
         return ChatDecoder(request, origin, self._quirks)
@@ -61,8 +62,8 @@ class OpenAIChatDriver:
         return rules(self._quirks, endpoint.ai_model)
 
 
-class _Encoder:
-    """Writes one request."""
+class _RequestEncoder:
+    """Encodes one request."""
 
     def __init__(self, request: ChatRequest, model: AIModel, quirks: Quirks) -> None:
         self._request = request
@@ -92,7 +93,7 @@ class _Encoder:
         return wire("/chat/completions", self._body, self._config, self._warnings, {})
 
     def _put(self, knob: str, field: str, value: object) -> None:
-        """Send ``value`` as ``field`` if the host knows that."""
+        """Send ``value`` as ``field`` if the host has that field; warn otherwise."""
         if value is None:
             return
         if field in self._quirks.lacks:
@@ -131,9 +132,9 @@ class _Encoder:
             self._put("seed", self._quirks.seed_field, config.seed)
         if warnings.drop_unless(self._can.stop, config, ("stop",), "the model refuses it") and config.stop:
             if len(config.stop) > MAX_STOPS:
-                warnings.adjusted("stop", list(config.stop[:MAX_STOPS]), f"at most {MAX_STOPS} are taken")
+                warnings.adjusted("stop", list(config.stop[:MAX_STOPS]), f"the API takes at most {MAX_STOPS}")
             self._body["stop"] = list(config.stop[:MAX_STOPS])
-        if config.n != 1:  # what every host does unasked
+        if config.n != 1:  # the default of every host
             self._put("n", "n", config.n)
 
     def _labels(self) -> None:
@@ -142,18 +143,18 @@ class _Encoder:
         self._put("user_id", self._quirks.user_field, config.user_id)
         self._put("service_tier", "service_tier", config.service_tier)
         cache = config.prompt_cache
-        if isinstance(cache, PromptCache):  # caching itself needs no asking here
+        if isinstance(cache, PromptCache):  # caching itself is automatic
             self._put("prompt_cache", "prompt_cache_key", cache.key)
             if cache.ttl is not None:
-                self._warnings.dropped("prompt_cache", "this API keeps prompts for as long as it likes")
+                self._warnings.dropped("prompt_cache", "this API has no setting for the lifetime of its cache")
 
     # ------------------------------------------------------------------------------------------------ tools
 
     def _tools(self) -> list[Tool]:
-        """Declares what the model may use; the functions among it."""
+        """Encode the tools; returns the functions among them."""
         functions = [tool for tool in self._config.tools if isinstance(tool, Tool)]
         if self._config.tool_choice == "none" and not self._quirks.tool_choice:
-            functions = []  # a host that heeds no choice is kept from calling by having nothing to call
+            functions = []  # a host without tool_choice only avoids calls if no functions are declared
         if functions:
             self._body["tools"] = [self._function(tool) for tool in functions]
         for tool in self._config.tools:
@@ -171,13 +172,13 @@ class _Encoder:
             function["description"] = tool.description
         strict = bool(tool.strict) and self._quirks.strict_tools
         if strict and not fits_openai_strict(tool.parameters):
-            self._warnings.adjusted("tools", f"{tool.name} without strict", "strict mode cannot hold to its schema")
+            self._warnings.adjusted("tools", f"{tool.name} without strict", "strict mode does not support its schema")
             strict = False
         function["parameters"] = openai_schema(tool.parameters) if strict else tool.parameters
         if tool.strict is not None and self._quirks.strict_tools:
             function["strict"] = strict
         elif tool.strict:
-            self._warnings.dropped("tools", f"this API holds no arguments to a schema, so {tool.name!r} is not strict")
+            self._warnings.dropped("tools", f"this API enforces no schema on arguments, so {tool.name!r} is not strict")
         return {"type": "function", "function": function}
 
     def _hosted(self, tool: HostedTool) -> None:
@@ -195,12 +196,12 @@ class _Encoder:
         if not functions:
             self._warnings.dropped("tool_choice", "there is no function to call")
         elif not self._quirks.tool_choice:
-            self._warnings.dropped("tool_choice", "this API heeds no tool choice")
+            self._warnings.dropped("tool_choice", "this API has no tool choice")
         elif choice in ("auto", "none"):
             self._body["tool_choice"] = choice
         elif not self._can.forces(reasoning):
             self._body["tool_choice"] = "auto"
-            self._warnings.adjusted("tool_choice", "auto", "the model cannot be made to call a tool while it reasons")
+            self._warnings.adjusted("tool_choice", "auto", "the model cannot be forced to call a tool while it reasons")
         elif isinstance(choice, NamedTool):
             self._body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
         else:
@@ -209,20 +210,20 @@ class _Encoder:
     # ------------------------------------------------------------------------------------------------ structured output
 
     def _structured(self) -> Sequence[str]:
-        """Asks for JSON; what the model has to be told about it in words."""
+        """Encode structured output; returns instructions to add for the model."""
         wanted = output_schema(self._config)
         if wanted is None:
             return ()
         quirks = self._quirks
         if not (quirks.schemas == "host" or (quirks.schemas == "model" and self._can.structured_output)):
             self._body["response_format"] = {"type": "json_object"}
-            self._warnings.adjusted("structured_output", "json_object", "it holds no answer to a schema, only to JSON")
+            self._warnings.adjusted("structured_output", "json_object", "it can enforce JSON, but no schema")
             return (_JSON_ONLY + dumps(wanted.schema).decode(),)
         schema: dict[str, str | bool | JsonSchema] = {"name": wanted.name, "schema": openai_schema(wanted.schema)}
         if quirks.strict_tools:
             schema["strict"] = fits_openai_strict(wanted.schema)
             if not schema["strict"]:
-                self._warnings.adjusted("structured_output", "a guide", "strict mode cannot hold to this schema")
+                self._warnings.adjusted("structured_output", "a guide", "strict mode does not support this schema")
         self._body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if quirks.require_parameters:
             self._body["provider"] = {"require_parameters": True}
@@ -231,7 +232,8 @@ class _Encoder:
     # ------------------------------------------------------------------------------------------------ reasoning
 
     def _reasoning(self, calls: bool) -> bool | None:
-        """Asks for the thinking that is wanted; whether the call now asks for it, forbids it, or says nothing."""
+        """Encode the reasoning settings; returns whether the call now requests reasoning, forbids it, or leaves it
+        open."""
         config = self._config
         wanted = _wanted(config)
         if self._can.reasoning == "none":
@@ -242,26 +244,26 @@ class _Encoder:
                 self._warnings.dropped("reasoning_summary", "the model does not reason")
             return None
         if calls and self._quirks.tools_stop_reasoning and self._can.developer_role:
-            stopped = self._stopped(wanted)
+            stopped = self._reasoning_beside_functions(wanted)
             if stopped is not None:
                 return stopped
-        self._shown(wanted)
+        self._reasoning_format(wanted)
         budget = config.max_reasoning_tokens
         if budget and not (self._quirks.thinking_budget and wanted):
-            self._warnings.dropped("max_reasoning_tokens", "this API counts no reasoning tokens")
+            self._warnings.dropped("max_reasoning_tokens", "this API has no limit on reasoning tokens")
             budget = None
         if wanted is None:
             return None
         return _SPELL[self._quirks.thinking](self, wanted, budget or None)
 
-    def _stopped(self, wanted: bool | None) -> bool | None:
-        """What becomes of reasoning beside functions; None = these two go together.
+    def _reasoning_beside_functions(self, wanted: bool | None) -> bool | None:
+        """Return the reasoning setting beside functions; None = both can be combined.
 
-        The newer of OpenAI's models either call functions or reason here; on Responses they do both.
+        Newer OpenAI models either call functions or reason in Chat Completions; Responses supports both.
         """
         if _CALLS_FREELY.match(self._name):
             return None
-        why = "with functions it does not reason in Chat Completions; Responses has both"
+        why = "in Chat Completions it does not reason beside functions; use Responses for both"
         if _CALLS_UNASKED.match(self._name):
             if wanted:
                 self._warnings.dropped("reasoning_effort", why)
@@ -271,11 +273,11 @@ class _Encoder:
             self._warnings.adjusted("reasoning_effort", "none", why)
         return False
 
-    def _shown(self, wanted: bool | None) -> None:
-        """Where the thinking is to be shown."""
+    def _reasoning_format(self, wanted: bool | None) -> None:
+        """Encode where the reasoning is to appear."""
         summary, quirks = self._config.reasoning_summary, self._quirks
         if quirks.reasoning_format:
-            oss = "gpt-oss" in self._name  # shows it apart in any case
+            oss = "gpt-oss" in self._name  # always in a field of its own
             if summary == "none" and oss and "include_reasoning" not in quirks.lacks:
                 self._body["include_reasoning"] = False
             elif summary == "none":
@@ -285,20 +287,20 @@ class _Encoder:
         elif summary == "none" and quirks.thinking == "object":
             self._body["reasoning"] = {"exclude": True}
         elif summary == "none" and quirks.reasoning_back is not None:
-            self._warnings.dropped("reasoning_summary", "this API shows all reasoning there is")
+            self._warnings.dropped("reasoning_summary", "this API always shows its reasoning")
         if summary in ("concise", "detailed") or (summary == "auto" and quirks.tools_stop_reasoning):
             self._warnings.dropped("reasoning_summary", "Chat Completions has no summaries")
 
-    def _words(self) -> list[str]:
-        """The effort words that model and host both know, least first."""
+    def _supported_efforts(self) -> list[str]:
+        """Return the efforts that both model and host support, lowest first."""
         host = next((words for begin, words in self._quirks.efforts_of if self._name.startswith(begin)), None)
         host = self._quirks.efforts if host is None else host
         known = self._can.efforts or (_SCALE if self._can.reasoning != "effort" else ())
         return [word for word in known if not host or word in host]
 
     def _effort(self, *, off: bool) -> str | None:
-        """The word nearest to the one wanted; None = none is sent."""
-        words, wanted = self._words(), self._config.reasoning_effort
+        """Return the supported effort nearest to the requested one; None = send none."""
+        words, wanted = self._supported_efforts(), self._config.reasoning_effort
         if off:
             if "none" in words:
                 return "none"
@@ -310,7 +312,7 @@ class _Encoder:
         levels = [word for word in words if word != "none" and word in _SCALE]
         if not levels:
             if wanted is not None:
-                self._warnings.dropped("reasoning_effort", "it has no levels of effort")
+                self._warnings.dropped("reasoning_effort", "it has no effort levels")
             return None
         word = _nearest(wanted or "medium", levels)
         if wanted is not None and word != wanted:
@@ -351,7 +353,7 @@ class _Encoder:
         if budget is not None:
             inner["max_tokens"] = budget
             if self._config.reasoning_effort is not None:
-                self._warnings.dropped("reasoning_effort", "this API takes either a word or a number of tokens")
+                self._warnings.dropped("reasoning_effort", "this API takes either an effort or a number of tokens")
         elif word is not None:
             inner["effort"] = word
         if inner:
@@ -360,15 +362,15 @@ class _Encoder:
 
 
 _SPELL = {
-    "effort": _Encoder.spell_effort,
-    "effort and thinking": _Encoder.spell_thinking,
-    "effort and flag": _Encoder.spell_flag,
-    "object": _Encoder.spell_object,
+    "effort": _RequestEncoder.spell_effort,
+    "effort and thinking": _RequestEncoder.spell_thinking,
+    "effort and flag": _RequestEncoder.spell_flag,
+    "object": _RequestEncoder.spell_object,
 }
 
 
 def _wanted(config: AIModelCallConfig) -> bool | None:
-    """Whether thinking is asked for, forbidden, or not spoken of."""
+    """Return whether reasoning is requested, forbidden, or (None) left open."""
     if config.reasoning is False or config.reasoning_effort == "none" or config.max_reasoning_tokens == 0:
         return False
     if config.reasoning or config.reasoning_effort is not None or config.max_reasoning_tokens is not None:
@@ -377,6 +379,6 @@ def _wanted(config: AIModelCallConfig) -> bool | None:
 
 
 def _nearest(wanted: str, words: Sequence[str]) -> str:
-    """The word next to ``wanted`` on the scale; of two as near, the one nearer to ``high``."""
+    """Return the effort nearest to ``wanted``; of two equally near, the one nearer to ``high``."""
     place, high = _SCALE.index(wanted), _SCALE.index("high")
     return min(words, key=lambda word: (abs(_SCALE.index(word) - place), abs(_SCALE.index(word) - high)))

@@ -1,4 +1,4 @@
-"""The tools that a host ran itself, as Groq's compound models tell them in ``executed_tools``.
+"""Decodes the tools that a host ran itself, as in ``executed_tools`` of Groq's compound models.
 
 Source: https://console.groq.com/docs/compound (read 2026-11-22)
 """
@@ -24,10 +24,10 @@ _EXECUTED: Mapping[str, HostedToolType] = {
 
 
 class ExecutedTools:
-    """The tools of one choice: first comes the call, later the same one with its output.
+    """The hosted tools of one choice: the call arrives first, then the same call with its output.
 
     Args:
-        parts: The answer's parts.
+        parts: The parts of the answer.
         choice: The choice's index.
     """
 
@@ -39,28 +39,28 @@ class ExecutedTools:
         self._tools: dict[int, JsonObject] = {}
 
     def feed(self, tools: list[object]) -> list[StreamEvent]:
-        """Take what a message or a delta tells of them."""
+        """Decode the tools in a message or a delta."""
         events: list[StreamEvent] = []
-        for place, tool in enumerate(map(as_object, tools)):
-            index = as_count(tool.get("index"))
-            told = self._tools.setdefault(place if index is None else index, {})
-            complete = "output" in told
-            told |= {key: value for key, value in tool.items() if value is not None}
-            if "output" in told and not complete:
-                events += self._part(told)
+        for place, update in enumerate(map(as_object, tools)):
+            index = as_count(update.get("index"))
+            tool = self._tools.setdefault(place if index is None else index, {})
+            complete = "output" in tool
+            tool |= {key: value for key, value in update.items() if value is not None}
+            if "output" in tool and not complete:
+                events += self._part(tool)
         return events
 
     def close(self) -> list[StreamEvent]:
-        """The tools whose output never came."""
-        return [event for told in self._tools.values() if "output" not in told for event in self._part(told)]
+        """Return the tools whose output never arrived."""
+        return [event for tool in self._tools.values() if "output" not in tool for event in self._part(tool)]
 
-    def _part(self, told: JsonObject) -> list[StreamEvent]:
-        kind = as_text(told.get("type")) or as_text(told.get("name")) or "executed_tool"
+    def _part(self, tool: JsonObject) -> list[StreamEvent]:
+        kind = as_text(tool.get("type")) or as_text(tool.get("name")) or "executed_tool"
         return self._parts.hosted(
             kind,
-            dict(told),
+            dict(tool),
             choice=self._choice,
             tool=_EXECUTED.get(kind),
-            asked=parsed(told.get("arguments")),
-            output=told.get("search_results") or told.get("code_results") or told.get("output"),
+            asked=parsed(tool.get("arguments")),
+            output=tool.get("search_results") or tool.get("code_results") or tool.get("output"),
         )

@@ -1,4 +1,4 @@
-"""Which opaque fields hosts of Chat Completions are sent back: seals of thinking and of calls, and nothing else.
+"""Allow-list of opaque fields that are sent back to Chat Completions hosts: signatures of reasoning and of calls.
 
 Source: https://openrouter.ai/docs/guides/best-practices/reasoning-tokens, https://ai.google.dev/gemini-api/docs/openai,
 https://docs.mistral.ai/capabilities/reasoning and https://platform.openai.com/docs/api-reference/chat (read 2026-11-22)
@@ -24,11 +24,11 @@ DETAILS: Mapping[str, Mapping[str, Shape]] = {
 
 REASONING: Mapping[str, Shape] = {"reasoning_details": Each(ByType(DETAILS)), "signature": _SEAL}
 CALL: Mapping[str, Shape] = {"type": _WORD, "extra_content": {"google": {"thought_signature": _SEAL}}}
-"""What a call holds beside its id, its name and its arguments."""
+"""Keys of a call beside id, name and arguments."""
 
 
 def vetted(part: Part) -> Vetted:
-    """What of a part's own state a host may be sent; see ``Rules.vet``."""
+    """Return the portion of a part's state that may be sent; see ``Rules.vet``."""
     state = part.provider_state
     if not state or not within_bounds(state):
         return bounded(part)
@@ -37,13 +37,13 @@ def vetted(part: Part) -> Vetted:
             return _reasoning(part)
         case ToolCallPart():
             kind = state.get("type")
-            return cut(state, CALL) if kind in (None, "function", "custom") else refused("it is no call of a function")
+            return cut(state, CALL) if kind in (None, "function", "custom") else refused("it is not a function call")
         case _:
-            return Vetted(state)  # nothing of it is ever sent
+            return Vetted(state)  # such state is never sent
 
 
 def _reasoning(part: ReasoningPart) -> Vetted:
-    """Thinking whose details say what the part shows."""
+    """Check that the text of reasoning details equals the part's text."""
     found = cut(part.provider_state or {}, REASONING)
     details = [as_object(detail) for detail in as_list((found.state or {}).get("reasoning_details"))]
     told = "".join(as_text(detail.get("text")) + as_text(detail.get("summary")) for detail in details)

@@ -1,6 +1,6 @@
-"""How the many hosts that speak Chat Completions differ: data in their rows of ``hosts``, read by the driver.
+"""Differences between Chat Completions hosts: data in their rows of ``hosts``, read by the driver.
 
-A quirk is named for what the wire does, not for who does it.
+A quirk is named after the wire's behaviour, not after a host.
 
 Sources: the hosts' API references, SDK types and published refusals (read 2026-11-22)
 """
@@ -14,47 +14,47 @@ ReasoningField = Literal["reasoning_content", "reasoning", "reasoning_details", 
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """How a host's wire differs; the defaults are what a host without rules of its own takes.
+    """A host's differences; the defaults suit a host without rules of its own.
 
     Attributes:
-        max_tokens_field: What the cap on the answer is called.
-        seed_field: What the seed is called.
-        user_field: What the id of the caller's user is called.
-        lacks: Fields of OpenAI's request that this host does not know.
-        top_k: Whether ``top_k`` is known.
-        stream_options: Whether usage in a stream has to be asked for.
+        max_tokens_field: The field for the limit of the answer.
+        seed_field: The field for the seed.
+        user_field: The field for the id of the caller's user.
+        lacks: Fields of OpenAI's request that this host does not have.
+        top_k: Whether ``top_k`` is accepted.
+        stream_options: Whether usage in a stream must be requested.
         counted_logprobs: ``logprobs`` itself is the number of alternatives.
-        developer_role: Whether the ``developer`` role is known.
+        developer_role: Whether the ``developer`` role is accepted.
         system_anywhere: Whether a system message may stand inside the conversation.
-        alternates: Whether user and assistant have to take turns, as strict chat templates demand.
-        listed_texts: Whether words without any media may come as a list of texts.
+        alternates: Whether user and assistant messages must alternate, as strict chat templates demand.
+        listed_texts: Whether text without media may be sent as a list of texts.
         refusals: Whether an assistant's refusal has a type of its own.
         silence: The content of an assistant message that has only calls.
-        prefix: Whether a last assistant message has to be marked as one to be continued, and no system message is last.
-        bridge: What the assistant says between a tool's result and the user, where the two may not meet.
+        prefix: Whether a last assistant message must be marked for continuation, and no system message may be last.
+        bridge: An assistant message to insert between a tool result and a user message, where they may not be adjacent.
         call_ids: ``short`` = at most 40 characters, ``nine`` = exactly nine letters and digits.
-        required_word: The tool choice that demands a call.
-        tool_choice: Whether a tool choice is heeded.
-        strict_tools: Whether ``strict`` is known, of tools and of answers.
-        tools_stop_reasoning: Whether its newer models take functions only while they do not reason.
-        thinking: How reasoning is asked for: by ``effort`` word alone, by word and an on/off object ``thinking``, by
-            word and a flag in ``reasoning``, or all of it inside ``reasoning``.
+        required_word: The tool choice that forces a call.
+        tool_choice: Whether the host obeys a tool choice.
+        strict_tools: Whether ``strict`` is accepted, for tools and structured output.
+        tools_stop_reasoning: Whether its newer models take functions only without reasoning.
+        thinking: How reasoning is requested: by ``effort`` alone, by effort and an on/off object ``thinking``, by
+            effort and a flag in ``reasoning``, or entirely inside ``reasoning``.
         thinking_budget: Whether that object takes a token budget.
-        efforts: The effort words it knows, least first; empty = all the model's.
-        efforts_of: The words it knows of models whose ids begin so, where those are others.
-        reasoning_format: Whether it can be told where to put the reasoning text.
-        reasoning_back: Where earlier reasoning is sent back; None = nowhere.
-        reasoning_always: Every earlier answer has that field, empty where there was none.
-        schemas: Who holds an answer to a schema: the ``model`` if it can, the ``host`` for any model, or nobody, and
-            JSON is all that can be asked for.
-        require_parameters: Whether it has to be told not to choose a machine that ignores a schema.
-        image_urls: Whether it fetches pictures itself.
+        efforts: The efforts it accepts, lowest first; empty = all of the model's.
+        efforts_of: Different efforts by model, for ids that begin with the key.
+        reasoning_format: Whether the place of the reasoning text can be chosen.
+        reasoning_back: The field in which earlier reasoning is sent back; None = never.
+        reasoning_always: Whether every earlier answer has that field, empty if it had no reasoning.
+        schemas: Where schemas are enforced: by the ``model`` if it can, by the ``host`` for any model, or None = only
+            JSON can be requested.
+        require_parameters: Whether it must be told to avoid upstream machines that ignore a schema.
+        image_urls: Whether it fetches images itself.
         documents: How a PDF is sent: as a ``file`` by its bytes, as one that may be a URL, as a ``document_url``, or
             not at all.
-        audio: How sound is sent: as an object, as its base64 text, or not at all.
-        video: Whether moving pictures may come, by URL.
-        web_search: How a search is asked for: by ``web_search_options``, by a plugin, or not at all.
-        reasoning_apart: Whether ``completion_tokens`` leaves the reasoning tokens out.
+        audio: How audio is sent: as an object, as its base64 text, or not at all.
+        video: Whether video may be sent, by URL.
+        web_search: How a search is requested: by ``web_search_options``, by a plugin, or not at all.
+        reasoning_apart: Whether ``completion_tokens`` excludes the reasoning tokens.
         inline_thinking: Whether an answer may begin with its reasoning between ``<think>`` marks.
     """
 
