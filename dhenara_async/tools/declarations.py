@@ -1,4 +1,4 @@
-"""What a model may use: functions of the caller's, and tools that the provider runs itself."""
+"""Declarations of tools: the caller's functions, and hosted tools that the provider runs itself."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from dhenara_async.framing.lenient_json import sound
 from dhenara_async.frozen import Aside, FrozenModel
 from dhenara_async.tools.schemas import JsonSchema, model_schema, shortened, validation_words, without_placeholders
 
-if TYPE_CHECKING:  # annotations only: what reads callables is loaded when there is one to read
+if TYPE_CHECKING:  # annotations only: the module is loaded when a callable is first read
     from dhenara_async.tools.functions import Signature
 
 HostedToolType = Literal["web_search", "code_execution", "url_context", "file_search"]
 
 
 class FunctionCall(Protocol):
-    """What a tool needs of a ``ToolCallPart``."""
+    """The fields of a ``ToolCallPart`` that a tool reads."""
 
     @property
     def name(self) -> str: ...
@@ -37,23 +37,23 @@ class FunctionCall(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What a tool was made from."""
+    """The Python source of a tool."""
 
     model: type[BaseModel]
     signature: "Signature | None" = None
 
 
 class Tool(FrozenModel):
-    """A function the model may ask for.
+    """A function that the model may call.
 
-    Made from a callable or a pydantic model, it also reads the calls that come; JSON and pickle keep only what the
-    model is told, so a tool that comes back from them cannot.
+    A tool made from a callable or a pydantic model can also validate and run calls. JSON and pickle keep only the
+    declaration, so a tool read back from them cannot.
 
     Attributes:
-        name: What the model calls it.
-        description: What it is for, in words for the model.
-        parameters: JSON schema of its arguments, an object.
-        strict: Whether the provider is to hold the arguments to the schema; None = as it likes.
+        name: The tool's name.
+        description: The tool's purpose, written for the model.
+        parameters: JSON schema of the arguments, an object.
+        strict: Whether the provider enforces the schema on the arguments; None = the provider's default.
     """
 
     name: str = Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$")
@@ -66,7 +66,7 @@ class Tool(FrozenModel):
     @field_validator("parameters")
     @classmethod
     def _spell_out(cls, parameters: JsonSchema) -> JsonSchema:
-        """A tool without parameters is an object without members, and OpenAI wants both said."""
+        """Add ``type`` and ``properties`` if they are missing: OpenAI requires both, also without parameters."""
         if parameters.keys() & {"$ref", "anyOf", "oneOf", "allOf"}:
             return parameters
         return {"type": "object", "properties": {}, **parameters}
@@ -80,16 +80,16 @@ class Tool(FrozenModel):
         description: str | None = None,
         strict: bool | None = None,
     ) -> "Tool":
-        """A tool whose arguments are a pydantic model.
+        """Build a tool with a pydantic model as its arguments.
 
         Args:
-            model: The arguments; its docstring describes the tool unless ``description`` does.
-            name: The tool's name; None = the model's.
-            description: What it is for.
+            model: The arguments.
+            name: The tool's name; None = the model's name.
+            description: The tool's purpose; None = the model's docstring.
             strict: See the class.
 
         Raises:
-            ConfigurationError: JSON cannot carry the model, or a hint of it cannot be read yet.
+            ConfigurationError: The model has no JSON schema, or one of its type hints cannot be resolved yet.
         """
         from inspect import cleandoc
 
@@ -110,16 +110,16 @@ class Tool(FrozenModel):
         description: str | None = None,
         strict: bool | None = None,
     ) -> "Tool":
-        """A tool from a Python callable: its type hints give the schema, its docstring the descriptions.
+        """Build a tool from a Python callable: type hints give the schema, the docstring gives the descriptions.
 
         Args:
             function: Sync or async; every parameter needs a type hint.
-            name: The tool's name; None = the function's.
-            description: What it is for; None = from the docstring.
+            name: The tool's name; None = the function's name.
+            description: The tool's purpose; None = from the docstring.
             strict: See the class.
 
         Raises:
-            ConfigurationError: A parameter has no type hint, or one that JSON cannot carry.
+            ConfigurationError: A parameter has no type hint, or one without a JSON schema.
         """
         from dhenara_async.tools.functions import signature_of
 
@@ -139,42 +139,43 @@ class Tool(FrozenModel):
         return tool
 
     def arguments(self, call: FunctionCall) -> dict[str, object]:
-        """The arguments of a call as Python values, by parameter (or field), defaults included.
+        """Validate a call's arguments and return them as Python values by parameter (or field), defaults included.
 
         Args:
-            call: A ``ToolCallPart`` that asks for this tool.
+            call: A ``ToolCallPart`` for this tool.
 
         Raises:
-            ToolArgumentsError: The model wrote arguments that do not fit; the message is fit to be sent back to it.
+            ToolArgumentsError: The arguments do not fit; the message can be sent back to the model.
             ConfigurationError: The tool was made from a schema alone; ``call.parsed()`` has the plain JSON.
         """
-        source = self._known()
+        source = self._required_source()
         values = self._validated(source, call)
         if source.signature is not None:
             return source.signature.values(values)
         return {name: getattr(values, name) for name in type(values).model_fields}
 
     def bind(self, call: FunctionCall) -> Callable[[], object]:
-        """A call, ready to be made: calling what this returns runs the function with the model's arguments.
+        """Return a callable without parameters that runs the function with the call's validated arguments.
 
-        An ``async`` function gives its awaitable; a tool made from a pydantic model gives the instance.
+        For an ``async`` function the callable returns its awaitable; for a tool made from a pydantic model, the
+        instance.
 
         Args:
-            call: A ``ToolCallPart`` that asks for this tool.
+            call: A ``ToolCallPart`` for this tool.
 
         Raises:
-            ToolArgumentsError: The model wrote arguments that do not fit; the message is fit to be sent back to it.
-            ConfigurationError: The tool was made from a schema alone, so there is nothing to run.
+            ToolArgumentsError: The arguments do not fit; the message can be sent back to the model.
+            ConfigurationError: The tool was made from a schema alone, so it has no function to run.
         """
-        source = self._known()
+        source = self._required_source()
         values = self._validated(source, call)
         return (lambda: values) if source.signature is None else source.signature.bind(values)
 
-    def _known(self) -> _Source:
+    def _required_source(self) -> _Source:
         if self._source.held is None:
             raise ConfigurationError(
-                f"the tool {self.name!r} was made from a schema, or comes back from JSON: there is no function or "
-                "class to run or to check arguments with; use call.parsed()"
+                f"the tool {self.name!r} was made from a schema, or comes back from JSON: it has no function or class "
+                "to validate arguments with; use call.parsed()"
             )
         return self._source.held
 
@@ -199,8 +200,8 @@ class HostedTool(FrozenModel):
     """A tool that the provider runs itself.
 
     Attributes:
-        type: Which; a provider that has no such tool gives a warning.
-        options: The provider's own settings for it, passed on as they are.
+        type: The tool; for a provider without it, the response carries a warning.
+        options: The provider's own settings of the tool, passed on unchanged.
     """
 
     type: HostedToolType
@@ -214,7 +215,7 @@ class NamedTool(FrozenModel):
 
 
 def _as_tool(value: object) -> object:
-    """Models and functions stand for the tools they describe."""
+    """Convert a pydantic model or a function to a tool."""
     if isinstance(value, type):
         kind = cast("type[object]", value)
         return Tool.from_model(kind) if issubclass(kind, BaseModel) else value
@@ -223,12 +224,12 @@ def _as_tool(value: object) -> object:
 
 AnyTool = Annotated[Tool | HostedTool, BeforeValidator(_as_tool)]
 Usable = Tool | HostedTool | Callable[..., object] | type[BaseModel]
-"""What a caller may write for a tool."""
+"""The values that a caller may pass as a tool."""
 
 if TYPE_CHECKING:
 
     class Tools:
-        """For type-checkers: anything usable may be written, tools are read."""
+        """The type of ``tools``: set to any sequence of ``Usable``, read as a tuple of tools."""
 
         def __get__(self, instance: object, owner: type[object]) -> tuple[Tool | HostedTool, ...]: ...
         def __set__(self, instance: object, value: Sequence[Usable]) -> None: ...

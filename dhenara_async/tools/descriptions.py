@@ -1,6 +1,6 @@
-"""JSON schemas of pydantic's with the descriptions that stand in ``Annotated``: a plain text, or ``Doc("…")``.
+"""A JSON schema generator that adds descriptions from ``Annotated``: a plain text, or ``Doc("…")``.
 
-Pydantic itself reads descriptions from ``Field`` only, which wins where both are there.
+Pydantic itself reads descriptions from ``Field`` only, which takes precedence.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ _QUALIFIERS = frozenset({"Required", "NotRequired", "ReadOnly"})
 
 
 class DescribedSchema(GenerateJsonSchema):
-    """Pydantic's generator, which also tells the texts and ``Doc``s in the hints of members."""
+    """Pydantic's generator, which also takes descriptions from the texts and ``Doc``s in type hints."""
 
     def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
         fields: Mapping[str, FieldInfo] = getattr(schema["cls"], "__pydantic_fields__", {})
@@ -31,16 +31,16 @@ class DescribedSchema(GenerateJsonSchema):
         return _described(super().typed_dict_schema(schema), _words_of_class(schema.get("cls")), {})
 
 
-def _described(told: JsonSchemaValue, words: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> JsonSchemaValue:
-    given: object = told.get("properties")
-    members = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+def _described(schema: JsonSchemaValue, words: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> JsonSchemaValue:
+    properties: object = schema.get("properties")
+    members = cast("dict[str, object]", properties) if isinstance(properties, dict) else {}
     for name, text in words.items():
         field = fields.get(name)
         keys = (name,) if field is None else (field.validation_alias, field.serialization_alias, field.alias, name)
         member = next((members[key] for key in keys if isinstance(key, str) and key in members), None)
         if text and isinstance(member, dict):
             cast("dict[str, object]", member).setdefault("description", text)
-    return told
+    return schema
 
 
 def _words_of_field(field: FieldInfo) -> str:
@@ -50,13 +50,13 @@ def _words_of_field(field: FieldInfo) -> str:
 def _words_of_class(cls: object) -> dict[str, str]:
     try:
         hints = get_type_hints(cls, include_extras=True)
-    except (AttributeError, NameError, SyntaxError, TypeError):  # a hint for type checkers only, which has no words
+    except (AttributeError, NameError, SyntaxError, TypeError):  # a hint that only type checkers can resolve
         return {}
     return {name: _words_of(hint) for name, hint in hints.items()}
 
 
 def _words_of(hint: object) -> str:
-    """The text in a hint, or in a branch of a choice; empty if there is none."""
+    """Return the description in a type hint, or in a member of a union; empty if there is none."""
     origin, inside = get_origin(hint), cast("tuple[object, ...]", get_args(hint))
     if origin is Annotated:
         return next(_texts(inside[1:]), "") or _words_of(inside[0])

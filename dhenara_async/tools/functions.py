@@ -1,7 +1,7 @@
-"""What a Python callable tells about itself: a name, a description and a JSON schema that a model can call it by.
+"""Derives a tool's name, description and JSON schema from a Python callable.
 
-Type hints are read by pydantic, so that everything it knows works here: ``Annotated`` with ``Field``, defaults,
-``Optional``, ``Literal``, enums, dataclasses, models in models. Descriptions come from the docstring, taken apart by
+Pydantic reads the type hints, so everything it supports works here: ``Annotated`` with ``Field``, defaults,
+``Optional``, ``Literal``, enums, dataclasses, nested models. Descriptions come from the docstring, parsed by
 docstring-parser (extra ``tools``: Google, Numpy, reST and Epydoc style); without it only the docstring's first
 paragraph is used.
 """
@@ -24,15 +24,15 @@ from dhenara_async.tools.descriptions import DescribedSchema
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A callable, as a model sees it.
+    """The tool description of a callable.
 
     Attributes:
-        name: Its name; may be one that no tool can have (``<lambda>``).
-        description: From its docstring.
-        schema: Its arguments, an object.
-        model: What validates them; a field's alias is the parameter's name.
+        name: The callable's name; may be illegal for a tool (``<lambda>``).
+        description: The description from the docstring.
+        schema: JSON schema of the arguments, an object.
+        model: The pydantic model that validates the arguments; a field's alias is the parameter's name.
         function: The callable itself.
-        positional: The parameters that cannot be passed by name, in order.
+        positional: The positional-only parameters, in order.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Signature:
     positional: tuple[str, ...] = ()
 
     def values(self, arguments: BaseModel) -> dict[str, object]:
-        """Python values by parameter, defaults included, from an instance of ``model``."""
+        """Return Python values by parameter, defaults included, from an instance of ``model``."""
         fields = self.model.model_fields
         return {field.alias or name: getattr(arguments, name) for name, field in fields.items()}
 
     def bind(self, arguments: BaseModel) -> Callable[[], object]:
-        """The call with these arguments, ready to be made."""
+        """Return a callable without parameters that calls the function with these arguments."""
         values = self.values(arguments)
         return partial(self.function, *(values.pop(name) for name in self.positional), **values)
 
@@ -56,10 +56,11 @@ class Signature:
 def signature_of(function: Callable[..., object]) -> Signature:
     """Read ``function``: a plain or ``async`` function, a bound method, a ``partial``, a callable object or a class.
 
-    Arguments that a ``partial`` has already been given are not the model's to fill in.
+    Arguments that a ``partial`` already binds are not part of the schema.
 
     Raises:
-        ConfigurationError: A parameter has no type hint, or one that JSON cannot carry, or is any number of arguments.
+        ConfigurationError: A parameter has no type hint, has one without a JSON schema, or is ``*args`` or
+            ``**kwargs``.
     """
     inner = _innermost(function)
     name = _name(function)
@@ -70,7 +71,7 @@ def signature_of(function: Callable[..., object]) -> Signature:
         if parameter.name not in written:
             more = "; pass a method of an instance" if number == 0 and parameter.name in {"self", "cls"} else ""
             raise ConfigurationError(f"the parameter {parameter.name!r} of {name} has no type hint{more}")
-        # the model's fields have names of their own, because a parameter may be called like something models have
+        # fields get neutral names, because a parameter may have the name of a pydantic method or attribute
         fields[f"parameter_{number}"] = _field(parameter, _hint(inner, parameter.name, written[parameter.name], name))
     described = _docstring(_words(inner) or _words(function))
     model, schema = _schema(fields, name)
@@ -80,7 +81,7 @@ def signature_of(function: Callable[..., object]) -> Signature:
 
 
 def _innermost(function: Callable[..., object]) -> Callable[..., object]:
-    """Where the hints and the docstring are: behind partials, decorators that say so and bound methods."""
+    """Return the function with the type hints and the docstring: without partials, decorators and bound methods."""
     while isinstance(function, partial):
         function = cast("Callable[..., object]", function.func)
     if isclass(function):
@@ -100,26 +101,26 @@ def _parameters(function: Callable[..., object], name: str) -> list[Parameter]:
     try:
         found = signature(function, **_UNEVALUATED).parameters.values()
     except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"{name} does not tell its parameters, so it cannot be a tool: {exc}") from exc
+        raise ConfigurationError(f"the parameters of {name} cannot be read, so it cannot be a tool: {exc}") from exc
     given = set(cast("Mapping[str, object]", function.keywords)) if isinstance(function, partial) else set[str]()
     parameters = [parameter for parameter in found if parameter.name not in given]
     for parameter in parameters:
         if parameter.kind in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
             raise ConfigurationError(
-                f"the parameter {str(parameter).split(':')[0]!r} of {name} takes any number of arguments, which no "
-                "schema can tell a model; name them, or take a list"
+                f"the parameter {str(parameter).split(':')[0]!r} of {name} takes any number of arguments, which a "
+                "JSON schema cannot describe; name them, or take a list"
             )
     return parameters
 
 
-# From Python 3.14 on, hints are evaluated when they are asked for, all together, unless one says otherwise.
+# From Python 3.14 on, reading one hint evaluates all of them, unless this format is passed.
 _UNEVALUATED: dict[str, Any] = (
     {"annotation_format": import_module("annotationlib").Format.FORWARDREF} if sys.version_info >= (3, 14) else {}
 )
 
 
 def _hints_as_written(inner: Callable[..., object]) -> Mapping[str, object]:
-    """Hints by parameter, those in quotes as texts: what is imported for type checkers only is not there to be read."""
+    """Return unresolved hints by parameter: names imported only under TYPE_CHECKING cannot be resolved."""
     described = inner.__init__ if isclass(inner) else inner
     if sys.version_info >= (3, 14):
         lib = import_module("annotationlib")
@@ -128,7 +129,7 @@ def _hints_as_written(inner: Callable[..., object]) -> Mapping[str, object]:
 
 
 def _hint(inner: Callable[..., object], parameter: str, written: object, name: str) -> object:
-    """The hint of one parameter, resolved where the function was defined."""
+    """Resolve the hint of one parameter in the module that defines the function."""
     described = inner.__init__ if isclass(inner) else inner
 
     def alone() -> None: ...
@@ -148,7 +149,7 @@ def _hint(inner: Callable[..., object], parameter: str, written: object, name: s
 
 def _field(parameter: Parameter, hint: object) -> tuple[object, FieldInfo]:
     default: object = parameter.default
-    if isinstance(default, FieldInfo):  # f(days: int = Field(3, ge=1)), as pydantic's own decorators take it
+    if isinstance(default, FieldInfo):  # f(days: int = Field(3, ge=1)), as in pydantic's own decorators
         hint, default = Annotated[hint, default], Parameter.empty  # type: ignore[valid-type] - a hint known at run time
     if default is Parameter.empty:
         return hint, cast("FieldInfo", Field(alias=parameter.name))
@@ -156,7 +157,7 @@ def _field(parameter: Parameter, hint: object) -> tuple[object, FieldInfo]:
 
 
 class _Generator(DescribedSchema):
-    """Pydantic's, without a title that only repeats the name, and quiet about defaults that are not JSON."""
+    """A schema generator without titles that repeat the name, and without warnings about non-JSON defaults."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - declared so by pydantic
 
@@ -168,14 +169,14 @@ def _schema(fields: Mapping[str, tuple[object, FieldInfo]], name: str) -> tuple[
     try:
         return _built(fields)
     except PydanticUserError as exc:
-        for hint, field in fields.values():  # which of them is it?
+        for hint, field in fields.values():  # find the failing parameter
             try:
                 _built({"parameter": (hint, field)})
             except PydanticUserError as cause:
                 raise ConfigurationError(
                     f"the parameter {field.alias!r} of {name} has a type hint that JSON cannot carry: {hint}"
                 ) from cause
-        raise ConfigurationError(f"the parameters of {name} cannot be told as a JSON schema: {exc.message}") from exc
+        raise ConfigurationError(f"the parameters of {name} have no JSON schema: {exc.message}") from exc
 
 
 def _built(fields: Mapping[str, tuple[object, FieldInfo]]) -> tuple[type[BaseModel], dict[str, JsonValue]]:
@@ -198,9 +199,9 @@ class _Docstring:
 
 def _words(described: Callable[..., object]) -> str:
     if isinstance(described, partial):
-        return ""  # it would tell what partials are
+        return ""  # the docstring of functools.partial itself
     text = getdoc(described) or ""
-    # dataclasses write their own signature where a docstring is missing
+    # a dataclass without a docstring has its signature as one
     return "" if isclass(described) and text.startswith(f"{described.__name__}(") else text
 
 
@@ -219,9 +220,9 @@ def _docstring(text: str) -> _Docstring:
 
 
 def _describe(schema: Mapping[str, JsonValue], words: Mapping[str, str]) -> None:
-    """Descriptions from the docstring, where the hint brings none of its own."""
+    """Add descriptions from the docstring to parameters whose hint has none."""
     properties = schema.get("properties")
-    for name, told in words.items():
-        told_of = properties.get(name.lstrip("*")) if isinstance(properties, dict) else None
-        if told and isinstance(told_of, dict):
-            told_of.setdefault("description", told)
+    for name, description in words.items():
+        parameter = properties.get(name.lstrip("*")) if isinstance(properties, dict) else None
+        if description and isinstance(parameter, dict):
+            parameter.setdefault("description", description)

@@ -1,4 +1,4 @@
-"""Runs the functions that a model asks for, and makes of what they give, or how they fail, the results it is told."""
+"""Runs a model's tool calls and turns return values and exceptions into tool results."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -17,31 +17,30 @@ from dhenara_async.tools.declarations import HostedTool, Tool, Usable
 from dhenara_async.tools.schemas import shortened
 
 LONGEST_ERROR = 8_000
-"""The most characters of a failure that a model is told."""
+"""Maximum characters of an error in a tool result."""
 
 
 async def run_tools(
     calls: Iterable[ToolCallPart], tools: Iterable[Usable], *, concurrency: int = 8
 ) -> tuple[ToolResultPart, ...]:
-    """Run the calls of an answer, several at the same time, and give their results, in the order of the calls.
+    """Run an answer's tool calls concurrently and return their results, in the order of the calls.
 
-    What goes wrong with a call is its result (``is_error``), so that the model can do better: arguments that do not
-    fit, a tool that is not there, an exception of the function, by class and message, at most 8 000 characters of it.
-    That holds for ``SystemExit`` and its like, and for the cancellation of something that the function waits for; only
-    when the caller is cancelled itself do all functions end, and this call with them. A function that is not ``async``
-    runs on the event loop, which waits for it.
+    A failed call has an error result (``is_error``), so that the model can correct it: for arguments that do not fit,
+    for an unknown tool, and for an exception of the function (class and message, at most 8 000 characters). This
+    includes ``SystemExit``, ``KeyboardInterrupt`` and a cancellation inside the function. If the caller itself is
+    cancelled, all functions are cancelled. A function that is not ``async`` runs on the event loop and blocks it.
 
-    A function may return text, any value that pydantic can write as JSON, a ``FilePart`` or another content part, or a
-    sequence of these parts.
+    A function may return text, any value that pydantic can serialize to JSON, a ``FilePart`` or another content part,
+    or a sequence of such parts.
 
     Args:
-        calls: What the model asks for: ``response.tools()``.
-        tools: What the call offered: ``config.tools``.
-        concurrency: The most functions that run at the same time; the others wait for their turn, in order.
+        calls: The model's tool calls: ``response.tools()``.
+        tools: The tools of the call: ``config.tools``.
+        concurrency: Maximum number of functions that run at the same time; the others wait, in order.
 
     Raises:
-        ConfigurationError: A call is for a tool that was made from a schema alone, so there is nothing to run, or
-            ``concurrency`` is below 1. Nothing was run.
+        ConfigurationError: A called tool was made from a schema alone, so it has no function, or ``concurrency`` is
+            below 1. Nothing was run.
     """
     if concurrency < 1:
         raise ConfigurationError("concurrency is how many functions may run at the same time: at least 1")
@@ -79,11 +78,11 @@ def _as_tool(tool: Usable) -> Tool | None:
 
 
 def _prepared(call: ToolCallPart, known: dict[str, Tool]) -> Callable[[], object] | ToolResultPart:
-    """A call ready to be made, or the result that says why it cannot be."""
+    """Return the call as a callable, or an error result if it cannot be run."""
     tool = known.get(call.name)
     if tool is None:
-        there = ", ".join(known) or "none"
-        return ToolResultPart.of(call, f"there is no tool {shortened(call.name)!r}; there are: {there}", is_error=True)
+        names = ", ".join(known) or "none"
+        return ToolResultPart.of(call, f"there is no tool {shortened(call.name)!r}; there are: {names}", is_error=True)
     try:
         return tool.bind(call)
     except ToolArgumentsError as exc:
@@ -94,42 +93,42 @@ async def _result(call: ToolCallPart, run: Callable[[], object]) -> ToolResultPa
     try:
         value = run()
         return ToolResultPart.of(call, *_contents(await value if isawaitable(value) else value))
-    except GeneratorExit:  # the loop is torn down: there is nobody left to tell
+    except GeneratorExit:  # the event loop is closing
         raise
     except asyncio.CancelledError:
         if _is_leaving():
             raise
-        words = "CancelledError: something that it waited for was cancelled"
+        words = "CancelledError: an operation inside the function was cancelled"
         return ToolResultPart.of(call, words, is_error=True)
-    except BaseException as exc:  # noqa: BLE001 - a function of the caller's can raise anything, and the model is to know
+    except BaseException as exc:  # noqa: BLE001 - a caller's function can raise anything, and the model must see it
         return ToolResultPart.of(call, _words(exc), is_error=True)
 
 
 def _is_leaving() -> bool:
-    """Whether the caller of ``run_tools`` is being cancelled, rather than something inside of a function."""
+    """Whether the caller of ``run_tools`` is being cancelled, rather than an operation inside a function."""
     return anyio.current_effective_deadline() == -inf
 
 
 async def _stay() -> None:
-    """Take back a cancellation that a function has asked for of the task that it ran in: the others go on."""
+    """Undo a cancellation that a function requested for its own task, so that the other functions continue."""
     task = asyncio.current_task()
     while task is not None and task.cancelling() and not _is_leaving():
         with suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)  # where it is raised, if it has not been
+            await asyncio.sleep(0)  # raises the cancellation, if it was not raised yet
         task.uncancel()
 
 
 def _words(exc: BaseException) -> str:
-    """An exception by class and message, which can be of any length, and can fail to be told."""
+    """Return an exception's class and message, shortened; the caller's ``__str__`` may itself fail."""
     try:
-        said = str(exc)
-    except Exception:  # noqa: BLE001 - code of the caller's, about an exception of the caller's
-        said = "(its message cannot be told)"
-    return shortened(f"{type(exc).__name__}: {said}", LONGEST_ERROR)
+        message = str(exc)
+    except Exception:  # noqa: BLE001 - the __str__ is the caller's code
+        message = "(its message cannot be read)"
+    return shortened(f"{type(exc).__name__}: {message}", LONGEST_ERROR)
 
 
 def _contents(value: object) -> Sequence[TextPart | JsonPart | FilePart]:
-    """What a function gave, as parts."""
+    """Convert a function's return value to content parts."""
     if isinstance(value, TextPart | JsonPart | FilePart):
         return (value,)
     if isinstance(value, str):
@@ -144,5 +143,5 @@ def _contents(value: object) -> Sequence[TextPart | JsonPart | FilePart]:
 def _plain(value: object) -> JsonValue:
     try:
         return cast("JsonValue", to_jsonable_python(value))
-    except UnicodeEncodeError:  # half of a surrogate pair in a key, as file names have it; plain JSON may hold that
+    except UnicodeEncodeError:  # a lone surrogate in a key, as in some file names; a dict of JSON values may hold it
         return cast("JsonValue", value)
