@@ -95,15 +95,15 @@ async def in_a_group() -> None:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (waits_for_what_is_cancelled, "CancelledError: something that it waited for was cancelled"),
-        (raises_cancelled, "CancelledError: something that it waited for was cancelled"),
-        (raises_cancelled_at_once, "CancelledError: something that it waited for was cancelled"),
-        (cancels_itself, "CancelledError: something that it waited for was cancelled"),
+        (waits_for_what_is_cancelled, "CancelledError: an operation inside the function was cancelled"),
+        (raises_cancelled, "CancelledError: an operation inside the function was cancelled"),
+        (raises_cancelled_at_once, "CancelledError: an operation inside the function was cancelled"),
+        (cancels_itself, "CancelledError: an operation inside the function was cancelled"),
         (exits, "SystemExit: 3"),
         (exits_later, "SystemExit: 3"),
         (interrupts, "KeyboardInterrupt: "),
         (unheard, "Unheard: of"),
-        (mute, "Mute: (its message cannot be told)"),
+        (mute, "Mute: (its message cannot be read)"),
         (in_a_group, "BaseExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)"),
     ],
 )

@@ -70,7 +70,7 @@ async def test_every_output_comes_back_from_every_target(name: str, dialect: Dia
         assert body["tool_choice"] == {"type": "tool", "name": tool["name"]}
         (warning,) = response.warnings
         assert (warning.code, warning.knob) == ("param_adjusted", "structured_output")
-        assert "tool that it has to call" in warning.message
+        assert "forced tool call" in warning.message
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
