@@ -1,8 +1,8 @@
-"""Many calls at once: ``fan_out``, and ``as_completed``, ``gather`` and ``first_of`` beside it.
+"""Many calls at once: ``fan_out``, ``as_completed``, ``gather`` and ``first_of``.
 
-Each call runs in a task of its own, in one task group that lives as long as the ``async with`` block; leaving the block
-cancels what is left and closes every socket before control returns. What a call meets is its own affair: it becomes the
-call's ``Outcome``, and no other call notices.
+Each call runs in a task of its own, in one task group that lives as long as the ``async with`` block. Leaving the block
+cancels the running calls and closes every socket before control returns. An error of a call becomes its ``Outcome``
+and does not affect other calls.
 """
 
 from collections.abc import AsyncIterable, Callable, Generator, Iterable
@@ -21,20 +21,20 @@ from dhenara_async.response import AIModelCallResponse
 from dhenara_async.transport import Transport
 
 LIMIT = 100
-"""How many calls are in flight at once unless the caller says otherwise: well below what a process may open."""
+"""Default number of calls that run at once: well below the number of sockets that a process may open."""
 
 
 class FanOutOptions(TypedDict, total=False):
-    """What ``fan_out`` takes beside its requests, and what is built on it takes too.
+    """Options of ``fan_out``, which ``as_completed``, ``gather`` and ``first_of`` take too.
 
     Attributes:
-        limit: How many calls are in flight at once; None = all.
-        connecting: How many of them may connect and wait for the head of their answer at once; None = all.
-        transport: Connections to share; None = one pool for all calls, closed at the end.
-        shared: Limits and a budget of retries to share; None = one budget of retries for all calls, and no limits.
-        policy: What a call may do to a history made by other models.
-        config: The knobs of every call that brings none of its own.
-        on_progress: Told when a call begins and when it ends, never for what it says.
+        limit: Highest number of running calls; None = no limit.
+        connecting: Highest number of calls that connect and wait for their response head at once; None = no limit.
+        transport: Connections to use, not closed here; None = one pool for all calls, closed at the end.
+        shared: Resources to share with other calls; None = one retry budget for all calls, and no rate limits.
+        policy: Permitted changes to a history that other models wrote.
+        config: Configuration of requests without their own.
+        on_progress: Called when a call starts and when it ends, not for each event.
     """
 
     limit: int | None
@@ -47,7 +47,7 @@ class FanOutOptions(TypedDict, total=False):
 
 
 class FanOut:
-    """Many calls as one stream: iterate it inside ``async with``, or await it; made by ``fan_out``."""
+    """The events of many calls as one stream: iterate it inside ``async with``, or await it; made by ``fan_out``."""
 
     def __init__(self, fan: Fan[ModelCallLike], calls: Calls) -> None:
         self._fan = fan
@@ -74,47 +74,52 @@ class FanOut:
         return await self._fan.event()
 
     async def batch(self) -> TaggedBatch | None:
-        """What one network read of one call has brought, or how a call ended; None when all have. Cheaper than events.
+        """Receive the events of one network read of one call, or its outcome; None when all calls have ended.
+
+        This is cheaper than iterating over single events.
 
         Raises:
-            StreamStateError: The block has not been entered, or was left before the end.
-            Exception: What the iterable of requests or ``on_progress`` raised.
+            StreamStateError: The block was not entered, or was left early.
+            Exception: Raised by the iterable of requests or by ``on_progress``.
         """
         return await self._fan.batch()
 
     async def collect(self) -> list[Outcome]:
-        """Wait for the end of all calls without handing over what they say; the results.
+        """Wait until all calls have ended, without delivering their events; return the outcomes.
 
         Raises:
-            StreamStateError: The block has not been entered, or was left before the end.
-            Exception: What the iterable of requests or ``on_progress`` raised.
+            StreamStateError: The block was not entered, or was left early.
+            Exception: Raised by the iterable of requests or by ``on_progress``.
         """
         await self._fan.collect()
         return self._fan.results
 
     @property
     def results(self) -> list[Outcome]:
-        """How each call ended, in the order of the requests, once all have or the block has been left.
+        """The outcomes of all calls, in the order of the requests.
 
-        After that, calls that were not begun are cancelled ones; of requests without a length they are left out.
+        Requests that were not started before the block was left have the outcome ``cancelled``; they are left out if
+        the iterable of requests has no length.
 
         Raises:
-            StreamStateError: They have not all ended.
+            StreamStateError: Some calls have not ended, and the block was not left yet.
         """
         return self._fan.results
 
     def outcome(self, index: int) -> Outcome | None:
-        """How call ``index`` ended; None if it has not, or if there is none."""
+        """Return the outcome of call ``index``; None if it has not ended or does not exist."""
         return self._fan.outcome(index)
 
     @property
     def progress(self) -> FanOutProgress:
-        """How far it has come."""
+        """The numbers of waiting, running and ended calls."""
         return self._fan.progress
 
     def cancel(self, index: int | None = None) -> None:
-        """Cancel one call, or all with those that have not been begun; the block goes on, and calls that have ended
-        are not touched. The outcome of a cancelled call has what had come of it."""
+        """Cancel one call, or all calls and further requests.
+
+        The block stays open. Ended calls keep their outcomes; the outcome of a cancelled call has its partial response.
+        """
         self._fan.cancel(index)
 
     async def _run(self) -> list[Outcome]:
@@ -124,7 +129,7 @@ class FanOut:
 
 
 class Completions:
-    """Many calls as they end: iterate it inside ``async with``; made by ``as_completed``."""
+    """The outcomes of many calls as they end: iterate it inside ``async with``; made by ``as_completed``."""
 
     def __init__(self, fan: Fan[ModelCallLike], calls: Calls) -> None:
         self._fan = fan
@@ -154,7 +159,7 @@ class Completions:
 
     @property
     def progress(self) -> FanOutProgress:
-        """How far it has come."""
+        """The numbers of waiting, running and ended calls."""
         return self._fan.progress
 
     def cancel(self, index: int | None = None) -> None:
@@ -173,7 +178,7 @@ def fan_out(
     config: AIModelCallConfig | None = None,
     on_progress: Callable[[FanOutProgress], object] | None = None,
 ) -> FanOut:
-    """Make many calls at once: ``await`` it for their outcomes, or read their events as they come.
+    """Make many calls at once: await their outcomes, or read their events as they arrive.
 
     ::
 
@@ -184,25 +189,26 @@ def fan_out(
                 print(tagged.index, tagged.event)
         results = fan.results
 
-    No call touches another: whatever one raises becomes its ``Outcome``. Awaited, it streams on the wire only where
-    the config says so (``streaming``), as ``generate`` does, and keeps no events.
+    The error of a call becomes its ``Outcome`` and does not affect other calls. An awaited fan-out streams on the wire
+    only where the config sets ``streaming``, like ``generate``, and keeps no events.
 
     Args:
-        requests: ``ModelCall``s, or ``(endpoint, prompt)`` and ``(endpoint, prompt, config)``; a plan over endpoints
-            will do wherever an endpoint does. They are taken one by one as there is room for them, so they may come
-            from a generator, plain or asynchronous, that has no end.
-        limit: How many calls are in flight at once; None = all. A call makes room for the next when it has ended and
-            its reader has been told so.
-        connecting: How many of them may connect and wait for the head of their answer at once, so that thousands do
-            not begin by shaking hands together; None = all. The wait counts as part of the call.
-        transport: Connections to share, closed by whoever made them; None = one pool for all calls, closed at the end.
-        shared: Limits and a budget of retries to share; None = one budget of retries for all calls, and no limits.
-        policy: What a call may do to a history made by other models.
-        config: The knobs of every call that brings none of its own.
-        on_progress: Told when a call begins and when it ends, never for what it says. What it raises ends the fan-out.
+        requests: ``ModelCall``s, ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``; the endpoint may be a plan
+            over several. Requests are taken one by one as calls end, so they may come from an endless generator,
+            synchronous or asynchronous.
+        limit: Highest number of running calls; None = no limit. The next call starts when a call has ended and the
+            reader has received its outcome.
+        connecting: Highest number of calls that connect and wait for their response head at once, so that thousands do
+            not open connections together; None = no limit. The wait counts as part of the call.
+        transport: Connections to use, not closed here; None = one pool for all calls, closed at the end.
+        shared: Resources to share with other calls; None = one retry budget for all calls, and no rate limits.
+        policy: Permitted changes to a history that other models wrote.
+        config: Configuration of requests without their own.
+        on_progress: Called when a call starts and when it ends, not for each event. An exception that it raises ends
+            the fan-out.
 
     Raises:
-        ConfigurationError: ``limit`` or ``connecting`` is below 1, or ``requests`` is no iterable.
+        ConfigurationError: ``limit`` or ``connecting`` is below 1, or ``requests`` is not iterable.
     """
     calls = Calls(connecting, transport, shared, policy, config)
     return FanOut(Fan(requests, calls, limit=limit, on_progress=on_progress, delivers="events"), calls)
@@ -211,10 +217,10 @@ def fan_out(
 def as_completed(
     requests: Iterable[ModelCallLike] | AsyncIterable[ModelCallLike], **options: Unpack[FanOutOptions]
 ) -> Completions:
-    """Make many calls at once and receive each one's outcome as it ends, in the order in which they do.
+    """Make many calls at once and receive their outcomes in the order in which they end.
 
-    ``async with as_completed(requests) as ended: async for outcome in ended: …``. Leaving the block cancels the others.
-    Outcomes are not kept once they are handed over, so requests without an end take no more memory than a few.
+    ``async with as_completed(requests) as outcomes: async for outcome in outcomes: …``. Leaving the block cancels the
+    other calls. Delivered outcomes are not kept, so memory stays bounded for endless requests.
 
     Args:
         requests: As for ``fan_out``.
@@ -239,17 +245,17 @@ def as_completed(
 async def gather(
     requests: Iterable[ModelCallLike] | AsyncIterable[ModelCallLike], **options: Unpack[FanOutOptions]
 ) -> list[AIModelCallResponse]:
-    """Make many calls at once; all their responses, in the order of the requests, or the first failure.
+    """Make many calls at once and return all responses, in the order of the requests.
 
-    The first call that fails ends the others, on the wire too, and its error is raised as it is, as by a task group
-    but without the group. To have what came of each whatever happened, await ``fan_out``.
+    The first call that fails cancels the others, on the wire too, and its error is raised as it is, not in an exception
+    group. To get every outcome whether calls fail or not, await ``fan_out``.
 
     Args:
         requests: As for ``fan_out``.
         options: As for ``fan_out``.
 
     Raises:
-        Exception: What the first call raised that failed.
+        Exception: The error of the first call that failed.
         ConfigurationError: As ``fan_out`` does.
     """
     responses: dict[int, AIModelCallResponse] = {}
@@ -262,21 +268,21 @@ async def gather(
 async def first_of(
     count: int, requests: Iterable[ModelCallLike] | AsyncIterable[ModelCallLike], **options: Unpack[FanOutOptions]
 ) -> list[AIModelCallResponse]:
-    """Make many calls at once; the first ``count`` responses, in the order in which they came. The others are ended.
+    """Make many calls at once, return the first ``count`` responses in order of arrival, and cancel the other calls.
 
-    Calls that fail are passed over as long as enough of the others may still answer.
+    Failed calls are ignored as long as enough others may still succeed.
 
     Args:
-        count: How many are wanted, 1 or more.
+        count: Number of responses, 1 or more.
         requests: As for ``fan_out``.
         options: As for ``fan_out``.
 
     Raises:
-        Exception: Too few have answered: the first failure, with notes about the others.
-        ConfigurationError: Nobody failed and there are too few requests; or as ``fan_out`` does.
+        Exception: Too few calls succeeded; this is the first error, with notes about the others.
+        ConfigurationError: No call failed, but there are too few requests; or as ``fan_out`` does.
     """
     if count < 1:
-        raise ConfigurationError("count is how many responses are wanted: 1 or more")
+        raise ConfigurationError("count is the number of responses to return: 1 or more")
     responses: list[AIModelCallResponse] = []
     failures: list[Exception] = []
     async with as_completed(requests, **options) as ended:
@@ -290,7 +296,9 @@ async def first_of(
     if len(responses) == count:
         return responses
     if not failures:
-        raise ConfigurationError(f"the first {count} responses are wanted of only {len(responses)} requests")
+        raise ConfigurationError(
+            f"first_of was asked for {count} responses, but there are only {len(responses)} requests"
+        )
     first, *others = failures
     for other in others:
         if other is not first:

@@ -1,4 +1,4 @@
-"""The calls of a fan-out: made of a caller's requests, over one pool of connections."""
+"""Prepares the calls of a fan-out over one connection pool."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import TypeVar, cast
@@ -22,11 +22,22 @@ from dhenara_async.transport import Downloads, EndsWaits, Exchange, FileRequest,
 
 Got = TypeVar("Got")
 
-_CLIENTS = 64  # endpoints whose address is remembered
+_MAX_CLIENTS = 64  # clients kept for reuse, one for each endpoint
 
 
 class Calls:
-    """Makes the calls of a fan-out, over one pool of connections that it may have to close; see ``Opener``."""
+    """Prepares the calls of a fan-out, and owns its connection pool unless one is given; see ``Opener``.
+
+    Args:
+        connecting: Highest number of calls that connect at once; None = no limit.
+        transport: Connections to use, not closed here; None = a new pool.
+        shared: Resources shared with other calls; None = new ones.
+        policy: Permitted changes to a history that other models wrote.
+        config: Configuration of requests without their own.
+
+    Raises:
+        ConfigurationError: ``connecting`` is below 1.
+    """
 
     def __init__(
         self,
@@ -37,29 +48,34 @@ class Calls:
         config: AIModelCallConfig | None,
     ) -> None:
         if connecting is not None and connecting < 1:
-            raise ConfigurationError("connecting is how many calls connect at once: 1 or more, or None for all")
+            raise ConfigurationError(
+                "connecting is the number of calls that connect at once: 1 or more, or None for no limit"
+            )
         self._connecting = connecting
-        self._shared = transport
+        self._given = transport
         self._owned: Transport | None = None
-        self._over: Transport | None = None
+        self._transport: Transport | None = None
         self._shared_resources = shared or SharedResources()
         self._policy = policy
         self._config = config or AIModelCallConfig()
         self._clients: dict[int, AIModelClient] = {}
 
     async def enter(self) -> None:
-        """Have connections to make calls over."""
-        over = self._shared
-        if over is None:
+        """Open the connection pool, unless one was given."""
+        transport = self._given
+        if transport is None:
             await loaded()
-            over = self._owned = new_transport()
+            transport = self._owned = new_transport()
         if self._connecting is not None:
-            door = anyio.Semaphore(self._connecting)
-            over = _DoorOfDownloads(over, over, door) if isinstance(over, Downloads) else _Door(over, door)
-        self._over = over
+            places = anyio.Semaphore(self._connecting)
+            if isinstance(transport, Downloads):
+                transport = _ConnectLimitWithDownloads(transport, transport, places)
+            else:
+                transport = _ConnectLimit(transport, places)
+        self._transport = transport
 
     async def __aenter__(self) -> None:
-        """See ``enter``; there is nothing to wait for."""
+        """Do nothing; ``enter`` opens the pool."""
 
     async def __aexit__(self, *_: object) -> None:
         self._clients.clear()
@@ -82,23 +98,25 @@ class Calls:
         return self._client(call.endpoint).open(question, ends_with_reader=True)
 
     def _client(self, endpoint: Target) -> AIModelClient:
-        """One client for each endpoint, of those used last: it knows the address."""
+        """Return the client of an endpoint, from the cache where possible: it has resolved the host already."""
         client = self._clients.get(id(endpoint))
         if client is None:
-            if len(self._clients) >= _CLIENTS:
+            if len(self._clients) >= _MAX_CLIENTS:
                 self._clients.clear()
             client = AIModelClient(
-                endpoint, self._config, transport=self._over, policy=self._policy, shared=self._shared_resources
+                endpoint, self._config, transport=self._transport, policy=self._policy, shared=self._shared_resources
             )
-            self._clients[id(endpoint)] = client  # it keeps the endpoint, so the id stays its own
+            self._clients[id(endpoint)] = (
+                client  # the client keeps the endpoint alive, so that no other object gets its id
+            )
         return client
 
 
 def _as_call(item: object) -> ModelCall:
-    """``item`` as a call, checked as far as a slip of the hand goes.
+    """Convert a request to a ``ModelCall``.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: ``item`` is not a request, or one of its fields has a wrong type.
     """
     call: ModelCall | None = item if isinstance(item, ModelCall) else None
     if isinstance(item, tuple) and len(parts := cast("tuple[Target, str | Message, AIModelCallConfig]", item)) in (
@@ -114,40 +132,40 @@ def _as_call(item: object) -> ModelCall:
 
 def _check_call(endpoint: object, prompt: object, config: object) -> None:
     if not isinstance(endpoint, Target):
-        raise ConfigurationError("a request begins with who is asked: an endpoint, or a plan over several")
+        raise ConfigurationError("a request begins with its target: an endpoint, or a plan over several")
     if not isinstance(prompt, str | Message | None):
         raise ConfigurationError(
-            "what is asked is a text or a Message; a whole conversation goes into ModelCall(messages=…)"
+            "the prompt of a request is a text or a Message; pass a whole conversation as ModelCall(messages=…)"
         )
     if not isinstance(config, AIModelCallConfig | None):
-        raise ConfigurationError("the knobs of a request are an AIModelCallConfig")
+        raise ConfigurationError("the config of a request is an AIModelCallConfig")
 
 
-class _Door:
-    """A transport through which only so many requests at once wait for the head of their answer."""
+class _ConnectLimit:
+    """Limits how many requests of a transport wait for their response head at once."""
 
-    def __init__(self, transport: Transport, door: anyio.Semaphore) -> None:
+    def __init__(self, transport: Transport, places: anyio.Semaphore) -> None:
         self._transport = transport
-        self._door = door
+        self._places = places
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
-        """See ``Transport``; its time limits begin behind the door."""
-        async with self._door:
+        """See ``Transport``; the time limits start when the request gets a place."""
+        async with self._places:
             return await self._transport.send(request, timeouts)
 
     async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
         """See ``EndsWaits``."""
-        over = self._transport
-        return await (over.while_open(work) if isinstance(over, EndsWaits) else work)
+        transport = self._transport
+        return await (transport.while_open(work) if isinstance(transport, EndsWaits) else work)
 
     async def aclose(self) -> None:
         """See ``Transport``."""
         await self._transport.aclose()
 
 
-class _DoorOfDownloads(_Door):
-    """The same for a transport that fetches files too; those do not go through the door."""
+class _ConnectLimitWithDownloads(_ConnectLimit):
+    """The same limit for a transport that also downloads files; downloads are not limited."""
 
-    def __init__(self, transport: Transport, downloads: Downloads, door: anyio.Semaphore) -> None:
-        super().__init__(transport, door)
+    def __init__(self, transport: Transport, downloads: Downloads, places: anyio.Semaphore) -> None:
+        super().__init__(transport, places)
         self.get: Callable[[FileRequest], Awaitable[Exchange]] = downloads.get

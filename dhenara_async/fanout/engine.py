@@ -29,11 +29,11 @@ _STARTS_PER_TURN = 16  # calls started before the running ones get a turn of the
 
 Item = TypeVar("Item")
 Opened = TypeVar("Opened", contravariant=True)
-Delivery = Literal["events", "outcomes", "nothing"]
+DeliveryMode = Literal["events", "outcomes", "nothing"]
 """What the reader receives while the calls run."""
 
 
-class _State(Enum):
+class _FanState(Enum):
     """The progress of a fan-out; ``ENDED``, ``CLOSED`` and ``ABANDONED`` mean that every call has an outcome."""
 
     NEW = auto()
@@ -52,7 +52,7 @@ class _State(Enum):
     """The block was left early."""
 
 
-class _Signal(Enum):
+class _FanSignal(Enum):
     """What changes the state."""
 
     ENTER = auto()
@@ -69,33 +69,33 @@ class _Signal(Enum):
     """All tasks have ended, and all calls have outcomes."""
 
 
-_TRANSITIONS: Mapping[_State, Mapping[_Signal, _State]] = {
-    _State.NEW: {
-        _Signal.ENTER: _State.STARTING,
+_TRANSITIONS: Mapping[_FanState, Mapping[_FanSignal, _FanState]] = {
+    _FanState.NEW: {
+        _FanSignal.ENTER: _FanState.STARTING,
     },
-    _State.STARTING: {
-        _Signal.ALL_TAKEN: _State.DRAINING,
-        _Signal.ABANDON: _State.LEAVING,
+    _FanState.STARTING: {
+        _FanSignal.ALL_TAKEN: _FanState.DRAINING,
+        _FanSignal.ABANDON: _FanState.LEAVING,
     },
-    _State.DRAINING: {
-        _Signal.NONE_RUNNING: _State.ENDED,
-        _Signal.ABANDON: _State.LEAVING,
+    _FanState.DRAINING: {
+        _FanSignal.NONE_RUNNING: _FanState.ENDED,
+        _FanSignal.ABANDON: _FanState.LEAVING,
     },
-    _State.ENDED: {
-        _Signal.LEAVE: _State.CLOSED,
-        _Signal.ABANDON: _State.LEAVING,
+    _FanState.ENDED: {
+        _FanSignal.LEAVE: _FanState.CLOSED,
+        _FanSignal.ABANDON: _FanState.LEAVING,
     },
-    _State.LEAVING: {
-        _Signal.CLEANED_UP: _State.ABANDONED,
+    _FanState.LEAVING: {
+        _FanSignal.CLEANED_UP: _FanState.ABANDONED,
     },
-    _State.CLOSED: {},
-    _State.ABANDONED: {},
+    _FanState.CLOSED: {},
+    _FanState.ABANDONED: {},
 }
 """The next state. A signal that is not in a state's row leaves the state unchanged."""
 
-_ALL_ENDED = frozenset({_State.ENDED, _State.CLOSED, _State.ABANDONED})
-_READ_TO_THE_END = frozenset({_State.ENDED, _State.CLOSED})
-_OPEN = frozenset({_State.STARTING, _State.DRAINING, _State.ENDED})
+_ALL_ENDED = frozenset({_FanState.ENDED, _FanState.CLOSED, _FanState.ABANDONED})
+_READ_TO_THE_END = frozenset({_FanState.ENDED, _FanState.CLOSED})
+_OPEN = frozenset({_FanState.STARTING, _FanState.DRAINING, _FanState.ENDED})
 
 
 class Answering(Protocol):
@@ -236,7 +236,7 @@ class Fan(Generic[Item]):
         *,
         limit: int | None,
         on_progress: Callable[[FanOutProgress], object] | None,
-        delivers: Delivery,
+        delivers: DeliveryMode,
         keeps_outcomes: bool = True,
     ) -> None:
         if limit is not None and limit < 1:
@@ -246,8 +246,8 @@ class Fan(Generic[Item]):
         self._opener = opener
         self._limit = limit
         self._on_progress = on_progress
-        self._delivers: Delivery = delivers
-        self._state = _State.NEW
+        self._delivers: DeliveryMode = delivers
+        self._state = _FanState.NEW
         self._requests: Iterator[Item] | AsyncIterator[Item] = iter(())
         self._tasks: TaskGroup | None = None
         self._starter_scope: anyio.CancelScope | None = None  # made in ``enter``: anyio needs a running loop for it
@@ -268,11 +268,11 @@ class Fan(Generic[Item]):
         Raises:
             StreamStateError: The block was entered before.
         """
-        if self._state is not _State.NEW:
+        if self._state is not _FanState.NEW:
             raise StreamStateError("a fan-out is run once; make another")
         items = self._items
         self._requests = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
-        self._advance(_Signal.ENTER)
+        self._advance(_FanSignal.ENTER)
         scope = self._starter_scope = anyio.CancelScope()
         tasks = self._tasks = await anyio.create_task_group().__aenter__()
         tasks.start_soon(self._start_calls, scope)
@@ -290,7 +290,7 @@ class Fan(Generic[Item]):
         if tasks is None:
             return
         all_read = self.over and not self._queue and not self._unread
-        self._advance(_Signal.LEAVE if all_read else _Signal.ABANDON)
+        self._advance(_FanSignal.LEAVE if all_read else _FanSignal.ABANDON)
         try:
             tasks.cancel_scope.cancel()
             # without the reader's exception, which the task group would wrap in an exception group
@@ -303,11 +303,11 @@ class Fan(Generic[Item]):
                 self._record_not_started(call.index, call.key)
             self._running.clear()
             self._record_remaining_requests()
-            self._advance(_Signal.CLEANED_UP)
+            self._advance(_FanSignal.CLEANED_UP)
         if exc is None and self._fault is not None:
             raise self._fault
 
-    def _advance(self, signal: _Signal) -> None:
+    def _advance(self, signal: _FanSignal) -> None:
         self._state = _TRANSITIONS[self._state].get(signal, self._state)
 
     # ------------------------------------------------------------------------------------------------ the reader
@@ -419,14 +419,14 @@ class Fan(Generic[Item]):
             self._fault = self._fault or exc
             self._requests = iter(())
         finally:
-            if self._state is _State.STARTING:  # else ``leave`` does this when all tasks have ended
+            if self._state is _FanState.STARTING:  # else ``leave`` does this when all tasks have ended
                 self._record_remaining_requests()
-            self._advance(_Signal.ALL_TAKEN)
+            self._advance(_FanSignal.ALL_TAKEN)
             self._note_end_of_call()
 
     async def _take_requests(self) -> None:
         requests = self._requests
-        while self._fault is None and self._state is _State.STARTING:
+        while self._fault is None and self._state is _FanState.STARTING:
             if self._limit is not None and len(self._running) >= self._limit:
                 self._freed.clear()
                 await self._freed.wait()
@@ -476,7 +476,7 @@ class Fan(Generic[Item]):
 
     def _note_end_of_call(self) -> None:
         if not self._running:
-            self._advance(_Signal.NONE_RUNNING)
+            self._advance(_FanSignal.NONE_RUNNING)
         self._changed.set()
 
     async def _relay(self, call: _RunningCall, stream: Answering) -> None:

@@ -1,4 +1,4 @@
-"""One question of a conversation to several at once: turns beside each other, each of which leaves a node."""
+"""A fan-out of turns: one question of a conversation to several targets at once, each answered by its own node."""
 
 from collections.abc import Generator, Sequence
 from types import TracebackType
@@ -12,10 +12,10 @@ from dhenara_async.plans.targets import Target
 
 
 class Siblings(Opener[Target], Protocol):
-    """Makes turns that follow the same node, and sees to it that each leaves one."""
+    """Opens sibling turns, which follow the same node, and makes sure that each adds a node."""
 
     async def prepare(self) -> None:
-        """Read what all of them are asked with, before any of them is opened.
+        """Read the files of the question, before any turn is opened.
 
         Raises:
             ConfigurationError: A file cannot be read or used.
@@ -23,15 +23,15 @@ class Siblings(Opener[Target], Protocol):
         ...
 
     async def settle(self, outcomes: Sequence[Outcome]) -> tuple[ConversationNode, ...]:
-        """The nodes, one for each outcome, those made up for that did not come about as turns."""
+        """Return one node for each outcome; a turn that was never opened gets a failed node."""
         ...
 
 
 class TurnFanOut:
-    """The same question answered by several at once; made by ``ConversationManager.fan_out``.
+    """The turns of one question to several targets; made by ``ConversationManager.fan_out``.
 
-    Iterate it inside ``async with``, or await it for its nodes. Leaving the block cancels what is left, closes every
-    socket and leaves a node for every target, whatever became of it.
+    Iterate it inside ``async with``, or await it for its nodes. Leaving the block cancels running turns, closes every
+    socket and adds a node for every target, also for failed and cancelled ones.
     """
 
     def __init__(self, fan: Fan[Target], siblings: Siblings) -> None:
@@ -62,53 +62,55 @@ class TurnFanOut:
         return await self._fan.event()
 
     async def batch(self) -> TaggedBatch | None:
-        """What one network read of one turn has brought, or how a turn ended; None when all have. Cheaper than events.
+        """Receive the events of one network read of one turn, or its outcome; None when all turns have ended.
+
+        This is cheaper than iterating over single events.
 
         Raises:
-            StreamStateError: The block has not been entered, or was left before the end.
+            StreamStateError: The block was not entered, or was left early.
         """
         return await self._fan.batch()
 
     async def collect(self) -> list[Outcome]:
-        """Wait for the end of all turns without handing over what they say; how each ended.
+        """Wait until all turns have ended, without delivering their events; return the outcomes.
 
         Raises:
-            StreamStateError: The block has not been entered, or was left before the end.
+            StreamStateError: The block was not entered, or was left early.
         """
         await self._fan.collect()
         return self._fan.results
 
     @property
     def nodes(self) -> tuple[ConversationNode, ...]:
-        """The turns, in the order of their targets, whenever they ended.
+        """The nodes of the turns, in the order of the targets.
 
         Raises:
-            StreamStateError: The block has not ended yet.
+            StreamStateError: The block was not left yet.
         """
         if self._nodes is None:
-            raise StreamStateError("the turns are not over; their nodes are there when the block has ended")
+            raise StreamStateError("the turns have not ended; their nodes are available after the block")
         return self._nodes
 
     @property
     def results(self) -> list[Outcome]:
-        """How each turn ended, in the order of their targets, once all have or the block has been left.
+        """The outcomes of the turns, in the order of the targets.
 
         Raises:
-            StreamStateError: They have not all ended.
+            StreamStateError: Some turns have not ended, and the block was not left yet.
         """
         return self._fan.results
 
     def outcome(self, index: int) -> Outcome | None:
-        """How turn ``index`` ended; None if it has not, or if there is none."""
+        """Return the outcome of turn ``index``; None if it has not ended or does not exist."""
         return self._fan.outcome(index)
 
     @property
     def progress(self) -> FanOutProgress:
-        """How far it has come."""
+        """The numbers of waiting, running and ended turns."""
         return self._fan.progress
 
     def cancel(self, index: int | None = None) -> None:
-        """Cancel one turn, or all; the block goes on, and what had come of them stays in their nodes."""
+        """Cancel one turn, or all; the block stays open, and partial answers stay in their nodes."""
         self._fan.cancel(index)
 
     async def _run(self) -> tuple[ConversationNode, ...]:

@@ -1,4 +1,4 @@
-"""What goes into many calls at once and what comes out of them: plain values."""
+"""Requests, outcomes, events and progress of a fan-out, as plain values."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -13,16 +13,16 @@ from dhenara_async.response import AIModelCallResponse
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One of many calls: who is asked what.
+    """One request of a fan-out.
 
     Attributes:
-        endpoint: Who is asked: an endpoint, or a plan over several.
-        prompt: The question.
-        context: What was said before it, oldest first; plain texts are the user's.
-        messages: The whole conversation instead of ``prompt`` and ``context``.
-        instructions: What leads this call.
-        config: Its knobs; None = those of the whole.
-        key: A name of the caller's own, to be found again on everything that comes of the call.
+        endpoint: Target of the call: an endpoint, or a plan over several.
+        prompt: The user's question.
+        context: Earlier messages, oldest first; plain texts are user messages.
+        messages: The whole conversation, instead of ``prompt`` and ``context``.
+        instructions: System instructions of this call.
+        config: Configuration of this call; None = the fan-out's.
+        key: The caller's own name for the call, repeated on its events and its outcome.
     """
 
     endpoint: Target
@@ -36,21 +36,21 @@ class ModelCall:
 
 
 ModelCallLike = ModelCall | tuple[Target, str | Message] | tuple[Target, str | Message, AIModelCallConfig | None]
-"""A call, or what it takes at least: ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``."""
+"""A request: a ``ModelCall``, ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one of many calls ended: it has either a response or an error.
+    """The result of one call of a fan-out: either a response or an error.
 
     Attributes:
-        index: Its place among the requests, from 0.
-        key: As its request had it.
-        response: The complete answer; None if it is not complete.
-        error: Why it is not: an error of this library, or whatever a hook or a limiter of the caller's raised. Of a
-            call that was cancelled, a ``StreamStateError``.
-        partial: The answer as far as it had come, where there is an error; None if the call was not even begun.
-        cancelled: Whether somebody cancelled it: by name, with all others, or by leaving the block.
+        index: Position of the request, from 0.
+        key: The request's key.
+        response: The complete response; None if the call failed or was cancelled.
+        error: Why there is no response: an error of this library, or an exception raised by the caller's own hook or
+            limiter; a ``StreamStateError`` for a cancelled call.
+        partial: The response received before the error; None if there is a response or the call was not started.
+        cancelled: Whether the call was cancelled: by ``cancel``, or because the block was left.
     """
 
     index: int
@@ -61,10 +61,10 @@ class Outcome:
     cancelled: bool = False
 
     def unwrap(self) -> AIModelCallResponse:
-        """The response.
+        """Return the response.
 
         Raises:
-            Exception: The call's error, if it has one.
+            Exception: The call's error, if there is no response.
         """
         if self.response is not None:
             return self.response
@@ -73,12 +73,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class TaggedEvent:
-    """An event, and which of the calls it belongs to.
+    """An event with the call that it belongs to.
 
     Attributes:
-        index: The call's place among the requests, from 0.
-        key: As its request had it.
-        event: The event; those of one call follow the one grammar, in order.
+        index: Position of the call's request, from 0.
+        key: The request's key.
+        event: The event; the events of one call are in order and follow the grammar of ``dhenara_async.events``.
     """
 
     index: int
@@ -88,13 +88,13 @@ class TaggedEvent:
 
 @dataclass(slots=True)
 class TaggedBatch:
-    """What one network read of one call has brought, or how the call ended.
+    """The events of one network read of one call, or the call's outcome.
 
     Attributes:
-        index: The call's place among the requests, from 0.
-        key: As its request had it.
-        events: In order; empty where there is an outcome.
-        outcome: How the call ended, the last that is heard of it; None = it goes on.
+        index: Position of the call's request, from 0.
+        key: The request's key.
+        events: The events, in order; empty where there is an outcome.
+        outcome: The outcome, in the call's last batch; None = the call is running.
     """
 
     index: int
@@ -105,14 +105,14 @@ class TaggedBatch:
 
 @dataclass(frozen=True, slots=True)
 class FanOutProgress:
-    """How far many calls have come.
+    """The numbers of waiting, running and ended calls of a fan-out.
 
     Attributes:
-        total: How many there are; None while that is not known.
-        waiting: How many have not been begun; None likewise.
-        running: How many are under way.
-        done: How many have a complete answer.
-        failed: How many ended without one, cancelled ones included.
+        total: Number of calls; None while it is not known.
+        waiting: Number of calls that were not started; None while it is not known.
+        running: Number of running calls.
+        done: Number of calls with a complete response.
+        failed: Number of calls that ended without one, cancelled calls included.
     """
 
     total: int | None

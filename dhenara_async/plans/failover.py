@@ -59,7 +59,7 @@ from dhenara_async.response import Attempt, Decision, Seam
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 
-class _State(Enum):
+class _FailoverState(Enum):
     """What the reader has of the current target, and how the next event reaches it."""
 
     CONNECTING = auto()
@@ -76,7 +76,7 @@ class _State(Enum):
     """The error was raised."""
 
 
-class _Signal(Enum):
+class _FailoverSignal(Enum):
     """What changes the state."""
 
     START = auto()
@@ -93,46 +93,48 @@ class _Signal(Enum):
     """The current target failed, and no other target takes over."""
 
 
-_TRANSITIONS: Mapping[_State, Mapping[_Signal, _State]] = {
-    _State.CONNECTING: {
-        _Signal.START: _State.STARTED,
-        _Signal.RESTART: _State.CONNECTING,
-        _Signal.GIVE_UP: _State.FAILED,
+_TRANSITIONS: Mapping[_FailoverState, Mapping[_FailoverSignal, _FailoverState]] = {
+    _FailoverState.CONNECTING: {
+        _FailoverSignal.START: _FailoverState.STARTED,
+        _FailoverSignal.RESTART: _FailoverState.CONNECTING,
+        _FailoverSignal.GIVE_UP: _FailoverState.FAILED,
     },
-    _State.STARTED: {
-        _Signal.CONTENT: _State.ANSWERING,
-        _Signal.RESET: _State.STARTED,
-        _Signal.RESTART: _State.RESTARTING,
-        _Signal.GIVE_UP: _State.FAILED,
+    _FailoverState.STARTED: {
+        _FailoverSignal.CONTENT: _FailoverState.ANSWERING,
+        _FailoverSignal.RESET: _FailoverState.STARTED,
+        _FailoverSignal.RESTART: _FailoverState.RESTARTING,
+        _FailoverSignal.GIVE_UP: _FailoverState.FAILED,
     },
-    _State.ANSWERING: {
-        _Signal.CONTENT: _State.ANSWERING,
-        _Signal.RESET: _State.STARTED,
-        _Signal.RESTART: _State.RESTARTING,
-        _Signal.CONTINUE: _State.CONTINUING,
-        _Signal.GIVE_UP: _State.FAILED,
+    _FailoverState.ANSWERING: {
+        _FailoverSignal.CONTENT: _FailoverState.ANSWERING,
+        _FailoverSignal.RESET: _FailoverState.STARTED,
+        _FailoverSignal.RESTART: _FailoverState.RESTARTING,
+        _FailoverSignal.CONTINUE: _FailoverState.CONTINUING,
+        _FailoverSignal.GIVE_UP: _FailoverState.FAILED,
     },
-    _State.RESTARTING: {
-        _Signal.START: _State.STARTED,
-        _Signal.RESTART: _State.RESTARTING,
-        _Signal.GIVE_UP: _State.FAILED,
+    _FailoverState.RESTARTING: {
+        _FailoverSignal.START: _FailoverState.STARTED,
+        _FailoverSignal.RESTART: _FailoverState.RESTARTING,
+        _FailoverSignal.GIVE_UP: _FailoverState.FAILED,
     },
-    _State.CONTINUING: {
-        _Signal.START: _State.CONTINUING,
-        _Signal.CONTENT: _State.ANSWERING,
-        _Signal.RESET: _State.CONTINUING,
-        _Signal.CONTINUE: _State.CONTINUING,
-        _Signal.GIVE_UP: _State.FAILED,
+    _FailoverState.CONTINUING: {
+        _FailoverSignal.START: _FailoverState.CONTINUING,
+        _FailoverSignal.CONTENT: _FailoverState.ANSWERING,
+        _FailoverSignal.RESET: _FailoverState.CONTINUING,
+        _FailoverSignal.CONTINUE: _FailoverState.CONTINUING,
+        _FailoverSignal.GIVE_UP: _FailoverState.FAILED,
     },
-    _State.FAILED: {
-        _Signal.GIVE_UP: _State.FAILED,
+    _FailoverState.FAILED: {
+        _FailoverSignal.GIVE_UP: _FailoverState.FAILED,
     },
 }
 """The next state. A signal that is not in a state's row leaves the state unchanged."""
 
-_DELIVERED_CONTENT = frozenset({_State.ANSWERING, _State.CONTINUING})  # states in which delivered content stands
+_DELIVERED_CONTENT = frozenset(
+    {_FailoverState.ANSWERING, _FailoverState.CONTINUING}
+)  # states in which delivered content stands
 _HAS_START = frozenset(
-    {_State.STARTED, _State.ANSWERING}
+    {_FailoverState.STARTED, _FailoverState.ANSWERING}
 )  # states in which events of the current target were delivered
 _NOT_OF_THE_HOST = (ConfigurationError, UnsupportedError, ConversionLossError)
 
@@ -156,7 +158,7 @@ class FailoverSource:
         self._open_source = open_source
         # a source that continues an answer cannot take back the part that another source delivered
         self._mode = "fail" if context.so_far is not None and plan.mode == "restart" else plan.mode
-        self._state = _State.CONNECTING
+        self._state = _FailoverState.CONNECTING
         self._closed = False  # orthogonal to the state: ``close`` may come from another task while events are read
         self._untried = deque(_healthy_first(plan.targets, context.shared))
         self._failures = TargetFailures()
@@ -215,12 +217,12 @@ class FailoverSource:
         except DhenaraError as exc:
             await self._source.close()
             # the stream or its connections were closed meanwhile: the target did not fail
-            if self._closed or self._state is _State.FAILED or isinstance(exc, StreamStateError):
+            if self._closed or self._state is _FailoverState.FAILED or isinstance(exc, StreamStateError):
                 raise
             self._fail_over(with_total_limit(exc, self._context))
             return ()
         # an endpoint that has delivered content never takes it back, so its further events change nothing here
-        unchanged = self._state is _State.ANSWERING and self._delivered is None
+        unchanged = self._state is _FailoverState.ANSWERING and self._delivered is None
         if not events or (unchanged and isinstance(self._source, EndpointSource)):
             return events
         return self._deliver_all(events)
@@ -230,7 +232,7 @@ class FailoverSource:
         self._closed = True
         await self._source.close()
 
-    def _advance(self, signal: _Signal | None) -> _State:
+    def _advance(self, signal: _FailoverSignal | None) -> _FailoverState:
         """Change the state by ``signal`` (None = no change); return the state before."""
         before = self._state
         if signal is not None:
@@ -307,12 +309,12 @@ class FailoverSource:
             self._held = []
         if self._failed_record is None and self._state in _DELIVERED_CONTENT:
             self._failed_record = record
-        self._advance(_Signal.CONTINUE if continues else _Signal.RESTART)
+        self._advance(_FailoverSignal.CONTINUE if continues else _FailoverSignal.RESTART)
         self._target, self._source = opened
 
     def _give_up(self, exc: DhenaraError) -> DhenaraError:
         """Return ``exc`` with the number of attempts, to be raised to the reader."""
-        self._advance(_Signal.GIVE_UP)
+        self._advance(_FailoverSignal.GIVE_UP)
         exc.attempts = max(1, len(self.account.tries))
         return exc
 
@@ -338,24 +340,26 @@ class FailoverSource:
     def _deliver(self, event: StreamEvent) -> Sequence[StreamEvent]:
         signal = _signal_of(event)
         before = self._advance(signal)
-        if before is _State.CONTINUING:
+        if before is _FailoverState.CONTINUING:
             return self._deliver_continuation(event, signal)
         self._failed_record = None
         if isinstance(event, StreamStart):
             start = with_model(event, self._source.account.origin)
-            return (start if before is _State.CONNECTING else StreamReset(reason=self._break_reason, start=start),)
-        if signal is _Signal.CONTENT and before is not _State.ANSWERING:
+            return (
+                start if before is _FailoverState.CONNECTING else StreamReset(reason=self._break_reason, start=start),
+            )
+        if signal is _FailoverSignal.CONTENT and before is not _FailoverState.ANSWERING:
             self._context.shared.cooldowns.clear(self._source.account.origin)
         return (_renumbered(event, self._part_offset),)
 
-    def _deliver_continuation(self, event: StreamEvent, signal: _Signal | None) -> Sequence[StreamEvent]:
+    def _deliver_continuation(self, event: StreamEvent, signal: _FailoverSignal | None) -> Sequence[StreamEvent]:
         """Hold the events of a continuing target back until its first content, which the seam precedes."""
         if isinstance(event, Heartbeat):
             return (event,)
         if isinstance(event, StreamReset):
             self._held = [] if event.start is None else [event.start]
             return ()
-        if signal is not _Signal.CONTENT:
+        if signal is not _FailoverSignal.CONTENT:
             self._held.append(event)
             return ()
         self._context.shared.cooldowns.clear(self._source.account.origin)
@@ -382,17 +386,17 @@ class FailoverSource:
         return tuple(seam.changed(part=seam.part + self._part_offset) for seam in seams)
 
 
-def _signal_of(event: StreamEvent) -> _Signal | None:
+def _signal_of(event: StreamEvent) -> _FailoverSignal | None:
     """Classify ``event``; None where it cannot change the state."""
     match event:
         case TextDelta() | ReasoningDelta() | RefusalDelta() | ToolCallDelta():
-            return _Signal.CONTENT
+            return _FailoverSignal.CONTENT
         case PartStart() | PartEnd() | UsageUpdate() | Heartbeat() | StreamSeam() | StreamEnd():
-            return _Signal.CONTENT if says((event,)) else None
+            return _FailoverSignal.CONTENT if says((event,)) else None
         case StreamStart():
-            return _Signal.START
+            return _FailoverSignal.START
         case StreamReset():
-            return _Signal.RESET
+            return _FailoverSignal.RESET
         case _:
             assert_never(event)
 

@@ -54,7 +54,7 @@ async def test_every_answer_is_a_sibling() -> None:
         endpoints = [endpoint_at(server, dialect) for dialect in DIALECTS]
         before = await manager.ask(conversation, "First", endpoints[0])
         async with manager.fan_out(conversation, "Why?", endpoints, instructions=["Be brief."]) as fan:
-            with pytest.raises(StreamStateError, match="not over"):
+            with pytest.raises(StreamStateError, match="have not ended"):
                 _ = fan.nodes
             async for tagged in fan:
                 events.setdefault(tagged.index, []).append(tagged.event)
