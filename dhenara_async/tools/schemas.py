@@ -1,15 +1,14 @@
-"""JSON schemas for structured output and tools: what a caller asks for, in the subset that each target takes.
+"""Rewrites JSON schemas for structured output and tools into the subset that each target supports.
 
-A schema is rewritten only where an answer that follows the rewritten one follows the caller's too. Two things need a
-word on that:
+A schema is rewritten only if every answer that follows the rewritten schema also follows the caller's. Two exceptions:
 
-- OpenAI's strict mode knows no optional members. One without a default may be ``null`` instead, and ``restored`` takes
-  such placeholders out of the answer again.
-- What only narrows a value (a length, a pattern, a range) and a target does not enforce is told to the model in the
-  description instead. A pydantic class still checks it when the answer comes.
+- OpenAI's strict mode has no optional members. An optional member without a default may be ``null`` instead, and
+  ``restored`` removes such placeholders from the answer.
+- A constraint on a value (a length, a pattern, a range) that a target does not enforce moves into the description. A
+  pydantic class still validates it in the answer.
 
-Where a target cannot hold to a schema at all, there is another way with a warning: at OpenAI without strict mode
-(``fits_openai_strict``), at Anthropic as the arguments of a tool that has to be called.
+A schema that a target cannot enforce has a fallback with a warning: at OpenAI the non-strict mode
+(``fits_openai_strict``), at Anthropic the arguments of a forced tool call.
 
 Sources: https://developers.openai.com/api/docs/guides/structured-outputs
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs
@@ -30,24 +29,24 @@ JsonSchema = dict[str, JsonValue]
 
 
 class AsksForStructure(Protocol):
-    """What is needed of an ``AIModelCallConfig``."""
+    """The field of an ``AIModelCallConfig`` that is read here."""
 
     @property
     def structured_output(self) -> type[BaseModel] | JsonSchema | None: ...
 
 
 class DanglingReferenceError(UnsupportedError):
-    """A schema points to something that is not in it, so that nobody can take it."""
+    """A schema has a reference to a missing definition."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSchema:
-    """What an answer has to follow.
+    """The schema of a structured output.
 
     Attributes:
-        name: What the schema is called on wires that want a name: letters, digits, ``_`` and ``-``, at most 64.
-        schema: JSON schema, an object at its top.
-        model: The pydantic class behind it; None where the caller gave a schema.
+        name: The schema's name, for wire formats that require one: letters, digits, ``_`` and ``-``, at most 64.
+        schema: JSON schema with an object as its root.
+        model: The pydantic class of the schema; None if the caller passed a schema.
     """
 
     name: str
@@ -56,10 +55,10 @@ class OutputSchema:
 
 
 def output_schema(config: AsksForStructure) -> OutputSchema | None:
-    """What ``config.structured_output`` asks for; None if it asks for nothing.
+    """Return the schema of ``config.structured_output``; None if that is unset.
 
     Raises:
-        ConfigurationError: It is no object at its top, or pydantic cannot tell it as a schema.
+        ConfigurationError: Its root is not an object, or pydantic cannot generate the schema.
     """
     wanted = config.structured_output
     if wanted is None:
@@ -71,10 +70,10 @@ def output_schema(config: AsksForStructure) -> OutputSchema | None:
 
 
 def model_schema(model: type[BaseModel]) -> JsonSchema:
-    """The JSON schema of a pydantic model, with the descriptions that its hints carry (see ``descriptions``).
+    """Return the JSON schema of a pydantic model, with the descriptions from its type hints (see ``descriptions``).
 
     Raises:
-        ConfigurationError: Pydantic cannot tell it as one.
+        ConfigurationError: Pydantic cannot generate the schema.
     """
     from pydantic import PydanticUserError
 
@@ -83,7 +82,7 @@ def model_schema(model: type[BaseModel]) -> JsonSchema:
     try:
         return model.model_json_schema(schema_generator=DescribedSchema)
     except PydanticUserError as exc:
-        raise ConfigurationError(f"{model.__name__} cannot be told as a JSON schema: {exc.message}") from exc
+        raise ConfigurationError(f"{model.__name__} has no JSON schema: {exc.message}") from exc
 
 
 def _name(title: str) -> str:
@@ -92,16 +91,16 @@ def _name(title: str) -> str:
 
 
 def _rooted(schema: JsonSchema, called: str) -> JsonSchema:
-    """``schema`` with its top written out; every target wants an object there."""
+    """Return ``schema`` with the reference at its root resolved; every target requires an object there."""
     top = _unfolded(schema, schema)
     if _kinds(top) != {"object"}:
         raise ConfigurationError(
-            f"structured output is an object at its top, which {called} is not; put it into a member of an object"
+            f"structured output needs an object as its root, which {called} is not; wrap it in a member of an object"
         )
     return top
 
 
-# ---------------------------------------------------------------------------------------------------- what targets take
+# ---------------------------------------------------------------------------------------------------- target subsets
 
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 _RANGES = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
@@ -109,7 +108,7 @@ _NARROWING = _RANGES | {
     *("minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType"),
     *("minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "default", "examples"),
 }
-_LOOKS_AROUND = re.compile(r"\(\?<?[=!]")  # no target's expressions can
+_LOOKS_AROUND = re.compile(r"\(\?<?[=!]")  # no target supports lookahead or lookbehind
 _LOGIC = frozenset(
     {
         *("not", "if", "then", "else", "allOf", "dependentRequired", "dependentSchemas", "dependencies"),
@@ -118,7 +117,7 @@ _LOGIC = frozenset(
     }
 )
 
-# Where the schemas inside a schema are. All else is data, and the keys of such a map are names of the caller's own.
+# The keywords with schemas inside. All other values are data, and the keys of the maps are the caller's own names.
 _SCHEMA_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas"})
 _SCHEMA_LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems", "items"})
 _SCHEMAS = frozenset(
@@ -135,16 +134,16 @@ class _Target:
     """A subset of JSON schema.
 
     Attributes:
-        name: For messages.
-        keeps: The narrowing keywords it enforces.
-        formats: The formats it enforces; None = any.
-        closed: Whether it wants every object closed, and all of them typed.
-        only_nonempty: Whether all it enforces of an array's length is that there is something in it.
-        all_required: Whether it knows no optional members.
+        name: The target's name, for messages.
+        keeps: The constraint keywords that it enforces.
+        formats: The values of ``format`` that it enforces; None = all.
+        closed: Whether it requires ``additionalProperties: false`` on every object, and a type on every value.
+        only_nonempty: Whether ``minItems: 1`` is the only array length that it enforces.
+        all_required: Whether it has no optional members.
         recursive: Whether a schema may contain itself.
-        constants: Whether it knows ``const``; else it is an ``enum`` of one.
-        titled: Whether it takes titles.
-        lenient: Whether it reads over what it does not know, so that words in the description are all it takes.
+        constants: Whether it supports ``const``; if not, an ``enum`` with one value is sent.
+        titled: Whether it accepts titles.
+        lenient: Whether it ignores unknown keywords, so that those can move into the description.
     """
 
     name: str
@@ -186,14 +185,14 @@ _GEMINI = _Target(
 
 
 def openai_schema(schema: JsonSchema) -> JsonSchema:
-    """``schema`` as OpenAI's strict mode takes it; where that cannot be, as the mode that is not strict takes it.
+    """Rewrite ``schema`` for OpenAI's strict mode, or for its non-strict mode if strict mode cannot express it.
 
     Raises:
-        UnsupportedError: It is no object at its top.
+        UnsupportedError: The root is not an object.
     """
     top = _unfolded(schema, schema)
     if _kinds(top) != {"object"}:
-        raise UnsupportedError("OpenAI takes only schemas that are an object at their top, without a choice there")
+        raise UnsupportedError("OpenAI requires a schema whose root is an object, not a choice such as anyOf")
     try:
         return _Rewriting(_OPENAI, top).result()
     except UnsupportedError:
@@ -211,7 +210,7 @@ def fits_openai_strict(schema: JsonSchema) -> bool:
 
 
 def anthropic_schema(schema: JsonSchema) -> JsonSchema:
-    """``schema`` as Anthropic's ``output_config.format`` and strict tools take it.
+    """Rewrite ``schema`` for Anthropic's ``output_config.format`` and strict tools.
 
     Raises:
         UnsupportedError: It contains itself, an object with free keys, a value of any type, or logic (``not``, ``if``).
@@ -220,10 +219,10 @@ def anthropic_schema(schema: JsonSchema) -> JsonSchema:
 
 
 def gemini_schema(schema: JsonSchema) -> JsonSchema:
-    """``schema`` as Gemini's ``responseJsonSchema`` and ``parametersJsonSchema`` take it.
+    """Rewrite ``schema`` for Gemini's ``responseJsonSchema`` and ``parametersJsonSchema``.
 
     Raises:
-        UnsupportedError: It points to something that is not in it.
+        UnsupportedError: It has a reference to a missing definition.
     """
     return _Rewriting(_GEMINI, _unfolded(schema, schema)).result()
 
@@ -233,7 +232,7 @@ def gemini_schema(schema: JsonSchema) -> JsonSchema:
 
 @dataclass(slots=True)
 class _Rewriting:
-    """One schema on its way to one target."""
+    """Rewrites one schema for one target."""
 
     target: _Target
     root: JsonSchema
@@ -244,7 +243,7 @@ class _Rewriting:
         rewritten = self._schema(self.root, "the top")
         kept: JsonSchema = {}
         waiting = list(_references(rewritten))
-        while waiting:  # only definitions that are still pointed to
+        while waiting:  # keep only definitions that are still referenced
             reference = waiting.pop()
             if reference == "#":
                 continue
@@ -259,8 +258,8 @@ class _Rewriting:
         return {**rewritten, **kept}
 
     def _pointer(self, reference: str) -> JsonSchema:
-        """A pointer to the definition that ``reference`` names; a place elsewhere becomes a definition, because
-        rewriting moves what is around it."""
+        """Return a ``$ref`` to a definition. A reference to another place of the schema becomes a definition first,
+        because rewriting changes the path to that place."""
         _target_of(self.root, reference)
         if reference == "#" or (len(steps := _steps(reference)) == 2 and steps[0] in _DEFINITIONS):
             return {"$ref": reference}
@@ -281,7 +280,7 @@ class _Rewriting:
         if schema is True or schema == {}:
             return self._anything(where)
         if not isinstance(schema, dict):
-            raise self._refusal(where, "takes no value at all")
+            raise self._refusal(where, "accepts no value at all")
         reference = schema.get("$ref")
         if isinstance(reference, str):
             if set(schema) - {"$ref", "title", "default", "$comment", *_DEFINITIONS}:
@@ -301,7 +300,7 @@ class _Rewriting:
         self._logic(schema, unenforced, where)
         if not kinds and not result.keys() & {"anyOf", "enum", "const"}:
             result.update(self._anything(where))
-        _tell(result, unenforced)
+        _describe(result, unenforced)
         return result
 
     def _anything(self, where: str) -> JsonSchema:
@@ -310,7 +309,7 @@ class _Rewriting:
         return {}
 
     def _beside_reference(self, schema: JsonSchema, reference: str, where: str) -> JsonSchema:
-        """A pointer with words or limits of its own, which no target takes: what it points to is written out."""
+        """Resolve a ``$ref`` with keywords beside it, which no target accepts, into a copy of its definition."""
         if reference in self.unfolding:
             return self._pointer(reference)
         self._refuse_recursion(reference)
@@ -346,7 +345,7 @@ class _Rewriting:
         if any(isinstance(value, dict | list) for value in values) and self.target.closed:
             raise self._refusal(where, "lists values that are objects or arrays")
         if self.target.lenient and any(isinstance(value, bool) for value in values):
-            _tell(result, {"enum": values})  # its enums hold texts and numbers only
+            _describe(result, {"enum": values})  # its enums hold texts and numbers only
         else:
             result["enum"] = values
 
@@ -418,7 +417,7 @@ def _inside(where: str, name: str) -> str:
 
 
 def _include_bounds(limits: JsonSchema) -> None:
-    """Between whole numbers, an exclusive bound is an inclusive one a step further in."""
+    """Convert exclusive bounds of integers to inclusive ones."""
     for exclusive, inclusive, step in (("exclusiveMinimum", "minimum", 1), ("exclusiveMaximum", "maximum", -1)):
         bound = limits.get(exclusive)
         if isinstance(bound, int) and not isinstance(bound, bool) and inclusive not in limits:
@@ -426,8 +425,8 @@ def _include_bounds(limits: JsonSchema) -> None:
             del limits[exclusive]
 
 
-def _tell(result: JsonSchema, unenforced: Mapping[str, JsonValue]) -> None:
-    """Put what is not enforced into the description, where the model may still follow it."""
+def _describe(result: JsonSchema, unenforced: Mapping[str, JsonValue]) -> None:
+    """Add constraints that the target does not enforce to the description, so that the model can still follow them."""
     if not unenforced:
         return
     words = ", ".join(f"{key}: {dumps(value).decode()}" for key, value in unenforced.items())
@@ -436,7 +435,7 @@ def _tell(result: JsonSchema, unenforced: Mapping[str, JsonValue]) -> None:
 
 
 def _nullable(schema: JsonSchema) -> JsonSchema:
-    """``schema`` or null."""
+    """Return ``schema`` with ``null`` as a further choice."""
     kind = schema.get("type")
     if isinstance(kind, str) and not schema.keys() & {"enum", "const", "anyOf"}:
         return {**schema, "type": [kind, "null"]}
@@ -461,7 +460,7 @@ _TYPES: tuple[tuple[type | tuple[type, ...], str], ...] = (
 
 
 def as_schema(value: JsonValue) -> JsonSchema:
-    """``value`` if it is an object, else an empty schema."""
+    """Return ``value`` if it is an object, else an empty schema."""
     return value if isinstance(value, dict) else {}
 
 
@@ -470,7 +469,7 @@ def _texts(value: JsonValue) -> list[str]:
 
 
 def _kinds(schema: JsonSchema) -> set[str]:
-    """The types a schema names itself, or lets one infer; empty where that is left to a choice or to nobody."""
+    """Return the types that a schema states or implies; empty if they depend on a choice or are unrestricted."""
     named = schema.get("type")
     if isinstance(named, str):
         return {named}
@@ -493,7 +492,7 @@ def _kind_of(value: JsonValue) -> str:
 
 
 def _steps(reference: str) -> list[str]:
-    """The names on the way that a JSON pointer goes; none where it does not begin at the top."""
+    """Return the steps of a JSON pointer; empty if it does not begin at the root."""
     if not reference.startswith("#/"):
         return []
     return [step.replace("~1", "/").replace("~0", "~") for step in reference.removeprefix("#/").split("/")]
@@ -510,12 +509,12 @@ def _target_of(root: JsonSchema, reference: str) -> JsonSchema:
         else:
             found = as_schema(found).get(step)
     if not isinstance(found, dict):
-        raise DanglingReferenceError(f"the schema points to {reference!r}, which is not among its definitions")
+        raise DanglingReferenceError(f"the schema refers to {reference!r}, which is not among its definitions")
     return found
 
 
 def _unfolded(schema: JsonSchema, root: JsonSchema) -> JsonSchema:
-    """``schema`` with what its top points to written out, and its ``allOf`` merged."""
+    """Return ``schema`` with the references at its root resolved and its ``allOf`` merged."""
     seen: set[str] = set()
     while isinstance(reference := schema.get("$ref"), str) and reference not in seen and reference != "#":
         seen.add(reference)
@@ -525,7 +524,7 @@ def _unfolded(schema: JsonSchema, root: JsonSchema) -> JsonSchema:
 
 
 def _merged_all_of(schema: JsonSchema, root: JsonSchema) -> JsonSchema:
-    """One schema out of those that all hold, if no two of them speak of the same thing; else ``schema`` as it is."""
+    """Merge the schemas in ``allOf`` into one; return ``schema`` unchanged if two of them share a keyword."""
     branches = schema.get("allOf")
     if not isinstance(branches, list):
         return schema
@@ -538,7 +537,7 @@ def _merged_all_of(schema: JsonSchema, root: JsonSchema) -> JsonSchema:
 
 
 def _merge(merged: JsonSchema, addition: JsonSchema) -> bool:
-    """Lay ``addition`` over ``merged``; False where that would change what either says."""
+    """Add the keywords of ``addition`` to ``merged``; return False if both have a keyword with different values."""
     for key, value in addition.items():
         present = merged.get(key)
         if key not in merged or present == value or key in {"title", "description"}:
@@ -553,7 +552,7 @@ def _merge(merged: JsonSchema, addition: JsonSchema) -> bool:
 
 
 def _references(schema: JsonValue) -> Iterator[str]:
-    """Everything a schema points to, where it stands; definitions are not looked into."""
+    """Yield all references in a schema, except those inside its definitions."""
     if not isinstance(schema, dict):
         return
     reference = schema.get("$ref")
@@ -564,7 +563,7 @@ def _references(schema: JsonValue) -> Iterator[str]:
 
 
 def _inside_of(schema: JsonSchema) -> Iterator[JsonValue]:
-    """The schemas directly inside a schema, definitions left out. A member may be called like any keyword."""
+    """Yield the schemas directly inside a schema, except its definitions. A member may have a keyword as its name."""
     for key, value in schema.items():
         if key in _SCHEMA_MAPS:
             yield from as_schema(value).values()
@@ -575,7 +574,7 @@ def _inside_of(schema: JsonSchema) -> Iterator[JsonValue]:
 
 
 def _reachable(root: JsonSchema, start: str) -> set[str]:
-    """What ``start`` points to, over any number of steps."""
+    """Return all references that are reachable from ``start``, directly or indirectly."""
     found: set[str] = set()
     waiting = list(_references(_target_of(root, start)))
     while waiting:
@@ -607,13 +606,13 @@ _LONGEST_FAULT = 500
 
 
 def restored(schema: JsonSchema, value: JsonValue) -> JsonValue:
-    """``value`` without the nulls that stand for an optional member which ``schema`` does not let be null.
+    """Remove the nulls that stand for absent optional members which ``schema`` does not allow to be null.
 
-    It is ``value`` itself where there are none.
+    Returns ``value`` itself if there are none.
     """
     try:
         return _restored([schema], value, schema)
-    except RecursionError:  # a model gone astray; nobody's schema is a thousand deep
+    except RecursionError:  # a degenerate answer; no real schema is a thousand levels deep
         return value
 
 
@@ -627,19 +626,19 @@ def _restored(schemas: Sequence[JsonSchema], value: JsonValue, root: JsonSchema)
     branches = [each for schema in schemas for each in _branches(schema, root)]
     kept: JsonSchema = {}
     for name, member in value.items():
-        told = [
+        declared = [
             as_schema(each.get("properties"))[name] for each in branches if name in as_schema(each.get("properties"))
         ]
         needed = any(name in _texts(each.get("required")) for each in branches)
-        if member is None and told and not needed and not any(_takes_null(each, root) for each in told):
+        if member is None and declared and not needed and not any(_takes_null(each, root) for each in declared):
             continue
-        kept[name] = _restored([each for each in told if isinstance(each, dict)], member, root)
+        kept[name] = _restored([each for each in declared if isinstance(each, dict)], member, root)
     same = len(kept) == len(value) and all(kept[name] is value[name] for name in kept)
     return value if same else kept
 
 
 def _branches(schema: JsonSchema, root: JsonSchema, seen: Sequence[str] = ()) -> Iterator[JsonSchema]:
-    """Every schema that may hold where ``schema`` stands."""
+    """Yield ``schema`` and all schemas that it may resolve to by reference or choice."""
     yield schema
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference not in seen:
@@ -652,7 +651,7 @@ def _branches(schema: JsonSchema, root: JsonSchema, seen: Sequence[str] = ()) ->
 
 
 def without_placeholders(schema: JsonSchema, text: str) -> str | None:
-    """JSON text ``restored``; None where that changes nothing or the text is not JSON."""
+    """Apply ``restored`` to JSON text; None if that changes nothing or the text is not JSON."""
     try:
         value = cast("JsonValue", read(text))
     except ValueError:
@@ -660,12 +659,12 @@ def without_placeholders(schema: JsonSchema, text: str) -> str | None:
     lean = restored(schema, value)
     try:
         return None if lean is value else dumps(lean).decode()
-    except TypeError:  # deeper values are read than written
+    except TypeError:  # the value is nested too deeply to be written
         return None
 
 
 def validation_words(exc: ValidationError) -> str:
-    """What is wrong and where, in a line; never the input itself, and of its keys no more than a beginning."""
+    """Describe validation errors and their places in one line, without the input and with its keys shortened."""
     faults = exc.errors(include_input=False, include_url=False, include_context=False)
     words = [f"{_place(fault['loc'])}: {shortened(fault['msg'], _LONGEST_FAULT)}" for fault in faults[:_MOST_FAULTS]]
     more = len(faults) - len(words)
@@ -677,5 +676,5 @@ def _place(steps: Sequence[int | str]) -> str:
 
 
 def shortened(text: str, most: int = 100) -> str:
-    """``text``, or its beginning and an ellipsis where it has more than ``most`` characters: models may write any."""
+    """Return ``text``, shortened to ``most`` characters with an ellipsis at its end if it is longer."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,13 +1,13 @@
-"""How much may be spent, and what has been: counted before a call is sent, not after the bill has come.
+"""Budgets in tokens and money, checked before a call is sent.
 
-A call reserves what it is expected to take and settles what it took. Between the two the reservation counts as spent,
-so that a hundred calls at once cannot each find room for the same money.
+A call reserves its estimate and settles its actual usage. In between, the reservation counts as spent, so that many
+concurrent calls cannot share the same remaining budget.
 
-A turn takes more than its answer did where a request failed after it had begun, or lost a race: what is known of those
-is in the turn's ``tries``, and counts.
+A turn can cost more than its answer: requests that failed after their answer had begun, or lost a race, are in the
+turn's ``tries`` and count too.
 
-Estimates can be too low, so a budget can be overdrawn by the calls that were under way; the next one is refused then.
-What is not known cannot be counted: an answer whose usage was not told, or whose price nobody knows, counts as nothing.
+Estimates can be too low, so running calls can overdraw a budget; the next call is refused then. Unknown usage and
+unknown prices count as zero.
 """
 
 from collections.abc import Iterable
@@ -29,11 +29,11 @@ _NOTHING = Decimal(0)
 
 
 class Budget(FrozenModel):
-    """The most that may be spent; None = as much as one likes.
+    """Limits on spending; None = no limit.
 
     Attributes:
-        money: In the currency that costs are counted in: US dollars by list prices, or that of your own rates.
-        tokens: Questions and answers together.
+        money: Maximum cost, in the currency of the costs: US dollars for list prices, or that of your own rates.
+        tokens: Maximum tokens, prompts and answers together.
     """
 
     money: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -41,28 +41,28 @@ class Budget(FrozenModel):
 
 
 class Amount(NamedTuple):
-    """Tokens and money together."""
+    """An amount of tokens and of money."""
 
     tokens: int = 0
     money: Decimal = _NOTHING
 
     def plus(self, other: "Amount") -> "Amount":
-        """The sum of both."""
+        """Return the sum."""
         return Amount(self.tokens + other.tokens, self.money + other.money)
 
     def minus(self, other: "Amount") -> "Amount":
-        """What remains of this without the other."""
+        """Return the difference."""
         return Amount(self.tokens - other.tokens, self.money - other.money)
 
     def most(self, other: "Amount") -> "Amount":
-        """The more of each."""
+        """Return the larger tokens and the larger money of both."""
         return Amount(max(self.tokens, other.tokens), max(self.money, other.money))
 
 
 def took(usage: Usage, cost: Decimal | None) -> Amount:
-    """What an answer took. What was not told counts as nothing: unknown tokens or money cannot be counted.
+    """Return the amount that an answer used; unknown tokens and money count as zero.
 
-    Nothing gives back what was spent: counts below zero, which only a broken or hostile host reports, are nothing too.
+    Negative counts, which only a broken or hostile host reports, count as zero too, so that they refund nothing.
     """
     tokens = usage.total_tokens
     if tokens is None:
@@ -71,11 +71,11 @@ def took(usage: Usage, cost: Decimal | None) -> Amount:
 
 
 def took_by(node: ConversationNode) -> Amount:
-    """What a turn took: its answer, and the requests that gave none."""
+    """Return the amount that a turn used: its answer, and its requests without an answer."""
     answer, others = took(node.usage, node.cost), Amount()
     answered = next((tried for tried in reversed(node.tries) if tried.endpoint == node.origin), None)
     for tried in node.tries:
-        if tried is answered:  # where the answer broke off, the node and its request tell of the same tokens
+        if tried is answered:  # for an interrupted answer, the node and its request report the same tokens
             answer = answer.most(took(tried.usage, tried.cost))
         else:
             others = others.plus(took(tried.usage, tried.cost))
@@ -83,18 +83,18 @@ def took_by(node: ConversationNode) -> Amount:
 
 
 class Spending:
-    """What was spent of a budget, and what calls under way may still spend; safe in any thread.
+    """The spending of a budget, and the reservations of running calls; thread-safe.
 
     Args:
-        budget: The most that may be spent.
-        whose: What its owner is called in errors (``conversation``, ``manager``).
-        conversation: Whose turns are what was spent, whoever adds them. None = what reservations settle is.
+        budget: The limits.
+        whose: The owner's name in errors (``conversation``, ``manager``).
+        conversation: The conversation whose turns are counted as spent; None = settled reservations are counted.
     """
 
     def __init__(self, budget: Budget, *, whose: str, conversation: Conversation | None = None) -> None:
         self.budget = budget
         self._whose = whose
-        # Weak, because whoever keeps this does so for as long as the conversation lives.
+        # weak, because the conversation's manager keeps this object until the conversation dies
         self._conversation = None if conversation is None else ref(conversation)
         self._counted = 0
         self._spent = self._reserved = Amount()
@@ -106,33 +106,33 @@ class Spending:
 
     @property
     def spent(self) -> Amount:
-        """What was spent, calls under way not included. Answers of unknown usage or price count as nothing."""
+        """The amount spent, without running calls. Answers of unknown usage or price count as zero."""
         with self._lock:
             self._catch_up()
             return self._spent
 
     def refuse(self, *, tokens: int, money: Decimal | None) -> None:
-        """Raise if a call may not be made, and reserve nothing.
+        """Raise if the budget does not allow a call; reserve nothing.
 
         Args:
-            tokens: About how many it will take, its answer included.
-            money: About what it will cost; None = not known, which counts as nothing.
+            tokens: The estimated tokens, answer included.
+            money: The estimated cost; None = unknown, counted as zero.
 
         Raises:
-            BudgetError: It would take more than is left, or nothing is left.
+            BudgetError: The estimate is more than what is left, or nothing is left.
         """
         with self._lock:
             self._refuse(_expected(tokens, money))
 
     def reserve(self, *, tokens: int, money: Decimal | None) -> "Reservation":
-        """Set aside what a call is expected to take, for its maker to settle when it is over, however it ends.
+        """Reserve a call's estimate; the caller must settle the reservation when the call ends, also on failure.
 
         Args:
-            tokens: About how many it will take, its answer included.
-            money: About what it will cost; None = not known, which counts as nothing.
+            tokens: The estimated tokens, answer included.
+            money: The estimated cost; None = unknown, counted as zero.
 
         Raises:
-            BudgetError: It would take more than is left, or nothing is left.
+            BudgetError: The estimate is more than what is left, or nothing is left.
         """
         asked = _expected(tokens, money)
         with self._lock:
@@ -141,7 +141,7 @@ class Spending:
         return Reservation(self, asked)
 
     def settle(self, reservation: "Reservation", spent: Amount) -> None:
-        """Put what a call took in place of what was set aside for it, once; see ``Reservation.settle``."""
+        """Replace a reservation by the amount used, once; see ``Reservation.settle``."""
         with self._lock:
             if reservation.settled:
                 return
@@ -161,14 +161,14 @@ class Spending:
     def _compare(
         self, limit: Literal["money", "tokens"], whole: Decimal | int, left: Decimal | int, asked: Decimal | int
     ) -> None:
-        """A call of unknown size takes something too, so it needs that something is left."""
+        """Raise if less than ``asked`` is left; an estimate of 0 still needs some budget left."""
         if 0 < left >= asked:
             return
         held = self._reserved.money if limit == "money" else self._reserved.tokens
-        under_way = f", and {_said(held)} held for calls under way" if held else ""
+        reserved = f", and {_number(held)} held for calls under way" if held else ""
         raise BudgetError(
-            f"the call would take about {_said(asked)} ({limit}), but of the {_said(whole)} of the {self._whose}'s "
-            f"budget {_said(left)} is left{under_way}; nothing was sent: allow more, or ask for less "
+            f"the call would take about {_number(asked)} ({limit}), but of the {_number(whole)} of the {self._whose}'s "
+            f"budget {_number(left)} is left{reserved}; nothing was sent: allow more, or ask for less "
             "(max_output_tokens, a shorter window)",
             limit=limit,
             left=left,
@@ -176,7 +176,7 @@ class Spending:
         )
 
     def _catch_up(self) -> None:
-        """Count the turns that were added since the last time; a conversation only ever grows."""
+        """Count the turns added since the last time; a conversation only grows."""
         conversation = None if self._conversation is None else self._conversation()
         if conversation is not None:
             nodes = conversation.nodes
@@ -186,12 +186,12 @@ class Spending:
 
 @dataclass(slots=True)
 class Reservation:
-    """What is set aside for one call.
+    """The reservation of one call.
 
     Attributes:
-        spending: Where.
-        amount: How much.
-        settled: Whether it is over.
+        spending: The budget's spending.
+        amount: The reserved amount.
+        settled: Whether the call has ended.
     """
 
     spending: Spending
@@ -199,24 +199,24 @@ class Reservation:
     settled: bool = False
 
     def settle(self, usage: Usage, cost: Decimal | None) -> None:
-        """Say what the call really took, in place of what was expected. Only the first time counts.
+        """Replace the estimate by the call's actual usage and cost. Only the first call of this method counts.
 
-        Where a conversation's turns are what was spent, its turn is added before this is called: between the two it
-        counts twice rather than not at all.
+        If a conversation's turns are counted, add the turn first: in between it counts twice, which is safer than not
+        at all.
         """
         self.spending.settle(self, took(usage, cost))
 
     def settle_turn(self, node: ConversationNode) -> None:
-        """The same for a turn, whose requests that gave no answer count too."""
+        """Replace the estimate by a turn's usage, requests without an answer included."""
         self.spending.settle(self, took_by(node))
 
     def release(self) -> None:
-        """The call took nothing. Does nothing when it is settled."""
+        """Release the reservation of a call that used nothing. Does nothing if it is settled."""
         self.settle(Usage(), None)
 
 
 def spent_by(nodes: Iterable[ConversationNode]) -> Amount:
-    """What turns took together, with all their requests; what is not known of one counts as nothing."""
+    """Return the amount that turns used together, all requests included; unknown values count as zero."""
     total = Amount()
     for node in nodes:
         total = total.plus(took_by(node))
@@ -227,5 +227,5 @@ def _expected(tokens: int, money: Decimal | None) -> Amount:
     return Amount(max(0, tokens), _NOTHING if money is None else max(_NOTHING, money))
 
 
-def _said(number: Decimal | int) -> str:
+def _number(number: Decimal | int) -> str:
     return f"{number:,}" if isinstance(number, int) else f"{number:,f}"

@@ -1,7 +1,7 @@
-"""What a call costs: by the provider's list prices, or by rates of the caller's own.
+"""The cost of a call, by the provider's list prices or by the caller's own rates.
 
-List prices come from ``genai-prices`` (the extra ``prices``), which is loaded by the first question for one: it takes
-about half a second. Nothing here asks the network; prices are as new as the installed package.
+List prices come from ``genai-prices`` (the extra ``prices``), which is loaded when first needed and takes about half a
+second. Nothing here uses the network; prices are as new as the installed package.
 
 Source: https://github.com/pydantic/genai-prices (read 2026-11-22)
 """
@@ -22,7 +22,7 @@ from dhenara_async.usage.tokens import Usage
 _PACKAGE = "genai_prices"
 _MILLION = Decimal(1_000_000)
 
-# Our names for hosts that have a price list, in its own words.
+# Our provider names with a price list, and their names in genai-prices.
 _LISTS = {
     "openai": "openai",
     "anthropic": "anthropic",
@@ -41,18 +41,18 @@ Rate = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
 class Rates(FrozenModel):
-    """Prices per million tokens, in whatever currency the caller counts in.
+    """Prices per million tokens, in a currency of the caller's choice.
 
     Attributes:
-        input: Prompt tokens that no other rate is for.
-        output: Generated tokens.
-        cache_read: Prompt tokens read from a cache; None = like ``input``.
-        cache_write: Prompt tokens written to a cache; None = like ``input``.
-        cache_write_1h: Those that are kept for an hour; None = like ``cache_write``.
-        reasoning: Generated tokens that were reasoning; None = like ``output``.
-        input_audio: Prompt tokens that were audio and not cached; None = like ``input``.
-        output_audio: Generated tokens that were audio; None = like ``output``.
-        web_search: One search the provider ran (not a million).
+        input: Prompt tokens without a rate of their own below.
+        output: Generated tokens without a rate of their own below.
+        cache_read: Prompt tokens read from a cache; None = ``input``.
+        cache_write: Prompt tokens written to a cache; None = ``input``.
+        cache_write_1h: Prompt tokens cached for one hour; None = ``cache_write``.
+        reasoning: Reasoning tokens; None = ``output``.
+        input_audio: Uncached audio tokens of the prompt; None = ``input``.
+        output_audio: Generated audio tokens; None = ``output``.
+        web_search: One search by the provider (not a million).
     """
 
     input: Rate
@@ -66,13 +66,13 @@ class Rates(FrozenModel):
     web_search: Rate = Decimal(0)
 
     def price(self, usage: Usage) -> Decimal | None:
-        """What ``usage`` costs; None where input or output was not told, or the numbers contradict each other."""
+        """Return the price of ``usage``; None if input or output is unknown, or the numbers contradict each other."""
         if usage.input_tokens is None or usage.output_tokens is None:
             return None
         spent = [*self._of_input(usage.input_tokens, usage), *self._of_output(usage.output_tokens, usage)]
         if any(tokens < 0 for tokens, _rate in spent):
             return None
-        with localcontext(prec=50):  # no rate is rounded, whatever precision the caller's own sums have
+        with localcontext(prec=50):  # no rounding, whatever the caller's decimal context is
             total = sum((rate * tokens for tokens, rate in spent), Decimal(0)) / _MILLION
             return total + self.web_search * (usage.web_searches or 0)
 
@@ -83,7 +83,7 @@ class Rates(FrozenModel):
             usage.cache_write_1h_tokens or 0,
         )
         fresh = tokens - read - written
-        # how much of the audio was cached is not told: what is not fresh goes by the cache's rate
+        # the cached share of the audio is not reported: cached tokens are priced by the cache's rate
         audio = min(usage.input_audio_tokens or 0, max(fresh, 0))
         write_rate = _first(self.cache_write, self.input)
         return [
@@ -104,12 +104,13 @@ class Rates(FrozenModel):
 
 
 class Pricing(FrozenModel):
-    """How the calls of an endpoint are counted in money.
+    """How the cost of an endpoint's calls is computed.
 
     Attributes:
-        rates: What the provider takes, instead of its list prices: a contract's, or those of a host of your own.
-        mark_up: What is laid on top for your own customers, as a share of the cost (0.2 = a fifth more).
-        price_list: What your own customers pay, whatever it costs you; ``mark_up`` is not laid on top of it.
+        rates: Your rates instead of the provider's list prices, by contract or for your own host; None = list prices.
+        mark_up: Mark-up for your own customers, as a share of the cost (0.2 = 20 % more).
+        price_list: Your own customers' prices, independent of the cost and without ``mark_up``; None = cost with
+            ``mark_up``.
     """
 
     rates: Rates | None = None
@@ -117,38 +118,38 @@ class Pricing(FrozenModel):
     price_list: Rates | None = None
 
     def charge(self, usage: Usage, cost: Decimal | None) -> Decimal | None:
-        """What your customer pays for ``usage`` that cost you ``cost``; None where that cannot be told."""
+        """Return your customer's price for ``usage`` with cost ``cost``; None if it is unknown."""
         if self.price_list is not None:
             return self.price_list.price(usage)
         return None if cost is None else cost * (1 + self.mark_up)
 
 
 def loaded() -> bool:
-    """Whether a question for a list price is answered at once."""
-    return hasattr(modules.get(_PACKAGE), "calc_price")  # not while a thread is still at it
+    """Whether the list prices are loaded."""
+    return hasattr(modules.get(_PACKAGE), "calc_price")  # False while a thread is still importing the package
 
 
 def load() -> None:
-    """Load the list prices, where the extra for them is installed; takes about half a second the first time."""
+    """Load the list prices if the extra ``prices`` is installed; takes about half a second the first time."""
     with suppress(ImportError):
         import_module(_PACKAGE)
 
 
 def listable(usage: Usage, provider: str) -> bool:
-    """Whether a list price can be known for ``usage`` at ``provider`` (an ``AIModelAPIProviderEnum`` value)."""
+    """Whether ``usage`` may have a list price at ``provider`` (an ``AIModelAPIProviderEnum`` value)."""
     return provider in _LISTS and usage.input_tokens is not None and usage.output_tokens is not None
 
 
 def list_price(usage: Usage, *, provider: str, models: Sequence[str]) -> Decimal | None:
-    """What ``usage`` costs in US dollars by the provider's list prices of today.
+    """Return the price of ``usage`` in US dollars, by the provider's list prices of today.
 
     Args:
-        usage: What was spent.
-        provider: Who answered, as an ``AIModelAPIProviderEnum`` value.
-        models: The ids the model may be listed under, the likeliest first.
+        usage: The token usage.
+        provider: The answering provider, an ``AIModelAPIProviderEnum`` value.
+        models: The possible ids of the model in the price list, likeliest first.
 
     Returns:
-        None for a provider or model without a price, and for usage that was not told or that no price can be put on.
+        None for a provider or model without a price, and for unknown or contradictory usage.
 
     Raises:
         ConfigurationError: The extra ``prices`` is not installed.
@@ -163,16 +164,16 @@ def list_price(usage: Usage, *, provider: str, models: Sequence[str]) -> Decimal
         ) from exc
     for model in models:
         try:
-            spent = genai_prices.Usage(**_listed_words(usage))
+            spent = genai_prices.Usage(**_listed_usage(usage))
             return genai_prices.calc_price(spent, model, provider_id=_LISTS[provider]).total_price
         except LookupError:
-            continue  # perhaps under the next id
+            continue  # try the next id
         except (ValueError, ArithmeticError, Warning):
-            return None  # the numbers contradict each other, or say too little for this model's prices
+            return None  # the numbers contradict each other, or are too few for this model's prices
     return None
 
 
-def _listed_words(usage: Usage) -> dict[str, int | None]:
+def _listed_usage(usage: Usage) -> dict[str, int | None]:
     return {
         "input_tokens": usage.input_tokens,
         "cache_read_tokens": usage.cache_read_tokens,

@@ -1,4 +1,4 @@
-"""What an answer took, in tokens: one meaning for every number, whoever reports it."""
+"""The token usage of an answer, with the same meaning for every provider."""
 
 from typing import Literal
 
@@ -6,23 +6,23 @@ from dhenara_async.frozen import FrozenModel
 
 
 class Usage(FrozenModel):
-    """Tokens, with the same meaning for every provider; None = not told, never zero instead.
+    """Token counts, with the same meaning for every provider; None = not reported, never 0 instead.
 
     Attributes:
         input_tokens: All prompt tokens, cache reads and writes included.
-        cache_read_tokens: Those of ``input_tokens`` that were read from a cache.
-        cache_write_tokens: Those of ``input_tokens`` that were written to a cache.
+        cache_read_tokens: The part of ``input_tokens`` read from a cache.
+        cache_write_tokens: The part of ``input_tokens`` written to a cache.
         output_tokens: All generated tokens, reasoning included.
-        reasoning_tokens: Those of ``output_tokens`` that were reasoning.
+        reasoning_tokens: The part of ``output_tokens`` spent on reasoning.
         total_tokens: Input and output together.
-        cache_write_5m_tokens: Those of ``cache_write_tokens`` that are kept for five minutes.
-        cache_write_1h_tokens: Those that are kept for an hour.
-        cache_write_30m_tokens: Those that are kept for half an hour at least.
-        cache_write_12h_tokens: Those that are kept for twelve hours at least.
-        input_audio_tokens: Those of ``input_tokens`` that were audio.
-        output_audio_tokens: Those of ``output_tokens`` that were audio.
-        web_searches: How many searches the provider ran.
-        source: ``reported`` only if the provider told.
+        cache_write_5m_tokens: The part of ``cache_write_tokens`` cached for 5 minutes.
+        cache_write_1h_tokens: The part of ``cache_write_tokens`` cached for 1 hour.
+        cache_write_30m_tokens: The part of ``cache_write_tokens`` cached for at least 30 minutes.
+        cache_write_12h_tokens: The part of ``cache_write_tokens`` cached for at least 12 hours.
+        input_audio_tokens: The part of ``input_tokens`` that was audio.
+        output_audio_tokens: The part of ``output_tokens`` that was audio.
+        web_searches: Number of searches that the provider ran.
+        source: ``reported`` by the provider, ``estimated`` here, or ``unknown``.
     """
 
     input_tokens: int | None = None
@@ -42,4 +42,4 @@ class Usage(FrozenModel):
 
 
 UNKNOWN: Usage = Usage.unchecked()
-"""Nothing was told."""
+"""No usage was reported."""

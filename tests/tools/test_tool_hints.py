@@ -85,7 +85,7 @@ def test_a_model_with_such_a_hint_is_a_clear_mistake() -> None:
     class Crate(BaseModel):
         orchard: Orchard
 
-    with pytest.raises(ConfigurationError, match="Crate cannot be told as a JSON schema"):
+    with pytest.raises(ConfigurationError, match="Crate has no JSON schema"):
         Tool.from_model(Crate)
 
 
