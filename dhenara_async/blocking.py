@@ -1,4 +1,4 @@
-"""The blocking face for scripts and notebooks: the async client behind an anyio portal, and nothing of its own.
+"""The blocking client for scripts and notebooks: the async client behind an anyio portal.
 
 The portal is a thread with an event loop. Inside ``with`` one portal and its connections serve every call; outside it
 each call brings its own. The thread is ours rather than ``anyio.from_thread.start_blocking_portal``'s, which an
@@ -34,7 +34,7 @@ _ENDED = "the block of the blocking client has ended, and its calls with it; mak
 
 
 class AsyncStream(Protocol):
-    """What the blocking stream needs of the async one."""
+    """The methods of the async stream that the blocking stream calls."""
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
@@ -50,7 +50,7 @@ class AsyncStream(Protocol):
 
 
 class AsyncClient(Protocol):
-    """What the blocking client needs of the async one."""
+    """The methods of the async client that the blocking client calls."""
 
     model_endpoint: Target
 
@@ -82,7 +82,7 @@ class AsyncClient(Protocol):
 
 
 class BlockingStream:
-    """An answer being received, in a ``with`` block and a plain ``for``."""
+    """A streamed answer, for ``with`` and a plain ``for``."""
 
     def __init__(self, stream: AsyncStream, portal: "Callable[[], AbstractContextManager[_Portal]]") -> None:
         self._stream = stream
@@ -125,16 +125,16 @@ class BlockingStream:
 
     @property
     def partial(self) -> AIModelCallResponse:
-        """The answer as far as it has come."""
+        """The partial answer received so far."""
         return self._stream.partial
 
     def partial_structured(self) -> JsonValue:
-        """The object that ``structured_output`` asked for, as far as it has come, as plain JSON; None = nothing yet."""
+        """The partial object of ``structured_output`` as plain JSON; None = nothing yet."""
         return self._stream.partial_structured()
 
 
 class BlockingClient:
-    """Calls one endpoint and waits: what ``AIModelClient(…, is_async=False)`` gives.
+    """Calls one endpoint and blocks until the answer. Made by ``AIModelClient(…, is_async=False)``.
 
     Its event loop runs in a thread of its own, so it works in any thread, also where a loop is running already, as in a
     notebook's cells: that loop stands still until the call returns, so async code is better served by the async client.
@@ -153,7 +153,7 @@ class BlockingClient:
 
     @property
     def model_endpoint(self) -> Target:
-        """Where calls go."""
+        """The endpoint or plan that is called."""
         return self._client.model_endpoint
 
     def __enter__(self) -> Self:
@@ -182,7 +182,7 @@ class BlockingClient:
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> AIModelCallResponse:
-        """Ask and wait for the whole answer; arguments and errors as ``AIModelClient.generate``."""
+        """Send a question and return the complete answer; arguments and errors as ``AIModelClient.generate``."""
 
         async def ask() -> AIModelCallResponse:
             return await self._client.generate(
@@ -193,8 +193,10 @@ class BlockingClient:
             return portal.call(ask)
 
     def warm_up(self) -> None:
-        """Do ahead what only a first call has to do; errors as ``AIModelClient.warm_up``. Outside ``with`` there are no
-        connections to be kept, so only what calls load is loaded."""
+        """Load modules, and inside ``with`` connect to hosts, ahead of the first call.
+
+        Errors as ``AIModelClient.warm_up``.
+        """
         with self._a_portal() as portal:
             portal.call(self._client.warm_up)
 
@@ -207,21 +209,21 @@ class BlockingClient:
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> BlockingStream:
-        """Ask and receive as it comes: ``with client.stream(…) as stream: for event in stream``."""
+        """Send a question and stream the answer: ``with client.stream(…) as stream: for event in stream``."""
         stream = self._client.stream(
             prompt, context=context, messages=messages, instructions=instructions, config=config
         )
         return BlockingStream(stream, self._a_portal)
 
     def _a_portal(self) -> "AbstractContextManager[_Portal]":
-        """The block's portal, left open, or a new one that ends with the call."""
+        """Yield the portal of the block, or a new portal that ends with the call."""
         if self._portal is None or self._portal.inherited:
             return _Own()
         return _Borrowed(self._portal)
 
 
 class _Portal:
-    """An event loop in another thread, as calls see it.
+    """An event loop in another thread.
 
     Args:
         portal: Anyio's; it runs in the thread that makes this.
@@ -237,11 +239,11 @@ class _Portal:
 
     @property
     def inherited(self) -> bool:
-        """Whether it was left behind in the process that this one was forked from: nobody would answer here."""
+        """Whether the loop runs in the parent of this forked process, and can run nothing here."""
         return os.getpid() != self._process
 
     def call(self, work: Callable[..., Awaitable[Got]], *args: object) -> Got:
-        """What ``work`` gives; it is cancelled when this thread is interrupted.
+        """Run ``work`` on the loop and return its result; an interrupt of this thread cancels it.
 
         Raises:
             StreamStateError: The portal ended before ``work``, or cannot be waited for in this thread.
@@ -263,7 +265,7 @@ class _Portal:
             future.cancel()  # where it is not over, this thread has been interrupted
 
     def leaving(self, leave: Callable[..., Awaitable[object]]) -> Callable[..., None]:
-        """The end of a plain block, made of the ``__aexit__`` of an async one; nothing where the portal is gone."""
+        """Wrap an async context manager for ``with``; leaving does nothing once the portal has ended."""
         self._open.append(leave)
 
         def exit(kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
@@ -279,13 +281,13 @@ class _Portal:
         return exit
 
     def stop(self) -> None:
-        """End it, and cancel what is left in it."""
+        """Stop the loop and cancel its tasks."""
         self._stopped = True
         self._portal.call(self._portal.stop, True)
 
 
 class _Own(AbstractContextManager[_Portal]):
-    """A portal in a thread of its own; both end with the block, or with the interpreter.
+    """A portal in its own thread; both end with the block or the interpreter.
 
     No generator: one that is never ended would be when the interpreter is, and wait for a thread that runs no more.
     """

@@ -1,4 +1,4 @@
-"""``AIModelClient``: turns a question and an endpoint into a call, and keeps the connections it is made over.
+"""``AIModelClient``: prepares calls of an endpoint or a plan, and keeps their connections.
 
 Making a client costs nothing: it opens nothing, needs no event loop and loads no HTTP library. What a call needs is
 loaded by the first call.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.response import AIModelCallResponse
     from dhenara_async.transport import Transport
 
-_PREPARERS = 1000  # the most endpoints whose preparations are kept
+_PREPARERS = 1000  # endpoints whose preparers are cached
 
 
 class AIModelClient:
@@ -136,7 +136,7 @@ class AIModelClient:
                 await kept.aclose()
 
     async def warm_up(self) -> None:
-        """Do ahead what only a first call has to do, so that it holds up neither the event loop nor the answer.
+        """Load modules and connect to hosts ahead of the first call.
 
         What calls load and build, once a process, is loaded and built in a thread. Inside ``async with``, or with a
         ``transport`` of this library, every endpoint's host is looked up and connected to besides, all at the same
@@ -160,7 +160,7 @@ class AIModelClient:
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> "AIModelCallResponse":
-        """Ask and wait for the whole answer.
+        """Send a question and return the complete answer.
 
         Args:
             prompt: The question.
@@ -193,7 +193,7 @@ class AIModelClient:
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> "ResponseStream":
-        """Ask and receive the answer as it comes: ``async with client.stream(…) as stream: async for event in stream``.
+        """Send a question and stream the answer: ``async with client.stream(…) as stream: async for event in stream``.
 
         A read that is cancelled can be repeated and loses nothing; leaving the block ends the call.
 
@@ -277,7 +277,7 @@ def instructions_of(instructions: Iterable[str]) -> tuple[str, ...]:
 def messages_of(
     prompt: "str | Message | None", context: "Iterable[str | Message]", messages: "Iterable[Message] | None"
 ) -> "list[Message]":
-    """What is asked, as messages, whichever way the caller put it."""
+    """Build the messages of a call from ``prompt`` and ``context``, or from ``messages``."""
     from dhenara_async.messages.messages import Message
 
     if messages is not None:
@@ -302,8 +302,10 @@ def messages_of(
 
 
 def _refuse_blank(asked: "Sequence[Message]") -> None:
-    """Raise unless something is asked at the end: blank texts are not sent, so that the request would end with an
-    earlier answer, which models are then told to continue."""
+    """Refuse a blank last message.
+
+    Blank texts are not sent, so the request would end with an earlier answer, and a model would continue it.
+    """
     from dhenara_async.messages.messages import Role
 
     for message in reversed(asked):
@@ -314,7 +316,7 @@ def _refuse_blank(asked: "Sequence[Message]") -> None:
 
 
 def _is_blank(message: "Message") -> bool:
-    """Whether it has no part but blank texts."""
+    """Whether all parts of ``message`` are blank texts."""
     return all(
         part.type in ("text", "refusal") and not part.get_text().strip() and not part.provider_state
         for part in message.parts

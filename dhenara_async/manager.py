@@ -1,4 +1,4 @@
-"""``ConversationManager``: has turns asked over shared connections, within shared limits, and keeps what they leave."""
+"""``ConversationManager``: runs turns over shared connections, limits and budgets, and stores their nodes."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -42,11 +42,11 @@ class ConversationManager:
     """Runs the turns of any number of conversations over one pool of connections.
 
     Args:
-        store: Where nodes are kept; None = in memory, for as long as this process lives.
+        store: Keeps the nodes; None = in memory, until the process ends.
         transport: Connections to share; None = its own, closed with the block.
-        config: The knobs of every turn that brings none of its own.
-        policy: What a turn may do to a history made by other models.
-        window: How much of a conversation a turn shows to its model; None = all of it.
+        config: Options of turns without a config of their own.
+        policy: The conversion policy for content of other models.
+        window: The part of a conversation that is sent to a model; None = everything.
         limits: How many requests and tokens each endpoint may be sent, by one rule for all of them or by whoever
             counts; None = as many as come.
         budget: What all turns of this manager together may spend; None = anything.
@@ -101,7 +101,7 @@ class ConversationManager:
                 await owned.aclose()
 
     async def warm_up(self, endpoints: Iterable[Target]) -> None:
-        """Do ahead what only the first turn of each has to do; see ``AIModelClient.warm_up``.
+        """Load modules and connect to hosts ahead of the first turns; see ``AIModelClient.warm_up``.
 
         Args:
             endpoints: Who will be asked: endpoints, or plans over several.
@@ -115,13 +115,13 @@ class ConversationManager:
         await warm_up(endpoints, self._transport, self._config)
 
     async def create(self) -> Conversation:
-        """A new, empty conversation."""
+        """Create an empty conversation."""
         conversation = Conversation()
         await self.store.create(conversation.id)
         return conversation
 
     async def open(self, conversation_id: str) -> Conversation:
-        """A conversation from the store.
+        """Open a conversation from the store.
 
         Raises:
             UnknownConversationError: The store does not have it.
@@ -139,7 +139,7 @@ class ConversationManager:
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
     ) -> Turn:
-        """Ask ``endpoint`` the next question of ``conversation`` and stream the answer.
+        """Stream the answer of ``endpoint`` to the next question of ``conversation``.
 
         Args:
             conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.
@@ -170,7 +170,7 @@ class ConversationManager:
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
     ) -> ConversationNode:
-        """The same as ``turn`` without the events: the finished node. Streams on the wire if ``config.streaming``.
+        """Answer the next question like ``turn`` and return the node. Streams on the wire if ``config.streaming``.
 
         Raises:
             DhenaraError: The turn failed; its node is in the conversation all the same.
@@ -197,7 +197,7 @@ class ConversationManager:
         limit: int | None = None,
         on_progress: Callable[[FanOutProgress], object] | None = None,
     ) -> TurnFanOut:
-        """Ask several the next question of ``conversation`` at once; each answer is a turn of its own, beside the rest.
+        """Ask several endpoints the next question of ``conversation`` at once; their answers become sibling turns.
 
         ``async with manager.fan_out(…) as fan: async for tagged in fan: …``, then ``fan.nodes``; or ``await`` it for
         the nodes alone. All follow the turn that is the head now, and none sees another. Every target leaves a node,
@@ -227,7 +227,7 @@ class ConversationManager:
             raise ConfigurationError("endpoints is a sequence of endpoints or plans, not one of them")
         targets = list(endpoints)
         if not targets:
-            raise ConfigurationError("there is nobody to ask: endpoints is empty")
+            raise ConfigurationError("endpoints is empty: pass at least one endpoint or plan")
         knobs, path = config or self._config, conversation.path()  # a turn may end before another has begun
         draft, unread = _drafted(conversation, query, instructions, files, tool_results)
         drafts = [draft.changed(id=uuid4().hex) for _ in targets]
@@ -251,7 +251,7 @@ class ConversationManager:
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
     ) -> ConversionCheck:
-        """What the next turn of ``conversation`` would lose if ``endpoint`` were asked, without a network call.
+        """Report the content that the next turn would lose with ``endpoint``, without a network call.
 
         It also says about how many tokens the prompt would take and cost, and which knobs would be ignored. Of a plan
         it is the endpoint that would be asked first; an experiment by ``node`` may choose another for the turn itself.
@@ -281,10 +281,10 @@ class ConversationManager:
         return call.check(first_endpoint(endpoint, call.routing_context()), self._policy)
 
     def _reserve(self, conversation: Conversation, opener: TurnOpener) -> list[Reservation]:
-        """Set aside what a turn is expected to take, of every budget that it is counted in; its maker settles it.
+        """Reserve the expected tokens and cost of a turn in every budget that counts it; the turn settles them.
 
         Raises:
-            BudgetError: There is not enough left; nothing was sent.
+            BudgetError: A budget is exceeded; nothing was sent.
         """
         spendings = [] if self._spending is None else [self._spending]
         if self._conversation_budget is not None:
@@ -338,7 +338,7 @@ class ConversationManager:
 
 
 class _Siblings:
-    """The turns of a fan-out; see ``Siblings``.
+    """The sibling turns of a fan-out; see ``Siblings``.
 
     Args:
         store: Where they are kept.
@@ -410,7 +410,7 @@ def _drafted(
     files: Iterable[Attachment],
     tool_results: Iterable[ToolResultPart],
 ) -> tuple[ConversationNode, Attached | None]:
-    """A turn as far as it is known before it is answered, and its files, if some have still to be read."""
+    """Build the node of a turn before its answer, and its files if some are still to be read from disk."""
     _check_several(instructions, files, tool_results)
     attached, results = Attached.of(files), tuple(tool_results)
     if not query.strip() and not attached.items and not results:
@@ -429,7 +429,7 @@ def _drafted(
 def _check_several(
     instructions: Iterable[str], files: Iterable[Attachment], tool_results: Iterable[ToolResultPart]
 ) -> None:
-    """Refuse one value where several are taken: a text is a sequence of texts too."""
+    """Refuse a single value where a sequence is expected: a text is a sequence of texts too."""
     if isinstance(instructions, str):
         raise ConfigurationError("instructions is a sequence of texts, not one text")
     if isinstance(files, str | bytes | os.PathLike | FilePart):

@@ -44,7 +44,7 @@ Reserve = Callable[["TurnOpener"], list[Reservation]]
 
 
 class Turn:
-    """One turn being answered: iterate it inside ``async with``; afterwards ``node`` has it.
+    """One turn while it is answered: iterate it inside ``async with``; ``node`` is the finished turn afterwards.
 
     A read that is cancelled can be repeated and loses nothing, as with ``ResponseStream``.
 
@@ -115,7 +115,7 @@ class Turn:
     ) -> None:
         try:
             await self._stream.aclose()
-        finally:  # closing can be cancelled or fail; what came of the turn is kept all the same
+        finally:  # closing can be cancelled or fail; the partial answer is stored all the same
             await self._leave_node(exc)
 
     def __aiter__(self) -> Self:
@@ -125,21 +125,21 @@ class Turn:
         return await self._stream.__anext__()
 
     async def batch(self) -> list[StreamEvent]:
-        """The events of the next network read, at least one; empty at the end. Cheaper than one by one."""
+        """Return the events of the next network read, at least one; empty at the end. Cheaper than single events."""
         return await self._stream.batch()
 
     async def collect(self) -> AIModelCallResponse:
-        """Receive the rest of the answer at once."""
+        """Receive the rest of the answer and return the complete answer."""
         return await self._stream.collect()
 
     @property
     def complete(self) -> bool:
-        """Whether the whole answer has come."""
+        """Whether the answer is complete."""
         return self._stream.complete
 
     @property
     def over(self) -> bool:
-        """Whether the block has ended, so that there is a node."""
+        """Whether the block has ended and the node exists."""
         return self._node is not None
 
     @property
@@ -155,26 +155,30 @@ class Turn:
 
     @property
     def response(self) -> AIModelCallResponse:
-        """The complete answer, once it is complete."""
+        """The complete answer.
+
+        Raises:
+            StreamStateError: The answer is not complete.
+        """
         return self._stream.response
 
     @property
     def partial(self) -> AIModelCallResponse:
-        """The answer as far as it has come."""
+        """The partial answer received so far."""
         return self._stream.partial
 
     async def _leave_node(self, exc: BaseException | None) -> None:
         cost = charge = None
         try:
             cost, charge = await _counted(self._stream.partial)
-        finally:  # a second cancellation may come while prices are loaded; it costs the price, not the node
+        finally:  # a second cancellation while prices are loaded loses the price, not the node
             node = self._node = self._finished(exc, cost, charge)
             self._conversation.append(node)
             self._settle(node)
             await self._store(node, exc)
 
     def _settle(self, node: ConversationNode | None) -> None:
-        """Say what was spent of what was set aside; nothing where no turn came about."""
+        """Settle the budget reservations with the tokens and cost of ``node``; release them if there is no node."""
         for reservation in self._reserved:
             if node is None:
                 reservation.release()
@@ -194,7 +198,9 @@ class Turn:
             failure = self._stream.failure or exc
             error = "the reader left before the end" if failure is None else described(failure)
         tries = came.tries
-        if status == "failed" and tries and tries[-1].error is None:  # it was left; no answer tells what it took
+        if (
+            status == "failed" and tries and tries[-1].error is None
+        ):  # the reader left before a word; usage is only known here
             took = {"usage": came.chat_response.usage, "cost": cost}
             tries = (*tries[:-1], tries[-1].changed(**took))
         node = ConversationNode(
@@ -324,7 +330,7 @@ class TurnOpener:
 
 
 async def keep(store: ConversationStore, conversation: Conversation, node: ConversationNode) -> bool:
-    """Keep ``node``, whoever is cancelled meanwhile; False where the store takes too long."""
+    """Store ``node``, also under cancellation. False if the store takes longer than ``STORE_SECONDS``."""
     with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
         await store.append(conversation.id, node)
     if limit.cancelled_caught:
@@ -333,7 +339,7 @@ async def keep(store: ConversationStore, conversation: Conversation, node: Conve
 
 
 async def _counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal | None]:
-    """What a turn cost and is charged at; None where list prices are wanted and the extra for them is missing.
+    """Return the cost and the charge of a turn; None where list prices are needed and their extra is missing.
 
     The first turn that needs list prices loads them in a thread, once its answer is over: that is half a second of
     work, in which the loop's other streams would stand still. Nothing of ours runs in the thread.
@@ -347,5 +353,5 @@ async def _counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal |
 
 
 def described(exc: BaseException) -> str:
-    """An error for a stored node: ours in their own words, which hold no secrets; others by name alone."""
+    """Describe an error for a stored node: class and message of our errors, which hold no secrets; else the class."""
     return f"{type(exc).__name__}: {exc}" if isinstance(exc, DhenaraError) else type(exc).__name__

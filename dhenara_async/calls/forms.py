@@ -1,4 +1,4 @@
-"""The request of a lone question, written once and filled in from then on.
+"""A template for requests of a single question: encoded once, then filled with each question.
 
 Most calls of a service differ in nothing but the words that are asked: same endpoint, same knobs, same instructions, no
 history. What our dialects make of such a call is the same bytes around the words, whatever these are, so it is enough
@@ -18,16 +18,16 @@ from dhenara_async.request import ChatRequest, WireRequest
 _MARKS = ("dhenara/1/question", "another question, of other words: dhenara/2")
 _NATIVE = PartOutcome.unchecked(node=None, message=0, part=0, kind="text", outcome="native")
 REPORT: ConversionReport = ConversionReport.unchecked(parts=(_NATIVE,))
-"""What a hop does to a lone question: nothing."""
+"""The report of a single question: nothing was changed."""
 
 
 Write = Callable[[Message], tuple[ChatRequest, WireRequest] | None]
-"""Writes the request for a question; None if there is more to it than the question."""
+"""Encodes a single question; None if formatting adds or changes anything."""
 
 
 @dataclass(slots=True)
 class Form:
-    """The request of all calls with the same knobs and instructions, the words left out.
+    """The template for calls with the same config and instructions.
 
     Attributes:
         config: The knobs.
@@ -45,11 +45,11 @@ class Form:
     _written: bool = False
 
     def fits(self, config: AIModelCallConfig, given: tuple[str, ...], *, stream: bool) -> bool:
-        """Whether a call with these knobs and instructions is of this kind."""
+        """Whether the template is for this config, these instructions and this ``stream``."""
         return config is self.config and stream is self.stream and given == self.given
 
     def write(self, write: Write) -> None:
-        """Have it written, if it is not; twice, to see that nothing but the words depends on the words."""
+        """Encode the template, once; with two marks, to prove that only the question differs."""
         if self._written:
             return
         self._written = True
@@ -64,7 +64,7 @@ class Form:
             self._around, self.example = around, one
 
     def filled(self, words: str) -> bytes:
-        """The body that asks ``words``.
+        """Fill the template with ``words``.
 
         Raises:
             orjson.JSONEncodeError: They cannot be written as JSON.
@@ -74,7 +74,7 @@ class Form:
 
 
 def is_fixed(config: AIModelCallConfig) -> bool:
-    """Whether nothing of ``config`` that is written can have been changed since: it holds no dictionary and no schema.
+    """Whether no encoded part of ``config`` is mutable: no dictionary and no schema.
 
     Its headers may have been; they are no part of what is written, and are looked at for every call.
     """
@@ -82,7 +82,7 @@ def is_fixed(config: AIModelCallConfig) -> bool:
 
 
 def lone_question(messages: Sequence[Message]) -> str | None:
-    """The words, if they are all that is asked; None if there is more to it."""
+    """The text of a single question; None if the call is more than that."""
     if len(messages) != 1:
         return None
     (message,) = messages

@@ -1,4 +1,4 @@
-"""``CallPreparer``: makes the calls of one endpoint, nothing of them sent yet.
+"""``CallPreparer``: prepares the calls of one endpoint; nothing is sent here.
 
 Here a question is made legal for its endpoint, encoded, addressed, and given the means to be sent by. What is the same
 for every call of an endpoint is worked out once.
@@ -38,20 +38,20 @@ from dhenara_async.response import CallWarning
 from dhenara_async.transport import Transport
 
 LARGE_BYTES = 1 << 20
-"""From this many bytes of files on, a request is encoded in a thread: below, that is done in a millisecond or two."""
+"""Requests with this many bytes of files are encoded in a thread; below, encoding takes a millisecond or two."""
 
-_SMALL_FILE_BYTES = 1 << 12  # what takes no longer to encode than to leave out
-# One at a time: encoding is work for Python's one processor, of which threads that race would leave the loop little.
+_SMALL_FILE_BYTES = 1 << 12  # as quick to encode as to replace
+# One thread at a time: encoding holds the interpreter, and several threads would starve the loop.
 _encoder: RunVar[anyio.CapacityLimiter] = RunVar("dhenara_async encoder")
 
 
 class CallPreparer:
-    """Makes calls of one endpoint.
+    """Prepares calls of one endpoint.
 
     Args:
-        endpoint: Who is called.
-        policy: What a call may do to a history made by other models.
-        means: What it shares with other calls.
+        endpoint: The endpoint.
+        policy: The conversion policy for content of other models.
+        shared: Limits, retry budget and health that calls share.
     """
 
     def __init__(self, endpoint: AIModelEndpoint, policy: ConversionPolicy | None, shared: SharedResources) -> None:
@@ -63,16 +63,16 @@ class CallPreparer:
         self._form: Form | None = None
 
     def call(self, call: CallInput, transport: Transport | None) -> Call:
-        """The call, nothing of it sent.
+        """Prepare a call: format, encode, address.
 
         Args:
             call: The question.
-            transport: Over which connections; None = its own, which are closed with it.
+            transport: The connections; None = connections of its own, closed with the call.
 
         Raises:
             ConfigurationError: It cannot be made as asked.
-            UnsupportedError: The model cannot be told a part of it.
-            ConversionLossError: The policy is strict and something would be lost.
+            UnsupportedError: The model cannot take a part of the question.
+            ConversionLossError: The policy is strict and content would be lost.
         """
         own = self._for_account_of(call.config)
         if own is not self:
@@ -105,7 +105,7 @@ class CallPreparer:
         )
 
     def _for_account_of(self, config: AIModelCallConfig) -> "CallPreparer":
-        """Who makes a call with ``config``: a caller of another account, where its headers hold credentials."""
+        """The preparer for ``config``: of another account, if the headers of the call hold credentials."""
         if not config.extra_headers:
             return self
         proofs, api = credentials_of(config.extra_headers), self.endpoint.api
@@ -116,13 +116,13 @@ class CallPreparer:
         return CallPreparer(endpoint, self._policy, self._shared_resources)
 
     def _lone(self, call: CallInput, transport: Transport | None) -> Call | None:
-        """The call, if it differs from the last one in nothing but the words of a lone question."""
+        """Fill the template of single questions; None if the call is more than a single question."""
         words = None if call.history is not None else lone_question(call.messages)
         if words is None or call.config.test_mode or not is_fixed(call.config):
             return None
         form = self._form
         if form is None or not form.fits(call.config, call.instructions, stream=call.stream):
-            self._form = Form(call.config, call.instructions, call.stream)  # worth it from the next one on
+            self._form = Form(call.config, call.instructions, call.stream)  # the next call fills it
             return None
         form.write(lambda message: self._example(call, message))
         driver = self._driver
@@ -131,7 +131,7 @@ class CallPreparer:
         try:
             body = form.filled(words)
         except orjson.JSONEncodeError:
-            return None  # what is wrong with them, the encoder says
+            return None  # the encoder reports the fault
         example, wire = form.example
         request = ChatRequest((call.messages[0],), example.instructions, call.config, call.stream)
         host = self._resolved()
@@ -146,7 +146,7 @@ class CallPreparer:
         )
 
     def _example(self, call: CallInput, message: Message) -> tuple[ChatRequest, WireRequest] | None:
-        """The request for ``message`` as it is written; None if there is more to it, or may be."""
+        """Encode ``message`` as a single question; None if formatting adds or changes anything."""
         if dialect_of(self.endpoint) not in tuple(Dialect):
             return None
         written = self._written(replace(call, messages=[message]), opaque=True)
@@ -157,21 +157,21 @@ class CallPreparer:
     def _without_reasoning(
         self, call: CallInput, *, first: "_Written", over: Delivery, more: tuple[CallWarning, ...]
     ) -> Call | None:
-        """The same call without the opaque reasoning of its history; None if there is nothing to leave out.
+        """Prepare the call again without the opaque reasoning of its history; None if there is none.
 
         Args:
             call: The question.
-            first: What was sent of it.
-            over: How that was sent.
-            more: Warnings that are not about knobs.
+            first: The request that was refused.
+            over: Its delivery.
+            more: Warnings that are not about options.
 
         Raises:
-            ConversionLossError: There is, and the policy is strict.
+            ConversionLossError: The policy is strict.
         """
         second = self._written(call, opaque=False)
         if second.wire.body == first.wire.body:
             return None
-        if self._policy is not None and self._policy.strict:  # what is left out need not be lossy in itself
+        if self._policy is not None and self._policy.strict:  # the omission alone may not count as a loss
             raise ConversionLossError("strict policy: what the target refused is part of the history")
         host = self._resolved()
         return Call(
@@ -186,7 +186,7 @@ class CallPreparer:
         )
 
     def _written(self, call: CallInput, *, opaque: bool, mend: bool = False) -> "_Written":
-        """The request, legal for the endpoint and encoded.
+        """Format and encode the request.
 
         Args:
             call: The question.
@@ -206,7 +206,7 @@ class CallPreparer:
         driver = self._driver = self._driver or driver_for(endpoint)
         fetch = self._fetch_policy(call.config)
         links = _to_download(request, fetch, formatted.report, endpoint)
-        # what is wrong with the request is found out before anything is downloaded for it, or encoded at length
+        # faults of the request are found before files are downloaded or encoded
         sketch = _with_stand_ins(request, links) if links else request
         large = _is_large(request.messages)
         if large:
@@ -223,14 +223,14 @@ class CallPreparer:
         return _Written(request, driver, wire, formatted, links, fetch, handed, whole=not (links or large))
 
     def _fetch_policy(self, config: AIModelCallConfig) -> FetchPolicy:
-        """What may be downloaded: no more than a request may carry."""
+        """The download policy, limited to the bytes that a request may carry."""
         most = None if self._policy is None else self._policy.max_inlined_bytes
         if most is None or most >= config.fetch.max_bytes:
             return config.fetch
         return config.fetch.changed(max_bytes=most)
 
     def _completed(self, written: "_Written", host: ResolvedHost, transport: Transport | None) -> Delivery:
-        """How what was written is delivered, with what has still to be done to it before."""
+        """Build the delivery, including its pending downloads."""
         delivery = self._delivery(written.request, written.wire, written.wire.body, host, transport)
         if written.whole and not written.handed:
             return delivery
@@ -272,14 +272,14 @@ class CallPreparer:
             return ()
         instead = f"; use {model.replacement}" if model.replacement else ""
         message = f"{printable(model.model_name)} was retired by its maker on {model.retired_on}{instead}"
-        # Python shows a warning once for each place in the user's code: no state of ours is needed for that
+        # Python shows a warning once for each line of the user's code, so no state is needed here
         warn(message, UserWarning, stacklevel=_levels_to_the_user())
         return (CallWarning(code="model_retired", knob="ai_model", message=message),)
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A call in its dialect's words.
+    """A formatted and encoded request.
 
     Attributes:
         request: What it says, legal for the endpoint.
@@ -303,7 +303,7 @@ class _Written:
 
 
 class _Completion:
-    """The step between making a call and sending it where its files are elsewhere, or large: downloads, encodes again.
+    """Downloads the files of a request, or encodes large ones, just before the request is sent.
 
     Awaited by the stream, before each time that the call is sent: to keep the files, or the request that they make,
     would take their memory from every call for as long as its answer lasts.
@@ -330,7 +330,7 @@ class _Completion:
 
 
 async def _encoded(driver: Driver, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
-    """``request`` in its dialect's words, without holding up the loop where that takes long.
+    """Encode ``request``, in a thread if it is large.
 
     Nothing is left of it when it is cancelled: whoever cancels waits for the end of the encoding, which is near.
     """
@@ -344,7 +344,7 @@ async def _encoded(driver: Driver, request: ChatRequest, endpoint: AIModelEndpoi
 
 
 def _is_large(messages: Iterable[Message]) -> bool:
-    """Whether encoding them would hold up the loop: files are what takes time."""
+    """Whether encoding ``messages`` would block the loop; only files take that long."""
     size = 0
     for message in messages:
         for part in message.parts:
@@ -356,7 +356,7 @@ def _is_large(messages: Iterable[Message]) -> bool:
 
 
 def _sketched(message: Message) -> Message:
-    """``message`` with a few bytes in place of its files, as far as an encoder looks at them."""
+    """Replace the files of ``message`` by placeholders of a few bytes, for a first encoding."""
     parts = tuple(map(_sketched_part, message.parts))
     if all(new is old for new, old in zip(parts, message.parts, strict=True)):
         return message
@@ -376,7 +376,7 @@ def _sketched_file(file: FilePart) -> FilePart:
     if file.data is None or len(file.data) <= _SMALL_FILE_BYTES:
         return file
     checked = file.origin is None and file.media_type.startswith("text/")
-    if file.kind == "text" and not checked:  # it need not be UTF-8, for which not every dialect has a place
+    if file.kind == "text" and not checked:  # a text file may not be UTF-8, which some dialects refuse
         return file
     return file.changed(data=placeholder(file.media_type))
 
@@ -384,7 +384,7 @@ def _sketched_file(file: FilePart) -> FilePart:
 def _to_download(
     request: ChatRequest, fetch: FetchPolicy, report: ConversionReport, endpoint: AIModelEndpoint
 ) -> tuple[FilePart, ...]:
-    """The files that ``endpoint`` cannot fetch, their URLs checked as far as that goes without a network."""
+    """List the files that ``endpoint`` cannot fetch. Checks their URLs without a network call."""
 
     if not any(entry.code == INLINED for entry in report.entries):
         return ()
@@ -402,7 +402,7 @@ def _with_stand_ins(request: ChatRequest, links: tuple[FilePart, ...]) -> ChatRe
 
 
 def _levels_to_the_user() -> int:
-    """The ``stacklevel`` with which a warning of the calling function points at the first code that is not ours."""
+    """The ``stacklevel`` of a warning that should point at the first frame outside this package."""
 
     levels, frame = 0, currentframe()
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "dhenara_async":
@@ -411,7 +411,7 @@ def _levels_to_the_user() -> int:
 
 
 def new_transport() -> Transport:
-    """The transport that comes with the library."""
+    """Make the default transport."""
     from dhenara_async.transport.over_aiohttp import AiohttpTransport  # here, because of what it loads
 
     return AiohttpTransport()

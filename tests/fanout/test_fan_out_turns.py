@@ -220,7 +220,7 @@ async def test_what_cannot_be_asked_at_all_is_refused_at_once(tmp_path: Path) ->
     async with ProviderServer([Answer("x")]) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
-        with pytest.raises(ConfigurationError, match="nobody"):
+        with pytest.raises(ConfigurationError, match="endpoints is empty"):
             manager.fan_out(conversation, "a", [])
         with pytest.raises(ConfigurationError, match="sequence of endpoints"):
             manager.fan_out(conversation, "a", endpoint)  # type: ignore[arg-type] - that is the point
