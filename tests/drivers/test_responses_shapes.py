@@ -701,12 +701,12 @@ def test_second_answer_is_not_mixed_with_the_first() -> None:
 # ---------------------------------------------------------------------------------------------------- failures
 
 _FAILURES: Sequence[tuple[JSON | bytes, type[APIError], str]] = (
-    ({"type": "response.failed", "response": {"id": "resp_1"}}, ServerError, "does not say why"),
-    ({"type": "response.failed"}, ServerError, "does not say why"),
-    ({"type": "response.failed", "response": {"status": "completed"}}, ServerError, "does not say why"),
+    ({"type": "response.failed", "response": {"id": "resp_1"}}, ServerError, "gave no reason"),
+    ({"type": "response.failed"}, ServerError, "gave no reason"),
+    ({"type": "response.failed", "response": {"status": "completed"}}, ServerError, "gave no reason"),
     ({"type": "response.failed", "response": {"error": "gone away"}}, ServerError, "gone away"),
     ({"type": "response.failed", "error": {"code": "slow_down", "message": "busy"}}, OverloadedError, "busy"),
-    ({"type": "response.completed", "response": {"status": "failed"}}, ServerError, "does not say why"),
+    ({"type": "response.completed", "response": {"status": "failed"}}, ServerError, "gave no reason"),
     ({"type": "response.completed", "response": {"error": {"message": "gone"}}}, ServerError, "gone"),
     ({"type": "response.error", "error": {"message": "gone", "code": 429}}, RateLimitError, "gone"),
     ({"type": "error", "error": "gone away"}, ServerError, "gone away"),
@@ -752,7 +752,7 @@ def test_failure_inside_a_stream(failure: JSON | bytes, kind: type[APIError], sa
 @pytest.mark.parametrize(
     ("body", "kind", "says"),
     [
-        ({"object": "response", "status": "failed", "output": []}, ServerError, "does not say why"),
+        ({"object": "response", "status": "failed", "output": []}, ServerError, "gave no reason"),
         ({"object": "response", "error": "gone away", "output": []}, ServerError, "gone away"),
         ({"output": [{"type": "error", "message": "gone"}]}, ServerError, "gone"),
         ({"output": [message("Mow", error={"message": "gone", "code": 429})]}, RateLimitError, "gone"),
@@ -999,6 +999,6 @@ def test_spellings_of_arguments_are_not_compared_again_and_again() -> None:
     item = CallItem(answer)
     item.announce(call())
     item.add(whole)
-    calls = steps(lambda: item.tell({"arguments": {"hedge": 1}}))
-    assert calls < steps(lambda: item.tell({"arguments": {"hedge": "y" * 1000}}))  # the same length: read, and refused
+    calls = steps(lambda: item.complete({"arguments": {"hedge": 1}}))
+    assert calls < steps(lambda: item.complete({"arguments": {"hedge": "y" * 1000}}))
     assert [part.kind for part in item.finish(call(whole)) if isinstance(part, PartStart)] == []

@@ -1,8 +1,8 @@
-"""The state of one answer of OpenAI Responses, which its items share, and the words that an item adds to a part.
+"""State shared by the items of one Responses answer, and the text that an item adds to a part.
 
-An item's words come in up to four ways: deltas, ``*.done`` events, the finished item, and the response at the end.
-Hosts leave some of them out, so each may hold all words, or the rest of those that came before. Whatever is new becomes
-a delta: joined deltas are the part's text. Where two ways contradict each other, what was streamed stays.
+An item's text arrives in up to four ways: deltas, ``*.done`` events, the finished item, and the response at the end.
+Hosts leave some of them out, so each may hold the whole text, or the rest of earlier ones. New text becomes a delta:
+joined deltas are the part's text. Where two ways contradict each other, the streamed text stays.
 """
 
 from dhenara_async.drivers.parts import OpenPart, PartsInFlight
@@ -21,60 +21,60 @@ class Answer:
 
     Attributes:
         parts: The same.
-        texts: The texts that are open, by their place, for the usual delta.
-        has_calls: Whether there is a call to a tool of ours.
-        refused: Whether there is a refusal.
-        spoke: Whether there is a text that is not empty.
+        texts: The open text parts by their place, for the usual delta.
+        has_calls: Whether the answer has a tool call for the caller to run.
+        refused: Whether the answer has a refusal.
+        has_text: Whether the answer has a text that is not empty.
         gap: Whether numbered events are missing.
-        sound: The pieces of audio that are in no file yet.
-        transcript: The words of the audio, while they come.
+        audio: The pieces of audio that are in no file yet.
+        transcript: The open transcript of the audio.
     """
 
-    __slots__ = ("gap", "has_calls", "parts", "refused", "sound", "spoke", "texts", "transcript")
+    __slots__ = ("audio", "gap", "has_calls", "has_text", "parts", "refused", "texts", "transcript")
 
     def __init__(self, parts: PartsInFlight) -> None:
         self.parts = parts
         self.texts: dict[Place, OpenPart] = {}
-        self.has_calls = self.refused = self.spoke = self.gap = False
-        self.sound: list[bytes] = []
+        self.has_calls = self.refused = self.has_text = self.gap = False
+        self.audio: list[bytes] = []
         self.transcript: OpenPart | None = None
 
     def open(self, kind: PartKind, events: list[StreamEvent]) -> OpenPart:
-        """Open a part; its start goes to ``events``."""
+        """Open a part and add its start to ``events``."""
         part = self.parts.open(kind)
         self.refused = self.refused or kind == "refusal"
         events.append(part.start)
         return part
 
     def close(self, part: OpenPart) -> StreamEvent:
-        """The end of a part."""
-        self.spoke = self.spoke or (part.start.kind == "text" and bool(part.pieces))
+        """Close a part; returns its end."""
+        self.has_text = self.has_text or (part.start.kind == "text" and bool(part.pieces))
         return self.parts.close(part)
 
     def say(self, kind: PartKind, text: str, events: list[StreamEvent]) -> None:
-        """Add a part to ``events`` whose words come in one piece."""
+        """Add a part to ``events`` whose text arrives in one piece."""
         part = self.open(kind, events)
         events += (grow(part, text), self.close(part))
 
     def play(self, events: list[StreamEvent]) -> None:
-        """Add the sound to ``events`` as one file; the API does not say which kind of sound it is."""
-        if self.sound:
-            sound = b"".join(self.sound)
-            self.sound.clear()
-            events += self.parts.file("audio/*", {}, data=sound)
+        """Add the audio to ``events`` as one file; the API does not report its format."""
+        if self.audio:
+            audio = b"".join(self.audio)
+            self.audio.clear()
+            events += self.parts.file("audio/*", {}, data=audio)
 
     def check_contradiction(self) -> None:
-        """Refuse words that differ from those that were streamed, if some of the latter may be lost.
+        """Refuse text that contradicts the streamed text, if some of that may be lost.
 
         Raises:
             ProtocolError: Numbered events are missing.
         """
         if self.gap:
-            raise ProtocolError("events of the stream are missing, and with them words that the finished item has")
+            raise ProtocolError("events of the stream are missing: the finished item has text that was not streamed")
 
 
 def grow(part: OpenPart, text: str) -> StreamEvent:
-    """Add words to a part; returns their delta."""
+    """Append text to a part; returns the delta."""
     part.pieces.append(text)
     match part.start.kind:
         case "text":
@@ -88,25 +88,25 @@ def grow(part: OpenPart, text: str) -> StreamEvent:
 
 
 def rest_of(pieces: list[str], whole: str) -> str | None:
-    """The words that ``whole`` has behind those of ``pieces``; None if it does not begin with them.
+    """Return the text that ``whole`` has behind ``pieces``; None if it does not begin with them.
 
-    Joins ``pieces`` in place, but not if their first one, which has whatever was joined before, is longer than
-    ``whole`` already: so all joining together is linear in what the host sent, however often it repeats itself.
+    Joins ``pieces`` in place, unless the first piece, the result of earlier joins, is longer than ``whole``. So joining
+    takes linear time in what the host sent, however often the host repeats itself.
     """
     if len(pieces) > 1 and len(pieces[0]) <= len(whole):
         pieces[:] = ["".join(pieces)]
-    said = pieces[0] if pieces else ""
-    if whole.startswith(said):
-        return whole[len(said) :]
-    return "" if said.startswith(whole) else None
+    streamed = pieces[0] if pieces else ""
+    if whole.startswith(streamed):
+        return whole[len(streamed) :]
+    return "" if streamed.startswith(whole) else None
 
 
-def loose_rest_of(said: str, whole: str) -> str | None:
-    """As ``rest_of``; white space around a text, which some hosts cut off when it is finished, is no difference."""
-    rest = rest_of([said], whole)
-    return rest_of([said.strip()], whole.strip()) if rest is None else rest
+def loose_rest_of(streamed: str, whole: str) -> str | None:
+    """Like ``rest_of``, but ignores surrounding white space, which some hosts cut off in the finished text."""
+    rest = rest_of([streamed], whole)
+    return rest_of([streamed.strip()], whole.strip()) if rest is None else rest
 
 
 def continued(announced: str, delta: str) -> str:
-    """A part's first delta, behind the words that it was announced with unless the delta begins to repeat them."""
+    """Return the first delta of a part, behind its announced text unless the delta repeats that."""
     return delta if announced.startswith(delta) else announced + delta

@@ -1,8 +1,8 @@
-"""The input items of OpenAI Responses: a whole conversation, spelled so that nothing of it has to be stored there.
+"""Encodes a conversation as input items of OpenAI Responses, with nothing stored at the provider.
 
-No item that we can say in canonical words carries an id: with ids, the API wants every item beside the reasoning it was
-made with, and knows only what it stored itself. Reasoning and what the provider ran go back as they came, as far as
-their items are on the lists of ``openai_responses_native``.
+Items in canonical form carry no id: with ids, the API requires every item beside the reasoning that it was produced
+with, and only accepts items that it stored. Reasoning and hosted items are sent back unchanged, if they are on the
+allow-lists of ``native``.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create and the types of the ``openai`` package 3.54
 (``types/responses/response_input_item_param.py``, read 2026-11-22)
@@ -56,8 +56,8 @@ _OFFICE = "application/vnd."  # Word, Excel, PowerPoint, OpenDocument, Pages, Ke
 
 
 def rules(model: str) -> Rules:
-    """What the Responses API demands of a history for ``model``."""
-    speller = _Speller(model)
+    """Return the demands of the Responses API on a history for ``model``."""
+    speller = _ConversationEncoder(model)
     return Rules(
         files=speller.takes,
         generated=_is_drawn,
@@ -71,28 +71,28 @@ def rules(model: str) -> Rules:
 
 
 def input_items(messages: Iterable[Message], model: str) -> list[JsonObject]:
-    """The conversation as items, oldest first.
+    """Encode the conversation as items, oldest first.
 
     Args:
-        messages: Legal for the target already: nobody else's opaque state is among their parts.
-        model: Who is asked, for error messages.
+        messages: Legal for the target: opaque state of other providers is removed.
+        model: The model's id, for error messages.
 
     Raises:
-        UnsupportedError: A part cannot be said here.
+        UnsupportedError: The API has no representation for a part.
     """
-    speller = _Speller(model)
+    speller = _ConversationEncoder(model)
     return [item for message in messages for item in speller.message(message)]
 
 
-class _Speller:
-    """Spells one conversation; remembers its calls, since a result is spelled like the call it answers."""
+class _ConversationEncoder:
+    """Encodes one conversation. Keeps its calls, since a result has the same form as its call."""
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._custom: set[str] = set()
 
     def takes(self, part: FilePart, place: Place) -> bool:
-        """Whether there is a place for a file."""
+        """Whether a file can be sent."""
         return takes(self._file if place == "result" else self._content, part)
 
     def message(self, message: Message) -> list[JsonObject]:
@@ -108,12 +108,12 @@ class _Speller:
     def _answer_item(self, part: Part) -> JsonObject:
         match part:
             case TextPart():
-                # One message a text: several in one message are only typed together with the ids of the answer.
+                # one message per text: several texts in one message are only valid with the ids of the answer
                 phase = as_text(_native(part).get("phase"))
                 said: JsonObject = {"role": "assistant", "content": part.text}
                 return {**said, "phase": phase} if phase else said
             case ReasoningPart():
-                return self._thought(part)
+                return self._reasoning_item(part)
             case ToolCallPart():
                 return self._call(part)
             case HostedToolPart():
@@ -123,7 +123,7 @@ class _Speller:
             case _:
                 raise self._unsupported(part, "in an answer")
 
-    def _thought(self, part: ReasoningPart) -> JsonObject:
+    def _reasoning_item(self, part: ReasoningPart) -> JsonObject:
         item = _reasoning(part)
         if item is None:
             raise self._unsupported(part, "without its encrypted form")
@@ -151,7 +151,7 @@ class _Speller:
     def _hosted(self, part: HostedToolPart) -> JsonObject:
         item = vetted(part).state
         if not item:
-            raise self._unsupported(part, f"({part.name}) that is no item of its own")
+            raise self._unsupported(part, f"({part.name}) that is not an item of this API")
         return {**item}
 
     # ------------------------------------------------------------------------------------------ what it was told
@@ -161,7 +161,7 @@ class _Speller:
         return {"type": kind, "call_id": part.call_id, "output": self._output(part)}
 
     def _output(self, part: ToolResultPart) -> str | list[JsonObject]:
-        """A text, or a list where files are among it; a failure is told in words, for there is no flag."""
+        """Return text, or a list if files are among it; an error is marked in words, because the wire has no flag."""
         mark = "Error: " if part.is_error else ""
         if not any(isinstance(content, FilePart) for content in part.content):
             return mark + part.get_text()
@@ -208,21 +208,22 @@ class _Speller:
         return {"type": "input_image", "image_url": part.url or _data_url(part), "detail": "auto"}
 
     def _unsupported(self, part: Part | FilePart, where: str) -> UnsupportedError:
-        return UnsupportedError(f"{self._model}: the Responses API takes no part of type {part.type!r} {where}")
+        return UnsupportedError(f"{self._model}: the Responses API does not take a part of type {part.type!r} {where}")
 
 
 def _native(part: PartBase) -> JsonObject:
-    """What this API sent for ``part``; empty where another did, or nothing of it has to be echoed."""
+    """Return the state from this API to send back; empty for other APIs' parts, or if nothing is required."""
     return dict(part.provider_state or {})
 
 
 def _is_drawn(part: FilePart) -> bool:
-    """Whether a file is a picture that the API's own tool made and that is here."""
+    """Whether a file is an image from the API's own tool, and has its data."""
     return _native(part).get("type") == "image_generation_call" and part.data is not None
 
 
 def _reasoning(part: ReasoningPart) -> JsonObject | None:
-    """The reasoning as it came; None without its encrypted form, which is all the API can read without storing."""
+    """Return the reasoning item unchanged; None without its encrypted form, the only form that the stateless API can
+    read."""
     native = vetted(part).state or {}
     if not as_text(native.get("encrypted_content")):
         return None
@@ -235,7 +236,7 @@ def _data_url(part: FilePart) -> str:
 
 
 def _filename(media_type: str) -> str:
-    """A name for a nameless document; the API tells its kind by the ending."""
+    """Return a name for an unnamed document; the API recognizes its type by the extension."""
     from mimetypes import guess_extension
 
     return f"document{guess_extension(media_type) or ''}"

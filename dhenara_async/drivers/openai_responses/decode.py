@@ -1,4 +1,4 @@
-"""Reading the answers of OpenAI Responses: streamed or plain, words, thinking, calls, and what the provider ran itself.
+"""Decodes answers of OpenAI Responses, streamed or plain: text, reasoning, calls and hosted tools.
 
 Source: https://platform.openai.com/docs/api-reference/responses-streaming and the types of the ``openai`` package 3.54
 (``types/responses/response_stream_event.py``, ``response_output_item.py``, read 2026-11-22)
@@ -39,10 +39,10 @@ from dhenara_async.drivers.openai_responses.reading import (
     is_failed,
     is_failure,
     items_of,
+    replayed_fields,
     responses_error,
-    said_of,
+    text_of,
     usage_of,
-    words_of,
 )
 from dhenara_async.drivers.parts import PartsInFlight, finish_of, state, usage_events
 from dhenara_async.errors import ProtocolError, TruncatedStreamError
@@ -54,7 +54,7 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.response import FinishReason
 from dhenara_async.usage.tokens import Usage
 
-# Why an answer is incomplete, in OpenAI's words and in those of hosts that say it as in Chat Completions.
+# Reasons for an incomplete answer: OpenAI's, and those of hosts that use Chat Completions' names.
 _INCOMPLETE: Mapping[str, FinishReason] = {
     "": FinishReason.LENGTH,
     "max_output_tokens": FinishReason.LENGTH,
@@ -67,16 +67,16 @@ _INCOMPLETE: Mapping[str, FinishReason] = {
     "model_context_window_exceeded": FinishReason.CONTEXT_WINDOW,
 }
 _STATUS = {"completed": FinishReason.STOP}
-_UNSETTLED = frozenset(("", "in_progress", "queued"))  # what a terminal event says more exactly
+_UNSETTLED = frozenset(("", "in_progress", "queued"))  # statuses without an outcome; the terminal event's type decides
 _FAILURES = ("error", "response.error", "response.failed")
 _OF_A_TEXT = frozenset(("type", "text"))
-_ENOUGH = 3  # numbers in a row that show that a host counts its events
-# What a tool of the provider's is at: nothing to say yet, but a sign of life.
+_ENOUGH = 3  # consecutive numbers that prove that a host counts its events
+# Progress of hosted tools: no content, but a sign of life.
 _AT_WORK = (".in_progress", ".searching", ".interpreting", ".generating", ".compacting", ".partial_image")
 
 
-class _Usual(TypedDict):
-    """The usual event, as far as it is looked at; others are told by how that fails."""
+class _UsualEvent(TypedDict):
+    """An event of the usual shape, as far as it is read; another shape fails with KeyError or TypeError."""
 
     type: str
     output_index: int
@@ -86,14 +86,14 @@ class _Usual(TypedDict):
 
 
 class ResponsesDecoder:
-    """Decodes one answer. Its items are found by their output index, since some gateways change item ids in mid-stream.
+    """Decodes one answer. Its items are found by output index, since some gateways change item ids in mid-stream.
 
-    Events are numbered. Hosts that number none, or all alike, are left alone; where numbers have gone up by one, one
-    that was there already means that events come twice or out of order. A number may be missing, since gateways leave
-    events out, but not together with words that contradict those of the finished item.
+    Events are numbered. Hosts without numbers, or with equal ones, are not checked. Where numbers have increased by
+    one, a repeated number means duplicate or reordered events. A number may be missing, since gateways leave events
+    out, but not together with text that contradicts the finished item.
 
     Args:
-        request: The question.
+        request: The request that is answered.
         origin: The endpoint that answers.
     """
 
@@ -121,22 +121,22 @@ class ResponsesDecoder:
         self._searches: int | None = None
         self._response_id = ""
         self._done = False
-        self._next = self._run = 0  # the number that is due; where the present row of numbers began
+        self._next = self._run = 0  # the expected number; the first number of the current sequence
         self._numbered, self._trusted = True, False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
-            usual: _Usual = orjson.loads(frame)
+            usual: _UsualEvent = orjson.loads(frame)
         except orjson.JSONDecodeError:
             return self._feed_unusual(frame)
-        try:  # words for a text that is open, in their turn, as nearly every event has them
+        try:  # a text delta for an open text part, in order, as in nearly every event
             if usual["type"] == "response.output_text.delta":
                 part, text = self._texts[usual["output_index"], usual["content_index"]], usual["delta"]
                 if text and text.__class__ is str and (not self._numbered or usual["sequence_number"] == self._next):
                     self._next += self._numbered
                     part.pieces.append(text)
                     return (TextDelta(part.part_id, text),)
-        except (KeyError, TypeError):  # another event
+        except (KeyError, TypeError):  # another kind of event
             pass
         event: object = usual
         if not is_object(event):
@@ -144,7 +144,7 @@ class ResponsesDecoder:
         return self._feed(event, frame)
 
     def _feed_unusual(self, frame: Frame) -> Sequence[StreamEvent]:
-        """A frame that is no plain JSON: the end mark of another dialect, or one that has a name of its own."""
+        """Decode a frame that is not plain JSON: another dialect's end mark, or a frame with an event name."""
         if frame == b"[DONE]":
             return ()
         name = name_of(frame)
@@ -165,14 +165,14 @@ class ResponsesDecoder:
             self._check_number(event)
         handler = self._HANDLERS.get(kind) if isinstance(kind, str) else None
         if handler is not None:
-            return self._begun(event, handler(self, event))
+            return self._with_start(event, handler(self, event))
         if not kind:
             return self._plain(event, frame)
         if event.get("error") and not as_text(kind).startswith("response."):
             self._fail(event)
         if self._parts.started and as_text(kind).endswith(_AT_WORK):
             return (Heartbeat(),)
-        return ()  # event types are added weekly
+        return ()  # new event types are added weekly, so others are ignored
 
     def finish(self) -> Sequence[StreamEvent]:
         if not self._done:
@@ -184,23 +184,25 @@ class ResponsesDecoder:
         return usage_of(self._raw_usage, self._searches)
 
     def _check_number(self, event: JsonObject) -> None:
-        """Judge a number that was not due."""
+        """Check a number that was not expected."""
         number, due = as_count(event.get("sequence_number")), self._next
         self._trusted = self._trusted or due - self._run >= _ENOUGH
-        if number is None or number <= 0 or event.get("type") in _FAILURES:  # what gateways make up often has none
+        if number is None or number <= 0 or event.get("type") in _FAILURES:  # events added by gateways often have none
             self._numbered = self._trusted
         elif number >= due:
             self._answer.gap = self._answer.gap or (self._trusted and number > due)
             self._next, self._run = number + 1, number if number > due else self._run
         elif self._trusted:
-            raise ProtocolError(f"the events of the stream come twice or out of order: number {number} after {due - 1}")
+            raise ProtocolError(
+                f"the events of the stream are duplicated or out of order: number {number} after {due - 1}"
+            )
         else:
             self._numbered = False
 
     # ------------------------------------------------------------------------------------------ the response
 
-    def _begun(self, event: JsonObject, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
-        """``events``, after a start of our own where the host began without announcing its response."""
+    def _with_start(self, event: JsonObject, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+        """Return ``events``, after a start event where the host has not announced its response."""
         if self._parts.started:
             if self._parts.nameless:
                 self._parts.complete(model=event.get("model"), response_id=event.get("response_id"))
@@ -213,21 +215,21 @@ class ResponsesDecoder:
         response_id = as_text(as_object(event.get("response")).get("id"))
         if response_id and self._response_id and response_id != self._response_id and len(self._items):
             raise TruncatedStreamError(
-                "the stream began another response before the end of the first; what came of that is in .partial"
+                "the stream began another response before the end of the first; .partial holds the first"
             )
         self._response_id = self._response_id or response_id
-        return self._named(event)
+        return self._read_metadata(event)
 
     def _in_progress(self, event: JsonObject) -> Sequence[StreamEvent]:
-        return self._named(event) or (Heartbeat(),)
+        return self._read_metadata(event) or (Heartbeat(),)
 
-    def _named(self, event: JsonObject) -> Sequence[StreamEvent]:
-        """Take what a response tells of itself; returns the start of the stream if it is the first event."""
+    def _read_metadata(self, event: JsonObject) -> Sequence[StreamEvent]:
+        """Read the metadata of a response; returns the start of the stream if this is the first event."""
         response = as_object(event.get("response"))
         usage = response.get("usage") or event.get("usage")
         if usage:
             raw = as_object(usage)
-            if not self._raw_usage or counts_anything(raw):  # zeros never replace what was counted
+            if not self._raw_usage or counts_anything(raw):  # zeros never replace counts
                 self._raw_usage = raw
         model = response.get("model") or event.get("model")
         response_id = response.get("id") or event.get("response_id")
@@ -252,13 +254,13 @@ class ResponsesDecoder:
     # ------------------------------------------------------------------------------------------ messages
 
     def _words_delta(self, event: JsonObject, kind: Literal["text", "refusal"]) -> Sequence[StreamEvent]:
-        text = words_of(event.get("delta"))
+        text = text_of(event.get("delta"))
         message = self._items.find(event, MessageItem, streamed=True) if text else None
         return message.add(kind, _place(event), text) if message else ()
 
     def _words_done(self, event: JsonObject, kind: Literal["text", "refusal"]) -> Sequence[StreamEvent]:
         told: JsonObject = {"annotations": event.get("annotations"), "logprobs": event.get("logprobs")}
-        return self._told(event, Content(kind, words_of(event.get(kind)) or words_of(event.get("text")), told))
+        return self._whole_content(event, Content(kind, text_of(event.get(kind)) or text_of(event.get("text")), told))
 
     def _part_added(self, event: JsonObject) -> Sequence[StreamEvent]:
         content = content_of(event.get("part"))
@@ -271,11 +273,11 @@ class ResponsesDecoder:
         content = content_of(event.get("part"))
         if content is None or content.kind == "reasoning":
             return self._section_done(event, "content", "content_index")
-        return self._told(event, content)
+        return self._whole_content(event, content)
 
-    def _told(self, event: JsonObject, content: Content) -> Sequence[StreamEvent]:
+    def _whole_content(self, event: JsonObject, content: Content) -> Sequence[StreamEvent]:
         message = self._items.find(event, MessageItem)
-        return message.tell(content, _place(event)) if message else ()
+        return message.complete(content, _place(event)) if message else ()
 
     def _annotation_added(self, event: JsonObject) -> Sequence[StreamEvent]:
         message = self._items.find(event, MessageItem)
@@ -286,20 +288,20 @@ class ResponsesDecoder:
     # ------------------------------------------------------------------------------------------ thoughts
 
     def _thought_delta(self, event: JsonObject, name: str, place: str) -> Sequence[StreamEvent]:
-        text = words_of(event.get("delta"))
+        text = text_of(event.get("delta"))
         thought = self._items.find(event, ReasoningItem, streamed=True) if text else None
         return thought.add(name, as_count(event.get(place)), text) if thought else ()
 
     def _section_added(self, event: JsonObject, name: str, place: str) -> Sequence[StreamEvent]:
         thought = self._items.find(event, ReasoningItem)
         if thought is not None:
-            thought.announce_section(name, as_count(event.get(place)), words_of(event.get("part")))
+            thought.announce_section(name, as_count(event.get(place)), text_of(event.get("part")))
         return ()
 
     def _section_done(self, event: JsonObject, name: str, place: str) -> Sequence[StreamEvent]:
-        text = words_of(event.get("text")) or words_of(event.get("part"))
+        text = text_of(event.get("text")) or text_of(event.get("part"))
         thought = self._items.find(event, ReasoningItem) if text else None
-        return thought.tell(name, as_count(event.get(place)), text) if thought else ()
+        return thought.complete(name, as_count(event.get(place)), text) if thought else ()
 
     # ------------------------------------------------------------------------------------------ calls
 
@@ -310,14 +312,14 @@ class ResponsesDecoder:
 
     def _arguments_done(self, event: JsonObject) -> Sequence[StreamEvent]:
         call = self._items.find(event, CallItem)
-        return call.tell(event) if call else ()
+        return call.complete(event) if call else ()
 
     # ------------------------------------------------------------------------------------------ sound
 
     def _audio_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
         sound = decoded(as_text(event.get("delta")))
         if sound:
-            self._answer.sound.append(sound)
+            self._answer.audio.append(sound)
         return ()
 
     def _audio_done(self) -> Sequence[StreamEvent]:
@@ -326,7 +328,7 @@ class ResponsesDecoder:
         return events
 
     def _transcript_delta(self, event: JsonObject) -> Sequence[StreamEvent]:
-        text, events = words_of(event.get("delta")), list[StreamEvent]()
+        text, events = text_of(event.get("delta")), list[StreamEvent]()
         if text:
             answer = self._answer
             answer.transcript = answer.transcript or answer.open("text", events)
@@ -346,21 +348,21 @@ class ResponsesDecoder:
     # ------------------------------------------------------------------------------------------ the end
 
     def _terminal(self, event: JsonObject) -> Sequence[StreamEvent]:
-        response = as_object(event.get("response")) or event  # some hosts leave out the envelope
-        events = list(self._named(event))
+        response = as_object(event.get("response")) or event  # some hosts omit the envelope
+        events = list(self._read_metadata(event))
         kind, status = as_text(event.get("type")), as_text(response.get("status"))
         if kind == "response.failed" or status.lower() in ("failed", "error") or _error_in(event):
             self._fail(event)
         items = [self._checked(item) for item in items_of(response)]
         if self._items.lost and not items:
-            raise ProtocolError("words came for an item that was finished, and the end does not repeat them")
+            raise ProtocolError("text arrived for a finished item, and the end of the answer does not repeat it")
         events += self._items.settle(items)
         answer = self._answer
         if answer.transcript is not None:
             events += self._transcript_done({})
         answer.play(events)
         summary = as_text(response.get("output_text"))  # of its texts: some hosts send it in place of items
-        if summary and not (answer.spoke or answer.refused or answer.has_calls):
+        if summary and not (answer.has_text or answer.refused or answer.has_calls):
             answer.say("text", summary, events)
         self._done = True
         tools = as_object(response.get("tool_usage"))
@@ -372,7 +374,7 @@ class ResponsesDecoder:
         return [*events, *usage_events(self.usage), self._parts.end()]
 
     def _finish_reason(self, kind: str, status: str, details: object) -> ChoiceFinish:
-        """How the answer ended. Its status tells that; if it has none yet, the type of the event does."""
+        """Return how the answer ended, by its status, or by the event's type if the status is not final."""
         ending, calls = kind.removeprefix("response."), self._answer.has_calls
         reason = as_text(details) or as_text(as_object(details).get("reason")) if details else ""
         word = status.lower()
@@ -382,14 +384,14 @@ class ResponsesDecoder:
             status = f"incomplete:{reason}" if reason else status
             return finish_of(status, {status: _INCOMPLETE.get(reason.lower(), FinishReason.OTHER)}, has_calls=calls)
         finish = finish_of(status, {status: FinishReason.STOP} if word == "completed" else {}, has_calls=calls)
-        if finish.finish_reason is FinishReason.STOP and self._answer.refused and not self._answer.spoke:
+        if finish.finish_reason is FinishReason.STOP and self._answer.refused and not self._answer.has_text:
             finish.finish_reason = FinishReason.REFUSAL
         return finish
 
     # ------------------------------------------------------------------------------------------ plain bodies
 
     def _plain(self, body: JsonObject, data: bytes) -> Sequence[StreamEvent]:
-        """A plain body is the response itself, or has it as its only member."""
+        """Decode a plain body: the response itself, or an object with the response as its only member."""
         inner = as_object(body.get("response"))
         if "output" not in body and ("output" in inner or inner.get("object") == "response"):
             body = inner
@@ -398,12 +400,12 @@ class ResponsesDecoder:
         if "output" not in body and body.get("object") != "response":
             if is_failure(body):
                 self._fail(body)
-            raise ProtocolError(f"the answer has no output, so it is no response: {quote(data)}")
+            raise ProtocolError(f"the answer is not a response: it has no output: {quote(data)}")
         whole = () if self._parts.started else self._at_once(body)
         return whole or self._terminal({"response": body})
 
     def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
-        """A plain answer, all at once, if it is one text, as many are; else nothing is done."""
+        """Decode a plain answer in one step if it is a single text, as many are; otherwise return nothing."""
         item = only_one(body.get("output"))
         content = only_one(item.get("content"))
         text, word = as_text(content.get("text")), as_text(body.get("status"))
@@ -420,11 +422,11 @@ class ResponsesDecoder:
             response_id=body.get("id"),
             finish=finish_of(word, _STATUS, has_calls=False),
             usage=self.usage,
-            kept=state(said_of(item)),
+            kept=state(replayed_fields(item)),
         )
 
     def _fail(self, event: JsonObject) -> NoReturn:
-        """Raise the failure that an event, a response or an item tells."""
+        """Raise the failure that an event, a response or an item reports."""
         error = _error_in(event)
         told = {"error": error} if error else {name: event[name] for name in event if name != "response"}
         raise responses_error(200, {}, dumped(event).encode(), told, self._parts.provider)
@@ -465,7 +467,7 @@ class ResponsesDecoder:
     }
 
 
-# By the list of a thought that a section is in: its name, and the name of its index in events.
+# By the list of a reasoning item that a section is in: its name, and the name of its index in events.
 _SUMMARY = "summary", "summary_index"
 _THOUGHT = "content", "content_index"
 
@@ -475,5 +477,5 @@ def _place(event: JsonObject) -> int | None:
 
 
 def _error_in(event: JsonObject) -> object:
-    """The error of a response, else that of the event itself; None, or another empty value, if there is none."""
+    """Return the error of a response, else of the event itself; None or another empty value if there is none."""
     return as_object(event.get("response")).get("error") or event.get("error")

@@ -1,10 +1,10 @@
-"""OpenAI Responses, stateless: nothing is stored at the provider, so a conversation can leave and come back.
+"""Requests of OpenAI Responses, stateless: nothing is stored at the provider, so a conversation can move to other
+providers.
 
-The request is spelled here, its conversation in ``openai_responses_content``; answers are read in
-``openai_responses_decode``.
+The conversation is encoded in ``content``, answers are decoded in ``decode``.
 
-Source: https://platform.openai.com/docs/api-reference/responses and the types of the ``openai`` package 3.54
-(read 2026-11-22)
+Source: https://platform.openai.com/docs/api-reference/responses and the types of the ``openai`` package 3.54 (read
+2026-11-22)
 """
 
 import re
@@ -37,20 +37,20 @@ _HOSTED: Mapping[HostedToolType, JsonObject] = {
     "code_execution": {"type": "code_interpreter", "container": {"type": "auto"}},
     "file_search": {"type": "file_search"},
 }
-# What a hosted tool found is only told to those who ask.
+# Results of hosted tools are only reported on request.
 _INCLUDES: Mapping[HostedToolType, str] = {
     "web_search": "web_search_call.action.sources",
     "code_execution": "code_interpreter_call.outputs",
     "file_search": "file_search_call.results",
 }
-# Generations before gpt-5.6, whose cache cannot be steered; whatever else there is, is newer.
+# Generations before gpt-5.6, whose cache cannot be controlled; any other model is newer.
 _FIXED_CACHE = re.compile(r"(ft:)?(o\d|gpt-[34]|gpt-5(\.[0-5])?(?![.\d])|chatgpt-|gpt-oss|codex-|computer-use)")
-# The cache lives at least that long; ours are at most as long.
+# The cache lives at least that long; our settings are at most as long.
 _CACHE_TTLS = {"5m": "30m", "1h": "12h"}
 
 
 class OpenAIResponsesDriver:
-    """See the module."""
+    """Driver of the Responses API."""
 
     def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
         model, config = endpoint.ai_model, request.config
@@ -92,8 +92,8 @@ class OpenAIResponsesDriver:
 def _add_reasoning(
     body: JsonObject, config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings
 ) -> str | None:
-    """Ask for thinking; returns the effort that was asked for, if any."""
-    warnings.drop_unless(False, config, ("max_reasoning_tokens",), "the API counts no reasoning tokens, only efforts")
+    """Add the reasoning settings; returns the requested effort, if any."""
+    warnings.drop_unless(False, config, ("max_reasoning_tokens",), "the API has efforts, and no limit on tokens")
     summary = None if config.reasoning_summary == "none" else config.reasoning_summary
     if can.reasoning == "none":
         _refuse_reasoning(config, summary, warnings)
@@ -106,7 +106,7 @@ def _add_reasoning(
 
 
 def _refuse_reasoning(config: AIModelCallConfig, summary: str | None, warnings: KnobWarnings) -> None:
-    """Warn of what asks a model to think that cannot; not thinking is what it does anyway."""
+    """Warn of settings that request reasoning from a model without it; disabling reasoning needs no warning."""
     wanted = {
         "reasoning": config.reasoning,
         "reasoning_effort": config.reasoning_effort not in (None, "none"),
@@ -124,19 +124,19 @@ def _effort(config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings
             warnings.dropped(knob, "reasoning is off")
         knob, wanted = "reasoning", "none"
     elif config.reasoning and wanted is None and can.sampling:
-        knob, wanted = "reasoning", "medium"  # one that samples unasked does not think unasked
+        knob, wanted = "reasoning", "medium"  # a model that samples by default does not reason by default
     if wanted is None or wanted in can.efforts:
         return wanted
     if not can.efforts:
-        warnings.dropped(knob, "the model thinks as much as it likes")
+        warnings.dropped(knob, "the model has no effort setting")
         return None
     nearest = min(can.efforts, key=lambda word: (_effort_distance(word, wanted), -_EFFORTS.get(word, 0)))
-    warnings.adjusted(knob, nearest, f"the model knows no effort {wanted}")
+    warnings.adjusted(knob, nearest, f"the model does not have the effort {wanted}")
     return nearest
 
 
 def _effort_distance(word: str, wanted: str) -> tuple[bool, int]:
-    """How far two efforts are apart; one that thinks is never near one that does not, if there is another."""
+    """Return the distance of two efforts; ``none`` is never near another effort if there is an alternative."""
     return (word == "none") != (wanted == "none"), abs(_EFFORTS.get(word, 0) - _EFFORTS[wanted])
 
 
@@ -147,7 +147,7 @@ def _add_sampling(
     body: JsonObject, include: list[str], config: AIModelCallConfig, allowed: bool, warnings: KnobWarnings
 ) -> None:
     if not warnings.drop_unless(
-        allowed, config, ("temperature", "top_p", "top_logprobs"), "it is refused while the model reasons"
+        allowed, config, ("temperature", "top_p", "top_logprobs"), "the model refuses it while it reasons"
     ):
         return
     if config.temperature is not None:
@@ -183,7 +183,7 @@ def _add_tools(
 def _function(tool: Tool, warnings: KnobWarnings) -> JsonObject:
     strict = tool.strict
     if strict and not fits_openai_strict(tool.parameters):
-        warnings.adjusted("tools", f"{tool.name} without strict", "strict mode cannot hold to its schema")
+        warnings.adjusted("tools", f"{tool.name} without strict", "strict mode does not support its schema")
         strict = False
     described = {"description": tool.description} if tool.description else {}
     schema = openai_schema(tool.parameters) if strict else tool.parameters
@@ -194,13 +194,13 @@ def _hosted(tool: HostedTool) -> JsonObject:
     spelled = deepcopy(_HOSTED[tool.type])
     merge(spelled, tool.options)
     if tool.type == "file_search" and not spelled.get("vector_store_ids"):
-        raise ConfigurationError("file_search needs to know where: HostedTool(options={'vector_store_ids': […]})")
+        raise ConfigurationError("file_search needs its vector stores: HostedTool(options={'vector_store_ids': […]})")
     return spelled
 
 
 def _tool_choice(choice: str | NamedTool, forces: bool, warnings: KnobWarnings) -> str | JsonObject:
     if not forces and choice not in ("auto", "none"):
-        warnings.adjusted("tool_choice", "auto", "the model cannot be made to call a tool")
+        warnings.adjusted("tool_choice", "auto", "the model cannot be forced to call a tool")
         return "auto"
     return choice if isinstance(choice, str) else {"type": "function", "name": choice.name}
 
@@ -212,32 +212,32 @@ def _add_structured_output(
     if wanted is None:
         return
     if not can.structured_output:
-        warnings.adjusted("structured_output", "an instruction", "the model cannot be held to a schema")
+        warnings.adjusted("structured_output", "an instruction", "the model does not support schemas")
         led = body.get("instructions")
         words = _JSON_ONLY + dumps(wanted.schema).decode()
         body["instructions"] = f"{led}\n\n{words}" if led else words
         return
     strict = fits_openai_strict(wanted.schema)
     if not strict:
-        warnings.adjusted("structured_output", "a guide", "strict mode cannot hold to this schema")
+        warnings.adjusted("structured_output", "a guide", "strict mode does not support this schema")
     schema = openai_schema(wanted.schema)
     body["text"] = {"format": {"type": "json_schema", "name": wanted.name, "schema": schema, "strict": strict}}
 
 
 def _add_prompt_cache(body: JsonObject, config: AIModelCallConfig, warnings: KnobWarnings, *, fixed: bool) -> None:
-    """Everything is cached anyway; what can be told is by whom it is shared, for how long, or that it is not."""
+    """Add the cache settings. Caching is automatic; they say who shares it, for how long, and whether it is off."""
     cache = config.prompt_cache
     if isinstance(cache, PromptCache) and cache.key is not None:
         body["prompt_cache_key"] = cache.key
     ttl = cache.ttl if isinstance(cache, PromptCache) else None
     if fixed:
         if cache is False or ttl is not None:
-            warnings.dropped("prompt_cache", "the model's cache keeps what it likes, for as long as it likes")
+            warnings.dropped("prompt_cache", "the model's cache cannot be controlled")
     elif cache is False:
         body["prompt_cache_options"] = {"mode": "explicit"}  # without a breakpoint nothing is cached
     elif ttl is not None:
         least = _CACHE_TTLS[ttl]
-        warnings.adjusted("prompt_cache", least, "the cache has lifetimes of its own")
+        warnings.adjusted("prompt_cache", least, "the cache has fixed lifetimes")
         body["prompt_cache_options"] = {"ttl": least}
 
 
@@ -245,7 +245,7 @@ def _add_rest(body: JsonObject, config: AIModelCallConfig, warnings: KnobWarning
     if config.max_output_tokens is not None:
         limit = max(config.max_output_tokens, MIN_OUTPUT_TOKENS)
         if limit != config.max_output_tokens:
-            warnings.adjusted("max_output_tokens", limit, "the API takes no less")
+            warnings.adjusted("max_output_tokens", limit, "it is the API's minimum")
         body["max_output_tokens"] = limit
     if config.metadata:
         body["metadata"] = dict(config.metadata)
@@ -255,4 +255,4 @@ def _add_rest(body: JsonObject, config: AIModelCallConfig, warnings: KnobWarning
         body["service_tier"] = config.service_tier
     warnings.drop_unless(False, config, ("top_k", "stop", "seed"), "the Responses API has no such parameter")
     if config.n not in (None, 1):
-        warnings.dropped("n", "the Responses API gives one answer a call")
+        warnings.dropped("n", "the Responses API returns a single answer")

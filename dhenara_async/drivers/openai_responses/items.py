@@ -1,6 +1,6 @@
-"""The items of an answer of OpenAI Responses while they are received: thoughts, calls and hosted tools.
+"""Items of a Responses answer while they are received: reasoning, calls and hosted tools.
 
-Messages have a room of their own; ``openai_responses_answer`` says how the words of an item come.
+Messages are in ``message``; ``answer`` describes how an item's text arrives.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from dhenara_async.drivers.openai_responses.reading import (
     Section,
     call_fields,
     decoded,
-    kept_thought,
     kind_of,
     media_type_of,
+    replayed_reasoning,
     sections_of,
 )
 from dhenara_async.drivers.parts import OpenPart
@@ -28,7 +28,7 @@ from dhenara_async.events import StreamEvent
 
 
 class ReasoningItem:
-    """A thought: one part, whose sections have a blank line between them.
+    """A reasoning item: one part, whose sections are separated by blank lines.
 
     Args:
         answer: The answer that it belongs to.
@@ -41,30 +41,30 @@ class ReasoningItem:
         self._answer = answer
         self._part: OpenPart | None = None
         self._sections: dict[Section, list[str]] = {}
-        self._latest: Section | None = None  # nothing is behind it yet, so it may grow
-        self._places: dict[str, int] = {}  # by their list, the place of the section that came last
+        self._latest: Section | None = None  # no section follows it yet, so it may be extended
+        self._places: dict[str, int] = {}  # by their list, the index of the newest section
         self._announced: dict[Section, str] = {}
         self._told: set[Section] = set()
-        self._aliases: dict[Section, Section] = {}  # as for a message
+        self._aliases: dict[Section, Section] = {}  # see MessageItem
 
     @property
     def silent(self) -> bool:
-        """Whether it has had no words so far."""
+        """Whether it has no text so far."""
         return not self._sections
 
     def agrees(self, item: JsonObject) -> bool:
-        """Whether ``item`` may be another form of this one, by its words."""
-        return loose_rest_of(self._said(), "".join(text for _, text in sections_of(item))) is not None
+        """Whether ``item`` may be another form of this item, judged by its text."""
+        return loose_rest_of(self._text(), "".join(text for _, text in sections_of(item))) is not None
 
     def announce(self, item: JsonObject) -> Sequence[StreamEvent]:
-        """Open its part; words in its first form count if no others come."""
+        """Open its part; the text in its announcement counts only if no other text follows."""
         self._announced |= sections_of(item)
         events: list[StreamEvent] = []
         self._opened(events)
         return events
 
     def announce_section(self, name: str, place: int | None, text: str) -> None:
-        """Begin another section; ``text`` counts if no other words come."""
+        """Begin another section; ``text`` counts only if no other text follows."""
         if place is None:
             place = self._places[name] + 1 if name in self._places else 0
         self._places[name] = place
@@ -72,9 +72,10 @@ class ReasoningItem:
             self._announced[name, place] = text
 
     def add(self, name: str, place: int | None, text: str) -> Sequence[StreamEvent]:
-        """Add a delta to a section, which begins here if it is not the one that came last."""
+        """Append a delta to a section, or begin the section unless it is the newest one."""
         latest = self._latest
-        if self._part is not None and latest is not None and latest == (name, place):  # as most deltas go on
+        # continues the newest section, as most deltas do
+        if self._part is not None and latest is not None and latest == (name, place):
             self._sections[latest].append(text)
             return (grow(self._part, text),)
         section, events = self._section(name, place), list[StreamEvent]()
@@ -84,9 +85,9 @@ class ReasoningItem:
         self._grow(section, text, events)
         return events
 
-    def tell(self, name: str, place: int | None, text: str) -> Sequence[StreamEvent]:
-        """Take all words of a section, as its own done event has them."""
-        section = self._told_section(self._section(name, place), text)
+    def complete(self, name: str, place: int | None, text: str) -> Sequence[StreamEvent]:
+        """Complete a section with the whole text of its done event."""
+        section = self._section_of_done_event(self._section(name, place), text)
         self._told.add(section)
         events: list[StreamEvent] = []
         if self._may_grow(section):
@@ -96,15 +97,15 @@ class ReasoningItem:
         return events
 
     def finish(self, item: JsonObject) -> list[StreamEvent]:
-        """Close its part; words that were not streamed come out before."""
+        """Close its part, after the text that was not streamed."""
         events: list[StreamEvent] = []
         part = self._opened(events)
         self._complete(sections_of(item) or ([] if self._sections else list(self._announced.items())), events)
-        part.state = kept_thought(item)
+        part.state = replayed_reasoning(item)
         events.append(self._answer.close(part))
         return events
 
-    def _said(self) -> str:
+    def _text(self) -> str:
         return "".join("".join(words) for words in self._sections.values())
 
     def _section(self, name: str, place: int | None) -> Section:
@@ -112,8 +113,8 @@ class ReasoningItem:
         self._places[name] = section[1]
         return self._aliases.get(section, section)
 
-    def _told_section(self, section: Section, text: str) -> Section:
-        """The section of a done event: that at its place, or the newest one if only that can have been meant."""
+    def _section_of_done_event(self, section: Section, text: str) -> Section:
+        """Return the section of a done event: the one at its place, or the newest one if no other can be meant."""
         latest = self._latest
         if section in self._sections or latest is None or latest in self._told or latest[0] != section[0]:
             return section
@@ -139,7 +140,7 @@ class ReasoningItem:
         events.append(grow(part, text))
 
     def _complete(self, told: Sequence[tuple[Section, str]], events: list[StreamEvent]) -> None:
-        """Add the words of the finished sections that did not come before."""
+        """Add the text of the finished sections that was not streamed."""
         whole = dict(told)
         said = {section: "".join(words) for section, words in self._sections.items()}
         if all(whole.get(section, "").startswith(words) for section, words in said.items()):
@@ -148,11 +149,11 @@ class ReasoningItem:
                 if rest and self._may_grow(section):
                     self._grow(section, rest, events)
             return
-        joined = "".join(said.values())  # the places of the deltas were others
+        joined = "".join(said.values())  # the deltas had other places
         known = len(joined) if "".join(whole.values()).startswith(joined) else None
         for (name, place), text in told:
             if known is None:
-                break  # what was streamed stays
+                break  # the streamed text stays
             if known < len(text):
                 going_on = self._latest if known else None
                 self._grow(going_on or (f"finished {name}", place), text[known:], events)
@@ -161,11 +162,11 @@ class ReasoningItem:
 
 # ---------------------------------------------------------------------------------------------------- calls
 
-_LONGEST_SPELLING = 4  # times another spelling of the same JSON
+_LONGEST_SPELLING = 4  # another spelling of the same JSON is at most this many times longer
 
 
 class CallItem:
-    """A call to a tool of ours. It waits until its name and its id are known, since its part starts with them.
+    """A tool call for the caller to run. It waits for its name and id, since the start of its part has both.
 
     Args:
         answer: The answer that it belongs to.
@@ -178,28 +179,28 @@ class CallItem:
         self._answer = answer
         self._name = self._call_id = self._item_id = self._announced = ""
         self._part: OpenPart | None = None
-        self._waiting: list[str] = []  # arguments that came before the part could start
+        self._waiting: list[str] = []  # arguments received before the part could start
 
     @property
     def silent(self) -> bool:
-        """Whether it has had no arguments so far."""
+        """Whether it has no arguments so far."""
         return not self._pieces
 
     def agrees(self, item: JsonObject) -> bool:
-        """Whether ``item`` may be another form of this one, by its name and arguments."""
+        """Whether ``item`` may be another form of this item, judged by its name and arguments."""
         told = call_fields(item)
         return told.name in ("", self._name or told.name) and self._rest(told.arguments) is not None
 
     def announce(self, item: JsonObject) -> Sequence[StreamEvent]:
-        """Take its first form; arguments in it count if no others come."""
+        """Read its announcement; arguments in it count only if no others follow."""
         events: list[StreamEvent] = []
         told = call_fields(item)
         self._announced = told.arguments
-        self._learn(told, item, events)
+        self._read_fields(told, item, events)
         return events
 
     def add(self, text: str) -> Sequence[StreamEvent]:
-        """Add a delta of its arguments."""
+        """Append a delta of its arguments."""
         announced, self._announced = self._announced, ""
         if announced and not self._pieces:
             text = continued(announced, text)
@@ -208,21 +209,21 @@ class CallItem:
         self._waiting.append(text)
         return ()
 
-    def tell(self, event: JsonObject) -> Sequence[StreamEvent]:
-        """Take all its arguments, and its name, as its own done event has them."""
+    def complete(self, event: JsonObject) -> Sequence[StreamEvent]:
+        """Complete its name and arguments from its done event."""
         events: list[StreamEvent] = []
         told = call_fields(event)
-        self._learn(told, {}, events)
+        self._read_fields(told, {}, events)
         rest = self._rest(told.arguments)
         if rest:
             events += self.add(rest)
         return events
 
     def finish(self, item: JsonObject) -> list[StreamEvent]:
-        """Close its part; arguments that were not streamed come out before."""
+        """Close its part, after the arguments that were not streamed."""
         events: list[StreamEvent] = []
         told = call_fields(item)
-        self._learn(told, item, events)
+        self._read_fields(told, item, events)
         part = self._part or self._start(events)
         rest = self._rest(told.arguments)
         if rest is None:
@@ -242,15 +243,16 @@ class CallItem:
         return self._waiting if self._part is None else self._part.pieces
 
     def _rest(self, arguments: str) -> str | None:
-        """The arguments that did not come yet; None if others came."""
+        """Return the arguments that have not arrived yet; None if others have."""
         pieces = self._pieces
         rest = rest_of(pieces, arguments)
-        if rest is None and len(pieces[0]) <= _LONGEST_SPELLING * len(arguments):  # the work is bounded by what came
+        # the work is bounded by the size of what was received
+        if rest is None and len(pieces[0]) <= _LONGEST_SPELLING * len(arguments):
             pieces[:] = ["".join(pieces)]
             return "" if _same_object(pieces[0], arguments) else None
         return rest
 
-    def _learn(self, told: CallFields, item: JsonObject, events: list[StreamEvent]) -> None:
+    def _read_fields(self, told: CallFields, item: JsonObject, events: list[StreamEvent]) -> None:
         self._name = self._name or told.name
         self._call_id = self._call_id or told.call_id
         self._item_id = self._item_id or as_text(item.get("id"))
@@ -259,7 +261,7 @@ class CallItem:
 
     def _start(self, events: list[StreamEvent]) -> OpenPart:
         self._answer.has_calls = True
-        call_id = self._call_id or self._item_id  # that of the item is better than none
+        call_id = self._call_id or self._item_id  # the item's id is better than none
         part = self._answer.parts.open("tool_call", call_id=call_id, name=self._name)
         events.append(part.start)
         if self._waiting:
@@ -270,7 +272,7 @@ class CallItem:
 
 
 def _same_object(one: str, other: str) -> bool:
-    """Whether two JSON texts are the same object, spelled in two ways."""
+    """Whether two JSON texts spell the same object."""
     first = arguments_object(one)
     return is_object(first) and first == arguments_object(other)
 
@@ -279,11 +281,11 @@ def _same_object(one: str, other: str) -> bool:
 
 
 class HostedItem:
-    """An item of the provider's own: a tool that it ran, a picture that it drew. It comes in one piece.
+    """An item of the provider's own: a tool that it ran, an image that it drew. It arrives in one piece.
 
     Args:
         answer: The answer that it belongs to.
-        kind: Its type.
+        kind: The item's type.
     """
 
     __slots__ = ("_answer", "group")
@@ -294,19 +296,19 @@ class HostedItem:
 
     @property
     def silent(self) -> bool:
-        """Whether something of it may still come: never, once it is finished."""
+        """Whether content may still arrive: false once it is finished."""
         return False
 
     def agrees(self, _item: JsonObject) -> bool:
-        """Whether ``_item`` may be another form of this one."""
+        """Whether ``_item`` may be another form of this item."""
         return True
 
     def announce(self, _item: JsonObject) -> Sequence[StreamEvent]:
-        """Take its first form, which says nothing that the finished one does not."""
+        """Ignore its announcement, which has nothing beyond the finished item."""
         return ()
 
     def finish(self, item: JsonObject) -> list[StreamEvent]:
-        """Its part, or the file that it made; nothing if it was never finished."""
+        """Return the events of its part or generated file; none if it was never finished."""
         if not item:
             return []
         if self.group == "image_generation_call":
@@ -324,7 +326,7 @@ Item = MessageItem | ReasoningItem | CallItem | HostedItem
 
 
 def new_item(kind: str, answer: Answer, index: int | None) -> Item:
-    """An item of a type, as far as nothing of it has come."""
+    """Return an empty item of the given type."""
     match kind:
         case "message":
             return MessageItem(answer, index)

@@ -1,7 +1,7 @@
-"""The items of an answer of OpenAI Responses by the ways that events name them.
+"""Finds the items of a Responses answer that events refer to.
 
-An event names its item by its output index, by its id, or by neither; gateways leave out either, change ids in
-mid-stream, or give one index to all. So the index counts first, then the id, then the words.
+An event refers to its item by output index, by id, or by neither; gateways leave out either, change ids in mid-stream,
+or use one index for all items. So the index counts first, then the id, then the text.
 """
 
 from collections import deque
@@ -18,22 +18,22 @@ from dhenara_async.events import StreamEvent
 
 Wanted = TypeVar("Wanted", MessageItem, ReasoningItem, CallItem)
 _MOST_MISSES = 100
-_MOST_SILENT = 100  # how many items without a part are not counted
+_MOST_SILENT = 100  # how many items without a part are allowed before they are counted
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """An item with the names that it goes by.
+    """An item with its identifiers.
 
     Attributes:
         item: The item.
-        index: Its output index; None if not told.
-        item_id: Its own id; empty if not told.
-        call_id: A call's id; empty if it is none, or not told.
+        index: Its output index; None = unknown.
+        item_id: Its own id; empty = unknown.
+        call_id: A call's id; empty = unknown, or not a call.
         final: Its finished form; None while it is open.
-        held: The finished form of a call without arguments, which the end of the answer may have.
+        held: The finished form of a call without arguments, which the end of the answer may provide.
         announced: Whether an event has announced it.
-        repeated: Whether the end of the answer has been found to repeat it.
+        repeated: Whether the end of the answer repeats it.
     """
 
     item: Item
@@ -47,13 +47,13 @@ class _Slot:
 
     @property
     def group(self) -> str:
-        """The kind of item: ``message``, ``reasoning``, ``call``, or a type of the provider's own."""
+        """The kind of item: ``message``, ``reasoning``, ``call``, or a hosted type."""
         return self.item.group
 
 
 @dataclass(slots=True)
-class _Names:
-    """The items that are known at the end of an answer, by each of their names."""
+class _KnownItems:
+    """The items received before the end of an answer, by each of their identifiers."""
 
     ids: dict[tuple[str, str], deque[_Slot]] = field(default_factory=dict[tuple[str, str], deque[_Slot]])
     calls: dict[str, deque[_Slot]] = field(default_factory=dict[str, deque[_Slot]])
@@ -61,13 +61,13 @@ class _Names:
 
 
 class ItemsInFlight:
-    """Finds the item that an event means, and makes those that nobody has announced.
+    """Finds the item that an event refers to, and creates unannounced ones.
 
     Args:
         answer: The answer that they belong to.
 
     Attributes:
-        lost: Whether words came for an item that was finished.
+        lost: Whether text arrived for a finished item.
     """
 
     __slots__ = ("_answer", "_by_call", "_by_id", "_by_index", "_misses", "_newest", "_open", "_slots", "lost")
@@ -79,28 +79,28 @@ class ItemsInFlight:
         self._by_id: dict[str, _Slot] = {}
         self._by_call: dict[str, _Slot] = {}
         self._open: dict[tuple[str, bool], dict[int, _Slot]] = {}  # by group, and whether they have an index
-        self._newest: dict[str, _Slot] = {}  # by group, the one that was finished last
-        self._misses = 0  # comparisons of words that differed: bounded, since each may read all words
+        self._newest: dict[str, _Slot] = {}  # by group, the item finished last
+        self._misses = 0  # failed comparisons of text: bounded, since each may read all text
         self.lost: bool = False
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def find(self, event: JsonObject, kind: type[Wanted], *, streamed: bool = False) -> Wanted | None:
-        """The item that an event means; None if it is of another kind, or finished.
+        """Return the item that an event refers to; None if it is of another kind, or finished.
 
         Args:
             event: An event about an item.
-            kind: The kind of item that it is about.
-            streamed: Whether the event has words that no other repeats, which are lost if the item is finished.
+            kind: The kind of item that the event is about.
+            streamed: Whether the event has text that no later event repeats, which is lost if the item is finished.
         """
         index = as_count(event.get("output_index"))
         slot = None if index is None else self._by_index.get(index)
-        if slot is not None and slot.final is None:  # as it usually is
+        if slot is not None and slot.final is None:  # the usual case
             return slot.item if isinstance(slot.item, kind) else None
         item_id = as_text(event.get("item_id"))
         slot = self._named(index, item_id, kind.group) or self._unnamed(index, item_id, kind.group)
-        if slot is None or (slot.final is not None and slot.group != kind.group):  # an index that is used again
+        if slot is None or (slot.final is not None and slot.group != kind.group):  # an index that is reused
             slot = self._add(kind.group, index, item_id)
         if slot.final is not None:
             self.lost = self.lost or streamed
@@ -108,14 +108,14 @@ class ItemsInFlight:
         return slot.item if isinstance(slot.item, kind) else None
 
     def announce(self, index: int | None, item: JsonObject) -> Sequence[StreamEvent]:
-        """Take the first form of an item."""
+        """Process the announcement of an item."""
         kind, item_id, call_id = kind_of(item), as_text(item.get("id")), as_text(item.get("call_id"))
         group = _group(kind)
         slot = self._named(index, item_id, group, call_id)
         if slot is not None and slot.final is not None:
             if slot.group == group and (not item_id or slot.item_id in ("", item_id)):
                 return ()
-            slot = None  # an index that is used again
+            slot = None  # an index that is reused
         if slot is None:
             slot = self._add(kind, index, item_id)
         elif slot.group != group:
@@ -127,7 +127,7 @@ class ItemsInFlight:
         return slot.item.announce(item)
 
     def finish(self, index: int | None, item: JsonObject) -> Sequence[StreamEvent]:
-        """Take the finished form of an item."""
+        """Process the finished form of an item."""
         kind, item_id, call_id = kind_of(item), as_text(item.get("id")), as_text(item.get("call_id"))
         group = _group(kind)
         slot = self._named(index, item_id, group, call_id)
@@ -148,7 +148,7 @@ class ItemsInFlight:
         return self._finish(slot, item)
 
     def settle(self, items: Sequence[JsonObject]) -> list[StreamEvent]:
-        """Take the items that the end of the answer holds: finish those that are open, and add those that never came.
+        """Process the items at the end of the answer: finish open ones, and add missing ones.
 
         Args:
             items: All of them, in order; empty if the end does not repeat them.
@@ -168,7 +168,7 @@ class ItemsInFlight:
         return events
 
     def _named(self, index: int | None, item_id: str, group: str, call_id: str = "") -> _Slot | None:
-        """The item at an index, else that with an id, else the open one with the id of a call."""
+        """Return the item at an index, else that with an id, else the open one with the id of a call."""
         slot = None if index is None else self._by_index.get(index)
         if slot is not None:
             return slot
@@ -181,18 +181,18 @@ class ItemsInFlight:
         return self._placed(slot, index)
 
     def _unnamed(self, index: int | None, item_id: str, group: str) -> _Slot | None:
-        """The open item for an event that names none: the newest one, or the oldest one that has no index yet."""
+        """Return the open item for an event without identifiers: the newest one, or the oldest one without an index."""
         indexless = self._open.get((group, False))
         if index is not None:
             return self._placed(next(iter(indexless.values())), index) if indexless else None
         for waiting in (indexless, self._open.get((group, True))):
             slot = next(reversed(waiting.values())) if waiting else None
             if slot is not None and (slot.announced or not (item_id and slot.item_id)):
-                return slot  # a new one would have been announced, too, whatever id it has
+                return slot  # a new item would have been announced, whatever its id
         return None
 
     def _alike(self, item: JsonObject, group: str) -> _Slot | None:
-        """The open item whose words a finished one has: the oldest or the newest of its group."""
+        """Return the open item that matches a finished one by its text: the oldest or the newest of its group."""
         for has_index in (True, False):
             waiting = self._open.get((group, has_index))
             ends = (next(iter(waiting.values())), next(reversed(waiting.values()))) if waiting else ()
@@ -202,7 +202,7 @@ class ItemsInFlight:
         return None
 
     def _placed(self, slot: _Slot, index: int | None) -> _Slot:
-        """``slot``, which is known to be at ``index`` from here on."""
+        """Return ``slot``, whose index is ``index`` from now on."""
         if index is not None and slot.index is None:
             if slot.final is None:
                 del self._open[slot.group, False][id(slot)]
@@ -219,7 +219,7 @@ class ItemsInFlight:
 
     def _add(self, kind: str, index: int | None, item_id: str) -> _Slot:
         if len(self._slots) >= self._answer.parts.opened + _MOST_SILENT:
-            self._answer.parts.admit(1)  # an item without a part holds memory, too
+            self._answer.parts.admit(1)  # an item without a part takes memory, too
         slot = _Slot(new_item(kind, self._answer, index), index, item_id)
         self._slots.append(slot)
         self._open.setdefault((slot.group, index is not None), {})[id(slot)] = slot
@@ -240,7 +240,7 @@ class ItemsInFlight:
     # ------------------------------------------------------------------------------------------ the end
 
     def _pairs(self, items: Sequence[JsonObject]) -> list[tuple[JsonObject, _Slot | None]]:
-        """Each item of the end with the one that it repeats, if that came before."""
+        """Pair each item at the end with the earlier item that it repeats, if any."""
         if not self._slots:
             return [(item, None) for item in items]
         found = [self._repeated_in_place(place, item) for place, item in enumerate(items)]
@@ -249,26 +249,26 @@ class ItemsInFlight:
         return list(zip(items, found, strict=True))
 
     def _search(self, items: Sequence[JsonObject], found: list[_Slot | None]) -> None:
-        """Find the items that the end has at other places, with other names, or in other words."""
+        """Find the items that the end has at other places, with other ids, or with other text."""
         names = self._names()
         for place, item in enumerate(items):
             if found[place] is None:
                 found[place] = _repeated_by_name(item, names)
-        for place, item in enumerate(items):  # with other ids than before
+        for place, item in enumerate(items):  # with different ids
             slot = self._by_index.get(place)
             if found[place] is None and slot is not None and _may_be(slot, item) and self._agrees(slot, item):
                 found[place] = _claimed(slot)
-        for place, item in enumerate(items):  # at other places, too
+        for place, item in enumerate(items):  # at different places, too
             if found[place] is None:
                 found[place] = self._first(names.groups.get(_group(kind_of(item))), item)
-        for place, item in enumerate(items):  # with other words
+        for place, item in enumerate(items):  # with different text
             slot = self._by_index.get(place)
             if found[place] is None and slot is not None and _may_be(slot, item):
                 found[place] = _claimed(slot)
 
-    def _names(self) -> _Names:
-        names = _Names()
-        for slot in sorted(self._slots, key=lambda slot: slot.item.silent):  # those may be of anything
+    def _names(self) -> _KnownItems:
+        names = _KnownItems()
+        for slot in sorted(self._slots, key=lambda slot: slot.item.silent):  # silent ones last: they match any item
             names.groups.setdefault(slot.group, deque()).append(slot)
             if slot.item_id:
                 names.ids.setdefault((slot.group, slot.item_id), deque()).append(slot)
@@ -277,14 +277,14 @@ class ItemsInFlight:
         return names
 
     def _repeated_in_place(self, place: int, item: JsonObject) -> _Slot | None:
-        """The item at the same place, if its names are the same."""
+        """Return the item at the same place, if its identifiers agree."""
         slot, item_id = self._by_index.get(place), as_text(item.get("id"))
         if slot is None or (item_id and slot.item_id not in ("", item_id)) or not _may_be(slot, item):
             return None
         return _claimed(slot)
 
     def _first(self, slots: "deque[_Slot] | None", item: JsonObject) -> _Slot | None:
-        """The first that nothing has repeated yet, if its words are those of ``item``."""
+        """Return the first item that is not repeated yet, if its text agrees with ``item``."""
         while slots and slots[0].repeated:
             slots.popleft()
         found = slots and _may_be(slots[0], item) and self._agrees(slots[0], item)
@@ -296,7 +296,7 @@ def _group(kind: str) -> str:
 
 
 def _may_be(slot: _Slot, item: JsonObject) -> bool:
-    """Whether ``item`` may repeat ``slot``, by its type and the id of its call."""
+    """Whether ``item`` may repeat ``slot``, judged by its type and the id of its call."""
     call_id = as_text(item.get("call_id"))
     return not slot.repeated and slot.group == _group(kind_of(item)) and slot.call_id in ("", call_id or slot.call_id)
 
@@ -306,22 +306,22 @@ def _claimed(slot: _Slot) -> _Slot:
     return slot
 
 
-def _repeated_by_name(item: JsonObject, names: _Names) -> _Slot | None:
-    """The item of the same call, or of the same id."""
+def _repeated_by_name(item: JsonObject, names: _KnownItems) -> _Slot | None:
+    """Return the item of the same call, or with the same id."""
     group, item_id = _group(kind_of(item)), as_text(item.get("id"))
     slot = _next(names.calls.get(as_text(item.get("call_id"))), item)
     return slot or _next(names.ids.get((group, item_id)), item)
 
 
 def _next(slots: "deque[_Slot] | None", item: JsonObject) -> _Slot | None:
-    """The first that nothing has repeated yet, if ``item`` may do so."""
+    """Return the first item that is not repeated yet, if ``item`` may repeat it."""
     while slots and slots[0].repeated:
         slots.popleft()
     return _claimed(slots[0]) if slots and _may_be(slots[0], item) else None
 
 
 def _without_repetitions(items: Sequence[JsonObject]) -> list[JsonObject]:
-    """``items`` without those that are the same as an earlier one, the id included."""
+    """Return ``items`` without exact duplicates, ids included."""
     if len(items) < 2:
         return [*items]
     kept: list[JsonObject] = []
@@ -339,12 +339,12 @@ def _same(one: JsonObject, other: JsonObject) -> bool:
     if calls[0] != calls[1] and all(calls):
         return False
     ids = as_text(one.get("id")), as_text(other.get("id"))
-    words = _words(one)
-    return ids[0] == ids[1] != "" or one == other or (bool(words) and words == _words(other))
+    words = _comparable_text(one)
+    return ids[0] == ids[1] != "" or one == other or (bool(words) and words == _comparable_text(other))
 
 
-def _words(item: JsonObject) -> object:
-    """All that an item says; None for one of the provider's own."""
+def _comparable_text(item: JsonObject) -> object:
+    """Return the text of an item for comparison; None for a hosted item."""
     match kind_of(item):
         case "message":
             return [content.text for content in contents_of(item)]
@@ -363,5 +363,5 @@ def _has_words(item: JsonObject) -> bool:
 
 
 def _without_seal(item: JsonObject) -> JsonObject:
-    """``item`` without what must go back once only, which its first form has already."""
+    """Return ``item`` without the opaque state to send back, which its first form already has."""
     return {name: value for name, value in item.items() if name not in ("id", "encrypted_content", "call_id")}

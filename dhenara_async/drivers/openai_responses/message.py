@@ -1,4 +1,4 @@
-"""The messages of an answer of OpenAI Responses while they are received: texts, refusals, and what else is in them."""
+"""Messages of a Responses answer while they are received: texts, refusals, and other contents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from dhenara_async.drivers.openai_responses.reading import (
     contents_of,
     decoded,
     logprobs_of,
-    said_of,
+    replayed_fields,
 )
 from dhenara_async.drivers.parts import OpenPart
 from dhenara_async.events import StreamEvent
@@ -21,7 +21,7 @@ from dhenara_async.events import StreamEvent
 _Words = Literal["text", "refusal"]
 _Key = tuple[_Words, int]  # with the content index
 _FIRST_TEXT: _Key = ("text", 0)
-_LIKELIHOODS_IN_A_PART = 100  # how many of these small values count like one part
+_LIKELIHOODS_IN_A_PART = 100  # how many log probabilities count as one part
 
 
 @dataclass(slots=True)
@@ -29,9 +29,9 @@ class _Plan:
     """How a part is finished.
 
     Attributes:
-        place: Its content index while it was streamed; None if it was not.
-        rest: The words that it lacks.
-        contents: The finished contents whose words it has; usually one.
+        place: Its content index in the stream; None if it was not streamed.
+        rest: The text that it lacks.
+        contents: The finished contents that it covers; usually one.
     """
 
     place: int | None
@@ -40,46 +40,56 @@ class _Plan:
 
 
 class MessageItem:
-    """A message: texts and refusals by their place in its content, and what else is in it.
+    """A message: texts and refusals by content index, and other contents.
 
     Args:
         answer: The answer that it belongs to.
-        index: Its output index; None if that is not known.
+        index: Its output index; None if unknown.
     """
 
     group: ClassVar[str] = "message"
-    __slots__ = ("_aliases", "_announced", "_answer", "_closed", "_index", "_latest", "_parts", "_said", "_told")
+    __slots__ = (
+        "_aliases",
+        "_announced",
+        "_answer",
+        "_closed",
+        "_done_contents",
+        "_index",
+        "_latest",
+        "_parts",
+        "_said",
+    )
 
     def __init__(self, answer: Answer, index: int | None) -> None:
         self._answer, self._index = answer, index
         self._parts: dict[_Key, OpenPart] = {}
         self._closed: list[OpenPart] = []
-        self._latest: dict[_Words, int] = {}  # the content index of the part that was opened last
+        self._latest: dict[_Words, int] = {}  # the content index of the newest part
         self._announced: dict[_Key, str] = {}
-        self._told: dict[_Key, JsonObject] = {}  # contents of done events, for what the finished item may lack
-        self._aliases: dict[_Key, _Key] = {}  # of contents that done events tell of another place than deltas do
+        self._done_contents: dict[_Key, JsonObject] = {}  # in case the finished item lacks them
+        self._aliases: dict[_Key, _Key] = {}  # of contents whose done events have another place than their deltas
         self._said: JsonObject = {}
 
     @property
     def silent(self) -> bool:
-        """Whether it has had no words so far."""
+        """Whether it has no text so far."""
         return not any(part.pieces for part in (*self._closed, *self._parts.values()))
 
     def agrees(self, item: JsonObject) -> bool:
-        """Whether ``item`` may be another form of this one, by its words."""
+        """Whether ``item`` may be another form of this item, judged by its text."""
         said = "".join("".join(part.pieces) for part in (*self._closed, *self._parts.values()))
         return loose_rest_of(said, "".join(content.text for content in contents_of(item))) is not None
 
     def announce(self, item: JsonObject) -> Sequence[StreamEvent]:
-        """Take its first form; words in it count if no others come."""
-        self._said |= said_of(item)
+        """Read its announcement; text in it counts only if no other text follows."""
+        self._said |= replayed_fields(item)
         for place, content in enumerate(contents_of(item)):
             if content.text and (content.kind == "text" or content.kind == "refusal"):
                 self._announced.setdefault((content.kind, place), content.text)
         return ()
 
     def announce_content(self, content: Content, place: int | None) -> Sequence[StreamEvent]:
-        """Open one of its parts; words in it count if no others come."""
+        """Open one of its parts; text in the announcement counts only if no other text follows."""
         events: list[StreamEvent] = []
         if content.kind == "text" or content.kind == "refusal":
             key = self._key(content.kind, place)
@@ -90,7 +100,7 @@ class MessageItem:
         return events
 
     def add(self, kind: _Words, place: int | None, text: str) -> Sequence[StreamEvent]:
-        """Add a delta; its part is opened here if nobody has announced it."""
+        """Append a delta; opens the part if it was not announced."""
         key, events = self._key(kind, place), list[StreamEvent]()
         if key not in self._parts:
             key = self._announced_key(key)
@@ -99,35 +109,35 @@ class MessageItem:
         if announced and not part.pieces:
             text = continued(announced, text)
         if kind == "text" and self._index is not None:
-            self._answer.texts[self._index, key[1]] = part  # its next deltas are usual ones
+            self._answer.texts[self._index, key[1]] = part  # its next deltas take the fast branch
         events.append(grow(part, text))
         return events
 
-    def tell(self, content: Content, place: int | None) -> Sequence[StreamEvent]:
-        """Take all words of a part, as its own done event has them."""
+    def complete(self, content: Content, place: int | None) -> Sequence[StreamEvent]:
+        """Complete a part with the whole text of its done event."""
         events: list[StreamEvent] = []
         if content.kind == "text" or content.kind == "refusal":
-            key = self._told_key(content.kind, place, content.text)
+            key = self._key_of_done_event(content.kind, place, content.text)
             part = self._parts.get(key)
             if part is None and content.text:
                 part = self._open(key, events)
             if part is not None:
-                self._told[key] = {**self._told.get(key, {}), **content.raw}
+                self._done_contents[key] = {**self._done_contents.get(key, {}), **content.raw}
                 rest = rest_of(part.pieces, content.text)
                 if rest:
                     events.append(grow(part, rest))
         return events
 
     def cite(self, place: int | None, annotation: object) -> None:
-        """Keep a source of a text, for hosts that do not repeat it with the finished item."""
+        """Keep a citation, for hosts that do not repeat it with the finished item."""
         part = self._parts.get(self._key("text", place))
         if part is not None and annotation:
             self._answer.parts.admit(1)
             as_list(part.state.setdefault("annotations", [])).append(annotation)
 
     def finish(self, item: JsonObject) -> list[StreamEvent]:
-        """Close its parts; words that were not streamed come out before."""
-        self._said |= said_of(item)
+        """Close its parts, after the text that was not streamed."""
+        self._said |= replayed_fields(item)
         contents, events = contents_of(item), list[StreamEvent]()
         if self._finish_usual(contents, events):
             return events
@@ -156,18 +166,18 @@ class MessageItem:
         return self._aliases.get(key, key)
 
     def _announced_key(self, key: _Key) -> _Key:
-        """Where words at a place without a part belong: to the newest part, if that still waits for its words."""
+        """Return the key for text at an unknown place: the newest part, if it still waits for text."""
         latest = key[0], self._latest.get(key[0], 0)
-        if latest not in self._parts or latest in self._told or self._parts[latest].pieces:
+        if latest not in self._parts or latest in self._done_contents or self._parts[latest].pieces:
             return key
         self._aliases[key] = latest
         return latest
 
-    def _told_key(self, kind: _Words, place: int | None, text: str) -> _Key:
-        """The part of a done event: that at its place, or the newest one if only that can have been meant."""
+    def _key_of_done_event(self, kind: _Words, place: int | None, text: str) -> _Key:
+        """Return the key for a done event: its place, or the newest part if no other can be meant."""
         key = self._key(kind, place)
         latest = kind, self._latest.get(kind, 0)
-        if key in self._parts or latest in self._told or latest not in self._parts:
+        if key in self._parts or latest in self._done_contents or latest not in self._parts:
             return key
         if rest_of(self._parts[latest].pieces, text) is None:
             return key
@@ -180,7 +190,7 @@ class MessageItem:
         return part
 
     def _finish_usual(self, contents: Sequence[Content], events: list[StreamEvent]) -> bool:
-        """Close the part of a message that has one text, streamed and finished at the same place, as most have."""
+        """Close the part of a message with one text, streamed and finished at the same place, as in most messages."""
         if len(contents) != 1 or len(self._parts) != 1 or contents[0].kind != "text":
             return False
         part = self._parts.get(_FIRST_TEXT)
@@ -193,10 +203,10 @@ class MessageItem:
         return True
 
     def _plan(self, kind: _Words, contents: Sequence[Content]) -> dict[int, _Plan]:
-        """Find the parts for the finished contents of a kind, by their places.
+        """Assign the finished contents of a kind to parts, by content index.
 
-        Usually each has its own. Content indexes may have been others in the deltas, though, or all the same: then the
-        words of all parts are compared with those of all contents.
+        Usually each has its own part. But deltas may have had different or equal indexes: then the text of all parts is
+        compared with that of all contents.
         """
         finished = {place: content for place, content in enumerate(contents) if content.kind == kind}
         said = {key[1]: "".join(part.pieces) for key, part in self._parts.items() if key[0] == kind}
@@ -224,7 +234,7 @@ class MessageItem:
         self._close(key, plan.contents, events)
 
     def _finish_unmentioned(self, events: list[StreamEvent]) -> None:
-        """Close the parts that the finished item does not have, and those that were only announced."""
+        """Close the parts that the finished item lacks, and those that were only announced."""
         silent = {"text", "refusal"} - self._latest.keys()
         for key, text in self._announced.items():
             part = self._parts.get(key) or (self._open(key, events) if key[0] in silent else None)
@@ -234,12 +244,12 @@ class MessageItem:
             self._close(key, [], events)
 
     def _close(self, key: _Key, contents: Sequence[Content], events: list[StreamEvent]) -> None:
-        """Close a part, with the sources and likelihoods of its finished contents, else of its done event."""
+        """Close a part with the citations and log probabilities of its finished contents, else of its done event."""
         part = self._parts.pop(key)
         self._closed.append(part)
         if self._answer.texts.get((self._index, key[1])) is part:
             del self._answer.texts[self._index, key[1]]
-        told = self._told.get(key, {})
+        told = self._done_contents.get(key, {})
         cited = [entry for content in contents for entry in annotations_of(content.raw)] or annotations_of(told)
         streamed = as_list(part.state.get("annotations"))
         self._answer.parts.admit(max(0, len(cited) - len(streamed)))
@@ -252,16 +262,16 @@ class MessageItem:
         events.append(self._answer.close(part))
 
     def _finish_audio(self, content: Content, events: list[StreamEvent]) -> None:
-        """Sound inside a message, as plain bodies have it: the words it says, then the sound."""
+        """Emit audio inside a message, as in plain bodies: the transcript, then the audio."""
         if content.text and self._answer.transcript is None:
             self._answer.say("text", content.text, events)
         sound = decoded(as_text(content.raw.get("data")))
-        if sound and not self._answer.sound:
+        if sound and not self._answer.audio:
             events += self._answer.parts.file("audio/*", {}, data=sound)
 
 
 def _in_order(places: Sequence[int], finished: Mapping[int, Content], rest: str) -> dict[int, _Plan]:
-    """Give the finished contents to the parts in order; the last part takes the words that no part has."""
+    """Assign the finished contents to the parts in order; the last part takes the remaining text."""
     plans: dict[int, _Plan] = {}
     last: _Plan | None = None
     for number, (place, content) in enumerate(finished.items()):

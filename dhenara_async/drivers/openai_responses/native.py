@@ -1,9 +1,8 @@
-"""Which items of its own the Responses API is sent back, and with which keys.
+"""Allow-list of the Responses API's own items that are sent back, with their keys.
 
-They are the items that its answers hold and its requests take, for what the provider ran itself. Not among them are
-items that only a caller makes (``function_call_output``, ``mcp_approval_response``, ``item_reference`` …), those that
-speak in a role (``message``, ``additional_tools``), and those whose words no field of ours shows
-(``apply_patch_call``).
+It has the hosted items that both answers and requests have. Excluded are items that only a caller sends
+(``function_call_output``, ``mcp_approval_response``, ``item_reference`` …), items with a role (``message``,
+``additional_tools``), and items whose text no part field shows (``apply_patch_call``).
 
 Source: ``ResponseOutputItem`` and ``ResponseInputItemParam`` of the ``openai`` package 3.57 (read 2026-11-22)
 """
@@ -34,7 +33,7 @@ TEXT: Mapping[str, Shape] = {
     "phase": _WORD,
     "annotations": _LEFT,
 }
-"""What a message's text holds beside its words; of it, only the phase is sent."""
+"""Keys of a message's text beside the text; only the phase is sent back."""
 CALL: Mapping[str, Shape] = {
     "id": _LEFT,
     "type": _WORD,
@@ -44,7 +43,7 @@ CALL: Mapping[str, Shape] = {
     "arguments": _LEFT,
     "input": _LEFT,
 }
-"""What a call of a tool of the caller's holds beside its id, its name and its arguments."""
+"""Keys of a call beside id, name and arguments."""
 REASONING: Mapping[str, Shape] = {
     "type": _WORD,
     "id": _WORD,
@@ -67,7 +66,7 @@ PICTURE: Mapping[str, Shape] = {
     "error": _LEFT,
     "svg_usage": _LEFT,
 }
-"""A drawn picture beside its bytes. What its prompt was made into is words that no field of ours shows."""
+"""Keys of a generated image beside its bytes. Its revised prompt is left out, because no part field shows it."""
 
 _CALLER: Mapping[str, Shape] = {"type": _WORD, "caller_id": _WORD}
 _ITEM: Mapping[str, Shape] = {"id": _WORD, "status": _WORD, "created_by": _LEFT}
@@ -115,7 +114,7 @@ ITEMS: Mapping[str, Mapping[str, Shape]] = {
                 "search": {"query": _SHOWN, "queries": Each(_SHOWN), "sources": _SOURCES},
                 "open_page": {"url": _SHOWN},
                 "find_in_page": {"url": _SHOWN, "pattern": _SHOWN},
-                "find": {"url": _SHOWN, "pattern": _SHOWN},  # its name before
+                "find": {"url": _SHOWN, "pattern": _SHOWN},  # an older name
             }
         ),
     },
@@ -126,7 +125,7 @@ ITEMS: Mapping[str, Mapping[str, Shape]] = {
         "container_id": _WORD,
         "outputs": Each(ByType({"logs": {"logs": _SHOWN}, "image": {"url": _SHOWN}})),
     },
-    "image_generation_call": {**PICTURE, "result": Kind.NOTHING},  # one with a picture is a file
+    "image_generation_call": {**PICTURE, "result": Kind.NOTHING},  # an item with an image is a file part
     "mcp_call": {**_ITEM, **_MCP_ASKED, "approval_request_id": _WORD, "output": _SHOWN, "error": _JSON},
     "mcp_list_tools": {**_ITEM, "server_label": _SHOWN, "tools": _MCP_TOOLS, "error": _JSON},
     "mcp_approval_request": {**_ITEM, **_MCP_ASKED},
@@ -150,15 +149,15 @@ ITEMS: Mapping[str, Mapping[str, Shape]] = {
     "program_output": {**_CALLED, "result": _SHOWN},
     "compaction": {**_ITEM, "encrypted_content": _SEAL},
 }
-"""What the provider ran or reported itself, by the item's type: the whole item goes back."""
+"""Hosted items and reports by type: the whole item is sent back."""
 
-# What a part does not show of an item that has the other of the two.
+# the fields that a part does not show, for items that may have only one of the two
 _HIDDEN_BY: Mapping[str, str] = {"output": "error", "tools": "error", "action": "actions"}
 _ITEM_SHAPE = ByType(ITEMS)
 
 
 def vetted(part: Part) -> Vetted:
-    """What of a part's own state the API may be sent; see ``Rules.vet``."""
+    """Return the portion of a part's state that may be sent; see ``Rules.vet``."""
     state = part.provider_state
     if not state or not within_bounds(state):
         return bounded(part)
@@ -167,7 +166,7 @@ def vetted(part: Part) -> Vetted:
             return repeats(state, {"text": part.text}) or cut(state, TEXT)
         case ToolCallPart():
             if state.get("type") not in (None, "function_call", "custom_tool_call"):
-                return refused("no item of that type is a call of a tool of the caller's")
+                return refused("no item of that type is a call of the caller's tools")
             words = part.arguments
             shown = {"call_id": part.call_id, "name": part.name, "arguments": words, "input": words}
             return repeats(state, shown) or cut(state, CALL)
@@ -175,16 +174,16 @@ def vetted(part: Part) -> Vetted:
             return _reasoning(part)
         case FilePart():
             if state.get("type") not in (None, "image_generation_call"):
-                return refused("no item of that type is a picture that the provider drew")
+                return refused("no item of that type is a generated image")
             return cut(state, PICTURE)
         case HostedToolPart() if not part.report:
             return _hosted(part)
         case _:
-            return Vetted(state)  # nothing of it is ever sent
+            return Vetted(state)  # such state is never sent
 
 
 def _reasoning(part: ReasoningPart) -> Vetted:
-    """Reasoning whose summary is what the part shows; the part may go on with words that are no summary."""
+    """Check that the summary of a reasoning item equals the beginning of the part's text."""
     state = part.provider_state or {}
     if state.get("type") not in (None, "reasoning"):
         return refused("no item of that type is reasoning")

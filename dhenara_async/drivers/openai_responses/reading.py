@@ -1,7 +1,7 @@
-"""The small things an answer of OpenAI Responses holds: words, sources, likelihoods, tokens, hosted tools, errors.
+"""Reads the values in Responses answers: text, sources, log probabilities, token counts, hosted tools, errors.
 
-Gateways that imitate the API send many of them in other shapes: bare words where a list of parts is usual, a part
-without its type, arguments as an object. These are read here, so that the decoder sees one shape.
+Gateways that imitate the API send many of them in other shapes: a string where a list of parts is usual, a part without
+its type, arguments as an object. They are normalized here, so that the decoder sees one shape.
 
 Source: https://platform.openai.com/docs/api-reference/responses/object and the types of the ``openai`` package 3.54
 (``types/responses/response_output_item.py``, read 2026-11-22)
@@ -31,11 +31,11 @@ from dhenara_async.usage.tokens import Usage
 
 CALLS = ("function_call", "custom_tool_call")
 SECTION_BREAK = "\n\n"
-"""What stands between the sections of one thought: its summary has several, each a paragraph of its own."""
+"""Separates the sections of one reasoning item: its summary has several, each a paragraph of its own."""
 
 # ---------------------------------------------------------------------------------------------------- items
 
-# Types that gateways give to items of our own.
+# Types that gateways give to function calls.
 _KINDS = {
     "output_text": "message",
     "text": "message",
@@ -43,7 +43,7 @@ _KINDS = {
     "function": "function_call",
     "tool_call": "function_call",
 }
-# By a field that only they have, the items whose type is missing.
+# The types of untyped items, by a field that only they have.
 _KINDS_BY_FIELD = (
     ("arguments", "function_call"),
     ("call_id", "function_call"),
@@ -56,7 +56,7 @@ _KINDS_BY_FIELD = (
 
 
 def items_of(response: JsonObject) -> list[JsonObject]:
-    """The items of a response, which may be bare words, or one item without a list."""
+    """Return the items of a response, which may be a string, or one item without a list."""
     return [_item(entry) for entry in _entries(response.get("output")) if entry]
 
 
@@ -65,21 +65,21 @@ def _item(entry: object) -> JsonObject:
 
 
 def kind_of(item: JsonObject) -> str:
-    """The type of an item, told by its fields where it is missing; empty if they do not tell it either."""
+    """Return the type of an item, derived from its fields where it is missing; empty if they do not decide it."""
     kind = as_text(item.get("type"))
     if kind:
         return _KINDS.get(kind, kind)
     return next((kind for name, kind in _KINDS_BY_FIELD if item.get(name)), "")
 
 
-def said_of(message: JsonObject) -> JsonObject:
-    """The fields of a message that it wants to have back."""
+def replayed_fields(message: JsonObject) -> JsonObject:
+    """Return the fields of a message to send back with it."""
     return {name: message[name] for name in ("id", "phase") if message.get(name)}
 
 
 @dataclass(slots=True)
 class CallFields:
-    """A call to a tool of ours, as far as one event tells it; empty where it does not."""
+    """The fields of a function call in one event; empty if missing."""
 
     name: str
     call_id: str
@@ -87,13 +87,13 @@ class CallFields:
 
 
 def call_fields(item: JsonObject) -> CallFields:
-    """The fields of a call, from its item or an event about it."""
+    """Return the fields of a call, from its item or an event about it."""
     function = as_object(item.get("function"))
-    told = (item.get("arguments"), item.get("input"), function.get("arguments"))
+    fields = (item.get("arguments"), item.get("input"), function.get("arguments"))
     return CallFields(
         name=as_text(item.get("name")) or as_text(function.get("name")),
         call_id=as_text(item.get("call_id")),
-        arguments=next((arguments_text(value) for value in told if value is not None and value != ""), ""),
+        arguments=next((arguments_text(value) for value in fields if value is not None and value != ""), ""),
     )
 
 
@@ -105,9 +105,9 @@ class Content:
     """One part of a message's content.
 
     Attributes:
-        kind: ``other`` is a part that this dialect does not have.
-        text: Its words; empty if it has none.
-        raw: The part as it came; empty for bare words.
+        kind: The kind of content; ``other`` = unknown to this dialect.
+        text: Its text; empty if it has none.
+        raw: The part as received; empty if it was a string.
     """
 
     kind: Literal["text", "refusal", "reasoning", "audio", "other"]
@@ -120,7 +120,7 @@ _THOUGHTS = frozenset(("reasoning_text", "summary_text", "reasoning", "thinking"
 
 
 def contents_of(message: JsonObject) -> list[Content]:
-    """The content of a message: a list of parts, one part, or bare words."""
+    """Return the content of a message: a list of parts, one part, or a string."""
     raw = message.get("content") or message.get("text") or message.get("output_text")
     if not raw and message.get("refusal"):
         raw = {"type": "refusal", "refusal": message["refusal"]}
@@ -128,64 +128,64 @@ def contents_of(message: JsonObject) -> list[Content]:
 
 
 def content_of(entry: object) -> Content | None:
-    """One part of a content; None if there is nothing in it."""
+    """Return one part of a content; None if it is empty."""
     if isinstance(entry, str):
         return Content("text", entry, {}) if entry else None
     raw = as_object(entry)
     kind = as_text(raw.get("type"))
     if kind in _TEXTS:
-        return Content("text", words_of(raw.get("text")), raw)
+        return Content("text", text_of(raw.get("text")), raw)
     if kind == "refusal" or (not kind and raw.get("refusal")):
-        return Content("refusal", words_of(raw.get("refusal")) or words_of(raw.get("text")), raw)
+        return Content("refusal", text_of(raw.get("refusal")) or text_of(raw.get("text")), raw)
     if kind in _THOUGHTS:
-        return Content("reasoning", words_of(raw), raw)
+        return Content("reasoning", text_of(raw), raw)
     if kind == "output_audio":
         return Content("audio", as_text(raw.get("transcript")), raw)
-    if not kind and words_of(raw):
-        return Content("text", words_of(raw), raw)
+    if not kind and text_of(raw):
+        return Content("text", text_of(raw), raw)
     return Content("other", "", raw) if raw else None
 
 
-def words_of(value: object) -> str:
-    """The text in a value: its own, that of its ``text``, ``content``, ``value`` …, or of the entries of a list."""
+def text_of(value: object) -> str:
+    """Return the text in a value: a string, an object's ``text``, ``content``, ``value`` …, or a list of these."""
     if isinstance(value, str):
         return value
     entries, raw = as_list(value), as_object(value)
     if entries:
-        return "".join(map(words_of, entries))
-    told = (raw.get(name) for name in ("text", "content", "value", "thinking", "reasoning", "summary"))
-    return next((words for part in told if part and (words := words_of(part))), "")
+        return "".join(map(text_of, entries))
+    fields = (raw.get(name) for name in ("text", "content", "value", "thinking", "reasoning", "summary"))
+    return next((words for part in fields if part and (words := text_of(part))), "")
 
 
 Section = tuple[str, int]
-"""A section of a thought: ``summary`` or ``content``, and its place in that list."""
+"""A section of a reasoning item: ``summary`` or ``content``, and its index in that list."""
 
 
 def sections_of(thought: JsonObject) -> list[tuple[Section, str]]:
-    """The words of a reasoning item, by section; those without words are left out."""
+    """Return the text of a reasoning item by section, without empty sections."""
     found = [
         ((name, place), words)
         for name in ("summary", "content")
         for place, entry in enumerate(_entries(thought.get(name)))
-        if (words := words_of(entry))
+        if (words := text_of(entry))
     ]
     if found:
         return found
-    words = words_of(thought.get("text")) or words_of(thought.get("reasoning"))
+    words = text_of(thought.get("text")) or text_of(thought.get("reasoning"))
     return [(("content", 0), words)] if words else []
 
 
-def kept_thought(thought: JsonObject) -> JsonObject:
-    """The fields of a reasoning item that have to go back, in the shape that the API takes."""
+def replayed_reasoning(thought: JsonObject) -> JsonObject:
+    """Return the fields of a reasoning item to send back, in the shape that the API requires."""
     kept = {name: thought[name] for name in ("id", "summary", "encrypted_content") if name in thought}
     if not isinstance(kept.get("summary", []), list):
-        text = words_of(kept["summary"])
+        text = text_of(kept["summary"])
         kept["summary"] = [{"type": "summary_text", "text": text}] if text else []
     return kept
 
 
 def _entries(value: object) -> Iterable[object]:
-    """The entries of a list; a value that is no list is the only entry of its own."""
+    """Return the entries of a list; a value that is not a list counts as its only entry."""
     return as_list(value) or (() if value is None or value == [] else (value,))
 
 
@@ -193,12 +193,13 @@ def _entries(value: object) -> Iterable[object]:
 
 
 def annotations_of(raw: JsonObject) -> list[object]:
-    """The sources of a text, as they came."""
+    """Return the raw annotations of a text."""
     return [entry for entry in as_list(raw.get("annotations")) if entry]
 
 
 def citation_of(annotation: JsonObject) -> Citation:
-    """A ``url_citation``, ``file_citation``, ``container_file_citation`` or ``file_path``; the raw one is kept too."""
+    """Return the citation of a ``url_citation``, ``file_citation``, ``container_file_citation`` or ``file_path``; the
+    raw one is kept too."""
     return Citation(
         url=as_text(annotation.get("url")) or None,
         title=as_text(annotation.get("title")) or as_text(annotation.get("filename")) or None,
@@ -245,7 +246,7 @@ _CACHE_READS = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_to
 
 
 def counts_anything(raw: JsonObject) -> bool:
-    """Whether a report of tokens has a number above zero."""
+    """Whether a usage report has a number above zero."""
     for value in raw.values():  # noqa: SIM110 - half of what a generator costs
         if as_count(value):
             return True
@@ -253,7 +254,7 @@ def counts_anything(raw: JsonObject) -> bool:
 
 
 def usage_of(raw: JsonObject, searches: int | None) -> Usage | None:
-    """A report of tokens, also in the words of Chat Completions, as some gateways send it."""
+    """Return the tokens of a usage report, also with Chat Completions' field names, as some gateways send it."""
     if not raw and searches is None:
         return None
     into = as_object(raw.get("input_tokens_details") or raw.get("prompt_tokens_details"))
@@ -291,28 +292,28 @@ def _first_count(raw: JsonObject, *names: str) -> int | None:
 
 
 def _with_part(whole: int | None, part: int | None) -> int | None:
-    """``whole``, to which a part that is larger is added: a host that tells such numbers counts them apart."""
+    """Return ``whole``, plus ``part`` if that is larger: such a host counts the two separately."""
     return whole + part if whole is not None and part is not None and part > whole else whole
 
 
 # ---------------------------------------------------------------------------------------------------- hosted tools
 
-_Reading = tuple[HostedToolType | None, object, object]
+_HostedFields = tuple[HostedToolType | None, object, object]
 
 
-def _web_search(item: JsonObject) -> _Reading:
+def _web_search(item: JsonObject) -> _HostedFields:
     action = as_object(item.get("action"))
     asked = {key: value for key, value in action.items() if key != "sources"}
     return "web_search", asked or None, action.get("sources") or item.get("results")
 
 
-def _mcp_call(item: JsonObject) -> _Reading:
+def _mcp_call(item: JsonObject) -> _HostedFields:
     asked = {key: item[key] for key in ("server_label", "name", "arguments") if item.get(key) is not None}
     return None, asked, item.get("error") if item.get("output") is None else item["output"]
 
 
-# By the type of an item: our word for the tool, what it was asked, and what came of it.
-HOSTED: Mapping[str, Callable[[JsonObject], _Reading]] = {
+# By the type of an item: its hosted tool, its input, and its output.
+HOSTED: Mapping[str, Callable[[JsonObject], _HostedFields]] = {
     "web_search_call": _web_search,
     "file_search_call": lambda item: ("file_search", item.get("queries"), item.get("results")),
     "code_interpreter_call": lambda item: ("code_execution", item.get("code"), item.get("outputs")),
@@ -334,47 +335,48 @@ HOSTED: Mapping[str, Callable[[JsonObject], _Reading]] = {
 
 
 def failure_in(frame: Frame) -> JsonObject:
-    """The error object of an event whose name says that it is one; plain words become its message."""
-    told = error_object(frame)
-    if told:
-        return told
+    """Return the error object of an event named as an error; plain text becomes its message."""
+    fields = error_object(frame)
+    if fields:
+        return fields
     try:
         value = loads(bytes(frame))
     except ValueError:
         value = frame.decode(errors="replace")
-    return {"message": words_of(value)}
+    return {"message": text_of(value)}
 
 
 def is_failure(body: JsonObject) -> bool:
-    """Whether a body that has nothing of a response is a failure, in a gateway's words."""
+    """Whether a body without any field of a response is a failure reported by a gateway."""
     return any(body.get(name) for name in ("error", "errors", "error_code", "error_message", "detail", "message"))
 
 
 def is_failed(item: JsonObject) -> bool:
-    """Whether an item is no part of an answer but the reason why there is none."""
+    """Whether an item reports a failure instead of content."""
     kind = as_text(item.get("type"))
     return kind == "error" or (bool(item.get("error")) and kind in ("", "message", "reasoning", *CALLS))
 
 
 def responses_error(status: int, headers: Mapping[str, str], body: bytes, error: JsonObject, provider: str) -> APIError:
-    """The error for an error object; inside an answer, where ``status`` is 200, its code tells the status.
+    """Return the typed error for an error object; inside an answer, where ``status`` is 200, its code gives the status.
 
     Args:
         status: The HTTP status.
-        headers: Of the answer, with lower-case names.
-        body: What is kept of the failure, as it came.
-        error: The object that tells the failure: an error, or what holds one.
-        provider: Who answered.
+        headers: Response headers, with lower-case names.
+        body: The bytes of the failure, kept with the error.
+        error: An error object, or an object with one in it.
+        provider: The name of the provider.
     """
-    told = error_fields({name: value for name, value in error.items() if not _is_type_of_event(name, value)})
-    message = told.message
+    fields = error_fields({name: value for name, value in error.items() if not _is_type_of_event(name, value)})
+    message = fields.message
     if status == 200:
-        named = any(as_text(layer.get("code")) for layer in told.layers)  # nearly all its codes are about the request
-        status = told.status or (400 if named else 500)
-        message = message or "it does not say why"  # what it sent may repeat the question, so it is not quoted
-    return api_error(status, headers, body, provider=provider, message=message, code=told.code)
+        # nearly all of the API's error codes are about the request
+        named = any(as_text(layer.get("code")) for layer in fields.layers)
+        status = fields.status or (400 if named else 500)
+        message = message or "the provider gave no reason"  # the body may repeat the prompt, so it is not quoted
+    return api_error(status, headers, body, provider=provider, message=message, code=fields.code)
 
 
 def _is_type_of_event(name: str, value: object) -> bool:
-    """Whether a field is the type of an event, which is not that of its failure."""
+    """Whether a field is the type of the event, not of its failure."""
     return name == "type" and as_text(value).startswith("response.")
