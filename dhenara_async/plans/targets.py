@@ -1,6 +1,6 @@
-"""Plans over endpoints: what anything that takes an endpoint also takes. Data and arithmetic; nothing here calls.
+"""Plans over endpoints, accepted wherever an endpoint is: fail-over, race, router and experiment. Pure data.
 
-The members of a plan are endpoints or plans again, so that an experiment can compare two ways of failing over.
+The targets of a plan are endpoints or plans, so that, for example, an experiment can compare two fail-overs.
 """
 
 import re
@@ -28,31 +28,31 @@ from dhenara_async.messages.messages import FilePart, Message
 from dhenara_async.response import Decision
 
 Strength = Literal["images", "files", "tools", "structured", "reasoning", "anything"]
-"""What a call can need; see ``Router``."""
+"""A capability that a call can need; see ``Router``."""
 
 StickyBy = Literal["conversation", "user", "node"]
 
 Decide = Callable[[Sequence[Message], AIModelCallConfig], "str | Target"]
-"""Which target takes a call, itself or by name: told the conversation, oldest first, and the knobs of the call."""
+"""Chooses the target of a call, as an object or by name, from the conversation (oldest first) and the configuration."""
 
 UnitOf = Callable[[Sequence[Message], AIModelCallConfig], str]
-"""What a call belongs to: calls of the same unit get the same variant."""
+"""Returns the unit of a call: calls of the same unit get the same variant."""
 
 Counts = Callable[[DhenaraError], bool]
 
 Estimate = Callable[[AIModelEndpoint], tuple[int, Decimal | None]]
-"""About what a call of an endpoint takes, in tokens and in money; None where nobody knows its price."""
+"""Estimates the tokens and the cost of a call to an endpoint; the cost is None where the price is unknown."""
 
 _STRENGTHS: tuple[str, ...] = ("images", "files", "tools", "structured", "reasoning", "anything")
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
-_REFUSED_HERE = frozenset({401, 402, 403, 404})  # this key, this account or this host will not; another may
+_REFUSED_HERE = frozenset({401, 402, 403, 404})  # refused for this key, account or host; another may accept
 
 
 def may_pass_elsewhere(error: DhenaraError) -> bool:
-    """Whether another endpoint may succeed where this one failed: what ``Failover`` goes by unless told otherwise.
+    """Whether another endpoint may succeed after ``error``; the default of ``Failover.on``.
 
-    This one is down, busy or slow, breaks its protocol, does not serve this key, or cannot be asked that at all. A
-    request that was refused for what it says is refused elsewhere too, and a call out of time is out of time.
+    True if the endpoint is down, busy or slow, breaks its protocol, refuses the key, or does not support the request.
+    False if the request itself was refused, since other endpoints refuse it too, or if the call's total time is over.
     """
     match error:
         case DeadlineError():
@@ -66,25 +66,26 @@ def may_pass_elsewhere(error: DhenaraError) -> bool:
 
 @dataclass(frozen=True)
 class Failover:
-    """The first of several that answers.
+    """Calls its targets in order until one completes the answer.
 
-    Each is asked as often as the call's ``retries`` say before the next one is; ``Timeouts.total`` is for all of them
-    together, every other limit for each.
+    Each target is retried as the call's ``retries`` allow before the next one is called. ``Timeouts.total`` is the
+    limit of all targets together; every other time limit applies to each target.
 
     Attributes:
-        targets: Who is asked, in order; the next one when one fails.
-        mode: What happens when an answer breaks off after some of it was handed over. ``fail``: the error is raised.
-            ``restart``: the next one answers anew, and readers get a ``StreamReset``. ``continue``: the next one goes
-            on where the answer broke off, and readers get a ``StreamSeam``. Only texts can be gone on with, and only by
-            a model that can be handed the beginning of its answer, or with a ``continuation``; where nobody can, the
-            error is raised and says so. Reasoning is not handed on.
-        on: Which errors count, as classes or a function; None = ``may_pass_elsewhere``. Others are raised at once.
-        cooldown: Seconds for which an endpoint that failed is asked last, by all calls of one manager or client.
-        continuation: For ``continue``: what a model is told behind the text so far that cannot be handed that text as
-            the beginning of its own answer.
+        targets: Endpoints or plans, in the order in which they are called.
+        mode: What happens when an answer breaks off after some of it was delivered. ``fail``: the error is raised.
+            ``restart``: the next target starts over, and readers get a ``StreamReset``. ``continue``: the next target
+            continues the answer, and readers get a ``StreamSeam``. Only texts can be continued, and only by a model
+            that accepts the beginning of its answer as a prefill, or with a ``continuation``; if no target can
+            continue, the error is raised and says so. Reasoning is not passed on.
+        on: Errors after which the next target is called, as classes or a function; None = ``may_pass_elsewhere``.
+            Other errors are raised at once.
+        cooldown: Seconds for which a failed endpoint is called last, by all calls of one manager or client.
+        continuation: For ``continue``: the user message that asks for the rest of the answer from a model that does not
+            accept a prefill.
 
     Raises:
-        ConfigurationError: There is no target, or a value that is none of these.
+        ConfigurationError: There is no target, or a value is invalid.
     """
 
     targets: "Sequence[Target]"
@@ -94,16 +95,16 @@ class Failover:
     continuation: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", _several(self.targets, "Failover"))
+        object.__setattr__(self, "targets", _checked_targets(self.targets, "Failover"))
         if self.mode not in ("restart", "continue", "fail"):
             raise ConfigurationError(f"the mode of a Failover is restart, continue or fail, not {self.mode!r}")
         if not 0 <= self.cooldown < inf:
             raise ConfigurationError(f"the cooldown of a Failover is a number of seconds from 0, not {self.cooldown}")
         if self.continuation is not None and not self.continuation.strip():
-            raise ConfigurationError("the continuation of a Failover is empty: None leaves it out")
+            raise ConfigurationError("the continuation of a Failover is empty; use None for no continuation")
 
     def counts(self, error: DhenaraError) -> bool:
-        """Whether the next target is asked after ``error``."""
+        """Whether the next target is called after ``error``."""
         on = self.on
         if on is None:
             return may_pass_elsewhere(error)
@@ -114,25 +115,25 @@ class Failover:
 
 @dataclass(frozen=True)
 class Race:
-    """Several asked at once; who says something first answers, the others are cancelled.
+    """Calls several targets at once; the first to send content answers, the others are cancelled.
 
-    What the others took is among the ``tries`` of the answer, as far as it is known, and counts in budgets.
+    The known usage of the other targets is in ``tries`` of the response, and counts in budgets.
 
     Attributes:
-        targets: Who runs.
-        hedge_after: When each further one starts, unless all before it have failed earlier: None = at once; seconds
-            after the one before it; or a percentile such as ``"p95"`` of the times that the first target took to say
-            something in the latest calls of the same client or manager (as long as too few are known, a second).
+        targets: Endpoints or plans.
+        hedge_after: When each further target starts, unless all earlier ones have failed: None = at once; a number =
+            seconds after the previous start; or a percentile such as ``"p95"`` of the time to first content of the
+            first target in the latest calls of the same client or manager (one second while too few were measured).
 
     Raises:
-        ConfigurationError: There is no target, or a value that is none of these.
+        ConfigurationError: There is no target, or a value is invalid.
     """
 
     targets: "Sequence[Target]"
     hedge_after: float | str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", _several(self.targets, "Race"))
+        object.__setattr__(self, "targets", _checked_targets(self.targets, "Race"))
         after = self.hedge_after
         if isinstance(after, str):
             if _PERCENTILE.fullmatch(after) is None or self.percentile == 0:
@@ -142,25 +143,25 @@ class Race:
 
     @property
     def percentile(self) -> float | None:
-        """The share of earlier calls that ``hedge_after`` names, between 0 and 1; None if it names none."""
+        """The percentile of ``hedge_after`` as a share between 0 and 1; None if it is not a percentile."""
         named = _PERCENTILE.fullmatch(self.hedge_after) if isinstance(self.hedge_after, str) else None
         return None if named is None else float(named[1]) / 100
 
 
 @dataclass(frozen=True)
 class Router:
-    """One of several, chosen for each call by what it is.
+    """Chooses one target for each call, by a function or by the capabilities that the call needs.
 
     Attributes:
-        choose: Says who takes a call, as a target or by its name in ``targets``. It is asked for dry runs and estimates
-            too, so it only looks. None = ``strengths`` decide.
-        targets: Who can be named.
-        strengths: For each strength who has it, the first that the call needs decides: ``images`` and ``files`` where
-            the conversation holds some, ``tools`` where some are declared, ``structured`` where the answer has to be,
-            ``reasoning`` where that is asked for; ``anything`` is always needed, so it comes last.
+        choose: Returns the target of a call, or its name in ``targets``. It is called for dry runs and estimates too,
+            so it must have no side effects. None = ``strengths`` decide.
+        targets: Targets by the names that ``choose`` returns.
+        strengths: Targets by capability, in order; the first capability that the call needs decides. ``images`` and
+            ``files`` are needed if the conversation has some, ``tools`` if tools are declared, ``structured`` if
+            structured output is requested, ``reasoning`` if reasoning is requested, and ``anything`` always.
 
     Raises:
-        ConfigurationError: Neither or both of ``choose`` and ``strengths`` are given, or a strength is not known.
+        ConfigurationError: Neither or both of ``choose`` and ``strengths`` are given, or a strength is unknown.
     """
 
     choose: Decide | None = None
@@ -171,31 +172,35 @@ class Router:
         object.__setattr__(self, "targets", dict(self.targets))
         object.__setattr__(self, "strengths", dict(self.strengths))
         if (self.choose is None) == (not self.strengths):
-            raise ConfigurationError("a Router has either a function that chooses, or strengths")
+            raise ConfigurationError("a Router takes either choose or strengths, not both")
         if self.choose is None and self.targets:
-            raise ConfigurationError("targets are for a Router's function to name; strengths have targets of their own")
+            raise ConfigurationError(
+                "the targets of a Router are for the names that choose returns; strengths have their own targets"
+            )
         if unknown := [name for name in self.strengths if name not in _STRENGTHS]:
-            raise ConfigurationError(f"unknown strengths {unknown}; there are {', '.join(_STRENGTHS)}")
+            raise ConfigurationError(f"unknown strengths {unknown}; use {', '.join(_STRENGTHS)}")
         for target in (*self.targets.values(), *self.strengths.values()):
             _check_target(target, "Router")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Variants, of which every unit gets one, and always the same one.
+    """Assigns one of several variants to each unit, always the same one.
 
-    Who gets which is a hash of the experiment's name and the unit: nothing is stored, and every process agrees. Order
-    does not matter; a change of weights moves no more units than it has to between neighbours, by name.
+    The variant is computed from a hash of the experiment's name and the unit: nothing is stored, and all processes
+    agree. The order of the variants does not matter. A change of weights moves as few units as possible, and only
+    between variants that are neighbours in alphabetical order.
 
     Attributes:
-        variants: Targets by name, each alone or with its weight; alone it weighs 1.
-        sticky_by: What is a unit: a ``conversation``, a ``user`` (``config.user_id``), or a ``node``, which is every
-            turn anew; or a function. Where a call has no such thing, it goes by user, then by conversation, and a call
-            that has neither is a unit of its own. The decision says which it was.
-        name: Tells experiments apart: two of one name and the same variants sort units alike. None = their names.
+        variants: Targets by name, either alone (weight 1) or as ``(target, weight)``.
+        sticky_by: The unit: a ``conversation``, a ``user`` (``config.user_id``), a ``node`` (each turn is assigned
+            independently), or a function. A call without that unit uses its user, then its conversation; a call
+            without either is a unit of its own. The decision's reason names the unit that was used.
+        name: Name of the experiment; two experiments with equal names and variants assign units equally. None = the
+            names of the variants.
 
     Raises:
-        ConfigurationError: There is no variant, a weight that is no weight, or no such way to be sticky.
+        ConfigurationError: There is no variant, a weight is invalid, or ``sticky_by`` is unknown.
     """
 
     variants: "Mapping[str, Target | tuple[Target, float]]"
@@ -205,10 +210,12 @@ class Experiment:
     def __post_init__(self) -> None:
         object.__setattr__(self, "variants", dict(self.variants))
         if isinstance(self.sticky_by, str) and self.sticky_by not in ("conversation", "user", "node"):
-            raise ConfigurationError(f"an Experiment sticks by conversation, user or node, not by {self.sticky_by!r}")
+            raise ConfigurationError(
+                f"sticky_by of an Experiment is conversation, user, node or a function, not {self.sticky_by!r}"
+            )
         weights = self.weights
         if not all(0 <= weight < inf for weight in weights.values()) or not sum(weights.values()) > 0:
-            raise ConfigurationError("an Experiment has variants with weights from 0, and at least one above 0")
+            raise ConfigurationError("an Experiment needs variants with weights of at least 0, one of them above 0")
         for name in weights:
             _check_target(self.target(name), "Experiment")
 
@@ -218,80 +225,80 @@ class Experiment:
         return {name: float(of[1]) if isinstance(of, tuple) else 1.0 for name, of in self.variants.items()}
 
     def target(self, variant: str) -> "Target":
-        """Who a variant is."""
+        """Return the target of a variant."""
         of = self.variants[variant]
         return of[0] if isinstance(of, tuple) else of
 
     def variant(self, unit: str) -> str:
-        """Which variant a unit gets."""
+        """Return the name of a unit's variant."""
         names = sorted(self.variants)
         return assigned(self.name or "|".join(names), unit, self.weights)
 
 
 Target = AIModelEndpoint | Failover | Race | Experiment | Router
-"""Who is asked: an endpoint, or a plan over several."""
+"""The target of a call: an endpoint, or a plan over several."""
 
 
 def assigned(name: str, unit: str, weights: Mapping[str, float]) -> str:
-    """Which of ``weights`` an experiment's unit falls under: the same in every process, and as often as it weighs.
+    """Return the variant of a unit: the same in every process, and distributed by weight.
 
     Args:
-        name: The experiment's.
-        unit: What sticks.
-        weights: Not below 0, and not all 0; their order does not matter.
+        name: Name of the experiment.
+        unit: Id of the unit.
+        weights: Weights by variant, at least 0 and not all 0; their order does not matter.
     """
     digest = blake2b(f"{len(name)}:{name}:{unit}".encode(errors="surrogatepass"), digest_size=8).digest()
     drawn = (int.from_bytes(digest) >> 11) / 2**53 * sum(weights.values())
-    weighty = sorted(variant for variant, weight in weights.items() if weight > 0)
-    reached = 0.0
-    for variant in weighty:
-        reached += weights[variant]
-        if drawn < reached:
+    candidates = sorted(variant for variant, weight in weights.items() if weight > 0)
+    upper_bound = 0.0
+    for variant in candidates:
+        upper_bound += weights[variant]
+        if drawn < upper_bound:
             return variant
-    return weighty[-1]  # only rounding leads here
+    return candidates[-1]  # reached only by rounding errors
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of ``values`` that at least ``share`` of them do not exceed.
+    """Return the smallest of ``values`` that at least ``share`` of them do not exceed.
 
     Raises:
-        ValueError: There are no values.
+        ValueError: ``values`` is empty.
     """
     if not values:
-        raise ValueError("nothing has a percentile of no values")
+        raise ValueError("there is no percentile of an empty sequence")
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingContext:
-    """What a call is, as far as a router or an experiment decides by it.
+    """The properties of a call by which routers and experiments decide.
 
     Attributes:
-        said: Gives the conversation, oldest first, what is asked included.
-        config: The call's knobs.
-        own: A name of this call alone.
-        conversation: The conversation's id; None outside of one.
-        node: The id of the turn being made; None outside of a conversation.
+        messages: Returns the conversation, oldest first, including the new question.
+        config: Configuration of the call.
+        call_id: Unique id of the call.
+        conversation: Id of the conversation; None outside of one.
+        node: Id of the node that the turn will add; None outside of a conversation.
     """
 
-    said: Callable[[], Sequence[Message]]
+    messages: Callable[[], Sequence[Message]]
     config: AIModelCallConfig
-    own: str
+    call_id: str
     conversation: str | None = None
     node: str | None = None
 
 
 def decided(plan: Router | Experiment, context: RoutingContext) -> "tuple[Target, Decision]":
-    """Who takes a call, and the record of that.
+    """Choose the target of a call, and build the record of the decision.
 
     Raises:
-        ConfigurationError: A router's function names nobody, or no strength fits the call.
+        ConfigurationError: A router's function returned an unknown name, or no strength matches the call.
     """
     return _routed(plan, context) if isinstance(plan, Router) else _varied(plan, context)
 
 
 def first_endpoint(target: "Target", context: RoutingContext) -> AIModelEndpoint:
-    """Who is asked first where all goes well: what dry runs and estimates are made for.
+    """Return the endpoint that is called first if none is cooling down; dry runs and estimates use it.
 
     Raises:
         ConfigurationError: As for ``decided``.
@@ -305,18 +312,18 @@ def first_endpoint(target: "Target", context: RoutingContext) -> AIModelEndpoint
 
 
 def expected(target: "Target", context: RoutingContext, of: Estimate) -> tuple[int, Decimal | None]:
-    """About what a call of ``target`` takes, in tokens and in money; None where nobody knows its price.
+    """Estimate the tokens and the cost of a call to ``target``; the cost is None where the price is unknown.
 
-    All of a race may run at once, so it is what they take together. Of those that are asked one after the other it is
-    the most that one takes, and who cannot be asked at all does not count as long as somebody can.
+    A race counts the sum of its targets, because all of them may run. A fail-over counts the maximum of its targets.
+    Targets that cannot be called are left out as long as another one can.
 
     Args:
-        target: Who is asked.
-        occasion: What routers and experiments decide by.
-        of: The same for an endpoint.
+        target: The endpoint or plan.
+        context: Properties of the call, for routers and experiments.
+        of: Estimates a call to one endpoint.
 
     Raises:
-        DhenaraError: Nobody can be asked; the first one's reason.
+        DhenaraError: No target can be called; the first target's error.
     """
     match target:
         case AIModelEndpoint():
@@ -325,24 +332,24 @@ def expected(target: "Target", context: RoutingContext, of: Estimate) -> tuple[i
             chosen, _decision = decided(target, context)
             return expected(chosen, context, of)
         case Failover() | Race():
-            tokens, prices, refusals = list[int](), list[Decimal](), list[DhenaraError]()
+            tokens, costs, errors = list[int](), list[Decimal](), list[DhenaraError]()
             for member in target.targets:
                 try:
-                    taken, price = expected(member, context, of)
+                    member_tokens, member_cost = expected(member, context, of)
                 except DhenaraError as exc:
-                    refusals.append(exc)
+                    errors.append(exc)
                     continue
-                tokens.append(taken)
-                prices += [] if price is None else [price]
+                tokens.append(member_tokens)
+                costs += [] if member_cost is None else [member_cost]
             if not tokens:
-                raise refusals[0]
+                raise errors[0]
             if isinstance(target, Race):
-                return sum(tokens), sum(prices, Decimal(0)) if prices else None
-            return max(tokens), max(prices, default=None)
+                return sum(tokens), sum(costs, Decimal(0)) if costs else None
+            return max(tokens), max(costs, default=None)
 
 
 def endpoints(target: "Target") -> Iterator[AIModelEndpoint]:
-    """Every endpoint of a plan that can be named in advance, in order."""
+    """Iterate over the endpoints of a target, in order; endpoints that only a router's function knows are left out."""
     match target:
         case AIModelEndpoint():
             yield target
@@ -358,7 +365,7 @@ def endpoints(target: "Target") -> Iterator[AIModelEndpoint]:
 
 
 def label(target: "Target") -> str:
-    """A target in a few words, for people: no key, no address."""
+    """Format a target for logs and records, without keys and addresses."""
     match target:
         case AIModelEndpoint():
             return printable(f"{target.api.provider}:{target.ai_model.model_name}")
@@ -376,20 +383,22 @@ def _routed(plan: Router, context: RoutingContext) -> "tuple[Target, Decision]":
         for strength, target in plan.strengths.items():
             if strength in needs:
                 return target, Decision(kind="router", choice=label(target), reason=f"for {strength}")
-        have = ", ".join(plan.strengths)
-        raise ConfigurationError(f"no strength of the Router ({have}) fits the call; add one for 'anything'")
-    chosen = plan.choose(context.said(), context.config)
+        strengths = ", ".join(plan.strengths)
+        raise ConfigurationError(f"no strength of the Router ({strengths}) fits the call; add one for 'anything'")
+    chosen = plan.choose(context.messages(), context.config)
     if not isinstance(chosen, str):
         _check_target(chosen, "Router")
         return chosen, Decision(kind="router", choice=label(chosen))
     if chosen not in plan.targets:
-        raise ConfigurationError(f"the Router chose {chosen!r}, and knows {', '.join(plan.targets) or 'no names'}")
+        raise ConfigurationError(
+            f"the Router chose {chosen!r}, but its targets are {', '.join(plan.targets) or 'empty'}"
+        )
     return plan.targets[chosen], Decision(kind="router", choice=chosen)
 
 
 def _needs(context: RoutingContext) -> frozenset[str]:
     config = context.config
-    files = [part for message in context.said() for part in message.parts if isinstance(part, FilePart)]
+    files = [part for message in context.messages() for part in message.parts if isinstance(part, FilePart)]
     needs = {
         "images": any(file.kind == "image" for file in files),
         "files": bool(files),
@@ -412,27 +421,27 @@ def _varied(plan: Experiment, context: RoutingContext) -> "tuple[Target, Decisio
 
 
 def _unit(sticky_by: StickyBy | UnitOf, context: RoutingContext) -> tuple[str, str]:
-    """What a call belongs to, and what that is."""
+    """Return the unit of a call, and how it was determined."""
     if not isinstance(sticky_by, str):
-        return sticky_by(context.said(), context.config), "by a function"
+        return sticky_by(context.messages(), context.config), "by a function"
     units = {"user": context.config.user_id, "conversation": context.conversation, "node": context.node}
     for by in (sticky_by, "user", "conversation"):
         if unit := units[by]:
             return unit, f"by {by}" if by == sticky_by else f"by {by}, because it has no {sticky_by}"
-    return context.own, f"by the call alone, because it has no {sticky_by}"
+    return context.call_id, f"by the call alone, because it has no {sticky_by}"
 
 
-def _several(targets: "Sequence[Target]", whose: str) -> "tuple[Target, ...]":
-    several = tuple(targets)
-    if not several:
-        raise ConfigurationError(f"a {whose} has at least one target")
-    for target in several:
-        _check_target(target, whose)
-    return several
+def _checked_targets(targets: "Sequence[Target]", plan: str) -> "tuple[Target, ...]":
+    checked = tuple(targets)
+    if not checked:
+        raise ConfigurationError(f"a {plan} needs at least one target")
+    for target in checked:
+        _check_target(target, plan)
+    return checked
 
 
-def _check_target(target: object, whose: str) -> None:
+def _check_target(target: object, plan: str) -> None:
     if not isinstance(target, Target):
         raise ConfigurationError(
-            f"a {whose} takes endpoints and plans over endpoints, not {type(target).__name__}: AIModelEndpoint(…)"
+            f"a {plan} takes endpoints and plans over endpoints, not {type(target).__name__}: AIModelEndpoint(…)"
         )

@@ -214,7 +214,7 @@ def test_a_function_routes_by_name_or_by_target() -> None:
     hi = Message.user("Hi.")
     assert decided(plan, context(hi)) == (C, Decision(kind="router", choice="groq:c"))
     assert decided(plan, context(hi, hi)) == (B, Decision(kind="router", choice="long"))
-    with pytest.raises(ConfigurationError, match="chose 'short', and knows long"):
+    with pytest.raises(ConfigurationError, match="chose 'short', but its targets are long"):
         decided(Router(lambda _said, _config: "short", {"long": B}), context(hi))
 
 
@@ -364,5 +364,5 @@ def test_the_latest_latencies_count() -> None:
 @pytest.mark.parametrize(("share", "value"), [(0.01, 1), (0.5, 5), (0.51, 6), (0.9, 9), (0.95, 10), (0.999, 10)])
 def test_percentiles(share: float, value: float) -> None:
     assert percentile([10, 1, 9, 2, 8, 3, 7, 4, 6, 5], share) == value
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="empty sequence"):
         percentile([], share)
