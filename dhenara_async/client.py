@@ -15,10 +15,10 @@ from dhenara_async.errors import ConfigurationError, StreamStateError, printable
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
+    from dhenara_async.calls.call import Call
     from dhenara_async.calls.input import CallInput
     from dhenara_async.calls.prepare import CallPreparer
     from dhenara_async.calls.shared import SharedResources
-    from dhenara_async.calls.source import Call
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.formatter.conversion import ConversionPolicy
     from dhenara_async.messages.messages import Message

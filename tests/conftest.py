@@ -29,4 +29,4 @@ def no_names_of_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
 def one_request_a_call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most tests are about one request: a call that fails is made again only in tests marked ``retries``."""
     if request.node.get_closest_marker("retries") is None:
-        monkeypatch.setattr("dhenara_async.calls.source.delay", _never)
+        monkeypatch.setattr("dhenara_async.calls.attempts.delay", _never)

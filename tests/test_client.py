@@ -262,7 +262,9 @@ async def test_a_block_keeps_one_connection() -> None:
 async def test_a_stream_whose_body_ends_late_gives_its_connection_back(
     stop_at_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dhenara_async.calls.source.DRAIN_SECONDS", PATIENCE)  # a busy machine is not what is tested
+    monkeypatch.setattr(
+        "dhenara_async.calls.sent_request.DRAIN_SECONDS", PATIENCE
+    )  # a busy machine is not what is tested
 
     async def play(connection: Connection) -> None:
         while await connection.request() is not None:

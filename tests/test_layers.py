@@ -34,7 +34,9 @@ FLOORS = (
         *("blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),
         *("messages.attachments", "stores", "tools.run"),
     },
-    {"calls.input", "calls.source"},
+    {"calls.call", "calls.input"},
+    {"calls.attempts", "calls.sent_request"},
+    {"calls.source"},
     {"calls.stream", "plans"},
     {"calls.prepare"},
     {"calls.warmup"},
@@ -51,7 +53,8 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
     *("blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turn", "__main__"),
-    *("calls.deadlines", "calls.health", "calls.prepare", "calls.source", "calls.step", "calls.stream", "calls.warmup"),
+    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.prepare", "calls.sent_request"),
+    *("calls.source", "calls.step", "calls.stream", "calls.warmup"),
     *("downloads", "hosts.auth", "limits", "messages.attachments", "plans", "tools.run"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.

@@ -15,10 +15,10 @@ import anyio.to_thread
 import orjson
 from anyio.lowlevel import RunVar
 
+from dhenara_async.calls.call import Call, Delivery
 from dhenara_async.calls.forms import REPORT, Form, is_fixed, lone_question
 from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.shared import SharedResources
-from dhenara_async.calls.source import Call, Delivery
 from dhenara_async.calls.stream import rehearsal
 from dhenara_async.config import AIModelCallConfig, FetchPolicy
 from dhenara_async.downloads.inlining import INLINED, inlined, key_of, stand_in, to_check, to_download

@@ -19,7 +19,8 @@ from typing import NoReturn, Self
 from pydantic import JsonValue
 
 from dhenara_async.calls.accumulator import Accumulator
-from dhenara_async.calls.source import CallRecord, EventSource
+from dhenara_async.calls.call import CallRecord
+from dhenara_async.calls.source import EventSource
 from dhenara_async.calls.step import Step
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import DhenaraError, StreamStateError

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import assert_never
 
-from dhenara_async.calls.source import CallRecord, EventSource
+from dhenara_async.calls.call import CallRecord
+from dhenara_async.calls.source import EventSource
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.events import (

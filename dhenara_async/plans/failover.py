@@ -14,8 +14,9 @@ from typing import assert_never
 import anyio
 
 from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.call import CallRecord
 from dhenara_async.calls.shared import SharedResources
-from dhenara_async.calls.source import CallRecord, EndpointSource, EventSource, says
+from dhenara_async.calls.source import EndpointSource, EventSource, says
 from dhenara_async.errors import (
     APIError,
     ConfigurationError,

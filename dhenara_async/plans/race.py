@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from dhenara_async.calls.source import CLOSE_SECONDS, CallRecord, EventSource, priced, says
+from dhenara_async.calls.attempts import priced
+from dhenara_async.calls.call import CallRecord
+from dhenara_async.calls.source import CLOSE_SECONDS, EventSource, says
 from dhenara_async.errors import DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent, StreamStart
 from dhenara_async.messages.messages import Origin

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dhenara_async.calls.source import CallRecord, EventSource
+from dhenara_async.calls.call import CallRecord
+from dhenara_async.calls.source import EventSource
 from dhenara_async.events import StreamEvent
 from dhenara_async.messages.messages import Origin
 from dhenara_async.response import Decision

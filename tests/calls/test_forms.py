@@ -17,11 +17,11 @@ from dhenara_async import (
     Message,
     Tool,
 )
+from dhenara_async.calls.call import Call, Delivery
 from dhenara_async.calls.forms import Form, is_fixed
 from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.prepare import CallPreparer
 from dhenara_async.calls.shared import SharedResources
-from dhenara_async.calls.source import Call, Delivery
 from dhenara_async.hosts.table import HOSTS
 from dhenara_async.messages.messages import FilePart, TextPart
 from dhenara_async.request import ChatRequest, WireRequest

@@ -47,8 +47,8 @@ from dhenara_async import (
     Usage,
     UsageUpdate,
 )
+from dhenara_async.calls.call import CallRecord
 from dhenara_async.calls.health import Cooldowns
-from dhenara_async.calls.source import CallRecord
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,

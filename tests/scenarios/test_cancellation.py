@@ -231,7 +231,9 @@ async def cell(
     phase: Phase, monkeypatch: pytest.MonkeyPatch, *, wire: str = "aiohttp", tries: int = 2, **timeouts: float
 ) -> AsyncGenerator[Cell]:
     """Set ``phase`` up; afterwards two connections still serve, all slots are free, and nothing is left."""
-    monkeypatch.setattr("dhenara_async.calls.source.DRAIN_SECONDS", 1000)  # who waits for that does not leave in time
+    monkeypatch.setattr(
+        "dhenara_async.calls.sent_request.DRAIN_SECONDS", 1000
+    )  # who waits for that does not leave in time
     async with nothing_left():
         with host() as server, ExitStack() as stack:
             url = stack.enter_context(deaf_host()) if phase == "connecting" else server.url
