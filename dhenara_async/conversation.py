@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Literal
 from uuid import uuid4
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from dhenara_async.errors import StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.frozen import FrozenModel
+from dhenara_async.frozen import FrozenModel, Memo
 from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
 
@@ -79,6 +79,7 @@ class ConversationNode(FrozenModel):
     charge: Decimal | None = None
     prefix: str | None = None
     signature: str | None = None
+    _folds: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached history up to this node
 
     @property
     def usage(self) -> Usage:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_serializer
 
-from dhenara_async.frozen import FrozenModel
+from dhenara_async.frozen import FrozenModel, Memo
 from dhenara_async.hosts.headers import OPENED, SEALED
 from dhenara_async.usage.prices import Pricing
 
@@ -237,6 +237,7 @@ class AIModelEndpoint(FrozenModel):
     api: AIModelAPI
     ai_model: AIModel
     pricing: Pricing = Field(default_factory=Pricing)
+    _rules: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached rules of this endpoint's driver
 
 
 _BY_CODE = _Builder(is_code=True)

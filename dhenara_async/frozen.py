@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from weakref import ref
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticSerializationError
@@ -119,12 +120,12 @@ Held = TypeVar("Held")
 
 
 class Aside(Generic[Held]):
-    """Something that goes along with a value inside this process and is no part of it: a class, a function.
+    """An object carried by a model in a private attribute, without being part of its value: a class, a function.
 
-    It is equal to any other: a value is still equal to itself after a round trip by JSON, where this stays behind.
+    JSON and pickle leave it behind. All instances are equal, so that a model is equal to itself after a round trip.
 
     Attributes:
-        held: What goes along; None = nothing.
+        held: The carried object; None = none.
     """
 
     __slots__ = ("held",)
@@ -145,4 +146,23 @@ class Aside(Generic[Held]):
         return self
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        return type(self), ()  # a function from inside another cannot be pickled
+        return type(self), ()  # a local function cannot be pickled
+
+
+class Memo(Aside[Held]):
+    """A cached result for one object, carried by that object; it dies with the object, and copies ignore it.
+
+    Args:
+        owner: The object that the result belongs to.
+        held: The result.
+    """
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: object = None, held: Held | None = None) -> None:
+        super().__init__(held)
+        self._owner = None if owner is None else ref(owner)
+
+    def of(self, owner: object) -> Held | None:
+        """Return the result if it was computed for this very object; None if it belongs to the original of a copy."""
+        return self.held if self._owner is not None and self._owner() is owner else None

@@ -99,8 +99,8 @@ class Work:
         patch.setattr(ConversationNode, "as_messages", open_turn)
         patch.setattr(CallIds, "made", make_id)
         patch.setattr(PartBase, "model_copy", copy_part)
-        patch.setattr(ledger.PartOutcome, "trusted", outcome)
-        patch.setattr(ledger.ConversionEntry, "trusted", entry)
+        patch.setattr(ledger.PartOutcome, "unchecked", outcome)
+        patch.setattr(ledger.ConversionEntry, "unchecked", entry)
 
     def of(self, nodes: Sequence[ConversationNode], target: str) -> Counter[str]:
         """What formatting ``nodes`` takes."""

@@ -26,6 +26,7 @@ from dhenara_async import (
 from dhenara_async.drivers import parts
 from dhenara_async.errors import StructuredOutputError
 from dhenara_async.formatter.conversion import ConversionReport
+from dhenara_async.formatter.formatter import PromptFormatter
 from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import FilePart, Message, Origin, ReasoningPart, TextPart, ToolCallPart
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, Choice, FinishReason, Latency
@@ -48,7 +49,7 @@ RESPONSE = AIModelCallResponse(
 
 
 @pytest.mark.parametrize("checked", [TEXT, Usage(total_tokens=3, input_tokens=1), CHOICE, ANSWER, RESPONSE])
-def test_trusted_values_are_the_checked_ones(checked: FrozenModel) -> None:
+def test_unchecked_values_equal_validated_ones(checked: FrozenModel) -> None:
     given = {name: getattr(checked, name) for name in checked.model_fields_set}
     unchecked = type(checked).unchecked(**given)
     assert unchecked == checked
@@ -209,3 +210,16 @@ def test_values_changed_without_a_check_are_the_checked_copies() -> None:
     assert TEXT.text == "Hi."
     tool = Tool.from_function(look).changed(description="Watch.")
     assert tool.bind(ToolCallPart(call_id="1", name="look", arguments='{"where": "up"}'))() == "up"
+
+
+def test_a_copy_does_not_use_the_caches_of_its_original() -> None:
+    endpoint = AIModelEndpoint(api=API, ai_model=AIModel(model_name="gpt-5"))
+    node = ConversationNode(user_query="Wie hoch ist der Brocken?")
+    PromptFormatter.format_conversation([node], endpoint)
+
+    changed = node.model_copy(update={"user_query": "Wie tief ist der Laacher See?"})
+    formatted = PromptFormatter.format_conversation([changed], endpoint)
+
+    assert [message.get_text() for message in formatted.messages] == ["Wie tief ist der Laacher See?"]
+    assert pickle.loads(pickle.dumps(node)) == node == copy.deepcopy(node)  # noqa: S301 - our own bytes
+    assert pickle.loads(pickle.dumps(endpoint)) == endpoint  # noqa: S301 - our own bytes

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from operator import is_not
-from weakref import ref
+from typing import cast
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import ConversationNode, question
@@ -36,6 +36,7 @@ from dhenara_async.formatter.window import (
     summary_message,
     truncation_entries,
 )
+from dhenara_async.frozen import Memo
 from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.messages.messages import FilePart, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
@@ -335,17 +336,13 @@ class _Job:
         return FormattedConversation((*before, *fold.messages), report, prefix, tuple(fold.stubs.values()))
 
 
-# What an endpoint demands, for as long as that object lives: it is asked for by every call, and always the same.
-_demanded: "dict[int, tuple[ref[AIModelEndpoint], Rules]]" = {}
-
-
 def _rules_of(endpoint: AIModelEndpoint) -> Rules:
-    name, demanded = id(endpoint), _demanded  # the module's own names are gone when the last endpoints die with Python
-    kept = demanded.get(name)
-    if kept is None or kept[0]() is not endpoint:
+    """Return the rules of the endpoint's driver, cached on the endpoint: every call needs them."""
+    rules = endpoint._rules.of(endpoint)  # pyright: ignore[reportPrivateUsage] - kept there for this function
+    if not isinstance(rules, Rules):
         rules = driver_for(endpoint).rules(endpoint)
-        kept = demanded[name] = (ref(endpoint, lambda _dead: demanded.pop(name, None)), rules)
-    return kept[1]
+        endpoint._rules = Memo[object](endpoint, rules)  # pyright: ignore[reportPrivateUsage]
+    return rules
 
 
 def _fitted(
@@ -391,24 +388,23 @@ def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
     return digest.hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------------- remembering
+# ---------------------------------------------------------------------------------------------------- cached folds
 
-# What was made of a history, for the turns to come. It is kept beside the history's newest node, by its identity, for
-# as long as that node lives, and is moved on to the next one: a node is never changed, so it can never be outdated.
+# The fold of a history is cached on its newest node and moves to the next node with the next turn. Nodes never change,
+# so it is never outdated, and it dies with the node.
 _Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, bool, frozenset[str], SigningKeys | None]
 _Folds = dict[_Key, tuple[tuple[ConversationNode, ...], Fold]]
-_remembered: "dict[int, tuple[ref[ConversationNode], _Folds]]" = {}
 
 
 def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
-    """The fold of ``nodes``, to be used up: from what is remembered as far as that goes."""
+    """Return a fold of ``nodes`` for the caller's own use, continuing from the longest cached prefix."""
     terms = job.terms
     if not nodes:
         return Fold(terms, lead=job.lead)
     target, model, signing = terms.target, terms.endpoint.ai_model, job.signing
     key = (target, model, terms.policy, job.lead, terms.opaque, terms.stubs, terms.mend, terms.refused, signing)
-    known, kept = _recalled(key, nodes)
-    fold = Fold(terms, lead=job.lead) if kept is None else kept.copy()  # what is kept may be read by another thread
+    known, kept = _cached(key, nodes)
+    fold = Fold(terms, lead=job.lead) if kept is None else kept.copy()  # another thread may read the cached one
     if kept is None and job.lead is not None:
         _forget(key, nodes[:-1])
     if known < len(nodes):
@@ -420,37 +416,41 @@ def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
     return fold
 
 
-def _recalled(key: _Key, nodes: tuple[ConversationNode, ...]) -> tuple[int, Fold | None]:
-    """The longest beginning of ``nodes`` that is remembered; it is taken from where it was, unless it is all."""
+def _cached(key: _Key, nodes: tuple[ConversationNode, ...]) -> tuple[int, Fold | None]:
+    """Return the length of the longest cached prefix of ``nodes`` and its fold; a proper prefix leaves the cache."""
     for known in range(len(nodes), 0, -1):
-        folds = _remembered.get(id(nodes[known - 1]))
-        if folds is None or folds[0]() is not nodes[known - 1]:
+        folds = _cached_folds(nodes[known - 1])
+        if folds is None:
             continue
-        earlier, fold = folds[1].get(key, ((), None))
+        earlier, fold = folds.get(key, ((), None))
         if fold is None or len(earlier) != known - 1 or any(map(is_not, earlier, nodes)):
             continue
         if known < len(nodes):
-            folds[1].pop(key, None)
+            folds.pop(key, None)
         return known, fold
     return 0, None
 
 
 def _forget(key: _Key, nodes: Iterable[ConversationNode]) -> None:
-    """Drop what is remembered of ``nodes`` for the same target behind another lead.
+    """Drop the cached folds of ``nodes`` for the same target with other instructions or tools (another ``lead``).
 
-    A lead goes with its turn. Where each turn has one of its own, nobody would ever come back for what the others left.
+    If every turn has instructions of its own, no later turn would ever use them.
     """
     for node in nodes:
-        folds = _remembered.get(id(node))
-        if folds is not None and folds[0]() is node:
-            for other in list(folds[1]):  # all at once: another thread may add one meanwhile
+        folds = _cached_folds(node)
+        if folds is not None:
+            for other in list(folds):  # a copy: another thread may add one meanwhile
                 if other[:3] == key[:3] and other[3] != key[3]:
-                    folds[1].pop(other, None)
+                    folds.pop(other, None)
+
+
+def _cached_folds(node: ConversationNode) -> _Folds | None:
+    return cast("_Folds | None", node._folds.of(node))  # pyright: ignore[reportPrivateUsage] - kept there for this module
 
 
 def _folds_of(node: ConversationNode) -> _Folds:
-    name, remembered = id(node), _remembered  # the module's own names are gone when the last nodes die with Python
-    kept = _remembered.get(name)
-    if kept is None or kept[0]() is not node:
-        kept = _remembered[name] = (ref(node, lambda _dead: remembered.pop(name, None)), {})
-    return kept[1]
+    folds = _cached_folds(node)
+    if folds is None:
+        folds = _Folds()
+        node._folds = Memo[object](node, folds)  # pyright: ignore[reportPrivateUsage] - likewise
+    return folds
