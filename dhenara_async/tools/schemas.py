@@ -1,4 +1,4 @@
-"""Rewrites JSON schemas for structured output and tools into the subset that each target supports.
+"""Rewrites JSON schemas for structured output and tools into the subset that a target supports, which its driver states.
 
 A schema is rewritten only if every answer that follows the rewritten schema also follows the caller's. Two exceptions:
 
@@ -8,7 +8,7 @@ A schema is rewritten only if every answer that follows the rewritten schema als
   pydantic class still validates it in the answer.
 
 A schema that a target cannot enforce has a fallback with a warning: at OpenAI the non-strict mode
-(``fits_openai_strict``), at Anthropic the arguments of a forced tool call.
+(``drivers.openai_schema``), at Anthropic the arguments of a forced tool call.
 
 Sources: https://developers.openai.com/api/docs/guides/structured-outputs
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs
@@ -102,9 +102,9 @@ def _rooted(schema: JsonSchema, called: str) -> JsonSchema:
 
 # ---------------------------------------------------------------------------------------------------- target subsets
 
-_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-_RANGES = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
-_NARROWING = _RANGES | {
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+RANGES = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
+_NARROWING = RANGES | {
     *("minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType"),
     *("minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "default", "examples"),
 }
@@ -130,8 +130,8 @@ _DEFINITIONS = ("$defs", "definitions")
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    """A subset of JSON schema.
+class SchemaSubset:
+    """The subset of JSON schema that a target supports.
 
     Attributes:
         name: The target's name, for messages.
@@ -158,73 +158,23 @@ class _Target:
     lenient: bool = False
 
 
-_OPENAI = _Target(
-    "OpenAI's strict mode",
-    keeps=_RANGES | {"pattern", "format", "minItems", "maxItems"},
-    formats=_FORMATS,
-    closed=True,
-    all_required=True,
-)
-_ANTHROPIC = _Target(
-    "Anthropic's structured output",
-    keeps=frozenset({"format", "minItems"}),
-    formats=_FORMATS | {"uri"},
-    closed=True,
-    only_nonempty=True,
-    recursive=False,
-)
-_GEMINI = _Target(
-    "Gemini",
-    keeps=frozenset({"minimum", "maximum", "format", "minItems", "maxItems"}),
-    formats=None,
-    closed=False,
-    constants=False,
-    titled=False,
-    lenient=True,
-)
-
-
-def openai_schema(schema: JsonSchema) -> JsonSchema:
-    """Rewrite ``schema`` for OpenAI's strict mode, or for its non-strict mode if strict mode cannot express it.
+def rewritten(schema: JsonSchema, subset: SchemaSubset) -> JsonSchema:
+    """Rewrite ``schema`` for a target that supports ``subset``.
 
     Raises:
-        UnsupportedError: The root is not an object.
+        UnsupportedError: The subset cannot express the schema.
     """
-    top = _unfolded(schema, schema)
-    if _kinds(top) != {"object"}:
-        raise UnsupportedError("OpenAI requires a schema whose root is an object, not a choice such as anyOf")
-    try:
-        return _Rewriting(_OPENAI, top).result()
-    except UnsupportedError:
-        return top if "properties" in top else {**top, "properties": {}}
+    return _Rewriting(subset, expanded_root(schema)).result()
 
 
-def fits_openai_strict(schema: JsonSchema) -> bool:
-    """Whether ``openai_schema(schema)`` may be sent with ``strict: true``."""
-    top = _unfolded(schema, schema)
-    try:
-        _Rewriting(_OPENAI, top).result()
-    except UnsupportedError:
-        return False
-    return _kinds(top) == {"object"}
+def expanded_root(schema: JsonSchema) -> JsonSchema:
+    """Return ``schema`` with the reference at its root resolved and its ``allOf`` merged."""
+    return _unfolded(schema, schema)
 
 
-def anthropic_schema(schema: JsonSchema) -> JsonSchema:
-    """Rewrite ``schema`` for Anthropic's ``output_config.format`` and strict tools.
-
-    Raises:
-        UnsupportedError: It contains itself, an object with free keys, a value of any type, or logic (``not``, ``if``).
-    """
-    return _Rewriting(_ANTHROPIC, _unfolded(schema, schema)).result()
-
-
-def gemini_schema(schema: JsonSchema) -> JsonSchema:
-    """Rewrite ``schema`` for Gemini's ``responseJsonSchema`` and ``parametersJsonSchema``.
-
-    Raises:
-        UnsupportedError: It has a reference to a missing definition.
-    """
-    return _Rewriting(_GEMINI, _unfolded(schema, schema)).result()
+def is_object_schema(schema: JsonSchema) -> bool:
+    """Whether an expanded schema accepts objects only."""
+    return _kinds(schema) == {"object"}
 
 
 # ---------------------------------------------------------------------------------------------------- rewriting
@@ -234,7 +184,7 @@ def gemini_schema(schema: JsonSchema) -> JsonSchema:
 class _Rewriting:
     """Rewrites one schema for one target."""
 
-    target: _Target
+    target: SchemaSubset
     root: JsonSchema
     unfolding: list[str] = field(default_factory=list[str])
     moved: dict[str, str] = field(default_factory=dict[str, str])  # pointers to places, by those to their definitions

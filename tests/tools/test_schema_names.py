@@ -6,10 +6,13 @@ import pytest
 from pydantic import BaseModel, Field, JsonValue, create_model
 
 from dhenara_async import AIModelCallConfig, AIModelClient, Dialect, Tool
+from dhenara_async.drivers.anthropic_messages.schema import anthropic_schema
+from dhenara_async.drivers.gemini.schema import gemini_schema
+from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schema
 from dhenara_async.errors import InvalidRequestError, UnsupportedError
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.dialects.schemas import dangling_reference
-from dhenara_async.tools.schemas import JsonSchema, anthropic_schema, fits_openai_strict, gemini_schema, openai_schema
+from dhenara_async.tools.schemas import JsonSchema
 from tests.loopback import SPEAKERS, endpoint_at
 
 Rewrite = Callable[[JsonSchema], JsonSchema]

@@ -18,16 +18,11 @@ from openai.lib._pydantic import to_strict_json_schema
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
 from dhenara_async import AIModelCallConfig
+from dhenara_async.drivers.anthropic_messages.schema import anthropic_schema
+from dhenara_async.drivers.gemini.schema import gemini_schema
+from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schema
 from dhenara_async.errors import ConfigurationError, UnsupportedError
-from dhenara_async.tools.schemas import (
-    JsonSchema,
-    anthropic_schema,
-    fits_openai_strict,
-    gemini_schema,
-    openai_schema,
-    output_schema,
-    restored,
-)
+from dhenara_async.tools.schemas import JsonSchema, output_schema, restored
 
 Rewrite = Callable[[JsonSchema], JsonSchema]
 TARGETS: dict[str, Rewrite] = {"openai": openai_schema, "anthropic": anthropic_schema, "gemini": gemini_schema}

@@ -11,6 +11,7 @@ from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.anthropic_messages.content import Content, answer_tool, rules
 from dhenara_async.drivers.anthropic_messages.decode import MessagesDecoder
 from dhenara_async.drivers.anthropic_messages.reading import messages_error
+from dhenara_async.drivers.anthropic_messages.schema import anthropic_schema
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, wire
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.rules import Rules
@@ -24,7 +25,6 @@ from dhenara_async.tools.schemas import (
     DanglingReferenceError,
     JsonSchema,
     OutputSchema,
-    anthropic_schema,
     output_schema,
 )
 

@@ -18,6 +18,7 @@ from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.gemini.content import encode_contents, is_third_or_later, rules
 from dhenara_async.drivers.gemini.decode import GeminiDecoder
 from dhenara_async.drivers.gemini.reading import error_of
+from dhenara_async.drivers.gemini.schema import gemini_schema
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError, ConfigurationError
@@ -26,7 +27,7 @@ from dhenara_async.messages.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
-from dhenara_async.tools.schemas import gemini_schema, output_schema
+from dhenara_async.tools.schemas import output_schema
 
 API_VERSION = "v1beta"  # a superset of v1
 MAX_STOPS = 5

@@ -16,6 +16,7 @@ from dhenara_async.drivers.openai_chat.content import encode_messages, rules
 from dhenara_async.drivers.openai_chat.decode import ChatDecoder
 from dhenara_async.drivers.openai_chat.quirks import OPENAI, Quirks
 from dhenara_async.drivers.openai_chat.reading import chat_error
+from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schema
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import APIError
@@ -24,7 +25,7 @@ from dhenara_async.messages.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.tools.declarations import HostedTool, JsonSchema, NamedTool, Tool
-from dhenara_async.tools.schemas import fits_openai_strict, openai_schema, output_schema
+from dhenara_async.tools.schemas import output_schema
 
 MAX_STOPS = 4
 

@@ -18,6 +18,7 @@ from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.openai_responses.content import input_items, rules
 from dhenara_async.drivers.openai_responses.decode import ResponsesDecoder
 from dhenara_async.drivers.openai_responses.reading import responses_error
+from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schema
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError, ConfigurationError
@@ -26,7 +27,7 @@ from dhenara_async.messages.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
-from dhenara_async.tools.schemas import fits_openai_strict, openai_schema, output_schema
+from dhenara_async.tools.schemas import output_schema
 
 MIN_OUTPUT_TOKENS = 16
 
