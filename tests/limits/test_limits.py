@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dhenara_async import Limiter, Limits, LocalLimiter, Origin, Usage
-from dhenara_async.limits.limiter import LONGEST_SECONDS, MINUTE, UNSAID_SECONDS, Minute, Quota, Sent, Slot, read_quotas
+from dhenara_async.limits.limiter import (
+    DEFAULT_PAUSE_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    MINUTE,
+    MinuteWindow,
+    SentRequest,
+    Slot,
+)
+from dhenara_async.limits.quota_headers import Quota, read_quotas
 from tests import recordings
 from tests.virtual_time import Clock, VirtualLoop, run
 
@@ -52,7 +60,7 @@ ASKED = st.lists(st.tuples(GAPS, st.integers(0, 70)), max_size=40)
 def test_no_sixty_seconds_hold_more_than_the_limit_and_nobody_waits_for_nothing(
     limits: Limits, asked: list[tuple[float, int]]
 ) -> None:
-    minute, now, log = Minute(limits), 0.0, list[tuple[float, int]]()
+    minute, now, log = MinuteWindow(limits), 0.0, list[tuple[float, int]]()
     for gap, tokens in asked:
         now += gap
         while (wait := minute.delay(tokens, now)) > 0:
@@ -79,18 +87,18 @@ def breaks(limits: Limits, log: list[tuple[float, int]]) -> bool:
 def test_what_was_really_taken_counts_in_place_of_the_estimate(
     limits: Limits, asked: list[tuple[float, int, int, int]]
 ) -> None:
-    minute, now, sent = Minute(limits), 0.0, list[Sent]()
+    minute, now, sent = MinuteWindow(limits), 0.0, list[SentRequest]()
     for gap, tokens, which, really in asked:
         now += gap
         while (wait := minute.delay(tokens, now)) > 0:
             now += wait
         sent.append(minute.take(tokens, now))
         minute.correct(sent[which % len(sent)], really)
-        remembered = sum(one.tokens for one in sent if one.leaves > now)
+        remembered = sum(one.tokens for one in sent if one.expires_at > now)
         if limits.tokens_per_minute is not None:
             probe = max(0, limits.tokens_per_minute - remembered)
             free = limits.requests_per_minute is None or (
-                sum(one.leaves > now for one in sent) < limits.requests_per_minute
+                sum(one.expires_at > now for one in sent) < limits.requests_per_minute
             )
             if free and remembered <= limits.tokens_per_minute:
                 assert minute.delay(probe, now) == 0
@@ -454,7 +462,8 @@ def test_an_answer_longer_than_a_minute_corrects_nothing_that_is_forgotten() -> 
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"), [(17.0, 17), (None, UNSAID_SECONDS), (86400.0, LONGEST_SECONDS), (0.0, 0), (-3.0, 0)]
+    ("told", "expected"),
+    [(17.0, 17), (None, DEFAULT_PAUSE_SECONDS), (86400.0, LONGEST_WAIT_SECONDS), (0.0, 0), (-3.0, 0)],
 )
 def test_after_a_refusal_nobody_is_sent_before_its_time(told: float | None, expected: float) -> None:
     clock = Clock()

@@ -63,7 +63,7 @@ async def test_names_of_quotas_are_the_hosts_own_and_bounded() -> None:
         slot.told({f"x-ratelimit-remaining-tokens-{number}-month": "500000"})
         slot.release()
     (lane,) = limiter._lanes.values()  # pyright: ignore[reportPrivateUsage]
-    assert len(lane._told) == 64  # pyright: ignore[reportPrivateUsage]
+    assert len(lane._quotas) == 64  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_client_keeps_what_it_prepared_for_the_latest_endpoints() -> None:
