@@ -1,4 +1,4 @@
-"""Rewrites JSON schemas for structured output and tools into the subset that a target supports, which its driver states.
+"""Rewrites JSON schemas for structured output and tools into the subset that a target supports; drivers state it.
 
 A schema is rewritten only if every answer that follows the rewritten schema also follows the caller's. Two exceptions:
 
