@@ -21,7 +21,7 @@ from dhenara_async.messages.messages import (
     TextPart,
     ToolCallPart,
 )
-from dhenara_async.tools.structured import ModelOutput, Wanted, is_wrapped, read, read_as
+from dhenara_async.tools.structured import ModelOutput, OutputType, is_wrapped, read, read_as
 from dhenara_async.usage.prices import Pricing, Rates, list_price, listable
 from dhenara_async.usage.tokens import UNKNOWN, Usage
 
@@ -128,7 +128,7 @@ class ChatResponse(FrozenModel):
     model: str
     provider: str
     response_id: str | None = None
-    _wanted: Aside[Wanted] = PrivateAttr(default=Aside())  # no factory: pydantic inspects those for every answer
+    _wanted: Aside[OutputType] = PrivateAttr(default=Aside())  # no factory: pydantic inspects those for every answer
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -168,7 +168,7 @@ class ChatResponse(FrozenModel):
         """The first choice's citations."""
         return self.choices[0].citations()
 
-    def wanted(self, wanted: Wanted | None) -> "ChatResponse":
+    def wanted(self, wanted: OutputType | None) -> "ChatResponse":
         """Return a copy that remembers the requested structured output. JSON and pickle do not keep it."""
         answer = self.model_copy()
         answer._wanted = Aside(wanted)

@@ -388,11 +388,11 @@ def _to_download(
 
     if not any(entry.code == INLINED for entry in report.entries):
         return ()
-    from dhenara_async.downloads.file_urls import place_of
+    from dhenara_async.downloads.file_urls import download_address
 
     links = to_download(request.messages, endpoint)
     for link in links:
-        place_of(link.url or "", fetch)
+        download_address(link.url or "", fetch)
     return links
 
 

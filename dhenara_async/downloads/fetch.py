@@ -14,7 +14,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import anyio
 
 from dhenara_async.config import Bounds, FetchPolicy
-from dhenara_async.downloads.file_urls import Place, check_class, place_of
+from dhenara_async.downloads.file_urls import DownloadAddress, check_class, download_address
 from dhenara_async.downloads.inlining import FileKey, key_of
 from dhenara_async.errors import (
     BoundsError,
@@ -114,7 +114,7 @@ class Fetcher:
             raise DeadlineError(limit="fetch", seconds=self._policy.seconds)
 
     async def _check(self, url: str) -> None:
-        place = place_of(url, self._policy.changed(allow_http=True))  # the server may fetch it so
+        place = download_address(url, self._policy.changed(allow_http=True))  # the server may fetch it so
         try:
             await self._addresses(place)
         except ConnectError:
@@ -126,7 +126,7 @@ class Fetcher:
         if url is None:
             return part
         policy = self._policy
-        came: tuple[bytes, Place, str] | None = None
+        came: tuple[bytes, DownloadAddress, str] | None = None
         with anyio.move_on_after(policy.seconds):
             came = await self._follow(url)
         if came is None:
@@ -141,9 +141,9 @@ class Fetcher:
         except ValueError as exc:  # pydantic's, around the words of check_signature
             raise ConfigurationError(f"cannot use the file from {place.host}: it is empty or damaged") from exc
 
-    async def _follow(self, url: str) -> tuple[bytes, Place, str]:
+    async def _follow(self, url: str) -> tuple[bytes, DownloadAddress, str]:
         """The bytes at the end of the redirects, where they came from, and what they are said to be."""
-        place = place_of(url, self._policy)
+        place = download_address(url, self._policy)
         asked: AddressClass | None = None
         for _ in range(self._policy.redirects + 1):
             addresses, kind = await self._addresses(place)
@@ -161,7 +161,7 @@ class Fetcher:
             f"the host of the file redirects more than {self._policy.redirects} times (FetchPolicy.redirects)"
         )
 
-    def _next(self, place: Place, location: str) -> Place:
+    def _next(self, place: DownloadAddress, location: str) -> DownloadAddress:
         if not location:
             raise _final(f"{place.host}, which has the file, redirects without saying where to")
         try:
@@ -173,9 +173,9 @@ class Fetcher:
             raise ConfigurationError(
                 f"{place.host}, which has the file, redirects away from {place.scheme}, which is not followed"
             )
-        return place_of(url, self._policy)
+        return download_address(url, self._policy)
 
-    async def _addresses(self, place: Place) -> tuple[tuple[str, ...], AddressClass]:
+    async def _addresses(self, place: DownloadAddress) -> tuple[tuple[str, ...], AddressClass]:
         """Where a host may be connected to. One address that may not be asked spoils all: somebody is trying."""
         if place.address is not None:
             return (str(place.address),), class_of(place.address)
@@ -193,7 +193,7 @@ class Fetcher:
                 kind = found
         return tuple(map(str, dict.fromkeys(named))), kind
 
-    async def _read(self, exchange: Exchange, place: Place) -> bytes:
+    async def _read(self, exchange: Exchange, place: DownloadAddress) -> bytes:
         status, headers, most = exchange.status, exchange.headers, self._policy.max_bytes
         if status != 200:
             failed = TransportError(f"{place.host}, which has the file, answered {status}")

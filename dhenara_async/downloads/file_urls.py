@@ -25,7 +25,7 @@ _ANY_SCHEME = FetchPolicy(allow_http=True)
 
 
 @dataclass(slots=True, frozen=True)
-class Place:
+class DownloadAddress:
     """A URL that may be asked, as far as it tells by itself.
 
     Attributes:
@@ -43,7 +43,7 @@ class Place:
     address: IPv4Address | IPv6Address | None
 
 
-def place_of(url: str, policy: FetchPolicy) -> Place:
+def download_address(url: str, policy: FetchPolicy) -> DownloadAddress:
     """``url``, checked as far as that goes without a network.
 
     Raises:
@@ -72,7 +72,7 @@ def place_of(url: str, policy: FetchPolicy) -> Place:
         raise ConfigurationError("the file URL has half characters in it") from exc
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
     rebuilt = f"{scheme}://{netloc}{path}" + (f"?{query}" if query else "")
-    return Place(scheme, host, port or (443 if scheme == "https" else 80), rebuilt, address)
+    return DownloadAddress(scheme, host, port or (443 if scheme == "https" else 80), rebuilt, address)
 
 
 def leads_inside(url: str) -> bool:
@@ -82,10 +82,10 @@ def leads_inside(url: str) -> bool:
     what is no URL that a download would ask for.
     """
     try:
-        place = place_of(url, _ANY_SCHEME)
+        target = download_address(url, _ANY_SCHEME)
     except ConfigurationError:
         return True
-    return place.address is None and is_local(place.host)
+    return target.address is None and is_local(target.host)
 
 
 def is_local(host: str) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dhenara_async.formatter.conversion import Reason
-from dhenara_async.formatter.ledger import Ledger, Source
+from dhenara_async.formatter.ledger import Ledger, SourceMessage
 from dhenara_async.formatter.parts import Files, Terms
 from dhenara_async.formatter.summaries import MOVED, NO_RESULT, heading, result_gist
 from dhenara_async.messages.messages import FilePart, JsonPart, Part, TextPart, ToolCallPart, ToolResultPart
 
 
 @dataclass(slots=True)
-class Call:
+class PairedCall:
     """A call on its way.
 
     Attributes:
@@ -26,11 +26,11 @@ class Call:
         result: Its result, with the message it comes from and its place there; None while there is none.
     """
 
-    source: Source
+    source: SourceMessage
     index: int
     given: ToolCallPart
     part: ToolCallPart
-    result: tuple[Source, int, ToolResultPart] | None = None
+    result: tuple[SourceMessage, int, ToolResultPart] | None = None
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Ids:
         self._ledger = ledger
         self._named = named
 
-    def named(self, source: Source, index: int, given: ToolCallPart, part: ToolCallPart) -> Call:
+    def named(self, source: SourceMessage, index: int, given: ToolCallPart, part: ToolCallPart) -> PairedCall:
         """A call with its id for the target. Hosts send no id, or one twice: such calls are told apart by content."""
         wire, taken = self._legal.legal(given.call_id), self._named.taken
         if wire in taken:
@@ -79,10 +79,10 @@ class Ids:
             words = f"{given.call_id!r} is now {wire!r}" if given.call_id else f"it had none and is now {wire!r}"
             self._ledger.note("id_rewritten", "converted", "invalid_for_target", source, index, detail=words)
             part = part.changed(call_id=wire)
-        return Call(source, index, given, part)
+        return PairedCall(source, index, given, part)
 
 
-def paired(calls: Sequence[Call], asked: Iterable[Source]) -> set[tuple[int, int]]:
+def paired(calls: Sequence[PairedCall], asked: Iterable[SourceMessage]) -> set[tuple[int, int]]:
     """Give every call its result out of what is said before the next answer; returns the places of those given."""
     found: set[tuple[int, int]] = set()
     waiting = _Waiting(calls)
@@ -101,10 +101,10 @@ class _Waiting:
     line for each way to find it, and one that another line has served is skipped once.
     """
 
-    def __init__(self, calls: Iterable[Call]) -> None:
-        self._by_id: dict[str, deque[Call]] = {}
-        self._by_name: dict[str, deque[Call]] = {}
-        self._nameless: deque[Call] = deque()  # all that have no id, for results that have neither id nor name
+    def __init__(self, calls: Iterable[PairedCall]) -> None:
+        self._by_id: dict[str, deque[PairedCall]] = {}
+        self._by_name: dict[str, deque[PairedCall]] = {}
+        self._nameless: deque[PairedCall] = deque()  # all that have no id, for results that have neither id nor name
         for call in calls:
             if call.given.call_id:
                 self._by_id.setdefault(call.given.call_id, deque()).append(call)
@@ -112,7 +112,7 @@ class _Waiting:
                 self._by_name.setdefault(call.given.name, deque()).append(call)
                 self._nameless.append(call)
 
-    def answered_by(self, result: ToolResultPart) -> Call | None:
+    def answered_by(self, result: ToolResultPart) -> PairedCall | None:
         """The first call that ``result`` may belong to; it is taken off once it is given its result."""
         if result.call_id:
             line = self._by_id.get(result.call_id)
@@ -133,7 +133,7 @@ class Results:
         self._now = now
         self.beside: list[Part] = []
 
-    def of(self, call: Call) -> ToolResultPart:
+    def of(self, call: PairedCall) -> ToolResultPart:
         """The result of a call, made up if nobody recorded one."""
         if call.result is None:
             self._ledger.made_up("tool_result_synthesized", "tool_result", call.source, detail=NO_RESULT)
@@ -155,7 +155,7 @@ class Results:
             return part
         return part.changed(call_id=call.part.call_id, name=call.part.name, content=content)
 
-    def stray(self, source: Source, index: int, part: ToolResultPart) -> list[Part]:
+    def stray(self, source: SourceMessage, index: int, part: ToolResultPart) -> list[Part]:
         """A result that answers no call, as what the user tells."""
         words = "it answers no call that the target is shown"
         self._ledger.note("tool_result_as_text", "downgraded", "invalid_for_target", source, index, detail=words)
@@ -169,7 +169,9 @@ class Results:
                 told += [] if kept is None else [kept]
         return told
 
-    def _content(self, source: Source, index: int, part: ToolResultPart) -> Sequence[TextPart | JsonPart | FilePart]:
+    def _content(
+        self, source: SourceMessage, index: int, part: ToolResultPart
+    ) -> Sequence[TextPart | JsonPart | FilePart]:
         if not any(isinstance(item, FilePart) for item in part.content):
             return part.content
         content: list[TextPart | JsonPart | FilePart] = []
@@ -193,5 +195,5 @@ class Results:
             self.beside += [TextPart(text=heading(part)), *moved]
         return tuple(content)
 
-    def _instead(self, source: Source, index: int, item: FilePart, why: Reason) -> FilePart | TextPart | None:
+    def _instead(self, source: SourceMessage, index: int, item: FilePart, why: Reason) -> FilePart | TextPart | None:
         return self._files.instead(source, index, item, why, made=False, now=self._now)

@@ -16,7 +16,7 @@ from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import HostedToolPart, Message, Origin, Part, ReasoningPart
 
 Severity = Literal["info", "degraded", "lossy"]
-Outcome = Literal["native", "converted", "downgraded", "omitted", "synthesised"]
+ConversionOutcome = Literal["native", "converted", "downgraded", "omitted", "synthesised"]
 Reason = Literal[
     "foreign_origin",
     "other_model",
@@ -68,7 +68,7 @@ SEVERITIES: Mapping[str, Severity] = {
 }
 """What can be done to a part, and how bad that is."""
 
-_RANK: Mapping[Outcome, int] = {outcome: rank for rank, outcome in enumerate(get_args(Outcome))}
+_RANK: Mapping[ConversionOutcome, int] = {outcome: rank for rank, outcome in enumerate(get_args(ConversionOutcome))}
 
 
 class ConversionPolicy(FrozenModel):
@@ -106,7 +106,7 @@ class PartOutcome(FrozenModel):
     message: int | None
     part: int | None
     kind: str
-    outcome: Outcome
+    outcome: ConversionOutcome
 
 
 class ConversionEntry(FrozenModel):
@@ -155,7 +155,7 @@ class ConversionReport(FrozenModel):
         """The entries whose content is gone."""
         return tuple(entry for entry in self.entries if entry.severity == "lossy")
 
-    def counts(self) -> dict[Outcome, int]:
+    def counts(self) -> dict[ConversionOutcome, int]:
         """How many parts had which outcome; outcomes that none had are left out."""
         counted = Counter(part.outcome for part in self.parts)
         counted["native"] += sum(self.counted.values())
@@ -256,7 +256,7 @@ def _reasoning_at(place: str, messages: Sequence[Message]) -> tuple[Message, Rea
 _HEAD = ("message", "part", "kind", "outcome", "code", "severity", "why")
 
 
-def worse(one: Outcome, other: Outcome) -> Outcome:
+def worse(one: ConversionOutcome, other: ConversionOutcome) -> ConversionOutcome:
     """The outcome of a part that two things were done to."""
     return one if _RANK[one] >= _RANK[other] else other
 

@@ -24,7 +24,7 @@ from dhenara_async.errors import ConfigurationError, ConversionLossError
 from dhenara_async.formatter.check import ConversionCheck
 from dhenara_async.formatter.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
 from dhenara_async.formatter.hop import Fold
-from dhenara_async.formatter.ledger import Source
+from dhenara_async.formatter.ledger import SourceMessage
 from dhenara_async.formatter.parts import Terms
 from dhenara_async.formatter.window import (
     ConversationPolicy,
@@ -194,7 +194,7 @@ class PromptFormatter:
         """
         asked = tuple(messages)
         if not mend and len(asked) == 1 and _is_plain_question(asked[0]) and not _rules_of(endpoint).bound_to_prefix:
-            report = ConversionReport.unchecked(parts=tuple(Source.of(0, asked[0]).parts()))
+            report = ConversionReport.unchecked(parts=tuple(SourceMessage.of(0, asked[0]).parts()))
             return FormattedConversation(asked, report)  # what the fold would make of it, for the most common call
         job = _Job.of(endpoint, policy, instructions, config, opaque=opaque, mend=mend)
         return job.finished(Fold(job.terms, lead=job.lead), asked)

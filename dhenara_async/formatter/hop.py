@@ -15,11 +15,11 @@ from operator import is_not
 import orjson
 
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.formatter.calls import Call, CallsNamed, Ids, Results, paired
+from dhenara_async.formatter.calls import CallsNamed, Ids, PairedCall, Results, paired
 from dhenara_async.formatter.conversion import ConversionEntry, PartOutcome
 from dhenara_async.formatter.halves import REPLACED, without_halves
-from dhenara_async.formatter.ledger import Ledger, Source
-from dhenara_async.formatter.parts import Answers, Files, Said, Terms
+from dhenara_async.formatter.ledger import Ledger, SourceMessage
+from dhenara_async.formatter.parts import Answers, ConvertedAnswer, Files, Terms
 from dhenara_async.formatter.summaries import made_heading
 from dhenara_async.formatter.vetting import Vetting
 from dhenara_async.messages.messages import (
@@ -67,9 +67,9 @@ class Fold:
         self._count = 0  # messages handed in
         self._spoken = False  # somebody else than the system
         self._call_ids = CallsNamed()
-        self._shown = None if lead is None else _Shown(lead)  # everything before the open exchange
-        self._answers: list[Source] = []  # of the open exchange
-        self._asked: list[Source] = []
+        self._shown = None if lead is None else _PrefixHash(lead)  # everything before the open exchange
+        self._answers: list[SourceMessage] = []  # of the open exchange
+        self._asked: list[SourceMessage] = []
 
     def copy(self) -> "Fold":
         """The same, to go on with apart."""
@@ -93,7 +93,7 @@ class Fold:
 
     def _add(self, message: Message, *, vouched: bool) -> None:
         message, mended = without_halves(message) if self._terms.mend else (message, frozenset[int]())
-        source = Source.of(self._count, message, mended=mended, vouched=vouched)
+        source = SourceMessage.of(self._count, message, mended=mended, vouched=vouched)
         self._count += 1
         if message.role is not Role.ASSISTANT:
             self._asked.append(source)
@@ -134,12 +134,12 @@ class Fold:
         turns = self._said(ledger, answers, paused=now and not asked and _ends_hosted(answers)) if answers else []
         calls = [call for turn in turns for call in turn.calls]
         answered = paired(calls, asked) if calls else set[tuple[int, int]]()
-        pieces: list[_Piece] = []
+        pieces: list[_MessageDraft] = []
         beside: list[Part] = []
         called = False
         for turn in turns:
             if turn.said.parts:
-                piece = _Piece(Role.ASSISTANT, turn.said.parts, {turn.source: None})
+                piece = _MessageDraft(Role.ASSISTANT, turn.said.parts, {turn.source: None})
                 if called:  # the results come behind the last of them, so what they answer is one message
                     self._merge(ledger, pieces[-1], piece)
                 else:
@@ -153,7 +153,7 @@ class Fold:
             self._declare(ledger, calls)
         beside += results.beside
         if beside:
-            pieces.append(_Piece(Role.USER, beside, {}))
+            pieces.append(_MessageDraft(Role.USER, beside, {}))
         self._spoken = self._spoken or bool(pieces)
         pieces += self._asked_for(ledger, results, asked, answered, now=now)
         self._take(ledger, pieces, turns)
@@ -162,14 +162,14 @@ class Fold:
         for source in (*answers, *asked):
             self.parts += source.parts()
 
-    def _said(self, ledger: Ledger, answers: list[Source], *, paused: bool) -> "list[_Turn]":
+    def _said(self, ledger: Ledger, answers: list[SourceMessage], *, paused: bool) -> "list[_AnswerTurn]":
         """The answers of the exchange, and the calls in them."""
         converter, ids = Answers(self._terms, ledger), Ids(self._terms, ledger, self._call_ids)
         prefix = None if self._shown is None else self._shown.hash()
         pairs = converter.pairs(answers, paused=paused)
-        turns: list[_Turn] = []
+        turns: list[_AnswerTurn] = []
         for source in answers:
-            turn = _Turn(source, converter.convert(source, prefix=prefix, pairs=pairs), [])
+            turn = _AnswerTurn(source, converter.convert(source, prefix=prefix, pairs=pairs), [])
             for place, (index, part) in enumerate(zip(turn.said.places, turn.said.parts, strict=True)):
                 given = source.message.parts[index]
                 if isinstance(part, ToolCallPart) and isinstance(given, ToolCallPart):
@@ -179,7 +179,7 @@ class Fold:
             turns.append(turn)
         return turns
 
-    def _sign(self, ledger: Ledger, call: Call) -> None:
+    def _sign(self, ledger: Ledger, call: PairedCall) -> None:
         """Tell of the stand-in for a signature with which the first call of a step may be sent."""
         if self._rules.unsigned(call.part):
             words = "a documented stand-in, as the first call of its step"
@@ -187,7 +187,7 @@ class Fold:
                 "signature_synthesized", "converted", "invalid_for_target", call.source, call.index, detail=words
             )
 
-    def _declare(self, ledger: Ledger, calls: list[Call]) -> None:
+    def _declare(self, ledger: Ledger, calls: list[PairedCall]) -> None:
         """Stubs for functions that nobody declares any more, where the target takes no call of such a one."""
         for call in calls if self._terms.stubs else ():
             name = call.part.name
@@ -196,11 +196,11 @@ class Fold:
                 ledger.made_up("tools_stubbed", "tool", call.source, detail=f"{name!r} is declared without parameters")
 
     def _asked_for(
-        self, ledger: Ledger, results: Results, asked: list[Source], answered: set[tuple[int, int]], *, now: bool
-    ) -> "list[_Piece]":
+        self, ledger: Ledger, results: Results, asked: list[SourceMessage], answered: set[tuple[int, int]], *, now: bool
+    ) -> "list[_MessageDraft]":
         """What the user and the system say, results that found their calls apart."""
         files = Files(self._terms, ledger)
-        pieces: list[_Piece] = []
+        pieces: list[_MessageDraft] = []
         for source in asked:
             role, parts = source.message.role, list[Part]()
             for index, part in enumerate(source.message.parts):
@@ -228,21 +228,21 @@ class Fold:
                 words = "an instruction inside the conversation, as words of the user"
                 ledger.note("role_downgraded", "downgraded", "unsupported_by_target", source, detail=words)
             if parts:
-                pieces.append(_Piece(role, parts, {source: None}))
+                pieces.append(_MessageDraft(role, parts, {source: None}))
                 self._spoken = self._spoken or role is not Role.SYSTEM
         return pieces
 
     # ------------------------------------------------------------------------------------------------ who speaks when
 
-    def _take(self, ledger: Ledger, pieces: "list[_Piece]", turns: "list[_Turn]") -> None:
+    def _take(self, ledger: Ledger, pieces: "list[_MessageDraft]", turns: "list[_AnswerTurn]") -> None:
         """Put an exchange behind the others, in the order of speakers that the target wants."""
-        shaped: list[_Piece] = []
+        shaped: list[_MessageDraft] = []
         for piece in pieces:
             last = shaped[-1] if shaped else None
             tells = self._ends_in_result() if last is None else last.tells
             if tells and piece.role is not Role.ASSISTANT and self._rules.bridge:
                 words = f"{self._rules.bridge!r}, between a result and who speaks next"
-                shaped.append(_Piece(Role.ASSISTANT, [TextPart(text=self._rules.bridge)], {}))
+                shaped.append(_MessageDraft(Role.ASSISTANT, [TextPart(text=self._rules.bridge)], {}))
                 ledger.made_up("turn_inserted", "text", turns[-1].source, detail=words)
             elif last is not None and last.role is piece.role and self._belong_together(last, piece):
                 self._merge(ledger, last, piece)
@@ -259,13 +259,13 @@ class Fold:
         """Whether nothing came behind a result so far: of the answer to it, nothing could be sent."""
         return bool(self.messages) and isinstance(self.messages[-1].parts[-1], ToolResultPart)
 
-    def _belong_together(self, last: "_Piece", piece: "_Piece") -> bool:
+    def _belong_together(self, last: "_MessageDraft", piece: "_MessageDraft") -> bool:
         """Whether what one speaker says twice in a row is one message; the system never takes part in it."""
         if last.role is Role.SYSTEM:
             return False
         return self._rules.alternates or (bool(last.sources) and last.sources == piece.sources)
 
-    def _merge(self, ledger: Ledger, last: "_Piece", piece: "_Piece") -> None:
+    def _merge(self, ledger: Ledger, last: "_MessageDraft", piece: "_MessageDraft") -> None:
         for source in piece.sources:
             if source not in last.sources and last.sources:
                 ledger.note("turn_merged", "native", "invalid_for_target", source, detail=_MERGED)
@@ -273,7 +273,7 @@ class Fold:
         last.sources |= piece.sources
         last.tells = False
 
-    def _alternate(self, ledger: Ledger, shaped: "list[_Piece]") -> int:
+    def _alternate(self, ledger: Ledger, shaped: "list[_MessageDraft]") -> int:
         """The user begins, and what follows on the exchange before it does not repeat its speaker.
 
         Returns:
@@ -285,7 +285,7 @@ class Fold:
         before = next((message for message in reversed(self.messages) if message.role is not Role.SYSTEM), None)
         if shaped[first].role is Role.ASSISTANT and before is None:
             source = next(iter(shaped[first].sources))
-            shaped.insert(first, _Piece(Role.USER, [TextPart(text=OPENING)], {}))
+            shaped.insert(first, _MessageDraft(Role.USER, [TextPart(text=OPENING)], {}))
             ledger.made_up("turn_inserted", "text", source, detail=f"{OPENING!r} before it")
         elif before is not None and before.role is shaped[first].role and self.messages[-1] is before:
             self.messages.pop()
@@ -302,7 +302,7 @@ class Fold:
         last = self.messages[-1]
         if _is_paused(last):
             return
-        ledger, source = Ledger(self._terms.target), Source(self._count - 1, Message.unchecked(parts=()), [])
+        ledger, source = Ledger(self._terms.target), SourceMessage(self._count - 1, Message.unchecked(parts=()), [])
         if not self._rules.prefill:
             words = "the answer it ends with is to be continued"
             ledger.made_up("prefill_converted", "text", source, detail=words, reason="unsupported_by_model")
@@ -319,16 +319,16 @@ class Fold:
 
 
 @dataclass(slots=True)
-class _Turn:
+class _AnswerTurn:
     """An answer that has been converted."""
 
-    source: Source
-    said: Said
-    calls: list[Call]
+    source: SourceMessage
+    said: ConvertedAnswer
+    calls: list[PairedCall]
 
 
 @dataclass(slots=True)
-class _Piece:
+class _MessageDraft:
     """A message being put together.
 
     Attributes:
@@ -340,7 +340,7 @@ class _Piece:
 
     role: Role
     parts: list[Part]
-    sources: dict[Source, None]  # an ordered set: thousands of results may come from as many messages
+    sources: dict[SourceMessage, None]  # an ordered set: thousands of results may come from as many messages
     tells: bool = False
 
     def message(self) -> Message:
@@ -366,13 +366,13 @@ def _stub(name: str) -> Tool:
     return Tool.unchecked(name=name, description=STUB, parameters={"type": "object", "properties": {}})
 
 
-def _told(calls: list[Call], results: list[ToolResultPart]) -> _Piece:
+def _told(calls: list[PairedCall], results: list[ToolResultPart]) -> _MessageDraft:
     """The results of one answer's calls, in the order of the calls."""
     sources = {call.result[0]: None for call in calls if call.result is not None}
-    return _Piece(Role.USER, list[Part](results), sources, tells=True)
+    return _MessageDraft(Role.USER, list[Part](results), sources, tells=True)
 
 
-def _file(files: Files, source: Source, index: int, part: FilePart, *, now: bool) -> list[Part]:
+def _file(files: Files, source: SourceMessage, index: int, part: FilePart, *, now: bool) -> list[Part]:
     why = files.why_not(part, "question")
     if why is None:
         files.inline(source, index, part)
@@ -381,7 +381,7 @@ def _file(files: Files, source: Source, index: int, part: FilePart, *, now: bool
     return [] if instead is None else [instead]
 
 
-def _ends_hosted(answers: list[Source]) -> bool:
+def _ends_hosted(answers: list[SourceMessage]) -> bool:
     """Whether the last of the answers broke off amid a tool of its provider's, and none calls for one of the user's."""
     called = any(isinstance(part, ToolCallPart) for source in answers for part in source.message.parts)
     last = answers[-1].message.parts[-1:] if answers else ()
@@ -394,7 +394,7 @@ def _is_paused(message: Message) -> bool:
     return isinstance(last, HostedToolPart) and last.call_id is not None
 
 
-class _Shown:
+class _PrefixHash:
     """Hash of what the target is shown, the same however that is cut into messages.
 
     Args:
@@ -405,7 +405,7 @@ class _Shown:
         self._digest = blake2b(lead.encode(), digest_size=16)
         self._speaker: Role | None = None
 
-    def copy(self) -> "_Shown":
+    def copy(self) -> "_PrefixHash":
         other = copy(self)
         other._digest = self._digest.copy()
         return other

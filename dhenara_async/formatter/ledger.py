@@ -2,28 +2,37 @@
 
 from dataclasses import dataclass, field
 
-from dhenara_async.formatter.conversion import SEVERITIES, ConversionEntry, Outcome, PartOutcome, Reason, worse
+from dhenara_async.formatter.conversion import (
+    SEVERITIES,
+    ConversionEntry,
+    ConversionOutcome,
+    PartOutcome,
+    Reason,
+    worse,
+)
 from dhenara_async.messages.messages import Message, Origin, Part
 
 
 @dataclass(slots=True, eq=False)
-class Source:
+class SourceMessage:
     """A message on its way: where it stood, and what has become of its parts so far."""
 
     at: int
     message: Message
-    outcomes: list[Outcome]
+    outcomes: list[ConversionOutcome]
     mended: frozenset[int] = frozenset()  # its parts that could not be written as they were
     vouched: bool = True  # whether its node is signed as it is, or nobody asks for that
     made_up: list[str] = field(default_factory=list[str])  # the kinds of what was made up because of it
 
     @classmethod
-    def of(cls, at: int, message: Message, *, mended: frozenset[int] = frozenset(), vouched: bool = True) -> "Source":
+    def of(
+        cls, at: int, message: Message, *, mended: frozenset[int] = frozenset(), vouched: bool = True
+    ) -> "SourceMessage":
         return cls(at, message, ["native"] * len(message.parts), mended, vouched)
 
-    def afresh(self) -> "Source":
+    def afresh(self) -> "SourceMessage":
         """The same before anything has become of it."""
-        return Source.of(self.at, self.message, mended=self.mended, vouched=self.vouched)
+        return SourceMessage.of(self.at, self.message, mended=self.mended, vouched=self.vouched)
 
     def downgrade(self) -> None:
         """All that is still as it was has come to something less."""
@@ -58,9 +67,9 @@ class Ledger:
     def note(
         self,
         code: str,
-        outcome: Outcome,
+        outcome: ConversionOutcome,
         reason: Reason,
-        source: Source,
+        source: SourceMessage,
         index: int | None = None,
         *,
         detail: str = "",
@@ -76,14 +85,21 @@ class Ledger:
         self._add(code, reason, source, index, "message" if part is None else part.type, part, detail)
 
     def made_up(
-        self, code: str, kind: str, source: Source, *, detail: str, reason: Reason = "invalid_for_target"
+        self, code: str, kind: str, source: SourceMessage, *, detail: str, reason: Reason = "invalid_for_target"
     ) -> None:
         """Something of a ``kind`` was made up because of a message."""
         source.made_up.append(kind)
         self._add(code, reason, source, None, kind, None, detail)
 
     def _add(
-        self, code: str, reason: Reason, source: Source, index: int | None, kind: str, part: Part | None, detail: str
+        self,
+        code: str,
+        reason: Reason,
+        source: SourceMessage,
+        index: int | None,
+        kind: str,
+        part: Part | None,
+        detail: str,
     ) -> None:
         self.entries.append(
             ConversionEntry.unchecked(

@@ -14,7 +14,7 @@ from dhenara_async.drivers.rules import Place, Rules
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.formatter.conversion import ConversionPolicy, Reason
-from dhenara_async.formatter.ledger import Ledger, Source
+from dhenara_async.formatter.ledger import Ledger, SourceMessage
 from dhenara_async.formatter.summaries import file_gist, hosted_gist, wrapped
 from dhenara_async.framing.lenient_json import strict
 from dhenara_async.messages.messages import (
@@ -70,7 +70,7 @@ class Terms:
 
 
 @dataclass(slots=True)
-class Said:
+class ConvertedAnswer:
     """What an assistant's message has come to.
 
     Attributes:
@@ -91,10 +91,10 @@ class Answers:
         self._terms = terms
         self._rules = terms.rules
         self._ledger = ledger
-        self._indexed: Source | None = None  # the answer that this is an index of
+        self._indexed: SourceMessage | None = None  # the answer that this is an index of
         self._hosted_by_id: dict[str, list[tuple[int, HostedToolPart]]] = {}
 
-    def pairs(self, answers: Sequence[Source], *, paused: bool) -> Places:
+    def pairs(self, answers: Sequence[SourceMessage], *, paused: bool) -> Places:
         """Where the hosted calls stand that go back with what they gave, and where that stands.
 
         Args:
@@ -115,7 +115,7 @@ class Answers:
                     called.add(part.call_id)
         return found | {place for place in waiting.values() if paused and place[0] == answers[-1].at}
 
-    def convert(self, source: Source, *, prefix: str | None, pairs: Places) -> Said:
+    def convert(self, source: SourceMessage, *, prefix: str | None, pairs: Places) -> ConvertedAnswer:
         """What the target is shown of an answer.
 
         Args:
@@ -123,7 +123,7 @@ class Answers:
             prefix: Hash of what the target is shown before it; None where that is of no matter.
             pairs: Where the hosted calls stand that go back with what they gave, and where that stands.
         """
-        said = Said()
+        said = ConvertedAnswer()
         parts = source.message.parts
         broken = source.message.status == "interrupted" or any(part.status == "interrupted" for part in parts)
         outdated = prefix is not None and source.message.prefix not in (None, prefix)
@@ -154,7 +154,7 @@ class Answers:
             self._drop_last_thoughts(source, said)
         return said
 
-    def _drop_last_thoughts(self, source: Source, said: Said) -> None:
+    def _drop_last_thoughts(self, source: SourceMessage, said: ConvertedAnswer) -> None:
         """Thinking that leads to nothing, which the target does not take without what it was for."""
         while said.parts and isinstance(said.parts[-1], ReasoningPart):
             said.parts.pop()
@@ -163,7 +163,7 @@ class Answers:
                 "reasoning_dropped", "omitted", "invalid_for_target", source, said.places.pop(), detail=words
             )
 
-    def _text(self, source: Source, index: int, part: TextPart) -> Part | None:
+    def _text(self, source: SourceMessage, index: int, part: TextPart) -> Part | None:
         changes: dict[str, object] = self._unsealed(source, index, part)
         signed = "provider_state" not in changes and _is_sealed(part)
         if not part.text.strip() and not signed:  # an empty text can carry a signature, and nothing else
@@ -176,7 +176,7 @@ class Answers:
             self._ledger.note("citations_dropped", "downgraded", reason, source, index, detail=words)
         return part.changed(**changes) if changes else part
 
-    def _unsealed(self, source: Source, index: int, part: TextPart | ToolCallPart) -> dict[str, object]:
+    def _unsealed(self, source: SourceMessage, index: int, part: TextPart | ToolCallPart) -> dict[str, object]:
         """What has to change so that opaque state goes back only where it came from."""
         if not part.provider_state:
             return {}
@@ -202,7 +202,7 @@ class Answers:
         return {"provider_state": None}
 
     def _reasoning(
-        self, source: Source, index: int, part: ReasoningPart, *, broken: bool, outdated: bool
+        self, source: SourceMessage, index: int, part: ReasoningPart, *, broken: bool, outdated: bool
     ) -> Part | None:
         own = self._terms.is_own(part.origin)
         note = self._ledger.note
@@ -230,7 +230,7 @@ class Answers:
             note("reasoning_dropped", "omitted", why, source, index)
         return None
 
-    def _refused(self, source: Source) -> str | None:
+    def _refused(self, source: SourceMessage) -> str | None:
         """Under which code the target's own opaque state of this answer is left out; None = it was not refused."""
         if source.message.node in self._terms.refused:
             return "reasoning_dropped"
@@ -255,7 +255,7 @@ class Answers:
             return "other_account"
         return "unsupported_by_target" if origin.model == target.model else "other_model"
 
-    def _call(self, source: Source, index: int, part: ToolCallPart) -> ToolCallPart | None:
+    def _call(self, source: SourceMessage, index: int, part: ToolCallPart) -> ToolCallPart | None:
         if part.status == "interrupted":
             words = f"the call of {part.name!r} broke off before its end"
             self._ledger.note("turn_dropped", "omitted", "aborted_turn", source, index, detail=words)
@@ -277,7 +277,7 @@ class Answers:
             self._objectify(source, index, part, changes)
         return part.changed(**changes) if changes else part
 
-    def _objectify(self, source: Source, index: int, part: ToolCallPart, changes: dict[str, object]) -> None:
+    def _objectify(self, source: SourceMessage, index: int, part: ToolCallPart, changes: dict[str, object]) -> None:
         """Make the arguments strict JSON of an object, where they are something else."""
         try:
             part.parsed()
@@ -292,7 +292,7 @@ class Answers:
             self._ledger.note("text_repaired", "converted", "invalid_for_target", source, index, detail=words)
             changes["arguments"] = written
 
-    def _refusal(self, source: Source, index: int, part: RefusalPart) -> Part | None:
+    def _refusal(self, source: SourceMessage, index: int, part: RefusalPart) -> Part | None:
         if not part.text.strip():
             self._ledger.note("blank_text_dropped", "omitted", "invalid_for_target", source, index)
             return None
@@ -301,7 +301,9 @@ class Answers:
         self._ledger.note("refusal_as_text", "downgraded", "unsupported_by_target", source, index)
         return TextPart(text=part.text, origin=part.origin)
 
-    def _hosted(self, source: Source, index: int, part: HostedToolPart, *, unled: bool, alone: bool) -> Part | None:
+    def _hosted(
+        self, source: SourceMessage, index: int, part: HostedToolPart, *, unled: bool, alone: bool
+    ) -> Part | None:
         note = self._ledger.note
         if part.report:
             words = "what a provider says of its own answer is told to nobody"
@@ -332,7 +334,7 @@ class Answers:
         """Whether it is something of the target's own that goes back."""
         return part.status == "complete" and self._terms.is_same_model(part.origin) and self._rules.hosted(part)
 
-    def _partner(self, source: Source, index: int, part: HostedToolPart) -> tuple[int, HostedToolPart] | None:
+    def _partner(self, source: SourceMessage, index: int, part: HostedToolPart) -> tuple[int, HostedToolPart] | None:
         """The call of this result, or the result of this call, in the same answer."""
         if part.call_id is None:
             return None
@@ -340,7 +342,7 @@ class Answers:
             self._indexed, self._hosted_by_id = source, _hosted_by_id(source.message.parts)
         return next((found for found in self._hosted_by_id[part.call_id][:2] if found[0] != index), None)
 
-    def _file(self, source: Source, index: int, part: FilePart, said: Said) -> Part | None:
+    def _file(self, source: SourceMessage, index: int, part: FilePart, said: ConvertedAnswer) -> Part | None:
         """A file that the model made: its own goes back in place, any other is handed over by the user."""
         same = self._terms.is_same_model(part.origin)
         if same and part.status == "complete" and self._rules.generated(part):
@@ -364,7 +366,7 @@ class Answers:
             said.files.append(instead)
         return None
 
-    def _unsigned(self, source: Source, index: int, part: FilePart) -> FilePart:
+    def _unsigned(self, source: SourceMessage, index: int, part: FilePart) -> FilePart:
         """A file of the target's own, without its signature where that was refused."""
         refused, native = self._refused(source), part.provider_state or {}
         if refused is None or _SEALS.isdisjoint(native):
@@ -392,13 +394,13 @@ class Files:
         there = part if fetches(self._terms.endpoint, part) else stand_in(part)
         return None if self._terms.rules.files(there, place) else "unsupported_by_target"
 
-    def inline(self, source: Source, index: int, part: FilePart) -> None:
+    def inline(self, source: SourceMessage, index: int, part: FilePart) -> None:
         """Note it where a file behind a URL is downloaded, because the target cannot do it."""
         if not fetches(self._terms.endpoint, part):
             self._ledger.note(INLINED, "downgraded", "unsupported_by_target", source, index, detail="downloaded")
 
     def instead(
-        self, source: Source, index: int, part: FilePart, why: Reason, *, made: bool, now: bool
+        self, source: SourceMessage, index: int, part: FilePart, why: Reason, *, made: bool, now: bool
     ) -> FilePart | TextPart | None:
         """What stands for a file that the target cannot take.
 

@@ -7,7 +7,7 @@ signature. Whatever else a part says is only words, and stays.
 
 from operator import is_not
 
-from dhenara_async.formatter.ledger import Ledger, Source
+from dhenara_async.formatter.ledger import Ledger, SourceMessage
 from dhenara_async.formatter.parts import Terms
 from dhenara_async.messages.messages import FilePart, Origin, Part, ResultContent, Role, ToolResultPart
 
@@ -23,7 +23,7 @@ class Vetting:
         self._terms = terms
         self._ledger = ledger
 
-    def look_at(self, source: Source) -> None:
+    def look_at(self, source: SourceMessage) -> None:
         """Give ``source`` a message without what is not believed; its own, if that is nothing."""
         message = source.message
         answer = message.role is Role.ASSISTANT
@@ -34,7 +34,7 @@ class Vetting:
         if any(map(is_not, parts, message.parts)):
             source.message = message.changed(parts=tuple(parts))
 
-    def _look_at(self, source: Source, index: int, part: Part) -> Part:
+    def _look_at(self, source: SourceMessage, index: int, part: Part) -> Part:
         """A part of an answer with as much of its state as may be sent."""
         if not part.provider_state or not self._terms.is_same_model(part.origin):
             return part  # to nobody else it is sent anyway
@@ -44,7 +44,7 @@ class Vetting:
         self._ledger.note("state_dropped", "converted", vetted.reason, source, index, detail=vetted.detail)
         return part.changed(provider_state=vetted.state)
 
-    def _bare(self, source: Source, index: int, part: Part) -> Part:
+    def _bare(self, source: SourceMessage, index: int, part: Part) -> Part:
         """A part of a node that is not signed: without its state, and without a claim to files in anybody's store."""
         changes: dict[str, object] = {}
         if part.provider_state:

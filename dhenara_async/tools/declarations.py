@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # annotations only: the module is loaded when a callable is f
 HostedToolType = Literal["web_search", "code_execution", "url_context", "file_search"]
 
 
-class FunctionCall(Protocol):
+class RequestedCall(Protocol):
     """The fields of a ``ToolCallPart`` that a tool reads."""
 
     @property
@@ -36,7 +36,7 @@ class FunctionCall(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _ToolSource:
     """The Python source of a tool."""
 
     model: type[BaseModel]
@@ -61,7 +61,7 @@ class Tool(FrozenModel):
     parameters: JsonSchema = Field(default_factory=lambda: {"type": "object", "properties": {}})
     strict: bool | None = None
 
-    _source: Aside[_Source] = PrivateAttr(default=Aside())
+    _source: Aside[_ToolSource] = PrivateAttr(default=Aside())
 
     @field_validator("parameters")
     @classmethod
@@ -98,7 +98,7 @@ class Tool(FrozenModel):
         schema.pop("title", None)
         words = description if description is not None else cleandoc(described) if isinstance(described, str) else ""
         tool = cls(name=name or model.__name__, description=words, parameters=schema, strict=strict)
-        tool._source = Aside(_Source(model))
+        tool._source = Aside(_ToolSource(model))
         return tool
 
     @classmethod
@@ -135,10 +135,10 @@ class Tool(FrozenModel):
             raise ConfigurationError(
                 f"{name or signature.name!r} cannot be the name of a tool; pass name= with letters, digits, _ and -"
             ) from exc
-        tool._source = Aside(_Source(signature.model, signature))
+        tool._source = Aside(_ToolSource(signature.model, signature))
         return tool
 
-    def arguments(self, call: FunctionCall) -> dict[str, object]:
+    def arguments(self, call: RequestedCall) -> dict[str, object]:
         """Validate a call's arguments and return them as Python values by parameter (or field), defaults included.
 
         Args:
@@ -154,7 +154,7 @@ class Tool(FrozenModel):
             return source.signature.values(values)
         return {name: getattr(values, name) for name in type(values).model_fields}
 
-    def bind(self, call: FunctionCall) -> Callable[[], object]:
+    def bind(self, call: RequestedCall) -> Callable[[], object]:
         """Return a callable without parameters that runs the function with the call's validated arguments.
 
         For an ``async`` function the callable returns its awaitable; for a tool made from a pydantic model, the
@@ -171,7 +171,7 @@ class Tool(FrozenModel):
         values = self._validated(source, call)
         return (lambda: values) if source.signature is None else source.signature.bind(values)
 
-    def _required_source(self) -> _Source:
+    def _required_source(self) -> _ToolSource:
         if self._source.held is None:
             raise ConfigurationError(
                 f"the tool {self.name!r} was made from a schema, or comes back from JSON: it has no function or class "
@@ -179,7 +179,7 @@ class Tool(FrozenModel):
             )
         return self._source.held
 
-    def _validated(self, source: _Source, call: FunctionCall) -> BaseModel:
+    def _validated(self, source: _ToolSource, call: RequestedCall) -> BaseModel:
         text = sound(call.arguments.strip()) or "{}"
         try:
             return source.model.model_validate_json(text)

@@ -18,7 +18,7 @@ from dhenara_async.framing.lenient_json import read as read_json
 from dhenara_async.framing.lenient_json import sound
 from dhenara_async.tools.schemas import JsonSchema, restored, validation_words, without_placeholders
 
-Wanted = type[BaseModel] | JsonSchema
+OutputType = type[BaseModel] | JsonSchema
 Read = TypeVar("Read")
 
 _REFUSED = frozenset({"refusal", "content_filter"})
@@ -55,7 +55,7 @@ class ModelOutput:
         return "".join(self.texts)
 
 
-def read(output: ModelOutput, wanted: Wanted | None) -> object:
+def read(output: ModelOutput, wanted: OutputType | None) -> object:
     """Parse an answer as requested: an instance of the pydantic class, or the JSON value for a schema.
 
     Raises:

@@ -31,7 +31,7 @@ from dhenara_async import (
     register_host,
 )
 from dhenara_async.downloads.fetch import Fetcher, fetcher_for
-from dhenara_async.downloads.file_urls import place_of
+from dhenara_async.downloads.file_urls import download_address
 from dhenara_async.downloads.inlining import fetches, inlined, key_of, to_download
 from dhenara_async.errors import (
     BoundsError,
@@ -149,7 +149,7 @@ async def test_addresses_are_classed(kind: str, address: str) -> None:
         if goes:
             assert (await fetcher.fetch(picture("https://a.test/x.png"))).data == PNG
             assert downloads.asked[0].addresses == (address if "." not in address else str(ip_address(address)),)
-            assert place_of(f"https://{written}/x", policy).address == ip_address(address)
+            assert download_address(f"https://{written}/x", policy).address == ip_address(address)
             continue
         for url in ("https://a.test/x.png", f"https://{written}/x.png"):
             with pytest.raises(ConfigurationError, match=f"{kind} address"):
@@ -219,7 +219,7 @@ async def test_names_that_are_not_found(found: str) -> None:
 )
 def test_urls_that_are_not_asked(url: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
-        place_of(url + ("?" + SECRET if "\ud800" not in url else ""), FetchPolicy())
+        download_address(url + ("?" + SECRET if "\ud800" not in url else ""), FetchPolicy())
     assert "do-not-tell" not in str(caught.value)
     assert "pass" not in str(caught.value)
 
@@ -240,14 +240,14 @@ def test_urls_that_are_not_asked(url: str, words: str) -> None:
     ],
 )
 def test_urls_are_written_anew(url: str, host: str, port: int, rebuilt: str) -> None:
-    place = place_of(url, FetchPolicy())
+    place = download_address(url, FetchPolicy())
     assert (place.host, place.port, place.url) == (host, port, rebuilt)
 
 
 def test_what_a_policy_allows() -> None:
-    assert place_of("http://127.0.0.1:9/x", OURS).port == 9
+    assert download_address("http://127.0.0.1:9/x", OURS).port == 9
     with pytest.raises(ConfigurationError, match="link-local"):
-        place_of("http://169.254.169.254/latest/meta-data", OURS)
+        download_address("http://169.254.169.254/latest/meta-data", OURS)
 
 
 # ----------------------------------------------------------------------------------------------------------- redirects

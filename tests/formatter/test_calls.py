@@ -24,9 +24,9 @@ from dhenara_async import (
     ToolResultPart,
 )
 from dhenara_async.drivers.rules import CallIds
-from dhenara_async.formatter.calls import Call, CallsNamed, Ids, paired
+from dhenara_async.formatter.calls import CallsNamed, Ids, PairedCall, paired
 from dhenara_async.formatter.conversion import ConversionPolicy
-from dhenara_async.formatter.ledger import Ledger, Source
+from dhenara_async.formatter.ledger import Ledger, SourceMessage
 from dhenara_async.formatter.parts import Terms
 from dhenara_async.formatter.summaries import NO_RESULT
 from dhenara_async.hosts.registry import driver_for, expected_origin
@@ -155,12 +155,12 @@ class TestIds:
     @staticmethod
     def named(
         target: str, calls: Sequence[ToolCallPart], before: CallsNamed | None = None
-    ) -> tuple[list[Call], Ledger]:
+    ) -> tuple[list[PairedCall], Ledger]:
         endpoint = _TARGETS[target]
         terms = Terms(endpoint, expected_origin(endpoint), driver_for(endpoint).rules(endpoint), ConversionPolicy())
         ledger = Ledger(terms.target)
         ids = Ids(terms, ledger, before or CallsNamed())
-        source = Source.of(1, Message.assistant(*calls))
+        source = SourceMessage.of(1, Message.assistant(*calls))
         return [ids.named(source, index, call, call) for index, call in enumerate(calls)], ledger
 
     @TARGETS
@@ -207,20 +207,20 @@ class TestIds:
 # ---------------------------------------------------------------------------------------------------- pairs
 
 
-def _asked(*parts: ToolResultPart | TextPart) -> list[Source]:
-    return [Source.of(2, Message(role=Role.USER, parts=parts))]
+def _asked(*parts: ToolResultPart | TextPart) -> list[SourceMessage]:
+    return [SourceMessage.of(2, Message(role=Role.USER, parts=parts))]
 
 
 class TestPaired:
     """Which result belongs to which call."""
 
     @staticmethod
-    def calls(*given: ToolCallPart) -> list[Call]:
-        source = Source.of(1, Message.assistant(*given))
-        return [Call(source, index, call, call) for index, call in enumerate(given)]
+    def calls(*given: ToolCallPart) -> list[PairedCall]:
+        source = SourceMessage.of(1, Message.assistant(*given))
+        return [PairedCall(source, index, call, call) for index, call in enumerate(given)]
 
     @staticmethod
-    def told(calls: Sequence[Call]) -> list[str | None]:
+    def told(calls: Sequence[PairedCall]) -> list[str | None]:
         return [None if call.result is None else call.result[2].get_text() for call in calls]
 
     def test_by_id_in_any_order(self) -> None:
