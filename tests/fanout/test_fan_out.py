@@ -1,4 +1,4 @@
-"""Many calls at once: what comes of each, in which order, how many at a time, and that none touches another."""
+"""Fan-outs: outcomes, their order, concurrency limits, and the isolation of calls."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
@@ -59,7 +59,7 @@ STREAMING = AIModelCallConfig(streaming=True)
 
 
 def repeats(seen: SeenRequest) -> Answer | ScriptedError:
-    """Says what it is asked, word by word; refuses to be asked badly."""
+    """Answer with the question, word by word; refuse questions that start with "bad"."""
     question = seen.turns[-1][1]
     if question.startswith("bad"):
         return ScriptedError(401, "No.")
@@ -71,7 +71,7 @@ def said(question: str) -> str:
 
 
 def asking(server: ProviderServer, questions: Iterable[str]) -> list[ModelCall]:
-    """Each question to another provider."""
+    """Make a request of each question, to a different provider in turn."""
     return [
         ModelCall(endpoint_at(server, DIALECTS[number % 4]), question, key=f"key of {question}")
         for number, question in enumerate(questions)
@@ -79,24 +79,24 @@ def asking(server: ProviderServer, questions: Iterable[str]) -> list[ModelCall]:
 
 
 async def turns() -> None:
-    """Let everybody who can go on do so."""
+    """Give all runnable tasks many turns of the event loop."""
     for _ in range(100):
         await asyncio.sleep(0)
 
 
 @dataclass(slots=True)
 class Hall:
-    """A server that answers when a group of requests has come together, and counts.
+    """A server that answers when a group of requests has arrived, and counts requests.
 
     Attributes:
-        group: How many.
-        holds_head: Whether they wait for their heads, or for the rest.
-        waiting: Requests whose head has not been sent.
-        speaking: Requests that have not been answered to the end.
-        most_waiting: The most of them at once.
-        most_speaking: Likewise.
-        left: How many were hung up on.
-        questions: What was asked.
+        group: Number of requests in a group.
+        holds_head: Whether the response head is delayed, or the rest of the response.
+        waiting: Number of requests without a response head.
+        speaking: Number of requests without a complete response.
+        most_waiting: Highest value of ``waiting``.
+        most_speaking: Highest value of ``speaking``.
+        left: Number of connections that the client closed early.
+        questions: The received questions.
     """
 
     group: int
@@ -111,7 +111,7 @@ class Hall:
     _count: int = 0
 
     async def play(self, connection: Connection) -> None:
-        """Answer with the question; "stay" is answered with a word and nothing more."""
+        """Answer with the question; "stay" is answered with one word, and the response stays open."""
         while (request := await connection.request()) is not None:
             question = orjson.loads(request.body)["messages"][-1]["content"]
             self.questions.append(question)
@@ -142,7 +142,7 @@ class Hall:
             await self._together.wait()
 
     async def until_left(self, count: int) -> None:
-        """Wait until ``count`` were hung up on."""
+        """Wait until the client has closed ``count`` connections early."""
         with anyio.fail_after(PATIENCE):
             while self.left < count:  # noqa: ASYNC110 - the server is told by the network
                 await anyio.sleep(0.001)
@@ -151,7 +151,7 @@ class Hall:
 # --------------------------------------------------------------------------------------------------- what comes of them
 
 
-async def test_events_come_tagged_and_results_in_order() -> None:
+async def test_events_are_tagged_and_results_are_ordered() -> None:
     seen: dict[int, list[StreamEvent]] = {}
     async with ProviderServer(repeats) as server, fan_out(asking(server, "abcdefgh")) as fan:
         async for tagged in fan:
@@ -171,7 +171,7 @@ async def test_events_come_tagged_and_results_in_order() -> None:
 
 
 @pytest.mark.parametrize("config", [AIModelCallConfig(), STREAMING])
-async def test_awaited_they_are_the_same_as_one_by_one(config: AIModelCallConfig) -> None:
+async def test_an_awaited_fan_out_equals_single_calls(config: AIModelCallConfig) -> None:
     async with ProviderServer(repeats) as server:
         calls = asking(server, "abcd")
         outcomes = await fan_out(calls, config=config)
@@ -183,13 +183,13 @@ async def test_awaited_they_are_the_same_as_one_by_one(config: AIModelCallConfig
 
 
 def essence(response: AIModelCallResponse) -> object:
-    """An answer without the ids that its server counts."""
+    """Return a response without ids, which differ from call to call."""
     answer = response.chat_response
     parts = [(part.type, part.get_text()) for part in answer.choices[0].parts]
     return parts, answer.usage, answer.finish_reason, answer.model, response.endpoint, response.attempts
 
 
-async def test_a_request_is_a_call_or_a_tuple() -> None:
+async def test_requests_are_calls_or_tuples() -> None:
     async with ProviderServer() as server:
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
         results = await fan_out(
@@ -213,7 +213,7 @@ def _limit_of(body: object) -> object:
     return fields.get("max_completion_tokens") or fields.get("max_tokens")
 
 
-async def test_plans_are_asked_like_endpoints() -> None:
+async def test_plans_are_accepted_like_endpoints() -> None:
     async with ProviderServer(repeats) as server, ProviderServer([ScriptedError(503, "Full.")] * 9) as full:
         good = endpoint_at(server, Dialect.GEMINI)
         bad = endpoint_at(full, Dialect.OPENAI_CHAT)
@@ -224,7 +224,7 @@ async def test_plans_are_asked_like_endpoints() -> None:
     assert third.error is not None
 
 
-async def test_a_failure_touches_no_other_call() -> None:
+async def test_a_failed_call_does_not_affect_the_others() -> None:
     async with ProviderServer(repeats) as server, fan_out(asking(server, ["a", "bad", "c", "  "])) as fan:
         while batch := await fan.batch():
             if batch.outcome is not None:
@@ -241,7 +241,7 @@ async def test_a_failure_touches_no_other_call() -> None:
         bad.unwrap()
 
 
-async def test_a_broken_answer_keeps_what_came() -> None:
+async def test_a_broken_answer_keeps_its_partial_response() -> None:
     async def cut(connection: Connection) -> None:
         if await connection.request() is not None:
             await connection.send(head(), chat_delta("Half an"))
@@ -260,14 +260,14 @@ async def test_a_broken_answer_keeps_what_came() -> None:
 
 
 class Broken:
-    """A limiter of somebody's, with a fault."""
+    """A custom limiter with a bug."""
 
     async def acquire(self, origin: Origin, *, tokens: int) -> Slot:
         """See ``Limiter``."""
         raise ZeroDivisionError(f"{origin} {tokens}")
 
 
-async def test_what_a_callers_limiter_raises_is_the_calls_error() -> None:
+async def test_an_error_of_the_callers_limiter_is_the_outcome_of_its_call() -> None:
     async with ProviderServer(repeats) as server:
         shared = SharedResources(limiter=Broken())
         (outcome,) = await fan_out(asking(server, "a"), shared=shared)
@@ -284,7 +284,7 @@ async def test_as_completed_uses_the_shared_limiter() -> None:
 
 
 @pytest.mark.parametrize("request_", ["ab", ("question", "endpoint"), (1, 2, 3, 4), None])
-async def test_what_is_no_request_fails_alone(request_: ModelCallLike) -> None:
+async def test_an_invalid_request_fails_alone(request_: ModelCallLike) -> None:
     async with ProviderServer(repeats) as server:
         wrong, right = await fan_out([request_, *asking(server, "a")])
     assert isinstance(wrong.error, ConfigurationError)
@@ -292,14 +292,14 @@ async def test_what_is_no_request_fails_alone(request_: ModelCallLike) -> None:
 
 
 @pytest.mark.parametrize("options", [{"limit": 0}, {"connecting": 0}])
-async def test_numbers_are_checked_at_once(options: Mapping[str, int]) -> None:
+async def test_invalid_limits_are_refused_by_the_constructor(options: Mapping[str, int]) -> None:
     with pytest.raises(ConfigurationError):
         fan_out([], limit=options.get("limit", 1), connecting=options.get("connecting"))
     with pytest.raises(ConfigurationError, match="sequence"):
         fan_out("abc")  # type: ignore[arg-type] - that is the point
 
 
-async def test_nothing_to_ask() -> None:
+async def test_no_requests_give_no_results() -> None:
     assert await fan_out([]) == []
     assert await gather([]) == []
     async with fan_out([]) as fan:
@@ -308,7 +308,7 @@ async def test_nothing_to_ask() -> None:
     assert fan.results == []
 
 
-async def test_five_hundred_at_once() -> None:
+async def test_five_hundred_calls_run_at_once() -> None:
     questions = [f"number {number}" for number in range(500)]
     async with ProviderServer(repeats) as server:
         texts: dict[int, list[str]] = {}
@@ -322,7 +322,7 @@ async def test_five_hundred_at_once() -> None:
 # --------------------------------------------------------------------------------------------------- how many at a time
 
 
-async def test_no_more_than_the_limit_are_in_flight() -> None:
+async def test_running_calls_never_exceed_the_limit() -> None:
     hall = Hall(group=3)
     pulled = 0
 
@@ -343,7 +343,7 @@ async def test_no_more_than_the_limit_are_in_flight() -> None:
     assert [result.unwrap().text() for result in fan.results] == [f"{number}!" for number in range(12)]
 
 
-async def test_only_so_many_wait_for_their_head() -> None:
+async def test_connecting_limits_how_many_calls_wait_for_their_response_head() -> None:
     hall = Hall(group=2, holds_head=True)
     async with serve(hall.play) as server:
         results = await fan_out(((chat_endpoint(server.url), f"{n}", STREAMING) for n in range(8)), connecting=2)
@@ -351,7 +351,7 @@ async def test_only_so_many_wait_for_their_head() -> None:
     assert all(result.response is not None for result in results)
 
 
-async def test_who_has_its_head_makes_room_at_the_door() -> None:
+async def test_a_connecting_place_is_released_once_the_response_head_arrived() -> None:
     hall = Hall(group=8)  # none is answered until all have their head
     async with serve(hall.play) as server:
         results = await fan_out(((chat_endpoint(server.url), f"{n}", STREAMING) for n in range(8)), connecting=2)
@@ -359,7 +359,7 @@ async def test_who_has_its_head_makes_room_at_the_door() -> None:
     assert all(result.response is not None for result in results)
 
 
-async def test_requests_are_taken_as_there_is_room_for_them() -> None:
+async def test_requests_are_taken_as_calls_end() -> None:
     pulled = 0
 
     def endless(endpoint: AIModelEndpoint) -> Generator[ModelCallLike]:
@@ -383,7 +383,7 @@ async def test_requests_are_taken_as_there_is_room_for_them() -> None:
     assert len(fan.results) == pulled
 
 
-async def test_requests_may_come_asynchronously() -> None:
+async def test_requests_can_come_from_an_async_iterable() -> None:
     async def requests(server: ProviderServer) -> AsyncGenerator[ModelCall]:
         for call in asking(server, "abcde"):
             await anyio.lowlevel.checkpoint()
@@ -396,7 +396,7 @@ async def test_requests_may_come_asynchronously() -> None:
     assert [result.unwrap().text() for result in results] == [said(question) for question in "abcde"]
 
 
-async def test_requests_that_break_off_raise_to_the_reader() -> None:
+async def test_an_error_of_the_request_iterable_is_raised_to_the_reader() -> None:
     def requests(server: ProviderServer) -> Generator[ModelCallLike]:
         yield from asking(server, "ab")
         raise ZeroDivisionError("in the caller's own generator")
@@ -413,7 +413,7 @@ async def test_requests_that_break_off_raise_to_the_reader() -> None:
                 await turns()
 
 
-async def test_progress_is_told_when_a_call_begins_and_ends() -> None:
+async def test_progress_is_reported_when_a_call_starts_and_ends() -> None:
     told: list[FanOutProgress] = []
     async with ProviderServer(repeats) as server:
         await fan_out(asking(server, ["a", "bad", "c"]), limit=1, on_progress=told.append)
@@ -422,7 +422,7 @@ async def test_progress_is_told_when_a_call_begins_and_ends() -> None:
     assert {step.total for step in told} == {3}
 
 
-async def test_a_progress_hook_that_fails_is_not_lost() -> None:
+async def test_an_error_of_the_progress_hook_is_raised_to_the_reader() -> None:
     def broken(progress: FanOutProgress) -> None:
         raise ZeroDivisionError(str(progress.done))
 
@@ -434,13 +434,13 @@ async def test_a_progress_hook_that_fails_is_not_lost() -> None:
 # --------------------------------------------------------------------------------------------------- the thin faces
 
 
-async def test_gather_gives_all_responses_in_order() -> None:
+async def test_gather_returns_all_responses_in_order() -> None:
     async with ProviderServer(repeats) as server:
         responses = await gather(asking(server, "abcde"), limit=2, config=STREAMING)
     assert [response.text() for response in responses] == [said(question) for question in "abcde"]
 
 
-async def test_gather_raises_the_first_failure_and_ends_the_others() -> None:
+async def test_gather_raises_the_first_error_and_cancels_the_others() -> None:
     hall = Hall(group=1)
     async with serve(hall.play) as server, ProviderServer([ScriptedError(500, "No.")]) as bad:
         stay = [(chat_endpoint(server.url), "stay", STREAMING)] * 3
@@ -457,7 +457,7 @@ async def test_gather_raises_the_first_failure_and_ends_the_others() -> None:
         await hall.until_left(3)
 
 
-async def test_as_completed_gives_outcomes_as_they_come() -> None:
+async def test_as_completed_yields_outcomes_in_order_of_completion() -> None:
     go = anyio.Event()
 
     async def slow(connection: Connection) -> None:
@@ -478,7 +478,7 @@ async def test_as_completed_gives_outcomes_as_they_come() -> None:
     assert order[2] == 0
 
 
-async def test_first_of_ends_the_others() -> None:
+async def test_first_of_cancels_the_other_calls() -> None:
     hall = Hall(group=1)
     async with serve(hall.play) as server, ProviderServer(repeats) as good:
         stay = [(chat_endpoint(server.url), "stay", STREAMING)] * 3
@@ -496,7 +496,7 @@ async def test_first_of_ends_the_others() -> None:
     assert sorted(response.text() for response in responses) == [said("a"), said("b")]
 
 
-async def test_first_of_too_few() -> None:
+async def test_first_of_raises_if_too_few_calls_succeed() -> None:
     async with ProviderServer(repeats) as server:
         with pytest.raises(AuthenticationError) as caught:
             await first_of(2, asking(server, ["a", "bad one", "bad two"]))
@@ -510,7 +510,7 @@ async def test_first_of_too_few() -> None:
 # --------------------------------------------------------------------------------------------------- connections
 
 
-async def test_all_calls_share_one_pool_that_is_closed_at_the_end() -> None:
+async def test_all_calls_share_one_pool_which_is_closed_at_the_end() -> None:
     hall = Hall(group=1)
     async with serve(hall.play) as server:
         await fan_out([(chat_endpoint(server.url), f"{number}") for number in range(5)], limit=1)
@@ -518,7 +518,7 @@ async def test_all_calls_share_one_pool_that_is_closed_at_the_end() -> None:
         assert server.connections == 1
 
 
-async def test_a_transport_that_was_brought_is_left_open() -> None:
+async def test_a_given_transport_is_not_closed() -> None:
     class Watched(AiohttpTransport):
         closed = False
 
@@ -535,7 +535,7 @@ async def test_a_transport_that_was_brought_is_left_open() -> None:
         await transport.aclose()
 
 
-async def test_a_fan_out_is_run_once_and_read_in_its_block() -> None:
+async def test_a_fan_out_runs_once_and_is_read_in_its_block() -> None:
     async with ProviderServer(repeats) as server:
         fan = fan_out(asking(server, "ab"))
         with pytest.raises(StreamStateError, match="inside their block"):
@@ -549,7 +549,7 @@ async def test_a_fan_out_is_run_once_and_read_in_its_block() -> None:
             await fan
 
 
-async def test_the_rest_can_be_collected() -> None:
+async def test_remaining_events_can_be_skipped_by_collect() -> None:
     async with ProviderServer(repeats) as server, fan_out(asking(server, "abcd")) as fan:
         first = await anext(fan)
         results = await fan.collect()

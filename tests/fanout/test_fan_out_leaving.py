@@ -1,4 +1,4 @@
-"""Ending many calls, one of them or all, in every way: nothing is left, and a slow reader holds up the hosts."""
+"""Cancelling and leaving fan-outs: no task or socket is left; a slow reader slows the hosts down."""
 
 import asyncio
 import gc
@@ -29,14 +29,14 @@ from tests.scenarios.test_cancellation import host, nothing_left
 
 @asynccontextmanager
 async def no_task_left() -> AsyncGenerator[None]:
-    """Fails if the block leaves a task of ours, or something that garbage complains about; servers have some too."""
+    """Fail if the block leaves a task of the library, or an object with a resource warning."""
     yield
     assert [task for task in asyncio.all_tasks() if task.get_name().startswith("dhenara_async")] == []
     gc.collect()
 
 
 async def begun(fan: FanOut, count: int) -> None:
-    """Read until ``count`` calls have said something."""
+    """Read until ``count`` calls have sent content."""
     heard: set[int] = set()
     while len(heard) < count:
         tagged = await anext(fan)
@@ -47,7 +47,7 @@ async def begun(fan: FanOut, count: int) -> None:
 # --------------------------------------------------------------------------------------------------- some of them
 
 
-async def test_one_is_cancelled_and_the_others_go_on() -> None:
+async def test_cancelling_one_call_leaves_the_others_running() -> None:
     hall = Hall(group=1)
     async with serve(hall.play) as server, ProviderServer(repeats) as good, no_task_left():
         calls = [ModelCall(chat_endpoint(server.url), "stay", key="one"), *asking(good, "abc")]
@@ -67,7 +67,7 @@ async def test_one_is_cancelled_and_the_others_go_on() -> None:
     assert [other.unwrap().text() for other in others] == [said(question) for question in "abc"]
 
 
-async def test_one_is_cancelled_before_it_has_begun() -> None:
+async def test_a_call_can_be_cancelled_before_it_starts() -> None:
     async with ProviderServer(repeats) as server, no_task_left():
         async with fan_out(asking(server, "abc"), limit=1) as fan:
             fan.cancel(0)
@@ -82,7 +82,7 @@ async def test_one_is_cancelled_before_it_has_begun() -> None:
     assert [result.key for result in fan.results] == ["key of a", "key of b", "key of c"]
 
 
-async def test_one_is_cancelled_in_its_first_moment() -> None:
+async def test_a_call_can_be_cancelled_right_after_its_start() -> None:
     async with ProviderServer(repeats) as server, no_task_left(), fan_out(asking(server, "ab")) as fan:
         while fan.progress.running < 2:  # noqa: ASYNC110 - it is only a moment
             await asyncio.sleep(0)
@@ -92,7 +92,7 @@ async def test_one_is_cancelled_in_its_first_moment() -> None:
     assert fan.results[1].partial is None  # it was not even made
 
 
-async def test_all_are_cancelled_and_the_block_goes_on() -> None:
+async def test_cancelling_all_calls_keeps_the_block_open() -> None:
     hall = Hall(group=1)
     async with serve(hall.play) as server, no_task_left():
         calls = [(chat_endpoint(server.url), "stay") for _ in range(6)]
@@ -110,7 +110,7 @@ async def test_all_are_cancelled_and_the_block_goes_on() -> None:
     assert [result.partial is not None for result in fan.results] == [True] * 3 + [False] * 3
 
 
-async def test_what_is_cancelled_when_it_has_ended_is_not_touched() -> None:
+async def test_cancelling_an_ended_call_has_no_effect() -> None:
     async with ProviderServer(repeats) as server, fan_out(asking(server, "ab")) as fan:
         await fan.collect()
         fan.cancel()
@@ -118,7 +118,7 @@ async def test_what_is_cancelled_when_it_has_ended_is_not_touched() -> None:
     assert [result.cancelled for result in fan.results] == [False, False]
 
 
-async def test_requests_that_are_waited_for_are_cancelled_too() -> None:
+async def test_cancelling_ends_the_wait_for_further_requests() -> None:
     async def never() -> AsyncGenerator[ModelCall]:
         await anyio.sleep_forever()
         yield ModelCall(chat_endpoint("http://127.0.0.1:1"), "never")
@@ -135,7 +135,7 @@ async def test_requests_that_are_waited_for_are_cancelled_too() -> None:
 
 
 class Mine(Exception):
-    """Not a fault of ours."""
+    """An error of the caller's own code."""
 
 
 async def by_break(fan: FanOut) -> None:
@@ -205,7 +205,7 @@ WAYS = [by_break, by_raising, by_a_scope, by_a_deadline, by_cancelling_the_task]
 
 @pytest.mark.parametrize("leave", WAYS)
 async def test_leaving_closes_every_socket_before_control_returns(leave: Callable[[FanOut], Awaitable[None]]) -> None:
-    """The server is in another thread, and this one stands still until it has seen the end of all calls."""
+    """The server runs in another thread; this one blocks until the server has seen the end of all calls."""
     async with nothing_left():
         with host() as server:
             fan = fan_out([(chat_endpoint(server.url), f"mid-stream #{number}") for number in range(5)], limit=3)
@@ -221,14 +221,14 @@ async def test_leaving_closes_every_socket_before_control_returns(leave: Callabl
         await anext(fan)
 
 
-async def test_who_awaits_is_cancelled_with_everything() -> None:
+async def test_cancelling_an_awaited_fan_out_cancels_all_calls() -> None:
     hall = Hall(group=1)
     async with serve(hall.play) as server, no_task_left():
         await by_cancelling_who_awaits(fan_out([(chat_endpoint(server.url), "stay") for _ in range(3)]))
         await hall.until_left(len(hall.questions))
 
 
-async def test_leaving_at_once() -> None:
+async def test_leaving_the_block_at_once_records_outcomes_for_all_requests() -> None:
     async with ProviderServer(repeats) as server, no_task_left():
         async with fan_out(asking(server, "abc")) as fan:
             pass
@@ -244,8 +244,8 @@ async def test_leaving_at_once() -> None:
 # --------------------------------------------------------------------------------------------------- slow readers
 
 
-async def test_a_slow_reader_holds_up_the_hosts() -> None:
-    """Counted is what the hosts could get rid of: no more than fits into sockets, however long nobody reads."""
+async def test_a_slow_reader_slows_the_hosts_down() -> None:
+    """The hosts cannot send more than the socket buffers hold while the reader does not read."""
     piece, pieces, streams = "x" * 65_000, 400, 5
     written = 0
 
@@ -261,7 +261,7 @@ async def test_a_slow_reader_holds_up_the_hosts() -> None:
         await connection.until_hung_up()
 
     async def stalled() -> int:
-        """Wait until nothing more can be written."""
+        """Wait until no host can write any more."""
         while True:
             before = written
             for _ in range(20):

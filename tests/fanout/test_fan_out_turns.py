@@ -1,4 +1,4 @@
-"""The same question to several, inside a conversation: siblings in tree and store, whatever became of them."""
+"""Fan-outs of turns: every target adds a sibling node to the conversation and the store."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,7 +39,7 @@ DIALECTS = list(SPEAKERS)
 
 
 async def kept(manager: ConversationManager, conversation: Conversation) -> dict[str, ConversationNode]:
-    """What the store has."""
+    """Return the nodes in the store."""
     return {node.id: node for node in (await manager.store.load(conversation.id)).nodes}
 
 
@@ -47,7 +47,7 @@ def ids(nodes: Iterable[ConversationNode]) -> set[str]:
     return {node.id for node in nodes}
 
 
-async def test_every_answer_is_a_sibling() -> None:
+async def test_every_target_adds_a_sibling_node() -> None:
     events: dict[int, list[StreamEvent]] = {}
     async with ProviderServer(repeats) as server, ConversationManager() as manager:
         conversation = await manager.create()
@@ -72,7 +72,7 @@ async def test_every_answer_is_a_sibling() -> None:
     assert conversation.head == fan.nodes[0]
 
 
-async def test_the_first_target_leads_on_whichever_ends_first() -> None:
+async def test_the_first_target_becomes_the_head_whichever_ends_first() -> None:
     go = anyio.Event()
 
     async def slow_host(connection: Connection) -> None:
@@ -94,7 +94,7 @@ async def test_the_first_target_leads_on_whichever_ends_first() -> None:
         assert further.parent_id == fan.nodes[0].id
 
 
-async def test_a_limit_does_not_make_them_follow_each_other() -> None:
+async def test_turns_stay_siblings_under_a_concurrency_limit() -> None:
     async with ProviderServer(repeats) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
@@ -104,7 +104,7 @@ async def test_a_limit_does_not_make_them_follow_each_other() -> None:
     assert len({node.id for node in nodes}) == 3
 
 
-async def test_whatever_happens_leaves_a_node() -> None:
+async def test_complete_interrupted_and_failed_turns_add_a_node() -> None:
     async with (
         serve(once(head(), chat_delta("Half an"))) as cut,
         serve(stalling(head(), chat_delta("One"))) as silent,
@@ -138,7 +138,7 @@ async def test_whatever_happens_leaves_a_node() -> None:
     assert ids(conversation.children(None)) == ids(fan.nodes)
 
 
-async def test_who_cannot_be_asked_leaves_a_node_too() -> None:
+async def test_a_target_that_cannot_be_called_adds_a_failed_node() -> None:
     async with ProviderServer(repeats) as server, ConversationManager(budget=Budget(tokens=100_000)) as manager:
         conversation = await manager.create()
         good = endpoint_at(server, Dialect.OPENAI_CHAT)
@@ -150,7 +150,7 @@ async def test_who_cannot_be_asked_leaves_a_node_too() -> None:
     assert conversation.head == nodes[1]
 
 
-async def test_leaving_early_leaves_every_node() -> None:
+async def test_leaving_the_block_early_adds_a_node_for_every_target() -> None:
     hall = Hall(group=1)
     async with serve(hall.play) as server, ConversationManager() as manager:
         conversation = await manager.create()
@@ -169,7 +169,7 @@ async def test_leaving_early_leaves_every_node() -> None:
     assert conversation.head == fan.nodes[0]
 
 
-async def test_cancelled_from_outside_every_node_is_kept() -> None:
+async def test_cancellation_from_outside_stores_every_node() -> None:
     hall = Hall(group=1)
     async with serve(hall.play) as server, ConversationManager() as manager:
         conversation = await manager.create()
@@ -185,7 +185,7 @@ async def test_cancelled_from_outside_every_node_is_kept() -> None:
     assert "interrupted" in {node.status for node in fan.nodes}
 
 
-async def test_two_at_once_in_one_conversation() -> None:
+async def test_two_fan_outs_run_at_once_in_one_conversation() -> None:
     async with ProviderServer(repeats) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoints = [endpoint_at(server, dialect) for dialect in DIALECTS]
@@ -206,7 +206,7 @@ async def test_two_at_once_in_one_conversation() -> None:
     assert conversation.head in [answer[0] for answer in answers]
 
 
-async def test_what_became_the_head_meanwhile_stays_it() -> None:
+async def test_a_head_that_was_set_meanwhile_is_kept() -> None:
     async with ProviderServer(repeats) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
@@ -216,7 +216,7 @@ async def test_what_became_the_head_meanwhile_stays_it() -> None:
     assert conversation.head == other
 
 
-async def test_what_cannot_be_asked_at_all_is_refused_at_once(tmp_path: Path) -> None:
+async def test_invalid_arguments_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
     async with ProviderServer([Answer("x")]) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
@@ -231,7 +231,7 @@ async def test_what_cannot_be_asked_at_all_is_refused_at_once(tmp_path: Path) ->
     assert conversation.nodes == ()
 
 
-async def test_a_refusal_is_the_outcome_of_its_turn() -> None:
+async def test_an_error_response_is_the_outcome_of_its_turn() -> None:
     async with ProviderServer(repeats) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoint = endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)

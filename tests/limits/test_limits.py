@@ -1,4 +1,4 @@
-"""Who waits how long: by our own limits and by the providers' word, in line, across loops and threads."""
+"""Rate limits: waiting times by own limits and reported quotas, order, event loops and threads."""
 
 import asyncio
 import gc
@@ -39,7 +39,7 @@ def limiter_of(clock: Clock, **limits: int) -> LocalLimiter:
 
 
 async def started(limiter: Limiter, clock: Clock, *, tokens: int = 0, origin: Origin = GPT) -> tuple[Slot, float]:
-    """A slot, and how many seconds it took to get it."""
+    """Acquire a slot; return it with the seconds of the wait."""
     before = clock.now
     slot = await limiter.acquire(origin, tokens=tokens)
     return slot, clock.now - before
@@ -57,7 +57,7 @@ ASKED = st.lists(st.tuples(GAPS, st.integers(0, 70)), max_size=40)
 
 
 @given(LIMITS, ASKED)
-def test_no_sixty_seconds_hold_more_than_the_limit_and_nobody_waits_for_nothing(
+def test_no_sixty_seconds_exceed_the_limit_and_no_request_waits_without_need(
     limits: Limits, asked: list[tuple[float, int]]
 ) -> None:
     minute, now, log = MinuteWindow(limits), 0.0, list[tuple[float, int]]()
@@ -73,7 +73,7 @@ def test_no_sixty_seconds_hold_more_than_the_limit_and_nobody_waits_for_nothing(
 
 
 def breaks(limits: Limits, log: list[tuple[float, int]]) -> bool:
-    """Whether the sixty seconds that end with the last request hold too much."""
+    """Whether the sixty seconds before the last request exceed the limits."""
     end, _ = log[-1]
     window = [tokens for at, tokens in log if at + MINUTE > end]
     if limits.requests_per_minute is not None and len(window) > limits.requests_per_minute:
@@ -84,9 +84,7 @@ def breaks(limits: Limits, log: list[tuple[float, int]]) -> bool:
 
 
 @given(LIMITS, st.lists(st.tuples(GAPS, st.integers(0, 70), st.integers(0, 39), st.integers(0, 200)), max_size=40))
-def test_what_was_really_taken_counts_in_place_of_the_estimate(
-    limits: Limits, asked: list[tuple[float, int, int, int]]
-) -> None:
+def test_real_usage_replaces_the_estimate(limits: Limits, asked: list[tuple[float, int, int, int]]) -> None:
     minute, now, sent = MinuteWindow(limits), 0.0, list[SentRequest]()
     for gap, tokens, which, really in asked:
         now += gap
@@ -109,7 +107,7 @@ def test_what_was_really_taken_counts_in_place_of_the_estimate(
 
 
 @pytest.mark.parametrize("field", ["concurrency", "requests_per_minute", "tokens_per_minute"])
-def test_a_limit_of_nothing_is_refused(field: str) -> None:
+def test_a_limit_of_zero_is_refused(field: str) -> None:
     with pytest.raises(ValidationError):
         Limits.model_validate({field: 0})
 
@@ -122,7 +120,7 @@ def test_limits_round_trip_through_json() -> None:
 # ------------------------------------------------------------------------------------------------------------ the line
 
 
-def test_two_hundred_at_once_are_served_in_order_and_never_more_than_allowed() -> None:
+def test_two_hundred_waiters_are_served_in_order_within_the_limits() -> None:
     clock = Clock()
     limiter, served, under_way, most = limiter_of(clock, concurrency=3), list[int](), 0, 0
 
@@ -146,7 +144,7 @@ def test_two_hundred_at_once_are_served_in_order_and_never_more_than_allowed() -
     assert most == 3
 
 
-def test_requests_of_a_minute_go_at_once_and_the_next_ones_a_minute_after_them() -> None:
+def test_requests_beyond_the_limit_are_sent_a_minute_later() -> None:
     clock = Clock()
     limiter, began, at = limiter_of(clock, requests_per_minute=10), clock.now, list[tuple[int, float]]()
 
@@ -183,7 +181,7 @@ def test_a_small_request_does_not_overtake_a_large_one() -> None:
     assert clock.now - began == pytest.approx(60, abs=1e-3)
 
 
-def test_a_request_larger_than_the_limit_goes_alone() -> None:
+def test_a_request_larger_than_the_limit_is_sent_alone() -> None:
     clock = Clock()
     limiter = limiter_of(clock, tokens_per_minute=100)
 
@@ -193,7 +191,7 @@ def test_a_request_larger_than_the_limit_goes_alone() -> None:
     assert run(clock, main()) == pytest.approx([0, 60, 60, 0, 60], abs=1e-3)
 
 
-def test_endpoints_are_counted_each_by_itself() -> None:
+def test_endpoints_are_counted_separately() -> None:
     clock = Clock()
     limiter = limiter_of(clock, requests_per_minute=1)
     others = ({"provider": "azure"}, {"endpoint": "p.example"}, {"account": None}, {"model": "gpt-6.2-luna"})
@@ -218,7 +216,7 @@ def test_endpoints_are_counted_each_by_itself() -> None:
         (("anthropic", "anthropic:gpt-6.2-sol", "claude-sonnet-5-5"), None),
     ],
 )
-def test_the_most_exact_key_counts(keys: tuple[str, ...], expected: str | None) -> None:
+def test_the_most_specific_key_applies(keys: tuple[str, ...], expected: str | None) -> None:
     clock = Clock()
     limits = {key: Limits(requests_per_minute=1 if key == expected else 2) for key in keys}
 
@@ -229,7 +227,7 @@ def test_the_most_exact_key_counts(keys: tuple[str, ...], expected: str | None) 
     assert run(clock, main()) == pytest.approx([0, 0, 0] if expected is None else [0, 60, 60])
 
 
-def test_without_limits_nobody_waits_and_nothing_is_remembered() -> None:
+def test_without_limits_no_request_waits_or_is_remembered() -> None:
     clock = Clock()
     limiter = LocalLimiter({}, clock=clock)
 
@@ -244,7 +242,7 @@ def test_without_limits_nobody_waits_and_nothing_is_remembered() -> None:
     assert len(vars(limiter)["_lanes"]) <= 64
 
 
-def test_an_endpoint_with_something_to_remember_is_not_forgotten_when_others_come() -> None:
+def test_an_endpoint_with_counted_requests_is_not_removed() -> None:
     clock = Clock()
     limiter = limiter_of(clock, requests_per_minute=1)
 
@@ -260,7 +258,7 @@ def test_an_endpoint_with_something_to_remember_is_not_forgotten_when_others_com
 # ------------------------------------------------------------------------------------------------------------- leaving
 
 
-def test_waiters_that_are_cancelled_leak_nothing_and_the_others_keep_their_order() -> None:
+def test_cancelled_waiters_leak_no_slot_and_the_others_keep_their_order() -> None:
     clock = Clock()
     limiter, served, random = limiter_of(clock, concurrency=2), list[int](), Random(7)
     scopes: dict[int, anyio.CancelScope] = {}
@@ -294,7 +292,7 @@ def test_waiters_that_are_cancelled_leak_nothing_and_the_others_keep_their_order
     assert set(range(200)) - gone <= set(served)
 
 
-def test_one_that_is_cancelled_just_as_it_is_woken_passes_its_turn_on() -> None:
+def test_a_waiter_cancelled_while_waking_wakes_the_next() -> None:
     clock = Clock()
     limiter, served = limiter_of(clock, concurrency=1), list[int]()
     scopes: dict[int, anyio.CancelScope] = {}
@@ -320,7 +318,7 @@ def test_one_that_is_cancelled_just_as_it_is_woken_passes_its_turn_on() -> None:
 
 @pytest.mark.parametrize("late", [-1e-3, 0, 1e-9, 1e-3])
 @pytest.mark.parametrize("whose", ["asyncio", "anyio"])
-def test_a_time_limit_that_ends_with_the_wait_loses_no_slot(whose: str, late: float) -> None:
+def test_a_timeout_at_the_end_of_the_wait_loses_no_slot(whose: str, late: float) -> None:
     clock = Clock()
     limiter = limiter_of(clock, requests_per_minute=1, concurrency=1)
 
@@ -348,7 +346,7 @@ async def _fail_after(seconds: float) -> AsyncGenerator[None]:
         yield
 
 
-def test_when_the_first_leaves_the_next_waits_only_as_long_as_it_must() -> None:
+def test_the_next_waiter_is_rescheduled_when_the_first_leaves() -> None:
     clock = Clock()
     limiter, waited = limiter_of(clock, tokens_per_minute=100), list[float]()
 
@@ -366,7 +364,7 @@ def test_when_the_first_leaves_the_next_waits_only_as_long_as_it_must() -> None:
     assert waited == pytest.approx([5])
 
 
-def test_releasing_twice_gives_back_once() -> None:
+def test_releasing_a_slot_twice_returns_it_once() -> None:
     clock = Clock()
     limiter = limiter_of(clock, concurrency=1)
 
@@ -383,7 +381,7 @@ def test_releasing_twice_gives_back_once() -> None:
     run(clock, main())
 
 
-def test_a_released_slot_can_still_be_told_things() -> None:
+def test_a_released_slot_still_accepts_reports() -> None:
     clock = Clock()
     limiter = limiter_of(clock, tokens_per_minute=100)
 
@@ -412,7 +410,7 @@ def test_a_released_slot_can_still_be_told_things() -> None:
         (Usage(), 60),  # not told: the estimate stays
     ],
 )
-def test_who_sleeps_is_woken_when_an_answer_took_less_than_expected(usage: Usage, expected: float) -> None:
+def test_a_waiter_is_woken_when_real_usage_is_below_the_estimate(usage: Usage, expected: float) -> None:
     clock = Clock()
     limiter, began, at = limiter_of(clock, tokens_per_minute=100), clock.now, list[float]()
 
@@ -431,7 +429,7 @@ def test_who_sleeps_is_woken_when_an_answer_took_less_than_expected(usage: Usage
     assert at == pytest.approx([expected], abs=1e-3)
 
 
-def test_numbers_below_zero_do_not_make_room() -> None:
+def test_negative_token_counts_do_not_raise_the_limit() -> None:
     clock = Clock()
     limiter = limiter_of(clock, tokens_per_minute=100)
 
@@ -443,7 +441,7 @@ def test_numbers_below_zero_do_not_make_room() -> None:
     assert run(clock, main()) == pytest.approx([0, 60], abs=1e-3)
 
 
-def test_an_answer_longer_than_a_minute_corrects_nothing_that_is_forgotten() -> None:
+def test_usage_reported_after_a_minute_changes_no_count() -> None:
     clock = Clock()
     limiter = limiter_of(clock, tokens_per_minute=100)
 
@@ -465,7 +463,7 @@ def test_an_answer_longer_than_a_minute_corrects_nothing_that_is_forgotten() -> 
     ("told", "expected"),
     [(17.0, 17), (None, DEFAULT_PAUSE_SECONDS), (86400.0, LONGEST_WAIT_SECONDS), (0.0, 0), (-3.0, 0)],
 )
-def test_after_a_refusal_nobody_is_sent_before_its_time(told: float | None, expected: float) -> None:
+def test_after_a_refusal_no_request_is_sent_before_the_retry_time(told: float | None, expected: float) -> None:
     clock = Clock()
     limiter = limiter_of(clock)
 
@@ -479,7 +477,7 @@ def test_after_a_refusal_nobody_is_sent_before_its_time(told: float | None, expe
     assert run(clock, main()) == pytest.approx([0, expected], abs=1e-3)
 
 
-def test_a_refusal_counts_for_those_who_sleep_already_and_a_shorter_one_does_not_open_again() -> None:
+def test_a_refusal_pauses_current_waiters_and_a_shorter_one_does_not_shorten_it() -> None:
     clock = Clock()
     limiter, began, at = limiter_of(clock, requests_per_minute=2), clock.now, list[float]()
 
@@ -499,7 +497,7 @@ def test_a_refusal_counts_for_those_who_sleep_already_and_a_shorter_one_does_not
     assert at == pytest.approx([90], abs=1e-3)
 
 
-def test_a_refused_request_counts_as_a_request_but_not_its_tokens() -> None:
+def test_a_refused_request_counts_as_a_request_without_tokens() -> None:
     clock = Clock()
     limiter = limiter_of(clock, tokens_per_minute=100, requests_per_minute=2)
 
@@ -529,7 +527,7 @@ def headers_of(left: int, reset: str, kind: str = "requests") -> dict[str, str]:
         ({"anthropic-ratelimit-output-tokens-remaining": "0"}, 0),
     ],
 )
-def test_when_nothing_is_left_the_next_waits_until_the_reset(headers: Mapping[str, str], expected: float) -> None:
+def test_a_request_waits_for_the_reset_of_an_exhausted_quota(headers: Mapping[str, str], expected: float) -> None:
     clock = Clock()
     limiter = limiter_of(clock)
 
@@ -540,7 +538,19 @@ def test_when_nothing_is_left_the_next_waits_until_the_reset(headers: Mapping[st
     assert run(clock, main()) == pytest.approx([expected, 0], abs=1e-3)
 
 
-def test_what_is_sent_after_an_answer_counts_against_what_it_said_was_left() -> None:
+def test_a_reset_time_without_a_date_header_is_compared_with_the_wall_clock() -> None:
+    clock = Clock()
+    limiter = LocalLimiter(Limits(), clock=clock, wall_clock=lambda: NOON)
+
+    async def main() -> float:
+        headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"{NOON + 12:.0f}"}
+        (await limiter.acquire(GPT, tokens=0)).told(headers)
+        return (await started(limiter, clock))[1]
+
+    assert run(clock, main()) == pytest.approx(12, abs=1e-3)
+
+
+def test_later_requests_count_against_the_reported_quota() -> None:
     clock = Clock()
     limiter = limiter_of(clock)
 
@@ -556,7 +566,7 @@ def test_what_is_sent_after_an_answer_counts_against_what_it_said_was_left() -> 
     assert run(clock, main()) == pytest.approx([0, 0, 30, 0], abs=1e-3)
 
 
-def test_tokens_that_are_sent_count_against_what_was_left() -> None:
+def test_later_tokens_count_against_the_reported_quota() -> None:
     clock = Clock()
     limiter = limiter_of(clock)
 
@@ -568,7 +578,7 @@ def test_tokens_that_are_sent_count_against_what_was_left() -> None:
     assert run(clock, main()) == pytest.approx([0, 0, 10], abs=1e-3)
 
 
-def test_an_answer_that_says_there_is_more_wakes_who_sleeps() -> None:
+def test_a_larger_reported_quota_wakes_the_waiter() -> None:
     clock = Clock()
     limiter, began, at = limiter_of(clock), clock.now, list[float]()
 
@@ -588,7 +598,7 @@ def test_an_answer_that_says_there_is_more_wakes_who_sleeps() -> None:
     assert at == pytest.approx([2], abs=1e-3)
 
 
-def test_a_quota_of_the_day_is_tried_by_one_at_a_time_until_an_answer_says_there_is_more() -> None:
+def test_an_exhausted_daily_quota_is_probed_by_one_request_at_a_time() -> None:
     clock = Clock()
     limiter, began, at = limiter_of(clock), clock.now, list[float]()
 
@@ -607,7 +617,7 @@ def test_a_quota_of_the_day_is_tried_by_one_at_a_time_until_an_answer_says_there
     assert at == pytest.approx([60, 120, 180, 180, 180, 180], abs=1e-3)
 
 
-def test_a_long_refusal_is_tried_by_one_at_a_time_until_it_is_over() -> None:
+def test_a_long_refusal_is_probed_by_one_request_at_a_time() -> None:
     clock = Clock()
     limiter, began = limiter_of(clock), clock.now
 
@@ -618,7 +628,7 @@ def test_a_long_refusal_is_tried_by_one_at_a_time_until_it_is_over() -> None:
     assert run(clock, main()) == pytest.approx([60, 120, 150, 150, 150], abs=1e-3)
 
 
-def test_the_longest_wait_can_be_chosen() -> None:
+def test_the_longest_wait_can_be_configured() -> None:
     clock = Clock()
     limiter = LocalLimiter(Limits(), longest_wait=600, clock=clock)
 
@@ -689,13 +699,13 @@ DATE = {"date": "Mon, 21 Sep 2026 14:13:20 GMT"}
         ({}, []),
     ],
 )
-def test_headers_are_read(headers: Mapping[str, str], expected: list[tuple[str, str, int, float]]) -> None:
+def test_quota_headers_are_read(headers: Mapping[str, str], expected: list[tuple[str, str, int, float]]) -> None:
     read = read_quotas(headers, now=NOON)
     assert [(quota.name, quota.counts, quota.left) for quota in read] == [told[:3] for told in expected]
     assert [quota.seconds for quota in read] == pytest.approx([told[3] for told in expected])
 
 
-def test_a_host_is_read_by_its_own_clock() -> None:
+def test_reset_times_are_compared_with_the_hosts_clock() -> None:
     reset = {"anthropic-ratelimit-tokens-remaining": "0", "anthropic-ratelimit-tokens-reset": "2026-09-21T14:13:27Z"}
     assert [quota.seconds for quota in read_quotas(reset | DATE, now=NOON + 5000)] == [7]
     assert [quota.seconds for quota in read_quotas(reset | {"date": "noon"}, now=NOON)] == [7]
@@ -707,15 +717,15 @@ NAMES = st.sampled_from(
 
 
 @given(st.dictionaries(NAMES, st.text(max_size=30) | st.from_regex(r"[0-9.]{0,400}(ms|s|m|Z)?", fullmatch=True)))
-def test_headers_that_make_no_sense_are_passed_over(headers: dict[str, str]) -> None:
+def test_invalid_quota_headers_are_ignored(headers: dict[str, str]) -> None:
     for quota in read_quotas(headers | {"x-ratelimit-remaining-requests": "3"}, now=NOON):
         assert quota.seconds >= 0
         assert quota.left >= 0
 
 
 @pytest.mark.skipif(not recordings.FOUND, reason=recordings.MISSING)
-def test_recorded_headers_are_read() -> None:
-    """Whether the units are right can be told from the numbers: what was used is back in its share of the period."""
+def test_recorded_quota_headers_are_read() -> None:
+    """The numbers show whether units are read correctly: a used share of a quota resets in that share of the period."""
     read: dict[str, list[Quota]] = {}
     for row in recordings.index():
         headers = recordings.load(str(row["id"])).headers
@@ -740,7 +750,7 @@ def test_recorded_headers_are_read() -> None:
 
 
 def headers_of_periods(headers: Mapping[str, str]) -> set[str]:
-    """Of which kinds it is told when they are full again."""
+    """Return the kinds of quota with a reported reset time."""
     start = "x-ratelimit-reset-"
     return {name.removeprefix(start) for name in headers if name.startswith(start)}
 
@@ -753,7 +763,7 @@ def _has_reset(name: str, headers: Mapping[str, str]) -> bool:
 # ---------------------------------------------------------------------------------------------------- loops and threads
 
 
-def test_one_loop_after_another_shares_what_was_sent() -> None:
+def test_successive_event_loops_share_the_counts() -> None:
     clock = Clock()
     limiter = limiter_of(clock, requests_per_minute=1, concurrency=1)
 
@@ -767,7 +777,7 @@ def test_one_loop_after_another_shares_what_was_sent() -> None:
     assert run(clock, second(run(clock, first()))) == pytest.approx(60)
 
 
-def test_a_loop_that_is_closed_over_its_waiters_does_not_hold_up_others() -> None:
+def test_waiters_of_a_closed_loop_do_not_block_others() -> None:
     clock = Clock()
     limiter = limiter_of(clock, concurrency=1)
 
@@ -801,7 +811,7 @@ def test_a_loop_that_is_closed_over_its_waiters_does_not_hold_up_others() -> Non
     assert len(vars(limiter)["_lanes"]) == 1
 
 
-def test_the_waiters_of_a_closed_loop_are_passed_over_when_nobody_else_wakes_the_line() -> None:
+def test_waiters_of_a_closed_loop_are_skipped_if_no_other_waiter_wakes_the_queue() -> None:
     clock = Clock()
     limiter = limiter_of(clock, requests_per_minute=1)
     loop = VirtualLoop(clock)
@@ -816,7 +826,7 @@ def test_the_waiters_of_a_closed_loop_are_passed_over_when_nobody_else_wakes_the
     assert run(clock, main()) == pytest.approx(50, abs=1e-3)
 
 
-def test_four_threads_with_a_loop_each_share_a_limit_and_everybody_is_served() -> None:
+def test_four_threads_with_event_loops_share_a_limit_and_serve_all_waiters() -> None:
     limiter = LocalLimiter(Limits(concurrency=3))
     counting, under_way, most, served = threading.Lock(), 0, 0, 0
 
@@ -878,12 +888,12 @@ def test_a_waiter_is_woken_from_another_thread() -> None:
 
 
 class OwnLimiter:
-    """What somebody else's looks like."""
+    """A limiter that a user could write."""
 
     async def acquire(self, origin: Origin, *, tokens: int) -> Slot:
         return await LocalLimiter(Limits()).acquire(origin, tokens=tokens)
 
 
-async def test_a_limiter_of_ones_own_is_a_limiter() -> None:
+async def test_a_custom_class_implements_the_limiter_protocol() -> None:
     limiter: Limiter = OwnLimiter()
     (await limiter.acquire(GPT, tokens=0)).release()

@@ -1,4 +1,4 @@
-"""Tables that are filled by what is called, or by what hosts say, hold a bounded number of entries."""
+"""Tables keyed by endpoints or by names from hosts hold a bounded number of entries."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def origins(count: int) -> Iterator[Origin]:
         yield Origin(provider="groq", dialect="openai_chat", endpoint="g.example", account=f"a{number}", model="m")
 
 
-def test_cooldowns_are_of_the_latest_endpoints() -> None:
+def test_cooldowns_are_kept_of_the_latest_endpoints() -> None:
     cooldowns = Cooldowns(lambda: 0.0)
     first, *others = origins(MANY)
     cooldowns.cool(first, 5)
@@ -30,7 +30,7 @@ def test_cooldowns_are_of_the_latest_endpoints() -> None:
     assert cooldowns.cooling(others[-1])
 
 
-def test_latencies_are_of_the_latest_endpoints() -> None:
+def test_latencies_are_kept_of_the_latest_endpoints() -> None:
     latencies = Latencies()
     first, *others = origins(MANY)
     for number, other in enumerate(others):
@@ -41,7 +41,7 @@ def test_latencies_are_of_the_latest_endpoints() -> None:
     assert (latencies.of(others[0]), latencies.of(others[-1])) == ((), (MANY - 2,))
 
 
-async def test_limits_forget_endpoints_that_are_only_remembered() -> None:
+async def test_a_limiter_removes_endpoints_that_are_not_in_use() -> None:
     limiter = LocalLimiter(Limits(requests_per_minute=5), clock=lambda: 0.0)
     first, *others = origins(25_000)
     held = await limiter.acquire(first, tokens=1)
@@ -55,7 +55,7 @@ async def test_limits_forget_endpoints_that_are_only_remembered() -> None:
     held.release()
 
 
-async def test_names_of_quotas_are_the_hosts_own_and_bounded() -> None:
+async def test_the_number_of_quotas_of_an_endpoint_is_bounded() -> None:
     limiter = LocalLimiter(Limits())
     (origin,) = origins(1)
     for number in range(300):
@@ -66,8 +66,8 @@ async def test_names_of_quotas_are_the_hosts_own_and_bounded() -> None:
     assert len(lane._quotas) == 64  # pyright: ignore[reportPrivateUsage]
 
 
-async def test_a_client_keeps_what_it_prepared_for_the_latest_endpoints() -> None:
-    """A router's function may make an endpoint for every call."""
+async def test_a_client_caches_the_latest_endpoints_only() -> None:
+    """A router's function may create an endpoint for every call."""
 
     def fresh(*_: object) -> AIModelEndpoint:
         api = AIModelAPI(provider="openai_compatible", api_key="k", base_url="http://h.example")

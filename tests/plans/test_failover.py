@@ -1,4 +1,4 @@
-"""One endpoint fails and the next one answers: what readers see, what the node holds, and what each host gets."""
+"""``Failover``: the reader's events, the stored node and each host's requests when a target fails and the next answers."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -91,11 +91,11 @@ WORDS = Answer(text="one two three", reasoning="Let me see.")
 CALL = Answer(text="one two", tool_calls=(ScriptedToolCall("call_1", "add", '{"a":1,"b":2}'),))
 REFUSAL = Answer(refusal="I would rather not.")
 MOST = 24
-"""More events than any answer of these has, in any dialect."""
+"""An upper bound of the number of events of these answers in any dialect."""
 
 
 def reads(event: StreamEvent) -> tuple[object, ...]:
-    """What of an event does not differ from call to call."""
+    """Return the fields of an event that are equal in all calls."""
     match event:
         case TextDelta() | ReasoningDelta() | RefusalDelta():
             return event.type, event.part_id, event.text
@@ -114,12 +114,12 @@ def reads(event: StreamEvent) -> tuple[object, ...]:
 
 @dataclass(slots=True)
 class Got:
-    """What became of a turn.
+    """The result of a turn.
 
     Attributes:
-        events: What the reader saw.
-        error: What was raised.
-        node: What the conversation holds.
+        events: Events that the reader received.
+        error: The error that was raised.
+        node: The node in the conversation.
     """
 
     events: list[StreamEvent]
@@ -134,7 +134,7 @@ class Got:
 async def asked(
     plan: Failover | Race | Router | Experiment | AIModelEndpoint, *, config: AIModelCallConfig = ONCE
 ) -> Got:
-    """Ask a plan in a conversation of its own; what is read follows the grammar, and the node is kept as JSON."""
+    """Run a turn with a plan in a new conversation; check the event grammar and the node's JSON round trip."""
     events: list[StreamEvent] = []
     error = None
     async with ConversationManager(config=config) as manager:
@@ -151,7 +151,7 @@ async def asked(
 
 
 def says_nothing(events: Sequence[StreamEvent]) -> bool:
-    """Whether all that came is who answers, and that there will be words."""
+    """Whether ``events`` contain no content."""
     return all(
         isinstance(event, StreamStart | UsageUpdate | Heartbeat)
         or (isinstance(event, PartStart) and event.kind in ("text", "reasoning"))
@@ -160,7 +160,7 @@ def says_nothing(events: Sequence[StreamEvent]) -> bool:
 
 
 def without_pings(read: Sequence[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    """``read`` but for what comes as soon as it comes, whoever it is that has not said anything yet."""
+    """Return ``read`` without heartbeats, which are delivered before the first content too."""
     return [event for event in read if event != ("heartbeat",)]
 
 
@@ -169,7 +169,7 @@ def at_model(server: ProviderServer, provider: AIModelAPIProviderEnum, model: st
 
 
 def go_on(server: ProviderServer, by: str) -> AIModelEndpoint:
-    """Who goes on: one that can be handed the beginning of its answer, or one that cannot."""
+    """Return an endpoint that accepts a prefill, or one that does not."""
     if by == "prefill":
         return endpoint_at(server, Dialect.OPENAI_CHAT)
     return endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
@@ -190,7 +190,7 @@ def go_on(server: ProviderServer, by: str) -> AIModelEndpoint:
 )
 @pytest.mark.parametrize("answer", [WORDS, CALL, REFUSAL], ids=["words", "call", "refusal"])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_failing_at_each_event(dialect: Dialect, answer: Answer, mode: str, by: str) -> None:
+async def test_a_failure_at_each_event_is_handled_by_mode(dialect: Dialect, answer: Answer, mode: str, by: str) -> None:
     seen_cases, lengths = set[str](), list[int]()
     for place in range(MOST):
         fault = Fault(answer=answer, error=ScriptedError(503, "busy"), error_at=place)
@@ -220,7 +220,7 @@ async def test_failing_at_each_event(dialect: Dialect, answer: Answer, mode: str
 
 
 def _check(got: Got, begun: Got, whole: Got, *, mode: str, by: str, sent: list[tuple[tuple[str, str], ...]]) -> str:
-    """Hold a turn that failed over against its halves, each asked alone.
+    """Compare a turn that failed over with single calls to each of its targets.
 
     Args:
         got: The turn.
@@ -327,7 +327,7 @@ def plan_of(servers: list[ProviderServer], **more: float) -> Failover:
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 408, 429, 500, 503, 529])
-async def test_what_another_may_serve_is_asked_of_another(status: int) -> None:
+async def test_the_next_target_is_called_after_an_error_that_others_may_not_have(status: int) -> None:
     async with two(ScriptedError(status, "no")) as servers:
         got = await asked(plan_of(servers))
         assert got.error is None
@@ -335,21 +335,21 @@ async def test_what_another_may_serve_is_asked_of_another(status: int) -> None:
         assert [len(server.requests) for server in servers] == [1, 1]
 
 
-async def test_what_is_refused_for_what_it_says_is_raised() -> None:
+async def test_the_refusal_of_an_invalid_request_is_raised_without_failing_over() -> None:
     async with two(ScriptedError(400, "no")) as servers:
         got = await asked(plan_of(servers))
         assert isinstance(got.error, InvalidRequestError)
         assert [len(server.requests) for server in servers] == [1, 0]
 
 
-async def test_which_errors_count_can_be_said() -> None:
+async def test_the_errors_that_count_can_be_configured() -> None:
     async with two(ScriptedError(400, "no")) as servers:
         targets = plan_of(servers).targets
         assert (await asked(Failover(targets, on=InvalidRequestError))).error is None
         assert isinstance((await asked(Failover(targets, on=[OverloadedError]))).error, InvalidRequestError)
 
 
-async def test_when_all_fail_the_first_error_is_raised_and_knows_the_others() -> None:
+async def test_if_all_targets_fail_the_first_error_is_raised_with_notes_about_the_others() -> None:
     async with two(ScriptedError(401, "no"), ScriptedError(503, "busy")) as servers:
         got = await asked(plan_of(servers))
     assert isinstance(got.error, AuthenticationError)
@@ -358,7 +358,7 @@ async def test_when_all_fail_the_first_error_is_raised_and_knows_the_others() ->
     assert got.node.status == "failed"
 
 
-async def test_who_cannot_be_asked_at_all_is_passed_over() -> None:
+async def test_a_target_that_cannot_be_called_is_skipped() -> None:
     async with ProviderServer([AFTER]) as server:
         keyless = at_model(server, AIModelAPIProviderEnum.GROQ, "m").model_copy(
             update={"api": server.api(AIModelAPIProviderEnum.GROQ).model_copy(update={"api_key": None})}
@@ -371,7 +371,7 @@ async def test_who_cannot_be_asked_at_all_is_passed_over() -> None:
             AIModelClient(Failover([keyless, keyless])).stream("Well?")
 
 
-async def test_a_host_that_is_not_there() -> None:
+async def test_an_unreachable_host_is_failed_over() -> None:
     async with serve(once()) as gone:
         pass
     async with ProviderServer([AFTER]) as server:
@@ -380,7 +380,7 @@ async def test_a_host_that_is_not_there() -> None:
     assert (got.node.tries[0].error or "").startswith(ConnectError.__name__)
 
 
-async def test_plain_calls_fail_over_too_and_the_first_connection_is_closed() -> None:
+async def test_plain_calls_fail_over_and_the_first_connection_is_closed() -> None:
     async with two(ScriptedError(503, "busy")) as servers:
         client = AIModelClient(plan_of(servers), ONCE)
         response = await client.generate("Well?")
@@ -389,7 +389,7 @@ async def test_plain_calls_fail_over_too_and_the_first_connection_is_closed() ->
     assert repr(client) == "AIModelClient(Failover(groq:some-model, groq:some-model))"
 
 
-async def test_the_one_that_fell_silent_is_hung_up_on_before_the_next_is_read() -> None:
+async def test_a_stalled_target_is_closed_before_the_next_one_is_read() -> None:
     async with serve(stalling(head(), chat_delta("one "))) as silent, ProviderServer([AFTER]) as server:
         config = ONCE.model_copy(update={"timeouts": Timeouts(between_content=0.05)})
         got = await asked(Failover([chat_endpoint(silent.url), endpoint_at(server, Dialect.GEMINI)]), config=config)
@@ -399,7 +399,7 @@ async def test_the_one_that_fell_silent_is_hung_up_on_before_the_next_is_read() 
     assert got.node.response.text() == "and so on."
 
 
-async def test_the_whole_plan_shares_the_time_of_the_call() -> None:
+async def test_all_targets_share_the_total_time_limit() -> None:
     async with serve(stalling()) as one, serve(stalling(head())) as other:
         config = ONCE.model_copy(update={"timeouts": Timeouts(first_byte=0.05, total=0.8)})
         got = await asked(Failover([chat_endpoint(one.url), chat_endpoint(other.url)]), config=config)
@@ -411,7 +411,7 @@ async def test_the_whole_plan_shares_the_time_of_the_call() -> None:
 # -------------------------------------------------------------------------------------------------------------- cooling
 
 
-async def test_who_failed_is_asked_last_for_a_while_by_all_calls_of_a_manager() -> None:
+async def test_a_failed_target_is_called_last_by_all_calls_of_a_manager() -> None:
     async with two(ScriptedError(503, "busy")) as servers, ConversationManager(config=ONCE) as manager:
         for _ in range(3):
             await manager.ask(await manager.create(), "Well?", plan_of(servers))
@@ -420,7 +420,7 @@ async def test_who_failed_is_asked_last_for_a_while_by_all_calls_of_a_manager() 
         assert (node.attempts, node.plan[0].reason) == (1, "the targets before it failed recently")
 
 
-async def test_after_its_time_it_is_first_again_and_an_answer_ends_it_early() -> None:
+async def test_a_cooldown_ends_after_its_time_or_with_an_answer() -> None:
     clock = Clock()
     answers = [ScriptedError(503, "busy"), AFTER, ScriptedError(503, "busy"), AFTER]
     async with ProviderServer(answers) as one, ProviderServer(lambda _seen: AFTER) as other:
@@ -434,7 +434,7 @@ async def test_after_its_time_it_is_first_again_and_an_answer_ends_it_early() ->
     assert counts == [(1, 1), (1, 2), (2, 2), (3, 3), (3, 4)]
 
 
-async def test_who_refuses_a_request_for_what_it_says_does_not_cool() -> None:
+async def test_refusing_an_invalid_request_starts_no_cooldown() -> None:
     async with two(ScriptedError(400, "no")) as servers, ConversationManager(config=ONCE) as manager:
         for _ in range(2):
             plan = Failover(plan_of(servers).targets, on=APIError)
@@ -442,8 +442,8 @@ async def test_who_refuses_a_request_for_what_it_says_does_not_cool() -> None:
         assert [len(server.requests) for server in servers] == [2, 2]
 
 
-async def test_who_could_not_be_asked_because_of_what_is_asked_does_not_cool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that cannot be downloaded for the one, and that the other fetches itself."""
+async def test_a_request_that_cannot_be_prepared_starts_no_cooldown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file cannot be downloaded for the first target, and the second one fetches it itself."""
 
     async def at_home(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
@@ -462,7 +462,7 @@ async def test_who_could_not_be_asked_because_of_what_is_asked_does_not_cool(mon
     assert not shared.cooldowns.any
 
 
-async def test_the_cooling_are_asked_all_the_same_where_nobody_else_is() -> None:
+async def test_cooling_targets_are_called_if_there_are_no_others() -> None:
     async with two(ScriptedError(503, "busy"), ScriptedError(503, "busy")) as servers:
         client = AIModelClient(plan_of(servers), ONCE)
         for _ in range(2):
@@ -475,7 +475,7 @@ async def test_the_cooling_are_asked_all_the_same_where_nobody_else_is() -> None
 
 
 @pytest.mark.retries
-async def test_each_target_is_asked_again_before_the_next_one_is() -> None:
+async def test_each_target_is_retried_before_the_next_one_is_called() -> None:
     config = AIModelCallConfig.model_validate({"retries": {"attempts": 3, "first_delay": 0}})
     async with two(ScriptedError(503, "busy")) as servers:
         got = await asked(plan_of(servers), config=config)
@@ -483,7 +483,7 @@ async def test_each_target_is_asked_again_before_the_next_one_is() -> None:
     assert got.node.attempts == 4
 
 
-async def test_three_hands_one_answer() -> None:
+async def test_three_targets_continue_one_answer() -> None:
     cut = b"".join((head(), chat_delta("two ")))
     async with (
         serve(once(head(), chat_delta("one "))) as one,
@@ -502,8 +502,8 @@ async def test_three_hands_one_answer() -> None:
     assert [decision.kind for decision in got.node.plan] == ["failover", "failover"]
 
 
-async def test_what_another_began_is_never_taken_back() -> None:
-    """A plan that would begin anew, amid one that goes on: it fails, and the next one goes on from there."""
+async def test_a_nested_failover_does_not_take_back_the_continued_text() -> None:
+    """A plan with mode ``restart`` inside one with ``continue`` fails, and the outer plan continues the text."""
     async with (
         serve(once(head(), chat_delta("one "))) as one,
         serve(once(head(), chat_delta("two "))) as two,
@@ -516,7 +516,7 @@ async def test_what_another_began_is_never_taken_back() -> None:
     assert got.node.response.text() == "one two three"
 
 
-async def test_who_goes_on_is_not_heard_of_before_it_says_something() -> None:
+async def test_events_of_a_continuing_target_are_held_until_its_first_content() -> None:
     async with (
         serve(once(head(), chat_delta("one "))) as one,
         serve(once(head(), chat_delta(""))) as mute,
@@ -531,7 +531,7 @@ async def test_who_goes_on_is_not_heard_of_before_it_says_something() -> None:
 
 
 @pytest.mark.retries
-async def test_what_a_try_said_of_itself_before_it_was_made_again_is_not_told_at_the_seam() -> None:
+async def test_events_of_a_retried_attempt_are_dropped_at_the_seam() -> None:
     used = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
     told = event({"id": "x", "object": "chat.completion.chunk", "model": "first try", "choices": [], "usage": used})
     config = AIModelCallConfig.model_validate({"retries": {"attempts": 2, "first_delay": 0}})
@@ -552,7 +552,7 @@ async def test_what_a_try_said_of_itself_before_it_was_made_again_is_not_told_at
     assert got.node.response.text() == "one two"
 
 
-async def test_the_answer_s_tokens_are_those_of_who_ended_it() -> None:
+async def test_the_usage_of_a_response_is_that_of_its_last_target() -> None:
     fault = Fault(answer=WORDS, error=ScriptedError(503, "busy"), error_at=6)
     async with (
         ProviderServer([fault]) as first,
@@ -566,8 +566,8 @@ async def test_the_answer_s_tokens_are_those_of_who_ended_it() -> None:
 
 
 @pytest.mark.parametrize("mode", ["restart", "continue"])
-async def test_words_that_stand_are_told_of_who_said_them(mode: str) -> None:
-    """The next one fails before it says anything: what the reader has is of the first one, and so is its price."""
+async def test_delivered_content_is_attributed_to_its_own_target(mode: str) -> None:
+    """The next target fails before its content: the delivered text and its cost belong to the first target."""
     rates = Pricing(rates=Rates(input=Decimal(1_000), output=Decimal(1_000)))
     words = Answer(text="one two three four", usage=Usage(input_tokens=59, output_tokens=1))
     async with (
@@ -609,10 +609,10 @@ BLANKS = [
 @pytest.mark.parametrize("cut", ["letters", "words"])
 @pytest.mark.parametrize(("before", "after", "whole"), BLANKS)
 @pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_CHAT])
-async def test_white_space_that_the_next_one_is_not_told_comes_once(
+async def test_trailing_whitespace_that_the_next_target_was_not_shown_is_delivered_once(
     dialect: Dialect, before: str, after: str, whole: str, cut: str
 ) -> None:
-    """One host refuses a beginning that ends in white space; whoever takes it knows what is there."""
+    """One host refuses a prefill with trailing whitespace; the other accepts it."""
     rest = Answer(text=after, pieces=tuple(after) if cut == "letters" else None)
     async with serve(once(head(), chat_delta(before))) as first, ProviderServer([rest]) as other:
         who = endpoint_at(other, dialect)
@@ -633,7 +633,7 @@ async def test_white_space_that_the_next_one_is_not_told_comes_once(
 
 
 class Played:
-    """A feed that hands over what it was given."""
+    """An event source that plays given batches."""
 
     repeatable = True
 
@@ -659,7 +659,7 @@ class Played:
         self._left.clear()
 
 
-async def test_the_text_whose_white_space_counts_is_that_of_the_last_try() -> None:
+async def test_only_the_first_text_of_the_last_attempt_has_its_whitespace_removed() -> None:
     start, ended = StreamStart(model="m", provider="p"), TextPart(text=" \nthree")
     feed = RestSource(
         Played(
@@ -683,13 +683,13 @@ async def test_the_text_whose_white_space_counts_is_that_of_the_last_try() -> No
     assert ends == [" ", "\nthree", " \nfour"]
 
 
-def test_citations_stay_with_their_words() -> None:
+def test_citations_keep_pointing_at_their_text() -> None:
     cited = TextPart(text=" three", citations=(Citation(url="https://a.test", start=1, end=6), Citation(title="b")))
     left = without_start(cited, 1)
     assert (left.text, [(one.start, one.end) for one in left.citations]) == ("three", [(0, 5), (None, None)])
 
 
-async def test_an_experiment_and_a_router_are_recorded_outside_in() -> None:
+async def test_nested_decisions_are_recorded_outermost_first() -> None:
     async with two(ScriptedError(503, "busy")) as servers:
         plan = Experiment({"a": Router(strengths={"anything": plan_of(servers)})}, name="greeting")
         async with ConversationManager(config=ONCE) as manager:
@@ -701,7 +701,7 @@ async def test_an_experiment_and_a_router_are_recorded_outside_in() -> None:
     assert (router.reason, failover.kind) == ("for anything", "failover")
 
 
-async def test_a_conversation_keeps_its_variant_and_a_node_is_its_own_unit() -> None:
+async def test_variants_stick_to_a_conversation_but_not_between_nodes() -> None:
     async with ProviderServer(lambda _seen: AFTER) as server, ConversationManager() as manager:
         chat, gemini = endpoint_at(server, Dialect.OPENAI_CHAT), endpoint_at(server, Dialect.GEMINI)
         for _ in range(4):
@@ -714,7 +714,7 @@ async def test_a_conversation_keeps_its_variant_and_a_node_is_its_own_unit() -> 
         assert node.plan[0].unit == node.id
 
 
-async def test_a_router_sees_the_whole_conversation() -> None:
+async def test_a_router_receives_the_whole_conversation() -> None:
     async with ProviderServer(lambda _seen: AFTER) as server, ConversationManager() as manager:
         few, many = endpoint_at(server, Dialect.OPENAI_CHAT), endpoint_at(server, Dialect.GEMINI)
         plan = Router(lambda said, _config: "many" if len(said) > 1 else "few", {"few": few, "many": many})
@@ -723,7 +723,7 @@ async def test_a_router_sees_the_whole_conversation() -> None:
     assert [node.plan[0].choice for node in nodes] == ["few", "many"]
 
 
-async def test_leaving_while_the_second_answers_closes_it() -> None:
+async def test_leaving_during_the_second_answer_closes_its_connection() -> None:
     async with serve(once()) as one, serve(stalling(head(), chat_delta("one "))) as other:
         client = AIModelClient(Failover([chat_endpoint(one.url), chat_endpoint(other.url)]), ONCE)
         async with client.stream("Well?") as stream:
@@ -735,7 +735,7 @@ async def test_leaving_while_the_second_answers_closes_it() -> None:
         assert stream.partial.attempts == 2
 
 
-async def test_being_cancelled_is_no_reason_to_ask_another() -> None:
+async def test_cancellation_does_not_fail_over() -> None:
     async with serve(stalling(head())) as one, ProviderServer([AFTER]) as other:
         client = AIModelClient(Failover([chat_endpoint(one.url), endpoint_at(other, Dialect.GEMINI)]), ONCE)
         async with anyio.create_task_group() as tasks:
@@ -751,7 +751,7 @@ async def test_being_cancelled_is_no_reason_to_ask_another() -> None:
         assert other.requests == []
 
 
-async def test_test_mode_names_who_would_be_asked() -> None:
+async def test_test_mode_names_the_chosen_target() -> None:
     async with ProviderServer() as server:
         plan = Failover([endpoint_at(server, dialect) for dialect in DIALECTS])
         response = await AIModelClient(plan, AIModelCallConfig(test_mode=True)).generate("Well?")
@@ -759,14 +759,14 @@ async def test_test_mode_names_who_would_be_asked() -> None:
     assert "some-model was not called" in response.text()
 
 
-async def test_the_blocking_face_takes_a_plan() -> None:
+async def test_the_blocking_client_takes_a_plan() -> None:
     async with two(ScriptedError(503, "busy")) as servers:
         client = AIModelClient(plan_of(servers), ONCE, is_async=False)
         response = await anyio.to_thread.run_sync(lambda: client.generate("Well?"))
     assert response.text() == "and so on."
 
 
-async def test_an_error_in_an_answer_that_has_begun_keeps_its_own_class() -> None:
+async def test_an_error_event_in_a_started_answer_keeps_its_class() -> None:
     async with serve(once(head(), chat_delta("one "))) as one, ProviderServer([AFTER]) as other:
         targets = [chat_endpoint(one.url), endpoint_at(other, Dialect.GEMINI)]
         got = await asked(Failover(targets, mode="fail"))

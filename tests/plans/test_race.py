@@ -1,4 +1,4 @@
-"""Several are asked, the first to say something answers: who wins, who is hung up on, and what that cost."""
+"""``Race``: which target wins, which connections are closed, and what the losing targets cost."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -61,7 +61,7 @@ USED = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
 
 
 def when(go: anyio.Event, *pieces: bytes) -> Play:
-    """Answer one request with these bytes, the head at once and the rest when ``go`` is set."""
+    """Answer one request with ``pieces``: the head at once, the rest when ``go`` is set."""
 
     async def play(connection: Connection) -> None:
         if await connection.request() is not None:
@@ -86,7 +86,7 @@ def client_of(
 # --------------------------------------------------------------------------------------------------- winners and losers
 
 
-async def test_the_first_to_say_something_answers_and_the_others_are_hung_up_on() -> None:
+async def test_the_first_target_to_send_content_answers_and_the_others_are_closed() -> None:
     async with (
         serve(stalling(head())) as slow,
         serve(stalling()) as mute,
@@ -112,7 +112,7 @@ async def test_the_first_to_say_something_answers_and_the_others_are_hung_up_on(
     assert response.attempts == 3
 
 
-async def test_pings_and_heads_do_not_win() -> None:
+async def test_heartbeats_and_response_heads_do_not_win_a_race() -> None:
     go = anyio.Event()
     async with (
         serve(stalling(head(), b": ping\n\n", chat_delta(""), usage_event(USED))) as talker,
@@ -132,7 +132,7 @@ async def test_pings_and_heads_do_not_win() -> None:
         assert stream.response.text() == "words"
 
 
-async def test_what_a_loser_is_known_to_have_taken_is_recorded_with_its_cost() -> None:
+async def test_the_known_usage_of_a_losing_target_is_recorded_with_its_cost() -> None:
     go = anyio.Event()
     rates = Pricing(rates=Rates(input=Decimal(1), output=Decimal(2)))
     async with (
@@ -166,8 +166,8 @@ async def test_what_a_loser_is_known_to_have_taken_is_recorded_with_its_cost() -
 
 
 @pytest.mark.parametrize("whose", ["conversation", "manager"])
-async def test_what_losers_took_is_spent(whose: str) -> None:
-    """The loser has told of its tokens and is hung up on; a budget that its tokens are beyond takes no further turn."""
+async def test_the_usage_of_losing_targets_counts_in_the_budget(whose: str) -> None:
+    """The losing target reported tokens before it was closed; they exceed the budget, so the next turn is refused."""
     go, budget = anyio.Event(), Budget(tokens=100)
     told = Answer(text="Yes.", usage=Usage(input_tokens=70, output_tokens=1))
     async with (
@@ -198,7 +198,7 @@ async def test_what_losers_took_is_spent(whose: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", [Dialect.OPENAI_CHAT, Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI])
-async def test_who_fails_is_out_and_the_rest_run_on(dialect: Dialect) -> None:
+async def test_the_race_continues_without_a_failed_target(dialect: Dialect) -> None:
     async with ProviderServer([ScriptedError(500, "no")]) as bad, ProviderServer([Answer(text="Well.")]) as good:
         plan = Race([endpoint_at(bad, Dialect.OPENAI_RESPONSES), endpoint_at(good, dialect)])
         async with client_of(plan).stream("Well?") as stream:
@@ -207,7 +207,7 @@ async def test_who_fails_is_out_and_the_rest_run_on(dialect: Dialect) -> None:
         assert len(bad.requests) == len(good.requests) == 1
 
 
-async def test_when_all_fail_the_first_error_is_raised_and_knows_the_others() -> None:
+async def test_if_all_targets_fail_the_first_error_is_raised_with_notes_about_the_others() -> None:
     async with ProviderServer([ScriptedError(401, "no")]) as one, ProviderServer([ScriptedError(500, "oh")]) as two:
         plan = Race([endpoint_at(one, Dialect.OPENAI_CHAT), endpoint_at(two, Dialect.GEMINI)])
         with pytest.raises(AuthenticationError) as caught:
@@ -216,7 +216,7 @@ async def test_when_all_fail_the_first_error_is_raised_and_knows_the_others() ->
     assert any(ServerError.__name__ in note for note in caught.value.__notes__)
 
 
-async def test_who_has_won_is_not_replaced() -> None:
+async def test_a_winner_that_fails_is_not_replaced() -> None:
     async with serve(once(head(), chat_delta("one "))) as winner, serve(stalling(head())) as loser:
         plan = Race([chat_endpoint(winner.url), chat_endpoint(loser.url)])
         async with client_of(plan).stream("Well?") as stream:
@@ -225,7 +225,7 @@ async def test_who_has_won_is_not_replaced() -> None:
         assert stream.partial.text() == "one "
 
 
-async def test_a_plan_that_fails_over_takes_a_race_that_was_lost_by_all() -> None:
+async def test_a_failover_calls_the_next_target_after_all_targets_of_a_race_failed() -> None:
     async with serve(once()) as one, serve(once()) as two, ProviderServer([Answer(text="Well.")]) as good:
         race = Race([chat_endpoint(one.url), chat_endpoint(two.url)])
         plan = Failover([race, endpoint_at(good, Dialect.GEMINI)])
@@ -237,7 +237,7 @@ async def test_a_plan_that_fails_over_takes_a_race_that_was_lost_by_all() -> Non
 # -------------------------------------------------------------------------------------------------- being left, in time
 
 
-async def test_a_race_that_is_cancelled_hangs_up_on_everybody() -> None:
+async def test_cancelling_a_race_closes_all_targets() -> None:
     async with serve(stalling(head())) as one, serve(stalling()) as two:
         streams: list[ResponseStream] = []
 
@@ -268,7 +268,7 @@ async def test_leaving_after_the_race_closes_the_winner() -> None:
         await loser.wait_hung_up()
 
 
-async def test_the_time_of_the_call_ends_a_race() -> None:
+async def test_the_total_time_limit_ends_a_race() -> None:
     async with serve(stalling(head())) as one, serve(stalling()) as two:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=0.01)
         with pytest.raises(DeadlineError) as caught:
@@ -278,7 +278,7 @@ async def test_the_time_of_the_call_ends_a_race() -> None:
         await two.wait_hung_up()
 
 
-async def test_a_fault_of_ours_is_raised_as_itself() -> None:
+async def test_an_internal_error_is_raised_outside_of_an_exception_group() -> None:
     class Broken(Exception):
         pass
 
@@ -295,7 +295,7 @@ async def test_a_fault_of_ours_is_raised_as_itself() -> None:
 # -------------------------------------------------------------------------------------------------------------- hedging
 
 
-async def test_who_is_quick_enough_runs_alone() -> None:
+async def test_a_first_target_faster_than_the_hedge_delay_runs_alone() -> None:
     async with serve(once(head(), *chat_stream("words"))) as one, serve(stalling()) as two:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=FOREVER)
         response = await client_of(plan).generate("Well?")
@@ -303,7 +303,7 @@ async def test_who_is_quick_enough_runs_alone() -> None:
     assert response.plan[0].reason == "the first of 1 to send content"
 
 
-async def test_the_next_one_starts_after_a_while() -> None:
+async def test_the_next_target_starts_after_the_hedge_delay() -> None:
     async with serve(stalling(head())) as one, serve(once(head(), *chat_stream("words"))) as two:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=0.02)
         response = await client_of(plan).generate("Well?")
@@ -311,7 +311,7 @@ async def test_the_next_one_starts_after_a_while() -> None:
     assert (response.text(), [attempt.error for attempt in response.tries]) == ("words", [LOST_RACE, None])
 
 
-async def test_the_next_one_starts_at_once_when_nobody_runs_any_more() -> None:
+async def test_the_next_target_starts_at_once_if_all_earlier_ones_failed() -> None:
     async with serve(once()) as one, serve(once(head(), *chat_stream("words"))) as two:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after=FOREVER)
         with anyio.fail_after(PATIENCE):
@@ -319,7 +319,7 @@ async def test_the_next_one_starts_at_once_when_nobody_runs_any_more() -> None:
     assert response.text() == "words"
 
 
-async def test_a_percentile_is_of_what_calls_have_learned() -> None:
+async def test_a_percentile_uses_the_latencies_of_earlier_calls() -> None:
     shared = SharedResources()
     async with serve(stalling(head())) as one, serve(once(head(), *chat_stream("words"))) as two:
         plan = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after="p95")
@@ -335,7 +335,7 @@ async def test_a_percentile_is_of_what_calls_have_learned() -> None:
     assert len(shared.latencies.of(expected_origin(chat_endpoint(two.url)))) == 1
 
 
-async def test_as_long_as_nothing_is_learned_the_next_one_waits() -> None:
+async def test_the_default_hedge_delay_applies_while_there_are_too_few_latencies() -> None:
     async with serve(once(head(), *chat_stream("words"))) as one, serve(stalling()) as two:
         plan, shared = Race([chat_endpoint(one.url), chat_endpoint(two.url)], hedge_after="p50"), SharedResources()
         await client_of(plan, shared=shared).generate("Well?")

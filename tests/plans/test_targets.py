@@ -1,4 +1,4 @@
-"""Plans as data: what they take, whom they choose, and how often."""
+"""Plans as data: their validation, choices, assignments and estimates."""
 
 import os
 import subprocess
@@ -80,19 +80,19 @@ WEIGHTS = [{"a": 1.0, "b": 1.0}, {"a": 0.9, "b": 0.1}, {"a": 5.0, "b": 3.0, "c":
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_variants_come_as_often_as_they_weigh(weights: dict[str, float]) -> None:
+def test_variants_are_assigned_in_proportion_to_their_weights(weights: dict[str, float]) -> None:
     came = Counter(assigned("greeting", f"user-{number}", weights) for number in range(100_000))
     for variant, weight in weights.items():
         assert abs(came[variant] / 100_000 - weight / sum(weights.values())) < 0.01, variant
 
 
-def test_a_unit_keeps_its_variant_whatever_the_order() -> None:
+def test_the_order_of_variants_does_not_change_a_units_variant() -> None:
     one, other = Experiment({"a": A, "b": (B, 1.0)}, name="x"), Experiment({"b": B, "a": A}, name="x")
     units = [f"unit-{number}" for number in range(2_000)]
     assert [one.variant(unit) for unit in units] == [other.variant(unit) for unit in units]
 
 
-def test_experiments_of_different_names_sort_independently() -> None:
+def test_experiments_with_different_names_assign_units_independently() -> None:
     both = Counter(
         (assigned("one", f"u{number}", {"a": 1, "b": 1}), assigned("two", f"u{number}", {"a": 1, "b": 1}))
         for number in range(100_000)
@@ -101,14 +101,14 @@ def test_experiments_of_different_names_sort_independently() -> None:
     assert len(both) == 4
 
 
-def test_more_weight_takes_units_from_others_only() -> None:
+def test_a_higher_weight_only_moves_units_from_other_variants() -> None:
     units = [f"unit-{number}" for number in range(10_000)]
     before = {unit: assigned("x", unit, {"a": 0.8, "b": 0.2}) for unit in units}
     after = {unit: assigned("x", unit, {"a": 0.6, "b": 0.4}) for unit in units}
     assert {(before[unit], after[unit]) for unit in units} == {("a", "a"), ("a", "b"), ("b", "b")}
 
 
-def test_another_process_with_another_hash_seed_agrees() -> None:
+def test_another_process_with_another_hash_seed_assigns_the_same_variants() -> None:
     program = (
         "from dhenara_async.plans.targets import assigned\n"
         "print(''.join(assigned('x', f'ü-{n}', {'a': 2, 'b': 1, 'c': 1}) for n in range(3000)))"
@@ -136,7 +136,7 @@ def test_another_process_with_another_hash_seed_agrees() -> None:
         ("node", (None, None, None), "call-1", "by the call alone, because it has no node"),
     ],
 )
-def test_what_a_variant_sticks_to(
+def test_an_experiment_uses_the_configured_unit_or_its_fallback(
     sticky_by: str, given: tuple[str | None, str | None, str | None], unit: str, reason: str
 ) -> None:
     conversation, node, user = given
@@ -150,7 +150,7 @@ def test_what_a_variant_sticks_to(
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
 
 
-def test_a_function_says_what_a_variant_sticks_to() -> None:
+def test_a_function_returns_the_unit_of_an_experiment() -> None:
     def team(_said: Sequence[Message], config: AIModelCallConfig) -> str:
         return config.metadata["team"]
 
@@ -193,12 +193,12 @@ NOBODY = endpoint("nobody")
         (Experiment({"a": (A, 1.0), "b": (B, 0.0)}), 10, 1),
     ],
 )
-def test_what_a_plan_may_take(plan: Target, tokens: int, money: int | None) -> None:
+def test_the_estimate_of_a_plan_combines_its_targets(plan: Target, tokens: int, money: int | None) -> None:
     assert expected(plan, context(), takes) == (tokens, None if money is None else Decimal(money))
 
 
 @pytest.mark.parametrize("plan", [NOBODY, Failover([NOBODY, endpoint("nobody else")]), Race([NOBODY])])
-def test_where_nobody_can_be_asked_the_first_reason_is_raised(plan: Target) -> None:
+def test_the_first_error_is_raised_if_no_target_can_be_estimated(plan: Target) -> None:
     with pytest.raises(UnsupportedError, match=r"^nobody cannot"):
         expected(plan, context(), takes)
 
@@ -229,7 +229,7 @@ def test_a_function_routes_by_name_or_by_target() -> None:
         ((), AIModelCallConfig(reasoning_effort="none"), "anything"),
     ],
 )
-def test_strengths_route_by_what_a_call_needs(
+def test_strengths_route_by_the_capabilities_that_a_call_needs(
     parts: tuple[FilePart, ...], config: AIModelCallConfig, strength: str
 ) -> None:
     names = ("images", "files", "structured", "reasoning", "anything")
@@ -239,7 +239,7 @@ def test_strengths_route_by_what_a_call_needs(
     assert (target, decision.reason) == (endpoint(strength), f"for {strength}")
 
 
-def test_a_call_that_no_strength_fits_is_refused() -> None:
+def test_a_call_without_a_matching_strength_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'anything'"):
         decided(Router(strengths={"images": A}), context(Message.user("Hi.")))
 
@@ -276,12 +276,12 @@ def wrong(make: Callable[[], object]) -> Callable[[], object]:
         wrong(lambda: Experiment({"a": "b"})),  # pyright: ignore[reportArgumentType] - what is tried
     ],
 )
-def test_a_plan_that_makes_no_sense_is_refused_when_it_is_made(make: Callable[[], object]) -> None:
+def test_an_invalid_plan_is_refused_by_its_constructor(make: Callable[[], object]) -> None:
     with pytest.raises(ConfigurationError):
         make()
 
 
-def test_plans_nest_and_keep_what_they_were_given() -> None:
+def test_plans_nest_and_keep_their_arguments() -> None:
     members: list[Target] = [A, Experiment({"x": Race([B, C]), "y": Router(strengths={"anything": A})})]
     plan = Failover(members)
     members.clear()
@@ -312,7 +312,7 @@ def failed(kind: type[RateLimitError | NotFoundError | InvalidRequestError], sta
         (StreamStateError("closed"), False),
     ],
 )
-def test_which_errors_count(error: DhenaraError, counts: bool) -> None:
+def test_the_default_errors_after_which_the_next_target_is_called(error: DhenaraError, counts: bool) -> None:
     assert Failover([A, B]).counts(error) is counts
     assert Failover([A, B], on=type(error)).counts(error)
     assert Failover([A, B], on=[KeyboardInterruptLike, type(error)]).counts(error)
@@ -321,10 +321,10 @@ def test_which_errors_count(error: DhenaraError, counts: bool) -> None:
 
 
 class KeyboardInterruptLike(DhenaraError):
-    """Nobody raises it."""
+    """An error class that is never raised."""
 
 
-def test_seams_and_decisions_keep_through_json() -> None:
+def test_seams_and_decisions_round_trip_through_json() -> None:
     origin = Origin(provider="groq", dialect="openai_chat", endpoint="g.example", account=None, model="a")
     seam = Seam(part=2, before=origin, after=origin, reason="cut")
     assert Seam.model_validate_json(seam.model_dump_json()) == seam
@@ -336,7 +336,7 @@ HERE = Origin(provider="groq", dialect="openai_chat", endpoint="g.example", acco
 THERE = HERE.model_copy(update={"model": "b"})
 
 
-def test_who_failed_is_left_alone_for_its_time() -> None:
+def test_a_failed_endpoint_cools_down_for_the_given_time() -> None:
     clock = Clock()
     cooldowns = Cooldowns(clock)
     assert not cooldowns.any
@@ -353,7 +353,7 @@ def test_who_failed_is_left_alone_for_its_time() -> None:
     assert not cooldowns.any
 
 
-def test_the_latest_latencies_count() -> None:
+def test_only_the_latest_latencies_are_kept() -> None:
     latencies = Latencies()
     for number in range(REMEMBERED + 10):
         latencies.learn(HERE, float(number))
@@ -362,7 +362,7 @@ def test_the_latest_latencies_count() -> None:
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.01, 1), (0.5, 5), (0.51, 6), (0.9, 9), (0.95, 10), (0.999, 10)])
-def test_percentiles(share: float, value: float) -> None:
+def test_percentile_returns_the_smallest_value_that_covers_the_share(share: float, value: float) -> None:
     assert percentile([10, 1, 9, 2, 8, 3, 7, 4, 6, 5], share) == value
     with pytest.raises(ValueError, match="empty sequence"):
         percentile([], share)
