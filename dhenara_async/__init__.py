@@ -80,8 +80,8 @@ if TYPE_CHECKING:
     from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
     from dhenara_async.tools.run import run_tools
     from dhenara_async.transport import Transport
-    from dhenara_async.transport.over_aiohttp import AiohttpTransport
-    from dhenara_async.transport.over_httpx import HttpxTransport
+    from dhenara_async.transport.aiohttp_transport import AiohttpTransport
+    from dhenara_async.transport.httpx_transport import HttpxTransport
     from dhenara_async.turn import Turn
     from dhenara_async.usage.budget import Budget
     from dhenara_async.usage.prices import Pricing, Rates
@@ -122,8 +122,8 @@ _NAMES_BY_MODULE = {
     "tools.run": "run_tools",
     "tools.declarations": "HostedTool NamedTool Tool",
     "transport": "Transport",
-    "transport.over_aiohttp": "AiohttpTransport",
-    "transport.over_httpx": "HttpxTransport",
+    "transport.aiohttp_transport": "AiohttpTransport",
+    "transport.httpx_transport": "HttpxTransport",
     "turn": "Turn",
     "usage.tokens": "Usage",
     "formatter.window": "ConversationPolicy",

@@ -6,6 +6,7 @@ import pytest
 
 from dhenara_async.downloads import fetch
 from dhenara_async.errors import DhenaraError
+from dhenara_async.transport.aiohttp_internals import VARIABLE
 
 
 def _never(_policy: object, _failed: int, _error: DhenaraError, *, remaining: float | None, draw: float) -> None:
@@ -30,3 +31,21 @@ def one_request_a_call(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     """Most tests are about one request: a call that fails is made again only in tests marked ``retries``."""
     if request.node.get_closest_marker("retries") is None:
         monkeypatch.setattr("dhenara_async.calls.attempts.delay", _never)
+
+
+@pytest.fixture
+def private_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use aiohttp's private parts, whatever the environment says."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+@pytest.fixture
+def public_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use aiohttp's public interface alone."""
+    monkeypatch.setenv(VARIABLE, "0")
+
+
+@pytest.fixture(params=["private", "public"])
+def both_aiohttp_ways(request: pytest.FixtureRequest) -> None:
+    """Run a test twice: with aiohttp's private parts, and with its public interface alone."""
+    request.getfixturevalue(f"{request.param}_aiohttp")

@@ -412,6 +412,6 @@ def _levels_to_the_user() -> int:
 
 def new_transport() -> Transport:
     """Make the default transport."""
-    from dhenara_async.transport.over_aiohttp import AiohttpTransport  # here, because of what it loads
+    from dhenara_async.transport.aiohttp_transport import AiohttpTransport  # here, because of what it loads
 
     return AiohttpTransport()

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 import anyio
 
 from dhenara_async.errors import StreamStateError
-from dhenara_async.transport.under_way import outside_of_a_task, running_loop
+from dhenara_async.transport.open_calls import outside_of_a_task, running_loop
 
 Got = TypeVar("Got")
 

@@ -38,7 +38,7 @@ from dhenara_async.formatter.conversion import ConversionReport, dropped_by_serv
 from dhenara_async.messages.messages import Origin, TextPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import AIModelCallResponse, ChatResponse, FinishReason, Latency
-from dhenara_async.transport.under_way import running_loop
+from dhenara_async.transport.open_calls import running_loop
 
 _CLOSED = "the stream was closed; ask the client for another"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # this room is loaded by the loop's own thread, and everythin
     from dhenara_async.plans.targets import Target
     from dhenara_async.transport import Transport, WarmsUp
 
-_CALLING = ("dhenara_async.calls.prepare", "dhenara_async.calls.stream", "dhenara_async.transport.over_aiohttp")
+_CALLING = ("dhenara_async.calls.prepare", "dhenara_async.calls.stream", "dhenara_async.transport.aiohttp_transport")
 # What the libraries below them load at their first use; a name is looked up in its ASCII form.
 _BESIDE = ("anyio.to_thread", "base64", "encodings.idna")
 

@@ -230,7 +230,7 @@ def fetcher_for(transport: Transport, policy: FetchPolicy, bounds: Bounds | None
     """A fetcher over connections of ``transport``'s kind, by aiohttp where it makes none for files."""
     if isinstance(transport, Downloads):
         return Fetcher(policy, transport, addresses_of, bounds)
-    from dhenara_async.transport.downloads_over_aiohttp import AiohttpDownloads
+    from dhenara_async.transport.aiohttp_downloads import AiohttpDownloads
 
     return Fetcher(policy, AiohttpDownloads(), addresses_of, bounds)
 

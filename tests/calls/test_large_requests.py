@@ -31,7 +31,7 @@ from dhenara_async.events import TextDelta
 from dhenara_async.hosts.registry import driver_for
 from dhenara_async.messages.messages import Role, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.request import ChatRequest, HttpRequest, WireRequest
-from dhenara_async.transport import over_aiohttp
+from dhenara_async.transport import aiohttp_transport
 from tests.loopback import (
     PATIENCE,
     SPEAKERS,
@@ -284,7 +284,7 @@ async def test_a_large_body_is_sent_piece_by_piece() -> None:
         (seen,) = server.requests
     assert seen.body == body
     assert (seen.header("content-length"), seen.header("transfer-encoding")) == ([str(len(body))], [])
-    assert turns > len(body) // over_aiohttp.LARGE_BYTES
+    assert turns > len(body) // aiohttp_transport.LARGE_BYTES
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1, 2, 3])

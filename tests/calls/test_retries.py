@@ -34,7 +34,7 @@ from dhenara_async.events import (
     ToolCallDelta,
 )
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall, check_grammar
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import PATIENCE, SPEAKERS, chat_endpoint, endpoint_at
 
 pytestmark = pytest.mark.retries

@@ -46,7 +46,7 @@ from dhenara_async.errors import (
 from dhenara_async.hosts.addresses import class_of
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport
 from dhenara_async.transport import Downloads, FileRequest, Transport
-from dhenara_async.transport.downloads_over_aiohttp import AiohttpDownloads
+from dhenara_async.transport.aiohttp_downloads import AiohttpDownloads
 from tests.loopback import (
     PATIENCE,
     Connection,

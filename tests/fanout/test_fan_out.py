@@ -38,7 +38,7 @@ from dhenara_async.limits.limiter import Slot
 from dhenara_async.messages.messages import Origin
 from dhenara_async.testing import Answer, ProviderServer, ScriptedError, SeenRequest
 from dhenara_async.testing.grammar import check_grammar
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import (
     LAST_CHUNK,
     PATIENCE,

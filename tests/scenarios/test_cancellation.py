@@ -47,7 +47,7 @@ from dhenara_async.errors import DeadlineError, StreamStateError
 from dhenara_async.limits.limiter import LocalLimiter
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.transport import Transport
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from dhenara_async.turn import Turn
 from tests.loopback import (
     PATIENCE,

@@ -31,12 +31,12 @@ from dhenara_async import (
 from dhenara_async.errors import DhenaraError, StreamStateError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Transport
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from dhenara_async.turn import Turn
 from tests.loopback import PATIENCE, Play, chat_body, chat_delta, chat_endpoint, head, replies, serve, stalling, whole
 from tests.scenarios.test_cancellation import Cell, Phase, cell, host, nothing_left
 
-pytestmark = pytest.mark.retries
+pytestmark = [pytest.mark.retries, pytest.mark.usefixtures("both_aiohttp_ways")]
 
 PHASES: tuple[Phase, ...] = (
     *("slot", "pool", "connecting", "headers", "error body", "first event", "mid-stream", "retry", "download"),

@@ -40,7 +40,7 @@ from dhenara_async.messages.messages import Message
 from dhenara_async.testing import Answer, Closing, Fault, ProviderServer, ReplayTransport, ScriptedError, check_grammar
 from dhenara_async.testing.faults import codings, compressed
 from dhenara_async.testing.script import Script
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import PATIENCE, SPEAKERS, endpoint_at
 from tests.wire_lies import FAILURES, LIES, Failure, Lie, sse
 

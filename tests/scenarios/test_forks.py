@@ -17,7 +17,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 from dhenara_async import AIModelClient, HttpxTransport
 from dhenara_async.errors import StreamStateError
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import LAST_CHUNK, chat_body, chat_delta, chat_endpoint, chat_stream, chunk, head, serve, whole
 
 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)

@@ -9,7 +9,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from dhenara_async import AIModelClient
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import chat_body, chat_endpoint, replies, serve, whole
 
 _SECONDS = 120
@@ -20,7 +20,7 @@ from anyio.from_thread import start_blocking_portal
 from dhenara_async import AIModelCallConfig, AIModelClient, AIModelEndpoint, AIModel, AIModelAPIProviderEnum
 from dhenara_async import ConversationManager
 from dhenara_async.testing import ProviderServer
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 
 def endpoint_of(server):
     api = server.api(AIModelAPIProviderEnum.GROQ)

@@ -28,7 +28,7 @@ from dhenara_async.events import (
 from dhenara_async.messages.messages import Part, ToolCallPart
 from dhenara_async.response import ChatResponse, Choice, Usage
 from dhenara_async.testing import check_grammar
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests import recordings
 from tests.recordings import EXCEPTIONS, JsonObject, Recording
 

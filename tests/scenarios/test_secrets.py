@@ -34,7 +34,7 @@ from dhenara_async import (
 from dhenara_async.calls.input import CallInput
 from dhenara_async.errors import DhenaraError
 from dhenara_async.testing import ProviderServer, ReplayTransport, ScriptedError
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import (
     PATIENCE,
     SPEAKERS,

@@ -8,7 +8,6 @@ import pytest
 
 from dhenara_async import AiohttpTransport, HttpxTransport
 from dhenara_async.transport import Transport
-from dhenara_async.transport.aiohttp_asking import DirectSender
 
 Opened = Callable[[], AbstractAsyncContextManager[Transport]]
 
@@ -28,14 +27,10 @@ async def _httpx() -> AsyncGenerator[Transport]:
         yield HttpxTransport(client)
 
 
-@pytest.fixture(params=["aiohttp", "aiohttp by session", "httpx"])
-def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Opened:
+@pytest.fixture(params=["aiohttp", "aiohttp, public", "httpx"])
+def opened(request: pytest.FixtureRequest) -> Opened:
     """Opens a transport of each kind."""
-    if request.param == "aiohttp by session":
-
-        def nothing(*_: object) -> None:
-            """No way but the session."""
-
-        monkeypatch.setattr(DirectSender, "find", nothing)
-        monkeypatch.setattr(DirectSender, "learn", nothing)
-    return _httpx if request.param == "httpx" else _aiohttp
+    if request.param == "httpx":
+        return _httpx
+    request.getfixturevalue("public_aiohttp" if request.param == "aiohttp, public" else "private_aiohttp")
+    return _aiohttp

@@ -12,7 +12,6 @@ from anyio.from_thread import start_blocking_portal
 from dhenara_async import AIModelClient, AiohttpTransport, Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport.aiohttp_asking import DirectSender
 from tests.loopback import (
     PATIENCE,
     Connection,
@@ -33,15 +32,7 @@ from tests.loopback import (
 NO_LIMITS = Timeouts(connect=PATIENCE, between_bytes=PATIENCE)
 
 
-@pytest.fixture(autouse=True, params=["straight", "by session"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything holds for requests that go by aiohttp's client as it does for those that do not."""
-    if request.param == "by session":
-
-        def nothing(*_: object) -> None:
-            """No way but the session."""
-
-        monkeypatch.setattr(DirectSender, "find", nothing)
+pytestmark = pytest.mark.usefixtures("both_aiohttp_ways")
 
 
 @asynccontextmanager

@@ -15,10 +15,10 @@ import trustme
 
 from dhenara_async import AIModelClient, HttpxTransport
 from dhenara_async.errors import DhenaraError, InvalidRequestError, ReadError, ServerError
-from dhenara_async.transport.over_aiohttp import AiohttpTransport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import PATIENCE, chat_endpoint
 
-pytestmark = pytest.mark.retries
+pytestmark = [pytest.mark.retries, pytest.mark.usefixtures("private_aiohttp")]
 
 CALLS = 8
 MEGABYTES = 5

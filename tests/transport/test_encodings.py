@@ -10,7 +10,7 @@ from dhenara_async import AIModelCallConfig, AIModelClient, Bounds, Timeouts
 from dhenara_async.errors import BoundsError, ProtocolError, RateLimitError, ReadError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange
-from dhenara_async.transport.unpacking import PIECE_BYTES
+from dhenara_async.transport.decompression import PIECE_BYTES
 from tests.loopback import PATIENCE, chat_body, chat_endpoint, chat_stream, chunk, head, replies, serve, whole
 from tests.transport.conftest import Opened
 

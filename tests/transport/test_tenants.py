@@ -13,7 +13,7 @@ from dhenara_async import AiohttpTransport, HttpxTransport, Timeouts
 from dhenara_async.errors import DhenaraError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Transport
-from dhenara_async.transport.over_aiohttp import _Connector  # pyright: ignore[reportPrivateUsage]
+from dhenara_async.transport.aiohttp_transport import _Connector  # pyright: ignore[reportPrivateUsage]
 from tests.loopback import PATIENCE, Connection, chunked, replies, serve, whole
 from tests.transport.conftest import Opened
 

@@ -25,7 +25,7 @@ class _Wait:
     ended: bool = False
 
 
-class UnderWay:
+class OpenCalls:
     """What one event loop has under way over a transport."""
 
     __slots__ = ("_exchanges", "_waits", "closed")

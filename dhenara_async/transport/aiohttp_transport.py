@@ -16,16 +16,15 @@ import errno
 import os
 import select
 from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 from weakref import WeakSet
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
+from aiohttp import EMPTY_PAYLOAD
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -40,16 +39,20 @@ from dhenara_async.errors import (
 )
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange, header_block_too_large
-from dhenara_async.transport.aiohttp_asking import Answer, DirectSender, hang_up
-from dhenara_async.transport.aiohttp_last_words import Listening
-from dhenara_async.transport.aiohttp_reading import AT_ONCE, more, taken
+from dhenara_async.transport.aiohttp_internals import (
+    DirectResponse,
+    DirectSender,
+    ForkSafeConnector,
+    buffered,
+    hang_up,
+    logger,
+    take,
+    usable,
+    wait,
+)
+from dhenara_async.transport.decompression import ACCEPTED, unpacked
+from dhenara_async.transport.open_calls import OpenCalls, refused, running_loop
 from dhenara_async.transport.proxies import Proxy, proxy_for
-from dhenara_async.transport.under_way import UnderWay, refused, running_loop
-from dhenara_async.transport.unpacking import ACCEPTED, unpacked
-
-if TYPE_CHECKING:
-    from aiohttp.client_reqrep import ConnectionKey
-    from aiohttp.tracing import Trace
 
 Got = TypeVar("Got")
 
@@ -97,21 +100,22 @@ class AiohttpTransport:
         """See ``Transport``."""
         loop = running_loop()
         kept = self._sessions.get(loop) or await self._keep(loop)
-        return await kept.under_way.run(self._send(kept, request, timeouts))
+        return await kept.open_calls.run(self._send(kept, request, timeouts))
 
     async def _send(self, kept: "_Kept", request: HttpRequest, timeouts: Timeouts) -> Exchange:
-        way = kept.ways.find(request)
+        direct = kept.direct
+        route = None if direct is None else direct.find(request)
         proxy: Proxy | None = None
-        if way is None:
+        if route is None:
             url = URL(request.url, encoded=True)
             proxy = self._proxy_for(url)
-            way = kept.ways.learn(request, url) if proxy is None else None
+            route = direct.learn(request, url) if proxy is None and direct is not None else None
         try:
-            if way is not None:
+            if direct is not None and route is not None:
                 connect, first_byte = self._client_timeout(timeouts), timeouts.first_byte
-                answer = await kept.ways.ask(way, request, connect=connect, first_byte=first_byte)
+                response = await direct.send(route, request, connect=connect, first_byte=first_byte)
             else:
-                answer = await self._by_session(kept.session, request, timeouts, proxy)
+                response = await self._by_session(kept.session, request, timeouts, proxy)
         except DeadlineError:
             raise
         except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError) as exc:
@@ -119,8 +123,8 @@ class AiohttpTransport:
                 raise header_block_too_large(request.max_header_bytes) from exc.with_traceback(None)
             # without aiohttp's frames, among whose locals are the headers with the key
             raise _translated(exc, timeouts) from exc.with_traceback(None)
-        exchange = AiohttpExchange(answer, timeouts)
-        kept.under_way.add(exchange)
+        exchange = AiohttpExchange(response, timeouts, private=direct is not None)
+        kept.open_calls.add(exchange)
         return unpacked(exchange)
 
     async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
@@ -131,7 +135,7 @@ class AiohttpTransport:
         except BaseException:
             work.close()
             raise
-        return await kept.under_way.run(work)
+        return await kept.open_calls.run(work)
 
     async def _by_session(
         self,
@@ -172,7 +176,7 @@ class AiohttpTransport:
         """See ``WarmsUp``. A connection that nothing is sent over is kept as long as any other idle one."""
         loop = running_loop()
         kept = self._sessions.get(loop) or await self._keep(loop)
-        await kept.under_way.run(self._connect(kept, url, timeouts))
+        await kept.open_calls.run(self._connect(kept, url, timeouts))
 
     async def _connect(self, kept: "_Kept", url: str, timeouts: Timeouts) -> None:
         address = URL(url, encoded=True)
@@ -193,6 +197,9 @@ class AiohttpTransport:
             raise DeadlineError(limit=limit, seconds=seconds) from exc
         except (aiohttp.ClientError, ValueError) as exc:
             raise _translated(exc, timeouts) from exc
+        except (AttributeError, TypeError) as exc:  # another version of aiohttp; the first call connects instead
+            logger.warning("warm_up does not work with aiohttp %s: %s", aiohttp.__version__, exc)
+            return
         connection.release()
 
     async def aclose(self) -> None:
@@ -202,7 +209,7 @@ class AiohttpTransport:
         self._closed.add(loop)
         kept = self._sessions.pop(loop, None)
         if kept is not None:
-            kept.under_way.end()
+            kept.open_calls.end()
             await kept.until_the_end.aclose()
 
     async def _keep(self, loop: asyncio.AbstractEventLoop) -> "_Kept":
@@ -214,7 +221,10 @@ class AiohttpTransport:
             # run to its end without its generators; this closes its session, and its sockets go with what held them
             if other.is_closed() and (gone := self._sessions.pop(other, None)) is not None:
                 await gone.session.close()
-        connector = _Connector(limit=self._limit, keepalive=self._keepalive, connecting=self._connecting)
+        private = usable()
+        connector = _Connector(
+            limit=self._limit, keepalive=self._keepalive, connecting=self._connecting, private=private
+        )
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -222,7 +232,8 @@ class AiohttpTransport:
             auto_decompress=False,
         )
         until_the_end = self._until_the_end(loop, session)
-        kept = self._sessions[loop] = _Kept(session, connector, DirectSender(session, connector), until_the_end)
+        direct = DirectSender(session, connector) if private else None
+        kept = self._sessions[loop] = _Kept(session, connector, direct, until_the_end)
         await anext(kept.until_the_end)  # does not wait: nobody else can make a session for this loop meanwhile
         return kept
 
@@ -264,13 +275,13 @@ class AiohttpTransport:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A loop's session with its pool and the short ways over that, the generator that closes it, and what it does."""
+    """The session of one event loop, its pool, and the generator that closes it; ``direct`` is None if not usable."""
 
     session: aiohttp.ClientSession
     connector: "_Connector"
-    ways: DirectSender
+    direct: DirectSender | None
     until_the_end: AsyncGenerator[None]
-    under_way: UnderWay = field(default_factory=UnderWay)
+    open_calls: OpenCalls = field(default_factory=OpenCalls)
 
 
 def _for_tunnels(proxy: Proxy | None) -> Mapping[str, str] | None:
@@ -300,40 +311,41 @@ class _Pieces:
         return piece
 
 
-class _Connector(aiohttp.TCPConnector):
-    """A pool that makes only so many connections to a host at once.
+# The connection that the running task has just made, so that it is not taken for a kept one.
+_new: ContextVar[object] = ContextVar("dhenara_async new connection", default=None)
 
-    Each host has a door of its own, so that one that does not answer holds up no other. Whoever waits there has as long
-    as whoever connects, all in all: many calls of a host that is gone fail as soon as one.
+
+class _Connector(ForkSafeConnector):
+    """A pool that makes only so many connections to a host at once, and discards kept ones with unrequested bytes.
+
+    Each host has a semaphore of its own, so that one that does not answer delays no other. The time limit of connecting
+    covers the wait for it: many calls of a host that is gone fail as soon as one.
+
+    ``connect`` and ``_create_connection`` are the documented hooks of a connector. Their arguments are passed on as
+    they come, whatever a version of aiohttp passes.
     """
 
-    def __init__(self, *, limit: int, keepalive: float, connecting: int) -> None:
-        super().__init__(  # pyright: ignore[reportUnknownMemberType] - aiohttp leaves a tuple open
-            limit=limit, keepalive_timeout=keepalive
-        )
-        self._factory = partial(Listening, loop=self._loop)
+    def __init__(self, *, limit: int, keepalive: float, connecting: int, private: bool) -> None:
+        super().__init__(limit=limit, keepalive=keepalive, private=private)
         self._most_connecting = connecting
         self._doors: dict[tuple[str | None, int | None], _Door] = {}
-        self._process = os.getpid()
 
-    def __del__(self, *defaults: object) -> None:
-        """Close what is left open, unless it is the parent's: a forked process has its sockets and its loop's ``epoll``
-        in common with it, and would make the parent deaf on them."""
-        if os.getpid() == self._process:
-            super().__del__(*defaults)
+    async def connect(self, *args: Any, **more: Any) -> Connection:
+        """Return a new connection, or a kept one that has received nothing since its last response.
 
-    def _release(self, key: "ConnectionKey", protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        """Take a connection back, unless it is the parent's."""
-        if os.getpid() == self._process:
-            super()._release(key, protocol, should_close=should_close)
+        Bytes that a host sent unasked would be read as the response to the next request, maybe of another tenant.
+        """
+        while True:
+            connection = await super().connect(*args, **more)
+            if _new.get() is not None:
+                _new.set(None)
+                return connection
+            if not _has_received(connection):
+                return connection
+            hang_up(connection)
 
-    async def _create_connection(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: "list[Trace]",
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> ResponseHandler:
-        """What a pool does that has none left, within the time limit: the one step that connectors are made to fill."""
+    async def _create_connection(self, req: aiohttp.ClientRequest, *args: Any, **more: Any) -> Any:
+        """Make a connection; called by ``connect`` within the time limit."""
         key = (req.url.host, req.url.port)
         door = self._doors.get(key)
         if door is None:
@@ -341,32 +353,25 @@ class _Connector(aiohttp.TCPConnector):
         door.users += 1
         try:
             async with door.opens:
-                return await super()._create_connection(req, traces, timeout)
+                made = await super()._create_connection(req, *args, **more)
+                _new.set(made)
+                return made
         finally:
             door.users -= 1
             if not door.users:
                 del self._doors[key]
 
-    async def _get(self, key: "ConnectionKey", traces: "list[Trace]") -> Connection | None:
-        """A kept connection, if there is one over which nothing has come since its last answer.
-
-        What a host says unasked would be taken for the answer to the next question, which may be somebody else's.
-        """
-        while (kept := await super()._get(key, traces)) is not None and _has_spoken(kept):
-            hang_up(kept)
-        return kept
-
 
 @dataclass(slots=True)
 class _Door:
-    """What connecting to a host goes through; kept as long as somebody does or waits to."""
+    """Limits the connections to one host that are being made; kept while there are any."""
 
     opens: asyncio.Semaphore
     users: int = 0
 
 
-def _has_spoken(connection: Connection) -> bool:
-    """Whether there is anything to read on a connection over which nothing was asked."""
+def _has_received(connection: Connection) -> bool:
+    """Whether a kept connection is closed, or has bytes to read although no request was sent over it."""
     protocol, transport = connection.protocol, connection.transport
     if protocol is None or transport is None or protocol.should_close:
         return True
@@ -383,13 +388,12 @@ def _has_spoken(connection: Connection) -> bool:
 
 
 class _Response(aiohttp.ClientResponse):
-    """An answer that hangs up when it is closed, at any time: also while its head is waited for.
+    """A response whose connection is closed with it at any time, also before its head has arrived.
 
-    It also remembers its connection's protocol, which knows how the connection ended: aiohttp lets go of it when the
-    body is over.
+    It keeps its connection's protocol, which knows how the connection ended: aiohttp drops it at the end of the body.
     """
 
-    protocol: ResponseHandler | None = None
+    protocol: Any = None
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         self.protocol = connection.protocol
@@ -424,10 +428,10 @@ class AiohttpExchange:
         "status",
     )
 
-    def __init__(self, response: "Answer | _Response", timeouts: Timeouts) -> None:
+    def __init__(self, response: DirectResponse | _Response, timeouts: Timeouts, *, private: bool) -> None:
         self._response = response
         self._content = response.content
-        self._at_once = AT_ONCE and response.content is not EMPTY_PAYLOAD
+        self._at_once = private and response.content is not EMPTY_PAYLOAD
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
@@ -440,14 +444,14 @@ class AiohttpExchange:
         """See ``Exchange``. Never by line: a line of a stream has no limit."""
         content = self._content
         try:
-            chunk = taken(content) if self._at_once else None
+            chunk = take(content) if self._at_once else None
             while chunk is None:  # everything in one function: what waits is resumed for every token
                 self._waiting_since = self._loop.time() - self._silent
                 if self._watch is None and self._timeouts.between_bytes is not None:
                     self._look(self._timeouts.between_bytes)
                 if self._at_once:
-                    await more(content)
-                    chunk = taken(content)
+                    await wait(content)
+                    chunk = take(content)
                 else:
                     chunk = await content.readany()
         except asyncio.CancelledError:  # the reader may come back, and the host's silence goes on
@@ -460,9 +464,9 @@ class AiohttpExchange:
             raise
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
             self._stop_watching()
-            left = self._left()
-            if left:
-                return left  # the next read raises
+            rest = b"" if content.exception() is None else buffered(content)
+            if rest:
+                return rest  # the next read raises
             raise _translated(exc, self._timeouts) from exc
         self._waiting_since, self._silent = None, 0.0
         if not chunk:
@@ -470,13 +474,6 @@ class AiohttpExchange:
             if self._was_reset():
                 raise ReadError("the connection broke: it was reset, in a body that only its end would have ended")
         return chunk
-
-    def _left(self) -> bytes:
-        """What had arrived before a failure, and was not read yet: aiohttp would raise first and never hand it over."""
-        if self._content.exception() is None:
-            return b""
-        # nothing public reads on after a failure
-        return self._content._read_nowait(-1)  # pyright: ignore[reportPrivateUsage]
 
     def _was_reset(self) -> bool:
         """Whether a body that is over with its connection, to aiohttp like any other, was cut by a reset.

@@ -28,8 +28,8 @@ from dhenara_async.errors import (
 )
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange, FileRequest, header_block_too_large
-from dhenara_async.transport.under_way import UnderWay, broken_off, refused, running_loop
-from dhenara_async.transport.unpacking import ACCEPTED, unpacked
+from dhenara_async.transport.decompression import ACCEPTED, unpacked
+from dhenara_async.transport.open_calls import OpenCalls, broken_off, refused, running_loop
 
 Got = TypeVar("Got")
 
@@ -54,7 +54,7 @@ class HttpxTransport:
         self._client = client
         self._jar: CookieJar | None = None
         self._tls: ssl.SSLContext | None = None
-        self._under_way = UnderWay()
+        self._open_calls = OpenCalls()
         self._process = os.getpid()
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
@@ -68,7 +68,7 @@ class HttpxTransport:
         except BaseException:
             work.close()
             raise
-        return await self._under_way.run(work)
+        return await self._open_calls.run(work)
 
     def _check(self) -> None:
         running_loop()
@@ -98,7 +98,7 @@ class HttpxTransport:
             with anyio.move_on_after(timeouts.first_byte):
                 response = await self._client.send(built, stream=True, follow_redirects=False)
                 exchange = HttpxExchange(response, timeouts, self._client)
-                self._under_way.add(exchange)
+                self._open_calls.add(exchange)
                 return exchange if response.is_stream_consumed else unpacked(exchange)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as exc:
             if "Receive buffer too long" in str(exc):  # h11's words, where the head is longer than it takes
@@ -126,7 +126,7 @@ class HttpxTransport:
 
     async def aclose(self) -> None:
         """See ``Transport``. What is under way is broken off; the client stays open, and is its owner's to close."""
-        self._under_way.end()
+        self._open_calls.end()
 
 
 class HttpxExchange:
