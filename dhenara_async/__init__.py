@@ -7,6 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dhenara_async.calls.observer import (
+        AttemptEnded,
+        AttemptStarted,
+        CallEnded,
+        CallStarted,
+        FirstContent,
+        Observer,
+    )
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.client import AIModelClient
@@ -110,6 +118,7 @@ _NAMES_BY_MODULE = {
     "hosts.table": "Host",
     "limits.limiter": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager",
+    "calls.observer": "AttemptEnded AttemptStarted CallEnded CallStarted FirstContent Observer",
     "calls.shared": "SharedResources",
     "messages.messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
@@ -140,8 +149,12 @@ __all__ = [
     "AIModelEndpoint",
     "AiohttpTransport",
     "Attempt",
+    "AttemptEnded",
+    "AttemptStarted",
     "Bounds",
     "Budget",
+    "CallEnded",
+    "CallStarted",
     "CallWarning",
     "Capabilities",
     "ChatResponse",
@@ -165,6 +178,7 @@ __all__ = [
     "FetchPolicy",
     "FilePart",
     "FinishReason",
+    "FirstContent",
     "FormattedConversation",
     "Heartbeat",
     "Host",
@@ -179,6 +193,7 @@ __all__ = [
     "Message",
     "ModelCall",
     "NamedTool",
+    "Observer",
     "Origin",
     "Outcome",
     "PartEnd",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.blocking import BlockingClient
     from dhenara_async.calls.call import Call
     from dhenara_async.calls.input import CallInput
+    from dhenara_async.calls.observer import ObservedCall, Observer
     from dhenara_async.calls.prepare import CallPreparer
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.stream import ResponseStream
@@ -45,6 +46,7 @@ class AIModelClient:
         transport: Connections to share.
         policy: What a call may do to a history made by other models.
         means: Limits and a budget of retries to share with other clients; None = its own budget, and no limits.
+        observers: Receive a record when a call or an attempt starts and ends; see ``Observer``.
     """
 
     @overload
@@ -57,6 +59,7 @@ class AIModelClient:
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
         shared: "SharedResources | None" = None,
+        observers: "Iterable[Observer]" = (),
     ) -> Self: ...
 
     @overload
@@ -68,6 +71,7 @@ class AIModelClient:
         is_async: Literal[False],
         policy: "ConversionPolicy | None" = None,
         shared: "SharedResources | None" = None,
+        observers: "Iterable[Observer]" = (),
     ) -> "BlockingClient": ...
 
     def __new__(
@@ -79,6 +83,7 @@ class AIModelClient:
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
         shared: "SharedResources | None" = None,
+        observers: "Iterable[Observer]" = (),
     ) -> "Self | BlockingClient":
         if is_async:
             return super().__new__(cls)
@@ -86,7 +91,7 @@ class AIModelClient:
             raise ConfigurationError("a transport belongs to an event loop; the blocking client makes its own")
         from dhenara_async.blocking import BlockingClient
 
-        return BlockingClient(cls(model_endpoint, config, policy=policy, shared=shared))
+        return BlockingClient(cls(model_endpoint, config, policy=policy, shared=shared, observers=observers))
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class AIModelClient:
         transport: "Transport | None" = None,
         policy: "ConversionPolicy | None" = None,
         shared: "SharedResources | None" = None,
+        observers: "Iterable[Observer]" = (),
     ) -> None:
         self.model_endpoint: Target = model_endpoint
         self.config: AIModelCallConfig = config or AIModelCallConfig()
@@ -105,6 +111,9 @@ class AIModelClient:
         self._kept: Transport | None = None
         self._preparers: dict[int, CallPreparer] = {}
         self._shared_resources = shared
+        if observers := tuple(observers):
+            resources = self._resources()
+            self._shared_resources = replace(resources, observers=(*resources.observers, *observers))
 
     def __repr__(self) -> str:
         target = self.model_endpoint
@@ -218,21 +227,39 @@ class AIModelClient:
 
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
-            source = EndpointSource(self._call(target, call))
-            return ResponseStream(source, call.config, ends_with_reader=ends_with_reader)
+            prepared = self._call(target, call)
+            observed = self._observed(call)
+            source = EndpointSource(prepared, observed)
+            return ResponseStream(source, call.config, ends_with_reader=ends_with_reader, observed=observed)
         from dhenara_async.plans.sources import source_of
 
-        plan = source_of(target, self._plan_context(call))
-        return ResponseStream(plan, call.config, ends_with_reader=ends_with_reader)
+        observed = self._observed(call)
+        plan = source_of(target, self._plan_context(call, observed))
+        return ResponseStream(plan, call.config, ends_with_reader=ends_with_reader, observed=observed)
 
-    def _plan_context(self, call: "CallInput") -> "PlanContext":
+    def _observed(self, call: "CallInput") -> "ObservedCall | None":
+        """Build the reports of a call; None without observers."""
+        if self._shared_resources is None or not self._shared_resources.observers:
+            return None
+        from dhenara_async.calls.observer import ObservedCall
+
+        return ObservedCall(
+            self._shared_resources.observers,
+            call.config,
+            messages=len(call.messages),
+            instructions=len(call.instructions),
+            conversation=call.conversation,
+            node=call.node,
+        )
+
+    def _plan_context(self, call: "CallInput", observed: "ObservedCall | None") -> "PlanContext":
         """Build the question of a plan, with a function that asks a member of the plan."""
         from dhenara_async.calls.source import EndpointSource
         from dhenara_async.plans.sources import PlanContext
 
         def ask(endpoint: AIModelEndpoint, config: AIModelCallConfig, more: "Sequence[Message]") -> EndpointSource:
             messages = [*call.messages, *more]
-            return EndpointSource(self._call(endpoint, replace(call, config=config, messages=messages)))
+            return EndpointSource(self._call(endpoint, replace(call, config=config, messages=messages)), observed)
 
         return PlanContext(ask, call.config, call.routing_context(), self._resources())
 

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from dhenara_async.calls.input import CallInput, History
+from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.warmup import loaded, warm_up
@@ -54,6 +55,7 @@ class ConversationManager:
         signing_key: Signs the opaque state of every node that a turn leaves: a node of the store whose signature is
             missing or wrong is answered to without that state. One key, of 32 random bytes, or several of which the
             first signs and all are accepted. None = nodes are not signed, and no signature is looked at.
+        observers: Receive a record when a call or an attempt of a turn starts and ends; see ``Observer``.
 
     Raises:
         ConfigurationError: ``signing_key`` is empty.
@@ -71,12 +73,14 @@ class ConversationManager:
         budget: Budget | None = None,
         conversation_budget: Budget | None = None,
         signing_key: SigningKey | Sequence[SigningKey] | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         self.store: ConversationStore = store or MemoryStore()
         self._config = config or AIModelCallConfig()
         self._policy = policy
         self._window = window
-        self._shared_resources = SharedResources(limiter=LocalLimiter(limits) if isinstance(limits, Limits) else limits)
+        limiter = LocalLimiter(limits) if isinstance(limits, Limits) else limits
+        self._shared_resources = SharedResources(limiter=limiter, observers=tuple(observers))
         self._spending = None if budget is None else Spending(budget, whose="manager")
         self._conversation_budget = conversation_budget
         self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()

@@ -28,6 +28,7 @@ FLOORS = (
         *("calls.health", "calls.retry", "drivers.reasoning_refusals", "formatter.window", "hosts", "limits"),
         *("transport", "usage.budget"),
     },
+    {"calls.observer"},
     {"calls.forms", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
     {"calls.body"},
     {
@@ -53,8 +54,8 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
     *("blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turn", "__main__"),
-    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.prepare", "calls.sent_request"),
-    *("calls.source", "calls.step", "calls.stream", "calls.warmup"),
+    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observer", "calls.prepare"),
+    *("calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.warmup"),
     *("downloads", "hosts.auth", "limits", "messages.attachments", "plans", "tools.run"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.

@@ -1,24 +1,27 @@
-"""What the calls of a client, or of all clients of a manager, have in common beside their connections."""
+"""``SharedResources``: what the calls of a client or manager share beside their connections."""
 
 from dataclasses import dataclass, field
 
 from dhenara_async.calls.health import Cooldowns, Latencies
+from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.retry import RetryBudget
 from dhenara_async.limits.limiter import Limiter
 
 
 @dataclass(frozen=True, slots=True)
 class SharedResources:
-    """Shared by calls that should know of each other.
+    """Limits, health and observers that several calls share.
 
     Attributes:
-        retries: What they may spend on further tries.
-        limiter: Says when each may be sent; None = at once.
-        cooldowns: Which endpoints failed of late, so that plans ask others first.
-        latencies: How long endpoints took to say something, of late.
+        retries: The retries that all calls may make together.
+        limiter: Grants permission to send; None = requests are sent at once.
+        cooldowns: Endpoints that failed recently, which plans ask last.
+        latencies: Recent times to first content of each endpoint.
+        observers: Receive a record when a call or an attempt starts and ends.
     """
 
     retries: RetryBudget = field(default_factory=RetryBudget)
     limiter: Limiter | None = None
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
     latencies: Latencies = field(default_factory=Latencies)
+    observers: tuple[Observer, ...] = ()

@@ -17,13 +17,15 @@ import anyio
 from dhenara_async.calls.attempts import Attempts, call_without_reasoning, log_retry, log_retry_without_reasoning
 from dhenara_async.calls.call import Call, CallRecord, Delivery
 from dhenara_async.calls.deadlines import Clock
+from dhenara_async.calls.observer import ObservedAttempt, ObservedCall
 from dhenara_async.calls.sent_request import SentRequest, while_open
-from dhenara_async.errors import APIError, ConnectError, DhenaraError
+from dhenara_async.errors import APIError, ConnectError, DhenaraError, StreamStateError
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
 from dhenara_async.messages.messages import Origin
 from dhenara_async.transport import Exchange
 
 CLOSE_SECONDS = 1.0
+_CANCELLED = "the request was cancelled before its answer was complete"
 _OVERLOADED = (429, 503, 529)
 # Events without content: while no other event has been handed over, the call can be sent again unnoticed.
 _EMPTY = frozenset({StreamStart, Heartbeat, UsageUpdate, StreamReset})
@@ -124,7 +126,12 @@ class EventSource(Protocol):
 
 
 class EndpointSource:
-    """The events of one endpoint's answer; see ``EventSource``."""
+    """The events of one endpoint's answer; see ``EventSource``.
+
+    Args:
+        call: The prepared call.
+        observed: Reports attempts to observers; None = there are none.
+    """
 
     __slots__ = (
         "_announced",
@@ -132,18 +139,22 @@ class EndpointSource:
         "_call",
         "_clock",
         "_failure",
+        "_observed",
+        "_observed_attempt",
         "_request",
         "_state",
         "repeatable",
     )
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, observed: ObservedCall | None = None) -> None:
         self._call = call
         self._state = State.READY
         self._attempts = Attempts()
         self._request = SentRequest(call)  # the current one
         self._clock: Clock | None = None
         self._failure: DhenaraError | None = None
+        self._observed = observed
+        self._observed_attempt: ObservedAttempt | None = None  # the one whose end has not been reported
         self._announced = False  # a StreamStart has been handed over, maybe by an earlier attempt
         self.repeatable: bool = not isinstance(call.source, Delivery)
 
@@ -209,6 +220,8 @@ class EndpointSource:
                     await exchange.close()
         finally:
             self._release()
+            if self._observed_attempt is not None:
+                self._report_end(None if request.body.complete else StreamStateError(_CANCELLED))
             if isinstance(source, Delivery) and (source.owns_transport or cut):
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     if source.owns_transport:
@@ -262,6 +275,8 @@ class EndpointSource:
         """Note the end of the response body."""
         self._move(Input.BODY_END)
         self._release()
+        if self._observed_attempt is not None:
+            self._report_end(None)
 
     def _release(self, *, sent: bool = True) -> None:
         """Return everything that the request holds beside its connection."""
@@ -313,6 +328,7 @@ class EndpointSource:
             await while_open(source, asyncio.sleep(self._attempts.waited))
             self._move(Input.WAITED)
             self._attempts.start()
+        self._report_start()
         try:
             exchange = await self._request.open(source, self._clock)
         except APIError as refusal:
@@ -333,6 +349,7 @@ class EndpointSource:
         self._call, self._request = second, first.replaced_by(second)
         self._attempts.waited = 0.0
         self._attempts.start()
+        self._report_start()
         try:
             return await self._request.open(second.source, self._clock)
         except DhenaraError as exc:
@@ -383,6 +400,25 @@ class EndpointSource:
         self._attempts.fail(
             self._call, exc, status=request.status, request_id=request.request_id, usage=request.body.usage
         )
+        if self._observed_attempt is not None:
+            self._report_end(exc)
+
+    def _report_start(self) -> None:
+        if self._observed is not None and self._observed_attempt is None:
+            self._observed_attempt = self._observed.start_attempt(self._call.origin)
+
+    def _report_end(self, error: DhenaraError | None) -> None:
+        """Report to observers that the current attempt has ended."""
+        attempt, self._observed_attempt = self._observed_attempt, None
+        if self._observed is not None and attempt is not None:
+            request = self._request
+            self._observed.end_attempt(
+                attempt,
+                request_id=request.request_id,
+                status=error.status if isinstance(error, APIError) else request.status,
+                error=error,
+                usage=request.body.usage,
+            )
 
     def _give_back(self, exc: DhenaraError) -> None:
         """Return the permission of a failed request, and tell the limiter if the provider is overloaded."""

@@ -20,7 +20,8 @@ from pydantic import JsonValue
 
 from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.calls.call import CallRecord
-from dhenara_async.calls.source import EventSource
+from dhenara_async.calls.observer import ObservedCall
+from dhenara_async.calls.source import EventSource, says
 from dhenara_async.calls.step import Step
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import DhenaraError, StreamStateError
@@ -73,9 +74,17 @@ class ResponseStream:
         config: The call's knobs.
         ends_with_reader: Its only reader gives it up when cancelled, as ``generate`` does; then no read is repeated,
             and none takes a task of its own.
+        observed: Reports the call to observers; None = there are none.
     """
 
-    def __init__(self, feed: EventSource, config: AIModelCallConfig, *, ends_with_reader: bool = False) -> None:
+    def __init__(
+        self,
+        feed: EventSource,
+        config: AIModelCallConfig,
+        *,
+        ends_with_reader: bool = False,
+        observed: ObservedCall | None = None,
+    ) -> None:
         self._feed = feed
         self._config = config
         self._ends_with_reader = ends_with_reader
@@ -88,6 +97,7 @@ class ResponseStream:
         self._started_at = perf_counter()
         self._first_event_at: float | None = None
         self._ended_at: float | None = None
+        self._observed = self._without_content = observed  # the second until the first content has arrived
 
     # ------------------------------------------------------------------------------------------------ the user's side
 
@@ -97,12 +107,14 @@ class ResponseStream:
         running_loop()
         self._entered = True
         self._started_at = perf_counter()
+        if self._observed is not None:
+            self._observed.start(self._feed.origin)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        await self._close(exc)
 
     def __aiter__(self) -> Self:
         return self
@@ -204,6 +216,10 @@ class ResponseStream:
 
     async def aclose(self) -> None:
         """End the stream: the provider's socket is closed before this returns. Can be called again."""
+        await self._close(None)
+
+    async def _close(self, reason: BaseException | None) -> None:
+        """Close the stream; ``reason`` is the exception that leaves its block, if any."""
         if self._closed:
             return
         self._closed = True
@@ -214,6 +230,8 @@ class ResponseStream:
                 await self._feed.close()
             finally:
                 self._finish()
+                if self._observed is not None:
+                    self._report_end(self._observed, reason)
 
     # ------------------------------------------------------------------------------------------------ the feed's side
 
@@ -276,8 +294,13 @@ class ResponseStream:
             if len(ready) > 1:
                 ready.reverse()
             self._ready = ready + self._ready if self._ready else ready
+            if self._without_content is not None and says(events):
+                self._without_content.receive_content(self._feed.origin)
+                self._without_content = None
         if self._feed.over:
             self._finish()
+            if self._observed is not None:
+                self._report_end(self._observed, None)
 
     async def _fail(self, exc: BaseException) -> None:
         """The feed has failed."""
@@ -286,7 +309,28 @@ class ResponseStream:
             self._failure = StreamStateError(_CLOSED)
             self._failure.__cause__ = exc
         self._finish()
-        await self._feed.close()
+        try:
+            await self._feed.close()
+        finally:
+            if self._observed is not None:
+                self._report_end(self._observed, exc)
+
+    def _report_end(self, observed: ObservedCall, error: BaseException | None) -> None:
+        """Report to observers that the call has ended, unless that was reported before."""
+        if not observed.ends_now():
+            return
+        complete = self._accumulator.finished
+        if error is None and not complete:
+            error = self._failure or StreamStateError("the stream was closed before its answer was complete")
+        account, answer = self._feed.account, self._accumulator.partial()
+        observed.end(
+            account.origin,
+            request_id=account.request_id,
+            status=account.tries[-1].status if account.tries else None,
+            error=None if complete else error,
+            usage=account.usage,
+            finish_reason=answer.choices[0].finish_reason if complete and answer.choices else None,
+        )
 
     def _raise_failure(self) -> None:
         if isinstance(self._failure, DhenaraError):
