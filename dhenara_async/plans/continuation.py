@@ -1,4 +1,4 @@
-"""Continues the answer of one endpoint with another: what the second endpoint is sent, and how the texts are joined."""
+"""Continues an answer with another endpoint: builds its request, and joins the two texts."""
 
 from collections.abc import Sequence
 from typing import assert_never

@@ -61,7 +61,7 @@ logger: logging.Logger = logging.getLogger("dhenara_async")
 
 
 class _FailoverState(Enum):
-    """What the reader has of the current target, and how the next event reaches it."""
+    """How much of the current target was delivered, and how its next events are delivered."""
 
     CONNECTING = auto()
     """Nothing was delivered by any target."""
@@ -170,9 +170,8 @@ class FailoverSource:
         self._part_offset = 0  # number of parts that earlier targets delivered
         self._delivered = Accumulator(provider="", model="") if self._mode == "continue" else None
         self._held: list[StreamEvent] = []  # while CONTINUING: events of the current target before its first content
-        self._failed_record: CallRecord | None = (
-            None  # of the target whose content the reader has, until another starts
-        )
+        # of the failed target whose content was delivered, until another target delivers its own
+        self._failed_record: CallRecord | None = None
         opened = self._open_next(context)
         if opened is None:
             raise self._failures.first_error()

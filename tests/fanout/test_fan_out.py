@@ -135,7 +135,7 @@ class Hall:
     async def _gathered(self) -> None:
         self._count += 1
         if self._count % self.group == 0:
-            await turns()  # for one too many to come, if it does
+            await turns()  # time for a request beyond the limit to arrive
             self._together.set()
             self._together = anyio.Event()
         else:
@@ -144,11 +144,11 @@ class Hall:
     async def until_left(self, count: int) -> None:
         """Wait until the client has closed ``count`` connections early."""
         with anyio.fail_after(PATIENCE):
-            while self.left < count:  # noqa: ASYNC110 - the server is told by the network
+            while self.left < count:  # noqa: ASYNC110 - only the network tells the server
                 await anyio.sleep(0.001)
 
 
-# --------------------------------------------------------------------------------------------------- what comes of them
+# ------------------------------------------------------------------------------------------------------------- outcomes
 
 
 async def test_events_are_tagged_and_results_are_ordered() -> None:
@@ -319,7 +319,7 @@ async def test_five_hundred_calls_run_at_once() -> None:
     assert [result.unwrap().text() for result in fan.results] == [said(question) for question in questions]
 
 
-# --------------------------------------------------------------------------------------------------- how many at a time
+# ---------------------------------------------------------------------------------------------------------- concurrency
 
 
 async def test_running_calls_never_exceed_the_limit() -> None:
@@ -379,7 +379,7 @@ async def test_requests_are_taken_as_calls_end() -> None:
                     break
             for _ in range(10):
                 await turns()
-            assert pulled <= 14  # nobody reads any more: calls that have ended wait for that with those under way
+            assert pulled <= 14  # the reader has stopped: ended calls wait for it, and count as running
     assert len(fan.results) == pulled
 
 
@@ -408,7 +408,7 @@ async def test_an_error_of_the_request_iterable_is_raised_to_the_reader() -> Non
             async with fan_out(requests(server), limit=1) as fan:
                 async for _ in fan:
                     pass
-        with pytest.raises(ZeroDivisionError):  # also if nobody reads
+        with pytest.raises(ZeroDivisionError):  # also if no events are read
             async with fan_out(requests(server)):
                 await turns()
 
@@ -431,7 +431,7 @@ async def test_an_error_of_the_progress_hook_is_raised_to_the_reader() -> None:
             await fan_out(asking(server, "abc"), on_progress=broken)
 
 
-# --------------------------------------------------------------------------------------------------- the thin faces
+# ------------------------------------------------------------------------------------ gather, as_completed and first_of
 
 
 async def test_gather_returns_all_responses_in_order() -> None:
@@ -448,7 +448,7 @@ async def test_gather_raises_the_first_error_and_cancels_the_others() -> None:
         async def requests() -> AsyncGenerator[ModelCallLike]:
             for one in stay:
                 yield one
-            while len(hall.questions) < 3:  # noqa: ASYNC110 - the server is told by the network
+            while len(hall.questions) < 3:  # noqa: ASYNC110 - only the network tells the server
                 await anyio.sleep(0.001)
             yield endpoint_at(bad, Dialect.OPENAI_CHAT), "no"
 
@@ -486,7 +486,7 @@ async def test_first_of_cancels_the_other_calls() -> None:
         async def requests() -> AsyncGenerator[ModelCallLike]:
             for one in stay:
                 yield one
-            while len(hall.questions) < 3:  # noqa: ASYNC110 - the server is told by the network
+            while len(hall.questions) < 3:  # noqa: ASYNC110 - only the network tells the server
                 await anyio.sleep(0.001)
             for one in asking(good, ["bad", "a", "b"]):
                 yield one
@@ -507,7 +507,7 @@ async def test_first_of_raises_if_too_few_calls_succeed() -> None:
             await first_of(0, asking(server, ["a"]))
 
 
-# --------------------------------------------------------------------------------------------------- connections
+# ---------------------------------------------------------------------------------------------------------- connections
 
 
 async def test_all_calls_share_one_pool_which_is_closed_at_the_end() -> None:

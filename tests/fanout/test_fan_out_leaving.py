@@ -44,7 +44,7 @@ async def begun(fan: FanOut, count: int) -> None:
             heard.add(tagged.index)
 
 
-# --------------------------------------------------------------------------------------------------- some of them
+# ---------------------------------------------------------------------------------------------- cancelling single calls
 
 
 async def test_cancelling_one_call_leaves_the_others_running() -> None:
@@ -74,7 +74,7 @@ async def test_a_call_can_be_cancelled_before_it_starts() -> None:
             fan.cancel(2)
             fan.cancel(7)
             indexes = {tagged.index async for tagged in fan}
-            fan.cancel(1)  # it has ended
+            fan.cancel(1)  # this call has ended
         assert [request.turns[-1][1] for request in server.requests] == ["b"]
     assert indexes == {1}
     assert [result.cancelled for result in fan.results] == [True, False, True]
@@ -84,12 +84,12 @@ async def test_a_call_can_be_cancelled_before_it_starts() -> None:
 
 async def test_a_call_can_be_cancelled_right_after_its_start() -> None:
     async with ProviderServer(repeats) as server, no_task_left(), fan_out(asking(server, "ab")) as fan:
-        while fan.progress.running < 2:  # noqa: ASYNC110 - it is only a moment
+        while fan.progress.running < 2:  # noqa: ASYNC110 - this takes only a moment
             await asyncio.sleep(0)
         fan.cancel(1)
         assert {tagged.index async for tagged in fan} == {0}
     assert [result.cancelled for result in fan.results] == [False, True]
-    assert fan.results[1].partial is None  # it was not even made
+    assert fan.results[1].partial is None  # the call was not started
 
 
 async def test_cancelling_all_calls_keeps_the_block_open() -> None:
@@ -102,7 +102,7 @@ async def test_cancelling_all_calls_keeps_the_block_open() -> None:
             ends: list[int] = []
             while batch := await fan.batch():
                 ends += [batch.index] if batch.outcome is not None else []
-            await anyio.lowlevel.checkpoint()  # nobody has cancelled the reader
+            await anyio.lowlevel.checkpoint()  # the reader is not cancelled
             await hall.until_left(3)
     assert sorted(ends) == list(range(6))
     assert len(hall.questions) == 3
@@ -131,7 +131,7 @@ async def test_cancelling_ends_the_wait_for_further_requests() -> None:
         assert fan.results == []
 
 
-# --------------------------------------------------------------------------------------------------- ways of leaving
+# ------------------------------------------------------------------------------------------------------ ways of leaving
 
 
 class Mine(Exception):
@@ -192,7 +192,7 @@ async def by_cancelling_who_awaits(fan: FanOut) -> None:
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(collect())
         with anyio.fail_after(PATIENCE):
-            while fan.progress.running < 3:  # noqa: ASYNC110 - it is only a moment
+            while fan.progress.running < 3:  # noqa: ASYNC110 - this takes only a moment
                 await asyncio.sleep(0)
             await anyio.wait_all_tasks_blocked()
             await anyio.sleep(0.05)  # for them to be sent; nothing is asserted of how far they got
@@ -234,14 +234,14 @@ async def test_leaving_the_block_at_once_records_outcomes_for_all_requests() -> 
             pass
         assert [result.cancelled for result in fan.results] == [True] * 3
         async with fan_out(asking(server, "abc")) as fan:
-            while fan.progress.running < 3:  # noqa: ASYNC110 - it is only a moment
+            while fan.progress.running < 3:  # noqa: ASYNC110 - this takes only a moment
                 await asyncio.sleep(0)
         assert [result.cancelled for result in fan.results] == [True] * 3
         async with as_completed(asking(server, "abc")):
             pass
 
 
-# --------------------------------------------------------------------------------------------------- slow readers
+# --------------------------------------------------------------------------------------------------------- slow readers
 
 
 async def test_a_slow_reader_slows_the_hosts_down() -> None:
@@ -275,7 +275,7 @@ async def test_a_slow_reader_slows_the_hosts_down() -> None:
             first = await fan.batch()
             assert first is not None
             held = await stalled()
-            # what two sockets and one aiohttp stream hold; Linux lets a pair of sockets have up to 10 MB
+            # the buffers of two sockets and one aiohttp stream; Linux lets a pair of sockets have up to 10 MB
             assert held < streams * 11_000_000
             assert held < streams * pieces * len(piece) // 2
             taken = 0

@@ -45,7 +45,7 @@ async def started(limiter: Limiter, clock: Clock, *, tokens: int = 0, origin: Or
     return slot, clock.now - before
 
 
-# ------------------------------------------------------------------------------------------------------ the arithmetic
+# ----------------------------------------------------------------------------------------------- the window of a minute
 
 LIMITS = st.builds(
     Limits,
@@ -65,7 +65,7 @@ def test_no_sixty_seconds_exceed_the_limit_and_no_request_waits_without_need(
         now += gap
         while (wait := minute.delay(tokens, now)) > 0:
             assert wait <= MINUTE + 1e-9
-            assert breaks(limits, [*log, (now, tokens)])  # it may not be sent yet
+            assert breaks(limits, [*log, (now, tokens)])  # sending now would exceed the limit
             now += wait
         log.append((now, tokens))
         minute.take(tokens, now)
@@ -117,7 +117,7 @@ def test_limits_round_trip_through_json() -> None:
     assert Limits.model_validate_json(limits.model_dump_json()) == limits
 
 
-# ------------------------------------------------------------------------------------------------------------ the line
+# ------------------------------------------------------------------------------------------------------------ the queue
 
 
 def test_two_hundred_waiters_are_served_in_order_within_the_limits() -> None:
@@ -255,7 +255,7 @@ def test_an_endpoint_with_counted_requests_is_not_removed() -> None:
     assert run(clock, main()) == pytest.approx(60)
 
 
-# ------------------------------------------------------------------------------------------------------------- leaving
+# ---------------------------------------------------------------------------------------------------- cancelled waiters
 
 
 def test_cancelled_waiters_leak_no_slot_and_the_others_keep_their_order() -> None:
@@ -357,7 +357,7 @@ def test_the_next_waiter_is_rescheduled_when_the_first_leaves() -> None:
         await limiter.acquire(GPT, tokens=70)
         async with anyio.create_task_group() as group:
             with anyio.move_on_after(5):
-                group.start_soon(small)  # runs when this task waits: it comes second
+                group.start_soon(small)  # runs when this task waits, so it is second in the queue
                 await limiter.acquire(GPT, tokens=90)
 
     run(clock, main())
@@ -395,19 +395,19 @@ def test_a_released_slot_still_accepts_reports() -> None:
     assert run(clock, main()) == pytest.approx(3)
 
 
-# --------------------------------------------------------------------------------------------------- what it really was
+# ------------------------------------------------------------------------------------------------------- reported usage
 
 
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
-        (Usage(total_tokens=40), 5),  # the rest is free as soon as that is known
+        (Usage(total_tokens=40), 5),  # the rest is free as soon as the usage is reported
         (Usage(input_tokens=30, output_tokens=10), 5),
         (Usage(input_tokens=40), 5),
         (Usage(total_tokens=41), 60),
         (Usage(total_tokens=4000), 60),
         (Usage(total_tokens=-5), 5),
-        (Usage(), 60),  # not told: the estimate stays
+        (Usage(), 60),  # no usage reported: the estimate stays
     ],
 )
 def test_a_waiter_is_woken_when_real_usage_is_below_the_estimate(usage: Usage, expected: float) -> None:
@@ -456,7 +456,7 @@ def test_usage_reported_after_a_minute_changes_no_count() -> None:
     assert run(clock, main()) == pytest.approx([0, 0, 60], abs=1e-3)
 
 
-# -------------------------------------------------------------------------------------------------- the provider's word
+# ----------------------------------------------------------------------------------------- refusals and reported quotas
 
 
 @pytest.mark.parametrize(
@@ -559,7 +559,7 @@ def test_later_requests_count_against_the_reported_quota() -> None:
         second = await limiter.acquire(GPT, tokens=0)  # under way when the first is answered
         first.told(headers_of(3, "30s"))
         waited = [(await started(limiter, clock))[1] for _ in range(3)]
-        second.told(headers_of(9, "30s"))  # sent later, so it knows better
+        second.told(headers_of(9, "30s"))  # sent later, so its report is newer
         first.told(headers_of(0, "30s"))
         return [*waited, (await started(limiter, clock))[1]]
 
@@ -642,7 +642,7 @@ def test_the_longest_wait_can_be_configured() -> None:
     assert run(clock, main()) == pytest.approx([360, 600], abs=1e-3)
 
 
-# ---------------------------------------------------------------------------------------------------------- the headers
+# ------------------------------------------------------------------------------------------------------ reading headers
 
 AZURE = {"x-ratelimit-renewalperiod-requests": "60", "x-ratelimit-renewalperiod-tokens": "60"}
 DATE = {"date": "Mon, 21 Sep 2026 14:13:20 GMT"}
@@ -688,7 +688,7 @@ DATE = {"date": "Mon, 21 Sep 2026 14:13:20 GMT"}
             {"anthropic-ratelimit-tokens-remaining": "0", "anthropic-ratelimit-tokens-reset": "2026-09-21T14:13:00"},
             [],  # in which time zone?
         ),
-        (headers_of(-1, "0"), []),  # some say so of what they do not count
+        (headers_of(-1, "0"), []),  # some hosts report this for uncounted units
         (headers_of(1, "1 s"), []),
         (headers_of(1, ""), []),
         (headers_of(1, "-5s"), []),

@@ -45,7 +45,7 @@ async def test_a_limiter_removes_endpoints_that_are_not_in_use() -> None:
     limiter = LocalLimiter(Limits(requests_per_minute=5), clock=lambda: 0.0)
     first, *others = origins(25_000)
     held = await limiter.acquire(first, tokens=1)
-    for other in others:  # each told that it is closed until tomorrow, so none of them is idle
+    for other in others:  # each has a quota that resets tomorrow, so no lane is idle
         slot = await limiter.acquire(other, tokens=1)
         slot.refused(86_400)
         slot.release()

@@ -1,4 +1,4 @@
-"""``Failover``: the reader's events, the stored node and each host's requests when a target fails and the next answers."""
+"""``Failover``: the reader's events, the stored node and each host's requests when a target fails."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -175,7 +175,7 @@ def go_on(server: ProviderServer, by: str) -> AIModelEndpoint:
     return endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
 
 
-# ------------------------------------------------------------------------------------------ at each event, in each mode
+# --------------------------------------------------------------------------------- failures at each event, in each mode
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ async def test_a_failure_at_each_event_is_handled_by_mode(dialect: Dialect, answ
             begun = await asked(endpoint_at(first, dialect))
             lengths.append(len(begun.events))
             if begun.error is None or (len(lengths) > 4 and len({*lengths[-4:]}) == 1):
-                break  # it has no more events than that
+                break  # the answer has no further events
             whole = await asked(go_on(other, by))
             plan = Failover(
                 [endpoint_at(first, dialect), go_on(other, by)],
@@ -213,7 +213,7 @@ async def test_a_failure_at_each_event_is_handled_by_mode(dialect: Dialect, answ
             assert len(first.requests) == 2
     else:
         raise AssertionError("MOST is too small")
-    assert "before" in seen_cases  # and after something was said, in one of the ways that the answer has
+    assert "before" in seen_cases  # and at least one failure after content
     # these two say that they refuse with their very last event, so there is nothing between that and the end
     at_the_end = answer is REFUSAL and dialect in (Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI)
     assert len(seen_cases) > 1 or at_the_end
@@ -311,7 +311,7 @@ def _said(begun: Got, part_id: int) -> str:
     return "".join(event.text for event in deltas if event.part_id == part_id)
 
 
-# ------------------------------------------------------------------------------------------------ who is asked, and why
+# ----------------------------------------------------------------------------------------------- which target is called
 
 
 @asynccontextmanager
@@ -408,7 +408,7 @@ async def test_all_targets_share_the_total_time_limit() -> None:
     assert (got.error.limit, got.error.seconds) == ("total", 0.8)
 
 
-# -------------------------------------------------------------------------------------------------------------- cooling
+# ------------------------------------------------------------------------------------------------------------ cooldowns
 
 
 async def test_a_failed_target_is_called_last_by_all_calls_of_a_manager() -> None:
@@ -471,7 +471,7 @@ async def test_cooling_targets_are_called_if_there_are_no_others() -> None:
         assert [len(server.requests) for server in servers] == [2, 2]
 
 
-# --------------------------------------------------------------------------------------------- plans in plans, and more
+# ----------------------------------------------------------------------------------------- nested plans and other cases
 
 
 @pytest.mark.retries
@@ -546,7 +546,7 @@ async def test_events_of_a_retried_attempt_are_dropped_at_the_seam() -> None:
     (seam,) = (event for event in got.events if isinstance(event, StreamSeam))
     assert seam.start.model == "served"
     assert not any(isinstance(event, UsageUpdate) for event in got.events)
-    assert got.node.usage == Usage()  # nobody has told what the answer took
+    assert got.node.usage == Usage()  # no usage was reported
     assert got.node.tries[1].usage.input_tokens == 1000
     assert got.node.response is not None
     assert got.node.response.text() == "one two"
@@ -586,10 +586,10 @@ async def test_delivered_content_is_attributed_to_its_own_target(mode: str) -> N
     assert node.origin == node.tries[0].endpoint == expected_origin(who)
     assert node.usage.input_tokens == node.tries[0].usage.input_tokens == 59
     assert node.cost == node.tries[0].cost
-    assert spent_by([node]) == took(node.usage, node.cost)  # once, although both tell of it
+    assert spent_by([node]) == took(node.usage, node.cost)  # counted once, although both records contain it
 
 
-# ------------------------------------------------------------------------------------------ white space about the seam
+# ----------------------------------------------------------------------------------------------- whitespace at the seam
 
 
 BLANKS = [
@@ -770,6 +770,6 @@ async def test_an_error_event_in_a_started_answer_keeps_its_class() -> None:
     async with serve(once(head(), chat_delta("one "))) as one, ProviderServer([AFTER]) as other:
         targets = [chat_endpoint(one.url), endpoint_at(other, Dialect.GEMINI)]
         got = await asked(Failover(targets, mode="fail"))
-    assert not isinstance(got.error, ReadError)  # it was cut in good order
+    assert not isinstance(got.error, ReadError)  # the error event came before the end of the body
     assert isinstance(got.events[-1], TextDelta)
     assert not any(isinstance(event, StreamEnd) for event in got.events)

@@ -160,7 +160,7 @@ def test_a_function_returns_the_unit_of_an_experiment() -> None:
     assert (decision.unit, decision.reason) == ("red", "by a function")
 
 
-# ---------------------------------------------------------------------------------------------------- what a call takes
+# ------------------------------------------------------------------------------------------------------------ estimates
 
 TAKES: dict[str, tuple[int, Decimal | None]] = {"a": (10, Decimal(1)), "b": (30, Decimal(3)), "c": (20, None)}
 
@@ -244,7 +244,7 @@ def test_a_call_without_a_matching_strength_is_refused() -> None:
         decided(Router(strengths={"images": A}), context(Message.user("Hi.")))
 
 
-# ----------------------------------------------------------------------------------------------------- what plans take
+# ----------------------------------------------------------------------------------------------------------- validation
 
 
 def wrong(make: Callable[[], object]) -> Callable[[], object]:
@@ -255,8 +255,8 @@ def wrong(make: Callable[[], object]) -> Callable[[], object]:
     "make",
     [
         wrong(lambda: Failover([])),
-        wrong(lambda: Failover([A], mode="again")),  # pyright: ignore[reportArgumentType] - what is tried
-        wrong(lambda: Failover([A, "b"])),  # pyright: ignore[reportArgumentType] - what is tried
+        wrong(lambda: Failover([A], mode="again")),  # pyright: ignore[reportArgumentType] - the tested error
+        wrong(lambda: Failover([A, "b"])),  # pyright: ignore[reportArgumentType] - the tested error
         wrong(lambda: Failover([A], cooldown=-1)),
         wrong(lambda: Failover([A], continuation=" ")),
         wrong(lambda: Race([])),
@@ -272,8 +272,8 @@ def wrong(make: Callable[[], object]) -> Callable[[], object]:
         wrong(lambda: Experiment({})),
         wrong(lambda: Experiment({"a": (A, 0)})),
         wrong(lambda: Experiment({"a": (A, -1), "b": B})),
-        wrong(lambda: Experiment({"a": A}, sticky_by="weather")),  # pyright: ignore[reportArgumentType] - what is tried
-        wrong(lambda: Experiment({"a": "b"})),  # pyright: ignore[reportArgumentType] - what is tried
+        wrong(lambda: Experiment({"a": A}, sticky_by="weather")),  # pyright: ignore[reportArgumentType] - the tested error
+        wrong(lambda: Experiment({"a": "b"})),  # pyright: ignore[reportArgumentType] - the tested error
     ],
 )
 def test_an_invalid_plan_is_refused_by_its_constructor(make: Callable[[], object]) -> None:
@@ -330,7 +330,7 @@ def test_seams_and_decisions_round_trip_through_json() -> None:
     assert Seam.model_validate_json(seam.model_dump_json()) == seam
 
 
-# --------------------------------------------------------------------------------------------------- what calls learn
+# ---------------------------------------------------------------------------------------------- cooldowns and latencies
 
 HERE = Origin(provider="groq", dialect="openai_chat", endpoint="g.example", account="k", model="a")
 THERE = HERE.model_copy(update={"model": "b"})
@@ -341,7 +341,7 @@ def test_a_failed_endpoint_cools_down_for_the_given_time() -> None:
     cooldowns = Cooldowns(clock)
     assert not cooldowns.any
     cooldowns.cool(HERE, 30)
-    cooldowns.cool(HERE, 5)  # does not shorten it
+    cooldowns.cool(HERE, 5)  # does not shorten the cooldown
     clock.now += 29.9
     assert (cooldowns.any, cooldowns.cooling(HERE), cooldowns.cooling(THERE)) == (True, True, False)
     clock.now += 0.2
