@@ -1,41 +1,29 @@
-"""Which targets fetch a file's URL themselves, and a request with the files of all others put in its place.
+"""Decides which file URLs a target fetches itself, and puts downloaded files into a request in place of the others.
 
-Pure: what is to be downloaded is told here, who downloads it is ``fetch``. Whether a target fetches depends on its
-dialect, its host and the kind of file, never on whether the download would work.
+Pure: ``fetch`` does the downloads. Whether a target fetches a URL depends on its driver's rules, its host and the kind
+of file, never on whether the download would work.
 
 Sources: the providers' pages on vision, PDF and file input (read 2026-11-22)
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from dhenara_async.downloads.file_urls import is_local, leads_inside
-from dhenara_async.drivers.openai_chat.quirks import Quirks
-from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint, Dialect
-from dhenara_async.hosts.registry import expected_origin, host_of
-from dhenara_async.messages.media import Kind, placeholder
+from dhenara_async.drivers.rules import url_scheme
+from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
+from dhenara_async.hosts.registry import driver_for, expected_origin, host_of
+from dhenara_async.messages.media import placeholder
 from dhenara_async.messages.messages import FilePart, Message, Part, Role, ToolResultPart
 
 INLINED = "media_inlined"
-"""The report's code for a file that is downloaded because its target cannot."""
+"""The report's code for a file that is downloaded because its target does not fetch it."""
 
 FileKey = tuple[str, str]
-"""What makes two files one download: their URL and their type."""
+"""The URL and the media type of a file; files with the same key are downloaded once."""
 
-_FETCHED: Mapping[str, frozenset[Kind]] = {
-    Dialect.OPENAI_RESPONSES: frozenset({"image", "pdf", "text", "other"}),
-    Dialect.ANTHROPIC_MESSAGES: frozenset({"image", "pdf"}),
-    Dialect.GEMINI: frozenset({"image", "pdf", "text", "audio", "video", "other"}),
-}
 _HTTP = frozenset({"http", "https"})
-_ONLY_HTTPS: frozenset[str] = frozenset({Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI})
-_OLD_GEMINI = re.compile(r"(models/)?gemini-([12]\b|pro$|pro-vision|exp)")
-# Google reads its own places whatever the model: its file store, its cloud's buckets and YouTube.
-_GOOGLE = re.compile(
-    r"gs://|https://(generativelanguage\.googleapis\.com|(www\.)?youtube\.com|youtu\.be)/", re.IGNORECASE
-)
-# Servers people run themselves, wherever: they stand in somebody's own network, and some fetch what they are handed.
+# Self-hosted servers: they stand in a private network, and some fetch any URL that they get.
 _SELF_RUN: frozenset[str] = frozenset(
     {
         AIModelAPIProviderEnum.OLLAMA,
@@ -47,31 +35,22 @@ _SELF_RUN: frozenset[str] = frozenset(
 
 
 def fetches(endpoint: AIModelEndpoint, part: FilePart) -> bool:
-    """Whether ``endpoint`` can and may be handed the URL of ``part``; True for a part that has none.
+    """Whether the URL of ``part`` is sent to ``endpoint``, which fetches it; True for a part without a URL.
 
-    No server is handed what may lead into its own network (``leads_inside``), and a server that people run themselves
-    is handed nothing: what is not handed on is downloaded here, by the rules of the call's ``FetchPolicy``.
+    URLs that may lead into the server's own network (``leads_inside``) are never sent, and self-hosted servers get no
+    URLs. Those files are downloaded here, under the call's ``FetchPolicy``, and sent inline.
     """
     if part.url is None:
         return True
-    host, target = host_of(endpoint.api.provider), expected_origin(endpoint)
-    scheme = part.url.partition(":")[0].lower()
+    if url_scheme(part) in _HTTP and leads_inside(part.url):
+        return False
+    provider = endpoint.api.provider
+    host = host_of(provider)
     if host.fetches is not None:
-        return host.fetches(part) and not (scheme in _HTTP and leads_inside(part.url))
-    dialect = target.dialect
-    if dialect == Dialect.GEMINI and _GOOGLE.match(part.url):
-        return True
-    if scheme not in _HTTP or (scheme == "http" and dialect in _ONLY_HTTPS) or leads_inside(part.url):
+        return host.fetches(part)
+    if provider in _SELF_RUN or (provider == AIModelAPIProviderEnum.OPENAI_COMPATIBLE and _is_local(endpoint)):
         return False
-    if endpoint.api.provider in _SELF_RUN or (
-        endpoint.api.provider == AIModelAPIProviderEnum.OPENAI_COMPATIBLE and is_local(_name_of(target.endpoint))
-    ):
-        return False
-    if dialect == Dialect.GEMINI and _OLD_GEMINI.match(target.model):
-        return False
-    if dialect == Dialect.OPENAI_CHAT:
-        return _chat_fetches(host.quirks, part.kind)
-    return part.kind in _FETCHED.get(dialect, ())  # of a dialect from outside nothing is known
+    return driver_for(endpoint).rules(endpoint).fetches(part)
 
 
 def to_download(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[FilePart, ...]:
@@ -140,18 +119,6 @@ def _replaced_part(part: Part, files: Mapping[FileKey, FilePart]) -> Part:
             return part
 
 
-def _chat_fetches(quirks: Quirks, kind: Kind) -> bool:
-    match kind:
-        case "image":
-            return quirks.image_urls
-        case "pdf":
-            return quirks.documents in ("file or url", "document_url")
-        case "video":
-            return quirks.video
-        case _:
-            return False
-
-
-def _name_of(netloc: str) -> str:
-    """The host of a host and port."""
-    return urlsplit(f"//{netloc}").hostname or ""
+def _is_local(endpoint: AIModelEndpoint) -> bool:
+    """Whether the address of ``endpoint`` is in a private network."""
+    return is_local(urlsplit(f"//{expected_origin(endpoint).endpoint}").hostname or "")

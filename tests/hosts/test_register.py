@@ -4,6 +4,7 @@ import ast
 import base64
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from threading import Barrier, Thread
@@ -39,7 +40,7 @@ from dhenara_async import (
 )
 from dhenara_async.calls.input import CallInput
 from dhenara_async.downloads.inlining import fetches
-from dhenara_async.drivers import JsonObject, as_list, as_object
+from dhenara_async.drivers import JsonObject, Rules, as_list, as_object
 from dhenara_async.errors import ConfigurationError, RateLimitError, TruncatedStreamError
 from dhenara_async.hosts.registry import driver_for, expected_origin, host_of, resolve
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, check_grammar
@@ -331,6 +332,21 @@ async def test_a_file_is_downloaded_for_a_dialect_that_nothing_is_known_of() -> 
     (turn,) = as_list(service.bodies[0]["turns"])
     expected = {"file": "image/png", "base64": base64.b64encode(PNG).decode()}
     assert as_list(as_object(turn)["pieces"])[0] == expected
+
+
+def test_the_rules_of_a_registered_driver_state_which_urls_its_api_fetches() -> None:
+    def only_documents(part: FilePart) -> bool:
+        return part.kind == "pdf"
+
+    class ReadingDriver(AcmeDriver):
+        def rules(self, endpoint: AIModelEndpoint) -> Rules:
+            return replace(super().rules(endpoint), fetches=only_documents)
+
+    register_driver("acme_reading", ReadingDriver)
+    register_host("archive", Host("https://archive.test", "acme_reading", key_required=False))
+    assert fetches(_at("archive"), FilePart.from_url("https://files.test/a.pdf", media_type="application/pdf"))
+    assert not fetches(_at("archive"), FilePart.from_url("https://files.test/a.png", media_type="image/png"))
+    assert not fetches(_at("archive"), FilePart.from_url("https://10.0.0.8/a.pdf", media_type="application/pdf"))
 
 
 async def test_a_row_tells_what_its_host_fetches() -> None:

@@ -15,7 +15,7 @@ import orjson
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.drivers.anthropic_messages.native import BLOCKS, vetted
 from dhenara_async.drivers.base import JsonObject, takes
-from dhenara_async.drivers.rules import CallIds, Place, Rules
+from dhenara_async.drivers.rules import CallIds, Place, Rules, url_scheme
 from dhenara_async.endpoint import AIModel
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages.messages import (
@@ -75,6 +75,7 @@ def rules(model: AIModel) -> Rules:
         object_arguments=True,
         error_flag=True,
         files=content.takes,
+        fetches=_fetches,
         citations=True,
         hosted=_is_block,
         hosted_pairs=True,
@@ -83,6 +84,10 @@ def rules(model: AIModel) -> Rules:
         bound_to_prefix=can.prefix_bound,
         vet=vetted,
     )
+
+
+def _fetches(part: FilePart) -> bool:
+    return part.kind in ("image", "pdf") and url_scheme(part) == "https"
 
 
 def _is_signed(part: ReasoningPart) -> bool:

@@ -15,7 +15,7 @@ from typing import cast
 
 from dhenara_async.drivers.base import JsonObject, as_text, takes
 from dhenara_async.drivers.gemini.native import native_name, vetted
-from dhenara_async.drivers.rules import CallIds, Place, Rules
+from dhenara_async.drivers.rules import CallIds, Place, Rules, url_scheme
 from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages.messages import (
@@ -41,6 +41,12 @@ _NAMES = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 _FILE_ID = re.compile(rf"({re.escape(FILES_URL)}/)?(files/)?[a-zA-Z0-9_-]{{1,128}}|gs://[!-~]{{1,2000}}")
 _OLD = re.compile(r"gemini-([12]\b|pro$|pro-vision|exp)")
 
+_WITHOUT_FETCHING = re.compile(r"(models/)?gemini-([12]\b|pro$|pro-vision|exp)")
+# Google reads its file store, its Cloud Storage buckets and YouTube for every model.
+_GOOGLE_URL = re.compile(
+    r"gs://|https://(generativelanguage\.googleapis\.com|(www\.)?youtube\.com|youtu\.be)/", re.IGNORECASE
+)
+
 
 def is_third_or_later(model: str) -> bool:
     """Whether ``model`` is Gemini 3 or newer. An unknown Gemini counts as newer."""
@@ -60,6 +66,7 @@ def rules(model: AIModel) -> Rules:
         object_arguments=True,
         error_flag=True,
         files=talk.takes,
+        fetches=lambda part: _fetches(model.model_name, part),
         generated=lambda part: talk.takes(part, "question"),
         hosted=_is_native,
         reasoning_back="model",
@@ -67,6 +74,12 @@ def rules(model: AIModel) -> Rules:
         unsigned=lambda call: modern and not (call.provider_state or {}).get("thoughtSignature"),
         vet=vetted,
     )
+
+
+def _fetches(model: str, part: FilePart) -> bool:
+    if _GOOGLE_URL.match(part.url or ""):
+        return True
+    return url_scheme(part) == "https" and _WITHOUT_FETCHING.match(model) is None
 
 
 def encode_contents(messages: Sequence[Message], endpoint: AIModelEndpoint) -> list[JsonObject]:

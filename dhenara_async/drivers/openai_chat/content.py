@@ -11,7 +11,7 @@ from typing import Literal
 from dhenara_async.drivers.base import JsonObject, as_list, as_text, takes
 from dhenara_async.drivers.openai_chat.native import vetted
 from dhenara_async.drivers.openai_chat.quirks import Quirks
-from dhenara_async.drivers.rules import CallIds, Place, Rules
+from dhenara_async.drivers.rules import CallIds, Place, Rules, url_scheme
 from dhenara_async.endpoint import AIModel
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages.media import kind_of, normalized
@@ -48,11 +48,26 @@ def rules(quirks: Quirks, model: AIModel) -> Rules:
         bridge=quirks.bridge,
         call_ids=_CALL_IDS[quirks.call_ids],
         files=writer.takes,
+        fetches=lambda part: _fetches(quirks, part),
         refusals=quirks.refusals,
         reasoning_back=_REASONING_BACK.get(quirks.reasoning_back, "account"),
         replayable=writer.has_sendable_reasoning,
         vet=vetted,
     )
+
+
+def _fetches(quirks: Quirks, part: FilePart) -> bool:
+    if url_scheme(part) not in ("https", "http"):
+        return False
+    match part.kind:
+        case "image":
+            return quirks.image_urls
+        case "pdf":
+            return quirks.documents in ("file or url", "document_url")
+        case "video":
+            return quirks.video
+        case _:
+            return False
 
 
 def encode_messages(

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from dhenara_async.drivers.base import JsonObject, as_text, takes
 from dhenara_async.drivers.openai_responses.native import ITEMS, vetted
-from dhenara_async.drivers.rules import Place, Rules
+from dhenara_async.drivers.rules import Place, Rules, url_scheme
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.messages.messages import (
     FilePart,
@@ -54,12 +54,15 @@ _DOCUMENTS = frozenset(
 )
 _OFFICE = "application/vnd."  # Word, Excel, PowerPoint, OpenDocument, Pages, Keynote …
 
+_FETCHED_KINDS = frozenset({"image", "pdf", "text", "other"})
+
 
 def rules(model: str) -> Rules:
     """Return the demands of the Responses API on a history for ``model``."""
     speller = _ConversationEncoder(model)
     return Rules(
         files=speller.takes,
+        fetches=_fetches,
         generated=_is_drawn,
         hosted=lambda part: _native(part).get("type") in ITEMS and part.name != INPUT_TRANSFORMATIONS,
         hosted_with_reasoning=True,
@@ -68,6 +71,10 @@ def rules(model: str) -> Rules:
         replayable=lambda part: _reasoning(part) is not None,
         vet=vetted,
     )
+
+
+def _fetches(part: FilePart) -> bool:
+    return part.kind in _FETCHED_KINDS and url_scheme(part) in ("https", "http")
 
 
 def input_items(messages: Iterable[Message], model: str) -> list[JsonObject]:
