@@ -1,1 +1,1 @@
-"""A history made legal for the next model, with a report of everything that changed. Pure."""
+"""Converts a history for the next model, and reports every change. Pure."""

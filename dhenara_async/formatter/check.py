@@ -1,4 +1,4 @@
-"""A hop that is only tried out: what it would lose, take and cost, without a network."""
+"""Checks a conversion without sending it: its losses, token estimate and price, without a network."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -17,14 +17,14 @@ from dhenara_async.usage.tokens import Usage
 
 
 class ConversionCheck(ConversionReport):
-    """The report of a hop that was not made, and what else can be told of it beforehand.
+    """The conversion report of a call that was not sent, with estimates.
 
     Attributes:
-        input_tokens: About how many tokens the prompt would take; a coarse estimate from its size.
-        context_window: How many the model has room for, its answer included; None = not known.
-        price: About what the prompt alone would cost, by the endpoint's own rates, else in US dollars by the provider's
-            list prices; None where neither is known. Loading the list prices takes half a second, once.
-        warnings: Knobs that would be ignored or changed.
+        input_tokens: Estimated tokens of the prompt, from its size.
+        context_window: The model's maximum tokens of prompt and answer; None if unknown.
+        price: Estimated price of the prompt alone, by the endpoint's own rates, else in US dollars by the provider's
+            list prices; None if unknown. Loading the list prices takes half a second, once.
+        warnings: Settings that would be dropped or adjusted.
     """
 
     input_tokens: int
@@ -34,12 +34,12 @@ class ConversionCheck(ConversionReport):
 
     @property
     def fits(self) -> bool | None:
-        """Whether the prompt leaves room for an answer, as far as the estimate goes; None where that is not known."""
+        """Whether the estimated prompt is smaller than the context window; None if the window is unknown."""
         return None if self.context_window is None else self.input_tokens < self.context_window
 
     @property
     def report(self) -> ConversionReport:
-        """The report alone."""
+        """The conversion report without the estimates."""
         return ConversionReport.unchecked(entries=self.entries, parts=self.parts)
 
     @classmethod
@@ -52,14 +52,14 @@ class ConversionCheck(ConversionReport):
         warnings: tuple[CallWarning, ...],
         question: Message | None,
     ) -> Self:
-        """Weigh a request that was formatted and encoded.
+        """Build the check of a formatted and encoded request.
 
         Args:
-            request: What ``endpoint`` would be asked.
-            report: What became of its history.
-            endpoint: Who would be asked.
-            warnings: What became of its knobs.
-            question: What stood in for a question, because none is known yet; None if one is.
+            request: The request.
+            report: The conversion report of its history.
+            endpoint: The target.
+            warnings: The warnings of its encoding.
+            question: The placeholder question, if no question was given; else None.
         """
         messages = request.messages if question is None else _without_the_last_part(request.messages)
         tokens = estimate_messages(messages, request.instructions, request.config.tools)
@@ -74,14 +74,14 @@ class ConversionCheck(ConversionReport):
 
 
 def _without_the_last_part(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """``messages`` without the stand-in for a question, which may have become part of what was said before it."""
+    """Return ``messages`` without the placeholder question, which may have been merged into the message before it."""
     *before, last = messages
     left = last.parts[:-1]
     return (*before, last.changed(parts=left)) if left else tuple(before)
 
 
 def expected_price(input_tokens: int, output_tokens: int, endpoint: AIModelEndpoint) -> Decimal | None:
-    """About what a call costs by the endpoint's own rates, else by the provider's list prices; None if unknown."""
+    """Estimate a call's cost by the endpoint's own rates, else by the provider's list prices; None if unknown."""
     usage = Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -91,6 +91,6 @@ def expected_price(input_tokens: int, output_tokens: int, endpoint: AIModelEndpo
     if endpoint.pricing.rates is not None:
         return endpoint.pricing.rates.price(usage)
     prices.load()
-    if not prices.loaded():  # the extra for them is not installed
+    if not prices.loaded():  # the extra ``prices`` is not installed
         return None
     return prices.list_price(usage, provider=str(endpoint.api.provider), models=[endpoint.ai_model.model_name])

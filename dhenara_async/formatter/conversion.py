@@ -1,8 +1,8 @@
-"""What a hop to another model carries over: the policy asked for, and the report of what became of every part.
+"""The policy and the report of a conversion: how a history changes on its way to another model.
 
-The report is total: each part of the history is in ``parts`` with its outcome, and each that did not stay as it was has
-an entry that says what was done and why. Codes and severities are stable data, made to be counted and compared;
-``detail`` is for people.
+The report is complete: ``parts`` has the outcome of every part of the history, and every changed part has an entry with
+the change and its reason. Codes and severities are stable data, made to be counted and compared; ``detail`` is for
+people.
 """
 
 from collections import Counter
@@ -66,22 +66,23 @@ SEVERITIES: Mapping[str, Severity] = {
     "state_dropped": "lossy",
     "truncated": "lossy",
 }
-"""What can be done to a part, and how bad that is."""
+"""The severity of each change, by its code."""
 
 _RANK: Mapping[ConversionOutcome, int] = {outcome: rank for rank, outcome in enumerate(get_args(ConversionOutcome))}
 
 
 class ConversionPolicy(FrozenModel):
-    """What a hop may do to the history.
+    """The changes that a conversion may make to the history.
 
     Attributes:
-        strict: Raise ``ConversionLossError`` before a byte is sent if anything would be lost.
-        foreign_reasoning: ``omit`` another model's shown thinking, or send it ``as_text``. Models copy the style of
-            what they are shown, so text is for those who know that they want it.
-        media: What becomes of a file that the target cannot take: ``omit`` it, ``describe`` it in a line of text, or
-            ``refuse`` the call with ``UnsupportedError``. None = describe what is history, refuse what is asked now.
-        max_inlined_bytes: The most bytes of one file that a request may carry; a larger one is a file that the target
-            cannot take, and a download for it is broken off there. None = as many as the target allows.
+        strict: Whether to raise ``ConversionLossError``, before a byte is sent, if content would be lost.
+        foreign_reasoning: ``omit`` another model's visible reasoning, or send it ``as_text``. Models imitate the style
+            of text in their prompt, so the default is ``omit``.
+        media: How to handle a file that the target does not accept: ``omit`` it, ``describe`` it in a line of text, or
+            ``refuse`` the call with ``UnsupportedError``. None = ``describe`` in the history, ``refuse`` in the current
+            question.
+        max_inlined_bytes: Maximum bytes of one file in a request; a larger file is handled by ``media``, and its
+            download stops at this size. None = the target's own limit.
     """
 
     strict: bool = False
@@ -91,15 +92,15 @@ class ConversionPolicy(FrozenModel):
 
 
 class PartOutcome(FrozenModel):
-    """What became of one part of the history.
+    """The outcome for one part of the history.
 
     Attributes:
-        node: The conversation node it comes from; None outside a conversation.
-        message: Its message's place among those handed in, from 0; None for a turn that is not shown at all.
-        part: Its place in the message, from 0; None for what was made up.
+        node: The id of the part's conversation node; None outside a conversation.
+        message: Index of the part's message in the input, from 0; None for a turn that was left out.
+        part: Index of the part in its message, from 0; None for a synthesised part.
         kind: The part's type.
-        outcome: ``native``: sent as it was; ``converted``: sent in the target's form; ``downgraded``: its meaning was
-            sent in another form; ``omitted``: not sent; ``synthesised``: made up, because the target demands it.
+        outcome: ``native``: sent unchanged; ``converted``: sent in the target's form; ``downgraded``: sent in a form
+            that keeps only the meaning; ``omitted``: not sent; ``synthesised``: added because the target requires it.
     """
 
     node: str | None = None
@@ -110,19 +111,20 @@ class PartOutcome(FrozenModel):
 
 
 class ConversionEntry(FrozenModel):
-    """What became of one part that was not carried over as it was.
+    """One change to a part of the history.
 
     Attributes:
-        code: What was done (``reasoning_dropped``, ``refusal_as_text`` …).
-        severity: ``info``: no user content lost; ``degraded``: meaning kept, form changed; ``lossy``: content gone.
-        node: The conversation node it comes from; None outside a conversation.
-        message: Its message's place among those handed in, from 0; None where the provider did it and did not say.
-        part: Its place in the message, from 0; None where the whole message is meant.
+        code: The change (``reasoning_dropped``, ``refusal_as_text`` …).
+        severity: ``info``: no user content lost; ``degraded``: meaning kept, form changed; ``lossy``: content lost.
+        node: The id of the part's conversation node; None outside a conversation.
+        message: Index of the part's message in the input, from 0; None for a change by the provider at an unknown
+            place.
+        part: Index of the part in its message, from 0; None for the whole message.
         kind: The part's type, or ``message``.
-        origin: Who made it; None for the user's own.
-        target: The endpoint that it was prepared for.
-        reason: Why it could not stay as it was.
-        detail: The same for people.
+        origin: The endpoint that made the part; None for the user's own parts.
+        target: The endpoint that the history was converted for.
+        reason: Why the part was changed.
+        detail: A description of the change, for people.
     """
 
     code: str
@@ -138,12 +140,12 @@ class ConversionEntry(FrozenModel):
 
 
 class ConversionReport(FrozenModel):
-    """What a hop did to a history. ``print`` shows it as a table, ``model_dump_json`` gives it as data.
+    """The report of a conversion. ``print`` shows it as a table, ``model_dump_json`` returns it as data.
 
     Attributes:
-        entries: Everything that was not carried over natively, in request order.
-        parts: Every part of the history with its outcome, in order.
-        counted: Further parts that were carried over natively, only counted here, by kind; see ``condensed``.
+        entries: The changes, in request order.
+        parts: The outcome of every part of the history, in order.
+        counted: Number of further ``native`` parts that are not listed, by kind; see ``condensed``.
     """
 
     entries: tuple[ConversionEntry, ...] = ()
@@ -152,20 +154,20 @@ class ConversionReport(FrozenModel):
 
     @property
     def lossy(self) -> tuple[ConversionEntry, ...]:
-        """The entries whose content is gone."""
+        """The entries with lost content."""
         return tuple(entry for entry in self.entries if entry.severity == "lossy")
 
     def counts(self) -> dict[ConversionOutcome, int]:
-        """How many parts had which outcome; outcomes that none had are left out."""
+        """Return the number of parts per outcome, without zeros."""
         counted = Counter(part.outcome for part in self.parts)
         counted["native"] += sum(self.counted.values())
         return {outcome: counted[outcome] for outcome in _RANK if counted[outcome]}
 
     def condensed(self) -> "ConversionReport":
-        """The report as a node keeps it: parts that went along as they were are counted, except reasoning, not listed.
+        """Return the report in the form stored in a node: ``native`` parts, except reasoning, are only counted.
 
-        A conversation keeps a report for every turn, and each tells of all turns before it: listed in full they would
-        soon outweigh the conversation.
+        A conversation stores a report for every turn, and each covers all turns before it: full lists would soon be
+        larger than the conversation.
         """
         listed: list[PartOutcome] = []
         counted = Counter(self.counted)
@@ -177,7 +179,7 @@ class ConversionReport(FrozenModel):
         return ConversionReport(entries=self.entries, parts=tuple(listed), counted=dict(sorted(counted.items())))
 
     def __str__(self) -> str:
-        """A table with a line for every part, and one more for each further thing that was done to it."""
+        """Return a table with a line for every part, and one more for each further change of it."""
         tally = ", ".join(f"{number} {outcome}" for outcome, number in self.counts().items()) or "nothing to carry over"
         rows = [_HEAD, *_rows(self)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
@@ -197,29 +199,29 @@ _WHY: Mapping[str, Reason] = {
 def dropped_by_server(
     answered: Iterable[Part], messages: Sequence[Message], target: Origin
 ) -> tuple[ConversionEntry, ...]:
-    """An entry for each piece of reasoning that the provider, by its own account, did not show to its model.
+    """Return an entry for each reasoning part of the request that the provider reports to have dropped.
 
     Args:
-        answered: The parts of the answer, the provider's account of the request among them.
-        messages: What was sent, one for each of the wire's.
-        target: Who answered.
+        answered: The parts of the answer, including the provider's report on the request.
+        messages: The messages sent, one per message on the wire.
+        target: The answering endpoint.
     """
     dropped: list[ConversionEntry] = []
     for part in answered:
         if isinstance(part, HostedToolPart) and part.report and part.name == _REPORT and isinstance(part.output, list):
             dropped += [
-                _dropped(said, messages, target) for said in part.output if isinstance(said, dict) and _is_drop(said)
+                _dropped(item, messages, target) for item in part.output if isinstance(item, dict) and _is_drop(item)
             ]
     return tuple(dropped)
 
 
-def _is_drop(said: Mapping[str, object]) -> bool:
-    """Anthropic tells of reasoning that was dropped by the type, Responses by the action."""
-    return said.get("type") == "thinking_dropped" or (said.get("type"), said.get("action")) == ("reasoning", "removed")
+def _is_drop(item: Mapping[str, object]) -> bool:
+    """Whether an item reports dropped reasoning: Anthropic by its type, Responses by its action."""
+    return item.get("type") == "thinking_dropped" or (item.get("type"), item.get("action")) == ("reasoning", "removed")
 
 
-def _dropped(said: Mapping[str, object], messages: Sequence[Message], target: Origin) -> ConversionEntry:
-    word, place = str(said.get("reason") or "no reason told"), str(said.get("path") or said.get("id") or "")
+def _dropped(item: Mapping[str, object], messages: Sequence[Message], target: Origin) -> ConversionEntry:
+    word, place = str(item.get("reason") or "no reason given"), str(item.get("path") or item.get("id") or "")
     found = _reasoning_at(place, messages)
     return ConversionEntry.unchecked(
         code="server_dropped_reasoning",
@@ -242,7 +244,7 @@ def _why(word: str) -> Reason:
 
 
 def _reasoning_at(place: str, messages: Sequence[Message]) -> tuple[Message, ReasoningPart] | None:
-    """The reasoning that a provider speaks of, by its place in the request or by its id; None if it is not there."""
+    """Find a reasoning part by its path in the request or by its id; None if there is none."""
     for at, message in enumerate(messages):
         for index, part in enumerate(message.parts):
             if isinstance(part, ReasoningPart) and place in (
@@ -257,35 +259,35 @@ _HEAD = ("message", "part", "kind", "outcome", "code", "severity", "why")
 
 
 def worse(one: ConversionOutcome, other: ConversionOutcome) -> ConversionOutcome:
-    """The outcome of a part that two things were done to."""
+    """Return the worse of two outcomes, for a part with two changes."""
     return one if _RANK[one] >= _RANK[other] else other
 
 
 def _rows(report: ConversionReport) -> Sequence[tuple[str, ...]]:
-    told: dict[tuple[int | None, int | None], list[ConversionEntry]] = {}
+    by_part: dict[tuple[int | None, int | None], list[ConversionEntry]] = {}
     for entry in report.entries:
-        told.setdefault((entry.message, entry.part), []).append(entry)
+        by_part.setdefault((entry.message, entry.part), []).append(entry)
     rows: list[tuple[str, ...]] = []
     for part in report.parts:
         if part.part is None:
             continue
         place = ("" if part.message is None else str(part.message), str(part.part), part.kind)
-        mine = told.pop((part.message, part.part), [])
-        rows += [(*place, part.outcome, *_said(entry)) for entry in mine] or [(*place, part.outcome, "", "", "")]
-    for entries in told.values():  # of whole messages, and of what the target wanted beside them
+        mine = by_part.pop((part.message, part.part), [])
+        rows += [(*place, part.outcome, *_words(entry)) for entry in mine] or [(*place, part.outcome, "", "", "")]
+    for entries in by_part.values():  # changes of whole messages, and synthesised parts
         for entry in entries:
             where = "" if entry.message is None else str(entry.message)
             outcome = "" if entry.kind == "message" else "omitted" if entry.message is None else "synthesised"
-            rows.append((where, "", entry.kind, outcome, *_said(entry)))
+            rows.append((where, "", entry.kind, outcome, *_words(entry)))
     return sorted(rows, key=_order)
 
 
 def _order(row: tuple[str, ...]) -> float:
-    """By message; turns that are not shown come first, what the provider did itself comes last."""
+    """Sort key: by message; turns that were left out come first, the provider's own changes last."""
     if row[0]:
         return int(row[0])
     return -1 if row[2] == "message" else inf
 
 
-def _said(entry: ConversionEntry) -> tuple[str, str, str]:
+def _words(entry: ConversionEntry) -> tuple[str, str, str]:
     return entry.code, entry.severity, entry.detail or entry.reason.replace("_", " ")

@@ -1,11 +1,11 @@
-"""Makes a history legal for its next model, and says what became of every part of it.
+"""Converts a history to messages that are legal for the next model, and reports the outcome of every part.
 
 Pure and deterministic: the same history gives the same messages, and a longer history begins with the same ones.
-Legality is decided here (whose state may go where, who speaks first, which parts a target has no place for), by the
-``Rules`` that the target's driver states; spelling is the drivers'. Formatting what is formatted changes nothing.
+Legality (which state may be sent, the order of roles, unsupported parts) is decided here, by the ``Rules`` of the
+target's driver; the wire format is the driver's part. Formatting formatted messages changes nothing.
 
-The order of work: ``parts`` says what becomes of each part, ``calls`` pairs calls with their results, ``hop`` puts the
-speakers in order and makes it one fold from left to right, ``ledger`` accounts for all of it.
+The steps: ``parts`` converts each part, ``calls`` pairs tool calls with their results, ``hop`` orders the messages in
+one fold from left to right, ``ledger`` records all changes.
 
 Rules: each provider's published validation rules for multi-turn requests (read 2026-11-22).
 """
@@ -47,15 +47,15 @@ from dhenara_async.tools.declarations import Tool
 
 @dataclass(frozen=True, slots=True)
 class FormattedConversation:
-    """A history made legal for one endpoint.
+    """A history converted for one endpoint.
 
     Attributes:
-        messages: What to send, oldest first.
-        report: What became of every part.
-        prefix: Hash of everything the target is shown, for one whose reasoning is of use only behind exactly that;
-            None for all others.
-        stubs: Declarations of functions that the history calls, for a target that takes no call without one, where the
-            call declares no tools; ``declared`` puts them there.
+        messages: The messages to send, oldest first.
+        report: The outcome of every part.
+        prefix: Hash of everything the target is shown, for a model that accepts reasoning back only behind the same
+            prefix; None for all others.
+        stubs: Declarations of functions that the history calls, for a target that rejects calls of undeclared
+            functions, if the call itself has no tools; ``declared`` adds them to the config.
     """
 
     messages: tuple[Message, ...]
@@ -64,12 +64,12 @@ class FormattedConversation:
     stubs: tuple[Tool, ...] = ()
 
     def declared(self, config: AIModelCallConfig) -> AIModelCallConfig:
-        """The knobs of the call, with the stubs for its tools where there are any."""
+        """Return ``config``, with the stubs as its tools if there are any."""
         return config.changed(tools=self.stubs) if self.stubs else config
 
 
 class PromptFormatter:
-    """Turns nodes into messages for the next model. All methods are pure functions."""
+    """Converts conversation nodes to messages for the next model. All methods are pure functions."""
 
     @staticmethod
     def format_conversion_node_as_prompts(
@@ -82,25 +82,25 @@ class PromptFormatter:
         max_words_files: int | None = None,
         max_words_response: int | None = None,
     ) -> list[Message]:
-        """One turn as messages: the question, then the answer if there is one.
+        """Convert one turn to messages: the question, then the answer if there is one.
 
-        What may not reach ``model``'s provider is taken out when the call is made, where the provider is known.
+        State that ``model``'s provider must not receive is removed later, during the call, when the provider is known.
 
         Args:
-            model: The model that is asked next.
+            model: The next model.
             user_query: The question.
-            attached_files: What was sent with it.
-            previous_response: The answer; None or ``[]`` for a question that has none yet.
-            max_words_query: The most words of the question; None = all.
-            max_words_files: The most words of each text file; None = all.
-            max_words_response: The most words of the answer, over all its texts; None = all.
+            attached_files: The question's files.
+            previous_response: The answer; None or ``[]`` if there is none yet.
+            max_words_query: Maximum words of the question; None = all.
+            max_words_files: Maximum words of each text file; None = all.
+            max_words_response: Maximum words of the answer, all its texts together; None = all.
 
         Raises:
-            ConfigurationError: Neither words nor files were asked, what is attached is no file, or a number of words is
-                below 1.
+            ConfigurationError: The question has neither text nor files, an attachment is not a ``FilePart``, or a
+                maximum is below 1.
         """
         if not user_query.strip() and not attached_files:
-            raise ConfigurationError("user_query is empty and no file is attached: there is nothing to ask")
+            raise ConfigurationError("user_query is empty and no file is attached: pass at least one of them")
         if not _are_files(attached_files):
             raise ConfigurationError(
                 "attached_files is a sequence of FilePart: make them by FilePart.from_bytes, from_path or from_url"
@@ -129,28 +129,27 @@ class PromptFormatter:
         mend: bool = False,
         signing: SigningKeys | None = None,
     ) -> FormattedConversation:
-        """A whole history, made legal for ``endpoint``.
+        """Convert a whole history for ``endpoint``.
 
-        What was made of a history is remembered for as long as its newest node lives, so that after one more turn only
-        that turn is looked at.
+        The result is cached on the newest node, so that after one more turn only that turn is converted.
 
         Args:
             nodes: The turns, oldest first (``Conversation.path()``).
-            endpoint: Who is asked next.
-            policy: What may be done to the history.
-            asked: What is asked now, behind the history. Without it the history is not ended as a question has to be.
-            instructions: What leads the call. It matters to models whose earlier reasoning is bound to it.
-            config: The call's knobs, of which the tools matter likewise.
+            endpoint: The target.
+            policy: The changes allowed to the history.
+            asked: The current question, after the history. Without it, the end of the history is not adjusted.
+            instructions: The call's system instructions; some models reject earlier reasoning after they changed.
+            config: The call's settings; the same applies to its tools.
             window: How much of the history is shown; None = all of it.
-            summary: Words that stand for what is not shown, as ``window.summarise`` has made them.
-            opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
-            mend: Whether halves of surrogate pairs, with which no request can be written, become U+FFFD.
-            signing: The keys that nodes are signed with: opaque state of a node without a valid signature is not sent.
-                None = signatures are not looked at.
+            summary: A text in place of the turns that are not shown, as returned by ``window.summarise``.
+            opaque: Whether to send opaque reasoning back to its origin; False after the origin rejected it.
+            mend: Whether to replace lone surrogates, which no request can hold, by U+FFFD.
+            signing: The keys of the nodes' signatures: opaque state of a node without a valid signature is not sent.
+                None = signatures are not checked.
 
         Raises:
-            ConversionLossError: The policy is strict and something would be lost.
-            UnsupportedError: Something is asked that the target cannot take, or the policy refuses to do without.
+            ConversionLossError: The policy is strict and content would be lost.
+            UnsupportedError: The target cannot express a part of the question, or the policy refuses to omit a file.
         """
         history, now = tuple(nodes), tuple(asked)
         fitted = _fitted(history, now, window)
@@ -181,21 +180,21 @@ class PromptFormatter:
         opaque: bool = True,
         mend: bool = False,
     ) -> FormattedConversation:
-        """Messages, made legal for ``endpoint``; see ``format_conversation``.
+        """Convert messages for ``endpoint``; see ``format_conversation``.
 
         Args:
             messages: The conversation, oldest first.
-            endpoint: Who is asked.
-            policy: What may be done to it.
-            instructions: What leads the call.
-            config: Its knobs.
-            opaque: Whether opaque reasoning goes back to where it came from; False after it was refused there.
-            mend: Whether halves of surrogate pairs, with which no request can be written, become U+FFFD.
+            endpoint: The target.
+            policy: The changes allowed to the messages.
+            instructions: The call's system instructions.
+            config: The call's settings.
+            opaque: Whether to send opaque reasoning back to its origin; False after the origin rejected it.
+            mend: Whether to replace lone surrogates, which no request can hold, by U+FFFD.
         """
         asked = tuple(messages)
         if not mend and len(asked) == 1 and _is_plain_question(asked[0]) and not _rules_of(endpoint).bound_to_prefix:
             report = ConversionReport.unchecked(parts=tuple(SourceMessage.of(0, asked[0]).parts()))
-            return FormattedConversation(asked, report)  # what the fold would make of it, for the most common call
+            return FormattedConversation(asked, report)  # a shortcut with the fold's result, for the most common call
         job = _Job.of(endpoint, policy, instructions, config, opaque=opaque, mend=mend)
         return job.finished(Fold(job.terms, lead=job.lead), asked)
 
@@ -211,23 +210,23 @@ class PromptFormatter:
         window: ConversationPolicy | None = None,
         signing: SigningKeys | None = None,
     ) -> ConversionCheck:
-        """Try out a hop: what it would lose, how long its prompt would be, what that costs and which knobs it ignores.
+        """Check a call without sending it: its losses, prompt size, price and dropped settings.
 
-        Nothing is sent, and a strict policy does not raise: what it would raise for is ``lossy``. A summary that would
-        stand for turns outside the window is not made.
+        A strict policy does not raise here: the losses are in ``lossy``. No summary of turns outside the window is
+        made.
 
         Args:
             nodes: The turns, oldest first (``Conversation.path()``).
-            endpoint: Who would be asked.
-            policy: What may be done to the history.
-            asked: What would be asked; may be left out.
-            instructions: What would lead the call.
-            config: Its knobs.
-            window: How much of the history would be shown.
-            signing: The keys that nodes are signed with; None = signatures are not looked at.
+            endpoint: The target.
+            policy: The changes allowed to the history.
+            asked: The question; may be empty.
+            instructions: The call's system instructions.
+            config: The call's settings.
+            window: How much of the history is shown; None = all of it.
+            signing: The keys of the nodes' signatures; None = signatures are not checked.
 
         Raises:
-            UnsupportedError: The target cannot be asked that at all.
+            UnsupportedError: The target cannot express a part of the question.
         """
         lenient = (policy or ConversionPolicy()).changed(strict=False)
         question, leads, knobs = tuple(asked), tuple(instructions), config or AIModelCallConfig()
@@ -263,13 +262,13 @@ def _are_files(given: Iterable[object]) -> bool:
 
 
 def _is_plain_question(message: Message) -> bool:
-    """Whether it is legal everywhere as it is: words of the user."""
+    """Whether a message is legal for every target: a user message with only text."""
     words = all(isinstance(part, TextPart) and part.text.strip() for part in message.parts)
     return words and message.role is Role.USER and bool(message.parts)
 
 
 def _before_the_last(report: ConversionReport) -> ConversionReport:
-    """``report`` without what it says of the last message."""
+    """Return ``report`` without the last message."""
     at = report.parts[-1].message
     return ConversionReport.unchecked(
         entries=tuple(entry for entry in report.entries if entry.message != at),
@@ -279,8 +278,13 @@ def _before_the_last(report: ConversionReport) -> ConversionReport:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One thing to format for: the terms, the hash of what leads the request if that is of matter, and the keys that
-    nodes have to be signed with, if they have to be."""
+    """The parameters of one conversion.
+
+    Attributes:
+        terms: The target and its rules.
+        lead: Hash of instructions and tools, for a model that binds its reasoning to them; else None.
+        signing: The keys of the nodes' signatures; None = signatures are not checked.
+    """
 
     terms: Terms
     lead: str | None
@@ -315,14 +319,14 @@ class _Job:
         entries: tuple[ConversionEntry, ...] = (),
         parts: tuple[PartOutcome, ...] = (),
     ) -> FormattedConversation:
-        """What comes of ``fold`` and of ``messages`` behind it; the fold is used up.
+        """Add ``messages`` to ``fold`` and return the result; the fold must not be used afterwards.
 
         Args:
             fold: The history.
-            messages: What is asked now; none if nothing is.
-            before: What leads the conversation in place of turns that are not shown.
-            entries: What is to be said of those.
-            parts: What became of theirs.
+            messages: The current question; may be empty.
+            before: Messages in place of the turns that are not shown.
+            entries: The report entries of those turns.
+            parts: The outcomes of those turns' parts.
         """
         for message in messages:
             fold.add(message)
@@ -355,7 +359,7 @@ def _fitted(
 
 
 def _parts_of(nodes: Iterable[ConversationNode]) -> tuple[PartOutcome, ...]:
-    """The parts of turns that are not shown."""
+    """Return the outcomes of the parts of turns that are not shown."""
     return tuple(
         PartOutcome.unchecked(node=node.id, message=None, part=index, kind=part.type, outcome="omitted")
         for node in nodes
@@ -365,21 +369,21 @@ def _parts_of(nodes: Iterable[ConversationNode]) -> tuple[PartOutcome, ...]:
 
 
 def _refused(nodes: Iterable[ConversationNode], target: Origin) -> frozenset[str]:
-    """The nodes of which ``target`` has refused the reasoning in a turn that had to be asked again without it.
+    """Return the ids of the nodes whose reasoning ``target`` rejected in an earlier turn.
 
-    Without this every later turn would be refused once more before it is answered.
+    Without this, every later turn would be rejected once more before it is answered.
     """
     return frozenset(
         entry.node
         for node in nodes
-        if node.attempts > 1  # no other turn can tell of it, and reports are as long as their conversation
+        if node.attempts > 1  # only retried turns can contain a rejection, and reports are long
         for entry in node.conversion.entries
         if entry.reason == "refused_by_target" and entry.node is not None and entry.target.same_model(target)
     )
 
 
 def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
-    """Hash of what stands before all messages."""
+    """Return the hash of instructions and tools, which precede all messages."""
     digest = blake2b(digest_size=16)
     for text in instructions:
         digest.update(b"\0" + text.encode(errors="surrogatepass"))

@@ -857,7 +857,7 @@ async def test_every_drop_of_claudes_server_is_an_entry(streamed: bool) -> None:
     entries = await received(claude_at("http://127.0.0.1:1"), body, streamed=streamed)
     code = "server_dropped_reasoning"
     expected = [(code, reason, f"messages.{at}.content.0: {word}") for at, (word, reason) in enumerate(CLAUDES)]
-    assert told_by(entries) == [*expected, (code, "refused_by_target", "no reason told")]
+    assert told_by(entries) == [*expected, (code, "refused_by_target", "no reason given")]
     assert {(entry.node, entry.message, entry.part, entry.severity) for entry in entries} == {
         (None, None, None, "info")
     }
