@@ -1,13 +1,14 @@
-"""What tests of programs that call models need: a provider on the loopback interface, told what to say.
+"""Tools for testing programs that call models, without a network.
 
-``ProviderServer`` stands in for every provider and is as strict as they are. ``Answer``, ``ScriptedError`` and
-``Fault`` are its script, ``REASONING_REFUSALS`` has errors for it that providers give to replayed reasoning,
-``SeenRequest`` is what it saw, ``Closing`` how a connection ended.
+``ProviderServer`` is a loopback server that speaks every dialect and refuses the requests that the real providers
+refuse. Its script is made of ``Answer``, ``ScriptedError`` and ``Fault``; ``REASONING_REFUSALS`` has the errors that
+providers give to replayed reasoning. ``SeenRequest`` records a request, and ``Closing`` how its connection ended.
 
-``ReplayTransport`` answers from memory instead, ``split_everywhere`` cuts a body in the ways a network can, and
-``check_grammar`` is the contract of the events that come out.
+``ReplayTransport`` answers from memory. ``split_everywhere`` cuts a body at every place where a network can cut it.
+``check_grammar`` checks the order of the events of a stream.
 
-``check_driver`` tries out all that a driver promises, on answers that are ``Recorded``; ``PROMISES`` lists it.
+``check_driver`` tests every promise of a driver (``PROMISES``) on ``Recorded`` answers. ``check_store`` tests every
+promise of a ``ConversationStore`` (``STORE_PROMISES``).
 """
 
 from dhenara_async.testing.conformance import PROMISES, Promise, Recorded, check_driver
@@ -17,10 +18,12 @@ from dhenara_async.testing.replay import ReplayTransport
 from dhenara_async.testing.script import Answer, Closing, Fault, ScriptedError, ScriptedToolCall, SeenRequest
 from dhenara_async.testing.server import ProviderServer
 from dhenara_async.testing.splits import split_bytes, split_everywhere, split_randomly
+from dhenara_async.testing.stores import STORE_PROMISES, StorePromise, check_store
 
 __all__ = [
     "PROMISES",
     "REASONING_REFUSALS",
+    "STORE_PROMISES",
     "Answer",
     "Closing",
     "Fault",
@@ -31,8 +34,10 @@ __all__ = [
     "ScriptedError",
     "ScriptedToolCall",
     "SeenRequest",
+    "StorePromise",
     "check_driver",
     "check_grammar",
+    "check_store",
     "split_bytes",
     "split_everywhere",
     "split_randomly",

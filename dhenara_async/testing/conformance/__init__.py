@@ -66,4 +66,4 @@ def check_driver(
         else:
             check_answer(bench, recorded, where, findings)
     check_errors(bench, findings)
-    findings.raise_if_any(f"{origin.model} at {origin.provider} ({origin.dialect})")
+    findings.raise_if_any(f"the driver of {origin.model} at {origin.provider} ({origin.dialect})")

@@ -1,11 +1,11 @@
-"""The promises of a driver, and those found broken.
+"""The promises of a driver, and the collection of those that a driver under test breaks."""
 
-Every promise has a name of its own, because that is what an author looks for in a report of many.
-"""
+from collections.abc import Collection, Mapping
+from typing import Literal
 
-from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
-from typing import Literal, get_args
+from dhenara_async.testing.promises import BrokenPromises, demand
+
+__all__ = ["PROMISES", "Findings", "Promise", "demand"]
 
 Promise = Literal[
     "encode.total",
@@ -72,68 +72,18 @@ PROMISES: Mapping[Promise, str] = {
     "error.kind": "an HTTP status has its class, and says whether another try makes sense",
     "error.secrets": "a key that the provider quotes is only where the client blots it out",
 }
-"""What ``check_driver`` tries, by name."""
-
-_MOST_TOLD = 12
-_LONGEST = 500
+"""Every promise that ``check_driver`` tests, and its meaning."""
 
 
-def demand(kept: object, why: str) -> None:
-    """Raise ``AssertionError`` that says ``why``, unless ``kept`` is true."""
-    if not kept:
-        raise AssertionError(why)
-
-
-class Findings:
-    """Collects what is broken, so that one run tells all of it.
+class Findings(BrokenPromises[Promise]):
+    """Collects the promises that a driver breaks.
 
     Args:
-        except_for: Promises that are not looked at.
+        except_for: Promises that are not tested.
 
     Raises:
         ValueError: There is no promise of that name.
     """
 
     def __init__(self, except_for: Collection[Promise]) -> None:
-        unknown = set(except_for) - set(get_args(Promise))
-        if unknown:
-            raise ValueError(f"there is no promise {', '.join(sorted(unknown))}; testing.PROMISES has their names")
-        self._waived = frozenset(except_for)
-        self._broken: dict[Promise, list[str]] = {}
-
-    @contextmanager
-    def of(self, promise: Promise, where: str) -> Generator[None]:
-        """Note it under ``promise`` if the block raises; ``where`` is what was tried."""
-        try:
-            yield
-        except AssertionError as exc:
-            self.note(promise, f"{where}: {exc}")
-        except Exception as exc:  # noqa: BLE001 - a driver under test may fail in any way, and the rest is still tried
-            self.note(promise, f"{where}: {type(exc).__name__}: {exc}")
-
-    def note(self, promise: Promise, why: str) -> None:
-        """``promise`` is broken."""
-        if promise not in self._waived:
-            told = self._broken.setdefault(promise, [])
-            short = why if len(why) <= _LONGEST else f"{why[:_LONGEST]}…"
-            if short not in told:
-                told.append(short)
-
-    def raise_if_any(self, who: str) -> None:
-        """Tell everything that is broken, in the order of ``PROMISES``.
-
-        Raises:
-            AssertionError: Something is.
-        """
-        if not self._broken:
-            return
-        count = len(self._broken)
-        lines = [f"the driver of {who} breaks {count} promise{'s' if count > 1 else ''}:"]
-        for promise, says in PROMISES.items():
-            told = self._broken.get(promise, ())
-            if told:
-                lines.append(f"{promise}: {says}")
-                lines += [f"    - {why}" for why in told[:_MOST_TOLD]]
-            if len(told) > _MOST_TOLD:
-                lines.append(f"    - … and {len(told) - _MOST_TOLD} more")
-        raise AssertionError("\n".join(lines))
+        super().__init__(PROMISES, except_for, table="testing.PROMISES")

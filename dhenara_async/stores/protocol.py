@@ -1,0 +1,145 @@
+"""``ConversationStore``, the protocol of every store, and the records that a store lists.
+
+``testing.check_store`` tests every promise that is made here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Protocol, Self
+
+from pydantic import JsonValue
+
+from dhenara_async.conversation import Conversation, ConversationNode
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConversation:
+    """One conversation in a list: its description without its nodes.
+
+    Attributes:
+        id: The conversation's id.
+        title: Its title; None if it has none.
+        metadata: The JSON object that was given to ``create``.
+        created: When it was created, in UTC.
+        updated: When a node was last added, or the head or the title last changed, in UTC.
+    """
+
+    id: str
+    title: str | None
+    metadata: Mapping[str, JsonValue] = field(repr=False)
+    created: datetime
+    updated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationPage:
+    """A part of the list of all conversations.
+
+    Attributes:
+        items: The conversations of this page, the most recently created first.
+        next: The cursor of the next page, to pass as ``before``; None on the last page. Only its store can read it.
+    """
+
+    items: tuple[StoredConversation, ...]
+    next: str | None = None
+
+
+class ConversationStore(Protocol):
+    """Stores conversations: their nodes, their heads and their titles.
+
+    Nodes are only ever added. Every method may be called at the same time as any other, by several tasks of one event
+    loop. A change is stored when its method returns, and not at all if the method raises.
+    Whoever makes a store closes it: ``async with store:`` or ``aclose``.
+    """
+
+    async def create(
+        self, conversation_id: str, *, title: str | None = None, metadata: Mapping[str, JsonValue] | None = None
+    ) -> None:
+        """Create an empty conversation. Nothing changes if it exists.
+
+        Args:
+            conversation_id: Its id, which no other conversation of the store has.
+            title: A title to list it by.
+            metadata: A JSON object of the application's own; None = an empty one.
+        """
+        ...
+
+    async def append(self, conversation_id: str, node: ConversationNode) -> None:
+        """Add a node to a conversation and make it the head, unless its status is ``failed``.
+
+        A conversation that was never created is created. Appending the same node again changes nothing, neither the
+        head nor the order, so a caller may repeat an append whose outcome it does not know. Node ids are unique
+        in their conversation; another conversation may have a node of the same id.
+
+        Args:
+            conversation_id: The node's conversation.
+            node: The node; its parent was appended before it.
+
+        Raises:
+            UnknownConversationError: The conversation was deleted.
+            ValueError: The conversation has a different node of that id.
+        """
+        ...
+
+    async def checkout(self, conversation_id: str, node_id: str) -> None:
+        """Make a stored node the head of its conversation.
+
+        Raises:
+            UnknownConversationError: The store does not have the conversation.
+            ValueError: The conversation does not have the node.
+        """
+        ...
+
+    async def load(self, conversation_id: str) -> Conversation:
+        """Return a conversation with all its nodes, in the order they were appended, and its head.
+
+        The nodes are exactly those that were appended: they are equal, and so is their JSON, byte for byte. Each call
+        returns an object of its own; changing it changes nothing in the store.
+
+        Raises:
+            UnknownConversationError: The store does not have the conversation.
+        """
+        ...
+
+    async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
+        """List the conversations, the most recently created first.
+
+        Following ``next`` from page to page returns every conversation once, whatever is created, changed or deleted
+        in between; conversations that are created after the first page are not in the later ones.
+
+        Args:
+            limit: How many conversations a page has at most, from 1.
+            before: The ``next`` of the page before; None = the first page.
+
+        Raises:
+            ValueError: ``limit`` is below 1, or ``before`` is not a cursor of this store.
+        """
+        ...
+
+    async def rename(self, conversation_id: str, title: str | None) -> None:
+        """Change the title of a conversation; None removes it.
+
+        Raises:
+            UnknownConversationError: The store does not have the conversation.
+        """
+        ...
+
+    async def delete(self, conversation_id: str) -> None:
+        """Delete a conversation and its nodes. Nothing changes if the store does not have it.
+
+        A turn that ends later cannot bring it back: ``append`` refuses its node. Only ``create`` makes an empty
+        conversation of that id again.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the store holds, such as its connections. Closing it again does nothing."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
