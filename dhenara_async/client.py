@@ -225,17 +225,19 @@ class AIModelClient:
         from dhenara_async.calls.source import EndpointSource
         from dhenara_async.calls.stream import ResponseStream
 
-        target = self.model_endpoint
+        target, clock = self.model_endpoint, self._resources().timing.clock
         if isinstance(target, AIModelEndpoint):
             prepared = self._call(target, call)
             observed = self._observed(call)
             source = EndpointSource(prepared, observed)
-            return ResponseStream(source, call.config, ends_with_reader=ends_with_reader, observed=observed)
+            return ResponseStream(
+                source, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock
+            )
         from dhenara_async.plans.sources import source_of
 
         observed = self._observed(call)
         plan = source_of(target, self._plan_context(call, observed))
-        return ResponseStream(plan, call.config, ends_with_reader=ends_with_reader, observed=observed)
+        return ResponseStream(plan, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
 
     def _observed(self, call: "CallInput") -> "ObservedCall | None":
         """Build the reports of a call; None without observers."""
@@ -250,6 +252,7 @@ class AIModelClient:
             instructions=len(call.instructions),
             conversation=call.conversation,
             node=call.node,
+            clock=self._shared_resources.timing.clock,
         )
 
     def _plan_context(self, call: "CallInput", observed: "ObservedCall | None") -> "PlanContext":

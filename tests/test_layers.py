@@ -28,7 +28,7 @@ FLOORS = (
         *("calls.health", "calls.retry", "drivers.reasoning_refusals", "formatter.window", "hosts", "limits"),
         *("transport", "usage.budget"),
     },
-    {"calls.observer"},
+    {"calls.observer", "calls.timing"},
     {"calls.forms", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
     {"calls.body"},
     {
@@ -55,7 +55,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WORLDLY = {
     *("blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turn", "__main__"),
     *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observer", "calls.prepare"),
-    *("calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.warmup"),
+    *("calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.timing", "calls.warmup"),
     *("downloads", "hosts.auth", "limits", "messages.attachments", "plans", "tools.run"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.

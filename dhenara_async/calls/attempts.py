@@ -1,7 +1,6 @@
 """The attempts of one call: records each failed request, and decides whether and when the next one is sent."""
 
 import logging
-import random
 
 from dhenara_async.calls.call import Call, Delivery
 from dhenara_async.calls.retry import delay
@@ -77,7 +76,7 @@ class Attempts:
         if not isinstance(source, Delivery):
             return None
         policy = call.request.config.retries
-        wait = delay(policy, len(self.failed) + 1, exc, remaining=remaining, draw=random.random())
+        wait = delay(policy, len(self.failed) + 1, exc, remaining=remaining, draw=source.timing.draw())
         if wait is None or not source.budget.spend():
             return None
         return wait

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from dhenara_async.calls.retry import RetryBudget
+from dhenara_async.calls.timing import SYSTEM, Timing
 from dhenara_async.config import Timeouts
 from dhenara_async.drivers.base import Driver
 from dhenara_async.events import StreamEvent
@@ -36,6 +37,7 @@ class Delivery:
         budget: The retries that all calls of a client may make together.
         limiter: Grants permission to send; None = requests are sent at once.
         framing: How a streamed response body is divided into messages.
+        timing: Waits before another attempt.
     """
 
     request: HttpRequest
@@ -47,6 +49,7 @@ class Delivery:
     budget: RetryBudget = field(default_factory=RetryBudget)
     limiter: Limiter | None = None
     framing: Framing = SSE
+    timing: Timing = SYSTEM
 
 
 @dataclass(slots=True)

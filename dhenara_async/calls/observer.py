@@ -154,7 +154,7 @@ class Observer:
 
 
 class ObservedCall:
-    """Reports one call to its observers.
+    """Reports one call to its observers, in the order in which they were given.
 
     Args:
         observers: The observers, at least one.
@@ -163,6 +163,7 @@ class ObservedCall:
         instructions: Number of instructions.
         conversation: Id of the conversation; None outside of one.
         node: Id of the turn; None outside of a conversation.
+        clock: Returns seconds that never decrease.
     """
 
     def __init__(
@@ -174,8 +175,10 @@ class ObservedCall:
         instructions: int,
         conversation: str | None,
         node: str | None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._observers = tuple(observers)
+        self._clock = clock
         self._config = config
         self._messages = messages
         self._instructions = instructions
@@ -188,7 +191,7 @@ class ObservedCall:
 
     def start(self, endpoint: Origin) -> None:
         """Report that the call starts."""
-        self._started_at = perf_counter()
+        self._started_at = self._clock()
         record = CallStarted(
             self._id,
             endpoint,
@@ -205,7 +208,7 @@ class ObservedCall:
         self._attempts += 1
         record = AttemptStarted(self._id, endpoint, self._attempts)
         self._report([observer.attempt_started for observer in self._observers], record)
-        return ObservedAttempt(record, perf_counter())
+        return ObservedAttempt(record, self._clock())
 
     def end_attempt(
         self,
@@ -217,7 +220,7 @@ class ObservedCall:
         usage: Usage | None,
     ) -> None:
         """Report that a request has ended."""
-        started, seconds = attempt.record, perf_counter() - attempt.started_at
+        started, seconds = attempt.record, self._clock() - attempt.started_at
         record = AttemptEnded(self._id, started.endpoint, started.number, request_id, status, error, usage, seconds)
         self._report([observer.attempt_ended for observer in self._observers], record)
 
@@ -250,7 +253,7 @@ class ObservedCall:
         return True
 
     def _seconds(self) -> float:
-        return 0.0 if self._started_at is None else perf_counter() - self._started_at
+        return 0.0 if self._started_at is None else self._clock() - self._started_at
 
     def _report(self, methods: Sequence[Callable[[Record], None]], record: Record) -> None:
         for method in methods:
@@ -266,7 +269,7 @@ class ObservedAttempt:
 
     Attributes:
         record: The record of its start.
-        started_at: Time of its start, in seconds of ``perf_counter``.
+        started_at: Time of its start, in seconds of the clock.
     """
 
     record: AttemptStarted

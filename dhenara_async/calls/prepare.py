@@ -255,6 +255,7 @@ class CallPreparer:
             owns_transport=transport is None,
             budget=self._shared_resources.retries,
             limiter=self._shared_resources.limiter,
+            timing=self._shared_resources.timing,
             framing=host.framing,
         )
 

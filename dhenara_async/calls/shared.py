@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from dhenara_async.calls.health import Cooldowns, Latencies
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.retry import RetryBudget
+from dhenara_async.calls.timing import SYSTEM, Timing
 from dhenara_async.limits.limiter import Limiter
 
 
@@ -18,6 +19,7 @@ class SharedResources:
         cooldowns: Endpoints that failed recently, which plans ask last.
         latencies: Recent times to first content of each endpoint.
         observers: Receive a record when a call or an attempt starts and ends.
+        timing: The clock, the sleep and the random numbers of calls.
     """
 
     retries: RetryBudget = field(default_factory=RetryBudget)
@@ -25,3 +27,4 @@ class SharedResources:
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
     latencies: Latencies = field(default_factory=Latencies)
     observers: tuple[Observer, ...] = ()
+    timing: Timing = SYSTEM

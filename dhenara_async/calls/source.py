@@ -325,7 +325,7 @@ class EndpointSource:
         if not self._attempts.failed:
             source.budget.earn()
         if self._state is State.WAITING:
-            await while_open(source, asyncio.sleep(self._attempts.waited))
+            await while_open(source, source.timing.sleep(self._attempts.waited))
             self._move(Input.WAITED)
             self._attempts.start()
         self._report_start()

@@ -11,7 +11,7 @@ so while an answer flows, the reader calls it itself, at no cost; everywhere els
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import NoReturn, Self
@@ -75,6 +75,7 @@ class ResponseStream:
         ends_with_reader: Its only reader gives it up when cancelled, as ``generate`` does; then no read is repeated,
             and none takes a task of its own.
         observed: Reports the call to observers; None = there are none.
+        clock: Returns seconds that never decrease; for ``latency``.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class ResponseStream:
         *,
         ends_with_reader: bool = False,
         observed: ObservedCall | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._feed = feed
+        self._clock = clock
         self._config = config
         self._ends_with_reader = ends_with_reader
         self._step: Step[Sequence[StreamEvent]] | None = None
@@ -94,7 +97,7 @@ class ResponseStream:
         self._accumulator = Accumulator(provider=origin.provider, model=origin.model)
         self._failure: BaseException | None = None
         self._entered = self._over = self._closed = False
-        self._started_at = perf_counter()
+        self._started_at = self._clock()
         self._first_event_at: float | None = None
         self._ended_at: float | None = None
         self._observed = self._without_content = observed  # the second until the first content has arrived
@@ -106,7 +109,7 @@ class ResponseStream:
             raise StreamStateError("a stream can be entered once; ask the client for another")
         running_loop()
         self._entered = True
-        self._started_at = perf_counter()
+        self._started_at = self._clock()
         if self._observed is not None:
             self._observed.start(self._feed.origin)
         return self
@@ -288,7 +291,7 @@ class ResponseStream:
     def _take(self, events: Sequence[StreamEvent]) -> None:
         if events:
             if self._first_event_at is None:
-                self._first_event_at = perf_counter()
+                self._first_event_at = self._clock()
             self._accumulator.feed(events)
             ready = list(events)
             if len(ready) > 1:
@@ -348,7 +351,7 @@ class ResponseStream:
     def _finish(self) -> None:
         self._over = True
         if self._ended_at is None:
-            self._ended_at = perf_counter()
+            self._ended_at = self._clock()
 
     def _respond(self, chat_response: ChatResponse) -> AIModelCallResponse:
         began, first, ended = self._started_at, self._first_event_at, self._ended_at
@@ -368,7 +371,7 @@ class ResponseStream:
             seams=account.seams,
             latency=Latency.unchecked(
                 first_event=None if first is None else first - began,
-                total=(perf_counter() if ended is None else ended) - began,
+                total=(self._clock() if ended is None else ended) - began,
             ),
             warnings=warnings,
             conversion=_reported(account, chat_response),

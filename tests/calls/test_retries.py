@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from dhenara_async import AIModelCallConfig, AIModelClient, ConversationManager, Dialect
 from dhenara_async.calls.retry import RetryBudget, delay
+from dhenara_async.calls.shared import SharedResources
+from dhenara_async.calls.timing import Timing
 from dhenara_async.config import RetryPolicy, Timeouts
 from dhenara_async.errors import (
     APIError,
@@ -419,3 +421,21 @@ def test_delay_counts_from_one() -> None:
 
 def test_a_number_is_how_often_a_call_is_made_again() -> None:
     assert [AIModelCallConfig(retries=number).retries.attempts for number in (0, 1, 5)] == [1, 2, 6]
+
+
+async def test_waits_use_the_timing_of_the_shared_resources() -> None:
+    waits: list[float] = []
+    ticks = iter(range(100))
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    timing = Timing(clock=lambda: float(next(ticks)), sleep=sleep, draw=lambda: 0.5)
+    busy = ScriptedError(503, "Busy.")
+    async with ProviderServer([busy, busy, ANSWER]) as server:
+        endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
+        response = await AIModelClient(endpoint, shared=SharedResources(timing=timing)).generate("Count.")
+    policy = RetryPolicy()
+    assert waits == [0.5 * policy.first_delay, policy.first_delay]
+    assert [attempt.waited for attempt in response.tries] == [0.0, *waits]
+    assert response.latency.total.is_integer()
