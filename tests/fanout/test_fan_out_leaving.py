@@ -12,7 +12,7 @@ import pytest
 from dhenara_async import FanOut, ModelCall, TextDelta, as_completed, fan_out
 from dhenara_async.errors import StreamStateError
 from dhenara_async.testing import ProviderServer
-from tests.fanout.test_fan_out import Hall, asking, repeats, said, turns
+from tests.fanout.test_fan_out import GroupingServer, expected_text, repeat_question, requests_to, run_other_tasks
 from tests.loopback import (
     LAST_CHUNK,
     PATIENCE,
@@ -48,15 +48,15 @@ async def begun(fan: FanOut, count: int) -> None:
 
 
 async def test_cancelling_one_call_leaves_the_others_running() -> None:
-    hall = Hall(group=1)
-    async with serve(hall.play) as server, ProviderServer(repeats) as good, no_task_left():
-        calls = [ModelCall(chat_endpoint(server.url), "stay", key="one"), *asking(good, "abc")]
+    grouping = GroupingServer(group=1)
+    async with serve(grouping.play) as server, ProviderServer(repeat_question) as good, no_task_left():
+        calls = [ModelCall(chat_endpoint(server.url), "stay", key="one"), *requests_to(good, "abc")]
         async with fan_out(calls) as fan:
             async for tagged in fan:
                 if tagged.index == 0 and isinstance(tagged.event, TextDelta):
                     fan.cancel(0)
                     fan.cancel(0)
-            await hall.until_left(1)
+            await grouping.wait_closed_early(1)
     one, *others = fan.results
     assert (one.cancelled, one.response, one.key) == (True, None, "one")
     assert isinstance(one.error, StreamStateError)
@@ -64,12 +64,12 @@ async def test_cancelling_one_call_leaves_the_others_running() -> None:
     assert one.partial.text() == "stay"
     with pytest.raises(StreamStateError, match="cancelled"):
         one.unwrap()
-    assert [other.unwrap().text() for other in others] == [said(question) for question in "abc"]
+    assert [other.unwrap().text() for other in others] == [expected_text(question) for question in "abc"]
 
 
 async def test_a_call_can_be_cancelled_before_it_starts() -> None:
-    async with ProviderServer(repeats) as server, no_task_left():
-        async with fan_out(asking(server, "abc"), limit=1) as fan:
+    async with ProviderServer(repeat_question) as server, no_task_left():
+        async with fan_out(requests_to(server, "abc"), limit=1) as fan:
             fan.cancel(0)
             fan.cancel(2)
             fan.cancel(7)
@@ -83,7 +83,7 @@ async def test_a_call_can_be_cancelled_before_it_starts() -> None:
 
 
 async def test_a_call_can_be_cancelled_right_after_its_start() -> None:
-    async with ProviderServer(repeats) as server, no_task_left(), fan_out(asking(server, "ab")) as fan:
+    async with ProviderServer(repeat_question) as server, no_task_left(), fan_out(requests_to(server, "ab")) as fan:
         while fan.progress.running < 2:  # noqa: ASYNC110 - this takes only a moment
             await asyncio.sleep(0)
         fan.cancel(1)
@@ -93,8 +93,8 @@ async def test_a_call_can_be_cancelled_right_after_its_start() -> None:
 
 
 async def test_cancelling_all_calls_keeps_the_block_open() -> None:
-    hall = Hall(group=1)
-    async with serve(hall.play) as server, no_task_left():
+    grouping = GroupingServer(group=1)
+    async with serve(grouping.play) as server, no_task_left():
         calls = [(chat_endpoint(server.url), "stay") for _ in range(6)]
         async with fan_out(calls, limit=3) as fan:
             await begun(fan, 3)
@@ -103,15 +103,15 @@ async def test_cancelling_all_calls_keeps_the_block_open() -> None:
             while batch := await fan.batch():
                 ends += [batch.index] if batch.outcome is not None else []
             await anyio.lowlevel.checkpoint()  # the reader is not cancelled
-            await hall.until_left(3)
+            await grouping.wait_closed_early(3)
     assert sorted(ends) == list(range(6))
-    assert len(hall.questions) == 3
+    assert len(grouping.questions) == 3
     assert [result.cancelled for result in fan.results] == [True] * 6
     assert [result.partial is not None for result in fan.results] == [True] * 3 + [False] * 3
 
 
 async def test_cancelling_an_ended_call_has_no_effect() -> None:
-    async with ProviderServer(repeats) as server, fan_out(asking(server, "ab")) as fan:
+    async with ProviderServer(repeat_question) as server, fan_out(requests_to(server, "ab")) as fan:
         await fan.collect()
         fan.cancel()
         fan.cancel(0)
@@ -125,7 +125,7 @@ async def test_cancelling_ends_the_wait_for_further_requests() -> None:
 
     async with no_task_left():
         async with fan_out(never()) as fan:
-            await turns()
+            await run_other_tasks()
             fan.cancel()
             assert [tagged async for tagged in fan] == []
         assert fan.results == []
@@ -222,22 +222,22 @@ async def test_leaving_closes_every_socket_before_control_returns(leave: Callabl
 
 
 async def test_cancelling_an_awaited_fan_out_cancels_all_calls() -> None:
-    hall = Hall(group=1)
-    async with serve(hall.play) as server, no_task_left():
+    grouping = GroupingServer(group=1)
+    async with serve(grouping.play) as server, no_task_left():
         await by_cancelling_who_awaits(fan_out([(chat_endpoint(server.url), "stay") for _ in range(3)]))
-        await hall.until_left(len(hall.questions))
+        await grouping.wait_closed_early(len(grouping.questions))
 
 
 async def test_leaving_the_block_at_once_records_outcomes_for_all_requests() -> None:
-    async with ProviderServer(repeats) as server, no_task_left():
-        async with fan_out(asking(server, "abc")) as fan:
+    async with ProviderServer(repeat_question) as server, no_task_left():
+        async with fan_out(requests_to(server, "abc")) as fan:
             pass
         assert [result.cancelled for result in fan.results] == [True] * 3
-        async with fan_out(asking(server, "abc")) as fan:
+        async with fan_out(requests_to(server, "abc")) as fan:
             while fan.progress.running < 3:  # noqa: ASYNC110 - this takes only a moment
                 await asyncio.sleep(0)
         assert [result.cancelled for result in fan.results] == [True] * 3
-        async with as_completed(asking(server, "abc")):
+        async with as_completed(requests_to(server, "abc")):
             pass
 
 
@@ -265,7 +265,7 @@ async def test_a_slow_reader_slows_the_hosts_down() -> None:
         while True:
             before = written
             for _ in range(20):
-                await turns()
+                await run_other_tasks()
             if before == written > 0:
                 return written
 

@@ -20,7 +20,7 @@ from dhenara_async import (
 from dhenara_async.errors import AuthenticationError, ConfigurationError, StreamStateError
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.grammar import check_grammar
-from tests.fanout.test_fan_out import Hall, repeats, said
+from tests.fanout.test_fan_out import GroupingServer, expected_text, repeat_question
 from tests.loopback import (
     SPEAKERS,
     Connection,
@@ -49,7 +49,7 @@ def ids(nodes: Iterable[ConversationNode]) -> set[str]:
 
 async def test_every_target_adds_a_sibling_node() -> None:
     events: dict[int, list[StreamEvent]] = {}
-    async with ProviderServer(repeats) as server, ConversationManager() as manager:
+    async with ProviderServer(repeat_question) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoints = [endpoint_at(server, dialect) for dialect in DIALECTS]
         before = await manager.ask(conversation, "First", endpoints[0])
@@ -67,7 +67,7 @@ async def test_every_target_adds_a_sibling_node() -> None:
     assert {(node.parent_id, node.status, node.user_query) for node in fan.nodes} == {(before.id, "complete", "Why?")}
     assert {node.instructions for node in fan.nodes} == {("Be brief.",)}
     assert ids(conversation.siblings(fan.nodes[0].id)) == ids(fan.nodes)
-    assert [node.response.text() for node in fan.nodes if node.response is not None] == [said("Why?")] * 4
+    assert [node.response.text() for node in fan.nodes if node.response is not None] == [expected_text("Why?")] * 4
     assert [result.unwrap().chat_response for result in fan.results] == [node.response for node in fan.nodes]
     assert conversation.head == fan.nodes[0]
 
@@ -80,7 +80,7 @@ async def test_the_first_target_becomes_the_head_whichever_ends_first() -> None:
             await go.wait()
             await connection.send(chunked(*chat_stream("Slow.")))
 
-    async with serve(slow_host) as slow, ProviderServer(repeats) as quick, ConversationManager() as manager:
+    async with serve(slow_host) as slow, ProviderServer(repeat_question) as quick, ConversationManager() as manager:
         conversation = await manager.create()
         endpoints = [chat_endpoint(slow.url), endpoint_at(quick, Dialect.GEMINI), chat_endpoint(slow.url)]
         async with manager.fan_out(conversation, "a", endpoints) as fan:
@@ -95,7 +95,7 @@ async def test_the_first_target_becomes_the_head_whichever_ends_first() -> None:
 
 
 async def test_turns_stay_siblings_under_a_concurrency_limit() -> None:
-    async with ProviderServer(repeats) as server, ConversationManager() as manager:
+    async with ProviderServer(repeat_question) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
         nodes = await manager.fan_out(conversation, "a", [endpoint] * 3, limit=1)
@@ -108,8 +108,8 @@ async def test_complete_interrupted_and_failed_turns_add_a_node() -> None:
     async with (
         serve(once(head(), chat_delta("Half an"))) as cut,
         serve(stalling(head(), chat_delta("One"))) as silent,
-        ProviderServer(repeats) as good,
-        ProviderServer(repeats, api_key="another") as closed,
+        ProviderServer(repeat_question) as good,
+        ProviderServer(repeat_question, api_key="another") as closed,
         ConversationManager() as manager,
     ):
         conversation = await manager.create()
@@ -130,7 +130,11 @@ async def test_complete_interrupted_and_failed_turns_add_a_node() -> None:
         assert await kept(manager, conversation) == {node.id: node for node in fan.nodes}
     half, one, failed, whole = fan.nodes
     assert [node.status for node in fan.nodes] == ["interrupted", "interrupted", "failed", "complete"]
-    assert [node.response.text() for node in (half, one, whole) if node.response] == ["Half an", "One", said("a")]
+    assert [node.response.text() for node in (half, one, whole) if node.response] == [
+        "Half an",
+        "One",
+        expected_text("a"),
+    ]
     assert [result.cancelled for result in fan.results] == [False, True, False, False]
     assert failed.response is None
     assert failed.error is not None
@@ -139,7 +143,7 @@ async def test_complete_interrupted_and_failed_turns_add_a_node() -> None:
 
 
 async def test_a_target_that_cannot_be_called_adds_a_failed_node() -> None:
-    async with ProviderServer(repeats) as server, ConversationManager(budget=Budget(tokens=100_000)) as manager:
+    async with ProviderServer(repeat_question) as server, ConversationManager(budget=Budget(tokens=100_000)) as manager:
         conversation = await manager.create()
         good = endpoint_at(server, Dialect.OPENAI_CHAT)
         keyless = good.model_copy(update={"api": good.api.model_copy(update={"api_key": None})})
@@ -151,8 +155,8 @@ async def test_a_target_that_cannot_be_called_adds_a_failed_node() -> None:
 
 
 async def test_leaving_the_block_early_adds_a_node_for_every_target() -> None:
-    hall = Hall(group=1)
-    async with serve(hall.play) as server, ConversationManager() as manager:
+    grouping = GroupingServer(group=1)
+    async with serve(grouping.play) as server, ConversationManager() as manager:
         conversation = await manager.create()
         fan = manager.fan_out(conversation, "stay", [chat_endpoint(server.url)] * 3, limit=2)
         with pytest.raises(ZeroDivisionError):
@@ -162,7 +166,7 @@ async def test_leaving_the_block_early_adds_a_node_for_every_target() -> None:
                     heard |= {tagged.index} if isinstance(tagged.event, TextDelta) else set()
                     if len(heard) == 2:
                         raise ZeroDivisionError
-        await hall.until_left(2)
+        await grouping.wait_closed_early(2)
         assert await kept(manager, conversation) == {node.id: node for node in fan.nodes}
     assert [node.status for node in fan.nodes] == ["interrupted", "interrupted", "failed"]
     assert [node.response is None for node in fan.nodes] == [False, False, True]
@@ -170,8 +174,8 @@ async def test_leaving_the_block_early_adds_a_node_for_every_target() -> None:
 
 
 async def test_cancellation_from_outside_stores_every_node() -> None:
-    hall = Hall(group=1)
-    async with serve(hall.play) as server, ConversationManager() as manager:
+    grouping = GroupingServer(group=1)
+    async with serve(grouping.play) as server, ConversationManager() as manager:
         conversation = await manager.create()
         fan = manager.fan_out(conversation, "stay", [chat_endpoint(server.url)] * 3)
         with anyio.CancelScope() as scope:
@@ -179,14 +183,14 @@ async def test_cancellation_from_outside_stores_every_node() -> None:
                 async for tagged in fan:
                     if isinstance(tagged.event, TextDelta):
                         scope.cancel()
-        await hall.until_left(3)
+        await grouping.wait_closed_early(3)
         assert await kept(manager, conversation) == {node.id: node for node in fan.nodes}
     assert len(fan.nodes) == 3
     assert "interrupted" in {node.status for node in fan.nodes}
 
 
 async def test_two_fan_outs_run_at_once_in_one_conversation() -> None:
-    async with ProviderServer(repeats) as server, ConversationManager() as manager:
+    async with ProviderServer(repeat_question) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoints = [endpoint_at(server, dialect) for dialect in DIALECTS]
         root = await manager.ask(conversation, "root", endpoints[0])
@@ -202,12 +206,12 @@ async def test_two_fan_outs_run_at_once_in_one_conversation() -> None:
         assert len(await kept(manager, conversation)) == 21
     assert {node.parent_id for node in nodes} == {root.id}
     assert ids(conversation.children(root.id)) == ids(nodes)
-    assert {node.response.text() for node in nodes if node.response} == {said(query) for query in "abcde"}
+    assert {node.response.text() for node in nodes if node.response} == {expected_text(query) for query in "abcde"}
     assert conversation.head in [answer[0] for answer in answers]
 
 
 async def test_a_head_that_was_set_meanwhile_is_kept() -> None:
-    async with ProviderServer(repeats) as server, ConversationManager() as manager:
+    async with ProviderServer(repeat_question) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
         async with manager.fan_out(conversation, "a", [endpoint, endpoint]) as fan:
@@ -232,7 +236,7 @@ async def test_invalid_arguments_are_refused_before_anything_is_sent(tmp_path: P
 
 
 async def test_an_error_response_is_the_outcome_of_its_turn() -> None:
-    async with ProviderServer(repeats) as server, ConversationManager() as manager:
+    async with ProviderServer(repeat_question) as server, ConversationManager() as manager:
         conversation = await manager.create()
         endpoint = endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
         async with manager.fan_out(conversation, "bad", [endpoint]) as fan:

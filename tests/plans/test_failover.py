@@ -84,17 +84,17 @@ from tests.virtual_time import Clock
 
 DIALECTS = list(SPEAKERS)
 ONCE = AIModelCallConfig(retries=0)
-AFTER = Answer(text="and so on.")
+NEXT_ANSWER = Answer(text="and so on.")
 PLEASE = "Go on from where that ends."
 
 WORDS = Answer(text="one two three", reasoning="Let me see.")
 CALL = Answer(text="one two", tool_calls=(ScriptedToolCall("call_1", "add", '{"a":1,"b":2}'),))
 REFUSAL = Answer(refusal="I would rather not.")
-MOST = 24
+MAX_EVENTS = 24
 """An upper bound of the number of events of these answers in any dialect."""
 
 
-def reads(event: StreamEvent) -> tuple[object, ...]:
+def comparable_fields(event: StreamEvent) -> tuple[object, ...]:
     """Return the fields of an event that are equal in all calls."""
     match event:
         case TextDelta() | ReasoningDelta() | RefusalDelta():
@@ -113,7 +113,7 @@ def reads(event: StreamEvent) -> tuple[object, ...]:
 
 
 @dataclass(slots=True)
-class Got:
+class TurnResult:
     """The result of a turn.
 
     Attributes:
@@ -128,12 +128,12 @@ class Got:
 
     @property
     def read(self) -> list[tuple[object, ...]]:
-        return [reads(event) for event in self.events]
+        return [comparable_fields(event) for event in self.events]
 
 
-async def asked(
+async def run_turn(
     plan: Failover | Race | Router | Experiment | AIModelEndpoint, *, config: AIModelCallConfig = ONCE
-) -> Got:
+) -> TurnResult:
     """Run a turn with a plan in a new conversation; check the event grammar and the node's JSON round trip."""
     events: list[StreamEvent] = []
     error = None
@@ -147,10 +147,10 @@ async def asked(
             error = exc
     check_grammar(events, complete=error is None)
     assert ConversationNode.model_validate_json(turn.node.model_dump_json()) == turn.node
-    return Got(events, error, turn.node)
+    return TurnResult(events, error, turn.node)
 
 
-def says_nothing(events: Sequence[StreamEvent]) -> bool:
+def without_content(events: Sequence[StreamEvent]) -> bool:
     """Whether ``events`` contain no content."""
     return all(
         isinstance(event, StreamStart | UsageUpdate | Heartbeat)
@@ -159,7 +159,7 @@ def says_nothing(events: Sequence[StreamEvent]) -> bool:
     )
 
 
-def without_pings(read: Sequence[tuple[object, ...]]) -> list[tuple[object, ...]]:
+def without_heartbeats(read: Sequence[tuple[object, ...]]) -> list[tuple[object, ...]]:
     """Return ``read`` without heartbeats, which are delivered before the first content too."""
     return [event for event in read if event != ("heartbeat",)]
 
@@ -168,7 +168,7 @@ def at_model(server: ProviderServer, provider: AIModelAPIProviderEnum, model: st
     return AIModelEndpoint(api=server.api(provider), ai_model=AIModel(model_name=model))
 
 
-def go_on(server: ProviderServer, by: str) -> AIModelEndpoint:
+def continuing_endpoint(server: ProviderServer, by: str) -> AIModelEndpoint:
     """Return an endpoint that accepts a prefill, or one that does not."""
     if by == "prefill":
         return endpoint_at(server, Dialect.OPENAI_CHAT)
@@ -192,34 +192,42 @@ def go_on(server: ProviderServer, by: str) -> AIModelEndpoint:
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_a_failure_at_each_event_is_handled_by_mode(dialect: Dialect, answer: Answer, mode: str, by: str) -> None:
     seen_cases, lengths = set[str](), list[int]()
-    for place in range(MOST):
+    for place in range(MAX_EVENTS):
         fault = Fault(answer=answer, error=ScriptedError(503, "busy"), error_at=place)
         async with (
             ProviderServer(lambda _seen, fault=fault: fault) as first,
-            ProviderServer(lambda _seen: AFTER) as other,
+            ProviderServer(lambda _seen: NEXT_ANSWER) as other,
         ):
-            begun = await asked(endpoint_at(first, dialect))
+            begun = await run_turn(endpoint_at(first, dialect))
             lengths.append(len(begun.events))
             if begun.error is None or (len(lengths) > 4 and len({*lengths[-4:]}) == 1):
                 break  # the answer has no further events
-            whole = await asked(go_on(other, by))
+            whole = await run_turn(continuing_endpoint(other, by))
             plan = Failover(
-                [endpoint_at(first, dialect), go_on(other, by)],
+                [endpoint_at(first, dialect), continuing_endpoint(other, by)],
                 mode=mode,  # pyright: ignore[reportArgumentType] - parametrized
                 continuation=PLEASE if by == "template" else None,
             )
-            got = await asked(plan)
+            got = await run_turn(plan)
             seen_cases.add(_check(got, begun, whole, mode=mode, by=by, sent=[r.turns for r in other.requests[1:]]))
             assert len(first.requests) == 2
     else:
-        raise AssertionError("MOST is too small")
+        raise AssertionError("MAX_EVENTS is too small")
     assert "before" in seen_cases  # and at least one failure after content
     # these two say that they refuse with their very last event, so there is nothing between that and the end
     at_the_end = answer is REFUSAL and dialect in (Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI)
     assert len(seen_cases) > 1 or at_the_end
 
 
-def _check(got: Got, begun: Got, whole: Got, *, mode: str, by: str, sent: list[tuple[tuple[str, str], ...]]) -> str:
+def _check(
+    got: TurnResult,
+    begun: TurnResult,
+    whole: TurnResult,
+    *,
+    mode: str,
+    by: str,
+    sent: list[tuple[tuple[str, str], ...]],
+) -> str:
     """Compare a turn that failed over with single calls to each of its targets.
 
     Args:
@@ -237,7 +245,7 @@ def _check(got: Got, begun: Got, whole: Got, *, mode: str, by: str, sent: list[t
     first_error, second = type(begun.error).__name__, whole.node.origin
     assert second is not None
     reset = ("stream_reset", second.provider, second.model)
-    if says_nothing(begun.events):
+    if without_content(begun.events):
         starts = any(isinstance(event, StreamStart) for event in begun.events)
         assert got.read == [*begun.read, *([reset] if starts else whole.read[:1]), *whole.read[1:]]
         _check_whole(node, "and so on.", first_error)
@@ -268,7 +276,7 @@ def _check(got: Got, begun: Got, whole: Got, *, mode: str, by: str, sent: list[t
     ]
     rest = [_shifted(read, len(opened)) for read in whole.read[1:]]
     seam_read = ("stream_seam", second.provider, second.model)
-    assert without_pings(got.read) == without_pings([*begun.read, *ends, seam_read, *rest])
+    assert without_heartbeats(got.read) == without_heartbeats([*begun.read, *ends, seam_read, *rest])
     _check_whole(node, "".join(texts) + "and so on.", first_error)
     (seam,) = node.seams
     assert (seam.part, seam.before, seam.after) == (len(opened), begun.node.origin, node.origin)
@@ -306,7 +314,7 @@ def _shifted(read: tuple[object, ...], offset: int) -> tuple[object, ...]:
             return read
 
 
-def _said(begun: Got, part_id: int) -> str:
+def _said(begun: TurnResult, part_id: int) -> str:
     deltas = (event for event in begun.events if isinstance(event, TextDelta | ReasoningDelta))
     return "".join(event.text for event in deltas if event.part_id == part_id)
 
@@ -316,7 +324,7 @@ def _said(begun: Got, part_id: int) -> str:
 
 @asynccontextmanager
 async def two(
-    first: ScriptedError | Answer, other: ScriptedError | Answer = AFTER
+    first: ScriptedError | Answer, other: ScriptedError | Answer = NEXT_ANSWER
 ) -> AsyncGenerator[list[ProviderServer]]:
     async with ProviderServer(lambda _seen: first) as one, ProviderServer(lambda _seen: other) as two:
         yield [one, two]
@@ -329,7 +337,7 @@ def plan_of(servers: list[ProviderServer], **more: float) -> Failover:
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 408, 429, 500, 503, 529])
 async def test_the_next_target_is_called_after_an_error_that_others_may_not_have(status: int) -> None:
     async with two(ScriptedError(status, "no")) as servers:
-        got = await asked(plan_of(servers))
+        got = await run_turn(plan_of(servers))
         assert got.error is None
         assert [attempt.status for attempt in got.node.tries] == [status, 200]
         assert [len(server.requests) for server in servers] == [1, 1]
@@ -337,7 +345,7 @@ async def test_the_next_target_is_called_after_an_error_that_others_may_not_have
 
 async def test_the_refusal_of_an_invalid_request_is_raised_without_failing_over() -> None:
     async with two(ScriptedError(400, "no")) as servers:
-        got = await asked(plan_of(servers))
+        got = await run_turn(plan_of(servers))
         assert isinstance(got.error, InvalidRequestError)
         assert [len(server.requests) for server in servers] == [1, 0]
 
@@ -345,13 +353,13 @@ async def test_the_refusal_of_an_invalid_request_is_raised_without_failing_over(
 async def test_the_errors_that_count_can_be_configured() -> None:
     async with two(ScriptedError(400, "no")) as servers:
         targets = plan_of(servers).targets
-        assert (await asked(Failover(targets, on=InvalidRequestError))).error is None
-        assert isinstance((await asked(Failover(targets, on=[OverloadedError]))).error, InvalidRequestError)
+        assert (await run_turn(Failover(targets, on=InvalidRequestError))).error is None
+        assert isinstance((await run_turn(Failover(targets, on=[OverloadedError]))).error, InvalidRequestError)
 
 
 async def test_if_all_targets_fail_the_first_error_is_raised_with_notes_about_the_others() -> None:
     async with two(ScriptedError(401, "no"), ScriptedError(503, "busy")) as servers:
-        got = await asked(plan_of(servers))
+        got = await run_turn(plan_of(servers))
     assert isinstance(got.error, AuthenticationError)
     assert got.error.attempts == got.node.attempts == 2
     assert any("busy" in note for note in got.error.__notes__)
@@ -359,11 +367,11 @@ async def test_if_all_targets_fail_the_first_error_is_raised_with_notes_about_th
 
 
 async def test_a_target_that_cannot_be_called_is_skipped() -> None:
-    async with ProviderServer([AFTER]) as server:
+    async with ProviderServer([NEXT_ANSWER]) as server:
         keyless = at_model(server, AIModelAPIProviderEnum.GROQ, "m").model_copy(
             update={"api": server.api(AIModelAPIProviderEnum.GROQ).model_copy(update={"api_key": None})}
         )
-        got = await asked(Failover([keyless, endpoint_at(server, Dialect.GEMINI)]))
+        got = await run_turn(Failover([keyless, endpoint_at(server, Dialect.GEMINI)]))
         assert got.error is None
         assert got.node.attempts == 1
         assert "ConfigurationError" in (got.node.plan[0].reason or "")
@@ -374,8 +382,8 @@ async def test_a_target_that_cannot_be_called_is_skipped() -> None:
 async def test_an_unreachable_host_is_failed_over() -> None:
     async with serve(once()) as gone:
         pass
-    async with ProviderServer([AFTER]) as server:
-        got = await asked(Failover([chat_endpoint(gone.url), endpoint_at(server, Dialect.GEMINI)]))
+    async with ProviderServer([NEXT_ANSWER]) as server:
+        got = await run_turn(Failover([chat_endpoint(gone.url), endpoint_at(server, Dialect.GEMINI)]))
     assert got.error is None
     assert (got.node.tries[0].error or "").startswith(ConnectError.__name__)
 
@@ -390,9 +398,9 @@ async def test_plain_calls_fail_over_and_the_first_connection_is_closed() -> Non
 
 
 async def test_a_stalled_target_is_closed_before_the_next_one_is_read() -> None:
-    async with serve(stalling(head(), chat_delta("one "))) as silent, ProviderServer([AFTER]) as server:
+    async with serve(stalling(head(), chat_delta("one "))) as silent, ProviderServer([NEXT_ANSWER]) as server:
         config = ONCE.model_copy(update={"timeouts": Timeouts(between_content=0.05)})
-        got = await asked(Failover([chat_endpoint(silent.url), endpoint_at(server, Dialect.GEMINI)]), config=config)
+        got = await run_turn(Failover([chat_endpoint(silent.url), endpoint_at(server, Dialect.GEMINI)]), config=config)
         await silent.wait_hung_up()
     assert [event.type for event in got.events].count("stream_reset") == 1
     assert got.node.response is not None
@@ -402,7 +410,7 @@ async def test_a_stalled_target_is_closed_before_the_next_one_is_read() -> None:
 async def test_all_targets_share_the_total_time_limit() -> None:
     async with serve(stalling()) as one, serve(stalling(head())) as other:
         config = ONCE.model_copy(update={"timeouts": Timeouts(first_byte=0.05, total=0.8)})
-        got = await asked(Failover([chat_endpoint(one.url), chat_endpoint(other.url)]), config=config)
+        got = await run_turn(Failover([chat_endpoint(one.url), chat_endpoint(other.url)]), config=config)
         assert [len(server.requests) for server in (one, other)] == [1, 1]
     assert isinstance(got.error, DeadlineError)
     assert (got.error.limit, got.error.seconds) == ("total", 0.8)
@@ -422,8 +430,8 @@ async def test_a_failed_target_is_called_last_by_all_calls_of_a_manager() -> Non
 
 async def test_a_cooldown_ends_after_its_time_or_with_an_answer() -> None:
     clock = Clock()
-    answers = [ScriptedError(503, "busy"), AFTER, ScriptedError(503, "busy"), AFTER]
-    async with ProviderServer(answers) as one, ProviderServer(lambda _seen: AFTER) as other:
+    answers = [ScriptedError(503, "busy"), NEXT_ANSWER, ScriptedError(503, "busy"), NEXT_ANSWER]
+    async with ProviderServer(answers) as one, ProviderServer(lambda _seen: NEXT_ANSWER) as other:
         client = AIModelClient(plan_of([one, other]), ONCE, shared=SharedResources(cooldowns=Cooldowns(clock)))
         counts = list[tuple[int, int]]()
         for wait in (0, 29, 2, 0, 1):
@@ -450,7 +458,7 @@ async def test_a_request_that_cannot_be_prepared_starts_no_cooldown(monkeypatch:
 
     monkeypatch.setattr("dhenara_async.downloads.fetch.addresses_of", at_home)
     config = ONCE.model_copy(update={"fetch": FetchPolicy(allow_http=True, allow_private=True)})
-    async with serve(replies(whole(b"", content_type="image/png"))) as files, ProviderServer([AFTER]) as server:
+    async with serve(replies(whole(b"", content_type="image/png"))) as files, ProviderServer([NEXT_ANSWER]) as server:
         needs_it, fetches = endpoint_at(server, Dialect.GEMINI), endpoint_at(server, Dialect.OPENAI_RESPONSES)
         shared = SharedResources()
         client = AIModelClient(Failover([needs_it, fetches]), config, shared=shared)
@@ -478,7 +486,7 @@ async def test_cooling_targets_are_called_if_there_are_no_others() -> None:
 async def test_each_target_is_retried_before_the_next_one_is_called() -> None:
     config = AIModelCallConfig.model_validate({"retries": {"attempts": 3, "first_delay": 0}})
     async with two(ScriptedError(503, "busy")) as servers:
-        got = await asked(plan_of(servers), config=config)
+        got = await run_turn(plan_of(servers), config=config)
         assert [len(server.requests) for server in servers] == [3, 1]
     assert got.node.attempts == 4
 
@@ -491,7 +499,7 @@ async def test_three_targets_continue_one_answer() -> None:
         serve(once(head(), *chat_stream("three"))) as three,
     ):
         inner = Failover([chat_endpoint(two.url), chat_endpoint(three.url)], mode="continue")
-        got = await asked(Failover([chat_endpoint(one.url), inner], mode="continue"))
+        got = await run_turn(Failover([chat_endpoint(one.url), inner], mode="continue"))
         assert [len(server.requests) for server in (one, two, three)] == [1, 1, 1]
         assert b"one two " in three.requests[0].body
     assert got.error is None
@@ -510,7 +518,7 @@ async def test_a_nested_failover_does_not_take_back_the_continued_text() -> None
         serve(once(head(), *chat_stream("three"))) as three,
     ):
         inner = Failover([chat_endpoint(two.url), chat_endpoint(three.url)], mode="restart")
-        got = await asked(Failover([chat_endpoint(one.url), inner, chat_endpoint(three.url)], mode="continue"))
+        got = await run_turn(Failover([chat_endpoint(one.url), inner, chat_endpoint(three.url)], mode="continue"))
     assert "stream_reset" not in [event.type for event in got.events]
     assert got.node.response is not None
     assert got.node.response.text() == "one two three"
@@ -523,7 +531,7 @@ async def test_events_of_a_continuing_target_are_held_until_its_first_content() 
         serve(once(head(), *chat_stream("two"))) as two,
     ):
         targets = [chat_endpoint(server.url) for server in (one, mute, two)]
-        got = await asked(Failover(targets, mode="continue"))
+        got = await run_turn(Failover(targets, mode="continue"))
     assert [event.type for event in got.events].count("stream_seam") == 1
     (seam,) = got.node.seams
     assert [seam.before, seam.after] == [got.node.tries[0].endpoint, got.node.tries[2].endpoint]
@@ -542,7 +550,7 @@ async def test_events_of_a_retried_attempt_are_dropped_at_the_seam() -> None:
             await connection.send(head(), answers.pop(0))
 
     async with serve(once(head(), chat_delta("one "))) as one, serve(twice) as two:
-        got = await asked(Failover([chat_endpoint(one.url), chat_endpoint(two.url)], mode="continue"), config=config)
+        got = await run_turn(Failover([chat_endpoint(one.url), chat_endpoint(two.url)], mode="continue"), config=config)
     (seam,) = (event for event in got.events if isinstance(event, StreamSeam))
     assert seam.start.model == "served"
     assert not any(isinstance(event, UsageUpdate) for event in got.events)
@@ -559,7 +567,7 @@ async def test_the_usage_of_a_response_is_that_of_its_last_target() -> None:
         serve(once(head(), *chat_stream("four"))) as untold,
     ):
         plan = Failover([endpoint_at(first, Dialect.ANTHROPIC_MESSAGES), chat_endpoint(untold.url)], mode="continue")
-        got = await asked(plan)
+        got = await run_turn(plan)
     assert got.node.status == "complete"
     assert got.node.tries[0].usage.input_tokens is not None
     assert got.node.usage == Usage()
@@ -579,7 +587,7 @@ async def test_delivered_content_is_attributed_to_its_own_target(mode: str) -> N
             [who, endpoint_at(other, Dialect.OPENAI_CHAT)],
             mode=mode,  # pyright: ignore[reportArgumentType] - parametrized
         )
-        got = await asked(plan)
+        got = await run_turn(plan)
     node = got.node
     assert node.response is not None
     assert (node.status, node.response.text(), len(node.tries)) == ("interrupted", "one two", 2)
@@ -618,7 +626,7 @@ async def test_trailing_whitespace_that_the_next_target_was_not_shown_is_deliver
         who = endpoint_at(other, dialect)
         if dialect is Dialect.ANTHROPIC_MESSAGES:
             who = at_model(other, AIModelAPIProviderEnum.ANTHROPIC, "claude-haiku-4-5")
-        got = await asked(Failover([chat_endpoint(first.url), who], mode="continue"))
+        got = await run_turn(Failover([chat_endpoint(first.url), who], mode="continue"))
         (sent,) = other.requests
     assert got.error is None
     assert got.node.response is not None
@@ -632,7 +640,7 @@ async def test_trailing_whitespace_that_the_next_target_was_not_shown_is_deliver
     assert "" not in texts
 
 
-class Played:
+class ScriptedSource:
     """An event source that plays given batches."""
 
     repeatable = True
@@ -661,8 +669,8 @@ class Played:
 
 async def test_only_the_first_text_of_the_last_attempt_has_its_whitespace_removed() -> None:
     start, ended = StreamStart(model="m", provider="p"), TextPart(text=" \nthree")
-    feed = RestSource(
-        Played(
+    source = RestSource(
+        ScriptedSource(
             [start, PartStart(0, "text")],
             [TextDelta(0, " ")],
             [StreamReset("busy", start)],
@@ -675,8 +683,8 @@ async def test_only_the_first_text_of_the_last_attempt_has_its_whitespace_remove
         "\n ",
     )
     events: list[StreamEvent] = []
-    while not feed.over:
-        events += await feed.receive()
+    while not source.over:
+        events += await source.receive()
     texts = [(event.part_id, event.text) for event in events if isinstance(event, TextDelta | ReasoningDelta)]
     assert texts == [(0, " "), (1, "\nth"), (1, "ree"), (2, " \nfour")]
     ends = [event.part.get_text() for event in events if isinstance(event, PartEnd)]
@@ -702,7 +710,7 @@ async def test_nested_decisions_are_recorded_outermost_first() -> None:
 
 
 async def test_variants_stick_to_a_conversation_but_not_between_nodes() -> None:
-    async with ProviderServer(lambda _seen: AFTER) as server, ConversationManager() as manager:
+    async with ProviderServer(lambda _seen: NEXT_ANSWER) as server, ConversationManager() as manager:
         chat, gemini = endpoint_at(server, Dialect.OPENAI_CHAT), endpoint_at(server, Dialect.GEMINI)
         for _ in range(4):
             conversation = await manager.create()
@@ -715,7 +723,7 @@ async def test_variants_stick_to_a_conversation_but_not_between_nodes() -> None:
 
 
 async def test_a_router_receives_the_whole_conversation() -> None:
-    async with ProviderServer(lambda _seen: AFTER) as server, ConversationManager() as manager:
+    async with ProviderServer(lambda _seen: NEXT_ANSWER) as server, ConversationManager() as manager:
         few, many = endpoint_at(server, Dialect.OPENAI_CHAT), endpoint_at(server, Dialect.GEMINI)
         plan = Router(lambda said, _config: "many" if len(said) > 1 else "few", {"few": few, "many": many})
         conversation = await manager.create()
@@ -736,7 +744,7 @@ async def test_leaving_during_the_second_answer_closes_its_connection() -> None:
 
 
 async def test_cancellation_does_not_fail_over() -> None:
-    async with serve(stalling(head())) as one, ProviderServer([AFTER]) as other:
+    async with serve(stalling(head())) as one, ProviderServer([NEXT_ANSWER]) as other:
         client = AIModelClient(Failover([chat_endpoint(one.url), endpoint_at(other, Dialect.GEMINI)]), ONCE)
         async with anyio.create_task_group() as tasks:
 
@@ -767,9 +775,9 @@ async def test_the_blocking_client_takes_a_plan() -> None:
 
 
 async def test_an_error_event_in_a_started_answer_keeps_its_class() -> None:
-    async with serve(once(head(), chat_delta("one "))) as one, ProviderServer([AFTER]) as other:
+    async with serve(once(head(), chat_delta("one "))) as one, ProviderServer([NEXT_ANSWER]) as other:
         targets = [chat_endpoint(one.url), endpoint_at(other, Dialect.GEMINI)]
-        got = await asked(Failover(targets, mode="fail"))
+        got = await run_turn(Failover(targets, mode="fail"))
     assert not isinstance(got.error, ReadError)  # the error event came before the end of the body
     assert isinstance(got.events[-1], TextDelta)
     assert not any(isinstance(event, StreamEnd) for event in got.events)
