@@ -1,6 +1,6 @@
-"""Replaces halves of surrogate pairs, which no request can carry: names of files and cut texts hold them.
+"""Replaces lone surrogates, which no request can hold; file names and cut texts contain them.
 
-Whether there are any is found out when a request is written; only then is it formatted once more, with this.
+They are detected when a request is encoded; only then is the history converted again with this module.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,18 +15,18 @@ from dhenara_async.response import CallWarning
 REPLACED = "half of a surrogate pair is sent as U+FFFD"
 
 _V = TypeVar("_V", bound=FrozenModel)
-_KEPT = frozenset({"origin"})  # who made a part is told to nobody
+_KEPT = frozenset({"origin"})  # the origin is never sent
 
 
 def without_halves(message: Message) -> tuple[Message, frozenset[int]]:
-    """A message that can be written, and the places of the parts that were changed for it."""
+    """Return a message without lone surrogates, and the indexes of its changed parts."""
     parts = tuple(map(_mended_value, message.parts))
     changed = frozenset(at for at, part in enumerate(parts) if part is not message.parts[at])
     return (message.changed(parts=parts), changed) if changed else (message, changed)
 
 
 def warnings_of_halves(instructions: Iterable[str], config: AIModelCallConfig) -> tuple[CallWarning, ...]:
-    """A warning for each knob that holds halves; for what stands for turns that are not shown, where none does."""
+    """Return a warning for each setting with lone surrogates; for ``summary`` if no setting has any."""
     given: dict[str, object] = {"instructions": tuple(instructions), **config.__dict__}
     if isinstance(config.structured_output, type):
         given["structured_output"] = config.structured_output.model_json_schema()
@@ -47,7 +47,7 @@ def _mended_value(value: _V) -> _V:
 
 
 def _mended(value: object) -> object:
-    """``value`` without halves; itself where it has none. Of keys that become alike the last one stays."""
+    """Return ``value`` without lone surrogates, or itself if it has none. Of keys that become equal, the last wins."""
     match value:
         case str():
             formed = well_formed(value)

@@ -1,4 +1,4 @@
-"""Accounts for every part of a few messages while they are made legal: what became of it, and why."""
+"""Records the outcome of every part of some messages, and the reason of every change."""
 
 from dataclasses import dataclass, field
 
@@ -15,14 +15,14 @@ from dhenara_async.messages.messages import Message, Origin, Part
 
 @dataclass(slots=True, eq=False)
 class SourceMessage:
-    """A message on its way: where it stood, and what has become of its parts so far."""
+    """An input message, with its index and the outcomes of its parts so far."""
 
     at: int
     message: Message
     outcomes: list[ConversionOutcome]
-    mended: frozenset[int] = frozenset()  # its parts that could not be written as they were
-    vouched: bool = True  # whether its node is signed as it is, or nobody asks for that
-    made_up: list[str] = field(default_factory=list[str])  # the kinds of what was made up because of it
+    mended: frozenset[int] = frozenset()  # indexes of the parts whose lone surrogates were replaced
+    vouched: bool = True  # whether the node's signature is valid, or signatures are not checked
+    made_up: list[str] = field(default_factory=list[str])  # the kinds of the parts synthesised for it
 
     @classmethod
     def of(
@@ -31,15 +31,15 @@ class SourceMessage:
         return cls(at, message, ["native"] * len(message.parts), mended, vouched)
 
     def afresh(self) -> "SourceMessage":
-        """The same before anything has become of it."""
+        """Return a copy with unchanged outcomes."""
         return SourceMessage.of(self.at, self.message, mended=self.mended, vouched=self.vouched)
 
     def downgrade(self) -> None:
-        """All that is still as it was has come to something less."""
+        """Mark all parts as downgraded, except those with a worse outcome."""
         self.outcomes[:] = [worse("downgraded", outcome) for outcome in self.outcomes]
 
     def parts(self) -> list[PartOutcome]:
-        """The outcomes as data."""
+        """Return the outcomes as report data."""
         node, at = self.message.node, self.at
         carried = [
             PartOutcome.unchecked(node=node, message=at, part=index, kind=part.type, outcome=outcome)
@@ -52,10 +52,10 @@ class SourceMessage:
 
 
 class Ledger:
-    """Collects the entries.
+    """Collects the entries of the report.
 
     Args:
-        target: Who the history is prepared for.
+        target: The endpoint that the history is converted for.
     """
 
     __slots__ = ("entries", "target")
@@ -74,9 +74,9 @@ class Ledger:
         *,
         detail: str = "",
     ) -> None:
-        """Something was done to the part at ``index``, or to the whole message.
+        """Record a change of the part at ``index``, or of the whole message.
 
-        ``outcome`` is what the part has come to; a part that two things were done to has the worse one.
+        A part with several changes keeps the worst ``outcome``.
         """
         part: Part | None = None
         if index is not None:
@@ -87,7 +87,7 @@ class Ledger:
     def made_up(
         self, code: str, kind: str, source: SourceMessage, *, detail: str, reason: Reason = "invalid_for_target"
     ) -> None:
-        """Something of a ``kind`` was made up because of a message."""
+        """Record a synthesised part of this ``kind``, added because of a message."""
         source.made_up.append(kind)
         self._add(code, reason, source, None, kind, None, detail)
 

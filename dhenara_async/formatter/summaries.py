@@ -1,4 +1,4 @@
-"""What is said in words of a thing that cannot be sent as it is: a tool that a provider ran, a file, a stray result."""
+"""Descriptions of parts that cannot be sent as they are: hosted tool runs, files, results without a call."""
 
 from collections.abc import Iterable
 
@@ -11,13 +11,13 @@ NO_RESULT = "No result was recorded for this call."
 MOVED = "(The file is in the next message.)"
 
 _LONGEST = 200
-# What a tool was asked, and what it said, stands under one of these; all else can be opaque, and stays where it is.
+# The keys of a tool's input and output that are described; all others may be opaque and are not.
 _ASKED = ("query", "queries", "q", "code", "command", "url", "urls", "pattern")
 _GAVE = ("output", "stdout", "text", "logs")
 
 
 def hosted_gist(call: HostedToolPart, result: HostedToolPart | None) -> str:
-    """A line about a tool the provider ran, ``[web_search "query" → 5 results]``; empty if nothing is known of it."""
+    """Describe a hosted tool run in a line, ``[web_search "query" → 5 results]``; empty if both are unknown."""
     asked = _asked(call.input)
     gave = _gave(call.output) or ("" if result is None else _gave(result.output))
     if not asked and not gave:
@@ -31,7 +31,7 @@ def hosted_gist(call: HostedToolPart, result: HostedToolPart | None) -> str:
 
 
 def file_gist(part: FilePart, *, made: bool) -> str:
-    """A line about a file that cannot be shown."""
+    """Describe a file that cannot be sent in a line."""
     name = f"{part.filename}: " if part.filename else ""
     size = "" if part.size is None else f", {part.size} bytes"
     who = "made by the assistant, " if made else ""
@@ -39,23 +39,23 @@ def file_gist(part: FilePart, *, made: bool) -> str:
 
 
 def result_gist(part: ToolResultPart) -> str:
-    """A result that answers no call, as something the user tells."""
+    """Describe a tool result without a call, as user text."""
     text = "\n".join(item.get_text() for item in part.content if not isinstance(item, FilePart))
     return f"[result of {part.name or 'a tool'}: {text or '(no output)'}]"
 
 
 def heading(result: ToolResultPart) -> str:
-    """What stands before files that were taken out of a result."""
+    """Return the text before files that were moved out of a tool result."""
     return f"Files from the result of {result.name or 'the call'}:"
 
 
 def made_heading(count: int) -> str:
-    """What stands before files that the assistant made."""
+    """Return the text before files that the assistant made."""
     return f"{'Files' if count > 1 else 'File'} made by the assistant in its last answer:"
 
 
 def wrapped(call: ToolCallPart) -> str:
-    """Arguments that are no JSON object, inside one; half of a surrogate pair, which JSON cannot hold, is U+FFFD."""
+    """Wrap arguments that are not a JSON object in one; lone surrogates, which JSON cannot hold, become U+FFFD."""
     return dumps({"_raw": call.arguments}).decode()
 
 
@@ -63,7 +63,7 @@ def _asked(value: JsonValue, levels: int = 8) -> str:
     match value:
         case str():
             return value
-        case dict() if levels:  # one that goes deeper is no question of anybody's
+        case dict() if levels:  # no real input is nested deeper
             found = (_asked(value[key], levels - 1) for key in _ASKED if key in value)
             return next((text for text in found if text), "")
         case list():

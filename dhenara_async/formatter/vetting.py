@@ -1,8 +1,8 @@
-"""What of the state that came with a history is believed: decided before anything else becomes of its parts.
+"""Removes untrusted provider state from a history, before its parts are converted.
 
-Nodes are data, and whoever can write to their store can write anything into them. State that goes to a provider as it
-is has to be of the shapes that its driver knows (``Rules.vet``) and, where nodes are signed, of a node with a valid
-signature. Whatever else a part says is only words, and stays.
+Nodes are data, and anyone with write access to their store can change them. Provider state is sent back only if it has
+a shape that the driver knows (``Rules.vet``) and, if nodes are signed, if the node's signature is valid. All other
+content is ordinary text and stays.
 """
 
 from operator import is_not
@@ -12,32 +12,32 @@ from dhenara_async.formatter.parts import Terms
 from dhenara_async.messages.messages import FilePart, Origin, Part, ResultContent, Role, ToolResultPart
 
 _UNSIGNED = "the node it comes from has no valid signature"
-# Who has made a file whose node is not signed: nobody whose account is known, so that no account is used to read it.
+# The origin of a stored file in an unsigned node: an unknown account, so that no known account reads the file.
 _UNKNOWN = Origin(provider="unsigned", dialect="", endpoint="", account=None, model="")
 
 
 class Vetting:
-    """Takes out of messages what may not be sent, and notes it."""
+    """Removes untrusted state from messages and records it."""
 
     def __init__(self, terms: Terms, ledger: Ledger) -> None:
         self._terms = terms
         self._ledger = ledger
 
     def look_at(self, source: SourceMessage) -> None:
-        """Give ``source`` a message without what is not believed; its own, if that is nothing."""
+        """Replace the message of ``source`` by one without untrusted state, if it has any."""
         message = source.message
         answer = message.role is Role.ASSISTANT
         if not answer and source.vouched:
-            return  # no state of what a user says is ever sent
+            return  # state of user messages is never sent
         look = self._look_at if source.vouched else self._bare
         parts = [look(source, index, part) for index, part in enumerate(message.parts)]
         if any(map(is_not, parts, message.parts)):
             source.message = message.changed(parts=tuple(parts))
 
     def _look_at(self, source: SourceMessage, index: int, part: Part) -> Part:
-        """A part of an answer with as much of its state as may be sent."""
+        """Return a part of an answer with only the trusted part of its state."""
         if not part.provider_state or not self._terms.is_same_model(part.origin):
-            return part  # to nobody else it is sent anyway
+            return part  # its state is not sent to another model
         vetted = self._terms.rules.vet(part)
         if vetted.reason is None:
             return part
@@ -45,7 +45,7 @@ class Vetting:
         return part.changed(provider_state=vetted.state)
 
     def _bare(self, source: SourceMessage, index: int, part: Part) -> Part:
-        """A part of a node that is not signed: without its state, and without a claim to files in anybody's store."""
+        """Return a part of an unsigned node without its state and without the origin of stored files."""
         changes: dict[str, object] = {}
         if part.provider_state:
             changes["provider_state"] = None

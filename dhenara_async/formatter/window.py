@@ -1,11 +1,11 @@
-"""Fits a history into a context window: which turns the next model is shown, and what is said of those it is not.
+"""Trims a history to a context window, and reports the turns that were left out.
 
-Only whole turns are left out, always the oldest, and a conversation never begins amid a tool's round trip: a result
-without its call is refused by every provider. So the cut falls before a question that no earlier call waits for, and
-where a limit points elsewhere more is kept, not less.
+Only whole turns are left out, always the oldest, and the cut never falls inside a tool loop, because every provider
+rejects a result without its call. The history is cut before a question; if a limit points inside a tool loop, more is
+kept, not less.
 
-What a turn weighs is what its provider reported, where that tells it apart from everything else in the prompt; the rest
-is estimated, and said to be. The estimate is coarse on purpose: an exact count needs each model's own tokenizer.
+A turn's tokens are those reported by its provider, if they can be separated from the rest of the prompt. All others are
+estimated, and marked as such. The estimate is coarse: an exact count needs each model's own tokenizer.
 """
 
 import re
@@ -42,7 +42,7 @@ BYTES_PER_TOKEN = 4
 character of Chinese or Japanese."""
 
 IMAGE_TOKENS = 1_000
-"""What any picture counts: its size in pixels is not known here, and providers shrink large ones to about this."""
+"""Estimated tokens of any image: its size in pixels is unknown here, and providers scale large images to about this."""
 
 FILE_BYTES_PER_TOKEN: Mapping[Kind, int] = {
     "text": BYTES_PER_TOKEN,
@@ -51,7 +51,7 @@ FILE_BYTES_PER_TOKEN: Mapping[Kind, int] = {
     "video": 2_000,  # 5 Mbit/s at 300 tokens a second
     "other": 25,
 }
-"""Bytes of a file that count as one token, where the file is here."""
+"""Estimated bytes per token of a file whose size is known."""
 
 UNSEEN_FILE_TOKENS: Mapping[Kind, int] = {
     "text": 1_000,
@@ -60,10 +60,10 @@ UNSEEN_FILE_TOKENS: Mapping[Kind, int] = {
     "video": 10_000,
     "other": 1_000,
 }
-"""What a file counts that is behind a URL or at its provider, so that nobody here knows its size."""
+"""Estimated tokens of a file whose size is unknown, because it is behind a URL or at its provider."""
 
 CUT = "…"
-"""Stands where words were left out."""
+"""Marks left out words."""
 
 _WORD = re.compile(r"\S+")
 
@@ -71,18 +71,17 @@ Summarise = Callable[[Sequence[ConversationNode]], str | Awaitable[str]]
 
 
 class ConversationPolicy(FrozenModel):
-    """How much of a conversation the next model is shown. Without a limit, all of it.
+    """Limits on the history shown to the next model. Without a limit, all of it is shown.
 
-    With both limits, both hold. The newest turn is always shown, and so is every turn back to the question of a tool
-    loop that would otherwise be cut in two, even if that is more than a limit allows. The question asked now and the
-    instructions are not counted. Each turn that is left out is an entry (``truncated``) in the report.
+    With both limits, both apply. The newest turn is always shown. A tool loop is never cut: it is shown from its
+    question on, even if that exceeds a limit. The current question and the instructions are not counted. Each turn
+    that is left out has an entry (``truncated``) in the report.
 
     Attributes:
-        keep_turns: The most turns that are shown, newest last; each round of a tool loop is a turn of its own.
-        keep_tokens: The most tokens that they may add up to: as reported where that is known, else by an estimate.
-        summarise: Given the turns that are left out, oldest first, gives the words that stand for them, at once or as
-            an awaitable; blank words stand for nothing. Called only when a limit leaves something out. JSON and
-            pickle leave it behind, and policies are equal whatever theirs is.
+        keep_turns: Maximum number of turns; each round of a tool loop is a turn.
+        keep_tokens: Maximum tokens of the turns, as reported by the provider, else estimated.
+        summarise: A function from the left out turns, oldest first, to a text that replaces them, or to an awaitable
+            of it; a blank text is ignored. Called only if turns are left out. JSON, pickle and comparisons ignore it.
     """
 
     keep_turns: int | None = Field(default=None, gt=0)
@@ -96,7 +95,7 @@ class ConversationPolicy(FrozenModel):
         return hash(self._limits)
 
     def __getstate__(self) -> dict[str, object]:
-        # A function from inside another cannot be pickled, nor can most objects that a method is bound to.
+        # a local function or a bound method may not be picklable
         limits = {"keep_turns": self.keep_turns, "keep_tokens": self.keep_tokens}
         fields_set = self.model_fields_set - {"summarise"}
         return {
@@ -112,11 +111,11 @@ class ConversationPolicy(FrozenModel):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """How many tokens something takes.
+    """A number of tokens.
 
     Attributes:
-        count: How many.
-        estimated: Whether any of them were estimated rather than reported by a provider.
+        count: The number.
+        estimated: Whether any of it was estimated rather than reported by a provider.
     """
 
     count: int
@@ -125,12 +124,12 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A history, cut in two.
+    """A history cut into shown and left out turns.
 
     Attributes:
-        kept: The turns that the next model is shown, oldest first.
-        trimmed: Those before them, oldest first, which it is not.
-        estimated: Whether it was decided by weights of which any was an estimate; False where turns were only counted.
+        kept: The shown turns, oldest first.
+        trimmed: The left out turns, oldest first.
+        estimated: Whether the cut depends on estimated tokens; False if turns were only counted.
         limit: The limit that decided, as written in the policy (``keep_turns=3``); empty if nothing was trimmed.
     """
 
@@ -141,15 +140,13 @@ class Fitted:
 
 
 def fit(nodes: Sequence[ConversationNode], policy: ConversationPolicy, *, answers_calls: bool = False) -> Fitted:
-    """The newest turns of a history that the policy has room for, and the others.
-
-    Takes time linear in what the nodes hold.
+    """Cut a history to the newest turns that the policy allows, in linear time.
 
     Args:
-        nodes: The history without the question asked now, oldest first (``Conversation.path()``).
-        policy: How much is shown.
-        answers_calls: Whether the question asked now brings results of the newest calls that have none yet; the turn
-            that made them is then kept whole with its loop, wherever it stands.
+        nodes: The history without the current question, oldest first (``Conversation.path()``).
+        policy: The limits.
+        answers_calls: Whether the current question has results of calls without results so far; the turn with these
+            calls is then kept with its whole tool loop.
     """
     history = tuple(nodes)
     by_turns = 0 if policy.keep_turns is None else max(0, len(history) - policy.keep_turns)
@@ -170,43 +167,43 @@ def fit(nodes: Sequence[ConversationNode], policy: ConversationPolicy, *, answer
 
 
 def tokens_of(node: ConversationNode, before: ConversationNode | None) -> Tokens:
-    """What a turn adds to the prompts after it: its question, files and tool results, and its answer without reasoning.
+    """Return the tokens that a turn adds to later prompts: question, files, tool results, and answer without reasoning.
 
-    The answer is as reported where it holds nothing but words and calls. The question is the prompt less the one before
-    it and that one's answer, where both were reported by the same model and nothing else in them differed; knobs such
-    as the tools that were offered are not kept with a turn, so they are taken to have stayed.
+    The answer's tokens are reported if it has only text and calls. The question's tokens are this prompt minus the
+    prompt and the answer before it, if the same model reported both and nothing else changed. Settings such as tools
+    are not stored with a turn and are assumed unchanged.
 
     Args:
         node: The turn.
-        before: The turn that it followed, whether or not that is shown too; None if there is none.
+        before: The preceding turn, shown or not; None if there is none.
     """
-    asked = None if before is None else _reported_question(node, before)
-    said = _reported_answer(node)
-    question = _estimated_question(node) if asked is None else asked
-    answer = estimated(_spoken(node)) if said is None else said
-    return Tokens(question + answer, estimated=asked is None or said is None)
+    reported_question = None if before is None else _reported_question(node, before)
+    reported_answer = _reported_answer(node)
+    question = _estimated_question(node) if reported_question is None else reported_question
+    answer = estimated(_answer_parts(node)) if reported_answer is None else reported_answer
+    return Tokens(question + answer, estimated=reported_question is None or reported_answer is None)
 
 
 def estimated_tokens(text: str) -> int:
-    """About how many tokens ``text`` takes; 0 only if it is empty."""
+    """Estimate the tokens of ``text``; 0 only if it is empty."""
     size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
     return -(-size // BYTES_PER_TOKEN)
 
 
 def estimated(parts: Iterable[Part | JsonPart]) -> int:
-    """About how many tokens parts take, shown reasoning included; opaque state counts nothing."""
+    """Estimate the tokens of parts, visible reasoning included; opaque state counts as 0."""
     return sum(map(_estimated_part, parts))
 
 
 def estimate_messages(
     messages: Iterable[Message], instructions: Iterable[str] = (), tools: Iterable[Tool | HostedTool] = ()
 ) -> int:
-    """About how many tokens a prompt takes.
+    """Estimate the tokens of a prompt.
 
     Args:
-        messages: The conversation, the question asked now included.
-        instructions: What leads it.
-        tools: What the model may use; each counts as its JSON.
+        messages: The conversation, the current question included.
+        instructions: The system instructions.
+        tools: The declared tools; each counts as its JSON.
     """
     said = sum(estimated(message.parts) for message in messages)
     led = sum(map(estimated_tokens, instructions))
@@ -214,21 +211,21 @@ def estimate_messages(
 
 
 def summary_message(text: str) -> Message | None:
-    """A system message to lead the conversation, in which ``text`` stands for the turns left out; None if blank."""
+    """Build the leading system message with a summary of the left out turns; None if ``text`` is blank."""
     return Message.system(f"Summary of the earlier conversation:\n{text}") if text.strip() else None
 
 
 def truncation_entries(
     trimmed: Sequence[ConversationNode], target: Origin, *, estimated: bool, summarised: bool, limit: str = ""
 ) -> tuple[ConversionEntry, ...]:
-    """What the report says of the turns that were left out: one entry for each, in order.
+    """Build one report entry per left out turn, in order.
 
     Args:
-        trimmed: They, oldest first, from the first of the conversation (``Fitted.trimmed``).
-        target: The endpoint that is asked now.
-        estimated: Whether they were left out because of weights that were estimated (``Fitted.estimated``).
-        summarised: Whether a summary stands for them.
-        limit: What left them out (``Fitted.limit``).
+        trimmed: The left out turns, oldest first (``Fitted.trimmed``).
+        target: The target of the call.
+        estimated: Whether the cut depends on estimated tokens (``Fitted.estimated``).
+        summarised: Whether a summary replaces the turns.
+        limit: The limit that decided (``Fitted.limit``).
     """
     why = f"left out by {limit or 'the limit of the conversation'}"
     why += " (weighed by estimate)" if estimated else ""
@@ -250,14 +247,14 @@ def truncation_entries(
 
 
 def first_words(text: str, most: int | None) -> str:
-    """``text`` up to the end of its word number ``most``, then `` …`` if words were left out.
+    """Return the first ``most`` words of ``text``, with `` …`` if words were left out.
 
-    Words are what white space parts; that between the kept ones stays as it is. A text of no more words comes back
-    unchanged, and so does one that was cut to as many before.
+    Words are separated by white space, which is kept between the words. A text with no more words is returned
+    unchanged, also one that was already cut to ``most`` words.
 
     Args:
         text: Any text.
-        most: How many words to keep, from 1; None = all.
+        most: Number of words to keep, from 1; None = all.
 
     Raises:
         ConfigurationError: ``most`` is below 1.
@@ -271,7 +268,7 @@ def first_words(text: str, most: int | None) -> str:
 
 
 def shortened_file(file: FilePart, most: int | None) -> FilePart:
-    """A text file with its first words alone; any other file as it is. See ``first_words``."""
+    """Return a text file cut to its first words, any other file unchanged. See ``first_words``."""
     if most is None or file.data is None or file.kind != "text":
         return file
     text = first_words(file.get_text(), most)
@@ -279,9 +276,9 @@ def shortened_file(file: FilePart, most: int | None) -> FilePart:
 
 
 def shortened_parts(parts: Iterable[Part], most: int | None) -> tuple[Part, ...]:
-    """An answer whose texts have ``most`` words together; what comes behind them is left out with the rest of them.
+    """Cut an answer's texts to ``most`` words together, and drop the texts after them.
 
-    A text that was cut is not what its provider signed any more, so its state stays behind. See ``first_words``.
+    A cut text loses its provider state, because its signature no longer matches. See ``first_words``.
     """
     if most is None:
         return tuple(parts)
@@ -299,9 +296,9 @@ def shortened_parts(parts: Iterable[Part], most: int | None) -> tuple[Part, ...]
 
 
 def _lightest(history: Sequence[ConversationNode], most: int, oldest: int) -> tuple[int, bool]:
-    """Where the newest turns begin that weigh no more than ``most`` (0 = all do), and whether any weight was a guess.
+    """Return the index of the first turn that fits into ``most`` tokens (0 = all fit), and whether any was estimated.
 
-    Turns before ``oldest`` are not weighed, and the newest one is taken whatever it weighs.
+    Turns before ``oldest`` are not counted, and the newest turn always fits.
     """
     weight, guessed = 0, False
     for at in reversed(range(oldest, len(history))):
@@ -313,7 +310,7 @@ def _lightest(history: Sequence[ConversationNode], most: int, oldest: int) -> tu
 
 
 def _beginnings(history: Sequence[ConversationNode], *, answers_calls: bool) -> list[bool]:
-    """For each turn, whether a conversation may begin with it: it asks something, and nothing after it needs more."""
+    """Return for each turn whether a history may begin there: it has a question, and no later result lacks its call."""
     callers: dict[str, int] = {}  # by a call's id, which providers repeat: the last turn so far that made one
     unanswered: dict[str, int] = {}
     needs: list[int] = []  # for each turn, the earliest whose calls its results answer
@@ -322,7 +319,7 @@ def _beginnings(history: Sequence[ConversationNode], *, answers_calls: bool) -> 
         needs.append(min((callers.get(call_id, at) for call_id in answered), default=at))
         for call_id in answered:
             unanswered.pop(call_id, None)
-        made = {part.call_id: at for part in _spoken(node) if isinstance(part, ToolCallPart)}
+        made = {part.call_id: at for part in _answer_parts(node) if isinstance(part, ToolCallPart)}
         callers.update(made)
         unanswered.update(made)
     newest = len(history) - 1
@@ -336,21 +333,21 @@ def _beginnings(history: Sequence[ConversationNode], *, answers_calls: bool) -> 
     return begins
 
 
-def _spoken(node: ConversationNode) -> tuple[Part, ...]:
-    """What a later model is told of a turn's answer."""
+def _answer_parts(node: ConversationNode) -> tuple[Part, ...]:
+    """Return a turn's answer without its reasoning."""
     parts = () if node.response is None else node.response.choices[0].parts
     return tuple(part for part in parts if not isinstance(part, ReasoningPart))
 
 
 def _reported_answer(node: ConversationNode) -> int | None:
-    """Tokens of the answer without its reasoning; None where the reported number is not that."""
+    """Return the reported tokens of the answer without reasoning; None if they were not reported separately."""
     if node.response is None:
         return 0
     usage, answers = _usage(node), node.response.choices
     if usage is None or usage.output_tokens is None or len(answers) != 1:
         return None
     if any(isinstance(part, FilePart) for part in answers[0].parts):
-        return None  # a picture is made of other tokens than it is read with
+        return None  # generating an image and reading it take different numbers of tokens
     if usage.reasoning_tokens is None and any(isinstance(part, ReasoningPart) for part in answers[0].parts):
         return None
     said = usage.output_tokens - (usage.reasoning_tokens or 0)
@@ -358,7 +355,7 @@ def _reported_answer(node: ConversationNode) -> int | None:
 
 
 def _reported_question(node: ConversationNode, before: ConversationNode) -> int | None:
-    """How much longer a prompt was than the one before with its answer; None where that is not the question alone."""
+    """Return the tokens that a prompt has more than the previous prompt and answer; None if other things changed."""
     here, there = _usage(node), _usage(before)
     if here is None or there is None or here.input_tokens is None or there.input_tokens is None:
         return None
@@ -374,7 +371,7 @@ def _reported_question(node: ConversationNode, before: ConversationNode) -> int 
 
 
 def _same_history(node: ConversationNode, before: ConversationNode) -> bool:
-    """Whether nothing was left out of one prompt only, and no reasoning went along that may or may not be counted."""
+    """Whether both prompts left out the same turns, and no reasoning was sent, whose counting is unknown."""
     if _left_out(node) != _left_out(before):
         return False
     return not any(
@@ -388,7 +385,7 @@ def _left_out(node: ConversationNode) -> set[str | None]:
 
 
 def _usage(node: ConversationNode) -> Usage | None:
-    """What the provider told of a whole turn; None where it did not, or counted its own tools' rounds as well."""
+    """Return the reported usage of a turn; None if it was not reported, or includes rounds of hosted tools."""
     usage, response = node.usage, node.response
     if response is None or node.status != "complete" or usage.source != "reported":
         return None
@@ -408,8 +405,8 @@ def _estimated_part(part: Part | JsonPart) -> int:
         case ToolResultPart():
             return estimated_tokens(part.name) + estimated(part.content)
         case HostedToolPart():
-            told = () if part.report else (part.input, part.output)
-            return sum(estimated_tokens(text_of(value)) for value in told if value is not None)
+            values = () if part.report else (part.input, part.output)
+            return sum(estimated_tokens(text_of(value)) for value in values if value is not None)
         case _:
             return estimated_tokens(part.get_text())
 
