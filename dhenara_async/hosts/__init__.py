@@ -1,1 +1,1 @@
-"""Providers: addresses, keys, dialects and differences of each host, one row a provider."""
+"""Providers: the address, authentication, dialect, framing and quirks of each host."""

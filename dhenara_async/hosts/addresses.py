@@ -1,4 +1,4 @@
-"""Host names in ASCII, and the kind of network that an IP address belongs to. Pure.
+"""Converts host names to ASCII and classifies IP addresses. Pure.
 
 A name outside ASCII is spelled as browsers spell it: mapped by UTS 46 without transitional processing, then punycode.
 The package ``idna`` is loaded by the first such name. Browsers also take symbols (``☃.example``), which IDNA 2008 does
@@ -18,7 +18,7 @@ _PRIVATE_V4 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.
 _RESERVED_V4 = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
 _PRIVATE_V6 = IPv6Network("fc00::/7")
 _PUBLIC_V6 = IPv6Network("2000::/3")
-# Tunnels among them, whose other end can be anywhere.
+# Includes tunnels, whose other end can be anywhere.
 _RESERVED_V6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 _NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -29,13 +29,13 @@ _PUNYCODE = "xn--"
 
 
 def ascii_host(name: str) -> str:
-    """A host name or IP address in ASCII and lower case.
+    """Convert a host name or IP address to ASCII and lower case.
 
     Args:
         name: Without a port; an IPv6 address without its brackets.
 
     Raises:
-        ValueError: It is neither; the message says why, to be put behind "the host".
+        ValueError: It is neither; the message continues a sentence that begins with "the host".
     """
     if ":" in name:
         try:
@@ -44,7 +44,7 @@ def ascii_host(name: str) -> str:
             raise ValueError("is not an IPv6 address") from exc
         return name.lower()
     mapped = name.lower() if name.isascii() else _mapped(name)
-    labels = mapped.removesuffix(".").split(".")  # a name that ends in the root is a name
+    labels = mapped.removesuffix(".").split(".")  # a trailing dot names the root and is allowed
     if not all(labels):
         raise ValueError("has an empty label (two dots in a row, or one at its start)")
     spelled = ".".join(map(_ascii_label, labels))
@@ -54,7 +54,7 @@ def ascii_host(name: str) -> str:
 
 
 def class_of(address: IPv4Address | IPv6Address) -> AddressClass:
-    """The kind of network that an address belongs to; an IPv4 address inside an IPv6 one counts as itself."""
+    """Classify an IP address; an IPv4 address embedded in an IPv6 one is classified by itself."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return class_of(address.ipv4_mapped)
@@ -78,7 +78,7 @@ def class_of(address: IPv4Address | IPv6Address) -> AddressClass:
 
 
 def _mapped(name: str) -> str:
-    """UTS 46's mapping: lower case, full-width letters and dots to plain ones, one composition of each letter."""
+    """Apply the mapping of UTS 46: lower case, plain letters and dots, composed characters."""
     import idna
 
     try:

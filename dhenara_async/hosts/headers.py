@@ -1,4 +1,4 @@
-"""Headers that a caller adds: which ones may be sent, which are secret, and which tell accounts apart. Pure.
+"""Checks a caller's extra headers, and finds secrets and account credentials in them. Pure.
 
 Source: RFC 9110, sections 5.1, 5.5 and 7.6.1 (read 2026-11-22)
 """
@@ -13,14 +13,14 @@ from dhenara_async.errors import ConfigurationError
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-# They say where a message ends, or are between two neighbours: a second opinion on them is request smuggling.
+# They frame a message, or concern one connection: a contradicting value is request smuggling.
 _TRANSPORTS = frozenset(
     {
         *("connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-connection", "te"),
         *("trailer", "transfer-encoding", "upgrade"),
     }
 )
-# Values that a host may quote in an error, because they help and give nothing away.
+# Headers whose values errors may quote: helpful and harmless.
 _PUBLIC = frozenset(
     {
         *("accept", "accept-encoding", "accept-language", "anthropic-beta", "anthropic-version", "cache-control"),
@@ -35,7 +35,7 @@ _SHORTEST_SECRET = 8  # shorter values are words of any text
 
 
 def sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """A caller's headers, names in lower case so that they replace this library's own instead of joining them.
+    """Check a caller's headers and lower-case their names, so that they replace this library's headers of that name.
 
     Raises:
         ConfigurationError: A name is not a token, belongs to the transport, or a value has control characters in it.
@@ -52,11 +52,11 @@ def _faults(headers: Mapping[str, str]) -> Iterator[str]:
         if _TOKEN.fullmatch(name) is None or _UNSENDABLE.search(value):
             yield f"the extra header {name!r} holds characters that no header can carry"
         elif name.lower() in _TRANSPORTS:
-            yield f"the extra header {name!r} is the transport's own business: leave it out"
+            yield f"the extra header {name!r} is set by the transport: leave it out"
 
 
 def secrets_of(headers: Mapping[str, str]) -> Iterator[str]:
-    """The values of ``headers`` that no error may quote: credentials, and all else that is not known to be harmless."""
+    """Yield the header values to mask in errors: credentials, and all values that are not known to be harmless."""
     for name, value in headers.items():
         if name.lower() not in _PUBLIC:
             secret = value.strip().rpartition(" ")[2]  # without "Bearer"
@@ -65,13 +65,13 @@ def secrets_of(headers: Mapping[str, str]) -> Iterator[str]:
 
 
 def credentials_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that tell one account from another, names in lower case."""
+    """Return the headers that identify an account, names in lower case."""
     lower = ((name.lower(), value.strip()) for name, value in headers.items())
     return {name: value for name, value in lower if name not in _PUBLIC and _CREDENTIAL.search(name)}
 
 
 def _open(value: object) -> object:
-    """Headers as the texts they are, from a dump in which they are secrets."""
+    """Convert the secrets of a dump back to plain headers."""
     if not isinstance(value, Mapping):
         return value
     given = cast("Mapping[object, object]", value)
@@ -83,7 +83,7 @@ def _sealed(headers: Mapping[str, str]) -> dict[str, SecretStr]:
 
 
 OPENED = BeforeValidator(_open)
-"""For a field of headers: takes what ``SEALED`` gives."""
+"""For a field of headers: accepts the secrets that ``SEALED`` dumps."""
 
 SEALED = PlainSerializer(_sealed)
 """For a field of headers: dumps have secrets in their place, JSON a mask."""

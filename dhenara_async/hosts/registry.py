@@ -36,7 +36,7 @@ def register_host(name: str, host: Host) -> None:
 
     Args:
         name: Stored with every answer from there, so it should never change.
-        host: Where it is, how a key is shown to it and what it speaks.
+        host: Its address, authentication, dialect and framing.
 
     Raises:
         ConfigurationError: The name is empty, or belongs to another host.
@@ -47,7 +47,7 @@ def register_host(name: str, host: Host) -> None:
 def register_driver(dialect: str, make: Callable[[Host], Driver]) -> None:
     """Make a wire dialect known to this process as ``Host(dialect=…)`` and ``AIModelAPI(dialect=…)``.
 
-    ``dhenara_async.drivers`` tells how a driver is written. Registering the same again changes nothing.
+    ``dhenara_async.drivers`` explains how a driver is written. Registering the same again changes nothing.
 
     Args:
         dialect: Its name; stored with every answer in it, so it should never change.
@@ -60,10 +60,10 @@ def register_driver(dialect: str, make: Callable[[Host], Driver]) -> None:
 
 
 def host_of(provider: str) -> Host:
-    """The row of a provider, the house's own or a registered one.
+    """Return the row of a provider, the library's own or a registered one.
 
     Raises:
-        ConfigurationError: There is none of that name.
+        ConfigurationError: No host has that name.
     """
     host = HOSTS.get(provider) or REGISTERED_HOSTS.get(provider)
     if host is None:
@@ -101,10 +101,10 @@ def resolve(endpoint: AIModelEndpoint) -> ResolvedHost:
     """Resolve ``endpoint`` from its own fields, then the environment, then the provider's row.
 
     Raises:
-        ConfigurationError: No key, no base URL, or one that cannot be used; a host or dialect that nobody knows.
+        ConfigurationError: No key, no base URL, or one that cannot be used; an unknown host or dialect.
     """
     api, host = endpoint.api, host_of(endpoint.api.provider)
-    dialect_of(endpoint)  # one that nobody knows is the first thing to be told, not a key that is missing besides
+    dialect_of(endpoint)  # an unknown dialect is reported before a missing key
     given_url = _base_url(api, host)
     base_url, userinfo = _spelled(given_url)
     headers = _headers(api)
@@ -139,10 +139,10 @@ def _auth(host: Host, base_url: str, key: SecretStr | None, secrets: tuple[str, 
 
 
 def expected_origin(endpoint: AIModelEndpoint) -> Origin:
-    """The origin that answers of ``endpoint`` would carry, as far as it can be told without a key or an address.
+    """Return the origin of ``endpoint``'s answers, as far as it is known without checking key and address.
 
     Raises:
-        ConfigurationError: Its host or dialect is one that nobody knows.
+        ConfigurationError: Its host or dialect is unknown.
     """
     api, host = endpoint.api, host_of(endpoint.api.provider)
     base_url = api.base_url or _variable(host.base_url_variables) or host.base_url or ""
@@ -151,7 +151,7 @@ def expected_origin(endpoint: AIModelEndpoint) -> Origin:
 
 
 def origin_of(endpoint: AIModelEndpoint, base_url: str, key: str | None) -> Origin:
-    """The origin that answers of ``endpoint`` carry at ``base_url``, which may hold a user and password, by ``key``."""
+    """Return the origin of ``endpoint``'s answers; ``base_url`` may contain a user and password."""
     return Origin(
         provider=str(endpoint.api.provider),
         dialect=dialect_of(endpoint),
@@ -162,14 +162,14 @@ def origin_of(endpoint: AIModelEndpoint, base_url: str, key: str | None) -> Orig
 
 
 def _account(api: AIModelAPI, base_url: str, key: str | None) -> str | None:
-    """The fingerprint of everything that says whose call it is; None = nothing does.
+    """Return the fingerprint of all account credentials; None = there are none.
 
-    A key by itself has the fingerprint that it always had, however it is given: stored answers are known by it.
+    The fingerprint of a lone key does not depend on how it is passed, because stored answers carry it.
     """
     if not api.headers and "@" not in base_url:
         return None if key is None else fingerprint(key)
     host, proofs = host_of(api.provider), credentials_of(api.headers)
-    stated = proofs.pop(host.key_header, None)  # goes out instead of the key
+    stated = proofs.pop(host.key_header, None)  # is sent instead of the key
     if stated is not None:
         key = stated.removeprefix(host.key_prefix)
     userinfo = _userinfo(base_url)
@@ -181,10 +181,10 @@ def _account(api: AIModelAPI, base_url: str, key: str | None) -> str | None:
 
 
 def dialect_of(endpoint: AIModelEndpoint) -> str:
-    """The dialect spoken with ``endpoint``, by its plain name.
+    """Return the name of the dialect of ``endpoint``.
 
     Raises:
-        ConfigurationError: Its host or dialect is one that nobody knows.
+        ConfigurationError: Its host or dialect is unknown.
     """
     dialect = str(endpoint.api.dialect or host_of(endpoint.api.provider).dialect)
     if dialect not in _DIALECTS and dialect not in _REGISTERED_DRIVERS:
@@ -197,10 +197,10 @@ def dialect_of(endpoint: AIModelEndpoint) -> str:
 
 
 def driver_for(endpoint: AIModelEndpoint) -> Driver:
-    """The codec for ``endpoint``; a dialect's module is loaded when it is first spoken.
+    """Return the driver for ``endpoint``. The module of a dialect is imported at its first use.
 
     Raises:
-        ConfigurationError: Its host or dialect is one that nobody knows.
+        ConfigurationError: Its host or dialect is unknown.
     """
     host, dialect = host_of(endpoint.api.provider), dialect_of(endpoint)
     match dialect:
@@ -230,7 +230,7 @@ _Registered = TypeVar("_Registered")
 def _register(
     what: str, name: str, value: _Registered, *, taken: Container[str], among: dict[str, _Registered]
 ) -> None:
-    plain = str(name)  # a member of somebody's own enum is its text
+    plain = str(name)  # of an enum member, its text
     if not plain.strip():
         raise ConfigurationError(f"a {what} is registered under a name, and this one is empty")
     if plain in taken:
@@ -250,7 +250,7 @@ _DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?=/|\?|$)", re.IGNORECASE)
 
 
 def leaves_its_path(path: str) -> bool:
-    """Whether a path has ``.`` or ``..`` as a segment, plain or encoded, which whoever reads it would resolve."""
+    """Whether a path has a ``.`` or ``..`` segment, plain or encoded, which a server would resolve."""
     return _DOTS.search(path) is not None
 
 
@@ -266,13 +266,13 @@ def _base_url(api: AIModelAPI, host: Host) -> str:
 
 
 def _fault_of(base_url: str) -> str | None:
-    """What keeps a text from being a base URL, to be put behind "the base_url"; None = nothing."""
+    """Return why a text is not a base URL, to continue a sentence that begins with "the base_url"; None = it is one."""
     if not base_url.isprintable() or " " in base_url or "\\" in base_url:
         return "has spaces, backslashes or control characters in it"
     try:
         parts = urlsplit(base_url)
-        hostname, _port = parts.hostname, parts.port  # reading the port is what checks it
-    except ValueError:  # whose words may quote a password
+        hostname, _port = parts.hostname, parts.port  # reading the port validates it
+    except ValueError:  # its message may quote a password
         return "is not a URL: its host or its port is malformed"
     if parts.scheme not in {"http", "https"} or not hostname:
         return "must start with https:// or http://, and a host behind that"
@@ -288,14 +288,14 @@ def _fault_of(base_url: str) -> str | None:
 
 
 def _spelled(base_url: str) -> tuple[str, str | None]:
-    """A faultless base URL as it is sent, and the ``user:password`` that it holds; None where it holds none."""
+    """Split a valid base URL into its encoded form and its ``user:password``; None = it has none."""
     parts = urlsplit(base_url)
     path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
     return f"{parts.scheme}://{_host_of(base_url)}{path}", _userinfo(base_url)
 
 
 def _userinfo(base_url: str) -> str | None:
-    """The ``user:password`` in a base URL; None where there is none."""
+    """Return the ``user:password`` of a base URL; None = it has none."""
     try:
         userinfo, at, _ = urlsplit(base_url).netloc.rpartition("@")
     except ValueError:
@@ -312,7 +312,7 @@ def _headers(api: AIModelAPI) -> dict[str, str]:
 
 
 def _host_of(base_url: str) -> str:
-    """Host and port, without credentials; empty for what is no URL, which a call refuses in words."""
+    """Return host and port without credentials; empty for an invalid URL, which a call refuses."""
     try:
         parts = urlsplit(base_url)
         netloc = parts.netloc.rpartition("@")[2]
@@ -340,7 +340,7 @@ def _key(api: AIModelAPI, host: Host) -> str | None:
 
 
 def _fault_of_key(key: str, api: AIModelAPI, host: Host, *, from_environment: bool) -> str | None:
-    """Why a key may not be sent; None = it may."""
+    """Return why a key may not be sent; None = it may."""
     if not (key.isascii() and key.isprintable()):
         return f"the API key of {api.provider} has characters that no header can carry"
     if not key.strip("*"):

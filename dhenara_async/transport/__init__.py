@@ -1,4 +1,4 @@
-"""Bytes out, bytes in. The one seam to the network: no JSON, no provider names.
+"""The interface between calls and the network: sends and receives bytes, and knows neither JSON nor providers.
 
 Source of the shape: what httpx's transports and aiohttp's client have in common.
 """
@@ -15,10 +15,10 @@ Got = TypeVar("Got")
 
 
 class Exchange(Protocol):
-    """One answer whose head has arrived and whose body is being read. Holds a connection until it ends.
+    """A response whose head has arrived and whose body is being read. Holds a connection until its end.
 
-    An exchange may have an attribute ``repeatable = True``: a cancelled ``read`` has taken nothing, and can be called
-    again. Streams read all others in a task of their own, which a cancelled reader does not cancel.
+    An exchange may have an attribute ``repeatable = True``: a cancelled ``read`` consumes nothing and can be called
+    again. Streams read other exchanges in a separate task, which a cancelled reader does not cancel.
     """
 
     @property
@@ -42,7 +42,7 @@ class Exchange(Protocol):
         ...
 
     def interrupt(self, error: Exception) -> None:
-        """Give the answer up from outside: a read that is waiting, or else the next one, raises ``error``."""
+        """Abort the response from outside: the waiting read, or else the next one, raises ``error``."""
         ...
 
     def ended(self) -> bool:
@@ -50,12 +50,12 @@ class Exchange(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give the answer up: the socket is closed before this returns. Harmless after the end."""
+        """Abort the response: the socket is closed before this returns. Does nothing after the end."""
         ...
 
 
 class Transport(Protocol):
-    """Sends requests over connections that it keeps; whoever made it closes it."""
+    """Sends requests over pooled connections. Its creator closes it."""
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
         """Send ``request`` and wait for the head of the answer, whatever its status. Redirects are not followed.
@@ -64,28 +64,28 @@ class Transport(Protocol):
             ConnectError: No connection.
             ReadError: The connection broke before the answer began.
             DeadlineError: A time limit ran out.
-            BoundsError: The header block is too large to be read at all; whoever asked checks its size besides.
+            BoundsError: The header block is too large to be parsed; callers check its size as well.
             StreamStateError: The transport is closed, or was closed before the answer began.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close every connection, and send nothing any more.
+        """Close every connection and refuse further requests.
 
-        Whoever waits for an answer, or reads one, gets a ``StreamStateError`` at once.
+        Calls that wait for a response or read one get a ``StreamStateError`` at once.
         """
         ...
 
 
 @dataclass(slots=True, frozen=True)
 class FileRequest:
-    """A ``GET`` of somebody's file, whose host has been looked up and found to be one that may be asked.
+    """A ``GET`` request for a file, whose host was resolved and passed the fetch policy.
 
     Attributes:
         url: Absolute, already encoded, without credentials.
-        host: Its host, in ASCII: what the certificate has to be for.
-        addresses: The host's addresses; no other may be connected to, or the check was for nothing.
-        headers: All of them but ``host``; nothing that says who we are.
+        host: Its host, in ASCII: the name that the certificate must have.
+        addresses: The host's checked addresses; no other may be connected to.
+        headers: All headers except ``host``; none identifies the caller.
     """
 
     url: str = field(repr=False)
@@ -96,10 +96,10 @@ class FileRequest:
 
 @runtime_checkable
 class Downloads(Protocol):
-    """What a transport is besides, if files are to be downloaded over connections of its kind too."""
+    """Implemented by transports that can also download files."""
 
     async def get(self, request: FileRequest) -> Exchange:
-        """Ask for a file and wait for the head of the answer. No redirects, cookies or credentials; the body as sent.
+        """Request a file and wait for the head of the response. No redirects, cookies or credentials; the body as sent.
 
         Raises:
             ConnectError: No connection.
@@ -110,10 +110,10 @@ class Downloads(Protocol):
 
 @runtime_checkable
 class WarmsUp(Protocol):
-    """What a transport is besides, if it can have a connection ready before there is anything to send over it."""
+    """Implemented by transports that can open a connection before the first request."""
 
     async def warm_up(self, url: str, timeouts: Timeouts) -> None:
-        """Look up the host of ``url`` and connect to it, TLS included; the connection waits in the pool, nothing sent.
+        """Resolve the host of ``url`` and connect, TLS included. The connection waits in the pool; nothing is sent.
 
         Raises:
             ConnectError: No connection.
@@ -142,10 +142,10 @@ _BETWEEN = len(": \r\n")
 
 @runtime_checkable
 class EndsWaits(Protocol):
-    """What a transport is besides, if closing it ends calls too that have not been sent, or wait for another try."""
+    """Implemented by transports whose closing also ends calls that wait to be sent or retried."""
 
     async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
-        """Await ``work``, which is broken off when the transport is closed.
+        """Await ``work``; closing the transport cancels it.
 
         Raises:
             StreamStateError: The transport is closed, or was closed before ``work`` was done.

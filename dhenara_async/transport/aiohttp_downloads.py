@@ -1,7 +1,8 @@
-"""Downloads by aiohttp: a session for each file, which knows the addresses it may connect to and looks nothing up.
+"""Downloads by aiohttp: one session per file, which connects to checked addresses only and resolves no names.
 
-A name can resolve to another address a moment after it was checked; here the addresses that were checked are the only
-ones there are. No cookies, no redirects, no ``.netrc``, no proxy from the environment: a proxy would do the looking up.
+A name can resolve to another address a moment after the check, so the session gets the checked addresses.
+
+No cookies, no redirects, no ``.netrc``, no proxy from the environment: a proxy would resolve the name itself.
 
 Source: https://docs.aiohttp.org/en/stable/client_advanced.html#custom-resolver (read 2026-11-22)
 """
@@ -29,7 +30,7 @@ class AiohttpDownloads:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=_Checked(request.addresses), use_dns_cache=False, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # whoever asks limits the whole, lookups included
+            timeout=aiohttp.ClientTimeout(total=None),  # the caller limits the whole download, name look-ups included
             auto_decompress=False,
             trust_env=False,
         )
@@ -77,7 +78,7 @@ class AiohttpDownload:
 
 
 class _Checked(AbstractResolver):
-    """Resolves every name to the addresses that were checked."""
+    """A resolver that returns the checked addresses for every name."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -98,7 +99,7 @@ class _Checked(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: there is nothing to close."""
 
 
 async def _close(session: aiohttp.ClientSession) -> None:

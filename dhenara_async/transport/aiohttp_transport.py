@@ -1,7 +1,7 @@
-"""The transport that comes with the library: aiohttp, with nothing of it that a stream does not need.
+"""The default transport: aiohttp, without the features that a stream does not need.
 
 No cookie jar, no redirects, no total time limit, proxies from the environment. The TLS context is aiohttp's, made once
-for the process, when this room is loaded. A pool belongs to the event loop it was made in, so a transport keeps one
+for the process, when this module is imported. A pool belongs to the event loop it was made in, so a transport keeps one
 session a loop, and closes it when its loop ends.
 
 Thousands of streams at once share one lookup of their host (aiohttp has them wait for the first) and shake hands by the
@@ -57,18 +57,18 @@ from dhenara_async.transport.proxies import Proxy, proxy_for
 Got = TypeVar("Got")
 
 CONNECTING = 100
-"""How many connections to one host are made at once: as many as asyncio's own servers queue, and most others do."""
+"""How many connections to one host are made at once: as many as most servers queue, asyncio's too."""
 
 LARGE_BYTES = 1 << 20
-"""From here on a body is sent piece by piece: in one go its encryption alone would hold up the loop."""
+"""The size from which a body is sent in pieces: encrypting it at once would block the event loop."""
 
 
 _PIECE_BYTES = 1 << 18
-_HOSTS = 1000  # the most whose proxies are remembered
+_HOSTS = 1000  # the size of the proxy cache
 
 
 class AiohttpTransport:
-    """Connections by aiohttp, for any number of event loops, one after another or in several threads.
+    """Sends requests by aiohttp, in any number of event loops, one after another or in several threads.
 
     A process that was forked makes connections of its own, and leaves those of its parent alone.
 
@@ -119,7 +119,7 @@ class AiohttpTransport:
         except DeadlineError:
             raise
         except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError) as exc:
-            if _is_flooded(exc):
+            if _is_head_too_large(exc):
                 raise header_block_too_large(request.max_header_bytes) from exc.with_traceback(None)
             # without aiohttp's frames, among whose locals are the headers with the key
             raise _translated(exc, timeouts) from exc.with_traceback(None)
@@ -144,10 +144,10 @@ class AiohttpTransport:
         timeouts: Timeouts,
         proxy: Proxy | None,
     ) -> "_Response":
-        """The request as aiohttp makes it: over proxies, with large bodies, and when somebody looks on."""
+        """Send a request by the session: for proxies, large bodies and traced sessions."""
         body = request.body
         more = {"content-length": str(len(body))} if len(body) >= LARGE_BYTES else {}
-        # nothing secret is a local here: reporters of errors show those
+        # no secret is a local variable here: error reporters show those
         request = replace(request, headers={"accept-encoding": ACCEPTED, **request.headers, **more})
         if proxy is not None and proxy.authorization is not None and not request.url.startswith("https:"):
             request = replace(request, headers={**request.headers, "proxy-authorization": proxy.authorization})
@@ -190,7 +190,7 @@ class AiohttpTransport:
                 session=kept.session,
                 proxy=None if proxy is None else proxy.address,
                 proxy_headers=_for_tunnels(proxy) if address.scheme == "https" else None,
-            )  # never sent: it says where to, and which of the pool's connections are the same
+            )  # never sent: selects a connection of the pool
             connection = await kept.connector.connect(request, [], self._client_timeout(timeouts))
         except TimeoutError as exc:
             limit, seconds = _connecting(timeouts)
@@ -203,8 +203,8 @@ class AiohttpTransport:
         connection.release()
 
     async def aclose(self) -> None:
-        """See ``Transport``. It is closed for the running loop; other loops have connections of their own, which each
-        of them closes, or which go with it."""
+        """See ``Transport``. It is closed for the running loop. Other loops have their own connections, which they
+        close, or which end with them."""
         loop = running_loop()
         self._closed.add(loop)
         kept = self._sessions.pop(loop, None)
@@ -218,7 +218,7 @@ class AiohttpTransport:
         if os.getpid() != self._process:
             self._leave_to_the_parent()
         for other in list(self._sessions):
-            # run to its end without its generators; this closes its session, and its sockets go with what held them
+            # the loop ended without closing its generators: close the session; its sockets are freed with the loop
             if other.is_closed() and (gone := self._sessions.pop(other, None)) is not None:
                 await gone.session.close()
         private = usable()
@@ -234,13 +234,13 @@ class AiohttpTransport:
         until_the_end = self._until_the_end(loop, session)
         direct = DirectSender(session, connector) if private else None
         kept = self._sessions[loop] = _Kept(session, connector, direct, until_the_end)
-        await anext(kept.until_the_end)  # does not wait: nobody else can make a session for this loop meanwhile
+        await anext(kept.until_the_end)  # does not wait, so no other task can make a session for this loop meanwhile
         return kept
 
     async def _until_the_end(
         self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
     ) -> AsyncGenerator[None]:
-        """Closes ``session`` when it is closed itself: a loop that ends tells its generators, and nobody else."""
+        """Closes ``session`` when it is closed: an ending event loop closes its asynchronous generators."""
         try:
             yield
         finally:
@@ -248,14 +248,14 @@ class AiohttpTransport:
             await session.close()
 
     def _leave_to_the_parent(self) -> None:
-        """Forget the connections that this process has of its parent, without closing them: they are still in use."""
+        """Forget the connections inherited from the parent process without closing them: the parent uses them."""
         inherited, self._sessions = self._sessions, {}
         self._process = os.getpid()
         for kept in inherited.values():
             kept.session.detach()
 
     def _proxy_for(self, url: URL) -> Proxy | None:
-        """aiohttp would scan the environment and read a file in a thread for every request; once a host is enough."""
+        """Return the proxy of a URL, cached by host: aiohttp would read a file in a thread for each request."""
         if not self._trust_env:
             return None
         key = (url.scheme, url.host, url.port)
@@ -266,7 +266,7 @@ class AiohttpTransport:
         return self._proxies[key]
 
     def _client_timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
-        """Calls share their config as a rule, so the last one's timeout object nearly always fits."""
+        """Build aiohttp's timeouts. Most calls share their config, so the last object is cached."""
         if self._last_timeout is None or self._last_timeout[0] is not timeouts:
             made = aiohttp.ClientTimeout(total=None, connect=_connecting(timeouts)[1])
             self._last_timeout = (timeouts, made)
@@ -285,14 +285,14 @@ class _Kept:
 
 
 def _for_tunnels(proxy: Proxy | None) -> Mapping[str, str] | None:
-    """What a proxy is told when it is asked for a tunnel; None = nothing."""
+    """Return the headers of the tunnel request to a proxy; None = no headers."""
     if proxy is None or proxy.authorization is None:
         return None
     return {"proxy-authorization": proxy.authorization}
 
 
 class _Pieces:
-    """A large body, piece by piece; everybody else has a turn between two of them."""
+    """A large body, sent in pieces; other tasks run between two pieces."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -364,7 +364,7 @@ class _Connector(ForkSafeConnector):
 
 @dataclass(slots=True)
 class _Door:
-    """Limits the connections to one host that are being made; kept while there are any."""
+    """Limits how many connections to one host are being made; kept while there are any."""
 
     opens: asyncio.Semaphore
     users: int = 0
@@ -406,7 +406,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 class AiohttpExchange:
-    """One answer; see ``Exchange``.
+    """A response; see ``Exchange``.
 
     aiohttp's own ``sock_read`` limit moves a timer at every read, which costs more than decoding the token that was
     read. Here one timer a stream looks from time to time whether a read has been waiting for too long.
@@ -435,17 +435,17 @@ class AiohttpExchange:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
-        self._silent = 0.0  # seconds for which reads have waited that were cancelled
-        self._watch: asyncio.TimerHandle | None = None  # from the first read on that has to wait
+        self._silent = 0.0  # seconds that cancelled reads have waited
+        self._watch: asyncio.TimerHandle | None = None  # set from the first read that has to wait
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
 
     async def read(self) -> bytes:
-        """See ``Exchange``. Never by line: a line of a stream has no limit."""
+        """See ``Exchange``. Never by line, because a line has no size limit."""
         content = self._content
         try:
             chunk = take(content) if self._at_once else None
-            while chunk is None:  # everything in one function: what waits is resumed for every token
+            while chunk is None:  # one function: each coroutine below the reader is resumed for every token
                 self._waiting_since = self._loop.time() - self._silent
                 if self._watch is None and self._timeouts.between_bytes is not None:
                     self._look(self._timeouts.between_bytes)
@@ -454,12 +454,12 @@ class AiohttpExchange:
                     chunk = take(content)
                 else:
                     chunk = await content.readany()
-        except asyncio.CancelledError:  # the reader may come back, and the host's silence goes on
+        except asyncio.CancelledError:  # the reader may come back; the host's silence continues
             if self._waiting_since is not None:
                 self._silent = self._loop.time() - self._waiting_since
                 self._waiting_since = None
             raise
-        except (DeadlineError, StreamStateError):  # somebody has interrupted
+        except (DeadlineError, StreamStateError):  # raised by ``interrupt``
             self._stop_watching()
             raise
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
@@ -476,9 +476,9 @@ class AiohttpExchange:
         return chunk
 
     def _was_reset(self) -> bool:
-        """Whether a body that is over with its connection, to aiohttp like any other, was cut by a reset.
+        """Whether a body without a length was cut by a reset, which aiohttp reports as a normal end.
 
-        Other failures at that place are hosts that hang up without TLS's goodbye, as many do after a whole answer.
+        Other failures there are hosts that close without TLS's goodbye, as many do after a complete response.
         """
         response, headers = self._response, self.headers
         if "content-length" in headers or "transfer-encoding" in headers:
@@ -495,12 +495,12 @@ class AiohttpExchange:
         return self._content.at_eof() and not self._was_reset()
 
     async def close(self) -> None:
-        """See ``Exchange``. Closing does not await in aiohttp, so nothing can keep it from happening."""
+        """See ``Exchange``. Closing does not await in aiohttp, so it cannot be cancelled."""
         self._stop_watching()
         self._response.close()
 
     def _look(self, limit: float) -> None:
-        """Wake a read that has waited for ``limit`` seconds; otherwise look again when the present one would have."""
+        """Fail a read that has waited for ``limit`` seconds; otherwise check again when it will have."""
         waited = 0.0 if self._waiting_since is None else self._loop.time() - self._waiting_since
         if waited >= limit:
             self._content.set_exception(aiohttp.SocketTimeoutError())
@@ -514,25 +514,25 @@ class AiohttpExchange:
 
 
 def _connecting(timeouts: Timeouts) -> tuple[str, float | None]:
-    """Which limit ends the wait for a connection, and its seconds; None = nothing does."""
+    """Return the time limit of connecting, and its seconds; None = no limit."""
     connect, first_byte = timeouts.connect, timeouts.first_byte
     if first_byte is not None and (connect is None or first_byte < connect):
         return "first_byte", first_byte
     return "connect", connect
 
 
-def _is_flooded(exc: BaseException) -> bool:
-    """Whether the head of an answer was too large for aiohttp, or had too many headers."""
+def _is_head_too_large(exc: BaseException) -> bool:
+    """Whether the head of a response was too large for aiohttp, or had too many headers."""
     if isinstance(exc, LineTooLong) or (isinstance(exc, BadHttpMessage) and "Too many headers" in exc.message):
         return True
-    return exc.__cause__ is not None and _is_flooded(exc.__cause__)
+    return exc.__cause__ is not None and _is_head_too_large(exc.__cause__)
 
 
-_PROXY_REFUSES = frozenset({400, 401, 403, 405, 407})  # as it would again
+_PROXY_REFUSES = frozenset({400, 401, 403, 405, 407})  # final: a retry would get the same answer
 
 
 def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | ConfigurationError:
-    """aiohttp's words as ours; the one place where that happens."""
+    """Translate an exception of aiohttp."""
     match exc:
         case aiohttp.ConnectionTimeoutError():
             limit, seconds = _connecting(timeouts)
@@ -564,6 +564,6 @@ def _translated(exc: Exception, timeouts: Timeouts) -> TransportError | Configur
 
 
 def _forget_headers(exc: aiohttp.ClientResponseError) -> None:
-    """It quotes the request with its headers, the key among them, wherever it is printed as the cause of ours."""
+    """Remove the headers from aiohttp's exception: its text quotes the request, with the key."""
     exc.request_info = exc.request_info._replace(headers=CIMultiDictProxy(CIMultiDict[str]()))
     exc.args = (exc.request_info, exc.history)

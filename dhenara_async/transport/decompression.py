@@ -1,8 +1,8 @@
-"""Compressed bodies, decompressed a bounded piece at a time, whichever library received them.
+"""Decompresses response bodies in pieces of bounded size, for all transports.
 
-Both transports ask for gzip and deflate alone and take bodies as they were sent. HTTP libraries would decompress one
-read at once, and a few kilobytes of brotli can hold a gigabyte; here a read hands over at most ``PIECE_BYTES``, so
-whoever adds them up (``Bounds.max_answer_bytes``) can stop in time.
+The transports accept gzip and deflate only, and receive bodies as they were sent. HTTP libraries would decompress a
+read as a whole, and a few kilobytes of brotli can hold a gigabyte. Here a read returns at most ``PIECE_BYTES``, so that
+``Bounds.max_answer_bytes`` can stop it in time.
 
 Source: RFC 9110, section 8.4 and the IANA registry of content codings (read 2026-11-22)
 """
@@ -14,12 +14,12 @@ from dhenara_async.errors import ProtocolError, ReadError
 from dhenara_async.transport import Exchange
 
 ACCEPTED = "gzip, deflate"
-"""What requests say in ``accept-encoding``."""
+"""The ``accept-encoding`` header of requests."""
 
 PIECE_BYTES = 1 << 18
 
 _GZIP = frozenset({"gzip", "x-gzip"})
-# What changes a body so that nobody reads it without undoing it. Other words there (a charset, say) change nothing.
+# Encodings that make a body unreadable. Other words in the header (a charset, say) change nothing.
 _REFUSED = frozenset(
     {
         *("aes128gcm", "br", "brotli", "bzip2", "compress", "dcb", "dcz", "exi", "lz4", "lzma", "pack200-gzip"),
@@ -31,20 +31,20 @@ _ZLIB_METHOD = 8
 
 
 def unpacked(exchange: Exchange) -> Exchange:
-    """``exchange``, with its body decompressed where its head says that it is compressed."""
-    told = exchange.headers.get("content-encoding")
-    if told is None:
+    """Return ``exchange``, decompressing its body if its ``content-encoding`` says that it is compressed."""
+    encoding = exchange.headers.get("content-encoding")
+    if encoding is None:
         return exchange
-    codings = [name for word in told.lower().split(",") if (name := word.strip()) not in ("", "identity")]
+    codings = [name for word in encoding.lower().split(",") if (name := word.strip()) not in ("", "identity")]
     if codings == ["deflate"] or (len(codings) == 1 and codings[0] in _GZIP):
         return _Unpacked(exchange, gzip=codings[0] in _GZIP)
     if _REFUSED.isdisjoint(codings) and (len(codings) < 2 or _GZIP.isdisjoint(codings)):
         return exchange
-    return _Refused(exchange, told)
+    return _Refused(exchange, encoding)
 
 
 class _Around:
-    """An exchange whose body is read by way of another one."""
+    """An exchange that wraps another one."""
 
     __slots__ = ("_exchange", "headers", "repeatable", "status")
 
@@ -64,7 +64,7 @@ class _Around:
 
 
 class _Unpacked(_Around):
-    """An exchange with a body of gzip or deflate; in several members, or without zlib's head."""
+    """An exchange with a gzip or deflate body, also one of several members or without zlib's header."""
 
     __slots__ = ("_decompressor", "_full", "_gzip", "_held")
 
@@ -72,8 +72,8 @@ class _Unpacked(_Around):
         super().__init__(exchange)
         self._gzip = gzip
         self._decompressor: zlib._Decompress | None = None  # pyright: ignore[reportPrivateUsage] - it has no other name
-        self._held = b""  # received, and not decompressed yet
-        self._full = False  # the last piece was as long as one may be: there may be more of what was received before
+        self._held = b""  # received, not yet decompressed
+        self._full = False  # the last piece had the largest size: the decompressor may hold more
 
     async def read(self) -> bytes:
         """See ``Exchange``."""
@@ -91,7 +91,7 @@ class _Unpacked(_Around):
         return not self._held and not self._full and self._exchange.ended()
 
     def _next(self) -> bytes:
-        """What can be decompressed of what was received, up to the length of a piece; empty if it takes more."""
+        """Decompress the received bytes, up to the size of a piece; empty if more bytes are needed."""
         decompressor = self._decompressor or self._begun()
         if decompressor is None:
             return b""
@@ -107,7 +107,7 @@ class _Unpacked(_Around):
         return piece
 
     def _begun(self) -> "zlib._Decompress | None":  # pyright: ignore[reportPrivateUsage]
-        """What decompresses the body, or another member of it behind some padding; None where nothing has begun."""
+        """Return the decompressor of the body's next member, behind padding; None if no member has begun."""
         if self._gzip:
             self._held = self._held.lstrip(b"\x00")
         if not self._held:
@@ -120,13 +120,13 @@ class _Unpacked(_Around):
 
 
 class _Refused(_Around):
-    """An exchange with a body that nobody asked for and nothing here reads; its status and headers can be."""
+    """An exchange whose body has an encoding that was not requested; only its status and headers can be read."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_encoding",)
 
-    def __init__(self, exchange: Exchange, told: str) -> None:
+    def __init__(self, exchange: Exchange, encoding: str) -> None:
         super().__init__(exchange)
-        self._told = told
+        self._encoding = encoding
 
     async def read(self) -> bytes:
         """See ``Exchange``.
@@ -137,7 +137,7 @@ class _Refused(_Around):
         if not await self._exchange.read():
             return b""
         error = ProtocolError(
-            f"the body of the answer is encoded as {self._told!r}, and {ACCEPTED} was asked for: look for a proxy "
+            f"the body of the answer is encoded as {self._encoding!r}, and {ACCEPTED} was asked for: look for a proxy "
             "between here and the host that ignores accept-encoding"
         )
         error.retryable = False

@@ -1,7 +1,7 @@
-"""How long an answer may take to begin: one timer for all requests that have the same limit.
+"""The time limit of the first byte: one timer for all requests with the same limit.
 
-Who was asked first is late first, so a timer is only ever needed for one of them. Nearly all answers come long before,
-and a timer of its own, set and taken back, would cost a request as much as its head does.
+The oldest request is the first to run out of time, so one timer is enough. Nearly all responses begin long before, and
+setting and cancelling a timer for each request would cost as much processor time as its head.
 """
 
 import asyncio
@@ -11,19 +11,19 @@ from dhenara_async.errors import DeadlineError
 
 
 class Waiter(Protocol):
-    """A connection over which an answer is awaited."""
+    """A connection that waits for a response."""
 
     def set_exception(self, exc: BaseException) -> None:
-        """Raise this to whoever reads from it."""
+        """Raise ``exc`` in the task that reads the connection."""
         ...
 
 
 class FirstByteTimer:
-    """Ends the waits that last too long.
+    """Fails the connections that wait for longer than the limit.
 
     Args:
-        loop: Whose time it is.
-        seconds: How long each may wait.
+        loop: The event loop, whose clock counts.
+        seconds: The limit of each wait.
     """
 
     __slots__ = ("_loop", "_seconds", "_timer", "waiting")
@@ -32,16 +32,16 @@ class FirstByteTimer:
         self._loop = loop
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
-        self.waiting: dict[Waiter, float] = {}  # until when; the first to be late first
+        self.waiting: dict[Waiter, float] = {}  # deadlines, the earliest first
 
     def begin(self, waiter: Waiter) -> None:
-        """It waits from now on."""
+        """Start the time limit of ``waiter``."""
         until = self.waiting[waiter] = self._loop.time() + self._seconds
         if self._timer is None:
             self._timer = self._loop.call_at(until, self._look)
 
     def end(self, waiter: Waiter) -> None:
-        """Its answer has come, or nobody waits for it any more."""
+        """Stop the time limit of ``waiter``."""
         self.waiting.pop(waiter, None)
 
     def _look(self) -> None:

@@ -1,7 +1,7 @@
 """A transport around a caller's own ``httpx.AsyncClient``: for HTTP/2, custom authentication, mounts or mocks.
 
 Needs the extra ``httpx``. The client stays the caller's: its limits, proxies and TLS apply, and the caller closes it.
-Files are downloaded apart from it.
+Files are downloaded by separate clients.
 
 Source: https://www.python-httpx.org/async/ (read 2026-11-22)
 """
@@ -36,15 +36,15 @@ Got = TypeVar("Got")
 CLOSE_SECONDS = 1.0
 _MARK = "dhenara_async"
 _OURS = {_MARK: True}
-_DEEPEST = 8  # streams around streams, from httpx's to the connection's
-_UNLIMITED = Timeouts(connect=None, between_bytes=None)  # whoever downloads limits the whole
+_DEEPEST = 8  # nested streams, from httpx's to the connection's
+_UNLIMITED = Timeouts(connect=None, between_bytes=None)  # the caller limits the whole download
 
 
 class HttpxTransport:
-    """Connections by a client of yours.
+    """Sends requests by a caller's ``httpx.AsyncClient``.
 
-    Cookies that you gave the client go out as ever, but none that comes with an answer is kept: calls of different
-    accounts share the client. Answers are asked for in gzip or deflate and decompressed here, whatever httpx can.
+    The client's own cookies are sent, but cookies of responses are not kept, because calls of different accounts share
+    the client. Responses are requested in gzip or deflate and decompressed here, whatever httpx supports.
 
     Args:
         client: An open ``httpx.AsyncClient``; it is not closed here.
@@ -81,10 +81,10 @@ class HttpxTransport:
             )
 
     async def _send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
-        if self._client.cookies.jar is not self._jar:  # a client can be given others at any time
+        if self._client.cookies.jar is not self._jar:  # the owner can replace the client's cookies at any time
             self._jar = self._client.cookies.jar
-            _keep_nothing_of_ours(self._jar)
-        # reading has two limits, before the head and behind it, of which httpx knows one: both are kept here
+            _ignore_our_cookies(self._jar)
+        # reading has two limits, before and after the head; httpx has only one, so both are enforced here
         limits = httpx.Timeout(timeouts.between_bytes, read=None, connect=timeouts.connect, pool=timeouts.connect)
         try:
             built = self._client.build_request(
@@ -118,25 +118,25 @@ class HttpxTransport:
             self._tls = httpx.create_ssl_context()
         client = httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=None)  # noqa: S113 - limited by who asks
         try:
-            return HttpxDownload(client, await _asked(client, request))
+            return HttpxDownload(client, await _send_to_first(client, request))
         except BaseException:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 await client.aclose()
             raise
 
     async def aclose(self) -> None:
-        """See ``Transport``. What is under way is broken off; the client stays open, and is its owner's to close."""
+        """See ``Transport``. Open calls are ended; the client stays open until its owner closes it."""
         self._open_calls.end()
 
 
 class HttpxExchange:
-    """One answer; see ``Exchange``."""
+    """A response; see ``Exchange``."""
 
     def __init__(self, response: httpx.Response, timeouts: Timeouts, client: httpx.AsyncClient) -> None:
         self._response = response
         self._client = client
         self._timeouts = timeouts
-        # as it was sent, unless somebody has read it before, as mocks and event hooks do
+        # as it was sent, unless a mock or an event hook has read it before
         self._body: AsyncIterator[bytes] = (
             response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
         )
@@ -169,7 +169,7 @@ class HttpxExchange:
         except (httpx.HTTPError, httpx.StreamError) as exc:
             raise _translated(exc, self._timeouts, self._client) from exc
         self._ended = True
-        await _hang_up_if_it_speaks_on(self._response)
+        await _close_if_more_was_received(self._response)
         return b""
 
     def ended(self) -> bool:
@@ -181,8 +181,8 @@ class HttpxExchange:
         await self._response.aclose()
 
 
-class _KeepsNothingOfOurs(DefaultCookiePolicy):
-    """A policy of cookies that takes none from answers to requests of this library."""
+class _IgnoreOurCookies(DefaultCookiePolicy):
+    """A cookie policy that ignores cookies in responses to this library's requests."""
 
     def set_ok(self, cookie: Cookie, request: UrllibRequest) -> bool:
         asked: object = getattr(request, "request", None)
@@ -190,20 +190,20 @@ class _KeepsNothingOfOurs(DefaultCookiePolicy):
         return not ours and super().set_ok(cookie, request)
 
 
-def _keep_nothing_of_ours(jar: CookieJar) -> None:
-    """Give a jar that policy, unless its owner has made one of his own, which then decides."""
+def _ignore_our_cookies(jar: CookieJar) -> None:
+    """Set the policy of a cookie jar, unless its owner has set a custom one."""
     present = cast("CookiePolicy", jar._policy)  # type: ignore[attr-defined]  # pyright: ignore
     if type(present) is DefaultCookiePolicy:
-        policy = _KeepsNothingOfOurs()
+        policy = _IgnoreOurCookies()
         vars(policy).update(vars(present))
         jar.set_policy(policy)
 
 
-async def _hang_up_if_it_speaks_on(response: httpx.Response) -> None:
-    """Close the connection of an answer behind which more has come: it would be taken for the next answer.
+async def _close_if_more_was_received(response: httpx.Response) -> None:
+    """Close a connection that received bytes after its response: they would be read as the next response.
 
-    httpx looks at the socket before it uses a connection again, but not at what it had read already, and has no public
-    way to that: so this looks inside, and does nothing where it does not find its way.
+    httpx checks the socket before it reuses a connection, but not its own buffer, which is not public. This reads
+    private attributes, and does nothing if they are missing.
     """
     stream: object = response.stream
     for _ in range(_DEEPEST):
@@ -229,8 +229,8 @@ class HttpxDownload(HttpxExchange):
             await self._client.aclose()
 
 
-async def _asked(client: httpx.AsyncClient, request: FileRequest) -> httpx.Response:
-    """The head of the answer from the first address that can be connected to."""
+async def _send_to_first(client: httpx.AsyncClient, request: FileRequest) -> httpx.Response:
+    """Send the request to the first address that accepts a connection, and wait for the response head."""
     url = httpx.URL(request.url)
     headers = {**request.headers, "host": url.netloc.decode()}
     failure: Exception | None = None
@@ -246,11 +246,11 @@ async def _asked(client: httpx.AsyncClient, request: FileRequest) -> httpx.Respo
     raise ConnectError(f"no connection to {request.host}, which has the file: {failure}") from failure
 
 
-_PROXY_REFUSES = re.compile(r"40[01357]\b")  # as it would again
+_PROXY_REFUSES = re.compile(r"40[01357]\b")  # final: a retry would get the same answer
 
 
 def _translated(exc: Exception, timeouts: Timeouts, client: httpx.AsyncClient) -> DhenaraError:
-    """httpx's words as ours."""
+    """Translate an exception of httpx."""
     if client.is_closed:
         return broken_off()
     match exc:

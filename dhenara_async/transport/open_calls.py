@@ -1,7 +1,7 @@
-"""The requests and answers that a transport has under way, so that closing the transport ends them all at once.
+"""The open requests and responses of a transport, so that closing the transport ends them at once.
 
-Without this, whoever waits over a closed connection would wait until a time limit, because an HTTP library that closes
-its pool does not tell the readers of it.
+Without this, a reader of a closed connection would wait until a time limit: HTTP libraries close their pool without
+waking its readers.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Got = TypeVar("Got")
 
 @dataclass(slots=True, eq=False)
 class _Wait:
-    """A task that waits for something, and how often it had been cancelled before."""
+    """A waiting task, and its number of cancellations before the wait."""
 
     task: asyncio.Task[object]
     cancelling: int
@@ -26,7 +26,7 @@ class _Wait:
 
 
 class OpenCalls:
-    """What one event loop has under way over a transport."""
+    """The open requests and responses of one event loop."""
 
     __slots__ = ("_exchanges", "_waits", "closed")
 
@@ -36,7 +36,7 @@ class OpenCalls:
         self.closed: bool = False
 
     async def run(self, work: Coroutine[object, object, Got]) -> Got:
-        """Await ``work``; it is broken off when the transport is closed meanwhile.
+        """Await ``work``; closing the transport cancels it.
 
         As ``asyncio.timeout`` does it: the task is cancelled, and the cancellation is taken back here. A scope of
         anyio's would do the same, and cost as much as all else that is done to send a request.
@@ -53,7 +53,7 @@ class OpenCalls:
         try:
             return await work
         except asyncio.CancelledError:
-            if not wait.ended or task.cancelling() > wait.cancelling + 1:  # somebody else wants the task to end
+            if not wait.ended or task.cancelling() > wait.cancelling + 1:  # the task was cancelled from elsewhere too
                 raise
             raise broken_off() from None
         finally:
@@ -62,11 +62,11 @@ class OpenCalls:
                 task.uncancel()
 
     def add(self, exchange: Exchange) -> None:
-        """An answer has begun; it need not be taken back when it ends."""
+        """Register a response. It unregisters itself when it is garbage-collected."""
         self._exchanges.add(exchange)
 
     def end(self) -> None:
-        """The transport is closed: break off everything. To be called in the loop that all this belongs to."""
+        """End all requests and responses, because the transport is closed. Call this in their event loop."""
         self.closed = True
         for wait in tuple(self._waits):
             if not wait.ended:
@@ -78,7 +78,7 @@ class OpenCalls:
 
 
 def broken_off() -> StreamStateError:
-    """The error of a call whose connections were closed while it used them."""
+    """Build the error of a call whose connections were closed while it used them."""
     return StreamStateError(
         "the connections of this call were closed while it used them: its client's or manager's block has ended, or "
         "its transport was closed; keep them open until every answer has been read"
@@ -86,7 +86,7 @@ def broken_off() -> StreamStateError:
 
 
 def refused() -> StreamStateError:
-    """The error of a call over connections that had been closed before."""
+    """Build the error of a call over connections that had been closed before."""
     return StreamStateError(
         "the connections of this call have been closed, so nothing was sent: its client's or manager's block has "
         "ended, or its transport was closed; make the call inside the block, or over another transport"
@@ -94,12 +94,12 @@ def refused() -> StreamStateError:
 
 
 def outside_of_a_task() -> StreamStateError:
-    """The error of a call that nothing awaits which could be cancelled."""
+    """Build the error of a call outside of an asyncio task."""
     return StreamStateError("a call can only be made, and a stream only be read, inside a task of asyncio's")
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The running event loop.
+    """Return the running event loop.
 
     Raises:
         StreamStateError: None runs, as in a process that was forked from the midst of a coroutine.

@@ -1,4 +1,4 @@
-"""Proxies that environment variables name: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+"""Finds the proxy of a URL by ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` of the environment.
 
 They mean what they mean to curl: an address without a scheme is one of ``http://``, the lower-case name of a variable
 wins, and ``NO_PROXY`` holds names, suffixes, addresses and networks, with or without a port. Where no variable is set,
@@ -23,7 +23,7 @@ from dhenara_async.hosts.addresses import ascii_host
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy of HTTP.
+    """An HTTP proxy.
 
     Attributes:
         address: Without a user and password.
@@ -35,7 +35,7 @@ class Proxy:
 
 
 def proxy_for(url: URL) -> Proxy | None:
-    """The proxy for requests to ``url``; None = straight to the host.
+    """Return the proxy for requests to ``url``; None = connect to the host.
 
     Raises:
         ConfigurationError: There is one that cannot be used; the variable is named, its value is not, for it may hold a
@@ -51,7 +51,7 @@ def proxy_for(url: URL) -> Proxy | None:
 
 
 def _read(address: SecretStr, variable: str) -> Proxy:
-    """The proxy that a variable names; it is a secret, because it may hold a password."""
+    """Parse the proxy address of ``variable``. The address is a secret because it may contain a password."""
     made = _parsed(address.get_secret_value())
     if isinstance(made, Proxy):
         return made
@@ -59,7 +59,7 @@ def _read(address: SecretStr, variable: str) -> Proxy:
 
 
 def _parsed(address: str) -> Proxy | str:
-    """The proxy at ``address``, or what is wrong with it."""
+    """Return the proxy at ``address``, or the end of an error message."""
     scheme, colon, rest = address.partition("://")
     if not colon:
         scheme, rest = "http", address.removeprefix("//")
@@ -91,7 +91,7 @@ _NO_ADDRESS = (
 
 
 def _variable(kind: str) -> str:
-    """The name that a setting goes by."""
+    """Return the name of the environment variable of a setting."""
     names = (f"{kind}_proxy", f"{kind}_proxy".upper(), *os.environ)
     found = (name for name in names if name.lower() == f"{kind}_proxy" and os.environ.get(name))
     return next(found, "a setting of the system")
@@ -104,7 +104,7 @@ def _bypassed(host: str, port: int | None, no_proxy: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: int | None) -> bool:
-    """Whether an entry of ``NO_PROXY`` stands for a host, as far as Python does not know it: ports, networks, ``*``."""
+    """Whether an entry of ``NO_PROXY`` matches a host, in forms that Python does not cover: ports, networks, ``*``."""
     if entry == "*":
         return True
     if "/" in entry:
