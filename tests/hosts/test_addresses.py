@@ -3,7 +3,7 @@
 import pytest
 
 from dhenara_async import AIModel, AIModelAPI, AIModelClient, AIModelEndpoint, FetchPolicy
-from dhenara_async.downloads.file_urls import place_of
+from dhenara_async.downloads.file_urls import download_address
 from dhenara_async.errors import ConfigurationError, ServerError
 from dhenara_async.hosts.addresses import ascii_host
 from dhenara_async.hosts.registry import expected_origin, resolve
@@ -72,7 +72,7 @@ async def test_errors_about_a_host_speak_of_the_base_url_or_the_file(name: str) 
     with pytest.raises(ConfigurationError, match="base_url of openai_compatible"):
         await AIModelClient(api(f"https://{name}/v1")).generate("Hi.")
     with pytest.raises(ConfigurationError, match="file URL"):
-        place_of(f"https://{name}/x.png", FetchPolicy())
+        download_address(f"https://{name}/x.png", FetchPolicy())
 
 
 def test_a_base_url_is_spelled_for_the_wire_and_for_what_is_stored() -> None:
