@@ -1,6 +1,6 @@
-"""Every call of a tool has one result, directly behind it, and every result a call: repaired here, both ways.
+"""Pairs tool calls with their results: each call gets one result, directly behind it, and each result needs a call.
 
-Nothing of the repair is kept: it is made again, the same, each time the history is formatted.
+The repair is not stored: it is repeated, with the same outcome, each time the history is formatted.
 """
 
 from collections import deque
@@ -16,14 +16,14 @@ from dhenara_async.messages.messages import FilePart, JsonPart, Part, TextPart, 
 
 @dataclass(slots=True)
 class PairedCall:
-    """A call on its way.
+    """A tool call with its result.
 
     Attributes:
-        source: Its message.
-        index: Its place there.
-        given: What its provider sent.
-        part: What goes to the target, with the id it has there.
-        result: Its result, with the message it comes from and its place there; None while there is none.
+        source: The call's message.
+        index: The call's index in that message.
+        given: The call as its provider sent it.
+        part: The call as it is sent to the target, with its id there.
+        result: The result, with its message and its index in it; None if there is none yet.
     """
 
     source: SourceMessage
@@ -35,12 +35,11 @@ class PairedCall:
 
 @dataclass(slots=True)
 class CallsNamed:
-    """The ids that calls of a conversation have by now.
+    """The call ids used so far in a conversation.
 
     Attributes:
-        taken: All of them.
-        repeats: How often an id was made anew for what such calls have in common, so that nobody counts up to there
-            again.
+        taken: All used ids.
+        repeats: Number of ids generated so far for calls with the same id, name and arguments.
     """
 
     taken: set[str] = field(default_factory=set[str])
@@ -51,11 +50,12 @@ class CallsNamed:
 
 
 class Ids:
-    """Gives calls ids that the target takes, no two alike in one conversation, the same every time.
+    """Assigns call ids that are legal for the target, unique in the conversation, and deterministic.
 
     Args:
-        terms: What the target takes.
-        named: The ids given so far.
+        terms: The target and its rules.
+        ledger: Records changed ids.
+        named: The ids used so far.
     """
 
     def __init__(self, terms: Terms, ledger: Ledger, named: CallsNamed) -> None:
@@ -64,7 +64,7 @@ class Ids:
         self._named = named
 
     def named(self, source: SourceMessage, index: int, given: ToolCallPart, part: ToolCallPart) -> PairedCall:
-        """A call with its id for the target. Hosts send no id, or one twice: such calls are told apart by content."""
+        """Assign a call's id. Some hosts send no id, or one id twice; such calls get an id made from their content."""
         wire, taken = self._legal.legal(given.call_id), self._named.taken
         if wire in taken:
             alike = given.call_id, given.name, given.arguments
@@ -83,7 +83,7 @@ class Ids:
 
 
 def paired(calls: Sequence[PairedCall], asked: Iterable[SourceMessage]) -> set[tuple[int, int]]:
-    """Give every call its result out of what is said before the next answer; returns the places of those given."""
+    """Assign each call its result from the messages before the next answer; return the places of assigned results."""
     found: set[tuple[int, int]] = set()
     waiting = _Waiting(calls)
     for source in asked:
@@ -95,16 +95,16 @@ def paired(calls: Sequence[PairedCall], asked: Iterable[SourceMessage]) -> set[t
 
 
 class _Waiting:
-    """Calls without a result yet, found by id, or by name where there is no id.
+    """Finds calls without a result by id, or by name if they have no id.
 
-    Each lookup is a step, however many calls there are and in whatever order their results come: a call stands in a
-    line for each way to find it, and one that another line has served is skipped once.
+    Each lookup takes amortised constant time, in any order of results: a call is in one queue per way to find it, and
+    a queue skips a call once if another queue has served it.
     """
 
     def __init__(self, calls: Iterable[PairedCall]) -> None:
         self._by_id: dict[str, deque[PairedCall]] = {}
         self._by_name: dict[str, deque[PairedCall]] = {}
-        self._nameless: deque[PairedCall] = deque()  # all that have no id, for results that have neither id nor name
+        self._nameless: deque[PairedCall] = deque()  # all calls without id, for results with neither id nor name
         for call in calls:
             if call.given.call_id:
                 self._by_id.setdefault(call.given.call_id, deque()).append(call)
@@ -113,7 +113,7 @@ class _Waiting:
                 self._nameless.append(call)
 
     def answered_by(self, result: ToolResultPart) -> PairedCall | None:
-        """The first call that ``result`` may belong to; it is taken off once it is given its result."""
+        """Return the first waiting call that ``result`` may belong to; None if there is none."""
         if result.call_id:
             line = self._by_id.get(result.call_id)
         else:
@@ -124,7 +124,7 @@ class _Waiting:
 
 
 class Results:
-    """Converts results; what they have no place for is collected in ``beside``, to stand behind all of them."""
+    """Converts results. Files that a result cannot hold are collected in ``beside``, to be sent after all results."""
 
     def __init__(self, terms: Terms, ledger: Ledger, *, now: bool) -> None:
         self._rules = terms.rules
@@ -134,7 +134,7 @@ class Results:
         self.beside: list[Part] = []
 
     def of(self, call: PairedCall) -> ToolResultPart:
-        """The result of a call, made up if nobody recorded one."""
+        """Return a call's converted result; an error result is synthesised if none was recorded."""
         if call.result is None:
             self._ledger.made_up("tool_result_synthesized", "tool_result", call.source, detail=NO_RESULT)
             return ToolResultPart(
@@ -156,18 +156,18 @@ class Results:
         return part.changed(call_id=call.part.call_id, name=call.part.name, content=content)
 
     def stray(self, source: SourceMessage, index: int, part: ToolResultPart) -> list[Part]:
-        """A result that answers no call, as what the user tells."""
+        """Convert a result without a call to user text."""
         words = "it answers no call that the target is shown"
         self._ledger.note("tool_result_as_text", "downgraded", "invalid_for_target", source, index, detail=words)
-        told: list[Part] = [TextPart(text=result_gist(part))]
+        parts: list[Part] = [TextPart(text=result_gist(part))]
         for item in part.content:
             if isinstance(item, FilePart):
                 why = self._files.why_not(item, "question")
                 kept = item if why is None else self._instead(source, index, item, why)
                 if kept is item:
                     self._files.inline(source, index, item)
-                told += [] if kept is None else [kept]
-        return told
+                parts += [] if kept is None else [kept]
+        return parts
 
     def _content(
         self, source: SourceMessage, index: int, part: ToolResultPart

@@ -1,7 +1,6 @@
-"""What becomes of one message's parts on their way to a target: kept, converted, downgraded or left out.
+"""Converts the parts of one message for a target: kept, converted, downgraded or omitted.
 
-Everything here looks at one message at a time. Which result belongs to which call is ``calls``' affair, who speaks when
-is ``hop``'s.
+Everything here handles one message at a time. ``calls`` pairs calls with results, and ``hop`` orders the messages.
 """
 
 import re
@@ -29,28 +28,28 @@ from dhenara_async.messages.messages import (
     ToolResultPart,
 )
 
-# Under these a provider signs what it said; other state only repeats in its own words what the part says itself.
+# The keys of signatures and encrypted content; all other state only repeats the part's content in native form.
 _SEALS = frozenset({"thoughtSignature", "signature", "encrypted_content", "extra_content"})
 _STRIPPED = "reasoning_stripped_after_400"
 
 
 Places = AbstractSet[tuple[int, int]]
-"""Parts, by the place of their message and their own place in it."""
+"""Positions of parts: index of the message, index of the part in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Under which terms a history goes to a target.
+    """The target of a conversion and its rules.
 
     Attributes:
-        endpoint: Who is asked.
-        target: The same, as what its answers are marked with.
-        rules: What it takes.
-        policy: What may be done.
-        opaque: Whether opaque reasoning goes along; False after the target has refused it.
-        stubs: Whether functions that were called have to be declared, because the call itself declares none.
-        mend: Whether halves of surrogate pairs are replaced; True after the request could not be written with them.
-        refused: Conversation nodes of which the target has refused it turns ago, so that it is not tried again.
+        endpoint: The target.
+        target: The target as an origin, as its own answers are marked.
+        rules: The target's rules.
+        policy: The changes allowed to the history.
+        opaque: Whether opaque reasoning is sent; False after the target rejected it.
+        stubs: Whether called functions must be declared, because the call itself declares no tools.
+        mend: Whether lone surrogates are replaced; True after encoding the request failed because of them.
+        refused: Ids of the nodes whose opaque reasoning the target rejected in an earlier turn.
     """
 
     endpoint: AIModelEndpoint
@@ -71,12 +70,12 @@ class Terms:
 
 @dataclass(slots=True)
 class ConvertedAnswer:
-    """What an assistant's message has come to.
+    """A converted assistant message.
 
     Attributes:
-        parts: What goes to the target, in order.
-        places: Where each of them stood in the message.
-        files: Files that the assistant made and cannot be shown to have made: for the user to hand over.
+        parts: The parts for the target, in order.
+        places: The original index of each part in the message.
+        files: Files made by the assistant that only a user message can hold.
     """
 
     parts: list[Part] = field(default_factory=list[Part])
@@ -85,21 +84,21 @@ class ConvertedAnswer:
 
 
 class Answers:
-    """Converts what assistants said."""
+    """Converts assistant messages."""
 
     def __init__(self, terms: Terms, ledger: Ledger) -> None:
         self._terms = terms
         self._rules = terms.rules
         self._ledger = ledger
-        self._indexed: SourceMessage | None = None  # the answer that this is an index of
+        self._indexed: SourceMessage | None = None  # the message of the index below
         self._hosted_by_id: dict[str, list[tuple[int, HostedToolPart]]] = {}
 
     def pairs(self, answers: Sequence[SourceMessage], *, paused: bool) -> Places:
-        """Where the hosted calls stand that go back with what they gave, and where that stands.
+        """Return the positions of hosted tool calls with a result, and of these results.
 
         Args:
-            answers: One behind the other, nobody else between them.
-            paused: Whether the provider is to go on with the last of them, so that its calls may still wait.
+            answers: Consecutive assistant messages.
+            paused: Whether the provider continues the last one, so that its calls need no result yet.
         """
         waiting: dict[str, tuple[int, int]] = {}
         found: set[tuple[int, int]] = set()
@@ -116,18 +115,18 @@ class Answers:
         return found | {place for place in waiting.values() if paused and place[0] == answers[-1].at}
 
     def convert(self, source: SourceMessage, *, prefix: str | None, pairs: Places) -> ConvertedAnswer:
-        """What the target is shown of an answer.
+        """Convert an assistant message.
 
         Args:
-            source: The answer.
-            prefix: Hash of what the target is shown before it; None where that is of no matter.
-            pairs: Where the hosted calls stand that go back with what they gave, and where that stands.
+            source: The message.
+            prefix: Hash of everything the target is shown before it; None if its reasoning is not bound to a prefix.
+            pairs: The positions of paired hosted tool calls and results, from ``pairs``.
         """
         said = ConvertedAnswer()
         parts = source.message.parts
         broken = source.message.status == "interrupted" or any(part.status == "interrupted" for part in parts)
         outdated = prefix is not None and source.message.prefix not in (None, prefix)
-        unled = False  # reasoning of the target's own was left out, so what only it explains cannot stay either
+        unled = False  # the target's own reasoning was omitted, so hosted tools that depend on it cannot be sent
         for index, part in enumerate(parts):
             match part:
                 case TextPart():
@@ -155,10 +154,10 @@ class Answers:
         return said
 
     def _drop_last_thoughts(self, source: SourceMessage, said: ConvertedAnswer) -> None:
-        """Thinking that leads to nothing, which the target does not take without what it was for."""
+        """Drop reasoning at the end of an answer, which the target rejects without a part after it."""
         while said.parts and isinstance(said.parts[-1], ReasoningPart):
             said.parts.pop()
-            words = "it leads to nothing"
+            words = "no other part follows it"
             self._ledger.note(
                 "reasoning_dropped", "omitted", "invalid_for_target", source, said.places.pop(), detail=words
             )
@@ -177,7 +176,7 @@ class Answers:
         return part.changed(**changes) if changes else part
 
     def _unsealed(self, source: SourceMessage, index: int, part: TextPart | ToolCallPart) -> dict[str, object]:
-        """What has to change so that opaque state goes back only where it came from."""
+        """Return the changes that remove opaque state, if it may not be sent to the target."""
         if not part.provider_state:
             return {}
         own, sealed = self._terms.is_same_model(part.origin), _is_sealed(part)
@@ -195,7 +194,7 @@ class Answers:
                 )
             elif part.get_text().strip():
                 why = self._why_not(part.origin)
-                words = "its signature is of use only to who made it"
+                words = "its signature is valid only at its origin"
                 self._ledger.note("reasoning_dropped", "converted", why, source, index, detail=words)
         elif own:
             return {}
@@ -211,7 +210,7 @@ class Answers:
             return None
         if own and self._takes_back(part.origin) and self._rules.replayable(part):
             if outdated:
-                words = "instructions, tools or messages before it are not those it was made under"
+                words = "the instructions, tools or messages before it have changed"
                 note("reasoning_dropped", "omitted", "other_prefix", source, index, detail=words)
                 return None
             refused = self._refused(source)
@@ -225,19 +224,19 @@ class Answers:
             return TextPart(text=part.text, origin=part.origin)
         why = self._why_not(part.origin)
         if why == "unsupported_by_target" and self._takes_back(part.origin):
-            note("reasoning_dropped", "omitted", "invalid_for_target", source, index, detail="it came without its seal")
+            note("reasoning_dropped", "omitted", "invalid_for_target", source, index, detail="it has no signature")
         else:
             note("reasoning_dropped", "omitted", why, source, index)
         return None
 
     def _refused(self, source: SourceMessage) -> str | None:
-        """Under which code the target's own opaque state of this answer is left out; None = it was not refused."""
+        """Return the code for omitting this answer's opaque state that the target rejected; None if it did not."""
         if source.message.node in self._terms.refused:
             return "reasoning_dropped"
         return None if self._terms.opaque else _STRIPPED
 
     def _takes_back(self, origin: Origin | None) -> bool:
-        """Whether reasoning may go back: to the model that thought it, or as words to all of the same account."""
+        """Whether the target accepts reasoning of this origin: of the same model, or of the same account as text."""
         match self._rules.reasoning_back:
             case None:
                 return False
@@ -247,7 +246,7 @@ class Answers:
                 return self._terms.is_own(origin)
 
     def _why_not(self, origin: Origin | None) -> Reason:
-        """Why what this origin made may not go to the target as it is."""
+        """Return why native state of this origin may not be sent to the target."""
         target = self._terms.target
         if origin is None or (origin.provider, origin.dialect) != (target.provider, target.dialect):
             return "foreign_origin"
@@ -278,17 +277,17 @@ class Answers:
         return part.changed(**changes) if changes else part
 
     def _objectify(self, source: SourceMessage, index: int, part: ToolCallPart, changes: dict[str, object]) -> None:
-        """Make the arguments strict JSON of an object, where they are something else."""
+        """Change arguments that are not a strict JSON object to one."""
         try:
             part.parsed()
             written = strict(part.arguments)
         except ValueError:
-            words = "they are no JSON object"
+            words = "the arguments are not a JSON object"
             self._ledger.note("arguments_wrapped", "downgraded", "invalid_for_target", source, index, detail=words)
             changes["arguments"] = wrapped(part)
             return
         if written != part.arguments:
-            words = "what strict JSON does not know is written as it knows it"
+            words = "values outside strict JSON are replaced"
             self._ledger.note("text_repaired", "converted", "invalid_for_target", source, index, detail=words)
             changes["arguments"] = written
 
@@ -306,7 +305,7 @@ class Answers:
     ) -> Part | None:
         note = self._ledger.note
         if part.report:
-            words = "what a provider says of its own answer is told to nobody"
+            words = "a provider's remark on its own answer is never sent back"
             note("reasoning_dropped", "omitted", "unsupported_by_target", source, index, detail=words)
             return None
         if self._hosts(part):
@@ -318,7 +317,7 @@ class Answers:
         else:
             why = self._why_not(part.origin)
         partner = self._partner(source, index, part)
-        if partner is not None and partner[0] < index:  # the line about its call has told of it
+        if partner is not None and partner[0] < index:  # its call's description includes the result
             line = hosted_gist(partner[1], part)
             code = "hosted_tool_summarized" if line else "hosted_tool_dropped"
             note(code, "downgraded" if line else "omitted", why, source, index, detail=f"{part.name}: with its call")
@@ -331,11 +330,11 @@ class Answers:
         return TextPart(text=line, origin=part.origin)
 
     def _hosts(self, part: HostedToolPart) -> bool:
-        """Whether it is something of the target's own that goes back."""
+        """Whether a hosted tool part is the target's own and may be sent back."""
         return part.status == "complete" and self._terms.is_same_model(part.origin) and self._rules.hosted(part)
 
     def _partner(self, source: SourceMessage, index: int, part: HostedToolPart) -> tuple[int, HostedToolPart] | None:
-        """The call of this result, or the result of this call, in the same answer."""
+        """Return the call of a result, or the result of a call, in the same answer, with its index."""
         if part.call_id is None:
             return None
         if source is not self._indexed:
@@ -343,7 +342,7 @@ class Answers:
         return next((found for found in self._hosted_by_id[part.call_id][:2] if found[0] != index), None)
 
     def _file(self, source: SourceMessage, index: int, part: FilePart, said: ConvertedAnswer) -> Part | None:
-        """A file that the model made: its own goes back in place, any other is handed over by the user."""
+        """Convert a file made by a model: the target's own stays in place, others move to a user message."""
         same = self._terms.is_same_model(part.origin)
         if same and part.status == "complete" and self._rules.generated(part):
             return self._unsigned(source, index, part)
@@ -351,7 +350,7 @@ class Answers:
         why = files.why_not(part, "question")
         if why is None:
             self._ledger.note(
-                "media_moved", "downgraded", "unsupported_by_target", source, index, detail="to what the user says next"
+                "media_moved", "downgraded", "unsupported_by_target", source, index, detail="to the next user message"
             )
             files.inline(source, index, part)
             said.files.append(part.changed(provider_state=None) if part.provider_state else part)
@@ -359,7 +358,7 @@ class Answers:
         if any(isinstance(other, TextPart) and other.text.strip() for other in source.message.parts) and (
             part.kind == "audio"
         ):
-            self._ledger.note("media_dropped", "omitted", why, source, index, detail="what it says is sent in words")
+            self._ledger.note("media_dropped", "omitted", why, source, index, detail="its text is sent instead")
             return None
         instead = files.instead(source, index, part, why, made=True, now=False)
         if isinstance(instead, TextPart):
@@ -367,7 +366,7 @@ class Answers:
         return None
 
     def _unsigned(self, source: SourceMessage, index: int, part: FilePart) -> FilePart:
-        """A file of the target's own, without its signature where that was refused."""
+        """Return the target's own file, without its signature if the target rejected it."""
         refused, native = self._refused(source), part.provider_state or {}
         if refused is None or _SEALS.isdisjoint(native):
             return part
@@ -378,14 +377,14 @@ class Answers:
 
 
 class Files:
-    """Decides what becomes of files."""
+    """Decides how files are sent."""
 
     def __init__(self, terms: Terms, ledger: Ledger) -> None:
         self._terms = terms
         self._ledger = ledger
 
     def why_not(self, part: FilePart, place: Place) -> Reason | None:
-        """Why the target cannot take a file there; None if it can."""
+        """Return why the target does not accept a file at that place; None if it does."""
         if part.is_stored and part.origin is not None and not self._terms.is_own(part.origin):
             return "foreign_origin"
         most = self._terms.policy.max_inlined_bytes
@@ -395,28 +394,28 @@ class Files:
         return None if self._terms.rules.files(there, place) else "unsupported_by_target"
 
     def inline(self, source: SourceMessage, index: int, part: FilePart) -> None:
-        """Note it where a file behind a URL is downloaded, because the target cannot do it."""
+        """Record that a file behind a URL is downloaded here, if the target cannot fetch it."""
         if not fetches(self._terms.endpoint, part):
             self._ledger.note(INLINED, "downgraded", "unsupported_by_target", source, index, detail="downloaded")
 
     def instead(
         self, source: SourceMessage, index: int, part: FilePart, why: Reason, *, made: bool, now: bool
     ) -> FilePart | TextPart | None:
-        """What stands for a file that the target cannot take.
+        """Return the replacement of a file that the target does not accept.
 
         Args:
-            source: Its message.
-            index: The place of the part that is it, or has it, there.
+            source: The file's message.
+            index: Index of the part in that message that is, or contains, the file.
             part: The file.
-            why: Why it cannot be taken.
+            why: Why the target does not accept it.
             made: Whether the assistant made it.
-            now: Whether it belongs to what is asked now rather than to history.
+            now: Whether it belongs to the current question rather than to the history.
 
         Returns:
-            A description, nothing, or the file itself, of which the driver then says best why it is refused.
+            A description, None, or the file itself, for which the driver then raises an exact error.
 
         Raises:
-            UnsupportedError: The policy refuses, and the reason is none that the driver knows of.
+            UnsupportedError: The policy is to refuse, for a reason that the driver does not know.
         """
         wish = self._terms.policy.media or ("refuse" if now else "describe")
         if wish == "refuse":
@@ -432,7 +431,7 @@ class Files:
 
 
 def _hosted_by_id(parts: Sequence[Part]) -> dict[str, list[tuple[int, HostedToolPart]]]:
-    """Hosted tools of one answer with their places there, by call id."""
+    """Return the hosted tool parts of one answer with their indexes, by call id."""
     found: dict[str, list[tuple[int, HostedToolPart]]] = {}
     for index, part in enumerate(parts):
         if isinstance(part, HostedToolPart) and part.call_id is not None:
@@ -441,7 +440,7 @@ def _hosted_by_id(parts: Sequence[Part]) -> dict[str, list[tuple[int, HostedTool
 
 
 def legal_name(name: str, legal: re.Pattern[str]) -> str:
-    """A function's name, with what the target forbids replaced by ``_``."""
+    """Return a function's name with characters that the target forbids replaced by ``_``."""
     if legal.fullmatch(name):
         return name
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "_"
