@@ -1,4 +1,16 @@
-"""What users build and save: frozen, refusing what it does not know, and equal to itself after a round trip by JSON."""
+"""The base class of all public data classes: frozen, strict about unknown fields, and unchanged by a JSON round trip.
+
+The process-wide caches of the package, all bounded::
+
+    frozen._known              field defaults per model class             one entry per class
+    frozen._names              sets of field names                        one entry per kind of ``unchecked`` call
+    drivers/parts._served      origins with the served model, by ``id()`` cleared when full; entries keep the id in use
+    framing/sse._beginnings    beginnings of data lines per event name    cleared at 1 000 entries
+    models/families            capabilities per model id                  the 1 024 most recently used
+
+The cached fold of a history belongs to its newest ``ConversationNode``, the cached rules to their ``AIModelEndpoint``
+(``Memo``); both die with their owner.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,7 +30,7 @@ _set_values, _set_names, _set_extra, _set_private = (  # around frozen
 
 
 class FrozenModel(BaseModel):
-    """Base of every such class. Its schema is built at the first use, so that importing the package stays quick."""
+    """Base of all public data classes. The schema is built on first use, which keeps the import fast."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
@@ -26,18 +38,18 @@ class FrozenModel(BaseModel):
         defer_build=True,
         ser_json_bytes="base64",
         val_json_bytes="base64",
-        hide_input_in_errors=True,  # a key or a question in the wrong place is not quoted by the error that says so
+        hide_input_in_errors=True,  # validation errors must not quote keys or prompts
     )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some values changed, checked as the constructor checks them; pydantic's own takes anything.
+        """Return a copy with some values changed and validated; pydantic's own method does not validate.
 
         Args:
             update: New values by field.
             deep: Whether the values are copied too.
 
         Raises:
-            ValidationError: A value does not fit, or there is no such field.
+            ValidationError: A value is invalid, or there is no such field.
         """
         made = super().model_copy(deep=deep)
         if update:
@@ -47,7 +59,7 @@ class FrozenModel(BaseModel):
         return made
 
     def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
-        """As pydantic's; half of a surrogate pair, at which that fails, is written as U+FFFD."""
+        """Dump like pydantic, but write lone surrogates, at which pydantic fails, as U+FFFD."""
         try:
             return super().model_dump_json(indent=indent, **options)
         except PydanticSerializationError:
@@ -55,7 +67,7 @@ class FrozenModel(BaseModel):
             return whole if indent is None else json.dumps(json.loads(whole), ensure_ascii=False, indent=indent)
 
     def changed(self, **values: object) -> Self:
-        """A copy with some values changed, unchecked: for values that were made here, as ``unchecked`` is."""
+        """Return a copy with some values changed, without validation; only for values built by this library."""
         made = _new(type(self))
         _set_values(made, {**self.__dict__, **values})
         _set_names(made, {*self.__pydantic_fields_set__, *values})
@@ -66,13 +78,14 @@ class FrozenModel(BaseModel):
 
     @classmethod
     def unchecked(cls, **given: object) -> Self:
-        """What the constructor makes of ``given``, without a look at it: for values that were made here, of checked
-        ones. A call makes a dozen; checking them again would cost more than encoding and decoding it. pydantic's own
-        ``model_construct`` asks every default for its signature, each time.
+        """Build an instance without validation; only for values built by this library from validated ones.
+
+        A call builds a dozen instances; validating them would cost more than encoding and decoding the call.
+        pydantic's own ``model_construct`` is slower, because it inspects every default factory each time.
 
         Args:
-            given: What the constructor takes; whoever calls vouches for the types and for every required one, and
-                that they come in the order of the fields where all are given, which is quicker still.
+            given: The constructor's arguments. The caller guarantees their types and that required ones are present.
+                If all fields are given, they must be in field order; that case is the fastest.
         """
         made = _new(cls)
         plain, every, factories, private = _known.get(cls) or _defaults(cls)
@@ -97,19 +110,19 @@ _Factories = tuple[tuple[str, Callable[[], object]], ...]
 
 _Defaults = tuple[dict[str, object], set[str], _Factories, dict[str, object]]
 _known: dict[type[BaseModel], _Defaults] = {}
-# The names that were given, which pydantic keeps with every value: values that are given the same names share them, as
-# nothing ever changes those of a frozen one, and a copy has its own.
+# pydantic stores the names of the given fields with every instance. Instances with the same names share one set: frozen
+# instances never change it, and copies have their own.
 _names: dict[tuple[str, ...], set[str]] = {}
 
 
 def _defaults(cls: type[BaseModel]) -> _Defaults:
-    """Every field in order with its default, or None where it has none; their names; fields made anew; private
-    attributes, which are never changed."""
+    """Return all fields in order with their defaults (None if required), their names, the default factories, and the
+    defaults of the private attributes."""
     plain: dict[str, object] = {}
     made: list[tuple[str, Callable[[], object]]] = []
     for name, field in cls.model_fields.items():
         plain[name] = None if field.is_required() else field.default
-        if field.default_factory is not None:  # none of ours asks for the values before it
+        if field.default_factory is not None:  # no factory of ours takes the preceding values
             made.append((name, cast("Callable[[], object]", field.default_factory)))
     private: dict[str, object] = {name: attribute.default for name, attribute in cls.__private_attributes__.items()}
     known = _known[cls] = (plain, set(plain), tuple(made), private)

@@ -1,8 +1,8 @@
-"""A history on its way to one target, folded from the left, exchange by exchange.
+"""Converts a history for one target in a left fold, exchange by exchange.
 
-An exchange is what was said between two answers: an answer, then everything up to the next one. Once the next answer
-stands there an exchange never changes again, so that a longer history begins with the same messages, and a fold can be
-kept and gone on with. Only the end is not settled: ``finished`` closes it for one request, on a copy.
+An exchange is an answer and all messages up to the next answer. Once the next answer is added, the exchange is final:
+a longer history begins with the same messages, so a fold can be cached and continued. Only the last exchange is open;
+``finish`` closes it for one request, on a copy.
 """
 
 from collections.abc import Iterable
@@ -44,17 +44,17 @@ _MERGED = "with the message before it"
 
 
 class Fold:
-    """A history as far as it is settled.
+    """The converted messages of all final exchanges, and the open exchange.
 
     Args:
-        terms: Under which terms it goes to the target.
-        lead: Hash of what leads the request, where reasoning is bound to that; else None.
+        terms: The target and its rules.
+        lead: Hash of instructions and tools, for a model that binds its reasoning to them; else None.
 
     Attributes:
-        messages: What goes to the target.
-        entries: What was done to it.
-        parts: What became of every part.
-        stubs: Declarations of the functions that were called, by name, where the target wants them and has none.
+        messages: The converted messages.
+        entries: The changes.
+        parts: The outcome of every part.
+        stubs: Declarations of called functions by name, if the target requires them and the call has no tools.
     """
 
     def __init__(self, terms: Terms, *, lead: str | None) -> None:
@@ -72,23 +72,23 @@ class Fold:
         self._asked: list[SourceMessage] = []
 
     def copy(self) -> "Fold":
-        """The same, to go on with apart."""
+        """Return an independent copy."""
         other = copy(self)
         other.messages, other.entries, other.parts = [*self.messages], [*self.entries], [*self.parts]
         other.stubs = {**self.stubs}
         other._call_ids = self._call_ids.copy()
         other._shown = None if self._shown is None else self._shown.copy()
-        # what becomes of the open exchange is written on its sources, so two folds never share one
+        # the outcomes of the open exchange are stored on its sources, so two folds must not share them
         other._answers = [source.afresh() for source in self._answers]
         other._asked = [source.afresh() for source in self._asked]
         return other
 
     def add(self, message: Message) -> None:
-        """Hand in the next message."""
+        """Add the next message."""
         self._add(message, vouched=True)
 
     def add_unsigned(self, message: Message) -> None:
-        """Hand in the next message, of a node whose signature is missing or wrong: its opaque state is not sent."""
+        """Add the next message, of a node without a valid signature: its opaque state is not sent."""
         self._add(message, vouched=False)
 
     def _add(self, message: Message, *, vouched: bool) -> None:
@@ -103,13 +103,13 @@ class Fold:
         self._answers.append(source)
 
     def finish(self, *, asked: bool) -> str | None:
-        """Settle the end, for a request of everything that was handed in.
+        """Close the open exchange, for a request with all added messages.
 
         Args:
-            asked: Whether it ends with what is asked now, rather than being only the history of that.
+            asked: Whether the messages end with the current question.
 
         Returns:
-            Hash of everything the target is shown before it answers; None where no reasoning is bound to that.
+            Hash of everything the target is shown before it answers; None if its reasoning is not bound to a prefix.
         """
         self._settle(now=asked)
         if asked:
@@ -119,7 +119,7 @@ class Fold:
     # ------------------------------------------------------------------------------------------------ one exchange
 
     def _settle(self, *, now: bool) -> None:
-        """Close the open exchange; ``now`` if it is what is asked rather than history."""
+        """Convert and close the open exchange; ``now`` = it contains the current question."""
         answers, asked = self._answers, self._asked
         if not answers and not asked:
             return
@@ -140,7 +140,7 @@ class Fold:
         for turn in turns:
             if turn.said.parts:
                 piece = _MessageDraft(Role.ASSISTANT, turn.said.parts, {turn.source: None})
-                if called:  # the results come behind the last of them, so what they answer is one message
+                if called:  # the results follow the last call, so all calls must be in one message
                     self._merge(ledger, pieces[-1], piece)
                 else:
                     pieces.append(piece)
@@ -163,7 +163,7 @@ class Fold:
             self.parts += source.parts()
 
     def _said(self, ledger: Ledger, answers: list[SourceMessage], *, paused: bool) -> "list[_AnswerTurn]":
-        """The answers of the exchange, and the calls in them."""
+        """Convert the answers of the exchange, with their tool calls."""
         converter, ids = Answers(self._terms, ledger), Ids(self._terms, ledger, self._call_ids)
         prefix = None if self._shown is None else self._shown.hash()
         pairs = converter.pairs(answers, paused=paused)
@@ -180,7 +180,7 @@ class Fold:
         return turns
 
     def _sign(self, ledger: Ledger, call: PairedCall) -> None:
-        """Tell of the stand-in for a signature with which the first call of a step may be sent."""
+        """Record the documented placeholder signature on the first call of a step."""
         if self._rules.unsigned(call.part):
             words = "a documented stand-in, as the first call of its step"
             ledger.note(
@@ -188,7 +188,7 @@ class Fold:
             )
 
     def _declare(self, ledger: Ledger, calls: list[PairedCall]) -> None:
-        """Stubs for functions that nobody declares any more, where the target takes no call of such a one."""
+        """Add stubs for functions that are no longer declared, if the target rejects calls of such functions."""
         for call in calls if self._terms.stubs else ():
             name = call.part.name
             if name not in self.stubs:
@@ -198,7 +198,7 @@ class Fold:
     def _asked_for(
         self, ledger: Ledger, results: Results, asked: list[SourceMessage], answered: set[tuple[int, int]], *, now: bool
     ) -> "list[_MessageDraft]":
-        """What the user and the system say, results that found their calls apart."""
+        """Convert user and system messages, without results that were paired with calls."""
         files = Files(self._terms, ledger)
         pieces: list[_MessageDraft] = []
         for source in asked:
@@ -217,7 +217,7 @@ class Fold:
                         if (source.at, index) not in answered:
                             parts += results.stray(source, index, part)
                     case FilePart():
-                        words = "a system message has words only"
+                        words = "a system message can hold only text"
                         ledger.note("media_dropped", "omitted", "unsupported_by_target", source, index, detail=words)
                     case _:
                         raise UnsupportedError(f"a message of the {role} cannot hold a part of type {part.type!r}")
@@ -225,23 +225,23 @@ class Fold:
                 parts = list[Part](TextPart(text=f"<system>{part.get_text()}</system>") for part in parts)
                 role = Role.USER
                 source.downgrade()
-                words = "an instruction inside the conversation, as words of the user"
+                words = "an instruction inside the conversation, as a user message"
                 ledger.note("role_downgraded", "downgraded", "unsupported_by_target", source, detail=words)
             if parts:
                 pieces.append(_MessageDraft(role, parts, {source: None}))
                 self._spoken = self._spoken or role is not Role.SYSTEM
         return pieces
 
-    # ------------------------------------------------------------------------------------------------ who speaks when
+    # ------------------------------------------------------------------------------------------------ order of roles
 
     def _take(self, ledger: Ledger, pieces: "list[_MessageDraft]", turns: "list[_AnswerTurn]") -> None:
-        """Put an exchange behind the others, in the order of speakers that the target wants."""
+        """Append an exchange, in the order of roles that the target requires."""
         shaped: list[_MessageDraft] = []
         for piece in pieces:
             last = shaped[-1] if shaped else None
             tells = self._ends_in_result() if last is None else last.tells
             if tells and piece.role is not Role.ASSISTANT and self._rules.bridge:
-                words = f"{self._rules.bridge!r}, between a result and who speaks next"
+                words = f"{self._rules.bridge!r}, between a tool result and the next message"
                 shaped.append(_MessageDraft(Role.ASSISTANT, [TextPart(text=self._rules.bridge)], {}))
                 ledger.made_up("turn_inserted", "text", turns[-1].source, detail=words)
             elif last is not None and last.role is piece.role and self._belong_together(last, piece):
@@ -256,11 +256,11 @@ class Fold:
                 shown = 0
 
     def _ends_in_result(self) -> bool:
-        """Whether nothing came behind a result so far: of the answer to it, nothing could be sent."""
+        """Whether the last message ends with a tool result, because nothing of the answer to it could be sent."""
         return bool(self.messages) and isinstance(self.messages[-1].parts[-1], ToolResultPart)
 
     def _belong_together(self, last: "_MessageDraft", piece: "_MessageDraft") -> bool:
-        """Whether what one speaker says twice in a row is one message; the system never takes part in it."""
+        """Whether two consecutive drafts of one role become one message; system messages are never merged."""
         if last.role is Role.SYSTEM:
             return False
         return self._rules.alternates or (bool(last.sources) and last.sources == piece.sources)
@@ -274,10 +274,10 @@ class Fold:
         last.tells = False
 
     def _alternate(self, ledger: Ledger, shaped: "list[_MessageDraft]") -> int:
-        """The user begins, and what follows on the exchange before it does not repeat its speaker.
+        """Make roles alternate: the user begins, and the exchange does not start with the role of the last message.
 
         Returns:
-            How many parts the first message has taken over from the exchange before.
+            Number of parts that the first message took over from the previous exchange.
         """
         first = next((at for at, piece in enumerate(shaped) if piece.role is not Role.SYSTEM), None)
         if first is None:
@@ -296,7 +296,7 @@ class Fold:
         return 0
 
     def _end_well(self) -> None:
-        """The end as the target wants it: the user's, or an answer that it may go on with."""
+        """Make the last message legal for the target: a user message, or an answer that the target may continue."""
         if not self.messages or self.messages[-1].role is not Role.ASSISTANT:
             return
         last = self.messages[-1]
@@ -320,7 +320,7 @@ class Fold:
 
 @dataclass(slots=True)
 class _AnswerTurn:
-    """An answer that has been converted."""
+    """A converted answer with its tool calls."""
 
     source: SourceMessage
     said: ConvertedAnswer
@@ -329,13 +329,13 @@ class _AnswerTurn:
 
 @dataclass(slots=True)
 class _MessageDraft:
-    """A message being put together.
+    """A message under construction.
 
     Attributes:
-        role: Who speaks.
-        parts: What is said.
-        sources: The messages that it comes from, in order; none for what was made up.
-        tells: Whether it only tells the results of calls.
+        role: The author.
+        parts: The content.
+        sources: The input messages of its parts, in order; empty for a synthesised message.
+        tells: Whether it holds only tool results.
     """
 
     role: Role
@@ -344,7 +344,7 @@ class _MessageDraft:
     tells: bool = False
 
     def message(self) -> Message:
-        """The message; the very one that it comes from, where nothing changed."""
+        """Return the message; the same object as the input message if nothing changed."""
         first = next(iter(self.sources), None)
         if first is not None and len(self.sources) == 1:
             given = first.message
@@ -362,12 +362,12 @@ def _message(role: Role, parts: list[Part], node: str | None) -> Message:
 
 
 def _stub(name: str) -> Tool:
-    """A declaration true by its name alone; not validated, because a target may take names that ours may not have."""
+    """Declare a function without parameters; not validated, because some targets accept names that ``Tool`` rejects."""
     return Tool.unchecked(name=name, description=STUB, parameters={"type": "object", "properties": {}})
 
 
 def _told(calls: list[PairedCall], results: list[ToolResultPart]) -> _MessageDraft:
-    """The results of one answer's calls, in the order of the calls."""
+    """Build the message with the results of one answer's calls, in the order of the calls."""
     sources = {call.result[0]: None for call in calls if call.result is not None}
     return _MessageDraft(Role.USER, list[Part](results), sources, tells=True)
 
@@ -382,23 +382,23 @@ def _file(files: Files, source: SourceMessage, index: int, part: FilePart, *, no
 
 
 def _ends_hosted(answers: list[SourceMessage]) -> bool:
-    """Whether the last of the answers broke off amid a tool of its provider's, and none calls for one of the user's."""
+    """Whether the last answer ends with a hosted tool part, and no answer calls a function of the user."""
     called = any(isinstance(part, ToolCallPart) for source in answers for part in source.message.parts)
     last = answers[-1].message.parts[-1:] if answers else ()
     return not called and any(isinstance(part, HostedToolPart) for part in last)
 
 
 def _is_paused(message: Message) -> bool:
-    """Whether the provider broke off amid its own tools; it goes on when the turn comes back exactly as it is."""
+    """Whether the provider paused during its own tools; it continues when the turn is sent back unchanged."""
     last = message.parts[-1]
     return isinstance(last, HostedToolPart) and last.call_id is not None
 
 
 class _PrefixHash:
-    """Hash of what the target is shown, the same however that is cut into messages.
+    """Incremental hash of everything the target is shown, independent of the division into messages.
 
     Args:
-        lead: Hash of what leads the request.
+        lead: Hash of instructions and tools.
     """
 
     def __init__(self, lead: str) -> None:
@@ -414,15 +414,15 @@ class _PrefixHash:
         return self._digest.hexdigest()
 
     def add(self, speaker: Role, parts: Iterable[Part]) -> None:
-        """What is said next; of files, the bytes themselves rather than base64."""
+        """Add the next parts; files are hashed by their bytes rather than base64."""
         if speaker is not self._speaker:
             self._digest.update(speaker.encode())
             self._speaker = speaker
         for part in parts:
-            said = part.model_dump(mode="json", exclude={"data", "origin"})
+            dumped = part.model_dump(mode="json", exclude={"data", "origin"})
             try:
-                self._digest.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
-            except TypeError:  # what no JSON of ours can hold is still one thing and not another; the driver refuses it
-                self._digest.update(repr(said).encode(errors="surrogatepass"))
+                self._digest.update(orjson.dumps(dumped, option=orjson.OPT_SORT_KEYS))
+            except TypeError:  # not representable as JSON; the driver rejects it later
+                self._digest.update(repr(dumped).encode(errors="surrogatepass"))
             if isinstance(part, FilePart) and part.data is not None:
                 self._digest.update(part.data)
