@@ -79,7 +79,7 @@ def inlined(messages: Iterable[Message], files: Mapping[FileKey, FilePart]) -> t
 
 
 def stand_in(part: FilePart) -> FilePart:
-    """A file that is not there yet, as far as an encoder looks at it: to find out whether it would be taken at all."""
+    """Return a placeholder for a file not downloaded yet, to find out whether an encoder accepts the file."""
     media_type = "image/png" if "*" in part.media_type else part.media_type
     return part.changed(url=None, media_type=media_type, data=placeholder(media_type))
 

@@ -1,4 +1,4 @@
-"""The demands of a target on the history that it is sent, by which a formatter makes a history legal.
+"""The demands of a target on a history; a formatter changes the history until it obeys them.
 
 A driver states the rules of an endpoint; the formatter obeys them; neither imports the other. Rules say what may be
 sent. How to write it in JSON is left to the driver.

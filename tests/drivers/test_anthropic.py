@@ -365,7 +365,7 @@ def test_opaque_parts_go_back_as_they_came_and_only_to_their_model() -> None:
     assert said == [{"type": "text", "text": '[web_search "q"]'}, {"type": "text", "text": "so"}]
 
 
-def test_citations_never_stand_on_what_the_user_says() -> None:
+def test_citations_are_not_sent_in_user_messages() -> None:
     text = TextPart(text="so", origin=_origin(_NEW), provider_state={"type": "text", "citations": [{"type": "x"}]})
     assert _said(_NEW, Message.user(text)) == [{"role": "user", "content": [{"type": "text", "text": "so"}]}]
 
@@ -462,7 +462,7 @@ def test_files_it_cannot_take(part: FilePart) -> None:
             _body(_NEW, messages=[message])
 
 
-def test_services_and_what_there_is_not() -> None:
+def test_supported_services_are_sent_and_others_warned_of() -> None:
     config = AIModelCallConfig(
         prompt_cache=PromptCache(ttl="1h", key="k"),
         user_id="u-1",
@@ -620,7 +620,7 @@ def test_usage_counts_cache_ages_and_searches() -> None:
     assert (told.cache_write_5m_tokens, told.cache_write_1h_tokens, told.web_searches) == (20, 10, 2)
 
 
-def test_what_an_answer_says_of_itself_is_kept_and_never_sent() -> None:
+def test_metadata_of_an_answer_is_kept_and_never_sent() -> None:
     changes: list[JsonObject] = [
         {"type": "thinking_dropped", "path": "messages.1.content.0", "reason": "model_binding_mismatch"}
     ]

@@ -188,7 +188,7 @@ def parts(read: Read) -> list[tuple[str, str]]:
         ([1, 2], "[1,2]"),
     ],
 )
-def test_a_whole_input_is_told_once_and_never_encoded_twice(given: object, arguments: str) -> None:
+def test_a_complete_input_is_emitted_once_and_encoded_once(given: object, arguments: str) -> None:
     block = {**call(), "input": given}
     reads = [
         plain([block]),
@@ -248,7 +248,7 @@ def test_calls_that_other_makers_spell(block: JSON) -> None:
 
 
 @pytest.mark.parametrize("given", [TIDES, AS_TEXT])
-def test_what_the_provider_runs_keeps_its_input_as_an_object(given: object) -> None:
+def test_the_input_of_a_hosted_tool_stays_an_object(given: object) -> None:
     block: JSON = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": given}
     empty: JSON = {**block, "input": {}}
     for read in (
@@ -303,7 +303,7 @@ def test_names_ids_and_indexes_come_as_they_may(events: Sequence[JSON]) -> None:
     assert (made.call_id, made.name, made.arguments) == ("toolu_1", "tides", AS_TEXT)
 
 
-def test_a_call_that_nobody_names_is_told_all_the_same() -> None:
+def test_a_call_without_a_name_is_emitted() -> None:
     unnamed = opened({"type": "tool_use", "id": "toolu_1", "name": ""})
     for events in ([unnamed, argued(AS_TEXT), closed()], [unnamed, argued(AS_TEXT)]):
         (made,) = streamed(*events).answer.tools()
@@ -332,7 +332,7 @@ def test_a_call_that_nobody_names_is_told_all_the_same() -> None:
         [opened("High water")],
     ],
 )
-def test_a_text_is_told_once_however_it_comes(events: Sequence[JSON]) -> None:
+def test_a_repeated_text_is_emitted_once(events: Sequence[JSON]) -> None:
     assert parts(streamed(*events)) == [("text", "High water")]
 
 
@@ -359,7 +359,7 @@ def test_blocks_without_indexes_follow_each_other() -> None:
         ([opened({"type": "refusal", "refusal": ""}), text("No.")], [("refusal", "No.")]),
     ],
 )
-def test_a_delta_counts_as_what_it_is(events: Sequence[JSON], expected: object) -> None:
+def test_a_delta_decides_the_kind_of_its_block(events: Sequence[JSON], expected: object) -> None:
     assert parts(streamed(*events)) == expected
 
 
@@ -419,7 +419,7 @@ def test_content_is_read_in_every_shape(content: object, expected: list[tuple[st
     assert parts(streamed(*told)) == expected
 
 
-def test_blocks_that_a_start_holds_are_told_once() -> None:
+def test_blocks_inside_message_start_are_emitted_once() -> None:
     noon: JSON = {"type": "text", "text": "Noon."}
     held = start(content=[{**THINKING, "thinking": "Moon?", "signature": "c2ln"}, noon])
     both = [("reasoning", "Moon?"), ("text", "Noon.")]
@@ -451,7 +451,7 @@ def test_a_start_that_is_the_whole_answer() -> None:
     assert report.output == container
 
 
-def test_the_whole_answer_behind_its_stream_is_not_told_twice() -> None:
+def test_a_whole_answer_behind_its_stream_adds_nothing() -> None:
     whole = cast("JSON", start(content=[{"type": "text", "text": "Noon."}], stop_reason="end_turn")["message"])
     for last in (whole, {**STOP, "message": whole}):
         read = Read(sse(start(), opened(TEXT), text("Noon."), closed(), last), stream=True)
@@ -849,7 +849,7 @@ def test_no_counts_are_no_usage(usage: object) -> None:
     assert _used({}, first=usage).source == "unknown"
 
 
-def test_counts_at_the_end_are_told_in_an_event() -> None:
+def test_counts_at_the_end_become_an_event() -> None:
     last = {**STOP, "usage": {"input_tokens": 11, "output_tokens": 9}}
     read = Read(sse(start(usage=None), opened(TEXT), text("Noon."), closed(), last), stream=True)
     assert (read.answer.usage.input_tokens, read.answer.usage.output_tokens) == (11, 9)
@@ -904,7 +904,7 @@ GROWING: Mapping[str, Callable[[int], Sequence[JSON]]] = {
 
 
 @pytest.mark.parametrize("kind", GROWING)
-def test_work_grows_as_what_comes(kind: str) -> None:
+def test_work_is_linear_in_the_input(kind: str) -> None:
     assert growth(_growing(GROWING[kind]), 400) < 2.2
 
 
@@ -971,7 +971,7 @@ def _changed(events: list[JSON], chance: random.Random) -> list[JSON]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_shape_raises_what_is_not_ours(seed: int) -> None:
+def test_no_shape_raises_an_untyped_error(seed: int) -> None:
     chance = random.Random(seed)
     hosted: JSON = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
     usual: list[JSON] = [

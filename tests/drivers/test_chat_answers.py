@@ -35,7 +35,7 @@ _CITED: JSON = {
 
 @pytest.mark.parametrize("early", [{}, {"id": "", "model": ""}, {"id": None, "model": None}, {"id": 5, "model": []}])
 @pytest.mark.parametrize("told", [1, 2, 3, 4])
-def test_model_and_id_told_after_the_first_chunk(early: JSON, told: int) -> None:
+def test_model_and_id_after_the_first_chunk(early: JSON, told: int) -> None:
     late = {"id": "answer-9", "model": "heron-2-0611"}
     chunks: list[JSON] = [
         {**early, "choices": [], "prompt_filter_results": []},
@@ -50,7 +50,7 @@ def test_model_and_id_told_after_the_first_chunk(early: JSON, told: int) -> None
     assert [part.origin and part.origin.served_model for part in response.choices[0].parts] == ["heron-2-0611"] * 2
 
 
-def test_model_and_id_told_first_stay() -> None:
+def test_the_first_model_and_id_stay() -> None:
     named: list[JSON] = [{**_SO, "model": "heron-2"}, {**_END, "id": "another", "model": "egret-1"}]
     response = decoded(named)
     assert (response.model, response.response_id) == ("heron-2", "c")
@@ -174,7 +174,7 @@ def test_reasoning_details_of_a_stream_becomewhole() -> None:
     assert thought.get_text() == "one two"
 
 
-def test_end_that_is_not_said() -> None:
+def test_a_stream_without_a_finish_reason() -> None:
     """A cut stream, at every host: all of them say a finish reason."""
     chunks = [delta(content="so"), delta(tool_calls=[_raw_call("a", "add", "{}")])]
     for host in (_Provider.OLLAMA, _Provider.GROQ, _Provider.LLAMA_CPP):
@@ -490,7 +490,7 @@ _MATRIX.update({f"arguments are {name}": (fragments, _WANTED) for name, fragment
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["apart", "at once"])
 @pytest.mark.parametrize("case", _MATRIX)
-def test_calls_are_told_apart(case: str, at_once: bool) -> None:
+def test_parallel_calls_are_kept_apart(case: str, at_once: bool) -> None:
     fragments, wanted = _MATRIX[case]
     deltas = [delta(tool_calls=fragments)] if at_once else [delta(tool_calls=[piece]) for piece in fragments]
     response = decoded([delta(content="let me see"), *deltas, delta("tool_calls")])

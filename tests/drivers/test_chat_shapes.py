@@ -194,7 +194,7 @@ def test_summaries_in_a_stream_have_a_blank_line_between_them() -> None:
     assert decoded(chunks).reasoning() == "one more\n\ntwo"
 
 
-def test_details_that_repeat_what_a_field_said_say_nothing() -> None:
+def test_details_that_repeat_a_reasoning_field_add_nothing() -> None:
     chunks = [
         delta(reasoning="hm"),
         delta(reasoning_details=[{**_DETAIL, "signature": "s"}]),
@@ -265,7 +265,7 @@ def test_messages_in_a_stream_are_neither_lost_nor_doubled(case: str, thinks: bo
     assert response.finish_reason is FinishReason.STOP
 
 
-def test_what_else_messages_repeat_is_taken_once() -> None:
+def test_other_repeated_fields_of_messages_count_once() -> None:
     call: JSON = {"id": "a", "type": "function", "function": {"name": "catch", "arguments": "{}"}}
     cited: JSON = {"type": "url_citation", "url_citation": {"url": "https://fish.test"}}
     rest: JSON = {"tool_calls": [call], "images": [_PICTURE], "annotations": [cited], "reasoning": "hm"}
@@ -633,7 +633,7 @@ def _blanks(count: int) -> None:
 
 
 @pytest.mark.parametrize("work", [_annotations, _names, _choices_with_sources, _messages, _blanks])
-def test_work_grows_with_what_is_received(work: Callable[[int], None]) -> None:
+def test_work_is_linear_in_the_input(work: Callable[[int], None]) -> None:
     assert growth(work, 500) < 2.2
 
 

@@ -218,7 +218,7 @@ def test_base_url_that_is_none(base_url: str) -> None:
         AIModelClient(_endpoint(_Provider.GROQ, base_url=base_url)).stream("hi")
 
 
-def test_own_host_is_told_from_a_stand_in() -> None:
+def test_the_makers_own_host_is_recognized() -> None:
     assert resolve(_endpoint(_Provider.GROQ)).own_host
     assert resolve(_endpoint(_Provider.GROQ, base_url="https://api.groq.com/openai/v1/")).own_host
     assert not resolve(_endpoint(_Provider.GROQ, base_url=_ELSEWHERE)).own_host

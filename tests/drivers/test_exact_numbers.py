@@ -148,7 +148,7 @@ def numbers(value: object) -> Sequence[int]:
 
 
 @pytest.mark.parametrize(("dialect", "streamed"), HOSTED)
-def test_what_tools_of_the_provider_gave(dialect: Dialect, streamed: bool) -> None:
+def test_numbers_in_results_of_hosted_tools(dialect: Dialect, streamed: bool) -> None:
     answer = read(dialect, HOSTED[dialect, streamed], streamed=streamed)
     ran = [part for part in answer.choices[0].parts if isinstance(part, HostedToolPart)]
     told = [number for part in ran for number in (*numbers(part.input), *numbers(part.output))]

@@ -112,7 +112,7 @@ def test_an_error_that_is_nested_without_end_is_read_so_far() -> None:
 
 
 @pytest.mark.parametrize("depth", [300, 1000])
-def test_details_that_are_nested_deep_are_told_as_far_as_they_can_be(depth: int) -> None:
+def test_deeply_nested_details_become_the_message_if_they_can_be_serialized(depth: int) -> None:
     detail: object = "no fish"
     for _ in range(depth):
         detail = [detail]

@@ -256,7 +256,7 @@ def test_signature_goes_back_to_its_own_model_only() -> None:
     assert _contents(*history, model="gemini-4-argon")[1]["parts"] == [{"text": "x", "thoughtSignature": "eA=="}]
 
 
-def test_signature_of_a_text_that_broke_off_is_left_out_and_told_of() -> None:
+def test_the_signature_of_an_incomplete_text_is_left_out_and_reported() -> None:
     cut = TextPart(text="x", origin=_own(), provider_state={"thoughtSignature": "eA=="}, status="interrupted")
     history = [Message.user("go"), Message.assistant(cut), Message.user("on")]
     assert _contents(*history)[1]["parts"] == [{"text": "x"}]
@@ -268,7 +268,7 @@ def test_signature_of_a_text_that_broke_off_is_left_out_and_told_of() -> None:
     ("part", "code"),
     [(ReasoningPart(origin=_own()), "reasoning_dropped"), (TextPart(text="", origin=_own()), "blank_text_dropped")],
 )
-def test_what_says_nothing_and_is_not_signed_is_told_of(part: ReasoningPart | TextPart, code: str) -> None:
+def test_empty_unsigned_parts_are_left_out_and_reported(part: ReasoningPart | TextPart, code: str) -> None:
     signed = part.model_copy(update={"provider_state": {"thoughtSignature": "eA=="}})
     history = [Message.user("go"), Message.assistant(part, signed, "x"), Message.user("on")]
     thought: JSON = {"thought": True} if isinstance(part, ReasoningPart) else {}

@@ -189,7 +189,7 @@ def test_the_end_of_a_call_that_has_ended_is_none() -> None:
     assert calls_of(response) == [("", "now", "{}")]
 
 
-def test_a_hole_in_a_list_of_arguments_costs_what_it_holds() -> None:
+def test_a_hole_in_a_list_of_arguments_counts_every_element() -> None:
     pieces = [{"jsonPath": f"$.l{number}[999]", "numberValue": 1} for number in range(20)]
     call: JSON = {"functionCall": {"name": "f", "partialArgs": pieces}}
     with pytest.raises(BoundsError, match="max_parts"):
@@ -356,7 +356,7 @@ def test_both_spellings_of_the_protocol_mean_the_same() -> None:
     assert (usage.input_audio_tokens, usage.web_searches) == (4, 1)
 
 
-def test_what_an_encoder_writes_that_leaves_nothing_out() -> None:
+def test_default_values_written_by_an_encoder_are_ignored() -> None:
     nothing: JSON = {"text": None, "inlineData": None, "functionCall": None, "thought": None, "thoughtSignature": None}
     blank: JSON = {"text": "", "functionCall": None}
     picture = {"mimeType": "image/png", "data": ENCODED}
@@ -508,7 +508,7 @@ def test_a_stream_that_never_says_why_it_ends_is_cut(unsaid: object) -> None:
             heard(*chunks)
 
 
-def test_a_plain_answer_whose_end_is_not_explained() -> None:
+def test_a_plain_answer_without_a_finish_reason() -> None:
     response = heard(chunk({"text": "So"}), stream=False)
     assert (response.text(), response.finish_reason, response.raw_finish_reason) == ("So", "other", None)
 
@@ -554,7 +554,7 @@ def test_events_are_a_stream_also_where_a_body_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("frame", [b'"So."', b"3", b"true"])
-def test_what_is_no_object_is_refused(frame: bytes) -> None:
+def test_a_payload_that_is_not_an_object_is_refused(frame: bytes) -> None:
     with pytest.raises(ProtocolError, match="not an object"):
         told(orjson.dumps(chunk({"text": "x"})), frame)
 
@@ -564,7 +564,7 @@ def test_what_is_no_object_is_refused(frame: bytes) -> None:
 
 @pytest.mark.parametrize("unnamed", [{}, {"modelVersion": "", "responseId": ""}, {"modelVersion": None}])
 @pytest.mark.parametrize("late", [0, 1, 2, 20])
-def test_model_and_id_are_told_late(unnamed: JSON, late: int) -> None:
+def test_model_and_id_may_arrive_late(unnamed: JSON, late: int) -> None:
     usage: JSON = {"usageMetadata": {"totalTokenCount": 2}}
     first = {**chunk({"text": "Hm", "thought": True}), **unnamed, **usage}
     words = [{**chunk({"text": "x"}), **unnamed, **usage} for _ in range(late)]
@@ -598,7 +598,7 @@ def test_counts_as_text_and_below_zero() -> None:
     ],
 )
 @pytest.mark.parametrize("usual", [False, True])
-def test_counts_that_were_told_are_not_taken_back(last: object, usual: bool) -> None:
+def test_counts_are_never_reset(last: object, usual: bool) -> None:
     real = {"promptTokenCount": 11, "candidatesTokenCount": 7, "totalTokenCount": 18}
     words = {**chunk({"text": "x"}), "usageMetadata": real}
     named = {**chunk({"text": "y"}), "usageMetadata": {"totalTokenCount": 11}, "modelVersion": "m", "responseId": "r"}
@@ -790,7 +790,7 @@ def _many(count: int) -> list[Frame]:
 
 
 @pytest.mark.parametrize("frames_of", [_grounded, _signed, _in_pieces, _many])
-def test_work_grows_as_what_is_received(frames_of: Callable[[int], list[Frame]]) -> None:
+def test_work_is_linear_in_the_input(frames_of: Callable[[int], list[Frame]]) -> None:
     frames = {count: frames_of(count) for count in (150, 300)}
 
     def work(count: int) -> None:

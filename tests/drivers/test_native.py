@@ -70,7 +70,7 @@ _OTHER: list[ProviderState] = [
 
 
 @pytest.mark.parametrize("state", _FITTING)
-def test_what_fits_stays_the_very_same(state: ProviderState) -> None:
+def test_a_fitting_state_is_returned_unchanged(state: ProviderState) -> None:
     vetted = cut(state, _SHAPE)
     assert vetted.state is state
     assert (vetted.reason, vetted.detail) == (None, "")
@@ -83,13 +83,13 @@ def test_keys_that_are_not_on_the_list_are_named_and_left_out() -> None:
     assert vetted.detail.endswith("list[].'x y\\n'…, role")
 
 
-def test_what_is_known_and_left_out_is_no_loss() -> None:
+def test_removing_a_field_of_answers_only_is_no_loss() -> None:
     vetted = cut({"id": "a", "left": {"much": "more"}}, _SHAPE)
     assert (vetted.state, vetted.reason) == ({"id": "a"}, None)
 
 
 @pytest.mark.parametrize("state", _OTHER)
-def test_what_has_another_shape_is_not_sent_at_all(state: ProviderState) -> None:
+def test_a_state_of_another_shape_is_withheld(state: ProviderState) -> None:
     vetted = cut({"seal": "x", **state}, _SHAPE)
     assert (vetted.state, vetted.reason) == (None, "not_allowed")
 
@@ -108,7 +108,7 @@ def test_what_has_another_shape_is_not_sent_at_all(state: ProviderState) -> None
         ([{"x": 1}], [{"x": 1}, {"x": 2}], False),
     ],
 )
-def test_a_part_shows_what_is_not_encrypted(shown: object, native: object, same: bool) -> None:
+def test_encrypted_fields_are_not_compared_with_the_part(shown: object, native: object, same: bool) -> None:
     assert shows(shown, native) is same
 
 
@@ -177,7 +177,7 @@ def test_gemini_knows_every_part(kind: str) -> None:
     assert gemini_native.PARTS[kind].keys() <= _fields(model).keys()
 
 
-def test_what_only_a_caller_says_is_on_no_list() -> None:
+def test_content_that_only_callers_send_is_on_no_allow_list() -> None:
     for lists in (openai_responses_native.ITEMS, anthropic_messages_native.BLOCKS, gemini_native.PARTS):
         assert not [kind for kind in lists if "function" in kind or kind in _CALLERS]
         assert not [kind for kind, shape in lists.items() if "role" in shape]
@@ -217,7 +217,7 @@ def test_all_state_by_hand_goes_back(source: str) -> None:
         assert [vetted for vetted in found if vetted.reason is not None] == []
 
 
-def test_a_call_may_repeat_what_its_part_shows() -> None:
+def test_the_state_of_a_call_may_repeat_its_part() -> None:
     """Gateways, and stores of other programs, keep blocks whole."""
     call = ToolCallPart(call_id="c", name="look", arguments='{"at": 1}')
     whole: ProviderState = {

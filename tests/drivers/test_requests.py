@@ -267,7 +267,7 @@ _WRONG: tuple[tuple[Dialect, dict[str, object], str], ...] = (
 
 
 @pytest.mark.parametrize(("dialect", "body", "where"), _WRONG)
-def test_validator_finds_what_is_wrong(dialect: Dialect, body: dict[str, object], where: str) -> None:
+def test_the_validator_finds_errors(dialect: Dialect, body: dict[str, object], where: str) -> None:
     whole = body if dialect is Dialect.GEMINI else {"model": "m", **body}
     found = problems(dialect, orjson.dumps(whole), stream=False)
     assert any(where in problem for problem in found), found
@@ -277,7 +277,7 @@ def test_validator_finds_what_is_wrong(dialect: Dialect, body: dict[str, object]
 
 
 @pytest.mark.parametrize("name", _TARGETS)
-async def test_a_strict_host_accepts_what_the_client_sends(name: str) -> None:
+async def test_a_strict_host_accepts_the_requests_of_the_client(name: str) -> None:
     target = _TARGETS[name]
     async with ProviderServer() as server:
         endpoint = target.at(server.api(target.provider, dialect=target.dialect))
@@ -474,7 +474,7 @@ def test_files_are_spelled(case: str) -> None:
 
 
 @pytest.mark.parametrize("name", _TARGETS)
-def test_what_cannot_be_said_is_refused(name: str) -> None:
+def test_content_that_a_dialect_lacks_is_refused(name: str) -> None:
     unknown = FilePart(media_type="application/x-unheard-of", data=b"?")
     with pytest.raises(UnsupportedError, match=_TARGETS[name].model):
         _encoded(_TARGETS[name].at(), [Message.user("look", unknown)])

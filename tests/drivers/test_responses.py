@@ -301,7 +301,7 @@ _NOT_TAKEN: Mapping[str, tuple[str, AIModelCallConfig, str, JSON]] = {
 
 
 @pytest.mark.parametrize("case", _NOT_TAKEN)
-def test_knob_that_is_not_taken_is_told(case: str) -> None:
+def test_an_unsupported_setting_is_warned_of(case: str) -> None:
     model, config, knob, spelled = _NOT_TAKEN[case]
     wire = _encoded(config=config, model=model)
     body = _body(wire)
@@ -369,7 +369,7 @@ def test_result_with_files_is_a_list() -> None:
     ]
 
 
-def test_failure_is_told_in_words() -> None:
+def test_a_failed_result_is_marked_in_words() -> None:
     call = _call()
     items = _items(
         Message.user("?"), Message.assistant(call), Message.user(ToolResultPart.of(call, "no", is_error=True))
@@ -463,7 +463,7 @@ def test_searches_without_their_reasoning_stay_out_all_of_them() -> None:
     ]
 
 
-def test_phase_is_said_again_at_home_only() -> None:
+def test_a_phase_is_sent_back_to_its_own_provider_only() -> None:
     said = TextPart(text="first", origin=_own(), provider_state={"id": "msg_1", "phase": "commentary"})
     foreign = said.model_copy(update={"origin": said.origin and said.origin.model_copy(update={"dialect": "other"})})
     home, away = (_items(Message.user("?"), Message.assistant(part))[1] for part in (said, foreign))
@@ -471,7 +471,7 @@ def test_phase_is_said_again_at_home_only() -> None:
     assert away == {"role": "assistant", "content": "first"}
 
 
-def test_blank_text_is_told_of_whatever_it_carries() -> None:
+def test_a_dropped_blank_text_is_reported() -> None:
     blank = TextPart(text=" ", origin=_own(), provider_state={"id": "msg_1", "phase": "commentary"})
     history = [Message.user("?"), Message.assistant(blank, "well"), Message.user("and?")]
     assert _items(*history)[1:-1] == [{"role": "assistant", "content": "well"}]
@@ -528,7 +528,7 @@ def test_sound_is_spelled_although_the_types_lack_it() -> None:
     ],
     ids=lambda part: part.media_type,
 )
-def test_file_that_cannot_be_said(part: FilePart) -> None:
+def test_an_unsupported_file_is_refused(part: FilePart) -> None:
     with pytest.raises(UnsupportedError, match=f"gpt-6-sol.*{part.media_type}"):
         _encoded([Message.user(part)])
 
@@ -594,7 +594,7 @@ def test_annotations_that_only_the_stream_tells(repeated: bool) -> None:
     assert [cited.url for cited in response.citations()] == ["https://a.test"]
 
 
-def test_call_whose_arguments_only_the_end_tells() -> None:
+def test_a_call_with_arguments_only_at_the_end() -> None:
     call: JSON = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "add"}
     _events, response = _decoded(
         {"type": "response.created", "response": {"id": "resp_1", "model": "m"}},
@@ -633,7 +633,7 @@ def test_deltas_for_an_item_of_another_kind_are_nobodys() -> None:
     assert response.reasoning() == ""
 
 
-def test_what_the_provider_ran() -> None:
+def test_items_of_hosted_tools_become_parts() -> None:
     items: list[JSON] = [
         {
             "type": "web_search_call",
@@ -705,7 +705,7 @@ def test_sound_and_its_words() -> None:
     assert len(_items(Message.user("sing"), Message.assistant(words, sound), Message.user("more"))) == 3
 
 
-def test_logprobs_usage_and_what_was_withheld() -> None:
+def test_logprobs_usage_and_incomplete_details() -> None:
     withheld = [{"id": "rs_1", "type": "reasoning", "action": "removed", "reason": "model_mismatch"}]
     logprobs = [
         {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1, "bytes": [98]}]},

@@ -399,7 +399,7 @@ def test_output_in_other_shapes(output: object) -> None:
 
 
 @pytest.mark.parametrize("output", [[], None, [_THOUGHT]])
-def test_sum_of_texts_is_said_where_no_item_says_any(output: object) -> None:
+def test_output_text_counts_if_no_item_has_text(output: object) -> None:
     assert plain(output=output, output_text="Mow it.").text() == "Mow it."
     assert plain(_SAID, output_text="Mow it.").text() == "Mow it."
 
@@ -450,7 +450,7 @@ def test_places_of_deltas_are_others_than_those_of_the_finished_item(
     assert said.endswith(" Now.") == contents[-1].endswith(" Now.")
 
 
-def test_finished_item_goes_on_with_what_deltas_left_out() -> None:
+def test_a_finished_item_completes_its_deltas() -> None:
     item = message([text("Mow it."), text(" Or not.")])
     read = Read(sse([CREATED, words("Mow"), done(item), completed(item)]), stream=True)
     assert read.response.text() == "Mow it. Or not."
@@ -618,7 +618,7 @@ def test_call_starts_when_its_name_and_id_are_known(missing: tuple[str, ...], te
     assert [made.parsed() for made in read.response.tools()] == [_GIVEN]
 
 
-def test_call_that_nobody_names_is_kept() -> None:
+def test_a_call_without_a_name_is_kept() -> None:
     response = streamed(CREATED, event("function_call_arguments.delta", delta="{}", item_id="fc_1"), completed())
     assert [(made.name, made.arguments) for made in response.tools()] == [("", "{}")]
     assert [made.call_id for made in plain(without(call("{}"), "call_id")).tools()] == ["fc_1"]
@@ -877,7 +877,7 @@ def test_counts_stay_where_the_end_has_none(last: object) -> None:
 
 
 @pytest.mark.parametrize("usage", [None, {}, [], "none", {"input_tokens": None}, {"cost": "free"}])
-def test_tokens_that_are_not_told(usage: object) -> None:
+def test_missing_token_counts(usage: object) -> None:
     read = Read(sse([CREATED, words("Mow"), completed(usage=usage)]), stream=True)
     assert read.response.usage.source == "unknown"
     assert not any(isinstance(each, UsageUpdate) for each in read.events)
@@ -926,12 +926,12 @@ _GROWING: Mapping[str, Callable[[int], Sequence[JSON]]] = {
 
 
 @pytest.mark.parametrize("case", _GROWING)
-def test_work_is_linear_in_what_comes(case: str) -> None:
+def test_work_is_linear_in_the_input(case: str) -> None:
     work = _GROWING[case]
     assert growth(lambda size: _many(size, work)(), 200) < 2.2
 
 
-def test_work_is_linear_in_what_the_end_repeats() -> None:
+def test_work_is_linear_in_a_repeated_end() -> None:
     def repeated(size: int) -> object:
         items = [message(f"a {number}", id=f"m_{number}") for number in range(size)]
         events = [CREATED, *(done(item, number + 1) for number, item in enumerate(items))]
@@ -941,7 +941,7 @@ def test_work_is_linear_in_what_the_end_repeats() -> None:
     assert growth(repeated, 200) < 2.2
 
 
-def test_joining_is_linear_in_what_comes() -> None:
+def test_joining_is_linear_in_the_input() -> None:
     """Told again and again between deltas, a text is not joined anew each time: its first piece holds what was."""
     pieces = ["a" * 1000]
     joined = 0

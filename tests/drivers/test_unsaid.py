@@ -98,7 +98,7 @@ def _body(endpoint: AIModelEndpoint, message: Message) -> bytes:
 
 
 @pytest.mark.parametrize("target", _TARGETS)
-def test_every_part_is_said_or_refused(target: str) -> None:
+def test_every_part_is_encoded_or_refused(target: str) -> None:
     endpoint = _TARGETS[target]
     outcomes: set[tuple[Role, str, bool]] = set()
     for role, (kind, part) in product(Role, _PARTS.items()):
@@ -151,7 +151,7 @@ _NEVER: list[tuple[str, Role, Part]] = [
 
 
 @pytest.mark.parametrize(("target", "role", "part"), _NEVER)
-def test_what_a_formatter_never_lets_through_is_refused(target: str, role: Role, part: PartBase) -> None:
+def test_parts_that_a_formatter_removes_are_refused(target: str, role: Role, part: PartBase) -> None:
     endpoint = _TARGETS[target]
     own = part.model_copy(update={"origin": expected_origin(endpoint)})
     with pytest.raises(UnsupportedError, match=endpoint.ai_model.model_name):

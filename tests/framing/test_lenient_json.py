@@ -43,7 +43,7 @@ def test_nearly_strict_json_is_read(sent: bytes, meant: object) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"{", b"nan", b'{"a":1}x', b'{"a":"\xff"}', b"[" * 100_000, b"9" * 5000 + b"x"])
-def test_what_is_no_json_stays_refused(sent: bytes) -> None:
+def test_invalid_json_is_refused(sent: bytes) -> None:
     assert repaired(sent) is None
     with pytest.raises(orjson.JSONDecodeError):
         loads(sent)
@@ -86,12 +86,12 @@ BIG = 12345678901234567890123456789
         ("9" * 5_000, float("inf")),
     ],
 )
-def test_what_a_model_wrote_is_read_exactly(written: str, value: object) -> None:
+def test_json_of_a_model_is_read_exactly(written: str, value: object) -> None:
     assert read(written) == value
 
 
 @pytest.mark.parametrize("written", ["", "{", "nan", '{"a": 1}x', '{"a": +1}', "[" * 100_000, f'{{"a": {BIG}', "'a'"])
-def test_what_is_no_json_has_no_value(written: str) -> None:
+def test_invalid_json_has_no_value(written: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read(written)
 
@@ -120,7 +120,7 @@ def test_keys_that_become_alike_keep_their_values() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), {1: "\ud83e"}, {"a": {2}}])
-def test_what_is_no_json_value_cannot_be_written(value: object) -> None:
+def test_a_value_outside_json_cannot_be_written(value: object) -> None:
     with pytest.raises(TypeError):
         dumps(value)
 

@@ -184,7 +184,7 @@ _NAMED = [
 @settings(max_examples=300)
 @given(events=st.lists(st.sampled_from([*_NAMED, b"data: 1\n\n", b": ping\n\n"]), max_size=12))
 @example(events=[_NAMED[0], _NAMED[1], _NAMED[3], _NAMED[0]])
-def test_names_are_told_where_the_data_does_not_say_them(events: list[bytes]) -> None:
+def test_event_names_are_kept_unless_the_data_repeats_them(events: list[bytes]) -> None:
     expected = [(b"" if b'"%b"' % name in data else name, data) for name, data in reference(b"".join(events))]
     assert frames(*events) == frames(b"".join(events)) == expected
 

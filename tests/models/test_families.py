@@ -325,5 +325,5 @@ def test_nothing_is_held_for_refused_that_was_accepted() -> None:
         ("deepseek-v4-pro", {"tool_choice": "required"}),
     ],
 )
-def test_what_providers_refuse_is_held_for_refused(model: str, body: JsonObject) -> None:
+def test_refused_settings_count_as_unsupported(model: str, body: JsonObject) -> None:
     assert list(_refused(capabilities(AIModel(model_name=model)), body))

@@ -397,7 +397,7 @@ class GeminiDecoder:
             self._hold(candidate, raw, events)
 
     def _hold(self, candidate: _Candidate, raw: JsonObject, events: list[StreamEvent]) -> None:
-        """Hold a part that has only a signature: gateways send it before the call that it signs."""
+        """Hold a part with only a signature, which gateways send before the signed call."""
         signature, calling = raw["thoughtSignature"], candidate.calling
         if calling is not None and calling.will_continue:
             calling.signature = calling.signature or signature

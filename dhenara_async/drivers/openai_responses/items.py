@@ -281,7 +281,7 @@ def _same_object(one: str, other: str) -> bool:
 
 
 class HostedItem:
-    """An item of the provider's own: a tool that it ran, an image that it drew. It arrives in one piece.
+    """A hosted item, such as a tool call run by the provider or a generated image; arrives in one piece.
 
     Args:
         answer: The answer that it belongs to.
