@@ -28,7 +28,7 @@ _MODEST = {
 _SMOKE = {
     "stream": "--rounds 1 --events 20 --concurrency 1 --concurrency 4",
     "latency": "--rounds 1 --calls 2",
-    "accumulate": "--rounds 1 --short 500 --long 2000",
+    "accumulate": "--rounds 1 --short 50 --long 200",
     "plain": "--rounds 1 --calls 4 --concurrency 2",
     "fanout": "--rounds 1 --concurrency 6 --rate 20 --seconds 1 --workers 2",
     "memory": "--rounds 1 --streams 10",

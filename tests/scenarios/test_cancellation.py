@@ -518,8 +518,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _LINUX, reason="sockets and memory are counted in /proc")
-async def test_cancelled_at_random_by_the_thousands() -> None:
+async def test_random_cancellations_leave_no_socket_and_no_memory() -> None:
     """``DHENARA_SOAK=1`` runs ten thousand."""
     random, count = Random(5), 10_000 if SOAK else 1_000
     questions = [*SAID, "retry", "Hi."]
@@ -578,7 +579,8 @@ async def test_cancelled_at_random_by_the_thousands() -> None:
                 await pool.aclose()
 
 
-async def test_how_soon_the_server_sees_the_end() -> None:
+@pytest.mark.slow
+async def test_the_server_sees_every_cancellation() -> None:
     """Figures are printed with ``DHENARA_SOAK=1``; what comes first is asserted above, and that it comes here."""
     rounds, after = 100 if SOAK else 3, dict[str, list[float]]()
     config = AIModelCallConfig(fetch=FetchPolicy(allow_http=True, allow_private=True))
@@ -613,8 +615,9 @@ async def test_how_soon_the_server_sees_the_end() -> None:
             print(f"{phase}: median {1000 * statistics.median(each):.2f} ms, worst {1000 * max(each):.2f} ms")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["headers", "mid-stream", "draining"])
-async def test_closed_from_another_task_a_thousand_times(phase: Phase) -> None:
+async def test_streams_closed_from_another_task_leave_nothing(phase: Phase) -> None:
     """While a read is pending, by several at once, and again."""
     random, heard = Random(8), list[dict[str, object]]()
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: heard.append(context))
