@@ -337,10 +337,10 @@ class _Connector(ForkSafeConnector):
         """
         while True:
             connection = await super().connect(*args, **more)
-            if _new.get() is not None:
+            made = _new.get()
+            if made is not None:
                 _new.set(None)
-                return connection
-            if not _has_received(connection):
+            if made is connection.protocol or not _has_received(connection):
                 return connection
             hang_up(connection)
 

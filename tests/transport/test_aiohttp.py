@@ -61,7 +61,7 @@ async def body_of(sender: AiohttpTransport, asked: HttpRequest, timeouts: Timeou
     return b"".join(pieces)
 
 
-async def test_what_is_sent_and_what_comes_back() -> None:
+async def test_a_request_and_its_response_arrive_unchanged() -> None:
     answer = whole(b"body", 418, "text/x", X_Mixed="Case")
     async with serve(replies(answer)) as server, transport() as sender:
         exchange = await sender.send(request(server.url, b"\x00bytes", **{"x-mine": "1"}), NO_LIMITS)
@@ -85,7 +85,7 @@ async def test_cookies_are_not_kept() -> None:
         assert [seen.header("cookie") for seen in server.requests] == [[], []]
 
 
-async def test_a_body_that_only_its_end_would_have_ended_has_not_ended_with_a_reset() -> None:
+async def test_a_body_without_a_length_that_is_reset_raises_a_read_error() -> None:
     when = anyio.Event()
     async with serve(resetting(head(), b"all that came", when=when)) as server, transport() as sender:
         exchange = await sender.send(request(server.url), NO_LIMITS)
@@ -98,7 +98,7 @@ async def test_a_body_that_only_its_end_would_have_ended_has_not_ended_with_a_re
         await exchange.close()
 
 
-async def test_a_read_that_was_given_up_can_be_made_again() -> None:
+async def test_a_cancelled_read_can_be_repeated() -> None:
     go_on = anyio.Event()
 
     async def play(connection: Connection) -> None:
@@ -118,7 +118,7 @@ async def test_a_read_that_was_given_up_can_be_made_again() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 204 No Content\r\n\r\n", whole(b"")], ids=["no body", "an empty one"])
-async def test_an_answer_without_a_body(answer: bytes) -> None:
+async def test_a_response_without_a_body_ends_at_once(answer: bytes) -> None:
     async with serve(replies(answer)) as server, transport() as sender:
         for _ in range(2):
             assert await body_of(sender, request(server.url)) == b""
@@ -131,7 +131,7 @@ async def test_a_connection_that_was_read_to_its_end_is_used_again() -> None:
         assert server.connections == 1
 
 
-async def test_closing_an_answer_early_closes_its_connection() -> None:
+async def test_closing_a_response_early_closes_its_connection() -> None:
     async with serve(stalling(head(), b"abc")) as server, transport() as sender:
         exchange = await sender.send(request(server.url), NO_LIMITS)
         assert await exchange.read() == b"abc"
@@ -184,7 +184,7 @@ async def test_refused_and_unknown_hosts() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://", "no url", "http://:1"])
-async def test_what_is_no_url(url: str) -> None:
+async def test_an_invalid_url_is_a_configuration_error(url: str) -> None:
     async with transport() as sender:
         with pytest.raises(ConfigurationError):
             await sender.send(HttpRequest(url, {}, b""), NO_LIMITS)
@@ -199,7 +199,7 @@ async def test_what_is_no_url(url: str) -> None:
         b"HTTP/1.1 200 OK\r\ncontent-length: abc\r\n\r\n",
     ],
 )
-async def test_an_answer_that_is_no_http(answer: bytes) -> None:
+async def test_a_malformed_response_is_a_read_error(answer: bytes) -> None:
     async with serve(once(answer)) as server, transport() as sender:
         with pytest.raises(ReadError, match="connection broke"):
             await sender.send(request(server.url), NO_LIMITS)
@@ -214,13 +214,13 @@ async def test_an_answer_that_is_no_http(answer: bytes) -> None:
         whole(b"this is no gzip", content_encoding="gzip"),
     ],
 )
-async def test_a_body_that_breaks(answer: bytes) -> None:
+async def test_a_broken_body_is_a_read_error(answer: bytes) -> None:
     async with serve(once(answer)) as server, transport() as sender:
         with pytest.raises(ReadError, match="connection broke"):
             await body_of(sender, request(server.url))
 
 
-async def test_the_clock_of_silence_stands_still_while_nobody_reads() -> None:
+async def test_the_silence_limit_does_not_run_while_no_read_waits() -> None:
     """Silence is the host's: a reader that takes its time between two reads is no reason to give up."""
     more = anyio.Event()
 
@@ -240,7 +240,7 @@ async def test_the_clock_of_silence_stands_still_while_nobody_reads() -> None:
         assert await exchange.read() == b""
 
 
-async def test_silence_after_bytes() -> None:
+async def test_silence_after_some_bytes_is_a_deadline_error() -> None:
     async with serve(stalling(head(), b"abc")) as server, transport() as sender:
         exchange = await sender.send(request(server.url), Timeouts(between_bytes=0.05))
         assert await exchange.read() == b"abc"
@@ -323,7 +323,7 @@ async def test_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, nam
     assert seen.target == "http://provider.invalid/v1/chat/completions"
 
 
-async def test_hosts_that_need_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hosts_in_no_proxy_are_connected_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(replies(whole(b"", 502))) as proxy, serve(replies(whole(chat_body("Direct.")))) as server:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1")
@@ -332,7 +332,7 @@ async def test_hosts_that_need_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None
     assert response.text() == "Direct."
 
 
-async def test_a_transport_that_does_not_look_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trust_env_false_ignores_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(replies(whole(b"", 502))) as proxy, serve(replies(whole(b"abc"))) as server:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         async with transport(trust_env=False) as sender:
@@ -340,7 +340,7 @@ async def test_a_transport_that_does_not_look_at_the_environment(monkeypatch: py
         assert proxy.connections == 0
 
 
-async def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_proxy_is_a_connect_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")

@@ -75,7 +75,7 @@ def said(request: HttpSeen) -> tuple[str, list[tuple[str, str]], bytes]:
 
 @pytest.mark.parametrize("path", ["", "/", "/v1/x", "/v1/x?y=%2F&z", "/a%20b/:streamGenerateContent?alt=sse", "?q=1"])
 @pytest.mark.parametrize("body", [b"", b"{}", b"\x00" * DIRECT_BYTES])
-async def test_the_host_is_told_what_the_session_would_tell(path: str, body: bytes, direct: list[str]) -> None:
+async def test_a_direct_request_equals_that_of_the_session(path: str, body: bytes, direct: list[str]) -> None:
     async with serve(replies(whole(b"ok"))) as server:
         sender = AiohttpTransport()
         assert await ask(sender, server.url + path, body) == b"ok"
@@ -89,7 +89,7 @@ async def test_the_host_is_told_what_the_session_would_tell(path: str, body: byt
     assert said(mine) == said(theirs)
 
 
-async def test_a_connection_serves_both_ways_in_turns(direct: list[str]) -> None:
+async def test_direct_and_session_requests_share_a_connection(direct: list[str]) -> None:
     async with serve(replies(whole(b"ok"))) as server:
         sender = AiohttpTransport()
         for size in (2, DIRECT_BYTES + 1, 2, DIRECT_BYTES + 1):
@@ -98,7 +98,7 @@ async def test_a_connection_serves_both_ways_in_turns(direct: list[str]) -> None
     assert (server.connections, len(server.requests), len(direct)) == (1, 4, 2)
 
 
-async def test_what_comes_before_the_answer_is_passed_over(direct: list[str]) -> None:
+async def test_informational_responses_are_skipped(direct: list[str]) -> None:
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     async with serve(replies(early + whole(b"ok"))) as server:
         sender = AiohttpTransport()
@@ -107,7 +107,7 @@ async def test_what_comes_before_the_answer_is_passed_over(direct: list[str]) ->
     assert (len(direct), server.connections) == (2, 1)
 
 
-async def test_headers_that_change_from_one_request_to_the_next_are_told(direct: list[str]) -> None:
+async def test_changed_headers_are_sent(direct: list[str]) -> None:
     changing = {**HEADERS, "x-turn": "0"}
     async with serve(replies(whole(b"ok"))) as server:
         sender = AiohttpTransport()
@@ -130,7 +130,7 @@ async def test_headers_that_change_from_one_request_to_the_next_are_told(direct:
     assert len(direct) == 6
 
 
-async def test_an_answer_that_has_begun_may_take_its_time(direct: list[str]) -> None:
+async def test_the_first_byte_limit_ends_with_the_head(direct: list[str]) -> None:
     limits = Timeouts(first_byte=0.1)
 
     async def play(connection: Connection) -> None:
@@ -150,7 +150,7 @@ async def test_an_answer_that_has_begun_may_take_its_time(direct: list[str]) -> 
     assert (len(direct), server.connections) == (2, 1)
 
 
-async def test_another_limit_for_every_call(direct: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_different_first_byte_limits_are_kept(direct: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp_internals, "_MOST_ROUTES", 2)
     async with serve(replies(whole(b"ok"))) as server, serve(stalling()) as silent:
         sender = AiohttpTransport()
@@ -202,7 +202,7 @@ async def test_a_kept_connection_that_is_closing_is_not_written_to(monkeypatch: 
     assert len(server.requests) == 1
 
 
-async def test_who_traces_sees_every_request(direct: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_traced_session_sends_every_request(direct: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """As OpenTelemetry's and Sentry's instruments do: they give every session that is made a trace of theirs."""
     seen: list[str] = []
 
@@ -224,7 +224,7 @@ async def test_who_traces_sees_every_request(direct: list[str], monkeypatch: pyt
     assert (seen, direct) == (["POST"], [])
 
 
-async def test_who_stands_in_for_the_client_is_asked(direct: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replaced_client_function_is_called(direct: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """As test tools do, which put a function of theirs where the client's is."""
     met = RuntimeError("nothing leaves this test")
 
@@ -250,7 +250,7 @@ async def test_credentials_in_the_address_are_sent_as_aiohttp_sends_them(direct:
     assert (seen.header("authorization"), direct) == (["Basic bWU6c2VjcmV0"], [])
 
 
-async def test_a_transfer_encoding_of_the_callers_own_is_the_sessions_affair(direct: list[str]) -> None:
+async def test_a_request_with_a_transfer_encoding_goes_through_the_session(direct: list[str]) -> None:
     async with serve(replies(whole(b"ok"))) as server:
         sender = AiohttpTransport()
         with anyio.move_on_after(0.2):  # whatever comes of it: this server does not understand it
@@ -261,7 +261,9 @@ async def test_a_transfer_encoding_of_the_callers_own_is_the_sessions_affair(dir
     assert direct == []
 
 
-async def test_more_addresses_than_are_remembered(direct: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_urls_than_the_route_cache_holds_are_all_served(
+    direct: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(aiohttp_internals, "_MOST_ROUTES", 2)
     async with serve(replies(whole(b"ok"))) as server:
         sender = AiohttpTransport()
@@ -272,7 +274,7 @@ async def test_more_addresses_than_are_remembered(direct: list[str], monkeypatch
     assert len(direct) == 6
 
 
-async def test_an_answer_that_is_left_alone_closes_its_connection() -> None:
+async def test_a_response_that_is_never_closed_closes_its_connection() -> None:
     async with serve(stalling(head())) as server:
         sender = AiohttpTransport()
         await sender.send(HttpRequest(server.url, {}, b"{}"), Timeouts(between_bytes=None))
@@ -281,7 +283,7 @@ async def test_an_answer_that_is_left_alone_closes_its_connection() -> None:
         await sender.aclose()
 
 
-async def test_cancelling_closes_the_connection_whose_head_is_waited_for() -> None:
+async def test_cancelling_before_the_head_closes_the_connection() -> None:
     async def play(connection: Connection) -> None:
         await connection.request()
         await connection.until_hung_up()
@@ -324,7 +326,7 @@ async def received(url: str, read: Callable[[StreamReader], Awaitable[bytes]], *
 
 @pytest.mark.parametrize("read", [read_at_once, StreamReader.readany], ids=["at once", "by aiohttp"])
 @pytest.mark.parametrize("idle", [0.0, 0.001], ids=["busy", "slow"])
-async def test_bodies_come_whole(read: Callable[[StreamReader], Awaitable[bytes]], idle: float) -> None:
+async def test_bodies_are_read_completely(read: Callable[[StreamReader], Awaitable[bytes]], idle: float) -> None:
     answers = {
         "chunked": (chunked(*PIECES), BODY),
         "with a length": (whole(BODY), BODY),
@@ -342,7 +344,7 @@ async def test_bodies_come_whole(read: Callable[[StreamReader], Awaitable[bytes]
                 assert await received(server.url, read, idle=idle) == body, name
 
 
-async def test_a_body_that_somebody_has_begun_to_read() -> None:
+async def test_a_partly_read_body_is_continued() -> None:
     async with (
         serve(replies(chunked(b"one", b"two"))) as server,
         aiohttp.ClientSession() as session,
@@ -355,7 +357,7 @@ async def test_a_body_that_somebody_has_begun_to_read() -> None:
     assert (begun, rest) == (b"on", b"etwo")
 
 
-async def test_who_does_not_read_holds_the_host_back() -> None:
+async def test_an_unread_body_pauses_the_host() -> None:
     sent = 0
 
     async def play(connection: Connection) -> None:

@@ -112,20 +112,20 @@ def are_heard(met: list[DhenaraError], host: Hasty) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("after", [0, 1_000_000])
 @pytest.mark.parametrize("reset", [False, True])
-async def test_the_answer_is_heard_and_nothing_sent_again(reset: bool, after: int, stream: bool) -> None:
+async def test_an_early_refusal_is_received_and_not_retried(reset: bool, after: int, stream: bool) -> None:
     with running(Hasty(answer(413), after, reset)) as host:
         are_heard(await refusals(host, stream=stream), host)
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_an_answer_that_tells_no_length_is_heard_too(status: int) -> None:
+async def test_an_early_refusal_without_a_length_is_received(status: int) -> None:
     with running(Hasty(answer(status, length=False))) as host:
         met = await refusals(host)
         assert [type(error) for error in met] == [InvalidRequestError] * CALLS
         assert host.requests == CALLS
 
 
-async def test_who_says_not_now_is_asked_again() -> None:
+async def test_an_early_503_is_retried() -> None:
     with running(Hasty(answer(503).replace(b"No\r\n", b"No\r\nretry-after: 0\r\n", 1))) as host:
         client = AIModelClient(chat_endpoint(host.url))
         with pytest.raises(DhenaraError) as caught:
@@ -135,7 +135,7 @@ async def test_who_says_not_now_is_asked_again() -> None:
         assert isinstance(caught.value, ServerError) or getattr(caught.value, "status", None) == 503
 
 
-async def test_who_says_nothing_is_a_broken_connection() -> None:
+async def test_a_reset_without_a_response_is_a_broken_connection() -> None:
     with running(Hasty(b"")) as host:
         client = AIModelClient(chat_endpoint(host.url))
         with pytest.raises(ReadError) as caught:
@@ -143,7 +143,7 @@ async def test_who_says_nothing_is_a_broken_connection() -> None:
         assert caught.value.attempts == host.requests == 3
 
 
-async def test_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_early_refusal_over_tls_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(theirs)  # pyright: ignore[reportUnknownMemberType] - and pyOpenSSL's
@@ -153,7 +153,7 @@ async def test_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
         are_heard(await refusals(host), host)
 
 
-async def test_httpx_hears_what_it_has_received() -> None:
+async def test_httpx_reads_an_early_refusal_that_it_has_received() -> None:
     """It does not look again when sending fails, which may lose the answer; a small request fits into the socket."""
     with running(Hasty(answer(413))) as host:
         async with httpx.AsyncClient() as http:

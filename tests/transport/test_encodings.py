@@ -55,7 +55,7 @@ async def read(exchange: Exchange) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("told", "body"), PACKED.values(), ids=PACKED)
-async def test_packed_bodies(told: str, body: bytes, opened: Opened) -> None:
+async def test_compressed_bodies_are_decompressed(told: str, body: bytes, opened: Opened) -> None:
     torn = head(transfer_encoding="chunked", content_encoding=told) + b"".join(
         chunk(body[at : at + 7]) for at in range(0, len(body), 7)
     )
@@ -67,7 +67,7 @@ async def test_packed_bodies(told: str, body: bytes, opened: Opened) -> None:
     assert [seen.header("accept-encoding") for seen in server.requests] == [["gzip, deflate"]] * 2
 
 
-async def test_a_bomb_goes_off_a_piece_at_a_time(opened: Opened) -> None:
+async def test_a_decompression_bomb_is_read_in_bounded_pieces(opened: Opened) -> None:
     bomb = gzip.compress(b"\0" * (40 * PIECE_BYTES + 1))
     async with serve(replies(whole(bomb, content_encoding="gzip"))) as server, opened() as sender:
         pieces = await read(await sender.send(HttpRequest(server.url, {}, b"{}"), LIMITS))
@@ -78,7 +78,7 @@ async def test_a_bomb_goes_off_a_piece_at_a_time(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("body", [b"this is no gzip", gzip.compress(WORDS)[:-8] + b"\1" * 8], ids=["none", "damaged"])
-async def test_bodies_that_are_not_packed_as_they_say(body: bytes, opened: Opened) -> None:
+async def test_bodies_that_contradict_their_encoding_are_read_errors(body: bytes, opened: Opened) -> None:
     async with serve(replies(whole(body, content_encoding="gzip"))) as server, opened() as sender:
         with pytest.raises(ReadError, match="not compressed as its head says"):
             await read(await sender.send(HttpRequest(server.url, {}, b"{}"), LIMITS))
@@ -86,7 +86,7 @@ async def test_bodies_that_are_not_packed_as_they_say(body: bytes, opened: Opene
 
 @pytest.mark.parametrize("told", ["br", "zstd", "compress", "gzip, br", "gzip, gzip", "DCZ"])
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_what_nobody_asked_for_is_named(told: str, streaming: bool, opened: Opened) -> None:
+async def test_an_unrequested_encoding_is_named_in_the_error(told: str, streaming: bool, opened: Opened) -> None:
     body, kind = (
         (b"".join(chat_stream("Hi.")), "text/event-stream") if streaming else (chat_body("Hi."), "application/json")
     )
@@ -97,7 +97,7 @@ async def test_what_nobody_asked_for_is_named(told: str, streaming: bool, opened
     assert not caught.value.retryable
 
 
-async def test_an_error_that_nobody_can_read_is_still_that_error(opened: Opened) -> None:
+async def test_an_undecodable_error_body_keeps_its_status(opened: Opened) -> None:
     refusal = whole(orjson.dumps({"error": {"message": "Later."}}), 429, content_encoding="zstd", retry_after="7")
     async with serve(replies(refusal)) as server, opened() as sender:
         with pytest.raises(RateLimitError, match=r"answered 429: the body .* encoded as 'zstd'") as caught:
@@ -105,7 +105,7 @@ async def test_an_error_that_nobody_can_read_is_still_that_error(opened: Opened)
     assert (caught.value.retry_after, caught.value.retryable) == (7.0, True)
 
 
-async def test_no_body_has_no_encoding(opened: Opened) -> None:
+async def test_an_empty_body_needs_no_encoding(opened: Opened) -> None:
     async with serve(replies(whole(b"", content_encoding="br"))) as server, opened() as sender:
         assert await read(await sender.send(HttpRequest(server.url, {}, b"{}"), LIMITS)) == []
 
@@ -121,7 +121,7 @@ async def test_no_body_has_no_encoding(opened: Opened) -> None:
     ],
     ids=["one", "many", "one is too long for a parser", "many are too long for a parser", "too many for a parser"],
 )
-async def test_header_blocks_have_a_size(headers: dict[str, str], limit: int, opened: Opened) -> None:
+async def test_a_header_block_over_the_limit_is_refused(headers: dict[str, str], limit: int, opened: Opened) -> None:
     config = AIModelCallConfig(bounds=Bounds(max_header_bytes=limit))
     async with (
         serve(replies(whole(chat_body("Hi."), 200, "application/json", **headers))) as server,

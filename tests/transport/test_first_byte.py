@@ -32,7 +32,7 @@ class Counting(VirtualLoop):
         return super().call_at(*args, **more)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
-def test_each_is_late_at_its_own_time() -> None:
+def test_each_wait_fails_at_its_own_deadline() -> None:
     clock = Clock(now=0.0)
     first, second, third = waiters = [Waiter(clock) for _ in range(3)]
 
@@ -54,7 +54,7 @@ def test_each_is_late_at_its_own_time() -> None:
         assert (waiter.told.limit, waiter.told.seconds) == ("first_byte", SECONDS)
 
 
-def test_answers_that_come_in_time_set_next_to_no_timers() -> None:
+def test_timely_responses_set_hardly_any_timers() -> None:
     clock = Clock(now=0.0)
     waiters = [Waiter(clock) for _ in range(1000)]
 

@@ -41,7 +41,7 @@ WORDS = ("One", " two", " three.")
 TEXT = "".join(WORDS)
 
 
-async def test_a_plain_answer(respx_mock: respx.MockRouter) -> None:
+async def test_a_plain_response(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.post(URL).respond(content=chat_body(TEXT), headers={"x-request-id": "req-1"})
     async with httpx.AsyncClient() as http:
         response = await AIModelClient(chat_endpoint(BASE), transport=HttpxTransport(http)).generate("Count.")
@@ -59,7 +59,7 @@ async def test_a_header_of_the_callers_replaces_ours(respx_mock: respx.MockRoute
     assert (sent.get_list("accept"), sent.get_list("content-type")) == (["text/mine"], ["application/json; mine"])
 
 
-async def test_a_streamed_answer(respx_mock: respx.MockRouter) -> None:
+async def test_a_streamed_response(respx_mock: respx.MockRouter) -> None:
     respx_mock.post(URL).respond(content=b"".join(chat_stream(*WORDS)), headers=EVENTS)
     async with httpx.AsyncClient() as http:
         client = AIModelClient(chat_endpoint(BASE), transport=HttpxTransport(http))
@@ -119,7 +119,7 @@ async def test_failures_to_send(
         assert (caught.value.limit, caught.value.seconds) == (limit, {"connect": 1.5}.get(limit or "", 2.5))
 
 
-async def test_limits_are_handed_to_httpx(respx_mock: respx.MockRouter) -> None:
+async def test_limits_are_passed_to_httpx(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.post(URL).respond(content=chat_body(TEXT))
     config = AIModelCallConfig(timeouts=Timeouts(connect=1.5, between_bytes=2.5))
     async with httpx.AsyncClient(timeout=1000) as http:
@@ -128,7 +128,7 @@ async def test_limits_are_handed_to_httpx(respx_mock: respx.MockRouter) -> None:
     assert limits == {"connect": 1.5, "read": None, "write": 2.5, "pool": 1.5}
 
 
-async def test_limits_before_and_behind_the_head() -> None:
+async def test_limits_before_and_after_the_head() -> None:
     limits = Timeouts(first_byte=0.05, between_bytes=0.06, total=5)
     for play, limit in ((stalling(), "first_byte"), (stalling(head(), chat_delta("One")), "between_bytes")):
         async with serve(play) as server, httpx.AsyncClient() as http:
@@ -154,7 +154,7 @@ async def test_limits_of_the_call(limit: str) -> None:
     ("url", "headers"),
     [("http://[::1", {}), ("no-scheme", {}), ("http://host:port/", {}), (URL, {"x": "é"}), (URL, {"x": "\u2028"})],
 )
-async def test_what_cannot_be_sent(url: str, headers: dict[str, str]) -> None:
+async def test_an_unsendable_request_is_a_configuration_error(url: str, headers: dict[str, str]) -> None:
     async with httpx.AsyncClient() as http:
         with pytest.raises(ConfigurationError):
             await HttpxTransport(http).send(HttpRequest(url, headers, b""), Timeouts())
@@ -184,7 +184,7 @@ async def test_broken_and_silent_streams() -> None:
             assert stream.partial.text() == "One"
 
 
-async def test_leaving_early_hangs_up_and_leaves_the_client_usable() -> None:
+async def test_leaving_early_closes_the_connection_but_not_the_client() -> None:
     async with serve(stalling(head(), chat_delta("One"))) as server, httpx.AsyncClient() as http:
         client = AIModelClient(chat_endpoint(server.url), transport=HttpxTransport(http))
         async with client.stream("Count.") as stream:

@@ -77,7 +77,7 @@ class Hall:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sockets are counted in /proc")
 @pytest.mark.usefixtures("descriptors")
-async def test_hundreds_of_streams_are_told_apart_and_give_their_connections_back() -> None:
+async def test_hundreds_of_streams_are_not_mixed_up_and_release_their_connections() -> None:
     hall, transport = Hall(STREAMS), AiohttpTransport()
 
     def calls(server: Server) -> Iterator[ModelCall]:
@@ -101,7 +101,7 @@ async def test_hundreds_of_streams_are_told_apart_and_give_their_connections_bac
     gc.collect()
 
 
-async def test_only_so_many_shake_hands_with_a_host_at_once() -> None:
+async def test_only_a_limited_number_of_connections_are_made_at_once() -> None:
     """Hosts that accept and do not shake hands: who waits for one of them does not hold up another."""
 
     async def play(connection: Connection) -> None:
@@ -128,7 +128,7 @@ async def test_only_so_many_shake_hands_with_a_host_at_once() -> None:
         await sender.aclose()
 
 
-async def test_who_waits_to_connect_has_no_longer_than_who_connects() -> None:
+async def test_the_connect_limit_covers_the_wait_for_a_turn() -> None:
     async def play(connection: Connection) -> None:
         await connection.until_hung_up()
 
@@ -151,7 +151,7 @@ async def test_who_waits_to_connect_has_no_longer_than_who_connects() -> None:
     assert len(failures) == 50
 
 
-async def test_those_who_waited_connect_in_the_end() -> None:
+async def test_waiting_calls_connect_in_the_end() -> None:
     sender = AiohttpTransport(connecting=1)
     async with serve(replies(chunked(b"abc"))) as server:
         bodies: list[bytes] = []
@@ -168,7 +168,7 @@ async def test_those_who_waited_connect_in_the_end() -> None:
     assert bodies == [b"abc"] * 20
 
 
-async def test_one_lookup_is_enough_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_streams_share_one_name_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[object] = []
     look_up = socket.getaddrinfo
 
@@ -192,7 +192,7 @@ async def test_one_lookup_is_enough_for_all(monkeypatch: pytest.MonkeyPatch) -> 
     assert looked_up.count("localhost") == 1
 
 
-def test_nobody_may_connect() -> None:
+def test_a_connecting_limit_of_zero_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="connecting"):
         AiohttpTransport(connecting=0)
 

@@ -46,14 +46,16 @@ def set_to(monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, str]) -> None
         ({}, None),
     ],
 )
-def test_addresses_of_proxies(settings: Mapping[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_addresses_are_parsed(
+    settings: Mapping[str, str], proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_to(monkeypatch, settings)
     found = proxy_for(URL(HOST))
     assert (None if found is None else str(found.address).removesuffix("/")) == proxy
     assert found is None or found.authorization is None
 
 
-def test_a_user_and_password_go_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxys_user_and_password_become_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "me:pass%40word@proxy.example:3128")
     found = proxy_for(URL(HOST))
     assert found is not None
@@ -79,7 +81,7 @@ def test_a_user_and_password_go_apart(monkeypatch: pytest.MonkeyPatch) -> None:
         (",,", False),
     ],
 )
-def test_hosts_without_one(no_proxy: str, straight: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_matches_hosts(no_proxy: str, straight: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     set_to(monkeypatch, {"HTTP_PROXY": "socks5://all.example", "no_proxy": no_proxy})
     if straight:
         assert proxy_for(URL(HOST)) is None
@@ -92,7 +94,7 @@ def test_hosts_without_one(no_proxy: str, straight: bool, monkeypatch: pytest.Mo
     ("host", "no_proxy"),
     [("10.1.2.3", "10.0.0.0/8"), ("[fd00::7]", "fd00::/8"), ("[::1]:8000", "[::1]:8000"), ("[::1]", "::1")],
 )
-def test_addresses_without_one(host: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_matches_addresses(host: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_to(monkeypatch, {"ALL_PROXY": "socks5://all.example", "NO_PROXY": no_proxy})
     assert proxy_for(URL(f"http://{host}")) is None
 
@@ -115,7 +117,9 @@ WRONG: dict[str, tuple[Mapping[str, str], str]] = {
 
 @pytest.mark.retries
 @pytest.mark.parametrize(("settings", "words"), WRONG.values(), ids=WRONG)
-async def test_what_is_no_proxy(settings: Mapping[str, str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unusable_proxy_is_a_configuration_error(
+    settings: Mapping[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_to(monkeypatch, settings)
     for ask in (AIModelClient(chat_endpoint(HOST)).generate("Hi."), _warm_up()):
         with pytest.raises(ConfigurationError, match=words) as caught:
@@ -142,7 +146,7 @@ async def test_a_proxy_without_a_scheme_is_used(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.retries
 @pytest.mark.parametrize("over", ["aiohttp", "httpx"])
-async def test_a_proxy_that_refuses_is_not_asked_again(over: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refusal_of_a_proxy_is_not_retried(over: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(replies(whole(b"", 407))) as proxy:
         url = proxy.url.replace("http://", f"http://me:{PASSWORD}@")
         monkeypatch.setenv("HTTPS_PROXY", url)
@@ -158,7 +162,7 @@ async def test_a_proxy_that_refuses_is_not_asked_again(over: str, monkeypatch: p
     assert PASSWORD not in told
 
 
-async def test_the_password_of_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_proxys_password_is_not_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://me:{PASSWORD}@127.0.0.1:1")
     with pytest.raises(ConnectError, match="proxy") as caught:
         await AIModelClient(chat_endpoint(HOST)).generate("Hi.")

@@ -30,14 +30,14 @@ async def body_of(sender: Transport, url: str, **headers: str) -> bytes:
     return body
 
 
-async def test_cookies_of_answers_are_not_kept(opened: Opened) -> None:
+async def test_cookies_of_responses_are_not_kept(opened: Opened) -> None:
     async with serve(replies(whole(b"x", 200, set_cookie="who=a; Path=/"))) as server, opened() as sender:
         for _ in range(3):
             await body_of(sender, server.url)
     assert [seen.header("cookie") for seen in server.requests] == [[]] * 3
 
 
-async def test_cookies_of_the_callers_own_go_on_as_ever() -> None:
+async def test_the_callers_own_cookies_are_sent() -> None:
     """What the caller gave the client, or got by it without this library, is the caller's affair."""
     answers = replies(whole(b"x", 200, set_cookie="theirs=2; Path=/"))
     async with serve(answers) as server, httpx.AsyncClient(trust_env=False, cookies={"given": "1"}) as client:
@@ -53,7 +53,7 @@ async def test_cookies_of_the_callers_own_go_on_as_ever() -> None:
     assert [seen.header("cookie") for seen in server.requests[:2]] == [["given=1"]] * 2
 
 
-async def test_a_policy_of_the_callers_own_decides() -> None:
+async def test_a_custom_cookie_policy_is_kept() -> None:
     class Everything(DefaultCookiePolicy):
         def set_ok(self, cookie: object, request: Request) -> bool:
             return True
@@ -67,7 +67,7 @@ async def test_a_policy_of_the_callers_own_decides() -> None:
 
 @pytest.mark.parametrize("late", [False, True], ids=["right behind", "a moment later"])
 @pytest.mark.parametrize("answer", [whole(b"of A"), chunked(b"of ", b"A")], ids=["length", "chunks"])
-async def test_what_is_said_unasked_is_nobodys_answer(answer: bytes, late: bool, opened: Opened) -> None:
+async def test_unrequested_bytes_are_not_read_as_the_next_response(answer: bytes, late: bool, opened: Opened) -> None:
     async def play(connection: Connection) -> None:
         first = True
         while await connection.request() is not None:
@@ -95,7 +95,7 @@ async def test_what_is_said_unasked_is_nobodys_answer(answer: bytes, late: bool,
     assert server.connections == 2
 
 
-async def test_connections_are_used_again_all_the_same(opened: Opened) -> None:
+async def test_clean_connections_are_reused(opened: Opened) -> None:
     async with serve(replies(whole(b"one"), chunked(b"two"))) as server, opened() as sender:
         for _ in range(4):
             await body_of(sender, server.url)
