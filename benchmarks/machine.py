@@ -38,13 +38,13 @@ def core_of(place: int, available: list[int]) -> int | None:
 
 
 def pin(core: int | None) -> None:
-    """Keep this process, and what it starts from now on, to ``core``; None leaves it as it is."""
+    """Pin this process and its future children to ``core``; None changes nothing."""
     if core is not None and sys.platform == "linux":
         os.sched_setaffinity(0, {core})
 
 
 def allow_open_files(needed: int) -> None:
-    """See to it that this process, and what it starts from now on, may have ``needed`` connections open.
+    """Raise the limit of open files of this process and its children to at least ``needed`` connections.
 
     Raises:
         SystemExit: The hard limit is below that.

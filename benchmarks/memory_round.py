@@ -1,4 +1,4 @@
-"""One round of ``memory`` in a worker process: how much it grows by streams that are open and wait."""
+"""One round of ``memory`` in a worker process: the memory that open, waiting streams add."""
 
 from collections.abc import Mapping
 from typing import TypedDict

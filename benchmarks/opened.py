@@ -1,4 +1,4 @@
-"""Opening the peers of a group of rounds; one that cannot be opened is a row that says so."""
+"""Open the peers of a group of rounds; a peer that cannot be opened gets a row with its error."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack

@@ -1,4 +1,4 @@
-"""The options that most commands have in common, and what is done with them before anything is measured."""
+"""The options that most commands share, and their handling before measurement."""
 
 import argparse
 import os

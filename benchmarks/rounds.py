@@ -39,7 +39,7 @@ class Row:
 
     @property
     def fine(self) -> bool:
-        """Whether it did what was asked."""
+        """Whether the peer finished without an error and its text matched."""
         return self.text_matches and self.failure is None
 
     def fail(self, error: BaseException) -> None:

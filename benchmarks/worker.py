@@ -81,7 +81,7 @@ class Worker:
             self.process.stdin.flush()
 
     def result(self) -> object:
-        """What came of it, as the round of that work describes it; waits.
+        """Wait for the result of the round.
 
         Raises:
             WorkerError: It failed.

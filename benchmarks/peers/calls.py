@@ -1,4 +1,4 @@
-"""What an adapter is: the same call of everybody, and only the text of it handed over."""
+"""The protocol of an adapter: each peer makes the same call and returns only the text."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager

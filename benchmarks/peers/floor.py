@@ -1,4 +1,4 @@
-"""The floor: what anybody would write by hand who wants the text and nothing else, with aiohttp and orjson."""
+"""The floor: a hand-written loop over aiohttp and orjson that extracts the text and nothing else."""
 
 from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager

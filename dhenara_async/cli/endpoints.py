@@ -1,4 +1,4 @@
-"""Who is meant by a name on the command line, and whether it can be reached with the keys of the environment."""
+"""Resolve a model name of the command line to an endpoint, and check that the environment has its key."""
 
 import os
 import re

@@ -150,7 +150,7 @@ class Screen:
             yield show
 
     def report(self, report: ConversionReport) -> None:
-        """What became of everything a turn sent: a line for all that went as it was, a table for the rest."""
+        """Show the conversion report of a turn: one line for native parts, a table for the rest."""
         self.quiet(f"report: {_native(report)}")
         if not report.entries:
             return

@@ -1,4 +1,4 @@
-"""The loopback server's connections: who has closed which, and what is sent over one where an answer goes wrong."""
+"""The loopback server's connections: which side closed each, and the bytes of faulty answers."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The answers to the questions that the README asks, for readers who try its examples without a key.
+"""Answers to the README's questions, for readers who run its examples without a key.
 
 ``python -m dhenara_async.testing`` serves them, so a reader sees the output that the README shows. Every other question
 is answered as a ``ProviderServer`` without a script answers it.

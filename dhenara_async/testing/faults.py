@@ -1,4 +1,4 @@
-"""What a fault makes of a good answer: its events bent, compressed and framed, as bytes that are ready to be sent.
+"""Turn a good answer into a faulty one: its events changed, compressed and framed, as bytes to send.
 
 Pure. The few wire words in here are those that a dialect has for failing inside a stream and for ending one.
 """
@@ -23,7 +23,7 @@ _ENDS: Mapping[Dialect, tuple[bytes, ...]] = {
 
 
 def reported(dialect: Dialect, error: object) -> bytes:
-    """A failure as an event of a stream, from the body that it has elsewhere."""
+    """Turn the body of an HTTP error into an error event of a stream."""
     match dialect:
         case Dialect.ANTHROPIC_MESSAGES:
             return sse(error, event="error")

@@ -1,4 +1,4 @@
-"""The contract of the event stream, as a check: what every provider's answer must look like once it is decoded.
+"""Check the event grammar: the order of events that every decoded answer must have.
 
 The rules are those in the docstring of ``events``. Whoever writes a driver, a transport or a stand-in client runs its
 events through ``check_grammar``; whoever consumes a stream may rely on everything in here.
@@ -28,7 +28,7 @@ from dhenara_async.messages.messages import HostedToolPart, Part, ReasoningPart,
 
 
 def check_grammar(events: Iterable[StreamEvent], *, complete: bool = True) -> None:
-    """Check that ``events`` are what one call may hand over, from its first event to its last.
+    """Check that ``events``, from the first to the last of one call, follow the event grammar.
 
     Args:
         events: All of them, in order.

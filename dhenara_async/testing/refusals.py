@@ -1,4 +1,4 @@
-"""Refusals with which providers answer a history whose reasoning they do not take back, ready for a script.
+"""Errors that providers give to reasoning in a history that they do not accept, ready for a script.
 
 ``ProviderServer([Answer(…), REASONING_REFUSALS[Dialect.GEMINI]["signature_missing"], Answer(…)])`` refuses the second
 request once, however right it is; ids, paths and numbers in the messages are made up.

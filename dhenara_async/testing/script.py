@@ -1,4 +1,4 @@
-"""What a loopback provider is told to say, and what it has seen: plain values without any wire words.
+"""The script of a loopback provider and the requests it received: plain values, the same for every dialect.
 
 A script is a sequence of ``Answer``, ``ScriptedError`` and ``Fault``, used up in order, or a function from the
 ``SeenRequest`` to one of them. The dialects translate; nothing here knows a provider.
@@ -115,7 +115,7 @@ class ScriptedError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What goes wrong while ``answer`` is given; all of it can be combined, and a ``Fault()`` is a good answer.
+    """Faults to inject into ``answer``. They can be combined; ``Fault()`` alone is a good answer.
 
     Events are counted from 0, as the dialect writes them. A plain body is one event, but where it is stalled, or an
     event is moved, it is two, its halves. What changes the body is done in the order of the attributes; then it

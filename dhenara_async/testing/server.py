@@ -50,7 +50,7 @@ _KNOWN = frozenset(_SEGMENTS.get(provider, str(provider)) for provider in AIMode
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What goes back: exactly one of a body, a stream and what a fault has made of them."""
+    """The reply to a request: exactly one of a body, a stream and a faulty body."""
 
     status: int
     headers: Mapping[str, str]
@@ -162,7 +162,7 @@ class ProviderServer:
 
     @property
     def closed(self) -> tuple[Closing, ...]:
-        """Every connection that is over, in the order in which they ended."""
+        """Every closed connection, in the order of closing."""
         return tuple(self._log.closed)
 
     async def wait_closed(self, count: int = 1) -> None:

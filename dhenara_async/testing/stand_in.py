@@ -1,4 +1,4 @@
-"""What the loopback provider says when it has no script: how much of the conversation reached it.
+"""The answers of a loopback provider without a script: they report how much of the conversation it received.
 
 It names the model it stands in for, counts the turns it was sent, and quotes the first question, the last answer and
 the instruction, so that a person sees context travel from one provider to the next. Always the same words for the same
@@ -18,7 +18,7 @@ _QUOTE = 60
 
 
 def tell(seen: SeenRequest) -> Answer:
-    """A short answer made of the conversation it is an answer to.
+    """Build a short answer that describes the conversation in the request.
 
     Args:
         seen: The request.

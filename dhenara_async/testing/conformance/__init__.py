@@ -1,4 +1,4 @@
-"""The conformance kit: everything that a driver promises, tried on one endpoint and recorded answers.
+"""The conformance kit for drivers: every promise, tested on one endpoint and recorded answers.
 
 For authors of drivers. One call in a test of theirs is enough::
 
@@ -33,7 +33,7 @@ __all__ = ["PROMISES", "Apart", "Promise", "Recorded", "check_driver"]
 def check_driver(
     endpoint: AIModelEndpoint, answers: Iterable[Recorded], *, except_for: Collection[Promise] = ()
 ) -> None:
-    """Try everything that the driver of ``endpoint`` promises, and tell all that it breaks at once.
+    """Test every promise of the driver of ``endpoint``, and report all that are broken at once.
 
     The driver is the one that a call would use, so its dialect and its host have to be registered before. ::
 

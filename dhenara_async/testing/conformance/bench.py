@@ -40,7 +40,7 @@ Apart = Literal["call_ids", "model", "response_id", "state", "usage"]
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An answer of the provider's, as its bytes, with as much of what it says as its author wants to be held to.
+    """A provider's answer as bytes, with the content that the driver under test must read from it.
 
     None leaves a thing unchecked, so a body alone will do::
 

@@ -1,4 +1,4 @@
-"""What a driver promises of the answers that it reads, and of their way back to the model that gave them."""
+"""Test a driver's promises about decoding answers and sending them back to their model."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ def check_answer(bench: Bench, recorded: Recorded, where: str, findings: Finding
 def _check_form(
     bench: Bench, recorded: Recorded, body: bytes, where: str, findings: Findings, *, stream: bool
 ) -> ChatResponse | None:
-    """One form of an answer; what it folds to, if it is whole."""
+    """Test one form of an answer, and return its response if it is complete."""
     frames = frames_of(body, stream=stream)
     decoded = _decoded(bench, recorded, frames, where, findings, stream=stream)
     if decoded is None:
@@ -101,7 +101,7 @@ def _check_form(
 def _decoded(
     bench: Bench, recorded: Recorded, frames: Sequence[Frame], where: str, findings: Findings, *, stream: bool
 ) -> Decoded | None:
-    """What comes of an answer; None if that has no order, so that nothing more can be told of it."""
+    """Decode an answer; None if its events break the grammar, and nothing more can be tested."""
     with findings.of("decode.grammar", where):
         decoded = bench.decode(recorded, frames, stream=stream)
         check_grammar(decoded.events, complete=decoded.error is None)

@@ -1,4 +1,4 @@
-"""What a driver promises of the requests that it writes, and of the rules by which they are made legal."""
+"""Test a driver's promises about encoding requests, and about its rules."""
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a driver promises of HTTP errors: it reads any body there is, and says what the caller can do about it."""
+"""Test a driver's promises about HTTP errors: any body is read, and each status has its error class."""
 
 from collections.abc import Mapping
 from typing import cast

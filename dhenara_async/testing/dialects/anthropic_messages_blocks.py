@@ -1,4 +1,4 @@
-"""The content-block rules of Anthropic Messages: what stands in which message, and how tool calls pair.
+"""The content-block rules of Anthropic Messages: which blocks a message may hold, and how tool calls pair.
 
 Follows: https://platform.claude.com/docs/en/api/messages and the tool-use guide beside it (read 2026-11-22).
 """

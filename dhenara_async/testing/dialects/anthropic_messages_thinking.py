@@ -1,4 +1,4 @@
-"""Thinking in Anthropic Messages: how it may be asked for, and whether what comes back is what was given out.
+"""Thinking in Anthropic Messages: which requests for it are legal, and whether returned blocks are unchanged.
 
 A signature made here tells for itself which model it is of, which conversation stood before it and which thinking it
 is for, so a block that was altered is known as such. Of a signature that a script made up, only that it was given out

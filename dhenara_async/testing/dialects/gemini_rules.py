@@ -1,4 +1,4 @@
-"""What Gemini refuses beyond the shape of a request: tools, schemas, thinking, and signatures that are not its own.
+"""Gemini's request checks beyond field shapes: tools, schemas, thinking, and foreign signatures.
 
 Follows: the google-genai SDK 3.4 (``types.py``), https://ai.google.dev/gemini-api/docs/thought-signatures,
 https://ai.google.dev/gemini-api/docs/function-calling, https://ai.google.dev/gemini-api/docs/structured-output and

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions as the loopback server speaks it, for OpenAI and for those that copy it.
+"""The loopback server's OpenAI Chat Completions, for OpenAI and compatible hosts.
 
 Follows: the openai SDK 3.54 (``types/chat``, ``lib/streaming/chat``),
 https://platform.openai.com/docs/api-reference/chat and the references of the hosts (read 2026-11-22).

@@ -1,4 +1,4 @@
-"""What single hosts refuse of Chat Completions that OpenAI takes; each error as its host words it.
+"""Requests that OpenAI's Chat Completions accept and one compatible host refuses, with that host's error.
 
 Follows: the hosts' own error messages as people have reported them, and their SDKs' types (read 2026-11-22).
 """

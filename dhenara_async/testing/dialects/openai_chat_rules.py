@@ -1,4 +1,4 @@
-"""What Chat Completions refuses, at OpenAI and at each of the hosts that copy it.
+"""The request checks of Chat Completions, at OpenAI and at each compatible host.
 
 Follows: the openai SDK 3.54 (``types/chat``), https://platform.openai.com/docs/api-reference/chat, and what the hosts
 were seen to refuse (read 2026-11-22).

@@ -1,4 +1,4 @@
-"""What OpenAI's two dialects say alike: keys, error bodies, field checks, and which models reason.
+"""Checks that OpenAI's two dialects share: keys, error bodies, fields, and which models reason.
 
 Follows: the openai SDK 3.54 (``_exceptions.py``, ``_base_client.py``) and the errors its API documents
 (https://platform.openai.com/docs/guides/error-codes, read 2026-11-22).

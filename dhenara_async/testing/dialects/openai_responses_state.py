@@ -1,4 +1,4 @@
-"""What OpenAI Responses hands out and wants back unchanged: encrypted reasoning, and ids that belong together.
+"""The opaque state of OpenAI Responses, checked when it returns: encrypted reasoning and paired item ids.
 
 The server stores nothing, so both carry their own proof: encrypted content is a seal over the account, the model and
 the summary, and the id of what a piece of reasoning led to names that reasoning.
