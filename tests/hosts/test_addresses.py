@@ -34,7 +34,7 @@ def api(base_url: str, *, key: str | None = "some-key", provider: str = "openai_
         ("2001:DB8::1", "2001:db8::1"),
     ],
 )
-def test_names_in_ascii(name: str, spelled: str) -> None:
+def test_host_names_are_converted_to_ascii(name: str, spelled: str) -> None:
     assert ascii_host(name) == spelled
 
 
@@ -61,21 +61,21 @@ NAMES_THAT_ARE_NONE = {
 
 
 @pytest.mark.parametrize(("name", "why"), NAMES_THAT_ARE_NONE.items(), ids=repr)
-def test_names_that_are_none(name: str, why: str) -> None:
+def test_invalid_host_names_are_refused(name: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:
         ascii_host(name)
     assert type(caught.value) is ValueError  # not one of a library's own
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES_THAT_ARE_NONE if name and ":" not in name], ids=repr)
-async def test_errors_about_a_host_speak_of_the_base_url_or_the_file(name: str) -> None:
+async def test_errors_about_a_host_name_the_base_url_or_the_file(name: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url of openai_compatible"):
         await AIModelClient(api(f"https://{name}/v1")).generate("Hi.")
     with pytest.raises(ConfigurationError, match="file URL"):
         download_address(f"https://{name}/x.png", FetchPolicy())
 
 
-def test_a_base_url_is_spelled_for_the_wire_and_for_what_is_stored() -> None:
+def test_a_base_url_is_encoded_in_requests_and_in_stored_origins() -> None:
     endpoint = api("https://größe.example:8443/straße/v1/")
     assert resolve(endpoint).base_url == "https://xn--gre-6ka8i.example:8443/stra%C3%9Fe/v1"
     assert resolve(endpoint).origin == expected_origin(endpoint)
@@ -83,12 +83,12 @@ def test_a_base_url_is_spelled_for_the_wire_and_for_what_is_stored() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/../admin", "/..", "/./v1", "/%2e%2E/v1", "/v1/.%2e/x", "/a\\..\\v1"])
-async def test_a_base_url_stays_on_its_path(path: str) -> None:
+async def test_a_base_url_with_dot_segments_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url"):
         await AIModelClient(api(f"https://host.example{path}")).generate("Hi.")
 
 
-def test_a_base_url_that_is_wrong_keeps_its_password_to_itself() -> None:
+def test_errors_about_a_base_url_do_not_quote_its_password() -> None:
     for url in ("https://me:hunter22@host:port/v1", "me:hunter22@host/v1", "https://me:hunter22@ho..st/v1"):
         endpoint = api(url)
         with pytest.raises(ConfigurationError) as caught:
@@ -129,17 +129,17 @@ async def path_of(model: str) -> str:
         ("a\r\nhost: b", "models/a%0D%0Ahost%3A%20b"),
     ],
 )
-async def test_a_model_name_stays_below_the_api(model: str, path: str) -> None:
+async def test_a_model_name_is_encoded_in_the_path(model: str, path: str) -> None:
     assert await path_of(model) == path
 
 
 @pytest.mark.parametrize("model", ["..", ".", "models/..", "models/../../files/x", "tunedModels/.", "../x"])
-async def test_a_model_name_that_leads_elsewhere(model: str) -> None:
+async def test_a_model_name_with_dot_segments_is_refused(model: str) -> None:
     with pytest.raises(ConfigurationError, match="leave the API's path"):
         await path_of(model)
 
 
-def test_nothing_else_changes() -> None:
+def test_valid_base_urls_are_unchanged() -> None:
     assert resolve(api("http://10.0.0.1:8000/v1")).base_url == "http://10.0.0.1:8000/v1"
     assert resolve(api("http://[::1]:8000/v1")).base_url == "http://[::1]:8000/v1"
     assert expected_origin(api("https://API.Example/v1")).endpoint == "API.Example"

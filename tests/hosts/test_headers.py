@@ -54,7 +54,7 @@ UNSENDABLE = ("a\nb", "a\r\nevil: 1", "\x00", "\x1b[31m", "a\x7f", "a\x0bb", "\u
     ],
     ids=repr,
 )
-async def test_headers_that_are_not_sent(headers: dict[str, str], place: str, transport: str) -> None:
+async def test_unsendable_headers_are_refused(headers: dict[str, str], place: str, transport: str) -> None:
     async with serve(replies(whole(chat_body("Hi.")))) as server, httpx.AsyncClient(trust_env=False) as http:
         over = AiohttpTransport(trust_env=False) if transport == "aiohttp" else HttpxTransport(http)
         if place == "config":
@@ -70,7 +70,7 @@ async def test_headers_that_are_not_sent(headers: dict[str, str], place: str, tr
 
 
 @pytest.mark.parametrize("transport", ["aiohttp", "httpx"])
-async def test_odd_headers_that_are_sent(transport: str) -> None:
+async def test_unusual_but_valid_headers_are_sent(transport: str) -> None:
     """A token may look odd, blanks around a value mean nothing, and a tab within it is one."""
     headers = {"X-Odd!#$%&'*+.^_`|~": "1", "x-blank": " \t a\tb ", "x-empty": ""}
     async with serve(replies(whole(chat_body("Hi.")))) as server, httpx.AsyncClient(trust_env=False) as http:
@@ -112,18 +112,18 @@ def test_keys_in_headers_are_part_of_the_account() -> None:
     assert len(set(accounts)) == len(accounts)
 
 
-def test_other_headers_are_no_part_of_it() -> None:
+def test_other_headers_are_no_part_of_the_account() -> None:
     plain = account(key="k")
     for headers in ({"user-agent": "x"}, {"anthropic-beta": "x"}, {"idempotency-key": "x"}, {"x-trace": "1"}):
         assert account(headers, key="k") == plain
 
 
-def test_a_key_is_the_same_account_however_it_is_given() -> None:
+def test_a_key_is_the_same_account_however_it_is_passed() -> None:
     assert account({"Authorization": "Bearer one-key"}) == account(key="one-key")
     assert account({"Authorization": "Bearer one-key"}, key="not sent") == account(key="one-key")
 
 
-async def test_credentials_of_a_call_are_its_account() -> None:
+async def test_credentials_in_a_calls_headers_are_its_account() -> None:
     """What one tenant was told with a key in the call's own headers is not another's: seals, limits and cooldowns."""
     asked = endpoint("http://h.example", key="gateway")
     accounts: list[object] = []
@@ -146,7 +146,7 @@ async def test_credentials_of_a_call_are_its_account() -> None:
 # -------------------------------------------------------------------------------------------------------------- secrets
 
 
-async def test_secrets_that_a_host_repeats(caplog: pytest.LogCaptureFixture) -> None:
+async def test_secrets_quoted_by_a_host_are_masked(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="dhenara_async")
     refusal = {"error": {"message": f"who is {SECRET}, or {SECRET}-of-call?", "code": f"no-{SECRET}"}}
     heard: list[str] = []
@@ -202,7 +202,7 @@ def test_a_mask_is_never_sent(masked: str) -> None:
         resolve(AIModelEndpoint(api=read, ai_model=AIModel(model_name="m")))
 
 
-async def test_a_password_and_a_key_for_the_same_header() -> None:
+async def test_a_password_and_a_key_for_the_same_header_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="leave one out"):
         await AIModelClient(endpoint("http://me:word@h.example", key="k")).generate("Hi.")
 
@@ -292,7 +292,7 @@ def test_an_endpoint_from_data_does_not_get_the_key_of_the_environment(
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_endpoints_from_data_that_may_be_called(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_from_data_with_its_own_key_is_called(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", ENVIRONMENT)
     for api, sent in (
         ({"provider": "openai"}, ENVIRONMENT),
@@ -308,7 +308,7 @@ def test_endpoints_from_data_that_may_be_called(how: str, monkeypatch: pytest.Mo
     )
 
 
-def test_code_vouches_for_its_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_from_code_gets_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", ENVIRONMENT)
     api = AIModelAPI(provider="openai", base_url="https://gateway.example/v1")
     assert not api.from_data

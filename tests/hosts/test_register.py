@@ -113,7 +113,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[re
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_a_dialect_from_outside_is_called_like_any_other(streaming: bool) -> None:
+async def test_a_registered_dialect_is_called_like_any_other(streaming: bool) -> None:
     config = AIModelCallConfig(streaming=streaming, max_output_tokens=50)
     async with acme() as service:
         response = await AIModelClient(ACME_1, config).generate("Hello?", instructions=["Be kind."])
@@ -136,7 +136,7 @@ async def test_a_dialect_from_outside_is_called_like_any_other(streaming: bool) 
     assert response.cost() is None and KEY not in repr(response)
 
 
-async def test_its_stream_and_its_plain_answer_are_the_same() -> None:
+async def test_streamed_and_plain_answers_of_a_registered_dialect_are_the_same() -> None:
     async with acme() as service:
         plain = await AIModelClient(ACME_1).generate("Hello?")
         async with AIModelClient(ACME_1).stream("Hello?") as stream:
@@ -147,7 +147,7 @@ async def test_its_stream_and_its_plain_answer_are_the_same() -> None:
     assert [path for path, _headers, _body in service.seen] == ["/talk/live", "/talk"][::-1]
 
 
-async def test_what_it_cannot_take_is_told() -> None:
+async def test_settings_that_a_registered_dialect_lacks_are_warned_about() -> None:
     async with acme():
         response = await AIModelClient(ACME_1, AIModelCallConfig(temperature=0.5, seed=1)).generate("Hello?")
     assert [(warning.code, warning.knob) for warning in response.warnings] == [
@@ -156,7 +156,7 @@ async def test_what_it_cannot_take_is_told() -> None:
     ]
 
 
-async def test_its_tools_are_called_and_answered() -> None:
+async def test_tools_of_a_registered_dialect_are_called_and_answered() -> None:
     def add(a: int) -> int:
         return a
 
@@ -176,7 +176,7 @@ async def test_its_tools_are_called_and_answered() -> None:
     ]
 
 
-async def test_its_errors_are_read_by_its_own_driver() -> None:
+async def test_errors_of_a_registered_dialect_are_read_by_its_driver() -> None:
     async with acme(status=429):
         with pytest.raises(RateLimitError, match="acme answered 429: too much talk") as caught:
             await AIModelClient(ACME_1).generate("Hello?")
@@ -185,7 +185,7 @@ async def test_its_errors_are_read_by_its_own_driver() -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_an_answer_without_its_end_is_cut(streaming: bool) -> None:
+async def test_an_answer_without_its_end_is_truncated(streaming: bool) -> None:
     async with (
         acme(ANSWER[:-1]),
         AIModelClient(ACME_1).open(CallInput([Message.user("?")], (), AIModelCallConfig(), streaming)) as cut,
@@ -213,19 +213,19 @@ async def test_the_driver_is_made_for_the_row_of_its_host() -> None:
 # ---------------------------------------------------------------------------------------------- keys
 
 
-async def test_a_missing_key_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_error_of_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACME_API_KEY")
     with pytest.raises(ConfigurationError, match=r"no API key for acme: .* or set ACME_API_KEY$"):
         resolve(ACME_1)
 
 
-def test_a_row_without_variables_asks_for_the_key_itself() -> None:
+def test_the_error_of_a_missing_key_without_variables_names_the_argument() -> None:
     register_host("keyed", Host("https://keyed.test"))
     with pytest.raises(ConfigurationError, match=r"no API key for keyed: pass AIModelAPI\(api_key=…\)$"):
         resolve(_at("keyed"))
 
 
-def test_where_it_is_comes_from_the_row_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_url_comes_from_the_row_unless_a_variable_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     address = resolve(ACME_1)
     assert (address.base_url, address.own_host) == ("https://api.acme.test", True)
     monkeypatch.setenv("ACME_BASE_URL", "https://eu.acme.test/")
@@ -253,7 +253,7 @@ async def test_a_compatible_host_is_one_row() -> None:
         assert seen.json == {"model": "black-1", "messages": messages, "max_completion_tokens": 9, **more}
 
 
-async def test_a_row_may_speak_any_dialect_of_the_house() -> None:
+async def test_a_row_may_use_any_dialect_of_the_library() -> None:
     register_host(
         "claude_cloud", Host("https://cloud.test", "anthropic_messages", key_header="x-api-key", key_prefix="")
     )
@@ -264,7 +264,7 @@ async def test_a_row_may_speak_any_dialect_of_the_house() -> None:
     assert server.requests[0].path == "/claude_cloud/v1/messages"
 
 
-async def test_its_key_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_key_of_a_row_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KETTLE_API_KEY", "kettle-key")
     transport = ReplayTransport(b'{"error": {"message": "no"}}', status=429)
     with pytest.raises(RateLimitError):
@@ -274,7 +274,7 @@ async def test_its_key_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) 
     assert request.headers["authorization"] == "Bearer kettle-key"
 
 
-async def test_the_stand_in_refuses_a_host_that_nobody_registered() -> None:
+async def test_the_provider_server_refuses_an_unregistered_host() -> None:
     async with ProviderServer() as server:
         with pytest.raises(ConfigurationError, match="no host is called 'nobody'"):
             server.api("nobody")
@@ -283,7 +283,7 @@ async def test_the_stand_in_refuses_a_host_that_nobody_registered() -> None:
 # ---------------------------------------------------------------------------------------------- conversations
 
 
-async def test_its_state_goes_back_to_it_and_to_nobody_else() -> None:
+async def test_opaque_state_returns_to_its_own_host_only() -> None:
     async with (
         acme() as service,
         ProviderServer([Answer(text="Indeed.")] * 2) as server,
@@ -307,7 +307,7 @@ async def test_its_state_goes_back_to_it_and_to_nobody_else() -> None:
     assert [turn["pieces"] for turn in turns[1::2]] == [own, [{"say": "Indeed."}], [{"say": "Indeed."}]]
 
 
-async def test_a_turn_of_it_survives_json_and_goes_on() -> None:
+async def test_a_turn_of_a_registered_host_survives_json_and_is_continued() -> None:
     async with acme() as service, ConversationManager() as manager:
         conversation = await manager.create()
         node = await manager.ask(conversation, "One?", ACME_1)
@@ -324,7 +324,7 @@ async def test_a_turn_of_it_survives_json_and_goes_on() -> None:
 # ---------------------------------------------------------------------------------------------- files by URL
 
 
-async def test_a_file_is_downloaded_for_a_dialect_that_nothing_is_known_of() -> None:
+async def test_a_file_is_downloaded_for_a_registered_dialect() -> None:
     config = AIModelCallConfig(fetch=FetchPolicy(allow_http=True, allow_private=True))
     async with acme() as service:
         picture = FilePart.from_url(f"{service.url}/picture.png", media_type="image/png")
@@ -349,7 +349,7 @@ def test_the_rules_of_a_registered_driver_state_which_urls_its_api_fetches() -> 
     assert not fetches(_at("archive"), FilePart.from_url("https://10.0.0.8/a.pdf", media_type="application/pdf"))
 
 
-async def test_a_row_tells_what_its_host_fetches() -> None:
+async def test_a_row_states_the_urls_that_its_host_fetches() -> None:
     def only_pictures(part: FilePart) -> bool:
         return part.kind == "image"
 
@@ -362,7 +362,7 @@ async def test_a_row_tells_what_its_host_fetches() -> None:
     assert fetches(ACME_1, FilePart.from_bytes(PNG))
 
 
-def test_what_a_row_says_of_urls_wins_over_the_rule_of_its_dialect() -> None:
+def test_the_url_rule_of_a_row_wins_over_that_of_its_dialect() -> None:
     picture = FilePart.from_url("https://files.test/a.png", media_type="image/png")
     register_host("closed", Host("https://closed.test", Dialect.GEMINI, fetches=lambda part: False))
     register_host("open", Host("https://open.test", Dialect.GEMINI))
@@ -420,7 +420,7 @@ def test_a_dialect_is_a_member_or_a_name_and_stays_so_through_json(given: str | 
 
 @pytest.mark.parametrize("field", ["provider", "dialect"])
 @pytest.mark.parametrize("wrong", ["", 7])
-def test_a_name_is_a_text_with_something_in_it(field: str, wrong: object) -> None:
+def test_an_empty_or_non_text_name_is_refused(field: str, wrong: object) -> None:
     with pytest.raises(ValidationError, match=field):
         AIModelAPI.model_validate({"provider": "acme", field: wrong})
 
@@ -438,9 +438,7 @@ _UNKNOWN = {
 
 
 @pytest.mark.parametrize(("endpoint", "said"), _UNKNOWN.values(), ids=_UNKNOWN.keys())
-async def test_a_name_that_nobody_registered_is_told_before_anything_is_sent(
-    endpoint: AIModelEndpoint, said: str
-) -> None:
+async def test_an_unregistered_name_is_refused_before_anything_is_sent(endpoint: AIModelEndpoint, said: str) -> None:
     transport = ReplayTransport(b"{}")
     client = AIModelClient(endpoint, transport=transport)
     assert endpoint.api.provider in repr(client)
@@ -469,7 +467,7 @@ async def test_a_host_may_be_registered_before_its_dialect() -> None:
 # ---------------------------------------------------------------------------------------------- registering
 
 
-def test_the_same_again_changes_nothing() -> None:
+def test_registering_the_same_again_changes_nothing() -> None:
     register_host("acme", ACME)
     register_host("acme", Host(**{name: getattr(ACME, name) for name in Host.__dataclass_fields__}))
     register_driver("acme_pieces", AcmeDriver)
@@ -488,7 +486,7 @@ def test_a_taken_name_is_refused_and_stays_with_its_owner() -> None:
 
 
 @pytest.mark.parametrize("name", [*AIModelAPIProviderEnum, "openai"])
-def test_the_house_keeps_its_own_hosts(name: str) -> None:
+def test_the_librarys_own_hosts_cannot_be_replaced(name: str) -> None:
     before = host_of(name)
     with pytest.raises(ConfigurationError, match=f"'{name}' is a host of this library itself: choose another name"):
         register_host(name, before)
@@ -496,21 +494,21 @@ def test_the_house_keeps_its_own_hosts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*Dialect, "gemini"])
-def test_the_house_keeps_its_own_dialects(name: str) -> None:
+def test_the_librarys_own_dialects_cannot_be_replaced(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"'{name}' is a dialect of this library itself: choose another name"):
         register_driver(name, AcmeDriver)
     assert not isinstance(driver_for(_at("acme", name)), AcmeDriver)
 
 
 @pytest.mark.parametrize("name", ["", "  "])
-def test_a_name_without_a_letter_is_refused(name: str) -> None:
+def test_a_blank_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="a host is registered under a name"):
         register_host(name, ACME)
     with pytest.raises(ConfigurationError, match="a dialect is registered under a name"):
         register_driver(name, AcmeDriver)
 
 
-def test_of_many_threads_that_want_a_name_one_gets_it() -> None:
+def test_of_many_threads_that_register_a_name_one_succeeds() -> None:
     rows = [Host(f"https://{number}.test") for number in range(8)]
     barrier, refused = Barrier(len(rows)), list[ConfigurationError]()
 
@@ -532,14 +530,14 @@ def test_of_many_threads_that_want_a_name_one_gets_it() -> None:
 # ---------------------------------------------------------------------------------------------- the room
 
 
-def test_the_room_of_drivers_has_what_it_names() -> None:
+def test_the_drivers_package_exports_its_names() -> None:
     room = dhenara_async.drivers
     assert room.__all__ == sorted(room.__all__) == sorted(dir(room))
     assert all(getattr(room, name) is not None for name in room.__all__)
     assert not hasattr(room, "Drivr")
 
 
-def test_type_checkers_see_the_same_room() -> None:
+def test_type_checkers_see_the_same_exports() -> None:
     tree = ast.parse(Path(dhenara_async.drivers.__file__).read_text(encoding="utf-8"))
     imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
     promised = {
