@@ -1,10 +1,10 @@
-"""The body of one answer: bytes in, events out. Knows a framing and a dialect's decoder, and nothing of networks.
+"""``ResponseBody``: decodes the bytes of a response body into events, by a framing and a dialect's decoder.
 
-Events that came before something that cannot be read are kept, so that a failure takes nothing along with it.
+Events decoded before a failure are kept in ``salvaged``.
 
-A decoder takes strict JSON and nothing else. Frames that it refuses are looked at once more here, for all dialects: an
-event without data, or a ``[DONE]`` where the dialect has none, is passed over, and nearly strict JSON is repaired (see
-``lenient_json``). Usual frames never come here, so this costs them nothing.
+A decoder accepts strict JSON only. A frame that it refuses is examined again here, for all dialects: an event without
+data, or a ``[DONE]`` where the dialect has none, is skipped, and nearly strict JSON is repaired (see ``lenient_json``).
+Usual frames are decoded once and pay nothing for this.
 """
 
 from collections.abc import Sequence
@@ -29,17 +29,18 @@ _DOCUMENT_STARTS = (b"{", b"[", b"<")
 
 
 class ResponseBody:
-    """An answer that is being read.
+    """A response body that is being read.
 
     Args:
-        decoder: Of the answer's dialect, fresh.
-        most_bytes: The most that the body may have; ``Bounds.max_answer_bytes``.
+        decoder: A new decoder of the endpoint's dialect.
+        most_bytes: The maximum size of the body; ``Bounds.max_answer_bytes``.
         framing: How the body is cut into messages if it is streamed.
     """
 
     __slots__ = (
         "_content_type",
         "_decoder",
+        "_final_usage",
         "_framer",
         "_framing",
         "_head",
@@ -48,7 +49,6 @@ class ResponseBody:
         "_plain",
         "_split",
         "_started",
-        "_told",
         "complete",
         "salvaged",
     )
@@ -58,36 +58,36 @@ class ResponseBody:
         self._framing = framing
         self._most = self._left = most_bytes
         self._content_type = ""
-        self._framer: Framer | None = None  # None while it is not known, or for a plain body
-        self._head = b""  # the first bytes of the body, to quote if nothing can be made of them
+        self._framer: Framer | None = None  # None for a plain body, and until the kind of the body is known
+        self._head = b""  # the first bytes of the body, quoted in errors
         self._plain: bytes | bytearray = b""
-        self._split: SplitCharacters | None = None  # once half of a character has come
+        self._split: SplitCharacters | None = None  # set once half of a character has arrived
         self._started = False
-        self._told: Usage | None = None  # tokens that were told at the end
-        self.complete: bool = False  # the end of the answer has been decoded; what follows is no part of it
-        self.salvaged: Sequence[StreamEvent] = ()  # decoded before what could not be
+        self._final_usage: Usage | None = None  # the last token report of a complete answer
+        self.complete: bool = False  # the end of the answer has been decoded
+        self.salvaged: Sequence[StreamEvent] = ()  # events decoded before a failure
 
     @property
     def plain(self) -> bool:
-        """Whether the body is no stream, as far as is known: all that it says comes with its end."""
+        """Whether the body is not a stream, as far as is known: its events come with its end."""
         return self._framer is None
 
     @property
     def usage(self) -> Usage | None:
-        """The newest report of tokens, even one that no event has carried yet; None = none came."""
-        return self._told if self.complete else self._decoder.usage
+        """The newest token report, including one that no event has carried yet; None = none arrived."""
+        return self._final_usage if self.complete else self._decoder.usage
 
     def begin(self, content_type: str) -> None:
-        """The head of the answer has come, and says what its body is; empty = it does not say."""
+        """Start reading a body with this ``Content-Type`` header; empty = the header is missing."""
         self._content_type = content_type
         if self._framing.announced_by(content_type):
             self._framer = self._new_framer()
 
     def take(self, chunk: bytes) -> Sequence[StreamEvent]:
-        """The events in the next bytes; those of the end for ``b""``, where the body is over.
+        """Decode the next bytes; ``b""`` stands for the end of the body.
 
         Raises:
-            DhenaraError: The answer failed, or is none; ``salvaged`` has the events before that.
+            DhenaraError: The answer failed or cannot be decoded; ``salvaged`` has the events before the failure.
         """
         self._left -= len(chunk)
         if self._left < 0:
@@ -103,7 +103,7 @@ class ResponseBody:
         return self._framing.framer(self._most // 2)
 
     def _take_unannounced(self, chunk: bytes) -> Sequence[StreamEvent]:
-        """Read a body that is not announced as a stream: a plain one, unless its first bytes are a stream's."""
+        """Read a body without the content type of a stream: plain, unless its first bytes are those of a stream."""
         if not chunk:
             return self._end_plain()
         if not self._plain:
@@ -121,7 +121,7 @@ class ResponseBody:
         return ()
 
     def _is_stream(self) -> bool:
-        """Whether the first bytes of the body are those of an event stream, as far as they have come."""
+        """Whether the bytes so far are the beginning of an event stream."""
         head = self._head.lstrip(_BYTE_ORDER_MARK + b" \t\r\n")
         if head.startswith(_DOCUMENT_STARTS) or not head:
             return False
@@ -137,7 +137,7 @@ class ResponseBody:
         return self._finished(self._decode([body]))
 
     def _decode(self, frames: Sequence[Frame]) -> Sequence[StreamEvent]:
-        """Decode frames; nothing is read after the answer's end."""
+        """Decode frames up to the end of the answer."""
         events: list[StreamEvent] = []
         feed = self._decoder.feed
         try:
@@ -147,7 +147,7 @@ class ResponseBody:
                 except ProtocolError as exc:
                     last = self._feed_again(frames[0], exc)
                 if self._split is not None:
-                    last = self._mended(last)
+                    last = self._joined(last)
                 if not self._started or (last and last[-1].__class__ is StreamEnd):
                     self._note(last)
                 return last
@@ -160,32 +160,32 @@ class ResponseBody:
                 if last and last[-1].__class__ is StreamEnd:
                     break
         except DhenaraError:
-            self.salvaged = self._mended(events)
+            self.salvaged = self._joined(events)
             raise
         except _SHAPE_ERRORS as exc:
-            self.salvaged = self._mended(events)
+            self.salvaged = self._joined(events)
             raise _unreadable(exc) from exc
         if self._split is not None:
-            events = self._mended(events)
+            events = self._joined(events)
         self._note(events)
         return events
 
-    def _mended(self, events: Sequence[StreamEvent]) -> list[StreamEvent]:
-        """``events`` with halves of characters joined, if any have come."""
+    def _joined(self, events: Sequence[StreamEvent]) -> list[StreamEvent]:
+        """Join the halves of split characters in ``events``, if there are any."""
         return list(events) if self._split is None else self._split.mend(events)
 
     def _feed_again(self, frame: Frame, refusal: ProtocolError) -> Sequence[StreamEvent]:
-        """Feed a frame that was refused once more, repaired; if it was not refused as JSON, raise ``refusal``."""
+        """Decode a refused frame once more after repairing its JSON; raise ``refusal`` if its JSON was valid."""
         if isinstance(refusal, BoundsError | TruncatedStreamError) or _is_json(frame):
             raise refusal
-        told = frame.strip()
+        data = frame.strip()
         if self._framer is None:
-            told = _without_end_mark(told)
-        elif not told:
+            data = _without_end_mark(data)
+        elif not data:
             return ()  # an event without data, which some hosts send to keep the connection alive
-        elif told == _END_MARK:
+        elif data == _END_MARK:
             return self._feed_end_mark(frame)
-        strict = repaired(told)
+        strict = repaired(data)
         if strict is None:
             raise refusal
         if self._split is None and has_halves(strict.decode()):
@@ -194,7 +194,7 @@ class ResponseBody:
         return self._decoder.feed(NamedFrame(strict, name) if name else strict)
 
     def _feed_end_mark(self, frame: Frame) -> Sequence[StreamEvent]:
-        """A ``[DONE]`` that the dialect does not have says nothing: whether the answer is whole, its own end says."""
+        """Ignore a ``[DONE]`` that the dialect does not have: its own end mark decides if the answer is complete."""
         if frame != _END_MARK:
             try:
                 return self._decoder.feed(_END_MARK)
@@ -203,14 +203,14 @@ class ResponseBody:
         return ()
 
     def _note(self, events: Sequence[StreamEvent]) -> None:
-        """Whether ``events`` begin the answer, or end it."""
+        """Note whether ``events`` start or end the answer."""
         if not self._started and events:
             self._started = events[0].__class__ is StreamStart or any(type(event) is StreamStart for event in events)
         if events and events[-1].__class__ is StreamEnd:
             self._completed(events)
 
     def _end(self, framer: Framer) -> Sequence[StreamEvent]:
-        """The end of a stream's body: its last, maybe torn, frame, then whatever the decoder makes of it."""
+        """Decode the last, possibly incomplete frame of a stream, and finish the decoder."""
         torn: ProtocolError | None = None
         try:
             events = self._decode(framer.finish())
@@ -224,7 +224,7 @@ class ResponseBody:
             raise exc from torn
 
     def _finished(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
-        """``events``, which were the last, and those that the end of the body adds to them."""
+        """Return ``events``, the last ones, followed by the events that the end of the body adds."""
         self.salvaged = events
         try:
             last = self._decoder.finish()
@@ -232,20 +232,20 @@ class ResponseBody:
             raise
         except _SHAPE_ERRORS as exc:
             raise _unreadable(exc) from exc
-        events = [*events, *self._mended(last)]
+        events = [*events, *self._joined(last)]
         self.salvaged = ()
         if not self.complete:
             self._completed(events)
         return events
 
     def _completed(self, events: Sequence[StreamEvent]) -> None:
-        """The answer has come to its end with the last of ``events``."""
+        """Note that the answer ended with the last of ``events``."""
         self.complete = True
         for event in reversed(events):
             if event.__class__ is UsageUpdate:
-                self._told = cast("UsageUpdate", event).usage
+                self._final_usage = cast("UsageUpdate", event).usage
                 return
-        self._told = self._decoder.usage
+        self._final_usage = self._decoder.usage
 
 
 def _unreadable(exc: Exception) -> ProtocolError:
@@ -261,7 +261,7 @@ def _is_json(data: bytes) -> bool:
 
 
 def _without_end_mark(body: bytes) -> bytes:
-    """A plain body without the end of a stream that some gateways glue behind it."""
+    """Remove the end mark of a stream that some gateways append to a plain body."""
     if not body.endswith(_END_MARK):
         return body
     return body.removesuffix(_END_MARK).rstrip().removesuffix(b"data:").rstrip()

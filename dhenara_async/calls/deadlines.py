@@ -1,7 +1,8 @@
-"""The time limits of a call that are not its transport's: one timer a request, which is not moved for every event.
+"""``Clock``: the time limits of a call that its transport does not keep, with one timer per request.
 
-Kept here are the limits of the whole call and those that count what is said; connecting, the first byte and silence on
-the wire are the transport's. A limit never lies around the reader's own code, only around what is awaited for it.
+These are the limits of the whole call and of the waits for content. The transport limits connecting, the first byte and
+silence on the wire. A limit applies to waits of the library only, never to the reader's own code. The timer is not
+moved for every event.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ Got = TypeVar("Got")
 
 
 class Clock:
-    """Keeps the time limits of one call, which begins when this is made; further tries belong to it.
+    """Keeps the time limits of one call, including all of its attempts; the call begins when the clock is created.
 
     Args:
         timeouts: The call's limits.
@@ -26,8 +27,8 @@ class Clock:
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._began = self._loop.time()
-        self._spoke = False  # something was said
-        self._silent = 0.0  # seconds for which reads have waited since then, or since the head
+        self._content_arrived = False  # content has arrived
+        self._silent = 0.0  # seconds that reads have waited since the last content, or since the head
         self._reading_since: float | None = None
         self._exchange: Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -35,19 +36,19 @@ class Clock:
 
     @staticmethod
     def wanted(timeouts: Timeouts) -> bool:
-        """Whether there is anything to keep."""
+        """Whether ``timeouts`` has a limit that a clock keeps."""
         return (timeouts.total, timeouts.first_content, timeouts.between_content) != (None, None, None)
 
     def remaining(self) -> float | None:
-        """Seconds that the call has left; None = there is no limit."""
+        """Return the seconds that the call has left; None = unlimited."""
         due = self._due_of_the_call()
         return None if due is None else max(0.0, due[0] - self._loop.time())
 
     async def within(self, work: Awaitable[Got]) -> Got:
-        """``work``, which is ours and not the reader's, as long as the call has time.
+        """Await ``work``, which is the library's own, as long as the call has time.
 
         Raises:
-            DeadlineError: It had none left.
+            DeadlineError: The call ran out of time.
         """
         due = self._due_of_the_call()
         if due is None:
@@ -63,14 +64,14 @@ class Clock:
             raise
 
     def watch(self, exchange: Exchange) -> None:
-        """Look after the reading of an answer whose head has come."""
+        """Limit the reads of a response whose head has arrived."""
         self._exchange, self._silent = exchange, 0.0
-        self._look()
+        self._check()
 
     async def reading(self, exchange: Exchange) -> bytes:
-        """The next bytes; what the reader does between two reads is not the host's silence.
+        """Read the next bytes. Time that the reader spends between two reads is not the host's silence.
 
-        The host's is what all of them wait together until something is said, those included that are cancelled.
+        The silence is the time that all reads wait until content arrives, including reads that are cancelled.
         """
         began = self._reading_since = self._loop.time()
         try:
@@ -80,23 +81,23 @@ class Clock:
             self._reading_since = None
 
     def heard(self) -> None:
-        """Something was said."""
-        self._spoke, self._silent = True, 0.0
+        """Note that content arrived."""
+        self._content_arrived, self._silent = True, 0.0
 
     def rest(self) -> None:
-        """Stop looking."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._exchange = None
 
     def _due_of_the_call(self) -> tuple[float, str, float] | None:
-        """When the call has to be over, or to have said something, whichever is first."""
+        """Return the earliest limit of the whole call: its time, its name and its seconds."""
         limits = self._timeouts
         dues: list[tuple[float, str, float]] = []
         if limits.total is not None:
             dues.append((self._began + limits.total, "total", limits.total))
-        if limits.first_content is not None and not self._spoke:
+        if limits.first_content is not None and not self._content_arrived:
             dues.append((self._began + limits.first_content, "first_content", limits.first_content))
         return min(dues, default=None)
 
@@ -109,8 +110,8 @@ class Clock:
             dues.append((since + silence - self._silent, "between_content", silence))
         return dues
 
-    def _look(self) -> None:
-        """End a read that has waited for too long; otherwise look again when the next limit is due."""
+    def _check(self) -> None:
+        """Interrupt a read that has waited for too long; otherwise set the timer to the next limit."""
         dues, exchange = self._dues(), self._exchange
         if not dues or exchange is None:
             self._timer = None
@@ -118,9 +119,9 @@ class Clock:
         at, limit, seconds = min(dues)
         now = self._loop.time()
         if at > now:
-            self._timer = self._loop.call_at(at, self._look)
+            self._timer = self._loop.call_at(at, self._check)
         elif self._reading_since is None and limit != "total":
-            self._timer = self._loop.call_later(min(seconds, 0.05), self._look)  # there may be something to read
+            self._timer = self._loop.call_later(min(seconds, 0.05), self._check)  # unread bytes may have arrived
         else:
             self._timer = None
             exchange.interrupt(DeadlineError(limit=limit, seconds=seconds))

@@ -1,8 +1,7 @@
-"""What the calls of a client or manager learn of endpoints: who failed a moment ago, and how quickly each one answers.
+"""``Cooldowns`` and ``Latencies``: endpoints that failed recently, and how quickly each endpoint answers.
 
-Numbers that calls in several threads and event loops share; the clock is monotonic and can be set. Both tables hold a
-bounded number of endpoints, of which those that nobody has asked for the longest time go first: a program that serves
-tenants has another endpoint for every key.
+The calls of a client or manager share these tables, across threads and event loops. Each table holds a bounded number
+of endpoints and drops the least recently used first: a program with many tenants has an endpoint for every key.
 """
 
 import time
@@ -14,20 +13,20 @@ from typing import TypeVar
 from dhenara_async.messages.messages import Origin
 
 REMEMBERED = 100
-"""How many of an endpoint's latest answers count."""
+"""Number of latest answers of an endpoint that count."""
 
 MOST_ENDPOINTS = 1000
-"""How many endpoints each table holds."""
+"""Maximum number of endpoints in each table."""
 
 
 Kept = TypeVar("Kept")
 
 
 class Cooldowns:
-    """Which endpoints failed so recently that others are asked first.
+    """Endpoints that failed so recently that plans ask others first.
 
     Args:
-        clock: Seconds that never go back.
+        clock: Returns seconds that never decrease.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +35,7 @@ class Cooldowns:
         self._lock = Lock()
 
     def cool(self, origin: Origin, seconds: float) -> None:
-        """``origin`` has failed; it is left alone for so long, or longer where that was said before."""
+        """Avoid ``origin`` for ``seconds``, or longer if an earlier failure said so."""
         with self._lock:
             until = self._clock() + seconds
             if seconds > 0 and until > self._until.get(origin, 0.0):
@@ -44,13 +43,13 @@ class Cooldowns:
                 _make_newest(self._until, origin)
 
     def clear(self, origin: Origin) -> None:
-        """``origin`` answers again."""
+        """Stop avoiding ``origin``: it answers again."""
         if self._until:
             with self._lock:
                 self._until.pop(origin, None)
 
     def cooling(self, origin: Origin) -> bool:
-        """Whether ``origin`` is still left alone."""
+        """Whether ``origin`` is still avoided."""
         with self._lock:
             until = self._until.get(origin)
             if until is None:
@@ -62,25 +61,25 @@ class Cooldowns:
 
     @property
     def any(self) -> bool:
-        """Whether anybody may be cooling; spares most calls the question who."""
+        """Whether any endpoint may be avoided; a quick test for most calls."""
         return bool(self._until)
 
 
 class Latencies:
-    """How long endpoints took, of late, to say something."""
+    """Recent times to first content of each endpoint."""
 
     def __init__(self) -> None:
         self._seconds: OrderedDict[Origin, deque[float]] = OrderedDict()
         self._lock = Lock()
 
     def learn(self, origin: Origin, seconds: float) -> None:
-        """One more answer."""
+        """Add the time to first content of an answer."""
         with self._lock:
             self._seconds.setdefault(origin, deque(maxlen=REMEMBERED)).append(seconds)
             _make_newest(self._seconds, origin)
 
     def of(self, origin: Origin) -> tuple[float, ...]:
-        """The latest, oldest first."""
+        """Return the recent times of ``origin`` in seconds, oldest first."""
         with self._lock:
             return tuple(self._seconds.get(origin, ()))
 

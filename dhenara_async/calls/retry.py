@@ -1,7 +1,7 @@
-"""When a failed call is made again, and how long after: pure arithmetic, which neither sleeps nor sends.
+"""``delay`` and ``RetryBudget``: whether and when a failed call is sent again. Nothing here sleeps or sends.
 
-Full jitter, because clients that failed together would otherwise come back together; the provider's own word on when to
-come back wins over ours; and a budget that all calls of a client share, so that retries never multiply an outage.
+Waits have full jitter, because clients that failed together would otherwise return together. A provider's
+``retry-after`` replaces the backoff. All calls of a client share a budget, so that retries never multiply an outage.
 
 Source: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/ (read 2026-11-22)
 """
@@ -11,20 +11,20 @@ from threading import Lock
 from dhenara_async.config import RetryPolicy
 from dhenara_async.errors import APIError, DeadlineError, DhenaraError
 
-# What these limit is the call as a whole: another request has no time left either.
+# Limits of the whole call: another request would have no time left either.
 _OF_THE_CALL = frozenset({"total", "first_content"})
 
 
 def delay(
     policy: RetryPolicy, failed: int, error: DhenaraError, *, remaining: float | None, draw: float
 ) -> float | None:
-    """Seconds to wait before the next request of a call, or None to give up.
+    """Return the seconds to wait before the next request of a call; None to give up.
 
     Args:
-        policy: The call's.
-        failed: How many of its requests have failed, from 1.
-        error: The last failure; its ``retry_after`` wins over our own backoff.
-        remaining: Seconds that are left of the call's time; None = there is no limit.
+        policy: The retry policy of the call.
+        failed: Number of its requests that failed, from 1.
+        error: The last failure; its ``retry_after`` replaces the backoff.
+        remaining: Seconds left of the call's time; None = unlimited.
         draw: A random number from 0 up to 1.
 
     Raises:
@@ -36,22 +36,24 @@ def delay(
         return None
     if isinstance(error, DeadlineError) and error.limit in _OF_THE_CALL:
         return None
-    told = error.retry_after if isinstance(error, APIError) else None
-    if told is not None and told > policy.longest_wait:
+    retry_after = error.retry_after if isinstance(error, APIError) else None
+    if retry_after is not None and retry_after > policy.longest_wait:
         return None
-    wait = draw * min(policy.longest_delay, policy.first_delay * 2 ** (failed - 1)) if told is None else told
+    wait = retry_after
+    if wait is None:
+        wait = draw * min(policy.longest_delay, policy.first_delay * 2 ** (failed - 1))
     return None if remaining is not None and wait >= remaining else wait
 
 
 class RetryBudget:
-    """How many retries all calls of a client may make together; safe in any thread.
+    """The retries that all calls of a client may make together; thread-safe.
 
-    It starts full, every call adds a little and every retry takes one: however many calls fail in an outage, their
-    retries are at most that share of them.
+    The budget starts full. Each call adds ``share`` and each retry takes 1, so in an outage at most that share of the
+    calls is retried.
 
     Args:
-        most: The most that is saved up.
-        share: What every call adds.
+        most: The maximum number of saved retries.
+        share: The part of a retry that each call adds.
     """
 
     def __init__(self, *, most: float = 20.0, share: float = 0.2) -> None:
@@ -61,12 +63,12 @@ class RetryBudget:
         self._lock = Lock()
 
     def earn(self) -> None:
-        """A call begins."""
+        """Add the share of a call that begins."""
         with self._lock:
             self._left = min(self._most, self._left + self._share)
 
     def spend(self) -> bool:
-        """Whether one more retry may be made; if so, it is counted."""
+        """Take one retry from the budget; False if there is none."""
         with self._lock:
             if self._left < 1:
                 return False

@@ -1,7 +1,7 @@
-"""Characters whose two halves came in two events: joined, so that no reader sees half a character.
+"""``SplitCharacters``: joins characters whose two UTF-16 halves arrive in two events.
 
-UTF-16 halves (see ``lenient_json``) at the end of one delta wait for the next delta of the same part. A half without
-its other one is U+FFFD, in the delta and in the part alike: joined deltas stay equal to the part's text.
+A half (see ``lenient_json``) at the end of a delta waits for the next delta of the same part. A half without a
+counterpart becomes U+FFFD, in the delta and in the part alike: joined deltas stay equal to the part's text.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
 
 
 class SplitCharacters:
-    """Joins the halves in one answer's events, from the first event on that holds one."""
+    """Joins halves of characters in the events of one answer, from the first event that contains a half."""
 
     __slots__ = ("_open",)
 
@@ -33,7 +33,7 @@ class SplitCharacters:
         self._open: dict[int, tuple[_Delta, str]] = {}  # by part: the delta that ended with a half, and that half
 
     def mend(self, events: Sequence[StreamEvent]) -> list[StreamEvent]:
-        """``events`` without halves; a delta that was nothing but one is left out until the other has come."""
+        """Join halves in ``events``; a delta that is a single half is held back until its counterpart arrives."""
         mended: list[StreamEvent] = []
         for event in events:
             match event:

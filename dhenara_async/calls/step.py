@@ -1,11 +1,11 @@
-"""``Step``: one step of a stream in a task of its own, which goes on when a reader that waits for it is cancelled.
+"""``Step``: one step of a stream in a task of its own, which continues when a reader that waits for it is cancelled.
 
-Sending a request, waiting for its head, resting before another try and running a race cannot be begun again where they
-were cancelled. So a reader does not do them: it waits for a step that does. A reader that is cancelled leaves the step
-alone, and the next read waits for the same one. Whoever closes the stream ends it.
+Sending a request, waiting for its response head, waiting before another attempt and running a race cannot be resumed
+after a cancellation. So a step does them, and a reader only waits for the step. A cancelled reader leaves the step
+running, and the next read waits for the same step. Closing the stream ends it.
 
-The task lives in a task group that the step enters and leaves. It is asyncio's, not anyio's: nothing of a stream may
-hang on the task that opened it, because a stream may be read and closed in others.
+The task lives in a task group that the step enters and leaves: asyncio's group, not anyio's, because a stream may be
+read and closed in other tasks than the one that opened it.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ Got = TypeVar("Got")
 
 
 class Step(Generic[Got]):
-    """Work that is done once, begun by ``begin``.
+    """Work that runs once in a task of its own, started by ``begin``.
 
     Args:
-        work: Does it.
+        work: The function that does the work.
     """
 
     __slots__ = ("_error", "_group", "_task", "_values", "_waiters", "_work")
@@ -38,10 +38,10 @@ class Step(Generic[Got]):
         self._error: Exception | None = None
 
     async def begin(self) -> None:
-        """Begin the work; does not wait.
+        """Start the work without waiting for it.
 
         Raises:
-            StreamStateError: There is no event loop, or this is no task of one.
+            StreamStateError: There is no event loop, or the caller is not one of its tasks.
         """
         running_loop()
         if asyncio.current_task() is None:
@@ -50,9 +50,9 @@ class Step(Generic[Got]):
         self._task = self._group.create_task(self._run())
 
     async def wait(self) -> None:
-        """Wait for the end of the work, and do not end it when this is cancelled.
+        """Wait for the end of the work; cancelling this does not cancel the work.
 
-        The work wakes its waiters itself: ``asyncio.wait`` would cost a turn of the loop more, at every first event.
+        The work wakes its waiters itself: ``asyncio.wait`` would cost one more loop iteration at every first event.
         """
         if self._task is not None and not self._task.done() and not self._is_over():
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -60,11 +60,11 @@ class Step(Generic[Got]):
             await waiter
 
     def result(self) -> Got:
-        """What came of the work, which is over.
+        """Return the result of the finished work.
 
         Raises:
-            Exception: What it raised.
-            StreamStateError: It was ended before it was done.
+            Exception: The error of the work.
+            StreamStateError: The work was ended before it finished.
         """
         if self._error is not None:
             raise self._error
@@ -73,17 +73,17 @@ class Step(Generic[Got]):
         return self._values[0]
 
     async def end(self) -> None:
-        """Cancel the work if it is not over, and wait until it is; whoever is cancelled meanwhile waits as well."""
+        """Cancel the work if it is running, and wait for its end, even if the caller is cancelled meanwhile."""
         if self._task is not None:
             self._task.cancel()
             with anyio.CancelScope(shield=True):
                 await self._group.__aexit__(None, None, None)
-            self._wake()  # work that was cancelled before it began wakes nobody
+            self._wake()  # work that is cancelled before it starts wakes no waiter
 
     async def _run(self) -> None:
         try:
             self._values.append(await self._work())
-        except Exception as exc:  # noqa: BLE001 - it is raised again to whoever waits, and not to the group
+        except Exception as exc:  # noqa: BLE001 - it is raised to the waiters, not to the group
             self._error = exc
         finally:
             self._wake()

@@ -1,12 +1,12 @@
-"""One answer as it comes: the reader's side.
+"""``ResponseStream``: the reader's side of one answer.
 
 ``ResponseStream`` holds a socket, so it is an async context manager; leaving its block closes the socket, whatever the
 reason. It is a class with its own state rather than an async generator, because closing a generator from outside does
-not close what it iterates. Everything that one network read decodes is handed over without another await. Where the
-events come from, one endpoint or several, is its feed's affair.
+not close what it iterates. All events of one network read are handed over without another await. Its events come
+from an ``EventSource``: one endpoint, or a plan over several.
 
-A read that is cancelled ends nothing. Where the feed says that its ``receive`` can be cancelled without loss, which is
-so while an answer flows, the reader calls it itself, at no cost; everywhere else a ``Step`` does, in a task of its own.
+A cancelled read loses nothing. While the source is ``repeatable``, as an answer that flows is, the reader calls
+``receive`` itself, at no cost; otherwise a ``Step`` calls it in a task of its own.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ _CLOSED = "the stream was closed; ask the client for another"
 
 
 def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
-    """An answer without any network: says who would have been asked what, in the grammar of a real one."""
+    """Build the events of a ``test_mode`` answer, which names the model and repeats the question. Uses no network."""
     asked = request.messages[-1].get_text()
     text = f"[test mode] {origin.model} was not called. It would have answered: {asked}"
     part = TextPart(text=text, origin=origin)
@@ -62,47 +62,47 @@ def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
 class ResponseStream:
     """An answer being received: iterate it inside ``async with``.
 
-    The request is sent when the first event is asked for. A failure is raised from the iteration, after every event
-    that came before it; ``partial`` then has the answer as far as it came.
+    The request is sent when the first event is requested. A failure is raised from the iteration, after every event
+    before it; ``partial`` then has the answer up to there.
 
     A read that is cancelled (``asyncio.wait_for(anext(stream), 15)``, ``anyio.move_on_after``, ``asyncio.timeout``)
-    loses nothing: the next one goes on where it was, and no event is left out or told twice. The request stays under
-    way meanwhile, other tries included. Only leaving the block, ``aclose()`` and its time limits end the stream.
+    loses nothing: the next read continues at the same place, without a missing or repeated event. Meanwhile the request
+    continues, including its retries. Only leaving the block, ``aclose()`` and time limits end the stream.
 
     Args:
-        feed: Where its events come from.
-        config: The call's knobs.
-        ends_with_reader: Its only reader gives it up when cancelled, as ``generate`` does; then no read is repeated,
-            and none takes a task of its own.
+        source: The source of its events.
+        config: Options of the call.
+        ends_with_reader: Whether a cancelled read ends the stream, as in ``generate``; reads then need no task of
+            their own.
         observed: Reports the call to observers; None = there are none.
         clock: Returns seconds that never decrease; for ``latency``.
     """
 
     def __init__(
         self,
-        feed: EventSource,
+        source: EventSource,
         config: AIModelCallConfig,
         *,
         ends_with_reader: bool = False,
         observed: ObservedCall | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self._feed = feed
+        self._source = source
         self._clock = clock
         self._config = config
         self._ends_with_reader = ends_with_reader
         self._step: Step[Sequence[StreamEvent]] | None = None
-        origin = feed.origin
-        self._ready: list[StreamEvent] = []  # the next one last
+        origin = source.origin
+        self._ready: list[StreamEvent] = []  # in reverse order
         self._accumulator = Accumulator(provider=origin.provider, model=origin.model)
         self._failure: BaseException | None = None
         self._entered = self._over = self._closed = False
         self._started_at = self._clock()
         self._first_event_at: float | None = None
         self._ended_at: float | None = None
-        self._observed = self._without_content = observed  # the second until the first content has arrived
+        self._observed = self._without_content = observed  # the latter until the first content has arrived
 
-    # ------------------------------------------------------------------------------------------------ the user's side
+    # ------------------------------------------------------------------------------------------------ reading
 
     async def __aenter__(self) -> Self:
         if self._entered:
@@ -111,7 +111,7 @@ class ResponseStream:
         self._entered = True
         self._started_at = self._clock()
         if self._observed is not None:
-            self._observed.start(self._feed.origin)
+            self._observed.start(self._source.origin)
         return self
 
     async def __aexit__(
@@ -129,9 +129,9 @@ class ResponseStream:
             try:  # as in ``_receive``, without a coroutine more to be resumed for every token
                 if not self._entered or self._closed:
                     self._refuse()
-                feed = self._feed
-                if self._step is None and (feed.repeatable or self._ends_with_reader):
-                    self._take(await feed.receive())
+                source = self._source
+                if self._step is None and (source.repeatable or self._ends_with_reader):
+                    self._take(await source.receive())
                 else:
                     self._take(await self._stepped())
             except asyncio.CancelledError:
@@ -143,9 +143,9 @@ class ResponseStream:
         return self._ready.pop()
 
     async def batch(self) -> list[StreamEvent]:
-        """The events of the next network read, at least one; empty at the end. Cheaper than one by one.
+        """Return the events of the next network read, at least one; an empty list at the end. Faster than one by one.
 
-        Can be cancelled and called again, as any read.
+        Can be cancelled and called again, like any read.
 
         Raises:
             DhenaraError: The call failed, after every event before the failure was handed over.
@@ -159,12 +159,12 @@ class ResponseStream:
         return events
 
     async def collect(self) -> AIModelCallResponse:
-        """Receive the rest of the answer without handing it over piece by piece, and return the whole.
+        """Receive the rest of the answer and return the complete response.
 
-        Can be cancelled and called again; what it has received then is handed over by no other read.
+        Can be cancelled and called again; other reads do not return the events that it received.
 
         Raises:
-            DhenaraError: The call failed; ``partial`` has what came.
+            DhenaraError: The call failed; ``partial`` has the answer up to there.
         """
         while not self._over:
             await self._receive()
@@ -177,26 +177,26 @@ class ResponseStream:
         """The complete answer.
 
         Raises:
-            StreamStateError: The answer is not complete; ``partial`` has what came.
+            StreamStateError: The answer is not complete; ``partial`` has its beginning.
         """
         return self._respond(self._accumulator.response())
 
     @property
     def partial(self) -> AIModelCallResponse:
-        """The answer as far as it has come, at any time and after any failure."""
-        usage = self._feed.account.usage
+        """The answer so far, at any time and after any failure."""
+        usage = self._source.account.usage
         if usage is not None and not self._accumulator.finished:
             self._accumulator.feed((UsageUpdate(usage),))
         return self._respond(self._accumulator.partial())
 
     def partial_structured(self) -> JsonValue:
-        """The object that ``structured_output`` asked for, as far as it has come, as plain JSON.
+        """Return the object of ``structured_output`` so far, as plain JSON.
 
-        A string that is still coming is there as far as it has come; no validator sees it. The whole text is read at
-        each call, so ask as often as you show it, not for every event.
+        An unfinished string has its text so far; nothing is validated. Each call parses the whole text, so call this as
+        often as you display it, not for every event.
 
         Returns:
-            None while there is nothing yet, and for an answer that is no JSON.
+            None while there is no JSON yet, and for an answer that is not JSON.
         """
         from dhenara_async.tools.structured import so_far
 
@@ -204,17 +204,17 @@ class ResponseStream:
 
     @property
     def complete(self) -> bool:
-        """Whether the whole answer has come."""
+        """Whether the complete answer has arrived."""
         return self._accumulator.finished
 
     @property
     def prefix(self) -> str | None:
-        """Hash of everything the model is shown, where its reasoning is bound to that; else None."""
-        return self._feed.account.prefix
+        """Hash of everything the model is shown, for endpoints that bind reasoning to it; None for all others."""
+        return self._source.account.prefix
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the stream before its time; None if nothing did."""
+        """The error that ended the stream early; None if there was none."""
         return self._failure
 
     async def aclose(self) -> None:
@@ -230,21 +230,21 @@ class ResponseStream:
             await self._end_step()
         finally:
             try:
-                await self._feed.close()
+                await self._source.close()
             finally:
                 self._finish()
                 if self._observed is not None:
                     self._report_end(self._observed, reason)
 
-    # ------------------------------------------------------------------------------------------------ the feed's side
+    # ------------------------------------------------------------------------------------------------ receiving
 
     async def _receive(self) -> None:
-        """Let the feed do one step."""
+        """Let the source do one step."""
         try:
             if not self._entered or self._closed:
                 self._refuse()
-            if self._step is None and (self._feed.repeatable or self._ends_with_reader):
-                self._take(await self._feed.receive())
+            if self._step is None and (self._source.repeatable or self._ends_with_reader):
+                self._take(await self._source.receive())
             else:
                 self._take(await self._stepped())
         except asyncio.CancelledError:
@@ -252,35 +252,35 @@ class ResponseStream:
         except BaseException as exc:
             await self._fail(exc)
             if not isinstance(exc, DhenaraError):
-                raise  # our own faults do not wait for events that are still to be handed over
+                raise  # faults of the library are raised before events that are waiting
 
     async def _stepped(self) -> Sequence[StreamEvent]:
-        """What the feed's next step gives, or the one that is under way since a reader was cancelled."""
+        """Wait for the step that a cancelled reader left running, or for a new one, and return its events."""
         step = self._step
         if step is None:
-            step = Step(self._feed.receive)
+            step = Step(self._source.receive)
             await step.begin()
             self._step = step
         await step.wait()
-        if self._closed and self.complete:  # nothing but the end of the connection was waited for
+        if self._closed and self.complete:  # only the end of the connection was awaited
             self._finish()
             return ()
         if self._closed:
             raise StreamStateError(_CLOSED)
-        if self._step is not step:  # somebody else waited too, and has taken it
+        if self._step is not step:  # another reader waited too, and took the events
             return ()
         self._step = None
         return step.result()
 
     async def _end_step(self) -> None:
-        """End the step under way; what had come of it was received, although nobody has read it."""
+        """End the running step; its events count as received, although no reader took them."""
         step, self._step = self._step, None
         if step is None:
             return
         await step.end()
         try:
             self._accumulator.feed(step.result())
-        except StreamStateError:  # it was ended
+        except StreamStateError:  # the step ended without a result
             pass
         except DhenaraError as exc:
             self._failure = self._failure or exc
@@ -298,22 +298,22 @@ class ResponseStream:
                 ready.reverse()
             self._ready = ready + self._ready if self._ready else ready
             if self._without_content is not None and says(events):
-                self._without_content.receive_content(self._feed.origin)
+                self._without_content.receive_content(self._source.origin)
                 self._without_content = None
-        if self._feed.over:
+        if self._source.over:
             self._finish()
             if self._observed is not None:
                 self._report_end(self._observed, None)
 
     async def _fail(self, exc: BaseException) -> None:
-        """The feed has failed."""
+        """End the stream after a failure of its source."""
         self._failure = exc
-        if self._closed and isinstance(exc, DhenaraError):  # from another task: what it met is of our own making
+        if self._closed and isinstance(exc, DhenaraError):  # closed by another task, which caused this failure
             self._failure = StreamStateError(_CLOSED)
             self._failure.__cause__ = exc
         self._finish()
         try:
-            await self._feed.close()
+            await self._source.close()
         finally:
             if self._observed is not None:
                 self._report_end(self._observed, exc)
@@ -325,7 +325,7 @@ class ResponseStream:
         complete = self._accumulator.finished
         if error is None and not complete:
             error = self._failure or StreamStateError("the stream was closed before its answer was complete")
-        account, answer = self._feed.account, self._accumulator.partial()
+        account, answer = self._source.account, self._accumulator.partial()
         observed.end(
             account.origin,
             request_id=account.request_id,
@@ -339,7 +339,7 @@ class ResponseStream:
         if isinstance(self._failure, DhenaraError):
             raise self._failure
         if self._failure is not None and not self._accumulator.finished:
-            # not the old exception again: a cancellation belongs to its scope, which may be long gone
+            # not the old exception: a cancellation belongs to its scope, which may have ended
             raise StreamStateError("the stream was broken off; ask the client for another") from self._failure
         if self._closed and not self._accumulator.finished:
             raise StreamStateError(_CLOSED)
@@ -356,7 +356,7 @@ class ResponseStream:
     def _respond(self, chat_response: ChatResponse) -> AIModelCallResponse:
         began, first, ended = self._started_at, self._first_event_at, self._ended_at
         wanted = self._config.structured_output
-        account = self._feed.account
+        account = self._source.account
         warnings = account.warnings
         if wanted is not None:
             chat_response = chat_response.wanted(wanted)
@@ -380,7 +380,7 @@ class ResponseStream:
 
 
 def _reported(account: CallRecord, chat_response: ChatResponse) -> ConversionReport:
-    """What became of the history, with what the provider says it did to it."""
+    """Return the report on the history, with the parts that the provider says it dropped."""
     report = account.report
     for choice in chat_response.choices:
         dropped = dropped_by_server(choice.parts, account.messages, account.origin)

@@ -1,8 +1,7 @@
-"""What only a first call has to do, done ahead: see ``AIModelClient.warm_up``.
+"""Does the work of a first call ahead of it: see ``AIModelClient.warm_up``.
 
-Loading the HTTP library takes a few tenths of a second, its TLS context among them, and building the schemas of our
-values some more. A program that serves others at the same time cannot stand still for that long, so it happens in a
-thread, which takes turns with the loop. Blocks (``async with``) do the loading when they are entered.
+Loading the HTTP library and its TLS context takes a few tenths of a second, and building the library's pydantic schemas
+some more. That would block the event loop, so it happens in a thread. ``async with`` blocks load when they are entered.
 """
 
 import asyncio
@@ -21,32 +20,32 @@ if TYPE_CHECKING:  # this room is loaded by the loop's own thread, and everythin
     from dhenara_async.transport import Transport, WarmsUp
 
 _CALLING = ("dhenara_async.calls.prepare", "dhenara_async.calls.stream", "dhenara_async.transport.aiohttp_transport")
-# What the libraries below them load at their first use; a name is looked up in its ASCII form.
+# Modules that those libraries load at their first use; ``encodings.idna`` is for host names.
 _BESIDE = ("anyio.to_thread", "base64", "encodings.idna")
 
 
 async def loaded(targets: "Iterable[Target]" = ()) -> None:
-    """Load what calls need, in a thread, unless that has happened.
+    """Load the modules that calls need, in a thread, unless they are loaded.
 
     Args:
-        targets: Who will be called; of them everything is loaded and built that can be named in advance.
+        targets: Endpoints or plans whose drivers and schemas are loaded too.
     """
     asked = tuple(targets)
     if asked or not all(name in sys.modules for name in _CALLING):
-        # not anyio's threads: anyio is one of the things that are loaded there
+        # not anyio's threads: anyio is loaded there too
         await asyncio.get_running_loop().run_in_executor(None, _load, asked)
 
 
 async def warm_up(targets: "Iterable[Target]", transport: "Transport | None", config: "AIModelCallConfig") -> None:
-    """Load what calls of ``targets`` need, and connect to each of their hosts once.
+    """Load the modules that calls of ``targets`` need, and connect once to each of their hosts.
 
     Args:
-        targets: Who will be called.
-        transport: Over whose connections; None, or one that cannot connect ahead, = nobody is connected to.
-        config: The knobs of those calls.
+        targets: Endpoints or plans.
+        transport: The transport that connects; None, or a transport that cannot connect ahead = no connections.
+        config: Options of the calls.
 
     Raises:
-        ConfigurationError: Somebody has no address, or one that cannot be used.
+        ConfigurationError: An endpoint has no address, or an unusable one.
         TransportError: A host could not be connected to; all others have been.
     """
     asked = tuple(targets)
@@ -65,7 +64,7 @@ async def warm_up(targets: "Iterable[Target]", transport: "Transport | None", co
     async def connect(url: str, over: "WarmsUp") -> None:
         try:
             await over.warm_up(url, config.timeouts)
-        except DhenaraError as exc:  # one error as it is, rather than a group of them
+        except DhenaraError as exc:  # raise one plain error, not a group
             failures.append(exc)
 
     async with anyio.create_task_group() as tasks:
@@ -76,7 +75,7 @@ async def warm_up(targets: "Iterable[Target]", transport: "Transport | None", co
 
 
 def _load(targets: "tuple[Target, ...]") -> None:
-    """Runs in a thread; what it loads and builds is the process's."""
+    """Load modules and build schemas for the whole process; runs in a thread."""
     for name in (*_BESIDE, *_CALLING):
         import_module(name)
     if not targets:
@@ -88,7 +87,7 @@ def _load(targets: "tuple[Target, ...]") -> None:
     from dhenara_async.hosts.registry import driver_for
     from dhenara_async.plans.targets import endpoints
 
-    anyio.run(anyio.sleep, 0)  # a loop of its own for a moment: anyio loads what it runs on when it first runs
+    anyio.run(anyio.sleep, 0)  # anyio loads its backend at its first run
     for target in targets:
         if not isinstance(target, AIModelEndpoint):
             import_module("dhenara_async.plans.sources")
@@ -106,7 +105,7 @@ def _values(base: "type[FrozenModel]") -> "Iterator[type[FrozenModel]]":
 
 
 def _address(endpoint: "AIModelEndpoint") -> str:
-    """Where its calls go, which can be told without a key."""
+    """Return the base URL of ``endpoint``; no key is needed."""
     from pydantic import SecretStr
 
     from dhenara_async.hosts.registry import resolve
