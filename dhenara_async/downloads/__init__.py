@@ -1,1 +1,1 @@
-"""Files behind URLs: which ones a provider fetches itself, and downloading the others safely."""
+"""Files behind URLs: decides which ones a provider fetches itself, and downloads the others safely."""

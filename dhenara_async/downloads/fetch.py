@@ -1,9 +1,9 @@
-"""Downloads a file for a target that cannot fetch its URL, by rules that keep the machine it runs on safe.
+"""Downloads a file for a target that cannot fetch its URL, protected against server-side request forgery.
 
-Every hop goes the same way: the URL is checked and written anew (``file_urls``), its host is looked up here, every
-address must be of a class that may be asked, and the connection is made to those addresses and no others
-(``Downloads``). A name that resolves to something else the second time, which is how checks are usually tricked, has no
-second time. Where a server fetches a URL itself (``Fetcher.check``) it has one, which no check here can prevent.
+Each redirect is handled like the first URL: the URL is checked and rebuilt (``file_urls``), its host is resolved here,
+every address must be of an allowed class, and the connection goes to exactly these addresses (``Downloads``). The name
+is resolved only once, so DNS rebinding has no effect. If a server fetches a URL itself (``Fetcher.check``), it resolves
+the name again, which no check here can prevent.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ from dhenara_async.messages.messages import FilePart
 from dhenara_async.transport import Downloads, Exchange, FileRequest, Transport
 
 AT_ONCE = 4
-"""The most files of one call that are downloaded at the same time."""
+"""Maximum number of parallel downloads per call."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -40,7 +40,7 @@ _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "dhena
 
 
 async def addresses_of(host: str, port: int) -> Sequence[str]:
-    """Every address the system knows for ``host``."""
+    """Resolve ``host`` to all its addresses."""
     found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM)
     return [str(info[4][0]) for info in found]
 
@@ -49,10 +49,10 @@ class Fetcher:
     """Downloads files.
 
     Args:
-        policy: The rules.
-        downloads: Makes the connections.
-        resolve: Looks names up; the only way to an address.
-        bounds: How many files there may be for one call, and how large all of them together.
+        policy: The download rules.
+        downloads: Opens the connections.
+        resolve: Resolves host names.
+        bounds: Limits on the number of files and on their total size, per call.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Fetcher:
         self._resolve = resolve
 
     async def fetch_all(self, parts: Iterable[FilePart]) -> dict[FileKey, FilePart]:
-        """Download files, a few at a time; the first failure gives the others up.
+        """Download files in parallel; the first failure cancels the others.
 
         Raises:
-            ConfigurationError: A rule of the policy forbids one, or it is not what it is declared to be.
-            TransportError: One did not arrive.
-            BoundsError: There are too many of them, or they are too large together.
+            ConfigurationError: The policy forbids a URL, or a file contradicts its declared media type.
+            TransportError: A download failed.
+            BoundsError: There are too many files, or they are too large together.
         """
         parts, most = tuple(parts), self._bounds.max_downloads
         if len(parts) > most:
@@ -85,7 +85,7 @@ class Fetcher:
             try:
                 async with limiter:
                     files[key_of(part)] = await self.fetch(part)
-            except DhenaraError as exc:  # kept apart, so that the caller gets it and not a group of one
+            except DhenaraError as exc:  # collected, so that the caller gets it without an exception group
                 failures.append(exc)
                 tasks.cancel_scope.cancel()
 
@@ -97,13 +97,13 @@ class Fetcher:
         return files
 
     async def check(self, urls: Iterable[str]) -> None:
-        """Refuse URLs that a server must not be handed, because their hosts are in a network of its own or of ours.
+        """Refuse URLs that must not be sent to a server, because their hosts are in its or our private network.
 
-        Hosts that cannot be looked up here are passed over.
+        Hosts that cannot be resolved here are skipped.
 
         Raises:
-            ConfigurationError: One leads to an address that the policy does not allow.
-            DeadlineError: They could not be looked up in the time that the policy has for a file.
+            ConfigurationError: A host has an address that the policy does not allow.
+            DeadlineError: Resolving took longer than the policy's ``seconds``.
         """
         checked = False
         with anyio.move_on_after(self._policy.seconds):
@@ -121,7 +121,7 @@ class Fetcher:
             return
 
     async def fetch(self, part: FilePart) -> FilePart:
-        """``part`` with its bytes in the place of its URL; errors as for ``fetch_all``."""
+        """Download ``part`` and return it with its bytes instead of its URL; errors as for ``fetch_all``."""
         url = part.url
         if url is None:
             return part
@@ -142,7 +142,7 @@ class Fetcher:
             raise ConfigurationError(f"cannot use the file from {place.host}: it is empty or damaged") from exc
 
     async def _follow(self, url: str) -> tuple[bytes, DownloadAddress, str]:
-        """The bytes at the end of the redirects, where they came from, and what they are said to be."""
+        """Follow the redirects and return the bytes, their final address and the ``content-type``."""
         place = download_address(url, self._policy)
         asked: AddressClass | None = None
         for _ in range(self._policy.redirects + 1):
@@ -163,7 +163,7 @@ class Fetcher:
 
     def _next(self, place: DownloadAddress, location: str) -> DownloadAddress:
         if not location:
-            raise _final(f"{place.host}, which has the file, redirects without saying where to")
+            raise _final(f"{place.host}, which has the file, redirects without a location")
         try:
             url = urljoin(place.url, location)
             scheme = urlsplit(url).scheme
@@ -176,7 +176,7 @@ class Fetcher:
         return download_address(url, self._policy)
 
     async def _addresses(self, place: DownloadAddress) -> tuple[tuple[str, ...], AddressClass]:
-        """Where a host may be connected to. One address that may not be asked spoils all: somebody is trying."""
+        """Resolve a host to addresses of one class. One forbidden address refuses the host: it may be an attack."""
         if place.address is not None:
             return (str(place.address),), class_of(place.address)
         try:
@@ -219,7 +219,7 @@ class Fetcher:
         return bytes(data)
 
     def _check_total(self, more: int) -> None:
-        """Refuse ``more`` bytes beside those of all files that were received, if they are too many together."""
+        """Raise if the bytes received so far and ``more`` bytes exceed the total limit."""
         most = self._bounds.max_download_bytes_total
         if self._received + more > most:
             words = "the files to download for the call are too large together"
@@ -227,7 +227,7 @@ class Fetcher:
 
 
 def fetcher_for(transport: Transport, policy: FetchPolicy, bounds: Bounds | None = None) -> Fetcher:
-    """A fetcher over connections of ``transport``'s kind, by aiohttp where it makes none for files."""
+    """Build a fetcher that uses ``transport``, or aiohttp if ``transport`` does not support downloads."""
     if isinstance(transport, Downloads):
         return Fetcher(policy, transport, addresses_of, bounds)
     from dhenara_async.transport.aiohttp_downloads import AiohttpDownloads
@@ -236,13 +236,13 @@ def fetcher_for(transport: Transport, policy: FetchPolicy, bounds: Bounds | None
 
 
 def _filename(url: str) -> str | None:
-    """The last piece of a URL's path where it looks like a file's name."""
+    """Return the last segment of a URL's path if it looks like a file name; else None."""
     name = unquote(urlsplit(url).path.rpartition("/")[2])
     return name if "." in name.strip(".") and name.isprintable() and "/" not in name and "\\" not in name else None
 
 
 def _final(message: str) -> TransportError:
-    """A failure that another try would only repeat."""
+    """Build an error that is not retried."""
     failure = TransportError(message)
     failure.retryable = False
     return failure

@@ -1,8 +1,8 @@
-"""URLs of files, as far as they can be checked without a network. Pure.
+"""Checks URLs of files without a network. Pure.
 
-A URL comes from anybody. Whoever fetches it, this process or a server in the same network, can reach what its author
-cannot: own ports, neighbours, a cloud's metadata. So a URL is taken apart and written anew, and its host decides where
-it may go.
+A URL may come from an untrusted user. The process that fetches it can reach hosts that the user cannot: local ports,
+neighbours in the network, a cloud's metadata service. So a URL is parsed and rebuilt, and its host decides whether it
+is allowed.
 
 Rules: https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forgery_Prevention_Cheat_Sheet.html
 (read 2026-11-22)
@@ -26,14 +26,14 @@ _ANY_SCHEME = FetchPolicy(allow_http=True)
 
 @dataclass(slots=True, frozen=True)
 class DownloadAddress:
-    """A URL that may be asked, as far as it tells by itself.
+    """A checked URL of a file.
 
     Attributes:
         scheme: ``https`` or ``http``.
-        host: In ASCII and lower case; an IPv6 address without its brackets.
-        port: The one it names, else its scheme's.
-        url: The same URL, written anew from what was checked, without a fragment.
-        address: What the host is if it is an address itself; None for a name.
+        host: The host in ASCII and lower case; an IPv6 address without brackets.
+        port: The port in the URL, else the scheme's default.
+        url: The URL, rebuilt from its checked components, without a fragment.
+        address: The host as an IP address; None if it is a name.
     """
 
     scheme: str
@@ -44,7 +44,7 @@ class DownloadAddress:
 
 
 def download_address(url: str, policy: FetchPolicy) -> DownloadAddress:
-    """``url``, checked as far as that goes without a network.
+    """Parse and check ``url`` without a network.
 
     Raises:
         ConfigurationError: It is not a URL, or the policy does not allow it.
@@ -76,10 +76,9 @@ def download_address(url: str, policy: FetchPolicy) -> DownloadAddress:
 
 
 def leads_inside(url: str) -> bool:
-    """Whether no server may be handed a URL of ``http`` or ``https``, because it may lead into that server's network.
+    """Whether a URL may lead into a private network, so that it must not be sent to a server.
 
-    True for addresses that are not public, however they are written, for names of this machine or its network, and for
-    what is no URL that a download would ask for.
+    True for non-public addresses in any notation, for names of this machine or its network, and for invalid URLs.
     """
     try:
         target = download_address(url, _ANY_SCHEME)
@@ -89,7 +88,7 @@ def leads_inside(url: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is of this machine or its network, as far as the name alone tells."""
+    """Whether a host name or address belongs to this machine or its network, judged without DNS."""
     name = host.rstrip(".").lower()
     try:
         return not ip_address(name).is_global
@@ -98,7 +97,7 @@ def is_local(host: str) -> bool:
 
 
 def _host(hostname: str, *, bracketed: bool) -> tuple[str, IPv4Address | IPv6Address | None]:
-    """A host's usual spelling, and its address if it is one; 0x7f.1, 0177.1 and 2130706433 are refused as tricks."""
+    """Normalize a host, and parse it if it is an address; 0x7f.1, 0177.1 and 2130706433 are refused as disguised."""
     if bracketed or ":" in hostname:
         try:
             return hostname, IPv6Address("" if "%" in hostname else hostname)  # no zones
@@ -117,10 +116,10 @@ def _host(hostname: str, *, bracketed: bool) -> tuple[str, IPv4Address | IPv6Add
 
 
 def check_class(kind: AddressClass, host: str, policy: FetchPolicy) -> None:
-    """Refuse addresses of a kind that the policy does not allow.
+    """Check an address class against the policy.
 
     Raises:
-        ConfigurationError: It does not allow them.
+        ConfigurationError: The policy does not allow the class.
     """
     if kind == "public" or (policy.allow_private and kind in _OURS):
         return

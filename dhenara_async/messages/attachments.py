@@ -1,7 +1,7 @@
-"""What may be attached to a question, and how it becomes ``FilePart``: files on disk are read in a thread.
+"""Converts attachments to ``FilePart``; files on disk are read in a thread.
 
-Only a ``pathlib.Path``, or any other ``os.PathLike``, is a path. A text is a URL or nothing: it may have come from a
-user, and a text that is read from disk would hand ``/etc/passwd`` to a model.
+Only ``pathlib.Path`` and other ``os.PathLike`` objects are paths. A ``str`` must be a URL: it may come from a user, and
+reading it from disk could send ``/etc/passwd`` to a model.
 """
 
 import os
@@ -20,41 +20,41 @@ Attachment = FilePart | bytes | str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Files that go with a question, in order.
+    """The attachments of a question, in order.
 
     Attributes:
-        items: Files, and the paths of those that have still to be read.
+        items: Files, and paths of files that are not read yet.
     """
 
     items: tuple[FilePart | Path, ...]
 
     @classmethod
     def of(cls, attachments: Iterable[Attachment]) -> "Attached":
-        """What was attached, looked at as far as that goes without reading from disk.
+        """Check attachments without reading files from disk.
 
         Raises:
-            ConfigurationError: One of them cannot be used, or cannot be read.
+            ConfigurationError: An attachment has a wrong type, or its path cannot be read.
         """
         return cls(tuple(map(_taken, attachments)))
 
     def at_hand(self) -> tuple[FilePart, ...] | None:
-        """The files, if none has to be read; else None."""
+        """Return the files if all are in memory; else None."""
         files = tuple(item for item in self.items if isinstance(item, FilePart))
         return files if len(files) == len(self.items) else None
 
     def read(self) -> tuple[FilePart, ...]:
-        """The files, read here and now.
+        """Read the files, blocking.
 
         Raises:
-            ConfigurationError: One of them cannot be read or used.
+            ConfigurationError: A file cannot be read or used.
         """
         return tuple(item if isinstance(item, FilePart) else FilePart.from_path(item) for item in self.items)
 
     async def read_in_thread(self) -> tuple[FilePart, ...]:
-        """The files, read without holding up the loop.
+        """Read the files in a thread, without blocking the event loop.
 
         Raises:
-            ConfigurationError: One of them cannot be read or used.
+            ConfigurationError: A file cannot be read or used.
         """
         return self.at_hand() or await anyio.to_thread.run_sync(self.read, abandon_on_cancel=True)
 
