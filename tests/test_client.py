@@ -672,7 +672,7 @@ async def test_a_connection_closed_instead_of_an_answer_is_a_read_error() -> Non
 
 
 @pytest.mark.parametrize("bad", [b"data: {broken\n\n", b"data: 7\n\n", b'data: {"choices": [{"delta": {}}]\n\n'])
-async def test_what_came_before_a_failing_frame_is_handed_over_first(bad: bytes) -> None:
+async def test_events_before_a_failing_frame_are_handed_over_first(bad: bytes) -> None:
     body = chat_delta("One") + chat_delta(" two") + bad + chat_delta(" three.")
     async with nothing_left(), serve(stalling(head(), body)) as server:
         async with AIModelClient(chat_endpoint(server.url)).stream("Count.") as stream:
@@ -985,7 +985,7 @@ async def test_closing_an_opening_stream_cancels_nothing_but_the_opening() -> No
             assert await reader == 0
 
 
-async def test_who_is_cancelled_while_the_stream_is_closed_is_cancelled() -> None:
+async def test_cancelling_while_a_stream_closes_raises_the_cancellation() -> None:
     async with serve(stalling()) as server, AIModelClient(chat_endpoint(server.url)) as client:
         stream, reader = await _opening(client, server.asked)
         reader.cancel()
@@ -995,7 +995,7 @@ async def test_who_is_cancelled_while_the_stream_is_closed_is_cancelled() -> Non
         assert reader.cancelled()
 
 
-async def test_who_reads_a_stream_outside_of_a_task_is_told() -> None:
+async def test_reading_a_stream_outside_of_a_task_is_an_error() -> None:
     told = asyncio.Future[BaseException | None]()
 
     def read() -> None:

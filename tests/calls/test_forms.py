@@ -113,13 +113,13 @@ def test_any_words_are_asked_as_they_are(words: str, dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("name", ["labels", "a body", "a schema", "a tool"])
-def test_what_can_be_changed_in_place_is_never_kept(name: str) -> None:
+def test_mutable_values_are_never_kept_in_a_form(name: str) -> None:
     kept = caller(endpoint("openai", "gpt-4o"))
     assert not is_fixed(CONFIGS[name])
     assert not any(is_filled_in(kept.call(asked("Hi.", CONFIGS[name]), None)) for _ in range(3))
 
 
-def test_a_dictionary_that_was_filled_since() -> None:
+def test_a_dictionary_that_was_filled_later_is_not_fixed() -> None:
     body: dict[str, object] = {}
     config = AIModelCallConfig.model_construct(extra_body=body)
     kept = caller(endpoint("openai_compatible", "gpt-4o"))
@@ -165,7 +165,7 @@ def test_words_that_cannot_be_sent_as_they_are() -> None:
     assert [entry.code for entry in call.report.entries] == ["text_repaired"]
 
 
-def test_words_that_are_written_otherwise_are_not_filled_in() -> None:
+def test_escaped_words_are_not_filled_in() -> None:
     """A dialect that made more of a question than its words would have no place for them."""
     form = Form(CONFIGS["nothing set"], (), stream=True)
     made = caller(endpoint("openai", "gpt-4o")).call(asked("Hi.", CONFIGS["nothing set"]), None)

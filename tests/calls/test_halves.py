@@ -66,7 +66,7 @@ def texts(body: object) -> set[str]:
         (ToolResultPart.of(CALL, {"a": {NAME: 10**30}}), SENT),
     ],
 )
-async def test_what_is_asked(dialect: Dialect, streaming: bool, part: Part, says: str | None) -> None:
+async def test_halves_in_the_question(dialect: Dialect, streaming: bool, part: Part, says: str | None) -> None:
     asked = [Message.user("Go."), Message.assistant(CALL), Message.user(ToolResultPart.of(CALL, "fine"))]
     if isinstance(part, ToolResultPart):
         asked[2] = Message.user(part)
@@ -95,7 +95,7 @@ async def test_a_lone_question_and_its_words_again(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_what_was_said_before(dialect: Dialect) -> None:
+async def test_halves_in_the_history(dialect: Dialect) -> None:
     """By another model: words, calls with their results, and what a provider ran."""
     call = ToolCallPart(call_id=f"call_{NAME}", name="look", arguments=f'{{"where": "{NAME}"}}')
     escaped = ToolCallPart(call_id="call_2", name="look", arguments='{"where": "caf\\ud83d", "n": NaN}')

@@ -99,7 +99,7 @@ async def test_a_key_that_no_header_can_carry(key: str) -> None:
         *("http://host/v1?key=x", "http://host/v1#x"),
     ],
 )
-async def test_a_base_url_that_is_none(base_url: str) -> None:
+async def test_a_base_url_that_is_not_a_url(base_url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url of groq"):
         await client_for(endpoint_for(base_url=base_url)).generate("Hi.")
 
@@ -224,7 +224,7 @@ WRONG_QUESTIONS: dict[str, tuple[Ask, str]] = {
 
 @pytest.mark.parametrize(("ask", "words"), WRONG_QUESTIONS.values(), ids=WRONG_QUESTIONS)
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_question_that_is_none(ask: Ask, words: str, dialect: Dialect) -> None:
+def test_a_question_of_a_wrong_type(ask: Ask, words: str, dialect: Dialect) -> None:
     with pytest.raises(ConfigurationError, match=words):
         ask(client_for(endpoint_for(dialect)))
 
@@ -257,7 +257,7 @@ async def test_mistakes_do_not_close_a_shared_transport() -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_files_that_cannot_be_said(dialect: Dialect) -> None:
+async def test_files_that_cannot_be_sent(dialect: Dialect) -> None:
     unknown = FilePart(media_type="application/x-unheard-of", data=b"?")
     with pytest.raises(UnsupportedError, match=SPEAKERS[dialect][1]):
         await client_for(endpoint_for(dialect)).generate(Message.user("Look.", unknown))
@@ -287,7 +287,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert "Gr" not in str(caught.value)
 
 
-def test_a_file_of_a_kind_that_is_none(tmp_path: Path) -> None:
+def test_a_file_of_an_unknown_kind(tmp_path: Path) -> None:
     path = tmp_path / "note.txt"
     path.write_text("Hi.", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"as text: .*pattern"):
@@ -311,7 +311,7 @@ def test_a_file_of_a_kind_that_is_none(tmp_path: Path) -> None:
         ("https://[::1/x.png", "is not a URL"),
     ],
 )
-def test_urls_that_are_no_file(url: str, words: str) -> None:
+def test_urls_that_lead_to_no_file(url: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         FilePart.from_url(url)
 
@@ -332,7 +332,7 @@ def test_a_file_has_one_source(sources: dict[str, object]) -> None:
 # --------------------------------------------------------------------------------------------------------- the manager
 
 
-async def test_the_manager_finds_mistakes_before_it_asks(tmp_path: Path) -> None:
+async def test_the_manager_reports_mistakes_before_sending(tmp_path: Path) -> None:
     async with ConversationManager(transport=Untouchable()) as manager:
         conversation = await manager.create()
         attempts: list[tuple[Callable[[], object], str]] = [

@@ -133,7 +133,7 @@ async def test_a_request_without_large_files_stays_in_its_thread(encodings: Enco
     assert encodings.elsewhere == [2 * (small.size or 0)]
 
 
-async def test_what_is_wrong_is_told_before_the_block(encodings: Encodings) -> None:
+async def test_mistakes_are_raised_before_the_block(encodings: Encodings) -> None:
     file = LARGE.model_copy(update={"media_type": "model/gltf-binary"})
     for asked in (Message.user(file), Message.user(file, "half \ud800")):
         with pytest.raises((UnsupportedError, ConfigurationError)):
@@ -175,7 +175,7 @@ async def test_a_turn_keeps_the_file_itself() -> None:
 
 
 @pytest.mark.parametrize("how", ["cancelled", "deadline", "closed"])
-async def test_leaving_while_it_is_encoded_sends_nothing_and_leaves_nothing(how: str, encodings: Encodings) -> None:
+async def test_leaving_during_encoding_sends_nothing_and_leaks_nothing(how: str, encodings: Encodings) -> None:
     encoding, go_on = threading.Event(), threading.Event()
 
     def hold(size: int) -> None:
@@ -227,7 +227,7 @@ def _later(event: threading.Event) -> Callable[[], None]:
     return work
 
 
-async def test_they_are_encoded_one_at_a_time(encodings: Encodings) -> None:
+async def test_large_requests_are_encoded_one_at_a_time(encodings: Encodings) -> None:
     lock = threading.Lock()
 
     def alone(size: int) -> None:
@@ -244,7 +244,7 @@ async def test_they_are_encoded_one_at_a_time(encodings: Encodings) -> None:
     assert encodings.elsewhere == [LARGE.size] * 4
 
 
-async def test_what_was_downloaded_is_encoded_in_a_thread_too(encodings: Encodings) -> None:
+async def test_downloaded_files_are_encoded_in_a_thread(encodings: Encodings) -> None:
     """A target that cannot fetch a picture's URL is sent its bytes."""
 
     async def host(connection: Connection) -> None:
@@ -295,7 +295,7 @@ def test_base64_in_pieces_is_the_same(more: int) -> None:
 
 
 @pytest.mark.parametrize("size", [60_000, 5_000_000], ids=["straight", "by the session"])
-async def test_a_stream_that_speaks_lets_go_of_its_request(size: int) -> None:
+async def test_a_stream_drops_its_request_at_the_first_content(size: int) -> None:
     """What was asked is held by whoever asked; the request it made would be the same again, as long as the answer."""
     count = 200_000_000 // size // 20
     prompts = [f"{number} " + "x" * size for number in range(count)]

@@ -151,7 +151,7 @@ async def test_gemini_tells_in_the_body_how_long_to_wait(seconds: float, request
         assert len(server.requests) == requests
 
 
-async def test_what_the_provider_asks_for_is_waited_for() -> None:
+async def test_the_wait_is_the_retry_after_of_the_provider() -> None:
     """Not our own backoff, which would be nothing at all here."""
     refusals = [ScriptedError(429, "No.", headers={"retry-after-ms": told}) for told in ("3", "5")]
     async with ProviderServer([*refusals, ANSWER]) as server:
@@ -220,7 +220,7 @@ async def test_nothing_is_asked_again_after_content(dialect: Dialect, answer: An
     assert said or (dialect is Dialect.GEMINI and answer.tool_calls)  # Gemini calls a tool with its last event
 
 
-async def test_a_start_that_was_handed_over_is_taken_back() -> None:
+async def test_a_retry_resets_a_start_that_was_handed_over() -> None:
     """An empty beginning is not content: the reader is told that it begins anew, once for each further request."""
     fault = Fault(answer=ANSWER, error=ScriptedError(529, "No."), error_at=1, stall=1, seconds=0.02)
     async with ProviderServer([fault, fault, ANSWER]) as server:
@@ -242,7 +242,7 @@ async def test_a_start_that_was_handed_over_is_taken_back() -> None:
 
 
 @pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_RESPONSES])
-async def test_a_part_that_has_only_begun_is_taken_back(dialect: Dialect) -> None:
+async def test_a_retry_resets_a_part_without_content(dialect: Dialect) -> None:
     """Two dialects announce a text before its first word comes, and a host may fail between the two."""
     before = {Dialect.ANTHROPIC_MESSAGES: 2, Dialect.OPENAI_RESPONSES: 4}[dialect]
     error = ScriptedError(500, "No.", code="server_error")
@@ -258,7 +258,7 @@ async def test_a_part_that_has_only_begun_is_taken_back(dialect: Dialect) -> Non
 
 
 @pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_RESPONSES])
-async def test_a_host_that_announces_a_text_and_falls_silent_has_said_nothing(dialect: Dialect) -> None:
+async def test_an_empty_text_part_is_not_content(dialect: Dialect) -> None:
     before = {Dialect.ANTHROPIC_MESSAGES: 2, Dialect.OPENAI_RESPONSES: 4}[dialect]
     async with ProviderServer([Fault(answer=ANSWER, stall=before)]) as server:
         client = AIModelClient(endpoint_at(server, dialect), config(timeouts=Timeouts(first_content=0.06)))

@@ -106,7 +106,7 @@ async def test_after_warming_up_a_call_loads_nothing(dialect: Dialect, plan: boo
     assert told["contexts"] != 0
 
 
-async def test_a_block_loads_what_takes_longest_in_a_thread() -> None:
+async def test_a_block_loads_modules_in_a_thread() -> None:
     async with ProviderServer([Answer(text="One."), Answer(text="Two.")]) as server:
         told = await _told(server, Dialect.OPENAI_CHAT, plan=False, warm=False)
     assert told["texts"] == ["One.", "Two."]
@@ -135,7 +135,7 @@ async def _told(server: ProviderServer, dialect: Dialect, *, plan: bool, warm: b
     return told
 
 
-async def test_nothing_is_sent_and_the_first_call_goes_over_what_is_there() -> None:
+async def test_warm_up_sends_nothing_and_the_first_call_uses_its_connection() -> None:
     async with serve(replies(whole(chat_body("Warm.")))) as server, AIModelClient(chat_endpoint(server.url)) as client:
         await client.warm_up()
         await server.wait_connected(1)
@@ -168,7 +168,7 @@ async def test_connections_are_made_where_they_are_kept() -> None:
         assert server.connections == 1
 
 
-async def test_every_host_of_a_plan_is_connected_to_whatever_becomes_of_another() -> None:
+async def test_every_host_of_a_plan_is_connected_to_even_if_one_fails() -> None:
     async with serve(replies(whole(chat_body("Alive.")))) as server:
         alive = chat_endpoint(server.url)
         async with AIModelClient(Race([_nobody(), alive, alive])) as client:
@@ -196,7 +196,7 @@ async def test_a_managers_turns_are_warmed_up_too() -> None:
         assert server.connections == 1
 
 
-async def test_a_host_that_does_not_shake_hands_meets_the_limit_for_connecting() -> None:
+async def test_a_host_without_a_tls_handshake_hits_the_connect_limit() -> None:
     async def play(connection: Connection) -> None:
         await connection.until_hung_up()
 
@@ -209,7 +209,7 @@ async def test_a_host_that_does_not_shake_hands_meets_the_limit_for_connecting()
     assert (caught.value.limit, caught.value.seconds) == ("connect", 0.05)
 
 
-async def test_an_address_that_is_none_is_told_ahead() -> None:
+async def test_an_invalid_address_is_reported_by_warm_up() -> None:
     async with AIModelClient(chat_endpoint("ftp://127.0.0.1")) as client:
         with pytest.raises(ConfigurationError):
             await client.warm_up()
