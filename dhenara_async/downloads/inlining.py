@@ -54,13 +54,13 @@ def fetches(endpoint: AIModelEndpoint, part: FilePart) -> bool:
 
 
 def to_download(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[FilePart, ...]:
-    """The files of ``messages`` that ``endpoint`` cannot fetch, each once, in order."""
+    """Return the files of ``messages`` that ``endpoint`` cannot fetch, without duplicates, in order."""
     found = {key_of(part): part for part in _files(messages) if not fetches(endpoint, part)}
     return tuple(found.values())
 
 
 def to_check(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[str, ...]:
-    """The URLs that ``endpoint`` is handed and that have to be looked up first: none where a maker's own service is."""
+    """Return the URLs for ``endpoint`` whose hosts must be checked first; none for a provider's official host."""
     host = host_of(endpoint.api.provider)
     if host.base_url is not None and expected_origin(endpoint).endpoint == urlsplit(host.base_url).netloc:
         return ()
@@ -69,12 +69,12 @@ def to_check(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[st
 
 
 def key_of(part: FilePart) -> FileKey:
-    """What ``inlined`` knows a file by."""
+    """Return the key of a file for ``inlined``."""
     return part.url or "", part.media_type
 
 
 def inlined(messages: Iterable[Message], files: Mapping[FileKey, FilePart]) -> tuple[Message, ...]:
-    """``messages`` with every file that ``files`` has by its key replaced by that one."""
+    """Return ``messages`` with every file replaced by the file of the same key in ``files``."""
     return tuple(_replaced(message, files) for message in messages)
 
 
@@ -87,7 +87,7 @@ def stand_in(part: FilePart) -> FilePart:
 def _files(messages: Iterable[Message]) -> Iterable[FilePart]:
     for message in messages:
         if message.role is Role.ASSISTANT:
-            continue  # what a provider made goes back as it came
+            continue  # a provider's own files are sent back unchanged
         for part in message.parts:
             if isinstance(part, FilePart):
                 yield part

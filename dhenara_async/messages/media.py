@@ -1,7 +1,7 @@
-"""What a file is: told from its bytes where they tell, else from what it is said to be.
+"""Detects the media type of a file: from its bytes if possible, else from its declared type and its name.
 
-Signatures are read by `filetype` (the extra ``files``); without it, the few that every provider takes are known here.
-A text has no signature, so what decodes as UTF-8 without a NUL is a text whatever its first letters look like.
+`filetype` (the extra ``files``) reads the signatures; without it, only the types that every provider accepts are
+detected. A text has no signature: bytes that decode as UTF-8 without a NUL are a text, whatever they begin with.
 
 Source: https://www.iana.org/assignments/media-types (read 2026-11-22)
 """
@@ -15,7 +15,7 @@ from dhenara_async.errors import ConfigurationError
 Kind = Literal["image", "pdf", "text", "audio", "video", "other"]
 
 ANY_IMAGE = "image/*"
-"""The type of a picture whose format is not known yet."""
+"""The media type of an image of unknown format."""
 
 _SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
@@ -24,7 +24,7 @@ _SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "image/webp": (b"RIFF",),
     "application/pdf": (b"%PDF-",),
 }
-_WEBP = slice(8, 12), b"WEBP"  # a RIFF file says behind its length what it holds
+_WEBP = slice(8, 12), b"WEBP"  # a RIFF file has its format after its length
 
 # Other names of the same types.
 _ALIASES = {
@@ -40,7 +40,7 @@ _ALIASES = {
     "image/x-png": "image/png",
     "video/x-m4v": "video/mp4",
 }
-# Containers: the signature tells the family, the name which of them it is.
+# Container formats: the signature identifies the family, the extension the member.
 _FAMILIES = (
     frozenset({"audio/mp4", "audio/aac", "video/mp4", "video/quicktime", "video/3gpp", "audio/3gpp"}),
     frozenset({"audio/ogg", "audio/opus", "video/ogg", "application/ogg"}),
@@ -51,7 +51,7 @@ _FAMILIES = (
 _ZIP = "application/zip"
 _IN_ZIP = ("application/vnd.openxmlformats-", "application/vnd.oasis.", "application/epub+zip", "application/java")
 _OFFICE = "application/vnd.openxmlformats-officedocument."
-# Extensions that Python does not know in every version of it.
+# Extensions that are missing in some Python versions.
 _EXTENSIONS = {
     "aac": "audio/aac",
     "avif": "image/avif",
@@ -73,13 +73,13 @@ _TEXTS = ("/json", "+json", "/xml", "+xml", "/javascript", "/yaml", "/x-yaml", "
 
 
 def normalized(media_type: str) -> str:
-    """``media_type`` under its usual name, parameters and upper case gone."""
+    """Return ``media_type`` by its usual name, in lower case and without parameters."""
     bare = media_type.partition(";")[0].strip().lower()
     return _ALIASES.get(bare, bare)
 
 
 def kind_of(media_type: str) -> Kind:
-    """What sort of thing a media type is."""
+    """Return the kind of a media type."""
     bare = normalized(media_type)
     if bare == "application/pdf":
         return "pdf"
@@ -97,10 +97,10 @@ def kind_of(media_type: str) -> Kind:
 
 
 def check_signature(data: bytes, media_type: str) -> None:
-    """Refuse what every provider would refuse, while nothing is sent yet.
+    """Check a file for errors that every provider rejects.
 
     Raises:
-        ValueError: It is empty, does not begin as its type does, or is a text that is not UTF-8.
+        ValueError: It is empty, has another signature than its type, or is a text but not UTF-8.
     """
     if not data:
         raise ValueError("the file is empty")
@@ -115,36 +115,36 @@ def check_signature(data: bytes, media_type: str) -> None:
 
 
 def sniffed(data: bytes) -> str | None:
-    """What the first bytes say the file is; None where they say nothing, as those of a text."""
+    """Detect the media type by the signature; None if there is no signature, as for a text."""
     guess = _sniffer()
     found = _known(data) if guess is None else guess(data)
     if found is None:
         return None
     found = normalized(found)
-    # words can begin like a bitmap (BM), a program (MZ) or a song (ID3)
+    # a text can begin with the signature of a bitmap (BM), a program (MZ) or a song (ID3)
     return None if found not in _SIGNATURES and _is_text(data) else found
 
 
 def settled(data: bytes, *, declared: str | None = None, filename: str | None = None) -> str:
-    """The media type of ``data``.
+    """Determine the media type of ``data``.
 
     Args:
         data: The file.
-        declared: What somebody says it is. It decides among formats that begin alike; None = nobody said anything.
-        filename: Its name, whose extension is the weakest witness.
+        declared: The declared type, which decides among formats with the same signature; None = not declared.
+        filename: The file's name; its extension is used only if bytes and ``declared`` do not decide.
 
     Raises:
-        ConfigurationError: The bytes are something else than they are declared to be, or nobody can tell what.
+        ConfigurationError: The bytes contradict the declared type, or the type cannot be detected.
     """
     found = sniffed(data)
     claimed = None if declared is None else normalized(declared)
-    if claimed is not None and claimed != "application/octet-stream":  # which says only that nobody has looked
+    if claimed is not None and claimed != "application/octet-stream":  # which means "unknown"
         if not _agree(claimed, found):
             raise ConfigurationError(f"the bytes are {found}, not {claimed} as declared")
         return found if found is not None and "*" in claimed else claimed
     claimed = by_extension(filename)
     if claimed is not None and kind_of(claimed) in ("audio", "video") and _is_text(data):
-        claimed = None  # .ts is a kind of film to some and TypeScript to others
+        claimed = None  # .ts is both a video format and TypeScript
     if claimed is not None and _agree(claimed, found):
         return claimed
     if found is not None:
@@ -155,18 +155,18 @@ def settled(data: bytes, *, declared: str | None = None, filename: str | None = 
 
 
 def downloaded(data: bytes, *, declared: str, told: str) -> str:
-    """The media type of a file that came from a URL.
+    """Determine the media type of a downloaded file.
 
-    Hosts serve one picture in whatever format they like and label files carelessly, so among formats of one kind the
-    bytes decide, and the host's word counts only against a type that bytes cannot prove.
+    Hosts choose image formats freely and often send wrong types. So the bytes decide among formats of one kind, and
+    the host's type matters only for types without a signature.
 
     Args:
         data: The file.
-        declared: What the caller, or the URL's extension, says it is; ``image/*`` for any picture.
-        told: What the host's ``content-type`` says.
+        declared: The type declared by the caller or by the URL's extension; ``image/*`` for any image.
+        told: The host's ``content-type``.
 
     Raises:
-        ConfigurationError: It is another kind of file.
+        ConfigurationError: It is another kind of file than declared.
     """
     found, claimed, told = sniffed(data), normalized(declared), normalized(told)
     if found is None and kind_of(claimed) != "text" and _is_text(data) and not claimed.endswith(("+xml", "+json")):
@@ -181,7 +181,7 @@ def downloaded(data: bytes, *, declared: str, told: str) -> str:
 
 
 def _agree(claimed: str, found: str | None) -> bool:
-    """Whether bytes that say ``found`` of themselves may be ``claimed``; both are usual names."""
+    """Whether bytes detected as ``found`` may have the type ``claimed``; both normalized."""
     if found is None or found == claimed or (claimed.endswith("/*") and found.startswith(claimed[:-1])):
         return True
     if found == _ZIP and claimed.startswith(_IN_ZIP):
@@ -190,7 +190,7 @@ def _agree(claimed: str, found: str | None) -> bool:
 
 
 def placeholder(media_type: str) -> bytes:
-    """A few bytes that pass for a file of this type: to try out a request whose files are not here yet."""
+    """Return a few bytes with this type's signature, to encode a request whose files are not downloaded yet."""
     signatures = _SIGNATURES.get(normalized(media_type))
     if signatures is None:
         return b"?"
@@ -203,12 +203,12 @@ def _begins(data: bytes, media_type: str, signatures: tuple[bytes, ...]) -> bool
 
 
 def _known(data: bytes) -> str | None:
-    """What can be told without a library."""
+    """Detect the media type without the library."""
     return next((kind for kind, starts in _SIGNATURES.items() if _begins(data, kind, starts)), None)
 
 
 def _sniffer() -> Callable[[bytes], str | None] | None:
-    """The library's eye; None where the extra ``files`` is not installed."""
+    """Return the library's detection function; None if the extra ``files`` is not installed."""
     try:
         library = import_module("filetype")
     except ImportError:
@@ -217,9 +217,9 @@ def _sniffer() -> Callable[[bytes], str | None] | None:
 
 
 def by_extension(name: str | None) -> str | None:
-    """What a file's name, or the path of a URL, says it is; None where it says nothing.
+    """Return the media type for the extension of a file name or URL path; None if unknown.
 
-    The same on every machine: tables of the system, where ``.ts`` is anything but TypeScript, are not asked.
+    The system's own tables are not used, so that the result is the same on every machine.
     """
     from mimetypes import MimeTypes
 
