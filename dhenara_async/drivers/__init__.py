@@ -1,43 +1,44 @@
-"""Wire dialects, one a file: pure codecs between the canonical question and answer and a provider's JSON.
+"""Wire dialects, one folder each: pure codecs between the canonical request and response and a provider's JSON.
 
-Nothing here awaits, opens a socket, reads a clock or logs. Every dialect needs ``base``, which holds the contract,
-``parts``, which builds answers, and ``failures``, which reads errors; this room has it all under one name, for drivers
-that are written elsewhere.
+Nothing here awaits, opens a socket, reads a clock or logs. Every dialect uses ``base``, which holds the contract,
+``parts``, which builds answers, and ``failures``, which reads errors. This package exports their names for drivers
+outside the library.
 
-**A driver of your own** is a class with four methods (``Driver`` says what each is handed and may raise):
+**A driver of your own** is a class with four methods (``Driver`` states their arguments and errors):
 
-- ``encode(request, endpoint)`` spells a ``ChatRequest``: messages that are legal by your ``rules``, instructions and
-  knobs. End it with ``wire(path, body, config, warnings, headers)``. Say of each knob you cannot take so by
-  ``KnobWarnings``; raise ``UnsupportedError`` for a part of a message that you have no words for. Never leave either
-  out in silence.
+- ``encode(request, endpoint)`` encodes a ``ChatRequest``: messages that are legal by your ``rules``, instructions and
+  settings. End it with ``wire(path, body, config, warnings, headers)``. Warn of each setting that you cannot send, by
+  ``KnobWarnings``; raise ``UnsupportedError`` for a message part that your API has no representation for. Never leave
+  either out silently.
 - ``decoder(request, origin)`` makes a ``Decoder`` for one answer. ``feed(frame)`` gets a server-sent event, or a plain
-  body as one frame, and returns events: ``PartsInFlight(origin, request.config.bounds.max_parts)`` makes them, marks
-  every part with ``origin`` and refuses too many. Raise ``ProtocolError`` for a frame that is no JSON before your state
-  changes (``load`` does): the client may feed it again, repaired. ``finish()``
-  is called once at the end of the body: raise ``truncated(…)`` there if nothing said that the answer is whole.
-- ``error(status, headers, body, provider=…)`` reads an HTTP error; ``api_error`` finds the class for it.
-- ``rules(endpoint)`` states what the endpoint takes of a history; ``Rules()`` takes everything, files inside a tool's
-  result among it. What they take ``encode`` has to spell, and what they do not it has to refuse.
+  body as one frame, and returns events. ``PartsInFlight(origin, request.config.bounds.max_parts)`` makes them, marks
+  every part with ``origin`` and limits their number. Raise ``ProtocolError`` for a frame that is not JSON before your
+  state changes (``load`` does): the client may feed the frame again, repaired. ``finish()`` is called once at the end
+  of the body: raise ``truncated(…)`` there unless the answer is known to be complete.
+- ``error(status, headers, body, provider=…)`` reads an HTTP error; ``api_error`` chooses the class.
+- ``rules(endpoint)`` states which history the endpoint accepts. ``Rules()`` accepts everything, files inside tool
+  results included, and downloads files given by URL. ``encode`` has to encode everything that the rules accept, and has
+  to refuse everything else.
 
-Register it under a name of its own, and a host that speaks it; both are then called like any other::
+Register it under a name of its own, with a host that uses it; both are then called like any other::
 
     register_driver("acme_lines", lambda host: AcmeDriver())
     register_host("acme", Host("https://api.acme.test", "acme_lines", key_variables=("ACME_API_KEY",)))
     endpoint = AIModelEndpoint(api=AIModelAPI(provider="acme"), ai_model=AIModel(model_name="acme-1"))
 
-Answers are kept with these names, so they should not change. What is signed, encrypted or otherwise opaque goes into
-``provider_state`` (``OpenPart.state``): it comes back on its part, and only where its model, host and account are the
-same. A stored part can be forged, though: a driver that sends more of it than a seal says in ``Rules(vet=…)`` what may
-be sent (``Vetted``), and puts the part's own text, name and arguments over whatever its state says.
+Answers are stored with these names, so do not change them. Signed, encrypted and other opaque values belong in
+``provider_state`` (``OpenPart.state``): it is sent back on its part, and only to the same model, host and account. But a
+stored part can be forged. So a driver that sends more than a signature states in ``Rules(vet=…)`` what may be sent
+(``Vetted``), and lets the part's own text, name and arguments override its state.
 
-**Trying it out.** ``testing.check_driver`` tries everything that a driver promises, on answers that its provider has
-sent, and tells all that is broken at once, by the names in ``testing.PROMISES``. It sends nothing and needs no key::
+**Testing it.** ``testing.check_driver`` checks everything that a driver promises against recorded answers of its
+provider, and reports all failures at once, by the names in ``testing.PROMISES``. It needs no network and no key::
 
     from dhenara_async.testing import Recorded, check_driver
 
     check_driver(endpoint, [Recorded(STREAM, stream=True, plain=PLAIN, text="Good day"), Recorded(NO, status=429)])
 
-``testing.check_grammar`` and ``testing.split_everywhere`` are the parts of it that a decoder alone can be tried with.
+``testing.check_grammar`` and ``testing.split_everywhere`` are the checks for a decoder alone.
 """
 
 from importlib import import_module
