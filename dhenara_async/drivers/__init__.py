@@ -28,8 +28,8 @@ Register it under a name of its own, with a host that uses it; both are then cal
 
 Answers are stored with these names, so do not change them. Signed, encrypted and other opaque values belong in
 ``provider_state`` (``OpenPart.state``): it is sent back on its part, and only to the same model, host and account.
-But a stored part can be forged. So a driver that sends more than a signature states in ``Rules(vet=…)`` what may be sent
-(``Vetted``), and lets the part's own text, name and arguments override its state.
+But a stored part can be forged. So a driver that sends more than a signature states in ``Rules(vet=…)`` what may be
+sent (``Vetted``), and lets the part's own text, name and arguments override its state.
 
 **Testing it.** ``testing.check_driver`` checks everything that a driver promises against recorded answers of its
 provider, and reports all failures at once, by the names in ``testing.PROMISES``. It needs no network and no key::
