@@ -244,7 +244,7 @@ async def test_a_stream_of_a_block_is_not_read_after_it() -> None:
         assert (await client.generate("Hi.")).text() == "Yes."  # by connections of its own
 
 
-async def test_who_is_cancelled_while_the_transport_is_closed_is_cancelled() -> None:
+async def test_a_task_cancelled_during_transport_close_is_cancelled() -> None:
     async with nothing_left(), serve(stalling()) as server, shared("aiohttp") as (transport, close):
         client = AIModelClient(chat_endpoint(server.url), transport=transport)
         async with asyncio.TaskGroup() as tasks:

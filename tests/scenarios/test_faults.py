@@ -585,7 +585,7 @@ def check(got: Told, then: Then, clean: Sequence[object], *, attempts: int) -> N
 
 
 @pytest.mark.parametrize(("row", "dialect", "streamed"), CELLS)
-async def test_a_fault_is_told_as_it_is(row: Row, dialect: Dialect, streamed: bool) -> None:
+async def test_each_server_fault_raises_its_error(row: Row, dialect: Dialect, streamed: bool) -> None:
     where, clean = await good(dialect, streamed)
     then, fault = row.then(dialect, streamed), row.make(where)
     for attempts in (1, 3):
@@ -647,7 +647,7 @@ async def test_a_kept_connection_that_breaks_under_a_request_costs_a_retry(endin
         assert (server.connections, len(server.requests)) == (2, 3)
 
 
-async def test_a_connection_that_is_cut_says_so() -> None:
+async def test_a_cut_connection_raises_its_error() -> None:
     async with ProviderServer([Fault(cut="head"), Fault()]) as server:
         client = AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), AIModelCallConfig(retries=1))
         assert (await client.generate("Hi.")).text() == "A word or two."

@@ -87,7 +87,7 @@ print(server.connections)
 """) == ["Half", "Aye.", "child", "Half and half.", "Aye.", "4"]
 
 
-def test_a_child_of_a_coroutine_is_told() -> None:
+def test_a_process_forked_in_a_coroutine_gets_an_error() -> None:
     *told, connections = run("""
 async def main():
     async def entering(prompt):

@@ -293,7 +293,7 @@ _SEALERS = ("anthropic", "responses", "gemini", "mistral", "openrouter")
 
 
 @pytest.mark.parametrize("source", _SEALERS)
-def test_what_a_target_sealed_itself_comes_back_to_it(source: str) -> None:
+def test_opaque_state_goes_back_to_its_own_target(source: str) -> None:
     """Whatever the report calls native is there with its seals."""
     seals = 0
     for name in _HISTORIES:

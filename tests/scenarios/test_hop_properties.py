@@ -219,7 +219,7 @@ def _check_legal(
 
 @_tried(120)
 @given(talks(), _LENIENT, _CONFIGS)
-def test_every_conversation_is_legal_everywhere_and_tells_no_secrets(
+def test_every_conversation_is_legal_for_every_target_and_leaks_no_secret(
     talk: Talk, policy: ConversionPolicy, config: AIModelCallConfig
 ) -> None:
     messages = talk.messages()
@@ -234,7 +234,7 @@ def _at_home(name: str) -> st.SearchStrategy[tuple[str, Talk]]:
 
 @_tried(400)
 @given(st.sampled_from(list(TARGETS)).flatmap(_at_home), _LENIENT, _CONFIGS)
-def test_what_comes_home_is_legal_there_and_stays_as_it_is(
+def test_parts_that_return_to_their_model_are_legal_and_unchanged(
     at_home: tuple[str, Talk], policy: ConversionPolicy, config: AIModelCallConfig
 ) -> None:
     name, talk = at_home
@@ -368,9 +368,7 @@ def test_report_accounts_for_every_part_and_strictness_is_about_loss_only(
 
 @_tried(80)
 @given(talks(), _LENIENT, _CONFIGS)
-def test_formatting_what_is_formatted_changes_nothing(
-    talk: Talk, policy: ConversionPolicy, config: AIModelCallConfig
-) -> None:
+def test_formatting_twice_changes_nothing(talk: Talk, policy: ConversionPolicy, config: AIModelCallConfig) -> None:
     for name, target in TARGETS.items():
         _say(name, target)
         once = _formatted(talk, target, policy, config)
@@ -406,7 +404,7 @@ def _asked_of(node: ConversationNode) -> list[Message]:
 
 @_tried(25)
 @given(talks(), _LENIENT)
-def test_what_was_answered_is_sent_again_byte_for_byte(talk: Talk, policy: ConversionPolicy) -> None:
+def test_replayed_answers_have_the_same_bytes_in_every_request(talk: Talk, policy: ConversionPolicy) -> None:
     for name, target in TARGETS.items():
         _say(name, target)
         before: list[bytes] = []
@@ -492,7 +490,7 @@ def _cold(nodes: Sequence[ConversationNode]) -> tuple[ConversationNode, ...]:
 
 @_tried(30)
 @given(talks(), st.sampled_from(list(TARGETS)), _LENIENT, st.randoms(use_true_random=False))
-def test_what_is_remembered_of_a_history_changes_nothing(
+def test_the_cached_history_gives_the_same_messages(
     talk: Talk, name: str, policy: ConversionPolicy, chance: random.Random
 ) -> None:
     target = TARGETS[name]
@@ -519,7 +517,7 @@ def test_what_is_remembered_of_a_history_changes_nothing(
 
 @_tried(6)
 @given(talks(), st.sampled_from(list(TARGETS)), st.integers(0, 1_000))
-def test_what_is_remembered_may_be_used_from_many_threads_at_once(talk: Talk, name: str, seed: int) -> None:
+def test_the_cached_history_is_safe_in_many_threads(talk: Talk, name: str, seed: int) -> None:
     target, policy = TARGETS[name], ConversionPolicy(media="describe")
     assume(talk.nodes)
     lengths = range(1, len(talk.nodes) + 1)

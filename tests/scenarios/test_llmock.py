@@ -91,7 +91,7 @@ async def test_streamed_answer(name: str, llmock: _LLMock) -> None:
 
 
 @pytest.mark.parametrize("name", _ENDPOINTS)
-async def test_what_was_said_arrives(name: str, llmock: _LLMock) -> None:
+async def test_every_word_of_the_history_is_sent(name: str, llmock: _LLMock) -> None:
     config = AIModelCallConfig(max_output_tokens=500)
     await AIModelClient(_ENDPOINTS[name], config).generate(messages=_TALK, instructions=["Be brief."])
     (record,) = llmock.requests

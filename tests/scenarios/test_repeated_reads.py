@@ -208,7 +208,7 @@ PLANS: dict[str, Plan] = {
 @pytest.mark.parametrize("refusal", [whole(b"{}", 500), head() + chat_delta("Wrong")], ids=["refused", "cut"])
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 @pytest.mark.parametrize("wire", WIRES)
-async def test_plans_go_on_while_nobody_waits(wire: str, plan: Plan, refusal: bytes) -> None:
+async def test_plans_go_on_between_reads(wire: str, plan: Plan, refusal: bytes) -> None:
     reader, once = Impatient(), AIModelCallConfig(retries=RetryPolicy(attempts=1))
 
     async def fail(connection: Connection) -> None:
@@ -348,7 +348,7 @@ async def test_leaving_the_block_hangs_up(wire: str, play: Play) -> None:
                 await read()
 
 
-async def test_what_came_while_nobody_waited_is_part_of_the_answer() -> None:
+async def test_events_that_arrive_between_reads_are_in_the_answer() -> None:
     transport = ReplayTransport(chat_delta("Ebb"), headers={"content-type": "text/event-stream"})
     client = AIModelClient(chat_endpoint("http://127.0.0.1:1"), transport=transport)
     async with nothing_left(), client.stream("Sing.") as stream:
@@ -365,7 +365,7 @@ async def refuse(connection: Connection) -> None:
     await connection.send(whole(b"{}", 500))
 
 
-async def test_a_failure_that_nobody_waited_for_is_told_by_the_next_read() -> None:
+async def test_a_failure_between_reads_is_raised_by_the_next_read() -> None:
     config = AIModelCallConfig(retries=RetryPolicy(attempts=1))
     async with nothing_left(), serve(refuse) as server:
         async with AIModelClient(chat_endpoint(server.url), config).stream("Sing.") as stream:
@@ -378,7 +378,7 @@ async def test_a_failure_that_nobody_waited_for_is_told_by_the_next_read() -> No
         assert len(server.requests) == 1
 
 
-async def test_two_readers_share_what_comes() -> None:
+async def test_two_readers_share_the_events() -> None:
     events: list[StreamEvent] = []
     gate = asyncio.Event()
 
@@ -427,7 +427,7 @@ async def test_time_limits_hold_however_short_the_reads_are(wire: str, limit: st
         await server.wait_hung_up()
 
 
-async def test_a_reader_that_is_away_is_no_silence_of_the_host() -> None:
+async def test_a_slow_reader_does_not_trigger_the_silence_limit() -> None:
     config = AIModelCallConfig(timeouts=Timeouts(between_bytes=0.1, between_content=0.1))
     reader = Impatient()
     async with nothing_left(), serve(reader.talk) as server:

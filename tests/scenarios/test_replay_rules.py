@@ -290,7 +290,7 @@ def _found(wire: Wire, host: str, model: str, change: Change) -> list[str]:
 
 
 @pytest.mark.parametrize(("rule", "wire", "host", "model", "change"), _BROKEN)
-def test_rule_finds_what_breaks_it(rule: str, wire: Wire, host: str, model: str, change: Change) -> None:
+def test_each_rule_finds_its_violation(rule: str, wire: Wire, host: str, model: str, change: Change) -> None:
     assert rule in _found(wire, host, model, change)
 
 

@@ -312,7 +312,7 @@ CHANGED = REASONING_REFUSALS[Dialect.ANTHROPIC_MESSAGES]["thinking_changed"].mes
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
-async def test_it_needs_no_conversation_and_no_connections_of_its_own(streamed: bool) -> None:
+async def test_the_retry_without_reasoning_works_without_conversation_and_pool(streamed: bool) -> None:
     """Both requests go over one connection, which is closed with the call."""
     async with serve(replies(refused(CHANGED), answered())) as server:
         endpoint = claude_at(server.url)
@@ -344,7 +344,7 @@ async def test_a_refusal_that_does_not_end_is_left_before_the_second_request() -
         assert (server.connections, len(server.requests), response.attempts) == (2, 2, 2)
 
 
-def test_the_blocking_face_has_it_too() -> None:
+def test_the_blocking_client_retries_without_reasoning_too() -> None:
     transport = Scripted(refusal_body(CHANGED), plain_body())
     endpoint = claude_at("http://127.0.0.1:1")
     client = AIModelClient(endpoint, transport=transport)

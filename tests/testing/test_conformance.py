@@ -652,14 +652,16 @@ def _named(report: str) -> set[str]:
 
 
 @pytest.mark.parametrize("make", BROKEN, ids=lambda make: make.__name__)
-def test_a_broken_driver_is_told_what_it_breaks(make: Callable[[Host], AcmeDriver | OpenAIChatDriver]) -> None:
+def test_a_broken_driver_is_reported_with_every_promise_it_breaks(
+    make: Callable[[Host], AcmeDriver | OpenAIChatDriver],
+) -> None:
     chat = issubclass(make, OpenAIChatDriver) if isinstance(make, type) else False
     answers = [_both_ways(SPEAKERS["chat"][0], "text")] if chat else ANSWERS
     report = _told(_register(make), answers)
     assert _named(report) == BROKEN[make], report
 
 
-def test_every_promise_has_somebody_who_breaks_it() -> None:
+def test_every_promise_is_broken_by_a_test() -> None:
     assert set[str]().union(*BROKEN.values()) == set(PROMISES)
 
 
@@ -671,7 +673,7 @@ class BreaksTwo(DropsKnobsInSilence):
         raise KeyError("oops")
 
 
-def test_everything_that_is_broken_is_told_at_once() -> None:
+def test_all_broken_promises_are_in_one_report() -> None:
     endpoint = _register(BreaksTwo)
     report = _told(endpoint, ANSWERS)
     assert report.startswith("the driver of acme-1 at broken BreaksTwo (broken BreaksTwo) breaks 2 promises:\n")
