@@ -259,7 +259,7 @@ def _part(said: Said, call_id: str, *, gemini: bool) -> TextPart | ToolCallPart 
 
 @needs_recordings
 @pytest.mark.parametrize("dialect", READERS)
-def test_a_repeated_request_is_equal(dialect: Dialect) -> None:
+def test_our_request_asks_the_recorded_question(dialect: Dialect) -> None:
     asked = questions(dialect)
     assert len(asked) > 100  # most recorded requests are plain enough to be read
     for recording_id, model, question in asked:
