@@ -45,7 +45,7 @@ class AIModelClient:
         is_async: False for the blocking face.
         transport: Connections to share.
         policy: What a call may do to a history made by other models.
-        means: Limits and a budget of retries to share with other clients; None = its own budget, and no limits.
+        shared: Limits and a budget of retries to share with other clients; None = its own budget, and no limits.
         observers: Receive a record when a call or an attempt starts and ends; see ``Observer``.
     """
 
