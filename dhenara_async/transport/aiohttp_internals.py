@@ -90,7 +90,8 @@ def usable() -> bool:
     reason = reason_against()
     if reason is not None and reason not in _logged:
         _logged.add(reason)
-        logger.warning("calls go through aiohttp's public interface, which takes more processor time: %s", reason)
+        level = logging.DEBUG if os.environ.get(VARIABLE) == "0" else logging.WARNING
+        logger.log(level, "calls go through aiohttp's public interface, which takes more processor time: %s", reason)
     return reason is None
 
 
