@@ -121,7 +121,7 @@ class ToolArgumentsError(DhenaraError, ValueError):
 
     def __init__(self, message: str, *, name: str) -> None:
         super().__init__(message)
-        self.args = (_CONTROL_BUT_LINES.sub(_escaped, message),)  # models read multi-line text well
+        self.args: tuple[str, ...] = (_CONTROL_BUT_LINES.sub(_escaped, message),)  # models read multi-line text well
         self.name = name
 
 
@@ -228,8 +228,8 @@ class APIError(DhenaraError):
         super().__init__(message)
         self.provider = provider
         self.status = status
-        self.code = None if code is None else printable(code)
-        self.request_id = None if request_id is None else printable(request_id)
+        self.code: str | None = None if code is None else printable(code)
+        self.request_id: str | None = None if request_id is None else printable(request_id)
         self.retry_after = retry_after
         self.body = body
         if retryable is not None:

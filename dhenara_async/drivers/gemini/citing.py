@@ -135,7 +135,7 @@ class EncodedText:
     """A text as UTF-8, which converts byte offsets to character offsets."""
 
     def __init__(self, text: str) -> None:
-        self.data = text.encode()
+        self.data: bytes = text.encode()
         self._single_bytes = len(self.data) == len(text)
 
     def span(self, start: int, end: int, words: bytes | None) -> tuple[int, int] | None:

@@ -33,9 +33,12 @@ class Answer:
     __slots__ = ("audio", "gap", "has_calls", "has_text", "parts", "refused", "texts", "transcript")
 
     def __init__(self, parts: PartsInFlight) -> None:
-        self.parts = parts
+        self.parts: PartsInFlight = parts
         self.texts: dict[Place, OpenPart] = {}
-        self.has_calls = self.refused = self.has_text = self.gap = False
+        self.has_calls: bool = False
+        self.refused: bool = False
+        self.has_text: bool = False
+        self.gap: bool = False
         self.audio: list[bytes] = []
         self.transcript: OpenPart | None = None
 

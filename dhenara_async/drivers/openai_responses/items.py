@@ -292,7 +292,7 @@ class HostedItem:
 
     def __init__(self, answer: Answer, kind: str) -> None:
         self._answer = answer
-        self.group = kind
+        self.group: str = kind
 
     @property
     def silent(self) -> bool:
