@@ -1,7 +1,6 @@
 """``AIModelClient``: prepares calls of an endpoint or a plan, and keeps their connections.
 
-Making a client costs nothing: it opens nothing, needs no event loop and loads no HTTP library. What a call needs is
-loaded by the first call.
+Making a client is cheap: no I/O, no event loop, no HTTP library. The first call loads these modules.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,18 +33,17 @@ _PREPARERS = 1000  # endpoints whose preparers are cached
 class AIModelClient:
     """Calls one endpoint, or several by a plan (``Failover``, ``Race``, ``Router``, ``Experiment``).
 
-    ``async with`` keeps its connections until the block ends, and with them every call that is still under way, in
-    whatever task; outside it, each call opens and closes its own. With ``transport`` it uses that one's connections,
-    and whoever made it closes it. ``is_async=False`` gives the blocking face for scripts: a ``BlockingClient`` with the
-    same methods, without ``await``.
+    ``async with`` keeps connections until the block ends; leaving the block ends every call that is still running, in
+    any task. Outside a block each call opens and closes its own connection. A shared ``transport`` is closed by its
+    owner. ``is_async=False`` makes a ``BlockingClient`` for scripts, with the same methods without ``await``.
 
     Args:
-        model_endpoint: Where calls go; a plan over endpoints will do wherever an endpoint does.
-        config: The knobs of every call that brings none of its own.
-        is_async: False for the blocking face.
-        transport: Connections to share.
-        policy: What a call may do to a history made by other models.
-        shared: Limits and a budget of retries to share with other clients; None = its own budget, and no limits.
+        model_endpoint: An endpoint, or a plan over several.
+        config: The options of calls without a config of their own.
+        is_async: False for the blocking client.
+        transport: Connections shared with other clients.
+        policy: The conversion policy for content of other models.
+        shared: Limits and the retry budget shared with other clients; None = its own retry budget, no limits.
         observers: Receive a record when a call or an attempt starts and ends; see ``Observer``.
     """
 
@@ -173,10 +171,10 @@ class AIModelClient:
 
         Args:
             prompt: The question.
-            context: What was said before it, oldest first; plain texts are the user's.
-            messages: The whole conversation instead of ``prompt`` and ``context``.
-            instructions: What leads this call, and only this one.
-            config: Knobs instead of the client's.
+            context: Earlier messages, oldest first; plain texts are the user's.
+            messages: The whole conversation, instead of ``prompt`` and ``context``.
+            instructions: System instructions of this call only.
+            config: Options instead of the client's.
 
         Raises:
             ConfigurationError: The call cannot be made as asked, or its last message is blank; nothing was sent.
