@@ -304,6 +304,7 @@ from dhenara_async import AIModelClient
 from tests.loopback import chat_delta, head, stalling
 from tests.test_blocking import Elsewhere
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
 what = sys.argv[1]
 pieces = [] if what == "generate" else [head(), chat_delta("One")]
 with Elsewhere(stalling(*pieces)) as server:
