@@ -234,9 +234,16 @@ async def test_delay_and_a_client_that_leaves() -> None:
         assert [seen.status for seen in server.requests] == [200, 200]
 
 
+# Background jobs of a shell ignore Ctrl-C, so the handler is set before ``python -m dhenara_async.testing`` begins.
+_WITH_CTRL_C = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('dhenara_async.testing', run_name='__main__')"
+)
+
+
 def test_command_line() -> None:
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "dhenara_async.testing"],
+        [sys.executable, "-W", "error", "-c", _WITH_CTRL_C],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
