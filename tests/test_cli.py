@@ -261,7 +261,7 @@ async def test_a_refused_turn_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("models", "told"),
     [
-        ("story-teller-9", "nothing tells who serves 'story-teller-9'"),
+        ("story-teller-9", "the provider of 'story-teller-9' is unknown"),
         ("groq:", "'groq:' names no model"),
         (",", "--models names no model"),
         ("gpt-6-luna,claude-sonnet-5-5", "set ANTHROPIC_API_KEY"),
@@ -326,7 +326,7 @@ def test_chat_hops_within_the_conversation_and_goes_on_after_errors() -> None:
     assert f"{Claude37Sonnet.model_name} · anthropic, its maker serves it until 2026-02-19" in run.stdout
     errors = run.stderr.splitlines()
     assert [line.partition(";")[0] for line in errors] == [
-        "error: nothing tells who serves 'story-teller-9'",
+        "error: the provider of 'story-teller-9' is unknown",
         "error: there is no command /dance",
     ]
 
@@ -339,7 +339,7 @@ async def test_chat_reports_the_last_turn() -> None:
         out, err = await _finish(process, "\n".join(typed))
 
     assert (process.returncode, err) == (0, "")
-    assert out.count("nothing has been asked yet") == 1
+    assert out.count("there is no turn yet") == 1
     assert out.count("report: ") == 1
     assert "report: 3 of 4 parts went as they were (3 text)" in out
     [row] = [line for line in out.splitlines() if "reasoning_dropped" in line and " → " in line]
@@ -368,7 +368,7 @@ async def test_ctrl_c_ends_one_answer_and_then_the_chat() -> None:
     process.stdin.write(b"What is rain?\n")
     await _read_until(process, b"answer number")
     process.send_signal(signal.SIGINT)
-    await _read_until(process, b"interrupted; what came stays in the conversation")
+    await _read_until(process, b"interrupted; the received part stays in the conversation")
     process.stdin.write(b"And snow?\n")
     second = await _read_until(process, b"hop: the whole history was carried over")
     process.send_signal(signal.SIGINT)
@@ -444,4 +444,4 @@ def test_ask_needs_a_name_that_means_something() -> None:
     run = _run("ask", "Why?", "--model", "nobody-knows")
 
     assert run.returncode == 1
-    assert run.stderr.startswith("error: nothing tells who serves 'nobody-knows'")
+    assert run.stderr.startswith("error: the provider of 'nobody-knows' is unknown")

@@ -1,7 +1,6 @@
-"""The command line: its commands and options, and what every command does about Ctrl-C and errors.
+"""The command line: its commands and options, and how every command handles Ctrl-C and errors.
 
-``demo``, ``chat`` and ``ask`` hold the commands' work, ``endpoints`` finds out who is meant by a name, ``screen`` shows
-things.
+``demo``, ``chat`` and ``ask`` run the commands, ``endpoints`` resolves model names, and ``screen`` prints the output.
 """
 
 import io
@@ -23,21 +22,21 @@ from dhenara_async.cli.screen import Screen
 from dhenara_async.endpoint import AIModelAPIProviderEnum
 from dhenara_async.errors import DhenaraError
 
-_INTERRUPTED = 130  # what shells expect of a program that Ctrl-C has ended
+_INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 
-# Pretty tracebacks would show local variables, and so perhaps what somebody asked a model.
+# Pretty tracebacks would print local variables, and with them perhaps a user's prompt.
 application: typer.Typer = typer.Typer(
     name="dhenara-async", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 
 _Loopback = Annotated[
-    bool, typer.Option("--loopback", help="Ask stand-in servers on this computer, even where there are keys.")
+    bool, typer.Option("--loopback", help="Use stand-in servers on this computer, even if there are keys.")
 ]
 _Delay = Annotated[float, typer.Option("--delay", min=0, help="Seconds before each token of a stand-in server.")]
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         sys.stdout.write(f"dhenara-async {__version__}\n")
         raise typer.Exit
 
@@ -55,12 +54,12 @@ def _options(
 def demo(
     models: Annotated[
         str | None,
-        typer.Option("--models", help="Who answers, turn by turn: NAME,NAME,… with NAME a model or provider:model."),
+        typer.Option("--models", help="The models of the turns: NAME,NAME,… with NAME a model or provider:model."),
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Show each answer when it is whole.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Show each answer when it is complete.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Write the events to stdout, one JSON object a line.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Show after each turn what became of its history, part by part.")
+        bool, typer.Option("--report", help="Show after each turn how its history was converted, part by part.")
     ] = False,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
@@ -79,15 +78,15 @@ def demo(
 
 @application.command()
 def chat(
-    model: Annotated[str, typer.Option("--model", help="Who answers first: a model, or provider:model.")],
+    model: Annotated[str, typer.Option("--model", help="The first model: its id, or provider:model.")],
     provider: Annotated[
         AIModelAPIProviderEnum | None,
-        typer.Option("--provider", help="Who serves the model, and every later one whose name does not tell."),
+        typer.Option("--provider", help="The provider of every model whose name does not imply one."),
     ] = None,
     base_url: Annotated[
-        str | None, typer.Option("--base-url", help="Where that provider is, as its own SDK would take it.")
+        str | None, typer.Option("--base-url", help="The base URL of that provider, as its own SDK would take it.")
     ] = None,
-    instructions: Annotated[str, typer.Option("--instructions", help="What leads every answer.")] = "",
+    instructions: Annotated[str, typer.Option("--instructions", help="System instructions for every answer.")] = "",
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
@@ -108,20 +107,20 @@ def chat(
 
 @application.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="What is asked.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[
-        list[str], typer.Option("--model", help="Who is asked: a model, or provider:model; once for each of them.")
+        list[str], typer.Option("--model", help="A model to ask: its id, or provider:model; repeat it for more models.")
     ],
-    instructions: Annotated[str, typer.Option("--instructions", help="What leads every answer.")] = "",
+    instructions: Annotated[str, typer.Option("--instructions", help="System instructions for every answer.")] = "",
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="How many are asked at once; all, if left out.")
+        int | None, typer.Option("--limit", min=1, help="The most models that are asked at once; default: all.")
     ] = None,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
-    """Ask many models the same at once, and show each answer as it ends.
+    """Ask many models one question at the same time, and show each answer when it is complete.
 
-    Uses the keys in the environment; without any of those it takes, stand-in servers on this computer answer.
+    Uses the keys in the environment; without a key for any of these models, stand-in servers on this computer answer.
     """
     screen = Screen()
     job = partial(
@@ -138,11 +137,11 @@ def ask(
 
 
 def _finish(screen: Screen, job: Callable[[], Awaitable[None]]) -> None:
-    """Run a command's work to its end, whatever that is, and leave the terminal in order."""
+    """Run a command, report its errors, and exit with its code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a model's words are not limited to what this terminal can show
-    # The same is told in a line of its own below the answer.
+            stream.reconfigure(errors="replace")  # an answer may have characters that this terminal cannot show
+    # The commands print this warning themselves, below the answer.
     filterwarnings("ignore", message=".* was retired by its maker", category=UserWarning)
     try:
         anyio.run(job)

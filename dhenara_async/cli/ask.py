@@ -1,4 +1,4 @@
-"""The ``ask`` command: one question to many models at once, each answer shown as it ends."""
+"""The ``ask`` command: asks many models one question at the same time, and shows each answer when it is complete."""
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -24,32 +24,32 @@ async def ask(
     loopback: bool,
     delay: float,
 ) -> None:
-    """Ask them all.
+    """Ask every model, and show the answers.
 
     Args:
         screen: Where answers are shown.
-        question: What is asked.
-        models: Who is, by name; the same name again is asked again.
-        instructions: What leads every answer; empty = nothing.
-        limit: How many are asked at once; None = all.
-        loopback: Whether stand-ins answer, keys or not.
+        question: The question.
+        models: Names of models; a name that is repeated is asked again.
+        instructions: System instructions for every answer; empty = none.
+        limit: The most models asked at once; None = all.
+        loopback: Whether stand-ins answer even if there are keys.
         delay: Seconds before each token of a stand-in.
 
     Raises:
-        ConfigurationError: A name means nothing, or nothing is asked; nothing was sent.
-        typer.Exit: Somebody has not answered; the others have.
+        ConfigurationError: A name cannot be resolved, or the question is empty; nothing was sent.
+        typer.Exit: At least one model has not answered.
     """
-    wanted = [meaning(name) for name in models]
-    stand_in = loopback or not any_reachable(wanted)
+    named_models = [meaning(name) for name in models]
+    stand_in = loopback or not any_reachable(named_models)
     if stand_in:
         reason = "as asked" if loopback else "no key in the environment for any of these"
         screen.say(f"Loopback: {reason}. Stand-in servers on this computer answer, not models.")
     failed = 0
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(ProviderServer(delay=delay)) if stand_in else None
-        led_by = (instructions,) if instructions.strip() else ()
-        endpoints = [endpoint_of(named, server) for named in wanted]
-        calls = [ModelCall(endpoint, question, instructions=led_by) for endpoint in endpoints]
+        leads = (instructions,) if instructions.strip() else ()
+        endpoints = [endpoint_of(model, server) for model in named_models]
+        calls = [ModelCall(endpoint, question, instructions=leads) for endpoint in endpoints]
         show = stack.enter_context(screen.progress())
         config = AIModelCallConfig(streaming=True)
         async with as_completed(calls, limit=limit, config=config, on_progress=show) as ended:
@@ -60,9 +60,9 @@ async def ask(
         raise typer.Exit(1)
 
 
-def _show(screen: Screen, who: str, outcome: Outcome) -> None:
+def _show(screen: Screen, heading: str, outcome: Outcome) -> None:
     screen.say("")
-    screen.say(who, style="bold")
+    screen.say(heading, style="bold")
     response = outcome.response or outcome.partial
     if response is not None and (text := response.text() or response.chat_response.refusal()):
         screen.say(text)

@@ -1,6 +1,6 @@
-"""The ``chat`` command: a conversation at the keyboard that can change its model before every question.
+"""The ``chat`` command: a conversation in the terminal that can change its model before every question.
 
-Ctrl-C is taken over for as long as it runs: during an answer it ends that answer only, at the prompt it ends the chat.
+The command handles Ctrl-C itself: during an answer it ends only that answer, at the prompt it ends the chat.
 Standard input is read in a thread, in short waits: a thread stuck in a read would keep the program from ending.
 """
 
@@ -27,13 +27,13 @@ from dhenara_async.testing import ProviderServer
 _WAIT_SECONDS = 0.1
 _READ_BYTES = 65_536
 _HELP = (
-    "/model NAME   go on with another model: its id, or provider:model",
-    "/models       models that are known by name; any other id works too",
-    "/usage        the turns so far and their tokens",
-    "/report       what became of the history in the last turn, part by part",
-    "/help         this",
+    "/model NAME   continue with another model: its id, or provider:model",
+    "/models       list the models of this library; any other id works too",
+    "/usage        show the turns so far and their tokens",
+    "/report       show how the last turn converted its history, part by part",
+    "/help         show this list",
     "/quit         leave (so does the end of input, and Ctrl-C at the prompt)",
-    "Ctrl-C during an answer ends that answer; what came of it stays in the conversation.",
+    "Ctrl-C during an answer ends that answer; the received part stays in the conversation.",
 )
 
 
@@ -47,19 +47,19 @@ async def chat(
     loopback: bool,
     delay: float,
 ) -> None:
-    """Ask what is typed until the input ends.
+    """Answer every line of standard input, until it ends.
 
     Args:
         screen: Where answers are shown.
-        model: Who answers first, by name.
-        provider: Who serves it; None = told by the name.
-        base_url: Where that provider is; None = its usual place.
-        instructions: What leads every answer; empty = nothing.
+        model: The name of the first model.
+        provider: The model's provider; None = the one that its name implies.
+        base_url: The provider's base URL; None = its usual one.
+        instructions: System instructions for every answer; empty = none.
         loopback: Whether stand-ins answer.
         delay: Seconds before each token of a stand-in.
 
     Raises:
-        ConfigurationError: ``model`` means nothing.
+        ConfigurationError: ``model`` cannot be resolved.
     """
     name = model if provider is None else f"{provider.value}:{model.removeprefix(f'{provider.value}:')}"
     first = meaning(name)
@@ -70,7 +70,7 @@ async def chat(
         manager = await stack.enter_async_context(ConversationManager())
 
         def endpoint_named(name: str) -> AIModelEndpoint:
-            named = meaning(name, otherwise=provider)
+            named = meaning(name, default=provider)
             return endpoint_of(named, server, base_url=base_url if named.provider is first.provider else None)
 
         conversation = await manager.create()
@@ -78,7 +78,7 @@ async def chat(
 
 
 class _Chat:
-    """One conversation at the keyboard."""
+    """One conversation in the terminal."""
 
     def __init__(
         self,
@@ -99,13 +99,13 @@ class _Chat:
         self._instructions = (instructions,) if instructions.strip() else ()
         self._loopback = loopback
         self._lines = _InputLines()
-        self._whole = anyio.CancelScope()
-        self._answer: anyio.CancelScope | None = None
+        self._chat_scope = anyio.CancelScope()
+        self._answer_scope: anyio.CancelScope | None = None
 
     async def run(self) -> None:
-        """Take lines until they end, somebody quits, or Ctrl-C is pressed at the prompt."""
+        """Handle lines until the input ends, ``/quit``, or Ctrl-C at the prompt."""
         self._screen.quiet(f"{self._label()}; /help lists the commands")
-        with _ctrl_c(self._interrupt), self._whole:
+        with _ctrl_c(self._interrupt), self._chat_scope:
             while (line := await self._next_line()) is not None and line != "/quit":
                 if line.startswith("/"):
                     self._command(line)
@@ -113,13 +113,13 @@ class _Chat:
                     await self._ask(line)
 
     def _interrupt(self) -> None:
-        (self._answer or self._whole).cancel()
+        (self._answer_scope or self._chat_scope).cancel()
 
     def _label(self) -> str:
         return label(self._endpoint, stand_in=self._loopback)
 
     async def _next_line(self) -> str | None:
-        """The next line without the space around it; None at the end of input."""
+        """Return the next line, stripped; None at the end of input."""
         if not sys.stdin.isatty():
             return await self._lines.next()
         self._screen.prompt(f"{self._endpoint.ai_model.model_name}> ")
@@ -128,13 +128,13 @@ class _Chat:
             line = await self._lines.next()
         finally:
             if line is None:
-                self._screen.say("")  # nobody has pressed Enter behind the prompt
+                self._screen.say("")  # end the line of the prompt: Enter was not pressed
         return line
 
     async def _ask(self, question: str) -> None:
         follows = self._conversation.head is not None
         status = "complete"
-        with anyio.CancelScope() as self._answer:
+        with anyio.CancelScope() as self._answer_scope:
             try:
                 turn = self._manager.turn(self._conversation, question, self._endpoint, instructions=self._instructions)
                 try:
@@ -146,10 +146,10 @@ class _Chat:
                 self._screen.after_turn(turn.node, follows=follows, stand_in=self._loopback)
             except DhenaraError as exc:
                 self._screen.problem(exc)
-        if self._answer.cancelled_caught:
-            kept = "what came stays in the conversation" if status == "interrupted" else "nothing had come"
+        if self._answer_scope.cancelled_caught:
+            kept = "the received part stays in the conversation" if status == "interrupted" else "nothing was received"
             self._screen.quiet(f"interrupted; {kept}")
-        self._answer = None
+        self._answer_scope = None
 
     def _command(self, line: str) -> None:
         command, _space, argument = line.partition(" ")
@@ -182,7 +182,7 @@ class _Chat:
         if turns:
             self._screen.report(turns[-1].conversion)
         else:
-            self._screen.quiet("nothing has been asked yet")
+            self._screen.quiet("there is no turn yet")
 
     def _list_models(self) -> None:
         for name, model in known_models().items():
@@ -200,19 +200,19 @@ class _InputLines:
         self._ended = False
 
     async def next(self) -> str | None:
-        """The next line without the space around it; None at the end of input."""
+        """Return the next line, stripped; None at the end of input."""
         while b"\n" not in self._rest and not self._ended:
-            # Not by sys.stdin: lines it has read ahead could not be waited for.
-            more = await to_thread.run_sync(_read_input, sys.stdin.fileno())
-            self._rest += more
-            self._ended = not more
+            # Not through sys.stdin: select does not see the lines in its read-ahead buffer.
+            received = await to_thread.run_sync(_read_input, sys.stdin.fileno())
+            self._rest += received
+            self._ended = not received
         line, newline, self._rest = self._rest.partition(b"\n")
         return line.decode(errors="replace").strip() if line or newline else None
 
 
 def _read_input(descriptor: int) -> bytes:
-    """Some bytes, or none at the end; gives up soon after the task that waits for them is cancelled."""
-    # Elsewhere select takes sockets only; there Ctrl-C ends a read from the keyboard by itself.
+    """Read some bytes, none at the end of input; returns soon after the waiting task is cancelled."""
+    # On other systems select takes sockets only; there Ctrl-C itself ends a read from the keyboard.
     while os.name == "posix" and not select.select([descriptor], [], [], _WAIT_SECONDS)[0]:
         from_thread.check_cancelled()
     return os.read(descriptor, _READ_BYTES)
@@ -220,14 +220,14 @@ def _read_input(descriptor: int) -> bytes:
 
 @contextmanager
 def _ctrl_c(handle: Callable[[], None]) -> Generator[None]:
-    """Have ``handle`` called on the event loop for every Ctrl-C, instead of what would happen otherwise."""
+    """Call ``handle`` on the event loop for every Ctrl-C, in place of the current handler."""
     loop = asyncio.get_running_loop()
 
     def received(_number: int, _frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(handle)
 
-    before = signal.signal(signal.SIGINT, received)
+    previous = signal.signal(signal.SIGINT, received)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

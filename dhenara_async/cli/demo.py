@@ -1,4 +1,4 @@
-"""The ``demo`` command: one story in three turns, each told by another provider."""
+"""The ``demo`` command: one story in three turns, each by another provider."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,23 +26,23 @@ from dhenara_async.testing.stand_in import tell
 
 Shown = Literal["stream", "whole", "json"]
 
-# Enough for a short story and for what a reasoning model thinks before it.
+# Enough for a short story and the reasoning before it.
 _MAX_OUTPUT_TOKENS = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _StoryTurn:
     query: str
     instructions: tuple[str, ...]
 
 
 _STORY = (
-    _Step("Tell me a short story about a robot learning to paint.", ("Be creative and engaging.",)),
-    _Step(
+    _StoryTurn("Tell me a short story about a robot learning to paint.", ("Be creative and engaging.",)),
+    _StoryTurn(
         "Continue the story but add a twist where the robot discovers something unexpected.",
         ("Build upon the previous story seamlessly.",),
     ),
-    _Step("Conclude the story with an inspiring ending.", ("Bring the story to a satisfying conclusion.",)),
+    _StoryTurn("Conclude the story with an inspiring ending.", ("Bring the story to a satisfying conclusion.",)),
 )
 _STORYTELLERS = (
     Named(AIModelAPIProviderEnum.ANTHROPIC, ClaudeSonnet55),
@@ -55,25 +55,28 @@ async def demo(screen: Screen, *, models: str | None, shown: Shown, report: bool
     """Tell the story.
 
     Args:
-        screen: Where it is shown.
-        models: Names separated by commas, used in turn; None = a model of each provider there is a key for.
+        screen: Where the story is shown.
+        models: Names separated by commas, used in turn; None = a model of each provider that has a key.
         shown: Token by token, answer by answer, or as events in JSON lines.
-        report: Whether each turn is followed by what became of its history; stand-ins then give it something to tell.
-        loopback: Whether stand-ins answer, keys or not.
+        report: Whether the conversion report of each turn is shown; stand-ins then send reasoning and citations, which
+            a hop drops.
+        loopback: Whether stand-ins answer even if there are keys.
         delay: Seconds before each token of a stand-in.
 
     Raises:
-        ConfigurationError: A model cannot be called as it is named; nothing was sent.
+        ConfigurationError: A name cannot be resolved, or a key is missing; nothing was sent.
         DhenaraError: A turn failed.
     """
-    wanted = _STORYTELLERS if models is None else tuple(meaning(name) for name in models.split(",") if name.strip())
-    if not wanted:
+    named_models = (
+        _STORYTELLERS if models is None else tuple(meaning(name) for name in models.split(",") if name.strip())
+    )
+    if not named_models:
         raise ConfigurationError("--models names no model")
-    stand_in = loopback or not any_reachable(wanted)
+    stand_in = loopback or not any_reachable(named_models)
     if models is None and not stand_in:
-        wanted = tuple(named for named in wanted if reachable(named.provider))
+        named_models = tuple(model for model in named_models if reachable(model.provider))
     if stand_in:
-        missing = ", ".join(dict.fromkeys(named.provider.value for named in wanted))
+        missing = ", ".join(dict.fromkeys(model.provider.value for model in named_models))
         reason = "as asked" if loopback else f"no provider key in the environment ({missing})"
         notice = f"Loopback: {reason}. Stand-in servers on this computer answer, not models."
         (screen.complain if shown == "json" else screen.say)(notice)
@@ -82,9 +85,9 @@ async def demo(screen: Screen, *, models: str | None, shown: Shown, report: bool
         server = await stack.enter_async_context(ProviderServer(script, delay=delay)) if stand_in else None
         config = AIModelCallConfig(max_output_tokens=_MAX_OUTPUT_TOKENS, streaming=shown != "whole")
         manager = await stack.enter_async_context(ConversationManager(config=config))
-        endpoints = [endpoint_of(named, server) for named in wanted]
+        endpoints = [endpoint_of(model, server) for model in named_models]
         for endpoint in endpoints:
-            resolve(endpoint)  # a missing key is told before the first turn, not in the middle of the story
+            resolve(endpoint)  # report a missing key before the first turn, not in the middle of the story
         try:
             await _tell(screen, manager, endpoints, shown=shown, report=report, stand_in=stand_in)
         finally:
@@ -126,7 +129,7 @@ async def _answer(
     screen: Screen,
     manager: ConversationManager,
     conversation: Conversation,
-    step: _Step,
+    step: _StoryTurn,
     endpoint: AIModelEndpoint,
     *,
     shown: Shown,
@@ -142,7 +145,7 @@ async def _answer(
 
 
 async def _write_events(
-    manager: ConversationManager, conversation: Conversation, step: _Step, endpoint: AIModelEndpoint, number: int
+    manager: ConversationManager, conversation: Conversation, step: _StoryTurn, endpoint: AIModelEndpoint, number: int
 ) -> ConversationNode:
     async with manager.turn(conversation, step.query, endpoint, instructions=step.instructions) as turn:
         async for event in turn:
@@ -151,13 +154,13 @@ async def _write_events(
 
 
 def _write(line: Mapping[str, object]) -> None:
-    # Past the text layer: JSON is UTF-8, whatever the terminal's encoding is.
+    # Bypass the text layer: JSON is UTF-8, whatever the encoding of the terminal is.
     sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
     sys.stdout.buffer.flush()
 
 
 def _thoughtful(seen: SeenRequest) -> Answer:
-    """What a stand-in says, with a thought before it and a source behind it: a hop leaves both behind."""
-    thought = f"What would a story by {seen.model} be without a thought of its own?"
+    """Answer as a stand-in does, with reasoning and a citation, which a hop drops."""
+    reasoning = f"What would a story by {seen.model} be without a thought of its own?"
     source = Citation(url="https://example.com/robots-that-paint", title="Robots that paint")
-    return replace(tell(seen), reasoning=thought, citations=(source,))
+    return replace(tell(seen), reasoning=reasoning, citations=(source,))

@@ -20,32 +20,32 @@ _MAKERS = (
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a name means: a model and who serves it."""
+    """A model and its provider, resolved from a name."""
 
     provider: AIModelAPIProviderEnum
     model: AIModel
 
 
 def known_models() -> Mapping[str, AIModel]:
-    """Every model constant by its id, maker by maker."""
+    """Return every model constant by its id, grouped by maker."""
     values = (value for module in (anthropic, openai, google) for value in vars(module).values())
     return {value.model_name: value for value in values if isinstance(value, AIModel)}
 
 
-def meaning(name: str, *, otherwise: AIModelAPIProviderEnum | None = None) -> Named:
-    """What ``name`` means: ``provider:model``, or a model whose id tells its maker.
+def meaning(name: str, *, default: AIModelAPIProviderEnum | None = None) -> Named:
+    """Resolve ``name``: ``provider:model``, or a model whose id implies its maker.
 
     Args:
         name: As it was typed.
-        otherwise: Who serves a model whose id tells nothing; None = nobody.
+        default: The provider of a model whose id implies none; None = such a model is refused.
 
     Raises:
-        ConfigurationError: No model is named, or nobody is known to serve it.
+        ConfigurationError: The name has no model, or its provider is unknown.
     """
     model_name = name.strip()
     prefix, colon, rest = model_name.partition(":")
-    provider = next((maker for pattern, maker in _MAKERS if pattern.match(model_name)), otherwise)
-    # Some ids have a colon of their own (llama3:8b), so it counts only behind a provider.
+    provider = next((maker for pattern, maker in _MAKERS if pattern.match(model_name)), default)
+    # Some ids have a colon themselves (llama3:8b), so it separates only after the name of a provider.
     if colon and prefix in set(AIModelAPIProviderEnum):
         provider, model_name = AIModelAPIProviderEnum(prefix), rest.strip()
     if not model_name:
@@ -53,24 +53,24 @@ def meaning(name: str, *, otherwise: AIModelAPIProviderEnum | None = None) -> Na
     if provider is None:
         providers = " ".join(AIModelAPIProviderEnum)
         raise ConfigurationError(
-            f"nothing tells who serves {model_name!r}; write provider:{model_name}, with a provider out of: {providers}"
+            f"the provider of {model_name!r} is unknown: write provider:{model_name}, with one of: {providers}"
         )
     return Named(provider, known_models().get(model_name) or AIModel(model_name=model_name))
 
 
 def reachable(provider: str) -> bool:
-    """Whether ``provider`` can be called with what is in the environment."""
+    """Whether the environment has a key for ``provider``, or it needs none."""
     host = host_of(provider)
     return not host.key_required or any(os.environ.get(variable, "").strip() for variable in host.key_variables)
 
 
 def any_reachable(named: Iterable[Named]) -> bool:
-    """Whether one of them at least can be called."""
-    return any(reachable(one.provider) for one in named)
+    """Whether at least one of the models is ``reachable``."""
+    return any(reachable(model.provider) for model in named)
 
 
 def endpoint_of(named: Named, server: ProviderServer | None, *, base_url: str | None = None) -> AIModelEndpoint:
-    """Where ``named`` is called: at a stand-in if there is one, else at ``base_url`` or its usual place."""
+    """Build the endpoint of a model: on ``server`` if given, else at ``base_url`` or the usual address."""
     if server is not None:
         return AIModelEndpoint(api=server.api(named.provider), ai_model=named.model)
     return AIModelEndpoint(api=AIModelAPI(provider=named.provider, base_url=base_url), ai_model=named.model)

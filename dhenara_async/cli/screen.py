@@ -1,4 +1,4 @@
-"""What a person sees: answers as they come on stdout, quiet lines about them, complaints on stderr.
+"""Prints for a person: answers and dim status lines on stdout, errors on stderr.
 
 Rich leaves out colours and styles where the output is not a terminal.
 """
@@ -43,46 +43,46 @@ _FILE_COLUMNS = 160
 
 
 class Screen:
-    """Standard output and standard error, kept in lines."""
+    """Writes to standard output and standard error, and ends unfinished lines."""
 
     def __init__(self) -> None:
-        # Rich takes every output that is no terminal for 80 columns wide, which would break the table for nothing.
+        # Rich assumes 80 columns for a file or a pipe, which would wrap tables needlessly.
         self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
         self._err = Console(stderr=True, highlight=False)
         self._inside_line = False
 
     def say(self, text: str, *, style: str = "") -> None:
-        """A line of its own."""
+        """Print a line."""
         self.end_line()
         self._out.print(_line(text, style), soft_wrap=True)
 
     def quiet(self, text: str) -> None:
-        """A line that may be overlooked."""
+        """Print a dim line."""
         self.say(text, style="dim")
 
     def complain(self, text: str) -> None:
-        """A line on stderr."""
+        """Print a line on stderr."""
         self.end_line()
         self._err.print(_line(text, ""), soft_wrap=True)
 
     def problem(self, exc: DhenaraError) -> None:
-        """An error of the library, as one line on stderr."""
+        """Print an error of the library as one line on stderr."""
         self.complain("error: " + " ".join(str(exc).split()))
 
     def prompt(self, text: str) -> None:
-        """The beginning of a line that somebody else will finish."""
+        """Print a prompt, without ending its line."""
         self.end_line()
         self._out.out(text, end="", style="bold", highlight=False)
 
     def answer(self, text: str, *, style: str = "") -> None:
-        """A piece of an answer, exactly as it is."""
+        """Print a piece of an answer, without its control characters."""
         shown = text.translate(_CONTROLS)
         if shown:
             self._out.out(shown, end="", style=style or None, highlight=False)
             self._inside_line = not shown.endswith("\n")
 
     def event(self, event: StreamEvent) -> None:
-        """What an event adds to the answer."""
+        """Print the content of an event."""
         match event:
             case TextDelta():
                 self.answer(event.text)
@@ -102,18 +102,18 @@ class Screen:
                 assert_never(event)
 
     def end_line(self) -> None:
-        """Finish the line that an answer has left unfinished."""
+        """End the line if an answer has left it unfinished."""
         if self._inside_line:
             self._inside_line = False
             self._out.out("")
 
     def after_turn(self, node: ConversationNode, *, follows: bool, stand_in: bool = False) -> None:
-        """The quiet lines below an answer: how it ended, its tokens and their price, and what the hop lost.
+        """Print dim lines below an answer: its ending, its tokens, their cost, and the losses of the hop.
 
         Args:
             node: The turn.
-            follows: Whether it had a history to carry over.
-            stand_in: Whether a stand-in answered, which costs nothing whatever its model costs.
+            follows: Whether the turn had a history.
+            stand_in: Whether a stand-in answered; its cost is not shown.
         """
         response = node.response
         if node.status == "complete" and response is not None and response.finish_reason is not FinishReason.STOP:
@@ -127,25 +127,29 @@ class Screen:
             self.quiet(f"hop: {_carried(node)}")
 
     def usage(self, usage: Usage, *, seconds: float) -> None:
-        """The quiet line below an answer that stands alone."""
+        """Print the dim line below an answer outside a conversation."""
         self.quiet(f"usage: {_tokens(usage)}; {seconds:.1f} s")
 
     @contextmanager
     def progress(self) -> Generator[Callable[[FanOutProgress], None]]:
-        """Show how far many calls have come, below what is said meanwhile; only on a terminal, and gone at the end."""
+        """Show a progress bar below the output until the block ends; on a terminal only."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        # refreshed by whoever tells: no thread of rich's
+        # every report refreshes it, so rich needs no thread
         bar = Progress(
             *columns, console=self._out, transient=True, auto_refresh=False, disable=not self._out.is_terminal
         )
         with bar:
             task = bar.add_task("asking", total=None)
 
-            def show(told: FanOutProgress) -> None:
+            def show(report: FanOutProgress) -> None:
                 running = (
-                    f"{told.running} answering, {told.failed} failed" if told.failed else f"{told.running} answering"
+                    f"{report.running} answering, {report.failed} failed"
+                    if report.failed
+                    else f"{report.running} answering"
                 )
-                bar.update(task, total=told.total, completed=told.done + told.failed, description=running, refresh=True)
+                bar.update(
+                    task, total=report.total, completed=report.done + report.failed, description=running, refresh=True
+                )
 
             yield show
 
@@ -160,7 +164,7 @@ class Screen:
             table.add_row(
                 entry.kind,
                 _cell(_route(entry)),
-                # what is at no place of ours the provider has left out itself
+                # an entry without a part of the history: the provider itself has left it out
                 "" if entry.kind == "message" else outcomes.get((entry.message, entry.part), "omitted"),
                 entry.code,
                 _cell(f"{entry.reason.replace('_', ' ')}: {entry.detail}".removesuffix(": ")),
@@ -168,7 +172,7 @@ class Screen:
         self._out.print(table)
 
     def summary(self, nodes: Iterable[ConversationNode]) -> None:
-        """A table of turns, oldest first; "Changed" counts what of the history was not carried over as it was."""
+        """Show a table of turns, oldest first; "Changed" counts the parts of the history that were converted."""
         table = Table("Turn", "Model", "Provider", "Status", "Input", "Output", "Usage", "Changed", box=SIMPLE_HEAD)
         for number, node in enumerate(nodes, 1):
             usage, origin = node.usage, node.origin
@@ -187,7 +191,7 @@ class Screen:
 
 
 def label(endpoint: AIModelEndpoint, *, stand_in: bool) -> str:
-    """An endpoint in a few words."""
+    """Describe an endpoint in a few words."""
     return f"{endpoint.ai_model.model_name} · {endpoint.api.provider}{' (stand-in)' if stand_in else ''}"
 
 
@@ -196,7 +200,7 @@ def _line(text: str, style: str) -> Text:
 
 
 def _cell(text: str) -> Text:
-    """Words of a model or a host in a table; what is too long goes on in the next line."""
+    """Build a cell for text of a model or a host; long text is folded."""
     return Text(text.translate(_CONTROLS), overflow="fold")
 
 
@@ -220,11 +224,13 @@ def _carried(node: ConversationNode) -> str:
 def _native(report: ConversionReport) -> str:
     kinds = Counter(part.kind for part in report.parts if part.outcome == "native")
     kinds.update(report.counted)
-    told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return f"{kinds.total()} of {sum(report.counts().values())} parts went as they were{f' ({told})' if told else ''}"
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return (
+        f"{kinds.total()} of {sum(report.counts().values())} parts went as they were{f' ({listed})' if listed else ''}"
+    )
 
 
 def _route(entry: ConversionEntry) -> str:
-    """Whose part it is and who was to have it; what nobody has said is the user's or was made up for the target."""
+    """Describe the hop of a part: from its model, or the user, to the target."""
     origin, target = entry.origin, entry.target
     return f"{'user' if origin is None else origin.model} → {target.model}"
