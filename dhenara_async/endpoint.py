@@ -237,7 +237,7 @@ class AIModelEndpoint(FrozenModel):
     api: AIModelAPI
     ai_model: AIModel
     pricing: Pricing = Field(default_factory=Pricing)
-    _rules: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached rules of this endpoint's driver
+    _rules: Memo[object] = PrivateAttr(default=Memo())  # the cached rules of this endpoint's driver
 
 
 _BY_CODE = _Builder(is_code=True)

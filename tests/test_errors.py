@@ -39,6 +39,7 @@ from tests.loopback import (
     SPEAKERS,
     Connection,
     Play,
+    chat_body,
     chat_delta,
     chat_endpoint,
     endpoint_at,
@@ -93,6 +94,17 @@ async def test_statuses(dialect: Dialect, status: int, kind: type[APIError], ret
     assert error.provider in str(error)
     assert error.request_id == (None if dialect is Dialect.GEMINI else "req_loopback000001")
     assert "Not now, please." in error.body
+
+
+@pytest.mark.parametrize("header", ["x-request-id", "apim-request-id", "mistral-correlation-id", "cf-ray"])
+async def test_an_answer_and_an_error_have_the_request_id_of_the_same_header(header: str) -> None:
+    answer = whole(chat_body("Hi."), 200, "application/json", **{header: "id-1"})
+    refusal = whole(b"{}", 400, "application/json", **{header: "id-2"})
+    async with serve(replies(answer, refusal)) as server, AIModelClient(chat_endpoint(server.url)) as client:
+        assert (await client.generate("Hi.")).request_id == "id-1"
+        with pytest.raises(APIError) as caught:
+            await client.generate("Hi.")
+    assert caught.value.request_id == "id-2"
 
 
 @pytest.mark.parametrize("dialect", [dialect for dialect in DIALECTS if dialect is not Dialect.GEMINI])

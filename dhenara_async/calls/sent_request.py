@@ -8,6 +8,7 @@ from typing import TypeVar
 from dhenara_async.calls.body import ResponseBody
 from dhenara_async.calls.call import Call, Delivery
 from dhenara_async.calls.deadlines import Clock
+from dhenara_async.drivers.base import request_id_headers, request_id_of
 from dhenara_async.drivers.failures import KEPT_BODY_BYTES
 from dhenara_async.errors import DeadlineError, DhenaraError, ProtocolError, TransportError, printable
 from dhenara_async.formatter.window import estimate_messages
@@ -20,7 +21,6 @@ from dhenara_async.usage.tokens import Usage
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 DRAIN_SECONDS = 0.25
-_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "mistral-correlation-id")
 
 Got = TypeVar("Got")
 
@@ -76,11 +76,9 @@ class SentRequest:
         check_header_block(headers, request.max_header_bytes)
         if self._slot is not None:
             self._slot.told(headers)
-        for name in _REQUEST_ID_HEADERS:
-            value = headers.get(name)
-            if value:
-                self.request_id = printable(source.auth.hide(value))
-                break
+        request_id = request_id_of(headers, request_id_headers(self.call.driver))
+        if request_id is not None:
+            self.request_id = printable(source.auth.hide(request_id))
         if exchange.status >= 300:
             await self._refuse(exchange, clock)
         self.body.begin(headers.get("content-type", ""))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from dhenara_async.downloads.file_urls import is_local, leads_inside
 from dhenara_async.drivers.rules import url_scheme
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
-from dhenara_async.hosts.registry import driver_for, expected_origin, host_of
+from dhenara_async.hosts.registry import expected_origin, host_of, rules_of
 from dhenara_async.messages.media import placeholder
 from dhenara_async.messages.messages import FilePart, Message, Part, Role, ToolResultPart
 
@@ -50,7 +50,7 @@ def fetches(endpoint: AIModelEndpoint, part: FilePart) -> bool:
         return host.fetches(part)
     if provider in _SELF_RUN or (provider == AIModelAPIProviderEnum.OPENAI_COMPATIBLE and _is_local(endpoint)):
         return False
-    return driver_for(endpoint).rules(endpoint).fetches(part)
+    return rules_of(endpoint).fetches(part)
 
 
 def to_download(messages: Iterable[Message], endpoint: AIModelEndpoint) -> tuple[FilePart, ...]:

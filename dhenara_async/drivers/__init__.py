@@ -16,6 +16,8 @@ outside the library.
   state changes (``load`` does): the client may feed the frame again, repaired. ``finish()`` is called once at the end
   of the body: raise ``truncated(…)`` there unless the answer is known to be complete.
 - ``error(status, headers, body, provider=…)`` reads an HTTP error; ``api_error`` chooses the class.
+  A driver whose hosts use headers of their own for the id of a request names them in ``request_id_headers``, and
+  passes that id to ``api_error``.
 - ``rules(endpoint)`` states which history the endpoint accepts. ``Rules()`` accepts everything, files inside tool
   results included, and downloads files given by URL. ``encode`` has to encode everything that the rules accept, and has
   to refuse everything else.

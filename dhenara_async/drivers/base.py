@@ -27,6 +27,8 @@ from dhenara_async.response import CallWarning, Usage
 JsonObject = dict[str, object]
 
 QUOTED_BYTES = 200
+REQUEST_ID_HEADERS: tuple[str, ...] = ("x-request-id", "request-id", "apim-request-id")
+"""The headers that most providers and gateways use for their id of a request, best first."""
 _DIGITS = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -57,7 +59,11 @@ class Decoder(Protocol):
 
 
 class Driver(Protocol):
-    """One wire dialect."""
+    """One wire dialect.
+
+    A dialect whose hosts use other headers than ``REQUEST_ID_HEADERS`` for their id of a request also has the attribute
+    ``request_id_headers``: their names in lower case, best first.
+    """
 
     def encode(self, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
         """Translate the request into the dialect's path, headers and JSON body.
@@ -78,6 +84,21 @@ class Driver(Protocol):
     def rules(self, endpoint: AIModelEndpoint) -> Rules:
         """Return the rules for a history sent to ``endpoint``. ``encode`` accepts every history that obeys them."""
         ...
+
+
+def request_id_of(headers: Mapping[str, str], names: Sequence[str] = REQUEST_ID_HEADERS) -> str | None:
+    """Return the provider's id of a request, from the first of the headers ``names`` that has a value."""
+    for name in names:
+        value = headers.get(name)
+        if value:
+            return value
+    return None
+
+
+def request_id_headers(driver: Driver) -> Sequence[str]:
+    """Return the headers in which the hosts of a dialect send their id of a request, best first."""
+    names: Sequence[str] = getattr(driver, "request_id_headers", REQUEST_ID_HEADERS)
+    return names
 
 
 # ---------------------------------------------------------------------------------------------------- reading JSON

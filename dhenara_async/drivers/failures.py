@@ -8,7 +8,16 @@ from typing import cast
 
 import orjson
 
-from dhenara_async.drivers.base import QUOTED_BYTES, JsonObject, as_count, as_list, as_object, as_text, dumped
+from dhenara_async.drivers.base import (
+    QUOTED_BYTES,
+    JsonObject,
+    as_count,
+    as_list,
+    as_object,
+    as_text,
+    dumped,
+    request_id_of,
+)
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
@@ -100,7 +109,7 @@ def api_error(
         provider=provider,
         status=status,
         code=code,
-        request_id=request_id or _first(headers, "x-request-id", "request-id", "apim-request-id"),
+        request_id=request_id or request_id_of(headers),
         retry_after=retry_after if retry_after is not None else retry_after_seconds(headers),
         body=body[:KEPT_BODY_BYTES].decode(errors="replace"),
         retryable=verdict,
@@ -321,7 +330,3 @@ def _shortened(text: str) -> str:
 
 def _plain_text(body: bytes) -> str:
     return body[:QUOTED_BYTES].decode(errors="replace").strip()
-
-
-def _first(headers: Mapping[str, str], *names: str) -> str | None:
-    return next((headers[name] for name in names if headers.get(name)), None)

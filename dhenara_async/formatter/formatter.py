@@ -18,7 +18,6 @@ from typing import cast
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import ConversationNode, question
-from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, ConversionLossError
 from dhenara_async.formatter.check import ConversionCheck
@@ -37,7 +36,7 @@ from dhenara_async.formatter.window import (
     truncation_entries,
 )
 from dhenara_async.frozen import Memo
-from dhenara_async.hosts.registry import driver_for, expected_origin
+from dhenara_async.hosts.registry import driver_for, expected_origin, rules_of
 from dhenara_async.messages.messages import FilePart, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import ChatResponse
@@ -192,7 +191,7 @@ class PromptFormatter:
             mend: Whether to replace lone surrogates, which no request can hold, by U+FFFD.
         """
         asked = tuple(messages)
-        if not mend and len(asked) == 1 and _is_plain_question(asked[0]) and not _rules_of(endpoint).bound_to_prefix:
+        if not mend and len(asked) == 1 and _is_plain_question(asked[0]) and not rules_of(endpoint).bound_to_prefix:
             report = ConversionReport.unchecked(parts=tuple(SourceMessage.of(0, asked[0]).parts()))
             return FormattedConversation(asked, report)  # a shortcut with the fold's result, for the most common call
         job = _Job.of(endpoint, policy, instructions, config, opaque=opaque, mend=mend)
@@ -303,7 +302,7 @@ class _Job:
         nodes: Iterable[ConversationNode] = (),
         signing: SigningKeys | None = None,
     ) -> "_Job":
-        rules = _rules_of(endpoint)
+        rules = rules_of(endpoint)
         stubs = rules.needs_tools and (config is None or not config.tools)
         target = expected_origin(endpoint)
         refused = _refused(nodes, target)
@@ -338,15 +337,6 @@ class _Job:
                 f"strict policy: the hop to {self.terms.target.model} would lose content: {what}", entries=report.lossy
             )
         return FormattedConversation((*before, *fold.messages), report, prefix, tuple(fold.stubs.values()))
-
-
-def _rules_of(endpoint: AIModelEndpoint) -> Rules:
-    """Return the rules of the endpoint's driver, cached on the endpoint: every call needs them."""
-    rules = endpoint._rules.of(endpoint)  # pyright: ignore[reportPrivateUsage] - kept there for this function
-    if not isinstance(rules, Rules):
-        rules = driver_for(endpoint).rules(endpoint)
-        endpoint._rules = Memo[object](endpoint, rules)  # pyright: ignore[reportPrivateUsage]
-    return rules
 
 
 def _fitted(

@@ -14,9 +14,11 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import SecretStr
 
 from dhenara_async.drivers.base import Driver
+from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModelAPI, AIModelEndpoint, Dialect, fingerprint
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.framing import Framing
+from dhenara_async.frozen import Memo
 from dhenara_async.hosts.addresses import ascii_host
 from dhenara_async.hosts.auth import Auth, Credentials, GuardedAuth, KeyHeader, guarded
 from dhenara_async.hosts.headers import credentials_of, secrets_of, sendable
@@ -222,6 +224,19 @@ def driver_for(endpoint: AIModelEndpoint) -> Driver:
             return GeminiDriver()
         case _:
             return _REGISTERED_DRIVERS[dialect](host)
+
+
+def rules_of(endpoint: AIModelEndpoint) -> Rules:
+    """Return the rules of the endpoint's driver, cached on the endpoint: every call needs them.
+
+    Raises:
+        ConfigurationError: Its host or dialect is unknown.
+    """
+    rules = endpoint._rules.of(endpoint)  # pyright: ignore[reportPrivateUsage] - kept there for this function
+    if not isinstance(rules, Rules):
+        rules = driver_for(endpoint).rules(endpoint)
+        endpoint._rules = Memo[object](endpoint, rules)  # pyright: ignore[reportPrivateUsage]
+    return rules
 
 
 _Registered = TypeVar("_Registered")

@@ -22,7 +22,7 @@ from dhenara_async.events import (
     ToolCallDelta,
     UsageUpdate,
 )
-from dhenara_async.hosts.registry import driver_for
+from dhenara_async.hosts.registry import rules_of
 from dhenara_async.messages.messages import Citation, Message, Origin, Role, TextPart
 from dhenara_async.plans.context import PlanContext
 
@@ -54,7 +54,7 @@ def _continuation_messages(endpoint: AIModelEndpoint, context: PlanContext) -> t
     if not without_trailing:
         return [], so_far
     answer = Message(role=Role.ASSISTANT, parts=(TextPart(text=so_far),))
-    rules = driver_for(endpoint).rules(endpoint)
+    rules = rules_of(endpoint)
     if rules.prefill:  # the formatter removes trailing whitespace that the target refuses, and reports the removal
         return [answer], "" if rules.ragged_prefill else so_far[len(without_trailing) :]
     if context.continuation is None:

@@ -72,7 +72,7 @@ class Acme:
             return web.json_response({"oops": "too much talk"}, status=self._status, headers={"retry-after": "3"})
         said = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if request.path == "/talk":
-            return web.json_response({"said": said})
+            return web.json_response({"said": said}, headers={"acme-trace": "trace-1"})
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         body = b"".join(b"event: %s\ndata: %s\n\n" % (str(one["kind"]).encode(), orjson.dumps(one)) for one in said)
@@ -199,6 +199,19 @@ async def test_test_mode_needs_neither_key_nor_network(monkeypatch: pytest.Monke
     monkeypatch.delenv("ACME_API_KEY")
     response = await AIModelClient(ACME_1, AIModelCallConfig(test_mode=True)).generate("Hello?")
     assert response.chat_response.provider == "acme" and "acme-1 was not called" in response.text()
+
+
+async def test_a_registered_driver_names_the_header_of_its_request_id() -> None:
+    class TracedDriver(AcmeDriver):
+        request_id_headers = ("acme-trace",)
+
+    register_driver("tracing", TracedDriver)
+    register_host("traced", Host("https://traced.test", "tracing", key_required=False))
+    async with acme() as service:
+        plain = await AIModelClient(ACME_1).generate("Hello?")
+        api = AIModelAPI(provider="traced", base_url=service.url)
+        traced = await AIModelClient(AIModelEndpoint(api=api, ai_model=ACME_1.ai_model)).generate("Hello?")
+    assert (plain.request_id, traced.request_id) == (None, "trace-1")
 
 
 async def test_the_driver_is_made_for_the_row_of_its_host() -> None:

@@ -8,6 +8,7 @@ Source: https://platform.openai.com/docs/api-reference/chat and the types of the
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, is_object, wire
@@ -15,7 +16,7 @@ from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.openai_chat.content import encode_messages, rules
 from dhenara_async.drivers.openai_chat.decode import ChatDecoder
 from dhenara_async.drivers.openai_chat.quirks import OPENAI, Quirks
-from dhenara_async.drivers.openai_chat.reading import chat_error
+from dhenara_async.drivers.openai_chat.reading import CHAT_REQUEST_ID_HEADERS, chat_error
 from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schema
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModel, AIModelEndpoint
@@ -46,6 +47,8 @@ class OpenAIChatDriver:
     Args:
         quirks: The host's differences.
     """
+
+    request_id_headers: ClassVar[tuple[str, ...]] = CHAT_REQUEST_ID_HEADERS
 
     def __init__(self, quirks: Quirks = OPENAI) -> None:
         self._quirks = quirks

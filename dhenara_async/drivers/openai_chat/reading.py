@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
-from dhenara_async.drivers.base import JsonObject, as_count, as_list, as_object, as_text, is_object
+from dhenara_async.drivers.base import (
+    REQUEST_ID_HEADERS,
+    JsonObject,
+    as_count,
+    as_list,
+    as_object,
+    as_text,
+    is_object,
+    request_id_of,
+)
 from dhenara_async.drivers.failures import ErrorFields, api_error, error_fields, error_object
 from dhenara_async.drivers.openai_chat.quirks import Quirks
 from dhenara_async.drivers.parts import finish_of
@@ -23,10 +32,8 @@ from dhenara_async.response import FinishReason, Usage
 
 _MEDIA_TYPE = re.compile(r"[a-z]+/[A-Za-z0-9.+*-]+")
 _MERGED_DETAILS = frozenset({"reasoning.text", "reasoning.summary"})
-_REQUEST_IDS = (
-    "x-request-id",
-    "request-id",
-    "apim-request-id",
+CHAT_REQUEST_ID_HEADERS: tuple[str, ...] = (
+    *REQUEST_ID_HEADERS,
     "mistral-correlation-id",
     "x-kong-request-id",
     "cf-ray",
@@ -304,7 +311,7 @@ def chat_error(status: int, headers: Mapping[str, str], body: bytes, parsed: Jso
         provider=provider,
         message=_with_upstream_message(fields),
         code=fields.code,
-        request_id=next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None),
+        request_id=request_id_of(headers, CHAT_REQUEST_ID_HEADERS),
     )
 
 
