@@ -53,7 +53,7 @@ def meaning(name: str, *, default: AIModelAPIProviderEnum | None = None) -> Name
     if provider is None:
         providers = " ".join(AIModelAPIProviderEnum)
         raise ConfigurationError(
-            f"the provider of {model_name!r} is unknown: write provider:{model_name}, with one of: {providers}"
+            f"the provider of {model_name!r} is unknown; write provider:{model_name}, with one of: {providers}"
         )
     return Named(provider, known_models().get(model_name) or AIModel(model_name=model_name))
 
