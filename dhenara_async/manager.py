@@ -240,7 +240,7 @@ class ConversationManager:
             stream = streamed or knobs.streaming
             return self._turn(conversation, draft, target, knobs, stream=stream, ends_with_reader=True, path=path)
 
-        siblings = _Siblings(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
+        siblings = _SiblingTurns(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
         fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, delivers="events")
         return TurnFanOut(fan, siblings)
 
@@ -341,7 +341,7 @@ class ConversationManager:
         return Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread)
 
 
-class _Siblings:
+class _SiblingTurns:
     """The sibling turns of a fan-out; see ``Siblings``.
 
     Args:

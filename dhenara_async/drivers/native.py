@@ -20,7 +20,7 @@ from dhenara_async.drivers.rules import Vetted, within_bounds
 from dhenara_async.messages.messages import ProviderState
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """Kinds of values in a native block. Null is accepted for each."""
 
     WORD = "word"
@@ -56,7 +56,7 @@ class ByType:
 
     def __init__(self, shapes: "Mapping[str, Mapping[str, Shape]]") -> None:
         self.shapes: Mapping[str, Mapping[str, Shape]] = {
-            name: {"type": Kind.WORD, **shape} for name, shape in shapes.items()
+            name: {"type": ValueKind.WORD, **shape} for name, shape in shapes.items()
         }
 
 
@@ -67,7 +67,7 @@ class Either:
     shapes: "Sequence[Shape]"
 
 
-Shape = Kind | Each | ByType | Either | Mapping[str, "Shape"]
+Shape = ValueKind | Each | ByType | Either | Mapping[str, "Shape"]
 
 _LONGEST_WORD = 512
 _LONGEST_KEY = 40
@@ -155,9 +155,9 @@ def _fitted(value: object, shape: Shape, at: _Way, unknown: list[_Way]) -> objec
     """
     if value is None:
         return None
-    if shape.__class__ is Kind:
-        if not _CHECKS[cast("Kind", shape)](value):
-            raise _MisfitError(at, f"is no {cast('Kind', shape).value}")
+    if shape.__class__ is ValueKind:
+        if not _CHECKS[cast("ValueKind", shape)](value):
+            raise _MisfitError(at, f"is no {cast('ValueKind', shape).value}")
         return value
     match shape:
         case Each():
@@ -205,7 +205,7 @@ def _fitted_object(value: object, shape: Mapping[str, Shape], at: _Way, unknown:
     whole = True
     for key, item in value.items():
         wanted = shape.get(key)
-        if wanted is None or wanted is Kind.LEFT:
+        if wanted is None or wanted is ValueKind.LEFT:
             whole = False
             if wanted is None:
                 unknown.append((at, key))
@@ -237,13 +237,13 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-_CHECKS: Mapping[Kind, Callable[[object], bool]] = {
-    Kind.WORD: _is_word,
-    Kind.SEAL: _is_text,
-    Kind.SHOWN: _is_text,
-    Kind.NUMBER: lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    Kind.FLAG: lambda value: isinstance(value, bool),
-    Kind.JSON: lambda _value: True,
-    Kind.LEFT: lambda _value: True,
-    Kind.NOTHING: lambda _value: False,
+_CHECKS: Mapping[ValueKind, Callable[[object], bool]] = {
+    ValueKind.WORD: _is_word,
+    ValueKind.SEAL: _is_text,
+    ValueKind.SHOWN: _is_text,
+    ValueKind.NUMBER: lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    ValueKind.FLAG: lambda value: isinstance(value, bool),
+    ValueKind.JSON: lambda _value: True,
+    ValueKind.LEFT: lambda _value: True,
+    ValueKind.NOTHING: lambda _value: False,
 }

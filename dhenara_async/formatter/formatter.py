@@ -386,8 +386,8 @@ def _lead(instructions: Iterable[str], config: AIModelCallConfig | None) -> str:
 
 # The fold of a history is cached on its newest node and moves to the next node with the next turn. Nodes never change,
 # so it is never outdated, and it dies with the node.
-_Key = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, bool, frozenset[str], SigningKeys | None]
-_Folds = dict[_Key, tuple[tuple[ConversationNode, ...], Fold]]
+_FoldKey = tuple[Origin, AIModel, ConversionPolicy, str | None, bool, bool, bool, frozenset[str], SigningKeys | None]
+_Folds = dict[_FoldKey, tuple[tuple[ConversationNode, ...], Fold]]
 
 
 def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
@@ -410,7 +410,7 @@ def _fold(job: _Job, nodes: tuple[ConversationNode, ...]) -> Fold:
     return fold
 
 
-def _cached(key: _Key, nodes: tuple[ConversationNode, ...]) -> tuple[int, Fold | None]:
+def _cached(key: _FoldKey, nodes: tuple[ConversationNode, ...]) -> tuple[int, Fold | None]:
     """Return the length of the longest cached prefix of ``nodes`` and its fold; a proper prefix leaves the cache."""
     for known in range(len(nodes), 0, -1):
         folds = _cached_folds(nodes[known - 1])
@@ -425,7 +425,7 @@ def _cached(key: _Key, nodes: tuple[ConversationNode, ...]) -> tuple[int, Fold |
     return 0, None
 
 
-def _forget(key: _Key, nodes: Iterable[ConversationNode]) -> None:
+def _forget(key: _FoldKey, nodes: Iterable[ConversationNode]) -> None:
     """Drop the cached folds of ``nodes`` for the same target with other instructions or tools (another ``lead``).
 
     If every turn has instructions of its own, no later turn would ever use them.

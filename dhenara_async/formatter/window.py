@@ -21,7 +21,7 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.formatter.conversion import SEVERITIES, ConversionEntry
 from dhenara_async.framing.lenient_json import text_of
 from dhenara_async.frozen import FrozenModel
-from dhenara_async.messages.media import Kind
+from dhenara_async.messages.media import FileKind
 from dhenara_async.messages.messages import (
     FilePart,
     HostedToolPart,
@@ -44,7 +44,7 @@ character of Chinese or Japanese."""
 IMAGE_TOKENS = 1_000
 """Estimated tokens of any image: its size in pixels is unknown here, and providers scale large images to about this."""
 
-FILE_BYTES_PER_TOKEN: Mapping[Kind, int] = {
+FILE_BYTES_PER_TOKEN: Mapping[FileKind, int] = {
     "text": BYTES_PER_TOKEN,
     "pdf": 25,  # a page of 50 kB that is read as words and as a picture
     "audio": 500,  # 128 kbit/s at 32 tokens a second
@@ -53,7 +53,7 @@ FILE_BYTES_PER_TOKEN: Mapping[Kind, int] = {
 }
 """Estimated bytes per token of a file whose size is known."""
 
-UNSEEN_FILE_TOKENS: Mapping[Kind, int] = {
+UNSEEN_FILE_TOKENS: Mapping[FileKind, int] = {
     "text": 1_000,
     "pdf": 5_000,
     "audio": 2_000,

@@ -102,7 +102,7 @@ class Limiter(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class SentRequest:
+class CountedRequest:
     """A request with its time and tokens.
 
     Attributes:
@@ -122,7 +122,7 @@ class MinuteWindow:
     def __init__(self, limits: Limits) -> None:
         self._requests = limits.requests_per_minute
         self._tokens = limits.tokens_per_minute
-        self._sent: deque[SentRequest] = deque()
+        self._sent: deque[CountedRequest] = deque()
         self._sum = 0
 
     def delay(self, tokens: int, now: float) -> float:
@@ -140,15 +140,15 @@ class MinuteWindow:
                 due = sent.expires_at
         return due - now
 
-    def take(self, tokens: int, now: float) -> SentRequest:
+    def take(self, tokens: int, now: float) -> CountedRequest:
         """Record a request that is sent now."""
-        sent = SentRequest(now + MINUTE, tokens)
+        sent = CountedRequest(now + MINUTE, tokens)
         if self._requests is not None or self._tokens is not None:
             self._sent.append(sent)
             self._sum += tokens
         return sent
 
-    def correct(self, sent: SentRequest, tokens: int) -> None:
+    def correct(self, sent: CountedRequest, tokens: int) -> None:
         """Set the real tokens of a request; no effect if it is older than a minute."""
         if sent.counts:
             self._sum += tokens - sent.tokens
@@ -206,7 +206,7 @@ class LocalLimiter:
         import anyio
 
         woken = asyncio.Event()
-        waiter = _Waiter(asyncio.get_running_loop(), woken.set)
+        waiter = _WaitingAcquire(asyncio.get_running_loop(), woken.set)
         tokens = max(0, tokens)
         with self._lock:
             lane = self._lane(origin)
@@ -264,7 +264,7 @@ class _Loop(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
+class _WaitingAcquire:
     """A waiting ``acquire``: its event loop, and the function that wakes it there."""
 
     loop: _Loop
@@ -275,7 +275,7 @@ class _Waiter:
 class _Grant:
     """A sent request, with the totals of its lane at that moment, itself included."""
 
-    sent: SentRequest
+    sent: CountedRequest
     requests: int
     tokens: int
 
@@ -294,7 +294,7 @@ class _Lane:
     """The queue and the counts of one endpoint; used under the limiter's lock only."""
 
     def __init__(self, limits: Limits, longest_wait: float) -> None:
-        self.queue: OrderedDict[_Waiter, None] = OrderedDict()
+        self.queue: OrderedDict[_WaitingAcquire, None] = OrderedDict()
         self.minute = MinuteWindow(limits)
         self._concurrency = limits.concurrency
         self._longest_wait = longest_wait
@@ -302,7 +302,7 @@ class _Lane:
         self._requests = self._tokens = 0  # totals since the lane was made
         self._quotas: dict[str, _ReportedQuota] = {}  # by name; "" = a refusal
 
-    def delay(self, waiter: _Waiter, tokens: int, now: float) -> float:
+    def delay(self, waiter: _WaitingAcquire, tokens: int, now: float) -> float:
         """Return the seconds until ``waiter`` may send; 0 or less = at once, infinity = when it is woken."""
         if self._first().loop.is_closed():
             self.wake()
@@ -322,7 +322,7 @@ class _Lane:
         self._tokens += tokens
         return _Grant(self.minute.take(tokens, now), self._requests, self._tokens)
 
-    def leave(self, waiter: _Waiter) -> None:
+    def leave(self, waiter: _WaitingAcquire) -> None:
         """Remove ``waiter`` from the queue and wake the next."""
         self.queue.pop(waiter, None)
         self.wake()
@@ -362,7 +362,7 @@ class _Lane:
             else:
                 return
 
-    def _first(self) -> _Waiter:
+    def _first(self) -> _WaitingAcquire:
         return next(iter(self.queue))
 
     def idle(self, now: float) -> bool:

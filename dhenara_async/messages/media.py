@@ -12,7 +12,7 @@ from typing import Literal, cast
 
 from dhenara_async.errors import ConfigurationError
 
-Kind = Literal["image", "pdf", "text", "audio", "video", "other"]
+FileKind = Literal["image", "pdf", "text", "audio", "video", "other"]
 
 ANY_IMAGE = "image/*"
 """The media type of an image of unknown format."""
@@ -78,7 +78,7 @@ def normalized(media_type: str) -> str:
     return _ALIASES.get(bare, bare)
 
 
-def kind_of(media_type: str) -> Kind:
+def kind_of(media_type: str) -> FileKind:
     """Return the kind of a media type."""
     bare = normalized(media_type)
     if bare == "application/pdf":

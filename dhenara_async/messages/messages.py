@@ -19,7 +19,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.framing.lenient_json import read, text_of
 from dhenara_async.frozen import FrozenModel
-from dhenara_async.messages.media import ANY_IMAGE, Kind, by_extension, check_signature, kind_of, normalized, settled
+from dhenara_async.messages.media import (
+    ANY_IMAGE,
+    FileKind,
+    by_extension,
+    check_signature,
+    kind_of,
+    normalized,
+    settled,
+)
 from dhenara_async.tools.declarations import HostedToolType
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -285,7 +293,7 @@ class FilePart(PartBase):
             raise ConfigurationError(f"cannot use the file URL as {media_type}: {_reason(exc)}") from exc
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> FileKind:
         """The kind of file: ``image``, ``pdf``, ``text``, ``audio``, ``video`` or ``other``."""
         return kind_of(self.media_type)
 

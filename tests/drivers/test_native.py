@@ -15,7 +15,7 @@ from dhenara_async import AIModelCallConfig, Message
 from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.drivers.anthropic_messages import native as anthropic_messages_native
 from dhenara_async.drivers.gemini import native as gemini_native
-from dhenara_async.drivers.native import ByType, Each, Either, Kind, Shape, cut, shows
+from dhenara_async.drivers.native import ByType, Each, Either, Shape, ValueKind, cut, shows
 from dhenara_async.drivers.openai_chat import native as openai_chat_native
 from dhenara_async.drivers.openai_responses import native as openai_responses_native
 from dhenara_async.hosts.registry import driver_for
@@ -25,21 +25,21 @@ from tests import recordings
 from tests.histories import SOURCES, decoded, histories
 from tests.scenarios.test_coming_home import source_of
 
-_T = Kind.WORD
+_T = ValueKind.WORD
 
 # ---------------------------------------------------------------------------------------------------- shapes
 
 _SHAPE: Mapping[str, Shape] = {
     "id": _T,
-    "seal": Kind.SEAL,
-    "count": Kind.NUMBER,
-    "is": Kind.FLAG,
-    "any": Kind.JSON,
-    "left": Kind.LEFT,
-    "gone": Kind.NOTHING,
+    "seal": ValueKind.SEAL,
+    "count": ValueKind.NUMBER,
+    "is": ValueKind.FLAG,
+    "any": ValueKind.JSON,
+    "left": ValueKind.LEFT,
+    "gone": ValueKind.NOTHING,
     "list": Each({"id": _T}),
     "kinds": Each(ByType({"a": {"x": _T}, "b": {}})),
-    "either": Either((Kind.SHOWN, Each(_T))),
+    "either": Either((ValueKind.SHOWN, Each(_T))),
 }
 
 
@@ -160,7 +160,7 @@ def test_responses_answers_hold_and_requests_take_every_item(kind: str) -> None:
     shape = openai_responses_native.ITEMS[kind]
     assert kind in answers
     taken = {key for fields in requests[kind] for key in fields}
-    assert {key for key, what in shape.items() if what is not Kind.LEFT} - taken <= _BEYOND
+    assert {key for key, what in shape.items() if what is not ValueKind.LEFT} - taken <= _BEYOND
 
 
 @pytest.mark.parametrize("kind", anthropic_messages_native.BLOCKS)

@@ -18,7 +18,7 @@ from dhenara_async import (
 from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.calls.body import ResponseBody
 from dhenara_async.config import Bounds
-from dhenara_async.drivers.openai_responses.answer import Answer, rest_of
+from dhenara_async.drivers.openai_responses.answer import AnswerInFlight, rest_of
 from dhenara_async.drivers.openai_responses.items import CallItem
 from dhenara_async.drivers.openai_responses.message import MessageItem
 from dhenara_async.drivers.parts import PartsInFlight
@@ -957,7 +957,7 @@ def test_joining_is_linear_in_the_input() -> None:
 
 def test_sources_are_appended_in_place() -> None:
     """Copying a list costs no step that could be counted."""
-    answer = Answer(PartsInFlight(expected_origin(_AT)))
+    answer = AnswerInFlight(PartsInFlight(expected_origin(_AT)))
     item = MessageItem(answer, 0)
     item.add("text", 0, "a")
     part = answer.texts[0, 0]
@@ -995,7 +995,7 @@ def test_items_without_a_part_are_bounded() -> None:
 
 def test_spellings_of_arguments_are_not_compared_again_and_again() -> None:
     whole = orjson.dumps({"hedge": "x" * 1000}).decode()
-    answer = Answer(PartsInFlight(expected_origin(_AT)))
+    answer = AnswerInFlight(PartsInFlight(expected_origin(_AT)))
     item = CallItem(answer)
     item.announce(call())
     item.add(whole)

@@ -19,8 +19,8 @@ from dhenara_async.limits.limiter import (
     DEFAULT_PAUSE_SECONDS,
     LONGEST_WAIT_SECONDS,
     MINUTE,
+    CountedRequest,
     MinuteWindow,
-    SentRequest,
     Slot,
 )
 from dhenara_async.limits.quota_headers import Quota, read_quotas
@@ -85,7 +85,7 @@ def breaks(limits: Limits, log: list[tuple[float, int]]) -> bool:
 
 @given(LIMITS, st.lists(st.tuples(GAPS, st.integers(0, 70), st.integers(0, 39), st.integers(0, 200)), max_size=40))
 def test_real_usage_replaces_the_estimate(limits: Limits, asked: list[tuple[float, int, int, int]]) -> None:
-    minute, now, sent = MinuteWindow(limits), 0.0, list[SentRequest]()
+    minute, now, sent = MinuteWindow(limits), 0.0, list[CountedRequest]()
     for gap, tokens, which, really in asked:
         now += gap
         while (wait := minute.delay(tokens, now)) > 0:

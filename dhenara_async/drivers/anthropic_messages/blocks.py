@@ -58,7 +58,7 @@ _PART_BY_BLOCK: Mapping[object, PartKind] = {
     "refusal": "refusal",
 }
 
-Place = int | tuple[int, str]
+BlockPlace = int | tuple[int, str]
 """The index of a block; with its type where two blocks share the index."""
 
 
@@ -96,7 +96,7 @@ class Blocks:
         self._unnamed: dict[int, tuple[JsonObject, list[JsonObject]]] = {}  # calls, with their deltas
         self._inputs: dict[int, object] = {}  # by part: a call's input that arrived complete
         self._sealed: dict[int, dict[str, list[str]]] = {}  # by part and field: pieces of opaque state
-        self.open: dict[Place, OpenPart] = {}
+        self.open: dict[BlockPlace, OpenPart] = {}
         self.has_calls: bool = False
 
     @property
@@ -331,7 +331,7 @@ class Blocks:
         part = self.open[place]
         if _fits(part, kind):
             return part, []
-        at: Place = place
+        at: BlockPlace = place
         if part.start.kind == "tool_call" or _is_answer(part):
             at = place, kind
             if at in self.open:
@@ -391,7 +391,7 @@ class Blocks:
 
     # ------------------------------------------------------------------------------------------------ ending
 
-    def _close_at(self, place: Place) -> list[StreamEvent]:
+    def _close_at(self, place: BlockPlace) -> list[StreamEvent]:
         """Close the blocks that are open at a place."""
         part = self.open.pop(place, None)
         if part is None:

@@ -65,7 +65,7 @@ def answer_tool(config: AIModelCallConfig) -> str | None:
 
 def rules(model: AIModel) -> Rules:
     """Return the demands of the Messages API on a history for ``model``."""
-    can, content = capabilities(model), Content(model.model_name)
+    can, content = capabilities(model), ContentEncoder(model.model_name)
     return Rules(
         alternates=True,
         system_inside=False,
@@ -107,7 +107,7 @@ def _is_block(part: HostedToolPart) -> bool:
     return (part.provider_state or {}).get("type") in BLOCKS and part.name not in REPORTS
 
 
-class Content:
+class ContentEncoder:
     """Encodes the messages of one request.
 
     Args:

@@ -43,7 +43,7 @@ class _UsualDelta(TypedDict):
     text: str
 
 
-class _UsualEvent(TypedDict):
+class _UsualMessagesEvent(TypedDict):
     """An event of the usual shape, as far as it is read; another shape fails with KeyError or TypeError."""
 
     type: str
@@ -87,7 +87,7 @@ class MessagesDecoder:
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
-            usual: _UsualEvent = orjson.loads(frame)
+            usual: _UsualMessagesEvent = orjson.loads(frame)
         except orjson.JSONDecodeError:
             return self._feed_named(frame)
         try:  # a text delta for an open text part, as in nearly every event

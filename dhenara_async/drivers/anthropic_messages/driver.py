@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
-from dhenara_async.drivers.anthropic_messages.content import Content, answer_tool, rules
+from dhenara_async.drivers.anthropic_messages.content import ContentEncoder, answer_tool, rules
 from dhenara_async.drivers.anthropic_messages.decode import MessagesDecoder
 from dhenara_async.drivers.anthropic_messages.reading import messages_error
 from dhenara_async.drivers.anthropic_messages.schema import anthropic_schema
@@ -55,7 +55,7 @@ class AnthropicMessagesDriver:
         model, config = endpoint.ai_model, request.config
         can = capabilities(model)
         warnings = KnobWarnings(model.model_name)
-        content = Content(model.model_name)
+        content = ContentEncoder(model.model_name)
         messages = content.messages(request.messages)
         thinking = _bound(_thinking(config, model, can, warnings, messages), config, can)
         body: JsonObject = {"model": model.model_name, "max_tokens": thinking.max_tokens, "messages": messages}

@@ -14,8 +14,8 @@ from dhenara_async.drivers.native import (
     ByType,
     Each,
     Either,
-    Kind,
     Shape,
+    ValueKind,
     altered,
     cut,
     refused,
@@ -33,8 +33,8 @@ from dhenara_async.messages.messages import (
     ToolCallPart,
 )
 
-_WORD, _SEAL, _SHOWN, _LEFT = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.LEFT
-_NUMBER, _FLAG, _JSON = Kind.NUMBER, Kind.FLAG, Kind.JSON
+_WORD, _SEAL, _SHOWN, _LEFT = ValueKind.WORD, ValueKind.SEAL, ValueKind.SHOWN, ValueKind.LEFT
+_NUMBER, _FLAG, _JSON = ValueKind.NUMBER, ValueKind.FLAG, ValueKind.JSON
 
 _CALLER: Mapping[str, Shape] = {"type": _WORD, "tool_id": _WORD}
 

@@ -56,7 +56,7 @@ def is_third_or_later(model: str) -> bool:
 def rules(model: AIModel) -> Rules:
     """Return the demands of Gemini on a history for ``model``."""
     modern = is_third_or_later(model.model_name)
-    talk = _ConversationEncoder(model.model_name, modern)
+    talk = _ContentsEncoder(model.model_name, modern)
     return Rules(
         alternates=True,
         system_inside=False,
@@ -89,12 +89,12 @@ def encode_contents(messages: Sequence[Message], endpoint: AIModelEndpoint) -> l
         UnsupportedError: The dialect has no representation for a part.
     """
     model = endpoint.ai_model.model_name
-    talk = _ConversationEncoder(model, is_third_or_later(model))
+    talk = _ContentsEncoder(model, is_third_or_later(model))
     return [talk.content(message) for message in messages]
 
 
 @dataclass(frozen=True, slots=True)
-class _ConversationEncoder:
+class _ContentsEncoder:
     """Encodes one conversation."""
 
     model: str

@@ -105,7 +105,7 @@ class _UsualCandidate(TypedDict):
     content: _UsualContent
 
 
-class _UsualChunk(TypedDict):
+class _UsualGeminiChunk(TypedDict):
     """A chunk of the usual shape, as far as it is read; another shape fails with an exception."""
 
     candidates: list[_UsualCandidate]
@@ -145,7 +145,7 @@ class GeminiDecoder:
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         """See ``drivers.base.Decoder``."""
         try:
-            usual: _UsualChunk = orjson.loads(frame)
+            usual: _UsualGeminiChunk = orjson.loads(frame)
         except orjson.JSONDecodeError as exc:
             if frame.__class__ is not bytes:
                 return self._feed_named(frame)

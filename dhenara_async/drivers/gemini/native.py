@@ -10,19 +10,19 @@ Source: ``Part`` of the ``google-genai`` package 3.6 and https://ai.google.dev/g
 from collections.abc import Mapping
 
 from dhenara_async.drivers.base import JsonObject, as_object, as_text
-from dhenara_async.drivers.native import Kind, Shape, altered, cut, refused, repeats, shows
+from dhenara_async.drivers.native import Shape, ValueKind, altered, cut, refused, repeats, shows
 from dhenara_async.drivers.rules import Vetted, bounded, within_bounds
 from dhenara_async.messages.messages import FilePart, HostedToolPart, Part, ProviderState, ReasoningPart, TextPart
 
-_WORD, _SEAL, _SHOWN, _JSON = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.JSON
+_WORD, _SEAL, _SHOWN, _JSON = ValueKind.WORD, ValueKind.SEAL, ValueKind.SHOWN, ValueKind.JSON
 
 SIGNED: Mapping[str, Shape] = {"thoughtSignature": _SEAL}
 """Keys of a part beside its content."""
 _TEXT: Mapping[str, Shape] = {
     **SIGNED,
-    **dict.fromkeys(("text", "groundingMetadata", "citationMetadata", "urlContextMetadata"), Kind.LEFT),
+    **dict.fromkeys(("text", "groundingMetadata", "citationMetadata", "urlContextMetadata"), ValueKind.LEFT),
 }
-_THOUGHT: Mapping[str, Shape] = {**SIGNED, "text": Kind.LEFT}
+_THOUGHT: Mapping[str, Shape] = {**SIGNED, "text": ValueKind.LEFT}
 _FILE: Mapping[str, Shape] = {**SIGNED, "mimeType": _SHOWN}
 
 PARTS: Mapping[str, Mapping[str, Shape]] = {
@@ -79,7 +79,7 @@ def _hosted(part: HostedToolPart) -> Vetted:
     name = native_name(part)
     if name is None:
         return refused("Gemini does not accept this part in a request")
-    found = cut(part.provider_state or {}, {name: PARTS[name], "thought": Kind.FLAG, **SIGNED})
+    found = cut(part.provider_state or {}, {name: PARTS[name], "thought": ValueKind.FLAG, **SIGNED})
     value = as_object((found.state or {}).get(name))
     if found.state is None:
         return found

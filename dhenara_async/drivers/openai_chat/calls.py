@@ -58,7 +58,7 @@ class Braces:
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class CallInFlight:
     """A call as received so far.
 
     Attributes:
@@ -150,10 +150,10 @@ class CallsInFlight:
     def __init__(self, parts: PartsInFlight, choice: int) -> None:
         self._parts = parts
         self._choice = choice
-        self._calls: list[Call] = []
-        self._by_id: dict[str, tuple[Call, int | None]] = {}
-        self._by_index: dict[int, Call] = {}
-        self._legacy: Call | None = None
+        self._calls: list[CallInFlight] = []
+        self._by_id: dict[str, tuple[CallInFlight, int | None]] = {}
+        self._by_index: dict[int, CallInFlight] = {}
+        self._legacy: CallInFlight | None = None
         self._started = 0  # how many have started; calls start in order
 
     @property
@@ -177,7 +177,7 @@ class CallsInFlight:
                 return []
             call = call if call.continues(call_id, name) else None
         if call is None:
-            call = self._new(Call(index, call_id, bool(custom)))
+            call = self._new(CallInFlight(index, call_id, bool(custom)))
         elif call_id and not call.call_id and call.part is None:
             call.call_id = call_id
             self._by_id[call_id] = call, index
@@ -205,7 +205,7 @@ class CallsInFlight:
         if call is None:
             if self._calls:
                 return []
-            call = self._legacy = self._new(Call(None, ""))
+            call = self._legacy = self._new(CallInFlight(None, ""))
         name, (arguments, whole) = as_text(raw.get("name")), _arguments(raw)
         if name and call.names and call.whole():
             return []
@@ -233,7 +233,7 @@ class CallsInFlight:
                 events.append(self._parts.close(call.part))
         return events
 
-    def _new(self, call: Call) -> Call:
+    def _new(self, call: CallInFlight) -> CallInFlight:
         self._parts.admit(1)
         self._calls.append(call)
         if call.call_id:
@@ -242,7 +242,7 @@ class CallsInFlight:
             self._by_index[call.index] = call
         return call
 
-    def _find(self, call_id: str, index: int | None, name: str, arguments: str) -> Call | None:
+    def _find(self, call_id: str, index: int | None, name: str, arguments: str) -> CallInFlight | None:
         """Return the call that a fragment continues: by id, else by index, else the latest; None = a new call."""
         latest = self._calls[-1] if self._calls else None
         if not call_id:
@@ -258,7 +258,7 @@ class CallsInFlight:
             return self._by_index.get(index or 0, latest)
         return None if there is not None and index is None and there.whole() else there
 
-    def _find_without_id(self, latest: Call | None, index: int | None, name: str) -> Call | None:
+    def _find_without_id(self, latest: CallInFlight | None, index: int | None, name: str) -> CallInFlight | None:
         known = latest if index is None else self._by_index.get(index)
         if known is None:
             return None if name else latest
@@ -267,7 +267,7 @@ class CallsInFlight:
         continues = known.call_id and (not known.pieces or known.is_named(name)) and not known.whole()
         return known if continues else None
 
-    def _add(self, call: Call, arguments: str, *, whole: bool) -> list[StreamEvent]:
+    def _add(self, call: CallInFlight, arguments: str, *, whole: bool) -> list[StreamEvent]:
         """Append arguments to a call. Starts it, and the calls before it, once name and id are complete."""
         if not call.take_arguments(arguments, whole=whole):
             return []
@@ -278,10 +278,10 @@ class CallsInFlight:
             self._start(self._calls[self._started], events)
         return events
 
-    def _ready(self, call: Call) -> bool:
+    def _ready(self, call: CallInFlight) -> bool:
         return bool(call.names and (call.call_id or call is self._legacy))
 
-    def _start(self, call: Call, events: list[StreamEvent]) -> None:
+    def _start(self, call: CallInFlight, events: list[StreamEvent]) -> None:
         self._started += 1
         name = "".join(call.names)
         self._parts.admit(-1)  # it was counted when it arrived
@@ -293,7 +293,7 @@ class CallsInFlight:
             events.append(ToolCallDelta(part.part_id, "".join(call.pieces)))
 
 
-def _state(call: Call) -> JsonObject:
+def _state(call: CallInFlight) -> JsonObject:
     """Return the opaque state to send back with the call."""
     state: JsonObject = {"type": "custom"} if call.custom else {}
     if call.extra:
@@ -301,7 +301,7 @@ def _state(call: Call) -> JsonObject:
     return state
 
 
-def _awaits_id(call: Call, index: int | None, name: str) -> bool:
+def _awaits_id(call: CallInFlight, index: int | None, name: str) -> bool:
     """Whether a fragment with a new id and a name may belong to ``call`` at the same index."""
     if not call.names:
         return index is not None or not call.call_id

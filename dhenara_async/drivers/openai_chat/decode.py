@@ -68,7 +68,7 @@ class _UsualChoice(TypedDict):
     finish_reason: object
 
 
-class _UsualChunk(TypedDict):
+class _UsualChatChunk(TypedDict):
     """A chunk of the usual shape, as far as it is read; another shape fails with an exception."""
 
     choices: list[_UsualChoice]
@@ -112,7 +112,7 @@ class ChatDecoder:
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
-            chunk: _UsualChunk = orjson.loads(frame)
+            chunk: _UsualChatChunk = orjson.loads(frame)
         except orjson.JSONDecodeError:
             if frame == b"[DONE]":
                 return self._end() if self._parts.started and not self._done else ()

@@ -7,13 +7,13 @@ https://docs.mistral.ai/capabilities/reasoning and https://platform.openai.com/d
 from collections.abc import Mapping
 
 from dhenara_async.drivers.base import as_list, as_object, as_text
-from dhenara_async.drivers.native import ByType, Each, Kind, Shape, altered, cut, refused, says
+from dhenara_async.drivers.native import ByType, Each, Shape, ValueKind, altered, cut, refused, says
 from dhenara_async.drivers.rules import Vetted, bounded, within_bounds
 from dhenara_async.messages.messages import Part, ReasoningPart, ToolCallPart
 
-_WORD, _SEAL, _SHOWN = Kind.WORD, Kind.SEAL, Kind.SHOWN
+_WORD, _SEAL, _SHOWN = ValueKind.WORD, ValueKind.SEAL, ValueKind.SHOWN
 
-_DETAIL: Mapping[str, Shape] = {"id": _WORD, "format": _WORD, "index": Kind.NUMBER, "provider": _WORD}
+_DETAIL: Mapping[str, Shape] = {"id": _WORD, "format": _WORD, "index": ValueKind.NUMBER, "provider": _WORD}
 
 DETAILS: Mapping[str, Mapping[str, Shape]] = {
     "reasoning.text": {**_DETAIL, "text": _SHOWN, "signature": _SEAL},

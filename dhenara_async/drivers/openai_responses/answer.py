@@ -9,11 +9,11 @@ from dhenara_async.drivers.parts import OpenPart, PartsInFlight
 from dhenara_async.errors import ProtocolError
 from dhenara_async.events import PartKind, ReasoningDelta, RefusalDelta, StreamEvent, TextDelta, ToolCallDelta
 
-Place = tuple[object, object]
+ContentPlace = tuple[object, object]
 """An output index and a content index."""
 
 
-class Answer:
+class AnswerInFlight:
     """The state that all items of one answer share.
 
     Args:
@@ -34,7 +34,7 @@ class Answer:
 
     def __init__(self, parts: PartsInFlight) -> None:
         self.parts: PartsInFlight = parts
-        self.texts: dict[Place, OpenPart] = {}
+        self.texts: dict[ContentPlace, OpenPart] = {}
         self.has_calls: bool = False
         self.refused: bool = False
         self.has_text: bool = False

@@ -59,7 +59,7 @@ _FETCHED_KINDS = frozenset({"image", "pdf", "text", "other"})
 
 def rules(model: str) -> Rules:
     """Return the demands of the Responses API on a history for ``model``."""
-    speller = _ConversationEncoder(model)
+    speller = _InputEncoder(model)
     return Rules(
         files=speller.takes,
         fetches=_fetches,
@@ -87,11 +87,11 @@ def input_items(messages: Iterable[Message], model: str) -> list[JsonObject]:
     Raises:
         UnsupportedError: The API has no representation for a part.
     """
-    speller = _ConversationEncoder(model)
+    speller = _InputEncoder(model)
     return [item for message in messages for item in speller.message(message)]
 
 
-class _ConversationEncoder:
+class _InputEncoder:
     """Encodes one conversation. Keeps its calls, since a result has the same form as its call."""
 
     def __init__(self, model: str) -> None:

@@ -25,13 +25,13 @@ from dhenara_async.drivers.base import (
     quote,
 )
 from dhenara_async.drivers.failures import truncated
-from dhenara_async.drivers.openai_responses.answer import Answer, grow, rest_of
+from dhenara_async.drivers.openai_responses.answer import AnswerInFlight, grow, rest_of
 from dhenara_async.drivers.openai_responses.content import INPUT_TRANSFORMATIONS
 from dhenara_async.drivers.openai_responses.items import CallItem, ReasoningItem
 from dhenara_async.drivers.openai_responses.matching import ItemsInFlight
 from dhenara_async.drivers.openai_responses.message import MessageItem
 from dhenara_async.drivers.openai_responses.reading import (
-    Content,
+    MessageContent,
     content_of,
     counts_anything,
     decoded,
@@ -75,7 +75,7 @@ _ENOUGH = 3  # consecutive numbers that prove that a host counts its events
 _AT_WORK = (".in_progress", ".searching", ".interpreting", ".generating", ".compacting", ".partial_image")
 
 
-class _UsualEvent(TypedDict):
+class _UsualResponsesEvent(TypedDict):
     """An event of the usual shape, as far as it is read; another shape fails with KeyError or TypeError."""
 
     type: str
@@ -114,7 +114,7 @@ class ResponsesDecoder:
 
     def __init__(self, request: ChatRequest, origin: Origin) -> None:
         self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
-        self._answer = Answer(self._parts)
+        self._answer = AnswerInFlight(self._parts)
         self._texts = self._answer.texts
         self._items = ItemsInFlight(self._answer)
         self._raw_usage: JsonObject = {}
@@ -126,7 +126,7 @@ class ResponsesDecoder:
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         try:
-            usual: _UsualEvent = orjson.loads(frame)
+            usual: _UsualResponsesEvent = orjson.loads(frame)
         except orjson.JSONDecodeError:
             return self._feed_unusual(frame)
         try:  # a text delta for an open text part, in order, as in nearly every event
@@ -260,7 +260,9 @@ class ResponsesDecoder:
 
     def _words_done(self, event: JsonObject, kind: Literal["text", "refusal"]) -> Sequence[StreamEvent]:
         told: JsonObject = {"annotations": event.get("annotations"), "logprobs": event.get("logprobs")}
-        return self._whole_content(event, Content(kind, text_of(event.get(kind)) or text_of(event.get("text")), told))
+        return self._whole_content(
+            event, MessageContent(kind, text_of(event.get(kind)) or text_of(event.get("text")), told)
+        )
 
     def _part_added(self, event: JsonObject) -> Sequence[StreamEvent]:
         content = content_of(event.get("part"))
@@ -275,7 +277,7 @@ class ResponsesDecoder:
             return self._section_done(event, "content", "content_index")
         return self._whole_content(event, content)
 
-    def _whole_content(self, event: JsonObject, content: Content) -> Sequence[StreamEvent]:
+    def _whole_content(self, event: JsonObject, content: MessageContent) -> Sequence[StreamEvent]:
         message = self._items.find(event, MessageItem)
         return message.complete(content, _place(event)) if message else ()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from dhenara_async.drivers.base import JsonObject, arguments_object, as_text, is_object
-from dhenara_async.drivers.openai_responses.answer import Answer, continued, grow, loose_rest_of, rest_of
+from dhenara_async.drivers.openai_responses.answer import AnswerInFlight, continued, grow, loose_rest_of, rest_of
 from dhenara_async.drivers.openai_responses.message import MessageItem
 from dhenara_async.drivers.openai_responses.reading import (
     HOSTED,
@@ -37,7 +37,7 @@ class ReasoningItem:
     group: ClassVar[str] = "reasoning"
     __slots__ = ("_aliases", "_announced", "_answer", "_latest", "_part", "_places", "_sections", "_told")
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerInFlight) -> None:
         self._answer = answer
         self._part: OpenPart | None = None
         self._sections: dict[Section, list[str]] = {}
@@ -175,7 +175,7 @@ class CallItem:
     group: ClassVar[str] = "call"
     __slots__ = ("_announced", "_answer", "_call_id", "_item_id", "_name", "_part", "_waiting")
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerInFlight) -> None:
         self._answer = answer
         self._name = self._call_id = self._item_id = self._announced = ""
         self._part: OpenPart | None = None
@@ -290,7 +290,7 @@ class HostedItem:
 
     __slots__ = ("_answer", "group")
 
-    def __init__(self, answer: Answer, kind: str) -> None:
+    def __init__(self, answer: AnswerInFlight, kind: str) -> None:
         self._answer = answer
         self.group: str = kind
 
@@ -325,7 +325,7 @@ class HostedItem:
 Item = MessageItem | ReasoningItem | CallItem | HostedItem
 
 
-def new_item(kind: str, answer: Answer, index: int | None) -> Item:
+def new_item(kind: str, answer: AnswerInFlight, index: int | None) -> Item:
     """Return an empty item of the given type."""
     match kind:
         case "message":

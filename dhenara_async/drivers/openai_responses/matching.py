@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dhenara_async.drivers.base import JsonObject, as_count, as_text
-from dhenara_async.drivers.openai_responses.answer import Answer
+from dhenara_async.drivers.openai_responses.answer import AnswerInFlight
 from dhenara_async.drivers.openai_responses.items import CallItem, Item, ReasoningItem, new_item
 from dhenara_async.drivers.openai_responses.message import MessageItem
 from dhenara_async.drivers.openai_responses.reading import CALLS, call_fields, contents_of, kind_of, sections_of
@@ -22,7 +22,7 @@ _MOST_SILENT = 100  # how many items without a part are allowed before they are 
 
 
 @dataclass(slots=True, eq=False)
-class _Slot:
+class _ItemSlot:
     """An item with its identifiers.
 
     Attributes:
@@ -55,9 +55,9 @@ class _Slot:
 class _KnownItems:
     """The items received before the end of an answer, by each of their identifiers."""
 
-    ids: dict[tuple[str, str], deque[_Slot]] = field(default_factory=dict[tuple[str, str], deque[_Slot]])
-    calls: dict[str, deque[_Slot]] = field(default_factory=dict[str, deque[_Slot]])
-    groups: dict[str, deque[_Slot]] = field(default_factory=dict[str, deque[_Slot]])
+    ids: dict[tuple[str, str], deque[_ItemSlot]] = field(default_factory=dict[tuple[str, str], deque[_ItemSlot]])
+    calls: dict[str, deque[_ItemSlot]] = field(default_factory=dict[str, deque[_ItemSlot]])
+    groups: dict[str, deque[_ItemSlot]] = field(default_factory=dict[str, deque[_ItemSlot]])
 
 
 class ItemsInFlight:
@@ -72,14 +72,14 @@ class ItemsInFlight:
 
     __slots__ = ("_answer", "_by_call", "_by_id", "_by_index", "_misses", "_newest", "_open", "_slots", "lost")
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: AnswerInFlight) -> None:
         self._answer = answer
-        self._slots: list[_Slot] = []
-        self._by_index: dict[int, _Slot] = {}
-        self._by_id: dict[str, _Slot] = {}
-        self._by_call: dict[str, _Slot] = {}
-        self._open: dict[tuple[str, bool], dict[int, _Slot]] = {}  # by group, and whether they have an index
-        self._newest: dict[str, _Slot] = {}  # by group, the item finished last
+        self._slots: list[_ItemSlot] = []
+        self._by_index: dict[int, _ItemSlot] = {}
+        self._by_id: dict[str, _ItemSlot] = {}
+        self._by_call: dict[str, _ItemSlot] = {}
+        self._open: dict[tuple[str, bool], dict[int, _ItemSlot]] = {}  # by group, and whether they have an index
+        self._newest: dict[str, _ItemSlot] = {}  # by group, the item finished last
         self._misses = 0  # failed comparisons of text: bounded, since each may read all text
         self.lost: bool = False
 
@@ -167,7 +167,7 @@ class ItemsInFlight:
                 events += self._finish(slot, slot.held or {})
         return events
 
-    def _named(self, index: int | None, item_id: str, group: str, call_id: str = "") -> _Slot | None:
+    def _named(self, index: int | None, item_id: str, group: str, call_id: str = "") -> _ItemSlot | None:
         """Return the item at an index, else that with an id, else the open one with the id of a call."""
         slot = None if index is None else self._by_index.get(index)
         if slot is not None:
@@ -180,7 +180,7 @@ class ItemsInFlight:
             return None
         return self._placed(slot, index)
 
-    def _unnamed(self, index: int | None, item_id: str, group: str) -> _Slot | None:
+    def _unnamed(self, index: int | None, item_id: str, group: str) -> _ItemSlot | None:
         """Return the open item for an event without identifiers: the newest one, or the oldest one without an index."""
         indexless = self._open.get((group, False))
         if index is not None:
@@ -191,7 +191,7 @@ class ItemsInFlight:
                 return slot  # a new item would have been announced, whatever its id
         return None
 
-    def _alike(self, item: JsonObject, group: str) -> _Slot | None:
+    def _alike(self, item: JsonObject, group: str) -> _ItemSlot | None:
         """Return the open item that matches a finished one by its text: the oldest or the newest of its group."""
         for has_index in (True, False):
             waiting = self._open.get((group, has_index))
@@ -201,7 +201,7 @@ class ItemsInFlight:
                     return slot
         return None
 
-    def _placed(self, slot: _Slot, index: int | None) -> _Slot:
+    def _placed(self, slot: _ItemSlot, index: int | None) -> _ItemSlot:
         """Return ``slot``, whose index is ``index`` from now on."""
         if index is not None and slot.index is None:
             if slot.final is None:
@@ -211,16 +211,16 @@ class ItemsInFlight:
             self._by_index[index] = slot
         return slot
 
-    def _agrees(self, slot: _Slot, item: JsonObject) -> bool:
+    def _agrees(self, slot: _ItemSlot, item: JsonObject) -> bool:
         if self._misses < _MOST_MISSES and slot.item.agrees(item):
             return True
         self._misses += 1
         return False
 
-    def _add(self, kind: str, index: int | None, item_id: str) -> _Slot:
+    def _add(self, kind: str, index: int | None, item_id: str) -> _ItemSlot:
         if len(self._slots) >= self._answer.parts.opened + _MOST_SILENT:
             self._answer.parts.admit(1)  # an item without a part takes memory, too
-        slot = _Slot(new_item(kind, self._answer, index), index, item_id)
+        slot = _ItemSlot(new_item(kind, self._answer, index), index, item_id)
         self._slots.append(slot)
         self._open.setdefault((slot.group, index is not None), {})[id(slot)] = slot
         if index is not None:
@@ -229,7 +229,7 @@ class ItemsInFlight:
             self._by_id[item_id] = slot
         return slot
 
-    def _finish(self, slot: _Slot, item: JsonObject) -> list[StreamEvent]:
+    def _finish(self, slot: _ItemSlot, item: JsonObject) -> list[StreamEvent]:
         slot.final = item
         slot.item_id = slot.item_id or as_text(item.get("id"))
         slot.call_id = slot.call_id or as_text(item.get("call_id"))
@@ -239,7 +239,7 @@ class ItemsInFlight:
 
     # ------------------------------------------------------------------------------------------ the end
 
-    def _pairs(self, items: Sequence[JsonObject]) -> list[tuple[JsonObject, _Slot | None]]:
+    def _pairs(self, items: Sequence[JsonObject]) -> list[tuple[JsonObject, _ItemSlot | None]]:
         """Pair each item at the end with the earlier item that it repeats, if any."""
         if not self._slots:
             return [(item, None) for item in items]
@@ -248,7 +248,7 @@ class ItemsInFlight:
             self._search(items, found)
         return list(zip(items, found, strict=True))
 
-    def _search(self, items: Sequence[JsonObject], found: list[_Slot | None]) -> None:
+    def _search(self, items: Sequence[JsonObject], found: list[_ItemSlot | None]) -> None:
         """Find the items that the end has at other places, with other ids, or with other text."""
         names = self._names()
         for place, item in enumerate(items):
@@ -276,14 +276,14 @@ class ItemsInFlight:
                 names.calls.setdefault(slot.call_id, deque()).append(slot)
         return names
 
-    def _repeated_in_place(self, place: int, item: JsonObject) -> _Slot | None:
+    def _repeated_in_place(self, place: int, item: JsonObject) -> _ItemSlot | None:
         """Return the item at the same place, if its identifiers agree."""
         slot, item_id = self._by_index.get(place), as_text(item.get("id"))
         if slot is None or (item_id and slot.item_id not in ("", item_id)) or not _may_be(slot, item):
             return None
         return _claimed(slot)
 
-    def _first(self, slots: "deque[_Slot] | None", item: JsonObject) -> _Slot | None:
+    def _first(self, slots: "deque[_ItemSlot] | None", item: JsonObject) -> _ItemSlot | None:
         """Return the first item that is not repeated yet, if its text agrees with ``item``."""
         while slots and slots[0].repeated:
             slots.popleft()
@@ -295,25 +295,25 @@ def _group(kind: str) -> str:
     return "call" if kind in CALLS else kind
 
 
-def _may_be(slot: _Slot, item: JsonObject) -> bool:
+def _may_be(slot: _ItemSlot, item: JsonObject) -> bool:
     """Whether ``item`` may repeat ``slot``, judged by its type and the id of its call."""
     call_id = as_text(item.get("call_id"))
     return not slot.repeated and slot.group == _group(kind_of(item)) and slot.call_id in ("", call_id or slot.call_id)
 
 
-def _claimed(slot: _Slot) -> _Slot:
+def _claimed(slot: _ItemSlot) -> _ItemSlot:
     slot.repeated = True
     return slot
 
 
-def _repeated_by_name(item: JsonObject, names: _KnownItems) -> _Slot | None:
+def _repeated_by_name(item: JsonObject, names: _KnownItems) -> _ItemSlot | None:
     """Return the item of the same call, or with the same id."""
     group, item_id = _group(kind_of(item)), as_text(item.get("id"))
     slot = _next(names.calls.get(as_text(item.get("call_id"))), item)
     return slot or _next(names.ids.get((group, item_id)), item)
 
 
-def _next(slots: "deque[_Slot] | None", item: JsonObject) -> _Slot | None:
+def _next(slots: "deque[_ItemSlot] | None", item: JsonObject) -> _ItemSlot | None:
     """Return the first item that is not repeated yet, if ``item`` may repeat it."""
     while slots and slots[0].repeated:
         slots.popleft()

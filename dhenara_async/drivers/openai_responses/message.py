@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text
-from dhenara_async.drivers.openai_responses.answer import Answer, continued, grow, loose_rest_of, rest_of
+from dhenara_async.drivers.openai_responses.answer import AnswerInFlight, continued, grow, loose_rest_of, rest_of
 from dhenara_async.drivers.openai_responses.reading import (
-    Content,
+    MessageContent,
     annotations_of,
     citation_of,
     contents_of,
@@ -19,8 +19,8 @@ from dhenara_async.drivers.parts import OpenPart
 from dhenara_async.events import StreamEvent
 
 _Words = Literal["text", "refusal"]
-_Key = tuple[_Words, int]  # with the content index
-_FIRST_TEXT: _Key = ("text", 0)
+_TextKey = tuple[_Words, int]  # with the content index
+_FIRST_TEXT: _TextKey = ("text", 0)
 _LIKELIHOODS_IN_A_PART = 100  # how many log probabilities count as one part
 
 
@@ -36,7 +36,7 @@ class _Plan:
 
     place: int | None
     rest: str
-    contents: list[Content]
+    contents: list[MessageContent]
 
 
 class MessageItem:
@@ -60,14 +60,16 @@ class MessageItem:
         "_said",
     )
 
-    def __init__(self, answer: Answer, index: int | None) -> None:
+    def __init__(self, answer: AnswerInFlight, index: int | None) -> None:
         self._answer, self._index = answer, index
-        self._parts: dict[_Key, OpenPart] = {}
+        self._parts: dict[_TextKey, OpenPart] = {}
         self._closed: list[OpenPart] = []
         self._latest: dict[_Words, int] = {}  # the content index of the newest part
-        self._announced: dict[_Key, str] = {}
-        self._done_contents: dict[_Key, JsonObject] = {}  # in case the finished item lacks them
-        self._aliases: dict[_Key, _Key] = {}  # of contents whose done events have another place than their deltas
+        self._announced: dict[_TextKey, str] = {}
+        self._done_contents: dict[_TextKey, JsonObject] = {}  # in case the finished item lacks them
+        self._aliases: dict[
+            _TextKey, _TextKey
+        ] = {}  # of contents whose done events have another place than their deltas
         self._said: JsonObject = {}
 
     @property
@@ -88,7 +90,7 @@ class MessageItem:
                 self._announced.setdefault((content.kind, place), content.text)
         return ()
 
-    def announce_content(self, content: Content, place: int | None) -> Sequence[StreamEvent]:
+    def announce_content(self, content: MessageContent, place: int | None) -> Sequence[StreamEvent]:
         """Open one of its parts; text in the announcement counts only if no other text follows."""
         events: list[StreamEvent] = []
         if content.kind == "text" or content.kind == "refusal":
@@ -113,7 +115,7 @@ class MessageItem:
         events.append(grow(part, text))
         return events
 
-    def complete(self, content: Content, place: int | None) -> Sequence[StreamEvent]:
+    def complete(self, content: MessageContent, place: int | None) -> Sequence[StreamEvent]:
         """Complete a part with the whole text of its done event."""
         events: list[StreamEvent] = []
         if content.kind == "text" or content.kind == "refusal":
@@ -161,11 +163,11 @@ class MessageItem:
         self._finish_unmentioned(events)
         return events
 
-    def _key(self, kind: _Words, place: int | None) -> _Key:
+    def _key(self, kind: _Words, place: int | None) -> _TextKey:
         key = kind, self._latest.get(kind, 0) if place is None else place
         return self._aliases.get(key, key)
 
-    def _announced_key(self, key: _Key) -> _Key:
+    def _announced_key(self, key: _TextKey) -> _TextKey:
         """Return the key for text at an unknown place: the newest part, if it still waits for text."""
         latest = key[0], self._latest.get(key[0], 0)
         if latest not in self._parts or latest in self._done_contents or self._parts[latest].pieces:
@@ -173,7 +175,7 @@ class MessageItem:
         self._aliases[key] = latest
         return latest
 
-    def _key_of_done_event(self, kind: _Words, place: int | None, text: str) -> _Key:
+    def _key_of_done_event(self, kind: _Words, place: int | None, text: str) -> _TextKey:
         """Return the key for a done event: its place, or the newest part if no other can be meant."""
         key = self._key(kind, place)
         latest = kind, self._latest.get(kind, 0)
@@ -184,12 +186,12 @@ class MessageItem:
         self._aliases[key] = latest
         return latest
 
-    def _open(self, key: _Key, events: list[StreamEvent]) -> OpenPart:
+    def _open(self, key: _TextKey, events: list[StreamEvent]) -> OpenPart:
         part = self._parts[key] = self._answer.open(key[0], events)
         self._latest[key[0]] = key[1]
         return part
 
-    def _finish_usual(self, contents: Sequence[Content], events: list[StreamEvent]) -> bool:
+    def _finish_usual(self, contents: Sequence[MessageContent], events: list[StreamEvent]) -> bool:
         """Close the part of a message with one text, streamed and finished at the same place, as in most messages."""
         if len(contents) != 1 or len(self._parts) != 1 or contents[0].kind != "text":
             return False
@@ -202,7 +204,7 @@ class MessageItem:
         self._close(_FIRST_TEXT, contents, events)
         return True
 
-    def _plan(self, kind: _Words, contents: Sequence[Content]) -> dict[int, _Plan]:
+    def _plan(self, kind: _Words, contents: Sequence[MessageContent]) -> dict[int, _Plan]:
         """Assign the finished contents of a kind to parts, by content index.
 
         Usually each has its own part. But deltas may have had different or equal indexes: then the text of all parts is
@@ -224,7 +226,7 @@ class MessageItem:
             for place, content in finished.items()
         }
 
-    def _finish_part(self, key: _Key, plan: _Plan, events: list[StreamEvent]) -> None:
+    def _finish_part(self, key: _TextKey, plan: _Plan, events: list[StreamEvent]) -> None:
         if plan.place is not None:
             key = key[0], plan.place
         part = self._parts.get(key) or self._open(key, events)
@@ -243,7 +245,7 @@ class MessageItem:
         for key in list(self._parts):
             self._close(key, [], events)
 
-    def _close(self, key: _Key, contents: Sequence[Content], events: list[StreamEvent]) -> None:
+    def _close(self, key: _TextKey, contents: Sequence[MessageContent], events: list[StreamEvent]) -> None:
         """Close a part with the citations and log probabilities of its finished contents, else of its done event."""
         part = self._parts.pop(key)
         self._closed.append(part)
@@ -261,7 +263,7 @@ class MessageItem:
         self._answer.parts.admit(sum(1 + len(each.top) for each in part.logprobs) // _LIKELIHOODS_IN_A_PART)
         events.append(self._answer.close(part))
 
-    def _finish_audio(self, content: Content, events: list[StreamEvent]) -> None:
+    def _finish_audio(self, content: MessageContent, events: list[StreamEvent]) -> None:
         """Emit audio inside a message, as in plain bodies: the transcript, then the audio."""
         if content.text and self._answer.transcript is None:
             self._answer.say("text", content.text, events)
@@ -270,7 +272,7 @@ class MessageItem:
             events += self._answer.parts.file("audio/*", {}, data=sound)
 
 
-def _in_order(places: Sequence[int], finished: Mapping[int, Content], rest: str) -> dict[int, _Plan]:
+def _in_order(places: Sequence[int], finished: Mapping[int, MessageContent], rest: str) -> dict[int, _Plan]:
     """Assign the finished contents to the parts in order; the last part takes the remaining text."""
     plans: dict[int, _Plan] = {}
     last: _Plan | None = None

@@ -10,7 +10,19 @@ Source: ``ResponseOutputItem`` and ``ResponseInputItemParam`` of the ``openai`` 
 from collections.abc import Mapping
 
 from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text
-from dhenara_async.drivers.native import ByType, Each, Either, Kind, Shape, altered, cut, refused, repeats, says, shows
+from dhenara_async.drivers.native import (
+    ByType,
+    Each,
+    Either,
+    Shape,
+    ValueKind,
+    altered,
+    cut,
+    refused,
+    repeats,
+    says,
+    shows,
+)
 from dhenara_async.drivers.openai_responses.reading import HOSTED
 from dhenara_async.drivers.rules import Vetted, bounded, within_bounds
 from dhenara_async.messages.messages import (
@@ -23,8 +35,8 @@ from dhenara_async.messages.messages import (
     ToolCallPart,
 )
 
-_WORD, _SEAL, _SHOWN, _LEFT = Kind.WORD, Kind.SEAL, Kind.SHOWN, Kind.LEFT
-_NUMBER, _FLAG, _JSON = Kind.NUMBER, Kind.FLAG, Kind.JSON
+_WORD, _SEAL, _SHOWN, _LEFT = ValueKind.WORD, ValueKind.SEAL, ValueKind.SHOWN, ValueKind.LEFT
+_NUMBER, _FLAG, _JSON = ValueKind.NUMBER, ValueKind.FLAG, ValueKind.JSON
 
 TEXT: Mapping[str, Shape] = {
     "id": _LEFT,
@@ -125,7 +137,7 @@ ITEMS: Mapping[str, Mapping[str, Shape]] = {
         "container_id": _WORD,
         "outputs": Each(ByType({"logs": {"logs": _SHOWN}, "image": {"url": _SHOWN}})),
     },
-    "image_generation_call": {**PICTURE, "result": Kind.NOTHING},  # an item with an image is a file part
+    "image_generation_call": {**PICTURE, "result": ValueKind.NOTHING},  # an item with an image is a file part
     "mcp_call": {**_ITEM, **_MCP_ASKED, "approval_request_id": _WORD, "output": _SHOWN, "error": _JSON},
     "mcp_list_tools": {**_ITEM, "server_label": _SHOWN, "tools": _MCP_TOOLS, "error": _JSON},
     "mcp_approval_request": {**_ITEM, **_MCP_ASKED},

@@ -101,7 +101,7 @@ def call_fields(item: JsonObject) -> CallFields:
 
 
 @dataclass(slots=True)
-class Content:
+class MessageContent:
     """One part of a message's content.
 
     Attributes:
@@ -119,7 +119,7 @@ _TEXTS = frozenset(("output_text", "text", "input_text"))
 _THOUGHTS = frozenset(("reasoning_text", "summary_text", "reasoning", "thinking"))
 
 
-def contents_of(message: JsonObject) -> list[Content]:
+def contents_of(message: JsonObject) -> list[MessageContent]:
     """Return the content of a message: a list of parts, one part, or a string."""
     raw = message.get("content") or message.get("text") or message.get("output_text")
     if not raw and message.get("refusal"):
@@ -127,23 +127,23 @@ def contents_of(message: JsonObject) -> list[Content]:
     return [content for entry in _entries(raw) if (content := content_of(entry)) is not None]
 
 
-def content_of(entry: object) -> Content | None:
+def content_of(entry: object) -> MessageContent | None:
     """Return one part of a content; None if it is empty."""
     if isinstance(entry, str):
-        return Content("text", entry, {}) if entry else None
+        return MessageContent("text", entry, {}) if entry else None
     raw = as_object(entry)
     kind = as_text(raw.get("type"))
     if kind in _TEXTS:
-        return Content("text", text_of(raw.get("text")), raw)
+        return MessageContent("text", text_of(raw.get("text")), raw)
     if kind == "refusal" or (not kind and raw.get("refusal")):
-        return Content("refusal", text_of(raw.get("refusal")) or text_of(raw.get("text")), raw)
+        return MessageContent("refusal", text_of(raw.get("refusal")) or text_of(raw.get("text")), raw)
     if kind in _THOUGHTS:
-        return Content("reasoning", text_of(raw), raw)
+        return MessageContent("reasoning", text_of(raw), raw)
     if kind == "output_audio":
-        return Content("audio", as_text(raw.get("transcript")), raw)
+        return MessageContent("audio", as_text(raw.get("transcript")), raw)
     if not kind and text_of(raw):
-        return Content("text", text_of(raw), raw)
-    return Content("other", "", raw) if raw else None
+        return MessageContent("text", text_of(raw), raw)
+    return MessageContent("other", "", raw) if raw else None
 
 
 def text_of(value: object) -> str:
