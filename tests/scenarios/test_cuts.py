@@ -6,8 +6,7 @@ order, with and without a framing that gives the cut away.
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import Literal
@@ -15,14 +14,14 @@ from typing import Literal
 import anyio
 import pytest
 
-from dhenara_async import AIModelCallConfig, AIModelClient, Dialect
-from dhenara_async.calls.stream import ResponseStream
+from dhenara_async import AIModelClient, Dialect
 from dhenara_async.errors import DhenaraError, ReadError, TruncatedStreamError
-from dhenara_async.events import PartEnd, StreamEnd, StreamEvent
+from dhenara_async.events import PartEnd, StreamEnd
 from dhenara_async.testing import Fault, ProviderServer, ReplayTransport, check_grammar
 from tests import recordings
 from tests.loopback import PATIENCE, SPEAKERS, endpoint_at
 from tests.recordings import Recording
+from tests.replays import Heard, check_cut, listen
 
 pytestmark = pytest.mark.skipif(not recordings.FOUND, reason=recordings.MISSING)
 
@@ -30,22 +29,12 @@ DIALECTS = tuple(SPEAKERS)
 LARGEST = (20 if os.environ.get("DHENARA_SOAK") else 6) * 1024
 """The most bytes of a stream; a longer one takes its square in time."""
 SAMPLE = 12
-CONFIG = AIModelCallConfig(retries=0)
 _ENDS = {
     Dialect.ANTHROPIC_MESSAGES: rb'"type": ?"message_stop"',
     Dialect.OPENAI_RESPONSES: rb'"type": ?"response\.completed"',
     Dialect.OPENAI_CHAT: rb'"finish_reason": ?"',
     Dialect.GEMINI: rb'"finishReason": ?"',
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What a call made of a body."""
-
-    stream: ResponseStream
-    failure: DhenaraError | None = None
-    events: list[StreamEvent] = field(default_factory=list[StreamEvent])
 
 
 @cache
@@ -75,32 +64,10 @@ def whole_at(recording: Recording) -> int:
     return line.end()
 
 
-async def listen(client: AIModelClient) -> Heard:
-    """All that one call tells."""
-    async with client.stream("Go on.", config=CONFIG) as stream:
-        heard = Heard(stream)
-        try:
-            async for event in stream:
-                heard.events.append(event)
-        except DhenaraError as exc:
-            return replace(heard, failure=exc)
-    return heard
-
-
 async def replayed(recording: Recording, body: bytes) -> Heard:
     """A call that is answered with ``body``, from memory."""
     transport = ReplayTransport(body, headers=recording.headers)
     return await listen(AIModelClient(recording.endpoint("http://127.0.0.1"), transport=transport))
-
-
-def check_cut(heard: Heard, full: Sequence[StreamEvent], error: type[DhenaraError]) -> None:
-    """A stream that is not whole: a beginning of the events, then exactly ``error``."""
-    assert type(heard.failure) is error, repr(heard.failure)
-    assert heard.events == full[: len(heard.events)]
-    assert len(heard.events) < len(full)
-    assert not heard.stream.complete
-    check_grammar(heard.events, complete=False)
-    assert heard.stream.partial.chat_response.usage.source != "reported"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -6,7 +6,7 @@ drivers': the raw finish reasons and the token counts of five APIs, brought to o
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,13 +17,8 @@ from aiohttp import web
 
 from dhenara_async import AIModelCallResponse, AIModelClient, errors
 from dhenara_async.events import (
-    PartStart,
-    ReasoningDelta,
-    RefusalDelta,
-    StreamEnd,
     StreamEvent,
     TextDelta,
-    ToolCallDelta,
 )
 from dhenara_async.messages.messages import Part, ToolCallPart
 from dhenara_async.response import ChatResponse, Choice, Usage
@@ -31,6 +26,7 @@ from dhenara_async.testing import check_grammar
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests import recordings
 from tests.recordings import EXCEPTIONS, JsonObject, Recording
+from tests.replays import check_fold
 
 if not recordings.FOUND:
     pytest.skip(recordings.MISSING, allow_module_level=True)
@@ -112,35 +108,8 @@ async def _answer(client: AIModelClient, recording: Recording) -> AIModelCallRes
         async for event in stream:
             events.append(event)
     check_grammar(events)
-    _check_fold(events, stream.response.chat_response)
+    check_fold(events, stream.response.chat_response)
     return stream.response
-
-
-def _check_fold(events: Sequence[StreamEvent], response: ChatResponse) -> None:
-    """The deltas alone, joined in the simplest way, are what the response holds."""
-    starts = [event for event in events if isinstance(event, PartStart)]
-    pieces = [""] * len(starts)
-    for event in events:
-        match event:
-            case TextDelta() | ReasoningDelta() | RefusalDelta():
-                pieces[event.part_id] += event.text
-            case ToolCallDelta():
-                pieces[event.part_id] += event.arguments
-            case _:
-                pass
-    for choice in response.choices:
-        own = [(start.kind, piece) for start, piece in zip(starts, pieces, strict=True) if start.choice == choice.index]
-        assert "".join(piece for kind, piece in own if kind == "text") == choice.text()
-        assert "".join(piece for kind, piece in own if kind == "reasoning") == choice.reasoning()
-        assert "".join(piece for kind, piece in own if kind == "refusal") == choice.refusal()
-        assert [piece or "{}" for kind, piece in own if kind == "tool_call"] == [
-            call.arguments or "{}" for call in choice.tools()
-        ]
-    end = events[-1]
-    assert isinstance(end, StreamEnd)
-    assert [(finish.choice, finish.finish_reason) for finish in end.choices] == [
-        (choice.index, choice.finish_reason) for choice in response.choices
-    ]
 
 
 async def _failing(

@@ -308,7 +308,7 @@ class Blocks:
             return
         value = delta.get(field)
         if field == "partial_json" and isinstance(value, str):
-            part.pieces.append(value)
+            part.pieces += [value] if value else []  # a call without input streams one empty piece
         elif field == "partial_json":
             part.state["input"] = value or part.state.get("input")
         elif field == "citation":
