@@ -236,8 +236,8 @@ class ConversationManager:
         draft, unread = _drafted(conversation, query, instructions, files, tool_results)
         drafts = [draft.changed(id=uuid4().hex) for _ in targets]
 
-        def turn(draft: ConversationNode, target: Target, streamed: bool) -> Turn:
-            stream = streamed or knobs.streaming
+        def turn(draft: ConversationNode, target: Target, stream: bool) -> Turn:
+            stream = stream or knobs.streaming
             return self._turn(conversation, draft, target, knobs, stream=stream, ends_with_reader=True, path=path)
 
         siblings = _SiblingTurns(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
@@ -380,9 +380,9 @@ class _SiblingTurns:
     def key(self, item: Target) -> None:
         """See ``Opener``."""
 
-    def open(self, item: Target, *, index: int, streamed: bool) -> Turn:
+    def open(self, item: Target, *, index: int, stream: bool) -> Turn:
         """See ``Opener``."""
-        turn = self._turns[index] = self._turn(self._drafts[index], item, streamed)
+        turn = self._turns[index] = self._turn(self._drafts[index], item, stream)
         return turn
 
     async def settle(self, outcomes: Sequence[Outcome]) -> tuple[ConversationNode, ...]:

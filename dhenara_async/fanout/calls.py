@@ -88,13 +88,13 @@ class Calls:
         """See ``Opener``."""
         return item.key if isinstance(item, ModelCall) else None
 
-    def open(self, item: ModelCallLike, *, index: int, streamed: bool) -> Answering:
+    def open(self, item: ModelCallLike, *, index: int, stream: bool) -> Answering:
         """See ``Opener``."""
         call = _as_call(item)
         config = call.config or self._config
         asked = messages_of(call.prompt, call.context, call.messages)
         instructions = instructions_of(call.instructions)
-        question = CallInput(asked, instructions, config, streamed or config.streaming)
+        question = CallInput(asked, instructions, config, stream or config.streaming)
         return self._client(call.endpoint).open(question, ends_with_reader=True)
 
     def _client(self, endpoint: Target) -> AIModelClient:

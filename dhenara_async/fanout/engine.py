@@ -138,13 +138,13 @@ class Opener(Protocol[Opened]):
         """Return the caller's key of a request."""
         ...
 
-    def open(self, item: Opened, *, index: int, streamed: bool) -> Answering:
+    def open(self, item: Opened, *, index: int, stream: bool) -> Answering:
         """Prepare the call of a request; nothing is sent yet.
 
         Args:
             item: The request.
             index: Its position, from 0.
-            streamed: Whether the events of the call will be read.
+            stream: Whether the events of the call will be read.
         """
         ...
 
@@ -453,20 +453,20 @@ class Fan(Generic[Item]):
 
     async def _run(self, call: _RunningCall, item: Item) -> None:
         """Task: run one call until the reader has taken its outcome."""
-        stream: Answering | None = None
+        answering: Answering | None = None
         error: Exception | None = None
         try:
             try:
                 with call.scope:
                     if self._state in _OPEN and not call.scope.cancel_called:
-                        streamed = self._delivers == "events"
-                        stream = self._opener.open(item, index=call.index, streamed=streamed)
-                        async with stream:
-                            await (self._relay(call, stream) if streamed else stream.collect())
+                        stream = self._delivers == "events"
+                        answering = self._opener.open(item, index=call.index, stream=stream)
+                        async with answering:
+                            await (self._relay(call, answering) if stream else answering.collect())
             except Exception as exc:  # noqa: BLE001 - any error of the call or of a caller's hook is this call's outcome
                 error = exc
             finally:
-                outcome = self._record_end(call, stream, error)
+                outcome = self._record_end(call, answering, error)
             await self._put(call, TaggedBatch(call.index, call.key, (), outcome))
             await call.taken.wait()
         finally:
@@ -479,8 +479,8 @@ class Fan(Generic[Item]):
             self._advance(_FanSignal.NONE_RUNNING)
         self._changed.set()
 
-    async def _relay(self, call: _RunningCall, stream: Answering) -> None:
-        while events := await stream.batch():
+    async def _relay(self, call: _RunningCall, answering: Answering) -> None:
+        while events := await answering.batch():
             await self._put(call, TaggedBatch(call.index, call.key, events))
 
     async def _put(self, call: _RunningCall, batch: TaggedBatch) -> None:
@@ -495,12 +495,12 @@ class Fan(Generic[Item]):
 
     # ------------------------------------------------------------------------------------------------ outcomes
 
-    def _record_end(self, call: _RunningCall, stream: Answering | None, error: Exception | None) -> Outcome:
+    def _record_end(self, call: _RunningCall, answering: Answering | None, error: Exception | None) -> Outcome:
         """Record the outcome of a call that ended with ``error``, or without one."""
         response: AIModelCallResponse | None = None
         try:
-            if error is None and stream is not None and stream.complete:
-                response = stream.response
+            if error is None and answering is not None and answering.complete:
+                response = answering.response
         except Exception as exc:  # noqa: BLE001 - building the response failed: this call's outcome as well
             error = exc
         cancelled = response is None and error is None
@@ -509,7 +509,7 @@ class Fan(Generic[Item]):
             call.key,
             response,
             _cancelled() if cancelled else error,
-            None if response is not None else _partial(stream),
+            None if response is not None else _partial(answering),
             cancelled,
         )
         self._record(outcome)
@@ -550,9 +550,9 @@ def _check_iterable(items: object) -> None:
         raise ConfigurationError("requests is a sequence, an iterable or an async iterable of calls")
 
 
-def _partial(stream: Answering | None) -> AIModelCallResponse | None:
+def _partial(answering: Answering | None) -> AIModelCallResponse | None:
     try:
-        return None if stream is None else stream.partial
+        return None if answering is None else answering.partial
     except Exception:  # noqa: BLE001 - the call's own error is reported already
         return None
 
