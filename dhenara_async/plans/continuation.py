@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import assert_never
 
-from dhenara_async.calls.call import CallRecord
 from dhenara_async.calls.source import EventSource
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnsupportedError
@@ -23,8 +22,9 @@ from dhenara_async.events import (
     UsageUpdate,
 )
 from dhenara_async.hosts.registry import rules_of
-from dhenara_async.messages.messages import Citation, Message, Origin, Role, TextPart
+from dhenara_async.messages.messages import Citation, Message, Role, TextPart
 from dhenara_async.plans.context import PlanContext
+from dhenara_async.plans.wrapper import SourceWrapper
 
 
 class CannotContinueError(UnsupportedError):
@@ -65,7 +65,7 @@ def _continuation_messages(endpoint: AIModelEndpoint, context: PlanContext) -> t
     return [answer, Message.user(context.continuation)], ""
 
 
-class RestSource:
+class RestSource(SourceWrapper):
     """Continues an answer for a model that was not shown its trailing whitespace; see ``EventSource``.
 
     Such a model often starts with this whitespace itself, but the reader has already received it. Whitespace at the
@@ -77,32 +77,12 @@ class RestSource:
     """
 
     def __init__(self, source: EventSource, dropped: str) -> None:
-        self._source = source
+        super().__init__(source)
         self._dropped = dropped
         self._part: int | None = None  # id of the first text part; None = it has not started
         self._held: str | None = ""  # its leading whitespace received so far; None = its text was passed on
         self._cut = 0  # number of characters removed from its start
         self._settled = False  # the first text part has ended: all further events pass through
-
-    @property
-    def over(self) -> bool:
-        """See ``EventSource``."""
-        return self._source.over
-
-    @property
-    def repeatable(self) -> bool:
-        """See ``EventSource``."""
-        return self._source.repeatable
-
-    @property
-    def origin(self) -> Origin:
-        """See ``EventSource``."""
-        return self._source.origin
-
-    @property
-    def account(self) -> CallRecord:
-        """See ``EventSource``."""
-        return self._source.account
 
     async def receive(self) -> Sequence[StreamEvent]:
         """See ``EventSource``."""
@@ -110,10 +90,6 @@ class RestSource:
         if self._settled or not events:
             return events
         return [delivered for event in events for delivered in self._deliver(event)]
-
-    async def close(self) -> None:
-        """See ``EventSource``."""
-        await self._source.close()
 
     def _deliver(self, event: StreamEvent) -> Sequence[StreamEvent]:
         """Return the events that the reader gets for ``event``."""

@@ -55,6 +55,7 @@ from dhenara_async.plans.context import (
 )
 from dhenara_async.plans.continuation import CannotContinueError
 from dhenara_async.plans.targets import Failover, Target, endpoints, label, may_pass_elsewhere
+from dhenara_async.plans.wrapper import SourceWrapper
 from dhenara_async.response import Attempt, Decision, Seam
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
@@ -140,7 +141,7 @@ _HAS_START = frozenset(
 _NOT_OF_THE_HOST = (ConfigurationError, UnsupportedError, ConversionLossError)
 
 
-class FailoverSource:
+class FailoverSource(SourceWrapper):
     """Reads one target after the other until one completes the answer; see ``EventSource``.
 
     Args:
@@ -175,17 +176,8 @@ class FailoverSource:
         opened = self._open_next(context)
         if opened is None:
             raise self._failures.first_error()
-        self._target, self._source = opened
-
-    @property
-    def over(self) -> bool:
-        """See ``EventSource``."""
-        return self._source.over
-
-    @property
-    def repeatable(self) -> bool:
-        """See ``EventSource``."""
-        return self._source.repeatable
+        self._target, source = opened
+        super().__init__(source)
 
     @property
     def origin(self) -> Origin:
@@ -230,7 +222,7 @@ class FailoverSource:
     async def close(self) -> None:
         """See ``EventSource``."""
         self._closed = True
-        await self._source.close()
+        await super().close()
 
     def _advance(self, signal: _FailoverSignal | None) -> _FailoverState:
         """Change the state by ``signal`` (None = no change); return the state before."""
