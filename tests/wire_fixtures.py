@@ -4,6 +4,7 @@
 ``<shape>.expected.json``, which was written by hand from the dialect's documentation:
 
 - ``shows``: the shape, in words.
+- ``provider``: the host whose answer it is; left out = one without differences from its dialect.
 - ``config``: the settings of the call; left out = none.
 - ``choices``: for each choice its finish and its parts. Fields with their default value are left out, and so is a
   part's origin, which is the same for all. Bytes are base64.
@@ -56,6 +57,7 @@ class Expected(TypedDict):
     """An expected answer; see the module."""
 
     shows: str
+    provider: NotRequired[str]
     config: NotRequired[dict[str, object]]
     choices: list[ExpectedChoice]
     usage: dict[str, object]
@@ -102,7 +104,7 @@ class WireFixture:
         """A client whose calls are answered with ``body``, in one read or in a read for each byte."""
         api = AIModelAPI.model_validate(
             {
-                "provider": _PROVIDERS[self.dialect],
+                "provider": self.expected.get("provider", _PROVIDERS[self.dialect]),
                 "dialect": self.dialect,
                 "base_url": "http://127.0.0.1",
                 "api_key": "key",
