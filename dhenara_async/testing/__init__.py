@@ -2,7 +2,7 @@
 
 ``ProviderServer`` is a loopback server that speaks every dialect and refuses the requests that the real providers
 refuse. Its script is made of ``Answer``, ``ScriptedError`` and ``Fault``; ``REASONING_REFUSALS`` has the errors that
-providers give to replayed reasoning. ``SeenRequest`` records a request, and ``Closing`` how its connection ended.
+providers return for replayed reasoning. ``SeenRequest`` records a request, and ``Closing`` how its connection ended.
 
 ``ReplayTransport`` answers from memory. ``split_everywhere`` cuts a body at every place where a network can cut it.
 ``check_grammar`` checks the order of the events of a stream.

@@ -1,7 +1,7 @@
 """``python -m dhenara_async.testing``: a loopback provider for any program, until Ctrl-C.
 
-Prints the ``export`` lines that point the vendors' SDKs, and this library, at it. It answers the questions of the
-README as the README shows, and every other question by telling how much of the conversation arrived.
+Prints the ``export`` lines that point the SDKs of the vendors, and this library, to the server. It answers the
+questions of the README as the README shows, and every other question with a summary of the conversation it received.
 """
 
 import argparse

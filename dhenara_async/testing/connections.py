@@ -11,53 +11,53 @@ from aiohttp import web
 
 from dhenara_async.testing.script import Closing, Fault
 
-_PATIENCE_SECONDS = 2.0
-_RESET = pack("ii", 1, 0)  # SO_LINGER: drop what has not been sent, and say so
+_CLOSE_SECONDS = 2.0
+_RESET = pack("ii", 1, 0)  # SO_LINGER: discard unsent bytes, and send a reset
 
 
 @dataclass(slots=True)
 class ConnectionLog:
-    """What became of all connections.
+    """Records the connections of a server.
 
     Attributes:
-        opened: How many were accepted.
-        closed: Those that are over, in the order in which they ended.
+        opened: The number of accepted connections.
+        closed: The closed connections, in the order of closing.
     """
 
     opened: int = 0
     closed: list[Closing] = field(default_factory=list[Closing])
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, closing: Closing) -> None:
-        """One is over."""
+        """Record a closed connection."""
         self.closed.append(closing)
-        self._news.set()
+        self._changed.set()
 
     async def wait_closed(self, count: int) -> None:
-        """Wait until ``count`` of them are over."""
+        """Wait until ``count`` connections are closed."""
         while len(self.closed) < count:
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class Connection:
-    """One client's connection, where the HTTP is ours to spoil."""
+    """The connection of a client, for answers with faulty bytes."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self.cut_by_us: bool = False
-        self.over: asyncio.Event = asyncio.Event()
+        self.cut_by_server: bool = False
+        self.closed: asyncio.Event = asyncio.Event()
         self._transport = transport
 
     def write(self, data: bytes) -> None:
-        """Send bytes; a client that has gone is no failure."""
+        """Send bytes, unless the client has closed the connection."""
         if not self._transport.is_closing():
             self._transport.write(data)
 
     def cut(self, *, reset: bool) -> None:
-        """End it from our side."""
+        """Close the connection from the side of the server."""
         if self._transport.is_closing():
             return
-        self.cut_by_us = True
+        self.cut_by_server = True
         if reset:
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._transport.abort()
@@ -65,18 +65,18 @@ class Connection:
             self._transport.close()
 
     async def silent(self, seconds: float | None) -> None:
-        """Say nothing for a while; None = until the client has gone."""
+        """Send nothing for ``seconds``; None = until the client closes the connection."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.over.wait(), seconds)
+            await asyncio.wait_for(self.closed.wait(), seconds)
 
 
 class Connections(web.Server):
-    """aiohttp's low-level server, which tells connections beside requests.
+    """aiohttp's low-level server, which also records connections.
 
     Args:
-        handle: Answers a request; what it returns for a connection that is over goes nowhere.
-        log: Where they are noted.
-        largest_body: The most bytes a request may have.
+        handle: Answers a request; its result is ignored if the connection is closed.
+        log: Records the connections.
+        largest_body: The most bytes that a request may have.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Connections(web.Server):
         )
         self._open: dict[web.RequestHandler, Connection] = {}
         self._log = log
-        self._ending = False
+        self._shutting_down = False
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """See ``web.Server``."""
@@ -111,25 +111,25 @@ class Connections(web.Server):
         """See ``web.Server``."""
         super().connection_lost(handler, exc)
         connection = self._open.pop(handler)
-        connection.over.set()
-        ours = connection.cut_by_us or self._ending
-        self._log.note(Closing("server" if ours else "client", asyncio.get_running_loop().time()))
+        connection.closed.set()
+        by_server = connection.cut_by_server or self._shutting_down
+        self._log.note(Closing("server" if by_server else "client", asyncio.get_running_loop().time()))
 
     def pre_shutdown(self) -> None:
-        """See ``web.Server``; from here on it is we who close."""
-        self._ending = True
+        """See ``web.Server``; from now on the server is the side that closes."""
+        self._shutting_down = True
         super().pre_shutdown()
 
 
 async def misbehave(connection: Connection, fault: Fault, head: bytes, pieces: Sequence[bytes], last: bytes) -> None:
-    """Send an answer as ``fault`` has it, and see its connection to an end.
+    """Send an answer with its faults, and close the connection.
 
     Args:
-        connection: Where to.
-        fault: How it is stalled, slowed down and cut.
-        head: The head, its empty line included.
-        pieces: The body's events, framed; where it is cut at a byte, only what comes before that.
-        last: The sign that the body is over.
+        connection: The connection.
+        fault: How the answer is stalled, slowed down and cut.
+        head: The head, with its empty line.
+        pieces: The framed events of the body, up to the byte where it is cut.
+        last: The end of the body's framing.
     """
     if fault.stall == "head":
         await connection.silent(fault.seconds)
@@ -145,7 +145,7 @@ async def misbehave(connection: Connection, fault: Fault, head: bytes, pieces: S
             continue
         for place in range(len(piece)):
             connection.write(piece[place : place + 1])
-            await asyncio.sleep(0)  # else they would be sent together
+            await asyncio.sleep(0)  # otherwise the bytes would be sent together
     if fault.stall == "end" or fault.stall == len(pieces):
         await connection.silent(fault.seconds)
     if isinstance(fault.cut, int):
@@ -155,5 +155,5 @@ async def misbehave(connection: Connection, fault: Fault, head: bytes, pieces: S
     if fault.cut == "idle" or fault.framing == "close":
         connection.cut(reset=fault.cut == "idle" and fault.ending == "reset")
         return
-    await connection.silent(_PATIENCE_SECONDS)  # it is the client's to close: the head has said so
+    await connection.silent(_CLOSE_SECONDS)  # the head has announced the close, so the client should close first
     connection.cut(reset=False)

@@ -1,12 +1,12 @@
 """Answers to the README's questions, for readers who run its examples without a key.
 
 ``python -m dhenara_async.testing`` serves them, so a reader sees the output that the README shows. Every other question
-is answered as a ``ProviderServer`` without a script answers it.
+gets the answer of a ``ProviderServer`` without a script.
 """
 
 from collections.abc import Mapping
 
-from dhenara_async.testing.script import Answer, ScriptedError, ScriptedToolCall, SeenRequest, Step
+from dhenara_async.testing.script import Answer, ScriptedError, ScriptedToolCall, ScriptStep, SeenRequest
 from dhenara_async.testing.stand_in import tell
 
 _NO_WAIT = {"retry-after": "0"}
@@ -14,7 +14,7 @@ _PARIS = ScriptedToolCall(call_id="call_1", name="weather", arguments='{"city":"
 _BUSY = ScriptedError(503, "Too busy.", headers=_NO_WAIT)
 _NO_SUCH_MODEL = ScriptedError(404, "There is no model gpt-typo.")
 
-_ANSWERS: Mapping[str, Step] = {
+_ANSWERS: Mapping[str, ScriptStep] = {
     "Tell a short story about a robot.": Answer(
         text="A robot found a brush and painted the sky.", reasoning="What would a robot paint?"
     ),
@@ -43,17 +43,17 @@ class ExampleAnswers:
     """
 
     def __init__(self) -> None:
-        self._greeted = 0
+        self._attempts = 0
 
-    def __call__(self, seen: SeenRequest) -> Step:
-        """The answer to the last line that the user wrote."""
+    def __call__(self, seen: SeenRequest) -> ScriptStep:
+        """Return the answer to the user's last line."""
         lines = seen.turns[-1][1].splitlines() if seen.turns else []
         question = lines[-1] if lines else ""
         if seen.model == "gpt-typo":
             return _NO_SUCH_MODEL
         if question == "Are you there?":
-            self._greeted += 1
-            return _BUSY if self._greeted % 2 else Answer(text="Yes.")
+            self._attempts += 1
+            return _BUSY if self._attempts % 2 else Answer(text="Yes.")
         if question == "Who is there?" and seen.provider == "anthropic":
             return _BUSY
         return _ANSWERS.get(question) or tell(seen)

@@ -1,6 +1,6 @@
 """Turn a good answer into a faulty one: its events changed, compressed and framed, as bytes to send.
 
-Pure. The few wire words in here are those that a dialect has for failing inside a stream and for ending one.
+Pure. The only wire details here are how each dialect reports an error inside a stream, and how it ends a stream.
 """
 
 import zlib
@@ -13,7 +13,7 @@ from dhenara_async.endpoint import Dialect
 from dhenara_async.testing.dialects.base import as_object, sse
 from dhenara_async.testing.script import Coding, Fault
 
-# What is in the events that end an answer, the last one or two of a stream.
+# Bytes that mark the events at the end of an answer, the last one or two of a stream.
 _ENDS: Mapping[Dialect, tuple[bytes, ...]] = {
     Dialect.ANTHROPIC_MESSAGES: (b'"type":"message_stop"',),
     Dialect.GEMINI: (b'"finishReason":',),
@@ -28,9 +28,9 @@ def reported(dialect: Dialect, error: object) -> bytes:
         case Dialect.ANTHROPIC_MESSAGES:
             return sse(error, event="error")
         case Dialect.OPENAI_RESPONSES:
-            told = as_object(as_object(error).get("error"))
-            code = told.get("code") or told.get("type")
-            return sse({**told, "type": "error", "code": code, "sequence_number": 0}, event="error")
+            details = as_object(as_object(error).get("error"))
+            code = details.get("code") or details.get("type")
+            return sse({**details, "type": "error", "code": code, "sequence_number": 0}, event="error")
         case _:
             return sse(error)
 
@@ -38,44 +38,44 @@ def reported(dialect: Dialect, error: object) -> bytes:
 def bend(
     fault: Fault, dialect: Dialect, events: Sequence[bytes], *, streamed: bool, failure: bytes | None
 ) -> list[bytes]:
-    """The body's events as ``fault`` has them; see ``Fault`` for the order.
+    """Apply ``fault`` to the events of a body; see ``Fault`` for the order.
 
     Args:
-        fault: What goes wrong.
-        dialect: The wire language.
-        events: The good body, whole; a plain one is one event.
-        streamed: Whether it is a stream.
-        failure: The fault's ``error`` in the dialect's words.
+        fault: The fault.
+        dialect: The wire dialect.
+        events: The complete good body; a plain body is one event.
+        streamed: Whether the body is a stream.
+        failure: The fault's ``error`` in the shape of the dialect.
     """
-    bent = list(events)
+    faulty = list(events)
     if failure is not None:
-        bent = [*bent[: fault.error_at], failure] if streamed else [failure]
+        faulty = [*faulty[: fault.error_at], failure] if streamed else [failure]
     if fault.corrupt is not None:
-        place = fault.corrupt_at if streamed else 0
-        bent[place] = _corrupted(bent[place], fault.corrupt)
+        index = fault.corrupt_at if streamed else 0
+        faulty[index] = _corrupted(faulty[index], fault.corrupt)
     if fault.terminal is not None:
         if streamed:
-            bent = _ended(bent, _ENDS[dialect], twice=fault.terminal == "twice")
+            faulty = _ended(faulty, _ENDS[dialect], twice=fault.terminal == "twice")
         else:
-            bent = bent * 2 if fault.terminal == "twice" else [b"".join(bent).rstrip()[:-1]]
-    moved = (fault.swap, fault.repeat, fault.lose, fault.stall)
-    if not streamed and len(bent) == 1 and moved != (None, None, None, None):
-        middle = len(bent[0]) // 2
-        bent = [bent[0][:middle], bent[0][middle:]]
+            faulty = faulty * 2 if fault.terminal == "twice" else [b"".join(faulty).rstrip()[:-1]]
+    moves = (fault.swap, fault.repeat, fault.lose, fault.stall)
+    if not streamed and len(faulty) == 1 and moves != (None, None, None, None):
+        middle = len(faulty[0]) // 2
+        faulty = [faulty[0][:middle], faulty[0][middle:]]
     if fault.swap is not None:
-        one, other = fault.swap
-        bent[one], bent[other] = bent[other], bent[one]
+        first, second = fault.swap
+        faulty[first], faulty[second] = faulty[second], faulty[first]
     if fault.repeat is not None:
-        bent.insert(fault.repeat, bent[fault.repeat])
+        faulty.insert(fault.repeat, faulty[fault.repeat])
     if fault.lose is not None:
-        del bent[fault.lose]
+        del faulty[fault.lose]
     if fault.padding:
-        bent = [_padded(event, fault.padding) for event in bent]
-    return bent if fault.body is None else [fault.body]
+        faulty = [_padded(event, fault.padding) for event in faulty]
+    return faulty if fault.body is None else [fault.body]
 
 
 def _corrupted(event: bytes, how: str) -> bytes:
-    """``event``, whose lines stay lines, with JSON that is none."""
+    """Break the JSON of an event, and keep its lines."""
     begin, end = event.index(b"{"), event.rindex(b"}") + 1
     json = event[begin:end]
     bad = json[: len(json) // 2] if how == "json" else json.replace(b'"', b'"\xff', 1)
@@ -90,8 +90,8 @@ def _ended(events: Sequence[bytes], marks: Sequence[bytes], *, twice: bool) -> l
 
 
 def _padded(event: bytes, padding: int) -> bytes:
-    place = event.find(b"{")
-    return event if place < 0 else event[:place] + b" " * padding + event[place:]
+    start = event.find(b"{")
+    return event if start < 0 else event[:start] + b" " * padding + event[start:]
 
 
 # ---------------------------------------------------------------------------------------------------- compressing
@@ -102,19 +102,19 @@ class _Compressor(Protocol):
 
 
 def codings() -> tuple[Coding, ...]:
-    """The compressions that can be made here: brotli and zstandard take a package of their own."""
+    """Return the available compressions: brotli and zstandard need an extra package."""
     return tuple(name for name, make in _COMPRESSORS.items() if make() is not None)
 
 
 def compressed(pieces: Sequence[bytes], coding: Coding) -> list[bytes]:
-    """``pieces``, each of which can be read as soon as it is there.
+    """Compress ``pieces``, each flushed so that it can be read at once.
 
     Raises:
-        ValueError: The package for ``coding`` is missing here.
+        ValueError: The package for ``coding`` is not installed.
     """
     squeeze = _COMPRESSORS[coding]()
     if squeeze is None:
-        raise ValueError(f"nothing here can compress with {coding}; it can with {', '.join(codings())}")
+        raise ValueError(f"no installed package compresses with {coding}; available: {', '.join(codings())}")
     return [squeeze(piece, last=number == len(pieces)) for number, piece in enumerate(pieces, start=1)]
 
 
@@ -185,28 +185,28 @@ _COMPRESSORS: Mapping[Coding, Callable[[], _Compressor | None]] = {
 
 
 def head_of(fault: Fault, status: int, headers: Mapping[str, str], length: int) -> bytes:
-    """The head of an answer whose body has ``length`` bytes, its empty line included."""
-    named = {
+    """Build the head of an answer whose body has ``length`` bytes, with its empty line."""
+    fields = {
         **headers,
         "transfer-encoding": "chunked" if fault.framing == "chunked" else "",
         "content-length": str(length) if fault.framing == "length" else "",
         "connection": "keep-alive" if fault.cut == "idle" else "close",
         **fault.headers,
     }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in named.items() if value)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value)
     return f"HTTP/1.1 {status} Loopback\r\n{lines}\r\n".encode()
 
 
 def framed(fault: Fault, pieces: Sequence[bytes]) -> tuple[list[bytes], bytes]:
-    """The body as it is sent, as far as it is, and the sign that it is over."""
+    """Frame the body up to its cut; returns its pieces and the end of its framing."""
     kept = list(_until(pieces, fault.cut)) if isinstance(fault.cut, int) else [piece for piece in pieces if piece]
     if fault.framing != "chunked":
         return kept, b""
     return [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in kept], b"0\r\n\r\n"
 
 
-def _until(pieces: Sequence[bytes], place: int) -> Iterator[bytes]:
+def _until(pieces: Sequence[bytes], remaining: int) -> Iterator[bytes]:
     for piece in pieces:
-        if place > 0 and piece:
-            yield piece[:place]
-        place -= len(piece)
+        if remaining > 0 and piece:
+            yield piece[:remaining]
+        remaining -= len(piece)

@@ -1,7 +1,7 @@
 """Check the event grammar: the order of events that every decoded answer must have.
 
-The rules are those in the docstring of ``events``. Whoever writes a driver, a transport or a stand-in client runs its
-events through ``check_grammar``; whoever consumes a stream may rely on everything in here.
+The rules are those in the docstring of ``events``. Authors of drivers, transports and stand-in clients run their events
+through ``check_grammar``; consumers of a stream may rely on all of its rules.
 """
 
 from collections.abc import Iterable
@@ -31,23 +31,23 @@ def check_grammar(events: Iterable[StreamEvent], *, complete: bool = True) -> No
     """Check that ``events``, from the first to the last of one call, follow the event grammar.
 
     Args:
-        events: All of them, in order.
-        complete: Whether the answer came to its end; False for the events before a failure, which leave parts open.
+        events: All events of the call, in order.
+        complete: Whether the answer is complete; False for the events before a failure, which leave parts open.
 
     Raises:
-        AssertionError: A rule is broken; the message names the rule and the event by its place, from 0.
+        AssertionError: A rule is broken; the message names the rule and the event's index, from 0.
     """
-    check = _Check()
+    check = _GrammarCheck()
     for event in events:
         check.take(event)
         check.index += 1
     if complete and not check.ended:
-        check.broken("a stream ends with StreamEnd", "nothing more came")
+        check.broken("a stream ends with StreamEnd", "the events end without it")
 
 
 @dataclass(slots=True)
-class _Part:
-    """A part as far as it has come."""
+class _PartState:
+    """The received events of one part."""
 
     start: PartStart
     pieces: list[str] = field(default_factory=list[str])
@@ -55,13 +55,13 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Check:
-    """The state of one run over a stream."""
+class _GrammarCheck:
+    """Checks the events of one call."""
 
     index: int = 0
     started: bool = False
     ended: bool = False
-    parts: list[_Part] = field(default_factory=list[_Part])
+    parts: list[_PartState] = field(default_factory=list[_PartState])
 
     def take(self, event: StreamEvent) -> None:
         if self.ended:
@@ -105,25 +105,27 @@ class _Check:
             self.broken(
                 "part ids are 0, 1, 2 … in order of PartStart", f"{event.part_id} follows {len(self.parts)} parts"
             )
-        self.parts.append(_Part(event))
+        self.parts.append(_PartState(event))
 
     def _seam(self) -> None:
         still_open = [part.start.part_id for part in self.parts if not part.ended]
         if still_open:
             self.broken("a seam stands between parts", f"these are open: {still_open}")
 
-    def _opened(self, part_id: int, rule: str) -> _Part:
+    def _opened(self, part_id: int, rule: str) -> _PartState:
         if not 0 <= part_id < len(self.parts):
             self.broken(rule, f"part {part_id} was never started")
         part = self.parts[part_id]
         if part.ended:
-            self.broken(rule, f"part {part_id} has ended before")
+            self.broken(rule, f"part {part_id} has already ended")
         return part
 
     def _grow(self, part_id: int, kind: PartKind, piece: str) -> None:
         part = self._opened(part_id, "a delta belongs to an open part")
         if part.start.kind != kind:
-            self.broken("a delta is of its part's kind", f"a {kind} delta came for part {part_id}, a {part.start.kind}")
+            self.broken(
+                "a delta has the kind of its part", f"a {kind} delta came for part {part_id}, a {part.start.kind}"
+            )
         part.pieces.append(piece)
 
     def _close(self, event: PartEnd) -> None:
@@ -131,13 +133,13 @@ class _Check:
         part.ended = True
         start, whole = part.start, event.part
         if whole.type != start.kind:
-            self.broken("a PartEnd's part is of its PartStart's kind", f"a {start.kind} ended as a {whole.type}")
+            self.broken("the part of PartEnd has the kind of its PartStart", f"a {start.kind} ended as a {whole.type}")
         self._check_name(start, whole)
-        told, joined = _told(whole), "".join(part.pieces)
-        # a function without parameters streams nothing; its call is whole all the same
-        without_arguments = start.kind == "tool_call" and not joined and told == "{}"
-        if told != joined and not without_arguments:
-            self.broken("a part is its deltas, joined", f"part {event.part_id} has {told!r} and its deltas {joined!r}")
+        text, joined = _delta_text(whole), "".join(part.pieces)
+        # a call without arguments has no deltas, and its arguments are {}
+        without_arguments = start.kind == "tool_call" and not joined and text == "{}"
+        if text != joined and not without_arguments:
+            self.broken("a part is its deltas, joined", f"part {event.part_id} has {text!r} and its deltas {joined!r}")
 
     def _check_name(self, start: PartStart, whole: Part) -> None:
         match whole:
@@ -159,14 +161,17 @@ class _Check:
         unfinished = {part.start.choice for part in self.parts} - finishes.keys()
         if unfinished or not finishes:
             self.broken(
-                "StreamEnd says how every choice ended", f"it is silent on {sorted(unfinished) or 'all of them'}"
+                "StreamEnd has the finish reason of every choice", f"it lacks {sorted(unfinished) or 'all of them'}"
             )
         if event.finish_reason != event.choices[0].finish_reason:
-            self.broken("StreamEnd's reason is its first choice's", f"they are {event.finish_reason} and another")
+            self.broken(
+                "StreamEnd's reason is its first choice's",
+                f"they are {event.finish_reason} and {event.choices[0].finish_reason}",
+            )
 
 
-def _told(part: Part) -> str:
-    """What a whole part says in the words that its deltas can carry; files and hosted tools have no deltas."""
+def _delta_text(part: Part) -> str:
+    """Return the text that the deltas of a part join to; empty for files and hosted tools, which have no deltas."""
     match part:
         case TextPart() | ReasoningPart() | RefusalPart():
             return part.text

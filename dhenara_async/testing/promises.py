@@ -1,6 +1,6 @@
 """Collects broken promises, for the kits that test a driver or a store.
 
-Every promise has a name of its own, because that is what an author looks for in a long report.
+Every promise has a name, so that an author finds it in a long report.
 """
 
 from collections.abc import Collection, Generator, Mapping

@@ -1,7 +1,7 @@
-"""Errors that providers give to reasoning in a history that they do not accept, ready for a script.
+"""Errors that providers return for reasoning in a history that they do not accept, ready for a script.
 
 ``ProviderServer([Answer(…), REASONING_REFUSALS[Dialect.GEMINI]["signature_missing"], Answer(…)])`` refuses the second
-request once, however right it is; ids, paths and numbers in the messages are made up.
+request, even if it is valid; ids, paths and numbers in the messages are invented.
 
 Follows: the providers' error messages as their users reported them (read 2026-11-22).
 """
@@ -65,4 +65,4 @@ REASONING_REFUSALS: Mapping[Dialect, Mapping[str, ScriptedError]] = {
         "reasoning_of_another_caller": ScriptedError(400, "encrypted_content was not issued to this caller"),
     },
 }
-"""For each dialect, each such refusal by what is said to be wrong."""
+"""The errors of each dialect, by the reported problem."""

@@ -1,6 +1,6 @@
 """A transport that answers from memory: the whole client under test, without a socket.
 
-Use it where the bytes of an answer are known, from a recording or by hand; ``ProviderServer`` is for what needs a real
+Use it if the bytes of an answer are known, from a recording or written by hand; use ``ProviderServer`` to test a real
 connection.
 """
 
@@ -20,12 +20,12 @@ class ReplayTransport:
     Args:
         body: The answer's bytes.
         status: The answer's HTTP status.
-        headers: The answer's headers. Without a content type the first byte of the body decides, as it does for a
-            real host that sends none.
-        chunks: The body in the pieces that reads shall give, such as ``split_bytes(body)``; None = in one.
+        headers: The answer's headers. Without a content type, the first byte decides whether the body is a stream,
+            as for a real host.
+        chunks: The body cut into reads, for example ``split_bytes(body)``; None = one read.
 
     Attributes:
-        requests: What was sent, oldest first, credentials included; their repr shows the address only.
+        requests: The sent requests, oldest first, with credentials; their repr shows the address only.
 
     Raises:
         ConfigurationError: The chunks do not join to the body.
@@ -52,7 +52,7 @@ class ReplayTransport:
         return f"ReplayTransport(status={self._status}, {len(self._body)} bytes, {len(self.requests)} requests seen)"
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> "ReplayExchange":
-        """See ``Transport``; time limits mean nothing here."""
+        """See ``Transport``; time limits are ignored."""
         await anyio.lowlevel.checkpoint()
         self.requests.append(request)
         return ReplayExchange(self._status, self._headers, self._chunks)
@@ -67,12 +67,12 @@ class ReplayExchange:
 
     repeatable: Final = True
 
-    __slots__ = ("_error", "_left", "headers", "status")
+    __slots__ = ("_error", "_remaining", "headers", "status")
 
     def __init__(self, status: int, headers: Mapping[str, str], chunks: Sequence[bytes]) -> None:
         self.status: int = status
         self.headers: Mapping[str, str] = headers
-        self._left = list(reversed(chunks))
+        self._remaining = list(reversed(chunks))
         self._error: Exception | None = None
 
     async def read(self) -> bytes:
@@ -80,7 +80,7 @@ class ReplayExchange:
         await anyio.lowlevel.checkpoint()
         if self._error is not None:
             raise self._error
-        return self._left.pop() if self._left else b""
+        return self._remaining.pop() if self._remaining else b""
 
     def interrupt(self, error: Exception) -> None:
         """See ``Exchange``."""
@@ -88,8 +88,8 @@ class ReplayExchange:
 
     def ended(self) -> bool:
         """See ``Exchange``."""
-        return not self._left
+        return not self._remaining
 
     async def close(self) -> None:
         """See ``Exchange``."""
-        self._left.clear()
+        self._remaining.clear()

@@ -1,7 +1,7 @@
 """The script of a loopback provider and the requests it received: plain values, the same for every dialect.
 
-A script is a sequence of ``Answer``, ``ScriptedError`` and ``Fault``, used up in order, or a function from the
-``SeenRequest`` to one of them. The dialects translate; nothing here knows a provider.
+A script is a sequence of ``Answer``, ``ScriptedError`` and ``Fault``, used in order, or a function from the
+``SeenRequest`` to one of them. ``dialects`` translates them to each wire format.
 """
 
 import re
@@ -16,20 +16,20 @@ from dhenara_async.messages.messages import Citation
 from dhenara_async.response import FinishReason, Usage
 
 Coding = Literal["gzip", "deflate", "br", "zstd"]
-"""How a body can be compressed."""
+"""The compression of a body."""
 
-Turn = tuple[str, str]
-"""A role (``user`` or ``assistant``) and what it said."""
+SeenTurn = tuple[str, str]
+"""A role (``user`` or ``assistant``) and its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedToolCall:
-    """A function call to be answered with.
+    """A function call in a scripted answer.
 
     Attributes:
-        call_id: Its id on the wire, as given; Gemini leaves out an empty one.
-        name: The function.
-        arguments: JSON text, sent as it is where the dialect sends text; Gemini and a plain Anthropic body need an
+        call_id: The id on the wire, sent unchanged; Gemini omits an empty one.
+        name: The name of the function.
+        arguments: JSON text, sent unchanged if the dialect sends text; Gemini and a plain Anthropic body need a JSON
             object.
     """
 
@@ -40,21 +40,21 @@ class ScriptedToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One scripted answer; each dialect spells it in its own words.
+    """One scripted answer, the same for every dialect.
 
     Attributes:
         text: The visible answer.
-        reasoning: The thinking that is shown, where the dialect shows any.
-        signature: The opaque state of the reasoning; None = a stand-in where the dialect has one, "" = none at all.
+        reasoning: The visible reasoning, in dialects that show it.
+        signature: The opaque state of the reasoning; None = an invented one in dialects that have it, "" = none.
         tool_calls: Calls for the client to run, in order.
-        refusal: The words of a refusal, wherever the dialect has a place for them.
-        finish_reason: Why it ends. ``STOP`` with tool calls ends as a tool call, with nothing but a refusal as a
-            refusal.
-        usage: Tokens; None, and None in its input or output count, is a count of words. Other None fields are not told.
-        stop_sequence: The stop text that ended it.
-        pieces: How ``text`` is cut into deltas; None = words with the space before them.
-        web_searches: Queries of searches that the provider ran itself before it answered, where the dialect has them.
-        citations: Where ``text`` comes from, where the dialect has a place for that.
+        refusal: The text of a refusal, in dialects that have a field for it.
+        finish_reason: The finish reason. ``STOP`` becomes a tool call if there are tool calls, and a refusal if there
+            is a refusal and no text.
+        usage: Tokens; None, and None as its input or output count, is a count of words. Other None fields are not sent.
+        stop_sequence: The stop text that ended the answer.
+        pieces: ``text`` cut into deltas; None = words, each with the space before it.
+        web_searches: Queries of searches by the provider itself, in dialects that report them.
+        citations: The sources of ``text``, in dialects that report them.
     """
 
     text: str = ""
@@ -70,17 +70,17 @@ class Answer:
     citations: tuple[Citation, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse pieces that are not the text: a test would then compare the server with itself.
+        """Check the pieces.
 
         Raises:
-            ValueError: ``pieces`` joined is not ``text``.
+            ValueError: ``pieces`` do not join to ``text``.
         """
         if self.pieces is not None and "".join(self.pieces) != self.text:
-            raise ValueError("the pieces of an Answer, joined, are its text")
+            raise ValueError("the pieces of an Answer must join to its text")
 
     @property
     def ending(self) -> FinishReason:
-        """The finish reason a provider would give this content."""
+        """The finish reason that a provider would send for this content."""
         if self.finish_reason is not FinishReason.STOP:
             return self.finish_reason
         if self.tool_calls:
@@ -88,21 +88,21 @@ class Answer:
         return FinishReason.REFUSAL if self.refusal and not self.text else FinishReason.STOP
 
     def text_deltas(self) -> tuple[str, ...]:
-        """The text as it is streamed."""
+        """Return the text cut into deltas."""
         return self.pieces if self.pieces is not None else words(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedError:
-    """A failure to answer with, in the dialect's own shape.
+    """An error response, sent in the shape of the dialect.
 
     Attributes:
         status: HTTP status, 400 or above.
-        message: What the provider says.
+        message: The provider's error message.
         code: OpenAI's ``code``, Anthropic's ``details.error_code``; Gemini has none.
-        type: The kind of error in the provider's words (Gemini: ``status``); None = what it says with that HTTP status.
+        type: The provider's name for the kind of error (Gemini: ``status``); None = the usual one of that HTTP status.
         headers: Extra response headers, ``retry-after`` for example.
-        retry_info: Seconds to wait, told in the body; only Gemini has a place for that.
+        retry_info: Seconds to wait, sent in the body; Gemini only.
     """
 
     status: int
@@ -117,37 +117,36 @@ class ScriptedError:
 class Fault:
     """Faults to inject into ``answer``. They can be combined; ``Fault()`` alone is a good answer.
 
-    Events are counted from 0, as the dialect writes them. A plain body is one event, but where it is stalled, or an
-    event is moved, it is two, its halves. What changes the body is done in the order of the attributes; then it
-    is sent, late, slowly or not to its end. The connection serves no other request; a whole answer says so (unless
-    ``cut`` is ``idle``) and leaves it to the client to close it.
+    Events are counted from 0, as the dialect writes them. A plain body is one event; if it is stalled, or an event is
+    moved, its halves are two events. The body is changed in the order of the attributes; then it is sent, perhaps late,
+    slowly or incompletely. The connection serves no other request; a complete answer announces that (unless ``cut`` is
+    ``idle``) and lets the client close the connection.
 
     Attributes:
-        answer: What would be said; a ``ScriptedError`` is refused with.
-        status: HTTP status in place of the right one: an error with 200, a redirect.
-        headers: Headers beside or in place of the right ones, names in lower case; an empty value leaves one out.
-        error: A failure that the provider reports inside its answer, which ends with it.
-        error_at: How many events come before ``error``; a plain body is replaced by it.
-        corrupt: What becomes of event ``corrupt_at``: ``json`` is cut in its middle, ``utf-8`` gets a byte that no
-            text has.
-        corrupt_at: Which event.
-        terminal: The event that ends the answer is ``missing``, or comes ``twice``. A plain body loses its last brace,
-            or comes twice.
-        swap: Two events that change places.
-        repeat: Which event comes twice.
-        lose: Which event does not come.
-        padding: Bytes of white space before the JSON of each event, all in one line.
-        body: Something else altogether in place of the body: a page, nothing.
-        compress: How the body is compressed, whether the client takes that or not; flushed at every event.
-        framing: How the client is told where the body ends; ``close`` = it is not told. None = as a good answer is:
-            ``chunked`` for a stream, ``length`` for a plain body.
-        stall: Where the server falls silent: before the ``head``, after that many events, or before the ``end``, which
-            is all but the sign that the body is over.
-        seconds: For how long; None = until the client hangs up.
-        trickle: Whether the body comes one byte at a time.
+        answer: The good answer or error that is changed.
+        status: HTTP status that replaces the right one, for example 200 for an error, or a redirect.
+        headers: Headers to add or replace, names in lower case; an empty value removes a header.
+        error: An error that the provider reports inside the answer, and that ends it.
+        error_at: Number of events before ``error``; it replaces a plain body.
+        corrupt: How event ``corrupt_at`` is damaged: ``json`` cuts its JSON in the middle, ``utf-8`` inserts a byte
+            that is not valid UTF-8.
+        corrupt_at: Index of the damaged event.
+        terminal: The last event is ``missing``, or sent ``twice``. A plain body loses its last brace, or is sent twice.
+        swap: Indexes of two events that are exchanged.
+        repeat: Index of an event that is sent twice.
+        lose: Index of an event that is not sent.
+        padding: Bytes of white space before the JSON of each event, in the same line.
+        body: Bytes that replace the whole body, for example an HTML page, or nothing.
+        compress: The compression of the body, even if the client does not accept it; flushed at every event.
+        framing: How the end of the body is marked; ``close`` = by the end of the connection. None = ``chunked`` for a
+            stream, ``length`` for a plain body.
+        stall: Where the server pauses: before the ``head``, after that many events, or before the ``end``, when only
+            the end mark of the body is missing.
+        seconds: Seconds of the pause; None = until the client closes the connection.
+        trickle: Whether the body is sent one byte at a time.
         cut: Where the connection breaks: before the ``head``, after that many bytes of the body, or when it is
-            ``idle``, after a whole answer that promised to keep it.
-        ending: How it breaks: by a ``reset``, or by an ``eof`` as if in good order.
+            ``idle``, after a complete answer that promised to keep it open.
+        ending: How it breaks: by a ``reset``, or by an ordinary ``eof``.
     """
 
     answer: Answer | ScriptedError = Answer("A word or two.")
@@ -174,11 +173,11 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """A connection that is over.
+    """A closed connection.
 
     Attributes:
-        by: Whose side closed it.
-        at: When, on the clock of the event loop.
+        by: The side that closed it.
+        at: The time, on the clock of the event loop.
     """
 
     by: Literal["client", "server"]
@@ -187,24 +186,24 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """A request as it arrived.
+    """A request that the server received.
 
     Attributes:
         dialect: The wire language of its path.
         provider: The first segment of its path (``openai``, ``anthropic``, ``google``, ``groq`` …).
         method: HTTP method.
         path: Path without the query.
-        query: Query parameters; a key in there reads ``***``.
-        headers: Names in lower case; credentials read ``***``.
-        authenticated: Whether it carried a credential that was accepted.
-        body: The bytes.
-        json: The body parsed; None where it is not JSON.
-        stream: Whether it asks for a stream.
-        model: The model it asks for; empty if it names none.
+        query: Query parameters; a key is replaced by ``***``.
+        headers: Headers, names in lower case; credentials are replaced by ``***``.
+        authenticated: Whether its credential was accepted.
+        body: The bytes of the body.
+        json: The parsed body; None if it is not JSON.
+        stream: Whether it requests a stream.
+        model: The requested model; empty if none is named.
         system: Its instructions, joined with newlines.
-        turns: The conversation, oldest first. Neighbours of one role are one turn, joined with a newline; a tool call
-            reads ``name(arguments)``, a tool result is its text.
-        status: The HTTP status it was answered with.
+        turns: The conversation, oldest first. Adjacent messages of one role are one turn, joined with a newline; a tool
+            call is shown as ``name(arguments)``, a tool result as its text.
+        status: The HTTP status of the answer.
         error: Why it was refused; None if it was answered.
     """
 
@@ -220,45 +219,45 @@ class SeenRequest:
     stream: bool
     model: str
     system: str
-    turns: tuple[Turn, ...]
+    turns: tuple[SeenTurn, ...]
     status: int = 200
     error: str | None = None
 
 
-Step = Answer | ScriptedError | Fault
-Script = Sequence[Step] | Callable[[SeenRequest], Step]
+ScriptStep = Answer | ScriptedError | Fault
+Script = Sequence[ScriptStep] | Callable[[SeenRequest], ScriptStep]
 
 
 def words(text: str) -> tuple[str, ...]:
-    """``text`` cut before each run of white space, so that joined it is the same again."""
+    """Cut ``text`` before each run of white space; the pieces join to ``text``."""
     return tuple(piece for piece in re.split(r"(?<=\S)(?=\s)", text) if piece)
 
 
-def count_usage(answer: Answer, *, system: str, turns: Sequence[Turn]) -> Usage:
-    """The answer's usage, with words counted where the script does not say how many tokens.
+def count_usage(answer: Answer, *, system: str, turns: Sequence[SeenTurn]) -> Usage:
+    """Return the answer's usage; counts that the script leaves open are counts of words.
 
     Args:
-        answer: What is said.
-        system: The instructions it was sent.
-        turns: The conversation it was sent.
+        answer: The answer.
+        system: The instructions of the request.
+        turns: The conversation of the request.
     """
     reasoning = len(answer.reasoning.split())
     calls = sum(len(f"{call.name} {call.arguments}".split()) for call in answer.tool_calls)
     output = len(f"{answer.text} {answer.refusal}".split()) + reasoning + calls
     prompt = len(system.split()) + sum(len(text.split()) for _role, text in turns)
-    told = answer.usage or Usage(cache_read_tokens=0, cache_write_tokens=0, reasoning_tokens=reasoning)
-    input_tokens = prompt if told.input_tokens is None else told.input_tokens
-    output_tokens = output if told.output_tokens is None else told.output_tokens
-    return told.model_copy(
+    usage = answer.usage or Usage(cache_read_tokens=0, cache_write_tokens=0, reasoning_tokens=reasoning)
+    input_tokens = prompt if usage.input_tokens is None else usage.input_tokens
+    output_tokens = output if usage.output_tokens is None else usage.output_tokens
+    return usage.model_copy(
         update={
             "input_tokens": input_tokens,
             "output_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens if told.total_tokens is None else told.total_tokens,
+            "total_tokens": input_tokens + output_tokens if usage.total_tokens is None else usage.total_tokens,
             "source": "reported",
         }
     )
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces, so that the same call reads the same in every dialect."""
+    """Return JSON with sorted keys and no spaces, so that equal calls are equal texts in every dialect."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

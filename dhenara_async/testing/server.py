@@ -1,8 +1,8 @@
-"""A loopback server that speaks every dialect: strict with requests, obedient in answers.
+"""A loopback server that speaks every dialect: it checks requests strictly, and answers from a script.
 
-Point any client at it, ours or a vendor's own SDK; it refuses what the provider would refuse and records what came.
-Provider-neutral: routing, credentials, recording and sending are here, every wire word is in ``dialects``, and how an
-answer goes wrong is in ``faults``.
+Any client can use it, this library or the SDK of a vendor; it refuses the requests that the provider would refuse, and
+records every request. Provider-neutral: routing, credentials, recording and sending are here, the wire formats are in
+``dialects``, and faulty answers in ``faults``.
 """
 
 import asyncio
@@ -22,9 +22,26 @@ from dhenara_async.endpoint import AIModelAPI, AIModelAPIProviderEnum, Dialect
 from dhenara_async.hosts.registry import REGISTERED_HOSTS, host_of
 from dhenara_async.testing.connections import Connection, ConnectionLog, Connections, misbehave
 from dhenara_async.testing.dialects import WIRE_DIALECTS
-from dhenara_async.testing.dialects.base import Arrived, Conversation, Refusal, Reply, Streamed, WireDialect, as_object
+from dhenara_async.testing.dialects.base import (
+    Arrived,
+    ParsedConversation,
+    Refusal,
+    Reply,
+    Streamed,
+    WireDialect,
+    as_object,
+)
 from dhenara_async.testing.faults import bend, compressed, framed, head_of, reported
-from dhenara_async.testing.script import Answer, Closing, Fault, Script, ScriptedError, SeenRequest, Step, count_usage
+from dhenara_async.testing.script import (
+    Answer,
+    Closing,
+    Fault,
+    Script,
+    ScriptedError,
+    ScriptStep,
+    SeenRequest,
+    count_usage,
+)
 from dhenara_async.testing.stand_in import tell
 
 _DUMMY_KEY = "loopback-key"
@@ -37,7 +54,7 @@ _ROUTES = (
     (re.compile(r"/v1/messages"), Dialect.ANTHROPIC_MESSAGES),
     (re.compile(r"/v1(?:alpha|beta)?/models/[^/:]+:(?:g|streamG)enerateContent"), Dialect.GEMINI),
 )
-# What the makers' own hosts serve, their default first; any other host may speak anything.
+# The dialects of the makers' own hosts, default first; any other host may speak every dialect.
 _SERVED: Mapping[str, tuple[Dialect, ...]] = {
     "openai": (Dialect.OPENAI_RESPONSES, Dialect.OPENAI_CHAT),
     "anthropic": (Dialect.ANTHROPIC_MESSAGES,),
@@ -49,7 +66,7 @@ _KNOWN = frozenset(_SEGMENTS.get(provider, str(provider)) for provider in AIMode
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class _HttpReply:
     """The reply to a request: exactly one of a body, a stream and a faulty body."""
 
     status: int
@@ -61,14 +78,14 @@ class _Outcome:
 
 
 class ProviderServer:
-    """Every provider at once, on a free port of 127.0.0.1, for the time of an ``async with``.
+    """Every provider at once, on a free port of 127.0.0.1, for the duration of an ``async with``.
 
     Args:
-        script: Answers, errors and faults in the order they are given out, or a function from the request to one;
-            None = an answer that tells how much of the conversation arrived.
+        script: Answers, errors and faults in the order of the requests, or a function from the request to one of them;
+            None = every answer is a summary of the conversation in the request.
         delay: Seconds before each streamed token.
-        api_key: The only key it accepts; None = any key that is not empty.
-        port: Where to listen; 0 = any free port.
+        api_key: The only accepted key; None = any key that is not empty.
+        port: The port to listen on; 0 = any free port.
 
     Attributes:
         requests: Every request, in order of arrival.
@@ -89,7 +106,7 @@ class ProviderServer:
 
     async def __aenter__(self) -> Self:
         connections = Connections(self._handle, self._log, largest_body=_LARGEST_BODY)
-        # Streams that wait out a long delay must not hold up the end of a test.
+        # A stream in a long delay must not hold up the end of a test.
         runner = web.ServerRunner(connections, handle_signals=False, shutdown_timeout=0.1)
         await runner.setup()
         self._runner = runner
@@ -114,14 +131,14 @@ class ProviderServer:
         """The server's root, without a slash at the end.
 
         Raises:
-            RuntimeError: It has not been entered, so it has no address.
+            RuntimeError: The server has not been entered, so it has no address.
         """
         if not self._port:
             raise RuntimeError("a ProviderServer has an address only inside its `async with` block")
         return f"http://127.0.0.1:{self._port}"
 
     def base_url(self, provider: AIModelAPIProviderEnum | str) -> str:
-        """What the vendor's own SDK takes as its base URL to reach ``provider`` here.
+        """Return the base URL of ``provider`` at this server, as the vendor's own SDK takes it.
 
         Raises:
             ConfigurationError: No host of that name is known.
@@ -130,10 +147,10 @@ class ProviderServer:
         return f"{self.url}/{segment}" if host_of(provider).dialect in _BARE else f"{self.url}/{segment}/v1"
 
     def api(self, provider: AIModelAPIProviderEnum | str, *, dialect: Dialect | str | None = None) -> AIModelAPI:
-        """An account at ``provider`` here, with a key that is accepted.
+        """Build an account of ``provider`` at this server, with an accepted key.
 
         Args:
-            provider: Who is called; a registered host will do if it speaks one of the house's own dialects.
+            provider: The provider, or a registered host that speaks a dialect of this library.
             dialect: The wire language; None = the provider's default.
 
         Raises:
@@ -145,7 +162,7 @@ class ProviderServer:
         return AIModelAPI(provider=provider, api_key=SecretStr(self._key), base_url=base_url, dialect=dialect)
 
     def environment(self) -> dict[str, str]:
-        """The variables that point the three vendors' own SDKs, and this library, here."""
+        """Return the environment variables that make three vendors' SDKs, and this library, use this server."""
         return {
             "OPENAI_BASE_URL": self.base_url(AIModelAPIProviderEnum.OPEN_AI),
             "OPENAI_API_KEY": self._key,
@@ -157,7 +174,7 @@ class ProviderServer:
 
     @property
     def connections(self) -> int:
-        """How many connections were accepted."""
+        """The number of accepted connections."""
         return self._log.opened
 
     @property
@@ -166,7 +183,7 @@ class ProviderServer:
         return tuple(self._log.closed)
 
     async def wait_closed(self, count: int = 1) -> None:
-        """Wait until ``count`` connections are over; ``closed`` then says who closed them, and when."""
+        """Wait until ``count`` connections are closed; ``closed`` then has the closing side and the time of each."""
         await self._log.wait_closed(count)
 
     @property
@@ -179,7 +196,7 @@ class ProviderServer:
         if fault is not None:
             head = head_of(fault, outcome.status, outcome.headers, sum(map(len, outcome.pieces)))
             await misbehave(connection, fault, head, *framed(fault, outcome.pieces))
-            return web.Response()  # to nobody
+            return web.Response()  # aiohttp needs a response; the connection is already closed
         if outcome.stream is None:
             return web.Response(body=outcome.body, status=outcome.status, headers=outcome.headers)
         response = web.StreamResponse(status=outcome.status, headers=outcome.headers)
@@ -191,19 +208,19 @@ class ProviderServer:
                 await response.write(piece.data)
             await response.write_eof()
         except ConnectionError:
-            # The client has gone: its affair, and what many tests are about.
+            # The client has closed the connection, as many tests do on purpose.
             pass
         return response
 
-    def _answer(self, request: web.BaseRequest, body: bytes) -> _Outcome:
-        """Decide everything without awaiting, so that ``requests`` has the order of arrival."""
+    def _answer(self, request: web.BaseRequest, body: bytes) -> _HttpReply:
+        """Build the whole reply without awaiting, so that ``requests`` has the order of arrival."""
         number = len(self.requests) + 1
         segment, rest = _split(request.path)
         wire, served = _find(segment, rest)
         payload = _parsed(body)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        said = wire.spelled(as_object(payload))
-        arrived = Arrived(segment, rest, dict(request.query), headers, said, self._issued)
+        fields = wire.spelled(as_object(payload))
+        arrived = Arrived(segment, rest, dict(request.query), headers, fields, self._issued)
         key = wire.credential(headers)
         authenticated = bool(key) and self._api_key in (None, key)
         conversation = wire.read(arrived)
@@ -234,13 +251,13 @@ class ProviderServer:
         self.requests.append(replace(seen, status=outcome.status))
         return outcome
 
-    def _next_step(self, seen: SeenRequest) -> Step:
+    def _next_step(self, seen: SeenRequest) -> ScriptStep:
         if self._script is None:
             return tell(seen)
         if callable(self._script):
             return self._script(seen)
         if self._steps_taken == len(self._script):
-            raise Refusal(f"The script is over: it has {len(self._script)} answers, all given.", status=500)
+            raise Refusal(f"The script has no more answers: all {len(self._script)} are used.", status=500)
         self._steps_taken += 1
         return self._script[self._steps_taken - 1]
 
@@ -251,7 +268,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _find(segment: str, path: str) -> tuple[WireDialect, bool]:
-    """The dialect of a path, and whether it is served there; what is not served answers in the host's default."""
+    """Return the dialect of a path, and whether the host serves it; errors of other paths use the host's default."""
     served = _SERVED.get(segment, _SERVED_ELSEWHERE)
     known = segment in _KNOWN or segment in REGISTERED_HOSTS
     for pattern, dialect in _ROUTES:
@@ -273,7 +290,7 @@ def _seen(
     payload: object,
     wire: WireDialect,
     arrived: Arrived,
-    conversation: Conversation,
+    conversation: ParsedConversation,
     *,
     authenticated: bool,
 ) -> SeenRequest:
@@ -311,24 +328,24 @@ def _refusal(error: ScriptedError) -> Refusal:
     )
 
 
-def _spelled(wire: WireDialect, reply: Reply) -> _Outcome:
+def _spelled(wire: WireDialect, reply: Reply) -> _HttpReply:
     headers = _request_id_header(wire, reply.number)
     if not reply.conversation.stream:
         headers["content-type"] = wire.content_type
-        return _Outcome(200, headers, body=orjson.dumps(wire.plain(reply)))
+        return _HttpReply(200, headers, body=orjson.dumps(wire.plain(reply)))
     content_type, pieces = wire.stream(reply)
     headers["content-type"] = content_type
-    # Spelled out before the first byte leaves: what the dialect cannot say must be an error, not half a stream.
-    return _Outcome(200, headers, stream=Streamed(content_type, list(pieces)))
+    # Built before the first byte is sent: an answer that the dialect cannot express is an error, not half a stream.
+    return _HttpReply(200, headers, stream=Streamed(content_type, list(pieces)))
 
 
-def _refused(wire: WireDialect, refusal: Refusal, arrived: Arrived, number: int) -> _Outcome:
+def _refused(wire: WireDialect, refusal: Refusal, arrived: Arrived, number: int) -> _HttpReply:
     headers = {**_request_id_header(wire, number), "content-type": wire.content_type, **refusal.headers}
     body = orjson.dumps(wire.error(refusal, _request_id(number), arrived))
-    return _Outcome(refusal.status, headers, body=body)
+    return _HttpReply(refusal.status, headers, body=body)
 
 
-def _bent(outcome: _Outcome, fault: Fault, wire: WireDialect, arrived: Arrived, number: int) -> _Outcome:
+def _bent(outcome: _HttpReply, fault: Fault, wire: WireDialect, arrived: Arrived, number: int) -> _HttpReply:
     streamed = outcome.stream is not None
     failure: bytes | None = None
     if fault.error is not None:
@@ -342,7 +359,7 @@ def _bent(outcome: _Outcome, fault: Fault, wire: WireDialect, arrived: Arrived, 
         headers["content-encoding"] = fault.compress
     framing = fault.framing or ("chunked" if streamed else "length")
     status = outcome.status if fault.status is None else fault.status
-    return _Outcome(status, headers, fault=replace(fault, framing=framing), pieces=pieces)
+    return _HttpReply(status, headers, fault=replace(fault, framing=framing), pieces=pieces)
 
 
 def _request_id(number: int) -> str:

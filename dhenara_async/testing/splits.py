@@ -1,4 +1,4 @@
-"""Ways for a network to cut a body into reads. A decoder must give the same events for every one of them.
+"""Cuts a body into reads, as a network may do. A decoder must produce the same events for every cut.
 
 Every function returns non-empty pieces that join to the body.
 """
@@ -8,37 +8,37 @@ from random import Random
 
 
 def split_everywhere(body: bytes) -> Iterator[tuple[bytes, ...]]:
-    """The body whole, byte by byte, and cut in two at every place there is.
+    """Yield the body in one piece, byte by byte, and cut in two at every position.
 
     Args:
-        body: The bytes to cut; there are ``len(body) + 1`` ways, so choose a small body.
+        body: The bytes to cut, in ``len(body) + 1`` ways, so choose a small body.
     """
     if not body:
         return
     yield (body,)
     yield split_bytes(body)
-    for place in range(1, len(body)):
-        yield body[:place], body[place:]
+    for position in range(1, len(body)):
+        yield body[:position], body[position:]
 
 
 def split_bytes(body: bytes) -> tuple[bytes, ...]:
-    """The body as single bytes."""
-    return tuple(body[place : place + 1] for place in range(len(body)))
+    """Return the body as single bytes."""
+    return tuple(body[position : position + 1] for position in range(len(body)))
 
 
 def split_randomly(body: bytes, *, seed: int, longest: int = 64) -> tuple[bytes, ...]:
-    """The body in pieces of random length, the same ones for the same seed.
+    """Return the body in pieces of random length, the same pieces for the same seed.
 
     Args:
         body: The bytes to cut.
-        seed: Which cut.
-        longest: The most bytes a piece may have, at least 1.
+        seed: Seed of the random lengths.
+        longest: The most bytes of a piece, at least 1.
     """
     random = Random(seed)
     pieces: list[bytes] = []
-    place = 0
-    while place < len(body):
+    position = 0
+    while position < len(body):
         length = random.randint(1, longest)
-        pieces.append(body[place : place + length])
-        place += length
+        pieces.append(body[position : position + length])
+        position += length
     return tuple(pieces)

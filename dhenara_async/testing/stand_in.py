@@ -1,8 +1,8 @@
-"""The answers of a loopback provider without a script: they report how much of the conversation it received.
+"""The answers of a loopback provider without a script: a summary of the conversation in the request.
 
-It names the model it stands in for, counts the turns it was sent, and quotes the first question, the last answer and
-the instruction, so that a person sees context travel from one provider to the next. Always the same words for the same
-request.
+An answer names the requested model, counts the turns of the request, and quotes the first question, the last answer and
+the instructions, so that a person sees context move from one provider to the next. The same request always gets the
+same answer.
 """
 
 from dhenara_async.testing.script import Answer, SeenRequest
@@ -25,7 +25,7 @@ def tell(seen: SeenRequest) -> Answer:
     """
     questions = [text for role, text in seen.turns if role == "user"]
     answers = [text for role, text in seen.turns if role == "assistant"]
-    sentences = [_opening(questions, len(answers)), _who(seen.model, len(answers))]
+    sentences = [_opening(questions, len(answers)), _signed(seen.model, len(answers))]
     if answers:
         sentences.append(f"You began with {_quoted(questions[0])} and the last answer was {_quoted(answers[-1])}.")
     elif questions:
@@ -35,15 +35,15 @@ def tell(seen: SeenRequest) -> Answer:
     return Answer(text=" ".join(sentences))
 
 
-def _opening(questions: list[str], told: int) -> str:
+def _opening(questions: list[str], answered: int) -> str:
     first = questions[0].lower() if questions else ""
     if "robot" in first and "paint" in first:
-        return _STORY[min(told, len(_STORY) - 1)]
-    return f"Here is answer number {told + 1}."
+        return _STORY[min(answered, len(_STORY) - 1)]
+    return f"Here is answer number {answered + 1}."
 
 
-def _who(model: str, told: int) -> str:
-    context = {0: "no earlier turn", 1: "1 earlier turn"}.get(told, f"{told} earlier turns")
+def _signed(model: str, answered: int) -> str:
+    context = {0: "no earlier turn", 1: "1 earlier turn"}.get(answered, f"{answered} earlier turns")
     return f"(A loopback stand-in for {model} speaks here, not a model; it was sent {context}.)"
 
 

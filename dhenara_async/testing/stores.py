@@ -1,6 +1,6 @@
-"""The conformance kit for stores: every promise of ``ConversationStore``, tested on a store of yours.
+"""The conformance kit for stores: tests every promise of ``ConversationStore`` on your store.
 
-For authors of stores. One call in a test of theirs is enough::
+For authors of stores. One call in a test is enough::
 
     from dhenara_async.testing import check_store
 
@@ -124,17 +124,17 @@ async def check_store(
     for promise, check in _CHECKS.items():
         if promise.startswith("durable.") and not durable:
             continue
-        bench = _Bench(store_factory)
+        stores = _OpenedStores(store_factory)
         try:
             with broken.of(promise, check.__name__.strip("_").replace("_", " ")), anyio.fail_after(seconds):
-                await check(bench)
+                await check(stores)
         finally:
-            await bench.aclose()
-        subject = bench.subject or subject
+            await stores.aclose()
+        subject = stores.subject or subject
     broken.raise_if_any(subject)
 
 
-class _Bench:
+class _OpenedStores:
     """Opens stores for the test of one promise, and closes them after it."""
 
     def __init__(self, store_factory: Callable[[], ConversationStore]) -> None:
@@ -156,10 +156,10 @@ class _Bench:
                 await store.aclose()
 
 
-class _Check(Protocol):
+class _PromiseCheck(Protocol):
     __name__: str
 
-    def __call__(self, bench: _Bench, /) -> Awaitable[None]: ...
+    def __call__(self, stores: _OpenedStores, /) -> Awaitable[None]: ...
 
 
 # ----------------------------------------------------------------------------------------------------- test data
@@ -176,7 +176,7 @@ def _node(parent: ConversationNode | None = None, *, query: str = "Hello", faile
 
 
 def _rich_node(parent: ConversationNode | None = None) -> ConversationNode:
-    """A node with the values that databases change: key order, NUL, large numbers, trailing zeros, no-break spaces."""
+    """Build a node with values that databases often change: key order, NUL, large numbers, zeros, spaces."""
     origin = Origin(provider="anthropic", dialect="anthropic_messages", endpoint="a.test", account="a", model="m")
     state: dict[str, JsonValue] = {"z": 1, "a": [True, None, 1.0, 2**53 + 1, "\0"], "Z": {"é": "e\u0301", "": ""}}
     parts = (
@@ -237,7 +237,7 @@ async def _demand_error(kind: type[Exception], call: Callable[[], Awaitable[obje
 
 
 async def _ours(store: ConversationStore, ids: Collection[str], *, limit: int = 100) -> list[StoredConversation]:
-    """Every listed conversation that the test created, over all pages."""
+    """Return every listed conversation that the test created, over all pages."""
     found: list[StoredConversation] = []
     cursor: str | None = None
     while len([item for item in found if item.id in ids]) < len(ids):
@@ -252,7 +252,7 @@ async def _ours(store: ConversationStore, ids: Collection[str], *, limit: int = 
 
 
 async def _created(store: ConversationStore, number: int) -> list[str]:
-    """The ids of ``number`` new conversations, the newest first."""
+    """Create conversations, and return their ids, newest first."""
     ids = [_id() for _ in range(number)]
     for conversation_id in ids:
         await store.create(conversation_id)
@@ -262,8 +262,8 @@ async def _created(store: ConversationStore, number: int) -> list[str]:
 # ------------------------------------------------------------------------------------------------------ the tests
 
 
-async def _create_one(bench: _Bench) -> None:
-    store, name = bench.open(), _id()
+async def _create_one(stores: _OpenedStores) -> None:
+    store, name = stores.open(), _id()
     await store.create(name)
     loaded = await store.load(name)
     demand(loaded.id == name, f"the loaded conversation has the id {loaded.id!r} and not {name!r}")
@@ -271,8 +271,8 @@ async def _create_one(bench: _Bench) -> None:
     _demand_head(loaded, None, "without nodes")
 
 
-async def _create_one_twice(bench: _Bench) -> None:
-    store, name, node = bench.open(), _id(), _node()
+async def _create_one_twice(stores: _OpenedStores) -> None:
+    store, name, node = stores.open(), _id(), _node()
     await store.create(name, title="First")
     await store.append(name, node)
     await store.create(name, title="Second", metadata={"a": 1})
@@ -284,26 +284,29 @@ async def _create_one_twice(bench: _Bench) -> None:
     demand(all(not item.metadata for item in listed), "the second create changed the metadata")
 
 
-async def _append_a_tree_of_nodes(bench: _Bench) -> None:
-    store, name, root = bench.open(), _id(), _node(query="0")
+async def _append_a_tree_of_nodes(stores: _OpenedStores) -> None:
+    store, name, root = stores.open(), _id(), _node(query="0")
     children = [_node(root, query=str(number)) for number in range(5)]
     grandchild = _node(children[0])
     await _grow(store, name, root, *children, grandchild)
     _demand_nodes(await store.load(name), root, *children, grandchild)
 
 
-async def _append_a_node_with_every_field(bench: _Bench) -> None:
-    store, name, first = bench.open(), _id(), _rich_node()
+async def _append_a_node_with_every_field(stores: _OpenedStores) -> None:
+    store, name, first = stores.open(), _id(), _rich_node()
     second = _rich_node(first)
     await _grow(store, name, first, second)
     for stored, node in zip((await store.load(name)).nodes, (first, second), strict=True):
-        demand(stored == node, f"it came back different: {stored!r} for {node!r}")
+        demand(stored == node, f"the loaded node is different: {stored!r} for {node!r}")
         same = stored.model_dump_json() == node.model_dump_json()
-        demand(same, "its JSON came back different: keep model_dump_json() as text, which no database reorders")
+        demand(
+            same,
+            "the JSON of the loaded node is different: store model_dump_json() as text, which no database reorders",
+        )
 
 
-async def _append_nodes_again(bench: _Bench) -> None:
-    store, name, first = bench.open(), _id(), _rich_node()
+async def _append_nodes_again(stores: _OpenedStores) -> None:
+    store, name, first = stores.open(), _id(), _rich_node()
     second = _node(first)
     await _grow(store, name, first, second)
     await store.append(name, first)
@@ -314,16 +317,16 @@ async def _append_nodes_again(bench: _Bench) -> None:
     _demand_head(loaded, second, "after the first node was appended again")
 
 
-async def _append_a_different_node_of_the_same_id(bench: _Bench) -> None:
-    store, name, node = bench.open(), _id(), _node()
+async def _append_a_different_node_of_the_same_id(stores: _OpenedStores) -> None:
+    store, name, node = stores.open(), _id(), _node()
     await _grow(store, name, node)
     other = node.model_copy(update={"user_query": "Goodbye"})
     await _demand_error(ValueError, partial(store.append, name, other), "a different node of the same id")
     _demand_nodes(await store.load(name), node)
 
 
-async def _append_to_a_new_conversation(bench: _Bench) -> None:
-    store, name, node = bench.open(), _id(), _node()
+async def _append_to_a_new_conversation(stores: _OpenedStores) -> None:
+    store, name, node = stores.open(), _id(), _node()
     await store.append(name, node)
     loaded = await store.load(name)
     _demand_nodes(loaded, node)
@@ -331,17 +334,17 @@ async def _append_to_a_new_conversation(bench: _Bench) -> None:
     demand(len(await _ours(store, [name])) == 1, "the conversation is not listed")
 
 
-async def _append_a_node_to_two_conversations(bench: _Bench) -> None:
-    store, one, two, node = bench.open(), _id(), _id(), _node()
+async def _append_a_node_to_two_conversations(stores: _OpenedStores) -> None:
+    store, first, second, node = stores.open(), _id(), _id(), _node()
     other = node.model_copy(update={"user_query": "Goodbye"})
-    await _grow(store, one, node)
-    await _grow(store, two, other, _node(other))
-    _demand_nodes(await store.load(one), node)
-    demand(len((await store.load(two)).nodes) == 2, "the second conversation lacks nodes")
+    await _grow(store, first, node)
+    await _grow(store, second, other, _node(other))
+    _demand_nodes(await store.load(first), node)
+    demand(len((await store.load(second)).nodes) == 2, "the second conversation lacks nodes")
 
 
-async def _append_many_nodes_at_once(bench: _Bench) -> None:
-    store, name, root = bench.open(), _id(), _node()
+async def _append_many_nodes_at_once(stores: _OpenedStores) -> None:
+    store, name, root = stores.open(), _id(), _node()
     children = [_node(root, query=str(number)) for number in range(20)]
     await _grow(store, name, root)
     async with anyio.create_task_group() as tasks:
@@ -353,8 +356,8 @@ async def _append_many_nodes_at_once(bench: _Bench) -> None:
     demand(_head(loaded) == loaded.nodes[-1].id, "the head is not the node that was stored last")
 
 
-async def _append_two_nodes(bench: _Bench) -> None:
-    store, name, first = bench.open(), _id(), _node()
+async def _append_two_nodes(stores: _OpenedStores) -> None:
+    store, name, first = stores.open(), _id(), _node()
     await _grow(store, name, first)
     _demand_head(await store.load(name), first, "after one append")
     second = _node(first)
@@ -362,8 +365,8 @@ async def _append_two_nodes(bench: _Bench) -> None:
     _demand_head(await store.load(name), second, "after two appends")
 
 
-async def _append_a_failed_node(bench: _Bench) -> None:
-    store, name, begun_badly = bench.open(), _id(), _node(failed=True)
+async def _append_a_failed_node(stores: _OpenedStores) -> None:
+    store, name, begun_badly = stores.open(), _id(), _node(failed=True)
     await _grow(store, name, begun_badly)
     _demand_head(await store.load(name), None, "after a failed node alone")
     first = _node()
@@ -374,8 +377,8 @@ async def _append_a_failed_node(bench: _Bench) -> None:
     _demand_head(loaded, first, "after a failed node")
 
 
-async def _check_out_nodes(bench: _Bench) -> None:
-    store, name, root = bench.open(), _id(), _node()
+async def _check_out_nodes(stores: _OpenedStores) -> None:
+    store, name, root = stores.open(), _id(), _node()
     second, failed = _node(root), _node(root, failed=True)
     await _grow(store, name, root, second, failed)
     for node in (root, failed, second):
@@ -385,8 +388,8 @@ async def _check_out_nodes(bench: _Bench) -> None:
         _demand_nodes(loaded, root, second, failed)
 
 
-async def _check_out_and_append(bench: _Bench) -> None:
-    store, name, root = bench.open(), _id(), _node()
+async def _check_out_and_append(stores: _OpenedStores) -> None:
+    store, name, root = stores.open(), _id(), _node()
     second, branch = _node(root), _node(root)
     await _grow(store, name, root, second)
     await store.checkout(name, root.id)
@@ -396,8 +399,8 @@ async def _check_out_and_append(bench: _Bench) -> None:
     _demand_nodes(loaded, root, second, branch)
 
 
-async def _check_out_unknown_ids(bench: _Bench) -> None:
-    store, name, other, node = bench.open(), _id(), _id(), _node()
+async def _check_out_unknown_ids(stores: _OpenedStores) -> None:
+    store, name, other, node = stores.open(), _id(), _id(), _node()
     await _grow(store, name, node)
     foreign = _node()
     await _grow(store, other, foreign)
@@ -406,8 +409,8 @@ async def _check_out_unknown_ids(bench: _Bench) -> None:
     _demand_head(await store.load(name), node, "after a refused checkout")
 
 
-async def _change_a_loaded_conversation(bench: _Bench) -> None:
-    store, name, root = bench.open(), _id(), _node()
+async def _change_a_loaded_conversation(stores: _OpenedStores) -> None:
+    store, name, root = stores.open(), _id(), _node()
     second = _node(root)
     await _grow(store, name, root, second)
     loaded = await store.load(name)
@@ -418,13 +421,13 @@ async def _change_a_loaded_conversation(bench: _Bench) -> None:
     _demand_head(again, second, "after a change of a loaded conversation")
 
 
-async def _load_an_unknown_id(bench: _Bench) -> None:
-    store = bench.open()
+async def _load_an_unknown_id(stores: _OpenedStores) -> None:
+    store = stores.open()
     await _demand_error(UnknownConversationError, partial(store.load, _id()), "an unknown conversation")
 
 
-async def _list_after_changes(bench: _Bench) -> None:
-    store = bench.open()
+async def _list_after_changes(stores: _OpenedStores) -> None:
+    store = stores.open()
     ids = await _created(store, 4)
     await store.append(ids[2], _node())
     await store.rename(ids[3], "Renamed")
@@ -432,8 +435,8 @@ async def _list_after_changes(bench: _Bench) -> None:
     demand(listed == ids, f"they should be {ids} and are {listed}")
 
 
-async def _list_in_pages(bench: _Bench) -> None:
-    store = bench.open()
+async def _list_in_pages(stores: _OpenedStores) -> None:
+    store = stores.open()
     ids = await _created(store, 5)
     for limit in (1, 2, 5, 6):
         listed = [item.id for item in await _ours(store, ids, limit=limit)]
@@ -450,8 +453,8 @@ async def _list_in_pages(bench: _Bench) -> None:
     demand(last.next is None, "a page that has every conversation has a next")
 
 
-async def _list_while_conversations_change(bench: _Bench) -> None:
-    store = bench.open()
+async def _list_while_conversations_change(stores: _OpenedStores) -> None:
+    store = stores.open()
     ids = await _created(store, 6)
     first = await store.list(limit=2)
     demand([item.id for item in first.items] == ids[:2], "the first page does not have the newest conversations")
@@ -468,27 +471,29 @@ async def _list_while_conversations_change(bench: _Bench) -> None:
         cursor = page.next
     expected = [ids[2], ids[4], ids[5]]
     demand(
-        [one for one in rest if one in (*ids, *new)] == expected, f"after the first page come {rest}, not {expected}"
+        [item for item in rest if item in (*ids, *new)] == expected, f"after the first page come {rest}, not {expected}"
     )
 
 
-async def _list_with_wrong_arguments(bench: _Bench) -> None:
-    store = bench.open()
+async def _list_with_wrong_arguments(stores: _OpenedStores) -> None:
+    store = stores.open()
     await store.create(_id())
     for limit in (0, -1):
         await _demand_error(ValueError, partial(store.list, limit=limit), f"limit={limit}")
     await _demand_error(ValueError, partial(store.list, before="not a cursor"), "before='not a cursor'")
 
 
-async def _list_one(bench: _Bench) -> None:
-    store, name, plain = bench.open(), _id(), _id()
+async def _list_one(stores: _OpenedStores) -> None:
+    store, name, plain = stores.open(), _id(), _id()
     metadata: dict[str, JsonValue] = {"user": "é\N{GRINNING FACE}", "tags": ["a", None, 1.5], "nested": {"b": True}}
     await store.create(name, title="Robots", metadata=metadata)
     await store.create(plain)
     without, described = await _ours(store, [name, plain])
     demand(described.title == "Robots", f"the title is {described.title!r}")
     demand(described.metadata == metadata, f"the metadata is {described.metadata!r}")
-    demand((without.title, without.metadata) == (None, {}), "a title or metadata came from nowhere")
+    demand(
+        (without.title, without.metadata) == (None, {}), "a conversation without title and metadata is listed with some"
+    )
     for moment in (described.created, described.updated):
         zero = moment.utcoffset()
         demand(zero is not None and not zero, f"{moment!r} is not in UTC")
@@ -499,8 +504,8 @@ async def _list_one(bench: _Bench) -> None:
     demand(later.updated >= described.updated, "an append moved the time of the last change back")
 
 
-async def _rename_one(bench: _Bench) -> None:
-    store, name, node = bench.open(), _id(), _node()
+async def _rename_one(stores: _OpenedStores) -> None:
+    store, name, node = stores.open(), _id(), _node()
     await store.create(name, title="Before")
     await store.append(name, node)
     for title in ("After", "", None):
@@ -510,13 +515,13 @@ async def _rename_one(bench: _Bench) -> None:
     _demand_nodes(await store.load(name), node)
 
 
-async def _rename_an_unknown_id(bench: _Bench) -> None:
-    store = bench.open()
+async def _rename_an_unknown_id(stores: _OpenedStores) -> None:
+    store = stores.open()
     await _demand_error(UnknownConversationError, partial(store.rename, _id(), "Robots"), "an unknown conversation")
 
 
-async def _delete_one(bench: _Bench) -> None:
-    store, name, other, node = bench.open(), _id(), _id(), _node()
+async def _delete_one(stores: _OpenedStores) -> None:
+    store, name, other, node = stores.open(), _id(), _id(), _node()
     await _grow(store, name, node)
     await _grow(store, other, node)
     await store.delete(name)
@@ -525,16 +530,16 @@ async def _delete_one(bench: _Bench) -> None:
     _demand_nodes(await store.load(other), node)
 
 
-async def _delete_unknown_ids(bench: _Bench) -> None:
-    store, name = bench.open(), _id()
+async def _delete_unknown_ids(stores: _OpenedStores) -> None:
+    store, name = stores.open(), _id()
     await store.delete(_id())
     await store.create(name)
     await store.delete(name)
     await store.delete(name)
 
 
-async def _append_to_a_deleted_conversation(bench: _Bench) -> None:
-    store, name, node = bench.open(), _id(), _node()
+async def _append_to_a_deleted_conversation(stores: _OpenedStores) -> None:
+    store, name, node = stores.open(), _id(), _node()
     await _grow(store, name, node)
     await store.delete(name)
     for late in (node, _node(node), _node()):
@@ -546,37 +551,37 @@ async def _append_to_a_deleted_conversation(bench: _Bench) -> None:
     _demand_nodes(await store.load(name), node)
 
 
-async def _close_twice(bench: _Bench) -> None:
-    unused = bench.open()
+async def _close_twice(stores: _OpenedStores) -> None:
+    unused = stores.open()
     await unused.aclose()
     await unused.aclose()
-    async with bench.open() as store:
+    async with stores.open() as store:
         await store.create(_id())
         await store.aclose()
     await store.aclose()
 
 
-async def _reopen_and_load(bench: _Bench) -> None:
+async def _reopen_and_load(stores: _OpenedStores) -> None:
     name, node = _id(), _rich_node()
-    async with bench.open() as store:
+    async with stores.open() as store:
         await store.append(name, node)
-    _demand_nodes(await bench.open().load(name), node)
+    _demand_nodes(await stores.open().load(name), node)
 
 
-async def _reopen_after_a_checkout(bench: _Bench) -> None:
+async def _reopen_after_a_checkout(stores: _OpenedStores) -> None:
     name, root = _id(), _node()
-    async with bench.open() as store:
+    async with stores.open() as store:
         await _grow(store, name, root, _node(root))
         await store.checkout(name, root.id)
-    _demand_head(await bench.open().load(name), root, "in a store that was opened later")
+    _demand_head(await stores.open().load(name), root, "in a store that was opened later")
 
 
-async def _reopen_and_list(bench: _Bench) -> None:
-    async with bench.open() as store:
+async def _reopen_and_list(stores: _OpenedStores) -> None:
+    async with stores.open() as store:
         ids = await _created(store, 3)
         await store.rename(ids[2], "Robots")
         first = await store.list(limit=1)
-    later = bench.open()
+    later = stores.open()
     listed = await _ours(later, ids)
     demand([item.id for item in listed] == ids, "the list is not the same")
     demand(listed[2].title == "Robots", f"the title is {listed[2].title!r}")
@@ -588,17 +593,17 @@ async def _reopen_and_list(bench: _Bench) -> None:
     demand([item.id for item in listed] == [new, *ids], "a conversation of the later store breaks the list")
 
 
-async def _reopen_after_delete(bench: _Bench) -> None:
+async def _reopen_after_delete(stores: _OpenedStores) -> None:
     name, node = _id(), _node()
-    async with bench.open() as store:
+    async with stores.open() as store:
         await _grow(store, name, node)
         await store.delete(name)
-    later = bench.open()
+    later = stores.open()
     await _demand_error(UnknownConversationError, partial(later.append, name, node), "a node after delete")
 
 
-async def _use_two_stores_at_once(bench: _Bench) -> None:
-    one, two, name, root = bench.open(), bench.open(), _id(), _node()
+async def _use_two_stores_at_once(stores: _OpenedStores) -> None:
+    one, two, name, root = stores.open(), stores.open(), _id(), _node()
     await _grow(one, name, root)
     second = _node(root)
     await two.append(name, second)
@@ -610,7 +615,7 @@ async def _use_two_stores_at_once(bench: _Bench) -> None:
     _demand_head(await two.load(name), root, "after the other store's checkout")
 
 
-_CHECKS: Mapping[StorePromise, _Check] = {
+_CHECKS: Mapping[StorePromise, _PromiseCheck] = {
     "create.empty": _create_one,
     "create.again": _create_one_twice,
     "append.order": _append_a_tree_of_nodes,

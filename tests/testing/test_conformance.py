@@ -57,7 +57,7 @@ from dhenara_async.messages.messages import ReasoningPart, ToolCallPart
 from dhenara_async.testing import PROMISES, Answer, Promise, Recorded, ScriptedToolCall, check_driver, conformance
 from dhenara_async.testing.conformance.encoding import CLIENTS_KNOBS, KNOBS
 from dhenara_async.testing.dialects import WIRE_DIALECTS
-from dhenara_async.testing.dialects.base import Arrived, Conversation, Reply
+from dhenara_async.testing.dialects.base import Arrived, ParsedConversation, Reply
 from dhenara_async.testing.script import count_usage
 from tests import recordings
 from tests.acme import ACME_1, ANSWER, CALLING, AcmeDecoder, AcmeDriver
@@ -152,7 +152,7 @@ def _both_ways(endpoint: AIModelEndpoint, name: str) -> Recorded:
     reply = Reply(
         answer,
         count_usage(answer, system="", turns=(("user", "Go on."),)),
-        Conversation(endpoint.ai_model.model_name, True, "", (("user", "Go on."),)),
+        ParsedConversation(endpoint.ai_model.model_name, True, "", (("user", "Go on."),)),
         Arrived(endpoint.api.provider, "", {"alt": "sse"}, {}, asked),
         1,
     )
@@ -691,7 +691,7 @@ def test_an_exception_for_a_promise_that_nobody_makes_is_refused() -> None:
 
 
 def test_without_an_answer_nothing_is_tried() -> None:
-    with pytest.raises(ConfigurationError, match="check_driver needs answers to read"):
+    with pytest.raises(ConfigurationError, match="check_driver needs at least one answer"):
         check_driver(ACME_1, [])
 
 
@@ -714,7 +714,7 @@ _BARE = Recorded(TALK.body, stream=True, plain=TALK.plain)
         (replace(_BARE, finish_reason=FinishReason.LENGTH), "finish_reason should be <FinishReason.LENGTH"),
         (replace(_BARE, usage=Usage(input_tokens=8)), "should be {'input_tokens': 8} and is {'input_tokens': 7}"),
         (replace(_BARE, usage=Usage()), "'output_tokens': 5"),
-        (replace(_BARE, echoes=("unsealed",)), "the next request does not carry ['unsealed']"),
+        (replace(_BARE, echoes=("unsealed",)), "the next request lacks ['unsealed']"),
         (replace(_BARE, error=RateLimitError), "it should end in RateLimitError, and ends in no error"),
         (replace(_BARE, plain=_plain(CALLING)), 'finish_reason is "stop" streamed and "tool_calls" plain'),
         (Recorded(_streamed(ANSWER[:-1]), stream=True), "it ends in TruncatedStreamError"),

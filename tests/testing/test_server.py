@@ -82,7 +82,7 @@ async def test_script_as_a_function_and_its_end() -> None:
     async with ProviderServer([]) as server, httpx.AsyncClient(base_url=server.url, headers=_BEARER) as client:
         response = await client.post(_CHAT, json=_chat("hi"))
         assert response.status_code == 500
-        assert "The script is over" in response.json()["error"]["message"]
+        assert "The script has no more answers" in response.json()["error"]["message"]
         assert server.requests[0].status == 500
 
 

@@ -1,6 +1,6 @@
-"""The conformance kit for drivers: every promise, tested on one endpoint and recorded answers.
+"""The conformance kit for drivers: tests every promise on one endpoint and recorded answers.
 
-For authors of drivers. One call in a test of theirs is enough::
+For authors of drivers. One call in a test is enough::
 
     from dhenara_async.testing import Recorded, check_driver
 
@@ -14,7 +14,7 @@ For authors of drivers. One call in a test of theirs is enough::
             ],
         )
 
-What is tried is listed in ``PROMISES``. Nothing is sent, no key is needed, and the same bytes give the same verdict.
+``PROMISES`` lists the promises. Nothing is sent, no key is needed, and the same bytes always give the same result.
 """
 
 from collections.abc import Collection, Iterable
@@ -35,31 +35,34 @@ def check_driver(
 ) -> None:
     """Test every promise of the driver of ``endpoint``, and report all that are broken at once.
 
-    The driver is the one that a call would use, so its dialect and its host have to be registered before. ::
+    The test uses the driver that a call would use, so its dialect and host must be registered before. ::
 
         check_driver(endpoint, [Recorded(b'{"said": …}', text="Good day")])
 
     Args:
-        endpoint: A model at a host. Its key is not used, nor is one needed.
-        answers: What the provider has sent, some streamed and some plain, with text, reasoning and calls among it: the
-            more kinds there are, the more is tried.
-        except_for: Promises that cannot be kept, say because the host itself never tells that its answer is whole.
+        endpoint: A model at a host. Its key is not used, and none is needed.
+        answers: Answers of the provider, streamed and plain, with text, reasoning and calls: more kinds of answers
+            test more.
+        except_for: Promises that are not tested, for example because the host never marks the end of an answer.
 
     Raises:
-        AssertionError: Promises are broken; the message has each with its name and what was tried.
+        AssertionError: Promises are broken; the message names each, with the case that was tried.
         ConfigurationError: There are no answers, or the endpoint's host or dialect is not registered.
-        ValueError: ``except_for`` names a promise that there is not.
+        ValueError: ``except_for`` names a promise that does not exist.
     """
-    known = list(answers)
-    if not known:
-        raise ConfigurationError("check_driver needs answers to read: Recorded(body) is one")
+    recordings = list(answers)
+    if not recordings:
+        raise ConfigurationError("check_driver needs at least one answer: pass answers=[Recorded(body)]")
     bench, findings = Bench.of(endpoint), Findings(except_for)
-    origin = bench.origin  # an unknown host or dialect is told before anything is tried
+    origin = bench.origin  # raises for an unknown host or dialect before any test
     forms = {
-        form for one in known if not is_refusal(one) for form in ((one.stream,) if one.plain is None else (True, False))
+        form
+        for recorded in recordings
+        if not is_refusal(recorded)
+        for form in ((recorded.stream,) if recorded.plain is None else (True, False))
     }
     check_encoding(bench, findings, both_ways=len(forms) > 1)
-    for number, recorded in enumerate(known):
+    for number, recorded in enumerate(recordings):
         where = f"answer {recorded.name or number}"
         if is_refusal(recorded):
             check_refusal(bench, recorded, where, findings)

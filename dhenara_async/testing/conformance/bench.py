@@ -1,6 +1,6 @@
-"""A driver on the bench: one endpoint, one made-up key, and the steps that a client would do around the driver.
+"""Runs the driver under test: one endpoint with an invented key, and the client's steps around the driver.
 
-The steps are the client's, without its socket: legal history in, bytes out; frames in, events out.
+The steps are those of the client, without its socket: legal history in, bytes out; frames in, events out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,37 +35,37 @@ OTHER_KEY = "sk-conformance-9876543210-of-somebody-else"
 _NO_KNOBS = AIModelCallConfig()
 
 Apart = Literal["call_ids", "model", "response_id", "state", "usage"]
-"""In what the two forms of one answer may differ."""
+"""The fields in which the streamed and the plain form of an answer may differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A provider's answer as bytes, with the content that the driver under test must read from it.
 
-    None leaves a thing unchecked, so a body alone will do::
+    A field that is None is not checked, so a body alone is enough::
 
         Recorded(b'{"said": …}', text="Good day")
         Recorded(b"event: hello…", stream=True, plain=b'{"said": …}', text="Good day", usage=Usage(input_tokens=7))
         Recorded(b'{"oops": "too much talk"}', status=429)
 
     Attributes:
-        body: The bytes.
-        stream: Whether they are a stream of server-sent events.
-        status: The HTTP status; from 400 on ``error()`` reads the body.
-        headers: Of such a refusal, the headers, with lower-case names.
-        plain: The same answer as a plain body, if ``stream``; it has to fold to the same response.
-        apart: In what that one may differ, because the provider makes it anew for each answer.
-        config: The knobs that were asked with, where reading the answer depends on them.
-        name: What a report calls it; empty for its number.
-        text: The visible answer of the first choice.
-        reasoning: The thinking that is shown.
-        refusal: The words of a refusal.
+        body: The bytes of the body.
+        stream: Whether the body is a stream of server-sent events.
+        status: The HTTP status; from 400 on, ``error()`` reads the body.
+        headers: The headers of such an error response, names in lower case.
+        plain: The same answer as a plain body, if ``stream``; it must fold to the same response.
+        apart: The fields in which ``plain`` may differ, because the provider creates them for each answer.
+        config: The config of the request, if decoding depends on it.
+        name: The name in a report; empty = its number.
+        text: The visible text of the first choice.
+        reasoning: The visible reasoning.
+        refusal: The text of a refusal.
         calls: Name and arguments (JSON text) of every call, in order.
-        finish_reason: Why it ended.
-        usage: Tokens; only the fields that were given are compared, and ``Usage()`` says that none are told.
-        echoes: Opaque strings in it that the next request has to carry back. What looks like a signature or a sealed
-            item is watched without being named here.
-        error: What the body ends in instead of an answer, or the class of the refusal.
+        finish_reason: The finish reason.
+        usage: Tokens; only the given fields are compared, and ``Usage()`` means that none are reported.
+        echoes: Opaque strings that the next request must send back. Strings that look like signatures or encrypted
+            items are tested too, without being listed.
+        error: The error that the body ends in, or the class of the error response.
     """
 
     body: bytes = field(repr=False)
@@ -88,10 +88,10 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """An endpoint whose driver is tried.
+    """An endpoint whose driver is tested.
 
     Attributes:
-        endpoint: With the kit's own key, so that the author's is not needed.
+        endpoint: The endpoint, with an invented key.
     """
 
     endpoint: AIModelEndpoint
@@ -102,14 +102,14 @@ class Bench:
         return cls(endpoint.model_copy(update={"api": api}))
 
     def of_another_model(self) -> "Bench":
-        """The same account, asking another model."""
+        """Return a bench for another model of the same account."""
         model = self.endpoint.ai_model
-        other = model.model_copy(update={"model_name": f"{model.model_name}-other"})
-        return Bench(self.endpoint.model_copy(update={"ai_model": other}))
+        other_model = model.model_copy(update={"model_name": f"{model.model_name}-other"})
+        return Bench(self.endpoint.model_copy(update={"ai_model": other_model}))
 
     @property
     def driver(self) -> Driver:
-        """A driver, made anew as for each call."""
+        """A new driver, as for each call."""
         return driver_for(self.endpoint)
 
     @property
@@ -133,7 +133,7 @@ class Bench:
     def formatted(
         self, nodes: Sequence[ConversationNode], asked: Sequence[Message], instructions: Sequence[str] = ()
     ) -> ChatRequest:
-        """What a client would have encoded behind ``nodes``."""
+        """Build the request that a client would encode after ``nodes``."""
         legal = PromptFormatter.format_conversation(
             nodes,
             self.endpoint,
@@ -142,17 +142,17 @@ class Bench:
             config=_NO_KNOBS,
             policy=ConversionPolicy(media="describe"),
         )
-        return self._asking(legal, instructions)
+        return self._request_of(legal, instructions)
 
     def formatted_messages(self, messages: Sequence[Message]) -> ChatRequest:
-        """The same for messages outside any conversation."""
+        """Build the request that a client would encode for messages outside a conversation."""
         legal = PromptFormatter.format_messages(
             messages, self.endpoint, config=_NO_KNOBS, policy=ConversionPolicy(media="describe")
         )
-        return self._asking(legal, ())
+        return self._request_of(legal, ())
 
-    def _asking(self, legal: FormattedConversation, instructions: Sequence[str]) -> ChatRequest:
-        """Files that the host cannot fetch are there by the time that a request is encoded."""
+    def _request_of(self, legal: FormattedConversation, instructions: Sequence[str]) -> ChatRequest:
+        """Build the request, with inlined files in place of URLs that the host cannot fetch."""
         files = {key_of(part): stand_in(part) for part in to_download(legal.messages, self.endpoint)}
         messages = inlined(legal.messages, files)
         return self.request(messages, instructions=instructions, config=legal.declared(_NO_KNOBS))
@@ -161,7 +161,7 @@ class Bench:
         return self.driver.encode(request, self.endpoint)
 
     def decoder(self, recorded: Recorded, *, stream: bool) -> Decoder:
-        """A decoder for ``recorded``, in the one form or the other."""
+        """Return a decoder for ``recorded``, for a stream or a plain body."""
         request = self.request([Message.user("Go on.")], config=recorded.config, stream=stream)
         return self.driver.decoder(request, self.origin)
 
@@ -169,10 +169,10 @@ class Bench:
         return decode(self.decoder(recorded, stream=stream), frames)
 
     def fold(self, decoded: "Decoded") -> ChatResponse:
-        """The response of a whole answer.
+        """Fold a complete answer to its response.
 
         Raises:
-            AssertionError: It is not whole.
+            AssertionError: The answer is incomplete.
         """
         if decoded.error is not None:
             raise AssertionError(f"it ends in {type(decoded.error).__name__}: {decoded.error}")
@@ -183,12 +183,12 @@ class Bench:
 
 @dataclass(slots=True)
 class Decoded:
-    """What came of a body.
+    """The result of decoding a body.
 
     Attributes:
-        events: In order.
-        error: What ended it before its time; None if nothing did.
-        usage: What the decoder said of tokens at the end.
+        events: The events, in order.
+        error: The error that ended it early; None if it is complete.
+        usage: The usage of the decoder at the end.
     """
 
     events: list[StreamEvent] = field(default_factory=list[StreamEvent])
@@ -197,17 +197,17 @@ class Decoded:
 
     @property
     def reports(self) -> list[Usage]:
-        """Every report of tokens among the events."""
+        """The usage of every ``UsageUpdate``."""
         return [event.usage for event in self.events if isinstance(event, UsageUpdate)]
 
 
-def decode(decoder: Decoder, frames: Iterable[Frame], *, asking: bool = False) -> Decoded:
+def decode(decoder: Decoder, frames: Iterable[Frame], *, read_usage: bool = False) -> Decoded:
     """Feed ``frames`` as the client does, to the end of the body.
 
     Args:
-        decoder: A new one.
-        frames: All there are.
-        asking: Whether the decoder is asked for its usage at every step, as a broken-off stream would.
+        decoder: A new decoder.
+        frames: All frames of the body.
+        read_usage: Whether ``usage`` is read after every frame, as for an interrupted stream.
     """
     decoded = Decoded()
     try:
@@ -215,7 +215,7 @@ def decode(decoder: Decoder, frames: Iterable[Frame], *, asking: bool = False) -
             fed = cast("object", decoder.feed(frame))
             demand(isinstance(fed, Sequence), f"feed() returned a {type(fed).__name__}, which is no sequence of events")
             decoded.events += cast("Sequence[StreamEvent]", fed)
-            if asking:
+            if read_usage:
                 _ = decoder.usage
             if decoded.events and isinstance(decoded.events[-1], StreamEnd):
                 break
@@ -228,19 +228,19 @@ def decode(decoder: Decoder, frames: Iterable[Frame], *, asking: bool = False) -
         RecursionError,
         TypeError,
         ValueError,
-    ) as exc:  # to the client a fault of the wire
+    ) as exc:  # the client reports these as errors of the wire
         decoded.error = ProtocolError(f"{type(exc).__name__}: {exc}")
     decoded.usage = decoder.usage
     return decoded
 
 
 def frames_of(body: bytes, *, stream: bool) -> list[Frame]:
-    """The frames of a body that came in one piece."""
+    """Return the frames of a body that arrived in one read."""
     return cut_frames((body,)) if stream else [body]
 
 
 def cut_frames(chunks: Iterable[bytes]) -> list[Frame]:
-    """The frames of a stream that came in these reads."""
+    """Return the frames of a stream that arrived in these reads."""
     framer = SSEFramer()
     frames = [frame for chunk in chunks for frame in framer.feed(chunk)]
     return [*frames, *framer.finish()]
@@ -251,19 +251,19 @@ def is_refusal(recorded: Recorded) -> bool:
     return recorded.status >= 400
 
 
-# ---------------------------------------------------------------------------------------------------- reading a wire
+# ---------------------------------------------------------------------------------------------------- reading bodies
 
 
 def parsed(data: bytes) -> object:
-    """The JSON in ``data``; None if it is none."""
+    """Parse JSON; None if ``data`` is not JSON."""
     try:
-        return orjson.loads(bytes(data))  # of a frame that has a name too
+        return orjson.loads(bytes(data))  # a NamedFrame is a subclass of bytes, which orjson refuses
     except orjson.JSONDecodeError:
         return None
 
 
 def leaves(value: object) -> Iterator[str]:
-    """Every string in a JSON value: keys, and what is in strings that are JSON objects themselves, among them."""
+    """Yield every string in a JSON value, with keys and the strings inside JSON text."""
     match value:
         case str():
             yield value
@@ -280,6 +280,6 @@ def leaves(value: object) -> Iterator[str]:
             pass
 
 
-def said_in(data: bytes) -> str:
-    """Every string in a JSON body, as one text to be searched."""
+def strings_in(data: bytes) -> str:
+    """Return every string in a JSON body as one text to search."""
     return "\n".join(leaves(parsed(data)))

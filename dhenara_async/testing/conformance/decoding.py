@@ -34,7 +34,7 @@ from dhenara_async.testing.conformance.bench import (
     frames_of,
     leaves,
     parsed,
-    said_in,
+    strings_in,
 )
 from dhenara_async.testing.conformance.encoding import check_request
 from dhenara_async.testing.conformance.findings import Findings, demand
@@ -42,16 +42,16 @@ from dhenara_async.testing.conformance.wrapping import check_wrapping
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.testing.splits import split_bytes, split_everywhere, split_randomly
 
-_SMALL_BYTES = 1500  # as far as every single cut is tried
-_LARGE_BYTES = 200_000  # beyond, not even every byte comes alone
+_SMALL_BYTES = 1500  # up to this size, every cut is tested
+_LARGE_BYTES = 200_000  # beyond this size, the cut into single bytes is not tested
 _MOST_CUTS = 120
 _UNKNOWN = "x_conformance"
-_STRANGE: JsonValue = {"what": ["nobody", "knows", 1, None, {"yet": True}]}
+_STRANGE: JsonValue = {"unknown": ["values", 1, None, {"nested": True}]}
 _COUNTS = tuple(name for name in Usage.model_fields if name.endswith("tokens"))
 
 
 def check_answer(bench: Bench, recorded: Recorded, where: str, findings: Findings) -> None:
-    """Try ``decoder`` on one recorded answer, in the forms it is known in."""
+    """Test the decoder on one recorded answer, in each recorded form."""
     whole = _check_form(bench, recorded, recorded.body, where, findings, stream=recorded.stream)
     if recorded.plain is not None:
         plain = _check_form(bench, recorded, recorded.plain, f"{where}, plain", findings, stream=False)
@@ -82,7 +82,7 @@ def _check_form(
     with findings.of("decode.expected", where):
         _check_expected(bench.fold(decoded), recorded)
     if decoded.error is not None:
-        return None  # as has just been noted
+        return None  # decode.expected has recorded it
     response = bench.fold(decoded)
     with findings.of("decode.origin", where):
         _check_origin(bench, decoded)
@@ -127,14 +127,14 @@ def _check_expected(response: ChatResponse, recorded: Recorded) -> None:
     if recorded.usage is not None:
         names = recorded.usage.model_fields_set or set(Usage.model_fields)
         usages = recorded.usage, response.usage
-        wanted, told = ({name: getattr(usage, name) for name in sorted(names)} for usage in usages)
-        differ = [name for name in wanted if wanted[name] != told[name]]
-        wanted, told = ({name: usage[name] for name in differ} for usage in (wanted, told))
-        demand(not differ, f"the usage should be {wanted!r} and is {told!r}")
+        wanted, found = ({name: getattr(usage, name) for name in sorted(names)} for usage in usages)
+        differ = [name for name in wanted if wanted[name] != found[name]]
+        wanted, found = ({name: usage[name] for name in differ} for usage in (wanted, found))
+        demand(not differ, f"the usage should be {wanted!r} and is {found!r}")
 
 
 def _arguments(text: str) -> object:
-    """Arguments as JSON; where they are none, the text itself."""
+    """Parse arguments as JSON; the text itself if it is not JSON."""
     if not text.strip():
         return {}
     value = parsed(text.encode())
@@ -146,7 +146,7 @@ def _check_origin(bench: Bench, decoded: Decoded) -> None:
     start = next(event for event in decoded.events if isinstance(event, StreamStart))
     demand(start.provider == origin.provider, f"StreamStart names {start.provider!r} instead of {origin.provider!r}")
     for part in (event.part for event in decoded.events if isinstance(event, PartEnd)):
-        demand(part.origin is not None, f"a {part.type} part has no origin, so its state could go nowhere")
+        demand(part.origin is not None, f"a {part.type} part has no origin, so its state could never be sent back")
         own = part.origin is not None and part.origin.same_model(origin)
         demand(own, f"a {part.type} part has the origin {part.origin!r} instead of {origin!r}")
 
@@ -161,18 +161,18 @@ def _check_alone(
     *,
     stream: bool,
 ) -> None:
-    """Two answers at a time, step by step, the one asked for its usage at every step."""
+    """Decode two answers at the same time, and one with its usage read after every frame."""
     with findings.of("decode.apart", where):
-        one, other = (bench.decoder(recorded, stream=stream) for _ in range(2))
-        first = decode(_Beside(one, other), frames)
-        demand(_same(first, decoded), "decoded beside another answer, it gives other events")
+        decoder, neighbour = (bench.decoder(recorded, stream=stream) for _ in range(2))
+        beside = decode(_Beside(decoder, neighbour), frames)
+        demand(_same(beside, decoded), "decoded beside another answer, it gives other events")
     with findings.of("decode.apart", where):
-        again = decode(bench.decoder(recorded, stream=stream), frames, asking=True)
-        demand(_same(again, decoded), "decoded once more, and asked for its usage now and then, it gives other events")
+        again = decode(bench.decoder(recorded, stream=stream), frames, read_usage=True)
+        demand(_same(again, decoded), "decoded again, with its usage read after every frame, it gives other events")
 
 
 class _Beside:
-    """A decoder with a neighbour that reads the same answer at the same time."""
+    """A decoder beside a second one that decodes the same answer at the same time."""
 
     def __init__(self, decoder: Decoder, neighbour: Decoder) -> None:
         self._decoder = decoder
@@ -183,7 +183,7 @@ class _Beside:
         return self._decoder.usage
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        with suppress(Exception):  # what is wrong with the answer, the decoder itself will tell
+        with suppress(Exception):  # the decoder under test reports errors itself
             self._neighbour.feed(frame)
         return self._decoder.feed(frame)
 
@@ -191,8 +191,8 @@ class _Beside:
         return self._decoder.finish()
 
 
-def _same(one: Decoded, other: Decoded) -> bool:
-    return one.events == other.events and type(one.error) is type(other.error)
+def _same(left: Decoded, right: Decoded) -> bool:
+    return left.events == right.events and type(left.error) is type(right.error)
 
 
 # ---------------------------------------------------------------------------------------------------- cuts
@@ -220,26 +220,26 @@ def _cuts(body: bytes) -> Iterator[tuple[bytes, ...]]:
 def _check_truncation(
     bench: Bench, recorded: Recorded, body: bytes, frames: Sequence[Frame], response: ChatResponse, *, stream: bool
 ) -> None:
-    """Cut the body: a stream between its frames, a plain one anywhere in its JSON."""
+    """Cut the body: a stream between its frames, a plain body inside its JSON."""
     if stream:
         for count in _some(len(frames)):
             cut = bench.decode(recorded, frames[:count], stream=True)
-            place = f"cut behind {count} of {len(frames)} frames"
+            where = f"cut after {count} of {len(frames)} frames"
             if cut.error is not None:
                 expected = isinstance(cut.error, TruncatedStreamError | APIError)
-                demand(expected, f"{place} it ends in {type(cut.error).__name__}: {cut.error}")
+                demand(expected, f"{where} it ends in {type(cut.error).__name__}: {cut.error}")
             else:
                 less = bench.fold(cut).choices != response.choices
-                demand(not less, f"{place} it is taken for a whole answer, and says less than that")
+                demand(not less, f"{where} it is decoded as a complete, shorter answer")
     elif isinstance(parsed(body), dict | list):
         text = body.strip()
         for size in sorted({0, 1, len(text) // 4, len(text) // 2, 3 * len(text) // 4, len(text) - 1}):
             cut = bench.decode(recorded, [text[:size]], stream=False)
-            demand(cut.error is not None, f"cut behind {size} of {len(text)} bytes it is taken for a whole answer")
+            demand(cut.error is not None, f"cut after {size} of {len(text)} bytes it is decoded as a complete answer")
 
 
 def _some(count: int) -> Iterable[int]:
-    """Every number below ``count``, or where there are many of them the first, the last and some in between."""
+    """Return every number below ``count``; of many, the first, the last and some between."""
     if count <= _MOST_CUTS:
         return range(count)
     third = _MOST_CUTS // 3
@@ -248,7 +248,7 @@ def _some(count: int) -> Iterable[int]:
     )
 
 
-# ---------------------------------------------------------------------------------------------------- what may change
+# ---------------------------------------------------------------------------------------------------- unknown fields
 
 
 def _check_unknown(
@@ -256,22 +256,22 @@ def _check_unknown(
 ) -> None:
     objects = [value for frame in frames if is_object(value := parsed(frame))]
     if not objects:
-        return  # not JSON, so nobody can tell what an unknown thing would look like
+        return  # not JSON, so the shape of an unknown field is undefined
     wanted = _without_unknown(response.model_dump(mode="json"))
     grown = [_with_field(frame) for frame in frames]
     with_fields = bench.fold(bench.decode(recorded, grown, stream=stream))
     found = _without_unknown(with_fields.model_dump(mode="json"))
     demand(found == wanted, f"a field {_UNKNOWN!r} at the top of every object changes the answer")
     if stream:
-        stranger = _stranger(frames, objects)
-        mixed = [one for frame in frames for one in (stranger, frame)]
+        unknown = _unknown_frame(frames, objects)
+        mixed = [item for frame in frames for item in (unknown, frame)]
         beside = bench.fold(bench.decode(recorded, mixed, stream=True))
         found = _without_unknown(beside.model_dump(mode="json"))
-        demand(found == wanted, f"a frame {stranger.decode()} before every other changes the answer")
+        demand(found == wanted, f"a frame {unknown.decode()} before every other changes the answer")
 
 
-def _stranger(frames: Sequence[Frame], objects: Sequence[Mapping[str, object]]) -> Frame:
-    """A frame of a kind that does not exist, in the manner of the others."""
+def _unknown_frame(frames: Sequence[Frame], objects: Sequence[Mapping[str, object]]) -> Frame:
+    """Build a frame of an unknown type, in the shape of the other frames."""
     typed = any(isinstance(value.get("type"), str) for value in objects)
     data = {**({"type": _UNKNOWN} if typed else {}), _UNKNOWN: _STRANGE}
     named = any(name_of(frame) for frame in frames)
@@ -279,7 +279,7 @@ def _stranger(frames: Sequence[Frame], objects: Sequence[Mapping[str, object]]) 
 
 
 def _renamed(data: bytes, frame: Frame) -> Frame:
-    """``data`` under the name of ``frame``."""
+    """Return ``data`` with the event name of ``frame``."""
     name = name_of(frame)
     return NamedFrame(data, name) if name else data
 
@@ -292,7 +292,7 @@ def _with_field(frame: Frame) -> Frame:
 
 
 def _without_unknown(value: object) -> object:
-    """A dump without what was put in, which a driver may well keep as a part's opaque state."""
+    """Return a dump without the unknown field, which a driver may keep in a part's opaque state."""
     if isinstance(value, dict):
         items = cast("dict[str, object]", value).items()
         return {key: _without_unknown(inner) for key, inner in items if key != _UNKNOWN}
@@ -313,41 +313,44 @@ def _check_usage(
 ) -> None:
     with findings.of("decode.usage", where):
         fresh = bench.decoder(recorded, stream=stream).usage
-        demand(fresh is None, f"before anything has come, usage is {fresh!r} instead of None")
+        demand(fresh is None, f"before the first frame, usage is {fresh!r} instead of None")
         for usage in decoded.reports:
-            told = [name for name in Usage.model_fields if name != "source" and getattr(usage, name) is not None]
-            demand(told or usage.source != "reported", "a report of tokens says that they are reported, and has none")
-            demand(not told or usage.source != "unknown", f"{told} are told by a report whose source is unknown")
+            counts = [name for name in Usage.model_fields if name != "source" and getattr(usage, name) is not None]
+            demand(counts or usage.source != "reported", "a usage with the source 'reported' has no counts")
+            demand(not counts or usage.source != "unknown", f"a usage with the source 'unknown' has {counts}")
         last = decoded.reports[-1] if decoded.reports else None
-        demand(decoded.usage in (None, last), f"usage says {decoded.usage!r} at the end, and the events say {last!r}")
+        demand(
+            decoded.usage in (None, last),
+            f"usage is {decoded.usage!r} at the end, and the last UsageUpdate has {last!r}",
+        )
     with findings.of("decode.usage", f"{where}, without its usage"):
         silent = [_without_usage(frame) for frame in frames]
         if silent != list(frames):
             usage = bench.fold(bench.decode(recorded, silent, stream=stream)).usage
-            told = {name: value for name in _COUNTS if (value := getattr(usage, name)) is not None}
-            demand(not told, f"nothing tells of tokens, and the usage has {told}")
+            counts = {name: value for name in _COUNTS if (value := getattr(usage, name)) is not None}
+            demand(not counts, f"the body reports no tokens, and the usage has {counts}")
 
 
 def _without_usage(frame: Frame) -> Frame:
     value = parsed(frame)
     if value is None:
         return frame
-    silent = _silent(value)
+    silent = _stripped_usage(value)
     return frame if silent == value else _renamed(orjson.dumps(silent), frame)
 
 
-def _silent(value: object) -> object:
-    """JSON without its usage, by whatever longer name."""
+def _stripped_usage(value: object) -> object:
+    """Return JSON without every field that has "usage" in its name."""
     if isinstance(value, dict):
         items = cast("dict[str, object]", value).items()
-        return {key: _silent(inner) for key, inner in items if "usage" not in key.lower()}
+        return {key: _stripped_usage(inner) for key, inner in items if "usage" not in key.lower()}
     if isinstance(value, list):
-        return [_silent(inner) for inner in cast("list[object]", value)]
+        return [_stripped_usage(inner) for inner in cast("list[object]", value)]
     return value
 
 
 def _comparable(response: ChatResponse, recorded: Recorded) -> object:
-    """A response as JSON values, without that in which its two forms may differ."""
+    """Return a response as JSON values, without the fields in which its two forms may differ."""
     apart = set[str](recorded.apart)
     dump = response.model_dump(mode="json", exclude={*apart} & {"response_id", "usage", "model"})
     hidden = {"call_ids": "call_id", "state": "provider_state"}
@@ -358,7 +361,7 @@ def _comparable(response: ChatResponse, recorded: Recorded) -> object:
 
 
 def _stripped(value: object, names: set[str]) -> object:
-    """A dump without these fields; arguments as JSON, because a plain body may have them as an object."""
+    """Return a dump without these fields; arguments are parsed, as a plain body may have an object."""
     if is_object(value):
         kept = {key: _stripped(inner, names) for key, inner in value.items() if key not in names}
         arguments = value.get("arguments")
@@ -374,54 +377,54 @@ def _check_same(streamed: object, plain: object, path: str = "the response") -> 
         for key in sorted(streamed.keys() | plain.keys()):
             _check_same(streamed.get(key), plain.get(key), f"{path}.{key}")
     elif isinstance(streamed, list) and isinstance(plain, list):
-        one, other = cast("list[object]", streamed), cast("list[object]", plain)
-        for at, (left, right) in enumerate(zip(one, other, strict=False)):
-            _check_same(left, right, f"{path}[{at}]")
-        demand(len(one) == len(other), f"{path} has {len(one)} elements streamed and {len(other)} plain")
+        lefts, rights = cast("list[object]", streamed), cast("list[object]", plain)
+        for index, (left, right) in enumerate(zip(lefts, rights, strict=False)):
+            _check_same(left, right, f"{path}[{index}]")
+        demand(len(lefts) == len(rights), f"{path} has {len(lefts)} elements streamed and {len(rights)} plain")
     else:
         left, right = orjson.dumps(streamed).decode(), orjson.dumps(plain).decode()
         demand(left == right, f"{path} is {left[:200]} streamed and {right[:200]} plain")
 
 
-# ---------------------------------------------------------------------------------------------------- going back
+# ---------------------------------------------------------------------------------------------------- the next request
 
 
 def _check_replay(bench: Bench, response: ChatResponse, recorded: Recorded, where: str, findings: Findings) -> None:
-    """Keep the answer, take it out again, and ask on."""
+    """Store the answer as JSON, load it, and encode the next request."""
     node = ConversationNode(
         id="conformance",
-        user_query="What was asked.",
+        user_query="The question.",
         response=response,
         timestamp="2026-11-22T12:00:00+00:00",
         origin=bench.origin,
     )
-    kept = node
+    loaded = node
     with findings.of("replay.json", where):
         text = node.model_dump_json()
-        kept = ConversationNode.model_validate_json(text)
-        demand(kept == node, "kept as JSON and read again, it is not the same")
-        demand(kept.model_dump_json() == text, "kept as JSON, read and kept again, it is not the same JSON")
+        loaded = ConversationNode.model_validate_json(text)
+        demand(loaded == node, "the answer is different after a round trip through JSON")
+        demand(loaded.model_dump_json() == text, "the JSON is different after a second round trip")
     calls = [part for part in response.choices[0].parts if isinstance(part, ToolCallPart)]
-    results = [ToolResultPart.of(call, "What it gave.") for call in calls]
+    results = [ToolResultPart.of(call, "The result.") for call in calls]
     asked = [Message.user(*results, "And then?")]
     opaque = _opaque(response.choices[0].parts, recorded)
-    with findings.of("encode.total", f"behind {where}"):
-        request = bench.formatted([kept], asked)
-        wire = check_request(bench, request, f"behind {where}", findings)
+    with findings.of("encode.total", f"after {where}"):
+        request = bench.formatted([loaded], asked)
+        wire = check_request(bench, request, f"after {where}", findings)
         with findings.of("replay.state", where):
-            said, shown = said_in(wire.body), request.messages
-            going = [part for message in shown if message.role is Role.ASSISTANT for part in message.parts]
-            lost = [text for text in (*recorded.echoes, *_going_back(going)) if text not in said]
-            demand(not lost, f"the next request does not carry {[text[:60] for text in lost[:3]]}")
+            body_text, messages = strings_in(wire.body), request.messages
+            parts = [part for message in messages if message.role is Role.ASSISTANT for part in message.parts]
+            lost = [text for text in (*recorded.echoes, *_required_state(parts)) if text not in body_text]
+            demand(not lost, f"the next request lacks {[text[:60] for text in lost[:3]]}")
     others = {"another model": bench.of_another_model(), "another account": Bench.of(bench.endpoint, OTHER_KEY)}
     for name, other in others.items():
-        with findings.of("encode.total", f"behind {where}, for {name}"):
-            request = other.formatted([kept], asked)
+        with findings.of("encode.total", f"after {where}, for {name}"):
+            request = other.formatted([loaded], asked)
             body = other.encode(request).body.decode(errors="replace")
             with findings.of("replay.others", f"{where}, for {name}"):
                 public = _public(request.messages)
                 leaked = [text for text in opaque if text in body and text not in public]
-                demand(not leaked, f"the request carries {[text[:60] for text in leaked[:3]]}")
+                demand(not leaked, f"the request has {[text[:60] for text in leaked[:3]]}")
 
 
 def _opaque(parts: Iterable[Part], recorded: Recorded) -> list[str]:
@@ -429,10 +432,10 @@ def _opaque(parts: Iterable[Part], recorded: Recorded) -> list[str]:
     return [*recorded.echoes, *(text for state in states for text, _key in _strings(state) if _looks_opaque(text))]
 
 
-def _going_back(parts: Iterable[Part]) -> Iterator[str]:
-    """The opaque strings that have to be spelled: all of what is nothing but opaque, the seals of what has words too.
+def _required_state(parts: Iterable[Part]) -> Iterator[str]:
+    """Yield the opaque strings to send back: all of reasoning and hosted tools, only the signatures of other parts.
 
-    What else a provider tells beside words and calls is left to the driver: not every dialect wants it back.
+    Other state of text and calls is left to the driver: not every dialect requires it.
     """
     for part in parts:
         whole = isinstance(part, ReasoningPart | HostedToolPart)
@@ -447,13 +450,13 @@ _PIECE = re.compile(r"[A-Za-z0-9+/=_.~-]+")
 
 
 def _looks_opaque(text: str) -> bool:
-    """Whether it is no word of anybody's: long, in one piece, no address, and not all of one case."""
+    """Whether a text looks encoded: long, without spaces or URL characters, and of mixed case or with digits."""
     cased = text.upper() != text != text.lower() or any(map(str.isdigit, text))
     return len(text) >= _SHORTEST_OPAQUE and text.isascii() and cased and _PIECE.fullmatch(text) is not None
 
 
 def _strings(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string of a state, with the name that it has."""
+    """Yield every string of a state, with its field name."""
     if isinstance(value, str):
         yield value, key
     elif isinstance(value, dict):
@@ -465,6 +468,6 @@ def _strings(value: object, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _public(messages: Iterable[Message]) -> str:
-    """What is said without any opaque state."""
+    """Return all strings of messages without their opaque state."""
     plain = (part.model_dump(mode="json", exclude={"provider_state"}) for message in messages for part in message.parts)
     return "\n".join(leaf for part in plain for leaf in leaves(part))

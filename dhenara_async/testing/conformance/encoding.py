@@ -25,27 +25,27 @@ from dhenara_async.messages.messages import (
     ToolResultPart,
 )
 from dhenara_async.request import ChatRequest, WireRequest
-from dhenara_async.testing.conformance.bench import KEY, Bench, leaves, parsed, said_in
+from dhenara_async.testing.conformance.bench import KEY, Bench, leaves, parsed, strings_in
 from dhenara_async.testing.conformance.findings import Findings, demand
-from dhenara_async.testing.conformance.histories import CANARY, History, histories, inside, mixed
+from dhenara_async.testing.conformance.histories import CANARY, SampleHistory, histories, mixed, with_system_message
 from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
 
 _LEADS = ("Lead the way.", "Be “precise”.\nVery.")
 
 
 def check_encoding(bench: Bench, findings: Findings, *, both_ways: bool) -> None:
-    """Try ``encode`` and ``rules``.
+    """Test ``encode`` and ``rules``.
 
     Args:
-        bench: Whose.
-        findings: Where what is broken is noted.
-        both_ways: Whether answers of both forms are known, so that a request has to say which is wanted.
+        bench: The driver under test.
+        findings: Collects broken promises.
+        both_ways: Whether there are streamed and plain answers, so that a request must select one form.
     """
     for history in (*histories(bench.origin), mixed(bench.origin)):
         _check_history(bench, history, findings)
     where = "a system message between two questions"
     with findings.of("encode.total", where):
-        check_request(bench, bench.formatted_messages(inside(bench.origin)), where, findings)
+        check_request(bench, bench.formatted_messages(with_system_message(bench.origin)), where, findings)
     _check_error_flag(bench, findings)
     _check_stream(bench, findings, both_ways=both_ways)
     _check_knobs(bench, findings)
@@ -57,13 +57,13 @@ def check_encoding(bench: Bench, findings: Findings, *, both_ways: bool) -> None
 # ---------------------------------------------------------------------------------------------------- histories
 
 
-def _check_history(bench: Bench, history: History, findings: Findings) -> None:
+def _check_history(bench: Bench, history: SampleHistory, findings: Findings) -> None:
     bodies: list[bytes] = []
-    for at, node in enumerate(history.nodes):
-        where = f"{history.name}, asked for turn {at + 1}"
+    for index, node in enumerate(history.nodes):
+        where = f"{history.name}, turn {index + 1}"
         with findings.of("encode.total", where):
             asked = question(node.user_query, node.attached_files, node.tool_results)
-            request = bench.formatted(history.nodes[:at], asked, _LEADS)
+            request = bench.formatted(history.nodes[:index], asked, _LEADS)
             bodies.append(check_request(bench, request, where, findings).body)
     with findings.of("encode.append_only", history.name):
         for shorter, longer in pairwise(bodies):
@@ -71,16 +71,16 @@ def _check_history(bench: Bench, history: History, findings: Findings) -> None:
 
 
 def check_request(bench: Bench, request: ChatRequest, where: str, findings: Findings) -> WireRequest:
-    """Encode ``request``, and try on it what is true of every one."""
+    """Encode ``request``, and test the promises that hold for every request."""
     before = _dump(request)
     wire = bench.encode(request)
     with findings.of("encode.pure", where):
-        demand(_dump(request) == before, "encode changed the messages it was handed")
+        demand(_dump(request) == before, "encode changed the messages of the request")
         again = bench.encode(request)
-        demand((again.path, again.body) == (wire.path, wire.body), "the same request was encoded in other bytes")
-        demand(dict(again.headers) == dict(wire.headers), "the same request got other headers")
+        demand((again.path, again.body) == (wire.path, wire.body), "encoding the same request again gives other bytes")
+        demand(dict(again.headers) == dict(wire.headers), "encoding the same request again gives other headers")
     with findings.of("encode.json", where):
-        demand(isinstance(parsed(wire.body), dict), f"the body is no JSON object: {wire.body[:60]!r}")
+        demand(isinstance(parsed(wire.body), dict), f"the body is not a JSON object: {wire.body[:60]!r}")
         demand(wire.path.startswith("/"), f"the path {wire.path!r} does not begin with a slash")
         demand(wire.path.isprintable() and " " not in wire.path, f"the path {wire.path!r} is not encoded")
     with findings.of("encode.secrets", where):
@@ -88,15 +88,15 @@ def check_request(bench: Bench, request: ChatRequest, where: str, findings: Find
         shown |= {f"the header {name}": value for name, value in wire.headers.items()}
         shown |= {"a warning": " ".join(warning.message for warning in wire.warnings)}
         held = [name for name, text in shown.items() if KEY in text]
-        demand(not held, f"the key is in {', '.join(held)}; auth puts it where it belongs")
+        demand(not held, f"the key is in {', '.join(held)}; only auth may add it")
     with findings.of("encode.foreign", where):
         sent = [wire.body.decode(errors="replace"), wire.path, *wire.headers.values()]
         found = next((text[place : place + 60] for text in sent if (place := text.find(CANARY)) >= 0), None)
-        demand(found is None, f"opaque state of somebody else's is sent: {found}")
+        demand(found is None, f"opaque state of another origin is sent: {found}")
     with findings.of("encode.whole", where):
-        said = said_in(wire.body)
-        lost = [words for words in (*request.instructions, *_words(request.messages)) if words not in said]
-        demand(not lost, f"nothing in the body says {lost[:3]}")
+        body_text = strings_in(wire.body)
+        lost = [text for text in (*request.instructions, *_texts(request.messages)) if text not in body_text]
+        demand(not lost, f"the body lacks {lost[:3]}")
     return wire
 
 
@@ -104,14 +104,14 @@ def _dump(request: ChatRequest) -> list[str]:
     return [message.model_dump_json() for message in request.messages]
 
 
-def _words(messages: Sequence[Message]) -> Iterator[str]:
-    """What a body has to say of ``messages``, as texts to be found in it."""
+def _texts(messages: Sequence[Message]) -> Iterator[str]:
+    """Yield the texts of ``messages`` that a body must contain."""
     for message in messages:
         for part in message.parts:
-            yield from (words for words in _words_of(part) if words.strip())
+            yield from (text for text in _texts_of(part) if text.strip())
 
 
-def _words_of(part: Part) -> Iterator[str]:
+def _texts_of(part: Part) -> Iterator[str]:
     match part:
         case TextPart() | RefusalPart():
             yield part.text
@@ -128,22 +128,22 @@ def _words_of(part: Part) -> Iterator[str]:
                     case JsonPart():
                         yield from leaves(item.value)
                     case FilePart():
-                        pass  # whether it is there is looked at apart
+                        pass  # rules.files tests files
         case _:
             pass
 
 
 def _check_grows(shorter: object, longer: object) -> None:
-    """Compare the longest list of objects that a body has grown by; there may be none, in a dialect of other habits."""
+    """Compare the longest list that has grown, the messages in most dialects, with its shorter version."""
     earlier, later = dict(_lists(shorter)), dict(_lists(longer))
     grown = [path for path, items in later.items() if path in earlier and len(items) > len(earlier[path])]
     path = max(grown, key=lambda path: len(later[path]), default=None)
     if path is None:
         return
-    for at, (old, new) in enumerate(zip(earlier[path], later[path], strict=False)):
+    for index, (old, new) in enumerate(zip(earlier[path], later[path], strict=False)):
         demand(
             orjson.dumps(old) == orjson.dumps(new),
-            f"element {at} of {'.'.join(path)} was {_short(old)} and is {_short(new)} one turn later",
+            f"element {index} of {'.'.join(path)} was {_short(old)} and is {_short(new)} one turn later",
         )
 
 
@@ -152,7 +152,7 @@ def _short(value: object) -> str:
 
 
 def _lists(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[object]]]:
-    """Every list of objects that is reached by names alone, with those names."""
+    """Yield every list of objects that is not inside another list, with its path of names."""
     if isinstance(value, dict):
         for key, inner in cast("dict[str, object]", value).items():
             yield from _lists(inner, (*path, key))
@@ -171,7 +171,9 @@ def _check_error_flag(bench: Bench, findings: Findings) -> None:
             ))))
             for failed in (False, True)
         )  # fmt: skip
-        demand(good.body != bad.body, "it is encoded like one that is none; say so in words where there is no flag")
+        demand(
+            good.body != bad.body, "it is encoded like a successful one; mark it in its text if the dialect has no flag"
+        )
 
 
 def _called(result: ToolResultPart, arguments: str = "{}") -> list[Message]:
@@ -183,21 +185,21 @@ def _called(result: ToolResultPart, arguments: str = "{}") -> list[Message]:
 
 
 def _check_stream(bench: Bench, findings: Findings, *, both_ways: bool) -> None:
-    with findings.of("encode.stream", "one question, asked in both ways"):
+    with findings.of("encode.stream", "one question, streamed and plain"):
         messages = [Message.user("Hello?"), Message.assistant("Hello."), Message.user("And now?")]
         plain = bench.encode(bench.request(messages, instructions=_LEADS, stream=False))
         streamed = bench.encode(bench.request(messages, instructions=_LEADS, stream=True))
         before, after = _object(plain.body), _object(streamed.body)
         for key in before:
             flags = isinstance(before[key], bool) and isinstance(after.get(key), bool)
-            demand(flags or (key in after and before[key] == after[key]), f"{key} is another one in a streamed request")
+            demand(flags or (key in after and before[key] == after[key]), f"{key} differs in a streamed request")
         same = (plain.path, dict(plain.headers), before) == (streamed.path, dict(streamed.headers), after)
-        demand(not (same and both_ways), "the provider is not told whether a stream is wanted")
+        demand(not (same and both_ways), "a streamed and a plain request are the same")
 
 
 def _object(body: bytes) -> dict[str, object]:
     value = parsed(body)
-    demand(isinstance(value, dict), "the body is no JSON object")
+    demand(isinstance(value, dict), "the body is not a JSON object")
     return cast("dict[str, object]", value)
 
 
@@ -205,7 +207,7 @@ def _object(body: bytes) -> dict[str, object]:
 
 
 CLIENTS_KNOBS = frozenset({"streaming", "retries", "timeouts", "fetch", "bounds", "extra_headers", "test_mode"})
-"""Knobs that are not a driver's affair."""
+"""Settings that the client applies, not the driver."""
 
 
 _WEATHER = Tool(
@@ -219,7 +221,7 @@ _OTHER = {"type": "object", "properties": {"b": {"type": "number"}}, "required":
 _THINKING = frozenset({"reasoning", "reasoning_effort", "max_reasoning_tokens", "reasoning_summary"})
 
 
-# Two settings of each knob that ask for different things, and what has to be set beside it for it to make sense.
+# Two different values of each setting, and other settings that it needs.
 KNOBS: Mapping[str, tuple[object, object, Mapping[str, object]]] = {
     "max_output_tokens": (1000, 2000, {}),
     "temperature": (0.25, 0.75, {}),
@@ -243,17 +245,17 @@ KNOBS: Mapping[str, tuple[object, object, Mapping[str, object]]] = {
     "service_tier": ("flex", "priority", {}),
     "extra_body": ({"x_conformance": 1}, {"x_conformance": 2}, {}),
 }
-"""How every knob that is a driver's affair is tried."""
+"""The test values of every setting that a driver encodes."""
 
 
 _HOSTED: Sequence[HostedToolType] = ("web_search", "code_execution", "url_context", "file_search")
 
 
 def _check_knobs(bench: Bench, findings: Findings) -> None:
-    for knob, (one, other, beside) in KNOBS.items():
-        where = f"{knob}={one!r}"
+    for knob, (first, second, beside) in KNOBS.items():
+        where = f"{knob}={first!r}"
         with findings.of("encode.knobs", where):
-            _check_knob(bench, knob, {**beside, knob: one}, {**beside, knob: other})
+            _check_knob(bench, knob, {**beside, knob: first}, {**beside, knob: second})
     with findings.of("encode.knobs", "tool_choice by name"):
         named = {"tools": (_WEATHER, _TIME), "tool_choice": NamedTool(name="weather")}
         _check_knob(bench, "tool_choice", named, {**named, "tool_choice": NamedTool(name="time")})
@@ -262,18 +264,21 @@ def _check_knobs(bench: Bench, findings: Findings) -> None:
             options = {"vector_store_ids": ["vs_1"]} if kind == "file_search" else {}
             hosted = HostedTool.model_validate({"type": kind, "options": options})
             _check_knob(bench, "tools", {"tools": (_WEATHER, hosted)}, {"tools": (_WEATHER,)})
-    with findings.of("encode.knobs", "no knob at all"):
+    with findings.of("encode.knobs", "no setting"):
         wire = _with_knobs(bench, {})
-        demand(not wire.warnings, f"a call without knobs is warned of {[warning.knob for warning in wire.warnings]}")
+        demand(
+            not wire.warnings,
+            f"a call without settings has warnings about {[warning.knob for warning in wire.warnings]}",
+        )
 
 
-def _check_knob(bench: Bench, knob: str, one: Mapping[str, object], other: Mapping[str, object]) -> None:
-    first, second = _with_knobs(bench, one), _with_knobs(bench, other)
-    told = {warning.knob for wire in (first, second) for warning in wire.warnings}
+def _check_knob(bench: Bench, knob: str, values: Mapping[str, object], other_values: Mapping[str, object]) -> None:
+    first, second = _with_knobs(bench, values), _with_knobs(bench, other_values)
+    warned = {warning.knob for wire in (first, second) for warning in wire.warnings}
     names = _THINKING if knob in _THINKING else {knob}
     sent = (first.path, first.body, dict(first.headers)) != (second.path, second.body, dict(second.headers))
     demand(
-        sent or told & names, "another value changes nothing in the request, and no CallWarning says so (KnobWarnings)"
+        sent or warned & names, "another value does not change the request, and no CallWarning names it (KnobWarnings)"
     )
 
 
@@ -286,11 +291,11 @@ def _with_knobs(bench: Bench, knobs: Mapping[str, object]) -> WireRequest:
 
 
 def _check_stable(bench: Bench, findings: Findings) -> None:
-    with findings.of("rules.stable", "asked for twice"):
-        once, again = bench.rules, bench.rules
+    with findings.of("rules.stable", "read twice"):
+        rules, rules_again = bench.rules, bench.rules
         for name in (field.name for field in fields(Rules)):
-            one, other = getattr(once, name), getattr(again, name)
-            demand(callable(one) or one == other, f"{name} was {one!r} and is {other!r}")
+            value, value_again = getattr(rules, name), getattr(rules_again, name)
+            demand(callable(value) or value == value_again, f"{name} was {value!r} and is {value_again!r}")
 
 
 _TYPES = (
@@ -335,24 +340,24 @@ def _check_files(bench: Bench, findings: Findings) -> None:
 
 
 def _check_file(bench: Bench, part: FilePart, place: Place) -> None:
-    taken = bench.rules.files(part, place)
+    accepted = bench.rules.files(part, place)
     asked = [Message.user(part, "What is it?")]
     if place == "result":
         asked = _called(ToolResultPart(call_id="call_0001", name="weather", content=(part,)))
     try:
         wire = bench.encode(bench.request(asked))
     except UnsupportedError as exc:
-        demand(not taken, f"the rules take it, but encode raises {exc}")
+        demand(not accepted, f"the rules accept it, but encode raises {exc}")
         return
-    if taken:
-        said = said_in(wire.body)
-        demand(any(mark in said for mark in _marks(part)), "the rules take it, but nothing of it is in the body")
+    if accepted:
+        body_text = strings_in(wire.body)
+        demand(any(mark in body_text for mark in _marks(part)), "the rules accept it, but the body does not have it")
     else:
-        demand(False, "the rules do not take it, but encode raises no UnsupportedError")
+        demand(False, "the rules do not accept it, but encode raises no UnsupportedError")
 
 
 def _marks(part: FilePart) -> Iterator[str]:
-    """How a body may show that a file is in it."""
+    """Yield the texts by which a body may contain a file."""
     for mark in (part.url, part.file_id):
         if mark is not None:
             yield mark
@@ -363,7 +368,7 @@ def _marks(part: FilePart) -> Iterator[str]:
             yield part.data.decode()
 
 
-_ILLEGAL_MAYBE = (
+_CALL_IDS = (
     "call_conformance_1",
     "toolu_01ABCdefGHI",
     "srvtoolu_01ABCdefGHI",
@@ -384,20 +389,20 @@ _ILLEGAL_MAYBE = (
 def _check_call_ids(bench: Bench, findings: Findings) -> None:
     ids = bench.rules.call_ids
     spelled: dict[str, int] = {}
-    for call_id in _ILLEGAL_MAYBE:
+    for call_id in _CALL_IDS:
         with findings.of("rules.call_ids", f"the id {call_id!r}"):
             legal = ids.legal(call_id)
-            demand(ids.pattern.fullmatch(legal), f"it is made {legal!r}, which is not legal either")
-            demand(ids.legal(legal) == legal, f"it is made {legal!r}, and that is changed once more")
-            demand(ids.legal(call_id) == legal, "it is made another id every time")
+            demand(ids.pattern.fullmatch(legal), f"it is converted to {legal!r}, which is not legal either")
+            demand(ids.legal(legal) == legal, f"it is converted to {legal!r}, and converting that again changes it")
+            demand(ids.legal(call_id) == legal, "converting it again gives another id")
             if not legal:
-                continue  # a dialect that needs none
+                continue  # a dialect without call ids
             result = ToolResultPart(call_id=legal, name="weather", content=(TextPart(text="Rain."),))
             body = parsed(bench.encode(bench.request(_called(result))).body)
             spelled[legal] = sum(leaf == legal for leaf in leaves(body))
     if any(spelled.values()):  # a dialect may match calls and results by name alone
         for legal, times in spelled.items():
             with findings.of("rules.call_ids", f"the id {legal!r}"):
-                demand(times >= 2, "it is legal, but call and result do not both bear it in the body")
+                demand(times >= 2, "it is legal, but the body does not have it in both call and result")
     with findings.of("rules.call_ids", "two ids that are not legal"):
-        demand(ids.made("one") != ids.made("another"), "both are made the same")
+        demand(ids.made("one") != ids.made("another"), "both are converted to the same id")

@@ -1,6 +1,6 @@
-"""Conversations of every kind of part, as four dialects and the driver's own neighbours have made them.
+"""Conversations with every kind of part, from four dialects and from other models and accounts of the driver.
 
-Each carries opaque state in the shape that its source sends, and every such state holds one word that may reach nobody.
+Each has opaque state in the shape of its source, with a marker that no request may contain.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.usage.tokens import Usage
 
 CANARY = "CANARYthatMayReachNobody"
-"""In every opaque state of these histories."""
+"""A marker in every opaque state of these histories; no request may contain it."""
 
 _WHEN = "2026-11-22T12:00:00+00:00"
 _STRANGE = 'Words: “é”, \\ and "quotes",\n\ta tab, 你好, \u2028 and 😊.'
@@ -40,11 +40,11 @@ Seals = Mapping[Literal["thought", "hidden", "text", "call", "file", "search", "
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """Turns of one source.
+class SampleHistory:
+    """The turns of one source.
 
     Attributes:
-        name: What a report calls it.
+        name: The name in a report.
         nodes: The turns, oldest first.
     """
 
@@ -52,33 +52,33 @@ class History:
     nodes: Sequence[ConversationNode]
 
 
-def histories(own: Origin) -> Iterator[History]:
-    """What a driver may find before it.
+def histories(own: Origin) -> Iterator[SampleHistory]:
+    """Yield histories that a driver must encode.
 
     Args:
-        own: Whose answers the driver decodes.
+        own: The origin of the driver's own answers.
     """
     for (provider, dialect), seals in _SOURCES.items():
         origin = Origin(
             provider=provider, dialect=dialect, endpoint="elsewhere.test", account="f" * 16, model="their-model-1"
         )
-        yield _history(f"what {dialect} said elsewhere", origin, seals)
+        yield _history(f"answers of {dialect} at another provider", origin, seals)
     anything = _anything()
     other = own.model_copy(update={"model": "another-model-1"})
-    yield _history("what another model of the account said", other, anything)
+    yield _history("answers of another model of the account", other, anything)
     stranger = own.model_copy(update={"account": "f" * 16})
-    yield _history("what the same model said to another account", stranger, anything)
-    yield _history("what the model itself said, kept without its opaque state", own, {})
+    yield _history("answers of the same model for another account", stranger, anything)
+    yield _history("answers of the model itself, stored without opaque state", own, {})
 
 
-def mixed(own: Origin) -> History:
-    """Turns of all of them, one behind the other."""
+def mixed(own: Origin) -> SampleHistory:
+    """Join the turns of all histories."""
     nodes = [node for history in histories(own) for node in history.nodes]
-    return History("a conversation of many models", nodes)
+    return SampleHistory("a conversation of many models", nodes)
 
 
-def inside(own: Origin) -> Sequence[Message]:
-    """Messages with the system among them, which no conversation of nodes has."""
+def with_system_message(own: Origin) -> Sequence[Message]:
+    """Return messages with a system message between them, which conversations of nodes do not have."""
     return [
         Message.user("First question."),
         Message(role=Role.ASSISTANT, parts=(TextPart(text="First answer.", origin=own),)),
@@ -90,14 +90,14 @@ def inside(own: Origin) -> Sequence[Message]:
 # ---------------------------------------------------------------------------------------------------- the turns
 
 
-def _history(name: str, origin: Origin, seals: Seals) -> History:
+def _history(name: str, origin: Origin, seals: Seals) -> SampleHistory:
     nodes: list[ConversationNode] = []
 
     def turn(*parts: Part, query: str = "", status: Literal["complete", "interrupted"] = "complete") -> None:
-        said = [part.model_copy(update={"origin": origin}) for part in parts]
+        own_parts = [part.model_copy(update={"origin": origin}) for part in parts]
         end = FinishReason.STOP if status == "complete" else FinishReason.ERROR
         response = ChatResponse(
-            choices=(Choice(parts=tuple(said), finish_reason=end),),
+            choices=(Choice(parts=tuple(own_parts), finish_reason=end),),
             usage=Usage(),
             model=origin.model,
             provider=origin.provider,
@@ -166,7 +166,7 @@ def _history(name: str, origin: Origin, seals: Seals) -> History:
     )
     turn(TextPart(text=" \n"), query="Say nothing.")
     turn(TextPart(text="The last answer."), query="And now?")
-    return History(name, nodes)
+    return SampleHistory(name, nodes)
 
 
 _IDS = ("toolu_01ABC-def_9", "call|fc_ä 1")
@@ -192,24 +192,24 @@ def _files(origin: Origin) -> Sequence[FilePart]:
         FilePart(media_type="audio/flac", data=b"fLaCconformance"),
         FilePart.from_url("https://files.test/picture.png"),
         FilePart.from_url("https://files.test/paper.pdf"),
-        FilePart(media_type="application/pdf", file_id=f"file-{CANARY}", origin=_not(origin)),
+        FilePart(media_type="application/pdf", file_id=f"file-{CANARY}", origin=_unknown_origin(origin)),
     )
 
 
-def _not(origin: Origin) -> Origin:
-    """Whose files nobody knows."""
+def _unknown_origin(origin: Origin) -> Origin:
+    """Return an unknown origin, for file ids that are not valid."""
     return origin.model_copy(update={"account": "0" * 16, "endpoint": "files.elsewhere.test"})
 
 
-# ---------------------------------------------------------------------------------------------------- their seals
+# ---------------------------------------------------------------------------------------------------- opaque state
 
 
-def _sealed(what: str) -> str:
-    return f"{CANARY}{what}"
+def _sealed(name: str) -> str:
+    return f"{CANARY}{name}"
 
 
 def _anything() -> Seals:
-    """State of a dialect that nothing is known of: every name that is known to hold any, at once."""
+    """Return opaque state of an unknown dialect: every known field name at once."""
     sealed: ProviderState = {
         "type": "thinking",
         "signature": _sealed("signature"),

@@ -1,4 +1,4 @@
-"""Promises of a driver that hosts put to the test: their additions around events, their sizes, their finish reasons."""
+"""Test a driver's promises about deviations of hosts: additions around events, sizes, finish reasons."""
 
 import re
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ def check_wrapping(
     *,
     stream: bool,
 ) -> None:
-    """Try one whole answer in one of its forms.
+    """Test one complete answer, as a stream or as a plain body.
 
     Args:
-        bench: The driver.
+        bench: The driver under test.
         recorded: The answer.
-        body: The form that is tried.
+        body: The body that is tested.
         response: The response that it folds to.
         where: The name of the answer in a report.
         findings: Collects broken promises.
@@ -40,46 +40,49 @@ def check_wrapping(
     with findings.of("decode.repaired", where):
         for name, wrapped in _wrapped(body, stream=stream):
             found = bench.fold(Decoded(_events(bench, recorded, wrapped, stream=stream)))
-            demand(_said(found) == _said(response), f"{name} changes the answer")
+            demand(_content(found) == _content(response), f"{name} changes the answer")
     with findings.of("decode.calls", where):
         for choice in response.choices:
             if choice.finish_reason in (FinishReason.STOP, FinishReason.TOOL_CALLS):
                 called = choice.finish_reason is FinishReason.TOOL_CALLS
-                demand(called == bool(choice.tools()), f"it ends in {choice.finish_reason}, and has {choice.tools()!r}")
+                demand(
+                    called == bool(choice.tools()),
+                    f"the finish reason is {choice.finish_reason}, and the calls are {choice.tools()!r}",
+                )
     with findings.of("decode.bounds", where):
         count = sum(len(choice.parts) for choice in response.choices)
         if count > 1:
             config = recorded.config.model_copy(update={"bounds": Bounds(max_parts=count - 1)})
             bounded = replace(recorded, config=config)
             error = bench.decode(bounded, frames_of(body, stream=stream), stream=stream).error
-            demand(isinstance(error, BoundsError), f"with {count} parts of {count - 1} it ends in {error!r}")
+            demand(isinstance(error, BoundsError), f"{count} parts with max_parts={count - 1} end in {error!r}")
 
 
 def _wrapped(body: bytes, *, stream: bool) -> Iterator[tuple[str, bytes]]:
-    """The body as hosts and gateways also send it, each way with its name."""
+    """Yield the body with additions of hosts and gateways, each with a name."""
     if stream:
         yield "a byte order mark", b"\xef\xbb\xbf" + body
         if b"\r" not in body:
             yield "an empty event between all others", body.replace(b"\n\n", b"\n\ndata:\n\n")
-            yield "an end mark behind it", body.rstrip(b"\n") + b"\n\ndata: [DONE]\n\n"
-        yield "NaN in a field that nobody knows", _EVENT_OBJECT.sub(b"data: " + _NOT_A_NUMBER, body)
+            yield "an end mark after it", body.rstrip(b"\n") + b"\n\ndata: [DONE]\n\n"
+        yield "NaN in an unknown field", _EVENT_OBJECT.sub(b"data: " + _NOT_A_NUMBER, body)
     elif isinstance(parsed(body), dict):
         yield "a byte order mark", b"\xef\xbb\xbf" + body
-        yield "an end mark behind it", body + b"\n\ndata: [DONE]\n\n"
+        yield "an end mark after it", body + b"\n\ndata: [DONE]\n\n"
         if re.match(rb'\s*\{\s*"', body):
-            yield "NaN in a field that nobody knows", body.replace(b"{", _NOT_A_NUMBER, 1)
+            yield "NaN in an unknown field", body.replace(b"{", _NOT_A_NUMBER, 1)
 
 
 def _events(bench: Bench, recorded: Recorded, body: bytes, *, stream: bool) -> list[StreamEvent]:
-    """The events of a body as the client reads it."""
-    reading = ResponseBody(bench.decoder(recorded, stream=stream))
-    reading.begin("text/event-stream" if stream else "application/json")
-    events = list(reading.take(body))
-    return events if reading.complete else [*events, *reading.take(b"")]
+    """Return the events of a body, read as the client does."""
+    reader = ResponseBody(bench.decoder(recorded, stream=stream))
+    reader.begin("text/event-stream" if stream else "application/json")
+    events = list(reader.take(body))
+    return events if reader.complete else [*events, *reader.take(b"")]
 
 
-def _said(response: ChatResponse) -> object:
-    """The response without opaque state, where a driver may keep fields that it does not know."""
+def _content(response: ChatResponse) -> object:
+    """Return the response without opaque state, in which a driver may keep unknown fields."""
     parts = [
         part.model_dump(mode="json", exclude={"provider_state"}) for choice in response.choices for part in choice.parts
     ]

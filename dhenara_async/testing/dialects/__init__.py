@@ -1,7 +1,7 @@
 """The wire dialects of the loopback server, by name.
 
-Written against the providers' documentation and their own SDKs, and on purpose not against our drivers: what both
-would get wrong the same way could not be found.
+Written from the providers' documentation and SDKs, and deliberately not from the drivers of this library: an error
+that both shared would stay hidden.
 """
 
 from collections.abc import Mapping

@@ -27,12 +27,12 @@ from dhenara_async.testing.dialects.anthropic_messages_thinking import (
 )
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Conversation,
-    Kind,
-    Piece,
+    JsonKind,
+    ParsedConversation,
     Refusal,
     Reply,
     Streamed,
+    StreamPiece,
     TurnBuilder,
     WireDialect,
     as_array,
@@ -51,37 +51,37 @@ from dhenara_async.testing.script import ScriptedToolCall, canonical_json, words
 _NEWEST_VERSION = "2026-10-21"
 _VERSIONS = ("2023-06-01", _NEWEST_VERSION)
 _FIELDS = {
-    "model": (Kind.STRING,),
-    "messages": (Kind.ARRAY,),
-    "max_tokens": (Kind.INTEGER,),
-    "cache_control": (Kind.OBJECT,),
-    "container": (Kind.STRING, Kind.OBJECT),
-    "diagnostics": (Kind.OBJECT,),
-    "inference_geo": (Kind.STRING,),
-    "metadata": (Kind.OBJECT,),
-    "output_config": (Kind.OBJECT,),
-    "service_tier": (Kind.STRING,),
-    "speed": (Kind.STRING,),
-    "stop_sequences": (Kind.ARRAY,),
-    "stream": (Kind.BOOLEAN,),
-    "system": (Kind.STRING, Kind.ARRAY),
-    "thinking": (Kind.OBJECT,),
-    "tool_choice": (Kind.OBJECT,),
-    "tools": (Kind.ARRAY,),
-    "user_profile_id": (Kind.STRING,),
-    "workspace_id": (Kind.STRING,),
+    "model": (JsonKind.STRING,),
+    "messages": (JsonKind.ARRAY,),
+    "max_tokens": (JsonKind.INTEGER,),
+    "cache_control": (JsonKind.OBJECT,),
+    "container": (JsonKind.STRING, JsonKind.OBJECT),
+    "diagnostics": (JsonKind.OBJECT,),
+    "inference_geo": (JsonKind.STRING,),
+    "metadata": (JsonKind.OBJECT,),
+    "output_config": (JsonKind.OBJECT,),
+    "service_tier": (JsonKind.STRING,),
+    "speed": (JsonKind.STRING,),
+    "stop_sequences": (JsonKind.ARRAY,),
+    "stream": (JsonKind.BOOLEAN,),
+    "system": (JsonKind.STRING, JsonKind.ARRAY),
+    "thinking": (JsonKind.OBJECT,),
+    "tool_choice": (JsonKind.OBJECT,),
+    "tools": (JsonKind.ARRAY,),
+    "user_profile_id": (JsonKind.STRING,),
+    "workspace_id": (JsonKind.STRING,),
 }
 _BETA_FIELDS = {
-    "billing_policy": (Kind.STRING, Kind.OBJECT),
-    "compaction": (Kind.OBJECT,),
-    "context_management": (Kind.OBJECT,),
-    "fallback_credit_token": (Kind.STRING,),
-    "fallbacks": (Kind.ARRAY,),
-    "mcp_servers": (Kind.ARRAY,),
-    "output_format": (Kind.OBJECT,),
-    "thread": (Kind.STRING, Kind.OBJECT),
+    "billing_policy": (JsonKind.STRING, JsonKind.OBJECT),
+    "compaction": (JsonKind.OBJECT,),
+    "context_management": (JsonKind.OBJECT,),
+    "fallback_credit_token": (JsonKind.STRING,),
+    "fallbacks": (JsonKind.ARRAY,),
+    "mcp_servers": (JsonKind.ARRAY,),
+    "output_format": (JsonKind.OBJECT,),
+    "thread": (JsonKind.STRING, JsonKind.OBJECT),
 }
-_SAMPLING = {"temperature": (Kind.NUMBER,), "top_p": (Kind.NUMBER,), "top_k": (Kind.INTEGER,)}
+_SAMPLING = {"temperature": (JsonKind.NUMBER,), "top_p": (JsonKind.NUMBER,), "top_k": (JsonKind.INTEGER,)}
 _ROLES = ("user", "assistant", "system")
 _STOP_REASONS = {
     FinishReason.STOP: "end_turn",
@@ -107,12 +107,12 @@ _ERROR_TYPES = {
 }
 
 
-# Which model is asked
+# Models
 
 
 def _takes_system_messages(model: str) -> bool:
-    born = generation(model)
-    return born >= (4, 8) if "opus" in model else born >= (5, 0) and not _is_sonnet_5(model)
+    version = generation(model)
+    return version >= (4, 8) if "opus" in model else version >= (5, 0) and not _is_sonnet_5(model)
 
 
 def _is_sonnet_5(model: str) -> bool:
@@ -180,7 +180,7 @@ def _roles(arrived: Arrived) -> None:
 
 
 def _check_system_message(arrived: Arrived, index: int) -> None:
-    """An instruction inside the conversation stands between a user's turn and the answer to it, never first."""
+    """Check that a system message follows a user turn and precedes its answer."""
     if index == 0:
         raise Refusal("messages.0: use the top-level 'system' parameter for the initial system prompt")
     if not _takes_system_messages(as_text(arrived.body["model"])):
@@ -199,7 +199,7 @@ def _contents(arrived: Arrived) -> None:
         if isinstance(content, str):
             check_block(f"{where}.content", "user", {"type": "text", "text": content}, newest=newest)
             continue
-        if not fits(content, (Kind.ARRAY,)):
+        if not fits(content, (JsonKind.ARRAY,)):
             raise Refusal(f"{where}.content: Input should be a valid string or list")
         if not content:
             raise Refusal(f"{where}: all messages must have non-empty content except for the optional final assistant")
@@ -221,7 +221,7 @@ def _ends_with_user(arrived: Arrived) -> None:
         return
     final = as_object(next(reversed(as_array(last.get("content"))), None))
     if as_text(final.get("type")).endswith(("server_tool_use", "_tool_result")):
-        return  # a turn that was paused is sent back as it is, to be gone on with
+        return  # a paused turn is sent back unchanged, to be continued
     if generation(as_text(arrived.body["model"])) >= (4, 6):
         raise Refusal(
             "This model does not support assistant message prefill. The conversation must end with a user message."
@@ -231,10 +231,10 @@ def _ends_with_user(arrived: Arrived) -> None:
         raise Refusal("messages: final assistant content cannot end with trailing whitespace")
 
 
-# What a request says
+# Reading requests
 
 
-def _read(arrived: Arrived) -> Conversation:
+def _read(arrived: Arrived) -> ParsedConversation:
     system = [text] if (text := _text(arrived.body.get("system"))) else []
     turns = TurnBuilder()
     for _index, message in objects(arrived.body.get("messages")):
@@ -250,7 +250,7 @@ def _read(arrived: Arrived) -> Conversation:
         for _number, block in objects(content):
             if block.get("type") == "tool_use":
                 turns.add("assistant", f"{as_text(block.get('name'))}({canonical_json(block.get('input'))})")
-    return Conversation(
+    return ParsedConversation(
         model=as_text(arrived.body.get("model")),
         stream=arrived.body.get("stream") is True,
         system="\n".join(system),
@@ -264,11 +264,11 @@ def _text(content: object) -> str:
     return "".join(as_text(block.get("text")) for _index, block in objects(content) if block.get("type") == "text")
 
 
-# What an answer looks like
+# Writing answers
 
 
 def _usage(reply: Reply) -> dict[str, object]:
-    """Their input count leaves out what was read from or written to a cache."""
+    """Build the usage; its input count excludes cached tokens, both read and written."""
     usage = reply.usage
     read, written = usage.cache_read_tokens, usage.cache_write_tokens
     counts: dict[str, object] = {
@@ -322,15 +322,15 @@ def _failure(reply: Reply) -> Refusal:
 
 
 def _plain(reply: Reply) -> object:
-    reply = _obedient(reply)
+    reply = _with_forced_call(reply)
     answer = reply.answer
     if answer.ending is FinishReason.ERROR:
         raise _failure(reply)
     content: list[dict[str, object]] = []
     if answer.reasoning or answer.signature:
-        thinking = _shown(reply)
+        thinking = _visible_thinking(reply)
         content.append({"type": "thinking", "thinking": thinking, "signature": signature(reply, thinking)})
-    content += _searched(reply)
+    content += _search_blocks(reply)
     if answer.text:
         cited: dict[str, object] = {"citations": _citations(reply)} if answer.citations else {}
         content.append({"type": "text", "text": answer.text, **cited})
@@ -340,8 +340,8 @@ def _plain(reply: Reply) -> object:
     return _message(reply, content=content, **_ending(reply), usage=_usage(reply), **transformations(reply.arrived))
 
 
-def _obedient(reply: Reply) -> Reply:
-    """The answer as the request makes the model give it: a forced tool is called with the JSON it would have said."""
+def _with_forced_call(reply: Reply) -> Reply:
+    """Turn scripted JSON text into a call of the tool that the request forces."""
     choice, answer = as_object(reply.arrived.body.get("tool_choice")), reply.answer
     kind = choice.get("type")
     names = [as_text(tool.get("name")) for _index, tool in objects(reply.arrived.body.get("tools"))]
@@ -352,14 +352,14 @@ def _obedient(reply: Reply) -> Reply:
     return replace(reply, answer=replace(answer, text="", pieces=None, tool_calls=(call,)))
 
 
-def _shown(reply: Reply) -> str:
-    """The thinking as far as the request lets it be seen."""
+def _visible_thinking(reply: Reply) -> str:
+    """Return the thinking; empty if the request omits its display."""
     hidden = as_object(reply.arrived.body.get("thinking")).get("display") == "omitted"
     return "" if hidden else reply.answer.reasoning
 
 
-def _searched(reply: Reply) -> Iterator[dict[str, object]]:
-    """Each search, and what it found: the sources that the answer cites."""
+def _search_blocks(reply: Reply) -> Iterator[dict[str, object]]:
+    """Yield each search and its results, the sources that the answer cites."""
     found = [
         {
             "type": "web_search_result",
@@ -390,10 +390,10 @@ def _citations(reply: Reply) -> list[dict[str, object]]:
 
 
 def _stream(reply: Reply) -> Streamed:
-    return Streamed("text/event-stream; charset=utf-8", _pieces(_obedient(reply)))
+    return Streamed("text/event-stream; charset=utf-8", _pieces(_with_forced_call(reply)))
 
 
-def _pieces(reply: Reply) -> Iterator[Piece]:
+def _pieces(reply: Reply) -> Iterator[StreamPiece]:
     usage = {**_usage(reply), "output_tokens": 1}
     usage.pop("output_tokens_details", None)
     yield _event("message_start", message=_message(reply, stop_details=None, usage=usage))
@@ -406,24 +406,24 @@ def _pieces(reply: Reply) -> Iterator[Piece]:
         yield _event("content_block_stop", index=index)
     if reply.answer.ending is FinishReason.ERROR:
         body = as_object(_error(_failure(reply), reply.identifier("req_"), reply.arrived))
-        yield Piece(sse(body, event="error"))
+        yield StreamPiece(sse(body, event="error"))
         return
-    ended: dict[str, object] = {"delta": _ending(reply), "usage": _usage(reply), **transformations(reply.arrived)}
-    yield Piece(sse({"type": "message_delta", **ended}, event="message_delta"))
+    ending: dict[str, object] = {"delta": _ending(reply), "usage": _usage(reply), **transformations(reply.arrived)}
+    yield StreamPiece(sse({"type": "message_delta", **ending}, event="message_delta"))
     yield _event("message_stop")
 
 
 def _blocks(reply: Reply) -> Iterator[tuple[dict[str, object], list[dict[str, object]]]]:
-    """Each content block as it starts, and its deltas."""
+    """Yield the start of each content block, and its deltas."""
     answer = reply.answer
     deltas: list[dict[str, object]]
     if answer.reasoning or answer.signature:
-        shown = _shown(reply)
+        shown = _visible_thinking(reply)
         deltas = [{"type": "thinking_delta", "thinking": piece} for piece in words(shown)]
         if sealed := signature(reply, shown):
             deltas.append({"type": "signature_delta", "signature": sealed})
         yield {"type": "thinking", "thinking": "", "signature": ""}, deltas
-    for block in _searched(reply):
+    for block in _search_blocks(reply):
         if block["type"] == "server_tool_use":
             yield {**block, "input": {}}, _input_deltas(dump(block["input"]).decode())
         else:
@@ -441,11 +441,11 @@ def _input_deltas(arguments: str) -> list[dict[str, object]]:
     return [{"type": "input_json_delta", "partial_json": piece} for piece in ("", *words(arguments))]
 
 
-def _event(kind: str, *, token: bool = False, **fields: object) -> Piece:
-    return Piece(sse({"type": kind, **fields}, event=kind), token)
+def _event(kind: str, *, token: bool = False, **fields: object) -> StreamPiece:
+    return StreamPiece(sse({"type": kind, **fields}, event=kind), token)
 
 
-# Who may ask, and what a refusal looks like
+# Credentials and errors
 
 
 def _credential(headers: Mapping[str, str]) -> str:

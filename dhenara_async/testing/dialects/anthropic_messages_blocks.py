@@ -1,4 +1,4 @@
-"""The content-block rules of Anthropic Messages: which blocks a message may hold, and how tool calls pair.
+"""The content-block rules of Anthropic Messages: the blocks of each role, and the pairing of tool calls.
 
 Follows: https://platform.claude.com/docs/en/api/messages and the tool-use guide beside it (read 2026-11-22).
 """
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from dhenara_async.testing.dialects.base import (
-    Kind,
+    JsonKind,
     Refusal,
     as_array,
     as_object,
@@ -42,13 +42,13 @@ def check_block(where: str, role: str, block: dict[str, object], *, newest: bool
     """Check one content block.
 
     Args:
-        where: Its place in the request, for the error.
-        role: Whose message it is in; ``instructions`` for the top-level ``system``.
+        where: Its path in the request, for the error.
+        role: The role of its message; ``instructions`` for the top-level ``system``.
         block: The block.
         newest: Whether the request uses the newest API version.
 
     Raises:
-        Refusal: It may not stand there, or is not whole.
+        Refusal: The block is not allowed there, or is incomplete.
     """
     kind = as_text(block.get("type"))
     _check_place(where, role, kind, newest=newest)
@@ -63,7 +63,7 @@ def _check_place(where: str, role: str, kind: str, *, newest: bool) -> None:
     allowed = {"user": _USER_BLOCKS, "assistant": _ASSISTANT_BLOCKS, **_SYSTEM_BLOCKS}[role]
     if kind == "document" and role == "assistant" and not newest:
         return
-    # Results of tools that Anthropic runs itself stand in its own turn; their names grow with every tool.
+    # Results of hosted tools are in the assistant turn; every hosted tool has its own type of result.
     hosted_result = role == "assistant" and kind.endswith("_tool_result")
     if kind not in allowed and not hosted_result:
         tags = ", ".join(f"'{name}'" for name in allowed)
@@ -127,7 +127,7 @@ def _check_tool_result(where: str, block: dict[str, object]) -> None:
     if not as_text(block.get("tool_use_id")):
         raise Refusal(f"{where}.tool_result.tool_use_id: Field required")
     content = block.get("content")
-    if not fits(content, (Kind.NULL, Kind.STRING, Kind.ARRAY)):
+    if not fits(content, (JsonKind.NULL, JsonKind.STRING, JsonKind.ARRAY)):
         raise Refusal(f"{where}.tool_result.content: Input should be a valid string or list")
     if block.get("is_error") is True and not content:
         raise Refusal(f"{where}.tool_result: content cannot be empty if `is_error` is true")
@@ -153,10 +153,10 @@ _CHECKS: dict[str, Callable[[str, dict[str, object]], None]] = {
 
 
 def check_tool_pairs(messages: Sequence[dict[str, object]]) -> None:
-    """Every ``tool_use`` has its ``tool_result`` first thing in the next user turn, and nothing else has one.
+    """Check that each ``tool_use`` has its ``tool_result`` at the start of the next user turn.
 
     Raises:
-        Refusal: A call or a result stands alone, or is there twice.
+        Refusal: A call has no result, a result has no call, or one is repeated.
     """
     open_ids: list[str] = []
     for role, first, blocks in _merged(messages):
@@ -172,10 +172,10 @@ def check_tool_pairs(messages: Sequence[dict[str, object]]) -> None:
 
 
 def check_hosted_pairs(messages: Sequence[dict[str, object]]) -> None:
-    """What Anthropic ran and what it gave stand in one turn, the call first; only a turn at the end may be paused.
+    """Check that each hosted call and its result are in one turn, the call first; the last turn may be paused.
 
     Raises:
-        Refusal: One of the two stands alone.
+        Refusal: A call has no result, or a result has no call.
     """
     turns = _merged(messages)
     for place, (role, first, blocks) in enumerate(turns):
@@ -200,7 +200,7 @@ def check_hosted_pairs(messages: Sequence[dict[str, object]]) -> None:
 
 
 def _merged(messages: Sequence[dict[str, object]]) -> list[tuple[str, int, list[dict[str, object]]]]:
-    """Neighbours of one role as one turn, as the server joins them: role, index of the first message, blocks."""
+    """Join adjacent messages of one role, as the server does: role, index of the first message, blocks."""
     turns: list[tuple[str, int, list[dict[str, object]]]] = []
     for index, message in enumerate(messages):
         role = as_text(message.get("role"))

@@ -1,4 +1,4 @@
-"""The rules of Anthropic Messages for everything beside the conversation: tools, output, caching, labels.
+"""The rules of Anthropic Messages for all fields except the conversation: tools, output, caching, labels.
 
 Follows: the anthropic SDK 2.12 (``types/tool_param.py``, ``types/output_config_param.py``) and the tool-use, structured
 outputs, effort and prompt-caching guides of https://platform.claude.com/docs (read 2026-11-22).
@@ -10,7 +10,7 @@ from typing import cast
 from dhenara_async.testing.dialects.anthropic_messages_thinking import always_thinks, generation
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Kind,
+    JsonKind,
     Refusal,
     as_object,
     as_text,
@@ -21,18 +21,18 @@ from dhenara_async.testing.dialects.base import (
 from dhenara_async.testing.dialects.schemas import dangling_reference, subschemas
 
 _TOOL_FIELDS = {
-    "name": (Kind.STRING,),
-    "input_schema": (Kind.OBJECT,),
-    "description": (Kind.STRING,),
-    "type": (Kind.STRING, Kind.NULL),
-    "strict": (Kind.BOOLEAN,),
-    "cache_control": (Kind.OBJECT, Kind.NULL),
-    "defer_loading": (Kind.BOOLEAN,),
-    "eager_input_streaming": (Kind.BOOLEAN, Kind.NULL),
-    "input_examples": (Kind.ARRAY,),
-    "allowed_callers": (Kind.ARRAY,),
+    "name": (JsonKind.STRING,),
+    "input_schema": (JsonKind.OBJECT,),
+    "description": (JsonKind.STRING,),
+    "type": (JsonKind.STRING, JsonKind.NULL),
+    "strict": (JsonKind.BOOLEAN,),
+    "cache_control": (JsonKind.OBJECT, JsonKind.NULL),
+    "defer_loading": (JsonKind.BOOLEAN,),
+    "eager_input_streaming": (JsonKind.BOOLEAN, JsonKind.NULL),
+    "input_examples": (JsonKind.ARRAY,),
+    "allowed_callers": (JsonKind.ARRAY,),
 }
-# What Anthropic runs, or has given a schema of its own, by type and the name it must have.
+# Tools that Anthropic runs or defines: the required name of each type.
 _OWN_TOOLS = (
     (r"web_search_\d{8}", "web_search"),
     (r"web_fetch_\d{8}", "web_fetch"),
@@ -56,10 +56,10 @@ _MOST_BREAKPOINTS = 4
 
 
 def check_tools(arrived: Arrived) -> None:
-    """Every tool has a legal name, its own, and a schema of an object.
+    """Check that every tool has a legal, unique name and an object schema.
 
     Raises:
-        Refusal: One does not.
+        Refusal: A tool is invalid.
     """
     names: list[str] = []
     for index, tool in objects(arrived.body.get("tools")):
@@ -104,10 +104,10 @@ def _check_hosted_tool(where: str, kind: str, tool: dict[str, object]) -> None:
 
 
 def check_tool_choice(arrived: Arrived) -> None:
-    """A choice is among tools that are there, and forces only what can be forced.
+    """Check that the tool choice names a declared tool, and that the model can be forced.
 
     Raises:
-        Refusal: It is not.
+        Refusal: The choice is invalid.
     """
     if "tool_choice" not in arrived.body:
         return
@@ -131,10 +131,10 @@ def check_tool_choice(arrived: Arrived) -> None:
 
 
 def check_output(arrived: Arrived) -> None:
-    """Effort and format are ones that the model has.
+    """Check that the model supports the effort and the output format.
 
     Raises:
-        Refusal: They are not.
+        Refusal: One is not supported.
     """
     config = as_object(arrived.body.get("output_config"))
     extra = set(config) - {"effort", "format"}
@@ -151,7 +151,7 @@ def check_output(arrived: Arrived) -> None:
         form = as_object(wanted)
         if form.get("type") != "json_schema":
             raise Refusal("output_config.format.type: Input should be 'json_schema'")
-        if kind_of(form.get("schema")) is not Kind.OBJECT:
+        if kind_of(form.get("schema")) is not JsonKind.OBJECT:
             raise Refusal("output_config.format.schema: Field required")
         _check_references("output_config.format.schema", form["schema"])
         check_strict("output_config.format.schema", as_object(form["schema"]))
@@ -166,18 +166,18 @@ def _check_references(where: str, schema: object) -> None:
 def _check_effort(model: str, effort: object) -> None:
     if effort not in _EFFORTS:
         raise Refusal("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
-    born = generation(model)
-    if born < (4, 5) or (born == (4, 5) and "opus" not in model):
+    version = generation(model)
+    if version < (4, 5) or (version == (4, 5) and "opus" not in model):
         raise Refusal("This model does not support the effort parameter.")
-    if effort == "xhigh" and born < (4, 7):
+    if effort == "xhigh" and version < (4, 7):
         raise Refusal("This model does not support effort level 'xhigh'.")
 
 
 def check_strict(where: str, schema: object) -> None:
-    """A schema that answers are held to closes its objects.
+    """Check that every object of an enforced schema forbids additional properties.
 
     Raises:
-        Refusal: One is open.
+        Refusal: An object allows them.
     """
     for node in subschemas(schema):
         if node.get("type") == "object" and node.get("additionalProperties") is not False:
@@ -185,26 +185,26 @@ def check_strict(where: str, schema: object) -> None:
 
 
 def check_labels(arrived: Arrived) -> None:
-    """The user's id and the service tier.
+    """Check the metadata and the service tier.
 
     Raises:
-        Refusal: There is more, or something else.
+        Refusal: The metadata has more than a user id, or the tier is unknown.
     """
     metadata = as_object(arrived.body.get("metadata"))
     extra = set(metadata) - {"user_id"}
     if extra:
         raise Refusal(f"metadata.{min(extra)}: Extra inputs are not permitted")
-    if not fits(metadata.get("user_id"), (Kind.STRING, Kind.NULL)):
+    if not fits(metadata.get("user_id"), (JsonKind.STRING, JsonKind.NULL)):
         raise Refusal("metadata.user_id: Input should be a valid string")
     if arrived.body.get("service_tier") not in (None, "auto", "standard_only"):
         raise Refusal("service_tier: Input should be 'auto' or 'standard_only'")
 
 
 def check_caching(arrived: Arrived) -> None:
-    """At most four breakpoints, none of them on thinking, each with a time it can be kept.
+    """Check cache breakpoints: at most four, none on thinking, each with a supported lifetime.
 
     Raises:
-        Refusal: There are more, or one is wrong.
+        Refusal: There are more, or one is invalid.
     """
     found = [_marked("cache_control", arrived.body)]
     found += [_marked(f"tools.{index}", tool) for index, tool in objects(arrived.body.get("tools"))]
@@ -222,7 +222,7 @@ def check_caching(arrived: Arrived) -> None:
 
 
 def _marked(where: str, block: object) -> bool:
-    """Whether a block carries a breakpoint."""
+    """Whether a block has a cache breakpoint."""
     marked = cast("dict[str, object]", block)
     control = marked.get("cache_control")
     if control is None:

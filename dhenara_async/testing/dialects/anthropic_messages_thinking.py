@@ -1,8 +1,7 @@
 """Thinking in Anthropic Messages: which requests for it are legal, and whether returned blocks are unchanged.
 
-A signature made here tells for itself which model it is of, which conversation stood before it and which thinking it
-is for, so a block that was altered is known as such. Of a signature that a script made up, only that it was given out
-is known.
+A signature of this server contains its model and digests of the preceding conversation and of its thinking, so a
+changed block is detected. A scripted signature is only checked to be one that the server has sent.
 
 Follows: https://platform.claude.com/docs/en/build-with-claude/extended-thinking and the preserved-thinking page beside
 it (read 2026-11-22).
@@ -18,7 +17,7 @@ import orjson
 
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Kind,
+    JsonKind,
     Refusal,
     Reply,
     as_array,
@@ -44,29 +43,29 @@ Block = dict[str, object]
 
 
 def generation(model: str) -> tuple[int, int]:
-    """A Claude id's generation; an id that is not recognised is the newest, as new models arrive before we do."""
+    """Return the generation of a Claude id; an unknown id counts as the newest."""
     found = re.search(r"claude-(?:[a-z]+-)?(\d{1,2})(?:-(\d{1,2}))?(?:-|$)", model)
     return (int(found[1]), int(found[2] or 0)) if found else (99, 0)
 
 
 def always_thinks(model: str) -> bool:
-    """Whether thinking cannot be turned off, which also means that no tool can be forced."""
+    """Whether thinking cannot be turned off; then no tool can be forced either."""
     return "fable" in model or "mythos" in model
 
 
 def is_bound(model: str) -> bool:
-    """Whether a model takes its thinking back only behind what it was made under."""
+    """Whether a model accepts returned thinking only after the conversation that produced it."""
     return "fable" in model and generation(model) >= (5, 1)
 
 
-# How it is asked for
+# Requested thinking
 
 
 def check_thinking(arrived: Arrived) -> None:
-    """The type of thinking fits the model, its budget the answer, and its fields the type.
+    """Check the type of thinking against the model, the budget against ``max_tokens``, and the fields of the type.
 
     Raises:
-        Refusal: One of them does not.
+        Refusal: One does not fit.
     """
     thinking = as_object(arrived.body.get("thinking"))
     if "thinking" not in arrived.body:
@@ -94,7 +93,7 @@ def check_thinking(arrived: Arrived) -> None:
 
 def _check_binding(binding: object) -> None:
     where = "thinking.adaptive.block_binding"
-    if not fits(binding, (Kind.NULL, Kind.OBJECT)):
+    if not fits(binding, (JsonKind.NULL, JsonKind.OBJECT)):
         raise Refusal(f"{where}: Input should be an object")
     for name, value in as_object(binding).items():
         if name != "prefix_mismatch_behavior":
@@ -104,17 +103,17 @@ def _check_binding(binding: object) -> None:
 
 
 def _check_type(model: str, kind: str, effort: object) -> None:
-    born = generation(model)
-    if kind == "enabled" and born >= (4, 7):
+    version = generation(model)
+    if kind == "enabled" and version >= (4, 7):
         raise Refusal(
             '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and '
             '"output_config.effort" to control thinking behavior.'
         )
-    if kind == "adaptive" and born < (4, 6):
+    if kind == "adaptive" and version < (4, 6):
         raise Refusal("adaptive thinking is not supported on this model")
-    if kind == "enabled" and born < (3, 7):
+    if kind == "enabled" and version < (3, 7):
         raise Refusal("thinking: Extra inputs are not permitted")
-    too_much = "opus" in model and born == (5, 0) and effort in ("xhigh", "max")
+    too_much = "opus" in model and version == (5, 0) and effort in ("xhigh", "max")
     if kind == "disabled" and (always_thinks(model) or too_much):
         beside = f" with effort {effort}" if too_much else ""
         raise Refusal(f'"thinking.type.disabled" is not supported for this model{beside}.')
@@ -137,10 +136,10 @@ def _check_sampling(arrived: Arrived) -> None:
 
 
 def check_continued_turn(arrived: Arrived) -> None:
-    """With a budget, a turn that the model goes on with starts with thinking.
+    """Check that a turn to be continued starts with thinking, if thinking has a budget.
 
     Raises:
-        Refusal: It starts with something else.
+        Refusal: It starts with another block.
     """
     if as_object(arrived.body.get("thinking")).get("type") != "enabled":
         return
@@ -160,23 +159,23 @@ def check_continued_turn(arrived: Arrived) -> None:
         )
 
 
-# What is given out
+# Sent signatures
 
 
 def signature(reply: Reply, thinking: str) -> str:
-    """The signature of ``thinking`` in this answer: the scripted one, or one that ``check_signatures`` recognises."""
+    """Return the signature of ``thinking``: the scripted one, or one that ``check_signatures`` recognises."""
     if reply.answer.signature is not None:
         return reply.answer.signature
-    prefix = _digest(_said(reply.arrived, None))
+    prefix = _digest(_serialized(reply.arrived, None))
     head = prefix + reply.conversation.model.encode()
     return base64.b64encode(_digest(head) + _digest(head + thinking.encode()) + head).decode()
 
 
-# What comes back
+# Returned thinking
 
 
 class _Signed(NamedTuple):
-    """What a signature made here is for: a digest of all that stood before it, and one of its thinking with that."""
+    """The content of a signature: a digest of the preceding conversation, and one that also covers its thinking."""
 
     prefix: bytes
     thinking: bytes
@@ -184,10 +183,10 @@ class _Signed(NamedTuple):
 
 
 def check_signatures(arrived: Arrived) -> None:
-    """Thinking comes back as it was given out; on models that are strict about it, in the conversation it is of.
+    """Check that returned thinking is unchanged and, for strict models, in its own conversation.
 
     Raises:
-        Refusal: A signature was not given out here, or its thinking or its conversation was altered.
+        Refusal: The server has not sent the signature, or its thinking or its conversation was changed.
     """
     answers = [index for index, message in objects(arrived.body["messages"]) if message.get("role") == "assistant"]
     for index, message in objects(arrived.body["messages"]):
@@ -195,7 +194,7 @@ def check_signatures(arrived: Arrived) -> None:
             if block.get("type") == "thinking":
                 _check_signature(arrived, f"messages.{index}.content.{number}", block, latest=index == answers[-1])
     if not _drops_mismatches(arrived):
-        for where in _uprooted(arrived):
+        for where in _misplaced_thinking(arrived):
             raise Refusal(
                 f"{where}: Invalid `signature` in `thinking` block. The block is bound to a different conversation. "
                 'Remove the block, or set thinking.block_binding.prefix_mismatch_behavior to "drop_block".'
@@ -203,8 +202,8 @@ def check_signatures(arrived: Arrived) -> None:
 
 
 def transformations(arrived: Arrived) -> Block:
-    """What an answer says was done to the request, to those who ask by the beta header; empty if nothing was."""
-    if not _has_beta(arrived) or not (dropped := list(_uprooted(arrived))):
+    """Return the answer's report of changes to the request, if the beta header asks for it; empty if there are none."""
+    if not _has_beta(arrived) or not (dropped := list(_misplaced_thinking(arrived))):
         return {}
     reason = "prefix_binding_mismatch"
     return {
@@ -212,24 +211,24 @@ def transformations(arrived: Arrived) -> Block:
     }
 
 
-def _uprooted(arrived: Arrived) -> Iterator[str]:
-    """Where thinking stands that a strict model made in another conversation."""
+def _misplaced_thinking(arrived: Arrived) -> Iterator[str]:
+    """Find thinking that a strict model produced in another conversation."""
     if not is_bound(as_text(arrived.body["model"])):
         return
     for index, message in objects(arrived.body["messages"]):
         for number, block in enumerate(_blocks(message)):
             signed = _read(as_text(block.get("signature"))) if block.get("type") == "thinking" else None
-            if signed is not None and signed.prefix != _digest(_said(arrived, (index, number))):
+            if signed is not None and signed.prefix != _digest(_serialized(arrived, (index, number))):
                 yield f"messages.{index}.content.{number}"
 
 
 def _check_signature(arrived: Arrived, where: str, block: Block, *, latest: bool) -> None:
-    """The block's signature is one that was given out, for this very thinking."""
+    """Check that the server has sent the signature for exactly this thinking."""
     thinking, given = as_text(block.get("thinking")), as_text(block.get("signature"))
     signed = _read(given)
     if signed is None:
         if any(given == signature for _model, signature in arrived.issued):
-            return  # the script made it up
+            return  # a scripted signature
         raise Refusal(f"{where}: Invalid `signature` in `thinking` block")
     if signed.thinking == _digest(signed.head + thinking.encode()):
         return
@@ -247,20 +246,22 @@ def _read(text: str) -> _Signed | None:
     except ValueError:
         return None
     proof, thinking, head = raw[:_DIGEST], raw[_DIGEST : 2 * _DIGEST], raw[2 * _DIGEST :]
-    # Written again, it has to be the same text: base64 lets the last character be another one.
+    # Compare the re-encoded text too: base64 allows several last characters for the same bytes.
     own = len(head) > _DIGEST and proof == _digest(head) and base64.b64encode(raw).decode() == text
     return _Signed(head[:_DIGEST], thinking, head) if own else None
 
 
-def _said(arrived: Arrived, until: tuple[int, int] | None) -> bytes:
-    """Everything that stands before a block (message, block), or all there is, however it is cut into messages."""
-    said: list[object] = [arrived.body.get("system"), arrived.body.get("tools")]
+def _serialized(arrived: Arrived, until: tuple[int, int] | None) -> bytes:
+    """Serialise everything before a block (message, block), or everything, independent of the cut into messages."""
+    preceding: list[object] = [arrived.body.get("system"), arrived.body.get("tools")]
     for index, message in objects(arrived.body.get("messages")):
         for number, block in enumerate(_blocks(message)):
             if until is not None and (index, number) >= until:
                 break
-            said.append([message.get("role"), {key: value for key, value in block.items() if key != "cache_control"}])
-    return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+            preceding.append(
+                [message.get("role"), {key: value for key, value in block.items() if key != "cache_control"}]
+            )
+    return orjson.dumps(preceding, option=orjson.OPT_SORT_KEYS)
 
 
 def _blocks(message: Block) -> Iterator[Block]:

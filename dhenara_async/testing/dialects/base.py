@@ -1,4 +1,4 @@
-"""What a dialect of the loopback server is, and the few tools they all check and spell JSON with."""
+"""The interface of a dialect of the loopback server, and the JSON helpers that all dialects share."""
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -11,20 +11,20 @@ import orjson
 
 from dhenara_async.endpoint import Dialect
 from dhenara_async.response import Usage
-from dhenara_async.testing.script import Answer, Turn
+from dhenara_async.testing.script import Answer, SeenTurn
 
 
 class Refusal(Exception):
-    """The provider says no.
+    """An error response of the provider.
 
     Attributes:
-        message: Its words.
+        message: The error message.
         status: HTTP status.
-        code: Its code for the case, where it has one.
-        type: Its kind of error; None = what it says with that status.
-        param: The field at fault (OpenAI).
+        code: The provider's error code, if it has one.
+        type: The provider's name for the kind of error; None = the usual one of that status.
+        param: The invalid field (OpenAI).
         headers: Extra response headers.
-        retry_info: Seconds to wait, told in the body (Gemini).
+        retry_info: Seconds to wait, sent in the body (Gemini).
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A request whose body is a JSON object, as the checks see it.
+    """A received request, in the form that the checks read.
 
     Attributes:
         provider: First segment of the path.
         path: The rest of the path.
         query: Query parameters.
         headers: Names in lower case.
-        body: The JSON object in the dialect's usual spelling; empty if there was none.
-        issued: Every model with a signature that this server has given out for it.
+        body: The JSON object with the dialect's usual field names; empty if the body is not an object.
+        issued: Pairs of a model and a signature that this server has sent for it.
     """
 
     provider: str
@@ -70,52 +70,52 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
-    """What a request says, in canonical words; see ``SeenRequest``."""
+class ParsedConversation:
+    """The content of a request, the same for every dialect; see ``SeenRequest``."""
 
     model: str
     stream: bool
     system: str
-    turns: tuple[Turn, ...]
+    turns: tuple[SeenTurn, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer on its way to the wire.
+    """An answer, ready to be written in a dialect.
 
     Attributes:
-        answer: What is said.
-        usage: Its tokens, all counted.
-        conversation: What it answers.
-        arrived: The request it answers.
-        number: The request's number at this server, from 1; ids are made of it.
+        answer: The scripted answer.
+        usage: Its tokens, every count known.
+        conversation: The conversation that it answers.
+        arrived: The request that it answers.
+        number: The request's number at this server, from 1; ids are derived from it.
     """
 
     answer: Answer
     usage: Usage
-    conversation: Conversation
+    conversation: ParsedConversation
     arrived: Arrived
     number: int
 
     @property
     def created(self) -> int:
-        """A time stamp that is the same in every run."""
+        """A time stamp, the same in every run."""
         return 1_795_000_000 + self.number
 
     def identifier(self, prefix: str, index: int = 0) -> str:
-        """An id in the providers' manner, the same in every run."""
+        """Return an id in the style of the providers, the same in every run."""
         return f"{prefix}{blake2b(f'{prefix} {self.number} {index}'.encode(), digest_size=12).hexdigest()}"
 
     def signature(self) -> str:
-        """The opaque state to send: the scripted one, or a base64 stand-in that is the same in every run."""
+        """Return the opaque state to send: the scripted one, or invented base64, the same in every run."""
         if self.answer.signature is not None:
             return self.answer.signature
         seed = f"{self.conversation.model}\n{self.answer.reasoning}\n{self.answer.text}".encode()
         return base64.b64encode(blake2b(seed, digest_size=48).digest()).decode()
 
 
-class Piece(NamedTuple):
-    """Bytes of a stream, and whether a model would have needed time for them."""
+class StreamPiece(NamedTuple):
+    """Bytes of a stream, and whether they are a token, which a model takes time to produce."""
 
     data: bytes
     token: bool = False
@@ -125,7 +125,7 @@ class Streamed(NamedTuple):
     """A streamed body: its content type and its pieces in order."""
 
     content_type: str
-    pieces: Iterable[Piece]
+    pieces: Iterable[StreamPiece]
 
 
 Rule = Callable[[Arrived], None]
@@ -133,22 +133,22 @@ Rule = Callable[[Arrived], None]
 
 @dataclass(frozen=True, slots=True)
 class WireDialect:
-    """One wire language, as functions.
+    """One wire dialect, as functions.
 
     Attributes:
         dialect: Its name.
-        request_id_header: Where it tells the request's id; None = nowhere.
-        credential: The key out of the headers; empty if there is none.
-        unauthorized: What it says to a missing (empty) or a wrong key.
-        not_found: What it says to a path it does not serve.
-        read: The canonical view of a request; never fails, whatever the body is.
-        rules: Every check of a request, in order; each raises ``Refusal``.
-        plain: The answer as one JSON value; ``Refusal`` where the dialect cannot say it.
-        stream: The answer as a stream.
-        error: The error body for a refusal, given the request's id.
-        content_type: Of a plain body.
-        spelled: A request's body as the other functions want it, where the wire has several spellings for one thing;
-            never fails, whatever the body is.
+        request_id_header: The response header with the request's id; None = there is none.
+        credential: Returns the key in the headers; empty if there is none.
+        unauthorized: Builds the error for a missing (empty) or a wrong key.
+        not_found: Builds the error for an unknown path.
+        read: Parses a request; never fails, whatever the body is.
+        rules: The checks of a request, in order; each raises ``Refusal``.
+        plain: Builds the answer as one JSON value; raises ``Refusal`` if the dialect cannot express it.
+        stream: Builds the answer as a stream.
+        error: Builds the error body of a refusal, given the request's id.
+        content_type: The content type of a plain body.
+        spelled: Rewrites a request's body with the field names that the other functions read, if the wire allows
+            several; never fails, whatever the body is.
     """
 
     dialect: Dialect
@@ -156,7 +156,7 @@ class WireDialect:
     credential: Callable[[Mapping[str, str]], str]
     unauthorized: Callable[[str], Refusal]
     not_found: Callable[[str, str], Refusal]
-    read: Callable[[Arrived], Conversation]
+    read: Callable[[Arrived], ParsedConversation]
     rules: Sequence[Rule]
     plain: Callable[[Reply], object]
     stream: Callable[[Reply], Streamed]
@@ -165,8 +165,8 @@ class WireDialect:
     spelled: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
 
 
-class Kind(StrEnum):
-    """What a JSON value is, as the providers name it in their errors."""
+class JsonKind(StrEnum):
+    """The kind of a JSON value, as the providers name it in their errors."""
 
     STRING = "a string"
     INTEGER = "an integer"
@@ -177,62 +177,62 @@ class Kind(StrEnum):
     NULL = "null"
 
 
-def kind_of(value: object) -> Kind:
-    """The kind of a parsed JSON value."""
+def kind_of(value: object) -> JsonKind:
+    """Return the kind of a parsed JSON value."""
     match value:
         case None:
-            return Kind.NULL
+            return JsonKind.NULL
         case bool():
-            return Kind.BOOLEAN
+            return JsonKind.BOOLEAN
         case str():
-            return Kind.STRING
+            return JsonKind.STRING
         case int():
-            return Kind.INTEGER
+            return JsonKind.INTEGER
         case float():
-            return Kind.NUMBER
+            return JsonKind.NUMBER
         case list():
-            return Kind.ARRAY
+            return JsonKind.ARRAY
         case _:
-            return Kind.OBJECT
+            return JsonKind.OBJECT
 
 
-def fits(value: object, kinds: Sequence[Kind]) -> bool:
-    """Whether a JSON value is one of ``kinds``; an integer is a number."""
+def fits(value: object, kinds: Sequence[JsonKind]) -> bool:
+    """Whether a JSON value has one of ``kinds``; an integer is a number."""
     kind = kind_of(value)
-    return kind in kinds or (kind is Kind.INTEGER and Kind.NUMBER in kinds)
+    return kind in kinds or (kind is JsonKind.INTEGER and JsonKind.NUMBER in kinds)
 
 
 def as_object(value: object) -> dict[str, object]:
-    """The JSON object, or an empty one for anything else."""
+    """Return a JSON object; empty for any other value."""
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def as_array(value: object) -> list[object]:
-    """The JSON array, or an empty one for anything else."""
+    """Return a JSON array; empty for any other value."""
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def as_text(value: object) -> str:
-    """The string, or an empty one for anything else."""
+    """Return a string; empty for any other value."""
     return value if isinstance(value, str) else ""
 
 
 def objects(value: object) -> Iterator[tuple[int, dict[str, object]]]:
-    """The entries of an array as objects, numbered from 0."""
+    """Yield the entries of an array as objects, with their indexes."""
     return ((index, as_object(entry)) for index, entry in enumerate(as_array(value)))
 
 
 def parsed_arguments(arguments: str) -> dict[str, object]:
-    """A scripted call's arguments as an object.
+    """Parse a scripted call's arguments as an object.
 
     Raises:
-        Refusal: They are not a JSON object, and this dialect has no way to say that.
+        Refusal: They are not a JSON object, and this dialect cannot send anything else.
     """
     try:
         value: object = orjson.loads(arguments or "{}")
     except ValueError:
         value = None
-    if kind_of(value) is not Kind.OBJECT:
+    if kind_of(value) is not JsonKind.OBJECT:
         raise Refusal("The script's tool arguments are not a JSON object, which this dialect cannot send.", status=500)
     return as_object(value)
 
@@ -247,30 +247,30 @@ def is_base64(value: object) -> bool:
 
 
 def dump(value: object) -> bytes:
-    """The value as compact JSON."""
+    """Return compact JSON."""
     return orjson.dumps(value)
 
 
 def sse(data: object, *, event: str | None = None, newline: str = "\n") -> bytes:
-    """One server-sent event."""
+    """Build one server-sent event."""
     head = f"event: {event}{newline}" if event else ""
     return head.encode() + b"data: " + dump(data) + (newline * 2).encode()
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """The bearer token of an ``authorization`` header; empty if there is none."""
+    """Return the bearer token of the ``authorization`` header; empty if there is none."""
     scheme, _space, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 @dataclass(slots=True)
 class TurnBuilder:
-    """Collects the canonical turns of a conversation, joining neighbours of one role."""
+    """Collects the turns of a conversation, and joins adjacent turns of one role."""
 
-    _turns: list[Turn] = field(default_factory=list[Turn])
+    _turns: list[SeenTurn] = field(default_factory=list[SeenTurn])
 
     def add(self, role: str, text: str) -> None:
-        """Append what ``role`` says; what says nothing at all (opaque state) makes no turn."""
+        """Append text of ``role``; empty text, for example of opaque state, adds no turn."""
         if not text:
             return
         if self._turns and self._turns[-1][0] == role:
@@ -278,6 +278,6 @@ class TurnBuilder:
         else:
             self._turns.append((role, text))
 
-    def turns(self) -> tuple[Turn, ...]:
-        """The turns so far, oldest first."""
+    def turns(self) -> tuple[SeenTurn, ...]:
+        """Return the turns, oldest first."""
         return tuple(self._turns)

@@ -12,12 +12,12 @@ from dhenara_async.messages.messages import Citation
 from dhenara_async.response import FinishReason
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Conversation,
-    Kind,
-    Piece,
+    JsonKind,
+    ParsedConversation,
     Refusal,
     Reply,
     Streamed,
+    StreamPiece,
     TurnBuilder,
     WireDialect,
     as_array,
@@ -47,63 +47,63 @@ from dhenara_async.testing.dialects.gemini_spelling import in_camel_case
 from dhenara_async.testing.script import canonical_json, words
 
 _FIELDS = {
-    "contents": (Kind.ARRAY,),
-    "model": (Kind.STRING,),
-    "cachedContent": (Kind.STRING,),
-    "continuationToken": (Kind.STRING,),
-    "generationConfig": (Kind.OBJECT,),
-    "labels": (Kind.OBJECT,),
-    "safetySettings": (Kind.ARRAY,),
-    "serviceTier": (Kind.STRING,),
-    "store": (Kind.BOOLEAN,),
-    "systemInstruction": (Kind.OBJECT,),
-    "toolConfig": (Kind.OBJECT,),
-    "tools": (Kind.ARRAY,),
+    "contents": (JsonKind.ARRAY,),
+    "model": (JsonKind.STRING,),
+    "cachedContent": (JsonKind.STRING,),
+    "continuationToken": (JsonKind.STRING,),
+    "generationConfig": (JsonKind.OBJECT,),
+    "labels": (JsonKind.OBJECT,),
+    "safetySettings": (JsonKind.ARRAY,),
+    "serviceTier": (JsonKind.STRING,),
+    "store": (JsonKind.BOOLEAN,),
+    "systemInstruction": (JsonKind.OBJECT,),
+    "toolConfig": (JsonKind.OBJECT,),
+    "tools": (JsonKind.ARRAY,),
 }
 _CONFIG_FIELDS = {
-    "audioTimestamp": (Kind.BOOLEAN,),
-    "audioTranscriptionConfig": (Kind.OBJECT,),
-    "candidateCount": (Kind.INTEGER,),
-    "enableAffectiveDialog": (Kind.BOOLEAN,),
-    "enableEnhancedCivicAnswers": (Kind.BOOLEAN,),
-    "frequencyPenalty": (Kind.NUMBER,),
-    "imageConfig": (Kind.OBJECT,),
-    "logprobs": (Kind.INTEGER,),
-    "maxOutputTokens": (Kind.INTEGER,),
-    "mediaResolution": (Kind.STRING,),
-    "presencePenalty": (Kind.NUMBER,),
-    "responseFormat": (Kind.OBJECT,),
-    "responseJsonSchema": (Kind.OBJECT,),
-    "responseLogprobs": (Kind.BOOLEAN,),
-    "responseMimeType": (Kind.STRING,),
-    "responseModalities": (Kind.ARRAY,),
-    "responseSchema": (Kind.OBJECT,),
-    "seed": (Kind.INTEGER,),
-    "speechConfig": (Kind.OBJECT,),
-    "stopSequences": (Kind.ARRAY,),
-    "temperature": (Kind.NUMBER,),
-    "thinkingConfig": (Kind.OBJECT,),
-    "topK": (Kind.NUMBER,),
-    "topP": (Kind.NUMBER,),
+    "audioTimestamp": (JsonKind.BOOLEAN,),
+    "audioTranscriptionConfig": (JsonKind.OBJECT,),
+    "candidateCount": (JsonKind.INTEGER,),
+    "enableAffectiveDialog": (JsonKind.BOOLEAN,),
+    "enableEnhancedCivicAnswers": (JsonKind.BOOLEAN,),
+    "frequencyPenalty": (JsonKind.NUMBER,),
+    "imageConfig": (JsonKind.OBJECT,),
+    "logprobs": (JsonKind.INTEGER,),
+    "maxOutputTokens": (JsonKind.INTEGER,),
+    "mediaResolution": (JsonKind.STRING,),
+    "presencePenalty": (JsonKind.NUMBER,),
+    "responseFormat": (JsonKind.OBJECT,),
+    "responseJsonSchema": (JsonKind.OBJECT,),
+    "responseLogprobs": (JsonKind.BOOLEAN,),
+    "responseMimeType": (JsonKind.STRING,),
+    "responseModalities": (JsonKind.ARRAY,),
+    "responseSchema": (JsonKind.OBJECT,),
+    "seed": (JsonKind.INTEGER,),
+    "speechConfig": (JsonKind.OBJECT,),
+    "stopSequences": (JsonKind.ARRAY,),
+    "temperature": (JsonKind.NUMBER,),
+    "thinkingConfig": (JsonKind.OBJECT,),
+    "topK": (JsonKind.NUMBER,),
+    "topP": (JsonKind.NUMBER,),
 }
 _DATA_FIELDS = {
-    "text": Kind.STRING,
-    "inlineData": Kind.OBJECT,
-    "fileData": Kind.OBJECT,
-    "functionCall": Kind.OBJECT,
-    "functionResponse": Kind.OBJECT,
-    "executableCode": Kind.OBJECT,
-    "codeExecutionResult": Kind.OBJECT,
-    "toolCall": Kind.OBJECT,
-    "toolResponse": Kind.OBJECT,
+    "text": JsonKind.STRING,
+    "inlineData": JsonKind.OBJECT,
+    "fileData": JsonKind.OBJECT,
+    "functionCall": JsonKind.OBJECT,
+    "functionResponse": JsonKind.OBJECT,
+    "executableCode": JsonKind.OBJECT,
+    "codeExecutionResult": JsonKind.OBJECT,
+    "toolCall": JsonKind.OBJECT,
+    "toolResponse": JsonKind.OBJECT,
 }
 _PART_FIELDS = {
     **_DATA_FIELDS,
-    "thought": Kind.BOOLEAN,
-    "thoughtSignature": Kind.STRING,
-    "mediaResolution": Kind.OBJECT,
-    "videoMetadata": Kind.OBJECT,
-    "partMetadata": Kind.OBJECT,
+    "thought": JsonKind.BOOLEAN,
+    "thoughtSignature": JsonKind.STRING,
+    "mediaResolution": JsonKind.OBJECT,
+    "videoMetadata": JsonKind.OBJECT,
+    "partMetadata": JsonKind.OBJECT,
 }
 _NESTED_FIELDS = {
     "inlineData": ("mimeType", "data", "displayName"),
@@ -146,7 +146,7 @@ def _fields(arrived: Arrived) -> None:
         raise Refusal("* GenerateContentRequest.contents: contents is not specified")
 
 
-def _check_object(where: str, value: Mapping[str, object], fields: Mapping[str, Sequence[Kind]]) -> None:
+def _check_object(where: str, value: Mapping[str, object], fields: Mapping[str, Sequence[JsonKind]]) -> None:
     for name, entry in value.items():
         if name not in fields:
             place = f" at '{where.rstrip('.')}'" if where else ""
@@ -159,10 +159,10 @@ def _check_object(where: str, value: Mapping[str, object], fields: Mapping[str, 
 def _contents(arrived: Arrived) -> None:
     for index, entry in enumerate(as_array(arrived.body["contents"])):
         where = f"contents[{index}]"
-        if not fits(entry, (Kind.OBJECT,)):
+        if not fits(entry, (JsonKind.OBJECT,)):
             raise Refusal(f"Invalid value at '{where}': expected an object, got {kind_of(entry)}.")
         content = as_object(entry)
-        _check_object(f"{where}.", content, {"role": (Kind.STRING,), "parts": (Kind.ARRAY,)})
+        _check_object(f"{where}.", content, {"role": (JsonKind.STRING,), "parts": (JsonKind.ARRAY,)})
         if content.get("role") not in {"user", "model"}:
             raise Refusal("Please use a valid role: user, model.")
         _check_parts(where, content)
@@ -170,7 +170,9 @@ def _contents(arrived: Arrived) -> None:
         raise Refusal("Please ensure that multiturn requests begin with a user turn.")
     instruction = arrived.body.get("systemInstruction")
     if instruction is not None:
-        _check_object("system_instruction.", as_object(instruction), {"role": (Kind.STRING,), "parts": (Kind.ARRAY,)})
+        _check_object(
+            "system_instruction.", as_object(instruction), {"role": (JsonKind.STRING,), "parts": (JsonKind.ARRAY,)}
+        )
         _check_parts("system_instruction", as_object(instruction))
 
 
@@ -194,7 +196,7 @@ def _check_data(where: str, name: str, part: dict[str, object]) -> None:
     signature = part.get("thoughtSignature")
     if signature is not None and not is_base64(signature):
         raise Refusal(f"Invalid value at '{where}.thought_signature' (TYPE_BYTES), Base64 decoding failed")
-    # A part that carries nothing but its signature is how a model signs the end of its turn.
+    # A part with only a signature is legal: it signs the end of a turn.
     if name == "text" and not part["text"] and not signature:
         raise Refusal(f"* GenerateContentRequest.{where}.text: text must not be empty.")
     data = as_object(part[name]) if name != "text" else {}
@@ -231,9 +233,9 @@ def _limits(arrived: Arrived) -> None:
 
 
 def _function_turns(arrived: Arrived) -> None:
-    """A turn of n calls is followed by one user content with n responses, names matching.
+    """Check that a turn of n calls is followed by one user content with n responses of the same names.
 
-    Neighbouring model contents are one turn, as the server joins them; responses are not joined.
+    Adjacent model contents are one turn, as the server joins them; responses are not joined.
     """
     calls: list[str] = []
     for _index, content in objects(arrived.body["contents"]):
@@ -272,7 +274,7 @@ def _names(content: dict[str, object], field: str) -> list[str]:
 
 
 def _thought_signatures(arrived: Arrived) -> None:
-    """From Gemini 3 on, the first call of each step of the current turn comes back with its signature."""
+    """Check, from Gemini 3 on, that the first call of each step of the current turn has its signature."""
     if not is_third_or_later(model_of(arrived)):
         return
     contents = list(objects(arrived.body["contents"]))
@@ -293,10 +295,10 @@ def _thought_signatures(arrived: Arrived) -> None:
             break
 
 
-# What a request says
+# Reading requests
 
 
-def _read(arrived: Arrived) -> Conversation:
+def _read(arrived: Arrived) -> ParsedConversation:
     turns = TurnBuilder()
     for _index, content in objects(arrived.body.get("contents")):
         role = "assistant" if content.get("role") == "model" else "user"
@@ -308,7 +310,7 @@ def _read(arrived: Arrived) -> Conversation:
             if part.get("functionCall") is not None:
                 call = as_object(part["functionCall"])
                 turns.add("assistant", f"{as_text(call.get('name'))}({canonical_json(call.get('args', {}))})")
-    return Conversation(
+    return ParsedConversation(
         model=model_of(arrived),
         stream=arrived.path.endswith(":streamGenerateContent"),
         system=_text(as_object(arrived.body.get("systemInstruction"))),
@@ -329,11 +331,11 @@ def _response_text(response: dict[str, object]) -> str:
     return canonical_json(response)
 
 
-# What an answer looks like
+# Writing answers
 
 
 def _usage(reply: Reply) -> dict[str, object]:
-    """Their candidate count leaves out the thoughts."""
+    """Build the usage; the candidate count excludes thoughts."""
     usage = reply.usage
     counts: dict[str, object] = {
         "promptTokenCount": usage.input_tokens,
@@ -346,7 +348,7 @@ def _usage(reply: Reply) -> dict[str, object]:
 
 
 def _parts(reply: Reply, *, whole: bool) -> Iterator[dict[str, object]]:
-    """The answer's parts: one of a kind if ``whole``, else a part a delta. The signature is on the last or the call."""
+    """Build the parts: one per kind if ``whole``, else one per delta. The last part or the call has the signature."""
     answer = reply.answer
     for piece in (answer.reasoning,) if whole and answer.reasoning else words(answer.reasoning):
         yield {"text": piece, "thought": True}
@@ -362,13 +364,13 @@ def _parts(reply: Reply, *, whole: bool) -> Iterator[dict[str, object]]:
     for index, call in enumerate(answer.tool_calls):
         body: dict[str, object] = {"id": call.call_id} if call.call_id else {}
         body |= {"name": call.name, "args": parsed_arguments(call.arguments)}
-        # The models of today sign every call turn, on its first call, whether or not they show their thoughts.
+        # Current models sign the first call of every turn with calls, even if they do not show thoughts.
         signature = reply.signature() if index == 0 else ""
         yield {"functionCall": body, **({"thoughtSignature": signature} if signature else {})}
 
 
 def _chunk(reply: Reply, parts: Sequence[dict[str, object]], *, last: bool) -> dict[str, object]:
-    """As many candidates as were asked for; they all say the same."""
+    """Build a chunk with the requested number of candidates, all with the same content."""
     config = as_object(reply.arrived.body.get("generationConfig"))
     candidate: dict[str, object] = {"content": {"parts": parts, "role": "model"}}
     if config.get("responseLogprobs"):
@@ -389,7 +391,7 @@ def _chunk(reply: Reply, parts: Sequence[dict[str, object]], *, last: bool) -> d
 
 
 def _logprobs(parts: Sequence[dict[str, object]], alternatives: object) -> dict[str, object]:
-    """Every word is a token, one as sure as the other."""
+    """Build log probabilities: every word is a token, all with the same value."""
     tokens = [word for part in parts if not part.get("thought") for word in words(as_text(part.get("text")))]
     chosen = [{"token": token, "tokenId": index, "logProbability": -0.5} for index, token in enumerate(tokens)]
     if not alternatives:
@@ -399,7 +401,7 @@ def _logprobs(parts: Sequence[dict[str, object]], alternatives: object) -> dict[
 
 
 def _grounding(reply: Reply) -> dict[str, object]:
-    """Passages by their UTF-8 bytes; a start of zero is left out, as the wire does."""
+    """Build the grounding of passages by UTF-8 offsets; a start of zero is omitted, as on the wire."""
     answer = reply.answer
     supports: list[dict[str, object]] = []
     for index, citation in enumerate(answer.citations):
@@ -414,13 +416,13 @@ def _grounding(reply: Reply) -> dict[str, object]:
 
 
 def _source(citation: Citation) -> dict[str, object]:
-    told = {"uri": citation.url, "title": citation.title, "text": citation.cited_text}
+    source = {"uri": citation.url, "title": citation.title, "text": citation.cited_text}
     kind = "web" if citation.cited_text is None else "retrievedContext"
-    return {kind: {name: value for name, value in told.items() if value is not None}}
+    return {kind: {name: value for name, value in source.items() if value is not None}}
 
 
 def _searches(reply: Reply) -> Iterator[dict[str, object]]:
-    """The provider's own search as parts, where the request asks to be told of it."""
+    """Build parts for the provider's own searches, if the request asks for them."""
     circulates = as_object(reply.arrived.body.get("toolConfig")).get("includeServerSideToolInvocations")
     if not circulates or not reply.answer.web_searches:
         return
@@ -443,19 +445,19 @@ def _chunks(reply: Reply) -> Iterator[dict[str, object]]:
 
 def _stream(reply: Reply) -> Streamed:
     if reply.arrived.query.get("alt") == "sse":
-        pieces = (Piece(sse(chunk, newline=_NEWLINE), token=True) for chunk in _chunks(reply))
+        pieces = (StreamPiece(sse(chunk, newline=_NEWLINE), token=True) for chunk in _chunks(reply))
         return Streamed("text/event-stream", pieces)
     return Streamed("application/json; charset=UTF-8", _array(reply))
 
 
-def _array(reply: Reply) -> Iterator[Piece]:
-    """Without ``alt=sse`` a stream is one JSON array that grows."""
+def _array(reply: Reply) -> Iterator[StreamPiece]:
+    """Build a stream without ``alt=sse``: one growing JSON array."""
     for index, chunk in enumerate(_chunks(reply)):
-        yield Piece((b"[" if index == 0 else b"," + _NEWLINE.encode()) + dump(chunk), token=True)
-    yield Piece(b"]" + _NEWLINE.encode())
+        yield StreamPiece((b"[" if index == 0 else b"," + _NEWLINE.encode()) + dump(chunk), token=True)
+    yield StreamPiece(b"]" + _NEWLINE.encode())
 
 
-# Who may ask, and what a refusal looks like
+# Credentials and errors
 
 
 def _credential(headers: Mapping[str, str]) -> str:

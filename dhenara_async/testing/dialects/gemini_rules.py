@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Kind,
+    JsonKind,
     Refusal,
     as_array,
     as_object,
@@ -26,56 +26,60 @@ _STAND_INS = ("skip_thought_signature_validator", "context_engineering_is_the_wa
 ACCEPTED_STAND_INS = frozenset((*_STAND_INS, *(base64.b64encode(word.encode()).decode() for word in _STAND_INS)))
 
 _TOOLS = {
-    "functionDeclarations": Kind.ARRAY,
-    "googleSearch": Kind.OBJECT,
-    "googleSearchRetrieval": Kind.OBJECT,
-    "googleMaps": Kind.OBJECT,
-    "codeExecution": Kind.OBJECT,
-    "urlContext": Kind.OBJECT,
-    "fileSearch": Kind.OBJECT,
-    "computerUse": Kind.OBJECT,
-    "mcpServers": Kind.ARRAY,
+    "functionDeclarations": JsonKind.ARRAY,
+    "googleSearch": JsonKind.OBJECT,
+    "googleSearchRetrieval": JsonKind.OBJECT,
+    "googleMaps": JsonKind.OBJECT,
+    "codeExecution": JsonKind.OBJECT,
+    "urlContext": JsonKind.OBJECT,
+    "fileSearch": JsonKind.OBJECT,
+    "computerUse": JsonKind.OBJECT,
+    "mcpServers": JsonKind.ARRAY,
 }
 _DECLARATION = {
-    "name": Kind.STRING,
-    "description": Kind.STRING,
-    "parameters": Kind.OBJECT,
-    "parametersJsonSchema": Kind.OBJECT,
-    "response": Kind.OBJECT,
-    "responseJsonSchema": Kind.OBJECT,
-    "behavior": Kind.STRING,
+    "name": JsonKind.STRING,
+    "description": JsonKind.STRING,
+    "parameters": JsonKind.OBJECT,
+    "parametersJsonSchema": JsonKind.OBJECT,
+    "response": JsonKind.OBJECT,
+    "responseJsonSchema": JsonKind.OBJECT,
+    "behavior": JsonKind.STRING,
 }
 _TOOL_CONFIG = {
-    "functionCallingConfig": Kind.OBJECT,
-    "retrievalConfig": Kind.OBJECT,
-    "includeServerSideToolInvocations": Kind.BOOLEAN,
+    "functionCallingConfig": JsonKind.OBJECT,
+    "retrievalConfig": JsonKind.OBJECT,
+    "includeServerSideToolInvocations": JsonKind.BOOLEAN,
 }
 _CALLING_CONFIG = {
-    "mode": Kind.STRING,
-    "allowedFunctionNames": Kind.ARRAY,
-    "streamFunctionCallArguments": Kind.BOOLEAN,
+    "mode": JsonKind.STRING,
+    "allowedFunctionNames": JsonKind.ARRAY,
+    "streamFunctionCallArguments": JsonKind.BOOLEAN,
 }
-_THINKING_CONFIG = {"includeThoughts": Kind.BOOLEAN, "thinkingBudget": Kind.INTEGER, "thinkingLevel": Kind.STRING}
+_THINKING_CONFIG = {
+    "includeThoughts": JsonKind.BOOLEAN,
+    "thinkingBudget": JsonKind.INTEGER,
+    "thinkingLevel": JsonKind.STRING,
+}
 _MODES = {"AUTO", "ANY", "NONE", "VALIDATED"}
 _LEVELS = {"MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"}
 _RESULT_MEDIA = {"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"}
-# Keywords of JSON Schema that the subset does not know.
+# JSON Schema keywords outside the subset.
 _BAD_KEYWORDS = {"$schema", "examples", "discriminator", "exclusiveMinimum", "exclusiveMaximum", "const"}
 _MOST_CANDIDATES = 8
 
 
 def model_of(arrived: Arrived) -> str:
-    """The model that the path asks for."""
+    """Return the model in the path."""
     return arrived.path.rpartition("models/")[2].partition(":")[0]
 
 
 def is_third_or_later(model: str) -> bool:
-    """Whether a model demands its thought signatures back; an unknown Gemini counts as new."""
+    """Whether a model requires its thought signatures; an unknown Gemini counts as new."""
     found = re.match(r"gemini-(\d+)", model)
     return int(found[1]) >= 3 if found else model.startswith("gemini")
 
 
-def _members(where: str, value: Mapping[str, object], fields: Mapping[str, Kind]) -> None:
+def _members(where: str, value: Mapping[str, object], fields: Mapping[str, JsonKind]) -> None:
     for name, entry in value.items():
         if name not in fields:
             raise Refusal(f"Invalid JSON payload received. Unknown name \"{name}\" at '{where}': Cannot find field.")
@@ -99,7 +103,7 @@ def _hosted(arrived: Arrived) -> list[str]:
 
 
 def tools(arrived: Arrived) -> None:
-    """Every tool is known, every function has one legal name and a schema of one kind."""
+    """Check that every tool is known, and every function has a legal, unique name and one kind of schema."""
     names: list[str] = []
     for index, entry in enumerate(_entries(arrived)):
         _members(f"tools[{index}]", entry, _TOOLS)
@@ -118,7 +122,7 @@ def tools(arrived: Arrived) -> None:
 
 
 def tool_config(arrived: Arrived) -> None:
-    """The mode is one there is, and forces only what is declared."""
+    """Check that the mode exists, and forces only declared functions."""
     config = as_object(arrived.body.get("toolConfig"))
     _members("tool_config", config, _TOOL_CONFIG)
     calling = as_object(config.get("functionCallingConfig"))
@@ -138,7 +142,7 @@ def tool_config(arrived: Arrived) -> None:
 
 
 def combinations(arrived: Arrived) -> None:
-    """Before Gemini 3 functions stand alone; from then on the calls of hosted tools must be circulated with them."""
+    """Check functions beside hosted tools: illegal before Gemini 3, later only with server-side calls included."""
     modern = is_third_or_later(model_of(arrived))
     circulates = bool(as_object(arrived.body.get("toolConfig")).get("includeServerSideToolInvocations"))
     functions, hosted = _functions(arrived), _hosted(arrived)
@@ -159,7 +163,7 @@ def combinations(arrived: Arrived) -> None:
 
 
 def schemas(arrived: Arrived) -> None:
-    """JSON schemas keep to the subset, and structured output asks for JSON."""
+    """Check that JSON schemas stay in the subset, and structured output requests JSON."""
     config = as_object(arrived.body.get("generationConfig"))
     given = [name for name in ("responseSchema", "responseJsonSchema") if config.get(name) is not None]
     if len(given) > 1:
@@ -184,7 +188,7 @@ def _check_schema(where: str, schema: object) -> None:
 
 
 def generation(arrived: Arrived) -> None:
-    """Counts are within their ranges."""
+    """Check the ranges of numbers."""
     config = as_object(arrived.body.get("generationConfig"))
     count = config.get("candidateCount")
     if isinstance(count, int) and not 1 <= count <= _MOST_CANDIDATES:
@@ -194,7 +198,7 @@ def generation(arrived: Arrived) -> None:
 
 
 def thinking(arrived: Arrived) -> None:
-    """A budget for 2.5, a level from 3 on, never both; and some models cannot stop thinking."""
+    """Check thinking: a budget for 2.5, a level from 3 on, never both; some models cannot turn it off."""
     model = model_of(arrived)
     config = as_object(as_object(arrived.body.get("generationConfig")).get("thinkingConfig"))
     _members("generation_config.thinking_config", config, _THINKING_CONFIG)
@@ -225,7 +229,7 @@ def _check_level(model: str, budget: object, level: object) -> None:
 
 
 def result_media(arrived: Arrived) -> None:
-    """Files inside a function's response: from Gemini 3 on, and only some kinds."""
+    """Check files inside a function's response: from Gemini 3 on, and only some kinds."""
     for _index, content in objects(arrived.body.get("contents")):
         for _number, part in objects(content.get("parts")):
             for _place, inside in objects(as_object(part.get("functionResponse")).get("parts")):
@@ -237,19 +241,19 @@ def result_media(arrived: Arrived) -> None:
 
 
 def issued_signatures(arrived: Arrived) -> None:
-    """From Gemini 3 on a signature is one that this model was given out with here, or the documented stand-in."""
+    """Check, from Gemini 3 on, that a signature was sent for this model, or is the documented placeholder."""
     model = model_of(arrived)
     if not is_third_or_later(model):
         return
-    issued = {_letters(signature) for name, signature in arrived.issued if name == model}
-    issued |= {_letters(signature) for signature in ACCEPTED_STAND_INS}
+    issued = {_normalized(signature) for name, signature in arrived.issued if name == model}
+    issued |= {_normalized(signature) for signature in ACCEPTED_STAND_INS}
     for index, content in objects(arrived.body.get("contents")):
         for number, part in objects(content.get("parts")):
             signature = as_text(part.get("thoughtSignature"))
-            if signature and _letters(signature) not in issued:
+            if signature and _normalized(signature) not in issued:
                 raise Refusal(f"Thought signature is not valid. (contents[{index}].parts[{number}])")
 
 
-def _letters(signature: str) -> str:
-    """Base64 in one alphabet; clients that hold the bytes write it in the other one."""
+def _normalized(signature: str) -> str:
+    """Normalise base64 to the URL-safe alphabet without padding; clients use both alphabets."""
     return signature.replace("+", "-").replace("/", "_").rstrip("=")

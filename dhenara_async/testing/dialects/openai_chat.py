@@ -11,11 +11,11 @@ from dhenara_async.endpoint import Dialect
 from dhenara_async.response import FinishReason
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Conversation,
-    Piece,
+    ParsedConversation,
     Refusal,
     Reply,
     Streamed,
+    StreamPiece,
     TurnBuilder,
     WireDialect,
     as_array,
@@ -42,10 +42,10 @@ LOGPROB = -0.125
 """The natural logarithm of every token's probability here."""
 
 
-# What a request says
+# Reading requests
 
 
-def _read(arrived: Arrived) -> Conversation:
+def _read(arrived: Arrived) -> ParsedConversation:
     system: list[str] = []
     turns = TurnBuilder()
     for _index, message in objects(arrived.body.get("messages")):
@@ -56,10 +56,10 @@ def _read(arrived: Arrived) -> Conversation:
             continue
         turns.add("assistant" if role == "assistant" else "user", text)
         for _number, call in objects(message.get("tool_calls")):
-            said = as_object(call.get("function")) or as_object(call.get("custom"))
-            arguments = as_text(said.get("arguments")) + as_text(said.get("input"))
-            turns.add("assistant", f"{as_text(said.get('name'))}({arguments})")
-    return Conversation(
+            called = as_object(call.get("function")) or as_object(call.get("custom"))
+            arguments = as_text(called.get("arguments")) + as_text(called.get("input"))
+            turns.add("assistant", f"{as_text(called.get('name'))}({arguments})")
+    return ParsedConversation(
         model=as_text(arrived.body.get("model")),
         stream=arrived.body.get("stream") is True,
         system="\n".join(system),
@@ -73,7 +73,7 @@ def _content_text(content: object) -> str:
     return "".join(as_text(part.get("text")) + as_text(part.get("refusal")) for _index, part in objects(content))
 
 
-# What an answer looks like
+# Writing answers
 
 
 def _finish(reply: Reply) -> str:
@@ -101,7 +101,7 @@ def _usage(reply: Reply) -> dict[str, object]:
         "prompt_tokens_details": {name: count for name, count in into.items() if count is not None},
         "completion_tokens_details": {name: count for name, count in out.items() if count is not None},
     }
-    if provider == "xai":  # reasoning is counted apart here
+    if provider == "xai":  # this host counts reasoning separately
         counts["completion_tokens"] = (usage.output_tokens or 0) - (usage.reasoning_tokens or 0)
     if provider == "deepseek":
         del counts["prompt_tokens_details"]
@@ -115,21 +115,21 @@ def _usage(reply: Reply) -> dict[str, object]:
 
 
 def _reasoning_field(reply: Reply) -> str | None:
-    """Where this host shows thinking: OpenAI itself shows none here."""
+    """Return the host's field for reasoning text; OpenAI itself has none."""
     provider = reply.arrived.provider
     return None if provider == "openai" else _REASONING_FIELDS.get(provider, "reasoning_content")
 
 
 def _thoughts(reply: Reply, text: str, *, sealed: bool) -> dict[str, object]:
-    """``text`` of the reasoning in this host's words; ``sealed`` where it is the end of it."""
+    """Build a piece of reasoning in the host's fields; ``sealed`` adds the opaque state at its end."""
     if reply.arrived.provider == "mistral":
         return {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}], "closed": sealed}]}
-    told: dict[str, object] = {_reasoning_field(reply) or "": text} if text else {}
+    fields: dict[str, object] = {_reasoning_field(reply) or "": text} if text else {}
     if reply.arrived.provider == "openrouter":
         detail: dict[str, object] = {"type": "reasoning.text", "format": "unknown", "index": 0}
         seal = {"signature": reply.signature()} if sealed and reply.signature() else {}
-        told["reasoning_details"] = [{**detail, **({"text": text} if text else {}), **seal}]
-    return told
+        fields["reasoning_details"] = [{**detail, **({"text": text} if text else {}), **seal}]
+    return fields
 
 
 def _annotations(reply: Reply) -> list[dict[str, object]]:
@@ -150,7 +150,7 @@ def _annotations(reply: Reply) -> list[dict[str, object]]:
 
 
 def _logprobs(reply: Reply, tokens: Iterable[str]) -> dict[str, object] | None:
-    """The probability of each token, to those who ask: always the same, and no likelier alternative than itself."""
+    """Build log probabilities, if requested: the same for every token, with the token itself as its alternative."""
     if not reply.arrived.body.get("logprobs"):
         return None
     entries = [{"token": token, "bytes": list(token.encode()), "logprob": LOGPROB} for token in tokens]
@@ -217,7 +217,7 @@ def _stream(reply: Reply) -> Streamed:
     return Streamed("text/event-stream; charset=utf-8", _pieces(reply))
 
 
-def _pieces(reply: Reply) -> Iterator[Piece]:
+def _pieces(reply: Reply) -> Iterator[StreamPiece]:
     provider = reply.arrived.provider
     include_usage = as_object(reply.arrived.body.get("stream_options")).get("include_usage") is True
     head: dict[str, object] = {
@@ -231,26 +231,26 @@ def _pieces(reply: Reply) -> Iterator[Piece]:
     if include_usage:
         head["usage"] = None
 
-    def chunk(index: int, delta: dict[str, object], finish: str | None = None, *, token: bool = False) -> Piece:
+    def chunk(index: int, delta: dict[str, object], finish: str | None = None, *, token: bool = False) -> StreamPiece:
         logprobs = _logprobs(reply, [as_text(delta["content"])]) if token and "content" in delta else None
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        told: dict[str, object] = {"usage": _usage(reply)} if finish and provider in _USAGE_WITH_THE_END else {}
+        usage: dict[str, object] = {"usage": _usage(reply)} if finish and provider in _USAGE_WITH_THE_END else {}
         extra = {"x_groq": {"id": reply.identifier("req_"), "usage": _usage(reply)}} if finish else {}
-        return Piece(sse({**head, "choices": [choice], **told, **(extra if provider == "groq" else {})}), token)
+        return StreamPiece(sse({**head, "choices": [choice], **usage, **(extra if provider == "groq" else {})}), token)
 
     if provider == "openrouter":
-        yield Piece(b": OPENROUTER PROCESSING\n\n")
+        yield StreamPiece(b": OPENROUTER PROCESSING\n\n")
     for index in range(_count(reply)):
         yield chunk(index, {"role": "assistant", "content": None if reply.answer.tool_calls else "", "refusal": None})
         for delta in _deltas(reply):
             yield chunk(index, delta, token=True)
         if reply.answer.ending is FinishReason.ERROR:
-            yield Piece(sse(_error(_failure(reply), "", reply.arrived)))
+            yield StreamPiece(sse(_error(_failure(reply), "", reply.arrived)))
             return
         yield chunk(index, {}, _finish(reply))
     if include_usage or provider == "openrouter":
-        yield Piece(sse({**head, "choices": [], "usage": _usage(reply)}))
-    yield Piece(b"data: [DONE]\n\n")
+        yield StreamPiece(sse({**head, "choices": [], "usage": _usage(reply)}))
+    yield StreamPiece(b"data: [DONE]\n\n")
 
 
 def _deltas(reply: Reply) -> Iterator[dict[str, object]]:
@@ -266,7 +266,7 @@ def _deltas(reply: Reply) -> Iterator[dict[str, object]]:
         yield {"refusal": piece}
     for index, call in enumerate(answer.tool_calls):
         if reply.arrived.provider == "mistral":
-            yield {"tool_calls": [{"index": index, **_call(call)}]}  # a call comes whole here
+            yield {"tool_calls": [{"index": index, **_call(call)}]}  # this host sends a call in one delta
             continue
         first = {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": ""}}
         yield {"tool_calls": [{"index": index, **first}]}
@@ -275,7 +275,7 @@ def _deltas(reply: Reply) -> Iterator[dict[str, object]]:
 
 
 def _error(refusal: Refusal, request_id: str, arrived: Arrived) -> object:
-    """The error body: most hosts have OpenAI's, two have its members at the top."""
+    """Build the error body: most hosts use OpenAI's, two have its members at the top level."""
     body = cast("dict[str, dict[str, object]]", error_body(refusal, request_id, arrived))
     match arrived.provider:
         case "cerebras":

@@ -1,6 +1,6 @@
-"""Requests that OpenAI's Chat Completions accept and one compatible host refuses, with that host's error.
+"""Checks of compatible hosts: requests that OpenAI accepts and the host refuses, with the host's error.
 
-Follows: the hosts' own error messages as people have reported them, and their SDKs' types (read 2026-11-22).
+Follows: the hosts' error messages as users have reported them, and the types of their SDKs (read 2026-11-22).
 """
 
 import re
@@ -11,7 +11,7 @@ from dhenara_async.testing.dialects.base import Arrived, Refusal, as_object, as_
 
 
 def _mistral(arrived: Arrived) -> None:
-    """Ids of nine, no user behind a tool, no empty answer, and somebody else than the assistant last."""
+    """Check Mistral: call ids of nine characters, no user after a tool, no empty or final assistant message."""
     messages = [message for _index, message in objects(arrived.body["messages"])]
     for message in messages:
         ids = [call.get("id") for _number, call in objects(message.get("tool_calls"))]
@@ -59,7 +59,7 @@ _CEREBRAS_UNKNOWN = frozenset(
 
 
 def _cerebras(arrived: Arrived) -> None:
-    """What it does not know is never read over."""
+    """Check Cerebras: it refuses unknown fields."""
     for name in sorted(_CEREBRAS_UNKNOWN & arrived.body.keys()):
         raise Refusal(f"body.{name}: property 'body.{name}' is unsupported", code="wrong_api_format", param=name)
     for index, message in objects(arrived.body["messages"]):
@@ -69,7 +69,7 @@ def _cerebras(arrived: Arrived) -> None:
 
 
 def _deepseek(arrived: Arrived) -> None:
-    """While it thinks, its calls come back with the thinking behind them, and none can be demanded."""
+    """Check DeepSeek while it thinks: returned calls have their reasoning, and no call can be forced."""
     model = as_text(arrived.body["model"])
     off = as_object(arrived.body.get("thinking")).get("type") == "disabled"
     if off or model.startswith(("deepseek-chat", "deepseek-coder")):
@@ -90,7 +90,7 @@ def _xai(arrived: Arrived) -> None:
 
 
 def _openrouter(arrived: Arrived) -> None:
-    """Sealed reasoning is good for the model it was made by."""
+    """Check OpenRouter: encrypted reasoning is valid only for its own model."""
     for _index, message in objects(arrived.body["messages"]):
         for _number, detail in objects(message.get("reasoning_details")):
             sealed = detail.get("signature") or detail.get("data")
@@ -99,7 +99,7 @@ def _openrouter(arrived: Arrived) -> None:
 
 
 def _template(arrived: Arrived) -> None:
-    """A chat template that knows one leading system message and two speakers who take turns."""
+    """Check a chat template with one leading system message and alternating roles."""
     status = 500 if arrived.provider == "llama_cpp" else 400
     speakers: list[str] = []
     before = ""
@@ -112,7 +112,7 @@ def _template(arrived: Arrived) -> None:
             speakers.append("user" if role == "tool" else role)
         before = role
     if any(role != ("user", "assistant")[at % 2] for at, role in enumerate(speakers)):
-        raise Refusal("Conversation roles must alternate user/assistant/user/assistant/...", status=status)
+        raise Refusal("ParsedConversation roles must alternate user/assistant/user/assistant/...", status=status)
 
 
 _HOSTS: Mapping[str, Callable[[Arrived], None]] = {
@@ -129,10 +129,10 @@ _HOSTS: Mapping[str, Callable[[Arrived], None]] = {
 
 
 def check_host(arrived: Arrived) -> None:
-    """Refuse what the host of the path refuses, and OpenAI does not.
+    """Apply the checks of the path's host.
 
     Raises:
-        Refusal: Something of it.
+        Refusal: The host refuses the request.
     """
     check = _HOSTS.get(arrived.provider)
     if check is not None:

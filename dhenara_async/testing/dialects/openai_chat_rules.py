@@ -1,7 +1,7 @@
 """The request checks of Chat Completions, at OpenAI and at each compatible host.
 
-Follows: the openai SDK 3.54 (``types/chat``), https://platform.openai.com/docs/api-reference/chat, and what the hosts
-were seen to refuse (read 2026-11-22).
+Follows: the openai SDK 3.54 (``types/chat``), https://platform.openai.com/docs/api-reference/chat, and refusals
+observed at the hosts (read 2026-11-22).
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Kind,
+    JsonKind,
     Refusal,
     Rule,
     as_array,
@@ -36,65 +36,65 @@ from dhenara_async.testing.dialects.openai_errors import (
 )
 
 _FIELDS = {
-    "model": (Kind.STRING,),
-    "messages": (Kind.ARRAY,),
-    "audio": (Kind.OBJECT,),
-    "frequency_penalty": (Kind.NUMBER,),
-    "function_call": (Kind.STRING, Kind.OBJECT),
-    "functions": (Kind.ARRAY,),
-    "logit_bias": (Kind.OBJECT,),
-    "logprobs": (Kind.BOOLEAN,),
-    "max_completion_tokens": (Kind.INTEGER,),
-    "max_tokens": (Kind.INTEGER,),
-    "metadata": (Kind.OBJECT,),
-    "modalities": (Kind.ARRAY,),
-    "moderation": (Kind.OBJECT,),
-    "n": (Kind.INTEGER,),
-    "parallel_tool_calls": (Kind.BOOLEAN,),
-    "prediction": (Kind.OBJECT,),
-    "presence_penalty": (Kind.NUMBER,),
-    "prompt_cache_key": (Kind.STRING,),
-    "prompt_cache_options": (Kind.OBJECT,),
-    "prompt_cache_retention": (Kind.STRING,),
-    "reasoning_effort": (Kind.STRING,),
-    "response_format": (Kind.OBJECT,),
-    "safety_identifier": (Kind.STRING,),
-    "seed": (Kind.INTEGER,),
-    "service_tier": (Kind.STRING,),
-    "stop": (Kind.STRING, Kind.ARRAY),
-    "store": (Kind.BOOLEAN,),
-    "stream": (Kind.BOOLEAN,),
-    "stream_options": (Kind.OBJECT,),
-    "temperature": (Kind.NUMBER,),
-    "tool_choice": (Kind.STRING, Kind.OBJECT),
-    "tools": (Kind.ARRAY,),
-    "top_logprobs": (Kind.INTEGER,),
-    "top_p": (Kind.NUMBER,),
-    "user": (Kind.STRING,),
-    "verbosity": (Kind.STRING,),
-    "web_search_options": (Kind.OBJECT,),
+    "model": (JsonKind.STRING,),
+    "messages": (JsonKind.ARRAY,),
+    "audio": (JsonKind.OBJECT,),
+    "frequency_penalty": (JsonKind.NUMBER,),
+    "function_call": (JsonKind.STRING, JsonKind.OBJECT),
+    "functions": (JsonKind.ARRAY,),
+    "logit_bias": (JsonKind.OBJECT,),
+    "logprobs": (JsonKind.BOOLEAN,),
+    "max_completion_tokens": (JsonKind.INTEGER,),
+    "max_tokens": (JsonKind.INTEGER,),
+    "metadata": (JsonKind.OBJECT,),
+    "modalities": (JsonKind.ARRAY,),
+    "moderation": (JsonKind.OBJECT,),
+    "n": (JsonKind.INTEGER,),
+    "parallel_tool_calls": (JsonKind.BOOLEAN,),
+    "prediction": (JsonKind.OBJECT,),
+    "presence_penalty": (JsonKind.NUMBER,),
+    "prompt_cache_key": (JsonKind.STRING,),
+    "prompt_cache_options": (JsonKind.OBJECT,),
+    "prompt_cache_retention": (JsonKind.STRING,),
+    "reasoning_effort": (JsonKind.STRING,),
+    "response_format": (JsonKind.OBJECT,),
+    "safety_identifier": (JsonKind.STRING,),
+    "seed": (JsonKind.INTEGER,),
+    "service_tier": (JsonKind.STRING,),
+    "stop": (JsonKind.STRING, JsonKind.ARRAY),
+    "store": (JsonKind.BOOLEAN,),
+    "stream": (JsonKind.BOOLEAN,),
+    "stream_options": (JsonKind.OBJECT,),
+    "temperature": (JsonKind.NUMBER,),
+    "tool_choice": (JsonKind.STRING, JsonKind.OBJECT),
+    "tools": (JsonKind.ARRAY,),
+    "top_logprobs": (JsonKind.INTEGER,),
+    "top_p": (JsonKind.NUMBER,),
+    "user": (JsonKind.STRING,),
+    "verbosity": (JsonKind.STRING,),
+    "web_search_options": (JsonKind.OBJECT,),
 }
-# What the hosts that copy this dialect take beyond it; OpenAI itself refuses each of these.
+# Extra fields of the compatible hosts; OpenAI itself refuses them.
 _FIELDS_ELSEWHERE = {
     **_FIELDS,
-    "chat_template_kwargs": (Kind.OBJECT,),
-    "clear_thinking": (Kind.BOOLEAN,),
-    "include_reasoning": (Kind.BOOLEAN,),
-    "min_p": (Kind.NUMBER,),
-    "models": (Kind.ARRAY,),
-    "plugins": (Kind.ARRAY,),
-    "preset": (Kind.STRING,),
-    "prompt_mode": (Kind.STRING,),
-    "provider": (Kind.OBJECT,),
-    "random_seed": (Kind.INTEGER,),
-    "reasoning": (Kind.OBJECT,),
-    "reasoning_format": (Kind.STRING,),
-    "repetition_penalty": (Kind.NUMBER,),
-    "safe_prompt": (Kind.BOOLEAN,),
-    "thinking": (Kind.OBJECT,),
-    "top_k": (Kind.INTEGER,),
-    "transforms": (Kind.ARRAY,),
-    "usage": (Kind.OBJECT,),
+    "chat_template_kwargs": (JsonKind.OBJECT,),
+    "clear_thinking": (JsonKind.BOOLEAN,),
+    "include_reasoning": (JsonKind.BOOLEAN,),
+    "min_p": (JsonKind.NUMBER,),
+    "models": (JsonKind.ARRAY,),
+    "plugins": (JsonKind.ARRAY,),
+    "preset": (JsonKind.STRING,),
+    "prompt_mode": (JsonKind.STRING,),
+    "provider": (JsonKind.OBJECT,),
+    "random_seed": (JsonKind.INTEGER,),
+    "reasoning": (JsonKind.OBJECT,),
+    "reasoning_format": (JsonKind.STRING,),
+    "repetition_penalty": (JsonKind.NUMBER,),
+    "safe_prompt": (JsonKind.BOOLEAN,),
+    "thinking": (JsonKind.OBJECT,),
+    "top_k": (JsonKind.INTEGER,),
+    "transforms": (JsonKind.ARRAY,),
+    "usage": (JsonKind.OBJECT,),
 }
 _ROLES = ("developer", "system", "user", "assistant", "tool")
 _PARTS = {
@@ -122,11 +122,11 @@ _PARTS_AT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 _KINDS = {
-    "image_url": Kind.OBJECT,
-    "video_url": Kind.OBJECT,
-    "file": Kind.OBJECT,
-    "input_audio": Kind.OBJECT,
-    "thinking": Kind.ARRAY,
+    "image_url": JsonKind.OBJECT,
+    "video_url": JsonKind.OBJECT,
+    "file": JsonKind.OBJECT,
+    "input_audio": JsonKind.OBJECT,
+    "thinking": JsonKind.ARRAY,
 }
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _CHOICES = ("none", "auto", "required")
@@ -151,7 +151,7 @@ def _fields(arrived: Arrived) -> None:
 
 def _roles(arrived: Arrived) -> None:
     for index, message in enumerate(as_array(arrived.body["messages"])):
-        check_kind(f"messages[{index}]", message, (Kind.OBJECT,))
+        check_kind(f"messages[{index}]", message, (JsonKind.OBJECT,))
         role = as_object(message).get("role")
         if role is None:
             param = f"messages[{index}].role"
@@ -171,8 +171,8 @@ def _contents(arrived: Arrived) -> None:
                     param=param,
                 )
             continue
-        check_kind(param, content, (Kind.STRING, Kind.ARRAY))
-        if fits(content, (Kind.ARRAY,)):
+        check_kind(param, content, (JsonKind.STRING, JsonKind.ARRAY))
+        if fits(content, (JsonKind.ARRAY,)):
             _check_parts(arrived.provider, param, as_text(message["role"]), as_array(content))
 
 
@@ -181,16 +181,16 @@ def _check_parts(provider: str, param: str, role: str, parts: list[object]) -> N
         raise Refusal(f"Invalid '{param}': empty array.", code="empty_array", param=param)
     supported = _PARTS_AT.get(provider, _PARTS_ELSEWHERE)[role]
     for index, entry in enumerate(parts):
-        check_kind(f"{param}[{index}]", entry, (Kind.OBJECT,))
+        check_kind(f"{param}[{index}]", entry, (JsonKind.OBJECT,))
         part = as_object(entry)
         kind = as_text(part.get("type"))
         if kind not in supported:
             raise invalid_value(f"{param}[{index}].type", part.get("type"), supported)
         as_base64 = kind == "input_audio" and provider == "mistral"
-        needed = Kind.STRING if as_base64 else _KINDS.get(kind, Kind.STRING)
+        needed = JsonKind.STRING if as_base64 else _KINDS.get(kind, JsonKind.STRING)
         check_kind(f"{param}[{index}].{kind}", part.get(kind), (needed,))
         if kind in ("image_url", "video_url"):
-            check_kind(f"{param}[{index}].{kind}.url", as_object(part[kind]).get("url"), (Kind.STRING,))
+            check_kind(f"{param}[{index}].{kind}.url", as_object(part[kind]).get("url"), (JsonKind.STRING,))
         elif kind == "input_audio" and not as_base64:
             form = as_object(part["input_audio"]).get("format")
             if form not in ("wav", "mp3"):
@@ -251,12 +251,12 @@ def _call_ids(index: int, message: dict[str, object], longest: int) -> list[str]
         raise Refusal(f"Invalid '{param}': empty array.", code="empty_array", param=param)
     ids: list[str] = []
     for number, call in objects(calls):
-        check_kind(f"{param}[{number}].id", call.get("id"), (Kind.STRING,))
+        check_kind(f"{param}[{number}].id", call.get("id"), (JsonKind.STRING,))
         check_length(f"{param}[{number}].id", as_text(call.get("id")), longest)
         kind, text = ("custom", "input") if call.get("type") == "custom" else ("function", "arguments")
-        said = as_object(call.get(kind))
-        checked_name(f"{param}[{number}].{kind}.name", said.get("name"))
-        check_kind(f"{param}[{number}].{kind}.{text}", said.get(text), (Kind.STRING,))
+        fields = as_object(call.get(kind))
+        checked_name(f"{param}[{number}].{kind}.name", fields.get("name"))
+        check_kind(f"{param}[{number}].{kind}.{text}", fields.get(text), (JsonKind.STRING,))
         ids.append(as_text(call.get("id")))
     return ids
 
@@ -311,7 +311,7 @@ def _reasoning_models(arrived: Arrived) -> None:
 
 
 def _calls(model: str, effort: object) -> bool:
-    """Whether a model that reasons calls functions here: the newer ones do not while they reason."""
+    """Whether a reasoning model can call functions in this dialect; newer ones cannot while they reason."""
     if re.match(r"o\d|gpt-5(-|$)|gpt-5\.[123](-|$)", model):
         return True
     return effort is None if re.match(r"gpt-5\.[45](-|$)", model) else effort == "none"
@@ -341,14 +341,14 @@ def _tools(arrived: Arrived) -> None:
 
 
 def _check_function(param: str, value: object) -> None:
-    check_kind(param, value, (Kind.OBJECT,))
+    check_kind(param, value, (JsonKind.OBJECT,))
     function = as_object(value)
     for field in function:
         if field not in {"name", "description", "parameters", "strict"}:
             raise unknown(f"{param}.{field}")
     name = checked_name(f"{param}.name", function.get("name"))
     if function.get("parameters") is not None:
-        check_kind(f"{param}.parameters", function["parameters"], (Kind.OBJECT,))
+        check_kind(f"{param}.parameters", function["parameters"], (JsonKind.OBJECT,))
         problem = schema_problem(as_object(function["parameters"]), strict=function.get("strict") is True)
         if problem is not None:
             raise Refusal(
@@ -388,11 +388,11 @@ def _response_format(arrived: Arrived) -> None:
         )
     if kind == "json_schema":
         param = "response_format.json_schema"
-        check_kind(param, wanted.get("json_schema"), (Kind.OBJECT,))
-        told = as_object(wanted["json_schema"])
-        name = checked_name(f"{param}.name", told.get("name"))
-        check_kind(f"{param}.schema", told.get("schema"), (Kind.OBJECT,))
-        problem = schema_problem(as_object(told["schema"]), strict=told.get("strict") is True)
+        check_kind(param, wanted.get("json_schema"), (JsonKind.OBJECT,))
+        json_schema = as_object(wanted["json_schema"])
+        name = checked_name(f"{param}.name", json_schema.get("name"))
+        check_kind(f"{param}.schema", json_schema.get("schema"), (JsonKind.OBJECT,))
+        problem = schema_problem(as_object(json_schema["schema"]), strict=json_schema.get("strict") is True)
         if problem is not None:
             raise Refusal(
                 f"Invalid schema for response_format '{name}': {problem}",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Kind,
+    JsonKind,
     Refusal,
     as_array,
     as_object,
@@ -29,35 +29,35 @@ _TYPES = {
     504: "server_error",
 }
 
-# Composition that strict mode does not hold answers to.
+# Keywords that strict mode does not support.
 _NOT_STRICT = ("oneOf", "allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas")
 
-Fields = Mapping[str, Sequence[Kind]]
+Fields = Mapping[str, Sequence[JsonKind]]
 
 
 def error_body(refusal: Refusal, _request_id: str, _arrived: Arrived) -> object:
-    """OpenAI's error body."""
+    """Build OpenAI's error body."""
     kind = refusal.type or _TYPES.get(refusal.status, "invalid_request_error")
     return {"error": {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}}
 
 
 def unauthorized(key: str) -> Refusal:
-    """What is said to a missing or a wrong key."""
+    """Build the error for a missing or a wrong key."""
     if not key:
         return Refusal("You didn't provide an API key in an Authorization header using Bearer auth.", status=401)
     return Refusal("Incorrect API key provided: ***.", status=401, code="invalid_api_key")
 
 
 def not_found(method: str, path: str) -> Refusal:
-    """What is said to an unknown path."""
+    """Build the error for an unknown path."""
     return Refusal(f"Invalid URL ({method} {path})", status=404)
 
 
 def check_fields(arrived: Arrived, fields: Fields, required: Sequence[str]) -> None:
-    """Refuse unknown, missing and wrongly typed top-level fields; null counts as left out.
+    """Refuse unknown, missing and wrongly typed top-level fields; null counts as missing.
 
     Raises:
-        Refusal: One of them.
+        Refusal: A field is unknown, missing or of a wrong type.
     """
     body = arrived.body
     for name in body:
@@ -71,11 +71,11 @@ def check_fields(arrived: Arrived, fields: Fields, required: Sequence[str]) -> N
             check_kind(name, value, fields[name])
 
 
-def check_kind(param: str, value: object, kinds: Sequence[Kind]) -> None:
-    """Refuse a value that is none of ``kinds``.
+def check_kind(param: str, value: object, kinds: Sequence[JsonKind]) -> None:
+    """Refuse a value of any other kind than ``kinds``.
 
     Raises:
-        Refusal: It is not.
+        Refusal: The value has another kind.
     """
     if not fits(value, kinds):
         expected = " or ".join(kinds)
@@ -87,7 +87,7 @@ def check_kind(param: str, value: object, kinds: Sequence[Kind]) -> None:
 
 
 def invalid_value(param: str, value: object, supported: Sequence[str]) -> Refusal:
-    """The refusal of a value outside a fixed set."""
+    """Build the error for a value outside a fixed set."""
     names = ", ".join(f"'{name}'" for name in supported)
     return Refusal(f"Invalid value: '{value}'. Supported values are: {names}.", code="invalid_value", param=param)
 
@@ -96,7 +96,7 @@ def check_length(param: str, value: str, most: int) -> None:
     """Refuse a string that is too long.
 
     Raises:
-        Refusal: It is.
+        Refusal: The string is too long.
     """
     if len(value) > most:
         raise Refusal(
@@ -108,14 +108,14 @@ def check_length(param: str, value: str, most: int) -> None:
 
 
 def reasons(model: str) -> bool:
-    """Whether an id is one of OpenAI's reasoning models (o-series, gpt-5 and later)."""
+    """Whether an id names a reasoning model of OpenAI (o-series, gpt-5 and later)."""
     return re.match(r"(o\d|gpt-([5-9]|\d{2}))", model) is not None
 
 
 def takes_sampling(model: str, effort: object) -> bool:
-    """Whether a model takes sampling fields: one that reasons does only since gpt-5.1, and only with effort none.
+    """Whether a model takes sampling fields: a reasoning model does only since gpt-5.1, and only with effort none.
 
-    None is what gpt-5.1 to gpt-5.5 do unless told otherwise; the generations before and after them reason.
+    None is the default effort of gpt-5.1 to gpt-5.5; earlier and later generations reason by default.
     """
     if not reasons(model):
         return True
@@ -125,12 +125,12 @@ def takes_sampling(model: str, effort: object) -> bool:
 
 
 def takes_stop(model: str) -> bool:
-    """Whether a model takes stop texts: of those that reason, only the first ones do."""
+    """Whether a model takes stop texts; of the reasoning models, only the first ones do."""
     return not reasons(model) or model.startswith(("o1", "o3-mini"))
 
 
 def unsupported(param: str, hint: str = "", *, code: str | None = "unsupported_parameter") -> Refusal:
-    """The refusal of a field that the model does not take."""
+    """Build the error for a field that the model does not support."""
     return Refusal(
         f"Unsupported parameter: '{param}' is not supported with this model.{hint}",
         code=code,
@@ -139,22 +139,22 @@ def unsupported(param: str, hint: str = "", *, code: str | None = "unsupported_p
 
 
 def missing(param: str) -> Refusal:
-    """The refusal of a request that lacks a field."""
+    """Build the error for a missing field."""
     return Refusal(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
 
 
 def unknown(param: str) -> Refusal:
-    """The refusal of a field that nobody knows."""
+    """Build the error for an unknown field."""
     return Refusal(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
 
 
 def checked_name(param: str, value: object) -> str:
-    """A name of a function or a schema.
+    """Return the valid name of a function or a schema.
 
     Raises:
-        Refusal: It is none.
+        Refusal: The name is invalid.
     """
-    check_kind(param, value, (Kind.STRING,))
+    check_kind(param, value, (JsonKind.STRING,))
     name = as_text(value)
     check_length(param, name, 64)
     if not re.fullmatch(r"[a-zA-Z0-9_-]+", name):
@@ -168,7 +168,7 @@ def checked_name(param: str, value: object) -> str:
 
 
 def schema_problem(schema: Mapping[str, object], *, strict: bool) -> str | None:
-    """What OpenAI has against a schema of arguments or answers; None if nothing."""
+    """Return OpenAI's objection to a schema of arguments or answers; None if it has none."""
     kind = schema.get("type")
     if kind != "object":
         return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."

@@ -11,12 +11,12 @@ from dhenara_async.messages.messages import Citation
 from dhenara_async.response import FinishReason
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Conversation,
-    Kind,
-    Piece,
+    JsonKind,
+    ParsedConversation,
     Refusal,
     Reply,
     Streamed,
+    StreamPiece,
     TurnBuilder,
     WireDialect,
     as_object,
@@ -39,40 +39,40 @@ from dhenara_async.testing.dialects.openai_responses_tools import KNOB_RULES
 from dhenara_async.testing.script import words
 
 _FIELDS = {
-    "model": (Kind.STRING,),
-    "input": (Kind.STRING, Kind.ARRAY),
-    "access_programs": (Kind.ARRAY,),
-    "background": (Kind.BOOLEAN,),
-    "background_options": (Kind.OBJECT,),
-    "context_management": (Kind.ARRAY,),
-    "conversation": (Kind.STRING, Kind.OBJECT),
-    "image": (Kind.OBJECT,),
-    "include": (Kind.ARRAY,),
-    "instructions": (Kind.STRING,),
-    "max_output_tokens": (Kind.INTEGER,),
-    "max_tool_calls": (Kind.INTEGER,),
-    "metadata": (Kind.OBJECT,),
-    "moderation": (Kind.OBJECT,),
-    "parallel_tool_calls": (Kind.BOOLEAN,),
-    "previous_response_id": (Kind.STRING,),
-    "prompt": (Kind.OBJECT,),
-    "prompt_cache_key": (Kind.STRING,),
-    "prompt_cache_options": (Kind.OBJECT,),
-    "prompt_cache_retention": (Kind.STRING,),
-    "reasoning": (Kind.OBJECT,),
-    "safety_identifier": (Kind.STRING,),
-    "service_tier": (Kind.STRING,),
-    "store": (Kind.BOOLEAN,),
-    "stream": (Kind.BOOLEAN,),
-    "stream_options": (Kind.OBJECT,),
-    "temperature": (Kind.NUMBER,),
-    "text": (Kind.OBJECT,),
-    "tool_choice": (Kind.STRING, Kind.OBJECT),
-    "tools": (Kind.ARRAY,),
-    "top_logprobs": (Kind.INTEGER,),
-    "top_p": (Kind.NUMBER,),
-    "truncation": (Kind.STRING,),
-    "user": (Kind.STRING,),
+    "model": (JsonKind.STRING,),
+    "input": (JsonKind.STRING, JsonKind.ARRAY),
+    "access_programs": (JsonKind.ARRAY,),
+    "background": (JsonKind.BOOLEAN,),
+    "background_options": (JsonKind.OBJECT,),
+    "context_management": (JsonKind.ARRAY,),
+    "conversation": (JsonKind.STRING, JsonKind.OBJECT),
+    "image": (JsonKind.OBJECT,),
+    "include": (JsonKind.ARRAY,),
+    "instructions": (JsonKind.STRING,),
+    "max_output_tokens": (JsonKind.INTEGER,),
+    "max_tool_calls": (JsonKind.INTEGER,),
+    "metadata": (JsonKind.OBJECT,),
+    "moderation": (JsonKind.OBJECT,),
+    "parallel_tool_calls": (JsonKind.BOOLEAN,),
+    "previous_response_id": (JsonKind.STRING,),
+    "prompt": (JsonKind.OBJECT,),
+    "prompt_cache_key": (JsonKind.STRING,),
+    "prompt_cache_options": (JsonKind.OBJECT,),
+    "prompt_cache_retention": (JsonKind.STRING,),
+    "reasoning": (JsonKind.OBJECT,),
+    "safety_identifier": (JsonKind.STRING,),
+    "service_tier": (JsonKind.STRING,),
+    "store": (JsonKind.BOOLEAN,),
+    "stream": (JsonKind.BOOLEAN,),
+    "stream_options": (JsonKind.OBJECT,),
+    "temperature": (JsonKind.NUMBER,),
+    "text": (JsonKind.OBJECT,),
+    "tool_choice": (JsonKind.STRING, JsonKind.OBJECT),
+    "tools": (JsonKind.ARRAY,),
+    "top_logprobs": (JsonKind.INTEGER,),
+    "top_p": (JsonKind.NUMBER,),
+    "truncation": (JsonKind.STRING,),
+    "user": (JsonKind.STRING,),
 }
 _INCOMPLETE = {
     FinishReason.LENGTH: "max_output_tokens",
@@ -120,10 +120,10 @@ def _limits(arrived: Arrived) -> None:
             raise unsupported(name, code=None)
 
 
-# What a request says
+# Reading requests
 
 
-def _read(arrived: Arrived) -> Conversation:
+def _read(arrived: Arrived) -> ParsedConversation:
     instructions = as_text(arrived.body.get("instructions"))
     system = [instructions] if instructions else []
     turns = TurnBuilder()
@@ -133,13 +133,13 @@ def _read(arrived: Arrived) -> Conversation:
         if item.get("role") in {"system", "developer"}:
             system.append(_text(item.get("content")))
         elif item.get("type") in ("function_call", "custom_tool_call"):
-            said = as_text(item.get("arguments")) + as_text(item.get("input"))
-            turns.add("assistant", f"{as_text(item.get('name'))}({said})")
+            arguments = as_text(item.get("arguments")) + as_text(item.get("input"))
+            turns.add("assistant", f"{as_text(item.get('name'))}({arguments})")
         elif item.get("type") in ("function_call_output", "custom_tool_call_output"):
             turns.add("user", _text(item.get("output")))
         else:
             turns.add("assistant" if item.get("role") == "assistant" else "user", _text(item.get("content")))
-    return Conversation(
+    return ParsedConversation(
         model=as_text(arrived.body.get("model")),
         stream=arrived.body.get("stream") is True,
         system="\n".join(system),
@@ -153,7 +153,7 @@ def _text(content: object) -> str:
     return "".join(as_text(part.get("text")) + as_text(part.get("refusal")) for _index, part in objects(content))
 
 
-# What an answer looks like
+# Writing answers
 
 
 def _usage(reply: Reply) -> dict[str, object]:
@@ -171,7 +171,7 @@ def _usage(reply: Reply) -> dict[str, object]:
 
 
 def _output(reply: Reply) -> list[dict[str, object]]:
-    """The finished items, in the order a model makes them: thinking, searches, words, calls."""
+    """Build the finished items in the order of a model: reasoning, searches, text, calls."""
     answer = reply.answer
     items: list[dict[str, object]] = []
     if answer.reasoning or answer.signature:
@@ -179,7 +179,7 @@ def _output(reply: Reply) -> list[dict[str, object]]:
         sealed = encrypted_content(reply)
         items.append({**item, "encrypted_content": sealed} if sealed else item)
     items += _searches(reply)
-    parts = _said(reply)
+    parts = _message_items(reply)
     if parts:
         status = "incomplete" if _status(reply)["status"] == "incomplete" else "completed"
         message = {"id": reply.identifier("msg_"), "type": "message", "status": status, "role": "assistant"}
@@ -199,20 +199,20 @@ def _searches(reply: Reply) -> list[dict[str, object]]:
     kinds = [as_text(tool.get("type")) for _index, tool in objects(reply.arrived.body.get("tools"))]
     if queries and not any(kind.startswith("web_search") for kind in kinds):
         raise Refusal("The script searches the web, but the request declares no web_search tool.", status=500)
-    told = _includes(reply, "web_search_call.action.sources")
+    include_sources = _includes(reply, "web_search_call.action.sources")
     sources = {"sources": [{"type": "url", "url": cited.url} for cited in reply.answer.citations if cited.url]}
     return [
         {
             "id": reply.identifier("ws_", index),
             "type": "web_search_call",
             "status": "completed",
-            "action": {"type": "search", "query": query, "queries": [query], **(sources if told else {})},
+            "action": {"type": "search", "query": query, "queries": [query], **(sources if include_sources else {})},
         }
         for index, query in enumerate(queries)
     ]
 
 
-def _said(reply: Reply) -> list[dict[str, object]]:
+def _message_items(reply: Reply) -> list[dict[str, object]]:
     answer = reply.answer
     parts: list[dict[str, object]] = []
     if answer.text or not (answer.refusal or answer.tool_calls):
@@ -233,7 +233,7 @@ def _annotation(cited: Citation, text: str) -> dict[str, object]:
 
 
 def _logprobs(reply: Reply, token: str) -> list[dict[str, object]]:
-    """The probability of a token, to those who ask: always the same, and no likelier alternative than itself."""
+    """Build log probabilities, if requested: the same for every token, with the token itself as its alternative."""
     if not _includes(reply, "message.output_text.logprobs"):
         return []
     entry: dict[str, object] = {"token": token, "bytes": list(token.encode()), "logprob": LOGPROB}
@@ -291,20 +291,23 @@ def _response(reply: Reply, **fields: object) -> dict[str, object]:
 
 
 def _finished(reply: Reply) -> dict[str, object]:
-    told: dict[str, object] = {}
+    tool_usage: dict[str, object] = {}
     if reply.answer.web_searches:
-        told["tool_usage"] = {"image_gen": _NO_IMAGES, "web_search": {"num_requests": len(reply.answer.web_searches)}}
-    return _response(reply, **_status(reply), output=_output(reply), usage=_usage(reply), **told)
+        tool_usage["tool_usage"] = {
+            "image_gen": _NO_IMAGES,
+            "web_search": {"num_requests": len(reply.answer.web_searches)},
+        }
+    return _response(reply, **_status(reply), output=_output(reply), usage=_usage(reply), **tool_usage)
 
 
 def _stream(reply: Reply) -> Streamed:
     return Streamed("text/event-stream; charset=utf-8", _pieces(reply))
 
 
-def _pieces(reply: Reply) -> Iterator[Piece]:
+def _pieces(reply: Reply) -> Iterator[StreamPiece]:
     for number, event in enumerate(_events(reply)):
         kind = as_text(event["type"])
-        yield Piece(sse({**event, "sequence_number": number}, event=kind), kind.endswith(".delta"))
+        yield StreamPiece(sse({**event, "sequence_number": number}, event=kind), kind.endswith(".delta"))
 
 
 def _events(reply: Reply) -> Iterator[dict[str, object]]:

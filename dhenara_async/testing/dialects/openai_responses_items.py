@@ -1,4 +1,4 @@
-"""The input-item rules of OpenAI Responses: what an item holds, and which items need each other.
+"""The input-item rules of OpenAI Responses: the fields of each item, and the items that need each other.
 
 Follows: the openai SDK 3.54 (``types/responses/response_input_item_param.py``) and
 https://platform.openai.com/docs/api-reference/responses/create (read 2026-11-22).
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Kind,
+    JsonKind,
     Refusal,
     Rule,
     as_array,
@@ -72,7 +72,7 @@ _ID_PREFIXES = {
     "code_interpreter_call": "ci",
     "image_generation_call": "ig",
 }
-# What the provider ran itself comes back as it was handed out.
+# Items of hosted tools are returned unchanged.
 _HOSTED_FIELDS = {
     "web_search_call": ("id", "status", "action"),
     "file_search_call": ("id", "status", "queries"),
@@ -88,7 +88,7 @@ _FILE_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,.+", re.DOTALL)
 def _items(arrived: Arrived) -> None:
     for index, entry in enumerate(as_array(arrived.body["input"])):
         param = f"input[{index}]"
-        check_kind(param, entry, (Kind.OBJECT,))
+        check_kind(param, entry, (JsonKind.OBJECT,))
         item = as_object(entry)
         kind = item.get("type", "message")
         if kind not in _ITEMS:
@@ -114,21 +114,21 @@ def _check_message(param: str, item: dict[str, object]) -> None:
     if role not in _ROLES:
         raise invalid_value(f"{param}.role", role, _ROLES)
     content = item.get("content")
-    check_kind(f"{param}.content", content, (Kind.STRING, Kind.ARRAY))
-    if fits(content, (Kind.ARRAY,)):
+    check_kind(f"{param}.content", content, (JsonKind.STRING, JsonKind.ARRAY))
+    if fits(content, (JsonKind.ARRAY,)):
         _check_parts(f"{param}.content", as_array(content), _PARTS[as_text(role)])
 
 
 def _check_parts(param: str, parts: list[object], supported: tuple[str, ...]) -> None:
     for index, entry in enumerate(parts):
-        check_kind(f"{param}[{index}]", entry, (Kind.OBJECT,))
+        check_kind(f"{param}[{index}]", entry, (JsonKind.OBJECT,))
         part = as_object(entry)
         kind = part.get("type")
         if kind not in supported:
             raise invalid_value(f"{param}[{index}].type", kind, supported)
         field = {"input_text": "text", "output_text": "text", "refusal": "refusal"}.get(as_text(kind))
         if field:
-            check_kind(f"{param}[{index}].{field}", part.get(field), (Kind.STRING,))
+            check_kind(f"{param}[{index}].{field}", part.get(field), (JsonKind.STRING,))
         check_file = _FILE_CHECKS.get(as_text(kind))
         if check_file:
             check_file(f"{param}[{index}]", part)
@@ -178,22 +178,22 @@ _FILE_CHECKS: dict[str, Callable[[str, dict[str, object]], None]] = {
 
 def _check_call(param: str, item: dict[str, object]) -> None:
     for field in ("call_id", "name", "arguments"):
-        check_kind(f"{param}.{field}", item.get(field), (Kind.STRING,))
+        check_kind(f"{param}.{field}", item.get(field), (JsonKind.STRING,))
     check_length(f"{param}.call_id", as_text(item["call_id"]), 64)
 
 
 def _check_custom(param: str, item: dict[str, object]) -> None:
     for field in ("call_id", "name", "input"):
-        check_kind(f"{param}.{field}", item.get(field), (Kind.STRING,))
+        check_kind(f"{param}.{field}", item.get(field), (JsonKind.STRING,))
     check_length(f"{param}.call_id", as_text(item["call_id"]), 64)
 
 
 def _check_output(param: str, item: dict[str, object]) -> None:
-    check_kind(f"{param}.call_id", item.get("call_id"), (Kind.STRING,))
+    check_kind(f"{param}.call_id", item.get("call_id"), (JsonKind.STRING,))
     check_length(f"{param}.call_id", as_text(item["call_id"]), 64)
     output = item.get("output")
-    check_kind(f"{param}.output", output, (Kind.STRING, Kind.ARRAY))
-    if fits(output, (Kind.ARRAY,)):
+    check_kind(f"{param}.output", output, (JsonKind.STRING, JsonKind.ARRAY))
+    if fits(output, (JsonKind.ARRAY,)):
         _check_parts(f"{param}.output", as_array(output), _INPUT_PARTS)
 
 
@@ -206,7 +206,7 @@ def _check_reasoning(param: str, item: dict[str, object]) -> None:
             code="array_above_max_length",
             param=f"{param}.content",
         )
-    check_kind(f"{param}.summary", item.get("summary"), (Kind.ARRAY,))
+    check_kind(f"{param}.summary", item.get("summary"), (JsonKind.ARRAY,))
 
 
 _ITEM_CHECKS: dict[str, Callable[[str, dict[str, object]], None]] = {
@@ -227,7 +227,7 @@ def _call_pairs(arrived: Arrived) -> None:
         if item.get("type") in ("function_call", "custom_tool_call"):
             open_ids[call_id] = None
         if as_text(item.get("type")).endswith("_call"):
-            # A search for tools may be answered like a function, though it need not be.
+            # A search for tools may have an output like a function, but needs none.
             asked.add(call_id)
         elif item.get("type") in _OUTPUTS:
             if call_id not in asked:
@@ -238,7 +238,7 @@ def _call_pairs(arrived: Arrived) -> None:
 
 
 def _reasoning_leads(arrived: Arrived) -> None:
-    """A reasoning item stands before something the model said; it cannot be the last word of a turn."""
+    """Check that a reasoning item is followed by another item of the model, not the end of its turn."""
     items = [item for _index, item in objects(arrived.body["input"])]
     for position, item in enumerate(items):
         following = items[position + 1] if position + 1 < len(items) else {}
@@ -253,7 +253,7 @@ def _reasoning_leads(arrived: Arrived) -> None:
 
 
 def _nothing_stored(arrived: Arrived) -> None:
-    """This server keeps nothing, so whatever points at something kept points nowhere."""
+    """Refuse references to stored items or responses: this server stores nothing."""
     previous = arrived.body.get("previous_response_id")
     if previous is not None:
         raise Refusal(

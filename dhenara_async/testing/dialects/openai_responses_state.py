@@ -1,7 +1,7 @@
 """The opaque state of OpenAI Responses, checked when it returns: encrypted reasoning and paired item ids.
 
-The server stores nothing, so both carry their own proof: encrypted content is a seal over the account, the model and
-the summary, and the id of what a piece of reasoning led to names that reasoning.
+The server stores nothing, so both can be verified alone: encrypted content is a seal over the account, the model and
+the summary, and the id of an item contains the id of the reasoning that led to it.
 
 Follows: https://platform.openai.com/docs/guides/reasoning (encrypted reasoning items, read 2026-11-22).
 """
@@ -18,27 +18,27 @@ _LED_ID = re.compile(r"[a-z]+_([0-9a-f]{24})[0-9a-f]{8}")
 
 
 def summary_of(answer: Answer) -> list[dict[str, object]]:
-    """The summary of an answer's reasoning; empty where none is shown."""
+    """Return the summary of an answer's reasoning; empty if it is not shown."""
     return [{"type": "summary_text", "text": answer.reasoning}] if answer.reasoning else []
 
 
 def encrypted_content(reply: Reply) -> str:
-    """The scripted state of the reasoning, else a seal that ``check_seals`` knows again."""
+    """Return the scripted state of the reasoning, or a seal that ``check_seals`` recognises."""
     if reply.answer.signature is not None:
         return reply.answer.signature
     return _seal(reply.arrived, summary_of(reply.answer))
 
 
 def led_identifier(reply: Reply, prefix: str, reasoning_id: str) -> str:
-    """The id of the item that a piece of reasoning led to."""
+    """Return the id of the item that follows a reasoning item."""
     own = reply.identifier(prefix).removeprefix(prefix)
     return f"{prefix}{reasoning_id.removeprefix('rs_')}{own[:8]}"
 
 
 def check_seals(arrived: Arrived) -> None:
-    """Refuse reasoning that was not made here, for this account and this model, or was changed since.
+    """Refuse reasoning that this server has not produced for this account and model, or that was changed.
 
-    Of a seal that a script made up, only that this model was given out with it is known.
+    A scripted seal is only checked to have been sent for this model.
     """
     model = as_text(arrived.body.get("model"))
     for _index, item in objects(arrived.body["input"]):
@@ -53,7 +53,7 @@ def check_seals(arrived: Arrived) -> None:
 
 
 def check_led(arrived: Arrived) -> None:
-    """Refuse an item that names its reasoning by its id but does not stand right behind it."""
+    """Refuse an item whose id names a reasoning item that does not directly precede it."""
     before: dict[str, object] = {}
     for _index, item in objects(arrived.body["input"]):
         named = _LED_ID.fullmatch(as_text(item.get("id")))

@@ -1,4 +1,4 @@
-"""What OpenAI Responses checks beside the input: tools, structured output, reasoning and the smaller knobs.
+"""The rules of OpenAI Responses for all fields except the input: tools, structured output, reasoning, other knobs.
 
 Follows: the openai SDK 3.54 (``types/responses/tool_param.py``, ``response_text_config_param.py``) and
 https://platform.openai.com/docs/guides/structured-outputs (supported schemas, read 2026-11-22).
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from dhenara_async.testing.dialects.base import (
     Arrived,
-    Kind,
+    JsonKind,
     Refusal,
     Rule,
     as_array,
@@ -89,7 +89,7 @@ _FIXED_CACHE = re.compile(r"o\d|gpt-[34]|gpt-5(\.[0-5])?(?![.\d])")
 def _tools(arrived: Arrived) -> None:
     for index, entry in enumerate(as_array(arrived.body.get("tools"))):
         param = f"tools[{index}]"
-        check_kind(param, entry, (Kind.OBJECT,))
+        check_kind(param, entry, (JsonKind.OBJECT,))
         tool = as_object(entry)
         kind = as_text(tool.get("type"))
         if kind not in _TOOLS:
@@ -106,8 +106,8 @@ def _check_function(param: str, tool: dict[str, object]) -> None:
         if field not in _FUNCTION_FIELDS:
             raise unknown(f"{param}.{field}")
     name = checked_name(f"{param}.name", tool["name"])
-    check_kind(f"{param}.parameters", tool.get("parameters"), (Kind.OBJECT, Kind.NULL))
-    check_kind(f"{param}.strict", tool.get("strict"), (Kind.BOOLEAN, Kind.NULL))
+    check_kind(f"{param}.parameters", tool.get("parameters"), (JsonKind.OBJECT, JsonKind.NULL))
+    check_kind(f"{param}.strict", tool.get("strict"), (JsonKind.BOOLEAN, JsonKind.NULL))
     schema = as_object(tool.get("parameters"))
     problem = schema_problem(schema, strict=tool.get("strict") is True) if schema else None
     if problem is not None:
@@ -166,7 +166,7 @@ def _check_schema_format(wanted: dict[str, object]) -> None:
         if field not in _FORMAT_FIELDS:
             raise unknown(f"text.format.{field}")
     name = checked_name("text.format.name", wanted["name"])
-    check_kind("text.format.schema", wanted["schema"], (Kind.OBJECT,))
+    check_kind("text.format.schema", wanted["schema"], (JsonKind.OBJECT,))
     problem = schema_problem(as_object(wanted["schema"]), strict=wanted.get("strict") is True)
     if problem is not None:
         raise Refusal(
@@ -195,7 +195,7 @@ def _reasoning(arrived: Arrived) -> None:
 
 
 def _does_not_reason(model: str) -> bool:
-    """Whether a model is one of OpenAI's that do not reason; other makers' models are anybody's guess."""
+    """Whether a model is known as a non-reasoning model of OpenAI; False for models of other makers."""
     return not reasons(model) and model.startswith(("gpt-", "chatgpt-")) and not model.startswith("gpt-oss")
 
 
@@ -223,7 +223,7 @@ def _knobs(arrived: Arrived) -> None:
             param="metadata",
         )
     for name, value in labels.items():
-        check_kind(f"metadata.{name}", value, (Kind.STRING,))
+        check_kind(f"metadata.{name}", value, (JsonKind.STRING,))
 
 
 KNOB_RULES: tuple[Rule, ...] = (_tools, _tool_choice, _text_format, _reasoning, _knobs)

@@ -1,7 +1,7 @@
-"""Reads JSON schemas as the providers do: which objects of one are schemas, and whether its pointers lead anywhere.
+"""Reads JSON schemas as the providers do: finds the schemas inside a schema, and references without a target.
 
-The names of properties and of definitions, and the values in ``enum``, ``const``, ``default`` and ``examples``, are the
-caller's own: they may look like any keyword.
+The names of properties and definitions, and the values in ``enum``, ``const``, ``default`` and ``examples``, are the
+caller's own: they may look like keywords.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _SINGLE = (
 
 
 def subschemas(schema: object) -> Iterator[dict[str, object]]:
-    """Every schema inside a schema, itself first; the empty ones are left out."""
+    """Yield a schema and every schema inside it; empty ones are left out."""
     here = as_object(schema)
     if not here:
         return
@@ -33,23 +33,23 @@ def subschemas(schema: object) -> Iterator[dict[str, object]]:
 
 
 def dangling_reference(schema: object) -> str | None:
-    """The first pointer of a schema that leads nowhere inside it; None if there is none."""
+    """Return the first reference of a schema without a target inside it; None if there is none."""
     pointers = (inner["$ref"] for inner in subschemas(schema) if isinstance(inner.get("$ref"), str))
-    return next((pointer for pointer in map(str, pointers) if not _leads_somewhere(pointer, schema)), None)
+    return next((pointer for pointer in map(str, pointers) if not _has_target(pointer, schema)), None)
 
 
-def _leads_somewhere(pointer: str, schema: object) -> bool:
+def _has_target(pointer: str, schema: object) -> bool:
     if pointer == "#":
         return True
     if not pointer.startswith("#/"):
         return False
-    place: object = schema
+    target: object = schema
     for step in pointer.removeprefix("#/").split("/"):
-        name, items = step.replace("~1", "/").replace("~0", "~"), as_array(place)
-        if name in as_object(place):
-            place = as_object(place)[name]
+        name, items = step.replace("~1", "/").replace("~0", "~"), as_array(target)
+        if name in as_object(target):
+            target = as_object(target)[name]
         elif name.isdecimal() and len(name) < 6 and int(name) < len(items):
-            place = items[int(name)]
+            target = items[int(name)]
         else:
             return False
     return True
