@@ -25,6 +25,8 @@ from dhenara_async import (
     TextDelta,
     Timeouts,
 )
+from dhenara_async.calls.shared import SharedResources
+from dhenara_async.calls.timing import Timing
 from dhenara_async.errors import (
     ConnectError,
     DeadlineError,
@@ -259,12 +261,8 @@ async def test_a_block_keeps_one_connection() -> None:
 
 
 @pytest.mark.parametrize("stop_at_end", [False, True])
-async def test_a_stream_whose_body_ends_late_gives_its_connection_back(
-    stop_at_end: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "dhenara_async.calls.sent_request.DRAIN_SECONDS", PATIENCE
-    )  # a busy machine is not what is tested
+async def test_a_stream_whose_body_ends_late_gives_its_connection_back(stop_at_end: bool) -> None:
+    shared = SharedResources(timing=Timing(drain=PATIENCE))  # a busy machine is not what is tested
 
     async def play(connection: Connection) -> None:
         while await connection.request() is not None:
@@ -272,7 +270,7 @@ async def test_a_stream_whose_body_ends_late_gives_its_connection_back(
             await anyio.wait_all_tasks_blocked()  # the client has read [DONE] and found no end of the body
             await connection.send(LAST_CHUNK)
 
-    async with nothing_left(), serve(play) as server, AIModelClient(chat_endpoint(server.url)) as client:
+    async with nothing_left(), serve(play) as server, AIModelClient(chat_endpoint(server.url), shared=shared) as client:
         for _ in range(10):
             async with client.stream("Count.") as stream:
                 async for item in stream:

@@ -37,7 +37,7 @@ class Delivery:
         budget: The retries that all calls of a client may make together.
         limiter: Grants permission to send; None = requests are sent at once.
         framing: How a streamed response body is divided into messages.
-        timing: Waits before another attempt.
+        timing: Waits before another attempt, and limits how long the end of a response body is awaited.
     """
 
     request: HttpRequest

@@ -8,6 +8,7 @@ from typing import TypeVar
 from dhenara_async.calls.body import ResponseBody
 from dhenara_async.calls.call import Call, Delivery
 from dhenara_async.calls.deadlines import Clock
+from dhenara_async.calls.timing import SYSTEM
 from dhenara_async.drivers.base import request_id_headers, request_id_of
 from dhenara_async.drivers.failures import KEPT_BODY_BYTES
 from dhenara_async.errors import DeadlineError, DhenaraError, ProtocolError, TransportError, printable
@@ -20,7 +21,6 @@ from dhenara_async.usage.tokens import Usage
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
-DRAIN_SECONDS = 0.25
 
 Got = TypeVar("Got")
 
@@ -88,7 +88,10 @@ class SentRequest:
 
     async def drain(self, exchange: Exchange) -> None:
         """Read the rest of the response body for a moment: a connection can be reused only after its end."""
-        timer = asyncio.get_running_loop().call_later(DRAIN_SECONDS, _interrupt, exchange)  # a scope costs much more
+        source = self.call.source
+        seconds = (source.timing if isinstance(source, Delivery) else SYSTEM).drain
+        # a timer costs much less than a scope
+        timer = asyncio.get_running_loop().call_later(seconds, _interrupt, exchange, seconds)
         try:
             while not exchange.ended() and await exchange.read():
                 pass
@@ -158,5 +161,5 @@ async def _in_time(clock: Clock | None, work: Awaitable[Got]) -> Got:
     return await work if clock is None else await clock.within(work)
 
 
-def _interrupt(exchange: Exchange) -> None:
-    exchange.interrupt(DeadlineError(limit="drain", seconds=DRAIN_SECONDS))
+def _interrupt(exchange: Exchange, seconds: float) -> None:
+    exchange.interrupt(DeadlineError(limit="drain", seconds=seconds))

@@ -19,7 +19,7 @@ class SharedResources:
         cooldowns: Endpoints that failed recently, which plans ask last.
         latencies: Recent times to first content of each endpoint.
         observers: Receive a record when a call or an attempt starts and ends.
-        timing: The clock, the sleep and the random numbers of calls.
+        timing: The clock, the sleep, the random numbers and the drain time of calls.
     """
 
     retries: RetryBudget = field(default_factory=RetryBudget)

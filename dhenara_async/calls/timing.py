@@ -1,4 +1,4 @@
-"""``Timing``: the clock, the sleep and the random numbers of calls, so that tests can replace them."""
+"""``Timing``: the clock, the sleep, the random numbers and the drain time of calls, so that tests can replace them."""
 
 import asyncio
 import random
@@ -9,18 +9,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The clock, the sleep and the random numbers of calls. Time limits use the event loop's clock instead.
+    """The clock, the sleep, the random numbers and the drain time of calls. Time limits use the event loop's clock.
 
     Attributes:
         clock: Returns seconds that never decrease; for latencies and observers.
         sleep: Waits that many seconds before another attempt.
         draw: Returns a random number from 0 up to 1, for the jitter of that wait.
+        drain: Seconds in which the rest of a response body is read after its answer, to keep the connection.
     """
 
     clock: Callable[[], float] = time.perf_counter
     sleep: Callable[[float], Coroutine[object, object, None]] = asyncio.sleep
     draw: Callable[[], float] = random.random
+    drain: float = 0.25
 
 
 SYSTEM: Timing = Timing()
-"""The clock, the sleep and the random numbers of the system."""
+"""The clock, the sleep and the random numbers of the system, with the usual drain time."""

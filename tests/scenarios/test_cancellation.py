@@ -43,6 +43,7 @@ from dhenara_async import (
     Timeouts,
 )
 from dhenara_async.calls.shared import SharedResources
+from dhenara_async.calls.timing import Timing
 from dhenara_async.errors import DeadlineError, StreamStateError
 from dhenara_async.limits.limiter import LocalLimiter
 from dhenara_async.response import AIModelCallResponse
@@ -227,13 +228,9 @@ class Cell:
 
 
 @asynccontextmanager
-async def cell(
-    phase: Phase, monkeypatch: pytest.MonkeyPatch, *, wire: str = "aiohttp", tries: int = 2, **timeouts: float
-) -> AsyncGenerator[Cell]:
+async def cell(phase: Phase, *, wire: str = "aiohttp", tries: int = 2, **timeouts: float) -> AsyncGenerator[Cell]:
     """Set ``phase`` up; afterwards two connections still serve, all slots are free, and nothing is left."""
-    monkeypatch.setattr(
-        "dhenara_async.calls.sent_request.DRAIN_SECONDS", 1000
-    )  # who waits for that does not leave in time
+    patient = Timing(drain=1000)  # a call that waits for the end of a body does not end in time
     async with nothing_left():
         with host() as server, ExitStack() as stack:
             url = stack.enter_context(deaf_host()) if phase == "connecting" else server.url
@@ -247,7 +244,7 @@ async def cell(
                     server,
                     AiohttpTransport(limit=2) if wire == "aiohttp" else HttpxTransport(http),
                     chat_endpoint(url),
-                    SharedResources(limiter=LocalLimiter(Limits(concurrency=3))),
+                    SharedResources(limiter=LocalLimiter(Limits(concurrency=3)), timing=patient),
                     AIModelCallConfig(
                         timeouts=Timeouts.model_validate({"connect": 1000, **timeouts}),
                         fetch=FetchPolicy(allow_http=True, allow_private=True, seconds=seconds),
@@ -257,7 +254,8 @@ async def cell(
                 )
                 async with occupied(made):
                     yield made
-                shared = None if phase == "retry" else made.shared  # a limiter waits out what the host has asked for
+                # a limiter waits out what the host has asked for
+                shared = SharedResources(timing=patient) if phase == "retry" else made.shared
                 good = AIModelClient(chat_endpoint(server.url), transport=made.transport, shared=shared)
                 with anyio.fail_after(PATIENCE):
                     async with anyio.create_task_group() as tasks:
@@ -395,15 +393,13 @@ def named(way: object) -> str | None:
 @pytest.mark.parametrize("way", WAYS, ids=named)
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("wire", ["aiohttp", "httpx", "of its own"])
-async def test_a_stream_that_is_left_while_it_waits(
-    wire: str, phase: Phase, way: Route, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_that_is_left_while_it_waits(wire: str, phase: Phase, way: Route) -> None:
     shared = wire != "of its own"
     if phase == "pool" and not shared:
         pytest.skip("connections of its own are never taken")
     if wire == "httpx" and way is by_cancelling_again_and_again:
         pytest.skip("httpx awaits while it closes, and only anyio's cancellations can be kept from that")
-    async with cell(phase, monkeypatch, wire=wire if shared else "aiohttp") as place:
+    async with cell(phase, wire=wire if shared else "aiohttp") as place:
         stream = place.stream(shared=shared)
         with anyio.fail_after(PATIENCE):
             await way(stream, place)
@@ -413,9 +409,10 @@ async def test_a_stream_that_is_left_while_it_waits(
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way is not by_closing_elsewhere], ids=named)
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_turn_that_is_left_while_it_waits(phase: Phase, way: Route, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with cell(phase, monkeypatch) as place:
-        manager = ConversationManager(transport=place.transport, config=place.config, limits=place.shared.limiter)
+async def test_a_turn_that_is_left_while_it_waits(phase: Phase, way: Route) -> None:
+    async with cell(phase) as place:
+        manager = ConversationManager(transport=place.transport, config=place.config)
+        manager._shared_resources = place.shared  # pyright: ignore[reportPrivateUsage] - no user sets a clock
         async with manager:
             conversation = await manager.create()
             files = [part for part in place.asked.parts if isinstance(part, FilePart)]
@@ -442,13 +439,11 @@ TIME_LIMITS: list[tuple[Phase, str]] = [
 
 @pytest.mark.parametrize(("phase", "limit"), TIME_LIMITS)
 @pytest.mark.parametrize("wire", ["aiohttp", "httpx", "of its own"])
-async def test_a_time_limit_of_the_call_ends_it_as_well(
-    wire: str, phase: Phase, limit: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_time_limit_of_the_call_ends_it_as_well(wire: str, phase: Phase, limit: str) -> None:
     shared = wire != "of its own"
     if phase == "pool" and not shared:
         pytest.skip("connections of its own are never taken")
-    async with cell(phase, monkeypatch, wire=wire if shared else "aiohttp", tries=1, **{limit: SHORT}) as place:
+    async with cell(phase, wire=wire if shared else "aiohttp", tries=1, **{limit: SHORT}) as place:
         stream = place.stream(shared=shared)
         with anyio.fail_after(PATIENCE), pytest.raises(DeadlineError) as caught:
             await read(stream, place, strictly=False)
@@ -486,9 +481,9 @@ async def in_the_block(stream: ResponseStream, leave: str) -> None:
 
 @pytest.mark.parametrize("leave", ["left", "exception", "cancelled", "closed"])
 @pytest.mark.parametrize("wire", ["aiohttp", "httpx", "of its own"])
-async def test_a_block_that_is_left(wire: str, leave: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_block_that_is_left(wire: str, leave: str) -> None:
     shared = wire != "of its own"
-    async with cell("mid-stream", monkeypatch, wire=wire if shared else "aiohttp") as place:
+    async with cell("mid-stream", wire=wire if shared else "aiohttp") as place:
         stream = place.stream(shared=shared)
 
         met: list[BaseException] = []
