@@ -159,7 +159,8 @@ async def test_a_stream_that_is_cut_before_its_error_is_truncated(fixture: WireF
     whole = await _streamed(fixture, body)
     error = re.search(rb'"error": ?\{|"type": ?"error"', body)
     assert error is not None
-    for place in _cuts(body[: body.rindex(b"\n\n", 0, error.start())]):
+    *_, before = re.finditer(rb"(\r?\n){2}", body[: error.start()])
+    for place in _cuts(body[: before.start()]):
         heard = await _streamed(fixture, body[:place])
         assert type(heard.failure) is TruncatedStreamError
         assert heard.events == whole.events[: len(heard.events)]
