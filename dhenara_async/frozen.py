@@ -4,7 +4,7 @@ The process-wide caches of the package, all bounded::
 
     frozen._known              field defaults per model class             one entry per class
     frozen._names              sets of field names                        one entry per kind of ``unchecked`` call
-    drivers/parts._served      origins with the served model, by ``id()`` cleared when full; entries keep the id in use
+    drivers/parts._served      origins with the served model              cleared at 1 000 entries
     framing/sse._beginnings    beginnings of data lines per event name    cleared at 1 000 entries
     models/families            capabilities per model id                  the 1 024 most recently used
 

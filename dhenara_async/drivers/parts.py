@@ -279,21 +279,27 @@ class PartsInFlight:
                 return HostedToolPart(name=part.start.name or "", origin=origin, provider_state=kept)
 
 
-_served: dict[tuple[int, str | None], tuple[Origin, Origin]] = {}
+_served: dict[tuple[Origin, str | None], Origin] = {}
 _MOST_SERVED, _LONGEST_MODEL = 1000, 200
 
 
 def _served_by(asked: Origin, model: str | None) -> Origin:
     """Return ``asked`` with the model that its host reports; cached, since it is the same for every answer."""
-    key = id(asked), model
-    known = _served.get(key)  # the entry keeps `asked` alive, so that its id is not reused
-    if known is not None:
-        return known[1]
-    served = Origin.unchecked(**{**asked.__dict__, "served_model": model})
-    if len(model or "") <= _LONGEST_MODEL:
-        if len(_served) >= _MOST_SERVED:
-            _served.clear()
-        _served[key] = asked, served
+    key = asked, model
+    served = _served.get(key)
+    if served is None:
+        served = Origin.unchecked(
+            provider=asked.provider,
+            dialect=asked.dialect,
+            endpoint=asked.endpoint,
+            account=asked.account,
+            model=asked.model,
+            served_model=model,
+        )
+        if len(model or "") <= _LONGEST_MODEL:
+            if len(_served) >= _MOST_SERVED:
+                _served.clear()
+            _served[key] = served
     return served
 
 
