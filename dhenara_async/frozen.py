@@ -14,13 +14,16 @@ The cached fold of a history belongs to its newest ``ConversationNode``, the cac
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, cast
 from weakref import ref
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticSerializationError
 
 from dhenara_async.framing.lenient_json import dumps
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 _new = object.__new__
 _set_values, _set_names, _set_extra, _set_private = (  # around frozen
@@ -76,33 +79,42 @@ class FrozenModel(BaseModel):
         _set_private(made, {**private} if private else None)
         return made
 
-    @classmethod
-    def unchecked(cls, **given: object) -> Self:
-        """Build an instance without validation; only for values built by this library from validated ones.
+    if TYPE_CHECKING:
 
-        A call builds a dozen instances; validating them would cost more than encoding and decoding the call.
-        pydantic's own ``model_construct`` is slower, because it inspects every default factory each time.
+        @classmethod
+        def unchecked(cls: Callable[Given, Made], *args: Given.args, **given: Given.kwargs) -> Made:
+            """Build an instance without validation; type checkers see the constructor's arguments here."""
+            ...
 
-        Args:
-            given: The constructor's arguments. The caller guarantees their types and that required ones are present.
-                If all fields are given, they must be in field order; that case is the fastest.
-        """
-        made = _new(cls)
-        plain, every, factories, private = _known.get(cls) or _defaults(cls)
-        if len(given) == len(plain):
-            _set_values(made, given)
-            _set_names(made, every)
-        else:
-            values = plain | given
-            for name, factory in factories:
-                if name not in given:
-                    values[name] = factory()
-            _set_values(made, values)
-            names = tuple(given)
-            _set_names(made, _names.get(names) or _names.setdefault(names, set(names)))
-        _set_extra(made, None)
-        _set_private(made, private.copy() if private else None)
-        return made
+    else:
+
+        @classmethod
+        def unchecked(cls, **given: object) -> Self:
+            """Build an instance without validation; only for values built by this library from validated ones.
+
+            A call builds a dozen instances; validating them would cost more than encoding and decoding the call.
+            pydantic's own ``model_construct`` is slower, because it inspects every default factory each time.
+
+            Args:
+                given: The constructor's arguments; only a type checker looks at their types. If all fields are given,
+                    they must be in field order; that case is the fastest.
+            """
+            made = _new(cls)
+            plain, every, factories, private = _known.get(cls) or _defaults(cls)
+            if len(given) == len(plain):
+                _set_values(made, given)
+                _set_names(made, every)
+            else:
+                values = plain | given
+                for name, factory in factories:
+                    if name not in given:
+                        values[name] = factory()
+                _set_values(made, values)
+                names = tuple(given)
+                _set_names(made, _names.get(names) or _names.setdefault(names, set(names)))
+            _set_extra(made, None)
+            _set_private(made, private.copy() if private else None)
+            return made
 
 
 _Factories = tuple[tuple[str, Callable[[], object]], ...]

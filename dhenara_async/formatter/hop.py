@@ -302,7 +302,8 @@ class Fold:
         last = self.messages[-1]
         if _is_paused(last):
             return
-        ledger, source = Ledger(self._terms.target), SourceMessage(self._count - 1, Message.unchecked(parts=()), [])
+        added = Message.unchecked(role=Role.USER, parts=())
+        ledger, source = Ledger(self._terms.target), SourceMessage(self._count - 1, added, [])
         if not self._rules.prefill:
             words = "the answer it ends with is to be continued"
             ledger.made_up("prefill_converted", "text", source, detail=words, reason="unsupported_by_model")
