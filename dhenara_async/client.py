@@ -178,7 +178,7 @@ class AIModelClient:
 
         Raises:
             ConfigurationError: The call cannot be made as asked, or its last message is blank; nothing was sent.
-            UnsupportedError: The model cannot be told a part of it; nothing was sent.
+            UnsupportedError: The model does not support a part of the request; nothing was sent.
             ConversionLossError: The policy is strict and something would be lost; nothing was sent.
             TransportError: The bytes did not arrive.
             ProtocolError: The answer is not what its dialect allows, or was cut.

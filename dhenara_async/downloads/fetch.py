@@ -126,14 +126,14 @@ class Fetcher:
         if url is None:
             return part
         policy = self._policy
-        came: tuple[bytes, DownloadAddress, str] | None = None
+        downloaded_file: tuple[bytes, DownloadAddress, str] | None = None
         with anyio.move_on_after(policy.seconds):
-            came = await self._follow(url)
-        if came is None:
+            downloaded_file = await self._follow(url)
+        if downloaded_file is None:
             raise DeadlineError(limit="fetch", seconds=policy.seconds)
-        data, place, told = came
+        data, place, reported_type = downloaded_file
         try:
-            media_type = downloaded(data, declared=part.media_type, told=told)
+            media_type = downloaded(data, declared=part.media_type, reported=reported_type)
             named = part.filename or _filename(url)
             return FilePart(media_type=media_type, data=data, filename=named, origin=part.origin)
         except ConfigurationError as exc:

@@ -244,8 +244,8 @@ class PromptFormatter:
                 mend=mend,
                 signing=signing,
             )
-            told, stream = formatted.declared(knobs), knobs.streaming
-            request = ChatRequest.of(formatted.messages, instructions=leads, config=told, stream=stream)
+            declared, stream = formatted.declared(knobs), knobs.streaming
+            request = ChatRequest.of(formatted.messages, instructions=leads, config=declared, stream=stream)
             return formatted.report, request, driver_for(endpoint).encode(request, endpoint)
 
         report, request, wire = tried(mend=False)

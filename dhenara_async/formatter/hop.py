@@ -131,22 +131,26 @@ class Fold:
                 ledger.note("text_repaired", "converted", "invalid_for_target", source, index, detail=REPLACED)
             vetting.look_at(source)
         results = Results(self._terms, ledger, now=now)
-        turns = self._said(ledger, answers, paused=now and not asked and _ends_hosted(answers)) if answers else []
+        turns = (
+            self._convert_answers(ledger, answers, paused=now and not asked and _ends_hosted(answers))
+            if answers
+            else []
+        )
         calls = [call for turn in turns for call in turn.calls]
         answered = paired(calls, asked) if calls else set[tuple[int, int]]()
         pieces: list[_MessageDraft] = []
         beside: list[Part] = []
         called = False
         for turn in turns:
-            if turn.said.parts:
-                piece = _MessageDraft(Role.ASSISTANT, turn.said.parts, {turn.source: None})
+            if turn.answer.parts:
+                piece = _MessageDraft(Role.ASSISTANT, turn.answer.parts, {turn.source: None})
                 if called:  # the results follow the last call, so all calls must be in one message
                     self._merge(ledger, pieces[-1], piece)
                 else:
                     pieces.append(piece)
                 called = called or bool(turn.calls)
-            if turn.said.files:
-                beside += [TextPart(text=made_heading(len(turn.said.files))), *turn.said.files]
+            if turn.answer.files:
+                beside += [TextPart(text=made_heading(len(turn.answer.files))), *turn.answer.files]
         if calls:
             pieces.append(_told(calls, [results.of(call) for call in calls]))
             self._sign(ledger, calls[0])
@@ -162,7 +166,7 @@ class Fold:
         for source in (*answers, *asked):
             self.parts += source.parts()
 
-    def _said(self, ledger: Ledger, answers: list[SourceMessage], *, paused: bool) -> "list[_AnswerTurn]":
+    def _convert_answers(self, ledger: Ledger, answers: list[SourceMessage], *, paused: bool) -> "list[_AnswerTurn]":
         """Convert the answers of the exchange, with their tool calls."""
         converter, ids = Answers(self._terms, ledger), Ids(self._terms, ledger, self._call_ids)
         prefix = None if self._shown is None else self._shown.hash()
@@ -170,12 +174,12 @@ class Fold:
         turns: list[_AnswerTurn] = []
         for source in answers:
             turn = _AnswerTurn(source, converter.convert(source, prefix=prefix, pairs=pairs), [])
-            for place, (index, part) in enumerate(zip(turn.said.places, turn.said.parts, strict=True)):
+            for place, (index, part) in enumerate(zip(turn.answer.places, turn.answer.parts, strict=True)):
                 given = source.message.parts[index]
                 if isinstance(part, ToolCallPart) and isinstance(given, ToolCallPart):
                     call = ids.named(source, index, given, part)
                     turn.calls.append(call)
-                    turn.said.parts[place] = call.part
+                    turn.answer.parts[place] = call.part
             turns.append(turn)
         return turns
 
@@ -324,7 +328,7 @@ class _AnswerTurn:
     """A converted answer with its tool calls."""
 
     source: SourceMessage
-    said: ConvertedAnswer
+    answer: ConvertedAnswer
     calls: list[PairedCall]
 
 

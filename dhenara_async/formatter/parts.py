@@ -122,7 +122,7 @@ class Answers:
             prefix: Hash of everything the target is shown before it; None if its reasoning is not bound to a prefix.
             pairs: The positions of paired hosted tool calls and results, from ``pairs``.
         """
-        said = ConvertedAnswer()
+        answer = ConvertedAnswer()
         parts = source.message.parts
         broken = source.message.status == "interrupted" or any(part.status == "interrupted" for part in parts)
         outdated = prefix is not None and source.message.prefix not in (None, prefix)
@@ -142,24 +142,24 @@ class Answers:
                     alone = part.call_id is not None and (source.at, index) not in pairs
                     kept = self._hosted(source, index, part, unled=unled, alone=alone)
                 case FilePart():
-                    kept = self._file(source, index, part, said)
+                    kept = self._file(source, index, part, answer)
                 case ToolResultPart():
                     raise UnsupportedError("an assistant's message cannot hold a tool's result; that is the user's")
             if kept is not None:
-                said.parts.append(kept)
-                said.places.append(index)
+                answer.parts.append(kept)
+                answer.places.append(index)
                 unled = unled and isinstance(part, HostedToolPart)
         if self._rules.reasoning_leads:
-            self._drop_last_thoughts(source, said)
-        return said
+            self._drop_last_thoughts(source, answer)
+        return answer
 
-    def _drop_last_thoughts(self, source: SourceMessage, said: ConvertedAnswer) -> None:
+    def _drop_last_thoughts(self, source: SourceMessage, answer: ConvertedAnswer) -> None:
         """Drop reasoning at the end of an answer, which the target rejects without a part after it."""
-        while said.parts and isinstance(said.parts[-1], ReasoningPart):
-            said.parts.pop()
+        while answer.parts and isinstance(answer.parts[-1], ReasoningPart):
+            answer.parts.pop()
             words = "no other part follows it"
             self._ledger.note(
-                "reasoning_dropped", "omitted", "invalid_for_target", source, said.places.pop(), detail=words
+                "reasoning_dropped", "omitted", "invalid_for_target", source, answer.places.pop(), detail=words
             )
 
     def _text(self, source: SourceMessage, index: int, part: TextPart) -> Part | None:
@@ -341,7 +341,7 @@ class Answers:
             self._indexed, self._hosted_by_id = source, _hosted_by_id(source.message.parts)
         return next((found for found in self._hosted_by_id[part.call_id][:2] if found[0] != index), None)
 
-    def _file(self, source: SourceMessage, index: int, part: FilePart, said: ConvertedAnswer) -> Part | None:
+    def _file(self, source: SourceMessage, index: int, part: FilePart, answer: ConvertedAnswer) -> Part | None:
         """Convert a file made by a model: the target's own stays in place, others move to a user message."""
         same = self._terms.is_same_model(part.origin)
         if same and part.status == "complete" and self._rules.generated(part):
@@ -353,7 +353,7 @@ class Answers:
                 "media_moved", "downgraded", "unsupported_by_target", source, index, detail="to the next user message"
             )
             files.inline(source, index, part)
-            said.files.append(part.changed(provider_state=None) if part.provider_state else part)
+            answer.files.append(part.changed(provider_state=None) if part.provider_state else part)
             return None
         if any(isinstance(other, TextPart) and other.text.strip() for other in source.message.parts) and (
             part.kind == "audio"
@@ -362,7 +362,7 @@ class Answers:
             return None
         instead = files.instead(source, index, part, why, made=True, now=False)
         if isinstance(instead, TextPart):
-            said.files.append(instead)
+            answer.files.append(instead)
         return None
 
     def _unsigned(self, source: SourceMessage, index: int, part: FilePart) -> FilePart:

@@ -79,9 +79,9 @@ def _gave(value: JsonValue) -> str:
         case list():
             return _number(value)
         case dict():
-            said = next((text for key in _GAVE if isinstance(text := value.get(key), str) and text.strip()), "")
+            text_result = next((text for key in _GAVE if isinstance(text := value.get(key), str) and text.strip()), "")
             listed = next((item for item in value.values() if isinstance(item, list) and item), None)
-            return _quoted(said) if said else "" if listed is None else _number(listed)
+            return _quoted(text_result) if text_result else "" if listed is None else _number(listed)
         case _:
             return ""
 

@@ -205,9 +205,13 @@ def estimate_messages(
         instructions: The system instructions.
         tools: The declared tools; each counts as its JSON.
     """
-    said = sum(estimated(message.parts) for message in messages)
-    led = sum(map(estimated_tokens, instructions))
-    return said + led + sum(estimated_tokens(tool.model_dump_json(exclude_none=True)) for tool in tools)
+    message_tokens = sum(estimated(message.parts) for message in messages)
+    instruction_tokens = sum(map(estimated_tokens, instructions))
+    return (
+        message_tokens
+        + instruction_tokens
+        + sum(estimated_tokens(tool.model_dump_json(exclude_none=True)) for tool in tools)
+    )
 
 
 def summary_message(text: str) -> Message | None:
@@ -350,8 +354,8 @@ def _reported_answer(node: ConversationNode) -> int | None:
         return None  # generating an image and reading it take different numbers of tokens
     if usage.reasoning_tokens is None and any(isinstance(part, ReasoningPart) for part in answers[0].parts):
         return None
-    said = usage.output_tokens - (usage.reasoning_tokens or 0)
-    return said if said > 0 else None
+    answer_tokens = usage.output_tokens - (usage.reasoning_tokens or 0)
+    return answer_tokens if answer_tokens > 0 else None
 
 
 def _reported_question(node: ConversationNode, before: ConversationNode) -> int | None:
@@ -363,11 +367,11 @@ def _reported_question(node: ConversationNode, before: ConversationNode) -> int 
         return None
     if node.parent_id not in (None, before.id) or node.instructions != before.instructions:
         return None
-    said = _reported_answer(before)
-    if said is None:
+    answer_tokens = _reported_answer(before)
+    if answer_tokens is None:
         return None
-    asked = here.input_tokens - there.input_tokens - said
-    return asked if asked > 0 and _same_history(node, before) else None
+    question_tokens = here.input_tokens - there.input_tokens - answer_tokens
+    return question_tokens if question_tokens > 0 and _same_history(node, before) else None
 
 
 def _same_history(node: ConversationNode, before: ConversationNode) -> bool:

@@ -163,7 +163,7 @@ def text_of(value: object) -> str:
 def writable(value: object, text: Callable[[str], str] = well_formed) -> object:
     """Convert ``value`` for orjson: apply ``text`` to its strings, and write long integers digit by digit.
 
-    Keys that become equal are told apart by appending U+FFFD.
+    Keys that become equal are made different by appending U+FFFD.
 
     Raises:
         TypeError: The value is nested too deeply.

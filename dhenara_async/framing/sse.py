@@ -186,11 +186,11 @@ def _any(lines: Sequence[bytes]) -> list[Frame]:
     return frames
 
 
-def _failure(told: bytes) -> Frame:
+def _failure(error: bytes) -> Frame:
     """Return the frame for a line ``error: …``, with which some servers end a stream: JSON, or plain text."""
-    if told[:1] != b"{":
-        told = orjson.dumps({"error": {"message": told.decode(errors="replace")}})
-    return NamedFrame(told, b"error")
+    if error[:1] != b"{":
+        error = orjson.dumps({"error": {"message": error.decode(errors="replace")}})
+    return NamedFrame(error, b"error")
 
 
 def _named(data: bytes, event: bytes) -> Frame:

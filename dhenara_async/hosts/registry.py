@@ -43,7 +43,7 @@ def register_host(name: str, host: Host) -> None:
     Raises:
         ConfigurationError: The name is empty, or belongs to another host.
     """
-    _register("host", name, host, taken=HOSTS, among=REGISTERED_HOSTS)
+    _register("host", name, host, reserved=HOSTS, table=REGISTERED_HOSTS)
 
 
 def register_driver(dialect: str, make: Callable[[Host], Driver]) -> None:
@@ -53,12 +53,13 @@ def register_driver(dialect: str, make: Callable[[Host], Driver]) -> None:
 
     Args:
         dialect: Its name; stored with every answer in it, so it should never change.
-        make: Gives the driver for a host, called for each call; a driver class itself will do if it takes the host.
+        make: Returns the driver for a host, once for each call; a driver class can be passed if its only argument is
+            the host.
 
     Raises:
         ConfigurationError: The name is empty, or belongs to another dialect.
     """
-    _register("dialect", dialect, make, taken=_DIALECTS, among=_REGISTERED_DRIVERS)
+    _register("dialect", dialect, make, reserved=_DIALECTS, table=_REGISTERED_DRIVERS)
 
 
 def host_of(provider: str) -> Host:
@@ -72,7 +73,7 @@ def host_of(provider: str) -> Host:
         similar = _similar(provider, (*HOSTS, *REGISTERED_HOSTS))
         raise ConfigurationError(
             f"no host is called {str(provider)!r}{similar}; "
-            "register_host(name, Host(…)) makes a host known that this library does not know"
+            "register_host(name, Host(…)) adds a host that this library does not have"
         )
     return host
 
@@ -103,7 +104,7 @@ def resolve(endpoint: AIModelEndpoint) -> ResolvedHost:
     """Resolve ``endpoint`` from its own fields, then the environment, then the provider's row.
 
     Raises:
-        ConfigurationError: No key, no base URL, or one that cannot be used; an unknown host or dialect.
+        ConfigurationError: The key or base URL is missing or invalid, or the host or dialect is unknown.
     """
     api, host = endpoint.api, host_of(endpoint.api.provider)
     dialect_of(endpoint)  # an unknown dialect is reported before a missing key
@@ -117,8 +118,8 @@ def resolve(endpoint: AIModelEndpoint) -> ResolvedHost:
         if "authorization" in headers or (key is not None and host.key_header == "authorization"):
             del given_url, key, headers, secrets, basic, userinfo  # reporters of errors show the locals of this frame
             raise ConfigurationError(
-                f"the base_url of {api.provider} has a user and password, and there is a key besides: both go into the "
-                "authorization header, so leave one out"
+                f"the base_url of {api.provider} has a user and password beside a key: both are sent in the "
+                "authorization header, so remove one"
             )
         headers["authorization"] = f"Basic {basic}"
         secrets += (basic, *filter(None, (userinfo, userinfo.partition(":")[2])))
@@ -171,9 +172,9 @@ def _account(api: AIModelAPI, base_url: str, key: str | None) -> str | None:
     if not api.headers and "@" not in base_url:
         return None if key is None else fingerprint(key)
     host, proofs = host_of(api.provider), credentials_of(api.headers)
-    stated = proofs.pop(host.key_header, None)  # is sent instead of the key
-    if stated is not None:
-        key = stated.removeprefix(host.key_prefix)
+    header_key = proofs.pop(host.key_header, None)  # sent instead of the key
+    if header_key is not None:
+        key = header_key.removeprefix(host.key_prefix)
     userinfo = _userinfo(base_url)
     if userinfo is not None:
         proofs["userinfo"] = userinfo
@@ -193,7 +194,7 @@ def dialect_of(endpoint: AIModelEndpoint) -> str:
         similar = _similar(dialect, (*_DIALECTS, *_REGISTERED_DRIVERS))
         raise ConfigurationError(
             f"no dialect is called {dialect!r}{similar}; "
-            "register_driver(name, make) makes a dialect known that this library does not speak"
+            "register_driver(name, make) adds a dialect that this library does not have"
         )
     return dialect
 
@@ -243,15 +244,15 @@ _Registered = TypeVar("_Registered")
 
 
 def _register(
-    what: str, name: str, value: _Registered, *, taken: Container[str], among: dict[str, _Registered]
+    kind: str, name: str, value: _Registered, *, reserved: Container[str], table: dict[str, _Registered]
 ) -> None:
-    plain = str(name)  # of an enum member, its text
-    if not plain.strip():
-        raise ConfigurationError(f"a {what} is registered under a name, and this one is empty")
-    if plain in taken:
-        raise ConfigurationError(f"{plain!r} is a {what} of this library itself: choose another name")
-    if among.setdefault(plain, value) != value:
-        raise ConfigurationError(f"another {what} is registered as {plain!r} already: choose another name")
+    key = str(name)  # the text of an enum member
+    if not key.strip():
+        raise ConfigurationError(f"the name of a {kind} is empty: pass a name")
+    if key in reserved:
+        raise ConfigurationError(f"{key!r} is a {kind} of this library itself: choose another name")
+    if table.setdefault(key, value) != value:
+        raise ConfigurationError(f"another {kind} is registered as {key!r} already: choose another name")
 
 
 def _similar(name: str, names: Iterable[str]) -> str:
@@ -272,11 +273,11 @@ def leaves_its_path(path: str) -> bool:
 def _base_url(api: AIModelAPI, host: Host) -> str:
     base_url = (api.base_url or _variable(host.base_url_variables) or host.base_url or "").rstrip("/")
     if not base_url:
-        raise ConfigurationError(f"{api.provider} has no host of its own: pass AIModelAPI(base_url=…)")
-    wrong = _fault_of(base_url)
-    if wrong is not None:
+        raise ConfigurationError(f"{api.provider} has no default address: pass AIModelAPI(base_url=…)")
+    fault = _fault_of(base_url)
+    if fault is not None:
         del base_url  # reporters of errors show the locals of this frame
-        raise ConfigurationError(f"the base_url of {api.provider} {wrong}")
+        raise ConfigurationError(f"the base_url of {api.provider} {fault}")
     return base_url
 
 
@@ -290,11 +291,11 @@ def _fault_of(base_url: str) -> str | None:
     except ValueError:  # its message may quote a password
         return "is not a URL: its host or its port is malformed"
     if parts.scheme not in {"http", "https"} or not hostname:
-        return "must start with https:// or http://, and a host behind that"
+        return "must start with https:// or http://, followed by a host"
     if "?" in base_url or "#" in base_url:
-        return "ends before any ? or #; paths are added to it"
+        return "must not have a ? or #: paths are appended to it"
     if leaves_its_path(parts.path):
-        return "has . or .. as a segment of its path: write the path that is meant"
+        return "has . or .. as a segment of its path: write the resolved path"
     try:
         ascii_host(hostname)
     except ValueError as exc:
@@ -340,16 +341,16 @@ def _host_of(base_url: str) -> str:
 
 
 def _key(api: AIModelAPI, host: Host) -> str | None:
-    given = api.api_key.get_secret_value() if api.api_key is not None else None
-    key = (given if given is not None else _variable(host.key_variables) or "").strip()
+    passed_key = api.api_key.get_secret_value() if api.api_key is not None else None
+    key = (passed_key if passed_key is not None else _variable(host.key_variables) or "").strip()
     if not key:
         if not host.key_required:
             return None
         variables = f" or set {' or '.join(host.key_variables)}" if host.key_variables else ""
         raise ConfigurationError(f"no API key for {api.provider}: pass AIModelAPI(api_key=…){variables}")
-    fault = _fault_of_key(key, api, host, from_environment=given is None)
+    fault = _fault_of_key(key, api, host, from_environment=passed_key is None)
     if fault is not None:
-        del given, key  # reporters of errors show the locals of this frame
+        del passed_key, key  # reporters of errors show the locals of this frame
         raise ConfigurationError(fault)
     return key
 
@@ -362,8 +363,8 @@ def _fault_of_key(key: str, api: AIModelAPI, host: Host, *, from_environment: bo
         return f"the API key of {api.provider} is the mask that a dump has in its place: set the key itself"
     if from_environment and api.from_data and api.base_url and api.base_url.rstrip("/") != host.base_url:
         return (
-            f"this endpoint of {api.provider} was read from data and names a base_url but no key: the key of the "
-            "environment is not sent where data says; pass AIModelAPI(api_key=…), or build the AIModelAPI in code"
+            f"this endpoint of {api.provider} was loaded from data and has a base_url but no key: the key of the "
+            "environment is not sent to such an address; pass AIModelAPI(api_key=…), or build the AIModelAPI in code"
         )
     return None
 

@@ -154,7 +154,7 @@ def settled(data: bytes, *, declared: str | None = None, filename: str | None = 
     raise ConfigurationError("cannot tell the media type from the bytes; pass media_type=")
 
 
-def downloaded(data: bytes, *, declared: str, told: str) -> str:
+def downloaded(data: bytes, *, declared: str, reported: str) -> str:
     """Determine the media type of a downloaded file.
 
     Hosts choose image formats freely and often send wrong types. So the bytes decide among formats of one kind, and
@@ -163,16 +163,16 @@ def downloaded(data: bytes, *, declared: str, told: str) -> str:
     Args:
         data: The file.
         declared: The type declared by the caller or by the URL's extension; ``image/*`` for any image.
-        told: The host's ``content-type``.
+        reported: The host's ``content-type``.
 
     Raises:
         ConfigurationError: It is another kind of file than declared.
     """
-    found, claimed, told = sniffed(data), normalized(declared), normalized(told)
+    found, claimed, reported = sniffed(data), normalized(declared), normalized(reported)
     if found is None and kind_of(claimed) != "text" and _is_text(data) and not claimed.endswith(("+xml", "+json")):
-        found = told if kind_of(told) == "text" else "text/plain"  # an error page, or a login
+        found = reported if kind_of(reported) == "text" else "text/plain"  # an error page, or a login
     if found is None and "*" in claimed:
-        found = told or "application/octet-stream"
+        found = reported or "application/octet-stream"
     if found is None or (_agree(claimed, found) and "*" not in claimed):
         return claimed
     if kind_of(found) != kind_of(claimed):

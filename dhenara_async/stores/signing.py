@@ -86,8 +86,8 @@ def _covered(node: ConversationNode, opaque: Sequence[Part]) -> bytes | None:
     if not all(map(_within_bounds, opaque)):
         return None
     origin = None if node.origin is None else node.origin.model_dump(mode="json", exclude_defaults=True)
-    said = [[part.type, part.model_dump(mode="json", exclude_defaults=True)] for part in opaque]
-    return json.dumps([node.id, origin, said], sort_keys=True, separators=(",", ":")).encode()
+    states = [[part.type, part.model_dump(mode="json", exclude_defaults=True)] for part in opaque]
+    return json.dumps([node.id, origin, states], sort_keys=True, separators=(",", ":")).encode()
 
 
 def _opaque(node: ConversationNode) -> list[Part]:

@@ -515,9 +515,9 @@ def test_the_librarys_own_dialects_cannot_be_replaced(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "  "])
 def test_a_blank_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="a host is registered under a name"):
+    with pytest.raises(ConfigurationError, match="the name of a host is empty"):
         register_host(name, ACME)
-    with pytest.raises(ConfigurationError, match="a dialect is registered under a name"):
+    with pytest.raises(ConfigurationError, match="the name of a dialect is empty"):
         register_driver(name, AcmeDriver)
 
 

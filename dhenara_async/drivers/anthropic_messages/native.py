@@ -260,8 +260,8 @@ def _source(citation: Citation) -> tuple[str | None, ...]:
 
 
 def _source_of(raw: JsonObject) -> tuple[str | None, ...]:
-    told = ("url", "source"), ("title", "document_title"), ("cited_text",), ("file_id",)
-    return tuple(next((text for name in names if (text := as_text(raw.get(name)))), None) for names in told)
+    aliases = ("url", "source"), ("title", "document_title"), ("cited_text",), ("file_id",)
+    return tuple(next((text for name in names if (text := as_text(raw.get(name)))), None) for names in aliases)
 
 
 def _hosted(part: HostedToolPart, state: ProviderState) -> Vetted:

@@ -43,9 +43,9 @@ def cite(
     """
     if not texts:
         return
-    said = _CandidateText(texts, places)
+    answer_text = _CandidateText(texts, places)
     for source, passage in [*_grounded(grounding, admit), *_cited(sources, admit)]:
-        found = said.find(passage)
+        found = answer_text.find(passage)
         if found is None:
             texts[-1].cite((source,))
         else:
@@ -73,8 +73,8 @@ def _grounded(grounding: JsonObject, admit: Callable[[int], None]) -> Iterator[t
 def _cited(sources: Sequence[object], admit: Callable[[int], None]) -> Iterator[tuple[Citation, JsonObject]]:
     admit(len(sources))
     for raw in sources:
-        told = as_object(raw)
-        yield Citation(url=as_text(told.get("uri")) or None, title=as_text(told.get("title")) or None), told
+        source = as_object(raw)
+        yield Citation(url=as_text(source.get("uri")) or None, title=as_text(source.get("title")) or None), source
 
 
 def source_of(chunk: JsonObject) -> Citation:

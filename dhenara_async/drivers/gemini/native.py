@@ -69,8 +69,8 @@ def native_name(part: HostedToolPart) -> str | None:
 def _file(part: FilePart, state: ProviderState) -> Vetted:
     """Check a file's state: its media type as received, without the fields that are ours."""
     found = cut(state, _FILE)
-    told = as_text(state.get("mimeType")).partition(";")[0].strip()
-    if found.state is None or told in ("", part.media_type) or part.media_type == "application/octet-stream":
+    received_type = as_text(state.get("mimeType")).partition(";")[0].strip()
+    if found.state is None or received_type in ("", part.media_type) or part.media_type == "application/octet-stream":
         return found
     return altered("the type")
 

@@ -51,8 +51,8 @@ def _in_camel_case(value: object) -> object:
     if not is_object(value):
         return value
     renamed: JsonObject = {}
-    for told, item in value.items():
-        name = _SEPARATED.sub(_upper, told) if "_" in told else told
+    for key, item in value.items():
+        name = _SEPARATED.sub(_upper, key) if "_" in key else key
         if item is not None or name not in renamed:  # both spellings may be present, one of them null
             renamed[name] = item if name in _OTHERS else _in_camel_case(item)
     return renamed
@@ -76,11 +76,11 @@ def candidates_of(value: object) -> Sequence[object]:
 
 
 def _numbered(candidates: Sequence[object]) -> Iterator[object]:
-    told = [as_count(candidate.get("index")) if is_object(candidate) else None for candidate in candidates]
-    taken = set(told)
+    indexes = [as_count(candidate.get("index")) if is_object(candidate) else None for candidate in candidates]
+    taken = set(indexes)
     free = (number for number in range(2 * len(candidates)) if number not in taken)
     seen: set[int] = set()
-    for candidate, number in zip(candidates, told, strict=True):
+    for candidate, number in zip(candidates, indexes, strict=True):
         if not is_object(candidate):
             continue
         if number is None or number in seen:

@@ -65,15 +65,15 @@ class Sources:
         self._latest: JsonObject | None = None  # parsed once, not with every chunk
         self._known: tuple[Citation, ...] = ()
 
-    def note(self, told: JsonObject) -> None:
+    def note(self, report: JsonObject) -> None:
         """Record the fields beside the choices, or of a message."""
-        self._latest = told
+        self._latest = report
 
     def current(self) -> tuple[Citation, ...]:
         """Return the sources of the last report; the same tuple until another report arrives."""
-        told, self._latest = self._latest, None
-        if told is not None:
-            listed = source_lists(told)
+        report, self._latest = self._latest, None
+        if report is not None:
+            listed = source_lists(report)
             self._parts.admit(sum(map(len, listed)))
             self._known = tuple(sources_of(*listed)) or self._known
         return self._known
@@ -188,9 +188,9 @@ class ChoiceInFlight:
         thought, details = reasoning_of(message)
         self._catch_up("reasoning", thought or DetailWords().read(details), events)
         content = message.get("content")
-        told = [Piece("text", content)] if isinstance(content, str) else list(pieces_of(content))
+        pieces = [Piece("text", content)] if isinstance(content, str) else list(pieces_of(content))
         for kind in ("reasoning", "text", "refusal"):
-            self._catch_up(kind, "".join(piece.text for piece in told if piece.kind == kind), events)
+            self._catch_up(kind, "".join(piece.text for piece in pieces if piece.kind == kind), events)
         read = {
             *(("tool_calls", "function_call") if self._calls is not None else ()),
             *(("annotations", "citations", "context") if self._cited or self._citations else ()),
@@ -238,8 +238,8 @@ class ChoiceInFlight:
         if not text:
             return
         speaking = self.speaking if self.speaking is not None and self.speaking.start.kind == kind else None
-        said = self._said.setdefault(kind, ReceivedText())
-        repeated = said.repeated_length(text, speaking)
+        received = self._said.setdefault(kind, ReceivedText())
+        repeated = received.repeated_length(text, speaking)
         if repeated is not None:
             self._repeats = self._repeats or repeated > 0
             self._speak(kind, text[repeated:], events)
@@ -401,9 +401,9 @@ class ChoiceInFlight:
             self._parts.admit(len(found))
             self._citations += found
         context = as_object(message.get("context"))
-        for told in (message, context):
-            if told.get("citations"):
-                self._sources.note(told)
+        for report in (message, context):
+            if report.get("citations"):
+                self._sources.note(report)
 
     def _image(self, raw: JsonObject) -> list[StreamEvent]:
         place = raw.get("image_url")
@@ -432,8 +432,8 @@ class ChoiceInFlight:
             self._calls = CallsInFlight(self._parts, self.index)
         return self._calls
 
-    def _take_calls(self, told: Sequence[StreamEvent], events: list[StreamEvent]) -> None:
+    def _take_calls(self, call_events: Sequence[StreamEvent], events: list[StreamEvent]) -> None:
         """Emit the events of calls; a call ends the text before it, even while its start waits for its name."""
         if self.speaking is not None and self._calls is not None and self._calls.has_calls:
             self._pause(events)
-        events += told
+        events += call_events

@@ -144,36 +144,36 @@ class _MessageEncoder:
         for part in parts:
             if isinstance(part, ToolResultPart):
                 self._messages.append(self._result(part))
-        said = [part for part in parts if not isinstance(part, ToolResultPart)]
-        if said:
-            bare = len(said) == 1 and isinstance(said[0], TextPart)
-            self.say("user", self._content([self._user_part(part) for part in said], bare=bare))
+        content_parts = [part for part in parts if not isinstance(part, ToolResultPart)]
+        if content_parts:
+            bare = len(content_parts) == 1 and isinstance(content_parts[0], TextPart)
+            self.say("user", self._content([self._user_part(part) for part in content_parts], bare=bare))
 
     def answer(self, parts: Sequence[Part]) -> None:
         """Add an assistant message."""
-        said: JsonObject = {"role": "assistant"}
+        message: JsonObject = {"role": "assistant"}
         content = [chunk for part in parts for chunk in self._assistant_chunks(part)]
         calls = [self._call(part) for part in parts if isinstance(part, ToolCallPart)]
-        said["content"] = self._quirks.silence if calls else ""
+        message["content"] = self._quirks.silence if calls else ""
         if content:
-            said["content"] = self._content(content, between="", bare=len(content) == 1)
+            message["content"] = self._content(content, between="", bare=len(content) == 1)
         if self._quirks.reasoning_back not in (None, "thinking_chunk"):
-            self._add_reasoning(said, [part for part in parts if isinstance(part, ReasoningPart)])
+            self._add_reasoning(message, [part for part in parts if isinstance(part, ReasoningPart)])
         if calls:
-            said["tool_calls"] = calls
-        self._messages.append(said)
+            message["tool_calls"] = calls
+        self._messages.append(message)
 
-    def _add_reasoning(self, said: JsonObject, thoughts: list[ReasoningPart]) -> None:
+    def _add_reasoning(self, message: JsonObject, thoughts: list[ReasoningPart]) -> None:
         """Add the reasoning, in the field that the host requires."""
         field = self._quirks.reasoning_back or ""
         if field == "reasoning_details":
             if any(map(_details, thoughts)):
-                said[field] = [detail for part in thoughts for detail in _details(part) or [_bare_detail(part)]]
+                message[field] = [detail for part in thoughts for detail in _details(part) or [_bare_detail(part)]]
                 return
             field = "reasoning"
         text = "".join(part.text for part in thoughts)
         if text or self._quirks.reasoning_always:
-            said[field] = text
+            message[field] = text
 
     def _assistant_chunks(self, part: Part) -> list[JsonObject]:
         match part:

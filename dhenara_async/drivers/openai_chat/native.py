@@ -46,5 +46,5 @@ def _reasoning(part: ReasoningPart) -> Vetted:
     """Check that the text of reasoning details equals the part's text."""
     found = cut(part.provider_state or {}, REASONING)
     details = [as_object(detail) for detail in as_list((found.state or {}).get("reasoning_details"))]
-    told = "".join(as_text(detail.get("text")) + as_text(detail.get("summary")) for detail in details)
-    return found if says(part.text, told) else altered("the text of the details")
+    details_text = "".join(as_text(detail.get("text")) + as_text(detail.get("summary")) for detail in details)
+    return found if says(part.text, details_text) else altered("the text of the details")

@@ -47,7 +47,7 @@ class Quirks:
         reasoning_always: Whether every earlier answer has that field, empty if it had no reasoning.
         schemas: Where schemas are enforced: by the ``model`` if it can, by the ``host`` for any model, or None = only
             JSON can be requested.
-        require_parameters: Whether it must be told to avoid upstream machines that ignore a schema.
+        require_parameters: Whether requests must exclude upstream machines that ignore a schema.
         image_urls: Whether it fetches images itself.
         documents: How a PDF is sent: as a ``file`` by its bytes, as one that may be a URL, as a ``document_url``, or
             not at all.

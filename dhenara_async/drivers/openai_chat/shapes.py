@@ -127,26 +127,26 @@ def reasoning_of(message: JsonObject) -> tuple[str, list[object]]:
 class DetailWords:
     """Reads the text of ``reasoning_details``, for hosts that send it nowhere else."""
 
-    __slots__ = ("_index", "_told")
+    __slots__ = ("_has_text", "_index")
 
     def __init__(self) -> None:
         self._index: int | None = None
-        self._told = False
+        self._has_text = False
 
     def read(self, details: list[object]) -> str:
         """Return the text of the next details; a blank line separates two summaries."""
-        told: list[str] = []
+        pieces: list[str] = []
         for detail in map(as_object, details):
             text = next((text_in(detail[name]) for name in _DETAIL_WORDS if detail.get(name)), "")
             if not text:
                 continue
             index = as_count(detail.get("index"))
-            apart = index != self._index if index is not None else bool(told)
-            if self._told and apart and as_text(detail.get("type")).endswith("summary"):
-                told.append(_BREAK)
-            told.append(text)
-            self._index, self._told = index, True
-        return "".join(told)
+            apart = index != self._index if index is not None else bool(pieces)
+            if self._has_text and apart and as_text(detail.get("type")).endswith("summary"):
+                pieces.append(_BREAK)
+            pieces.append(text)
+            self._index, self._has_text = index, True
+        return "".join(pieces)
 
 
 class ReceivedText:

@@ -106,19 +106,19 @@ class _InputEncoder:
         if message.role is Role.ASSISTANT:
             return [self._answer_item(part) for part in message.parts]
         results = [self._result(part) for part in message.parts if isinstance(part, ToolResultPart)]
-        said = [self._content(part) for part in message.parts if not isinstance(part, ToolResultPart)]
+        contents = [self._content(part) for part in message.parts if not isinstance(part, ToolResultPart)]
         role = "developer" if message.role is Role.SYSTEM else "user"
-        return [*results, {"role": role, "content": said}] if said else results
+        return [*results, {"role": role, "content": contents}] if contents else results
 
-    # ------------------------------------------------------------------------------------------ what the model said
+    # ------------------------------------------------------------------------------------------ output items
 
     def _answer_item(self, part: Part) -> JsonObject:
         match part:
             case TextPart():
                 # one message per text: several texts in one message are only valid with the ids of the answer
                 phase = as_text(_native(part).get("phase"))
-                said: JsonObject = {"role": "assistant", "content": part.text}
-                return {**said, "phase": phase} if phase else said
+                item: JsonObject = {"role": "assistant", "content": part.text}
+                return {**item, "phase": phase} if phase else item
             case ReasoningPart():
                 return self._reasoning_item(part)
             case ToolCallPart():
@@ -161,7 +161,7 @@ class _InputEncoder:
             raise self._unsupported(part, f"({part.name}) that is not an item of this API")
         return {**item}
 
-    # ------------------------------------------------------------------------------------------ what it was told
+    # ------------------------------------------------------------------------------------------ tool results
 
     def _result(self, part: ToolResultPart) -> JsonObject:
         kind = "custom_tool_call_output" if part.call_id in self._custom else "function_call_output"

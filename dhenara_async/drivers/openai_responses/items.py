@@ -139,25 +139,25 @@ class ReasoningItem:
         self._latest = section
         events.append(grow(part, text))
 
-    def _complete(self, told: Sequence[tuple[Section, str]], events: list[StreamEvent]) -> None:
+    def _complete(self, finished: Sequence[tuple[Section, str]], events: list[StreamEvent]) -> None:
         """Add the text of the finished sections that was not streamed."""
-        whole = dict(told)
-        said = {section: "".join(words) for section, words in self._sections.items()}
-        if all(whole.get(section, "").startswith(words) for section, words in said.items()):
-            for section, text in told:
-                rest = text[len(said.get(section, "")) :]
+        whole = dict(finished)
+        streamed = {section: "".join(words) for section, words in self._sections.items()}
+        if all(whole.get(section, "").startswith(words) for section, words in streamed.items()):
+            for section, text in finished:
+                rest = text[len(streamed.get(section, "")) :]
                 if rest and self._may_grow(section):
                     self._grow(section, rest, events)
             return
-        joined = "".join(said.values())  # the deltas had other places
-        known = len(joined) if "".join(whole.values()).startswith(joined) else None
-        for (name, place), text in told:
-            if known is None:
+        joined = "".join(streamed.values())  # the deltas had other places
+        streamed_length = len(joined) if "".join(whole.values()).startswith(joined) else None
+        for (name, place), text in finished:
+            if streamed_length is None:
                 break  # the streamed text stays
-            if known < len(text):
-                going_on = self._latest if known else None
-                self._grow(going_on or (f"finished {name}", place), text[known:], events)
-            known = max(0, known - len(text))
+            if streamed_length < len(text):
+                going_on = self._latest if streamed_length else None
+                self._grow(going_on or (f"finished {name}", place), text[streamed_length:], events)
+            streamed_length = max(0, streamed_length - len(text))
 
 
 # ---------------------------------------------------------------------------------------------------- calls
@@ -188,15 +188,15 @@ class CallItem:
 
     def agrees(self, item: JsonObject) -> bool:
         """Whether ``item`` may be another form of this item, judged by its name and arguments."""
-        told = call_fields(item)
-        return told.name in ("", self._name or told.name) and self._rest(told.arguments) is not None
+        fields = call_fields(item)
+        return fields.name in ("", self._name or fields.name) and self._rest(fields.arguments) is not None
 
     def announce(self, item: JsonObject) -> Sequence[StreamEvent]:
         """Read its announcement; arguments in it count only if no others follow."""
         events: list[StreamEvent] = []
-        told = call_fields(item)
-        self._announced = told.arguments
-        self._read_fields(told, item, events)
+        fields = call_fields(item)
+        self._announced = fields.arguments
+        self._read_fields(fields, item, events)
         return events
 
     def add(self, text: str) -> Sequence[StreamEvent]:
@@ -212,9 +212,9 @@ class CallItem:
     def complete(self, event: JsonObject) -> Sequence[StreamEvent]:
         """Complete its name and arguments from its done event."""
         events: list[StreamEvent] = []
-        told = call_fields(event)
-        self._read_fields(told, {}, events)
-        rest = self._rest(told.arguments)
+        fields = call_fields(event)
+        self._read_fields(fields, {}, events)
+        rest = self._rest(fields.arguments)
         if rest:
             events += self.add(rest)
         return events
@@ -222,10 +222,10 @@ class CallItem:
     def finish(self, item: JsonObject) -> list[StreamEvent]:
         """Close its part, after the arguments that were not streamed."""
         events: list[StreamEvent] = []
-        told = call_fields(item)
-        self._read_fields(told, item, events)
+        fields = call_fields(item)
+        self._read_fields(fields, item, events)
         part = self._part or self._start(events)
-        rest = self._rest(told.arguments)
+        rest = self._rest(fields.arguments)
         if rest is None:
             self._answer.check_contradiction()
         elif not part.pieces:
@@ -252,9 +252,9 @@ class CallItem:
             return "" if _same_object(pieces[0], arguments) else None
         return rest
 
-    def _read_fields(self, told: CallFields, item: JsonObject, events: list[StreamEvent]) -> None:
-        self._name = self._name or told.name
-        self._call_id = self._call_id or told.call_id
+    def _read_fields(self, fields: CallFields, item: JsonObject, events: list[StreamEvent]) -> None:
+        self._name = self._name or fields.name
+        self._call_id = self._call_id or fields.call_id
         self._item_id = self._item_id or as_text(item.get("id"))
         if self._part is None and self._name and self._call_id:
             self._start(events)

@@ -79,8 +79,8 @@ class MessageItem:
 
     def agrees(self, item: JsonObject) -> bool:
         """Whether ``item`` may be another form of this item, judged by its text."""
-        said = "".join("".join(part.pieces) for part in (*self._closed, *self._parts.values()))
-        return loose_rest_of(said, "".join(content.text for content in contents_of(item))) is not None
+        received = "".join("".join(part.pieces) for part in (*self._closed, *self._parts.values()))
+        return loose_rest_of(received, "".join(content.text for content in contents_of(item))) is not None
 
     def announce(self, item: JsonObject) -> Sequence[StreamEvent]:
         """Read its announcement; text in it counts only if no other text follows."""
@@ -211,18 +211,20 @@ class MessageItem:
         compared with that of all contents.
         """
         finished = {place: content for place, content in enumerate(contents) if content.kind == kind}
-        said = {key[1]: "".join(part.pieces) for key, part in self._parts.items() if key[0] == kind}
-        if all(place in finished and finished[place].text.startswith(text) for place, text in said.items()):
+        streamed = {key[1]: "".join(part.pieces) for key, part in self._parts.items() if key[0] == kind}
+        if all(place in finished and finished[place].text.startswith(text) for place, text in streamed.items()):
             return {
-                place: _Plan(place if place in said else None, content.text[len(said.get(place, "")) :], [content])
+                place: _Plan(
+                    place if place in streamed else None, content.text[len(streamed.get(place, "")) :], [content]
+                )
                 for place, content in finished.items()
             }
-        rest = loose_rest_of("".join(said.values()), "".join(content.text for content in finished.values()))
+        rest = loose_rest_of("".join(streamed.values()), "".join(content.text for content in finished.values()))
         if rest is not None:
-            return _in_order(list(said), finished, rest)
+            return _in_order(list(streamed), finished, rest)
         self._answer.check_contradiction()
         return {
-            place: _Plan(place, "", [content]) if place in said else _Plan(None, content.text, [content])
+            place: _Plan(place, "", [content]) if place in streamed else _Plan(None, content.text, [content])
             for place, content in finished.items()
         }
 
@@ -251,15 +253,15 @@ class MessageItem:
         self._closed.append(part)
         if self._answer.texts.get((self._index, key[1])) is part:
             del self._answer.texts[self._index, key[1]]
-        told = self._done_contents.get(key, {})
-        cited = [entry for content in contents for entry in annotations_of(content.raw)] or annotations_of(told)
+        done_content = self._done_contents.get(key, {})
+        cited = [entry for content in contents for entry in annotations_of(content.raw)] or annotations_of(done_content)
         streamed = as_list(part.state.get("annotations"))
         self._answer.parts.admit(max(0, len(cited) - len(streamed)))
         cited = cited or streamed
         part.state = {**self._said, "annotations": cited} if cited else {**self._said}
         part.citations = [citation_of(as_object(entry)) for entry in cited]
         raw = [entry for content in contents for entry in as_list(content.raw.get("logprobs"))]
-        part.logprobs = logprobs_of(raw or told.get("logprobs"))
+        part.logprobs = logprobs_of(raw or done_content.get("logprobs"))
         self._answer.parts.admit(sum(1 + len(each.top) for each in part.logprobs) // _LIKELIHOODS_IN_A_PART)
         events.append(self._answer.close(part))
 

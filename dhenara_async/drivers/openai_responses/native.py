@@ -201,8 +201,8 @@ def _reasoning(part: ReasoningPart) -> Vetted:
         return refused("no item of that type is reasoning")
     found = cut(state, REASONING)
     summary = as_list((found.state or {}).get("summary"))
-    told = "".join(as_text(piece) or as_text(as_object(piece).get("text")) for piece in summary)
-    return found if says(part.text, told) else altered("the summary")
+    summary_text = "".join(as_text(piece) or as_text(as_object(piece).get("text")) for piece in summary)
+    return found if says(part.text, summary_text) else altered("the summary")
 
 
 def _hosted(part: HostedToolPart) -> Vetted:
