@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: one subcommand a question."""
+"""The command line of the benchmarks: one subcommand for each measurement."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ _COMMANDS = {
 
 
 def main() -> int:
-    """Run the subcommand that was asked for; gives its exit status."""
+    """Run the requested subcommand, and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in _COMMANDS.items():

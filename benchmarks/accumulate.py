@@ -1,9 +1,8 @@
-"""``python -m benchmarks accumulate``: whether a delta costs the same late in a long answer as in a short one.
+"""``python -m benchmarks accumulate``: whether the cost of a delta grows with the length of the answer.
 
-Measured are the peers that put the whole answer together, the whole answer asked for and compared with what was sent.
-Processor time of a long answer, and the median of some short ones, each divided by its deltas, and before that
-less what a call costs that has one delta. A ratio of 1 is linear; an answer that is put together anew for each delta is
-quadratic and cannot hide here.
+Measures the peers that return the whole answer, and compares it with the text that was sent. The figures are the
+processor time of a long answer, and the median of some short ones, each less the cost of a call with one delta, divided
+by its deltas. A ratio of 1 is linear; rebuilding the answer at every delta is quadratic, and its ratio shows that.
 """
 
 import argparse
@@ -26,14 +25,14 @@ _BAR = 1.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument("--short", type=positive, default=1000, help="deltas of a short answer (default: %(default)s)")
     parser.add_argument("--long", type=positive, default=100_000, help="deltas of a long answer (default: %(default)s)")
     add_common(parser, "accumulate", rounds=5)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status is 1 if a peer failed or its text was not what the server sent."""
+    """Measure, print and write; returns 1 if a peer failed or its text differs from the text that the server sent."""
     facts = report.environment(arguments.loop)
     peers, missing = peers_of(arguments)
     folding = [peer for peer in peers if peer.folds]
@@ -72,7 +71,7 @@ async def _measure_all(server: str, arguments: argparse.Namespace, peers: Sequen
 
 
 async def _measure(server: str, dialect: str, peer: Peer, sizes: dict[str, int], rounds: int) -> Sequence[Row]:
-    """A row for the short answers and one for the long; they take turns with each other, not with other peers."""
+    """Build a row for the short answers and one for the long; they alternate with each other, not with other peers."""
     async with AsyncExitStack() as stack:
         rows: dict[str, Row] = {}
         calls: dict[str, Calls] = {}
@@ -90,14 +89,14 @@ async def _measure(server: str, dialect: str, peer: Peer, sizes: dict[str, int],
             return max(spent - own_cost, 0.0) * 1e6 / sizes[name]
 
         gc.collect()
-        gc.freeze()  # a collection before each call looks at what calls leave, and not at all imported modules
+        gc.freeze()  # collections before each call then examine only the garbage of calls, not all imported modules
         measured = {name: rows[name] for name in (_SHORT, _LONG) if name in calls and "one" in calls}
         await take_turns(measured, measure, rounds=rounds, reference=_SHORT)
     return [rows[_SHORT], rows[_LONG]]
 
 
 async def _seconds(calls: Calls, row: Row, dialect: str, deltas: int) -> float:
-    """CPU seconds of one call, the median of some if it is short."""
+    """Return the CPU seconds of one call; of a short call, the median of some."""
     if calls.fold is None:
         raise LookupError("it does not put answers together")
     expected = wire.answer(dialect, deltas).digest

@@ -1,9 +1,9 @@
-"""``python -m benchmarks convert``: CPU microseconds a turn of history costs on its hop to another provider.
+"""``python -m benchmarks convert``: CPU microseconds for each turn of a history on its hop to another provider.
 
-The history is mixed: four providers answer in turn, with reasoning, tool loops, files, searches of their own and
-citations. Cold, nothing of it has been formatted before; then it grows by some turns, formatted after each: what one
-more costs. Targets and sizes take turns within a round, and ratios are taken within it. What comes of a history that
-grew is compared, outside the measured time, with what comes of the same one formatted at once.
+The history is mixed: four providers answer in turn, with reasoning, tool loops, files, hosted searches and citations.
+A cold run formats a new history; then the history grows by some turns and is formatted after each, which measures the
+cost of one more turn. Targets and sizes alternate within a round, and ratios are taken within it. The result for a
+history that grew is compared, outside the measured time, with the result of formatting the same history at once.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.usage import prices
 
 _SIZES = (125, 250, 500, 1000)
-_MORE = 20  # turns until the mixture of the history begins anew
+_MORE = 20  # turns after which the mixture of the history repeats
 _QUESTIONS = 1000
 _ASKED = (Message.user("And what follows from all that?"),)
 _CONFIG = AIModelCallConfig()
@@ -41,20 +41,20 @@ _CONFIG = AIModelCallConfig()
 
 @dataclass(slots=True)
 class _Row:
-    """One target and one length of the history; an element a round.
+    """The measurements of one target and one length of the history; lists have one element for each round.
 
     Attributes:
-        target: Its name.
-        turns: How many the history has before it grows.
-        cold: Microseconds a turn, formatting all of it.
-        more: Microseconds for the whole history again, after one more turn.
-        encoded: Microseconds a turn, formatting and encoding all of it.
-        checked: Microseconds a turn of ``ConversationManager.check``.
-        cold_ratios: ``cold`` against the shortest history's of the same round; 1 is linear.
-        more_ratios: ``more`` against the shortest history's; 1 is in proportion to the new turn alone.
-        shares: ``more`` against formatting all of it cold.
-        report_bytes: The report as JSON.
-        same: Whether growing came to the same as formatting at once.
+        target: The name of the target.
+        turns: Turns of the history before it grows.
+        cold: Microseconds for each turn to format the whole history.
+        more: Microseconds to format the whole history again after one more turn.
+        encoded: Microseconds for each turn to format and encode the whole history.
+        checked: Microseconds for each turn of ``ConversationManager.check``.
+        cold_ratios: ``cold`` divided by that of the shortest history in the same round; 1 is linear.
+        more_ratios: ``more`` divided by that of the shortest history; 1 is proportional to the new turn alone.
+        shares: ``more`` divided by the cold cost of the whole history.
+        report_bytes: Size of the report as JSON.
+        same: Whether growing gave the same result as formatting at once.
     """
 
     target: str
@@ -105,7 +105,7 @@ class _Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument(
         "--turns",
         type=positive,
@@ -120,9 +120,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status is 1 if a history that grew came to something else."""
+    """Measure, print and write; returns 1 if a history that grew gave another result."""
     facts = report.environment()
-    prices.load()  # ``check`` asks for prices, and would load them amid the first measurement
+    prices.load()  # ``check`` loads prices, which would disturb the first measurement
     sizes = sorted(set(arguments.turns or _SIZES))
     history = mixed_history(sizes[-1] + _MORE)
     targets = {name: TARGETS[name] for name in arguments.target or TARGETS}
@@ -161,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(row: _Row, history: Sequence[ConversationNode], endpoint: AIModelEndpoint) -> None:
-    """Look at what comes out, which warms everything up besides."""
+    """Compare the results, which also warms everything up."""
     grown = _new(history[: row.turns + _MORE])
     row.report_bytes = len(_formatted(grown[: row.turns], endpoint).report.model_dump_json())
     _grow(grown, row.turns, endpoint)
@@ -170,7 +170,7 @@ def _inspect(row: _Row, history: Sequence[ConversationNode], endpoint: AIModelEn
 
 
 def _measure(row: _Row, history: Sequence[ConversationNode], endpoint: AIModelEndpoint) -> None:
-    """One round of a row; every stage has new nodes, of which nothing is remembered."""
+    """Measure one round of a row; every stage uses new nodes, which no cache has."""
     begun, manager = history[: row.turns], ConversationManager()
     grown = _new(history[: row.turns + _MORE])
     row.cold.append(_microseconds(lambda: _formatted(grown[: row.turns], endpoint)) / row.turns)
@@ -183,13 +183,13 @@ def _measure(row: _Row, history: Sequence[ConversationNode], endpoint: AIModelEn
 
 
 def _grow(nodes: Sequence[ConversationNode], turns: int, endpoint: AIModelEndpoint) -> None:
-    """Format all of it again each time that a turn is added to the first ``turns``."""
+    """Format the whole history again after every turn that is added to the first ``turns``."""
     for count in range(turns + 1, len(nodes) + 1):
         _formatted(nodes[:count], endpoint)
 
 
 def _compare(rows: Sequence[_Row]) -> None:
-    """Each row of a round with the shortest history to the same target."""
+    """Compare each row of a round with the shortest history for the same target."""
     shortest: dict[str, _Row] = {}
     for row in rows:
         reference = shortest.setdefault(row.target, row)
@@ -198,7 +198,7 @@ def _compare(rows: Sequence[_Row]) -> None:
 
 
 def _new(nodes: Sequence[ConversationNode]) -> tuple[ConversationNode, ...]:
-    """The same turns as other objects, so that nothing is remembered of them."""
+    """Copy the turns to new objects, which no cache has."""
     return tuple(node.model_copy() for node in nodes)
 
 

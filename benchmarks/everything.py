@@ -1,6 +1,7 @@
 """``python -m benchmarks all``: every command, one after another, into one file; takes minutes.
 
-Each is a process of its own, so that none inherits another's memory, cores and modules, and a failure stays its own.
+Each command is a separate process, so that none inherits the memory, cores and modules of another, and failures are
+isolated.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import orjson
 from benchmarks import machine, report
 from benchmarks.peers import PEER_NAMES
 
-# Counts that answer within minutes, and counts that only show whether everything runs.
+# Counts for a run of minutes, and counts that only show whether everything runs.
 _MODEST = {
     "stream": "--rounds 5",
     "latency": "--rounds 5",
@@ -39,7 +40,7 @@ _WITH_PEERS = ("stream", "latency", "accumulate", "plain", "memory", "fanout")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument("--only", action="append", choices=tuple(_MODEST), help="repeatable (default: all commands)")
     parser.add_argument("--peer", action="append", choices=PEER_NAMES, help="repeatable (default: the commands')")
     parser.add_argument("--loop", choices=machine.LOOPS, default="asyncio", help="event loop (default: %(default)s)")
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the commands; the exit status is 1 if one of them has another than 0."""
+    """Run the commands; returns 1 if one of them failed."""
     machine.check_loop(arguments.loop)
     facts = report.environment(arguments.loop)
     results: dict[str, object] = {}

@@ -1,9 +1,9 @@
-"""``python -m benchmarks fanout``: how many paced streams one core takes, and how late their tokens come.
+"""``python -m benchmarks fanout``: the number of paced streams that one core handles, and the lag of their tokens.
 
-The server writes each stream's tokens by a schedule, as fast as a provider does, and the first text tells when the
-schedule began; the machine's monotonic clock is the same in both processes. The lag of a token is from the moment it
-was due to its receipt, so it holds what the server is late as well, which is told apart. Each peer has processes of its
-own, one for each worker; peers take turns. Each worker has a server of its own.
+The server writes the tokens of each stream by a schedule, as fast as a provider does, and the first text has the start
+of the schedule; both processes share the monotonic clock of the machine. The lag of a token is the time from its due
+moment to its receipt. It includes the lag of the server, which is also reported separately. Each peer has its own
+processes, one for each worker, and each worker has its own server; peers take turns.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from benchmarks.server import lateness, running_server
 from benchmarks.worker import Job, Worker, WorkerError, running_worker
 
 _DIALECTS = ("openai_chat",)
-_OVERTIME = 20  # how many times as long as its schedule a round may take
+_OVERTIME = 20  # the longest round, as a multiple of its schedule
 _OPENING = 60.0  # seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument(
         "--concurrency", type=positive, action="append", help="streams at once; repeatable (default: 2000)"
     )
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print, draw and write; the exit status is 1 if a stream failed or had another text than was sent."""
+    """Measure, print, draw and write; returns 1 if a stream failed or its text differs from the text that was sent."""
     machine.check_loop(arguments.loop)
     if arguments.plot is not None:
         fanout_plot.check()
@@ -117,7 +117,7 @@ def _measure(
 
 
 def _measure_round(row: FanoutRow, crew: Sequence[Worker], servers: Sequence[str]) -> dict[str, Figures]:
-    """One round of a peer by its name; nothing if it could not be had, which the row then tells."""
+    """Measure one round of a peer, by name; empty if it cannot be opened, and its row then has the error."""
     for server in servers:
         lateness(server)
     try:
@@ -136,7 +136,7 @@ def _measure_round(row: FanoutRow, crew: Sequence[Worker], servers: Sequence[str
 def _jobs(
     arguments: argparse.Namespace, servers: Sequence[str], dialect: str, concurrency: int, peer: str
 ) -> list[Job]:
-    """A job a worker; what cannot be divided among them falls to the first ones."""
+    """Build a job for each worker; the first workers get the remainder."""
     available = machine.cores()
     shares = [len(range(place, concurrency, arguments.workers)) for place in range(arguments.workers)]
     return [

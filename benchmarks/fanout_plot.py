@@ -1,4 +1,4 @@
-"""The picture of ``fanout``: tokens a second and lags, by streams at once. Needs matplotlib (extra ``bench``)."""
+"""Plots ``fanout``: tokens a second and lags, by concurrent streams. Needs matplotlib (extra ``bench``)."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from benchmarks.peers.calls import loaded
 
 
 def check() -> None:
-    """Make sure, before anything is measured, that a picture can be drawn.
+    """Check, before the measurement, that a plot can be drawn.
 
     Raises:
         SystemExit: matplotlib is not installed.
@@ -20,7 +20,7 @@ def check() -> None:
 
 
 def draw(rows: Sequence[FanoutRow], path: Path) -> None:
-    """Draw the medians of ``rows`` to ``path``, whose ending says how."""
+    """Plot the medians of ``rows`` to ``path``, in the format of its extension."""
     loaded("matplotlib").use("Agg")
     figure, (rates, lags) = loaded("matplotlib.pyplot").subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     lines: dict[tuple[str, str], list[FanoutRow]] = {}

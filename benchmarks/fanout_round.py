@@ -1,4 +1,4 @@
-"""One round of ``fanout`` in a worker process: many paced streams at once, and how late their tokens come."""
+"""One round of ``fanout`` in a worker process: many concurrent paced streams, and the lags of their tokens."""
 
 import gc
 import time
@@ -17,20 +17,20 @@ from benchmarks.rounds import one_line
 from benchmarks.worker import Job
 
 _BATCH = 50
-_PAUSE = 0.002  # seconds, in which the server accepts a batch of connections
+_PAUSE = 0.002  # seconds for the server to accept a batch of connections
 
 
 class Round(TypedDict):
-    """What came of a round.
+    """The result of a round.
 
     Attributes:
         tokens: Token events whose text was received.
-        seconds: From the first token of all to the last.
-        cpu_seconds: Of this process, from the first request on.
-        lags: Quantiles of milliseconds between the moment a token was due and its receipt.
+        seconds: Seconds from the first token of the round to the last.
+        cpu_seconds: CPU seconds of this process since the first request.
+        lags: Quantiles of milliseconds between the due moment of a token and its receipt.
         errors: Streams that failed.
-        wrong: Streams that came to their end with another text than was sent.
-        first_error: One of the failures, None if there was none.
+        wrong: Complete streams whose text differs from the text that was sent.
+        first_error: The first failure; None if there is none.
         resident_bytes: Memory of this process after the round.
     """
 
@@ -45,7 +45,7 @@ class Round(TypedDict):
 
 
 class _Received:
-    """The deltas of one stream: text and moment."""
+    """The deltas of one stream: their texts and times."""
 
     __slots__ = ("moments", "texts")
 
@@ -59,14 +59,14 @@ class _Received:
 
 
 async def work(job: Job, calls: Calls) -> Mapping[str, object]:
-    """Have ``job.streams`` streams open at once until they end; gives a ``Round``."""
+    """Read ``job.streams`` concurrent streams to their end, and return a ``Round``."""
     received = [_Received() for _ in range(job.streams)]
     failures: list[str] = []
 
     async def one(stream: _Received) -> None:
         try:
             await calls.stream(stream.take)
-        except Exception as error:  # noqa: BLE001 - counted; one failure never touches another stream
+        except Exception as error:  # noqa: BLE001 - counted; the other streams continue
             failures.append(one_line(error))
             stream.texts.clear()
 
@@ -115,14 +115,14 @@ def _summary(job: Job, received: Sequence[_Received], failures: Sequence[str], s
 def lags(
     texts: Sequence[str], moments: Sequence[float], *, ends: Sequence[int], start: float, gap: float
 ) -> list[float]:
-    """Seconds between the moment each token was due and its receipt, oldest first.
+    """Return the seconds between the due moment of each token and its receipt, oldest first.
 
     Args:
-        texts: The deltas as received; a peer may have joined or cut tokens.
-        moments: When each of them was.
-        ends: Where each token ends in the whole text.
-        start: When the first token was due; the others follow.
-        gap: Seconds between two of them.
+        texts: The received deltas; a peer may have joined or cut tokens.
+        moments: The time of each delta.
+        ends: The end of each token in the whole text.
+        start: The due moment of the first token.
+        gap: Seconds between two tokens.
     """
     found: list[float] = []
     length = tokens = 0

@@ -1,4 +1,4 @@
-"""The lines of ``fanout``'s table: a peer, with so many streams at once."""
+"""The rows of the ``fanout`` table: a peer and a number of concurrent streams."""
 
 import statistics
 import sys
@@ -16,17 +16,17 @@ MEBIBYTE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One round of all workers together. Lags in milliseconds.
+    """The figures of one round, of all workers together. Lags are in milliseconds.
 
     Attributes:
-        tokens_per_second: Received.
-        lag_p50: Half of the tokens came at most that late.
-        lag_p99: And 99 in 100 of them.
-        server_p99: How late 99 in 100 of the server's writes were at most: part of the lags.
-        microseconds_per_token: CPU of the workers, the requests included: short streams make it dear.
+        tokens_per_second: Received tokens a second.
+        lag_p50: The median lag of the tokens.
+        lag_p99: The 99th percentile of the lags.
+        server_p99: The 99th percentile of the lags of the server's writes, which are part of the other lags.
+        microseconds_per_token: CPU of the workers, including the requests, which weigh more in short streams.
         errors: Streams that failed.
-        wrong: Streams with another text than was sent.
-        first_error: One of the failures.
+        wrong: Streams whose text differs from the text that was sent.
+        first_error: The first failure.
         resident_bytes: Memory of the workers after the round.
     """
 
@@ -42,7 +42,7 @@ class Figures:
 
 
 def together(results: Sequence[Round], lateness: Sequence[Sequence[float]]) -> Figures:
-    """What the workers did in a round, and how late their servers were (quantiles in milliseconds)."""
+    """Combine the results of all workers in a round with the lags of their servers (quantiles in milliseconds)."""
     lags = sorted(chain.from_iterable(result["lags"] for result in results))
     tokens = sum(result["tokens"] for result in results)
     return Figures(
@@ -60,15 +60,15 @@ def together(results: Sequence[Round], lateness: Sequence[Sequence[float]]) -> F
 
 @dataclass(slots=True)
 class FanoutRow:
-    """A peer with so many streams at once.
+    """A peer with a number of concurrent streams.
 
     Attributes:
-        dialect: What it spoke.
-        concurrency: Streams at once.
-        peer: Who.
-        rounds: The figures of each round it took part in.
-        ratios: Of each of these rounds, against the floor's: CPU a token, p50 and p99 of the lag.
-        failure: Why it is measured no further, on one line.
+        dialect: The dialect.
+        concurrency: Concurrent streams.
+        peer: The name of the peer.
+        rounds: The figures of each round.
+        ratios: For each of these rounds, the ratios to the floor: CPU a token, p50 and p99 of the lag.
+        failure: Why the measurement stopped, on one line.
     """
 
     HEAD: ClassVar[tuple[str, ...]] = (
@@ -85,16 +85,16 @@ class FanoutRow:
 
     @property
     def fine(self) -> bool:
-        """Whether every stream came to its end with the text that was sent."""
+        """Whether every stream is complete and has the text that was sent."""
         return self.failure is None and not any(figures.errors or figures.wrong for figures in self.rounds)
 
     def fail(self, error: BaseException) -> None:
-        """Note ``error`` and say it at once."""
+        """Record ``error``, and print it at once."""
         self.failure = one_line(error)
         print(f"\nfailed: {self.peer} ({self.dialect}, {self.concurrency}): {self.failure}", file=sys.stderr)
 
     def enter(self, figures: Figures, floor: Figures | None) -> None:
-        """Add a round, and its ratios to the floor's same round, if the floor had one."""
+        """Add a round, and its ratios to the same round of the floor, if there is one."""
         self.rounds.append(figures)
         if floor is None or not (floor.microseconds_per_token and floor.lag_p50 and floor.lag_p99):
             return
@@ -102,15 +102,15 @@ class FanoutRow:
         self.ratios.append((cpu, figures.lag_p50 / floor.lag_p50, figures.lag_p99 / floor.lag_p99))
 
     def median(self, name: str) -> float:
-        """Of a figure, by its name, over the rounds; 0 if there were none."""
+        """Return the median of a figure, by name, over the rounds; 0 if there are none."""
         return statistics.median(float(getattr(figures, name)) for figures in self.rounds) if self.rounds else 0.0
 
     def ratio(self, place: int) -> float | None:
-        """The median of a ratio; None if there is nothing to compare with."""
+        """Return the median of a ratio; None if there is no floor to compare with."""
         return statistics.median(ratios[place] for ratios in self.ratios) if self.ratios else None
 
     def as_cells(self) -> tuple[str, ...]:
-        """One line of the table."""
+        """Return the cells of the table row."""
         start = (self.dialect, str(self.concurrency), self.peer)
         if not self.rounds:
             return (*start, "FAILED", *["-"] * (len(self.HEAD) - 4))
@@ -132,7 +132,7 @@ class FanoutRow:
         )
 
     def as_json(self) -> dict[str, object]:
-        """Plain values, every round's and the medians."""
+        """Return JSON values: every round, and the medians."""
         names = ("tokens_per_second", "lag_p50", "lag_p99", "server_p99", "microseconds_per_token")
         return {
             "dialect": self.dialect,

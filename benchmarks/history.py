@@ -1,6 +1,6 @@
-"""A long conversation to be formatted: four providers answer in turn, each in its own native form.
+"""A long conversation to format: four providers answer in turn, each with its own native state.
 
-The kinds of turn repeat after five, the providers after four: after twenty turns everything has been said by everyone.
+The kinds of turn repeat after five turns, the providers after four: twenty turns have every kind from every provider.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ _ORIGINS: Mapping[str, AIModelEndpoint] = {
 
 TARGETS: Mapping[str, AIModelEndpoint] = {
     **_ORIGINS,
-    # its reasoning is bound to everything before it, which has to be hashed for that
+    # its reasoning is bound to its prefix, which must be hashed
     "anthropic_bound": _endpoint(_Provider.ANTHROPIC, "claude-fable-5-2"),
 }
 """Who is asked to go on with it, by the name of the row: those who have said a part of it, and one newcomer."""
@@ -61,7 +61,7 @@ TARGETS: Mapping[str, AIModelEndpoint] = {
 
 @cache
 def mixed_history(turns: int) -> tuple[ConversationNode, ...]:
-    """The first ``turns`` of it, oldest first."""
+    """Return the first ``turns`` turns, oldest first."""
     nodes: list[ConversationNode] = []
     origins = [(name, expected_origin(endpoint)) for name, endpoint in _ORIGINS.items()]
     calls: list[ToolCallPart] = []
@@ -133,7 +133,7 @@ def _call(number: int, place: int, dialect: str) -> ToolCallPart:
 
 
 def _searched(number: int, dialect: str) -> list[Part]:
-    """A search that the provider ran itself."""
+    """Build the parts of a hosted search."""
     query: JsonValue = {"query": f"rain {number}"}
     if dialect == "openai_responses":
         action: JsonValue = {"type": "search", "query": f"rain {number}"}

@@ -1,8 +1,8 @@
 """``python -m benchmarks latency``: milliseconds from the call to its first text, over a warm connection.
 
-The server answers at once, with a few events in one write, so what is left is the way of the request and of the first
-event through the peer: wall time, one call after another, the median of a round. What the peer adds is its median less
-the floor's of the same round.
+The server answers at once, with a few events in one write, so the time is spent on the request and the first event in
+the peer: wall time, one call after another, the median of a round. The peer's own latency is its median less that of
+the floor in the same round.
 """
 
 import argparse
@@ -22,13 +22,13 @@ _EVENTS = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument("--calls", type=positive, default=30, help="calls a measurement (default: %(default)s)")
     add_common(parser, "latency", rounds=9)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status is 1 if a peer failed or its text was not what the server sent."""
+    """Measure, print and write; returns 1 if a peer failed or its text differs from the text that the server sent."""
     facts = report.environment(arguments.loop)
     peers, missing = peers_of(arguments)
     with server_beside_us(arguments) as server:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def over_the_floor(row: Row) -> float | None:
-    """Median milliseconds that the peer adds; None if there is nothing to compare with."""
+    """Return the median of the peer's own latency in milliseconds; None if there is no floor to compare with."""
     added = [cost - cost / ratio for cost, ratio in zip(row.costs, row.ratios, strict=False)]
     return round(statistics.median(added), 3) if added else None
 
@@ -83,7 +83,7 @@ async def _measure_all(server: str, arguments: argparse.Namespace, peers: Sequen
 
 
 async def _first_text(calls: Calls, row: Row, expected: str) -> float:
-    """Seconds to the first text of one call, which is received to its end, so that its connection can be kept."""
+    """Return the seconds to the first text of one call; reads it to its end, so that its connection is kept."""
     texts: list[str] = []
     moments: list[float] = []
 

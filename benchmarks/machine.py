@@ -1,7 +1,7 @@
-"""What a measurement asks of the machine: a core for each process, enough open files, an event loop, its memory.
+"""Prepares the machine for a measurement: a core for each process, open files, the event loop, memory readings.
 
-The client gets one core and the server another wherever the platform can say so. Otherwise the scheduler moves both
-about, and each pays for the other's caches.
+The client and the server get separate cores if the platform supports that. Otherwise the scheduler moves both between
+cores, which costs both their caches.
 """
 
 import gc
@@ -25,14 +25,14 @@ Arguments = TypeVarTuple("Arguments")
 
 
 def cores() -> list[int]:
-    """The cores that this process may use, in order; empty where the platform does not tell."""
+    """Return the cores that this process may use, in order; empty if the platform does not report them."""
     return sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 
 
 def core_of(place: int, available: list[int]) -> int | None:
-    """The core of the client (even places) or the server (odd places) of a pair; None = wherever it is put.
+    """Return the core of a client (even indexes) or a server (odd indexes); None = any core.
 
-    With fewer cores than processes they are dealt out again from the first one; a single core is nothing to choose.
+    With fewer cores than processes, cores are reused from the first one; with a single core there is no choice.
     """
     return available[place % len(available)] if len(available) > 1 else None
 
@@ -61,12 +61,12 @@ def allow_open_files(needed: int) -> None:
 
 
 def resident_bytes() -> int:
-    """The memory of this process that is in RAM now, after a collection."""
+    """Return the resident memory of this process, after a garbage collection."""
     gc.collect()
     if _STATEMENT_OF_MEMORY.exists():
         return int(_STATEMENT_OF_MEMORY.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     asked = subprocess.run(
-        ["ps", "-o", "rss=", "-p", str(os.getpid())],  # noqa: S607 - wherever the system has it
+        ["ps", "-o", "rss=", "-p", str(os.getpid())],  # noqa: S607 - its path depends on the system
         check=True,
         capture_output=True,
         text=True,
@@ -75,15 +75,15 @@ def resident_bytes() -> int:
 
 
 def check_loop(loop: str) -> None:
-    """Make sure that ``loop`` can be had.
+    """Check that the event loop ``loop`` is available.
 
     Raises:
-        SystemExit: It is not installed.
+        SystemExit: The event loop is not installed.
     """
     if loop == "uvloop" and find_spec("uvloop") is None:
         raise SystemExit("uvloop is not installed: pip install 'dhenara-async[bench]'")
 
 
 def run_on(loop: str, work: Callable[[*Arguments], Awaitable[Result]], *arguments: *Arguments) -> Result:
-    """Run ``work`` to its end on an event loop of this kind."""
+    """Run ``work`` on an event loop of this kind."""
     return anyio.run(work, *arguments, backend_options={"use_uvloop": loop == "uvloop"})

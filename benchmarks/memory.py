@@ -1,8 +1,8 @@
 """``python -m benchmarks memory``: bytes that an open stream holds while it waits for the provider.
 
-Each measurement is a process of its own that has made one call before. Then it opens the streams, each of which
-receives some events and no end. The first quarter fills what the imports have left free; what the resident memory has
-grown by after that is divided among the others. Slow peers open a fifth.
+Each measurement is a separate process that has made one call before. It then opens the streams, each of which receives
+some events and stays open. The first quarter fills memory that the imports left free; the growth of the resident memory
+after that is divided by the number of the other streams. Slow peers open a fifth of the streams.
 """
 
 import argparse
@@ -23,14 +23,14 @@ _SLOW_SHARE = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument("--streams", type=positive, default=2000, help="open at once (default: %(default)s)")
     parser.add_argument("--events", type=positive, default=20, help="token events each (default: %(default)s)")
     add_common(parser, "memory", rounds=3)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status is 1 if a peer failed or its text was not what the server sent."""
+    """Measure, print and write; returns 1 if a peer failed or its text differs from the text that the server sent."""
     machine.check_loop(arguments.loop)
     facts = report.environment(arguments.loop)
     peers, missing = peers_of(arguments)
@@ -76,7 +76,7 @@ def _measure(arguments: argparse.Namespace, server: str, dialect: str, peers: Se
 
 
 def _measure_one(arguments: argparse.Namespace, server: str, dialect: str, row: Row, streams: int) -> dict[str, float]:
-    """KiB a stream by the peer's name; nothing if it failed, which the row then tells."""
+    """Return the KiB of a stream, by the peer's name; empty if it failed, and its row then has the error."""
     job = Job(
         work="memory",
         peer=row.peer,

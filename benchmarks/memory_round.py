@@ -10,17 +10,17 @@ from benchmarks import machine, wire
 from benchmarks.peers import Calls
 from benchmarks.worker import Job
 
-_FIRST_SHARE = 4  # streams that fill what the imports left free, and are not counted
+_FIRST_SHARE = 4  # streams that fill memory which the imports left free; not counted
 _BATCH = 50
-_PAUSE = 0.002  # seconds, in which the server accepts a batch of connections
+_PAUSE = 0.002  # seconds for the server to accept a batch of connections
 
 
 class Held(TypedDict):
-    """What came of a round.
+    """The result of a round.
 
     Attributes:
-        bytes_per_stream: Resident memory that a stream takes which is opened beside others.
-        text_matches: Whether each received as much text as was sent.
+        bytes_per_stream: Resident memory of one stream among many.
+        text_matches: Whether each stream received all of the sent text.
     """
 
     bytes_per_stream: float
@@ -28,7 +28,7 @@ class Held(TypedDict):
 
 
 async def work(job: Job, calls: Calls) -> Mapping[str, object]:
-    """Open ``job.streams`` streams, receive what the server sends, and look at the memory; leaves nothing open."""
+    """Open ``job.streams`` streams, read all sent events, and measure the memory; closes every stream."""
     answer = wire.answer(job.dialect, job.events + 1)
     expected = sum(map(len, answer.texts[: job.events]))
     counts = [0] * job.streams
@@ -47,7 +47,7 @@ async def work(job: Job, calls: Calls) -> Mapping[str, object]:
         await calls.stream(take)
 
     async def open_some(group: TaskGroup, places: range) -> int:
-        """Open these streams, and look at the memory when all of them have received what comes."""
+        """Open these streams, and measure the memory when all have received the sent events."""
         nonlocal waited_for, all_received
         waited_for, all_received = len(places), anyio.Event()
         for place in places:

@@ -1,4 +1,4 @@
-"""Open the peers of a group of rounds; a peer that cannot be opened gets a row with its error."""
+"""Opens the peers of a group of rounds; a peer that cannot be opened gets a row with its error."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -13,7 +13,7 @@ async def open_all(
     """Open each of ``peers`` for ``dialect`` at ``url``, until ``stack`` is closed.
 
     Returns:
-        All rows; those of the peers that are open; these peers' calls. Each by the peer's name.
+        All rows, the rows of the open peers, and the calls of the open peers, each by the name of the peer.
     """
     rows: dict[str, Row] = {}
     calls: dict[str, Calls] = {}
@@ -21,6 +21,6 @@ async def open_all(
         row = rows[peer.name] = Row(place, peer.name, slow=peer.slow)
         try:
             calls[peer.name] = await stack.enter_async_context(peer.open(dialect, url))
-        except Exception as error:  # noqa: BLE001 - whatever somebody else's library raises; the others go on
+        except Exception as error:  # noqa: BLE001 - a peer may raise any error; the others are still measured
             row.fail(error)
     return rows, {name: rows[name] for name in calls}, calls

@@ -13,7 +13,7 @@ from benchmarks.server import HOST, running_server
 
 
 def add_common(parser: argparse.ArgumentParser, name: str, *, rounds: int) -> None:
-    """Tell ``parser`` the options of command ``name``."""
+    """Add the common options of command ``name`` to ``parser``."""
     parser.add_argument(
         "--rounds", type=positive, default=rounds, help="how often each peer is measured (default: %(default)s)"
     )
@@ -24,16 +24,16 @@ def add_common(parser: argparse.ArgumentParser, name: str, *, rounds: int) -> No
 
 
 def add_json(parser: argparse.ArgumentParser, name: str) -> None:
-    """Tell ``parser`` where the results of command ``name`` go."""
+    """Add the option for the result file of command ``name`` to ``parser``."""
     parser.add_argument("--json", type=Path, default=report.RESULTS / f"{name}.json", help="default: %(default)s")
 
 
 def peers_of(arguments: argparse.Namespace, *, default: Sequence[str] | None = None) -> tuple[list[Peer], list[str]]:
-    """The peers that were asked for and are here, and the names of those that are not, which are told.
+    """Return the requested peers that are installed, and the names of those that are missing; prints the missing ones.
 
     Args:
         arguments: The options.
-        default: Who is meant if none is named; None = everybody.
+        default: The peers if none is named; None = all.
     """
     peers, missing = choose(arguments.peer or default, arguments.dialect)
     packages: dict[str, list[str]] = {}
@@ -45,13 +45,13 @@ def peers_of(arguments: argparse.Namespace, *, default: Sequence[str] | None = N
 
 
 def ignore_proxies() -> None:
-    """Keep a proxy of the environment away from the loopback server: the SDKs would go through it."""
+    """Exclude the loopback server from the proxies of the environment, which the SDKs would use."""
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST
 
 
 @contextmanager
 def server_beside_us(arguments: argparse.Namespace) -> Generator[str]:
-    """The server on one core and this process on another; gives the server's root URL."""
+    """Run the server on one core and this process on another; yields the server's root URL."""
     machine.check_loop(arguments.loop)
     ignore_proxies()
     available = machine.cores()

@@ -1,7 +1,7 @@
-"""Writes events when they are due, on many connections at once; the server's clock.
+"""Writes events at their due moments, on many connections at once.
 
-One heap and one callback serve every connection: a timer each would make the server the slower side. A timer of the
-event loop comes up to a millisecond late, so with a core of its own the pacer asks again and again instead.
+One heap and one callback serve all connections: a timer for each would make the server slower than its clients. Timers
+of the event loop are up to a millisecond late, so with its own core the pacer polls the clock instead.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _NANOSECONDS = 1_000_000_000
-_NEAR = 2_000_000  # nanoseconds that a timer is too coarse for
-_PATIENCE = 5.0  # seconds without a new stream after which a gathering is not waited for any longer
+_NEAR = 2_000_000  # nanoseconds below which a timer is too coarse
+_PATIENCE = 5.0  # seconds without a new stream after which the schedule starts with fewer streams
 _SEED = 20261122
 
 Write = Callable[[bytes], bool]
@@ -24,14 +24,14 @@ Write = Callable[[bytes], bool]
 
 @dataclass(slots=True)
 class _Paced:
-    """One answer being written.
+    """One answer that is being written.
 
     Attributes:
-        write: Where to.
-        pieces: What is left, last one first.
+        write: Writes bytes to the connection.
+        pieces: The remaining pieces, last one first.
         gap: Nanoseconds between two pieces.
-        due: When the next one is, by ``time.monotonic_ns``.
-        scheduled: Whether a late piece leaves the time of the later ones as it was.
+        due: The due moment of the next piece, by ``time.monotonic_ns``.
+        scheduled: Whether later pieces keep their due moments after a late one.
     """
 
     write: Write
@@ -42,7 +42,7 @@ class _Paced:
 
 
 class Pacer:
-    """All answers that are written bit by bit. Belongs to the running event loop."""
+    """Writes all paced answers. Belongs to the running event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -56,16 +56,16 @@ class Pacer:
         self._random = random.Random(_SEED)
 
     def spread(self, write: Write, pieces: Sequence[bytes], gap: int) -> None:
-        """Write ``pieces`` with at least ``gap`` nanoseconds between them, beginning now."""
+        """Write ``pieces`` with at least ``gap`` nanoseconds between them, starting now."""
         self._push(_Paced(write, [*reversed(pieces)], gap, time.monotonic_ns(), scheduled=False))
         self._run()
 
     def gather(self, write: Write, pieces: Callable[[int], Sequence[bytes]], gap: int, streams: int) -> None:
-        """Write the pieces by a schedule that begins once ``streams`` answers have been asked for.
+        """Write the pieces by a schedule that starts when ``streams`` answers have been requested.
 
-        Each begins at a moment of its own within the first gap. ``pieces`` is told that moment, in nanoseconds of the
-        monotonic clock, which the processes of a machine share. Piece number n is due n gaps later. If nobody new
-        comes for some seconds, those who have come begin.
+        Each answer starts at its own moment within the first gap. ``pieces`` is called with that moment, in nanoseconds
+        of the monotonic clock, which all processes of a machine share. Piece number n is due n gaps later. If no new
+        request arrives for some seconds, the requested answers start.
         """
         self._gathered.append((write, pieces, gap))
         if self._gathering is not None:
@@ -76,7 +76,7 @@ class Pacer:
             self._gathering = self._loop.call_later(_PATIENCE, self._begin)
 
     def take_lateness(self) -> list[float]:
-        """Milliseconds that scheduled pieces were written behind their time, sorted; begins anew."""
+        """Return the lags of scheduled pieces in milliseconds, sorted, and clear them."""
         lateness = sorted(nanoseconds / 1e6 for nanoseconds in self._lateness)
         self._lateness = array("q")
         return lateness
@@ -102,7 +102,9 @@ class Pacer:
     def _tick(self) -> None:
         heap = self._heap
         now = time.monotonic_ns()
-        while heap and heap[0][0] <= now:  # not what falls due meanwhile: a late server has to read, too
+        while (
+            heap and heap[0][0] <= now
+        ):  # leave pieces that become due now to the next call: a late server must also read
             self._write(heapq.heappop(heap)[2])
         now = time.monotonic_ns()
         if not heap:

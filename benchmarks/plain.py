@@ -1,7 +1,7 @@
-"""``python -m benchmarks plain``: CPU microseconds a plain, not streamed, call costs with many under way.
+"""``python -m benchmarks plain``: CPU microseconds for a plain (not streamed) call, among many concurrent ones.
 
-The answer is one JSON body of a few hundred words. Counted as in ``stream``: processor time of this process, peers
-taking turns, ratios within a round, each text compared with what the server sent.
+The answer is one JSON body of a few hundred words. Measured as in ``stream``: processor time of this process, peers
+take turns, ratios are taken within a round, and each text is compared with the text that the server sent.
 """
 
 import argparse
@@ -20,18 +20,18 @@ from benchmarks.peers import FLOOR, Calls, Peer
 from benchmarks.rounds import Row, all_fine, median_of, positive, take_turns
 
 _EVENTS = 200
-_SETTLING = 0.01  # seconds: what a peer leaves to threads and tasks is its own cost and not the next one's
+_SETTLING = 0.01  # seconds: work that a peer leaves to threads and tasks is charged to it and not to the next peer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument("--calls", type=positive, default=200, help="calls a measurement (default: %(default)s)")
     parser.add_argument("--concurrency", type=positive, default=50, help="calls at once (default: %(default)s)")
     add_common(parser, "plain", rounds=7)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status is 1 if a peer failed or its text was not what the server sent."""
+    """Measure, print and write; returns 1 if a peer failed or its text differs from the text that the server sent."""
     facts = report.environment(arguments.loop)
     peers, missing = peers_of(arguments)
     callers = [peer for peer in peers if not peer.streams_only]
@@ -81,7 +81,7 @@ async def _measure(server: str, dialect: str, arguments: argparse.Namespace, pee
 
 
 async def _spend(calls: Calls, count: int, concurrency: int) -> tuple[float, list[str]]:
-    """CPU seconds of ``count`` calls by ``concurrency`` workers, and what was answered."""
+    """Return the CPU seconds of ``count`` calls by ``concurrency`` workers, and the answers."""
     texts: list[str] = []
     turns = iter(range(count))
 

@@ -1,4 +1,4 @@
-"""Many measured values as few: evenly spaced quantiles, which can be put together again."""
+"""Reduces many measured values to evenly spaced quantiles, which can be merged."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ _STEPS = 1000
 
 
 def quantiles(values: Sequence[float]) -> list[float]:
-    """At most 1 001 of ``values``, sorted ones, from the smallest to the largest at even distances."""
+    """Return at most 1 001 of the sorted ``values``, evenly spaced from the smallest to the largest."""
     if len(values) <= _STEPS:
         return list(values)
     last = len(values) - 1
@@ -14,5 +14,5 @@ def quantiles(values: Sequence[float]) -> list[float]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` (0 to 1) of ``values``, sorted ones, do not exceed; 0 if there are none."""
+    """Return the value that a ``share`` (0 to 1) of the sorted ``values`` does not exceed; 0 if there are none."""
     return values[min(len(values) - 1, int(share * len(values)))] if values else 0.0

@@ -1,4 +1,4 @@
-"""What the benchmarks have in common after measuring: a plain table, the environment, a JSON file."""
+"""Reports the results of all benchmarks: a plain table, the environment, a JSON file."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ _PACKAGES = (
 
 
 class Environment(TypedDict):
-    """Where a benchmark ran: the interpreter, the machine, the versions of what is compared."""
+    """The environment of a benchmark: the interpreter, the machine, the versions of the peers."""
 
     python: str
     loop: str
@@ -31,7 +31,7 @@ class Environment(TypedDict):
 
 
 def environment(loop: str = "asyncio") -> Environment:
-    """Look around, before the measuring adds to the load; ``loop`` is the kind of event loop."""
+    """Read the environment, before the measurement adds to the load; ``loop`` is the kind of event loop."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "loop": loop,
@@ -43,14 +43,14 @@ def environment(loop: str = "asyncio") -> Environment:
 
 
 def environment_line(facts: Environment) -> str:
-    """The environment on one line."""
+    """Return the environment as one line."""
     machine = f"{facts['platform']}, {facts['cores']} cores, load {facts['load_at_start']} at the start"
     versions = ", ".join(f"{name} {found}" for name, found in facts["packages"].items())
     return f"{facts['python']}, {facts['loop']}, {machine}; {versions}"
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> None:
-    """Print aligned columns: the first ``left`` of them to the left, the others to the right."""
+    """Print aligned columns: the first ``left`` ones left-aligned, the others right-aligned."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:
         cells = [
@@ -61,7 +61,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` to ``path``, making its folder."""
+    """Write ``value`` to ``path``, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     print(f"written: {path}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Taking turns: what disturbs the machine for longer than a round disturbs every peer of the round alike."""
+"""Rounds in which peers take turns: a disturbance of the machine longer than a round affects all peers equally."""
 
 import gc
 import statistics
@@ -12,21 +12,21 @@ import anyio
 Item = TypeVar("Item")
 
 _SLOW_EVERY = 3
-_PATIENCE = 120.0  # seconds for one measurement; whoever takes longer waits for something that does not come
+_PATIENCE = 120.0  # seconds for one measurement; a longer one is stuck
 
 
 @dataclass(slots=True)
 class Row:
-    """A peer at one place, such as a dialect; one line of a table.
+    """A row of a table: a peer in one case, such as a dialect.
 
     Attributes:
-        place: What is measured, column name to value.
-        peer: Who.
-        slow: It sits most rounds out.
-        costs: An element a round in which the peer took part.
-        ratios: The cost against the reference's of the same round; empty if the reference did not run.
-        text_matches: Whether every answer was what the server sent.
-        failure: What went wrong, on one line; the peer is not measured any further then.
+        place: The case: column names and values.
+        peer: The name of the peer.
+        slow: Whether the peer skips most rounds.
+        costs: The cost in each round of the peer.
+        ratios: The cost divided by that of the reference in the same round; empty without a reference.
+        text_matches: Whether every answer equals the text that the server sent.
+        failure: The error that ended the measurement of this peer, on one line.
     """
 
     place: Mapping[str, str]
@@ -43,12 +43,12 @@ class Row:
         return self.text_matches and self.failure is None
 
     def fail(self, error: BaseException) -> None:
-        """Note ``error`` and say it at once."""
+        """Record ``error``, and print it at once."""
         self.failure = one_line(error)
         print(f"\nfailed: {self.peer} ({', '.join(self.place.values())}): {self.failure}", file=sys.stderr)
 
     def as_json(self, unit: str) -> dict[str, object]:
-        """Plain values; ``unit`` names the costs."""
+        """Return JSON values; ``unit`` names the costs."""
         return {
             **self.place,
             "peer": self.peer,
@@ -61,7 +61,7 @@ class Row:
         }
 
     def as_cells(self) -> tuple[str, ...]:
-        """The place, peer, text check, median cost, median ratio and its spread."""
+        """Return the place, peer, text check, median cost, median ratio and its spread."""
         text = "FAILED" if self.failure else "same" if self.text_matches else "DIFFERS"
         cost = statistics.median(self.costs) if self.costs else None
         shown = "-" if cost is None else f"{cost:.1f}" if cost >= 10 else f"{cost:.2f}"
@@ -69,24 +69,24 @@ class Row:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, short; of a group, the first that did."""
+    """Return an error as one short line; of a group, its first error."""
     if isinstance(error, BaseExceptionGroup):
         return one_line(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def ratio_cells(ratios: Sequence[float]) -> tuple[str, str]:
-    """The median ratio and its spread."""
+    """Return the cells of the median ratio and its spread."""
     if not ratios:
         return "-", "-"
     return f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}..{max(ratios):.2f}"
 
 
 def positive(text: str) -> int:
-    """A whole number above zero, for an option that counts.
+    """Parse a whole number above zero, for a count option.
 
     Raises:
-        ValueError: It is not one.
+        ValueError: The text is no such number.
     """
     number = int(text)
     if number < 1:
@@ -95,18 +95,18 @@ def positive(text: str) -> int:
 
 
 def rotated(items: Sequence[Item], number: int) -> list[Item]:
-    """``items`` beginning with another one in every round, so that nobody always follows the same neighbour's mess."""
+    """Rotate ``items`` by the round, so that every peer follows different neighbours."""
     start = number % len(items) if items else 0
     return [*items[start:], *items[:start]]
 
 
 def median_of(rounds: int) -> str:
-    """Says of how many rounds a table has the medians."""
+    """Return the line that states the number of rounds behind the medians."""
     return f"median of {rounds} rounds, of slow peers every third of them"
 
 
 def takes_part(slow: bool, number: int) -> bool:
-    """Whether a peer is measured in this round; a slow one is in every third. Its ratios are those rounds' own."""
+    """Whether a peer is measured in this round; a slow one is measured in every third."""
     return not slow or number % _SLOW_EVERY == 0
 
 
@@ -115,8 +115,8 @@ async def take_turns(
 ) -> None:
     """Measure every peer once to warm it up, then round by round; fills the rows.
 
-    A peer that fails is named and left out of what follows. What they have loaded is kept out of the collector's
-    sight, or who makes garbage would pay for going through everybody's modules.
+    A peer that fails is reported and skipped from then on. Loaded modules are frozen for the garbage collector, because
+    a peer that creates garbage would pay for scanning the modules of all peers.
     """
     for name in rows:
         await _measure(rows[name], measure, name)
@@ -137,7 +137,7 @@ async def take_turns(
 
 
 def enter(rows: Mapping[str, Row], costs: Mapping[str, float], *, reference: str) -> None:
-    """Put the costs of one round into the rows, and their ratios to the reference's."""
+    """Add the costs of one round to the rows, and their ratios to the reference."""
     for name, cost in costs.items():
         rows[name].costs.append(cost)
         if costs.get(reference):
@@ -148,11 +148,11 @@ async def _measure(row: Row, measure: Callable[[str], Awaitable[float]], name: s
     try:
         with anyio.fail_after(_PATIENCE):
             return await measure(name)
-    except Exception as error:  # noqa: BLE001 - whatever somebody else's library raises; the others go on
+    except Exception as error:  # noqa: BLE001 - a peer may raise any error; the others are still measured
         row.fail(error)
         return None
 
 
 def all_fine(rows: Iterable[Row]) -> bool:
-    """Whether everybody did what was asked."""
+    """Whether every peer finished without an error and with the right text."""
     return all(row.fine for row in rows)

@@ -1,19 +1,19 @@
-"""The loopback server, always in a process of its own so that its work is not charged to a peer.
+"""The loopback server, in a separate process so that its work is not charged to a peer.
 
-The path says what to answer: ``/<dialect>/<mode>/<events>/…``, whatever the peer appends. A mode may have numbers
-behind it, with hyphens. Modes:
+The path selects the answer: ``/<dialect>/<mode>/<events>/…``; peers may append to it. A mode may be followed by
+numbers, separated by hyphens. Modes:
 
-- ``blast``: the whole stream in one write, the way events pile up behind a slow reader;
-- ``each-<microseconds>``: one event a write with at least that gap, so that a reader is woken for each, as in
+- ``blast``: the whole stream in one write, as events accumulate for a slow reader;
+- ``each-<microseconds>``: one write for each event with at least that gap, so that the reader wakes for each, as in
   production. Without the gap the kernel joins the writes as soon as the reader is slower than the server, and the mode
   measures ``blast``;
-- ``paced-<microseconds>-<streams>``: one event a write by a schedule, which begins once that many streams are open.
-  The first text begins with the time of its own writing, see ``wire.split_stamp``;
-- ``stalled``: that many events in one write, and then silence;
+- ``paced-<microseconds>-<streams>``: one write for each event by a schedule, which starts when that many streams are
+  open. The first text begins with the time of its own write, see ``wire.split_stamp``;
+- ``stalled``: that many events in one write, then nothing more;
 - ``plain``: one JSON body, not streamed.
 
-In all streaming modes each event is an HTTP chunk of its own, as providers flush them. ``GET /lateness`` tells how far
-behind its schedule the server was since it was last asked: quantiles in milliseconds.
+In all streaming modes each event is a separate HTTP chunk, as providers flush them. ``GET /lateness`` returns the lags
+of the server since the last such request: quantiles in milliseconds.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 
 @contextmanager
 def running_server(core: int | None = None) -> Generator[str]:
-    """Start the server in a new process, kept to ``core``; gives its root URL and stops it at the end of the block."""
+    """Run the server in a new process on ``core`` until the block ends; yields its root URL."""
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", "benchmarks.server", "" if core is None else str(core)]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -66,7 +66,7 @@ def running_server(core: int | None = None) -> Generator[str]:
 
 
 def lateness(server: str) -> list[float]:
-    """How far behind its schedule the server was since it was last asked: quantiles in milliseconds."""
+    """Return the lags of the server since the last call: quantiles in milliseconds."""
     host, _, port = server.removeprefix("http://").partition(":")
     connection = HTTPConnection(host, int(port), timeout=_ANSWER_TIME)
     try:
@@ -77,7 +77,7 @@ def lateness(server: str) -> list[float]:
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection; requests come one after another. What a slow reader leaves is held in memory."""
+    """One keep-alive connection with sequential requests. Bytes that a slow reader has not read stay in memory."""
 
     def __init__(self, pacer: Pacer) -> None:
         self._pacer = pacer
@@ -130,7 +130,7 @@ class _Connection(asyncio.Protocol):
                 self._write(_NOT_FOUND)
 
     def _write(self, data: bytes) -> bool:
-        """Send it; False if there is nobody any more."""
+        """Send bytes; False if the connection is closed."""
         if self._transport is None:
             return False
         self._transport.write(data)
@@ -153,7 +153,7 @@ def _chunk(event: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-# Everything below is remembered, so that only warm-ups pay for the encoding.
+# Everything below is cached, so that only warm-ups pay for the encoding.
 
 
 @cache
@@ -176,7 +176,7 @@ def _stalled(dialect: str, events: int) -> bytes:
 
 @cache
 def _paced(dialect: str, events: int) -> tuple[bytes, tuple[bytes, ...], tuple[int, ...]]:
-    """What stands before the first text, the pieces from there on, one a token, and which of them have the stamp."""
+    """Return the bytes before the first text, the pieces of the tokens, and the indexes of pieces with the stamp."""
     answer = wire.answer(dialect, events, stamped=True)
     chunks = [_chunk(event) for event in answer.events]
     last = answer.prelude + events - 1

@@ -1,8 +1,8 @@
-"""``python -m benchmarks startup``: what an import costs a fresh interpreter.
+"""``python -m benchmarks startup``: the cost of an import in a fresh interpreter.
 
-Each statement runs in a new process, in an order that rotates from round to round; the interpreter's own start (the
-row ``pass``) is taken off within its round. Processor time is the steadier figure on a busy machine, wall time is what
-a user waits.
+Each statement runs in a new process, in an order that rotates from round to round; the start of the interpreter itself
+(the row ``pass``) is subtracted within its round. Processor time varies less on a busy machine, wall time is the time
+that a user waits.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _OURS = "from dhenara_async import AIModelClient, AIModelAPI, AIModelEndpoint, A
 _REFERENCE = "import pydantic"
 _EMPTY = "pass"
 
-# What is shown, what runs, what must be importable for it.
+# The label, the code, and the package that it needs.
 _STATEMENTS = (
     (_EMPTY, _EMPTY, "sys"),
     (_REFERENCE, _REFERENCE, "pydantic"),
@@ -45,7 +45,7 @@ _WATCHED = ("aiohttp", "anyio", "asyncio", "httpx", "orjson")
 
 @dataclass(slots=True)
 class _Row:
-    """One statement; milliseconds with the interpreter's start taken off, an element a round."""
+    """One statement: for each round, its milliseconds less the start of the interpreter."""
 
     label: str
     code: str
@@ -72,7 +72,7 @@ class _Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument("--rounds", type=positive, default=11, help="fresh interpreters a row (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=report.RESULTS / "startup.json", help="default: %(default)s")
 
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         if find_spec(package) is None:
             print(f"skipped: {label}: {package} is not installed")
     for row in rows:
-        _interpreter_milliseconds(row.code)  # writes the byte code and fills the file cache
+        _interpreter_milliseconds(row.code)  # writes byte code and fills the file cache
     for number in range(arguments.rounds):
         _measure_round(rotated(rows, number))
         print(".", end="", file=sys.stderr, flush=True)
@@ -122,7 +122,7 @@ def _measure_round(rows: Sequence[_Row]) -> None:
 
 
 def _interpreter_milliseconds(code: str) -> tuple[float, float]:
-    """Processor and wall time of a fresh interpreter that runs ``code``.
+    """Return the processor and wall time of a fresh interpreter that runs ``code``.
 
     Raises:
         subprocess.CalledProcessError: The statement failed; its traceback is on stderr.

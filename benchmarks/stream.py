@@ -1,8 +1,8 @@
-"""``python -m benchmarks stream``: CPU microseconds a token event costs, from the socket to the user's ``async for``.
+"""``python -m benchmarks stream``: CPU microseconds for each token event, from the socket to the user's ``async for``.
 
-What is counted is the processor time of this process (user and system) for whole streamed calls, request included,
-divided by the token events of the stream. The server is another process. Peers take turns within a round, and a ratio
-is taken within its round. Each peer's text is compared with what was sent, outside the measured time.
+The figure is the processor time of this process (user and system) for whole streamed calls, including the request,
+divided by the token events of the stream. The server is another process. Peers take turns within a round, and ratios
+are taken within it. Each peer's text is compared with the sent text, outside the measured time.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from benchmarks.peers.floor import count_reads
 from benchmarks.rounds import Row, all_fine, median_of, positive, take_turns
 
 _MODES = ("blast", "each")
-_GAP = 1000  # microseconds between two events of one stream, if it is alone
-_SETTLING = 0.01  # seconds: what a peer leaves to threads and tasks is its own cost and not the next one's
+_GAP = 1000  # microseconds between two events of a single stream
+_SETTLING = 0.01  # seconds: work that a peer leaves to threads and tasks is charged to it and not to the next peer
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What one group of interleaved rounds has in common."""
+    """The settings of one group of interleaved rounds."""
 
     dialect: str
     mode: str
@@ -38,14 +38,14 @@ class _Plan:
     rounds: int
 
     def url(self, server: str) -> str:
-        # Many streams at once are written at ten times the rate of one, which the server is sure to keep up with.
+        # Concurrent streams together get ten times the rate of a single one, which the server can always keep.
         gap = _GAP * max(1, self.concurrency // 10)
         mode = f"each-{gap}" if self.mode == "each" else self.mode
         return f"{server}/{self.dialect}/{mode}/{self.events}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell ``parser`` this command's options."""
+    """Add this command's options to ``parser``."""
     parser.add_argument(
         "--events",
         type=positive,
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status is 1 if a peer failed or its text was not what the server sent."""
+    """Measure, print and write; returns 1 if a peer failed or its text differs from the text that the server sent."""
     facts = report.environment(arguments.loop)
     peers, missing = peers_of(arguments)
     concurrencies: list[int] = arguments.concurrency or [1, 100]
@@ -128,7 +128,7 @@ async def _measure(server: str, plan: _Plan, peers: Sequence[Peer]) -> list[Row]
 
 
 async def _microseconds_per_event(calls: Calls, plan: _Plan, row: Row) -> float:
-    """CPU of ``plan.concurrency`` streams at once, by token events; checks their text afterwards."""
+    """Return the CPU time of ``plan.concurrency`` concurrent streams for each token event; checks their text later."""
     results: list[list[str]] = [[] for _ in range(plan.concurrency)]
     gc.collect()
     before = time.process_time()

@@ -1,8 +1,8 @@
-"""What the loopback server answers: one realistic answer per dialect, encoded before anything is measured.
+"""The answers of the loopback server: one realistic answer for each dialect, encoded before the measurement.
 
-The events have the fields, the line ends and the spacing that the providers send, because a benchmark on bare events
-flatters whoever parses least: padding, ids, empty lists and usage repeated in every event are most of the bytes. The
-words are drawn with a fixed seed, so that every process makes the same answer and can check what arrived.
+The events have the fields, line ends and spacing of the providers, because bare events would favour the peer that
+parses least: most bytes are padding, ids, empty lists and repeated usage. The words are drawn with a fixed seed, so that every
+process builds the same answer and can check the received text.
 """
 
 import json
@@ -35,7 +35,7 @@ _PADDING = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 NO_STAMP = "<" + "0" * 20 + ">"
 """Stands where the server writes a moment."""
 
-# How many words one event carries: OpenAI sends about one token an event, Anthropic a few, Gemini a phrase.
+# Words in one event: OpenAI sends about one token in an event, Anthropic a few, Gemini a phrase.
 _WORDS_PER_EVENT: Mapping[str, int] = {
     "openai_chat": 1,
     "openai_responses": 1,
@@ -50,8 +50,8 @@ class Answer:
 
     Attributes:
         texts: The text of each token event, in order.
-        events: The body, one wire event an element: the token events and what stands around them.
-        prelude: How many of ``events`` stand before the first token event.
+        events: The wire events of the body, in order, token events and others.
+        prelude: The number of ``events`` before the first token event.
     """
 
     texts: tuple[str, ...]
@@ -60,21 +60,21 @@ class Answer:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the joined text: what every peer must arrive at."""
+        """SHA-256 of the joined text, which every peer must receive."""
         return text_digest("".join(self.texts))
 
 
 def text_digest(text: str) -> str:
-    """SHA-256 of ``text`` in hexadecimal."""
+    """Return the SHA-256 of ``text`` in hexadecimal."""
     return sha256(text.encode()).hexdigest()
 
 
 @cache
 def answer(dialect: str, events: int, *, stamped: bool = False) -> Answer:
-    """The streamed answer of ``dialect`` with ``events`` token events; its text begins with ``NO_STAMP`` if asked.
+    """Build the streamed answer of ``dialect`` with ``events`` token events, optionally with a leading ``NO_STAMP``.
 
     Raises:
-        KeyError: No such dialect.
+        KeyError: The dialect is unknown.
     """
     texts = _texts(dialect, events)
     if stamped:
@@ -83,28 +83,28 @@ def answer(dialect: str, events: int, *, stamped: bool = False) -> Answer:
 
 
 def stamp(nanoseconds: int) -> str:
-    """What stands in the place of ``NO_STAMP``, as long as that: a moment, by the monotonic clock."""
+    """Return the text that replaces ``NO_STAMP``: a moment of the monotonic clock, of the same length."""
     return f"<{nanoseconds:020d}>"
 
 
 def split_stamp(text: str) -> tuple[int, str]:
-    """The moment that a stamped text begins with, and the text as it was encoded.
+    """Split a stamped text into its moment and the text with ``NO_STAMP``.
 
     Raises:
-        ValueError: It begins with no stamp.
+        ValueError: The text has no stamp.
     """
     return int(text[1 : len(NO_STAMP) - 1]), NO_STAMP + text[len(NO_STAMP) :]
 
 
 @cache
 def plain_text(dialect: str, events: int) -> str:
-    """The text of the plain answer: the same words as the stream's."""
+    """Return the text of the plain answer: the same words as in the stream."""
     return "".join(_texts(dialect, events))
 
 
 @cache
 def plain_body(dialect: str, events: int) -> bytes:
-    """The body of the plain (not streamed) answer with the text of ``events`` token events."""
+    """Return the body of the plain (not streamed) answer with the text of ``events`` token events."""
     return _PLAINS[dialect](plain_text(dialect, events), events)
 
 
@@ -338,7 +338,7 @@ def _gemini_chunk(text: str, tokens: int, *, last: bool) -> dict[str, object]:
 
 
 def _gemini_stream(texts: tuple[str, ...]) -> Iterable[bytes]:
-    # This provider ends lines with CR LF and puts a space after each colon.
+    # This provider ends lines with CR LF, and writes a space after each colon.
     for number, text in enumerate(texts, start=1):
         chunk = _gemini_chunk(text, number, last=number == len(texts))
         body = json.dumps(chunk, ensure_ascii=False, separators=(",", ": "))
@@ -356,7 +356,7 @@ _STREAMS: Mapping[str, Callable[[tuple[str, ...]], Iterable[bytes]]] = {
     "gemini": _gemini_stream,
 }
 
-# What the providers send before the first token.
+# Events before the first token.
 _PRELUDES: Mapping[str, int] = {"openai_chat": 1, "openai_responses": 4, "anthropic_messages": 3, "gemini": 0}
 
 _PLAINS: Mapping[str, Callable[[str, int], bytes]] = {

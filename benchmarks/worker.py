@@ -1,7 +1,7 @@
-"""A peer in a process of its own, for what cannot be told apart in one: memory, and the load of a whole core.
+"""Runs a peer in a separate process, to measure its memory, or the load of a whole core.
 
-The process opens the peer, says so, and does one piece of work for each line it is told, until its input ends. Its
-answers are lines of JSON; what the peer itself prints goes to stderr.
+The process opens the peer, reports that, and runs the work once for each line of its input, until the input ends. Its
+answers are lines of JSON; output of the peer itself goes to stderr.
 """
 
 import os
@@ -27,19 +27,19 @@ _OPENING_TIME = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker process is to do.
+    """The work of a worker process.
 
     Attributes:
         work: ``fanout`` or ``memory``.
-        peer: Whose calls.
-        dialect: Which of its dialects.
+        peer: The name of the peer.
+        dialect: The dialect.
         server: The server's root URL.
-        mode: The server's, as it stands in the path.
+        mode: The mode of the server, as in its path.
         events: Token events of a stream.
-        streams: How many at once.
-        core: Where it runs; None = anywhere.
+        streams: Concurrent streams.
+        core: The core of the process; None = any.
         loop: The kind of event loop.
-        deadline: Seconds that one piece of work may take.
+        deadline: The most seconds of one round.
     """
 
     work: str
@@ -55,27 +55,27 @@ class Job:
 
     @property
     def url(self) -> str:
-        """Where the peer calls."""
+        """The URL of the measured calls."""
         return f"{self.server}/{self.dialect}/{self.mode}/{self.events}"
 
     @property
     def warm_up_url(self) -> str:
-        """Where it calls before anything is measured."""
+        """The URL of the warm-up calls."""
         return f"{self.server}/{self.dialect}/blast/{self.events}"
 
 
 class WorkerError(Exception):
-    """The process could not do it; the message says why, on one line."""
+    """The worker process failed; the message is one line."""
 
 
 @dataclass(slots=True)
 class Worker:
-    """The process, from outside."""
+    """A running worker process, as its parent sees it."""
 
     process: subprocess.Popen[str] = field(repr=False)
 
     def begin(self) -> None:
-        """Let it do its work once."""
+        """Start one round."""
         if self.process.stdin is not None:
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
@@ -84,7 +84,7 @@ class Worker:
         """Wait for the result of the round.
 
         Raises:
-            WorkerError: It failed.
+            WorkerError: The round failed.
         """
         line = self.process.stdout.readline() if self.process.stdout is not None else ""
         if not line:
@@ -97,7 +97,7 @@ class Worker:
 
 @contextmanager
 def running_worker(job: Job) -> Generator[Worker]:
-    """Start a process for ``job``, which has opened its peer when the block begins, and is ended with it.
+    """Run a process for ``job`` until the block ends; it has opened its peer when the block begins.
 
     Raises:
         WorkerError: The peer could not be opened.
@@ -109,7 +109,7 @@ def running_worker(job: Job) -> Generator[Worker]:
             worker.result()
             yield worker
         finally:
-            process.kill()  # with its streams open: closing them all is not what is measured
+            process.kill()  # without closing its streams, which is not part of the measurement
 
 
 Work = Callable[[Job, Calls], Awaitable[Mapping[str, object]]]
@@ -129,7 +129,7 @@ async def _serve(job: Job, work: Work, answer: Callable[[Mapping[str, object]], 
 
 
 def _main() -> None:
-    from benchmarks import fanout_round, memory_round  # they know this module
+    from benchmarks import fanout_round, memory_round  # those modules import this one
 
     job = Job(**orjson.loads(sys.argv[1]))
     works: Mapping[str, Work] = {"fanout": fanout_round.work, "memory": memory_round.work}
@@ -143,10 +143,10 @@ def _main() -> None:
     machine.pin(job.core)
     try:
         machine.run_on(job.loop, _serve, job, works[job.work], answer)
-    except Exception as error:  # noqa: BLE001 - whatever somebody else's library raises; the others go on
+    except Exception as error:  # noqa: BLE001 - a peer may raise any error; the others are still measured
         answer({"failure": one_line(error)})
     told.flush()
-    os._exit(0)  # streams may be open, and threads of the peer
+    os._exit(0)  # streams and threads of the peer may be open
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Everybody who is measured, one adapter each.
+"""The peers: the libraries that are measured, with one adapter each.
 
-A peer is opened once per dialect and server mode, outside the measurement, and keeps its connections between calls, as
-a program would. It is imported when it is opened: a peer that is not installed is left out.
+A peer is opened once for each dialect and server mode, outside the measurement, and keeps its connections between
+calls, as a program would. It is imported when it is opened; peers that are not installed are skipped.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ PEERS = (
         "langchain_google_genai",
         ("gemini",),
         frameworks.open_langchain,
-        oldest=("langchain-google-genai", 4),  # before that it speaks gRPC
+        oldest=("langchain-google-genai", 4),  # earlier versions use gRPC
         slow=True,
     ),
 )
@@ -49,7 +49,7 @@ PEER_NAMES = tuple(dict.fromkeys(peer.name for peer in PEERS))
 
 
 def choose(names: Sequence[str] | None, dialects: Sequence[str] | None) -> tuple[list[Peer], list[Peer]]:
-    """The peers of these names that speak one of these dialects (None = all): installed ones, and missing ones."""
+    """Return the named peers for these dialects (None = all): the installed ones, and the missing ones."""
     wanted = [
         peer
         for peer in PEERS
@@ -59,10 +59,10 @@ def choose(names: Sequence[str] | None, dialects: Sequence[str] | None) -> tuple
 
 
 def find(name: str, dialect: str) -> Peer:
-    """The peer of this name that speaks ``dialect``.
+    """Return the peer of this name that supports ``dialect``.
 
     Raises:
-        LookupError: There is none.
+        LookupError: There is no such peer.
     """
     for peer in PEERS:
         if peer.name == name and dialect in peer.dialects:

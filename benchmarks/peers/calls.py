@@ -21,9 +21,10 @@ class Calls:
     """An opened peer.
 
     Attributes:
-        stream: One streamed call; hands over the text of each delta as soon as the peer does.
-        generate: One plain call; the text of its answer.
-        fold: One streamed call, and the text of the whole answer as the peer put it together; None if it does not.
+        stream: Makes a streamed call, and yields the text of each delta at once.
+        generate: Makes a plain call, and returns the text of its answer.
+        fold: Makes a streamed call, and returns the text of the answer that the peer has accumulated; None if the peer
+            accumulates none.
     """
 
     stream: Callable[[Take], Coroutine[Any, Any, None]]
@@ -39,17 +40,17 @@ Opened = AsyncGenerator[Calls]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Somebody who is measured.
+    """A library that is measured.
 
     Attributes:
-        name: As in the table.
-        package: What must be importable.
-        oldest: Its distribution's name and the lowest major version of that; None = any.
-        dialects: What it speaks.
-        open: Opens it.
-        streams_only: Its plain call is no other than an earlier peer's.
-        folds: Whether it puts the answer together, see ``Calls.fold``.
-        slow: It takes so long that it sits most rounds out, and has fewer streams open.
+        name: Its name in the table.
+        package: The package that must be importable.
+        oldest: The name of its distribution, and the lowest supported major version; None = any.
+        dialects: The dialects that it supports.
+        open: Opens the peer.
+        streams_only: Whether its plain call is the same as that of an earlier peer.
+        folds: Whether it accumulates the answer, see ``Calls.fold``.
+        slow: Whether it skips most rounds, and opens fewer streams, because it takes long.
     """
 
     name: str
@@ -63,12 +64,12 @@ class Peer:
 
     @property
     def needs(self) -> str:
-        """What has to be installed, in words."""
+        """The requirement to install."""
         return self.package if self.oldest is None else f"{self.package} (version {self.oldest[1]} or later)"
 
     @property
     def installed(self) -> bool:
-        """Whether it can be measured here."""
+        """Whether the requirement is installed."""
         try:
             if find_spec(self.package) is None:
                 return False
@@ -78,5 +79,5 @@ class Peer:
 
 
 def loaded(module: str) -> Any:
-    """A module that need not be installed, without its types: whoever checks types need not have it either."""
+    """Import an optional module without its types, so that type checks do not need it."""
     return import_module(module)

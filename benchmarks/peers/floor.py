@@ -63,7 +63,7 @@ _TEXTS: Mapping[str, Callable[[Any], str]] = {
 
 @asynccontextmanager
 async def open_floor(dialect: str, url: str) -> Opened:
-    """A loop over aiohttp and orjson, written by hand."""
+    """Open the floor: a hand-written loop over aiohttp and orjson."""
     import aiohttp
     from orjson import dumps, loads
     from yarl import URL
@@ -98,7 +98,7 @@ async def open_floor(dialect: str, url: str) -> Opened:
 
 
 async def count_reads(dialect: str, url: str) -> int:
-    """How many reads it takes the floor's client to take in one stream."""
+    """Count the reads of the floor's client for one stream."""
     import aiohttp
     from orjson import dumps
     from yarl import URL

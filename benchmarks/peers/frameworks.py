@@ -1,4 +1,4 @@
-"""The frameworks, by the call that their documentation shows first."""
+"""The frameworks, measured by the first call in their documentation."""
 
 import os
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ _MESSAGES = [{"role": "user", "content": PROMPT}]
 
 @asynccontextmanager
 async def open_litellm(dialect: str, url: str) -> Opened:
-    """``acompletion``, and ``aresponses`` for that dialect."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # or it asks the internet for prices
+    """Open litellm: ``acompletion``, and ``aresponses`` for OpenAI Responses."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise it downloads prices
     litellm = loaded("litellm")
-    litellm.suppress_debug_info = True  # it prints where to find its list of providers, call by call
+    litellm.suppress_debug_info = True  # otherwise every call prints a link to its list of providers
     model = MODELS[dialect]
     where: Mapping[str, dict[str, object]] = {
         "openai_chat": {"model": f"openai/{model}", "api_base": f"{url}/v1"},
@@ -52,7 +52,7 @@ async def open_litellm(dialect: str, url: str) -> Opened:
 
 @asynccontextmanager
 async def open_pydantic_ai(dialect: str, url: str) -> Opened:
-    """``Agent.run_stream`` and ``Agent.run``; the text without the default wait that joins deltas."""
+    """Open pydantic-ai: ``Agent.run_stream`` and ``Agent.run``, without the default delay that joins deltas."""
     models = loaded(f"pydantic_ai.models.{_PYDANTIC_AI[dialect][0]}")
     providers = loaded(f"pydantic_ai.providers.{_PYDANTIC_AI[dialect][0]}")
     _, model_class, provider_class = _PYDANTIC_AI[dialect]
@@ -82,7 +82,7 @@ _PYDANTIC_AI = {
 
 @asynccontextmanager
 async def open_langchain(dialect: str, url: str) -> Opened:
-    """``astream`` and ``ainvoke`` of the vendor's chat model."""
+    """Open LangChain: ``astream`` and ``ainvoke`` of the vendor's chat model."""
     chat = _langchain(dialect, url)
 
     async def stream(take: Take) -> None:

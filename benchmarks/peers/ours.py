@@ -1,4 +1,4 @@
-"""This library, as its users see it."""
+"""This library, through its public names."""
 
 from contextlib import asynccontextmanager
 
@@ -8,7 +8,7 @@ from benchmarks.wire import MODELS
 
 @asynccontextmanager
 async def open_dhenara_async(dialect: str, url: str) -> Opened:
-    """This library, through its public names only."""
+    """Open this library through its public names."""
     from dhenara_async import (
         AIModel,
         AIModelAPI,
@@ -25,7 +25,7 @@ async def open_dhenara_async(dialect: str, url: str) -> Opened:
         "gemini": AIModelAPIProviderEnum.GOOGLE_AI,
     }.get(dialect, AIModelAPIProviderEnum.OPEN_AI)
     base_url = f"{url}/v1" if provider is AIModelAPIProviderEnum.OPEN_AI else url
-    # From a mapping, as from a user's settings file: a key in plain text becomes a SecretStr in here.
+    # From a mapping, as from a settings file: pydantic turns the plain key into a SecretStr.
     api = AIModelAPI.model_validate(
         {"provider": provider, "api_key": KEY, "base_url": base_url, "dialect": Dialect(dialect)}
     )

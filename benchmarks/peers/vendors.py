@@ -8,7 +8,7 @@ from benchmarks.wire import MODELS
 
 @asynccontextmanager
 async def open_openai_chat(_dialect: str, url: str) -> Opened:
-    """The vendor's SDK on Chat Completions."""
+    """Open the vendor's SDK for Chat Completions."""
     from httpx2 import Limits
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -35,7 +35,7 @@ async def open_openai_chat(_dialect: str, url: str) -> Opened:
 
 @asynccontextmanager
 async def open_openai_responses(_dialect: str, url: str) -> Opened:
-    """The vendor's SDK on Responses."""
+    """Open the vendor's SDK for Responses."""
     from httpx2 import Limits
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -59,7 +59,7 @@ async def open_openai_responses(_dialect: str, url: str) -> Opened:
 
 @asynccontextmanager
 async def open_anthropic(_dialect: str, url: str) -> Opened:
-    """The vendor's SDK, its plain iterator of events."""
+    """Open the vendor's SDK, with its plain iterator of events."""
     from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
     from httpx2 import Limits
 
@@ -91,7 +91,7 @@ async def open_anthropic(_dialect: str, url: str) -> Opened:
 
 @asynccontextmanager
 async def open_anthropic_helper(dialect: str, url: str) -> Opened:
-    """The vendor's SDK, its ``messages.stream()``, which folds the message as this library does."""
+    """Open the vendor's SDK, with ``messages.stream()``, which accumulates the message as this library does."""
     from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
     from httpx2 import Limits
 
@@ -122,7 +122,7 @@ async def open_anthropic_helper(dialect: str, url: str) -> Opened:
 
 @asynccontextmanager
 async def open_google_genai(_dialect: str, url: str) -> Opened:
-    """The vendor's SDK."""
+    """Open the vendor's SDK."""
     from google import genai
     from google.genai.types import HttpOptions
 
