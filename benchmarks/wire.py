@@ -1,8 +1,8 @@
 """The answers of the loopback server: one realistic answer for each dialect, encoded before the measurement.
 
 The events have the fields, line ends and spacing of the providers, because bare events would favour the peer that
-parses least: most bytes are padding, ids, empty lists and repeated usage. The words are drawn with a fixed seed, so that every
-process builds the same answer and can check the received text.
+parses least: most bytes are padding, ids, empty lists and repeated usage. The words are drawn with a fixed seed, so
+that every process builds the same answer and can check the received text.
 """
 
 import json

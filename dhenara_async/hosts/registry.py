@@ -119,7 +119,7 @@ def resolve(endpoint: AIModelEndpoint) -> ResolvedHost:
             del given_url, key, headers, secrets, basic, userinfo  # reporters of errors show the locals of this frame
             raise ConfigurationError(
                 f"the base_url of {api.provider} has a user and password beside a key: both are sent in the "
-                "authorization header, so remove one"
+                "authorization header, so leave one out"
             )
         headers["authorization"] = f"Basic {basic}"
         secrets += (basic, *filter(None, (userinfo, userinfo.partition(":")[2])))
@@ -363,7 +363,7 @@ def _fault_of_key(key: str, api: AIModelAPI, host: Host, *, from_environment: bo
         return f"the API key of {api.provider} is the mask that a dump has in its place: set the key itself"
     if from_environment and api.from_data and api.base_url and api.base_url.rstrip("/") != host.base_url:
         return (
-            f"this endpoint of {api.provider} was loaded from data and has a base_url but no key: the key of the "
+            f"this endpoint of {api.provider} was read from data and has a base_url but no key: the key of the "
             "environment is not sent to such an address; pass AIModelAPI(api_key=…), or build the AIModelAPI in code"
         )
     return None
