@@ -1,7 +1,9 @@
-"""Prints what is sent to every target for a conversation that comes in as JSON: a line a target, name and body.
+"""Prints the requests that every target is sent for conversations, which come in as JSON, one a line.
 
-Run by the tests in processes of their own (``python -m tests.bodies < nodes.json``), to see that nothing of a request
-depends on the process that makes it.
+For each conversation it prints a line a target, with name and body, and then an empty line.
+
+Run by the tests in processes of their own (``python -m tests.bodies < conversations.jsonl``), to see that nothing of a
+request depends on the process that makes it.
 """
 
 import sys
@@ -26,5 +28,7 @@ def bodies(nodes: Sequence[ConversationNode]) -> Iterator[tuple[str, bytes]]:
 
 
 if __name__ == "__main__":
-    for name, body in bodies(NODES.validate_json(sys.stdin.buffer.read())):
-        sys.stdout.buffer.write(name.encode() + b"\t" + body + b"\n")
+    for line in sys.stdin.buffer:
+        for name, body in bodies(NODES.validate_json(line)):
+            sys.stdout.buffer.write(name.encode() + b"\t" + body + b"\n")
+        sys.stdout.buffer.write(b"\n")
