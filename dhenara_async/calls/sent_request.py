@@ -11,12 +11,12 @@ from dhenara_async.calls.deadlines import Clock
 from dhenara_async.calls.timing import SYSTEM
 from dhenara_async.drivers.base import request_id_headers, request_id_of
 from dhenara_async.drivers.failures import KEPT_BODY_BYTES
-from dhenara_async.errors import DeadlineError, DhenaraError, ProtocolError, TransportError, printable
+from dhenara_async.errors import DeadlineError, DhenaraError, ProtocolError, StreamStateError, TransportError, printable
 from dhenara_async.formatter.window import estimate_messages
 from dhenara_async.framing.sse import SSE
 from dhenara_async.limits.limiter import Slot
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport import EndsWaits, Exchange, check_header_block
+from dhenara_async.transport import EndsWaits, Exchange, PendingResponse, StartsRequests, check_header_block
 from dhenara_async.usage.tokens import Usage
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
@@ -39,7 +39,7 @@ class SentRequest:
         request_id: The provider's id of the request; None if it sent none.
     """
 
-    __slots__ = ("_slot", "body", "call", "exchange", "request_id")
+    __slots__ = ("_closed", "_pending", "_refusal", "_slot", "body", "call", "exchange", "request_id")
 
     def __init__(self, call: Call, slot: Slot | None = None) -> None:
         self.call: Call = call
@@ -49,6 +49,9 @@ class SentRequest:
         self.exchange: Exchange | None = None
         self.request_id: str | None = None
         self._slot = slot
+        self._pending: PendingResponse | None = None  # sent in two steps, and waiting for the response head
+        self._refusal = b""  # the body of an error response so far
+        self._closed = False
 
     @property
     def status(self) -> int | None:
@@ -60,20 +63,36 @@ class SentRequest:
         slot, self._slot = self._slot, None
         return SentRequest(call, slot)
 
+    @property
+    def sent(self) -> bool:
+        """Whether the request was sent, so that a cancelled ``open`` continues with the wait for its response."""
+        return self._pending is not None or self.exchange is not None
+
+    async def start(self, source: Delivery, transport: StartsRequests) -> None:
+        """Send the request without waiting for the response head; ``open`` continues. If cancelled, nothing was sent.
+
+        Raises:
+            DhenaraError: As ``open``.
+            StreamStateError: The request was closed meanwhile.
+        """
+        signed = await source.auth.sign(source.request)
+        self._check_open()
+        self._pending = await transport.start(signed, source.timeouts)
+        self._check_open()
+
     async def open(self, source: Delivery, clock: Clock | None) -> Exchange:
-        """Send the request and read the response head.
+        """Send the request if it was not started, and read the response head.
 
         Raises:
             APIError: The provider refused the request.
             DhenaraError: The request could not be prepared or sent, or the head is not valid.
         """
-        request = source.request
-        if source.prepare is not None or source.limiter is not None:
-            request = await while_open(source, self._prepared(source, clock))
-        signed = await _in_time(clock, source.auth.sign(request))
-        self.exchange = exchange = await _in_time(clock, source.transport.send(signed, source.timeouts))
+        if self.exchange is None:
+            self.exchange = await (self._send(source, clock) if self._pending is None else self._pending.head())
+            self._pending = None
+        exchange = self.exchange
         headers = exchange.headers
-        check_header_block(headers, request.max_header_bytes)
+        check_header_block(headers, source.request.max_header_bytes)
         if self._slot is not None:
             self._slot.told(headers)
         request_id = request_id_of(headers, request_id_headers(self.call.driver))
@@ -85,6 +104,20 @@ class SentRequest:
         if clock is not None:
             clock.watch(exchange)
         return exchange
+
+    async def close(self) -> None:
+        """Close the connection of the request, unless its response has ended."""
+        self._closed = True
+        if self.exchange is not None:
+            await self.exchange.close()
+        elif self._pending is not None:
+            self._pending.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            if self._pending is not None:
+                self._pending.close()
+            raise StreamStateError("the stream was closed while its request was sent; ask the client for another")
 
     async def drain(self, exchange: Exchange) -> None:
         """Read the rest of the response body for a moment: a connection can be reused only after its end."""
@@ -120,6 +153,14 @@ class SentRequest:
             slot.spent(Usage(total_tokens=0))
         slot.release()
 
+    async def _send(self, source: Delivery, clock: Clock | None) -> Exchange:
+        """Send the request and wait for the response head."""
+        request = source.request
+        if source.prepare is not None or source.limiter is not None:
+            request = await while_open(source, self._prepared(source, clock))
+        signed = await _in_time(clock, source.auth.sign(request))
+        return await _in_time(clock, source.transport.send(signed, source.timeouts))
+
     async def _prepared(self, source: Delivery, clock: Clock | None) -> HttpRequest:
         """Return the complete request once there is permission to send it."""
         if source.limiter is not None and self._slot is None:
@@ -139,15 +180,14 @@ class SentRequest:
             )
             redirect.retryable = False
             raise redirect
-        body = b""
         try:
-            while len(body) < KEPT_BODY_BYTES and (chunk := await _in_time(clock, exchange.read())):
-                body += chunk
+            while len(self._refusal) < KEPT_BODY_BYTES and (chunk := await _in_time(clock, exchange.read())):
+                self._refusal += chunk
         except TransportError as exc:
             logger.debug("the body of an error broke off: %s", exc)  # its status says more than that
         except ProtocolError as exc:  # an unreadable body: quote the reason in its place
-            body = str(exc).encode()
-        raise self.call.driver.error(exchange.status, exchange.headers, body, provider=provider)
+            self._refusal = str(exc).encode()
+        raise self.call.driver.error(exchange.status, exchange.headers, self._refusal, provider=provider)
 
 
 async def while_open(source: Delivery, work: Coroutine[object, object, Got]) -> Got:

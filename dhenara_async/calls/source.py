@@ -10,7 +10,8 @@ The time limits that the transport does not keep are kept by one ``Clock`` per c
 import asyncio
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Protocol
+from functools import cache
+from typing import Protocol, cast
 
 import anyio
 
@@ -22,7 +23,7 @@ from dhenara_async.calls.sent_request import SentRequest, while_open
 from dhenara_async.errors import APIError, ConnectError, DhenaraError, StreamStateError
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
 from dhenara_async.messages.messages import Origin
-from dhenara_async.transport import Exchange
+from dhenara_async.transport import Exchange, StartsRequests
 
 CLOSE_SECONDS = 1.0
 _CANCELLED = "the request was cancelled before its answer was complete"
@@ -34,6 +35,8 @@ _WORDS = frozenset({"text", "reasoning"})  # parts whose start is no content: so
 
 class State(Enum):
     """Where the answer of an endpoint is."""
+
+    __hash__ = object.__hash__  # states are keys of the table: Enum's own hash is a function in Python
 
     READY = "the next step sends the request"
     WAITING = "an attempt failed; the next step waits, then sends the request again"
@@ -49,6 +52,8 @@ class State(Enum):
 
 class Input(Enum):
     """What moves a source from one state to the next."""
+
+    __hash__ = object.__hash__
 
     HEAD = "a response head arrived"
     CONTENT = "content was handed over"
@@ -136,8 +141,10 @@ class EndpointSource:
     __slots__ = (
         "_announced",
         "_attempts",
+        "_awaiting_head",
         "_call",
         "_clock",
+        "_direct",
         "_failure",
         "_observed",
         "_observed_attempt",
@@ -156,7 +163,9 @@ class EndpointSource:
         self._observed = observed
         self._observed_attempt: ObservedAttempt | None = None  # the one whose end has not been reported
         self._announced = False  # a StreamStart has been handed over, maybe by an earlier attempt
-        self.repeatable: bool = not isinstance(call.source, Delivery)
+        self._direct = _direct(call.source)  # sends the first request in the reader's task; None = no transport does
+        self._awaiting_head: list[asyncio.Future[None]] | None = None  # readers beside the one that opens directly
+        self.repeatable: bool = self._direct is not None or not isinstance(call.source, Delivery)
 
     @property
     def over(self) -> bool:
@@ -212,12 +221,11 @@ class EndpointSource:
         exchange = request.exchange
         cut = exchange is None or not exchange.ended()
         try:
-            if exchange is not None:
-                try:
-                    if undrained and cut and not _being_cancelled():  # left at the last event: nearly at the body's end
-                        await request.drain(exchange)
-                finally:
-                    await exchange.close()
+            try:
+                if exchange is not None and undrained and cut and not _being_cancelled():
+                    await request.drain(exchange)  # the reader left at the last event: nearly at the body's end
+            finally:
+                await request.close()
         finally:
             self._release()
             if self._observed_attempt is not None:
@@ -237,15 +245,23 @@ class EndpointSource:
     async def _step(self) -> Sequence[StreamEvent]:
         """Open the exchange if there is none, then read once and decode the bytes."""
         exchange = self._request.exchange
-        if exchange is None:
+        if self._state is State.READY or self._state is State.WAITING:
             source = self._call.source
             if not isinstance(source, Delivery):
                 self._request.body.complete = True
                 events = self._hand_over(source)
                 self._move(Input.BODY_END)
                 return events
-            exchange = await self._open(source)
+            if self._awaiting_head is not None:
+                await self._wait_for_opener(self._awaiting_head)
+                return ()
+            if self._direct is None:
+                exchange = await self._open(source)
+            else:
+                exchange = await self._open_directly(source, self._direct)
         request = self._request
+        if exchange is None:
+            return ()
         if request.body.complete:  # every event has been handed over before
             await self._drain(exchange)
             return ()
@@ -318,11 +334,38 @@ class EndpointSource:
 
     # ------------------------------------------------------------------------------------------------ attempts
 
+    async def _open_directly(self, source: Delivery, transport: StartsRequests) -> Exchange:
+        """Send the first request and read the response head, in the task of a reader, which may be cancelled.
+
+        If it is cancelled before the request was sent, a ``Step`` sends it. Once it was sent, the next read continues.
+        """
+        self._awaiting_head = []
+        try:
+            if not self._request.sent:
+                self._direct, self.repeatable = None, False
+                self._report_start()
+                await self._request.start(source, transport)
+                source.budget.earn()
+                self._direct, self.repeatable = transport, True
+            exchange = await self._open(source)
+        finally:
+            for waiter in self._awaiting_head:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._awaiting_head = None
+        return exchange
+
+    async def _wait_for_opener(self, waiters: list[asyncio.Future[None]]) -> None:
+        """Wait until the reader that opens the exchange has done so, or was cancelled."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiters.append(waiter)
+        await waiter
+
     async def _open(self, source: Delivery) -> Exchange:
         """Send the request, after the wait before it, and read the response head."""
         if self._clock is None and Clock.wanted(source.timeouts):
             self._clock = Clock(source.timeouts)
-        if not self._attempts.failed:
+        if not self._attempts.failed and not self._request.sent:
             source.budget.earn()
         if self._state is State.WAITING:
             await while_open(source, source.timing.sleep(self._attempts.waited))
@@ -341,9 +384,9 @@ class EndpointSource:
         """Send the call once more without the opaque reasoning that was refused; raise other refusals."""
         first = self._request
         second = None if first.exchange is None else call_without_reasoning(self._call, refusal)
-        if second is None or first.exchange is None or not isinstance(second.source, Delivery):
+        if second is None or not isinstance(second.source, Delivery):
             raise refusal
-        await first.exchange.close()  # mostly the second request then uses its connection
+        await first.close()  # mostly the second request then uses its connection
         self._note(refusal)
         log_retry_without_reasoning(self._call, refusal)
         self._call, self._request = second, first.replaced_by(second)
@@ -368,8 +411,7 @@ class EndpointSource:
                 return ()
         events = self._hand_over(salvaged)
         self._fail(exc)
-        if request.exchange is not None:
-            await request.exchange.close()
+        await request.close()
         if events:
             return events
         raise exc
@@ -379,13 +421,12 @@ class EndpointSource:
         failed = self._request
         self._note(exc)
         self._give_back(exc)
-        self.repeatable = False
+        self._direct, self.repeatable = None, False
         self._move(Input.RETRY)
         self._attempts.waited = wait
         self._request = SentRequest(self._call)
         log_retry(self._call, exc, failed.request_id, wait)
-        if failed.exchange is not None:
-            await failed.exchange.close()
+        await failed.close()
 
     def _fail(self, exc: DhenaraError) -> None:
         self._note(exc)
@@ -425,6 +466,23 @@ class EndpointSource:
         if isinstance(exc, APIError) and exc.status in _OVERLOADED:
             self._request.refused(exc.retry_after)
         self._release(sent=not isinstance(exc, ConnectError))
+
+
+def _direct(source: Delivery | Sequence[StreamEvent]) -> StartsRequests | None:
+    """Return the transport of ``source`` if it can send the request now and nothing has to be awaited before."""
+    if not isinstance(source, Delivery) or source.prepare is not None or source.limiter is not None:
+        return None
+    transport = source.transport
+    if not _starts_requests(type(transport)) or Clock.wanted(source.timeouts):
+        return None
+    transport = cast("StartsRequests", transport)
+    return transport if transport.can_start(source.request) else None
+
+
+@cache
+def _starts_requests(transport: type) -> bool:
+    """Whether a class of transports implements ``StartsRequests``: the check costs as much as building a request."""
+    return issubclass(transport, StartsRequests)
 
 
 def _being_cancelled() -> bool:

@@ -77,6 +77,43 @@ class Transport(Protocol):
         ...
 
 
+class PendingResponse(Protocol):
+    """A request that was sent and whose response head has not been read. Holds a connection until its end."""
+
+    async def head(self) -> Exchange:
+        """Wait for the head of the response. A cancelled wait loses nothing: call this again.
+
+        Raises:
+            DhenaraError: As ``Transport.send``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection. Does nothing once ``head`` has returned or failed."""
+        ...
+
+
+@runtime_checkable
+class StartsRequests(Protocol):
+    """Implemented by transports that can send a request and wait for its response in two steps.
+
+    A reader can then wait for the response in its own task and be cancelled meanwhile without losing the request.
+    Requests of other transports are sent in a task of their own, which costs two iterations of the event loop.
+    """
+
+    def can_start(self, request: HttpRequest) -> bool:
+        """Whether ``start`` can send this request."""
+        ...
+
+    async def start(self, request: HttpRequest, timeouts: Timeouts) -> PendingResponse:
+        """Connect and send ``request``. Nothing has been sent if this is cancelled.
+
+        Raises:
+            DhenaraError: As ``Transport.send``.
+        """
+        ...
+
+
 @dataclass(slots=True, frozen=True)
 class FileRequest:
     """A ``GET`` request for a file, whose host was resolved and passed the fetch policy.

@@ -193,6 +193,70 @@ class DirectResponse:
             self._connection.release()  # which closes it, since its body has not ended
 
 
+class DirectPending:
+    """A request that was sent and whose response head has not arrived.
+
+    Args:
+        connection: The connection that it was sent over.
+        protocol: Reads the response.
+        timer: Limits the wait for the head; None = no limit.
+    """
+
+    __slots__ = ("__weakref__", "_connection", "_protocol", "_timer")
+
+    def __init__(self, connection: "Connection", protocol: "ResponseHandler", timer: FirstByteTimer | None) -> None:
+        self._connection: Connection | None = connection
+        self._protocol = protocol
+        self._timer = timer
+        if timer is not None:
+            timer.begin(protocol)
+
+    async def head(self) -> DirectResponse:
+        """Wait for the head of the response. A cancelled wait can be repeated; any failure closes the connection.
+
+        Raises:
+            DeadlineError: The head did not arrive in time.
+            aiohttp.ClientError: The connection broke.
+            HttpProcessingError: The head is malformed.
+        """
+        connection = self._connection
+        if connection is None:
+            raise aiohttp.ClientConnectionError("the request was given up")
+        try:
+            message, content = await self._protocol.read()
+            while 100 <= message.code < 200 and message.code != 101:  # informational, not the response yet
+                message, content = await self._protocol.read()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self._connection = None
+        if self._timer is not None:
+            self._timer.end(self._protocol)
+        return DirectResponse(connection, self._protocol, message, content)
+
+    def interrupt(self, error: Exception) -> None:
+        """Raise ``error`` in the task that waits for the head, or in the next one that does."""
+        self._protocol.set_exception(error)
+
+    def ended(self) -> bool:
+        """Whether no head is awaited any more."""
+        return self._connection is None
+
+    def close(self) -> None:
+        """Close the connection, unless the response has it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._timer is not None:
+                self._timer.end(self._protocol)
+            hang_up(connection)
+
+    def __del__(self) -> None:
+        if self._connection is not None:  # never closed, because its event loop ended for instance
+            self._connection.release()  # which closes it, since it is awaiting a response
+
+
 class DirectSender:
     """Sends short requests over the pool of one session.
 
@@ -212,6 +276,11 @@ class DirectSender:
         """Return the cached route of ``request``; None = use the session, unless ``learn`` makes one."""
         return self._routes.get(request.url) if self._suits(request) else None
 
+    def can_start(self, request: HttpRequest) -> bool:
+        """Whether a request can be sent now, over a kept connection."""
+        route = self.find(request)
+        return route is not None and _keeps(self._connector, route.example)
+
     def learn(self, request: HttpRequest, address: URL) -> Route | None:
         """Make and cache the route to ``address``, which needs no proxy; None = use the session."""
         if not self._suits(request):
@@ -226,21 +295,19 @@ class DirectSender:
         route = self._routes[request.url] = Route(example, f"POST {address.raw_path_qs} HTTP/1.1")
         return route
 
-    async def send(
+    async def start(
         self, route: Route, request: HttpRequest, *, connect: aiohttp.ClientTimeout, first_byte: float | None
-    ) -> DirectResponse:
-        """Send a request and wait for the head of the response.
+    ) -> DirectPending:
+        """Send a request.
 
         Args:
             route: The route of the request.
             request: Headers and body.
             connect: Time limit of getting a connection.
-            first_byte: Seconds from there to the head; None = no limit.
+            first_byte: Seconds from there to the head of the response; None = no limit.
 
         Raises:
-            DeadlineError: The head did not arrive in time.
             aiohttp.ClientError: It failed; ``ConnectionTimeoutError`` if there was no connection in time.
-            HttpProcessingError: The head is malformed.
             ValueError: A header cannot be sent.
         """
         head = route.head(request.headers, len(request.body))
@@ -260,27 +327,11 @@ class DirectSender:
                 max_field_size=request.max_header_bytes,
             )
             transport.write(head.data + request.body)
-            message, content = await self._response(protocol, first_byte)
+            timer = None if first_byte is None else self._timers.get(first_byte) or self._new_timer(first_byte)
         except BaseException:
             hang_up(connection)
             raise
-        return DirectResponse(connection, protocol, message, content)
-
-    async def _response(
-        self, protocol: "ResponseHandler", first_byte: float | None
-    ) -> "tuple[RawResponseMessage, StreamReader]":
-        """Wait for the head of the response and the stream of its body."""
-        timer = None if first_byte is None else self._timers.get(first_byte) or self._new_timer(first_byte)
-        if timer is not None:
-            timer.begin(protocol)
-        try:
-            message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:  # informational, not the response yet
-                message, content = await protocol.read()
-            return message, content
-        finally:
-            if timer is not None:
-                timer.end(protocol)
+        return DirectPending(connection, protocol, timer)
 
     def _new_timer(self, seconds: float) -> FirstByteTimer:
         if len(self._timers) >= _MOST_ROUTES:  # the program sets another limit for every call
@@ -299,6 +350,12 @@ class DirectSender:
             and not self._session.trace_configs
             and aiohttp.ClientSession._request is _REAL
         )
+
+
+def _keeps(connector: "BaseConnector", example: aiohttp.ClientRequest) -> bool:
+    """Whether the pool has an idle connection; False where another version of aiohttp keeps them elsewhere."""
+    idle = getattr(connector, "_conns", None)
+    return bool(idle and idle.get(example.connection_key))
 
 
 def hang_up(connection: "Connection") -> None:

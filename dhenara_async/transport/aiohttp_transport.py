@@ -33,16 +33,19 @@ from dhenara_async.errors import (
     ConfigurationError,
     ConnectError,
     DeadlineError,
+    DhenaraError,
     ReadError,
     StreamStateError,
     TransportError,
 )
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport import Exchange, header_block_too_large
+from dhenara_async.transport import Exchange, PendingResponse, header_block_too_large
 from dhenara_async.transport.aiohttp_internals import (
+    DirectPending,
     DirectResponse,
     DirectSender,
     ForkSafeConnector,
+    Route,
     buffered,
     hang_up,
     logger,
@@ -64,6 +67,7 @@ LARGE_BYTES = 1 << 20
 
 
 _PIECE_BYTES = 1 << 18
+_FAILURES = (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError)  # of a request
 _HOSTS = 1000  # the size of the proxy cache
 
 
@@ -110,22 +114,49 @@ class AiohttpTransport:
             url = URL(request.url, encoded=True)
             proxy = self._proxy_for(url)
             route = direct.learn(request, url) if proxy is None and direct is not None else None
+        if direct is not None and route is not None:
+            pending = await self._start(kept, direct, route, request, timeouts)
+            try:
+                return await pending.head()
+            except BaseException:
+                pending.close()
+                raise
         try:
-            if direct is not None and route is not None:
-                connect, first_byte = self._client_timeout(timeouts), timeouts.first_byte
-                response = await direct.send(route, request, connect=connect, first_byte=first_byte)
-            else:
-                response = await self._by_session(kept.session, request, timeouts, proxy)
+            response = await self._by_session(kept.session, request, timeouts, proxy)
         except DeadlineError:
             raise
-        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError) as exc:
-            if _is_head_too_large(exc):
-                raise header_block_too_large(request.max_header_bytes) from exc.with_traceback(None)
-            # without aiohttp's frames, among whose locals are the headers with the key
-            raise _translated(exc, timeouts) from exc.with_traceback(None)
+        except _FAILURES as exc:
+            raise _failure(exc, request, timeouts) from exc.with_traceback(None)
         exchange = AiohttpExchange(response, timeouts, private=direct is not None)
         kept.open_calls.add(exchange)
         return unpacked(exchange)
+
+    def can_start(self, request: HttpRequest) -> bool:
+        """See ``StartsRequests``: short requests to a host that a kept connection leads to."""
+        try:
+            kept = self._sessions.get(asyncio.get_running_loop())
+        except RuntimeError:
+            return False
+        return kept is not None and kept.direct is not None and kept.direct.can_start(request)
+
+    async def start(self, request: HttpRequest, timeouts: Timeouts) -> PendingResponse:
+        """See ``StartsRequests``."""
+        kept = self._sessions.get(running_loop())
+        direct = None if kept is None else kept.direct
+        route = None if direct is None else direct.find(request)
+        if kept is None or direct is None or route is None:  # closed since ``can_start``
+            raise refused()
+        return await kept.open_calls.run(self._start(kept, direct, route, request, timeouts))
+
+    async def _start(
+        self, kept: "_Kept", direct: DirectSender, route: Route, request: HttpRequest, timeouts: Timeouts
+    ) -> "_Pending":
+        connect, first_byte = self._client_timeout(timeouts), timeouts.first_byte
+        try:
+            pending = await direct.start(route, request, connect=connect, first_byte=first_byte)
+        except _FAILURES as exc:
+            raise _failure(exc, request, timeouts) from exc.with_traceback(None)
+        return _Pending(pending, request, timeouts, kept.open_calls)
 
     async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
         """See ``EndsWaits``."""
@@ -387,6 +418,35 @@ def _has_received(connection: Connection) -> bool:
     return bool(select.select([raw], [], [], 0)[0])
 
 
+class _Pending:
+    """A request that was sent directly; see ``PendingResponse``."""
+
+    __slots__ = ("_open_calls", "_pending", "_request", "_timeouts")
+
+    def __init__(self, pending: DirectPending, request: HttpRequest, timeouts: Timeouts, open_calls: OpenCalls) -> None:
+        self._pending = pending
+        self._request = request
+        self._timeouts = timeouts
+        self._open_calls = open_calls
+        open_calls.add(pending)
+
+    async def head(self) -> Exchange:
+        """See ``PendingResponse``."""
+        try:
+            response = await self._pending.head()
+        except (DeadlineError, StreamStateError):
+            raise
+        except _FAILURES as exc:
+            raise _failure(exc, self._request, self._timeouts) from exc.with_traceback(None)
+        exchange = AiohttpExchange(response, self._timeouts, private=True)
+        self._open_calls.add(exchange)
+        return unpacked(exchange)
+
+    def close(self) -> None:
+        """See ``PendingResponse``."""
+        self._pending.close()
+
+
 class _Response(aiohttp.ClientResponse):
     """A response whose connection is closed with it at any time, also before its head has arrived.
 
@@ -519,6 +579,14 @@ def _connecting(timeouts: Timeouts) -> tuple[str, float | None]:
     if first_byte is not None and (connect is None or first_byte < connect):
         return "first_byte", first_byte
     return "connect", connect
+
+
+def _failure(exc: Exception, request: HttpRequest, timeouts: Timeouts) -> DhenaraError:
+    """Translate the failure of a request.
+
+    Raise it from ``exc.with_traceback(None)``: among the locals of aiohttp's frames are the headers with the key.
+    """
+    return header_block_too_large(request.max_header_bytes) if _is_head_too_large(exc) else _translated(exc, timeouts)
 
 
 def _is_head_too_large(exc: BaseException) -> bool:

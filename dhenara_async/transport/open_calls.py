@@ -7,13 +7,24 @@ waking its readers.
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from weakref import WeakSet
 
 from dhenara_async.errors import StreamStateError
-from dhenara_async.transport import Exchange
 
 Got = TypeVar("Got")
+
+
+class Interruptible(Protocol):
+    """A request or response that can be aborted from outside; see ``Exchange``."""
+
+    def interrupt(self, error: Exception) -> None:
+        """Raise ``error`` in the task that waits for it."""
+        ...
+
+    def ended(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +43,7 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._waits: set[_Wait] = set()
-        self._exchanges: WeakSet[Exchange] = WeakSet()
+        self._exchanges: WeakSet[Interruptible] = WeakSet()
         self.closed: bool = False
 
     async def run(self, work: Coroutine[object, object, Got]) -> Got:
@@ -61,8 +72,8 @@ class OpenCalls:
             if wait.ended:
                 task.uncancel()
 
-    def add(self, exchange: Exchange) -> None:
-        """Register a response. It unregisters itself when it is garbage-collected."""
+    def add(self, exchange: Interruptible) -> None:
+        """Register a request or response. It unregisters itself when it is garbage-collected."""
         self._exchanges.add(exchange)
 
     def end(self) -> None:

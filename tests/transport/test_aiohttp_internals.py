@@ -20,7 +20,7 @@ from dhenara_async import AIModelClient, AiohttpTransport, Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import aiohttp_internals
-from dhenara_async.transport.aiohttp_internals import DIRECT_BYTES, DirectResponse, DirectSender
+from dhenara_async.transport.aiohttp_internals import DIRECT_BYTES, DirectPending, DirectSender
 from tests.loopback import (
     PATIENCE,
     Connection,
@@ -45,15 +45,15 @@ HEADERS = {"content-type": "application/json", "authorization": "Bearer ünïcod
 def direct(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The URLs that are asked without the session, as they are asked."""
     asked: list[str] = []
-    send = DirectSender.send
+    start = DirectSender.start
 
     async def noted(
         self: DirectSender, route: aiohttp_internals.Route, *args: object, **more: object
-    ) -> DirectResponse:
+    ) -> DirectPending:
         asked.append(str(route.example.url))
-        return await send(self, route, *args, **more)  # type: ignore[arg-type] - handed on
+        return await start(self, route, *args, **more)  # type: ignore[arg-type] - handed on
 
-    monkeypatch.setattr(DirectSender, "send", noted)
+    monkeypatch.setattr(DirectSender, "start", noted)
     return asked
 
 
