@@ -5,8 +5,9 @@ Making a client is cheap: no I/O, no event loop, no HTTP library. The first call
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, overload
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.calls.observer import ObservedCall, Observer
     from dhenara_async.calls.prepare import CallPreparer
     from dhenara_async.calls.shared import SharedResources
+    from dhenara_async.calls.source import EndpointSource
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.formatter.conversion import ConversionPolicy
     from dhenara_async.messages.messages import Message
@@ -220,22 +222,18 @@ class AIModelClient:
         Raises:
             DhenaraError: As ``generate``, as far as errors are known before anything is sent.
         """
-        from dhenara_async.calls.source import EndpointSource
-        from dhenara_async.calls.stream import ResponseStream
-
+        stream_class = _engine().stream
         target, clock = self.model_endpoint, self._resources().timing.clock
         if isinstance(target, AIModelEndpoint):
             prepared = self._call(target, call)
             observed = self._observed(call)
-            source = EndpointSource(prepared, observed)
-            return ResponseStream(
-                source, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock
-            )
+            source = _engine().source(prepared, observed)
+            return stream_class(source, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
         from dhenara_async.plans.sources import source_of
 
         observed = self._observed(call)
         plan = source_of(target, self._plan_context(call, observed))
-        return ResponseStream(plan, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
+        return stream_class(plan, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
 
     def _observed(self, call: "CallInput") -> "ObservedCall | None":
         """Build the reports of a call; None without observers."""
@@ -255,24 +253,21 @@ class AIModelClient:
 
     def _plan_context(self, call: "CallInput", observed: "ObservedCall | None") -> "PlanContext":
         """Build the question of a plan, with a function that asks a member of the plan."""
-        from dhenara_async.calls.source import EndpointSource
         from dhenara_async.plans.sources import PlanContext
 
-        def ask(endpoint: AIModelEndpoint, config: AIModelCallConfig, more: "Sequence[Message]") -> EndpointSource:
+        def ask(endpoint: AIModelEndpoint, config: AIModelCallConfig, more: "Sequence[Message]") -> "EndpointSource":
             messages = [*call.messages, *more]
-            return EndpointSource(self._call(endpoint, replace(call, config=config, messages=messages)), observed)
+            return _engine().source(self._call(endpoint, replace(call, config=config, messages=messages)), observed)
 
         return PlanContext(ask, call.config, call.routing_context(), self._resources())
 
     def _call(self, endpoint: AIModelEndpoint, call: "CallInput") -> "Call":
         """Prepare a call of one endpoint, over the client's connections or connections of its own."""
-        from dhenara_async.calls.prepare import CallPreparer
-
         preparer = self._preparers.get(id(endpoint))  # the preparer keeps the endpoint, so the id stays its own
         if preparer is None:
             if len(self._preparers) >= _PREPARERS:  # a router may make an endpoint for every call
                 self._preparers.clear()
-            preparer = self._preparers[id(endpoint)] = CallPreparer(endpoint, self._policy, self._resources())
+            preparer = self._preparers[id(endpoint)] = _engine().preparer(endpoint, self._policy, self._resources())
         return preparer.call(call, self._kept or self._shared)
 
     def _resources(self) -> "SharedResources":
@@ -283,12 +278,32 @@ class AIModelClient:
         return self._shared_resources
 
 
+class _Engine(NamedTuple):
+    """The classes that a call is made with."""
+
+    message: "type[Message]"
+    input: "type[CallInput]"
+    preparer: "type[CallPreparer]"
+    source: "type[EndpointSource]"
+    stream: "type[ResponseStream]"
+
+
+@cache
+def _engine() -> _Engine:
+    """Import the classes at the first call. A statement ``import`` in each function would cost every call 3 us."""
+    from dhenara_async.calls.input import CallInput
+    from dhenara_async.calls.prepare import CallPreparer
+    from dhenara_async.calls.source import EndpointSource
+    from dhenara_async.calls.stream import ResponseStream
+    from dhenara_async.messages.messages import Message
+
+    return _Engine(Message, CallInput, CallPreparer, EndpointSource, ResponseStream)
+
+
 def _call_input(
     messages: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, stream: bool
 ) -> "CallInput":
-    from dhenara_async.calls.input import CallInput
-
-    return CallInput(messages, instructions_of(instructions), config, stream)
+    return _engine().input(messages, instructions_of(instructions), config, stream)
 
 
 def instructions_of(instructions: Iterable[str]) -> tuple[str, ...]:
@@ -306,25 +321,24 @@ def messages_of(
     prompt: "str | Message | None", context: "Iterable[str | Message]", messages: "Iterable[Message] | None"
 ) -> "list[Message]":
     """Build the messages of a call from ``prompt`` and ``context``, or from ``messages``."""
-    from dhenara_async.messages.messages import Message
-
+    message_class = _engine().message
     if messages is not None:
         if prompt is not None or tuple(context):
             raise ConfigurationError("pass either messages, or prompt and context, not both")
-        if isinstance(messages, str | Message):
+        if isinstance(messages, str | message_class):
             raise ConfigurationError("messages is a sequence of messages, not one; pass a single question as prompt")
         asked = list(messages)
         if not asked:
             raise ConfigurationError("messages is empty: there is nothing to ask")
         _refuse_blank(asked)
         return asked
-    if isinstance(context, str | Message):
+    if isinstance(context, str | message_class):
         raise ConfigurationError("context is a sequence of texts or messages, not one of them")
     if prompt is None:
         raise ConfigurationError("there is nothing to ask: pass prompt or messages")
     if not context and isinstance(prompt, str) and prompt.strip():  # as most questions are
-        return [Message.user(prompt)]
-    asked = [Message.user(item) if isinstance(item, str) else item for item in (*context, prompt)]
+        return [message_class.user(prompt)]
+    asked = [message_class.user(item) if isinstance(item, str) else item for item in (*context, prompt)]
     _refuse_blank(asked)
     return asked
 

@@ -16,7 +16,7 @@ from dhenara_async.formatter.window import estimate_messages
 from dhenara_async.framing.sse import SSE
 from dhenara_async.limits.limiter import Slot
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport import EndsWaits, Exchange, PendingResponse, StartsRequests, check_header_block
+from dhenara_async.transport import EndsWaits, Exchange, PendingResponse, RequestStarter, check_header_block
 from dhenara_async.usage.tokens import Usage
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
@@ -68,7 +68,7 @@ class SentRequest:
         """Whether the request was sent, so that a cancelled ``open`` continues with the wait for its response."""
         return self._pending is not None or self.exchange is not None
 
-    async def start(self, source: Delivery, transport: StartsRequests) -> None:
+    async def start(self, source: Delivery, starter: RequestStarter) -> None:
         """Send the request without waiting for the response head; ``open`` continues. If cancelled, nothing was sent.
 
         Raises:
@@ -77,7 +77,7 @@ class SentRequest:
         """
         signed = await source.auth.sign(source.request)
         self._check_open()
-        self._pending = await transport.start(signed, source.timeouts)
+        self._pending = await starter(signed, source.timeouts)
         self._check_open()
 
     async def open(self, source: Delivery, clock: Clock | None) -> Exchange:

@@ -23,7 +23,7 @@ from dhenara_async.calls.sent_request import SentRequest, while_open
 from dhenara_async.errors import APIError, ConnectError, DhenaraError, StreamStateError
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
 from dhenara_async.messages.messages import Origin
-from dhenara_async.transport import Exchange, StartsRequests
+from dhenara_async.transport import Exchange, RequestStarter, StartsRequests
 
 CLOSE_SECONDS = 1.0
 _CANCELLED = "the request was cancelled before its answer was complete"
@@ -144,11 +144,11 @@ class EndpointSource:
         "_awaiting_head",
         "_call",
         "_clock",
-        "_direct",
         "_failure",
         "_observed",
         "_observed_attempt",
         "_request",
+        "_starter",
         "_state",
         "repeatable",
     )
@@ -163,9 +163,9 @@ class EndpointSource:
         self._observed = observed
         self._observed_attempt: ObservedAttempt | None = None  # the one whose end has not been reported
         self._announced = False  # a StreamStart has been handed over, maybe by an earlier attempt
-        self._direct = _direct(call.source)  # sends the first request in the reader's task; None = no transport does
+        self._starter = _starter(call.source)  # sends the first request in the reader's task
         self._awaiting_head: list[asyncio.Future[None]] | None = None  # readers beside the one that opens directly
-        self.repeatable: bool = self._direct is not None or not isinstance(call.source, Delivery)
+        self.repeatable: bool = self._starter is not None or not isinstance(call.source, Delivery)
 
     @property
     def over(self) -> bool:
@@ -255,10 +255,10 @@ class EndpointSource:
             if self._awaiting_head is not None:
                 await self._wait_for_opener(self._awaiting_head)
                 return ()
-            if self._direct is None:
+            if self._starter is None:
                 exchange = await self._open(source)
             else:
-                exchange = await self._open_directly(source, self._direct)
+                exchange = await self._open_directly(source, self._starter)
         request = self._request
         if exchange is None:
             return ()
@@ -334,7 +334,7 @@ class EndpointSource:
 
     # ------------------------------------------------------------------------------------------------ attempts
 
-    async def _open_directly(self, source: Delivery, transport: StartsRequests) -> Exchange:
+    async def _open_directly(self, source: Delivery, starter: RequestStarter) -> Exchange:
         """Send the first request and read the response head, in the task of a reader, which may be cancelled.
 
         If it is cancelled before the request was sent, a ``Step`` sends it. Once it was sent, the next read continues.
@@ -342,11 +342,11 @@ class EndpointSource:
         self._awaiting_head = []
         try:
             if not self._request.sent:
-                self._direct, self.repeatable = None, False
+                self._starter, self.repeatable = None, False
                 self._report_start()
-                await self._request.start(source, transport)
+                await self._request.start(source, starter)
                 source.budget.earn()
-                self._direct, self.repeatable = transport, True
+                self._starter, self.repeatable = starter, True
             exchange = await self._open(source)
         finally:
             for waiter in self._awaiting_head:
@@ -421,7 +421,7 @@ class EndpointSource:
         failed = self._request
         self._note(exc)
         self._give_back(exc)
-        self._direct, self.repeatable = None, False
+        self._starter, self.repeatable = None, False
         self._move(Input.RETRY)
         self._attempts.waited = wait
         self._request = SentRequest(self._call)
@@ -468,15 +468,14 @@ class EndpointSource:
         self._release(sent=not isinstance(exc, ConnectError))
 
 
-def _direct(source: Delivery | Sequence[StreamEvent]) -> StartsRequests | None:
-    """Return the transport of ``source`` if it can send the request now and nothing has to be awaited before."""
+def _starter(source: Delivery | Sequence[StreamEvent]) -> RequestStarter | None:
+    """Return the function that sends the request of ``source``; None = it has to be sent in another way, or later."""
     if not isinstance(source, Delivery) or source.prepare is not None or source.limiter is not None:
         return None
     transport = source.transport
     if not _starts_requests(type(transport)) or Clock.wanted(source.timeouts):
         return None
-    transport = cast("StartsRequests", transport)
-    return transport if transport.can_start(source.request) else None
+    return cast("StartsRequests", transport).starter(source.request)
 
 
 @cache

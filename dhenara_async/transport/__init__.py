@@ -3,7 +3,7 @@
 Source of the shape: what httpx's transports and aiohttp's client have in common.
 """
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -101,17 +101,13 @@ class StartsRequests(Protocol):
     Requests of other transports are sent in a task of their own, which costs two iterations of the event loop.
     """
 
-    def can_start(self, request: HttpRequest) -> bool:
-        """Whether ``start`` can send this request."""
+    def starter(self, request: HttpRequest) -> "RequestStarter | None":
+        """Return the function that sends ``request``; None = use ``send``."""
         ...
 
-    async def start(self, request: HttpRequest, timeouts: Timeouts) -> PendingResponse:
-        """Connect and send ``request``. Nothing has been sent if this is cancelled.
 
-        Raises:
-            DhenaraError: As ``Transport.send``.
-        """
-        ...
+RequestStarter = Callable[[HttpRequest, Timeouts], Awaitable[PendingResponse]]
+"""Connects and sends a request. Nothing has been sent if it is cancelled. Raises as ``Transport.send`` does."""
 
 
 @dataclass(slots=True, frozen=True)

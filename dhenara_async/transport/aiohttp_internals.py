@@ -43,6 +43,7 @@ from dhenara_async.transport.first_byte import FirstByteTimer
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import BaseConnector, Connection
     from aiohttp.helpers import BaseTimerContext
     from aiohttp.http import RawResponseMessage
@@ -132,10 +133,12 @@ class Route:
     Attributes:
         example: Selects a connection of the pool, or says how to make one; never sent.
         line: The first line of a request.
+        key: The key of the connection in the pool.
     """
 
     example: aiohttp.ClientRequest
     line: str
+    key: "ConnectionKey"
     _headers: Mapping[str, str] | None = field(default=None, repr=False)
     _head: bytes = field(default=b"", repr=False)
 
@@ -276,10 +279,10 @@ class DirectSender:
         """Return the cached route of ``request``; None = use the session, unless ``learn`` makes one."""
         return self._routes.get(request.url) if self._suits(request) else None
 
-    def can_start(self, request: HttpRequest) -> bool:
-        """Whether a request can be sent now, over a kept connection."""
+    def open_route(self, request: HttpRequest) -> Route | None:
+        """Return the cached route of ``request`` if the pool keeps an idle connection for it."""
         route = self.find(request)
-        return route is not None and _keeps(self._connector, route.example)
+        return route if route is not None and _keeps(self._connector, route.key) else None
 
     def learn(self, request: HttpRequest, address: URL) -> Route | None:
         """Make and cache the route to ``address``, which needs no proxy; None = use the session."""
@@ -292,7 +295,9 @@ class DirectSender:
         )
         if len(self._routes) >= _MOST_ROUTES:
             self._routes.clear()
-        route = self._routes[request.url] = Route(example, f"POST {address.raw_path_qs} HTTP/1.1")
+        route = self._routes[request.url] = Route(
+            example, f"POST {address.raw_path_qs} HTTP/1.1", example.connection_key
+        )
         return route
 
     async def start(
@@ -352,10 +357,10 @@ class DirectSender:
         )
 
 
-def _keeps(connector: "BaseConnector", example: aiohttp.ClientRequest) -> bool:
+def _keeps(connector: "BaseConnector", key: "ConnectionKey") -> bool:
     """Whether the pool has an idle connection; False where another version of aiohttp keeps them elsewhere."""
     idle = getattr(connector, "_conns", None)
-    return bool(idle and idle.get(example.connection_key))
+    return bool(idle and idle.get(key))
 
 
 def hang_up(connection: "Connection") -> None:

@@ -18,6 +18,7 @@ import select
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakSet
 
@@ -39,7 +40,7 @@ from dhenara_async.errors import (
     TransportError,
 )
 from dhenara_async.request import HttpRequest
-from dhenara_async.transport import Exchange, PendingResponse, header_block_too_large
+from dhenara_async.transport import Exchange, RequestStarter, header_block_too_large
 from dhenara_async.transport.aiohttp_internals import (
     DirectPending,
     DirectResponse,
@@ -54,7 +55,7 @@ from dhenara_async.transport.aiohttp_internals import (
     wait,
 )
 from dhenara_async.transport.decompression import ACCEPTED, unpacked
-from dhenara_async.transport.open_calls import OpenCalls, refused, running_loop
+from dhenara_async.transport.open_calls import OpenCalls, broken_off, refused, running_loop
 from dhenara_async.transport.proxies import Proxy, proxy_for
 
 Got = TypeVar("Got")
@@ -67,6 +68,7 @@ LARGE_BYTES = 1 << 20
 
 
 _PIECE_BYTES = 1 << 18
+_POLLS = hasattr(select, "poll")
 _FAILURES = (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError)  # of a request
 _HOSTS = 1000  # the size of the proxy cache
 
@@ -131,22 +133,15 @@ class AiohttpTransport:
         kept.open_calls.add(exchange)
         return unpacked(exchange)
 
-    def can_start(self, request: HttpRequest) -> bool:
-        """See ``StartsRequests``: short requests to a host that a kept connection leads to."""
+    def starter(self, request: HttpRequest) -> RequestStarter | None:
+        """See ``StartsRequests``: for short requests to a host that a kept connection leads to."""
         try:
             kept = self._sessions.get(asyncio.get_running_loop())
         except RuntimeError:
-            return False
-        return kept is not None and kept.direct is not None and kept.direct.can_start(request)
-
-    async def start(self, request: HttpRequest, timeouts: Timeouts) -> PendingResponse:
-        """See ``StartsRequests``."""
-        kept = self._sessions.get(running_loop())
+            return None
         direct = None if kept is None else kept.direct
-        route = None if direct is None else direct.find(request)
-        if kept is None or direct is None or route is None:  # closed since ``can_start``
-            raise refused()
-        return await kept.open_calls.run(self._start(kept, direct, route, request, timeouts))
+        route = None if direct is None else direct.open_route(request)
+        return None if kept is None or direct is None or route is None else partial(self._start, kept, direct, route)
 
     async def _start(
         self, kept: "_Kept", direct: DirectSender, route: Route, request: HttpRequest, timeouts: Timeouts
@@ -155,6 +150,8 @@ class AiohttpTransport:
         try:
             pending = await direct.start(route, request, connect=connect, first_byte=first_byte)
         except _FAILURES as exc:
+            if kept.open_calls.closed:  # while another connection was made, because the kept one had gone
+                raise broken_off() from exc
             raise _failure(exc, request, timeouts) from exc.with_traceback(None)
         return _Pending(pending, request, timeouts, kept.open_calls)
 
@@ -409,11 +406,12 @@ def _has_received(connection: Connection) -> bool:
     raw = transport.get_extra_info("socket")
     if raw is None:
         return False
-    if raw.fileno() < 0:
+    number = raw.fileno()
+    if number < 0:
         return True
-    if hasattr(select, "poll"):
+    if _POLLS:
         poll = select.poll()
-        poll.register(raw.fileno(), select.POLLIN)
+        poll.register(number, select.POLLIN)
         return bool(poll.poll(0))
     return bool(select.select([raw], [], [], 0)[0])
 

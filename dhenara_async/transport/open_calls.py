@@ -8,11 +8,13 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
-from weakref import WeakSet
+from weakref import ref
 
 from dhenara_async.errors import StreamStateError
 
 Got = TypeVar("Got")
+
+_FEW = 100
 
 
 class Interruptible(Protocol):
@@ -39,11 +41,12 @@ class _Wait:
 class OpenCalls:
     """The open requests and responses of one event loop."""
 
-    __slots__ = ("_exchanges", "_waits", "closed")
+    __slots__ = ("_exchanges", "_most", "_waits", "closed")
 
     def __init__(self) -> None:
         self._waits: set[_Wait] = set()
-        self._exchanges: WeakSet[Interruptible] = WeakSet()
+        self._exchanges: list[ref[Interruptible]] = []  # some of them dead
+        self._most = _FEW  # how many there may be before the dead ones are removed
         self.closed: bool = False
 
     async def run(self, work: Coroutine[object, object, Got]) -> Got:
@@ -73,8 +76,15 @@ class OpenCalls:
                 task.uncancel()
 
     def add(self, exchange: Interruptible) -> None:
-        """Register a request or response. It unregisters itself when it is garbage-collected."""
-        self._exchanges.add(exchange)
+        """Register a request or response; only weakly, since a reader may drop it unread.
+
+        A ``WeakSet`` would do the same at ten times the cost: it calls Python for each one that is freed.
+        """
+        exchanges = self._exchanges
+        exchanges.append(ref(exchange))
+        if len(exchanges) > self._most:
+            exchanges[:] = [kept for kept in exchanges if kept() is not None]
+            self._most = max(_FEW, 2 * len(exchanges))
 
     def end(self) -> None:
         """End all requests and responses, because the transport is closed. Call this in their event loop."""
@@ -83,8 +93,9 @@ class OpenCalls:
             if not wait.ended:
                 wait.ended = True
                 wait.task.cancel()
-        for exchange in tuple(self._exchanges):
-            if not exchange.ended():
+        for registered in tuple(self._exchanges):
+            exchange = registered()
+            if exchange is not None and not exchange.ended():
                 exchange.interrupt(broken_off())
 
 

@@ -47,9 +47,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     start = DirectSender.start
 
-    async def noted(
-        self: DirectSender, route: aiohttp_internals.Route, *args: object, **more: object
-    ) -> DirectPending:
+    async def noted(self: DirectSender, route: aiohttp_internals.Route, *args: object, **more: object) -> DirectPending:
         asked.append(str(route.example.url))
         return await start(self, route, *args, **more)  # type: ignore[arg-type] - handed on
 
