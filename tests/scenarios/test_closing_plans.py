@@ -53,11 +53,9 @@ PHASES: tuple[Phase, ...] = (
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_plan_that_is_closed_from_another_task(
-    phase: Phase, plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_plan_that_is_closed_from_another_task(phase: Phase, plan: Plan) -> None:
     with host() as other:
-        async with cell(phase, monkeypatch) as place:
+        async with cell(phase) as place:
             target = plan(place.endpoint, chat_endpoint(other.url))
             client = AIModelClient(target, place.config, transport=place.transport, shared=place.shared)
             stream = client.stream(place.asked)

@@ -87,10 +87,8 @@ async def shared(wire: str) -> AsyncGenerator[tuple[Transport, Callable[[], Awai
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("wire", WIRES)
-async def test_a_transport_that_is_closed_under_its_readers(
-    wire: str, phase: Phase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with cell(phase, monkeypatch) as place, shared(wire) as (transport, close):
+async def test_a_transport_that_is_closed_under_its_readers(wire: str, phase: Phase) -> None:
+    async with cell(phase) as place, shared(wire) as (transport, close):
         if phase == "pool":
             place.transport, kept = transport, place.transport
             async with AsyncExitStack() as stack:
@@ -108,10 +106,10 @@ async def test_a_transport_that_is_closed_under_its_readers(
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_client_whose_block_ends_under_its_readers(phase: Phase, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_whose_block_ends_under_its_readers(phase: Phase) -> None:
     if phase == "pool":
         pytest.skip("a client's own pool has no end")
-    async with cell(phase, monkeypatch) as place:
+    async with cell(phase) as place:
         client = AIModelClient(place.endpoint, place.config, shared=place.shared)
         await client.__aenter__()
 
@@ -122,10 +120,10 @@ async def test_a_client_whose_block_ends_under_its_readers(phase: Phase, monkeyp
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_manager_whose_block_ends_under_its_turns(phase: Phase, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_manager_whose_block_ends_under_its_turns(phase: Phase) -> None:
     if phase == "pool":
         pytest.skip("a manager's own pool has no end")
-    async with cell(phase, monkeypatch) as place:
+    async with cell(phase) as place:
         manager = ConversationManager(config=place.config, limits=place.shared.limiter)
         await manager.__aenter__()
         conversation = await manager.create()
@@ -155,9 +153,9 @@ PLANS: dict[str, Plan] = {
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 @pytest.mark.parametrize("phase", ["slot", "connecting", "headers", "first event", "mid-stream", "retry"])
-async def test_a_plan_asks_nobody_else(phase: Phase, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_plan_asks_nobody_else(phase: Phase, plan: Plan) -> None:
     with host() as other:
-        async with cell(phase, monkeypatch) as place, shared("aiohttp") as (transport, close):
+        async with cell(phase) as place, shared("aiohttp") as (transport, close):
             target = plan(place.endpoint, chat_endpoint(other.url))
             client = AIModelClient(target, place.config, transport=transport, shared=place.shared)
             await closed_over(place, client.stream(place.asked), close)
