@@ -9,7 +9,7 @@ The time limits that the transport does not keep are kept by one ``Clock`` per c
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from enum import Enum
+from enum import StrEnum
 from functools import cache
 from typing import Protocol, cast
 
@@ -33,10 +33,8 @@ _EMPTY = frozenset({StreamStart, Heartbeat, UsageUpdate, StreamReset})
 _WORDS = frozenset({"text", "reasoning"})  # parts whose start is no content: some hosts send it long before the text
 
 
-class State(Enum):
+class State(StrEnum):  # keys of the table below: the hash of a plain Enum is a function in Python
     """Where the answer of an endpoint is."""
-
-    __hash__ = object.__hash__  # states are keys of the table: Enum's own hash is a function in Python
 
     READY = "the next step sends the request"
     WAITING = "an attempt failed; the next step waits, then sends the request again"
@@ -50,10 +48,8 @@ class State(Enum):
     CLOSED = "the source was closed"
 
 
-class Input(Enum):
+class Input(StrEnum):
     """What moves a source from one state to the next."""
-
-    __hash__ = object.__hash__
 
     HEAD = "a response head arrived"
     CONTENT = "content was handed over"
