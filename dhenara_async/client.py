@@ -40,7 +40,8 @@ class AIModelClient:
     owner. ``is_async=False`` makes a ``BlockingClient`` for scripts, with the same methods without ``await``.
 
     Args:
-        model_endpoint: An endpoint, or a plan over several.
+        model_endpoint: An endpoint, its short name (``anthropic:claude-sonnet-5-5``, see ``AIModelEndpoint.of``), or a
+            plan over several.
         config: The options of calls without a config of their own.
         is_async: False for the blocking client.
         transport: Connections shared with other clients.
@@ -52,7 +53,7 @@ class AIModelClient:
     @overload
     def __new__(
         cls,
-        model_endpoint: "Target",
+        model_endpoint: "Target | str",
         config: AIModelCallConfig | None = None,
         *,
         is_async: Literal[True] = True,
@@ -65,7 +66,7 @@ class AIModelClient:
     @overload
     def __new__(
         cls,
-        model_endpoint: "Target",
+        model_endpoint: "Target | str",
         config: AIModelCallConfig | None = None,
         *,
         is_async: Literal[False],
@@ -76,7 +77,7 @@ class AIModelClient:
 
     def __new__(
         cls,
-        model_endpoint: "Target",
+        model_endpoint: "Target | str",
         config: AIModelCallConfig | None = None,
         *,
         is_async: bool = True,
@@ -95,7 +96,7 @@ class AIModelClient:
 
     def __init__(
         self,
-        model_endpoint: "Target",
+        model_endpoint: "Target | str",
         config: AIModelCallConfig | None = None,
         *,
         is_async: bool = True,
@@ -104,6 +105,10 @@ class AIModelClient:
         shared: "SharedResources | None" = None,
         observers: "Iterable[Observer]" = (),
     ) -> None:
+        if not isinstance(model_endpoint, AIModelEndpoint):
+            from dhenara_async.plans.targets import target_of
+
+            model_endpoint = target_of(model_endpoint, "AIModelClient")
         self.model_endpoint: Target = model_endpoint
         self.config: AIModelCallConfig = config or AIModelCallConfig()
         self._policy = policy

@@ -4,11 +4,12 @@ Plain validated values: they open no connection and read no environment variable
 formats in ``drivers``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from enum import StrEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_serializer
@@ -238,6 +239,24 @@ class AIModelEndpoint(FrozenModel):
     ai_model: AIModel
     pricing: Pricing = Field(default_factory=Pricing)
     _rules: Memo[object] = PrivateAttr(default=Memo())  # the cached rules of this endpoint's driver
+
+    @staticmethod
+    def of(name: str) -> "AIModelEndpoint":
+        """Return the endpoint with a short name, such as ``anthropic:claude-sonnet-5-5``.
+
+        A name is accepted wherever an endpoint is; this method is for an endpoint to keep. No key is read here: each
+        call reads it from the provider's usual environment variable.
+
+        Args:
+            name: A provider's name, a colon (or a slash) and any model id. A model id that tells its maker
+                (``claude-…``, ``gpt-…``, ``gemini-…``) needs no provider.
+
+        Raises:
+            ConfigurationError: There is no model in the name, or its provider is unknown or missing.
+        """
+        # by name, because the names of models stand above the values that they name
+        named = import_module("dhenara_async.hosts.names").endpoint_named
+        return cast("Callable[[str], AIModelEndpoint]", named)(name)
 
 
 _BY_CODE = _Builder(is_code=True)

@@ -7,6 +7,7 @@ The process-wide caches of the package, all bounded::
     drivers/parts._served      origins with the served model              cleared at 1 000 entries
     framing/sse._beginnings    beginnings of data lines per event name    cleared at 1 000 entries
     models/families            capabilities per model id                  the 1 024 most recently used
+    hosts/names                endpoints per short name                   the 256 most recently used
 
 The cached fold of a history belongs to its newest ``ConversationNode``, the cached rules to their ``AIModelEndpoint``
 (``Memo``); both die with their owner.

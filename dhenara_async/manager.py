@@ -31,6 +31,7 @@ from dhenara_async.messages.messages import FilePart, ToolResultPart
 from dhenara_async.plans.targets import (
     Target,
     first_endpoint,
+    target_of,
 )
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.stores.signing import SigningKey, SigningKeys
@@ -104,19 +105,17 @@ class ConversationManager:
             with anyio.move_on_after(1, shield=True):
                 await owned.aclose()
 
-    async def warm_up(self, endpoints: Iterable[Target]) -> None:
+    async def warm_up(self, endpoints: Iterable[Target | str]) -> None:
         """Load modules and connect to hosts ahead of the first turns; see ``AIModelClient.warm_up``.
 
         Args:
-            endpoints: Who will be asked: endpoints, or plans over several.
+            endpoints: Who will be asked: endpoints, their short names, or plans over several.
 
         Raises:
             ConfigurationError: One of them has no address, or one that cannot be used.
             TransportError: A host could not be connected to; all others have been.
         """
-        if isinstance(endpoints, Target):
-            raise ConfigurationError("endpoints is a sequence of endpoints or plans, not one of them")
-        await warm_up(endpoints, self._transport, self._config)
+        await warm_up(_targets(endpoints), self._transport, self._config)
 
     async def create(self) -> Conversation:
         """Create an empty conversation."""
@@ -136,7 +135,7 @@ class ConversationManager:
         self,
         conversation: Conversation,
         query: str,
-        endpoint: Target,
+        endpoint: Target | str,
         *,
         instructions: Iterable[str] = (),
         files: Iterable[Attachment] = (),
@@ -148,7 +147,7 @@ class ConversationManager:
         Args:
             conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.
             query: The question; may be empty where files or tool results say enough.
-            endpoint: Who is asked: an endpoint, or a plan over several.
+            endpoint: Who is asked: an endpoint, its short name (``openai:gpt-6.2-sol``), or a plan over several.
             instructions: What leads this turn, and only this one.
             files: Files, their bytes, paths (``pathlib.Path``) or URLs (texts) to go with the question. Those on disk
                 are read in a thread, when the block is entered.
@@ -167,7 +166,7 @@ class ConversationManager:
         self,
         conversation: Conversation,
         query: str,
-        endpoint: Target,
+        endpoint: Target | str,
         *,
         instructions: Iterable[str] = (),
         files: Iterable[Attachment] = (),
@@ -192,7 +191,7 @@ class ConversationManager:
         self,
         conversation: Conversation,
         query: str,
-        endpoints: Iterable[Target],
+        endpoints: Iterable[Target | str],
         *,
         instructions: Iterable[str] = (),
         files: Iterable[Attachment] = (),
@@ -215,7 +214,7 @@ class ConversationManager:
         Args:
             conversation: Its history up to the head is what each model sees.
             query: The question; may be empty where files or tool results say enough.
-            endpoints: Who is asked: endpoints, or plans over several.
+            endpoints: Who is asked: endpoints, their short names, or plans over several.
             instructions: What leads these turns, and only these.
             files: Files, their bytes, paths (``pathlib.Path``) or URLs (texts) to go with the question. Those on disk
                 are read in a thread, when the block is entered.
@@ -227,9 +226,7 @@ class ConversationManager:
         Raises:
             ConfigurationError: Nothing is asked, nobody is, or a file cannot be used; nothing was sent.
         """
-        if isinstance(endpoints, Target):
-            raise ConfigurationError("endpoints is a sequence of endpoints or plans, not one of them")
-        targets = list(endpoints)
+        targets = _targets(endpoints)
         if not targets:
             raise ConfigurationError("endpoints is empty: pass at least one endpoint or plan")
         knobs, path = config or self._config, conversation.path()  # a turn may end before another has begun
@@ -247,7 +244,7 @@ class ConversationManager:
     def check(
         self,
         conversation: Conversation,
-        endpoint: Target,
+        endpoint: Target | str,
         *,
         query: str = "",
         instructions: Iterable[str] = (),
@@ -282,7 +279,7 @@ class ConversationManager:
             history=History(conversation.path(), self._window, signing=self._signing),
             conversation=conversation.id,
         )
-        return call.check(first_endpoint(endpoint, call.routing_context()), self._policy)
+        return call.check(first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._policy)
 
     def _reserve(self, conversation: Conversation, opener: TurnOpener) -> list[Reservation]:
         """Reserve the expected tokens and cost of a turn in every budget that counts it; the turn settles them.
@@ -311,7 +308,7 @@ class ConversationManager:
         self,
         conversation: Conversation,
         draft: ConversationNode,
-        endpoint: Target,
+        endpoint: Target | str,
         config: AIModelCallConfig,
         *,
         stream: bool,
@@ -405,6 +402,17 @@ class _SiblingTurns:
         for node in made_up:
             await keep(self._store, self._conversation, node)
         return tuple(nodes)
+
+
+def _targets(endpoints: Iterable[Target | str]) -> list[Target]:
+    """Return several targets; each may be given by its short name.
+
+    Raises:
+        ConfigurationError: There is one target instead of a sequence of them, or one that cannot be used.
+    """
+    if isinstance(endpoints, Target | str):
+        raise ConfigurationError("endpoints is a sequence of endpoints or plans: write [endpoint]")
+    return [target_of(endpoint, "turn") for endpoint in endpoints]
 
 
 def _drafted(

@@ -5,12 +5,13 @@ from contextlib import AsyncExitStack
 
 import typer
 
-from dhenara_async.cli.endpoints import any_reachable, endpoint_of, meaning
+from dhenara_async.cli.endpoints import any_reachable, endpoint_of
 from dhenara_async.cli.screen import Screen, label
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import DhenaraError
 from dhenara_async.fanout import as_completed
 from dhenara_async.fanout.values import ModelCall, Outcome
+from dhenara_async.hosts.names import meaning
 from dhenara_async.testing import ProviderServer
 
 

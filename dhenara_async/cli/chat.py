@@ -16,11 +16,12 @@ from types import FrameType
 import anyio
 from anyio import from_thread, to_thread
 
-from dhenara_async.cli.endpoints import endpoint_of, known_models, meaning, reachable
+from dhenara_async.cli.endpoints import endpoint_of, reachable
 from dhenara_async.cli.screen import Screen, label
 from dhenara_async.conversation import Conversation
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import DhenaraError
+from dhenara_async.hosts.names import known_models, meaning
 from dhenara_async.manager import ConversationManager
 from dhenara_async.testing import ProviderServer
 

@@ -8,13 +8,14 @@ from typing import Literal
 
 import orjson
 
-from dhenara_async.cli.endpoints import Named, any_reachable, endpoint_of, meaning, reachable
+from dhenara_async.cli.endpoints import any_reachable, endpoint_of, reachable
 from dhenara_async.cli.screen import Screen, label
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.events import event_to_dict
+from dhenara_async.hosts.names import Named, meaning
 from dhenara_async.hosts.registry import resolve
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import Citation
@@ -76,7 +77,7 @@ async def demo(screen: Screen, *, models: str | None, shown: Shown, report: bool
     if models is None and not stand_in:
         named_models = tuple(model for model in named_models if reachable(model.provider))
     if stand_in:
-        missing = ", ".join(dict.fromkeys(model.provider.value for model in named_models))
+        missing = ", ".join(dict.fromkeys(str(model.provider) for model in named_models))
         reason = "as asked" if loopback else f"no provider key in the environment ({missing})"
         notice = f"Loopback: {reason}. Stand-in servers on this computer answer, not models."
         (screen.complain if shown == "json" else screen.say)(notice)

@@ -193,9 +193,9 @@ def fan_out(
     only where the config sets ``streaming``, like ``generate``, and keeps no events.
 
     Args:
-        requests: ``ModelCall``s, ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``; the endpoint may be a plan
-            over several. Requests are taken one by one as calls end, so they may come from an endless generator,
-            synchronous or asynchronous.
+        requests: ``ModelCall``s, ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``; the endpoint may be a
+            short name, or a plan over several. Requests are taken one by one as calls end, so they may come from an
+            endless generator, synchronous or asynchronous.
         limit: Highest number of running calls; None = no limit. The next call starts when a call has ended and the
             reader has received its outcome.
         connecting: Highest number of calls that connect and wait for their response head at once, so that thousands do

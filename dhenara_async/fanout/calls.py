@@ -16,7 +16,7 @@ from dhenara_async.fanout.engine import Answering
 from dhenara_async.fanout.values import ModelCall, ModelCallLike
 from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.messages.messages import Message
-from dhenara_async.plans.targets import Target
+from dhenara_async.plans.targets import Target, target_of
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Downloads, EndsWaits, Exchange, FileRequest, Transport
 
@@ -95,7 +95,7 @@ class Calls:
         asked = messages_of(call.prompt, call.context, call.messages)
         instructions = instructions_of(call.instructions)
         question = CallInput(asked, instructions, config, stream or config.streaming)
-        return self._client(call.endpoint).open(question, ends_with_reader=True)
+        return self._client(target_of(call.endpoint, "ModelCall")).open(question, ends_with_reader=True)
 
     def _client(self, endpoint: Target) -> AIModelClient:
         """Return the client of an endpoint, from the cache where possible: it has resolved the host already."""
@@ -119,7 +119,9 @@ def _as_call(item: object) -> ModelCall:
         ConfigurationError: ``item`` is not a request, or one of its fields has a wrong type.
     """
     call: ModelCall | None = item if isinstance(item, ModelCall) else None
-    if isinstance(item, tuple) and len(parts := cast("tuple[Target, str | Message, AIModelCallConfig]", item)) in (
+    if isinstance(item, tuple) and len(
+        parts := cast("tuple[Target | str, str | Message, AIModelCallConfig]", item)
+    ) in (
         2,
         3,
     ):
@@ -131,8 +133,10 @@ def _as_call(item: object) -> ModelCall:
 
 
 def _check_call(endpoint: object, prompt: object, config: object) -> None:
-    if not isinstance(endpoint, Target):
-        raise ConfigurationError("a request begins with its target: an endpoint, or a plan over several")
+    if not isinstance(endpoint, Target | str):
+        raise ConfigurationError(
+            "a request begins with its target: an endpoint, its short name, or a plan over several"
+        )
     if not isinstance(prompt, str | Message | None):
         raise ConfigurationError(
             "the prompt of a request is a text or a Message; pass a whole conversation as ModelCall(messages=…)"

@@ -16,7 +16,7 @@ class ModelCall:
     """One request of a fan-out.
 
     Attributes:
-        endpoint: Target of the call: an endpoint, or a plan over several.
+        endpoint: Target of the call: an endpoint, its short name, or a plan over several.
         prompt: The user's question.
         context: Earlier messages, oldest first; plain texts are user messages.
         messages: The whole conversation, instead of ``prompt`` and ``context``.
@@ -25,7 +25,7 @@ class ModelCall:
         key: The caller's own name for the call, repeated on its events and its outcome.
     """
 
-    endpoint: Target
+    endpoint: Target | str
     prompt: str | Message | None = None
     _: KW_ONLY
     context: Sequence[str | Message] = ()
@@ -35,7 +35,9 @@ class ModelCall:
     key: Hashable = None
 
 
-ModelCallLike = ModelCall | tuple[Target, str | Message] | tuple[Target, str | Message, AIModelCallConfig | None]
+ModelCallLike = (
+    ModelCall | tuple[Target | str, str | Message] | tuple[Target | str, str | Message, AIModelCallConfig | None]
+)
 """A request: a ``ModelCall``, ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``."""
 
 

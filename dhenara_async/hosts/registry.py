@@ -22,6 +22,7 @@ from dhenara_async.frozen import Memo
 from dhenara_async.hosts.addresses import ascii_host
 from dhenara_async.hosts.auth import Auth, Credentials, GuardedAuth, KeyHeader, guarded
 from dhenara_async.hosts.headers import credentials_of, secrets_of, sendable
+from dhenara_async.hosts.names import REGISTERED_NAMES
 from dhenara_async.hosts.table import HOSTS, Host
 from dhenara_async.messages.messages import Origin
 
@@ -44,6 +45,7 @@ def register_host(name: str, host: Host) -> None:
         ConfigurationError: The name is empty, or belongs to another host.
     """
     _register("host", name, host, reserved=HOSTS, table=REGISTERED_HOSTS)
+    REGISTERED_NAMES.add(str(name))  # for AIModelEndpoint.of
 
 
 def register_driver(dialect: str, make: Callable[[Host], Driver]) -> None:

@@ -4,12 +4,12 @@ The targets of a plan are endpoints or plans, so that, for example, an experimen
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import blake2b
 from math import ceil, inf
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
@@ -24,6 +24,7 @@ from dhenara_async.errors import (
     UnsupportedError,
     printable,
 )
+from dhenara_async.hosts.names import endpoint_named
 from dhenara_async.messages.messages import FilePart, Message
 from dhenara_async.response import Decision
 
@@ -33,7 +34,8 @@ Strength = Literal["images", "files", "tools", "structured", "reasoning", "anyth
 StickyBy = Literal["conversation", "user", "node"]
 
 Decide = Callable[[Sequence[Message], AIModelCallConfig], "str | Target"]
-"""Chooses the target of a call, as an object or by name, from the conversation (oldest first) and the configuration."""
+"""Chooses the target of a call, as an object or by name, from the conversation (oldest first) and the configuration.
+A name is one of ``Router.targets``, or a short name of an endpoint (``anthropic:claude-sonnet-5-5``)."""
 
 UnitOf = Callable[[Sequence[Message], AIModelCallConfig], str]
 """Returns the unit of a call: calls of the same unit get the same variant."""
@@ -64,6 +66,29 @@ def may_pass_elsewhere(error: DhenaraError) -> bool:
             return isinstance(error, kinds)
 
 
+if TYPE_CHECKING:  # callers may pass short names of endpoints; plans convert them
+
+    class Targets:
+        """The type of ``targets``: set to targets or short names, read as targets."""
+
+        def __get__(self, instance: object, owner: type[object]) -> "tuple[Target, ...]": ...
+        def __set__(self, instance: object, value: "Sequence[Target | str]") -> None: ...
+
+    class NamedTargets:
+        """The type of targets by name: set to targets or short names, read as targets."""
+
+        def __get__(self, instance: object, owner: type[object]) -> "dict[str, Target]": ...
+        def __set__(self, instance: object, value: "Mapping[str, Target | str]") -> None: ...
+
+    class Variants:
+        """The type of ``variants``: set to targets or short names, with a weight or alone, read as targets."""
+
+        def __get__(self, instance: object, owner: type[object]) -> "dict[str, Target | tuple[Target, float]]": ...
+        def __set__(
+            self, instance: object, value: "Mapping[str, Target | str | tuple[Target | str, float]]"
+        ) -> None: ...
+
+
 @dataclass(frozen=True)
 class Failover:
     """Calls its targets in order until one completes the answer.
@@ -72,7 +97,7 @@ class Failover:
     limit of all targets together; every other time limit applies to each target.
 
     Attributes:
-        targets: Endpoints or plans, in the order in which they are called.
+        targets: Endpoints (also by short names) or plans, in the order in which they are called.
         mode: What happens when an answer breaks off after some of it was delivered. ``fail``: the error is raised.
             ``restart``: the next target starts over, and readers get a ``StreamReset``. ``continue``: the next target
             continues the answer, and readers get a ``StreamSeam``. Only texts can be continued, and only by a model
@@ -88,7 +113,7 @@ class Failover:
         ConfigurationError: There is no target, or a value is invalid.
     """
 
-    targets: "Sequence[Target]"
+    targets: "Targets"
     mode: Literal["restart", "continue", "fail"] = "restart"
     on: Counts | Sequence[type[DhenaraError]] | type[DhenaraError] | None = None
     cooldown: float = 30.0
@@ -120,7 +145,7 @@ class Race:
     The known usage of the other targets is in ``tries`` of the response, and counts in budgets.
 
     Attributes:
-        targets: Endpoints or plans.
+        targets: Endpoints (also by short names) or plans.
         hedge_after: When each further target starts, unless all earlier ones have failed: None = at once; a number =
             seconds after the previous start; or a percentile such as ``"p95"`` of the time to first content of the
             first target in the latest calls of the same client or manager (one second while too few were measured).
@@ -129,7 +154,7 @@ class Race:
         ConfigurationError: There is no target, or a value is invalid.
     """
 
-    targets: "Sequence[Target]"
+    targets: "Targets"
     hedge_after: float | str | None = None
 
     def __post_init__(self) -> None:
@@ -165,12 +190,12 @@ class Router:
     """
 
     choose: Decide | None = None
-    targets: "Mapping[str, Target]" = field(default_factory=dict[str, "Target"])
-    strengths: "Mapping[str, Target]" = field(default_factory=dict[str, "Target"])
+    targets: "NamedTargets" = field(default_factory=lambda: cast("NamedTargets", {}))
+    strengths: "NamedTargets" = field(default_factory=lambda: cast("NamedTargets", {}))
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", dict(self.targets))
-        object.__setattr__(self, "strengths", dict(self.strengths))
+        object.__setattr__(self, "targets", _named_targets(self.targets, "Router"))
+        object.__setattr__(self, "strengths", _named_targets(self.strengths, "Router"))
         if (self.choose is None) == (not self.strengths):
             raise ConfigurationError("a Router takes either choose or strengths, not both")
         if self.choose is None and self.targets:
@@ -179,8 +204,6 @@ class Router:
             )
         if unknown := [name for name in self.strengths if name not in _STRENGTHS]:
             raise ConfigurationError(f"unknown strengths {unknown}; use {', '.join(_STRENGTHS)}")
-        for target in (*self.targets.values(), *self.strengths.values()):
-            _check_target(target, "Router")
 
 
 @dataclass(frozen=True)
@@ -203,12 +226,12 @@ class Experiment:
         ConfigurationError: There is no variant, a weight is invalid, or ``sticky_by`` is unknown.
     """
 
-    variants: "Mapping[str, Target | tuple[Target, float]]"
+    variants: "Variants"
     sticky_by: StickyBy | UnitOf = "conversation"
     name: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "variants", dict(self.variants))
+        object.__setattr__(self, "variants", _checked_variants(self.variants))
         if isinstance(self.sticky_by, str) and self.sticky_by not in ("conversation", "user", "node"):
             raise ConfigurationError(
                 f"sticky_by of an Experiment is conversation, user, node or a function, not {self.sticky_by!r}"
@@ -216,8 +239,6 @@ class Experiment:
         weights = self.weights
         if not all(0 <= weight < inf for weight in weights.values()) or not sum(weights.values()) > 0:
             raise ConfigurationError("an Experiment needs variants with weights of at least 0, one of them above 0")
-        for name in weights:
-            _check_target(self.target(name), "Experiment")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -387,8 +408,11 @@ def _routed(plan: Router, context: RoutingContext) -> "tuple[Target, Decision]":
         raise ConfigurationError(f"no strength of the Router ({strengths}) fits the call; add one for 'anything'")
     chosen = plan.choose(context.messages(), context.config)
     if not isinstance(chosen, str):
-        _check_target(chosen, "Router")
+        chosen = target_of(chosen, "Router")
         return chosen, Decision(kind="router", choice=label(chosen))
+    if not plan.targets:
+        named = endpoint_named(chosen)
+        return named, Decision(kind="router", choice=label(named))
     if chosen not in plan.targets:
         raise ConfigurationError(
             f"the Router chose {chosen!r}, but its targets are {', '.join(plan.targets) or 'empty'}"
@@ -431,17 +455,51 @@ def _unit(sticky_by: StickyBy | UnitOf, context: RoutingContext) -> tuple[str, s
     return context.call_id, f"by the call alone, because it has no {sticky_by}"
 
 
-def _checked_targets(targets: "Sequence[Target]", plan: str) -> "tuple[Target, ...]":
-    checked = tuple(targets)
+def target_of(target: object, taker: str) -> "Target":
+    """Return a target, built from its short name if it is a text.
+
+    Args:
+        target: An endpoint, a plan, or the short name of an endpoint.
+        taker: The name of the class that takes it, for the error.
+
+    Raises:
+        ConfigurationError: It is none of them, or a name that cannot be resolved.
+    """
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, str):
+        return endpoint_named(target)
+    raise ConfigurationError(
+        f"{'an' if taker[0] in 'AE' else 'a'} {taker} takes endpoints and plans over endpoints, not "
+        f"{type(target).__name__}: write AIModelEndpoint(…), or a name such as 'anthropic:claude-sonnet-5-5'"
+    )
+
+
+def _checked_targets(targets: object, plan: str) -> "tuple[Target, ...]":
+    if isinstance(targets, Target | str) or not isinstance(targets, Iterable):
+        raise ConfigurationError(f"a {plan} takes its targets as one sequence: write {plan}([first, second])")
+    checked = tuple(target_of(target, plan) for target in cast("Iterable[object]", targets))
     if not checked:
         raise ConfigurationError(f"a {plan} needs at least one target")
-    for target in checked:
-        _check_target(target, plan)
     return checked
 
 
-def _check_target(target: object, plan: str) -> None:
-    if not isinstance(target, Target):
-        raise ConfigurationError(
-            f"a {plan} takes endpoints and plans over endpoints, not {type(target).__name__}: AIModelEndpoint(…)"
-        )
+def _named_targets(targets: object, plan: str) -> "dict[str, Target]":
+    if not isinstance(targets, Mapping):
+        raise ConfigurationError(f"the targets of a {plan} have names: write {{'name': endpoint}}")
+    return {name: target_of(target, plan) for name, target in cast("Mapping[str, object]", targets).items()}
+
+
+def _checked_variants(variants: object) -> "dict[str, Target | tuple[Target, float]]":
+    if not isinstance(variants, Mapping):
+        raise ConfigurationError("the variants of an Experiment have names: write Experiment({'a': …, 'b': …})")
+    return {name: _variant(of) for name, of in cast("Mapping[str, object]", variants).items()}
+
+
+def _variant(of: object) -> "Target | tuple[Target, float]":
+    if not isinstance(of, tuple):
+        return target_of(of, "Experiment")
+    pair = cast("tuple[object, ...]", of)
+    if len(pair) != 2 or not isinstance(pair[1], int | float):
+        raise ConfigurationError("a variant of an Experiment is a target, or (target, weight) with a number as weight")
+    return target_of(pair[0], "Experiment"), pair[1]
