@@ -33,7 +33,6 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.usage.tokens import Usage
 
 _REPORTS = frozenset(REPORTS)
-_VALUES = (b'"input"', b'_result"')  # in frames with inputs of calls or results of tools, whose numbers must stay exact
 
 
 class _UsualDelta(TypedDict):
@@ -125,7 +124,7 @@ class MessagesDecoder:
             return ()
         if kind == "content_block_delta":
             return self._block_delta(event)
-        if any(word in frame for word in _VALUES):
+        if b'"input"' in frame or b'_result"' in frame:  # of calls and tools, whose numbers must stay exact
             event = as_object(exact(event, frame))
         handler = self._HANDLERS.get(kind)
         if event.get("error") or (handler is None and is_failure(event, kind)):

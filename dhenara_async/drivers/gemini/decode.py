@@ -13,6 +13,7 @@ the first chunk of a plain answer is held until the body ends or a second chunk 
 Source: https://ai.google.dev/api/generate-content and the types of the ``google-genai`` package 3.4 (read 2026-11-22)
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypedDict, cast
@@ -57,7 +58,7 @@ from dhenara_async.response import Usage
 from dhenara_async.tools.declarations import HostedToolType
 
 # Fields with JSON values written by the model or by tools.
-_VALUES = (b'"args"', b'"response"', b'"partialArgs"', b'"partial_args"')
+_VALUES = re.compile(rb'"(?:args|response|partialArgs|partial_args)"')
 _TOOLS: dict[str, HostedToolType] = {
     "GOOGLE_SEARCH_WEB": "web_search",
     "GOOGLE_SEARCH_IMAGE": "web_search",
@@ -184,7 +185,7 @@ class GeminiDecoder:
         if data == self._last:  # a repeated chunk, with the last text in it
             return ()
         events: list[StreamEvent] = []
-        if any(word in data for word in _VALUES):
+        if _VALUES.search(data):
             chunk = exact(chunk, data)
         chunk = normalized(chunk, data)
         if self._plain and is_object(chunk):
