@@ -94,7 +94,7 @@ class SentRequest:
         headers = exchange.headers
         check_header_block(headers, source.request.max_header_bytes)
         if self._slot is not None:
-            self._slot.told(headers)
+            self._slot.note_headers(headers)
         request_id = request_id_of(headers, request_id_headers(self.call.driver))
         if request_id is not None:
             self.request_id = printable(source.auth.hide(request_id))

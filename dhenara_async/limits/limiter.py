@@ -64,7 +64,7 @@ class Limits(FrozenModel):
 class Slot(Protocol):
     """Permission to send one request. Its methods do not wait, and can be called in any order and from any thread."""
 
-    def told(self, headers: Mapping[str, str]) -> None:
+    def note_headers(self, headers: Mapping[str, str]) -> None:
         """Report the headers of the response."""
         ...
 
@@ -408,7 +408,7 @@ class _LocalSlot:
         self._grant = grant
         self._released = False
 
-    def told(self, headers: Mapping[str, str]) -> None:
+    def note_headers(self, headers: Mapping[str, str]) -> None:
         """See ``Slot``."""
         quotas = read_quotas(headers, now=self._wall_clock())
         if quotas:

@@ -388,7 +388,7 @@ def test_a_released_slot_still_accepts_reports() -> None:
     async def main() -> float:
         slot = await limiter.acquire(GPT, tokens=100)
         slot.release()
-        slot.told({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "3s"})
+        slot.note_headers({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "3s"})
         slot.spent(Usage(total_tokens=1))
         return (await started(limiter, clock, tokens=99))[1]
 
@@ -532,7 +532,7 @@ def test_a_request_waits_for_the_reset_of_an_exhausted_quota(headers: Mapping[st
     limiter = limiter_of(clock)
 
     async def main() -> list[float]:
-        (await limiter.acquire(GPT, tokens=3)).told(headers)
+        (await limiter.acquire(GPT, tokens=3)).note_headers(headers)
         return [(await started(limiter, clock, tokens=3))[1] for _ in range(2)]
 
     assert run(clock, main()) == pytest.approx([expected, 0], abs=1e-3)
@@ -544,7 +544,7 @@ def test_a_reset_time_without_a_date_header_is_compared_with_the_wall_clock() ->
 
     async def main() -> float:
         headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"{NOON + 12:.0f}"}
-        (await limiter.acquire(GPT, tokens=0)).told(headers)
+        (await limiter.acquire(GPT, tokens=0)).note_headers(headers)
         return (await started(limiter, clock))[1]
 
     assert run(clock, main()) == pytest.approx(12, abs=1e-3)
@@ -557,10 +557,10 @@ def test_later_requests_count_against_the_reported_quota() -> None:
     async def main() -> list[float]:
         first = await limiter.acquire(GPT, tokens=0)
         second = await limiter.acquire(GPT, tokens=0)  # under way when the first is answered
-        first.told(headers_of(3, "30s"))
+        first.note_headers(headers_of(3, "30s"))
         waited = [(await started(limiter, clock))[1] for _ in range(3)]
-        second.told(headers_of(9, "30s"))  # sent later, so its report is newer
-        first.told(headers_of(0, "30s"))
+        second.note_headers(headers_of(9, "30s"))  # sent later, so its report is newer
+        first.note_headers(headers_of(0, "30s"))
         return [*waited, (await started(limiter, clock))[1]]
 
     assert run(clock, main()) == pytest.approx([0, 0, 30, 0], abs=1e-3)
@@ -572,7 +572,7 @@ def test_later_tokens_count_against_the_reported_quota() -> None:
 
     async def main() -> list[float]:
         slot = await limiter.acquire(GPT, tokens=500)
-        slot.told(headers_of(1000, "10s", "tokens"))
+        slot.note_headers(headers_of(1000, "10s", "tokens"))
         return [(await started(limiter, clock, tokens=500))[1] for _ in range(3)]
 
     assert run(clock, main()) == pytest.approx([0, 0, 10], abs=1e-3)
@@ -588,11 +588,11 @@ def test_a_larger_reported_quota_wakes_the_waiter() -> None:
 
     async def main() -> None:
         one, two = await limiter.acquire(GPT, tokens=0), await limiter.acquire(GPT, tokens=0)
-        one.told(headers_of(0, "50s"))
+        one.note_headers(headers_of(0, "50s"))
         async with anyio.create_task_group() as group:
             group.start_soon(third)
             await anyio.sleep(2)
-            two.told(headers_of(8, "50s"))
+            two.note_headers(headers_of(8, "50s"))
 
     run(clock, main())
     assert at == pytest.approx([2], abs=1e-3)
@@ -605,10 +605,10 @@ def test_an_exhausted_daily_quota_is_probed_by_one_request_at_a_time() -> None:
     async def call(number: int) -> None:
         slot = await limiter.acquire(GPT, tokens=0)
         at.append(clock.now - began)
-        slot.told(headers_of(0, "6h0m0s") if number < 2 else headers_of(50, "6h0m0s"))
+        slot.note_headers(headers_of(0, "6h0m0s") if number < 2 else headers_of(50, "6h0m0s"))
 
     async def main() -> None:
-        (await limiter.acquire(GPT, tokens=0)).told(headers_of(0, "6h0m0s"))
+        (await limiter.acquire(GPT, tokens=0)).note_headers(headers_of(0, "6h0m0s"))
         async with anyio.create_task_group() as group:
             for number in range(6):
                 group.start_soon(call, number)
@@ -634,7 +634,7 @@ def test_the_longest_wait_can_be_configured() -> None:
 
     async def main() -> list[float]:
         slot = await limiter.acquire(GPT, tokens=0)
-        slot.told(headers_of(0, "6m0s"))
+        slot.note_headers(headers_of(0, "6m0s"))
         first = (await started(limiter, clock))[1]
         slot.refused(3600)
         return [first, (await started(limiter, clock))[1]]

@@ -60,7 +60,7 @@ async def test_the_number_of_quotas_of_an_endpoint_is_bounded() -> None:
     (origin,) = origins(1)
     for number in range(300):
         slot = await limiter.acquire(origin, tokens=1)
-        slot.told({f"x-ratelimit-remaining-tokens-{number}-month": "500000"})
+        slot.note_headers({f"x-ratelimit-remaining-tokens-{number}-month": "500000"})
         slot.release()
     (lane,) = limiter._lanes.values()  # pyright: ignore[reportPrivateUsage]
     assert len(lane._quotas) == 64  # pyright: ignore[reportPrivateUsage]

@@ -276,7 +276,7 @@ class Noting:
         """See ``Limiter``."""
         return self
 
-    def told(self, headers: Mapping[str, str]) -> None:
+    def note_headers(self, headers: Mapping[str, str]) -> None:
         """See ``Slot``."""
 
     def refused(self, seconds: float | None) -> None:

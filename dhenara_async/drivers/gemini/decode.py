@@ -165,13 +165,13 @@ class GeminiDecoder:
                 and not ("error" in usual or "promptFeedback" in usual)
                 and (usage := usual["usageMetadata"]).__class__ is dict
             ):
-                said = open_part.start.kind == "text"
-                if (len(part) == 1) if said else (len(part) == 2 and part["thought"]):
+                is_text = open_part.start.kind == "text"
+                if (len(part) == 1) if is_text else (len(part) == 2 and part["thought"]):
                     self._latest = usage  # parsed later, since every chunk has it
                     if speaker.ended:
                         speaker.ended, self._last = False, None
                     open_part.pieces.append(text)
-                    return ((TextDelta if said else ReasoningDelta)(open_part.part_id, text),)
+                    return ((TextDelta if is_text else ReasoningDelta)(open_part.part_id, text),)
         except (AttributeError, KeyError, TypeError, ValueError):  # another shape
             pass
         return self._feed(usual, frame)
@@ -353,8 +353,8 @@ class GeminiDecoder:
         """Decode a candidate's first parts, which in a plain answer are all: citations refer to them by index."""
         for place, part in enumerate(parts):
             self._feed_parts(candidate, (part,), events)
-            told = as_object(part)
-            if candidate.texts and (isinstance(part, str) or (told.get("text") and not told.get("thought"))):
+            fields = as_object(part)
+            if candidate.texts and (isinstance(part, str) or (fields.get("text") and not fields.get("thought"))):
                 candidate.places[place] = candidate.texts[-1]
 
     def _feed_parts(self, candidate: _Candidate, parts: Sequence[object], events: list[StreamEvent]) -> None:
@@ -517,10 +517,10 @@ class GeminiDecoder:
         signature = raw.get("thoughtSignature")
         kept: JsonObject = {"thoughtSignature": signature} if signature else {}
         inline, elsewhere = as_object(raw.get("inlineData")), as_object(raw.get("fileData"))
-        told = as_text((inline or elsewhere).get("mimeType"))
-        media_type = told.partition(";")[0].strip()
-        if media_type != told:
-            kept["mimeType"] = told
+        reported_type = as_text((inline or elsewhere).get("mimeType"))
+        media_type = reported_type.partition(";")[0].strip()
+        if media_type != reported_type:
+            kept["mimeType"] = reported_type
         data = decoded(as_text(inline.get("data")))
         url = as_text(elsewhere.get("fileUri")) or None
         if data is None and url is None:
@@ -528,7 +528,7 @@ class GeminiDecoder:
         try:
             FilePart(media_type=media_type, data=data, url=None if data is not None else url)
         except ValueError:  # the type is missing, or the bytes contradict it
-            media_type, kept["mimeType"] = "application/octet-stream", told
+            media_type, kept["mimeType"] = "application/octet-stream", reported_type
         if data is not None:
             return self._parts.file(media_type, kept, choice=choice, data=data)
         return self._parts.file(media_type, kept, choice=choice, url=url)
@@ -572,8 +572,8 @@ class GeminiDecoder:
             self._parts.finishes[0] = finish_by(None, has_calls=False, blocked=self._blocked)
         return [*events, *usage_events(self.usage), self._parts.end()]
 
-    def _raise(self, told: JsonObject) -> NoReturn:
-        raise error_of(200, {}, dumped(told).encode(), told, self._parts.provider)
+    def _raise(self, error: JsonObject) -> NoReturn:
+        raise error_of(200, {}, dumped(error).encode(), error, self._parts.provider)
 
 
 # ---------------------------------------------------------------------------------------------------- beside the parts

@@ -218,8 +218,8 @@ class ChatDecoder:
     def _no_answer(self) -> ProtocolError:
         return ProtocolError(f"the answer has no choice with a message: {quote(self._body)}")
 
-    def _failure(self, told: JsonObject, frame: Frame) -> APIError:
-        return chat_error(200, {}, frame, told, self._parts.provider)
+    def _failure(self, error: JsonObject, frame: Frame) -> APIError:
+        return chat_error(200, {}, frame, error, self._parts.provider)
 
     def _is_answer(self, chunk: JsonObject, frame: Frame) -> bool:
         """Whether the answer begins with ``chunk``; chunks before it are unknown events."""
@@ -273,9 +273,9 @@ class ChatDecoder:
 
     def _take_usage(self, raw: object) -> None:
         """Keep a usage report, unless it has no counts and an earlier one has."""
-        told = as_object(raw)
-        if told and (not self._raw_usage or counts_tokens(told)):
-            self._raw_usage = told
+        report = as_object(raw)
+        if report and (not self._raw_usage or counts_tokens(report)):
+            self._raw_usage = report
 
     def _usage_of_groq(self, raw: object) -> object:
         """Return the usage in Groq's extra field, if there is no other; Groq reports failures there too."""

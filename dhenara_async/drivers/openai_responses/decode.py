@@ -259,9 +259,9 @@ class ResponsesDecoder:
         return message.add(kind, _place(event), text) if message else ()
 
     def _words_done(self, event: JsonObject, kind: Literal["text", "refusal"]) -> Sequence[StreamEvent]:
-        told: JsonObject = {"annotations": event.get("annotations"), "logprobs": event.get("logprobs")}
+        details: JsonObject = {"annotations": event.get("annotations"), "logprobs": event.get("logprobs")}
         return self._whole_content(
-            event, MessageContent(kind, text_of(event.get(kind)) or text_of(event.get("text")), told)
+            event, MessageContent(kind, text_of(event.get(kind)) or text_of(event.get("text")), details)
         )
 
     def _part_added(self, event: JsonObject) -> Sequence[StreamEvent]:
@@ -430,8 +430,8 @@ class ResponsesDecoder:
     def _fail(self, event: JsonObject) -> NoReturn:
         """Raise the failure that an event, a response or an item reports."""
         error = _error_in(event)
-        told = {"error": error} if error else {name: event[name] for name in event if name != "response"}
-        raise responses_error(200, {}, dumped(event).encode(), told, self._parts.provider)
+        details = {"error": error} if error else {name: event[name] for name in event if name != "response"}
+        raise responses_error(200, {}, dumped(event).encode(), details, self._parts.provider)
 
     _HANDLERS: ClassVar[Mapping[str, "Callable[[ResponsesDecoder, JsonObject], Sequence[StreamEvent]]"]] = {
         "response.created": lambda self, event: self._created(event),
