@@ -319,7 +319,7 @@ def secretive(endpoint: AIModelEndpoint) -> AIModelEndpoint:
     return endpoint.model_copy(update={"api": endpoint.api.model_copy(update={"api_key": SecretStr(CANARY)})})
 
 
-def note_headers(exc: BaseException | None) -> str:
+def told(exc: BaseException | None) -> str:
     """Everything that an exception and what caused it say of themselves."""
     if exc is None:
         return ""

@@ -67,7 +67,7 @@ def caller(target: AIModelEndpoint, policy: ConversionPolicy | None = None) -> C
     return CallPreparer(target, policy, SharedResources())
 
 
-def note_headers(call: Call) -> object:
+def told(call: Call) -> object:
     """Everything of a call that its provider or its caller can see."""
     source = call.source
     assert isinstance(source, Delivery)

@@ -68,7 +68,7 @@ def decoder_of(*, stream: bool, bounds: Bounds | None = None) -> Decoder:
     return GeminiDriver().decoder(request, expected_origin(ENDPOINT))
 
 
-def note_headers(*frames: Frame, stream: bool = True) -> ChatResponse:
+def told(*frames: Frame, stream: bool = True) -> ChatResponse:
     """The answer in raw frames."""
     decoder = decoder_of(stream=stream)
     events: list[StreamEvent] = []

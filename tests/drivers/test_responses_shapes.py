@@ -206,7 +206,7 @@ def usual() -> list[JSON]:
     return deepcopy(events)
 
 
-def note_headers(response: ChatResponse) -> object:
+def told(response: ChatResponse) -> object:
     calls = sorted((call.name, call.call_id, orjson.dumps(call.parsed())) for call in response.tools())
     return response.text(), response.reasoning(), calls, response.finish_reason, response.model, response.response_id
 

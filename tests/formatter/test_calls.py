@@ -220,7 +220,7 @@ class TestPaired:
         return [PairedCall(source, index, call, call) for index, call in enumerate(given)]
 
     @staticmethod
-    def note_headers(calls: Sequence[PairedCall]) -> list[str | None]:
+    def told(calls: Sequence[PairedCall]) -> list[str | None]:
         return [None if call.result is None else call.result[2].get_text() for call in calls]
 
     def test_by_id_in_any_order(self) -> None:
@@ -228,14 +228,14 @@ class TestPaired:
         calls = self.calls(one, two)
         results = (ToolResultPart.of(two, "second"), TextPart(text="and"), ToolResultPart.of(one, "first"))
         assert paired(calls, _asked(*results)) == {(2, 0), (2, 2)}
-        assert self.note_headers(calls) == ["first", "second"]
+        assert self.told(calls) == ["first", "second"]
 
     def test_of_one_id_by_order(self) -> None:
         one, two = _call("a"), _call("a", arguments='{"b": 1}')
         calls = self.calls(one, two)
         results = [ToolResultPart.of(call, str(at)) for at, call in enumerate((one, two, two))]
         assert paired(calls, _asked(*results)) == {(2, 0), (2, 1)}  # the third answers nothing
-        assert self.note_headers(calls) == ["0", "1"]
+        assert self.told(calls) == ["0", "1"]
 
     def test_without_an_id_by_name(self) -> None:
         calls = self.calls(_call("", "add"), _call("", "now"), _call("", "add"))
@@ -244,12 +244,12 @@ class TestPaired:
             for name, said in (("now", "noon"), ("add", "3"), ("", "4"), ("add", "5"))
         ]
         assert paired(calls, _asked(*results)) == {(2, 0), (2, 1), (2, 2)}
-        assert self.note_headers(calls) == ["3", "noon", "4"]
+        assert self.told(calls) == ["3", "noon", "4"]
 
     def test_a_result_with_an_id_answers_no_call_without_one(self) -> None:
         calls = self.calls(_call("", "add"))
         assert paired(calls, _asked(ToolResultPart(call_id="x", name="add"))) == set()
-        assert self.note_headers(calls) == [None]
+        assert self.told(calls) == [None]
 
     @pytest.mark.parametrize("has_ids", [True, False])
     @pytest.mark.parametrize("apart", [True, False])

@@ -113,7 +113,7 @@ async def test_paths_are_read_in_order_in_a_thread_and_once(tmp_path: Path, monk
     threads: list[int] = []
     read = messages.read_regular
 
-    def note_headers(source: Path, most: int) -> bytes:
+    def told(source: Path, most: int) -> bytes:
         threads.append(threading.get_ident())
         return read(source, most)
 

@@ -44,7 +44,7 @@ PHASES: tuple[Phase, ...] = (
 WIRES = ("aiohttp", "httpx")
 
 
-async def note_headers(reader: ResponseStream | Turn, place: Cell, met: list[BaseException | None]) -> None:
+async def told(reader: ResponseStream | Turn, place: Cell, met: list[BaseException | None]) -> None:
     """Read to the end, whatever that is."""
     try:
         async with reader:

@@ -482,7 +482,7 @@ class Told:
     closed: Sequence[Closing]
 
 
-async def note_headers(
+async def told(
     script: Script, dialect: Dialect, streamed: bool, *, timeouts: Timeouts | None = None, attempts: int = 1
 ) -> Told:
     """Make one call over connections of its own, and wait until the server has seen the end of them."""
