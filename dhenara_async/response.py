@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, TypeVar, overload
+from typing import Literal, Self, TypeVar, overload
 
 from pydantic import Field, PrivateAttr
 
@@ -22,7 +22,7 @@ from dhenara_async.messages.messages import (
     ToolCallPart,
 )
 from dhenara_async.tools.structured import ModelOutput, OutputType, is_wrapped, read, read_as
-from dhenara_async.usage.prices import Pricing, Rates, list_price, listable
+from dhenara_async.usage.prices import Pricing, Rates, installed, list_price, listable
 from dhenara_async.usage.tokens import UNKNOWN, Usage
 
 Read = TypeVar("Read")
@@ -46,12 +46,13 @@ class CallWarning(FrozenModel):
     """A setting of the call that was dropped or adjusted for the target, or that the answer does not follow exactly.
 
     Attributes:
-        code: ``param_dropped``, ``param_adjusted``, ``model_retired`` or ``answer_unwrapped``.
-        knob: The setting's name in ``AIModelCallConfig`` (or ``ai_model``).
+        code: ``param_dropped``, ``param_adjusted``, ``model_retired``, ``answer_unwrapped``, or ``price_unknown`` if
+            the cost needs list prices that are not installed.
+        knob: The setting's name in ``AIModelCallConfig`` (or ``ai_model``, ``pricing``).
         message: The change and its cause.
     """
 
-    code: Literal["param_dropped", "param_adjusted", "model_retired", "answer_unwrapped"]
+    code: Literal["param_dropped", "param_adjusted", "model_retired", "answer_unwrapped", "price_unknown"]
     knob: str
     message: str
 
@@ -216,13 +217,11 @@ class ChatResponse(FrozenModel):
     def cost(self, rates: Rates | None = None) -> Decimal | None:
         """Return the provider's price of this answer: by ``rates``, else in US dollars by its list prices.
 
-        For an interrupted answer this is a lower bound, from the usage reported so far.
+        For an interrupted answer this is an estimate, as its usage is.
 
         Returns:
-            None if the model has no price or the provider reported no usage.
-
-        Raises:
-            ConfigurationError: List prices are needed, and the extra ``prices`` is not installed.
+            None if the model has no price, the provider reported no usage, or list prices are needed and the extra
+            ``prices`` is not installed.
         """
         if rates is not None:
             return rates.price(self.usage)
@@ -350,13 +349,11 @@ class AIModelCallResponse(FrozenModel):
     def cost(self) -> Decimal | None:
         """Return the provider's price of the call: by the endpoint's own rates, else in US dollars by its list prices.
 
-        For an interrupted answer this is a lower bound, from the usage reported so far.
+        For an interrupted answer this is an estimate, as its usage is.
 
         Returns:
-            None if the model has no price or the provider reported no usage.
-
-        Raises:
-            ConfigurationError: List prices are needed, and the extra ``prices`` is not installed.
+            None if the model has no price, the provider reported no usage, or list prices are needed and the extra
+            ``prices`` is not installed; ``warnings`` then has a ``price_unknown``.
         """
         answer = self.chat_response
         if self.pricing.rates is not None:
@@ -370,14 +367,22 @@ class AIModelCallResponse(FrozenModel):
         answer = self.chat_response
         return self.pricing.rates is None and listable(answer.usage, answer.provider)
 
+    def warned_of_missing_prices(self) -> Self:
+        """Return the response with a warning if its cost is unknown because the extra ``prices`` is not installed."""
+        if not self.list_prices_wanted or installed():
+            return self
+        message = (
+            "the cost is unknown: list prices need the extra: pip install 'dhenara-async[prices]'; or give the "
+            "endpoint Pricing(rates=…)"
+        )
+        warning = CallWarning(code="price_unknown", knob="pricing", message=message)
+        return self.changed(warnings=(*self.warnings, warning))
+
     def charge(self) -> Decimal | None:
         """Return the price for your own customer: the cost with the endpoint's mark-up, or by its price list.
 
         Returns:
             None if the cost is unknown or the provider reported no usage.
-
-        Raises:
-            ConfigurationError: As for ``cost``; not if the endpoint has its own price list.
         """
         by_list = self.pricing.price_list is not None
         return self.pricing.charge(self.chat_response.usage, None if by_list else self.cost())

@@ -4,6 +4,7 @@ Every turn leaves a node: complete, interrupted with the partial answer, or fail
 with that turn only.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -196,7 +197,10 @@ class Turn:
         else:
             status = "interrupted" if any(choice.parts for choice in came.chat_response.choices) else "failed"
             failure = self._stream.failure or exc
-            error = "the reader left before the end" if failure is None else described(failure)
+            if failure is None or isinstance(failure, asyncio.CancelledError | GeneratorExit):
+                error = "the reader left before the end"
+            else:
+                error = described(failure)
         tries = came.tries
         if (
             status == "failed" and tries and tries[-1].error is None

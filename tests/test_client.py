@@ -739,7 +739,7 @@ async def test_usage_of_an_interrupted_answer_is_an_estimate() -> None:
             if isinstance(item, TextDelta) and item.text == " two":
                 break
     seen = stream.partial.chat_response.usage
-    assert (seen.input_tokens, seen.output_tokens, seen.source) == (5, 1, "estimated")
+    assert (seen.input_tokens, seen.output_tokens, seen.source) == (5, 2, "estimated")
 
 
 # ------------------------------------------------------------------------------------------------- answers that are odd

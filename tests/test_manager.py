@@ -168,8 +168,8 @@ async def _deadline(turn: Turn) -> None:
 _LEAVING = [
     (_break_off, "the reader left before the end"),
     (_raise, "KeyError"),
-    (_cancel, "CancelledError"),
-    (_deadline, "CancelledError"),
+    (_cancel, "the reader left before the end"),
+    (_deadline, "the reader left before the end"),
 ]
 
 

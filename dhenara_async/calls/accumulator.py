@@ -47,6 +47,7 @@ class Accumulator:
         "_response_id",
         "_starts",
         "_usage",
+        "announced",
     )
 
     def __init__(self, *, provider: str, model: str) -> None:
@@ -59,6 +60,7 @@ class Accumulator:
         self._usage = UNKNOWN
         self._first_part_id = 0  # of the endpoint that responds now; earlier parts came from another endpoint
         self._end: StreamEnd | None = None
+        self.announced: bool = False  # the endpoint that responds now has begun its answer
 
     @property
     def finished(self) -> bool:
@@ -107,6 +109,14 @@ class Accumulator:
                 finished = self._finished_parts.get(start.part_id)
                 texts.append(finished.get_text() if finished is not None else "".join(self._pieces[start.part_id]))
         return texts
+
+    def parts_of_endpoint(self) -> list[Part]:
+        """Return the parts of all choices that the current endpoint sent, open ones as far as they were received."""
+        parts = (
+            self._finished_parts.get(start.part_id) or self._interrupted(start)
+            for start in self._starts[self._first_part_id :]
+        )
+        return [part for part in parts if part is not None]
 
     def close_open_parts(self) -> list[PartEnd]:
         """Build a ``PartEnd`` with the status ``interrupted`` for each open part.
@@ -157,6 +167,7 @@ class Accumulator:
 
     def _start_endpoint(self, start: StreamStart | None) -> None:
         """Note which provider and model the following events come from."""
+        self.announced = start is not None
         if start is not None:
             self._provider = start.provider
             self._model = start.model or self._model

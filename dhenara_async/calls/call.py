@@ -13,7 +13,7 @@ from dhenara_async.framing import Framing
 from dhenara_async.framing.sse import SSE
 from dhenara_async.hosts.auth import Auth
 from dhenara_async.limits.limiter import Limiter
-from dhenara_async.messages.messages import Message, Origin
+from dhenara_async.messages.messages import Origin
 from dhenara_async.request import ChatRequest, HttpRequest
 from dhenara_async.response import Attempt, CallWarning, Decision, Seam
 from dhenara_async.transport import Transport
@@ -97,7 +97,7 @@ class CallRecord:
         tries: Every request so far, including the one in flight.
         warnings: Settings that were ignored or changed.
         report: What the conversion of the history lost.
-        messages: The messages that were sent.
+        request: The messages, instructions and config that were sent.
         pricing: How the call is priced.
         prefix: Hash of everything the model is shown, for endpoints that bind reasoning to it; None for all others.
         usage: The newest token report, including one that no event has carried; None = none arrived.
@@ -110,7 +110,7 @@ class CallRecord:
     tries: tuple[Attempt, ...]
     warnings: tuple[CallWarning, ...]
     report: ConversionReport
-    messages: tuple[Message, ...]
+    request: ChatRequest
     pricing: Pricing
     prefix: str | None
     usage: Usage | None

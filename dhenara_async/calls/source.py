@@ -183,7 +183,7 @@ class EndpointSource:
             tries=self._attempts.all(call, status=request.status, request_id=request.request_id),
             warnings=call.warnings,
             report=call.report,
-            messages=call.request.messages,
+            request=call.request,
             pricing=call.pricing,
             prefix=call.prefix,
             usage=request.body.usage,

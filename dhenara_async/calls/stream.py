@@ -19,8 +19,10 @@ from typing import NoReturn, Self
 from pydantic import JsonValue
 
 from dhenara_async.calls.accumulator import Accumulator
+from dhenara_async.calls.attempts import priced
 from dhenara_async.calls.call import CallRecord
 from dhenara_async.calls.observer import ObservedCall
+from dhenara_async.calls.partial_usage import estimated_usage, prompt_tokens
 from dhenara_async.calls.source import EventSource, says
 from dhenara_async.calls.step import Step
 from dhenara_async.config import AIModelCallConfig
@@ -38,8 +40,9 @@ from dhenara_async.events import (
 from dhenara_async.formatter.conversion import ConversionReport, dropped_by_server
 from dhenara_async.messages.messages import Origin, TextPart
 from dhenara_async.request import ChatRequest
-from dhenara_async.response import AIModelCallResponse, ChatResponse, FinishReason, Latency
+from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, FinishReason, Latency
 from dhenara_async.transport.open_calls import running_loop
+from dhenara_async.usage.tokens import Usage
 
 _CLOSED = "the stream was closed; ask the client for another"
 
@@ -100,6 +103,7 @@ class ResponseStream:
         self._started_at = self._clock()
         self._first_event_at: float | None = None
         self._ended_at: float | None = None
+        self._estimate: tuple[ChatRequest, int] | None = None  # a request and its estimated tokens
         self._observed = self._without_content = observed  # the latter until the first content has arrived
 
     # ------------------------------------------------------------------------------------------------ reading
@@ -183,11 +187,19 @@ class ResponseStream:
 
     @property
     def partial(self) -> AIModelCallResponse:
-        """The answer so far, at any time and after any failure."""
-        usage = self._source.account.usage
-        if usage is not None and not self._accumulator.finished:
-            self._accumulator.feed((UsageUpdate(usage),))
-        return self._respond(self._accumulator.partial())
+        """The answer so far, at any time and after any failure. The usage of an incomplete answer is estimated."""
+        accumulator, account = self._accumulator, self._source.account
+        if accumulator.finished:
+            return self._respond(accumulator.partial())
+        if account.usage is not None:
+            accumulator.feed((UsageUpdate(account.usage),))
+        answer = accumulator.partial()
+        received = accumulator.parts_of_endpoint()
+        if not (received or account.usage is not None or accumulator.announced):
+            return self._respond(answer)  # the request may have been refused
+        usage = estimated_usage(account.usage, received, self._prompt_tokens(account.request))
+        response = self._respond(answer.changed(usage=usage))
+        return response.changed(tries=_estimated_tries(account, usage)) if received else response
 
     def partial_structured(self) -> JsonValue:
         """Return the object of ``structured_output`` so far, as plain JSON.
@@ -353,6 +365,12 @@ class ResponseStream:
         if self._ended_at is None:
             self._ended_at = self._clock()
 
+    def _prompt_tokens(self, request: ChatRequest) -> int:
+        """Estimate the tokens of ``request`` once, because ``partial`` may be read at every event."""
+        if self._estimate is None or self._estimate[0] is not request:
+            self._estimate = (request, prompt_tokens(request))
+        return self._estimate[1]
+
     def _respond(self, chat_response: ChatResponse) -> AIModelCallResponse:
         began, first, ended = self._started_at, self._first_event_at, self._ended_at
         wanted = self._config.structured_output
@@ -376,14 +394,25 @@ class ResponseStream:
             warnings=warnings,
             conversion=_reported(account, chat_response),
             pricing=account.pricing,
-        )
+        ).warned_of_missing_prices()
+
+
+def _estimated_tries(account: CallRecord, usage: Usage) -> tuple[Attempt, ...]:
+    """Return the attempts; if the one that delivered the answer failed, it has the answer's ``usage`` and its cost."""
+    tries = list(account.tries)
+    for place in reversed(range(len(tries))):
+        if tries[place].endpoint == account.origin:
+            if tries[place].error is not None:
+                tries[place] = priced(tries[place], usage, account.pricing)
+            break
+    return tuple(tries)
 
 
 def _reported(account: CallRecord, chat_response: ChatResponse) -> ConversionReport:
     """Return the report on the history, with the parts that the provider says it dropped."""
     report = account.report
     for choice in chat_response.choices:
-        dropped = dropped_by_server(choice.parts, account.messages, account.origin)
+        dropped = dropped_by_server(choice.parts, account.request.messages, account.origin)
         if dropped:
             report = report.changed(entries=(*report.entries, *dropped))
     return report

@@ -9,13 +9,14 @@ Source: https://github.com/pydantic/genai-prices (read 2026-11-22)
 from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal, localcontext
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from sys import modules
 from typing import Annotated
 
 from pydantic import Field
 
-from dhenara_async.errors import ConfigurationError
 from dhenara_async.frozen import FrozenModel
 from dhenara_async.usage.tokens import Usage
 
@@ -124,6 +125,19 @@ class Pricing(FrozenModel):
         return None if cost is None else cost * (1 + self.mark_up)
 
 
+def installed() -> bool:
+    """Whether the extra ``prices`` is installed; loads nothing."""
+    try:
+        return loaded() or _is_found()
+    except ValueError:  # the import is blocked: ``sys.modules`` has None
+        return False
+
+
+@cache
+def _is_found() -> bool:
+    return find_spec(_PACKAGE) is not None
+
+
 def loaded() -> bool:
     """Whether the list prices are loaded."""
     return hasattr(modules.get(_PACKAGE), "calc_price")  # False while a thread is still importing the package
@@ -149,19 +163,15 @@ def list_price(usage: Usage, *, provider: str, models: Sequence[str]) -> Decimal
         models: The possible ids of the model in the price list, likeliest first.
 
     Returns:
-        None for a provider or model without a price, and for unknown or contradictory usage.
-
-    Raises:
-        ConfigurationError: The extra ``prices`` is not installed.
+        None for a provider or model without a price, for unknown or contradictory usage, and without the extra
+        ``prices``: a call that is paid for must not fail at its price.
     """
     if not listable(usage, provider):
         return None
     try:
         import genai_prices
-    except ImportError as exc:
-        raise ConfigurationError(
-            "list prices need the extra: pip install 'dhenara-async[prices]'; or give the endpoint Pricing(rates=…)"
-        ) from exc
+    except ImportError:
+        return None
     for model in models:
         try:
             spent = genai_prices.Usage(**_listed_usage(usage))
