@@ -103,7 +103,7 @@ async def plans() -> None:
     assert_type(
         Failover([endpoint], on=[APIError, DeadlineError]).counts(DeadlineError(limit="total", seconds=1)), bool
     )
-    assert_type(Failover([endpoint], on=lambda error: error.retryable).targets, Sequence[Target])
+    assert_type(Failover([endpoint], on=lambda error: error.retryable).targets, tuple[Target, ...])
     plan: Target = Experiment({"a": race, "b": strong}, sticky_by=lambda said, config: said[-1].get_text())
     assert_type(AIModelClient(failover), AIModelClient)
     assert_type(AIModelClient(model_endpoint=experiment, is_async=False), BlockingClient)
