@@ -1,6 +1,5 @@
 """What users write must type-check. Never run; pyright reads it."""
 
-from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import assert_never, assert_type
