@@ -80,6 +80,18 @@ class RetryPolicy(FrozenModel):
     longest_wait: float = Field(default=60.0, ge=0)
 
 
+def _as_limits(value: object) -> object:
+    """Convert a number of seconds to the limit of the whole call."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"total": value}
+    return value
+
+
+def _as_stops(value: object) -> object:
+    """Convert one stop sequence to a sequence of them."""
+    return (value,) if isinstance(value, str) else value
+
+
 def _as_policy(value: object) -> object:
     """Convert a number of retries to a policy."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -121,7 +133,7 @@ class FetchPolicy(FrozenModel):
     redirects: int = Field(default=5, ge=0)
 
 
-if TYPE_CHECKING:  # callers may pass a number; pydantic converts it to a policy
+if TYPE_CHECKING:  # callers may pass a number; pydantic converts it
 
     class Retries:
         """The type of ``retries``: set to a policy or a number, read as a policy."""
@@ -129,7 +141,14 @@ if TYPE_CHECKING:  # callers may pass a number; pydantic converts it to a policy
         def __get__(self, instance: object, owner: type[object]) -> RetryPolicy: ...
         def __set__(self, instance: object, value: RetryPolicy | int) -> None: ...
 
+    class TimeLimits:
+        """The type of ``timeouts``: set to limits or a number of seconds, read as limits."""
+
+        def __get__(self, instance: object, owner: type[object]) -> Timeouts: ...
+        def __set__(self, instance: object, value: Timeouts | float) -> None: ...
+
 else:
+    TimeLimits = Annotated[Timeouts, BeforeValidator(_as_limits)]
     Retries = Annotated[RetryPolicy, BeforeValidator(_as_policy)]
 
 
@@ -141,7 +160,7 @@ class AIModelCallConfig(FrozenModel):
         temperature: Sampling temperature, clamped to the target's range.
         top_p: Nucleus sampling.
         top_k: Sample from the k likeliest tokens only.
-        stop: Stop sequences: texts that end the answer.
+        stop: Stop sequences: texts that end the answer, or one such text.
         seed: Seed for repeatable sampling, at providers that support it.
         reasoning: Whether the model reasons before it answers.
         reasoning_effort: How much it reasons; mapped to the nearest level of the model.
@@ -158,7 +177,7 @@ class AIModelCallConfig(FrozenModel):
         user_id: An opaque id of your end user, for the provider's abuse monitoring.
         service_tier: The provider's name of a speed and price class.
         streaming: Whether ``generate`` streams on the wire and folds the events; ``stream`` always streams.
-        timeouts: Time limits.
+        timeouts: Time limits; a number = the seconds that the whole call may take.
         retries: When a failed call is retried; a number = maximum retries, 0 = never.
         fetch: Rules for downloading files, for a target that cannot fetch a file's URL itself.
         bounds: Size limits on the answer and on downloads.
@@ -172,7 +191,7 @@ class AIModelCallConfig(FrozenModel):
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, gt=0)
-    stop: Annotated[Sequence[str], AfterValidator(tuple)] = ()
+    stop: Annotated[Sequence[str], BeforeValidator(_as_stops), AfterValidator(tuple)] = ()
     seed: int | None = None
     reasoning: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
@@ -191,7 +210,7 @@ class AIModelCallConfig(FrozenModel):
     user_id: str | None = None
     service_tier: str | None = None
     streaming: bool = False
-    timeouts: Timeouts = Field(default_factory=Timeouts)
+    timeouts: TimeLimits = cast("TimeLimits", Timeouts())
     retries: Retries = cast("Retries", RetryPolicy())
     fetch: FetchPolicy = Field(default_factory=FetchPolicy)
     bounds: Bounds = Field(default_factory=Bounds)

@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, cast
 from weakref import ref
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from dhenara_async.errors import ConfigurationError
 from dhenara_async.framing.lenient_json import dumps
 
 Given = ParamSpec("Given")
@@ -45,6 +46,22 @@ class FrozenModel(BaseModel):
         hide_input_in_errors=True,  # validation errors must not quote keys or prompts
     )
 
+    if not TYPE_CHECKING:  # type checkers see the fields
+
+        def __init__(self, /, **given: object) -> None:
+            """Build a value; a mistake is a ``ConfigurationError``, with pydantic's own error as its cause.
+
+            Data that is read (``model_validate``, ``model_validate_json``) raises pydantic's error as it is.
+            """
+            __tracebackhide__ = True
+            try:
+                self.__pydantic_validator__.validate_python(given, self_instance=self)
+            except ValidationError as exc:
+                raise ConfigurationError(_mistakes(type(self), exc)) from exc
+
+        # without this, pydantic also calls __init__ for values inside of other values
+        __init__.__pydantic_base_init__ = True
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with some values changed and validated; pydantic's own method does not validate.
 
@@ -53,11 +70,14 @@ class FrozenModel(BaseModel):
             deep: Whether the values are copied too.
 
         Raises:
-            ValidationError: A value is invalid, or there is no such field.
+            ConfigurationError: A value is invalid, or there is no such field.
         """
         made = super().model_copy(deep=deep)
         if update:
-            checked = self.__pydantic_validator__.validate_python({**made.__dict__, **update})
+            try:
+                checked = self.__pydantic_validator__.validate_python({**made.__dict__, **update})
+            except ValidationError as exc:
+                raise ConfigurationError(_mistakes(type(self), exc)) from exc
             _set_values(made, checked.__dict__)
             _set_names(made, {*made.__pydantic_fields_set__, *update})
         return made
@@ -116,6 +136,24 @@ class FrozenModel(BaseModel):
             _set_extra(made, None)
             _set_private(made, private.copy() if private else None)
             return made
+
+
+def _mistakes(cls: type[BaseModel], error: ValidationError) -> str:
+    """Return all mistakes of a pydantic error in one sentence, without the values."""
+    from difflib import get_close_matches
+
+    name, found = cls.__name__, list[str]()
+    for mistake in error.errors(include_input=False, include_url=False):
+        place = ".".join(map(str, mistake["loc"]))
+        if mistake["type"] == "extra_forbidden" and len(mistake["loc"]) == 1:
+            close = get_close_matches(place, cls.model_fields, n=2, cutoff=0.5)
+            found.append(f"there is no {place}" + (f" (similar: {', '.join(close)})" if close else ""))
+        elif mistake["type"] == "missing":
+            found.append(f"{place} is missing")
+        else:
+            words = mistake["msg"].removeprefix("Value error, ")
+            found.append(f"{place}: {words[:1].lower()}{words[1:]}" if place else words)
+    return f"{name}: {'; '.join(found)}"
 
 
 _Factories = tuple[tuple[str, Callable[[], object]], ...]

@@ -23,6 +23,7 @@ from dhenara_async import (
 from dhenara_async.errors import (
     APIError,
     AuthenticationError,
+    ConfigurationError,
     ContextLengthError,
     DhenaraError,
     InvalidRequestError,
@@ -414,9 +415,10 @@ def test_validation_errors_tell_neither_key_nor_prompt() -> None:
         (FilePart, {"media_type": "image/png", "data": PROMPT.encode()}),
     ]
     for kind, values in attempts:
-        with pytest.raises(ValidationError) as caught:
+        with pytest.raises(ConfigurationError) as caught:
             kind(**values)
-        said = f"{caught.value}{caught.value!r}"
+        assert isinstance(caught.value.__cause__, ValidationError)
+        said = f"{caught.value}{caught.value!r}{caught.value.__cause__}"
         assert CANARY not in said, values
         assert PROMPT not in said, values
 

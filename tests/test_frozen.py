@@ -21,10 +21,11 @@ from dhenara_async import (
     ConversionPolicy,
     Dialect,
     Limits,
+    Timeouts,
     Tool,
 )
 from dhenara_async.drivers import parts
-from dhenara_async.errors import StructuredOutputError
+from dhenara_async.errors import ConfigurationError, StructuredOutputError
 from dhenara_async.formatter.conversion import ConversionReport
 from dhenara_async.formatter.formatter import PromptFormatter
 from dhenara_async.frozen import FrozenModel
@@ -171,7 +172,7 @@ WRONG_CHANGES: list[tuple[FrozenModel, dict[str, object]]] = [
     ("value", "changes"), WRONG_CHANGES, ids=[f"{type(value).__name__}-{changes}" for value, changes in WRONG_CHANGES]
 )
 def test_copies_are_checked_as_the_constructor_checks(value: FrozenModel, changes: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match=next(iter(changes))):
+    with pytest.raises(ConfigurationError, match=next(iter(changes))):
         value.model_copy(update=changes)
 
 
@@ -223,3 +224,20 @@ def test_a_copy_does_not_use_the_caches_of_its_original() -> None:
     assert [message.get_text() for message in formatted.messages] == ["Wie tief ist der Laacher See?"]
     assert pickle.loads(pickle.dumps(node)) == node == copy.deepcopy(node)  # noqa: S301 - our own bytes
     assert pickle.loads(pickle.dumps(endpoint)) == endpoint  # noqa: S301 - our own bytes
+
+
+def test_what_the_constructor_refuses_is_a_mistake_of_this_library() -> None:
+    with pytest.raises(ConfigurationError, match="AIModelCallConfig: there is no max_token") as caught:
+        AIModelCallConfig(max_token=1)  # pyright: ignore[reportCallIssue] - what is tested
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value.__cause__, ValidationError)
+    with pytest.raises(ValidationError):
+        AIModelCallConfig.model_validate({"max_token": 1})
+    with pytest.raises(ConfigurationError, match="temperature: input should be greater than or equal to 0"):
+        AIModelCallConfig(temperature=-1)
+
+
+def test_one_stop_and_one_time_limit_need_no_sequence_and_no_class() -> None:
+    config = AIModelCallConfig(stop="END", timeouts=30)
+    assert config == AIModelCallConfig(stop=["END"], timeouts=Timeouts(total=30))
+    assert AIModelCallConfig.model_validate_json(config.model_dump_json()) == config

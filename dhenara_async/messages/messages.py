@@ -288,7 +288,8 @@ class FilePart(PartBase):
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise ConfigurationError("a file URL starts with https://, http:// or data:")
         try:
-            return cls(media_type=normalized(media_type or by_extension(unquote(parts.path)) or ANY_IMAGE), url=url)
+            kind = normalized(media_type or by_extension(unquote(parts.path)) or ANY_IMAGE)
+            return cls.model_validate({"media_type": kind, "url": url})
         except ValueError as exc:
             raise ConfigurationError(f"cannot use the file URL as {media_type}: {_reason(exc)}") from exc
 
@@ -556,7 +557,7 @@ def _checked_file(data: bytes, filename: str | None, called: str, *, declared: s
     kind = declared
     try:
         kind = settled(data, declared=declared, filename=filename)
-        return FilePart(media_type=kind, data=data, filename=filename)
+        return FilePart.model_validate({"media_type": kind, "data": data, "filename": filename})
     except ConfigurationError as exc:
         raise ConfigurationError(f"cannot use {called}: {exc}") from exc
     except ValueError as exc:

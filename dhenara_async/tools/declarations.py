@@ -131,7 +131,7 @@ class Tool(FrozenModel):
                 parameters=signature.schema,
                 strict=strict,
             )
-        except ValidationError as exc:
+        except ConfigurationError as exc:
             raise ConfigurationError(
                 f"{name or signature.name!r} cannot be the name of a tool; pass name= with letters, digits, _ and -"
             ) from exc

@@ -112,7 +112,7 @@ async def test_a_host_without_a_base_url() -> None:
 
 
 def test_a_model_without_a_name() -> None:
-    with pytest.raises(ValidationError, match="model_name"):
+    with pytest.raises(ConfigurationError, match="model_name"):
         AIModel(model_name="")
 
 
@@ -132,7 +132,7 @@ def test_an_unknown_knob_is_named(knob: str) -> None:
         ("temperature", -0.1),
         ("top_p", 1.1),
         ("top_k", 0),
-        ("stop", "END"),
+        ("stop", 1),
         ("timeouts", {"total": 0}),
         ("timeouts", {"read": 1}),
         ("extra_headers", {"x": 1}),

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from dhenara_async import (
     AIModel,
@@ -166,7 +166,7 @@ def test_a_data_url_may_be_declared_anew() -> None:
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/x", "javascript:1", "data:image/png;base64,AA", ""])
 def test_a_part_has_no_url_that_nobody_fetches(url: str) -> None:
-    with pytest.raises(ValidationError, match="starts with https"):
+    with pytest.raises(ConfigurationError, match="starts with https"):
         FilePart(media_type="image/png", url=url)
 
 
