@@ -8,6 +8,8 @@ A class exists only where a caller would handle it differently::
     ├── ConversionLossError                strict policy: this hop would lose content; carries the entries
     ├── BudgetError                        the call would spend more than its budget allows; nothing was sent
     ├── UnknownConversationError(LookupError)  the store holds no conversation with that id
+    ├── StoreError                         the store cannot read or write: a file, a database or the way to it failed
+    │   └── SchemaError                    the database is newer than this package, or not migrated yet
     ├── StreamStateError(RuntimeError)     our API misused: ``.response`` before the end, a closed stream iterated
     ├── ToolArgumentsError(ValueError)     a tool call's arguments do not fit the tool: send the message to the model
     ├── StructuredOutputError(ValueError)  the answer does not follow its schema; carries the answer's text
@@ -106,6 +108,14 @@ class BudgetError(DhenaraError):
 
 class UnknownConversationError(DhenaraError, LookupError):
     """The store holds no conversation with that id."""
+
+
+class StoreError(DhenaraError):
+    """A store could not read or write: its file, its database or the connection failed. Messages hold no content."""
+
+
+class SchemaError(StoreError):
+    """The database was written by a newer version of the package, or is not migrated to this one yet."""
 
 
 class StreamStateError(DhenaraError, RuntimeError):

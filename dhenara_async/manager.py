@@ -44,7 +44,9 @@ class ConversationManager:
     """Runs the turns of any number of conversations over one pool of connections.
 
     Args:
-        store: Keeps the nodes; None = in memory, until the process ends.
+        store: Keeps the nodes: a store, closed by its maker; or the path of an SQLite file (extra ``sql``) or a
+            database's URL (extra ``postgres``), which the manager opens and closes. None = in memory, until the process
+            ends.
         transport: Connections to share; None = its own, closed with the block.
         config: Options of turns without a config of their own.
         policy: The conversion policy for content of other models.
@@ -65,7 +67,7 @@ class ConversationManager:
     def __init__(
         self,
         *,
-        store: ConversationStore | None = None,
+        store: ConversationStore | str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
         config: AIModelCallConfig | None = None,
         policy: ConversionPolicy | None = None,
@@ -76,6 +78,11 @@ class ConversationManager:
         signing_key: SigningKey | Sequence[SigningKey] | None = None,
         observers: Iterable[Observer] = (),
     ) -> None:
+        self._owned_store: ConversationStore | None = None
+        if isinstance(store, str | os.PathLike):
+            from dhenara_async.stores import SQLStore  # only here: it loads SQLAlchemy
+
+            store = self._owned_store = SQLStore(store)
         self.store: ConversationStore = store or MemoryStore()
         self._config = config or AIModelCallConfig()
         self._policy = policy
@@ -92,6 +99,8 @@ class ConversationManager:
 
     async def __aenter__(self) -> Self:
         await loaded()
+        if self._owned_store is not None:
+            await self._owned_store.__aenter__()
         if self._transport is None:
             self._transport = self._owned = new_transport()
         return self
@@ -100,10 +109,14 @@ class ConversationManager:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         owned, self._owned = self._owned, None
-        if owned is not None:
-            self._transport = None
-            with anyio.move_on_after(1, shield=True):
-                await owned.aclose()
+        try:
+            if owned is not None:
+                self._transport = None
+                with anyio.move_on_after(1, shield=True):
+                    await owned.aclose()
+        finally:
+            if self._owned_store is not None:
+                await self._owned_store.aclose()
 
     async def warm_up(self, endpoints: Iterable[Target | str]) -> None:
         """Load modules and connect to hosts ahead of the first turns; see ``AIModelClient.warm_up``.

@@ -8,7 +8,7 @@ import pytest
 import dhenara_async
 
 HEAVY = (
-    *("aiohttp", "httpx", "anyio", "typer", "rich", "click", "yarl", "genai_prices"),
+    *("aiohttp", "httpx", "anyio", "typer", "rich", "click", "yarl", "genai_prices", "sqlalchemy"),
     *("openai", "anthropic", "google.genai", "mistralai", "boto3"),
 )
 

@@ -1,9 +1,29 @@
-"""Where conversations are stored: the protocol ``ConversationStore``, and ``MemoryStore``, which needs no database.
+"""Where conversations are stored: the protocol ``ConversationStore``, ``MemoryStore`` and ``SQLStore``.
 
-To write a store of your own, implement ``ConversationStore`` and test it with ``testing.check_store``.
+``MemoryStore`` needs no database. ``SQLStore`` is loaded when it is first used, and needs the extra ``sql`` (SQLite) or
+``postgres``. To write a store of your own, implement ``ConversationStore`` and test it with ``testing.check_store``.
 """
 
+from typing import TYPE_CHECKING
+
+from dhenara_async.errors import ConfigurationError
 from dhenara_async.stores.memory import MemoryStore
 from dhenara_async.stores.protocol import ConversationPage, ConversationStore, StoredConversation
+from dhenara_async.stores.search import SearchHit
 
-__all__ = ["ConversationPage", "ConversationStore", "MemoryStore", "StoredConversation"]
+if TYPE_CHECKING:
+    from dhenara_async.stores.sql import SQLStore
+
+__all__ = ["ConversationPage", "ConversationStore", "MemoryStore", "SQLStore", "SearchHit", "StoredConversation"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "SQLStore":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from dhenara_async.stores.sql import SQLStore
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] not in {"sqlalchemy", "alembic", "greenlet"}:
+            raise
+        raise ConfigurationError("SQLStore needs an extra: pip install 'dhenara-async[sql]', or [postgres]") from exc
+    return SQLStore

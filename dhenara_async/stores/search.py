@@ -1,0 +1,60 @@
+"""The search of every store: the words of a node, the words that are looked for, and the snippet of a hit."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.messages.messages import TextPart
+
+MAX_WORDS_BYTES: Final = 250_000
+"""How much of a node can be found, in bytes of UTF-8: PostgreSQL's index takes no more than 1 MB of one row."""
+_MAX_ASKED: Final = 32
+_WORD: Final = re.compile(r"[^\W_]+")
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_AROUND: Final = 60  # characters of a snippet on each side of the first word
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A node that has every word that was looked for.
+
+    Attributes:
+        conversation: The id of its conversation.
+        node: The node's id.
+        title: The title of the conversation; None if it has none.
+        snippet: The place of the first word, on one line, with ``…`` where text was left out.
+    """
+
+    conversation: str
+    node: str
+    title: str | None
+    snippet: str = field(repr=False)
+
+
+def words_of(node: ConversationNode) -> str:
+    """The text by which a node is found: the question, then the answer without its reasoning."""
+    texts = [node.user_query]
+    if node.response is not None:
+        texts += [part.text for choice in node.response.choices for part in choice.parts if isinstance(part, TextPart)]
+    text = _UNSTORABLE.sub(" ", "\n".join(text for text in texts if text))
+    return text.encode()[:MAX_WORDS_BYTES].decode(errors="ignore")
+
+
+def asked_words(query: str) -> list[str]:
+    """The words of a query, at most 32. All else in it means nothing: there are no operators to inject."""
+    return _WORD.findall(query.casefold())[:_MAX_ASKED]
+
+
+def matches(text: str, words: list[str]) -> bool:
+    """Whether ``text`` has every one of ``words``, as whole words."""
+    return set(words) <= set(_WORD.findall(text.casefold()))
+
+
+def snippet(text: str, words: list[str]) -> str:
+    """The part of ``text`` around the first place where one of ``words`` stands."""
+    found = re.search("|".join(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" for word in words), text, re.IGNORECASE)
+    at = 0 if found is None else found.start()
+    start, end = max(0, at - _AROUND), min(len(text), at + 2 * _AROUND)
+    line = " ".join(text[start:end].split())
+    return f"{'…' if start else ''}{line}{'…' if end < len(text) else ''}"

@@ -1,0 +1,187 @@
+"""One database: its connections, its transactions, and its errors in our words."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import anyio
+from anyio import to_thread
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from dhenara_async.errors import ConfigurationError, StoreError
+from dhenara_async.stores.sql import sqlite
+from dhenara_async.stores.sql.schema import demand_current
+
+T = TypeVar("T")
+_DEADLINE: Final = 90.0
+"""Seconds after which one piece of work counts as failed; longer than SQLite waits for other processes."""
+_EXTRAS: Final = {"aiosqlite": "sql", "psycopg": "postgres", "asyncpg": "asyncpg"}
+
+
+class Database:
+    """Connections to one database, opened with the first piece of work and again after ``aclose``.
+
+    A piece of work is one transaction. It is shielded from cancellation, because a cancelled statement costs its
+    connection, and nobody knows whether a cancelled commit happened; the deadline bounds how long that takes.
+
+    Args:
+        url: The address, with its driver.
+        pooled: Whether a pooler such as pgbouncer stands between: no prepared statements then.
+        journal: The journal mode of an SQLite file.
+    """
+
+    def __init__(self, url: URL, *, pooled: bool, journal: sqlite.Journal) -> None:
+        self.url = url
+        self.is_sqlite: bool = url.get_backend_name() == "sqlite"
+        self._pooled = pooled
+        self._journal: sqlite.Journal = journal
+        self._engine: AsyncEngine | None = None
+        self._opening = anyio.Lock()
+        self._writing = anyio.Lock()  # in SQLite: our own tasks queue here in order, instead of polling the file's lock
+
+    async def open(self) -> None:
+        """Connect, and create or check the schema. Nothing happens if it is open.
+
+        Raises:
+            StoreError: The database cannot be opened.
+            SchemaError: Its schema is newer, or on PostgreSQL not migrated.
+        """
+        await self._opened()
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run ``work`` in a transaction that only reads."""
+        return await self._run(work, begin="BEGIN")
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run ``work`` in a transaction that is committed when it returns, and rolled back when it raises."""
+        if not self.is_sqlite:
+            return await self._run(work, begin="BEGIN")
+        with anyio.CancelScope(shield=True):
+            await self._writing.acquire()
+        try:
+            return await self._run(work, begin="BEGIN IMMEDIATE")
+        finally:
+            self._writing.release()
+
+    async def truncate_log(self) -> None:
+        """Empty the write-ahead log of an SQLite file, where deleted words may still stand.
+
+        Raises:
+            StoreError: Readers kept the log in use for too long; the next write or ``aclose`` empties it.
+        """
+        if not self.is_sqlite or self._journal != "wal":
+            return
+        engine = await self._opened()
+        with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
+            async with engine.connect() as connection:
+                connection = await connection.execution_options(begin=None)
+                row = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).first()
+        if row is not None and row[0]:
+            raise StoreError("the deleted words are still in the write-ahead log: another process is reading it")
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            with anyio.move_on_after(10, shield=True):
+                await engine.dispose()
+
+    async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, begin: str) -> T:
+        engine = await self._opened()
+        with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
+            async with engine.connect() as connection:
+                connection = await connection.execution_options(begin=begin)
+                async with connection.begin():
+                    return await work(connection)
+
+    async def _opened(self) -> AsyncEngine:
+        if self._engine is not None:
+            return self._engine
+        with anyio.CancelScope(shield=True):
+            await self._opening.acquire()
+        try:
+            if self._engine is None:
+                with self._translated():
+                    self._engine = await self._open()
+            return self._engine
+        finally:
+            self._opening.release()
+
+    async def _open(self) -> AsyncEngine:
+        if self.is_sqlite:
+            await to_thread.run_sync(sqlite.prepare, self.url, self._journal)
+        engine = self._new_engine()
+        if not self.is_sqlite:
+            try:
+                async with engine.connect() as connection:
+                    await connection.run_sync(demand_current)
+            except BaseException:
+                with anyio.move_on_after(5, shield=True):
+                    await engine.dispose()
+                raise
+        return engine
+
+    def _new_engine(self) -> AsyncEngine:
+        arguments: dict[str, Any] = {}
+        if self.is_sqlite:
+            arguments["timeout"] = sqlite.BUSY_SECONDS
+        elif self._pooled and self.url.get_driver_name() == "psycopg":
+            arguments["prepare_threshold"] = None
+        elif self._pooled:
+            arguments |= {"prepared_statement_cache_size": 0, "statement_cache_size": 0}
+        engine = create_async_engine(
+            self.url, hide_parameters=True, connect_args=arguments, pool_pre_ping=not self.is_sqlite, pool_size=8
+        )
+        if self.is_sqlite:
+            event.listen(engine.sync_engine, "connect", sqlite.configure)
+            event.listen(engine.sync_engine, "begin", _begin)
+        return engine
+
+    @property
+    def name(self) -> str:
+        """The path of an SQLite file, or the URL without its password."""
+        return (self.url.database or "") if self.is_sqlite else self.url.render_as_string()
+
+    def _translated(self) -> "_Translated":
+        return _Translated(self.name)
+
+
+class _Translated:
+    """Raises errors of the database and its driver as ``StoreError``, without statements and values."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        match exc:
+            case ModuleNotFoundError():
+                raise missing_extra(exc) from exc
+            case DBAPIError():
+                said = str(exc.orig).partition("\n")[0]  # the lines after the first quote values
+                raise StoreError(f"the store {self._name} failed: {said}") from exc
+            case SQLAlchemyError():
+                raise StoreError(f"the store {self._name} failed: {type(exc).__name__}") from exc
+            case TimeoutError() if not isinstance(exc, StoreError):
+                raise StoreError(f"the store {self._name} did not answer within {_DEADLINE:.0f} s") from exc
+            case OSError():
+                raise StoreError(f"the store {self._name} cannot be reached: {exc.strerror or exc}") from exc
+            case _:
+                return
+
+
+def missing_extra(exc: ModuleNotFoundError) -> ConfigurationError:
+    """The error for a driver that is not installed: it names the extra."""
+    extra = _EXTRAS.get((exc.name or "").partition(".")[0], "sql")
+    what = "asyncpg" if extra == "asyncpg" else f"'dhenara-async[{extra}]'"
+    return ConfigurationError(f"this store needs {exc.name}, which is not installed: pip install {what}")
+
+
+def _begin(connection: Any) -> None:
+    """Begin the transaction of a piece of work: immediate if it writes, else it could not be granted the lock later."""
+    begin = connection.get_execution_options().get("begin")
+    if begin is not None:
+        connection.exec_driver_sql(begin)

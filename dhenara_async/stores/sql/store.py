@@ -1,0 +1,366 @@
+"""``SQLStore``: the store on SQLite and PostgreSQL."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from types import TracebackType
+from typing import Any, Final, Self
+
+from anyio import to_thread
+from pydantic import JsonValue
+from sqlalchemy import Row, Select, delete, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversationError
+from dhenara_async.stores.protocol import ConversationPage, StoredConversation
+from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_of
+from dhenara_async.stores.sql.address import database_url
+from dhenara_async.stores.sql.database import Database
+from dhenara_async.stores.sql.sqlite import Journal
+from dhenara_async.stores.sql.tables import conversations, nodes, tombstones
+
+_Found = Row[int, str | None, int]  # seq, head, version
+_SQLITE_INDEX: Final = "nodes.seq IN (SELECT rowid FROM node_words WHERE node_words MATCH :asked)"
+_POSTGRES_INDEX: Final = "nodes.found @@ plainto_tsquery('simple', :asked)"
+_LARGE_LOAD: Final = 200_000  # characters of nodes from which they are read in a thread
+
+
+class SQLStore:
+    """Stores conversations in an SQLite file or a PostgreSQL database. See ``ConversationStore``.
+
+    It connects when it is first used, or at ``async with``, and again if it is used after ``aclose``. Any number of
+    processes may use the same database. An SQLite file is created and migrated by itself; a PostgreSQL database is
+    migrated by ``dhenara-async db upgrade URL``.
+
+    What is deleted from an SQLite file is gone from its bytes when ``delete`` returns. PostgreSQL keeps deleted rows
+    until it vacuums the tables.
+
+    Args:
+        address: The path of an SQLite file, or a URL: ``sqlite:///…``, ``postgresql://…`` (psycopg) or
+            ``postgresql+asyncpg://…``.
+        owner: Whose conversations it sees and creates; None = those without an owner. See ``scoped``.
+        pooled: Whether a pooler such as pgbouncer stands between; no prepared statements then.
+        journal: ``wal``, or ``delete`` for a file on a network file system that only one process uses.
+
+    Raises:
+        ConfigurationError: The address or the owner cannot be used.
+    """
+
+    def __init__(
+        self,
+        address: str | os.PathLike[str],
+        *,
+        owner: str | None = None,
+        pooled: bool = False,
+        journal: Journal = "wal",
+    ) -> None:
+        self._database = Database(database_url(address), pooled=pooled, journal=journal)
+        self._owner = _checked_owner(owner)
+
+    def __repr__(self) -> str:
+        return f"SQLStore({self._database.name!r})"
+
+    def scoped(self, owner: str | None) -> "SQLStore":
+        """Return this store as one owner sees it, on the same connections; closing either closes both.
+
+        Args:
+            owner: An id of the application's own, not empty; None = without an owner.
+
+        Raises:
+            ConfigurationError: The owner is empty, or has characters that no database can keep.
+        """
+        scoped = object.__new__(SQLStore)
+        scoped._database, scoped._owner = self._database, _checked_owner(owner)
+        return scoped
+
+    async def create(
+        self, conversation_id: str, *, title: str | None = None, metadata: Mapping[str, JsonValue] | None = None
+    ) -> None:
+        """See ``ConversationStore``.
+
+        Raises:
+            ConfigurationError: The id or the title has characters that no database can keep, or the metadata is no
+                JSON.
+        """
+        _demand_storable(conversation_id, "the id of a conversation")
+        _demand_storable(title or "", "the title of a conversation")
+        described = _json(metadata or {})
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(delete(tombstones).where(tombstones.c.key == self._tombstone(conversation_id)))
+            await self._insert(connection, conversation_id, title, described)
+
+        await self._database.write(work)
+
+    async def append(self, conversation_id: str, node: ConversationNode) -> None:
+        """See ``ConversationStore``."""
+        for name in (conversation_id, node.id, node.parent_id or ""):
+            _demand_storable(name, "an id")
+        body, words = node.model_dump_json(), words_of(node)
+
+        async def work(connection: AsyncConnection) -> None:
+            row = await self._locked(connection, conversation_id)
+            if row is None:
+                key = self._tombstone(conversation_id)
+                if await connection.scalar(select(tombstones.c.key).where(tombstones.c.key == key)) is not None:
+                    raise UnknownConversationError(
+                        f"conversation {conversation_id!r} was deleted; node {node.id} is not kept"
+                    )
+                await self._insert(connection, conversation_id, None, "{}")
+                row = await self._locked(connection, conversation_id)
+                assert row is not None  # noqa: S101 - it was inserted in this transaction
+            stored = await connection.scalar(
+                select(nodes.c.body).where(
+                    nodes.c.conversation == row.seq, nodes.c.owner == self._owner, nodes.c.id == node.id
+                )
+            )
+            if stored is not None:
+                if stored != body:
+                    raise ValueError(
+                        f"conversation {conversation_id!r} already has a different node {node.id!r}; "
+                        "nodes are never overwritten, so append this one under an id of its own"
+                    )
+                return
+            await connection.execute(
+                insert(nodes).values(
+                    conversation=row.seq,
+                    owner=self._owner,
+                    id=node.id,
+                    parent=node.parent_id,
+                    status=node.status,
+                    body=body,
+                    words=words,
+                )
+            )
+            await self._move(connection, row.seq, row.head if node.status == "failed" else node.id, row.version)
+
+        await self._database.write(work)
+
+    async def checkout(self, conversation_id: str, node_id: str) -> None:
+        """See ``ConversationStore``."""
+
+        async def work(connection: AsyncConnection) -> None:
+            row = await self._locked(connection, conversation_id)
+            if row is None:
+                raise _unknown(conversation_id)
+            found = None
+            if _storable(node_id):
+                found = await connection.scalar(
+                    select(nodes.c.seq).where(
+                        nodes.c.conversation == row.seq, nodes.c.owner == self._owner, nodes.c.id == node_id
+                    )
+                )
+            if found is None:
+                raise ValueError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
+            await self._move(connection, row.seq, node_id, row.version)
+
+        self._demand_known(conversation_id)
+        await self._database.write(work)
+
+    async def load(self, conversation_id: str) -> Conversation:
+        """See ``ConversationStore``."""
+
+        async def work(connection: AsyncConnection) -> tuple[str | None, list[str]]:
+            row = await self._found(connection, conversation_id)
+            if row is None:
+                raise _unknown(conversation_id)
+            mine = (nodes.c.conversation == row.seq, nodes.c.owner == self._owner)
+            bodies = await connection.scalars(select(nodes.c.body).where(*mine).order_by(nodes.c.seq))
+            return row.head, list(bodies)
+
+        self._demand_known(conversation_id)
+        head, bodies = await self._database.read(work)
+        return await _conversation(conversation_id, head, bodies)
+
+    async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
+        """See ``ConversationStore``."""
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; a page has at least 1 conversation")
+        if before is not None and not (before.isascii() and before.isdecimal() and len(before) < 19):
+            raise ValueError("before is not a cursor of this store: pass the next of the page before")
+        limit = min(limit, 1_000_000)
+        query = select(conversations).where(conversations.c.owner == self._owner)
+        if before is not None:
+            query = query.where(conversations.c.seq < int(before))
+        query = query.order_by(conversations.c.seq.desc()).limit(limit + 1)
+
+        async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            return (await connection.execute(query)).all()
+
+        rows = await self._database.read(work)
+        items = tuple(
+            StoredConversation(
+                row.id,
+                row.title,
+                json.loads(row.metadata),
+                datetime.fromisoformat(row.created),
+                datetime.fromisoformat(row.updated),
+            )
+            for row in rows[:limit]
+        )
+        return ConversationPage(items, str(rows[limit - 1].seq) if len(rows) > limit else None)
+
+    async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
+        """See ``SearchableStore``."""
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; it is at least 1")
+        words = asked_words(query)
+        if not words:
+            return ()
+        found = select(conversations.c.id.label("conversation"), conversations.c.title, nodes.c.id, nodes.c.words)
+        found = found.join_from(nodes, conversations, nodes.c.conversation == conversations.c.seq)
+        mine = (nodes.c.owner == self._owner, conversations.c.owner == self._owner)
+        found = found.where(*mine).order_by(nodes.c.seq.desc()).limit(min(limit, 1_000_000))
+        if self._database.is_sqlite:
+            index, asked = _SQLITE_INDEX, " ".join(f'"{word}"' for word in words)
+        else:
+            index, asked = _POSTGRES_INDEX, " ".join(words)
+        found = found.where(text(index).bindparams(asked=asked))
+
+        async def work(connection: AsyncConnection) -> Sequence[Row[str, str | None, str, str]]:
+            return (await connection.execute(found)).all()
+
+        rows = await self._database.read(work)
+        return tuple(SearchHit(row.conversation, row.id, row.title, snippet(row.words, words)) for row in rows)
+
+    async def rename(self, conversation_id: str, title: str | None) -> None:
+        """See ``ConversationStore``."""
+        _demand_storable(title or "", "the title of a conversation")
+
+        async def work(connection: AsyncConnection) -> None:
+            row = await self._locked(connection, conversation_id)
+            if row is None:
+                raise _unknown(conversation_id)
+            mine = (conversations.c.seq == row.seq, conversations.c.owner == self._owner)
+            await connection.execute(update(conversations).where(*mine).values(title=title, updated=_now()))
+
+        self._demand_known(conversation_id)
+        await self._database.write(work)
+
+    async def delete(self, conversation_id: str) -> None:
+        """See ``ConversationStore``.
+
+        Raises:
+            StoreError: It is deleted, and its words are still in SQLite's log because another process reads it.
+        """
+
+        async def work(connection: AsyncConnection) -> bool:
+            row = await self._locked(connection, conversation_id)
+            if row is None:
+                return False
+            mine = (nodes.c.conversation == row.seq, nodes.c.owner == self._owner)
+            await connection.execute(delete(nodes).where(*mine))
+            await connection.execute(
+                delete(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
+            )
+            await connection.execute(insert(tombstones).values(key=self._tombstone(conversation_id)))
+            if self._database.is_sqlite:  # until it is merged, the index keeps the words of deleted rows
+                await connection.execute(text("INSERT INTO node_words(node_words) VALUES ('optimize')"))
+            return True
+
+        if _storable(conversation_id) and await self._database.write(work):
+            await self._database.truncate_log()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._database.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._database.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _insert(
+        self, connection: AsyncConnection, conversation_id: str, title: str | None, described: str
+    ) -> None:
+        """Insert a conversation, unless it exists."""
+        now = _now()
+        dialect_insert = sqlite_insert if self._database.is_sqlite else postgres_insert
+        row = dialect_insert(conversations).values(
+            owner=self._owner,
+            id=conversation_id,
+            title=title,
+            metadata=described,
+            version=0,
+            created=now,
+            updated=now,
+        )
+        await connection.execute(row.on_conflict_do_nothing(index_elements=["owner", "id"]))
+
+    async def _found(self, connection: AsyncConnection, conversation_id: str) -> _Found | None:
+        return (await connection.execute(self._where(conversation_id))).one_or_none()
+
+    async def _locked(self, connection: AsyncConnection, conversation_id: str) -> _Found | None:
+        """The conversation's row, locked until the end of the transaction, so that heads move in the order of nodes."""
+        return (await connection.execute(self._where(conversation_id).with_for_update())).one_or_none()
+
+    def _where(self, conversation_id: str) -> Select[int, str | None, int]:
+        row = select(conversations.c.seq, conversations.c.head, conversations.c.version)
+        return row.where(conversations.c.owner == self._owner, conversations.c.id == conversation_id)
+
+    async def _move(self, connection: AsyncConnection, seq: int, head: str | None, version: int) -> None:
+        """Set the head, if it is still the one that was read."""
+        mine = (conversations.c.seq == seq, conversations.c.owner == self._owner, conversations.c.version == version)
+        moved = update(conversations).where(*mine).values(head=head, version=version + 1, updated=_now())
+        if (await connection.execute(moved)).rowcount != 1:
+            raise StoreError(
+                "the head of the conversation was moved by a statement of somebody else; nothing is stored"
+            )
+
+    def _demand_known(self, conversation_id: str) -> None:
+        """Refuse an id that no database can keep as one that does not exist."""
+        if not _storable(conversation_id):
+            raise _unknown(conversation_id)
+
+    def _tombstone(self, conversation_id: str) -> str:
+        return sha256(json.dumps([self._owner, conversation_id]).encode()).hexdigest()
+
+
+async def _conversation(conversation_id: str, head: str | None, bodies: list[str]) -> Conversation:
+    def build() -> Conversation:
+        return Conversation(conversation_id, nodes=map(ConversationNode.model_validate_json, bodies), head=head)
+
+    return build() if sum(map(len, bodies)) < _LARGE_LOAD else await to_thread.run_sync(build)
+
+
+def _unknown(conversation_id: str) -> UnknownConversationError:
+    return UnknownConversationError(f"no conversation {conversation_id!r} in this store")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _json(metadata: Mapping[str, JsonValue]) -> str:
+    try:
+        return json.dumps(dict(metadata), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError("the metadata of a conversation is a JSON object") from exc
+
+
+def _storable(text: str) -> bool:
+    """Whether a database can keep ``text``: without NUL, and without lone surrogates, which have no UTF-8."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _demand_storable(text: str, what: str) -> None:
+    if not _storable(text):
+        raise ConfigurationError(f"{what} has a NUL or half a surrogate pair, which no database can keep")
+
+
+def _checked_owner(owner: str | None) -> str:
+    if owner == "":
+        raise ConfigurationError(
+            "the owner is empty: pass the id of a user, or None for conversations without an owner"
+        )
+    _demand_storable(owner or "", "the owner")
+    return owner or ""

@@ -1,0 +1,60 @@
+"""The tables as they are read and written. ``migrations`` creates them; nothing here does.
+
+Numbers (``seq``) are given by the database and are the only order. ``owner`` is an empty text for conversations
+without an owner; it stands in every table and in every statement.
+"""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+
+metadata: Final = MetaData()
+
+_Number: Final = BigInteger().with_variant(Integer, "sqlite")  # only an INTEGER counts by itself in SQLite
+
+conversations: Final = Table(
+    "conversations",
+    metadata,
+    Column("seq", _Number, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("title", Text),
+    Column("metadata", Text, nullable=False),  # JSON
+    Column("head", Text),
+    Column("version", _Number, nullable=False),  # counts the changes of the head
+    Column("created", Text, nullable=False),  # ISO 8601, UTC
+    Column("updated", Text, nullable=False),
+)
+
+nodes: Final = Table(
+    "nodes",
+    metadata,
+    Column("seq", _Number, primary_key=True),
+    Column("conversation", _Number, nullable=False),  # the seq of its conversation
+    Column("owner", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("parent", Text),
+    Column("status", Text, nullable=False),
+    Column("body", Text, nullable=False),  # our own JSON, to the byte: jsonb would reorder keys and refuse NUL
+    Column("words", Text, nullable=False),  # for the search
+)
+
+# Deleted conversations, so that a late node is refused: hashes, because ids and owners may say something themselves.
+tombstones: Final = Table("tombstones", metadata, Column("key", Text, primary_key=True))
+
+# Large files, once for each owner; ``node_files`` counts who needs them.
+files: Final = Table(
+    "files",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("hash", Text, primary_key=True),  # SHA-256 of the content, hexadecimal
+    Column("content", LargeBinary, nullable=False),
+)
+
+node_files: Final = Table(
+    "node_files",
+    metadata,
+    Column("node", _Number, primary_key=True),  # the seq of the node
+    Column("owner", Text, nullable=False),
+    Column("hash", Text, primary_key=True),
+)

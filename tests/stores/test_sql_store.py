@@ -1,0 +1,165 @@
+"""``SQLStore`` in an SQLite file: promises, processes, deletion and refusals."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from dhenara_async import ConversationManager, ConversationNode
+from dhenara_async.errors import ConfigurationError, SchemaError, StoreError, UnknownConversationError
+from dhenara_async.stores import SQLStore
+from dhenara_async.stores.sql import schema, sqlite
+from dhenara_async.testing import check_store
+
+PROCESSES, TURNS = 8, 12
+
+
+async def test_the_sqlite_store_keeps_every_promise(tmp_path: Path) -> None:
+    await check_store(lambda: SQLStore(tmp_path / "chat.db"), durable=True)
+
+
+async def test_a_manager_opens_and_closes_the_store_of_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    async with ConversationManager(store=str(path)) as manager:
+        conversation = await manager.create()
+        await manager.store.append(conversation.id, ConversationNode(user_query="Hello"))
+    assert not path.with_name("chat.db-wal").exists()  # SQLite removes it with the last connection
+    async with ConversationManager(store=path) as manager:
+        assert (await manager.open(conversation.id)).path()[0].user_query == "Hello"
+
+
+WORKER = """
+import sys, anyio
+from dhenara_async import ConversationNode
+from dhenara_async.stores import SQLStore
+
+async def main(path, worker, turns):
+    async with SQLStore(path) as store:
+        for turn in range(turns):
+            conversation = await store.load("shared") if turn else None
+            head = conversation.head.id if conversation and conversation.head else None
+            node = ConversationNode(id=f"{worker}-{turn}", parent_id=head, user_query="q")
+            await store.append("shared", node)
+            print(node.id, flush=True)
+
+anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
+"""
+
+
+async def test_processes_that_open_a_new_file_together_lose_no_node(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    command = [sys.executable, "-W", "error", "-c", WORKER, str(path)]
+    kept: list[str] = []
+
+    async def work(worker: int) -> None:
+        run = await anyio.run_process([*command, str(worker), str(TURNS)], check=False)
+        assert (run.stderr, run.returncode) == (b"", 0)
+        kept.extend(run.stdout.decode().split())
+
+    async with anyio.create_task_group() as tasks:
+        for worker in range(PROCESSES):
+            tasks.start_soon(work, worker)
+    async with SQLStore(path) as store:
+        conversation = await store.load("shared")
+    assert {node.id for node in conversation.nodes} == set(kept)
+    assert len(kept) == PROCESSES * TURNS
+    assert conversation.head == conversation.nodes[-1]
+
+
+async def test_a_program_that_never_closes_its_store_ends(tmp_path: Path) -> None:
+    script = f"""
+import anyio
+from dhenara_async.stores import SQLStore
+async def main():
+    global store
+    store = SQLStore({str(tmp_path / "chat.db")!r})
+    await store.create("c")
+anyio.run(main)
+"""
+    run = await anyio.to_thread.run_sync(
+        lambda: subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=False)
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def _bytes_of(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+async def test_deleted_words_are_nowhere_in_the_files(tmp_path: Path) -> None:
+    path, secret = tmp_path / "chat.db", "Rumpelstilzchen"
+    async with SQLStore(path) as store, SQLStore(path) as other:
+        await store.create("kept", title="kept")
+        await store.append("kept", ConversationNode(user_query="bread and butter"))
+        await store.create("gone", title=secret, metadata={"about": secret})
+        parent = None
+        for number in range(40):
+            node = ConversationNode(parent_id=parent, user_query=f"{secret} {number} " * 100)
+            await other.append("gone", node)
+            parent = node.id
+        assert secret.encode() in _bytes_of(tmp_path)
+        await store.delete("gone")
+        assert secret.casefold().encode() not in _bytes_of(tmp_path).lower()
+        assert [hit.conversation for hit in await store.search("butter")] == ["kept"]
+        with pytest.raises(UnknownConversationError):
+            await other.load("gone")
+
+
+async def test_a_newer_schema_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    async with SQLStore(path) as store:
+        await store.create("c")
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE alembic_version SET version_num = '9999'")
+    file.close()
+    with pytest.raises(SchemaError, match=r"9999.*upgrade the package"):
+        await SQLStore(path).list()
+
+
+def test_the_newest_migration_is_the_version_that_is_used() -> None:
+    assert max(schema.versions()) == schema.SCHEMA
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
+async def test_a_network_file_system_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {tmp_path} {kind} rw 0 0\n")
+    monkeypatch.setattr(sqlite, "MOUNTS", mounts)
+    with pytest.raises(StoreError, match=rf"network file system \({kind}\).*journal='delete'"):
+        await SQLStore(tmp_path / "chat.db").list()
+    async with SQLStore(tmp_path / "chat.db", journal="delete") as store:
+        await store.create("c")
+
+
+@pytest.mark.parametrize(
+    "address", ["", ":memory:", "sqlite://", "mysql://host/name", "postgresql://host:port/name", "a\0b"]
+)
+def test_an_address_that_cannot_be_used_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError):
+        SQLStore(address)
+
+
+async def test_a_file_that_is_no_database_and_a_missing_folder_are_store_errors(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("this is not a database, " * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        await SQLStore(tmp_path / "text").list()
+    with pytest.raises(StoreError, match="does not exist"):
+        await SQLStore(tmp_path / "nowhere" / "chat.db").list()
+
+
+async def test_cancelled_calls_leave_the_connections_usable(tmp_path: Path) -> None:
+    async with SQLStore(tmp_path / "chat.db") as store:
+        await store.create("c")
+        for _ in range(100):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.list)
+                tasks.start_soon(store.append, "c", ConversationNode(user_query="q"))
+                await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+        await store.append("c", ConversationNode(id="last"))
+        assert (await store.load("c")).nodes[-1].id == "last"
