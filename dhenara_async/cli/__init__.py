@@ -1,38 +1,48 @@
-"""The command line: its commands and options, and how every command handles Ctrl-C and errors.
+"""The command line: its commands and options.
 
-``demo``, ``chat`` and ``ask`` run the commands, ``endpoints`` resolves model names, and ``screen`` prints the output.
+``demo``, ``chat``, ``ask`` and ``catalogue`` run the commands, ``run`` handles their Ctrl-C and errors. ``endpoints``
+resolves model names, ``settings`` keeps keys and the default model, ``prompts`` reads the question, and ``screen`` and
+``lines`` print the output, for people and for programs.
 """
 
-import io
 import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated
-from warnings import filterwarnings
 
-import anyio
 import typer
 
 from dhenara_async import __version__
+from dhenara_async.cli.ask import Question
 from dhenara_async.cli.ask import ask as run_ask
+from dhenara_async.cli.catalogue import hosts, keys_commands, models_commands
 from dhenara_async.cli.chat import chat as run_chat
 from dhenara_async.cli.demo import Shown
 from dhenara_async.cli.demo import demo as run_demo
+from dhenara_async.cli.endpoints import default_model
+from dhenara_async.cli.prompts import message_of, schema_of
+from dhenara_async.cli.run import EXIT_CODES, finish, reported
 from dhenara_async.cli.screen import Screen
 from dhenara_async.endpoint import AIModelAPIProviderEnum
-from dhenara_async.errors import DhenaraError
-
-_INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 
 # Pretty tracebacks would print local variables, and with them perhaps a user's prompt.
 application: typer.Typer = typer.Typer(
-    name="dhenara-async", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    name="dhenara-async", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=EXIT_CODES
 )
+application.add_typer(models_commands, name="models")
+application.add_typer(keys_commands, name="keys")
+application.command()(hosts)
 
 _Loopback = Annotated[
     bool, typer.Option("--loopback", help="Use stand-in servers on this computer, even if there are keys.")
 ]
 _Delay = Annotated[float, typer.Option("--delay", min=0, help="Seconds before each token of a stand-in server.")]
+_Model = Annotated[
+    str | None, typer.Option("-m", "--model", help="The first model: its id, or provider:model; default: the kept one.")
+]
+_System = Annotated[str, typer.Option("-s", "--system", "--instructions", help="System instructions for every answer.")]
+_BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="The base URL of the provider, as its own SDK would take it.")
+]
 
 
 def _show_version(requested: bool) -> None:
@@ -73,81 +83,81 @@ def demo(
     shown: Shown = "json" if json else "whole" if plain else "stream"
     screen = Screen()
     job = partial(run_demo, screen, models=models, shown=shown, report=report, loopback=loopback, delay=delay)
-    _finish(screen, job)
+    finish(screen, job)
 
 
 @application.command()
 def chat(
-    model: Annotated[str, typer.Option("--model", help="The first model: its id, or provider:model.")],
+    model: _Model = None,
     provider: Annotated[
         AIModelAPIProviderEnum | None,
         typer.Option("--provider", help="The provider of every model whose name does not imply one."),
     ] = None,
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", help="The base URL of that provider, as its own SDK would take it.")
-    ] = None,
-    instructions: Annotated[str, typer.Option("--instructions", help="System instructions for every answer.")] = "",
+    base_url: _BaseUrl = None,
+    instructions: _System = "",
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
     """Talk with a model; /model NAME hops to another one within the conversation, /help lists the rest."""
     screen = Screen()
+    with reported(screen):
+        first = model or default_model(loopback=loopback)
     job = partial(
         run_chat,
         screen,
-        model=model,
+        model=first,
         provider=provider,
         base_url=base_url,
         instructions=instructions,
         loopback=loopback,
         delay=delay,
     )
-    _finish(screen, job)
+    finish(screen, job)
 
 
 @application.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="The question.")],
+    question: Annotated[str, typer.Argument(help="The question; standard input, if piped, goes before it.")] = "",
     model: Annotated[
-        list[str], typer.Option("--model", help="A model to ask: its id, or provider:model; repeat it for more models.")
-    ],
-    instructions: Annotated[str, typer.Option("--instructions", help="System instructions for every answer.")] = "",
+        list[str] | None,
+        typer.Option("-m", "--model", help="A model to ask: its id, or provider:model; repeat it for more models."),
+    ] = None,
+    instructions: _System = "",
+    attach: Annotated[
+        list[str] | None,
+        typer.Option("-a", "--attach", metavar="FILE", help="A file or URL to send along; - for standard input."),
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option("--schema", help="The JSON schema of the answer: JSON, a file, or fields: 'name, age int'."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Write every answer as one JSON object a line.")] = False,
+    usage: Annotated[bool, typer.Option("-u", "--usage", help="Tell the tokens of a single answer on stderr.")] = False,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="The most models that are asked at once; default: all.")
     ] = None,
+    base_url: _BaseUrl = None,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
-    """Ask many models one question at the same time, and show each answer when it is complete.
+    """Ask a model, and stream its answer; or ask several at the same time.
 
-    Uses the keys in the environment; without a key for any of these models, stand-in servers on this computer answer.
+    Without --model, the kept default is asked (dhenara-async models default NAME), else a model of a provider with a
+    key. Standard output has the answer alone.
     """
     screen = Screen()
-    job = partial(
-        run_ask,
-        screen,
-        question=question,
-        models=model,
-        instructions=instructions,
-        limit=limit,
-        loopback=loopback,
-        delay=delay,
-    )
-    _finish(screen, job)
-
-
-def _finish(screen: Screen, job: Callable[[], Awaitable[None]]) -> None:
-    """Run a command, report its errors, and exit with its code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # an answer may have characters that this terminal cannot show
-    # The commands print this warning themselves, below the answer.
-    filterwarnings("ignore", message=".* was retired by its maker", category=UserWarning)
-    try:
-        anyio.run(job)
-    except KeyboardInterrupt:
-        screen.complain("interrupted")
-        raise typer.Exit(_INTERRUPTED) from None
-    except DhenaraError as exc:
-        screen.problem(exc)
-        raise typer.Exit(1) from None
+    with reported(screen):
+        # Before the event loop starts: reading standard input may take long, and Ctrl-C has to end it.
+        asked = Question(
+            message=message_of(question, attach or ()),
+            instructions=(instructions,) if instructions.strip() else (),
+            schema=None if schema is None else schema_of(schema),
+            json=json,
+            usage=usage,
+            limit=limit,
+            base_url=base_url,
+            loopback=loopback,
+            delay=delay,
+        )
+        models = model or [default_model(loopback=loopback)]
+    finish(screen, partial(run_ask, screen, asked, models))

@@ -16,7 +16,7 @@ from types import FrameType
 import anyio
 from anyio import from_thread, to_thread
 
-from dhenara_async.cli.endpoints import endpoint_of, reachable
+from dhenara_async.cli.endpoints import check_reachable, endpoint_of, model_note
 from dhenara_async.cli.screen import Screen, label
 from dhenara_async.conversation import Conversation
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
@@ -60,7 +60,7 @@ async def chat(
         delay: Seconds before each token of a stand-in.
 
     Raises:
-        ConfigurationError: ``model`` cannot be resolved.
+        ConfigurationError: ``model`` cannot be resolved, or there is no key for it.
     """
     name = model if provider is None else f"{provider.value}:{model.removeprefix(f'{provider.value}:')}"
     first = meaning(name)
@@ -72,7 +72,10 @@ async def chat(
 
         def endpoint_named(name: str) -> AIModelEndpoint:
             named = meaning(name, default=provider)
-            return endpoint_of(named, server, base_url=base_url if named.provider is first.provider else None)
+            place = base_url if named.provider is first.provider else None
+            if not loopback:
+                check_reachable([named], base_url=place)
+            return endpoint_of(named, server, base_url=place)
 
         conversation = await manager.create()
         await _Chat(screen, manager, conversation, endpoint_named, name, instructions, loopback=loopback).run()
@@ -187,10 +190,7 @@ class _Chat:
 
     def _list_models(self) -> None:
         for name, model in known_models().items():
-            maker = model.provider
-            keyless = "" if self._loopback or maker is None or reachable(maker) else ", no key in the environment"
-            retired = "" if model.retired_on is None else f", its maker serves it until {model.retired_on}"
-            self._screen.say(f"{name} · {maker or ''}{keyless}{retired}")
+            self._screen.say(f"{name} · {model_note(model, loopback=self._loopback)}")
 
 
 class _InputLines:

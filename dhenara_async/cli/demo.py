@@ -1,27 +1,27 @@
 """The ``demo`` command: one story in three turns, each by another provider."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import orjson
-
-from dhenara_async.cli.endpoints import any_reachable, endpoint_of, reachable
+from dhenara_async.cli.endpoints import (
+    FIRST_CHOICES,
+    any_reachable,
+    check_reachable,
+    endpoint_of,
+    reachable,
+)
+from dhenara_async.cli.lines import write_line
 from dhenara_async.cli.screen import Screen, label
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
+from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.events import event_to_dict
 from dhenara_async.hosts.names import Named, meaning
-from dhenara_async.hosts.registry import resolve
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import Citation
-from dhenara_async.models.anthropic import ClaudeSonnet55
-from dhenara_async.models.google import Gemini38Flash
-from dhenara_async.models.openai import GPT6Luna
 from dhenara_async.testing import Answer, ProviderServer, SeenRequest
 from dhenara_async.testing.stand_in import tell
 
@@ -45,11 +45,7 @@ _STORY = (
     ),
     _StoryTurn("Conclude the story with an inspiring ending.", ("Bring the story to a satisfying conclusion.",)),
 )
-_STORYTELLERS = (
-    Named(AIModelAPIProviderEnum.ANTHROPIC, ClaudeSonnet55),
-    Named(AIModelAPIProviderEnum.OPEN_AI, GPT6Luna),
-    Named(AIModelAPIProviderEnum.GOOGLE_AI, Gemini38Flash),
-)
+_STORYTELLERS = tuple(Named(provider, model) for provider, model in FIRST_CHOICES)
 
 
 async def demo(screen: Screen, *, models: str | None, shown: Shown, report: bool, loopback: bool, delay: float) -> None:
@@ -78,7 +74,7 @@ async def demo(screen: Screen, *, models: str | None, shown: Shown, report: bool
         named_models = tuple(model for model in named_models if reachable(model.provider))
     if stand_in:
         missing = ", ".join(dict.fromkeys(str(model.provider) for model in named_models))
-        reason = "as asked" if loopback else f"no provider key in the environment ({missing})"
+        reason = "as asked" if loopback else f"there is no key for {missing}"
         notice = f"Loopback: {reason}. Stand-in servers on this computer answer, not models."
         (screen.complain if shown == "json" else screen.say)(notice)
     async with AsyncExitStack() as stack:
@@ -87,8 +83,8 @@ async def demo(screen: Screen, *, models: str | None, shown: Shown, report: bool
         config = AIModelCallConfig(max_output_tokens=_MAX_OUTPUT_TOKENS, streaming=shown != "whole")
         manager = await stack.enter_async_context(ConversationManager(config=config))
         endpoints = [endpoint_of(model, server) for model in named_models]
-        for endpoint in endpoints:
-            resolve(endpoint)  # report a missing key before the first turn, not in the middle of the story
+        if not stand_in:
+            check_reachable(named_models)  # report a missing key before the first turn, not in the middle of the story
         try:
             await _tell(screen, manager, endpoints, shown=shown, report=report, stand_in=stand_in)
         finally:
@@ -110,7 +106,7 @@ async def _tell(
         if shown == "json":
             node = await _write_events(manager, conversation, step, endpoint, number)
             if report:
-                _write({"turn": number, "type": "report", "report": node.conversion.model_dump(mode="json")})
+                write_line({"turn": number, "type": "report", "report": node.conversion.model_dump(mode="json")})
             continue
         screen.say("")
         screen.say(f"Turn {number} of {len(_STORY)} · {label(endpoint, stand_in=stand_in)}", style="bold")
@@ -150,14 +146,8 @@ async def _write_events(
 ) -> ConversationNode:
     async with manager.turn(conversation, step.query, endpoint, instructions=step.instructions) as turn:
         async for event in turn:
-            _write({"turn": number, **event_to_dict(event)})
+            write_line({"turn": number, **event_to_dict(event)})
     return turn.node
-
-
-def _write(line: Mapping[str, object]) -> None:
-    # Bypass the text layer: JSON is UTF-8, whatever the encoding of the terminal is.
-    sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
-    sys.stdout.buffer.flush()
 
 
 def _thoughtful(seen: SeenRequest) -> Answer:

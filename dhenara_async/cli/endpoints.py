@@ -1,18 +1,35 @@
-"""Build the endpoints of models named on the command line, and check that the environment has their keys."""
+"""Build the endpoints of models named on the command line, and check that there are keys for them."""
 
 import os
 from collections.abc import Iterable
+from datetime import date
 
-from dhenara_async.endpoint import AIModelAPI, AIModelEndpoint
+from dhenara_async.cli.settings import Keys, kept_model
+from dhenara_async.endpoint import AIModel, AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint
+from dhenara_async.errors import ConfigurationError
 from dhenara_async.hosts.names import Named
 from dhenara_async.hosts.registry import host_of
+from dhenara_async.models import anthropic, google, openai
 from dhenara_async.testing import ProviderServer
+
+FIRST_CHOICES = (
+    (AIModelAPIProviderEnum.ANTHROPIC, anthropic.ClaudeSonnet55),
+    (AIModelAPIProviderEnum.OPEN_AI, openai.GPT6Luna),
+    (AIModelAPIProviderEnum.GOOGLE_AI, google.Gemini38Flash),
+)
+"""The models that are asked when none is named."""
+
+
+def key_source(provider: str) -> str | None:
+    """Say where the key of ``provider`` comes from: ``environment``, ``file``, ``keyring``; None if there is no key."""
+    if any(os.environ.get(variable, "").strip() for variable in host_of(provider).key_variables):
+        return "environment"
+    return Keys().places().get(provider)
 
 
 def reachable(provider: str) -> bool:
-    """Whether the environment has a key for ``provider``, or it needs none."""
-    host = host_of(provider)
-    return not host.key_required or any(os.environ.get(variable, "").strip() for variable in host.key_variables)
+    """Whether there is a key for ``provider``, or it needs none."""
+    return not host_of(provider).key_required or key_source(provider) is not None
 
 
 def any_reachable(named: Iterable[Named]) -> bool:
@@ -20,8 +37,61 @@ def any_reachable(named: Iterable[Named]) -> bool:
     return any(reachable(model.provider) for model in named)
 
 
+def check_reachable(named: Iterable[Named], *, base_url: str | None = None) -> None:
+    """Check that every model has a key and an address.
+
+    Raises:
+        ConfigurationError: One has not; the message says which command or variable gives it.
+    """
+    for model in named:
+        provider, host = str(model.provider), host_of(model.provider)
+        if not reachable(provider):
+            raise ConfigurationError(
+                f"there is no key for {provider}; run: dhenara-async keys set {provider}, or set "
+                f"{' or '.join(host.key_variables)}; --loopback has stand-ins answer"
+            )
+        given = base_url or any(os.environ.get(variable, "").strip() for variable in host.base_url_variables)
+        if host.base_url is None and not given:
+            variables = "".join(f", or set {variable}" for variable in host.base_url_variables)
+            raise ConfigurationError(f"{provider} has no address of its own; give --base-url URL{variables}")
+
+
+def model_note(model: AIModel, *, loopback: bool = False) -> str:
+    """Describe a model in a few words: its maker, whether its key is missing, and when it is or was retired."""
+    maker = model.provider
+    notes = [str(maker or "")]
+    if not loopback and maker is not None and not reachable(maker):
+        notes.append("no key")
+    if model.retired_on is not None:
+        past = model.retired_on <= date.today()
+        notes.append(f"{'its maker retired it on' if past else 'its maker serves it until'} {model.retired_on}")
+    return ", ".join(notes)
+
+
+def default_model(*, loopback: bool) -> str:
+    """Return the model that is asked when none is named: the kept one, else one of a provider that has a key.
+
+    Raises:
+        ConfigurationError: There is neither.
+    """
+    kept = kept_model()
+    if kept is not None:
+        return kept
+    for provider, model in FIRST_CHOICES:
+        if loopback or reachable(provider):
+            return f"{provider.value}:{model.model_name}"
+    raise ConfigurationError(
+        "no model is named and there is no key; run: dhenara-async keys set PROVIDER (dhenara-async hosts lists them), "
+        "or give --model; --loopback has stand-ins answer"
+    )
+
+
 def endpoint_of(named: Named, server: ProviderServer | None, *, base_url: str | None = None) -> AIModelEndpoint:
     """Build the endpoint of a model: on ``server`` if given, else at ``base_url`` or the usual address."""
     if server is not None:
         return AIModelEndpoint(api=server.api(named.provider), ai_model=named.model)
-    return AIModelEndpoint(api=AIModelAPI(provider=named.provider, base_url=base_url), ai_model=named.model)
+    # the library reads the environment itself, at each call
+    kept = None if key_source(named.provider) == "environment" else Keys().get(named.provider)
+    return AIModelEndpoint(
+        api=AIModelAPI(provider=named.provider, api_key=kept, base_url=base_url), ai_model=named.model
+    )

@@ -81,15 +81,26 @@ class Screen:
             self._out.out(shown, end="", style=style or None, highlight=False)
             self._inside_line = not shown.endswith("\n")
 
-    def event(self, event: StreamEvent) -> None:
-        """Print the content of an event."""
+    @property
+    def for_a_person(self) -> bool:
+        """Whether standard output is a terminal, not a file or a pipe."""
+        return self._out.is_terminal
+
+    def event(self, event: StreamEvent, *, reasoning: bool = True) -> None:
+        """Print the content of an event.
+
+        Args:
+            event: The event.
+            reasoning: Whether reasoning is shown.
+        """
         match event:
             case TextDelta():
                 self.answer(event.text)
             case RefusalDelta():
                 self.answer(event.text, style="italic")
             case ReasoningDelta():
-                self.answer(event.text, style="dim italic")
+                if reasoning:
+                    self.answer(event.text, style="dim italic")
             case PartStart():
                 self.end_line()
             case StreamReset():
