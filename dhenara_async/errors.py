@@ -4,6 +4,7 @@ A class exists only where a caller would handle it differently::
 
     DhenaraError
     ├── ConfigurationError(ValueError)     fix it before any byte is sent: a key is missing, an option is bad
+    │   └── MissingExtraError(ImportError) an optional dependency is not installed; carries the extra's name
     ├── UnsupportedError                   this model or dialect cannot express a part; names the part and the model
     ├── ConversionLossError                strict policy: this hop would lose content; carries the entries
     ├── BudgetError                        the call would spend more than its budget allows; nothing was sent
@@ -71,6 +72,18 @@ class DhenaraError(Exception):
 
 class ConfigurationError(DhenaraError, ValueError):
     """A mistake found before any byte was sent: a missing key, a bad option, an unreadable file."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """An optional dependency is not installed; the message has the command that installs it.
+
+    Attributes:
+        extra: The name of the extra, as in ``pip install 'dhenara-async[httpx]'``.
+    """
+
+    def __init__(self, feature: str, *, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra {extra!r}: pip install 'dhenara-async[{extra}]'")
+        self.extra = extra
 
 
 class UnsupportedError(DhenaraError):

@@ -60,3 +60,56 @@ def test_every_public_name_resolves(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'AIModelKlient'"):
         _ = dhenara_async.AIModelKlient  # type: ignore[attr-defined]
+
+
+EXTRAS = ("httpx", "httpx2", "h2", "filetype", "rich", "typer", "genai_prices", "docstring_parser", "ray")
+PLAIN = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRAS!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def _run_without_extras(code: str) -> list[str]:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PLAIN + code], capture_output=True, text=True, check=False
+    )
+    assert (run.stderr, run.returncode) == ("", 0)
+    return run.stdout.splitlines()
+
+
+def test_a_star_import_works_without_extras() -> None:
+    code = "from dhenara_async import *\nimport dhenara_async\nprint(set(dhenara_async.__all__) <= set(globals()))"
+    assert _run_without_extras(code) == ["True"]
+
+
+def test_tab_completion_works_without_extras() -> None:
+    code = (
+        "import dhenara_async, rlcompleter\n"
+        "completer = rlcompleter.Completer({'dhenara_async': dhenara_async})\n"
+        "print(completer.complete('dhenara_async.Http', 0), completer.complete('dhenara_async.Aio', 0))\n"
+    )
+    (line,) = _run_without_extras(code)
+    assert "dhenara_async.HttpxTransport" in line
+    assert "dhenara_async.AiohttpTransport" in line
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
+    code = (
+        "from dhenara_async import HttpxTransport\n"
+        "from dhenara_async.errors import DhenaraError, MissingExtraError\n"
+        "try:\n"
+        "    HttpxTransport(object())\n"
+        "except MissingExtraError as exc:\n"
+        "    print(exc)\n"
+        "    print(exc.extra, isinstance(exc, DhenaraError), isinstance(exc, ImportError))\n"
+    )
+    assert _run_without_extras(code) == [
+        "HttpxTransport needs the extra 'httpx': pip install 'dhenara-async[httpx]'",
+        "httpx True True",
+    ]

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
+import httpx2
 import pytest
 
 from dhenara_async import AiohttpTransport, HttpxTransport
@@ -27,10 +28,16 @@ async def _httpx() -> AsyncGenerator[Transport]:
         yield HttpxTransport(client)
 
 
-@pytest.fixture(params=["aiohttp", "aiohttp, public", "httpx"])
+@asynccontextmanager
+async def _httpx2() -> AsyncGenerator[Transport]:
+    async with httpx2.AsyncClient(trust_env=False, timeout=None) as client:
+        yield HttpxTransport(client)
+
+
+@pytest.fixture(params=["aiohttp", "aiohttp, public", "httpx", "httpx2"])
 def opened(request: pytest.FixtureRequest) -> Opened:
     """Opens a transport of each kind."""
-    if request.param == "httpx":
-        return _httpx
+    if request.param in ("httpx", "httpx2"):
+        return _httpx if request.param == "httpx" else _httpx2
     request.getfixturevalue("public_aiohttp" if request.param == "aiohttp, public" else "private_aiohttp")
     return _aiohttp
