@@ -6,7 +6,7 @@
 
 from typing import TYPE_CHECKING
 
-from dhenara_async.errors import ConfigurationError
+from dhenara_async.errors import MissingExtraError
 from dhenara_async.stores.memory import MemoryStore
 from dhenara_async.stores.protocol import ConversationPage, ConversationStore, StoredConversation
 from dhenara_async.stores.search import SearchHit
@@ -25,5 +25,5 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in {"sqlalchemy", "alembic", "greenlet"}:
             raise
-        raise ConfigurationError("SQLStore needs an extra: pip install 'dhenara-async[sql]', or [postgres]") from exc
+        raise MissingExtraError("SQLStore", extra="sql") from exc
     return SQLStore

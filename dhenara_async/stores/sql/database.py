@@ -9,7 +9,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from dhenara_async.errors import ConfigurationError, StoreError
+from dhenara_async.errors import ConfigurationError, MissingExtraError, StoreError
 from dhenara_async.stores.sql import sqlite
 from dhenara_async.stores.sql.schema import demand_current
 
@@ -176,8 +176,9 @@ class _Translated:
 def missing_extra(exc: ModuleNotFoundError) -> ConfigurationError:
     """The error for a driver that is not installed: it names the extra."""
     extra = _EXTRAS.get((exc.name or "").partition(".")[0], "sql")
-    what = "asyncpg" if extra == "asyncpg" else f"'dhenara-async[{extra}]'"
-    return ConfigurationError(f"this store needs {exc.name}, which is not installed: pip install {what}")
+    if extra == "asyncpg":
+        return ConfigurationError(f"this store needs {exc.name}, which is not installed: pip install asyncpg")
+    return MissingExtraError("this store", extra=extra)
 
 
 def _begin(connection: Any) -> None:
