@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from inspect import isawaitable
+from contextvars import copy_context
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction
 from math import inf
 from typing import cast
 
 import anyio
+from anyio.lowlevel import RunVar
 from pydantic import BaseModel, JsonValue
 from pydantic_core import to_jsonable_python
 
@@ -19,16 +23,27 @@ from dhenara_async.tools.schemas import shortened
 LONGEST_ERROR = 8_000
 """Maximum characters of an error in a tool result."""
 
+TOOL_THREADS = 40
+"""Maximum threads of an event loop in which functions run, those of cancelled calls included; more calls wait."""
+
+# For each event loop its own, so that a function may run tools itself, on a loop of its thread, and never waits for its
+# own thread. An executor rather than anyio's threads: there a cancelled call makes room while its thread still runs.
+_executor: RunVar[ThreadPoolExecutor] = RunVar("dhenara_async tools")
+
 
 async def run_tools(
-    calls: Iterable[ToolCallPart], tools: Iterable[Usable], *, concurrency: int = 8
+    calls: Iterable[ToolCallPart], tools: Iterable[Usable], *, concurrency: int = 8, in_threads: bool = True
 ) -> tuple[ToolResultPart, ...]:
     """Run an answer's tool calls concurrently and return their results, in the order of the calls.
 
     A failed call has an error result (``is_error``), so that the model can correct it: for arguments that do not fit,
     for an unknown tool, and for an exception of the function (class and message, at most 8 000 characters). This
     includes ``SystemExit``, ``KeyboardInterrupt`` and a cancellation inside the function. If the caller itself is
-    cancelled, all functions are cancelled. A function that is not ``async`` runs on the event loop and blocks it.
+    cancelled, all functions are cancelled.
+
+    An ``async`` function runs on the event loop. Any other function runs in a thread, with the context variables of the
+    caller, so that it does not block the loop. A thread cannot be cancelled: a cancelled caller does not wait for it,
+    and its function runs to its end. An awaitable that such a function returns is awaited on the loop.
 
     A function may return text, any value that pydantic can serialize to JSON, a ``FilePart`` or another content part,
     or a sequence of such parts.
@@ -37,6 +52,8 @@ async def run_tools(
         calls: The model's tool calls: ``response.tools()``.
         tools: The tools of the call: ``config.tools``.
         concurrency: Maximum number of functions that run at the same time; the others wait, in order.
+        in_threads: Whether functions that are not ``async`` run in threads. False = they run on the event loop and
+            block it; for functions that are not thread-safe, or need the running loop.
 
     Raises:
         ConfigurationError: A called tool was made from a schema alone, so it has no function, or ``concurrency`` is
@@ -52,7 +69,7 @@ async def run_tools(
 
     async def answer(place: int, call: ToolCallPart, run: Callable[[], object]) -> None:
         try:
-            results[place] = await _result(call, run)
+            results[place] = await _result(call, run, in_thread=in_threads and not _is_async(run))
             await _stay()
         finally:
             slots.release()
@@ -89,19 +106,52 @@ def _prepared(call: ToolCallPart, known: dict[str, Tool]) -> Callable[[], object
         return ToolResultPart.of(call, str(exc), is_error=True)
 
 
-async def _result(call: ToolCallPart, run: Callable[[], object]) -> ToolResultPart:
+def _is_async(run: Callable[[], object]) -> bool:
+    """Whether ``run`` is a call of an ``async`` function, or of an object whose ``__call__`` is one."""
+    function = run
+    while isinstance(function, partial):
+        function = cast("Callable[..., object]", function.func)
+    return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
+
+
+async def _run_in_thread(run: Callable[[], object]) -> tuple[object, BaseException | None]:
+    """Return the value of ``run``, or its exception: futures do not carry ``StopIteration`` and cancellations."""
+    context = copy_context()
+
+    def outcome() -> tuple[object, BaseException | None]:
+        try:
+            return context.run(run), None
+        except BaseException as exc:  # noqa: BLE001 - as in ``_result``
+            return None, exc
+
+    executor = _executor.get(None)
+    if executor is None:
+        executor = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="dhenara_async tool")
+        _executor.set(executor)
+    return await asyncio.get_running_loop().run_in_executor(executor, outcome)
+
+
+async def _result(call: ToolCallPart, run: Callable[[], object], *, in_thread: bool) -> ToolResultPart:
     try:
-        value = run()
+        value, failure = await _run_in_thread(run) if in_thread else (run(), None)
+        if failure is not None:
+            return _failed(call, failure)
         return ToolResultPart.of(call, *_contents(await value if isawaitable(value) else value))
     except GeneratorExit:  # the event loop is closing
         raise
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as exc:
         if _is_leaving():
             raise
+        return _failed(call, exc)
+    except BaseException as exc:  # noqa: BLE001 - a caller's function can raise anything, and the model must see it
+        return _failed(call, exc)
+
+
+def _failed(call: ToolCallPart, exc: BaseException) -> ToolResultPart:
+    if isinstance(exc, asyncio.CancelledError):
         words = "CancelledError: an operation inside the function was cancelled"
         return ToolResultPart.of(call, words, is_error=True)
-    except BaseException as exc:  # noqa: BLE001 - a caller's function can raise anything, and the model must see it
-        return ToolResultPart.of(call, _words(exc), is_error=True)
+    return ToolResultPart.of(call, _words(exc), is_error=True)
 
 
 def _is_leaving() -> bool:

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import partial
 from math import inf
 from typing import NoReturn
 
@@ -14,6 +17,9 @@ from pydantic import JsonValue
 from dhenara_async import JsonPart, Tool, ToolCallPart, ToolResultPart, run_tools
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.tools.run import LONGEST_ERROR
+
+PATIENCE = 10
+"""Seconds that a thread waits at most, so that a fault ends the test."""
 
 
 def call(name: str, arguments: str = "{}", call_id: str = "1") -> ToolCallPart:
@@ -184,8 +190,7 @@ async def test_at_most_so_many_run_at_the_same_time(asked: int | None, most: int
         return number
 
     calls = [call("counted", f'{{"number": {number}}}', str(number)) for number in range(40)]
-    limit = {} if asked is None else {"concurrency": asked}
-    results = await run_tools(calls, [counted], **limit)
+    results = await (run_tools(calls, [counted]) if asked is None else run_tools(calls, [counted], concurrency=asked))
     assert max(seen) == most
     assert [(each.call_id, each.get_text()) for each in results] == [(str(at), str(at)) for at in range(40)]
 
@@ -204,6 +209,172 @@ async def test_a_tool_without_a_function_is_found_before_anything_runs() -> None
     with pytest.raises(ConfigurationError, match="'plain' was made from a schema"):
         await run_tools([call("runs"), call("plain")], [runs, Tool(name="plain")])
     assert ran == []
+
+
+# ------------------------------------------------------------------------------------------------ threads
+
+
+async def test_a_blocking_function_does_not_block_the_loop() -> None:
+    """The function waits for a task of the loop: on the loop itself it would wait in vain."""
+    asked, answered = anyio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def blocks() -> str:
+        loop.call_soon_threadsafe(asked.set)
+        return "heard" if answered.wait(PATIENCE) else "not heard"
+
+    async def answers() -> None:
+        await asked.wait()
+        answered.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(answers)
+        (result,) = await run_tools([call("blocks")], [blocks])
+        assert result.get_text() == "heard"
+
+
+async def test_blocking_functions_run_beside_each_other() -> None:
+    together = threading.Barrier(3)
+
+    def meets() -> str:
+        together.wait(PATIENCE)
+        return "met"
+
+    results = await run_tools([call("meets", call_id=str(at)) for at in range(3)], [meets])
+    assert [each.get_text() for each in results] == ["met"] * 3
+
+
+class Adder:
+    """A callable object."""
+
+    def __call__(self, a: int) -> str:
+        return f"{a} in {where()}"
+
+
+class LaterAdder:
+    """A callable object that is to be awaited."""
+
+    async def __call__(self, a: int) -> str:
+        return f"{a} in {where()}"
+
+
+class Desk:
+    """Methods."""
+
+    def add(self, a: int) -> str:
+        return f"{a} in {where()}"
+
+    async def add_later(self, a: int) -> str:
+        return f"{a} in {where()}"
+
+
+def where() -> str:
+    return "the loop's thread" if threading.current_thread() is threading.main_thread() else "a thread"
+
+
+def plus(a: int, b: int) -> str:
+    return f"{a + b} in {where()}"
+
+
+async def plus_later(a: int, b: int) -> str:
+    return f"{a + b} in {where()}"
+
+
+def gives_awaitable(a: int) -> Awaitable[str]:
+    return plus_later(a, 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "in_threads", "words"),
+    [
+        (Adder(), True, "1 in a thread"),
+        (Adder(), False, "1 in the loop's thread"),
+        (LaterAdder(), True, "1 in the loop's thread"),
+        (Desk().add, True, "1 in a thread"),
+        (Desk().add_later, True, "1 in the loop's thread"),
+        (partial(plus, b=2), True, "3 in a thread"),
+        (partial(plus_later, b=2), True, "3 in the loop's thread"),
+        (partial(partial(plus_later), b=2), True, "3 in the loop's thread"),
+        (gives_awaitable, True, "1 in the loop's thread"),
+    ],
+)
+async def test_only_functions_that_are_not_async_run_in_threads(
+    function: Callable[..., object], in_threads: bool, words: str
+) -> None:
+    tool = Tool.from_function(function)
+    (result,) = await run_tools([call(tool.name, '{"a": 1}')], [tool], in_threads=in_threads)
+    assert (result.get_text(), result.is_error) == (words, False)
+
+
+async def test_a_thread_has_the_context_variables_of_the_caller() -> None:
+    tenant: ContextVar[str] = ContextVar("tenant")
+    tenant.set("the caller's")
+
+    def reads() -> str:
+        seen = tenant.get()
+        tenant.set("the thread's")
+        return seen
+
+    (result,) = await run_tools([call("reads")], [reads])
+    assert (result.get_text(), tenant.get()) == ("the caller's", "the caller's")
+
+
+def stops() -> None:
+    raise StopIteration(3)
+
+
+def leaves() -> None:
+    raise GeneratorExit
+
+
+@pytest.mark.parametrize(("function", "words"), [(stops, "StopIteration: 3"), (leaves, "GeneratorExit: ")])
+async def test_exceptions_that_a_future_cannot_carry(function: Callable[..., object], words: str) -> None:
+    results = await run_tools([call("fine"), call(function.__name__)], [fine, function])
+    assert [(each.get_text(), each.is_error) for each in results] == [("fine", False), (words, True)]
+
+
+async def test_a_cancelled_caller_does_not_wait_for_a_thread() -> None:
+    started, released, ended = anyio.Event(), threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def stuck() -> None:
+        loop.call_soon_threadsafe(started.set)
+        released.wait(PATIENCE)
+        ended.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_tools, [call("stuck")], [stuck])
+        await started.wait()
+        group.cancel_scope.cancel()
+    assert not ended.is_set()  # the group is over, and the function is not
+    released.set()
+    assert await asyncio.to_thread(ended.wait, PATIENCE)
+
+
+async def test_threads_of_cancelled_calls_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cancels and asks again does not get more threads than there may be."""
+    monkeypatch.setattr("dhenara_async.tools.run.TOOL_THREADS", 2)
+    released, running = threading.Event(), list[int]()
+    reached = anyio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stuck(number: int) -> None:
+        running.append(number)
+        if len(running) == 2:
+            loop.call_soon_threadsafe(reached.set)
+        released.wait(PATIENCE)
+
+    calls = [call("stuck", f'{{"number": {number}}}', str(number)) for number in range(4)]
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_tools, calls, [stuck])
+        await reached.wait()
+        group.cancel_scope.cancel()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_tools, calls, [stuck])
+        await anyio.wait_all_tasks_blocked()
+        assert len(running) == 2
+        released.set()
+    assert len(running) == 6  # the two that waited of the cancelled caller never ran
 
 
 # ------------------------------------------------------------------------------------------------ what is told of it
