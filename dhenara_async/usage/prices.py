@@ -127,10 +127,9 @@ class Pricing(FrozenModel):
 
 def installed() -> bool:
     """Whether the extra ``prices`` is installed; loads nothing."""
-    try:
-        return loaded() or _is_found()
-    except ValueError:  # the import is blocked: ``sys.modules`` has None
-        return False
+    if _PACKAGE in modules:
+        return bool(modules[_PACKAGE])  # None blocks the import
+    return _is_found()
 
 
 @cache
