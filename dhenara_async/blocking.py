@@ -24,7 +24,7 @@ from pydantic import JsonValue
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
-from dhenara_async.messages.messages import Message
+from dhenara_async.messages.messages import MessageLike
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
 
@@ -62,20 +62,20 @@ class AsyncClient(Protocol):
 
     async def generate(
         self,
-        prompt: str | Message | None = None,
+        prompt: str | MessageLike | None = None,
         *,
-        context: Iterable[str | Message] = (),
-        messages: Iterable[Message] | None = None,
+        context: Iterable[str | MessageLike] = (),
+        messages: Iterable[MessageLike] | None = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> AIModelCallResponse: ...
 
     def stream(
         self,
-        prompt: str | Message | None = None,
+        prompt: str | MessageLike | None = None,
         *,
-        context: Iterable[str | Message] = (),
-        messages: Iterable[Message] | None = None,
+        context: Iterable[str | MessageLike] = (),
+        messages: Iterable[MessageLike] | None = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> AsyncStream: ...
@@ -175,10 +175,10 @@ class BlockingClient:
 
     def generate(
         self,
-        prompt: str | Message | None = None,
+        prompt: str | MessageLike | None = None,
         *,
-        context: Iterable[str | Message] = (),
-        messages: Iterable[Message] | None = None,
+        context: Iterable[str | MessageLike] = (),
+        messages: Iterable[MessageLike] | None = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> AIModelCallResponse:
@@ -202,10 +202,10 @@ class BlockingClient:
 
     def stream(
         self,
-        prompt: str | Message | None = None,
+        prompt: str | MessageLike | None = None,
         *,
-        context: Iterable[str | Message] = (),
-        messages: Iterable[Message] | None = None,
+        context: Iterable[str | MessageLike] = (),
+        messages: Iterable[MessageLike] | None = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> BlockingStream:

@@ -3,11 +3,11 @@
 Making a client is cheap: no I/O, no event loop, no HTTP library. The first call loads these modules.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast, overload
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.calls.source import EndpointSource
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.formatter.conversion import ConversionPolicy
-    from dhenara_async.messages.messages import Message
+    from dhenara_async.messages.messages import Message, MessageLike
     from dhenara_async.plans.sources import PlanContext
     from dhenara_async.plans.targets import Target
     from dhenara_async.response import AIModelCallResponse
@@ -167,17 +167,17 @@ class AIModelClient:
 
     async def generate(
         self,
-        prompt: "str | Message | None" = None,
+        prompt: "str | MessageLike | None" = None,
         *,
-        context: "Iterable[str | Message]" = (),
-        messages: "Iterable[Message] | None" = None,
+        context: "Iterable[str | MessageLike]" = (),
+        messages: "Iterable[MessageLike] | None" = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> "AIModelCallResponse":
         """Send a question and return the complete answer.
 
         Args:
-            prompt: The question.
+            prompt: The question. Here and below, a message may be a dict in the shape of OpenAI's or Anthropic's API.
             context: Earlier messages, oldest first; plain texts are the user's.
             messages: The whole conversation, instead of ``prompt`` and ``context``.
             instructions: System instructions of this call only.
@@ -200,10 +200,10 @@ class AIModelClient:
 
     def stream(
         self,
-        prompt: "str | Message | None" = None,
+        prompt: "str | MessageLike | None" = None,
         *,
-        context: "Iterable[str | Message]" = (),
-        messages: "Iterable[Message] | None" = None,
+        context: "Iterable[str | MessageLike]" = (),
+        messages: "Iterable[MessageLike] | None" = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
     ) -> "ResponseStream":
@@ -318,34 +318,51 @@ def instructions_of(instructions: Iterable[str]) -> tuple[str, ...]:
         ConfigurationError: They are a single text.
     """
     if isinstance(instructions, str):
-        raise ConfigurationError("instructions is a sequence of texts, not one text")
+        raise ConfigurationError("instructions is a sequence of texts, not one text; write instructions=['…']")
     return tuple(instructions)
 
 
 def messages_of(
-    prompt: "str | Message | None", context: "Iterable[str | Message]", messages: "Iterable[Message] | None"
+    prompt: "str | MessageLike | None",
+    context: "Iterable[str | MessageLike]",
+    messages: "Iterable[MessageLike] | None",
 ) -> "list[Message]":
     """Build the messages of a call from ``prompt`` and ``context``, or from ``messages``."""
     message_class = _engine().message
     if messages is not None:
         if prompt is not None or tuple(context):
             raise ConfigurationError("pass either messages, or prompt and context, not both")
-        if isinstance(messages, str | message_class):
+        if isinstance(messages, str | message_class | Mapping):
             raise ConfigurationError("messages is a sequence of messages, not one; pass a single question as prompt")
-        asked = list(messages)
+        asked = _messages(messages)
         if not asked:
             raise ConfigurationError("messages is empty: there is nothing to ask")
         _refuse_blank(asked)
         return asked
-    if isinstance(context, str | message_class):
-        raise ConfigurationError("context is a sequence of texts or messages, not one of them")
+    if isinstance(context, str | message_class | Mapping):
+        raise ConfigurationError("context is a sequence of texts or messages, not one of them; write context=[…]")
     if prompt is None:
         raise ConfigurationError("there is nothing to ask: pass prompt or messages")
     if not context and isinstance(prompt, str) and prompt.strip():  # as most questions are
         return [message_class.user(prompt)]
-    asked = [message_class.user(item) if isinstance(item, str) else item for item in (*context, prompt)]
+    if not isinstance(prompt, str | message_class | Mapping):
+        raise ConfigurationError(
+            f"the prompt is a text or a Message, not {type(prompt).__name__}; write messages=[…] for a conversation, "
+            "or Message.user(…) for a question with files"
+        )
+    asked = _messages((*context, prompt))
     _refuse_blank(asked)
     return asked
+
+
+def _messages(items: "Iterable[str | MessageLike]") -> "list[Message]":
+    """Return messages; those that are given as texts or as dicts are read first."""
+    asked, message_class = [*items], _engine().message
+    if all(isinstance(item, message_class) for item in asked):
+        return cast("list[Message]", asked)
+    from dhenara_async.messages.dicts import read_messages
+
+    return read_messages(asked)
 
 
 def _refuse_blank(asked: "Sequence[Message]") -> None:

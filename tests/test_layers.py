@@ -20,7 +20,10 @@ FLOORS = (
     {"endpoint", "framing", "messages.media", "tools.functions", "tools.schemas"},
     {"tools"},
     {"config", "messages", "models"},
-    {"downloads.file_urls", "drivers.rules", "formatter.conversion", "hosts.names", "tools.structured"},
+    {
+        *("downloads.file_urls", "drivers.rules", "formatter.conversion", "hosts.names", "messages.dicts"),
+        "tools.structured",
+    },
     {"response"},
     {"events", "plans.targets", "request"},
     {"calls.accumulator", "conversation", "drivers", "hosts.auth"},

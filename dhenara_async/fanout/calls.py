@@ -1,6 +1,6 @@
 """Prepares the calls of a fan-out over one connection pool."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import TypeVar, cast
 
 import anyio
@@ -15,7 +15,7 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.fanout.engine import Answering
 from dhenara_async.fanout.values import ModelCall, ModelCallLike
 from dhenara_async.formatter.conversion import ConversionPolicy
-from dhenara_async.messages.messages import Message
+from dhenara_async.messages.messages import Message, MessageLike
 from dhenara_async.plans.targets import Target, target_of
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Downloads, EndsWaits, Exchange, FileRequest, Transport
@@ -120,7 +120,7 @@ def _as_call(item: object) -> ModelCall:
     """
     call: ModelCall | None = item if isinstance(item, ModelCall) else None
     if isinstance(item, tuple) and len(
-        parts := cast("tuple[Target | str, str | Message, AIModelCallConfig]", item)
+        parts := cast("tuple[Target | str, str | MessageLike, AIModelCallConfig]", item)
     ) in (
         2,
         3,
@@ -137,7 +137,7 @@ def _check_call(endpoint: object, prompt: object, config: object) -> None:
         raise ConfigurationError(
             "a request begins with its target: an endpoint, its short name, or a plan over several"
         )
-    if not isinstance(prompt, str | Message | None):
+    if not isinstance(prompt, str | Message | Mapping | None):
         raise ConfigurationError(
             "the prompt of a request is a text or a Message; pass a whole conversation as ModelCall(messages=…)"
         )

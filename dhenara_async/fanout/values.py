@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
-from dhenara_async.messages.messages import Message
+from dhenara_async.messages.messages import MessageLike
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
 
@@ -26,17 +26,19 @@ class ModelCall:
     """
 
     endpoint: Target | str
-    prompt: str | Message | None = None
+    prompt: str | MessageLike | None = None
     _: KW_ONLY
-    context: Sequence[str | Message] = ()
-    messages: Sequence[Message] | None = None
+    context: Sequence[str | MessageLike] = ()
+    messages: Sequence[MessageLike] | None = None
     instructions: Sequence[str] = ()
     config: AIModelCallConfig | None = None
     key: Hashable = None
 
 
 ModelCallLike = (
-    ModelCall | tuple[Target | str, str | Message] | tuple[Target | str, str | Message, AIModelCallConfig | None]
+    ModelCall
+    | tuple[Target | str, str | MessageLike]
+    | tuple[Target | str, str | MessageLike, AIModelCallConfig | None]
 )
 """A request: a ``ModelCall``, ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``."""
 

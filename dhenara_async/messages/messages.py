@@ -8,7 +8,7 @@ encrypted item or an unknown native block. That state is sent back only to the `
 import os
 import re
 import stat
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -471,6 +471,10 @@ class Message(FrozenModel):
     def system(cls, text: str) -> "Message":
         """Build a system message: an instruction at its place in the conversation."""
         return cls(role=Role.SYSTEM, parts=(TextPart(text=text),))
+
+
+MessageLike = Message | Mapping[str, object]
+"""A message, or the dict of one in the shape of OpenAI's or Anthropic's API."""
 
 
 def _as_result(item: "JsonValue | TextPart | JsonPart | FilePart") -> "TextPart | JsonPart | FilePart":
