@@ -1,7 +1,8 @@
 """``ConversationManager``: runs turns over shared connections, limits and budgets, and stores their nodes."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -9,6 +10,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import anyio
+from pydantic import JsonValue
 
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.observer import Observer
@@ -18,7 +20,7 @@ from dhenara_async.calls.warmup import loaded, warm_up
 from dhenara_async.client import AIModelClient
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
-from dhenara_async.errors import BudgetError, ConfigurationError
+from dhenara_async.errors import BudgetError, ConfigurationError, UnsupportedError
 from dhenara_async.fanout.engine import Fan
 from dhenara_async.fanout.turns import TurnFanOut
 from dhenara_async.fanout.values import FanOutProgress, Outcome
@@ -33,7 +35,14 @@ from dhenara_async.plans.targets import (
     first_endpoint,
     target_of,
 )
-from dhenara_async.stores import ConversationStore, MemoryStore
+from dhenara_async.stores import (
+    ConversationPage,
+    ConversationStore,
+    MemoryStore,
+    SearchHit,
+    StoreWithOwners,
+    StoreWithSearch,
+)
 from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.transport import Transport
 from dhenara_async.turn import Turn, TurnOpener, described, keep
@@ -130,11 +139,66 @@ class ConversationManager:
         """
         await warm_up(_targets(endpoints), self._transport, self._config)
 
-    async def create(self) -> Conversation:
-        """Create an empty conversation."""
+    def scoped(self, owner: str | None) -> "ConversationManager":
+        """Return this manager as one owner sees it: another owner's conversations do not exist for it.
+
+        It shares everything else with this manager, whose block stays open while it is used. A manager that was not
+        scoped sees only conversations without an owner.
+
+        Args:
+            owner: The id of a user, as the application knows it; None = conversations without an owner.
+
+        Raises:
+            ConfigurationError: The owner is empty or cannot be kept.
+            UnsupportedError: The store does not keep owners apart.
+        """
+        if not isinstance(self.store, StoreWithOwners):
+            raise UnsupportedError(f"{type(self.store).__name__} does not keep owners apart: it has no scoped()")
+        scoped = copy(self)
+        scoped.store, scoped._owned_store, scoped._owned = self.store.scoped(owner), None, None
+        return scoped
+
+    async def create(
+        self, *, title: str | None = None, metadata: Mapping[str, JsonValue] | None = None
+    ) -> Conversation:
+        """Create an empty conversation.
+
+        Args:
+            title: A title to list it by.
+            metadata: A JSON object of the application's own, listed with it.
+
+        Raises:
+            StoreError: It is not stored.
+        """
         conversation = Conversation()
-        await self.store.create(conversation.id)
+        await self.store.create(conversation.id, title=title, metadata=metadata)
         return conversation
+
+    async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
+        """List the conversations, the most recently created first; see ``ConversationStore.list``."""
+        return await self.store.list(limit=limit, before=before)
+
+    async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
+        """Return the nodes that have every word of ``query``, the newest first; see ``StoreWithSearch``.
+
+        Raises:
+            UnsupportedError: The store cannot search.
+        """
+        if not isinstance(self.store, StoreWithSearch):
+            raise UnsupportedError(f"{type(self.store).__name__} cannot search: it has no search()")
+        return await self.store.search(query, limit=limit)
+
+    async def rename(self, conversation: Conversation | str, title: str | None) -> None:
+        """Change the title of a conversation, or of the one with that id; None removes it.
+
+        Raises:
+            UnknownConversationError: The store does not have it.
+        """
+        await self.store.rename(conversation if isinstance(conversation, str) else conversation.id, title)
+
+    async def delete(self, conversation: Conversation | str) -> None:
+        """Delete a conversation, or the one with that id, and its nodes. Nothing changes if it does not exist."""
+        await self.store.delete(conversation if isinstance(conversation, str) else conversation.id)
 
     async def open(self, conversation_id: str) -> Conversation:
         """Open a conversation from the store.
@@ -294,7 +358,7 @@ class ConversationManager:
         )
         return call.check(first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._policy)
 
-    def _reserve(self, conversation: Conversation, opener: TurnOpener) -> list[Reservation]:
+    def _reserve(self, conversation: Conversation, opener: TurnOpener) -> Sequence[Reservation]:
         """Reserve the expected tokens and cost of a turn in every budget that counts it; the turn settles them.
 
         Raises:

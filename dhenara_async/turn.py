@@ -6,7 +6,7 @@ with that turn only.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -40,7 +40,7 @@ PRICES_SECONDS = 5.0
 LONG_TURNS = 100
 """From this many turns on a history is formatted in a thread: a thousand take a tenth of a second when they are new."""
 
-Reserve = Callable[["TurnOpener"], list[Reservation]]
+Reserve = Callable[["TurnOpener"], Sequence[Reservation]]
 """Reserves the expected tokens and cost of a turn in every budget that counts it."""
 
 
@@ -78,7 +78,7 @@ class Turn:
         self._opened: ResponseStream | None = None
         if unread is None:
             self._begin()
-        self._reserved: list[Reservation] = []
+        self._reserved: Sequence[Reservation] = ()
         self._node: ConversationNode | None = None
 
     @property

@@ -8,13 +8,28 @@ from typing import TYPE_CHECKING
 
 from dhenara_async.errors import MissingExtraError
 from dhenara_async.stores.memory import MemoryStore
-from dhenara_async.stores.protocol import ConversationPage, ConversationStore, StoredConversation
+from dhenara_async.stores.protocol import (
+    ConversationPage,
+    ConversationStore,
+    StoredConversation,
+    StoreWithOwners,
+    StoreWithSearch,
+)
 from dhenara_async.stores.search import SearchHit
 
 if TYPE_CHECKING:
     from dhenara_async.stores.sql import SQLStore
 
-__all__ = ["ConversationPage", "ConversationStore", "MemoryStore", "SQLStore", "SearchHit", "StoredConversation"]
+__all__ = [
+    "ConversationPage",
+    "ConversationStore",
+    "MemoryStore",
+    "SQLStore",
+    "SearchHit",
+    "StoreWithOwners",
+    "StoreWithSearch",
+    "StoredConversation",
+]
 
 
 def __getattr__(name: str) -> object:

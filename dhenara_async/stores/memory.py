@@ -11,8 +11,9 @@ from typing import Self
 from pydantic import JsonValue
 
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import UnknownConversationError
+from dhenara_async.errors import ConfigurationError, UnknownConversationError
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
+from dhenara_async.stores.search import SearchHit, asked_words, matches, snippet, words_of
 
 
 def _now() -> datetime:
@@ -43,6 +44,17 @@ class MemoryStore:
         self._records: dict[str, _Record] = {}  # in the order of creation
         self._deleted: set[str] = set()
         self._numbers = count(1)
+        self._order: dict[tuple[str, str], None] = {}  # every node, as (conversation, node), in the order of appending
+        self._owners: dict[str | None, MemoryStore] = {None: self}  # shared by the stores of all owners
+
+    def scoped(self, owner: str | None) -> "MemoryStore":
+        """See ``StoreWithOwners``."""
+        if owner == "":
+            raise ConfigurationError("the owner is empty: pass the id of a user, or None for no owner")
+        if owner not in self._owners:
+            store = self._owners[owner] = MemoryStore()
+            store._owners = self._owners
+        return self._owners[owner]
 
     async def create(
         self, conversation_id: str, *, title: str | None = None, metadata: Mapping[str, JsonValue] | None = None
@@ -55,6 +67,13 @@ class MemoryStore:
         """See ``ConversationStore``."""
         if conversation_id in self._deleted:
             raise UnknownConversationError(f"conversation {conversation_id!r} was deleted; node {node.id} is not kept")
+        if (
+            node.parent_id is not None and self._owners[None] is not self
+        ):  # without owners, hand-built histories may go on
+            if conversation_id not in self._records:
+                raise UnknownConversationError(f"no conversation {conversation_id!r} in this store")
+            if node.parent_id not in self._records[conversation_id].nodes:
+                raise ValueError(f"conversation {conversation_id!r} has no node {node.parent_id!r} in this store")
         record = self._create(conversation_id)
         stored = record.nodes.get(node.id)
         if stored is not None:
@@ -65,6 +84,7 @@ class MemoryStore:
                 )
             return
         record.nodes[node.id] = node
+        self._order[conversation_id, node.id] = None
         record.updated = _now()
         if node.status != "failed":
             record.head = node.id
@@ -94,6 +114,20 @@ class MemoryStore:
         items = tuple(record.listed(conversation_id) for conversation_id, record in page)
         return ConversationPage(items, None if last is None else str(last))
 
+    async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
+        """See ``StoreWithSearch``. It reads every node."""
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; it is at least 1")
+        words, hits = asked_words(query), list[SearchHit]()
+        for conversation_id, node_id in reversed(self._order) if words else ():
+            record = self._records[conversation_id]
+            text = words_of(record.nodes[node_id])
+            if matches(text, words):
+                hits.append(SearchHit(conversation_id, node_id, record.title, snippet(text, words)))
+                if len(hits) == limit:
+                    break
+        return tuple(hits)
+
     async def rename(self, conversation_id: str, title: str | None) -> None:
         """See ``ConversationStore``."""
         record = self._record(conversation_id)
@@ -101,8 +135,11 @@ class MemoryStore:
 
     async def delete(self, conversation_id: str) -> None:
         """See ``ConversationStore``."""
-        if self._records.pop(conversation_id, None) is not None:
+        record = self._records.pop(conversation_id, None)
+        if record is not None:
             self._deleted.add(conversation_id)
+            for node_id in record.nodes:
+                self._order.pop((conversation_id, node_id), None)
 
     async def aclose(self) -> None:
         """Do nothing: the conversations stay, and there are no connections to release."""

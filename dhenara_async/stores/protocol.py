@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from pydantic import JsonValue
 
 from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.stores.search import SearchHit
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class ConversationStore(Protocol):
 
         Raises:
             UnknownConversationError: The conversation was deleted.
-            ValueError: The conversation has a different node of that id.
+            ValueError: The conversation has a different node of that id, or lacks the parent. ``MemoryStore`` without
+                an owner takes any parent, so that a conversation built by hand can go on.
         """
         ...
 
@@ -143,3 +145,39 @@ class ConversationStore(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class StoreWithOwners(Protocol):
+    """A store that keeps the conversations of several owners apart, such as the users of a web application."""
+
+    def scoped(self, owner: str | None) -> ConversationStore:
+        """Return the store as one owner sees it: another owner's conversations do not exist for it.
+
+        Args:
+            owner: An id of the application's own, not empty; None = conversations without an owner.
+
+        Raises:
+            ConfigurationError: The owner is empty, or cannot be kept.
+        """
+        ...
+
+
+@runtime_checkable
+class StoreWithSearch(Protocol):
+    """A store whose nodes can be searched."""
+
+    async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
+        """Return the nodes that have every word of ``query`` in their question or answer, the newest first.
+
+        Upper and lower case are the same. Everything but letters and digits separates words; there are no operators. A
+        query without words finds nothing.
+
+        Args:
+            query: The words; more than 32 are ignored.
+            limit: How many nodes are returned at most, from 1.
+
+        Raises:
+            ValueError: ``limit`` is below 1.
+        """
+        ...

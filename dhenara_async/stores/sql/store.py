@@ -66,14 +66,7 @@ class SQLStore:
         return f"SQLStore({self._database.name!r})"
 
     def scoped(self, owner: str | None) -> "SQLStore":
-        """Return this store as one owner sees it, on the same connections; closing either closes both.
-
-        Args:
-            owner: An id of the application's own, not empty; None = without an owner.
-
-        Raises:
-            ConfigurationError: The owner is empty, or has characters that no database can keep.
-        """
+        """See ``StoreWithOwners``. The stores of all owners share their connections; closing one closes all."""
         scoped = object.__new__(SQLStore)
         scoped._database, scoped._owner = self._database, _checked_owner(owner)
         return scoped
@@ -111,6 +104,8 @@ class SQLStore:
                     raise UnknownConversationError(
                         f"conversation {conversation_id!r} was deleted; node {node.id} is not kept"
                     )
+                if node.parent_id is not None:
+                    raise _unknown(conversation_id)
                 await self._insert(connection, conversation_id, None, "{}")
                 row = await self._locked(connection, conversation_id)
                 assert row is not None  # noqa: S101 - it was inserted in this transaction
@@ -126,6 +121,8 @@ class SQLStore:
                         "nodes are never overwritten, so append this one under an id of its own"
                     )
                 return
+            if node.parent_id is not None:
+                await self._demand_node(connection, conversation_id, row.seq, node.parent_id)
             await connection.execute(
                 insert(nodes).values(
                     conversation=row.seq,
@@ -148,15 +145,7 @@ class SQLStore:
             row = await self._locked(connection, conversation_id)
             if row is None:
                 raise _unknown(conversation_id)
-            found = None
-            if _storable(node_id):
-                found = await connection.scalar(
-                    select(nodes.c.seq).where(
-                        nodes.c.conversation == row.seq, nodes.c.owner == self._owner, nodes.c.id == node_id
-                    )
-                )
-            if found is None:
-                raise ValueError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
+            await self._demand_node(connection, conversation_id, row.seq, node_id)
             await self._move(connection, row.seq, node_id, row.version)
 
         self._demand_known(conversation_id)
@@ -206,7 +195,7 @@ class SQLStore:
         return ConversationPage(items, str(rows[limit - 1].seq) if len(rows) > limit else None)
 
     async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
-        """See ``SearchableStore``."""
+        """See ``StoreWithSearch``."""
         if limit < 1:
             raise ValueError(f"limit is {limit}; it is at least 1")
         words = asked_words(query)
@@ -306,6 +295,12 @@ class SQLStore:
     def _where(self, conversation_id: str) -> Select[int, str | None, int]:
         row = select(conversations.c.seq, conversations.c.head, conversations.c.version)
         return row.where(conversations.c.owner == self._owner, conversations.c.id == conversation_id)
+
+    async def _demand_node(self, connection: AsyncConnection, conversation_id: str, seq: int, node_id: str) -> None:
+        """Refuse the id of a node that is not in the conversation."""
+        mine = (nodes.c.conversation == seq, nodes.c.owner == self._owner, nodes.c.id == node_id)
+        if not _storable(node_id) or await connection.scalar(select(nodes.c.seq).where(*mine)) is None:
+            raise ValueError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
 
     async def _move(self, connection: AsyncConnection, seq: int, head: str | None, version: int) -> None:
         """Set the head, if it is still the one that was read."""

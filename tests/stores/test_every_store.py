@@ -1,0 +1,180 @@
+"""What memory, SQLite and PostgreSQL promise alike: owners, search, lists and deletion."""
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+from uuid import uuid4
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dhenara_async import ConversationManager, ConversationNode
+from dhenara_async.errors import ConfigurationError, UnknownConversationError, UnsupportedError
+from dhenara_async.messages.messages import ReasoningPart, TextPart
+from dhenara_async.response import ChatResponse, Choice, FinishReason
+from dhenara_async.stores import ConversationStore, MemoryStore, SQLStore
+from dhenara_async.testing import check_store
+
+Store = MemoryStore | SQLStore
+
+
+def new_owner() -> str:
+    """An owner that no other test has: the tests of one worker share a database."""
+    return f"user-{uuid4().hex}"
+
+
+def asked(query: str, answer: str = "", parent: ConversationNode | None = None) -> ConversationNode:
+    """A node with a question and an answer."""
+    parts = (ReasoningPart(text="thoughtful"), TextPart(text=answer))
+    response = ChatResponse(model="m", provider="p", choices=(Choice(parts=parts, finish_reason=FinishReason.STOP),))
+    return ConversationNode(parent_id=None if parent is None else parent.id, user_query=query, response=response)
+
+
+async def test_every_store_keeps_every_promise(store: Store) -> None:
+    await check_store(lambda: store, durable=True)
+
+
+async def test_the_store_of_an_owner_keeps_every_promise(store: Store) -> None:
+    await check_store(lambda: store.scoped(new_owner()))
+
+
+async def test_an_owner_sees_only_its_own_conversations(store: Store) -> None:
+    async with ConversationManager(store=store) as manager:
+        mine, theirs = manager.scoped(new_owner()), manager.scoped(new_owner())
+        own, secret, free = await mine.create(title="own"), await theirs.create(title="secret"), await manager.create()
+        for owner, conversation in ((mine, own), (theirs, secret), (manager, free)):
+            await owner.store.append(conversation.id, asked(f"painting {conversation.id}"))
+        assert [item.title for item in (await mine.list()).items] == ["own"]
+        assert [hit.conversation for hit in await mine.search("painting")] == [own.id]
+        assert free.id in [hit.conversation for hit in await manager.search(f"painting {free.id}")]
+        assert await manager.search(f"painting {secret.id}") == ()
+        assert secret.id not in [item.id for item in (await manager.list(limit=1000)).items]
+
+
+CALLS: dict[str, Callable[[ConversationManager, str, ConversationNode], Awaitable[object]]] = {
+    "open": lambda manager, name, node: manager.open(name),
+    "rename": lambda manager, name, node: manager.rename(name, "mine now"),
+    "checkout": lambda manager, name, node: manager.store.checkout(name, node.id),
+    "append": lambda manager, name, node: manager.store.append(name, asked("?", parent=node)),
+    "delete": lambda manager, name, node: manager.delete(name),
+    "list": lambda manager, name, node: manager.list(),
+    "search": lambda manager, name, node: manager.search("painting"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_another_owners_id_behaves_like_one_that_does_not_exist(
+    store: Store, call: Callable[[ConversationManager, str, ConversationNode], Awaitable[object]]
+) -> None:
+    async with ConversationManager(store=store) as manager:
+        theirs, node = manager.scoped(new_owner()), asked("painting")
+        conversation = await theirs.create(title="theirs")
+        await theirs.store.append(conversation.id, node)
+
+        async def outcome(name: str) -> object:
+            try:
+                return await call(manager.scoped(new_owner()), name, node)
+            except UnknownConversationError as exc:
+                return str(exc).replace(name, "ID")
+
+        assert await outcome(conversation.id) == await outcome(uuid4().hex)
+        kept = await theirs.open(conversation.id)
+        assert (kept.nodes, kept.head) == ((node,), node)
+        assert [item.title for item in (await theirs.list()).items] == ["theirs"]
+
+
+async def test_two_owners_may_use_the_same_id(store: Store) -> None:
+    name, one, two = uuid4().hex, store.scoped(new_owner()), store.scoped(new_owner())
+    await one.create(name, title="one")
+    await two.create(name, title="two")
+    await one.delete(name)
+    assert [item.title for item in (await two.list()).items] == ["two"]
+    await two.append(name, asked("still here"))
+
+
+@pytest.mark.parametrize("owner", ["", "a\0b", "\ud800"])
+async def test_an_owner_that_cannot_be_kept_is_refused(store: Store, owner: str) -> None:
+    if isinstance(store, MemoryStore) and owner:
+        return
+    with pytest.raises(ConfigurationError, match="owner"):
+        store.scoped(owner)
+
+
+async def test_the_newest_nodes_with_every_word_are_found_first(store: Store) -> None:
+    store = store.scoped(new_owner())
+    first, second = asked("A painting robot", "It paints ÉTÉ 1,000 times."), asked("A robot", "painting, and more.")
+    await store.create("a", title="Robots")
+    await store.append("a", first)
+    await store.append("a", second)
+    await store.append("b", asked("paintings by robots"))
+    hits = await store.search("Robot PAINTING")
+    assert [(hit.conversation, hit.node, hit.title) for hit in hits] == [
+        ("a", second.id, "Robots"),
+        ("a", first.id, "Robots"),
+    ]
+    assert "painting" in hits[0].snippet
+    assert [hit.node for hit in await store.search("été", limit=1)] == [first.id]
+    assert await store.search("thoughtful") == ()  # reasoning is not searched
+    assert await store.search("") == await store.search('"*" - ^ : ( )') == ()
+    with pytest.raises(ValueError, match="limit"):
+        await store.search("robot", limit=0)
+    await store.delete("a")
+    assert await store.search("robot painting") == ()
+
+
+async def test_hostile_searches_and_ids_raise_typed_errors_only(store: Store) -> None:
+    store = store.scoped(new_owner())
+    await store.create("a")
+    await store.append("a", asked("robot"))
+    hostile = [
+        *("robot' OR 1=1 --", 'robot" OR "', "robot*", "NEAR(robot, 1)", "words:robot", "- robot", "robot AND", "NOT"),
+        *("\0", "robot\0", "\ud800", "()", '"', "%", ":asked", "a " * 5000, "x" * 100_000, "robot & !x | <->"),
+    ]
+    for text in hostile:
+        for hit in await store.search(text):
+            assert hit.conversation == "a"
+        with pytest.raises(UnknownConversationError):
+            await store.load(text)
+        await store.delete(text)
+    assert len((await store.load("a")).nodes) == 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(query=st.text(st.characters(), max_size=60))
+def test_any_text_can_be_searched(query: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def search() -> None:
+        async with SQLStore(tmp_path_factory.getbasetemp() / "searched.db") as store:
+            await store.search(query)
+
+    anyio.run(search)
+
+
+async def test_a_node_without_its_parent_is_refused(store: Store) -> None:
+    store, name, parent = store.scoped(new_owner()), uuid4().hex, asked("never kept")
+    with pytest.raises(UnknownConversationError):
+        await store.append(name, asked("?", parent=parent))
+    await store.create(name)
+    with pytest.raises(ValueError, match="no node"):
+        await store.append(name, asked("?", parent=parent))
+    assert (await store.load(name)).nodes == ()
+
+
+async def test_two_workers_that_answer_one_conversation_leave_siblings(store: Store) -> None:
+    name, root = uuid4().hex, asked("root")
+    await store.append(name, root)
+    answers = [asked(str(number), parent=root) for number in range(30)]
+    async with anyio.create_task_group() as tasks:
+        for answer in answers:
+            tasks.start_soon(store.append, name, answer)
+    conversation = await store.load(name)
+    assert {node.id for node in conversation.children(root.id)} == {node.id for node in answers}
+    assert conversation.head == conversation.nodes[-1]
+
+
+async def test_a_store_without_owners_or_search_is_refused_in_words() -> None:
+    async with ConversationManager(store=cast(ConversationStore, object())) as manager:
+        with pytest.raises(UnsupportedError, match="owners"):
+            manager.scoped("a")
+        with pytest.raises(UnsupportedError, match="search"):
+            await manager.search("a")
