@@ -2,7 +2,7 @@
 
 import sys
 
-_EXTRA = frozenset({"rich", "typer"})
+_EXTRA = frozenset({"prompt_toolkit", "rich", "typer"})
 _INTERRUPTED = 130  # what shells expect of a program that Ctrl-C has ended
 
 

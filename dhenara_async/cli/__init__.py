@@ -40,6 +40,9 @@ _Model = Annotated[
     str | None, typer.Option("-m", "--model", help="The first model: its id, or provider:model; default: the kept one.")
 ]
 _System = Annotated[str, typer.Option("-s", "--system", "--instructions", help="System instructions for every answer.")]
+_Raw = Annotated[
+    bool, typer.Option("--raw", help="Show answers as they are; a terminal shows them as Markdown otherwise.")
+]
 _BaseUrl = Annotated[
     str | None, typer.Option("--base-url", help="The base URL of the provider, as its own SDK would take it.")
 ]
@@ -95,11 +98,12 @@ def chat(
     ] = None,
     base_url: _BaseUrl = None,
     instructions: _System = "",
+    raw: _Raw = False,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
     """Talk with a model; /model NAME hops to another one within the conversation, /help lists the rest."""
-    screen = Screen()
+    screen = Screen(raw=raw)
     with reported(screen):
         first = model or default_model(loopback=loopback)
     job = partial(
@@ -137,6 +141,7 @@ def ask(
         int | None, typer.Option("--limit", min=1, help="The most models that are asked at once; default: all.")
     ] = None,
     base_url: _BaseUrl = None,
+    raw: _Raw = False,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
@@ -145,7 +150,7 @@ def ask(
     Without --model, the kept default is asked (dhenara-async models default NAME), else a model of a provider with a
     key. Standard output has the answer alone.
     """
-    screen = Screen()
+    screen = Screen(raw=raw or schema is not None)
     with reported(screen):
         # Before the event loop starts: reading standard input may take long, and Ctrl-C has to end it.
         asked = Question(

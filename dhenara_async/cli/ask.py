@@ -136,7 +136,7 @@ def _show(screen: Screen, heading: str, outcome: Outcome) -> None:
     screen.say(heading, style="bold")
     response = outcome.response or outcome.partial
     if response is not None and (text := response.text() or response.chat_response.refusal()):
-        screen.say(text)
+        screen.whole(text)
     if isinstance(outcome.error, DhenaraError):
         screen.problem(outcome.error)
     elif outcome.error is not None:

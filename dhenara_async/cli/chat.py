@@ -1,22 +1,18 @@
 """The ``chat`` command: a conversation in the terminal that can change its model before every question.
 
 The command handles Ctrl-C itself: during an answer it ends only that answer, at the prompt it ends the chat.
-Standard input is read in a thread, in short waits: a thread stuck in a read would keep the program from ending.
 """
 
 import asyncio
-import os
-import select
 import signal
-import sys
 from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
 from types import FrameType
 
 import anyio
-from anyio import from_thread, to_thread
 
 from dhenara_async.cli.endpoints import check_reachable, endpoint_of, model_note
+from dhenara_async.cli.input import lines
 from dhenara_async.cli.screen import Screen, label
 from dhenara_async.conversation import Conversation
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
@@ -25,16 +21,19 @@ from dhenara_async.hosts.names import known_models, meaning
 from dhenara_async.manager import ConversationManager
 from dhenara_async.testing import ProviderServer
 
-_WAIT_SECONDS = 0.1
-_READ_BYTES = 65_536
-_HELP = (
-    "/model NAME   continue with another model: its id, or provider:model",
-    "/models       list the models of this library; any other id works too",
-    "/usage        show the turns so far and their tokens",
-    "/report       show how the last turn converted its history, part by part",
-    "/help         show this list",
-    "/quit         leave (so does the end of input, and Ctrl-C at the prompt)",
-    "Ctrl-C during an answer ends that answer; the received part stays in the conversation.",
+_COMMANDS = {
+    "/model": "NAME   continue with another model: its id, or provider:model",
+    "/models": "list the models of this library; any other id works too",
+    "/system": "TEXT   follow these system instructions from here on; without TEXT, none",
+    "/usage": "show the turns so far and their tokens",
+    "/report": "show how the last turn converted its history, part by part",
+    "/help": "show this list",
+    "/quit": "leave (so does the end of input: Ctrl-D)",
+}
+_KEYS = (
+    "Up and Down recall earlier lines, Tab completes commands and models, Alt-Enter begins a new line.",
+    "Ctrl-C clears the typed line, and leaves at an empty one. During an answer it ends that answer; the received part "
+    "stays in the conversation.",
 )
 
 
@@ -102,7 +101,7 @@ class _Chat:
         self._endpoint = endpoint_named(first)
         self._instructions = (instructions,) if instructions.strip() else ()
         self._loopback = loopback
-        self._lines = _InputLines()
+        self._lines = lines([*_COMMANDS, *(f"/model {name}" for name in known_models())])
         self._chat_scope = anyio.CancelScope()
         self._answer_scope: anyio.CancelScope | None = None
 
@@ -110,7 +109,7 @@ class _Chat:
         """Handle lines until the input ends, ``/quit``, or Ctrl-C at the prompt."""
         self._screen.quiet(f"{self._label()}; /help lists the commands")
         with _ctrl_c(self._interrupt), self._chat_scope:
-            while (line := await self._next_line()) is not None and line != "/quit":
+            while (line := await self._lines.next(self._prompt())) is not None and line != "/quit":
                 if line.startswith("/"):
                     self._command(line)
                 elif line:
@@ -119,21 +118,12 @@ class _Chat:
     def _interrupt(self) -> None:
         (self._answer_scope or self._chat_scope).cancel()
 
+    def _prompt(self) -> str:
+        self._screen.end_line()
+        return f"{self._endpoint.ai_model.model_name}> "
+
     def _label(self) -> str:
         return label(self._endpoint, stand_in=self._loopback)
-
-    async def _next_line(self) -> str | None:
-        """Return the next line, stripped; None at the end of input."""
-        if not sys.stdin.isatty():
-            return await self._lines.next()
-        self._screen.prompt(f"{self._endpoint.ai_model.model_name}> ")
-        line: str | None = None
-        try:
-            line = await self._lines.next()
-        finally:
-            if line is None:
-                self._screen.say("")  # end the line of the prompt: Enter was not pressed
-        return line
 
     async def _ask(self, question: str) -> None:
         follows = self._conversation.head is not None
@@ -166,8 +156,15 @@ class _Chat:
                 self._screen.summary(self._conversation.nodes)
             case "/report":
                 self._report()
+            case "/system":
+                self._instructions = (argument,) if argument else ()
+                self._screen.quiet(
+                    "next answer: with these instructions" if argument else "next answer: without instructions"
+                )
             case "/help":
-                for text in _HELP:
+                for name, meant in _COMMANDS.items():
+                    self._screen.say(f"{name:<9}{meant}")
+                for text in _KEYS:
                     self._screen.say(text)
             case _:
                 self._screen.complain(f"error: there is no command {command}; /help lists them")
@@ -191,32 +188,6 @@ class _Chat:
     def _list_models(self) -> None:
         for name, model in known_models().items():
             self._screen.say(f"{name} · {model_note(model, loopback=self._loopback)}")
-
-
-class _InputLines:
-    """The lines of standard input."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._ended = False
-
-    async def next(self) -> str | None:
-        """Return the next line, stripped; None at the end of input."""
-        while b"\n" not in self._rest and not self._ended:
-            # Not through sys.stdin: select does not see the lines in its read-ahead buffer.
-            received = await to_thread.run_sync(_read_input, sys.stdin.fileno())
-            self._rest += received
-            self._ended = not received
-        line, newline, self._rest = self._rest.partition(b"\n")
-        return line.decode(errors="replace").strip() if line or newline else None
-
-
-def _read_input(descriptor: int) -> bytes:
-    """Read some bytes, none at the end of input; returns soon after the waiting task is cancelled."""
-    # On other systems select takes sockets only; there Ctrl-C itself ends a read from the keyboard.
-    while os.name == "posix" and not select.select([descriptor], [], [], _WAIT_SECONDS)[0]:
-        from_thread.check_cancelled()
-    return os.read(descriptor, _READ_BYTES)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
 from typing import assert_never
 
 from rich.box import SIMPLE_HEAD
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from dhenara_async.cli.markdown import GrowingText, markdown
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import DhenaraError
@@ -43,18 +45,25 @@ _FILE_COLUMNS = 160
 
 
 class Screen:
-    """Writes to standard output and standard error, and ends unfinished lines."""
+    """Writes to standard output and standard error, and ends unfinished lines.
 
-    def __init__(self) -> None:
+    Args:
+        raw: Whether answers are shown as they are. Else a terminal shows them as Markdown, with words wrapped.
+    """
+
+    def __init__(self, *, raw: bool = False) -> None:
         # Rich assumes 80 columns for a file or a pipe, which would wrap tables needlessly.
         self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
         self._err = Console(stderr=True, highlight=False)
         self._inside_line = False
+        self._rendered = self._out.is_terminal and not raw
+        self._growing: GrowingText | None = None
+        self._growing_style = ""
 
     def say(self, text: str, *, style: str = "") -> None:
         """Print a line."""
         self.end_line()
-        self._out.print(_line(text, style), soft_wrap=True)
+        self._out.print(_line(text, style), soft_wrap=not self._out.is_terminal)
 
     def quiet(self, text: str) -> None:
         """Print a dim line."""
@@ -63,23 +72,36 @@ class Screen:
     def complain(self, text: str) -> None:
         """Print a line on stderr."""
         self.end_line()
-        self._err.print(_line(text, ""), soft_wrap=True)
+        self._err.print(_line(text, ""), soft_wrap=not self._err.is_terminal)
 
     def problem(self, exc: DhenaraError) -> None:
         """Print an error of the library as one line on stderr."""
         self.complain("error: " + " ".join(str(exc).split()))
 
-    def prompt(self, text: str) -> None:
-        """Print a prompt, without ending its line."""
-        self.end_line()
-        self._out.out(text, end="", style="bold", highlight=False)
-
     def answer(self, text: str, *, style: str = "") -> None:
         """Print a piece of an answer, without its control characters."""
         shown = text.translate(_CONTROLS)
-        if shown:
+        if self._rendered:
+            self._grow(shown, style)
+        elif shown:
             self._out.out(shown, end="", style=style or None, highlight=False)
             self._inside_line = not shown.endswith("\n")
+
+    def _grow(self, text: str, style: str) -> None:
+        if self._growing is None or style != self._growing_style:
+            self.end_line()
+            self._growing_style = style
+            render = partial(Text, style=style) if style else markdown
+            self._growing = GrowingText(self._out, render)
+        self._growing.add(text)
+
+    def whole(self, text: str) -> None:
+        """Print a complete answer."""
+        if self._rendered:
+            self.end_line()
+            self._out.print(markdown(text.translate(_CONTROLS)))
+        else:
+            self.say(text)
 
     @property
     def for_a_person(self) -> bool:
@@ -114,6 +136,9 @@ class Screen:
 
     def end_line(self) -> None:
         """End the line if an answer has left it unfinished."""
+        if self._growing is not None:
+            self._growing.end()
+            self._growing = None
         if self._inside_line:
             self._inside_line = False
             self._out.out("")
