@@ -24,6 +24,7 @@ from pydantic import JsonValue
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
+from dhenara_async.frozen import shortened
 from dhenara_async.messages.messages import MessageLike
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
@@ -149,7 +150,7 @@ class BlockingClient:
         self._stack = ExitStack()
 
     def __repr__(self) -> str:
-        return f"Blocking{self._client!r}"
+        return shortened(f"Blocking{self._client!r}")
 
     @property
     def model_endpoint(self) -> Target:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast, overload
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, StreamStateError, printable
+from dhenara_async.frozen import shortened
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.blocking import BlockingClient
@@ -123,10 +124,10 @@ class AIModelClient:
     def __repr__(self) -> str:
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
-            return printable(f"AIModelClient({target.api.provider}, {target.ai_model.model_name})")
+            return shortened(printable(f"AIModelClient({target.api.provider}, {target.ai_model.model_name})"))
         from dhenara_async.plans.targets import label
 
-        return f"AIModelClient({label(target)})"
+        return shortened(f"AIModelClient({label(target)})")
 
     async def __aenter__(self) -> Self:
         from dhenara_async.calls.warmup import loaded

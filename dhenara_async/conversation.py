@@ -13,7 +13,8 @@ from pydantic import Field, PrivateAttr
 
 from dhenara_async.errors import StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.frozen import FrozenModel, Memo
+from dhenara_async.formatter.markdown import quoted_lines
+from dhenara_async.frozen import FrozenModel, Memo, short_repr
 from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
 
@@ -86,6 +87,12 @@ class ConversationNode(FrozenModel):
         """The answer's token usage; all unknown if there is no answer."""
         return Usage() if self.response is None else self.response.usage
 
+    def _repr_markdown_(self) -> str:
+        """Return the turn as Jupyter shows it: the question as a quotation, then the answer, then what went wrong."""
+        answer = "" if self.response is None else self.response._repr_markdown_()
+        wrong = "" if self.status == "complete" else f"*{self.status}: {self.error or 'no reason is known'}*"
+        return "\n\n".join(filter(None, (quoted_lines(self.user_query), answer, wrong)))
+
     def as_messages(self) -> list[Message]:
         """Return the turn as messages: the question, then the first answer if there is one."""
         files = map(self._with_store, self.attached_files)
@@ -136,7 +143,11 @@ class Conversation:
             self.checkout(head)
 
     def __repr__(self) -> str:
-        return f"Conversation(id={self.id!r}, nodes={len(self._nodes)}, head={self._head!r})"
+        return short_repr("Conversation", (("id", self.id), ("nodes", len(self._nodes)), ("head", self._head)))
+
+    def _repr_markdown_(self) -> str:
+        """Return the turns up to the head as Jupyter shows them."""
+        return "\n\n---\n\n".join(node._repr_markdown_() for node in self.path()) or "*an empty conversation*"
 
     @property
     def nodes(self) -> tuple[ConversationNode, ...]:

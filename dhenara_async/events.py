@@ -18,14 +18,15 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import Part
 from dhenara_async.response import CallWarning, FinishReason, Usage
 
 PartKind = Literal["text", "reasoning", "tool_call", "file", "refusal", "hosted_tool"]
 
 
-@dataclass(slots=True)
-class StreamStart:
+@dataclass(slots=True, repr=False)
+class StreamStart(ShortRepr):
     """The answer begins.
 
     Attributes:
@@ -44,8 +45,8 @@ class StreamStart:
     warnings: tuple[CallWarning, ...] = ()
 
 
-@dataclass(slots=True)
-class PartStart:
+@dataclass(slots=True, repr=False)
+class PartStart(ShortRepr):
     """A part begins.
 
     Attributes:
@@ -64,8 +65,8 @@ class PartStart:
     name: str | None = None
 
 
-@dataclass(slots=True)
-class TextDelta:
+@dataclass(slots=True, repr=False)
+class TextDelta(ShortRepr):
     """More text of a text part."""
 
     type: ClassVar[Literal["text_delta"]] = "text_delta"
@@ -73,8 +74,8 @@ class TextDelta:
     text: str
 
 
-@dataclass(slots=True)
-class ReasoningDelta:
+@dataclass(slots=True, repr=False)
+class ReasoningDelta(ShortRepr):
     """More text of a reasoning part."""
 
     type: ClassVar[Literal["reasoning_delta"]] = "reasoning_delta"
@@ -82,8 +83,8 @@ class ReasoningDelta:
     text: str
 
 
-@dataclass(slots=True)
-class RefusalDelta:
+@dataclass(slots=True, repr=False)
+class RefusalDelta(ShortRepr):
     """More text of a refusal. Not a ``TextDelta``, so that the joined text deltas are exactly the answer."""
 
     type: ClassVar[Literal["refusal_delta"]] = "refusal_delta"
@@ -91,8 +92,8 @@ class RefusalDelta:
     text: str
 
 
-@dataclass(slots=True)
-class ToolCallDelta:
+@dataclass(slots=True, repr=False)
+class ToolCallDelta(ShortRepr):
     """More of a tool call's arguments: a piece of JSON text."""
 
     type: ClassVar[Literal["tool_call_delta"]] = "tool_call_delta"
@@ -100,8 +101,8 @@ class ToolCallDelta:
     arguments: str
 
 
-@dataclass(slots=True)
-class PartEnd:
+@dataclass(slots=True, repr=False)
+class PartEnd(ShortRepr):
     """A part is finished; ``part`` is the complete part."""
 
     type: ClassVar[Literal["part_end"]] = "part_end"
@@ -109,23 +110,23 @@ class PartEnd:
     part: Part
 
 
-@dataclass(slots=True)
-class UsageUpdate:
+@dataclass(slots=True, repr=False)
+class UsageUpdate(ShortRepr):
     """The token usage so far; replaces every earlier ``UsageUpdate``."""
 
     type: ClassVar[Literal["usage_update"]] = "usage_update"
     usage: Usage
 
 
-@dataclass(slots=True)
-class Heartbeat:
+@dataclass(slots=True, repr=False)
+class Heartbeat(ShortRepr):
     """The provider sent a sign of life without content."""
 
     type: ClassVar[Literal["heartbeat"]] = "heartbeat"
 
 
-@dataclass(slots=True)
-class StreamReset:
+@dataclass(slots=True, repr=False)
+class StreamReset(ShortRepr):
     """The answer starts again, at another endpoint or the same one: everything after ``StreamStart`` is void.
 
     Attributes:
@@ -138,8 +139,8 @@ class StreamReset:
     start: StreamStart | None = None
 
 
-@dataclass(slots=True)
-class StreamSeam:
+@dataclass(slots=True, repr=False)
+class StreamSeam(ShortRepr):
     """Another endpoint continues the interrupted answer: received parts stay, and open parts have ended.
 
     Attributes:
@@ -152,8 +153,8 @@ class StreamSeam:
     start: StreamStart
 
 
-@dataclass(slots=True)
-class ChoiceFinish:
+@dataclass(slots=True, repr=False)
+class ChoiceFinish(ShortRepr):
     """How one of several answers ended; see ``Choice`` for the fields."""
 
     choice: int
@@ -162,8 +163,8 @@ class ChoiceFinish:
     stop_sequence: str | None = None
 
 
-@dataclass(slots=True)
-class StreamEnd:
+@dataclass(slots=True, repr=False)
+class StreamEnd(ShortRepr):
     """The answer is complete: the dialect's terminal event was received.
 
     Attributes:

@@ -1,5 +1,7 @@
 """The base class of all public data classes: frozen, strict about unknown fields, and unchanged by a JSON round trip.
 
+Representations, of these classes and of others, are one line of at most 200 characters, whatever a value holds.
+
 The process-wide caches of the package, all bounded::
 
     frozen._known              field defaults per model class             one entry per class
@@ -14,7 +16,8 @@ The cached fold of a history belongs to its newest ``ConversationNode``, the cac
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, cast
 from weakref import ref
 
@@ -24,6 +27,9 @@ from pydantic_core import PydanticSerializationError
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.framing.lenient_json import dumps
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
 
@@ -32,6 +38,11 @@ _set_values, _set_names, _set_extra, _set_private = (  # around frozen
     vars(BaseModel)[name].__set__
     for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 )
+
+
+LONGEST = 200
+_ROOM = 60  # for one value
+_BRIEF = (str, int, float, bool, type(None))
 
 
 class FrozenModel(BaseModel):
@@ -61,6 +72,16 @@ class FrozenModel(BaseModel):
 
         # without this, pydantic also calls __init__ for values inside of other values
         __init__.__pydantic_base_init__ = True
+
+    def __repr__(self) -> str:
+        """Return one short line, without the fields that have their defaults; ``model_dump`` has everything."""
+        plain = (_known.get(type(self)) or _defaults(type(self)))[0]
+        told = (
+            (name or "", value)
+            for name, value in self.__repr_args__()
+            if name is not None and not (value is None or plain.get(name) == value)
+        )
+        return short_repr(type(self).__name__, told)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with some values changed and validated; pydantic's own method does not validate.
@@ -230,3 +251,58 @@ class Memo(Aside[Held]):
     def of(self, owner: object) -> Held | None:
         """Return the result if it was computed for this very object; None if it belongs to the original of a copy."""
         return self.held if self._owner is not None and self._owner() is owner else None
+
+
+def short_repr(name: str, values: Iterable[tuple[str, object]]) -> str:
+    """Return ``name(field=value, …)``; the fields that do not fit any more are replaced by ``…``.
+
+    Args:
+        name: The name of the class.
+        values: The fields by name, in order, without those that are not worth a mention.
+    """
+    text = f"{name}("
+    for index, (field, value) in enumerate(values):
+        piece = f"{', ' if index else ''}{field}={_short(value)}"
+        if len(text) + len(piece) > LONGEST - len(", …)"):
+            return f"{text}{', ' if index else ''}…)"
+        text += piece
+    return f"{text})"
+
+
+def shortened(text: str) -> str:
+    """Return ``text``, cut where it is longer than a representation may be."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}…)"
+
+
+class ShortRepr:
+    """Gives a dataclass, made with ``repr=False``, the short representation."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        told = ((each.name, getattr(self, each.name)) for each in fields(cast("DataclassInstance", self)) if each.repr)
+        return short_repr(type(self).__name__, told)
+
+
+def _short(value: object) -> str:
+    """Return the representation of one value, which never visits all items of a large one."""
+    if isinstance(value, str):
+        whole = repr(value[:_ROOM])
+        return whole if len(value) <= _ROOM and len(whole) <= _ROOM + 2 else f"{value[: _ROOM - 20]!r}…"
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping | tuple | list | set | frozenset):
+        return _short_collection(cast("Sized", value))
+    text = repr(value)
+    return text if len(text) <= _ROOM else f"{type(value).__name__}(…)"
+
+
+def _short_collection(value: Sized) -> str:
+    held: object = value
+    if isinstance(held, tuple | list) and len(value) <= 3 and all(isinstance(item, _BRIEF) for item in value):
+        text = repr(value)
+        if len(text) <= _ROOM:
+            return text
+    kind = "key" if isinstance(held, Mapping) else "item"
+    number = len(value)
+    return f"<{number} {kind}{'' if number == 1 else 's'}>"

@@ -106,6 +106,9 @@ class ConversationManager:
         self._transport = transport
         self._owned: Transport | None = None
 
+    def __repr__(self) -> str:
+        return f"ConversationManager(store={self.store!r})"
+
     async def __aenter__(self) -> Self:
         await loaded()
         if self._owned_store is not None:

@@ -7,6 +7,7 @@ from typing import Literal, Self, TypeVar, overload
 from pydantic import Field, PrivateAttr
 
 from dhenara_async.formatter.conversion import ConversionReport
+from dhenara_async.formatter.markdown import code_span, quoted_lines
 from dhenara_async.frozen import Aside, FrozenModel
 from dhenara_async.messages.messages import (
     Citation,
@@ -160,6 +161,13 @@ class ChatResponse(FrozenModel):
     def files(self) -> tuple[FilePart, ...]:
         """The first choice's generated files."""
         return self.choices[0].files()
+
+    def _repr_markdown_(self) -> str:
+        """Return the answer as Jupyter shows it: its text, refusal, tool calls, model and tokens."""
+        calls = [f"- {code_span(call.get_text())}" for call in self.tools()]
+        known = self.usage.output_tokens
+        foot = f"*{self.model}" + ("" if known is None else f", {known} tokens") + "*"
+        return "\n\n".join(filter(None, (self.text(), quoted_lines(self.refusal()), "\n".join(calls), foot)))
 
     def as_message(self) -> Message:
         """The first choice as an assistant message, to send back in the next request."""
@@ -334,6 +342,9 @@ class AIModelCallResponse(FrozenModel):
     def files(self) -> tuple[FilePart, ...]:
         """The first choice's generated files."""
         return self.chat_response.files()
+
+    def _repr_markdown_(self) -> str:
+        return self.chat_response._repr_markdown_()
 
     @overload
     def structured(self) -> object: ...

@@ -26,6 +26,7 @@ from dhenara_async.events import StreamEvent
 from dhenara_async.formatter.check import expected_price
 from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.formatter.window import Summarise, fit
+from dhenara_async.frozen import short_repr
 from dhenara_async.messages.attachments import Attached
 from dhenara_async.plans.targets import Experiment, Failover, Race, Router, endpoints, expected
 from dhenara_async.response import AIModelCallResponse
@@ -80,6 +81,10 @@ class Turn:
             self._begin()
         self._reserved: Sequence[Reservation] = ()
         self._node: ConversationNode | None = None
+
+    def __repr__(self) -> str:
+        status = "unfinished" if self._node is None else self._node.status
+        return short_repr("Turn", (("conversation", self._conversation.id), ("status", status)))
 
     @property
     def _stream(self) -> ResponseStream:

@@ -38,6 +38,7 @@ from dhenara_async.events import (
     UsageUpdate,
 )
 from dhenara_async.formatter.conversion import ConversionReport, dropped_by_server
+from dhenara_async.frozen import short_repr
 from dhenara_async.messages.messages import Origin, TextPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, FinishReason, Latency
@@ -105,6 +106,10 @@ class ResponseStream:
         self._ended_at: float | None = None
         self._estimate: tuple[ChatRequest, int] | None = None  # a request and its estimated tokens
         self._observed = self._without_content = observed  # the latter until the first content has arrived
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "ended" if self._over else "open" if self._entered else "not entered"
+        return short_repr("ResponseStream", (("model", self._source.origin.model), ("state", state)))
 
     # ------------------------------------------------------------------------------------------------ reading
 

@@ -6,13 +6,14 @@ from dataclasses import KW_ONLY, dataclass
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import MessageLike
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCall:
+@dataclass(frozen=True, slots=True, repr=False)
+class ModelCall(ShortRepr):
     """One request of a fan-out.
 
     Attributes:
@@ -43,8 +44,8 @@ ModelCallLike = (
 """A request: a ``ModelCall``, ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+@dataclass(frozen=True, slots=True, repr=False)
+class Outcome(ShortRepr):
     """The result of one call of a fan-out: either a response or an error.
 
     Attributes:
@@ -75,8 +76,8 @@ class Outcome:
         raise self.error or StreamStateError("the call has neither a response nor an error")
 
 
-@dataclass(slots=True)
-class TaggedEvent:
+@dataclass(slots=True, repr=False)
+class TaggedEvent(ShortRepr):
     """An event with the call that it belongs to.
 
     Attributes:
@@ -90,8 +91,8 @@ class TaggedEvent:
     event: StreamEvent
 
 
-@dataclass(slots=True)
-class TaggedBatch:
+@dataclass(slots=True, repr=False)
+class TaggedBatch(ShortRepr):
     """The events of one network read of one call, or the call's outcome.
 
     Attributes:
@@ -107,8 +108,8 @@ class TaggedBatch:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FanOutProgress:
+@dataclass(frozen=True, slots=True, repr=False)
+class FanOutProgress(ShortRepr):
     """The numbers of waiting, running and ended calls of a fan-out.
 
     Attributes:

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
+from dhenara_async.formatter.markdown import markdown_table
 from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import HostedToolPart, Message, Origin, Part, ReasoningPart
 
@@ -180,11 +181,18 @@ class ConversionReport(FrozenModel):
 
     def __str__(self) -> str:
         """Return a table with a line for every part, and one more for each further change of it."""
-        tally = ", ".join(f"{number} {outcome}" for outcome, number in self.counts().items()) or "nothing to carry over"
+        tally = self._tally()
         rows = [_HEAD, *_rows(self)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
         lines = ["  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]
         return "\n".join([tally, *lines]) if len(rows) > 1 else tally
+
+    def _repr_markdown_(self) -> str:
+        rows = _rows(self)
+        return f"{self._tally()}\n\n{markdown_table(_HEAD, rows)}" if rows else self._tally()
+
+    def _tally(self) -> str:
+        return ", ".join(f"{number} {outcome}" for outcome, number in self.counts().items()) or "nothing to carry over"
 
 
 _REPORT = "input_transformations"

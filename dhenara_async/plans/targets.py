@@ -24,6 +24,7 @@ from dhenara_async.errors import (
     UnsupportedError,
     printable,
 )
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.hosts.names import endpoint_named
 from dhenara_async.messages.messages import FilePart, Message
 from dhenara_async.response import Decision
@@ -89,8 +90,8 @@ if TYPE_CHECKING:  # callers may pass short names of endpoints; plans convert th
         ) -> None: ...
 
 
-@dataclass(frozen=True)
-class Failover:
+@dataclass(frozen=True, repr=False)
+class Failover(ShortRepr):
     """Calls its targets in order until one completes the answer.
 
     Each target is retried as the call's ``retries`` allow before the next one is called. ``Timeouts.total`` is the
@@ -138,8 +139,8 @@ class Failover:
         return on(error) if callable(on) else any(isinstance(error, kind) for kind in on)
 
 
-@dataclass(frozen=True)
-class Race:
+@dataclass(frozen=True, repr=False)
+class Race(ShortRepr):
     """Calls several targets at once; the first to send content answers, the others are cancelled.
 
     The known usage of the other targets is in ``tries`` of the response, and counts in budgets.
@@ -173,8 +174,8 @@ class Race:
         return None if named is None else float(named[1]) / 100
 
 
-@dataclass(frozen=True)
-class Router:
+@dataclass(frozen=True, repr=False)
+class Router(ShortRepr):
     """Chooses one target for each call, by a function or by the capabilities that the call needs.
 
     Attributes:
@@ -206,8 +207,8 @@ class Router:
             raise ConfigurationError(f"unknown strengths {unknown}; use {', '.join(_STRENGTHS)}")
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, repr=False)
+class Experiment(ShortRepr):
     """Assigns one of several variants to each unit, always the same one.
 
     The variant is computed from a hash of the experiment's name and the unit: nothing is stored, and all processes
@@ -290,8 +291,8 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
 
-@dataclass(frozen=True, slots=True)
-class RoutingContext:
+@dataclass(frozen=True, slots=True, repr=False)
+class RoutingContext(ShortRepr):
     """The properties of a call by which routers and experiments decide.
 
     Attributes:

@@ -56,6 +56,9 @@ class MemoryStore:
             store._owners = self._owners
         return self._owners[owner]
 
+    def __repr__(self) -> str:
+        return f"MemoryStore(conversations={len(self._records)})"
+
     async def create(
         self, conversation_id: str, *, title: str | None = None, metadata: Mapping[str, JsonValue] | None = None
     ) -> None:

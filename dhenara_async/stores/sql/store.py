@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversationError
+from dhenara_async.frozen import shortened
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_of
 from dhenara_async.stores.sql.address import database_url
@@ -63,7 +64,7 @@ class SQLStore:
         self._owner = _checked_owner(owner)
 
     def __repr__(self) -> str:
-        return f"SQLStore({self._database.name!r})"
+        return shortened(f"SQLStore({self._database.name!r})")
 
     def scoped(self, owner: str | None) -> "SQLStore":
         """See ``StoreWithOwners``. The stores of all owners share their connections; closing one closes all."""
