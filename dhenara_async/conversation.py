@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr
 
 from dhenara_async.errors import StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.formatter.markdown import quoted_lines
+from dhenara_async.formatter.markdown import as_markdown, quoted_lines
 from dhenara_async.frozen import FrozenModel, Memo, short_repr
 from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
@@ -89,7 +89,7 @@ class ConversationNode(FrozenModel):
 
     def _repr_markdown_(self) -> str:
         """Return the turn as Jupyter shows it: the question as a quotation, then the answer, then what went wrong."""
-        answer = "" if self.response is None else self.response._repr_markdown_()
+        answer = "" if self.response is None else as_markdown(self.response)
         wrong = "" if self.status == "complete" else f"*{self.status}: {self.error or 'no reason is known'}*"
         return "\n\n".join(filter(None, (quoted_lines(self.user_query), answer, wrong)))
 
@@ -147,7 +147,7 @@ class Conversation:
 
     def _repr_markdown_(self) -> str:
         """Return the turns up to the head as Jupyter shows them."""
-        return "\n\n---\n\n".join(node._repr_markdown_() for node in self.path()) or "*an empty conversation*"
+        return "\n\n---\n\n".join(as_markdown(node) for node in self.path()) or "*an empty conversation*"
 
     @property
     def nodes(self) -> tuple[ConversationNode, ...]:

@@ -16,7 +16,7 @@ The cached fold of a history belongs to its newest ``ConversationNode``, the cac
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar, cast
 from weakref import ref
@@ -292,17 +292,14 @@ def _short(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         return f"<{len(value)} bytes>"
     if isinstance(value, Mapping | tuple | list | set | frozenset):
-        return _short_collection(cast("Sized", value))
+        return _short_collection(cast("Collection[object]", value), "key" if isinstance(value, Mapping) else "item")
     text = repr(value)
     return text if len(text) <= _ROOM else f"{type(value).__name__}(…)"
 
 
-def _short_collection(value: Sized) -> str:
-    held: object = value
-    if isinstance(held, tuple | list) and len(value) <= 3 and all(isinstance(item, _BRIEF) for item in value):
+def _short_collection(value: Collection[object], kind: str) -> str:
+    if kind == "item" and len(value) <= 3 and all(isinstance(item, _BRIEF) for item in value):
         text = repr(value)
         if len(text) <= _ROOM:
             return text
-    kind = "key" if isinstance(held, Mapping) else "item"
-    number = len(value)
-    return f"<{number} {kind}{'' if number == 1 else 's'}>"
+    return f"<{len(value)} {kind}{'' if len(value) == 1 else 's'}>"

@@ -7,7 +7,7 @@ from typing import Literal, Self, TypeVar, overload
 from pydantic import Field, PrivateAttr
 
 from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.formatter.markdown import code_span, quoted_lines
+from dhenara_async.formatter.markdown import as_markdown, code_span, quoted_lines
 from dhenara_async.frozen import Aside, FrozenModel
 from dhenara_async.messages.messages import (
     Citation,
@@ -344,7 +344,7 @@ class AIModelCallResponse(FrozenModel):
         return self.chat_response.files()
 
     def _repr_markdown_(self) -> str:
-        return self.chat_response._repr_markdown_()
+        return as_markdown(self.chat_response)
 
     @overload
     def structured(self) -> object: ...

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -57,11 +57,10 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[list[
     ):
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
-        made = cast("Any", nbformat).v4.new_notebook(
-            cells=[cast("Any", nbformat).v4.new_code_cell(cell) for cell in CELLS]
-        )
-        cast("Any", nbclient).NotebookClient(made, kernel_name="here", timeout=60).execute()
-        yield [next(iter(cell.outputs), {}) for cell in made.cells]
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+        nbclient.NotebookClient(made, kernel_name="here", timeout=60).execute()
+        outputs: list[dict[str, Any]] = [(cell.outputs or [{}])[0] for cell in made.cells]
+        yield outputs
 
 
 def test_cells_call_both_clients_and_show_markdown(notebook: list[dict[str, Any]]) -> None:

@@ -32,7 +32,7 @@ from dhenara_async import (
     ToolCallPart,
     Usage,
 )
-from dhenara_async.formatter.markdown import code_span
+from dhenara_async.formatter.markdown import as_markdown, code_span
 from dhenara_async.stores import MemoryStore, SQLStore
 
 KEY = "sk-very-secret"
@@ -103,25 +103,25 @@ def test_an_answer_is_shown_as_markdown() -> None:
     choice = Choice(parts=parts, finish_reason=FinishReason.STOP)
     answer = ChatResponse(choices=(choice,), usage=Usage(output_tokens=7), model="gpt", provider="openai")
     shown = '**Two** lines.\n\nHere.\n\n> No.\n> Never.\n\n- `` look({"at": "`sky`"}) ``\n\n*gpt, 7 tokens*'
-    assert answer._repr_markdown_() == shown
+    assert as_markdown(answer) == shown
     node = ConversationNode(user_query="Why?", response=answer, status="interrupted", error="cut")
-    assert node._repr_markdown_() == f"> Why?\n\n{shown}\n\n*interrupted: cut*"
+    assert as_markdown(node) == f"> Why?\n\n{shown}\n\n*interrupted: cut*"
     second = ConversationNode(user_query="And?", parent_id=node.id)
     tree = Conversation(nodes=[node, second])
-    assert tree._repr_markdown_() == f"{node._repr_markdown_()}\n\n---\n\n> And?"
-    assert Conversation()._repr_markdown_() == "*an empty conversation*"
+    assert as_markdown(tree) == f"{as_markdown(node)}\n\n---\n\n> And?"
+    assert as_markdown(Conversation()) == "*an empty conversation*"
 
 
 def test_a_report_is_shown_as_a_table() -> None:
     outcome = PartOutcome(message=0, part=0, kind="file", outcome="omitted")
     report = ConversionReport(entries=(ENTRY.model_copy(update={"detail": "a | b\n<c>"}),), parts=(outcome,))
-    assert report._repr_markdown_() == (
+    assert as_markdown(report) == (
         "1 omitted\n\n"
         "| message | part | kind | outcome | code | severity | why |\n"
         "| --- | --- | --- | --- | --- | --- | --- |\n"
         "| 0 | 0 | file | omitted | media_dropped | lossy | a \\| b &lt;c> |"
     )
-    assert ConversionReport()._repr_markdown_() == "nothing to carry over"
+    assert as_markdown(ConversionReport()) == "nothing to carry over"
 
 
 @pytest.mark.parametrize(("line", "shown"), [("a", "`a`"), ("a`b", "`` a`b ``"), ("`` x", "``` `` x ```")])

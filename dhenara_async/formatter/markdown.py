@@ -1,6 +1,18 @@
 """Markdown for notebooks: pieces of ``_repr_markdown_``, which Jupyter shows instead of the ``repr``."""
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+
+class ShownInJupyter(Protocol):
+    """An object with Jupyter's method."""
+
+    def _repr_markdown_(self) -> str: ...
+
+
+def as_markdown(value: ShownInJupyter) -> str:
+    """Return the Markdown that Jupyter shows for ``value``."""
+    return value._repr_markdown_()  # pyright: ignore[reportPrivateUsage] - the name is Jupyter's
 
 
 def quoted_lines(text: str) -> str:
