@@ -111,7 +111,7 @@ class AIModelClient:
 
             model_endpoint = target_of(model_endpoint, "AIModelClient")
         self.model_endpoint: Target = model_endpoint
-        self.config: AIModelCallConfig = config or AIModelCallConfig()
+        self.config: AIModelCallConfig = AIModelCallConfig() if config is None else _checked(config)
         self._policy = policy
         self._shared = transport
         self._kept: Transport | None = None
@@ -193,7 +193,7 @@ class AIModelClient:
             APIError: The provider refused or failed.
             StreamStateError: The client's block ended, or its transport was closed, before the answer was there.
         """
-        knobs = config or self.config
+        knobs = self.config if config is None else _checked(config)
         call = _call_input(messages_of(prompt, context, messages), instructions, knobs, stream=knobs.streaming)
         stream = self.open(call, ends_with_reader=True)
         async with stream:
@@ -216,7 +216,8 @@ class AIModelClient:
         the iteration.
         """
         asked = messages_of(prompt, context, messages)
-        return self.open(_call_input(asked, instructions, config or self.config, stream=True))
+        knobs = self.config if config is None else _checked(config)
+        return self.open(_call_input(asked, instructions, knobs, stream=True))
 
     def open(self, call: "CallInput", *, ends_with_reader: bool = False) -> "ResponseStream":
         """Prepare a call, as ``generate``, ``stream`` and turns do; nothing is sent yet.
@@ -310,6 +311,19 @@ def _call_input(
     messages: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, stream: bool
 ) -> "CallInput":
     return _engine().input(messages, instructions_of(instructions), config, stream)
+
+
+def _checked(config: object) -> AIModelCallConfig:
+    """Return a config that a caller passed.
+
+    Raises:
+        ConfigurationError: It is something else, such as a dict.
+    """
+    if isinstance(config, AIModelCallConfig):
+        return config
+    from dhenara_async.calls.checks import check_config
+
+    return check_config(config)
 
 
 def instructions_of(instructions: Iterable[str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import anyio
 from pydantic import JsonValue
 
+from dhenara_async.calls.checks import check_config, check_conversation, check_query, check_several
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
@@ -29,7 +30,7 @@ from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.formatter.window import ConversationPolicy
 from dhenara_async.limits.limiter import Limiter, Limits, LocalLimiter
 from dhenara_async.messages.attachments import Attached, Attachment
-from dhenara_async.messages.messages import FilePart, ToolResultPart
+from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.plans.targets import (
     Target,
     first_endpoint,
@@ -93,7 +94,8 @@ class ConversationManager:
 
             store = self._owned_store = SQLStore(store)
         self.store: ConversationStore = store or MemoryStore()
-        self._config = config or AIModelCallConfig()
+        self._config = AIModelCallConfig() if config is None else config
+        check_config(self._config)
         self._policy = policy
         self._window = window
         limiter = LocalLimiter(limits) if isinstance(limits, Limits) else limits
@@ -309,6 +311,7 @@ class ConversationManager:
         targets = _targets(endpoints)
         if not targets:
             raise ConfigurationError("endpoints is empty: pass at least one endpoint or plan")
+        check_conversation(conversation)
         knobs, path = config or self._config, conversation.path()  # a turn may end before another has begun
         draft, unread = _drafted(conversation, query, instructions, files, tool_results)
         drafts = [draft.changed(id=uuid4().hex) for _ in targets]
@@ -350,7 +353,8 @@ class ConversationManager:
             ConfigurationError: A file cannot be used, or one value is given where several are taken.
             UnsupportedError: The target cannot be asked that at all.
         """
-        _check_several(instructions, files, tool_results)
+        check_conversation(conversation)
+        check_several(instructions, files, tool_results)
         call = CallInput(
             question(query, Attached.of(files).read(), tool_results),
             tuple(instructions),
@@ -396,6 +400,7 @@ class ConversationManager:
         path: tuple[ConversationNode, ...] | None = None,
         unread: Attached | None = None,
     ) -> Turn:
+        check_config(config)
         client = AIModelClient(
             endpoint, config, transport=self._transport, policy=self._policy, shared=self._shared_resources
         )
@@ -503,7 +508,9 @@ def _drafted(
     tool_results: Iterable[ToolResultPart],
 ) -> tuple[ConversationNode, Attached | None]:
     """Build the node of a turn before its answer, and its files if some are still to be read from disk."""
-    _check_several(instructions, files, tool_results)
+    check_conversation(conversation)
+    check_query(query)
+    check_several(instructions, files, tool_results)
     attached, results = Attached.of(files), tuple(tool_results)
     if not query.strip() and not attached.items and not results:
         raise ConfigurationError("the query is empty: there is nothing to ask")
@@ -516,15 +523,3 @@ def _drafted(
         instructions=tuple(instructions),
     )
     return draft, attached if at_hand is None else None
-
-
-def _check_several(
-    instructions: Iterable[str], files: Iterable[Attachment], tool_results: Iterable[ToolResultPart]
-) -> None:
-    """Refuse a single value where a sequence is expected: a text is a sequence of texts too."""
-    if isinstance(instructions, str):
-        raise ConfigurationError("instructions is a sequence of texts, not one text")
-    if isinstance(files, str | bytes | os.PathLike | FilePart):
-        raise ConfigurationError("files is a sequence of files, not one file")
-    if isinstance(tool_results, ToolResultPart):
-        raise ConfigurationError("tool_results is a sequence of results, not one result")

@@ -6,12 +6,12 @@ with that turn only.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import anyio
 import anyio.to_thread
@@ -35,6 +35,8 @@ from dhenara_async.usage import prices
 from dhenara_async.usage.budget import Reservation
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
+
+_ADVICE = "a turn is read inside its block: async with manager.turn(…) as turn"
 
 STORE_SECONDS = 5.0
 PRICES_SECONDS = 5.0
@@ -89,13 +91,15 @@ class Turn:
     @property
     def _stream(self) -> ResponseStream:
         if self._opened is None:
-            raise StreamStateError("a turn is read inside its block: async with manager.turn(…) as turn")
+            raise StreamStateError(_ADVICE)
         return self._opened
 
     def _begin(self) -> "TurnOpener":
         """Open the stream if that needs no waiting. The draft is complete."""
         opener = self._opener = self._make_opener(self._draft)
         self._opened = opener.open_now()
+        if self._opened is not None:
+            self._opened.advice = _ADVICE
         return opener
 
     async def __aenter__(self) -> Self:
@@ -123,6 +127,14 @@ class Turn:
             await self._stream.aclose()
         finally:  # closing can be cancelled or fail; the partial answer is stored all the same
             await self._leave_node(exc)
+
+    def __await__(self) -> Generator[object, None, NoReturn]:
+        """Refuse ``await manager.turn(…)``: a turn is a block.
+
+        Raises:
+            StreamStateError: Always; it says what to write.
+        """
+        raise StreamStateError(f"{_ADVICE}; await manager.ask(…) returns the finished node")
 
     def __aiter__(self) -> Self:
         return self

@@ -31,7 +31,7 @@ FLOORS = (
         *("calls.health", "calls.retry", "drivers.reasoning_refusals", "formatter.window", "hosts", "limits"),
         *("transport", "usage.budget"),
     },
-    {"calls.observer", "calls.partial_usage", "calls.timing"},
+    {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
     {"calls.forms", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
     {"calls.body"},
     {

@@ -1,6 +1,6 @@
 """The records of one call: what is sent, how it is delivered, and what is known of it beside its events."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from dhenara_async.calls.retry import RetryBudget
@@ -38,6 +38,7 @@ class Delivery:
         limiter: Grants permission to send; None = requests are sent at once.
         framing: How a streamed response body is divided into messages.
         timing: Waits before another attempt, and limits how long the end of a response body is awaited.
+        hints: What to check after a refusal, by its status.
     """
 
     request: HttpRequest
@@ -50,6 +51,7 @@ class Delivery:
     limiter: Limiter | None = None
     framing: Framing = SSE
     timing: Timing = SYSTEM
+    hints: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 @dataclass(slots=True)

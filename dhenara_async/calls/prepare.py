@@ -257,6 +257,7 @@ class CallPreparer:
             limiter=self._shared_resources.limiter,
             timing=self._shared_resources.timing,
             framing=host.framing,
+            hints=host.hints,
         )
 
     def _resolved(self) -> ResolvedHost:

@@ -187,7 +187,11 @@ class SentRequest:
             logger.debug("the body of an error broke off: %s", exc)  # its status says more than that
         except ProtocolError as exc:  # an unreadable body: quote the reason in its place
             self._refusal = str(exc).encode()
-        raise self.call.driver.error(exchange.status, exchange.headers, self._refusal, provider=provider)
+        error = self.call.driver.error(exchange.status, exchange.headers, self._refusal, provider=provider)
+        hint = self.call.source.hints.get(exchange.status) if isinstance(self.call.source, Delivery) else None
+        if hint is not None:
+            error.args = (f"{error}; {hint}", *error.args[1:])
+        raise error
 
 
 async def while_open(source: Delivery, work: Coroutine[object, object, Got]) -> Got:

@@ -11,7 +11,7 @@ A cancelled read loses nothing. While the source is ``repeatable``, as an answer
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import NoReturn, Self
@@ -80,7 +80,12 @@ class ResponseStream:
             their own.
         observed: Reports the call to observers; None = there are none.
         clock: Returns seconds that never decrease; for ``latency``.
+
+    Attributes:
+        advice: What to write, for a caller who reads it outside its block; a turn sets its own.
     """
+
+    advice: str = "a stream is read inside its block: async with client.stream(…) as stream"
 
     def __init__(
         self,
@@ -127,6 +132,14 @@ class ResponseStream:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._close(exc)
+
+    def __await__(self) -> Generator[object, None, NoReturn]:
+        """Refuse ``await client.stream(…)``: a stream is a block.
+
+        Raises:
+            StreamStateError: Always; it says what to write.
+        """
+        raise StreamStateError(f"{self.advice}; await client.generate(…) returns the whole answer")
 
     def __aiter__(self) -> Self:
         return self
@@ -303,7 +316,7 @@ class ResponseStream:
             self._failure = self._failure or exc
 
     def _refuse(self) -> NoReturn:
-        raise StreamStateError("a stream is read inside its block: async with client.stream(…) as stream")
+        raise StreamStateError(self.advice)
 
     def _take(self, events: Sequence[StreamEvent]) -> None:
         if events:

@@ -5,6 +5,7 @@ from typing import TypeVar, cast
 
 import anyio
 
+from dhenara_async.calls.checks import check_config
 from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.prepare import new_transport
 from dhenara_async.calls.shared import SharedResources
@@ -141,8 +142,8 @@ def _check_call(endpoint: object, prompt: object, config: object) -> None:
         raise ConfigurationError(
             "the prompt of a request is a text or a Message; pass a whole conversation as ModelCall(messages=…)"
         )
-    if not isinstance(config, AIModelCallConfig | None):
-        raise ConfigurationError("the config of a request is an AIModelCallConfig")
+    if config is not None:
+        check_config(config)
 
 
 class _ConnectLimit:

@@ -47,7 +47,9 @@ _MODULES = {
 """The files of ``models`` with the constants of a provider's models."""
 _BIG_THREE = ("anthropic", "openai", "google")  # whose models gateways and compatible hosts serve by the same ids
 
-_NO_MODEL = "{!r} names no model; write provider:model, such as anthropic:claude-sonnet-5-5"
+_LONGEST_NAME = 200  # characters
+_EXAMPLE = "write provider:model, such as anthropic:claude-sonnet-5-5"
+_NO_MODEL = f"{{!r}} names no model; {_EXAMPLE}"
 _NAME = re.compile(r"(?P<provider>[^:/]+)(?P<separator>[:/])(?P<model>.*)", re.DOTALL)
 
 REGISTERED_NAMES: set[str] = set()
@@ -79,6 +81,8 @@ def meaning(name: str, *, default: AIModelAPIProviderEnum | None = None) -> Name
         ConfigurationError: There is no model in the name, or its provider is unknown or missing.
     """
     text = name.strip()
+    if len(text) > _LONGEST_NAME:  # a prompt, perhaps, which an error must not quote
+        raise ConfigurationError(f"a text of {len(text)} characters is no name; {_EXAMPLE}")
     found = _NAME.fullmatch(text)
     if found is not None and (default is None or found["separator"] == ":"):
         provider = _provider(found["provider"])

@@ -22,6 +22,7 @@ from dhenara_async.frozen import Memo
 from dhenara_async.hosts.addresses import ascii_host
 from dhenara_async.hosts.auth import Auth, Credentials, GuardedAuth, KeyHeader, guarded
 from dhenara_async.hosts.headers import credentials_of, secrets_of, sendable
+from dhenara_async.hosts.hints import hints
 from dhenara_async.hosts.names import REGISTERED_NAMES
 from dhenara_async.hosts.table import HOSTS, Host
 from dhenara_async.messages.messages import Origin
@@ -92,6 +93,7 @@ class ResolvedHost:
         framing: How a streamed body is cut into messages.
         origin: The origin that the parts of its answers carry.
         own_host: Whether this is the provider's own address rather than a gateway's.
+        hints: What to check after a refusal, by its status; see ``hosts.hints``.
     """
 
     base_url: str
@@ -100,6 +102,7 @@ class ResolvedHost:
     framing: Framing
     origin: Origin
     own_host: bool
+    hints: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 def resolve(endpoint: AIModelEndpoint) -> ResolvedHost:
@@ -109,7 +112,7 @@ def resolve(endpoint: AIModelEndpoint) -> ResolvedHost:
         ConfigurationError: The key or base URL is missing or invalid, or the host or dialect is unknown.
     """
     api, host = endpoint.api, host_of(endpoint.api.provider)
-    dialect_of(endpoint)  # an unknown dialect is reported before a missing key
+    dialect = dialect_of(endpoint)  # an unknown dialect is reported before a missing key
     given_url = _base_url(api, host)
     base_url, userinfo = _spelled(given_url)
     headers = _headers(api)
@@ -132,6 +135,7 @@ def resolve(endpoint: AIModelEndpoint) -> ResolvedHost:
         framing=host.framing,
         origin=origin_of(endpoint, given_url, key),
         own_host=base_url == host.base_url,
+        hints=hints(api, host, dialect, base_url),
     )
 
 
