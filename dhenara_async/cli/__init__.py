@@ -23,6 +23,7 @@ from dhenara_async.cli.prompts import message_of, schema_of
 from dhenara_async.cli.run import EXIT_CODES, finish, reported
 from dhenara_async.cli.screen import Screen
 from dhenara_async.endpoint import AIModelAPIProviderEnum
+from dhenara_async.errors import ConfigurationError
 
 # Pretty tracebacks would print local variables, and with them perhaps a user's prompt.
 application: typer.Typer = typer.Typer(
@@ -61,6 +62,27 @@ def _options(
     ] = False,
 ) -> None:
     """Async streaming for many AI providers, in a terminal."""
+
+
+_database = typer.Typer(help="Work on a database of conversations.", no_args_is_help=True)
+application.add_typer(_database, name="db")
+
+
+@_database.command("upgrade")
+def upgrade(
+    address: Annotated[str, typer.Argument(help="The path of an SQLite file, or postgresql://USER@HOST/NAME.")],
+) -> None:
+    """Create the tables of a database, or bring them to this version; safe to run from several places at once."""
+    screen = Screen()
+    with reported(screen):
+        try:
+            from dhenara_async.cli.database import upgrade_database
+        except ModuleNotFoundError as exc:
+            raise ConfigurationError(
+                "databases need an extra: pip install 'dhenara-async[sql]' or 'dhenara-async[postgres]'"
+            ) from exc
+        version = upgrade_database(address)
+    sys.stdout.write(f"the schema is {version}\n")
 
 
 @application.command()

@@ -141,10 +141,19 @@ class Database:
     @property
     def name(self) -> str:
         """The path of an SQLite file, or the URL without its password."""
-        return (self.url.database or "") if self.is_sqlite else self.url.render_as_string()
+        return _name(self.url)
 
     def _translated(self) -> "_Translated":
-        return _Translated(self.name)
+        return translated(self.url)
+
+
+def translated(url: URL) -> "_Translated":
+    """Return a block in which errors of the database and its driver become ``StoreError``."""
+    return _Translated(_name(url))
+
+
+def _name(url: URL) -> str:
+    return (url.database or "") if url.get_backend_name() == "sqlite" else url.render_as_string()
 
 
 class _Translated:

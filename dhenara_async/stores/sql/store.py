@@ -20,6 +20,7 @@ from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversa
 from dhenara_async.frozen import shortened
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_of
+from dhenara_async.stores.sql import attachments
 from dhenara_async.stores.sql.address import database_url
 from dhenara_async.stores.sql.database import Database
 from dhenara_async.stores.sql.sqlite import Journal
@@ -95,7 +96,8 @@ class SQLStore:
         """See ``ConversationStore``."""
         for name in (conversation_id, node.id, node.parent_id or ""):
             _demand_storable(name, "an id")
-        body, words = node.model_dump_json(), words_of(node)
+        words = words_of(node)
+        body, contents = attachments.take_out(node, node.model_dump_json())
 
         async def work(connection: AsyncConnection) -> None:
             row = await self._locked(connection, conversation_id)
@@ -124,17 +126,10 @@ class SQLStore:
                 return
             if node.parent_id is not None:
                 await self._demand_node(connection, conversation_id, row.seq, node.parent_id)
-            await connection.execute(
-                insert(nodes).values(
-                    conversation=row.seq,
-                    owner=self._owner,
-                    id=node.id,
-                    parent=node.parent_id,
-                    status=node.status,
-                    body=body,
-                    words=words,
-                )
-            )
+            values = {"id": node.id, "parent": node.parent_id, "status": node.status, "body": body, "words": words}
+            inserted = insert(nodes).values(conversation=row.seq, owner=self._owner, **values).returning(nodes.c.seq)
+            seq = (await connection.execute(inserted)).scalar_one()
+            await attachments.keep(connection, self._owner, seq, contents, is_sqlite=self._database.is_sqlite)
             await self._move(connection, row.seq, row.head if node.status == "failed" else node.id, row.version)
 
         await self._database.write(work)
@@ -155,17 +150,17 @@ class SQLStore:
     async def load(self, conversation_id: str) -> Conversation:
         """See ``ConversationStore``."""
 
-        async def work(connection: AsyncConnection) -> tuple[str | None, list[str]]:
+        async def work(connection: AsyncConnection) -> tuple[str | None, Sequence[str], dict[str, bytes]]:
             row = await self._found(connection, conversation_id)
             if row is None:
                 raise _unknown(conversation_id)
             mine = (nodes.c.conversation == row.seq, nodes.c.owner == self._owner)
-            bodies = await connection.scalars(select(nodes.c.body).where(*mine).order_by(nodes.c.seq))
-            return row.head, list(bodies)
+            bodies = (await connection.scalars(select(nodes.c.body).where(*mine).order_by(nodes.c.seq))).all()
+            return row.head, bodies, await attachments.read(connection, self._owner, row.seq, bodies)
 
         self._demand_known(conversation_id)
-        head, bodies = await self._database.read(work)
-        return await _conversation(conversation_id, head, bodies)
+        head, bodies, contents = await self._database.read(work)
+        return await _conversation(conversation_id, head, bodies, contents)
 
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """See ``ConversationStore``."""
@@ -244,6 +239,7 @@ class SQLStore:
             if row is None:
                 return False
             mine = (nodes.c.conversation == row.seq, nodes.c.owner == self._owner)
+            await attachments.forget(connection, self._owner, row.seq)
             await connection.execute(delete(nodes).where(*mine))
             await connection.execute(
                 delete(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
@@ -321,11 +317,14 @@ class SQLStore:
         return sha256(json.dumps([self._owner, conversation_id]).encode()).hexdigest()
 
 
-async def _conversation(conversation_id: str, head: str | None, bodies: list[str]) -> Conversation:
+async def _conversation(
+    conversation_id: str, head: str | None, bodies: Sequence[str], contents: Mapping[str, bytes]
+) -> Conversation:
     def build() -> Conversation:
-        return Conversation(conversation_id, nodes=map(ConversationNode.model_validate_json, bodies), head=head)
+        whole = (attachments.put_back(body, contents) for body in bodies)
+        return Conversation(conversation_id, nodes=map(ConversationNode.model_validate_json, whole), head=head)
 
-    return build() if sum(map(len, bodies)) < _LARGE_LOAD else await to_thread.run_sync(build)
+    return build() if sum(map(len, bodies)) < _LARGE_LOAD and not contents else await to_thread.run_sync(build)
 
 
 def _unknown(conversation_id: str) -> UnknownConversationError:

@@ -1,0 +1,96 @@
+"""``SQLStore`` on PostgreSQL: migration, several migrators and workers, poolers and lost servers."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from uuid import uuid4
+
+import anyio
+import pytest
+from sqlalchemy import URL, create_engine, text
+
+from dhenara_async import ConversationManager, ConversationNode
+from dhenara_async.errors import SchemaError, StoreError
+from dhenara_async.stores import SQLStore
+from dhenara_async.testing import check_store
+
+
+def address(url: URL) -> str:
+    """The URL with its password."""
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def empty(postgres: URL) -> Iterator[URL]:
+    """A database without tables."""
+    name, admin = f"dhenara_empty_{uuid4().hex[:12]}", create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgres.set(database=name)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+async def test_a_database_is_migrated_by_the_command_only(empty: URL) -> None:
+    with pytest.raises(SchemaError, match="dhenara-async db upgrade"):
+        await SQLStore(address(empty)).list()
+    command = [sys.executable, "-m", "dhenara_async", "db", "upgrade", address(empty)]
+    outputs: list[bytes] = []
+
+    async def migrate() -> None:
+        run = await anyio.run_process(command, stderr=subprocess.STDOUT, check=False)
+        outputs.append(run.stdout)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(migrate)
+    assert outputs == [b"the schema is 0001\n"] * 4
+    async with ConversationManager(store=address(empty)) as manager:
+        conversation = await manager.create(title="kept")
+        assert [item.id for item in (await manager.list()).items] == [conversation.id]
+
+
+async def test_asyncpg_and_poolers_are_served_alike(postgres: URL) -> None:
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed")
+    for driver in ("postgresql+psycopg", "postgresql+asyncpg"):
+        async with SQLStore(address(postgres.set(drivername=driver)), owner=uuid4().hex, pooled=True) as store:
+            await check_store(lambda store=store: store, durable=True)
+
+
+async def test_workers_with_stores_of_their_own_lose_no_node(postgres: URL) -> None:
+    owner, name = uuid4().hex, uuid4().hex
+    kept: list[str] = []
+
+    async def work(worker: int) -> None:
+        async with SQLStore(address(postgres), owner=owner) as store:
+            for turn in range(20):
+                head = (await store.load(name)).head if turn else None
+                node = ConversationNode(id=f"{worker}-{turn}", parent_id=None if head is None else head.id)
+                await store.append(name, node)
+                kept.append(node.id)
+
+    async with anyio.create_task_group() as tasks:
+        for worker in range(10):
+            tasks.start_soon(work, worker)
+    async with SQLStore(address(postgres), owner=owner) as store:
+        conversation = await store.load(name)
+    assert sorted(node.id for node in conversation.nodes) == sorted(kept)
+    assert conversation.head == conversation.nodes[-1]
+
+
+async def test_a_server_that_is_not_there_is_a_store_error_without_the_password() -> None:
+    with pytest.raises(StoreError) as raised:
+        await SQLStore("postgresql://user:secret@127.0.0.1:9/name").list()
+    assert "secret" not in str(raised.value)
+
+
+async def test_cancelled_calls_leave_the_pool_full(postgres: URL) -> None:
+    async with SQLStore(address(postgres), owner=uuid4().hex) as store:
+        await store.create("c")
+        for _ in range(50):
+            with anyio.move_on_after(0.002):
+                await store.append("c", ConversationNode(user_query="q"))
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(store.list)
