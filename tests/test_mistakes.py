@@ -1,5 +1,6 @@
 """Twenty mistakes of a first hour: each is an error of this library, and one sentence says what to write instead."""
 
+import re
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from dhenara_async import (
 from dhenara_async.errors import AuthenticationError, ConfigurationError, DhenaraError, NotFoundError, StreamStateError
 from dhenara_async.hosts.table import HOSTS
 from dhenara_async.testing import ProviderServer, ScriptedError
+from tests.readme.blocks import section
 
 NAME = "anthropic:claude-sonnet-5-5"
 KEY = "sk-a-secret-that-no-error-shows"
@@ -162,6 +164,13 @@ async def test_a_mistake_is_told_in_one_sentence_before_anything_is_sent(
     assert "\n" not in str(caught.value)
     assert "Hi." not in str(caught.value)
     assert server.requests == []
+
+
+def test_the_readme_has_every_mistake_with_its_message() -> None:
+    rows = [row.split(" | ")[1].strip(" |") for row in section("Common mistakes").splitlines() if row.startswith("| ")]
+    shown = [re.sub(r",? …\)?$", "", row.replace("`", "")) for row in rows[1:]]
+    assert [words for _, _, words in MISTAKES if not any(row and row in words for row in shown)] == []
+    assert len(shown) >= len(MISTAKES)
 
 
 def test_a_wrong_option_has_pydantics_error_as_its_cause() -> None:
