@@ -1,6 +1,6 @@
 """The command line: its commands and options.
 
-``demo``, ``chat``, ``ask`` and ``catalogue`` run the commands, ``run`` handles their Ctrl-C and errors. ``endpoints``
+``demo``, ``chat``, ``ask``, ``catalogue`` and ``conversations`` run the commands, ``run`` handles their Ctrl-C and errors. ``endpoints``
 resolves model names, ``settings`` keeps keys and the default model, ``prompts`` reads the question, and ``screen`` and
 ``lines`` print the output, for people and for programs.
 """
@@ -16,9 +16,9 @@ from dhenara_async.cli.ask import Question
 from dhenara_async.cli.ask import ask as run_ask
 from dhenara_async.cli.catalogue import hosts, keys_commands, models_commands
 from dhenara_async.cli.chat import chat as run_chat
+from dhenara_async.cli.conversations import STORE_VARIABLE, check_continued, conversations_commands
 from dhenara_async.cli.demo import Shown
 from dhenara_async.cli.demo import demo as run_demo
-from dhenara_async.cli.endpoints import default_model
 from dhenara_async.cli.prompts import message_of, schema_of
 from dhenara_async.cli.run import EXIT_CODES, finish, reported
 from dhenara_async.cli.screen import Screen
@@ -31,6 +31,7 @@ application: typer.Typer = typer.Typer(
 )
 application.add_typer(models_commands, name="models")
 application.add_typer(keys_commands, name="keys")
+application.add_typer(conversations_commands, name="conversations")
 application.command()(hosts)
 
 _Loopback = Annotated[
@@ -41,6 +42,11 @@ _Model = Annotated[
     str | None, typer.Option("-m", "--model", help="The first model: its id, or provider:model; default: the kept one.")
 ]
 _System = Annotated[str, typer.Option("-s", "--system", "--instructions", help="System instructions for every answer.")]
+_Store = Annotated[
+    str | None,
+    typer.Option("--store", envvar=STORE_VARIABLE, help="A file, or the URL of a database, to keep the talk in."),
+]
+_Continue = Annotated[bool, typer.Option("-c", "--continue", help="Go on with the conversation that was last.")]
 _Raw = Annotated[
     bool, typer.Option("--raw", help="Show answers as they are; a terminal shows them as Markdown otherwise.")
 ]
@@ -120,23 +126,25 @@ def chat(
     ] = None,
     base_url: _BaseUrl = None,
     instructions: _System = "",
+    store: _Store = None,
+    continued: _Continue = False,
     raw: _Raw = False,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
     """Talk with a model; /model NAME hops to another one within the conversation, /help lists the rest."""
     screen = Screen(raw=raw)
-    with reported(screen):
-        first = model or default_model(loopback=loopback)
     job = partial(
         run_chat,
         screen,
-        model=first,
+        model=model,
         provider=provider,
         base_url=base_url,
         instructions=instructions,
         loopback=loopback,
         delay=delay,
+        store=store,
+        continued=continued,
     )
     finish(screen, job)
 
@@ -163,6 +171,8 @@ def ask(
         int | None, typer.Option("--limit", min=1, help="The most models that are asked at once; default: all.")
     ] = None,
     base_url: _BaseUrl = None,
+    store: _Store = None,
+    continued: _Continue = False,
     raw: _Raw = False,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
@@ -185,6 +195,8 @@ def ask(
             base_url=base_url,
             loopback=loopback,
             delay=delay,
+            store=store,
+            continued=continued,
         )
-        models = model or [default_model(loopback=loopback)]
-    finish(screen, partial(run_ask, screen, asked, models))
+        check_continued(store, continued=continued)
+    finish(screen, partial(run_ask, screen, asked, model or ()))

@@ -5,16 +5,17 @@ The command handles Ctrl-C itself: during an answer it ends only that answer, at
 
 import asyncio
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from types import FrameType
 
 import anyio
 
+from dhenara_async.cli.conversations import check_continued, last_conversation, model_of, title_of
 from dhenara_async.cli.endpoints import check_reachable, endpoint_of, model_note
 from dhenara_async.cli.input import lines
 from dhenara_async.cli.screen import Screen, label
-from dhenara_async.conversation import Conversation
+from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import DhenaraError
 from dhenara_async.hosts.names import known_models, meaning
@@ -40,34 +41,42 @@ _KEYS = (
 async def chat(
     screen: Screen,
     *,
-    model: str,
+    model: str | None,
     provider: AIModelAPIProviderEnum | None,
     base_url: str | None,
     instructions: str,
     loopback: bool,
     delay: float,
+    store: str | None,
+    continued: bool,
 ) -> None:
     """Answer every line of standard input, until it ends.
 
     Args:
         screen: Where answers are shown.
-        model: The name of the first model.
+        model: The name of the first model; None = that of the conversation that goes on, else the default model.
         provider: The model's provider; None = the one that its name implies.
         base_url: The provider's base URL; None = its usual one.
         instructions: System instructions for every answer; empty = none.
         loopback: Whether stand-ins answer.
         delay: Seconds before each token of a stand-in.
+        store: The file or database that keeps the conversation; None = nothing is kept.
+        continued: Whether the conversation that was changed last goes on.
 
     Raises:
         ConfigurationError: ``model`` cannot be resolved, or there is no key for it.
     """
-    name = model if provider is None else f"{provider.value}:{model.removeprefix(f'{provider.value}:')}"
-    first = meaning(name)
+    check_continued(store, continued=continued)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(ProviderServer(delay=delay)) if loopback else None
         if server is not None:
             screen.say("Loopback: stand-in servers on this computer answer, not models.")
-        manager = await stack.enter_async_context(ConversationManager())
+        manager = await stack.enter_async_context(ConversationManager(store=store))
+        conversation = await last_conversation(manager) if continued else None
+        name = model or model_of(conversation, loopback=loopback)
+        if provider is not None and model is not None:
+            name = f"{provider.value}:{model.removeprefix(f'{provider.value}:')}"
+        first = meaning(name)
 
         def endpoint_named(name: str) -> AIModelEndpoint:
             named = meaning(name, default=provider)
@@ -76,7 +85,6 @@ async def chat(
                 check_reachable([named], base_url=place)
             return endpoint_of(named, server, base_url=place)
 
-        conversation = await manager.create()
         await _Chat(screen, manager, conversation, endpoint_named, name, instructions, loopback=loopback).run()
 
 
@@ -87,7 +95,7 @@ class _Chat:
         self,
         screen: Screen,
         manager: ConversationManager,
-        conversation: Conversation,
+        conversation: Conversation | None,
         endpoint_named: Callable[[str], AIModelEndpoint],
         first: str,
         instructions: str,
@@ -107,6 +115,8 @@ class _Chat:
 
     async def run(self) -> None:
         """Handle lines until the input ends, ``/quit``, or Ctrl-C at the prompt."""
+        if self._conversation is not None:
+            self._screen.quiet(f"the conversation goes on after {len(self._conversation.path())} turns")
         self._screen.quiet(f"{self._label()}; /help lists the commands")
         with _ctrl_c(self._interrupt), self._chat_scope:
             while (line := await self._lines.next(self._prompt())) is not None and line != "/quit":
@@ -126,10 +136,12 @@ class _Chat:
         return label(self._endpoint, stand_in=self._loopback)
 
     async def _ask(self, question: str) -> None:
-        follows = self._conversation.head is not None
+        follows = self._conversation is not None and self._conversation.head is not None
         status = "complete"
         with anyio.CancelScope() as self._answer_scope:
             try:
+                if self._conversation is None:  # not before: a chat without a question leaves nothing in the store
+                    self._conversation = await self._manager.create(title=title_of(question))
                 turn = self._manager.turn(self._conversation, question, self._endpoint, instructions=self._instructions)
                 try:
                     async with turn:
@@ -153,7 +165,7 @@ class _Chat:
             case "/models":
                 self._list_models()
             case "/usage":
-                self._screen.summary(self._conversation.nodes)
+                self._screen.summary(self._turns())
             case "/report":
                 self._report()
             case "/system":
@@ -178,8 +190,11 @@ class _Chat:
                 return
         self._screen.quiet(f"next answer: {self._label()}")
 
+    def _turns(self) -> Sequence[ConversationNode]:
+        return () if self._conversation is None else self._conversation.nodes
+
     def _report(self) -> None:
-        turns = self._conversation.nodes
+        turns = self._turns()
         if turns:
             self._screen.report(turns[-1].conversion)
         else:
