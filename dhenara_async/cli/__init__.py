@@ -1,8 +1,8 @@
 """The command line: its commands and options.
 
-``demo``, ``chat``, ``ask``, ``catalogue`` and ``conversations`` run the commands, ``run`` handles their Ctrl-C and errors. ``endpoints``
-resolves model names, ``settings`` keeps keys and the default model, ``prompts`` reads the question, and ``screen`` and
-``lines`` print the output, for people and for programs.
+``demo``, ``chat``, ``ask``, ``catalogue`` and ``conversations`` run the commands, and ``run`` handles their Ctrl-C and
+errors. ``endpoints`` resolves model names, ``settings`` keeps keys and the default model, ``prompts`` and ``input``
+read what is asked, and ``screen``, ``markdown`` and ``lines`` print the output, for people and for programs.
 """
 
 import sys
