@@ -20,7 +20,7 @@ _STEP: Final = 1024
 _CONTINUATION_BYTES: Final = bytes(range(0x80, 0xC0))
 _MOST_TRIED: Final = 16
 
-Found = tuple[OpenPart, int, int]
+CitedSpan = tuple[OpenPart, int, int]
 """A text part and a range of its characters."""
 
 
@@ -99,7 +99,7 @@ class _CandidateText:
         encoded = {id(part): text for part, text in self._texts}
         self._places = {place: (part, encoded[id(part)]) for place, part in places.items() if id(part) in encoded}
 
-    def find(self, passage: JsonObject) -> Found | None:
+    def find(self, passage: JsonObject) -> CitedSpan | None:
         """Find the text and the range of a passage.
 
         Its offsets count within the part ``partIndex`` in a plain answer, and over all texts in a streamed one. The
@@ -115,7 +115,7 @@ class _CandidateText:
             return (own[0], *found)
         return self._overall(start, end, expected) or self._in_any(start, end, expected)
 
-    def _overall(self, start: int, end: int, words: bytes | None) -> Found | None:
+    def _overall(self, start: int, end: int, words: bytes | None) -> CitedSpan | None:
         number = bisect_right(self._starts, start) - 1
         if number >= len(self._texts):
             return None
@@ -123,7 +123,7 @@ class _CandidateText:
         found = text.span(start - self._starts[number], end - self._starts[number], words)
         return None if found is None else (part, *found)
 
-    def _in_any(self, start: int, end: int, words: bytes | None) -> Found | None:
+    def _in_any(self, start: int, end: int, words: bytes | None) -> CitedSpan | None:
         for part, text in self._texts[:_MOST_TRIED]:
             found = text.span(start, end, words)
             if found is not None:
