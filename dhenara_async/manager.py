@@ -42,6 +42,7 @@ from dhenara_async.stores import (
     MemoryStore,
     SearchHit,
     StoreWithOwners,
+    StoreWithPaths,
     StoreWithSearch,
 )
 from dhenara_async.stores.signing import SigningKey, SigningKeys
@@ -205,12 +206,19 @@ class ConversationManager:
         """Delete a conversation, or the one with that id, and its nodes. Nothing changes if it does not exist."""
         await self.store.delete(conversation if isinstance(conversation, str) else conversation.id)
 
-    async def open(self, conversation_id: str) -> Conversation:
+    async def open(self, conversation_id: str, *, path_only: bool = False) -> Conversation:
         """Open a conversation from the store.
+
+        Args:
+            conversation_id: Its id.
+            path_only: Load the turns from the first to the head alone, where the store can: that costs as much as the
+                path is long, however large the tree is. Turns, new answers and edits of the path work as ever.
 
         Raises:
             UnknownConversationError: The store does not have it.
         """
+        if path_only and isinstance(self.store, StoreWithPaths):
+            return await self.store.load_path(conversation_id)
         return await self.store.load(conversation_id)
 
     def turn(

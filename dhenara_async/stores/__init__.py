@@ -13,6 +13,7 @@ from dhenara_async.stores.protocol import (
     ConversationStore,
     StoredConversation,
     StoreWithOwners,
+    StoreWithPaths,
     StoreWithSearch,
 )
 from dhenara_async.stores.search import SearchHit
@@ -27,6 +28,7 @@ __all__ = [
     "SQLStore",
     "SearchHit",
     "StoreWithOwners",
+    "StoreWithPaths",
     "StoreWithSearch",
     "StoredConversation",
 ]

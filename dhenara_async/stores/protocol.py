@@ -181,3 +181,16 @@ class StoreWithSearch(Protocol):
             ValueError: ``limit`` is below 1.
         """
         ...
+
+
+@runtime_checkable
+class StoreWithPaths(Protocol):
+    """A store that can load the path to the head without the rest of a large tree."""
+
+    async def load_path(self, conversation_id: str) -> Conversation:
+        """Return a conversation with the nodes from the first to the head, and no others.
+
+        Raises:
+            UnknownConversationError: The store does not have the conversation.
+        """
+        ...

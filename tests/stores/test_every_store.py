@@ -160,6 +160,25 @@ async def test_a_node_without_its_parent_is_refused(store: Store) -> None:
     assert (await store.load(name)).nodes == ()
 
 
+async def test_a_conversation_is_opened_by_its_path_alone(store: Store) -> None:
+    async with ConversationManager(store=store) as manager:
+        mine = manager.scoped(new_owner())
+        conversation, path = await mine.create(), list[ConversationNode]()
+        assert (await mine.open(conversation.id, path_only=True)).nodes == ()
+        for number in range(30):
+            path.append(asked(str(number), parent=path[-1] if path else None))
+            await mine.store.append(conversation.id, asked("aside", parent=path[-2] if number else None))
+            await mine.store.append(conversation.id, path[-1])
+        await mine.store.append(conversation.id, path[-1].changed(id="failed", status="failed"))
+        opened = await mine.open(conversation.id, path_only=True)
+        assert (opened.path(), opened.head) == (tuple(path), path[-1])
+        if isinstance(store, SQLStore):
+            assert opened.nodes == tuple(path)
+        assert len((await mine.open(conversation.id)).nodes) == 61
+        with pytest.raises(UnknownConversationError):
+            await manager.open(conversation.id, path_only=True)
+
+
 async def test_two_workers_that_answer_one_conversation_leave_siblings(store: Store) -> None:
     name, root = uuid4().hex, asked("root")
     await store.append(name, root)

@@ -217,8 +217,11 @@ async def test_a_text_that_looks_like_our_mark_of_a_file_stays_a_text(tmp_path: 
     first = _with_file(data)
     node = first.changed(id="forged", response=response)
     async with SQLStore(tmp_path / "chat.db") as store:
-        await store.append("a", node)
-        assert (await store.load("a")).nodes == (node,)
+        real = _with_file(data)
+        fake = ConversationNode(parent_id=real.id, response=response)
+        for kept in (real, fake, node):
+            await store.append("a", kept)
+        assert (await store.load("a")).nodes == (real, fake, node)
 
 
 async def _stored_files(url: URL) -> dict[str, int]:

@@ -6,7 +6,7 @@ that it comes back byte for byte.
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -64,14 +64,25 @@ async def keep(
         await connection.execute(insert(node_files).values(node=node, owner=owner, hash=key))
 
 
-async def read(connection: AsyncConnection, owner: str, conversation: int, bodies: Iterable[str]) -> dict[str, bytes]:
-    """Return the large files of a conversation by their hashes."""
-    if not any(_MARK in body for body in bodies):
-        return {}
-    wanted = select(files.c.hash, files.c.content).where(
-        files.c.owner == owner, files.c.hash.in_(_hashes(owner, conversation))
-    )
-    return {row.hash: row.content for row in await connection.execute(wanted)}
+async def read(connection: AsyncConnection, owner: str, bodies: Mapping[int, str]) -> dict[int, dict[str, bytes]]:
+    """Return the large files of nodes by their hashes.
+
+    Args:
+        connection: Where to read.
+        owner: The owner of the nodes.
+        bodies: The JSON of the nodes, by their numbers.
+    """
+    found: dict[int, dict[str, bytes]] = {}
+    contents: dict[str, bytes] = {}
+    for node in (node for node, body in bodies.items() if _MARK in body):
+        mine = (node_files.c.owner == owner, node_files.c.node == node)  # a mark that somebody else wrote is not there
+        keys = (await connection.scalars(select(node_files.c.hash).where(*mine))).all()
+        missing = [key for key in keys if key not in contents]
+        if missing:
+            wanted = select(files.c.hash, files.c.content).where(files.c.owner == owner, files.c.hash.in_(missing))
+            contents |= {row.hash: row.content for row in await connection.execute(wanted)}
+        found[node] = {key: contents[key] for key in keys}
+    return found
 
 
 async def forget(connection: AsyncConnection, owner: str, conversation: int) -> None:

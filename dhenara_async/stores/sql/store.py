@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from types import TracebackType
@@ -150,17 +150,11 @@ class SQLStore:
     async def load(self, conversation_id: str) -> Conversation:
         """See ``ConversationStore``."""
 
-        async def work(connection: AsyncConnection) -> tuple[str | None, Sequence[str], dict[str, bytes]]:
-            row = await self._found(connection, conversation_id)
-            if row is None:
-                raise _unknown(conversation_id)
-            mine = (nodes.c.conversation == row.seq, nodes.c.owner == self._owner)
-            bodies = (await connection.scalars(select(nodes.c.body).where(*mine).order_by(nodes.c.seq))).all()
-            return row.head, bodies, await attachments.read(connection, self._owner, row.seq, bodies)
+        return await self._load(conversation_id, lambda seq, _: self._all(seq))
 
-        self._demand_known(conversation_id)
-        head, bodies, contents = await self._database.read(work)
-        return await _conversation(conversation_id, head, bodies, contents)
+    async def load_path(self, conversation_id: str) -> Conversation:
+        """See ``StoreWithPaths``."""
+        return await self._load(conversation_id, self._path)
 
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """See ``ConversationStore``."""
@@ -282,6 +276,30 @@ class SQLStore:
         )
         await connection.execute(row.on_conflict_do_nothing(index_elements=["owner", "id"]))
 
+    async def _load(self, conversation_id: str, wanted: Callable[[int, str | None], Select[int, str]]) -> Conversation:
+        async def work(connection: AsyncConnection) -> tuple[str | None, dict[int, str], dict[int, dict[str, bytes]]]:
+            row = await self._found(connection, conversation_id)
+            if row is None:
+                raise _unknown(conversation_id)
+            bodies = {row.seq: row.body for row in await connection.execute(wanted(row.seq, row.head))}
+            return row.head, bodies, await attachments.read(connection, self._owner, bodies)
+
+        self._demand_known(conversation_id)
+        head, bodies, contents = await self._database.read(work)
+        return await _conversation(conversation_id, head, bodies, contents)
+
+    def _all(self, seq: int) -> Select[int, str]:
+        """Select every node of a conversation, in order."""
+        mine = (nodes.c.conversation == seq, nodes.c.owner == self._owner)
+        return select(nodes.c.seq, nodes.c.body).where(*mine).order_by(nodes.c.seq)
+
+    def _path(self, seq: int, head: str | None) -> Select[int, str]:
+        """Select the nodes from the first to the head; parents have lower numbers than their children."""
+        mine = (nodes.c.conversation == seq, nodes.c.owner == self._owner)
+        path = select(nodes.c.seq, nodes.c.parent).where(*mine, nodes.c.id == head).cte("path", recursive=True)
+        path = path.union_all(select(nodes.c.seq, nodes.c.parent).where(*mine, nodes.c.id == path.c.parent))
+        return self._all(seq).where(nodes.c.seq.in_(select(path.c.seq)))
+
     async def _found(self, connection: AsyncConnection, conversation_id: str) -> _Found | None:
         return (await connection.execute(self._where(conversation_id))).one_or_none()
 
@@ -318,13 +336,13 @@ class SQLStore:
 
 
 async def _conversation(
-    conversation_id: str, head: str | None, bodies: Sequence[str], contents: Mapping[str, bytes]
+    conversation_id: str, head: str | None, bodies: Mapping[int, str], contents: Mapping[int, Mapping[str, bytes]]
 ) -> Conversation:
     def build() -> Conversation:
-        whole = (attachments.put_back(body, contents) for body in bodies)
+        whole = (attachments.put_back(body, contents.get(seq, {})) for seq, body in bodies.items())
         return Conversation(conversation_id, nodes=map(ConversationNode.model_validate_json, whole), head=head)
 
-    return build() if sum(map(len, bodies)) < _LARGE_LOAD and not contents else await to_thread.run_sync(build)
+    return build() if sum(map(len, bodies.values())) < _LARGE_LOAD and not contents else await to_thread.run_sync(build)
 
 
 def _unknown(conversation_id: str) -> UnknownConversationError:
