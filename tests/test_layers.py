@@ -13,7 +13,7 @@ from dhenara_async import Dialect
 PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
-    {"errors", "formatter.markdown", "framing.lenient_json", "tools.descriptions"},
+    {"errors", "formatter.markdown", "framing.lenient_json", "tools.descriptions", "tools.samples"},
     {"frozen"},
     {"hosts.addresses", "hosts.headers", "usage"},
     {"usage.prices"},

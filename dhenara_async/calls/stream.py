@@ -35,13 +35,18 @@ from dhenara_async.events import (
     StreamEvent,
     StreamStart,
     TextDelta,
+    ToolCallDelta,
     UsageUpdate,
 )
 from dhenara_async.formatter.conversion import ConversionReport, dropped_by_server
+from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import short_repr
-from dhenara_async.messages.messages import Origin, TextPart
+from dhenara_async.messages.messages import Origin, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, FinishReason, Latency
+from dhenara_async.tools.declarations import NamedTool, Tool
+from dhenara_async.tools.samples import DeclaredTool, chosen, sample
+from dhenara_async.tools.schemas import output_schema
 from dhenara_async.transport.open_calls import running_loop
 from dhenara_async.usage.tokens import Usage
 
@@ -49,9 +54,43 @@ _CLOSED = "the stream was closed; ask the client for another"
 
 
 def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
-    """Build the events of a ``test_mode`` answer, which names the model and repeats the question. Uses no network."""
-    asked = request.messages[-1].get_text()
-    text = f"[test mode] {origin.model} was not called. It would have answered: {asked}"
+    """Build the events of a ``test_mode`` answer. Uses no network.
+
+    A call with ``structured_output`` gets an object that fits its schema. A call with tools gets a tool call, if it
+    forces one or if the question has a word of a tool's name; not after the result of a call. Any other answer names
+    the model and repeats the question.
+    """
+    last = request.messages[-1]
+    asked = last.get_text()
+    tools = [tool for tool in request.config.tools if isinstance(tool, Tool)]
+    declared = [DeclaredTool(tool.name, tool.description, tool.parameters) for tool in tools]
+    choice = request.config.tool_choice
+    forced = choice.name if isinstance(choice, NamedTool) else None if choice == "auto" else choice
+    has_results = any(isinstance(part, ToolResultPart) for part in last.parts)
+    called = None if has_results else chosen(declared, forced, asked)
+    if called is not None:
+        return _rehearsed_call(called, origin)
+    wanted = output_schema(request.config)
+    if wanted is not None:
+        text = dumps(sample(wanted.schema)).decode()
+    else:
+        text = f"[test mode] {origin.model} was not called. It would have answered: {asked}"
+    return _rehearsed_text(text, origin)
+
+
+def _rehearsed_call(tool: DeclaredTool, origin: Origin) -> tuple[StreamEvent, ...]:
+    arguments = dumps(sample(tool.parameters)).decode()
+    part = ToolCallPart(call_id="call_1", name=tool.name, arguments=arguments, origin=origin)
+    return (
+        StreamStart(model=origin.model, provider=origin.provider),
+        PartStart(0, "tool_call", call_id=part.call_id, name=part.name),
+        ToolCallDelta(0, arguments),
+        PartEnd(0, part),
+        StreamEnd(FinishReason.TOOL_CALLS, None, (ChoiceFinish(0, FinishReason.TOOL_CALLS),)),
+    )
+
+
+def _rehearsed_text(text: str, origin: Origin) -> tuple[StreamEvent, ...]:
     part = TextPart(text=text, origin=origin)
     words = [TextDelta(0, word) for word in re.findall(r"\s*\S+|\s+$", text)]
     return (

@@ -82,7 +82,8 @@ class ProviderServer:
 
     Args:
         script: Answers, errors and faults in the order of the requests, or a function from the request to one of them;
-            None = every answer is a summary of the conversation in the request.
+            None = an object that fits the requested schema, a call of a forced or mentioned tool, else a summary of the
+            conversation in the request.
         delay: Seconds before each streamed token.
         api_key: The only accepted key; None = any key that is not empty.
         port: The port to listen on; 0 = any free port.

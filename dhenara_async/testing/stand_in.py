@@ -1,11 +1,16 @@
-"""The answers of a loopback provider without a script: a summary of the conversation in the request.
+"""The answers of a loopback provider without a script: the requested object or tool call, else a summary of the
+conversation in the request.
 
 An answer names the requested model, counts the turns of the request, and quotes the first question, the last answer and
 the instructions, so that a person sees context move from one provider to the next. The same request always gets the
 same answer.
 """
 
-from dhenara_async.testing.script import Answer, SeenRequest
+import orjson
+
+from dhenara_async.testing.demands import demands_of
+from dhenara_async.testing.script import Answer, ScriptedToolCall, SeenRequest
+from dhenara_async.tools.samples import chosen, sample
 
 _STORY = (
     "Pico was a small robot who swept a painter's studio, and one night it picked up a brush to see what the fuss was "
@@ -18,11 +23,27 @@ _QUOTE = 60
 
 
 def tell(seen: SeenRequest) -> Answer:
-    """Build a short answer that describes the conversation in the request.
+    """Build the answer to a request.
+
+    A request with a schema gets an object that fits it. A request with tools gets a call, if it forces one or if the
+    question has a word of a tool's name; not after the result of a call. Any other gets a short text that describes its
+    conversation.
 
     Args:
         seen: The request.
     """
+    demands = demands_of(seen)
+    question = seen.turns[-1][1] if seen.turns else ""
+    called = None if demands.has_results else chosen(demands.tools, demands.choice, question)
+    if called is not None:
+        arguments = orjson.dumps(sample(called.parameters)).decode()
+        return Answer(tool_calls=(ScriptedToolCall(f"call_{len(seen.turns)}", called.name, arguments),))
+    if demands.schema is not None:
+        return Answer(text=orjson.dumps(sample(demands.schema)).decode())
+    return Answer(text=_summary(seen))
+
+
+def _summary(seen: SeenRequest) -> str:
     questions = [text for role, text in seen.turns if role == "user"]
     answers = [text for role, text in seen.turns if role == "assistant"]
     sentences = [_opening(questions, len(answers)), _signed(seen.model, len(answers))]
@@ -32,7 +53,7 @@ def tell(seen: SeenRequest) -> Answer:
         sentences.append(f"You asked {_quoted(questions[0])}.")
     if seen.system:
         sentences.append(f"The instruction in force is {_quoted(seen.system)}.")
-    return Answer(text=" ".join(sentences))
+    return " ".join(sentences)
 
 
 def _opening(questions: list[str], answered: int) -> str:
