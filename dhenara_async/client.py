@@ -354,12 +354,12 @@ def messages_of(
             raise ConfigurationError("messages is empty: there is nothing to ask")
         _refuse_blank(asked)
         return asked
+    if not context and isinstance(prompt, str) and prompt.strip():  # as most questions are
+        return [message_class.user(prompt)]
     if isinstance(context, str | message_class | Mapping):
         raise ConfigurationError("context is a sequence of texts or messages, not one of them; write context=[…]")
     if prompt is None:
         raise ConfigurationError("there is nothing to ask: pass prompt or messages")
-    if not context and isinstance(prompt, str) and prompt.strip():  # as most questions are
-        return [message_class.user(prompt)]
     if not isinstance(prompt, str | message_class | Mapping):
         raise ConfigurationError(
             f"the prompt is a text or a Message, not {type(prompt).__name__}; write messages=[…] for a conversation, "

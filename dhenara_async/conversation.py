@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic import Field, PrivateAttr
 
-from dhenara_async.errors import StreamStateError
+from dhenara_async.errors import ConfigurationError, StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
 from dhenara_async.formatter.markdown import as_markdown, quoted_lines
 from dhenara_async.frozen import FrozenModel, Memo, short_repr
@@ -128,7 +128,7 @@ class Conversation:
         head: The id of the turn that the next one follows; None = the last of ``nodes``.
 
     Raises:
-        ValueError: Two nodes share an id, a parent is missing, or ``head`` is not among the nodes.
+        ConfigurationError: Two nodes share an id, a parent is missing, or ``head`` is not among the nodes.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Conversation:
             node_id: The id of the turn; None = return the first turns of the conversation.
 
         Raises:
-            ValueError: There is no such turn.
+            ConfigurationError: There is no such turn.
         """
         if node_id is not None:
             self._node(node_id)
@@ -186,7 +186,7 @@ class Conversation:
         """Return the turn and all others with the same parent, in the order in which they were added.
 
         Raises:
-            ValueError: There is no such turn.
+            ConfigurationError: There is no such turn.
         """
         return self.children(self._node(node_id).parent_id)
 
@@ -194,12 +194,12 @@ class Conversation:
         """Add a turn under its parent and make it the head; a ``failed`` turn does not become the head.
 
         Raises:
-            ValueError: Its id is taken, or its parent is not in this conversation.
+            ConfigurationError: Its id is taken, or its parent is not in this conversation.
         """
         if node.id in self._nodes:
-            raise ValueError(f"the conversation already has a node {node.id!r}; nothing is ever overwritten")
+            raise ConfigurationError(f"the conversation already has a node {node.id!r}; nothing is ever overwritten")
         if node.parent_id is not None and node.parent_id not in self._nodes:
-            raise ValueError(f"node {node.id!r} follows {node.parent_id!r}, which is not in this conversation")
+            raise ConfigurationError(f"node {node.id!r} follows {node.parent_id!r}, which is not in this conversation")
         self._nodes[node.id] = node
         if node.status != "failed":
             self._head = node.id
@@ -208,7 +208,7 @@ class Conversation:
         """Make another turn the head, so that the next turn branches off there.
 
         Raises:
-            ValueError: There is no such turn.
+            ConfigurationError: There is no such turn.
         """
         self._head = self._node(node_id).id
 
@@ -226,5 +226,5 @@ class Conversation:
     def _node(self, node_id: str) -> ConversationNode:
         node = self._nodes.get(node_id)
         if node is None:
-            raise ValueError(f"the conversation has no node {node_id!r}")
+            raise ConfigurationError(f"the conversation has no node {node_id!r}")
         return node

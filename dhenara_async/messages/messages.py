@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
-from dhenara_async.errors import ConfigurationError
+from dhenara_async.errors import ConfigurationError, ToolArgumentsError
 from dhenara_async.framing.lenient_json import read, text_of
 from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.media import (
@@ -186,13 +186,18 @@ class ToolCallPart(PartBase):
         Integers of any size are exact. ``NaN`` and ``Infinity`` become None, and lone surrogates become U+FFFD.
 
         Raises:
-            ValueError: The arguments are not a JSON object.
+            ToolArgumentsError: The arguments are not a JSON object.
         """
         if not self.arguments.strip():
             return {}
-        value = read(self.arguments)
+        try:
+            value = read(self.arguments)
+        except ValueError as exc:
+            words = f"the arguments of tool call {self.name!r} are not JSON: {exc}"
+            raise ToolArgumentsError(words, name=self.name) from exc
         if not isinstance(value, dict):
-            raise ValueError(f"the arguments of tool call {self.name!r} are JSON but not an object")
+            words = f"the arguments of tool call {self.name!r} are JSON but not an object"
+            raise ToolArgumentsError(words, name=self.name)
         return cast("dict[str, JsonValue]", value)
 
 
