@@ -287,6 +287,18 @@ async def test_chat_reports_the_last_turn() -> None:
     assert re.split(r" {2,}", row.strip()) == cells
 
 
+def test_chat_json_writes_nothing_but_events() -> None:
+    typed = "What is rain?\n/model gpt-6-luna\n/usage\nAnd snow?\n"
+    done = run("chat", "-m", "claude-sonnet-5-5", "--json", "--loopback", "--delay", "0", typed=typed)
+
+    assert done.returncode == 0
+    turns = _events(done.stdout)
+    assert [(turn, events[0]["provider"]) for turn, events in turns.items()] == [(1, "anthropic"), (2, "openai")]
+    for events in turns.values():
+        _check_grammar(events)
+    assert "next answer: gpt-6-luna" in done.stderr
+
+
 async def test_chat_goes_on_after_a_failed_answer() -> None:
     script = [ScriptedError(403, "slow down"), Answer(text="Water.")]
     async with ProviderServer(script, api_key="key-in-environment") as server:

@@ -224,6 +224,20 @@ async def test_a_kept_key_is_sent_and_never_shown(home: dict[str, str]) -> None:
     assert run("keys", "remove", "openai", environment=home).returncode == 2
 
 
+@pytest.mark.parametrize("json", [(), ("--json",)])
+async def test_a_wrong_kept_key_is_spoken_of_as_a_command(home: dict[str, str], json: tuple[str, ...]) -> None:
+    run("keys", "set", "openai", typed=_KEY, environment=home)
+    async with ProviderServer(api_key="another-key") as server:
+        address = {name: url for name, url in server.environment().items() if name.endswith("BASE_URL")}
+        process = await start("ask", "Why?", "-m", "gpt-6-luna", *json, environment={**home, **address})
+        out, err = await finish(process)
+
+    assert process.returncode == 1
+    assert "the key is kept here (dhenara-async keys)" in out + err
+    assert "AIModelAPI" not in out + err
+    assert _KEY not in out + err
+
+
 def test_a_key_can_be_in_the_systems_keyring(home: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "drawer.py").write_text(
         "import json, pathlib\n"
@@ -252,7 +266,9 @@ def test_the_keyring_needs_its_extra(home: dict[str, str]) -> None:
     done = run("keys", "set", "openai", "--keyring", typed=_KEY, environment=home, code=code)
 
     assert done.returncode == 2
-    assert done.stderr == "error: the system's keyring needs the extra: pip install 'dhenara-async[keyring]'\n"
+    assert (
+        done.stderr == "error: the system's keyring needs the extra 'keyring': pip install 'dhenara-async[keyring]'\n"
+    )
 
 
 def test_keys_that_others_can_read_are_refused(home: dict[str, str]) -> None:

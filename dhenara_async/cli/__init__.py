@@ -128,12 +128,13 @@ def chat(
     instructions: _System = "",
     store: _Store = None,
     continued: _Continue = False,
+    json: Annotated[bool, typer.Option("--json", help="Write the events to stdout, one JSON object a line.")] = False,
     raw: _Raw = False,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
     """Talk with a model; /model NAME hops to another one within the conversation, /help lists the rest."""
-    screen = Screen(raw=raw)
+    screen = Screen(raw=raw, json=json)
     job = partial(
         run_chat,
         screen,
@@ -145,6 +146,7 @@ def chat(
         delay=delay,
         store=store,
         continued=continued,
+        json=json,
     )
     finish(screen, job)
 

@@ -14,10 +14,12 @@ import anyio
 from dhenara_async.cli.conversations import check_continued, last_conversation, model_of, title_of
 from dhenara_async.cli.endpoints import check_reachable, endpoint_of, model_note
 from dhenara_async.cli.input import lines
+from dhenara_async.cli.lines import write_line
 from dhenara_async.cli.screen import Screen, label
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import DhenaraError
+from dhenara_async.events import event_to_dict
 from dhenara_async.hosts.names import known_models, meaning
 from dhenara_async.manager import ConversationManager
 from dhenara_async.testing import ProviderServer
@@ -49,6 +51,7 @@ async def chat(
     delay: float,
     store: str | None,
     continued: bool,
+    json: bool,
 ) -> None:
     """Answer every line of standard input, until it ends.
 
@@ -62,6 +65,7 @@ async def chat(
         delay: Seconds before each token of a stand-in.
         store: The file or database that keeps the conversation; None = nothing is kept.
         continued: Whether the conversation that was changed last goes on.
+        json: Whether the events of the answers are written to stdout, one JSON object a line.
 
     Raises:
         ConfigurationError: ``model`` cannot be resolved, or there is no key for it.
@@ -85,7 +89,8 @@ async def chat(
                 check_reachable([named], base_url=place)
             return endpoint_of(named, server, base_url=place)
 
-        await _Chat(screen, manager, conversation, endpoint_named, name, instructions, loopback=loopback).run()
+        talk = _Chat(screen, manager, conversation, endpoint_named, name, instructions, loopback=loopback, json=json)
+        await talk.run()
 
 
 class _Chat:
@@ -101,6 +106,7 @@ class _Chat:
         instructions: str,
         *,
         loopback: bool,
+        json: bool,
     ) -> None:
         self._screen = screen
         self._manager = manager
@@ -109,6 +115,7 @@ class _Chat:
         self._endpoint = endpoint_named(first)
         self._instructions = (instructions,) if instructions.strip() else ()
         self._loopback = loopback
+        self._json = json
         self._lines = lines([*_COMMANDS, *(f"/model {name}" for name in known_models())])
         self._chat_scope = anyio.CancelScope()
         self._answer_scope: anyio.CancelScope | None = None
@@ -146,7 +153,10 @@ class _Chat:
                 try:
                     async with turn:
                         async for event in turn:
-                            self._screen.event(event)
+                            if self._json:
+                                write_line({"turn": len(self._conversation.path()) + 1, **event_to_dict(event)})
+                            else:
+                                self._screen.event(event)
                 finally:
                     status = turn.node.status
                 self._screen.after_turn(turn.node, follows=follows, stand_in=self._loopback)

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import orjson
 
+from dhenara_async.cli.screen import spoken
 from dhenara_async.errors import ConfigurationError, StructuredOutputError
 from dhenara_async.fanout.values import Outcome
 from dhenara_async.response import AIModelCallResponse
@@ -53,7 +54,7 @@ def outcome_line(
         "cost": None if response is None or not priced else cost_of(response),
         "seconds": None if response is None else round(response.latency.total, 3),
         "warnings": [] if response is None else [warning.message for warning in response.warnings],
-        "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+        "error": None if error is None else {"type": type(error).__name__, "message": spoken(error)},
     }
 
 

@@ -42,6 +42,12 @@ from dhenara_async.response import FinishReason, Usage
 # A model's answer must not move the cursor or retitle the window: only line feeds and tabs are let through.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _FILE_COLUMNS = 160
+_COMMANDS = {
+    "came from AIModelAPI(api_key=…)": "is kept here (dhenara-async keys)",
+    "pass AIModelAPI(api_key=…)": "run dhenara-async keys set PROVIDER",
+    "pass AIModelAPI(base_url=…)": "give --base-url URL",
+    "AIModelAPI(base_url=…)": "--base-url",
+}
 
 
 class Screen:
@@ -49,11 +55,12 @@ class Screen:
 
     Args:
         raw: Whether answers are shown as they are. Else a terminal shows them as Markdown, with words wrapped.
+        json: Whether standard output is for JSON lines alone; everything for a person then goes to standard error.
     """
 
-    def __init__(self, *, raw: bool = False) -> None:
+    def __init__(self, *, raw: bool = False, json: bool = False) -> None:
         # Rich assumes 80 columns for a file or a pipe, which would wrap tables needlessly.
-        self._out = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+        self._out = Console(stderr=json, highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
         self._err = Console(stderr=True, highlight=False)
         self._inside_line = False
         self._rendered = self._out.is_terminal and not raw
@@ -76,7 +83,7 @@ class Screen:
 
     def problem(self, exc: DhenaraError) -> None:
         """Print an error of the library as one line on stderr."""
-        self.complain("error: " + " ".join(str(exc).split()))
+        self.complain("error: " + spoken(exc))
 
     def answer(self, text: str, *, style: str = "") -> None:
         """Print a piece of an answer, without its control characters."""
@@ -224,6 +231,14 @@ class Screen:
             )
         self.end_line()
         self._out.print(table)
+
+
+def spoken(exc: Exception) -> str:
+    """Return an error as one line that speaks of commands and options, where the library speaks of its constructors."""
+    line = " ".join(str(exc).split())
+    for constructor, command in _COMMANDS.items():
+        line = line.replace(constructor, command)
+    return line
 
 
 def label(endpoint: AIModelEndpoint, *, stand_in: bool) -> str:

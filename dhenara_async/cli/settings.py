@@ -8,7 +8,7 @@ from typing import cast
 import orjson
 import typer
 
-from dhenara_async.errors import ConfigurationError
+from dhenara_async.errors import ConfigurationError, MissingExtraError
 
 _FOLDER_VARIABLE = "DHENARA_ASYNC_HOME"
 _MODEL_VARIABLE = "DHENARA_ASYNC_MODEL"
@@ -98,7 +98,7 @@ def _keyring_call(name: str, provider: str, *values: str) -> str | None:
         import keyring
         from keyring.errors import KeyringError
     except ModuleNotFoundError:
-        raise ConfigurationError("the system's keyring needs the extra: pip install 'dhenara-async[keyring]'") from None
+        raise MissingExtraError("the system's keyring", extra="keyring") from None
     try:
         return getattr(keyring, name)(_KEYRING_SERVICE, provider, *values)
     except KeyringError as exc:
