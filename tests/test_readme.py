@@ -56,6 +56,12 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> Generator[Mapping[str, str]]:
 
 
 @pytest.fixture(autouse=True)
+def a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples that write files leave none here."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
 def no_hosts_of_other_tests() -> Generator[None]:
     """The readers' process knows no host but those of the library and of the README itself."""
     kept = dict(REGISTERED_HOSTS)
