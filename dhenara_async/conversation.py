@@ -93,6 +93,23 @@ class ConversationNode(FrozenModel):
         wrong = "" if self.status == "complete" else f"*{self.status}: {self.error or 'no reason is known'}*"
         return "\n\n".join(filter(None, (quoted_lines(self.user_query), answer, wrong)))
 
+    @property
+    def answer(self) -> ChatResponse:
+        """The answer, complete or partial (``status``).
+
+        Raises:
+            StreamStateError: There is none; the message says why.
+        """
+        if self.response is None:
+            if self.status == "failed":
+                raise StreamStateError(f"node {self.id} has no answer, its turn failed: {self.error or 'unknown why'}")
+            raise StreamStateError(f"node {self.id} has no answer: it was made without a response")
+        return self.response
+
+    def files_to_ask_again(self) -> tuple[FilePart, ...]:
+        """Return the question's files for another turn; those of a provider's file store are marked as such."""
+        return tuple(map(self._with_store, self.attached_files))
+
     def as_messages(self) -> list[Message]:
         """Return the turn as messages: the question, then the first answer if there is one."""
         files = map(self._with_store, self.attached_files)
@@ -159,10 +176,18 @@ class Conversation:
         """The turn that the next one follows; None for an empty conversation."""
         return None if self._head is None else self._nodes[self._head]
 
-    def path(self) -> tuple[ConversationNode, ...]:
-        """Return the turns from the first to the head: the history of the next turn."""
+    def get(self, node_id: str) -> ConversationNode | None:
+        """Return the turn with that id; None if there is none."""
+        return self._nodes.get(node_id)
+
+    def path(self, node_id: str | None = None) -> tuple[ConversationNode, ...]:
+        """Return the turns from the first to the head, the history of the next turn; or to another turn.
+
+        Raises:
+            ValueError: There is no turn ``node_id``.
+        """
         path: list[ConversationNode] = []
-        at = self._head
+        at = self._head if node_id is None else self._node(node_id).id
         while at is not None:
             node = self._nodes[at]
             path.append(node)

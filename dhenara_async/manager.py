@@ -49,6 +49,7 @@ from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.transport import Transport
 from dhenara_async.turn import Turn, TurnOpener, described, keep
 from dhenara_async.usage.budget import Budget, Reservation, Spending
+from dhenara_async.usage.budgeted_client import ClientWithBudget
 
 
 class ConversationManager:
@@ -276,6 +277,121 @@ class ConversationManager:
         async with turn:
             await turn.collect()
         return turn.node
+
+    def regenerate(
+        self,
+        conversation: Conversation,
+        node_id: str,
+        endpoint: Target | str,
+        *,
+        instructions: Iterable[str] | None = None,
+        config: AIModelCallConfig | None = None,
+    ) -> Turn:
+        """Ask the question of a turn again: the new turn is a sibling of that turn and becomes the head.
+
+        Args:
+            conversation: The conversation of the turn.
+            node_id: The turn whose question is asked again; it stays as it is.
+            endpoint: Who is asked, the same endpoint or another, as for ``turn``.
+            instructions: What leads the new turn; None = what led the other.
+            config: Knobs instead of the manager's.
+
+        Raises:
+            ConfigurationError: The conversation has no such turn, or the call cannot be made; nothing was sent.
+        """
+        return self._again(conversation, node_id, None, endpoint, instructions, None, config)
+
+    def edit(
+        self,
+        conversation: Conversation,
+        node_id: str,
+        query: str,
+        endpoint: Target | str,
+        *,
+        instructions: Iterable[str] | None = None,
+        files: Iterable[Attachment] | None = None,
+        config: AIModelCallConfig | None = None,
+    ) -> Turn:
+        """Ask another question in place of a turn's: a branch that begins beside that turn and becomes the head.
+
+        Args:
+            conversation: The conversation of the turn.
+            node_id: The turn whose question is asked in other words; it stays as it is.
+            query: The new question.
+            endpoint: Who is asked, as for ``turn``.
+            instructions: What leads the new turn; None = what led the other.
+            files: What goes with the question; None = the files of the other turn.
+            config: Knobs instead of the manager's.
+
+        Raises:
+            ConfigurationError: The conversation has no such turn, or the call cannot be made; nothing was sent.
+        """
+        return self._again(conversation, node_id, query, endpoint, instructions, files, config)
+
+    async def checkout(self, conversation: Conversation, node_id: str) -> None:
+        """Make another turn the head, in the conversation and in the store; the next turn branches off there.
+
+        Raises:
+            ConfigurationError: The conversation has no such turn.
+            UnknownConversationError: The store does not have the conversation.
+        """
+        node = _node_of(conversation, node_id)
+        await self.store.checkout(conversation.id, node.id)
+        conversation.checkout(node.id)
+
+    async def choose(self, conversation: Conversation, node_id: str) -> None:
+        """Choose one answer of a fan-out, or of other siblings, for the next turn to follow; see ``checkout``.
+
+        Raises:
+            ConfigurationError: The conversation has no such turn, or it has no answer to go on from.
+            UnknownConversationError: The store does not have the conversation.
+        """
+        if _node_of(conversation, node_id).status == "failed":
+            raise ConfigurationError(f"turn {node_id!r} failed and has no answer: choose one of its siblings")
+        await self.checkout(conversation, node_id)
+
+    def _again(
+        self,
+        conversation: Conversation,
+        node_id: str,
+        query: str | None,
+        endpoint: Target | str,
+        instructions: Iterable[str] | None,
+        files: Iterable[Attachment] | None,
+        config: AIModelCallConfig | None,
+    ) -> Turn:
+        """Return a turn beside another one, which answers its question or another."""
+        node = _node_of(conversation, node_id)
+        draft, unread = _drafted(
+            conversation,
+            node.user_query if query is None else query,
+            node.instructions if instructions is None else instructions,
+            node.files_to_ask_again() if files is None else files,
+            node.tool_results,
+        )
+        draft = draft.changed(parent_id=node.parent_id)
+        path = () if node.parent_id is None else conversation.path(node.parent_id)
+        knobs = config or self._config
+        return self._turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
+
+    def client(self, endpoint: Target | str, config: AIModelCallConfig | None = None) -> AIModelClient:
+        """Return a client for calls outside conversations; it shares this manager's connections, limits and budget.
+
+        Leave the manager's block last: it closes the connections.
+
+        Args:
+            endpoint: Who is asked, as for ``turn``.
+            config: Knobs instead of the manager's.
+
+        Raises:
+            ConfigurationError: The endpoint's name means nothing.
+        """
+        shared, knobs = self._shared_resources, config or self._config
+        if self._spending is None:
+            return AIModelClient(endpoint, knobs, transport=self._transport, policy=self._policy, shared=shared)
+        client = ClientWithBudget(endpoint, knobs, transport=self._transport, policy=self._policy, shared=shared)
+        client.spending = self._spending
+        return client
 
     def fan_out(
         self,
@@ -531,3 +647,11 @@ def _drafted(
         instructions=tuple(instructions),
     )
     return draft, attached if at_hand is None else None
+
+
+def _node_of(conversation: Conversation, node_id: str) -> ConversationNode:
+    check_conversation(conversation)
+    node = conversation.get(node_id)
+    if node is None:
+        raise ConfigurationError(f"the conversation has no turn {node_id!r}: pass the id of one of conversation.nodes")
+    return node

@@ -11,13 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 import anyio
 import anyio.to_thread
 
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.stream import ResponseStream
+from dhenara_async.calls.text import TextStream
 from dhenara_async.client import AIModelClient
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint
@@ -49,6 +50,8 @@ Reserve = Callable[["TurnOpener"], Sequence[Reservation]]
 
 class Turn:
     """One turn while it is answered: iterate it inside ``async with``; ``node`` is the finished turn afterwards.
+
+    ``await`` it for the node alone; that raises the error of a turn that fails, whose node is kept all the same.
 
     A read that is cancelled can be repeated and loses nothing, as with ``ResponseStream``.
 
@@ -128,19 +131,23 @@ class Turn:
         finally:  # closing can be cancelled or fail; the partial answer is stored all the same
             await self._leave_node(exc)
 
-    def __await__(self) -> Generator[object, None, NoReturn]:
-        """Refuse ``await manager.turn(…)``: a turn is a block.
-
-        Raises:
-            StreamStateError: Always; it says what to write.
-        """
-        raise StreamStateError(f"{_ADVICE}; await manager.ask(…) returns the finished node")
-
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> StreamEvent:
         return await self._stream.__anext__()
+
+    def __await__(self) -> Generator[object, None, ConversationNode]:
+        return self._answered().__await__()
+
+    async def _answered(self) -> ConversationNode:
+        async with self:
+            await self.collect()
+        return self.node
+
+    def text(self) -> TextStream:
+        """Return the text of the answer as it arrives; see ``ResponseStream.text``."""
+        return TextStream(self.__anext__)
 
     async def batch(self) -> list[StreamEvent]:
         """Return the events of the next network read, at least one; empty at the end. Cheaper than single events."""
@@ -188,7 +195,7 @@ class Turn:
     async def _leave_node(self, exc: BaseException | None) -> None:
         cost = charge = None
         try:
-            cost, charge = await _counted(self._stream.partial)
+            cost, charge = await counted(self._stream.partial)
         finally:  # a second cancellation while prices are loaded loses the price, not the node
             node = self._node = self._finished(exc, cost, charge)
             self._conversation.append(node)
@@ -359,7 +366,7 @@ async def keep(store: ConversationStore, conversation: Conversation, node: Conve
     return not limit.cancelled_caught
 
 
-async def _counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal | None]:
+async def counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal | None]:
     """Return the cost and the charge of a turn; None where list prices are needed and their extra is missing.
 
     The first turn that needs list prices loads them in a thread, once its answer is over: that is half a second of

@@ -26,7 +26,7 @@ FLOORS = (
     },
     {"response"},
     {"events", "plans.targets", "request"},
-    {"calls.accumulator", "conversation", "drivers", "hosts.auth"},
+    {"calls.accumulator", "calls.text", "conversation", "drivers", "hosts.auth"},
     {
         *("calls.health", "calls.retry", "drivers.reasoning_refusals", "formatter.window", "hosts", "limits"),
         *("transport", "usage.budget"),
@@ -46,6 +46,7 @@ FLOORS = (
     {"calls.warmup"},
     {"client"},
     {"fanout", "turn"},
+    {"usage.budgeted_client"},
     {"manager"},
     {"__init__"},
     {"testing"},
@@ -56,10 +57,24 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
-    *("blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turn", "__main__"),
+    *(
+        "blocking",
+        "budgeted",
+        "client",
+        "cli",
+        "fanout",
+        "manager",
+        "stores",
+        "testing",
+        "transport",
+        "turn",
+        "__main__",
+    ),
     *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observer", "calls.prepare"),
-    *("calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.timing", "calls.warmup"),
+    *("calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text", "calls.timing"),
+    *("calls.warmup",),
     *("downloads", "hosts.auth", "limits", "messages.attachments", "plans", "tools.run"),
+    "usage.budgeted_client",
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}

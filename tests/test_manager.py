@@ -202,7 +202,7 @@ async def test_a_second_fault_does_not_cost_the_node(fault: str, monkeypatch: py
     async def cancelled(*_: object) -> None:
         raise OSError("no")
 
-    place = "dhenara_async.calls.stream.ResponseStream.aclose" if fault == "closing" else "dhenara_async.turn._counted"
+    place = "dhenara_async.calls.stream.ResponseStream.aclose" if fault == "closing" else "dhenara_async.turn.counted"
     monkeypatch.setattr(place, cancelled)
     transport = ReplayTransport(chat_body("One two."))
     async with ConversationManager(transport=transport) as manager:

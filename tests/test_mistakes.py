@@ -82,9 +82,8 @@ async def _turn_without_a_block(_: AIModelClient, manager: ConversationManager) 
     return [event async for event in manager.turn(await manager.create(), "Hi.", NAME)]
 
 
-async def _awaited_turn(_: AIModelClient, manager: ConversationManager) -> object:
-    turn = manager.turn(await manager.create(), "Hi.", NAME)
-    return await turn
+async def _unknown_turn(_: AIModelClient, manager: ConversationManager) -> object:
+    return await manager.regenerate(await manager.create(), "an id", NAME)
 
 
 async def _stream_without_a_block(client: AIModelClient, _: ConversationManager) -> object:
@@ -137,7 +136,7 @@ MISTAKES: list[tuple[Doing, type[DhenaraError], str]] = [
     (_id_as_conversation, ConfigurationError, "write await manager.open(id)"),
     (_forgotten_await, ConfigurationError, "write conversation = await manager.create()"),
     (_turn_without_a_block, StreamStateError, "async with manager.turn(…) as turn"),
-    (_awaited_turn, StreamStateError, "await manager.ask(…) returns the finished node"),
+    (_unknown_turn, ConfigurationError, "pass the id of one of conversation.nodes"),
     (_stream_without_a_block, StreamStateError, "async with client.stream(…) as stream"),
     (_awaited_stream, StreamStateError, "await client.generate(…) returns the whole answer"),
     (_swapped_arguments, ConfigurationError, "write manager.turn(conversation, 'text', endpoint)"),

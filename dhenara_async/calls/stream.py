@@ -11,7 +11,7 @@ A cancelled read loses nothing. While the source is ``repeatable``, as an answer
 
 import asyncio
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import NoReturn, Self
@@ -25,6 +25,7 @@ from dhenara_async.calls.observer import ObservedCall
 from dhenara_async.calls.partial_usage import estimated_usage, prompt_tokens
 from dhenara_async.calls.source import EventSource, says
 from dhenara_async.calls.step import Step
+from dhenara_async.calls.text import TextStream
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import DhenaraError, StreamStateError
 from dhenara_async.events import (
@@ -149,6 +150,8 @@ class ResponseStream:
         self._first_event_at: float | None = None
         self._ended_at: float | None = None
         self._estimate: tuple[ChatRequest, int] | None = None  # a request and its estimated tokens
+        self._on_enter: Callable[[], None] | None = None
+        self._on_close: Callable[[AIModelCallResponse], Awaitable[None]] | None = None
         self._observed = self._without_content = observed  # the latter until the first content has arrived
 
     def __repr__(self) -> str:
@@ -161,6 +164,8 @@ class ResponseStream:
         if self._entered:
             raise StreamStateError("a stream can be entered once; ask the client for another")
         running_loop()
+        if self._on_enter is not None:
+            self._on_enter()
         self._entered = True
         self._started_at = self._clock()
         if self._observed is not None:
@@ -202,6 +207,18 @@ class ResponseStream:
                 if not isinstance(exc, DhenaraError):
                     raise
         return self._ready.pop()
+
+    def bracket(self, enter: Callable[[], None], close: Callable[[AIModelCallResponse], Awaitable[None]]) -> None:
+        """Call ``enter`` when the block is entered, where it may refuse, and ``close`` with the answer at its end."""
+        self._on_enter, self._on_close = enter, close
+
+    def text(self) -> TextStream:
+        """Return the text of the answer as it arrives: ``async for word in stream.text()``.
+
+        It reads the same events as the stream itself. If a plan starts the answer again at another endpoint, the new
+        answer's text follows; whoever shows text across such a restart reads the events and obeys ``StreamReset``.
+        """
+        return TextStream(self.__anext__)
 
     async def batch(self) -> list[StreamEvent]:
         """Return the events of the next network read, at least one; an empty list at the end. Faster than one by one.
@@ -304,6 +321,8 @@ class ResponseStream:
                 self._finish()
                 if self._observed is not None:
                     self._report_end(self._observed, reason)
+                if self._on_close is not None:
+                    await self._on_close(self.partial)
 
     # ------------------------------------------------------------------------------------------------ receiving
 
