@@ -43,12 +43,12 @@ def words_of(node: ConversationNode) -> str:
 
 def asked_words(query: str) -> list[str]:
     """The words of a query, at most 32. All else in it means nothing: there are no operators to inject."""
-    return _WORD.findall(query.casefold())[:_MAX_ASKED]
+    return _WORD.findall(query)[:_MAX_ASKED]
 
 
 def matches(text: str, words: list[str]) -> bool:
     """Whether ``text`` has every one of ``words``, as whole words."""
-    return set(words) <= set(_WORD.findall(text.casefold()))
+    return {word.lower() for word in words} <= set(_WORD.findall(text.lower()))
 
 
 def snippet(text: str, words: list[str]) -> str:

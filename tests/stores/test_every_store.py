@@ -123,6 +123,13 @@ async def test_the_newest_nodes_with_every_word_are_found_first(store: Store) ->
     assert await store.search("robot painting") == ()
 
 
+@pytest.mark.parametrize("word", ["Straße", "ÉTÉ", "été", "ΣΊΣΥΦΟΣ", "日本", "x1"])
+async def test_a_word_is_found_as_it_is_written(store: Store, word: str) -> None:
+    store = store.scoped(f'{new_owner()} "quoted" \' OR *')
+    await store.append("a", asked(f"({word}), and more"))
+    assert [hit.conversation for hit in await store.search(word)] == ["a"]
+
+
 async def test_hostile_searches_and_ids_raise_typed_errors_only(store: Store) -> None:
     store = store.scoped(new_owner())
     await store.create("a")

@@ -196,7 +196,10 @@ class SQLStore:
         mine = (nodes.c.owner == self._owner, conversations.c.owner == self._owner)
         found = found.where(*mine).order_by(nodes.c.seq.desc()).limit(min(limit, 1_000_000))
         if self._database.is_sqlite:
-            index, asked = _SQLITE_INDEX, " ".join(f'"{word}"' for word in words)
+            index, asked = _SQLITE_INDEX, "words : (" + " AND ".join(f'"{word}"' for word in words) + ")"
+            if any(character.isascii() and character.isalnum() for character in self._owner):
+                quoted = self._owner.replace('"', '""')  # only to be fast: the statement compares the owner itself
+                asked = f'owner : "{quoted}" AND {asked}'
         else:
             index, asked = _POSTGRES_INDEX, " ".join(words)
         found = found.where(text(index).bindparams(asked=asked))

@@ -60,11 +60,11 @@ def upgrade() -> None:
 
 _SQLITE = (
     "CREATE VIRTUAL TABLE node_words USING fts5("
-    "words, content='nodes', content_rowid='seq', tokenize='unicode61 remove_diacritics 0')",
+    "owner, words, content='nodes', content_rowid='seq', tokenize='unicode61 remove_diacritics 0')",
     "CREATE TRIGGER nodes_found AFTER INSERT ON nodes BEGIN "
-    "INSERT INTO node_words(rowid, words) VALUES (new.seq, new.words); END",
+    "INSERT INTO node_words(rowid, owner, words) VALUES (new.seq, new.owner, new.words); END",
     "CREATE TRIGGER nodes_forgotten AFTER DELETE ON nodes BEGIN "
-    "INSERT INTO node_words(node_words, rowid, words) VALUES ('delete', old.seq, old.words); END",
+    "INSERT INTO node_words(node_words, rowid, owner, words) VALUES ('delete', old.seq, old.owner, old.words); END",
 )
 _POSTGRES = (
     "ALTER TABLE nodes ADD COLUMN found tsvector GENERATED ALWAYS AS (to_tsvector('simple', words)) STORED",
