@@ -16,14 +16,14 @@ from dhenara_async.hosts.names import known_models, meaning
 from dhenara_async.hosts.registry import host_of
 from dhenara_async.hosts.table import HOSTS
 
-_Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
 
 models_commands = typer.Typer(help="List the models of this library; any other id works too.")
 keys_commands = typer.Typer(help="Keep API keys, in a file for you alone or in the system's keyring.")
 
 
 @models_commands.callback(invoke_without_command=True)
-def models(context: typer.Context, json: _Json = False) -> None:
+def models(context: typer.Context, json: JsonLines = False) -> None:
     """List the models of this library; any other id works too: provider:model."""
     if context.invoked_subcommand is not None:
         return
@@ -42,7 +42,7 @@ def models(context: typer.Context, json: _Json = False) -> None:
 @models_commands.command("default")
 def default(
     name: Annotated[str | None, typer.Argument(help="The model: its id, or provider:model.")] = None,
-    json: _Json = False,
+    json: JsonLines = False,
 ) -> None:
     """Show the model that is asked when none is named, or keep another one."""
     screen = Screen()
@@ -57,7 +57,7 @@ def default(
             screen.say(kept or "no default is kept; a model of the first provider with a key is asked")
 
 
-def hosts(json: _Json = False) -> None:
+def hosts(json: JsonLines = False) -> None:
     """List the providers, their addresses, and whether there is a key for them."""
     screen = Screen()
     with reported(screen):
@@ -80,7 +80,7 @@ def hosts(json: _Json = False) -> None:
 
 
 @keys_commands.callback(invoke_without_command=True)
-def keys(context: typer.Context, json: _Json = False) -> None:
+def keys(context: typer.Context, json: JsonLines = False) -> None:
     """Keep API keys. Without a command, list the providers that have one; a key itself is never shown."""
     if context.invoked_subcommand is not None:
         return

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dhenara_async.cli.catalogue import JsonLines
 from dhenara_async.cli.endpoints import default_model
 from dhenara_async.cli.lines import write_line
 from dhenara_async.cli.run import finish
@@ -24,11 +25,10 @@ _TITLE_CHARACTERS = 60
 
 conversations_commands = typer.Typer(help="List, show, export and delete kept conversations.", no_args_is_help=True)
 
-_Store = Annotated[
+_KeptIn = Annotated[
     str, typer.Option("--store", envvar=STORE_VARIABLE, help="The file, or the URL of a database, that has them.")
 ]
 _Id = Annotated[str, typer.Argument(help="The conversation's id; last = the one that was changed last.")]
-_Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
 
 
 def title_of(question: str) -> str:
@@ -79,7 +79,7 @@ def model_of(conversation: Conversation | None, *, loopback: bool) -> str:
 
 
 @conversations_commands.command("list")
-def list_conversations(store: _Store, json: _Json = False) -> None:
+def list_conversations(store: _KeptIn, json: JsonLines = False) -> None:
     """List the conversations, the most recently created first."""
     screen = Screen()
 
@@ -100,7 +100,7 @@ def list_conversations(store: _Store, json: _Json = False) -> None:
 
 
 @conversations_commands.command("show")
-def show(store: _Store, conversation: _Id = _LAST, json: _Json = False) -> None:
+def show(store: _KeptIn, conversation: _Id = _LAST, json: JsonLines = False) -> None:
     """Show the questions and answers of a conversation."""
     screen = Screen()
 
@@ -121,7 +121,7 @@ def show(store: _Store, conversation: _Id = _LAST, json: _Json = False) -> None:
 
 
 @conversations_commands.command("export")
-def export(store: _Store, conversation: _Id = _LAST) -> None:
+def export(store: _KeptIn, conversation: _Id = _LAST) -> None:
     """Write a conversation with all its branches to stdout, as one JSON object."""
     screen = Screen()
 
@@ -134,7 +134,7 @@ def export(store: _Store, conversation: _Id = _LAST) -> None:
 
 
 @conversations_commands.command("delete")
-def delete(store: _Store, conversation: Annotated[str, typer.Argument(help="The conversation's id.")]) -> None:
+def delete(store: _KeptIn, conversation: Annotated[str, typer.Argument(help="The conversation's id.")]) -> None:
     """Delete a conversation."""
     screen = Screen()
 
