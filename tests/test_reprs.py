@@ -1,9 +1,11 @@
 """Whatever a value holds, its representation is one short line without secrets; Jupyter shows answers as Markdown."""
 
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 
 import pytest
 
+import dhenara_async
 from dhenara_async import (
     AIModel,
     AIModelAPI,
@@ -33,6 +35,7 @@ from dhenara_async import (
     Usage,
 )
 from dhenara_async.formatter.markdown import as_markdown, code_span
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.stores import MemoryStore, SQLStore
 
 KEY = "sk-very-secret"
@@ -86,6 +89,12 @@ async def test_those_of_clients_managers_streams_and_stores_too() -> None:
         shown += map(repr, (client, blocking, stream, manager, manager.store, MemoryStore(), database))
     assert [text for text in shown if len(text) > 200 or KEY in text or " object at 0x" in text] == []
     assert "conversations=1" in repr(manager)
+
+
+def test_all_public_dataclasses_have_the_short_one() -> None:
+    public = [getattr(dhenara_async, name) for name in dhenara_async.__all__]
+    plain = [kind for kind in public if isinstance(kind, type) and is_dataclass(kind)]
+    assert plain and [kind.__name__ for kind in plain if kind.__repr__ is not ShortRepr.__repr__] == []
 
 
 def test_a_representation_leaves_defaults_out_and_keeps_what_is_short() -> None:

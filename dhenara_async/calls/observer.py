@@ -12,6 +12,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from dhenara_async.config import AIModelCallConfig
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import Origin
 from dhenara_async.response import FinishReason
 from dhenara_async.usage.tokens import Usage
@@ -21,8 +22,8 @@ logger: logging.Logger = logging.getLogger("dhenara_async")
 Record = TypeVar("Record")
 
 
-@dataclass(frozen=True, slots=True)
-class CallStarted:
+@dataclass(frozen=True, slots=True, repr=False)
+class CallStarted(ShortRepr):
     """A call that starts.
 
     Attributes:
@@ -44,8 +45,8 @@ class CallStarted:
     node: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptStarted:
+@dataclass(frozen=True, slots=True, repr=False)
+class AttemptStarted(ShortRepr):
     """A request that is about to be sent.
 
     Attributes:
@@ -59,8 +60,8 @@ class AttemptStarted:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+@dataclass(frozen=True, slots=True, repr=False)
+class AttemptEnded(ShortRepr):
     """A request whose response ended.
 
     Attributes:
@@ -84,8 +85,8 @@ class AttemptEnded:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class FirstContent:
+@dataclass(frozen=True, slots=True, repr=False)
+class FirstContent(ShortRepr):
     """The first content of an answer: text, reasoning, a tool call or another part.
 
     Attributes:
@@ -99,8 +100,8 @@ class FirstContent:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+@dataclass(frozen=True, slots=True, repr=False)
+class CallEnded(ShortRepr):
     """A call that ended.
 
     Attributes:
@@ -263,8 +264,8 @@ class ObservedCall:
                 logger.exception("an observer failed at %s; the call continues", type(record).__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedAttempt:
+@dataclass(frozen=True, slots=True, repr=False)
+class ObservedAttempt(ShortRepr):
     """A request whose end has not been reported.
 
     Attributes:

@@ -6,11 +6,12 @@ from dhenara_async.calls.health import Cooldowns, Latencies
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.retry import RetryBudget
 from dhenara_async.calls.timing import SYSTEM, Timing
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.limits.limiter import Limiter
 
 
-@dataclass(frozen=True, slots=True)
-class SharedResources:
+@dataclass(frozen=True, slots=True, repr=False)
+class SharedResources(ShortRepr):
     """Limits, health and observers that several calls share.
 
     Attributes:

@@ -35,7 +35,7 @@ from dhenara_async.formatter.window import (
     summary_message,
     truncation_entries,
 )
-from dhenara_async.frozen import Memo
+from dhenara_async.frozen import Memo, ShortRepr
 from dhenara_async.hosts.registry import driver_for, expected_origin, rules_of
 from dhenara_async.messages.messages import FilePart, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.request import ChatRequest, WireRequest
@@ -44,8 +44,8 @@ from dhenara_async.stores.signing import SigningKeys
 from dhenara_async.tools.declarations import Tool
 
 
-@dataclass(frozen=True, slots=True)
-class FormattedConversation:
+@dataclass(frozen=True, slots=True, repr=False)
+class FormattedConversation(ShortRepr):
     """A history converted for one endpoint.
 
     Attributes:
@@ -275,8 +275,8 @@ def _before_the_last(report: ConversionReport) -> ConversionReport:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+@dataclass(frozen=True, slots=True, repr=False)
+class _Job(ShortRepr):
     """The parameters of one conversion.
 
     Attributes:

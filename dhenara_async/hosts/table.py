@@ -13,12 +13,13 @@ from dhenara_async.drivers.openai_chat.quirks import OPENAI, Quirks
 from dhenara_async.endpoint import AIModelAPIProviderEnum, Dialect
 from dhenara_async.framing import Framing
 from dhenara_async.framing.sse import SSE
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.hosts.auth import Auth, Credentials
 from dhenara_async.messages.messages import FilePart
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+@dataclass(frozen=True, slots=True, repr=False)
+class Host(ShortRepr):
     """One provider: its address, authentication, dialect and framing.
 
     Attributes:

@@ -12,11 +12,12 @@ from typing import Protocol, Self, runtime_checkable
 from pydantic import JsonValue
 
 from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.stores.search import SearchHit
 
 
-@dataclass(frozen=True, slots=True)
-class StoredConversation:
+@dataclass(frozen=True, slots=True, repr=False)
+class StoredConversation(ShortRepr):
     """One conversation in a list: its description without its nodes.
 
     Attributes:
@@ -34,8 +35,8 @@ class StoredConversation:
     updated: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationPage:
+@dataclass(frozen=True, slots=True, repr=False)
+class ConversationPage(ShortRepr):
     """A part of the list of all conversations.
 
     Attributes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dhenara_async.conversation import ConversationNode
+from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import TextPart
 
 MAX_WORDS_BYTES: Final = 250_000
@@ -15,8 +16,8 @@ _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _AROUND: Final = 60  # characters of a snippet on each side of the first word
 
 
-@dataclass(frozen=True, slots=True)
-class SearchHit:
+@dataclass(frozen=True, slots=True, repr=False)
+class SearchHit(ShortRepr):
     """A node that has every word that was looked for.
 
     Attributes:

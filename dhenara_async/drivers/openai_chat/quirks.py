@@ -9,11 +9,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal
 
+from dhenara_async.frozen import ShortRepr
+
 ReasoningField = Literal["reasoning_content", "reasoning", "reasoning_details", "thinking_chunk"]
 
 
-@dataclass(frozen=True, slots=True)
-class Quirks:
+@dataclass(frozen=True, slots=True, repr=False)
+class Quirks(ShortRepr):
     """A host's differences; the defaults suit a host without rules of its own.
 
     Attributes:
