@@ -16,11 +16,24 @@ import orjson
 from anyio.abc import SocketAttribute, SocketStream
 from pydantic import SecretStr
 
-from dhenara_async import AIModel, AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint, Dialect
+from dhenara_async import (
+    AIModel,
+    AIModelAPI,
+    AIModelAPIProviderEnum,
+    AIModelCallConfig,
+    AIModelEndpoint,
+    Dialect,
+    RetryPolicy,
+)
 from dhenara_async.testing import ProviderServer
 
 PATIENCE = 10.0
 """Seconds after which a test that waits for something has failed."""
+
+NO_RETRIES = RetryPolicy(attempts=1)
+"""For tests about one request that fails."""
+ONCE = AIModelCallConfig(retries=NO_RETRIES)
+"""The default configuration without retries."""
 
 _HEAD_END = b"\r\n\r\n"
 

@@ -15,8 +15,6 @@ GUIDE = Path(dhenara_async.__file__).with_name("AGENTS.md")
 TEXT = GUIDE.read_text(encoding="utf-8")
 BLOCKS = blocks("python", TEXT)
 
-pytestmark = pytest.mark.retries
-
 
 @pytest.fixture(autouse=True)
 def _server(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:  # pyright: ignore[reportUnusedFunction]

@@ -190,7 +190,7 @@ def test_failures_are_the_same() -> None:
 
 
 def test_deadlines_are_the_same() -> None:
-    config = AIModelCallConfig.model_validate({"timeouts": {"first_byte": 0.05}})
+    config = AIModelCallConfig.model_validate({"timeouts": {"first_byte": 0.05}, "retries": {"attempts": 1}})
     with Elsewhere(stalling()) as server, pytest.raises(DeadlineError) as caught:
         server.client(config).generate("Count.")
     assert caught.value.limit == "first_byte"

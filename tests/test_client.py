@@ -42,6 +42,8 @@ from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.grammar import check_grammar
 from tests.loopback import (
     LAST_CHUNK,
+    NO_RETRIES,
+    ONCE,
     PATIENCE,
     SPEAKERS,
     Connection,
@@ -315,7 +317,11 @@ async def test_a_shared_transport_is_shared_and_left_open() -> None:
 
 async def test_a_refusal_gives_its_connection_back() -> None:
     refusal = whole(b'{"error": {"message": "no"}}', 429)
-    async with nothing_left(), serve(replies(refusal)) as server, AIModelClient(chat_endpoint(server.url)) as client:
+    async with (
+        nothing_left(),
+        serve(replies(refusal)) as server,
+        AIModelClient(chat_endpoint(server.url), ONCE) as client,
+    ):
         for _ in range(3):
             with pytest.raises(DhenaraError, match="no"):
                 await client.generate("Hi.")
@@ -338,15 +344,19 @@ async def test_a_small_pool_survives_broken_and_abandoned_streams() -> None:
     async with nothing_left(), serve(play) as server:
         transport = AiohttpTransport(limit=1)
         client = AIModelClient(
-            chat_endpoint(server.url), AIModelCallConfig(timeouts=Timeouts(connect=PATIENCE)), transport=transport
+            chat_endpoint(server.url),
+            AIModelCallConfig(timeouts=Timeouts(connect=PATIENCE), retries=NO_RETRIES),
+            transport=transport,
         )
         for _ in range(20):
             for question in ("Refuse.", "Cut."):
                 with pytest.raises(DhenaraError):
-                    await client.generate(question, config=AIModelCallConfig(streaming=True))
+                    await client.generate(question, config=AIModelCallConfig(streaming=True, retries=NO_RETRIES))
             async with client.stream("Break.") as stream:
                 assert isinstance(await anext(stream), StreamStart)
-        assert (await client.generate("Count.", config=AIModelCallConfig(streaming=True))).text() == TEXT
+        assert (
+            await client.generate("Count.", config=AIModelCallConfig(streaming=True, retries=NO_RETRIES))
+        ).text() == TEXT
         await transport.aclose()
 
 
@@ -614,7 +624,7 @@ async def test_a_stream_cut_at_any_event_is_truncated(dialect: Dialect, torn: bo
     async with nothing_left(), ProviderServer() as provider, serve(play) as server:
         endpoint = endpoint_at(provider, dialect)
         base_url = (endpoint.api.base_url or "").replace(provider.url, server.url)
-        client = AIModelClient(moved(endpoint, base_url))
+        client = AIModelClient(moved(endpoint, base_url), ONCE)
         for beginning in beginnings:
             async with client.stream("Count.") as stream:
                 events, failure = await drain(stream)
@@ -666,7 +676,7 @@ async def test_a_reset_is_a_read_error() -> None:
 async def test_a_connection_closed_instead_of_an_answer_is_a_read_error() -> None:
     async with nothing_left(), serve(once()) as server:
         with pytest.raises(ReadError):
-            await AIModelClient(chat_endpoint(server.url)).generate("Hi.")
+            await AIModelClient(chat_endpoint(server.url), ONCE).generate("Hi.")
 
 
 @pytest.mark.parametrize("bad", [b"data: {broken\n\n", b"data: 7\n\n", b'data: {"choices": [{"delta": {}}]\n\n'])
@@ -765,7 +775,7 @@ _PAGE = b"<!DOCTYPE html>\n<html><body>Sign in to the airport Wi-Fi</body></html
 )
 async def test_a_body_that_is_no_answer_is_quoted(streaming: bool, body: bytes, content_type: str, quoted: str) -> None:
     async with nothing_left(), serve(replies(whole(body, 200, content_type))) as server:
-        client = AIModelClient(chat_endpoint(server.url), AIModelCallConfig(streaming=streaming))
+        client = AIModelClient(chat_endpoint(server.url), AIModelCallConfig(streaming=streaming, retries=NO_RETRIES))
         with pytest.raises(ProtocolError, match=quoted):
             await client.generate("Hi.")
 
@@ -774,7 +784,9 @@ async def test_a_body_that_is_no_answer_is_quoted(streaming: bool, body: bytes, 
 async def test_an_event_stream_without_events_is_truncated(body: bytes) -> None:
     async with nothing_left(), serve(once(head(), body)) as server:
         with pytest.raises(ProtocolError) as caught:
-            await AIModelClient(chat_endpoint(server.url), AIModelCallConfig(streaming=True)).generate("Hi.")
+            await AIModelClient(
+                chat_endpoint(server.url), AIModelCallConfig(streaming=True, retries=NO_RETRIES)
+            ).generate("Hi.")
     if body is _PAGE:
         assert "<!DOCTYPE html>" in f"{caught.value} {caught.value.__cause__}"
 
@@ -861,7 +873,7 @@ _SHORT = 0.05
     ],
 )
 async def test_silence(pieces: tuple[bytes, ...]) -> None:
-    config = AIModelCallConfig(timeouts=Timeouts(first_byte=_SHORT, between_bytes=_SHORT))
+    config = AIModelCallConfig(timeouts=Timeouts(first_byte=_SHORT, between_bytes=_SHORT), retries=NO_RETRIES)
     async with (
         nothing_left(),
         serve(stalling(*pieces)) as server,
@@ -919,7 +931,7 @@ async def test_total(answered: bool) -> None:
 
 
 async def test_connect_waits_for_the_pool() -> None:
-    config = AIModelCallConfig(timeouts=Timeouts(connect=_SHORT))
+    config = AIModelCallConfig(timeouts=Timeouts(connect=_SHORT), retries=NO_RETRIES)
     async with nothing_left(), serve(stalling(head(), chat_delta("One"))) as server:
         transport = AiohttpTransport(limit=1)
         client = AIModelClient(chat_endpoint(server.url), config, transport=transport)
@@ -933,7 +945,7 @@ async def test_connect_waits_for_the_pool() -> None:
 
 
 async def test_connect_to_a_host_that_does_not_answer() -> None:
-    config = AIModelCallConfig(timeouts=Timeouts(connect=_SHORT))
+    config = AIModelCallConfig(timeouts=Timeouts(connect=_SHORT), retries=NO_RETRIES)
     with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
@@ -953,7 +965,7 @@ async def test_connection_refused() -> None:
         port = unused.getsockname()[1]
     async with nothing_left():
         with pytest.raises(ConnectError, match=f"127.0.0.1:{port}") as caught:
-            await AIModelClient(chat_endpoint(f"http://127.0.0.1:{port}")).generate("Hi.")
+            await AIModelClient(chat_endpoint(f"http://127.0.0.1:{port}"), ONCE).generate("Hi.")
     assert caught.value.retryable
 
 

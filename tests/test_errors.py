@@ -37,6 +37,8 @@ from dhenara_async.errors import (
 )
 from dhenara_async.testing import Answer, ProviderServer, ScriptedError
 from tests.loopback import (
+    NO_RETRIES,
+    ONCE,
     SPEAKERS,
     Connection,
     Play,
@@ -78,7 +80,7 @@ CLASSES: list[tuple[int, type[APIError], bool]] = [
 async def refused(error: ScriptedError, dialect: Dialect = Dialect.OPENAI_CHAT, *, streaming: bool = False) -> APIError:
     """What a call raises that is answered with ``error``."""
     async with ProviderServer([error]) as server:
-        client = AIModelClient(endpoint_at(server, dialect), AIModelCallConfig(streaming=streaming))
+        client = AIModelClient(endpoint_at(server, dialect), AIModelCallConfig(streaming=streaming, retries=NO_RETRIES))
         with pytest.raises(APIError) as caught:
             await client.generate("Hi.")
     return caught.value
@@ -202,7 +204,7 @@ async def _raw(dialect: Dialect, answer: bytes) -> DhenaraError:
         endpoint = endpoint_at(provider, dialect)
         base_url = (endpoint.api.base_url or "").replace(provider.url, server.url)
         with pytest.raises(DhenaraError) as caught:
-            await AIModelClient(moved(endpoint, base_url)).generate(PROMPT)
+            await AIModelClient(moved(endpoint, base_url), ONCE).generate(PROMPT)
     return caught.value
 
 
@@ -254,7 +256,7 @@ async def test_an_endless_error_body_is_cut() -> None:
 
     async with serve(play) as server:
         with pytest.raises(ServerError) as caught:
-            await AIModelClient(chat_endpoint(server.url)).generate("Hi.")
+            await AIModelClient(chat_endpoint(server.url), ONCE).generate("Hi.")
     assert len(caught.value.body) == 64 * 1024
     assert len(str(caught.value)) < 500
 
@@ -392,7 +394,7 @@ async def test_failures_tell_neither_key_nor_prompt(
         endpoint = secretive(chat_endpoint(server.url))
         for transport in (None, HttpxTransport(http)):
             with pytest.raises(kind) as caught:
-                await AIModelClient(endpoint, transport=transport).generate(PROMPT, instructions=[PROMPT])
+                await AIModelClient(endpoint, ONCE, transport=transport).generate(PROMPT, instructions=[PROMPT])
             assert CANARY not in told(caught.value)
             assert PROMPT not in told(caught.value)
     assert CANARY not in caplog.text

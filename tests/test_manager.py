@@ -28,6 +28,7 @@ from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedError
 from dhenara_async.testing.grammar import check_grammar
 from tests.loopback import (
+    ONCE,
     SPEAKERS,
     chat_body,
     chat_delta,
@@ -259,7 +260,10 @@ async def test_a_refusal_is_a_failed_node_beside_the_path(dialect: Dialect) -> N
 
 
 async def test_a_failure_of_the_first_turn() -> None:
-    async with serve(replies(whole(b"<html>", 200, "text/html"))) as server, ConversationManager() as manager:
+    async with (
+        serve(replies(whole(b"<html>", 200, "text/html"))) as server,
+        ConversationManager(config=ONCE) as manager,
+    ):
         conversation = await manager.create()
         with pytest.raises(ProtocolError):
             await manager.ask(conversation, "Hi.", chat_endpoint(server.url))

@@ -33,8 +33,6 @@ RAY = next(block.code for block in REST if "import ray" in block.code)  # runs i
 EXAMPLES = [block for block in REST if block.code != RAY]
 KEEP_ALIVE = next(block for block in EXAMPLES if "keep-alive" in block.code)
 
-pytestmark = pytest.mark.retries  # one example shows a retry; the provider asks it to wait for 0 seconds
-
 
 @contextmanager
 def provider() -> Generator[Mapping[str, str]]:

@@ -153,7 +153,6 @@ async def test_a_large_text_that_a_model_made_is_looked_at_as_it_is(encodings: E
     assert encodings.elsewhere == []
 
 
-@pytest.mark.retries
 async def test_another_try_sends_the_same(encodings: Encodings) -> None:
     config = ONCE.model_copy(update={"retries": AIModelCallConfig.model_validate({"retries": 1}).retries})
     async with serve(replies(whole(b"{}", 503), whole(chat_body("Now.")))) as server:

@@ -51,8 +51,6 @@ from tests.loopback import (
     stalling,
 )
 
-pytestmark = pytest.mark.retries
-
 Record = CallStarted | AttemptStarted | AttemptEnded | FirstContent | CallEnded
 ANSWER = Answer("Pines sway.", usage=Usage(input_tokens=5, output_tokens=2))
 NO_WAIT = {"retry-after": "0"}

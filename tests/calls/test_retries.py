@@ -39,8 +39,6 @@ from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, 
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import PATIENCE, SPEAKERS, chat_endpoint, endpoint_at
 
-pytestmark = pytest.mark.retries
-
 DIALECTS = tuple(SPEAKERS)
 ANSWER = Answer("One two three.", pieces=("One", " two", " three."))
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)

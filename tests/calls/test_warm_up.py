@@ -23,7 +23,7 @@ from dhenara_async import (
 )
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError
 from dhenara_async.testing import Answer, ProviderServer
-from tests.loopback import Connection, chat_body, chat_endpoint, endpoint_at, replies, serve, whole
+from tests.loopback import ONCE, Connection, chat_body, chat_endpoint, endpoint_at, replies, serve, whole
 
 PROGRAM = """
 import asyncio, json, ssl, sys, threading
@@ -171,12 +171,12 @@ async def test_connections_are_made_where_they_are_kept() -> None:
 async def test_every_host_of_a_plan_is_connected_to_even_if_one_fails() -> None:
     async with serve(replies(whole(chat_body("Alive.")))) as server:
         alive = chat_endpoint(server.url)
-        async with AIModelClient(Race([_nobody(), alive, alive])) as client:
+        async with AIModelClient(Race([_nobody(), alive, alive]), ONCE) as client:
             with pytest.raises(ConnectError):
                 await client.warm_up()
             assert (await client.generate("Hi.")).text() == "Alive."
             assert server.connections == 2  # one that was ready, and one for the second to ask the same host
-        async with AIModelClient(Failover([_nobody(), alive])) as client:
+        async with AIModelClient(Failover([_nobody(), alive]), ONCE) as client:
             with pytest.raises(ConnectError):
                 await client.warm_up()
             await server.wait_connected(3)

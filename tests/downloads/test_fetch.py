@@ -48,6 +48,8 @@ from dhenara_async.testing import Answer, ProviderServer, ReplayTransport
 from dhenara_async.transport import Downloads, FileRequest, Transport
 from dhenara_async.transport.aiohttp_downloads import AiohttpDownloads
 from tests.loopback import (
+    NO_RETRIES,
+    ONCE,
     PATIENCE,
     Connection,
     Play,
@@ -717,7 +719,7 @@ async def test_no_server_is_handed_what_leads_inside(url: str, target: str) -> N
     assert not fetches(HANDED[target], part)
     replay = ReplayTransport(chat_body("A cat."))
     with pytest.raises((ConfigurationError, ConnectError)):
-        await AIModelClient(HANDED[target], transport=replay).generate(Message.user("?", part))
+        await AIModelClient(HANDED[target], ONCE, transport=replay).generate(Message.user("?", part))
     assert replay.requests == []
 
 
@@ -749,13 +751,13 @@ async def test_names_are_looked_up_before_others_are_handed_them(moved: bool, mo
 
     monkeypatch.setattr("dhenara_async.downloads.fetch.addresses_of", resolve)
     endpoint = HANDED["a gateway" if moved else "a maker's own service"]
-    private = AIModelCallConfig(fetch=FetchPolicy(allow_private=True))
+    private = AIModelCallConfig(fetch=FetchPolicy(allow_private=True), retries=NO_RETRIES)
     for name, config, refused in (
-        ("host.test", None, False),
-        ("unknown.test", None, False),
-        ("inside.test", None, moved),
+        ("host.test", ONCE, False),
+        ("unknown.test", ONCE, False),
+        ("inside.test", ONCE, moved),
         ("inside.test", private, False),
-        ("metadata.test", None, moved),
+        ("metadata.test", ONCE, moved),
         ("metadata.test", private, moved),
     ):
         replay, part = ReplayTransport(b"{}", status=500), picture(f"http://{name}/x.png")

@@ -45,6 +45,7 @@ from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedToolCall, check_grammar
 from tests import recordings
+from tests.loopback import NO_RETRIES
 
 JsonObject = dict[str, object]
 
@@ -954,7 +955,7 @@ async def test_betas_of_the_callers_join_ours() -> None:
     transport = ReplayTransport(b"{}")
     api = AIModelAPI(provider=AIModelAPIProviderEnum.ANTHROPIC, base_url="http://127.0.0.1", api_key="key")
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name=_NEW))
-    config = AIModelCallConfig(extra_headers={"Anthropic-Beta": "mine-2026-01-01"})
+    config = AIModelCallConfig(extra_headers={"Anthropic-Beta": "mine-2026-01-01"}, retries=NO_RETRIES)
     client = AIModelClient(endpoint, config, transport=transport)
     with pytest.raises(ProtocolError):
         await client.generate(Message.user("Read.", file))

@@ -41,6 +41,7 @@ from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import (
     LAST_CHUNK,
+    ONCE,
     PATIENCE,
     SPEAKERS,
     Connection,
@@ -217,7 +218,7 @@ async def test_plans_are_accepted_like_endpoints() -> None:
     async with ProviderServer(repeat_question) as server, ProviderServer([ScriptedError(503, "Full.")] * 9) as full:
         good = endpoint_at(server, Dialect.GEMINI)
         bad = endpoint_at(full, Dialect.OPENAI_CHAT)
-        results = await fan_out([(Failover([bad, good]), "a"), (Race([good, bad]), "b"), (bad, "c")])
+        results = await fan_out([(Failover([bad, good]), "a"), (Race([good, bad]), "b"), (bad, "c")], config=ONCE)
     first, second, third = results
     assert (first.unwrap().text(), second.unwrap().text()) == (expected_text("a"), expected_text("b"))
     assert [decision.kind for decision in first.unwrap().plan] == ["failover"]
@@ -453,7 +454,7 @@ async def test_gather_raises_the_first_error_and_cancels_the_others() -> None:
                 yield one
             while len(grouping.questions) < 3:  # noqa: ASYNC110 - only the network tells the server
                 await anyio.sleep(0.001)
-            yield endpoint_at(bad, Dialect.OPENAI_CHAT), "no"
+            yield endpoint_at(bad, Dialect.OPENAI_CHAT), "no", ONCE
 
         with pytest.raises(ServerError):
             await gather(requests())

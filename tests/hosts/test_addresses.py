@@ -8,6 +8,7 @@ from dhenara_async.errors import ConfigurationError, ServerError
 from dhenara_async.hosts.addresses import ascii_host
 from dhenara_async.hosts.registry import expected_origin, resolve
 from dhenara_async.testing import ReplayTransport
+from tests.loopback import ONCE
 
 LABEL = "k" * 63
 
@@ -104,9 +105,8 @@ async def path_of(model: str) -> str:
     made = AIModelAPI(provider="google_ai", api_key="some-key", base_url="https://g.example")
     replay = ReplayTransport(b"{}", status=500)
     with pytest.raises(ServerError):
-        await AIModelClient(AIModelEndpoint(api=made, ai_model=AIModel(model_name=model)), transport=replay).generate(
-            "?"
-        )
+        endpoint = AIModelEndpoint(api=made, ai_model=AIModel(model_name=model))
+        await AIModelClient(endpoint, ONCE, transport=replay).generate("?")
     return replay.requests[0].url.removeprefix("https://g.example/v1beta/").partition(":")[0]
 
 

@@ -142,7 +142,6 @@ async def test_a_plain_body_of_the_host_is_read_as_json() -> None:
     assert seen.header("accept") == ["application/json"]
 
 
-@pytest.mark.retries
 async def test_each_attempt_is_signed_and_the_token_is_fetched_once() -> None:
     config = AIModelCallConfig(retries=RetryPolicy(attempts=3, first_delay=0.0))
     answers = whole(b"{}", status=503), whole(chat_body("Yes.")), whole(chat_body("Again."))

@@ -45,6 +45,7 @@ from dhenara_async.errors import ConfigurationError, RateLimitError, TruncatedSt
 from dhenara_async.hosts.registry import driver_for, expected_origin, host_of, resolve
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, check_grammar
 from tests.acme import ACME, ACME_1, ANSWER, CALLING, KEY, AcmeDriver
+from tests.loopback import ONCE
 
 KETTLE = Host(
     "https://api.kettle.test/v1",
@@ -179,7 +180,7 @@ async def test_tools_of_a_registered_dialect_are_called_and_answered() -> None:
 async def test_errors_of_a_registered_dialect_are_read_by_its_driver() -> None:
     async with acme(status=429):
         with pytest.raises(RateLimitError, match="acme answered 429: too much talk") as caught:
-            await AIModelClient(ACME_1).generate("Hello?")
+            await AIModelClient(ACME_1, ONCE).generate("Hello?")
     assert (caught.value.provider, caught.value.retry_after) == ("acme", 3.0)
     assert KEY not in str(caught.value)
 
@@ -281,7 +282,7 @@ async def test_the_key_of_a_row_comes_from_its_variable(monkeypatch: pytest.Monk
     monkeypatch.setenv("KETTLE_API_KEY", "kettle-key")
     transport = ReplayTransport(b'{"error": {"message": "no"}}', status=429)
     with pytest.raises(RateLimitError):
-        await AIModelClient(_at("kettle"), transport=transport).generate("Hi.")
+        await AIModelClient(_at("kettle"), ONCE, transport=transport).generate("Hi.")
     (request,) = transport.requests
     assert request.url == "https://api.kettle.test/v1/chat/completions"
     assert request.headers["authorization"] == "Bearer kettle-key"

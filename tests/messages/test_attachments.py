@@ -118,7 +118,7 @@ async def test_paths_are_read_in_order_in_a_thread_and_once(tmp_path: Path, monk
         return read(source, most)
 
     monkeypatch.setattr(messages, "read_regular", told)
-    async with ProviderServer([Answer("Seen.")] * 3) as server, ConversationManager() as manager:
+    async with ProviderServer([Answer("Seen.")] * 4) as server, ConversationManager() as manager:
         endpoint = endpoint_at(server, Dialect.GEMINI)
         conversation = await manager.create()
         given = [b"before", path, _Named(path), tmp_path / "link.md", "data:text/plain;base64,aGk="]

@@ -482,7 +482,6 @@ async def test_cooling_targets_are_called_if_there_are_no_others() -> None:
 # ----------------------------------------------------------------------------------------- nested plans and other cases
 
 
-@pytest.mark.retries
 async def test_each_target_is_retried_before_the_next_one_is_called() -> None:
     config = AIModelCallConfig.model_validate({"retries": {"attempts": 3, "first_delay": 0}})
     async with two(ScriptedError(503, "busy")) as servers:
@@ -538,7 +537,6 @@ async def test_events_of_a_continuing_target_are_held_until_its_first_content() 
     assert got.node.attempts == 3
 
 
-@pytest.mark.retries
 async def test_events_of_a_retried_attempt_are_dropped_at_the_seam() -> None:
     used = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
     told = event({"id": "x", "object": "chat.completion.chunk", "model": "first try", "choices": [], "usage": used})

@@ -63,8 +63,6 @@ from tests.loopback import (
     whole,
 )
 
-pytestmark = pytest.mark.retries
-
 SHORT = 0.05
 _LINUX = sys.platform == "linux"
 

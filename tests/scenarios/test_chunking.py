@@ -37,6 +37,7 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.response import ChatResponse, FinishReason, Usage
 from dhenara_async.testing import ReplayTransport, check_grammar, split_bytes, split_everywhere, split_randomly
 from tests import recordings
+from tests.loopback import ONCE
 from tests.recordings import Recording
 
 _needs_recordings = pytest.mark.skipif(not recordings.FOUND, reason=recordings.MISSING)
@@ -281,7 +282,7 @@ async def test_a_stream_that_is_not_announced_is_recognised(recording_id: str) -
     transport = ReplayTransport(body, chunks=split_bytes(body))
     events: list[StreamEvent] = []
     failure: DhenaraError | None = None
-    client = AIModelClient(recording.endpoint("http://127.0.0.1"), transport=transport)
+    client = AIModelClient(recording.endpoint("http://127.0.0.1"), ONCE, transport=transport)
     async with client.stream("Go on.") as stream:
         try:
             async for event in stream:

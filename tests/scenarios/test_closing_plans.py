@@ -10,8 +10,6 @@ from dhenara_async.errors import DhenaraError, StreamStateError
 from tests.loopback import PATIENCE, chat_endpoint
 from tests.scenarios.test_cancellation import Phase, by_closing_elsewhere, cell, host
 
-pytestmark = pytest.mark.retries
-
 FOREVER = 3600.0
 Plan = Callable[[AIModelEndpoint, AIModelEndpoint], Target]
 """Of who gets as far as the phase, and of who must never be asked, because nobody has failed."""

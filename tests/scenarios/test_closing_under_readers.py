@@ -36,7 +36,7 @@ from dhenara_async.turn import Turn
 from tests.loopback import PATIENCE, Play, chat_body, chat_delta, chat_endpoint, head, replies, serve, stalling, whole
 from tests.scenarios.test_cancellation import Cell, Phase, cell, host, nothing_left
 
-pytestmark = [pytest.mark.retries, pytest.mark.usefixtures("both_aiohttp_ways")]
+pytestmark = pytest.mark.usefixtures("both_aiohttp_ways")
 
 PHASES: tuple[Phase, ...] = (
     *("slot", "pool", "connecting", "headers", "error body", "first event", "mid-stream", "retry", "download"),

@@ -44,8 +44,6 @@ from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import PATIENCE, SPEAKERS, endpoint_at
 from tests.wire_lies import FAILURES, LIES, Failure, Lie, sse
 
-pytestmark = pytest.mark.retries
-
 WORDS = ("One", " two", " three", " four.")
 WHOLE = "".join(WORDS)
 ANSWER = Answer(WHOLE, pieces=WORDS)

@@ -78,7 +78,6 @@ def test_how_long_a_host_asks_us_to_wait(headers: dict[str, str], seconds: float
     assert retry_after_seconds(headers) == seconds
 
 
-@pytest.mark.retries
 @pytest.mark.parametrize("told", ["1e999", "nan", "inf", "-inf", "9" * 400, "-9" * 40])
 async def test_a_call_survives_what_it_is_told(told: str) -> None:
     replay = ReplayTransport(b"{}", status=429, headers={"retry-after": told})
@@ -170,7 +169,6 @@ def test_what_a_model_is_told_has_lines() -> None:
     assert str(ToolArgumentsError("one\n\ttwo\x1b", name="f")) == "one\n\ttwo\\x1b"
 
 
-@pytest.mark.retries
 @pytest.mark.parametrize("dialect", SPEAKERS)
 async def test_nobody_forges_a_line_of_the_log(dialect: Dialect, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="dhenara_async")

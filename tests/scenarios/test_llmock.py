@@ -24,6 +24,7 @@ from dhenara_async import (
     TextDelta,
 )
 from dhenara_async.errors import AuthenticationError, OverloadedError, RateLimitError, TruncatedStreamError
+from tests.loopback import ONCE
 
 _Provider = AIModelAPIProviderEnum
 _ENDPOINTS: Mapping[str, AIModelEndpoint] = {
@@ -123,7 +124,7 @@ async def test_connections_are_kept_over_calls(name: str, llmock: _LLMock) -> No
 async def test_rate_limit(name: str, llmock: _LLMock) -> None:
     llmock.fail(429, retry_after=7)
     with pytest.raises(RateLimitError) as caught:
-        await AIModelClient(_ENDPOINTS[name]).generate("Tell me a story.")
+        await AIModelClient(_ENDPOINTS[name], ONCE).generate("Tell me a story.")
     assert (caught.value.status, caught.value.retry_after, caught.value.retryable) == (429, 7, True)
 
 
@@ -131,7 +132,7 @@ async def test_rate_limit(name: str, llmock: _LLMock) -> None:
 async def test_outage_and_wrong_key(name: str, llmock: _LLMock) -> None:
     llmock.fail(503)
     with pytest.raises(OverloadedError) as overloaded:
-        await AIModelClient(_ENDPOINTS[name]).generate("Tell me a story.")
+        await AIModelClient(_ENDPOINTS[name], ONCE).generate("Tell me a story.")
     llmock.fail(401)
     with pytest.raises(AuthenticationError) as refused:
         async with AIModelClient(_ENDPOINTS[name]).stream("Tell me a story.") as stream:

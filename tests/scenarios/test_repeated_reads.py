@@ -60,8 +60,6 @@ from tests.loopback import (
 )
 from tests.scenarios.test_cancellation import nothing_left
 
-pytestmark = pytest.mark.retries
-
 MOMENT = 0.002
 WORDS = ("Ebb", " and", " flow.")
 TEXT = "".join(WORDS)

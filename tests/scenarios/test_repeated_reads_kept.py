@@ -31,7 +31,7 @@ from tests.loopback import (
 from tests.scenarios.test_cancellation import nothing_left
 from tests.scenarios.test_repeated_reads import ATTEMPTS, PIECES, TEXT, WORDS, Attempt, Impatient, by_scope, text_of
 
-pytestmark = [pytest.mark.retries, pytest.mark.usefixtures("private_aiohttp")]
+pytestmark = pytest.mark.usefixtures("private_aiohttp")
 
 
 def after_a_call(play: Play) -> Play:

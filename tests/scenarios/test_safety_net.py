@@ -50,7 +50,7 @@ from dhenara_async.testing import (
 )
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.transport import Exchange
-from tests.loopback import head, once, replies, serve, whole
+from tests.loopback import NO_RETRIES, ONCE, head, once, replies, serve, whole
 
 JSON = dict[str, object]
 _P = AIModelAPIProviderEnum
@@ -97,7 +97,7 @@ def endpoint_of(server: ProviderServer, speaker: str) -> AIModelEndpoint:
 
 
 def config_of(speaker: str, **more: object) -> AIModelCallConfig:
-    return AIModelCallConfig.model_validate({"tools": [add], **SPEAKERS[speaker][2], **more})
+    return AIModelCallConfig.model_validate({"tools": [add], "retries": NO_RETRIES, **SPEAKERS[speaker][2], **more})
 
 
 def seals_in(value: object) -> Iterator[str]:
@@ -416,7 +416,7 @@ async def test_a_second_request_that_meets_something_else_fails_with_that() -> N
 async def test_a_second_request_that_does_not_arrive_fails_with_that() -> None:
     transport = Scripted(refusal_body(CHANGED), ConnectError("nobody there"))
     endpoint = claude_at("http://127.0.0.1:1")
-    async with AIModelClient(endpoint, transport=transport).stream(messages=thoughtful(endpoint)) as stream:
+    async with AIModelClient(endpoint, ONCE, transport=transport).stream(messages=thoughtful(endpoint)) as stream:
         with pytest.raises(TransportError, match="nobody there") as caught:
             await stream.collect()
         assert (stream.partial.attempts, stream.partial.request_id, caught.value.attempts) == (2, None, 2)

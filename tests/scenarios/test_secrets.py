@@ -49,8 +49,6 @@ from tests.loopback import (
     whole,
 )
 
-pytestmark = pytest.mark.retries
-
 KEY = "sk-canary-0d9b7c31-nobody-may-see-this"
 RETRIES = RetryPolicy(attempts=2, first_delay=0, longest_delay=0)
 _QUOTE = KEY.encode()

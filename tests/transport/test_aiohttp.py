@@ -13,6 +13,7 @@ from dhenara_async import AIModelClient, AiohttpTransport, Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, ReadError
 from dhenara_async.request import HttpRequest
 from tests.loopback import (
+    ONCE,
     PATIENCE,
     Connection,
     Server,
@@ -345,4 +346,4 @@ async def test_an_unreachable_proxy_is_a_connect_error(monkeypatch: pytest.Monke
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
     with pytest.raises(ConnectError):
-        await AIModelClient(chat_endpoint("http://provider.invalid")).generate("Hi.")
+        await AIModelClient(chat_endpoint("http://provider.invalid"), ONCE).generate("Hi.")

@@ -18,7 +18,7 @@ from dhenara_async.errors import DhenaraError, InvalidRequestError, ReadError, S
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import PATIENCE, chat_endpoint
 
-pytestmark = [pytest.mark.retries, pytest.mark.usefixtures("private_aiohttp")]
+pytestmark = pytest.mark.usefixtures("private_aiohttp")
 
 CALLS = 8
 MEGABYTES = 5

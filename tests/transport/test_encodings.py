@@ -11,7 +11,7 @@ from dhenara_async.errors import BoundsError, ProtocolError, RateLimitError, Rea
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange
 from dhenara_async.transport.decompression import PIECE_BYTES
-from tests.loopback import PATIENCE, chat_body, chat_endpoint, chat_stream, chunk, head, replies, serve, whole
+from tests.loopback import ONCE, PATIENCE, chat_body, chat_endpoint, chat_stream, chunk, head, replies, serve, whole
 from tests.transport.conftest import Opened
 
 LIMITS = Timeouts(connect=PATIENCE, between_bytes=PATIENCE)
@@ -101,7 +101,7 @@ async def test_an_undecodable_error_body_keeps_its_status(opened: Opened) -> Non
     refusal = whole(orjson.dumps({"error": {"message": "Later."}}), 429, content_encoding="zstd", retry_after="7")
     async with serve(replies(refusal)) as server, opened() as sender:
         with pytest.raises(RateLimitError, match=r"answered 429: the body .* encoded as 'zstd'") as caught:
-            await AIModelClient(chat_endpoint(server.url), transport=sender).generate("Hi.")
+            await AIModelClient(chat_endpoint(server.url), ONCE, transport=sender).generate("Hi.")
     assert (caught.value.retry_after, caught.value.retryable) == (7.0, True)
 
 

@@ -21,6 +21,8 @@ from dhenara_async.request import HttpRequest
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.grammar import check_grammar
 from tests.loopback import (
+    NO_RETRIES,
+    ONCE,
     SPEAKERS,
     chat_body,
     chat_delta,
@@ -80,7 +82,7 @@ async def test_refusals(
     respx_mock.post(URL).respond(status, json={"error": {"message": "No."}}, headers=headers)
     async with httpx.AsyncClient() as http:
         with pytest.raises(kind, match=r"No\.") as caught:
-            await AIModelClient(chat_endpoint(BASE), transport=HttpxTransport(http)).generate("Hi.")
+            await AIModelClient(chat_endpoint(BASE), ONCE, transport=HttpxTransport(http)).generate("Hi.")
     assert (caught.value.status, caught.value.retry_after) == (status, retry_after)
 
 
@@ -109,7 +111,7 @@ async def test_failures_to_send(
     respx_mock: respx.MockRouter, failure: type[httpx.HTTPError], kind: type[DhenaraError], limit: str | None
 ) -> None:
     respx_mock.post(URL).mock(side_effect=failure)
-    config = AIModelCallConfig(timeouts=Timeouts(connect=1.5, between_bytes=2.5))
+    config = AIModelCallConfig(timeouts=Timeouts(connect=1.5, between_bytes=2.5), retries=NO_RETRIES)
     async with httpx.AsyncClient() as http:
         with pytest.raises(kind) as caught:
             await AIModelClient(chat_endpoint(BASE), config, transport=HttpxTransport(http)).generate("Hi.")
@@ -132,7 +134,7 @@ async def test_limits_before_and_after_the_head() -> None:
     limits = Timeouts(first_byte=0.05, between_bytes=0.06, total=5)
     for play, limit in ((stalling(), "first_byte"), (stalling(head(), chat_delta("One")), "between_bytes")):
         async with serve(play) as server, httpx.AsyncClient() as http:
-            config = AIModelCallConfig(timeouts=limits)
+            config = AIModelCallConfig(timeouts=limits, retries=NO_RETRIES)
             client = AIModelClient(chat_endpoint(server.url), config, transport=HttpxTransport(http))
             with pytest.raises(DeadlineError) as caught:
                 await client.generate("Hi.")
@@ -142,7 +144,7 @@ async def test_limits_before_and_after_the_head() -> None:
 @pytest.mark.parametrize("limit", ["total", "first_content", "between_content"])
 async def test_limits_of_the_call(limit: str) -> None:
     async with serve(stalling(head(), b": ping\n\n")) as server, httpx.AsyncClient() as http:
-        config = AIModelCallConfig.model_validate({"timeouts": {limit: 0.05}})
+        config = AIModelCallConfig.model_validate({"timeouts": {limit: 0.05}, "retries": NO_RETRIES})
         client = AIModelClient(chat_endpoint(server.url), config, transport=HttpxTransport(http))
         with pytest.raises(DeadlineError) as caught:
             await client.generate("Hi.")

@@ -11,7 +11,7 @@ from yarl import URL
 from dhenara_async import AIModelClient, AiohttpTransport, HttpxTransport, Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError
 from dhenara_async.transport.proxies import proxy_for
-from tests.loopback import chat_body, chat_endpoint, replies, serve, whole
+from tests.loopback import ONCE, chat_body, chat_endpoint, replies, serve, whole
 
 PASSWORD = "wicket-27-marmot"
 HOST = "http://provider.invalid"
@@ -115,7 +115,6 @@ WRONG: dict[str, tuple[Mapping[str, str], str]] = {
 }
 
 
-@pytest.mark.retries
 @pytest.mark.parametrize(("settings", "words"), WRONG.values(), ids=WRONG)
 async def test_an_unusable_proxy_is_a_configuration_error(
     settings: Mapping[str, str], words: str, monkeypatch: pytest.MonkeyPatch
@@ -144,7 +143,6 @@ async def test_a_proxy_without_a_scheme_is_used(monkeypatch: pytest.MonkeyPatch)
         assert (await AIModelClient(chat_endpoint(HOST)).generate("Hi.")).text() == "By proxy."
 
 
-@pytest.mark.retries
 @pytest.mark.parametrize("over", ["aiohttp", "httpx"])
 async def test_a_refusal_of_a_proxy_is_not_retried(over: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve(replies(whole(b"", 407))) as proxy:
@@ -165,7 +163,7 @@ async def test_a_refusal_of_a_proxy_is_not_retried(over: str, monkeypatch: pytes
 async def test_an_unreachable_proxys_password_is_not_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://me:{PASSWORD}@127.0.0.1:1")
     with pytest.raises(ConnectError, match="proxy") as caught:
-        await AIModelClient(chat_endpoint(HOST)).generate("Hi.")
+        await AIModelClient(chat_endpoint(HOST), ONCE).generate("Hi.")
     assert (
         PASSWORD not in f"{caught.value!r} {caught.value.__cause__!r} {vars(caught.value.__cause__ or caught.value)!r}"
     )

@@ -30,9 +30,9 @@ from dhenara_async.errors import BudgetError, OverloadedError, ServerError, Unsu
 from dhenara_async.limits.limiter import Slot
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.usage.budget import Amount, spent_by
-from tests.loopback import endpoint_at
+from tests.loopback import NO_RETRIES, ONCE, endpoint_at
 
-STREAMED = AIModelCallConfig(streaming=True)
+STREAMED = AIModelCallConfig(streaming=True, retries=NO_RETRIES)
 RATES = Pricing(rates=Rates(input=Decimal(1_000), output=Decimal(1_000)))  # a thousandth for each token
 
 
@@ -110,9 +110,9 @@ async def test_turns_under_way_count_too() -> None:
 async def test_a_turn_that_came_to_nothing_spends_nothing() -> None:
     async with (
         ProviderServer([ScriptedError(529, "busy"), answer(50)]) as server,
-        ConversationManager(budget=Budget(tokens=450), conversation_budget=Budget(tokens=450)) as manager,
+        ConversationManager(budget=Budget(tokens=450), conversation_budget=Budget(tokens=450), config=ONCE) as manager,
     ):
-        conversation, config = await manager.create(), AIModelCallConfig(max_output_tokens=400)
+        conversation, config = await manager.create(), AIModelCallConfig(max_output_tokens=400, retries=NO_RETRIES)
         with pytest.raises(OverloadedError):
             await manager.ask(conversation, "One?", priced(server), config=config)
         await manager.ask(conversation, "One?", priced(server), config=config)
@@ -136,6 +136,7 @@ async def test_what_failed_requests_took_counts(whose: str) -> None:
         ConversationManager(
             budget=budget if whose == "manager" else None,
             conversation_budget=budget if whose == "conversation" else None,
+            config=ONCE,
         ) as manager,
     ):
         conversation, plan = await manager.create(), Failover([priced(first), priced(other)])
@@ -148,7 +149,6 @@ async def test_what_failed_requests_took_counts(whose: str) -> None:
     assert caught.value.left == 150 - 120 - 60
 
 
-@pytest.mark.retries
 async def test_what_further_tries_of_one_endpoint_took_counts() -> None:
     config = AIModelCallConfig.model_validate({"retries": {"attempts": 3, "first_delay": 0}, "streaming": True})
     script = [breaking(60, after=1), breaking(50, after=1), answer(40)]
@@ -163,7 +163,7 @@ async def test_an_answer_that_broke_off_counts_once(after: int, status: str) -> 
     """Its node and its request both tell of it."""
     async with (
         ProviderServer([breaking(60, after=after)]) as server,
-        ConversationManager(budget=Budget(tokens=100, money=Decimal("0.1"))) as manager,
+        ConversationManager(budget=Budget(tokens=100, money=Decimal("0.1")), config=ONCE) as manager,
     ):
         conversation = await manager.create()
         with pytest.raises(ServerError):
@@ -172,7 +172,9 @@ async def test_an_answer_that_broke_off_counts_once(after: int, status: str) -> 
         assert (node.status, node.cost, node.tries[0].cost) == (status, Decimal("0.06"), Decimal("0.06"))
         assert spent_by(conversation.nodes) == Amount(60, Decimal("0.06"))
         with pytest.raises(BudgetError) as caught:
-            await manager.ask(conversation, "Two?", priced(server), config=AIModelCallConfig(max_output_tokens=50))
+            await manager.ask(
+                conversation, "Two?", priced(server), config=AIModelCallConfig(max_output_tokens=50, retries=NO_RETRIES)
+            )
         assert caught.value.left == Decimal("0.04")
 
 
