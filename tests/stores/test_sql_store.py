@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, Connection, create_engine, make_url, text
 
 from dhenara_async import ConversationManager, ConversationNode
 from dhenara_async.errors import ConfigurationError, SchemaError, StoreError, UnknownConversationError
@@ -125,6 +125,24 @@ async def test_a_newer_schema_is_refused_in_words(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(SchemaError, match=r"9999.*upgrade the package"):
         await SQLStore(path).list()
+
+
+async def test_a_migration_that_breaks_off_leaves_nothing_and_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(connection: Connection) -> None:
+        schema.upgrade(connection)
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite, "upgrade", breaks_off)
+        with pytest.raises(StoreError, match="disk is full"):
+            await SQLStore(tmp_path / "chat.db").list()
+    with sqlite3.connect(tmp_path / "chat.db") as file:
+        assert file.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    file.close()
+    async with SQLStore(tmp_path / "chat.db") as store:
+        await store.create("c")
 
 
 def test_the_newest_migration_is_the_version_that_is_used() -> None:
