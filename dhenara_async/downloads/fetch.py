@@ -138,8 +138,6 @@ class Fetcher:
             return FilePart(media_type=media_type, data=data, filename=named, origin=part.origin)
         except ConfigurationError as exc:
             raise ConfigurationError(f"cannot use the file from {place.host}: {exc}") from exc
-        except ValueError as exc:  # pydantic's, around the words of check_signature
-            raise ConfigurationError(f"cannot use the file from {place.host}: it is empty or damaged") from exc
 
     async def _follow(self, url: str) -> tuple[bytes, DownloadAddress, str]:
         """Follow the redirects and return the bytes, their final address and the ``content-type``."""

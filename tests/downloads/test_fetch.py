@@ -366,11 +366,11 @@ _HTML = b"<!doctype html><title>Log in</title>"
         ("image/*", "", b"\x01\x02\xff", r"it is application/octet-stream, not image/\*"),
         ("application/pdf", "application/pdf", PNG, "it is image/png, not application/pdf"),
         ("image/png", "image/png", b"%PDF-1.7\n\0", "it is application/pdf, not image/png"),
-        ("image/png", "image/png", b"\0\xff\0", "empty or damaged"),
+        ("image/png", "image/png", b"\0\xff\0", "the bytes are not image/png"),
         ("image/png", "image/png", b"", "it is|empty"),
         ("audio/wav", "text/html", _HTML, "it is text/html, not audio/wav"),
         ("text/plain", "text/plain", PNG, "it is image/png, not text/plain"),
-        ("text/plain", "text/plain", b"Gr\xfc\xdfe", "empty or damaged"),
+        ("text/plain", "text/plain", b"Gr\xfc\xdfe", "a text file must be UTF-8"),
     ],
 )
 async def test_types_that_lie(declared: str, told: str, data: bytes, words: str) -> None:
