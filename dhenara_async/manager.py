@@ -17,6 +17,7 @@ from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
 from dhenara_async.calls.shared import SharedResources
+from dhenara_async.calls.turn_queue import TurnQueue
 from dhenara_async.calls.warmup import loaded, warm_up
 from dhenara_async.client import AIModelClient
 from dhenara_async.config import AIModelCallConfig
@@ -105,6 +106,7 @@ class ConversationManager:
         self._spending = None if budget is None else Spending(budget, whose="manager")
         self._conversation_budget = conversation_budget
         self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[Conversation, TurnQueue] = WeakKeyDictionary()
         self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
         self._signing = None if signing_key is None else SigningKeys(signing_key)
         self._transport = transport
@@ -232,8 +234,12 @@ class ConversationManager:
         files: Iterable[Attachment] = (),
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
+        beside: bool = False,
     ) -> Turn:
         """Stream the answer of ``endpoint`` to the next question of ``conversation``.
+
+        Turns of one conversation object run one after another: the block of a second one begins when the first one has
+        ended, and follows it.
 
         Args:
             conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.
@@ -244,6 +250,7 @@ class ConversationManager:
                 are read in a thread, when the block is entered.
             tool_results: What running the calls of the answer before gave (``run_tools``).
             config: Knobs instead of the manager's.
+            beside: Run at once and follow the turn that is the head now, as a sibling of turns that are running.
 
         Raises:
             ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
@@ -251,7 +258,9 @@ class ConversationManager:
                 from disk, or the history is long.
         """
         draft, unread = _drafted(conversation, query, instructions, files, tool_results)
-        return self._turn(conversation, draft, endpoint, config or self._config, stream=True, unread=unread)
+        path = conversation.path() if beside else None
+        knobs = config or self._config
+        return self._turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
 
     async def ask(
         self,
@@ -528,9 +537,10 @@ class ConversationManager:
         client = AIModelClient(
             endpoint, config, transport=self._transport, policy=self._policy, shared=self._shared_resources
         )
-        history = History(conversation.path() if path is None else path, self._window, signing=self._signing)
+        queue = None if path is not None else self._queues.setdefault(conversation, TurnQueue())
 
         def opener(draft: ConversationNode) -> TurnOpener:
+            history = History(conversation.path() if path is None else path, self._window, signing=self._signing)
             call = CallInput(
                 question(draft.user_query, draft.attached_files, draft.tool_results),
                 tuple(draft.instructions),
@@ -544,7 +554,7 @@ class ConversationManager:
             return TurnOpener(client, call, draft, summaries, self._policy, ends_with_reader)
 
         reserve = partial(self._reserve, conversation)
-        return Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread)
+        return Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue)
 
 
 class _SiblingTurns:

@@ -19,6 +19,7 @@ import anyio.to_thread
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.calls.text import TextStream
+from dhenara_async.calls.turn_queue import TurnQueue
 from dhenara_async.client import AIModelClient
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint
@@ -62,6 +63,8 @@ class Turn:
         reserve: Reserves budget before anything is sent; may refuse.
         store: Keeps the node.
         unread: The files of the question, if some are still to be read from disk; else None.
+        queue: The queue of the conversation's turns, which it follows one by one; None = it follows the turn that its
+            draft names, beside others.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class Turn:
         reserve: Reserve,
         store: ConversationStore,
         unread: Attached | None = None,
+        queue: TurnQueue | None = None,
     ) -> None:
+        self._queue = queue
         self._reserve = reserve
         self._keeper = store
         self._conversation = conversation
@@ -106,6 +111,32 @@ class Turn:
         return opener
 
     async def __aenter__(self) -> Self:
+        if self._queue is None:
+            return await self._enter()
+        await self._queue.enter(self)
+        try:
+            self._follow_head()
+            return await self._enter()
+        except BaseException:
+            self._queue.leave(self)
+            raise
+
+    def _follow_head(self) -> None:
+        """Follow the turn that has become the head since this one was made."""
+        head = self._conversation.head
+        after = None if head is None else head.id
+        if after == self._draft.parent_id or self._node is not None:
+            return
+        if self._draft.tool_results:
+            raise StreamStateError(
+                f"the tool results answer turn {self._draft.parent_id}, but {after} has become the head meanwhile; "
+                "write await manager.checkout(conversation, node_id) and ask again"
+            )
+        self._draft = self._draft.changed(parent_id=after)
+        if self._opener is not None:
+            self._begin()
+
+    async def _enter(self) -> Self:
         opener = self._opener
         if opener is None:
             files = () if self._unread is None else await self._unread.read_in_thread()
@@ -129,7 +160,11 @@ class Turn:
         try:
             await self._stream.aclose()
         finally:  # closing can be cancelled or fail; the partial answer is stored all the same
-            await self._leave_node(exc)
+            try:
+                await self._leave_node(exc)
+            finally:
+                if self._queue is not None:
+                    self._queue.leave(self)
 
     def __aiter__(self) -> Self:
         return self

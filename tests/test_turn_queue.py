@@ -1,0 +1,65 @@
+"""Turns of one conversation follow each other, unless they are asked to run beside each other."""
+
+import gc
+
+import anyio
+import pytest
+
+from dhenara_async import ConversationManager, Dialect
+from dhenara_async.errors import StreamStateError
+from dhenara_async.testing import ProviderServer
+from tests.loopback import endpoint_at
+
+
+async def test_turns_at_once_follow_each_other() -> None:
+    async with ProviderServer() as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(manager.ask, conversation, f"Question {number}.", endpoint)
+        assert len(conversation.path()) == 5
+        assert [node.user_query for node in conversation.path()] == [f"Question {number}." for number in range(5)]
+        assert [len(request.turns) for request in server.requests] == [1, 3, 5, 7, 9]
+
+
+async def test_turns_beside_each_other_are_siblings() -> None:
+    async with ProviderServer() as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        async with manager.turn(conversation, "One?", endpoint) as one:
+            with pytest.raises(StreamStateError, match="beside=True"):
+                await manager.ask(conversation, "Never.", endpoint)
+            with anyio.fail_after(10):
+                two = await manager.turn(conversation, "Two?", endpoint, beside=True)
+            await one.collect()
+        assert conversation.siblings(two.id) == (two, one.node)
+
+
+async def test_a_turn_that_is_not_entered_or_does_not_wait_to_its_end_stops_nobody() -> None:
+    async with ProviderServer() as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        never = manager.turn(conversation, "Never entered.", endpoint)
+        with anyio.fail_after(10):
+            async with manager.turn(conversation, "One?", endpoint) as one, anyio.create_task_group() as group:
+                group.start_soon(manager.ask, conversation, "Cancelled.", endpoint)
+                await anyio.wait_all_tasks_blocked()
+                group.cancel_scope.cancel()
+            await manager.ask(conversation, "Two?", endpoint)
+            late = await never
+        assert [node.user_query for node in conversation.nodes][-2:] == ["Two?", "Never entered."]
+        assert one.node not in conversation.path() or one.node.status != "failed"
+        assert late.parent_id == conversation.nodes[-2].id
+
+
+async def test_an_abandoned_turn_gives_up_its_place() -> None:
+    async with ProviderServer() as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+
+        async def abandon() -> None:
+            await manager.turn(conversation, "Abandoned.", endpoint).__aenter__()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(abandon)
+        gc.collect()
+        with anyio.fail_after(10):
+            node = await manager.ask(conversation, "Two?", endpoint)
+        assert conversation.path() == (node,)
