@@ -282,13 +282,17 @@ async def test_a_turn_that_nobody_reads_is_failed() -> None:
     assert (turn.node.status, turn.node.error) == ("failed", "the reader left before the end")
 
 
-async def test_turns_at_once_are_siblings() -> None:
+async def test_turns_at_once_are_siblings_where_asked() -> None:
     async with ProviderServer() as server, ConversationManager() as manager:
         conversation = await manager.create()
         first = await manager.ask(conversation, "1?", endpoint_at(server, Dialect.GEMINI))
+
+        async def ask(dialect: Dialect) -> None:
+            await manager.turn(conversation, "2?", endpoint_at(server, dialect), beside=True)
+
         async with anyio.create_task_group() as tasks:
             for dialect in DIALECTS:
-                tasks.start_soon(manager.ask, conversation, "2?", endpoint_at(server, dialect))
+                tasks.start_soon(ask, dialect)
         children = [node for node in conversation.nodes if node.parent_id == first.id]
         assert [child.status for child in children] == ["complete"] * len(DIALECTS)
         assert conversation.head in children
