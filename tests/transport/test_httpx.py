@@ -1,6 +1,7 @@
 """The transport around a caller's own httpx client: the same answers and the same errors."""
 
 import httpx
+import httpx2
 import pytest
 import respx
 
@@ -196,3 +197,13 @@ async def test_leaving_early_closes_the_connection_but_not_the_client() -> None:
         async with client.stream("Count.") as again:
             await anext(again)
         assert server.connections == 2
+
+
+async def test_a_client_of_httpx2_answers_and_its_errors_are_translated_too() -> None:
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        async with ProviderServer([Answer(text=TEXT)]) as server:
+            endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
+            client = AIModelClient(endpoint, transport=HttpxTransport(http))
+            assert (await client.generate("Count.")).text() == TEXT
+        with pytest.raises(ConnectError, match="no connection"):
+            await client.generate("Count.")
