@@ -95,7 +95,7 @@ async def test_a_hundred_turns_at_once_change_nothing_and_send_the_same_history(
         expected, seen_before = _hash(before), len(server.requests)
 
         async def ask(number: int) -> None:
-            await manager.ask(conversation, f"Question {number}?", endpoints[number % len(endpoints)])
+            await manager.turn(conversation, f"Question {number}?", endpoints[number % len(endpoints)], beside=True)
 
         async with anyio.create_task_group() as tasks:
             for number in range(_TURNS):
