@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         Latency,
         Seam,
     )
+    from dhenara_async.stores.live_turns import Journal, TurnReader
     from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
     from dhenara_async.tools.run import run_tools
     from dhenara_async.transport import Transport
@@ -128,6 +129,7 @@ _NAMES_BY_MODULE = {
     "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice Decision FinishReason Latency Seam",
     "calls.stream": "ResponseStream",
     "plans.targets": "Experiment Failover Race Router Target",
+    "stores.live_turns": "Journal TurnReader",
     "tools.run": "run_tools",
     "tools.declarations": "HostedTool NamedTool Tool",
     "transport": "Transport",
@@ -185,6 +187,7 @@ __all__ = [
     "HostedTool",
     "HostedToolPart",
     "HttpxTransport",
+    "Journal",
     "JsonPart",
     "Latency",
     "Limiter",
@@ -234,6 +237,7 @@ __all__ = [
     "Transport",
     "Turn",
     "TurnFanOut",
+    "TurnReader",
     "Usage",
     "UsageUpdate",
     "as_completed",

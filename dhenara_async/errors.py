@@ -123,6 +123,10 @@ class UnknownConversationError(DhenaraError, LookupError):
     """The store holds no conversation with that id."""
 
 
+class UnknownTurnError(DhenaraError, LookupError):
+    """No such turn can be attached to or cancelled here."""
+
+
 class StoreError(DhenaraError):
     """A store could not read or write: its file, its database or the connection failed. Messages hold no content."""
 

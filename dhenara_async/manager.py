@@ -46,6 +46,7 @@ from dhenara_async.stores import (
     StoreWithPaths,
     StoreWithSearch,
 )
+from dhenara_async.stores.live_turns import Journal, LiveTurns, TurnReader
 from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.transport import Transport
 from dhenara_async.turn import Turn, TurnOpener, described, keep
@@ -72,6 +73,7 @@ class ConversationManager:
             missing or wrong is answered to without that state. One key, of 32 random bytes, or several of which the
             first signs and all are accepted. None = nodes are not signed, and no signature is looked at.
         observers: Receive a record when a call or an attempt of a turn starts and ends; see ``Observer``.
+        journal: Keeps the events of turns for ``attach`` and ``detach``, in this process; None = they are not kept.
 
     Raises:
         ConfigurationError: ``signing_key`` is empty.
@@ -90,6 +92,7 @@ class ConversationManager:
         conversation_budget: Budget | None = None,
         signing_key: SigningKey | Sequence[SigningKey] | None = None,
         observers: Iterable[Observer] = (),
+        journal: Journal | None = Journal(),  # noqa: B008 - immutable
     ) -> None:
         self._owned_store: ConversationStore | None = None
         if isinstance(store, str | os.PathLike):
@@ -111,6 +114,8 @@ class ConversationManager:
         self._signing = None if signing_key is None else SigningKeys(signing_key)
         self._transport = transport
         self._owned: Transport | None = None
+        self._owner: str | None = None
+        self._live = None if journal is None else LiveTurns(journal.keep)
 
     def __repr__(self) -> str:
         return f"ConversationManager(store={self.store!r})"
@@ -128,6 +133,8 @@ class ConversationManager:
     ) -> None:
         owned, self._owned = self._owned, None
         try:
+            if self._live is not None:
+                await self._live.close(at_once=exc is not None)
             if owned is not None:
                 self._transport = None
                 with anyio.move_on_after(1, shield=True):
@@ -165,6 +172,7 @@ class ConversationManager:
             raise UnsupportedError(f"{type(self.store).__name__} does not keep owners apart: it has no scoped()")
         scoped = copy(self)
         scoped.store, scoped._owned_store, scoped._owned = self.store.scoped(owner), None, None
+        scoped._owner = owner
         return scoped
 
     async def create(
@@ -207,7 +215,39 @@ class ConversationManager:
 
     async def delete(self, conversation: Conversation | str) -> None:
         """Delete a conversation, or the one with that id, and its nodes. Nothing changes if it does not exist."""
-        await self.store.delete(conversation if isinstance(conversation, str) else conversation.id)
+        conversation_id = conversation if isinstance(conversation, str) else conversation.id
+        await self.store.delete(conversation_id)
+        if self._live is not None:
+            self._live.forget(self._owner, conversation_id)
+
+    def attach(self, turn_id: str, cursor: str | None = None) -> TurnReader:
+        """Read a turn of this manager from ``cursor`` on, and go on as it is answered; any number of readers may.
+
+        A cursor that is not one of this turn as it is kept gets a ``StreamReset`` and the whole turn.
+
+        Args:
+            turn_id: The ``id`` of the turn.
+            cursor: The ``cursor`` of an earlier reader; None = from the beginning.
+
+        Raises:
+            UnknownTurnError: Where the block begins: there is no such turn, or it ended too long ago.
+        """
+        return TurnReader(lambda: self._turns().find(self._owner, turn_id), cursor)
+
+    async def cancel(self, turn_id: str) -> None:
+        """End a detached turn of this manager; its node keeps what came. Nothing changes if it has ended.
+
+        Raises:
+            StreamStateError: The turn is still read in its own block, which is left to end it.
+            UnknownTurnError: There is no such turn, or it ended too long ago.
+        """
+        live = self._turns()
+        await live.cancel(live.find(self._owner, turn_id))
+
+    def _turns(self) -> LiveTurns:
+        if self._live is None:
+            raise UnsupportedError("this manager keeps no journal: ConversationManager(journal=Journal())")
+        return self._live
 
     async def open(self, conversation_id: str, *, path_only: bool = False) -> Conversation:
         """Open a conversation from the store.
@@ -554,7 +594,10 @@ class ConversationManager:
             return TurnOpener(client, call, draft, summaries, self._policy, ends_with_reader)
 
         reserve = partial(self._reserve, conversation)
-        return Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue)
+        turn = Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue)
+        if self._live is not None and not ends_with_reader:
+            turn.attachable(self._live, self._owner)
+        return turn
 
 
 class _SiblingTurns:

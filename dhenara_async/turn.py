@@ -33,6 +33,7 @@ from dhenara_async.messages.attachments import Attached
 from dhenara_async.plans.targets import Experiment, Failover, Race, Router, endpoints, expected
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore
+from dhenara_async.stores.live_turns import LiveTurns, TurnLog
 from dhenara_async.usage import prices
 from dhenara_async.usage.budget import Reservation
 
@@ -91,6 +92,9 @@ class Turn:
             self._begin()
         self._reserved: Sequence[Reservation] = ()
         self._node: ConversationNode | None = None
+        self._live: tuple[LiveTurns, str | None] | None = None
+        self._log: TurnLog | None = None
+        self._detached = self._cancelled = False
 
     def __repr__(self) -> str:
         status = "unfinished" if self._node is None else self._node.status
@@ -152,25 +156,86 @@ class Turn:
         except BaseException:
             self._settle(None)
             raise
+        if self._live is not None:
+            live, owner = self._live
+            self._log = TurnLog(self.id, self._conversation.id)
+            live.begin(owner, self._log)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._detached and self._live is not None and self._log is not None and not self._stream.complete:
+            self._live[0].go_on(self._log, self._finish_alone)
+            return
+        await self._end(exc)
+
+    async def _end(self, exc: BaseException | None) -> None:
         try:
             await self._stream.aclose()
         finally:  # closing can be cancelled or fail; the partial answer is stored all the same
             try:
+                await self._log_unread()
                 await self._leave_node(exc)
             finally:
+                if self._log is not None:
+                    self._log.end(self._node, self._stream.failure)
                 if self._queue is not None:
                     self._queue.leave(self)
+
+    async def _log_unread(self) -> None:
+        """Log the events that arrived and were not read; the closed stream has them at once."""
+        if self._log is not None:
+            with suppress(DhenaraError):
+                for event in await self._stream.batch():
+                    self._log.add(event)
+
+    async def _finish_alone(self) -> None:
+        """Receive the rest without a reader, and leave the node."""
+        failure: BaseException | None = None
+        try:
+            while await self.batch():
+                pass
+        except BaseException as exc:  # noqa: BLE001 - also a cancellation: the node says so
+            failure = exc
+            self._cancelled = isinstance(exc, asyncio.CancelledError)
+        try:
+            await self._end(failure)
+        except Exception:  # nobody reads this turn any more
+            logger.exception("turn %s, which went on without a reader, was not kept", self.id)
+
+    @property
+    def id(self) -> str:
+        """The id of the turn: that of its node, and the one to attach to it or to cancel it by."""
+        return self._draft.id
+
+    def attachable(self, live: LiveTurns, owner: str | None) -> None:
+        """Let readers attach to this turn through ``live`` once it has begun; for the manager."""
+        self._live = live, owner
+
+    def detach(self) -> None:
+        """Let the answer finish in the manager when this block is left, without a reader.
+
+        The node is in the conversation and the store when the answer has ended. ``manager.attach`` reads on.
+
+        Raises:
+            StreamStateError: The turn has not begun, is over, or its manager keeps no journal.
+        """
+        if self._log is None or self._node is not None:
+            raise StreamStateError(
+                "only a turn that is being answered can go on without a reader: call detach() inside its block, "
+                "under a manager with a journal"
+            )
+        self._detached = True
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> StreamEvent:
-        return await self._stream.__anext__()
+        event = await self._stream.__anext__()
+        if self._log is not None:
+            self._log.add(event)
+        return event
 
     def __await__(self) -> Generator[object, None, ConversationNode]:
         return self._answered().__await__()
@@ -186,10 +251,17 @@ class Turn:
 
     async def batch(self) -> list[StreamEvent]:
         """Return the events of the next network read, at least one; empty at the end. Cheaper than single events."""
-        return await self._stream.batch()
+        events = await self._stream.batch()
+        if self._log is not None:
+            for event in events:
+                self._log.add(event)
+        return events
 
     async def collect(self) -> AIModelCallResponse:
         """Receive the rest of the answer and return the complete answer."""
+        if self._log is not None:
+            while await self.batch():
+                pass
         return await self._stream.collect()
 
     @property
@@ -256,7 +328,9 @@ class Turn:
         else:
             status = "interrupted" if any(choice.parts for choice in came.chat_response.choices) else "failed"
             failure = self._stream.failure or exc
-            if failure is None or isinstance(failure, asyncio.CancelledError | GeneratorExit):
+            if self._cancelled:
+                error = "the turn was cancelled"
+            elif failure is None or isinstance(failure, asyncio.CancelledError | GeneratorExit):
                 error = "the reader left before the end"
             else:
                 error = described(failure)

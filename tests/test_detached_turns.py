@@ -1,0 +1,116 @@
+"""Turns that go on without a reader, readers that attach to them at any cursor, and turns cancelled from elsewhere."""
+
+import asyncio
+
+import pytest
+
+from dhenara_async import ConversationManager, Dialect, Journal, StreamEvent, StreamReset
+from dhenara_async.errors import StreamStateError, UnknownTurnError, UnsupportedError
+from dhenara_async.testing import Answer, Fault, ProviderServer
+from tests.loopback import endpoint_at
+
+TEXT = "The robot paints a red fox."
+
+
+async def read(manager: ConversationManager, turn_id: str, cursor: str | None = None) -> list[StreamEvent]:
+    async with manager.attach(turn_id, cursor) as reader:
+        return [event async for event in reader]
+
+
+async def test_a_detached_turn_finishes_and_is_read_by_others() -> None:
+    slow = Fault(answer=Answer(text=TEXT), stall=4, seconds=0.1)
+    async with ProviderServer([slow]) as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        async with manager.turn(conversation, "What?", endpoint) as turn:
+            seen = [await anext(turn)]
+            turn.detach()
+        assert not turn.over
+        copies = await asyncio.gather(*(read(manager, turn.id) for _ in range(20)))
+        assert copies[0][:1] == seen
+        assert all(copy == copies[0] for copy in copies)
+        async with manager.attach(turn.id) as reader:  # the end is told after the last event
+            assert [event async for event in reader] == copies[0]
+            assert reader.node.id == turn.id
+            assert reader.node.response is not None
+            assert reader.node.response.text() == TEXT
+        assert conversation.head == (await manager.open(conversation.id)).head == turn.node
+
+
+async def test_every_cursor_goes_on_where_it_was_and_others_reset() -> None:
+    async with ProviderServer([Answer(text=TEXT)]) as server, ConversationManager() as manager:
+        turn = manager.turn(await manager.create(), "What?", endpoint_at(server, Dialect.ANTHROPIC_MESSAGES))
+        async with turn:
+            events = [event async for event in turn]
+        cursors: list[str] = []
+        async with manager.attach(turn.id) as reader:
+            cursors.append(reader.cursor)
+            async for _ in reader:
+                cursors.append(reader.cursor)
+        for place, cursor in enumerate(cursors):
+            assert await read(manager, turn.id, cursor) == events[place:]
+        epoch = cursors[0].rpartition(".")[0]
+        for wrong in (f"{epoch}.{len(events) + 1}", f"{turn.id}.0.1", "", f"{epoch}.-1", f"{epoch}.²"):
+            reset, *rest = await read(manager, turn.id, wrong)
+            assert isinstance(reset, StreamReset)
+            assert [reset.start, *rest] == events
+
+
+async def test_a_cancelled_turn_keeps_what_came() -> None:
+    stalled = Fault(answer=Answer(text=TEXT), stall=4)
+    async with ProviderServer([stalled]) as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        async with manager.turn(conversation, "What?", endpoint) as turn:
+            async for event in turn:
+                if event.type == "text_delta":
+                    break
+            with pytest.raises(StreamStateError, match="its own block"):
+                await manager.cancel(turn.id)
+            turn.detach()
+        async with manager.attach(turn.id) as reader:
+            await manager.cancel(turn.id)
+            with pytest.raises(StreamStateError, match="cancelled"):
+                async for _ in reader:
+                    pass
+        assert (turn.node.status, turn.node.error) == ("interrupted", "the turn was cancelled")
+        assert conversation.head == turn.node
+        await manager.cancel(turn.id)  # changes nothing
+
+
+async def test_owners_deletion_and_time_end_attaching() -> None:
+    async with ProviderServer() as server, ConversationManager() as manager:
+        mine, endpoint = manager.scoped("a"), endpoint_at(server, Dialect.GEMINI)
+        conversation = await mine.create()
+        node = await mine.turn(conversation, "What?", endpoint)
+        assert await read(mine, node.id)
+        for stranger in (manager, manager.scoped("b")):
+            with pytest.raises(UnknownTurnError):
+                await read(stranger, node.id)
+            with pytest.raises(UnknownTurnError):
+                await stranger.cancel(node.id)
+        await mine.delete(conversation)
+        with pytest.raises(UnknownTurnError):
+            await read(mine, node.id)
+    async with ProviderServer() as server, ConversationManager(journal=Journal(keep=0)) as manager:
+        node = await manager.turn(await manager.create(), "What?", endpoint_at(server, Dialect.GEMINI))
+        with pytest.raises(UnknownTurnError, match="open its conversation"):
+            await read(manager, node.id)
+
+
+async def test_without_a_journal_nothing_is_kept() -> None:
+    async with ProviderServer() as server, ConversationManager(journal=None) as manager:
+        async with manager.turn(await manager.create(), "What?", endpoint_at(server, Dialect.GEMINI)) as turn:
+            with pytest.raises(StreamStateError, match="journal"):
+                turn.detach()
+        with pytest.raises(UnsupportedError, match="journal"):
+            await manager.cancel(turn.id)
+
+
+async def test_a_manager_waits_for_its_detached_turns() -> None:
+    slow = Fault(answer=Answer(text=TEXT), stall=4, seconds=0.1)
+    async with ProviderServer([slow]) as server:
+        async with ConversationManager() as manager:
+            turn = manager.turn(await manager.create(), "What?", endpoint_at(server, Dialect.OPENAI_CHAT))
+            async with turn:
+                await anext(turn)
+                turn.detach()
+        assert turn.node.status == "complete"
