@@ -3,7 +3,8 @@
 The tree only grows: a node is never changed, moved or replaced. Nothing here calls a model.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
@@ -17,6 +18,9 @@ from dhenara_async.formatter.markdown import as_markdown, quoted_lines
 from dhenara_async.frozen import FrozenModel, Memo, short_repr
 from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
+from dhenara_async.usage.tokens import total_usage
+
+_OUTLINE_WORDS = 60
 
 
 def _new_id() -> str:
@@ -166,6 +170,52 @@ class Conversation:
         """Return the turns up to the head as Jupyter shows them."""
         return "\n\n---\n\n".join(as_markdown(node) for node in self.path()) or "*an empty conversation*"
 
+    def __str__(self) -> str:
+        """Return the tree, a line for each turn; the turns behind a fork are indented."""
+        return "\n".join((f"conversation {self.id}: {len(self._nodes)} turns", *self._outline()))
+
+    def to_markdown(self) -> str:
+        """Return the whole tree as Markdown: an outline if it has forks, then every turn with its question and answer,
+        the turns of a branch one after the other."""
+        turns = [f"## {number}. {_answerer(node)}\n\n{as_markdown(node)}" for number, node, _ in self._numbered()]
+        forked = any(len(followers) > 1 for followers in self._followers().values())
+        outline = ("\n".join(f"    {line}" for line in self._outline()),) if forked else ()
+        return "\n\n".join((f"# Conversation {self.id}", *outline, *turns)) + "\n"
+
+    def usage(self) -> dict[str, Usage]:
+        """Return the tokens of all turns of the tree by model id, including requests that failed after their answer
+        had begun."""
+        usages: dict[str, list[Usage]] = defaultdict(list)
+        for model, usage, _ in self._requests():
+            usages[model].append(usage)
+        return {model: total_usage(those) for model, those in usages.items()}
+
+    def cost(self) -> dict[str, Decimal | None]:
+        """Return the cost of all turns of the tree by model id, as computed when each turn ended; None for a model one
+        of whose turns has no known price."""
+        costs: dict[str, Decimal | None] = {}
+        for model, _, cost in self._requests():
+            known = costs.get(model, Decimal(0))
+            costs[model] = None if known is None or cost is None else known + cost
+        return costs
+
+    def export_json(self) -> str:
+        """Return the conversation as JSON, with everything that ``import_json`` needs to restore it exactly."""
+        return _Export(id=self.id, head=self._head, nodes=self.nodes).model_dump_json()
+
+    @classmethod
+    def import_json(cls, text: str | bytes) -> "Conversation":
+        """Return the conversation that ``export_json`` wrote; exporting it again gives the same text.
+
+        Raises:
+            ConfigurationError: The text is not an exported conversation, or its turns do not form a tree.
+        """
+        try:
+            export = _Export.model_validate_json(text)
+        except ValueError as exc:
+            raise ConfigurationError("the text is not a conversation that export_json wrote") from exc
+        return cls(export.id, nodes=export.nodes, head=export.head)
+
     @property
     def nodes(self) -> tuple[ConversationNode, ...]:
         """All turns, in the order in which they were added."""
@@ -248,8 +298,68 @@ class Conversation:
             raise StreamStateError("the conversation has no answer yet")
         return head.response
 
+    def _requests(self) -> Iterator[tuple[str, Usage, Decimal | None]]:
+        """Yield the model, tokens and cost of every request that tokens are known of, and of every answer."""
+        for node in self._nodes.values():
+            for attempt in node.tries:
+                if attempt.usage.source != "unknown":
+                    yield attempt.endpoint.model, attempt.usage, attempt.cost
+            # the usage of an answer that broke off is that of its last request
+            counted = bool(node.tries) and node.tries[-1].usage.source != "unknown"
+            if node.response is not None and not counted:
+                yield _model_of(node), node.usage, node.cost
+
+    def _numbered(self) -> Iterator[tuple[int, ConversationNode, int]]:
+        """Yield the turns depth first, with their numbers and the number of forks above them."""
+        followers_of = self._followers()
+        waiting = [(node_id, 0) for node_id in reversed(followers_of.get(None, ()))]
+        number = 0
+        while waiting:
+            node_id, forks = waiting.pop()
+            number += 1
+            yield number, self._nodes[node_id], forks
+            followers = followers_of.get(node_id, ())
+            inner = forks + (len(followers) > 1)
+            waiting += [(follower, inner) for follower in reversed(followers)]
+
+    def _outline(self) -> Iterator[str]:
+        for number, node, forks in self._numbered():
+            words = " ".join(node.user_query.split())
+            shown = words if len(words) <= _OUTLINE_WORDS else words[: _OUTLINE_WORDS - 1] + "…"
+            status = "" if node.status == "complete" else f" ({node.status})"
+            head = " ← head" if node.id == self._head else ""
+            yield f"{'  ' * forks}{number}. {_answerer(node)}: {shown}{status}{head}"
+
+    def _followers(self) -> Mapping[str | None, Sequence[str]]:
+        """The ids of the turns by the id of the turn that they follow; None = the first turns."""
+        followers: dict[str | None, list[str]] = defaultdict(list)
+        for node in self._nodes.values():
+            followers[node.parent_id].append(node.id)
+        return followers
+
     def _node(self, node_id: str) -> ConversationNode:
         node = self._nodes.get(node_id)
         if node is None:
             raise ConfigurationError(f"the conversation has no node {node_id!r}")
         return node
+
+
+class _Export(FrozenModel):
+    """A conversation as ``export_json`` writes it."""
+
+    format: Literal["dhenara_async.conversation/1"] = "dhenara_async.conversation/1"
+    id: str
+    head: str | None
+    nodes: tuple[ConversationNode, ...]
+
+
+def _model_of(node: ConversationNode) -> str:
+    """Return the id of the model that was asked; empty for a turn made by hand."""
+    if node.origin is not None:
+        return node.origin.model
+    return "" if node.response is None else node.response.model or ""
+
+
+def _answerer(node: ConversationNode) -> str:
+    """Return the name of the answering model for readers."""
+    return _model_of(node) or "no model"

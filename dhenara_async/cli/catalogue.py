@@ -18,8 +18,8 @@ from dhenara_async.hosts.table import HOSTS
 
 JsonLines = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
 
-models_commands = typer.Typer(help="List the models of this library; any other id works too.")
-keys_commands = typer.Typer(help="Keep API keys, in a file for you alone or in the system's keyring.")
+models_commands: typer.Typer = typer.Typer(help="List the models of this library; any other id works too.")
+keys_commands: typer.Typer = typer.Typer(help="Keep API keys, in a file for you alone or in the system's keyring.")
 
 
 @models_commands.callback(invoke_without_command=True)

@@ -40,7 +40,7 @@ class TurnLog:
     def __init__(self, turn_id: str, conversation_id: str) -> None:
         self.turn_id = turn_id
         self.conversation_id = conversation_id
-        self.epoch = uuid4().hex[:8]  # a log that is begun again under the same id has other cursors
+        self.epoch: str = uuid4().hex[:8]  # a log that is begun again under the same id has other cursors
         self.events: list[StreamEvent] = []
         self.node: ConversationNode | None = None
         self.failure: BaseException | None = None

@@ -1,5 +1,6 @@
 """The token usage of an answer, with the same meaning for every provider."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from dhenara_async.frozen import FrozenModel
@@ -43,3 +44,20 @@ class Usage(FrozenModel):
 
 UNKNOWN: Usage = Usage.unchecked()
 """No usage was reported."""
+
+_COUNTS = tuple(name for name in Usage.model_fields if name != "source")
+_RELIABILITY = ("reported", "estimated", "unknown")
+
+
+def total_usage(usages: Iterable[Usage]) -> Usage:
+    """Return the sum of several usages.
+
+    A count is the sum of those that are known, and None if none is; ``source`` is the least reliable one of them.
+    """
+    every = tuple(usages)
+    counts: dict[str, int | None] = {}
+    for name in _COUNTS:
+        known = [count for usage in every if (count := getattr(usage, name)) is not None]
+        counts[name] = sum(known) if known else None
+    source = max((usage.source for usage in every), key=_RELIABILITY.index, default="unknown")
+    return Usage.model_validate({**counts, "source": source})

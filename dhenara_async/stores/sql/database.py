@@ -31,11 +31,11 @@ class Database:
         journal: The journal mode of an SQLite file.
     """
 
-    def __init__(self, url: URL, *, pooled: bool, journal: sqlite.Journal) -> None:
+    def __init__(self, url: URL, *, pooled: bool, journal: sqlite.JournalMode) -> None:
         self.url = url
         self.is_sqlite: bool = url.get_backend_name() == "sqlite"
         self._pooled = pooled
-        self._journal: sqlite.Journal = journal
+        self._journal: sqlite.JournalMode = journal
         self._engine: AsyncEngine | None = None
         self._opening = anyio.Lock()
         self._writing = anyio.Lock()  # in SQLite: our own tasks queue here in order, instead of polling the file's lock

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from dhenara_async.errors import StoreError
 from dhenara_async.stores.sql.schema import upgrade
 
-Journal = Literal["wal", "delete"]
+JournalMode = Literal["wal", "delete"]
 BUSY_SECONDS: Final = 60.0
 """How long a statement waits for other processes."""
 
@@ -50,7 +50,7 @@ def configure(connection: Any, _: object) -> None:
     cursor.close()
 
 
-def prepare(url: URL, journal: Journal) -> None:
+def prepare(url: URL, journal: JournalMode) -> None:
     """Create or open a file, switch its journal and migrate it. Blocks; called in a thread.
 
     Raises:
@@ -77,7 +77,7 @@ def prepare(url: URL, journal: Journal) -> None:
         engine.dispose()
 
 
-def _switch_journal(connection: Connection, journal: Journal) -> None:
+def _switch_journal(connection: Connection, journal: JournalMode) -> None:
     """Set the journal mode. The switch fails at once if another process opens the file, whatever the timeout says."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:

@@ -23,7 +23,7 @@ from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_o
 from dhenara_async.stores.sql import attachments
 from dhenara_async.stores.sql.address import database_url
 from dhenara_async.stores.sql.database import Database
-from dhenara_async.stores.sql.sqlite import Journal
+from dhenara_async.stores.sql.sqlite import JournalMode
 from dhenara_async.stores.sql.tables import conversations, nodes, tombstones
 
 _Found = Row[int, str | None, int]  # seq, head, version
@@ -59,7 +59,7 @@ class SQLStore:
         *,
         owner: str | None = None,
         pooled: bool = False,
-        journal: Journal = "wal",
+        journal: JournalMode = "wal",
     ) -> None:
         self._database = Database(database_url(address), pooled=pooled, journal=journal)
         self._owner = _checked_owner(owner)
