@@ -23,7 +23,9 @@ _LAST = "last"
 _PAGE = 100
 _TITLE_CHARACTERS = 60
 
-conversations_commands: typer.Typer = typer.Typer(help="List, show, export and delete kept conversations.", no_args_is_help=True)
+conversations_commands: typer.Typer = typer.Typer(
+    help="List, show, export and delete kept conversations.", no_args_is_help=True
+)
 
 _KeptIn = Annotated[
     str, typer.Option("--store", envvar=STORE_VARIABLE, help="The file, or the URL of a database, that has them.")
