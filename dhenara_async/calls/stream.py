@@ -46,7 +46,7 @@ from dhenara_async.messages.messages import Origin, TextPart, ToolCallPart, Tool
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import AIModelCallResponse, Attempt, ChatResponse, FinishReason, Latency
 from dhenara_async.tools.declarations import NamedTool, Tool
-from dhenara_async.tools.samples import DeclaredTool, chosen, sample
+from dhenara_async.tools.samples import DeclaredTool, chosen, sample, sample_arguments
 from dhenara_async.tools.schemas import output_schema
 from dhenara_async.transport.open_calls import running_loop
 from dhenara_async.usage.tokens import Usage
@@ -80,7 +80,7 @@ def rehearsal(request: ChatRequest, origin: Origin) -> tuple[StreamEvent, ...]:
 
 
 def _rehearsed_call(tool: DeclaredTool, origin: Origin) -> tuple[StreamEvent, ...]:
-    arguments = dumps(sample(tool.parameters)).decode()
+    arguments = dumps(sample_arguments(tool)).decode()
     part = ToolCallPart(call_id="call_1", name=tool.name, arguments=arguments, origin=origin)
     return (
         StreamStart(model=origin.model, provider=origin.provider),

@@ -10,7 +10,7 @@ import orjson
 
 from dhenara_async.testing.demands import demands_of
 from dhenara_async.testing.script import Answer, ScriptedToolCall, SeenRequest
-from dhenara_async.tools.samples import chosen, sample
+from dhenara_async.tools.samples import chosen, sample, sample_arguments
 
 _STORY = (
     "Pico was a small robot who swept a painter's studio, and one night it picked up a brush to see what the fuss was "
@@ -36,7 +36,7 @@ def tell(seen: SeenRequest) -> Answer:
     question = seen.turns[-1][1] if seen.turns else ""
     called = None if demands.has_results else chosen(demands.tools, demands.choice, question)
     if called is not None:
-        arguments = orjson.dumps(sample(called.parameters)).decode()
+        arguments = orjson.dumps(sample_arguments(called)).decode()
         return Answer(tool_calls=(ScriptedToolCall(f"call_{len(seen.turns)}", called.name, arguments),))
     if demands.schema is not None:
         return Answer(text=orjson.dumps(sample(demands.schema)).decode())

@@ -59,6 +59,12 @@ def sample(schema: Schema) -> JsonValue:
     return _Sampler(schema).value(schema, "", 0, 0)
 
 
+def sample_arguments(tool: DeclaredTool) -> dict[str, JsonValue]:
+    """Invent arguments for a tool: an object, also where the schema does not say so."""
+    value = sample(tool.parameters)
+    return value if isinstance(value, dict) else {}
+
+
 def chosen(tools: Sequence[DeclaredTool], choice: str | None, question: str) -> DeclaredTool | None:
     """Return the tool that an obedient model calls: the forced one, or one that the question has a word of.
 
