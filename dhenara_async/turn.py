@@ -178,8 +178,9 @@ class Turn:
                 await self._log_unread()
                 await self._leave_node(exc)
             finally:
-                if self._log is not None:
-                    self._log.end(self._node, self._stream.failure)
+                if self._live is not None and self._log is not None:
+                    live, owner = self._live
+                    live.end(owner, self._log, self._node, self._stream.failure)
                 if self._queue is not None:
                     self._queue.leave(self)
 

@@ -6,6 +6,9 @@ import pytest
 
 from dhenara_async import ConversationManager, Dialect, Journal, StreamEvent, StreamReset
 from dhenara_async.errors import StreamStateError, UnknownTurnError, UnsupportedError
+from dhenara_async.events import Heartbeat
+from dhenara_async.stores import live_turns
+from dhenara_async.stores.live_turns import LiveTurns, TurnLog
 from dhenara_async.testing import Answer, Fault, ProviderServer
 from tests.loopback import endpoint_at
 
@@ -114,3 +117,26 @@ async def test_a_manager_waits_for_its_detached_turns() -> None:
                 await anext(turn)
                 turn.detach()
         assert turn.node.status == "complete"
+
+
+def test_ended_turns_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_turns, "_MOST_ENDED_EVENTS", 10)
+    turns, logs = LiveTurns(keep=600), [TurnLog(str(number), "c") for number in range(4)]
+    for log in logs:
+        turns.begin(None, log)
+        for _ in range(3):
+            log.add(Heartbeat())
+        if log is not logs[1]:  # goes on, and is kept however old it is
+            turns.end(None, log, None, None)
+    with pytest.raises(UnknownTurnError):
+        turns.find(None, "0")
+    assert [turns.find(None, number) for number in "123"] == logs[1:]
+
+
+def test_a_turn_that_began_again_is_not_dropped_with_its_old_log() -> None:
+    turns, first, again = LiveTurns(keep=600), TurnLog("1", "c"), TurnLog("1", "c")
+    turns.begin("o", first)
+    turns.end("o", first, None, None)
+    turns.begin("o", again)
+    turns.forget("o", "c")
+    assert turns.find("o", "1") is again

@@ -22,11 +22,16 @@ from dhenara_async.frozen import ShortRepr
 class Journal(ShortRepr):
     """How long the events of a turn are kept for readers who attach to it.
 
+    At most 200 000 events of ended turns are kept in all (some 30 MB); the turns that ended first go first.
+
     Attributes:
         keep: Seconds after the end of the turn.
     """
 
     keep: float = 600.0
+
+
+_MOST_ENDED_EVENTS = 200_000
 
 
 class TurnLog:
@@ -168,15 +173,25 @@ class LiveTurns:
     def __init__(self, keep: float) -> None:
         self._keep = keep
         self._logs: dict[tuple[str | None, str], TurnLog] = {}
+        self._ended: dict[tuple[str | None, str], TurnLog] = {}  # those of them that have ended, the first one first
+        self._ended_events = 0
         self._tasks: dict[TurnLog, asyncio.Task[None]] = {}
 
     def begin(self, owner: str | None, log: TurnLog) -> None:
         """Let readers attach to a turn. Logs whose time is over are removed."""
-        now = monotonic()
-        for key, kept in list(self._logs.items()):
-            if kept.ended_at is not None and now - kept.ended_at >= self._keep:
-                del self._logs[key]
+        self._drop((owner, log.turn_id))
         self._logs[owner, log.turn_id] = log
+        self._drop_old()
+
+    def end(
+        self, owner: str | None, log: TurnLog, node: ConversationNode | None, failure: BaseException | None
+    ) -> None:
+        """End a turn: ``node`` is what it left, ``failure`` is the error of its stream."""
+        log.end(node, failure)
+        if self._logs.get((owner, log.turn_id)) is log:
+            self._ended[owner, log.turn_id] = log
+            self._ended_events += len(log.events) + 1
+            self._drop_old()
 
     def find(self, owner: str | None, turn_id: str) -> TurnLog:
         """Return the log of a turn.
@@ -194,9 +209,25 @@ class LiveTurns:
 
     def forget(self, owner: str | None, conversation_id: str) -> None:
         """Remove the ended turns of a deleted conversation."""
-        for key, log in list(self._logs.items()):
-            if key[0] == owner and log.conversation_id == conversation_id and log.ended_at is not None:
-                del self._logs[key]
+        for key, log in list(self._ended.items()):
+            if key[0] == owner and log.conversation_id == conversation_id:
+                self._drop(key)
+
+    def _drop_old(self) -> None:
+        """Remove the ended turns that are kept no longer: each is looked at once, whatever the number of turns."""
+        now = monotonic()
+        while self._ended:
+            key, log = next(iter(self._ended.items()))
+            kept = log.ended_at is not None and now - log.ended_at < self._keep
+            if kept and self._ended_events <= _MOST_ENDED_EVENTS:
+                return
+            self._drop(key)
+
+    def _drop(self, key: tuple[str | None, str]) -> None:
+        self._logs.pop(key, None)
+        ended = self._ended.pop(key, None)
+        if ended is not None:
+            self._ended_events -= len(ended.events) + 1
 
     def go_on(self, log: TurnLog, finish: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run ``finish`` in a task of the manager."""
