@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dhenara_async.calls.live_turns import Journal, TurnReader
     from dhenara_async.calls.observer import (
         AttemptEnded,
         AttemptStarted,
@@ -85,7 +86,6 @@ if TYPE_CHECKING:
         Latency,
         Seam,
     )
-    from dhenara_async.stores.live_turns import Journal, TurnReader
     from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
     from dhenara_async.tools.run import run_tools
     from dhenara_async.transport import Transport
@@ -129,7 +129,7 @@ _NAMES_BY_MODULE = {
     "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice Decision FinishReason Latency Seam",
     "calls.stream": "ResponseStream",
     "plans.targets": "Experiment Failover Race Router Target",
-    "stores.live_turns": "Journal TurnReader",
+    "calls.live_turns": "Journal TurnReader",
     "tools.run": "run_tools",
     "tools.declarations": "HostedTool NamedTool Tool",
     "transport": "Transport",

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from dhenara_async.calls.checks import check_config, check_conversation, check_query, check_several
 from dhenara_async.calls.input import CallInput, History
+from dhenara_async.calls.live_turns import Journal, LiveTurns, TurnReader
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
 from dhenara_async.calls.shared import SharedResources
@@ -24,19 +25,16 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.errors import BudgetError, ConfigurationError, UnsupportedError
 from dhenara_async.fanout.engine import Fan
+from dhenara_async.fanout.siblings import SiblingTurns
 from dhenara_async.fanout.turns import TurnFanOut
-from dhenara_async.fanout.values import FanOutProgress, Outcome
+from dhenara_async.fanout.values import FanOutProgress
 from dhenara_async.formatter.check import ConversionCheck
 from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.formatter.window import ConversationPolicy
 from dhenara_async.limits.limiter import Limiter, Limits, LocalLimiter
 from dhenara_async.messages.attachments import Attached, Attachment
 from dhenara_async.messages.messages import ToolResultPart
-from dhenara_async.plans.targets import (
-    Target,
-    first_endpoint,
-    target_of,
-)
+from dhenara_async.plans.targets import Target, first_endpoint, target_of
 from dhenara_async.stores import (
     ConversationPage,
     ConversationStore,
@@ -46,10 +44,9 @@ from dhenara_async.stores import (
     StoreWithPaths,
     StoreWithSearch,
 )
-from dhenara_async.stores.live_turns import Journal, LiveTurns, TurnReader
 from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.transport import Transport
-from dhenara_async.turn import Turn, TurnOpener, described, keep
+from dhenara_async.turn import Turn, TurnOpener
 from dhenara_async.usage.budget import Budget, Reservation, Spending
 from dhenara_async.usage.budgeted_client import ClientWithBudget
 
@@ -493,7 +490,7 @@ class ConversationManager:
             stream = stream or knobs.streaming
             return self._turn(conversation, draft, target, knobs, stream=stream, ends_with_reader=True, path=path)
 
-        siblings = _SiblingTurns(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
+        siblings = SiblingTurns(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
         fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, delivers="events")
         return TurnFanOut(fan, siblings)
 
@@ -598,72 +595,6 @@ class ConversationManager:
         if self._live is not None and not ends_with_reader:
             turn.attachable(self._live, self._owner)
         return turn
-
-
-class _SiblingTurns:
-    """The sibling turns of a fan-out; see ``Siblings``.
-
-    Args:
-        store: Where they are kept.
-        conversation: Where they belong.
-        drafts: One for each target.
-        turn: Makes the turn of a draft by a target, streamed or not.
-        unread: The files that go with the question, where some have to be read first; None where none has.
-        signing: The keys that nodes are signed with; None = they are not.
-    """
-
-    def __init__(
-        self,
-        store: ConversationStore,
-        conversation: Conversation,
-        drafts: list[ConversationNode],
-        turn: Callable[[ConversationNode, Target, bool], Turn],
-        *,
-        unread: Attached | None,
-        signing: SigningKeys | None,
-    ) -> None:
-        self._store = store
-        self._conversation = conversation
-        self._drafts: list[ConversationNode] = drafts
-        self._turn = turn
-        self._unread = unread
-        self._signing = signing
-        self._turns: dict[int, Turn] = {}
-
-    async def prepare(self) -> None:
-        """See ``Siblings``."""
-        if self._unread is not None:
-            files = await self._unread.read_in_thread()
-            self._drafts = [draft.changed(attached_files=files) for draft in self._drafts]
-
-    def key(self, item: Target) -> None:
-        """See ``Opener``."""
-
-    def open(self, item: Target, *, index: int, stream: bool) -> Turn:
-        """See ``Opener``."""
-        turn = self._turns[index] = self._turn(self._drafts[index], item, stream)
-        return turn
-
-    async def settle(self, outcomes: Sequence[Outcome]) -> tuple[ConversationNode, ...]:
-        """See ``Siblings``."""
-        nodes: list[ConversationNode] = []
-        made_up: list[ConversationNode] = []
-        for outcome, draft in zip(outcomes, self._drafts, strict=True):
-            turn = self._turns.get(outcome.index)
-            node = turn.node if turn is not None and turn.over else None
-            if node is None:
-                error = "it was not asked" if outcome.error is None else described(outcome.error)
-                node = draft.changed(status="failed", error=error, attempts=0)
-                node = node if self._signing is None else self._signing.signed(node)
-                self._conversation.append(node)
-                made_up.append(node)
-            nodes.append(node)
-        head = self._conversation.head
-        if head is not None and any(node.id == head.id for node in nodes):
-            self._conversation.checkout(next(node.id for node in nodes if node.status != "failed"))
-        for node in made_up:
-            await keep(self._store, self._conversation, node)
-        return tuple(nodes)
 
 
 def _targets(endpoints: Iterable[Target | str]) -> list[Target]:

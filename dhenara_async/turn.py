@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 
 from dhenara_async.calls.input import CallInput, History
+from dhenara_async.calls.live_turns import LiveTurns, TurnLog
 from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.calls.text import TextStream
 from dhenara_async.calls.turn_queue import TurnQueue
@@ -33,7 +34,6 @@ from dhenara_async.messages.attachments import Attached
 from dhenara_async.plans.targets import Experiment, Failover, Race, Router, endpoints, expected
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore
-from dhenara_async.stores.live_turns import LiveTurns, TurnLog
 from dhenara_async.usage import prices
 from dhenara_async.usage.budget import Reservation
 

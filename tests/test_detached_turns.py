@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from dhenara_async import ConversationManager, Dialect, Journal, StreamEvent, StreamReset
+from dhenara_async.calls import live_turns
+from dhenara_async.calls.live_turns import LiveTurns, TurnLog
 from dhenara_async.errors import StreamStateError, UnknownTurnError, UnsupportedError
 from dhenara_async.events import Heartbeat
-from dhenara_async.stores import live_turns
-from dhenara_async.stores.live_turns import LiveTurns, TurnLog
 from dhenara_async.testing import Answer, Fault, ProviderServer
 from tests.loopback import endpoint_at
 

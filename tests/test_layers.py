@@ -28,7 +28,15 @@ FLOORS = (
     {"events", "plans.targets", "request"},
     {"calls.accumulator", "calls.text", "calls.turn_queue", "conversation", "drivers", "hosts.auth"},
     {
-        *("calls.health", "calls.retry", "drivers.reasoning_refusals", "formatter.window", "hosts", "limits"),
+        *(
+            "calls.health",
+            "calls.live_turns",
+            "calls.retry",
+            "drivers.reasoning_refusals",
+            "formatter.window",
+            "hosts",
+            "limits",
+        ),
         *("transport", "usage.budget"),
     },
     {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
@@ -46,7 +54,7 @@ FLOORS = (
     {"calls.warmup"},
     {"client"},
     {"fanout", "turn"},
-    {"usage.budgeted_client"},
+    {"fanout.siblings", "usage.budgeted_client"},
     {"manager"},
     {"__init__"},
     {"testing"},
@@ -57,32 +65,11 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
-    *(
-        "blocking",
-        "budgeted",
-        "client",
-        "cli",
-        "fanout",
-        "manager",
-        "stores",
-        "testing",
-        "transport",
-        "turn",
-        "__main__",
-    ),
-    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observer", "calls.prepare"),
-    *(
-        "calls.sent_request",
-        "calls.source",
-        "calls.step",
-        "calls.stream",
-        "calls.text",
-        "calls.timing",
-        "calls.turn_queue",
-    ),
-    *("calls.warmup",),
-    *("downloads", "hosts.auth", "limits", "messages.attachments", "plans", "tools.run"),
-    "usage.budgeted_client",
+    *("blocking", "client", "cli", "fanout", "fanout.siblings", "manager", "stores", "testing", "transport", "turn"),
+    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.live_turns", "calls.observer"),
+    *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
+    *("calls.timing", "calls.turn_queue", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
+    *("plans", "tools.run", "usage.budgeted_client", "__main__"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}
