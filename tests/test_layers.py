@@ -22,7 +22,7 @@ FLOORS = (
     {"config", "messages", "models"},
     {
         *("downloads.file_urls", "drivers.rules", "formatter.conversion", "hosts.names", "messages.dicts"),
-        "tools.structured",
+        *("tools.sources", "tools.structured"),
     },
     {"response"},
     {"events", "plans.targets", "request"},
@@ -69,7 +69,7 @@ WORLDLY = {
     *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.live_turns", "calls.observer"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.turn_queue", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
-    *("plans", "tools.run", "usage.budgeted_client", "__main__"),
+    *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}

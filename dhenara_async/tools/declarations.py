@@ -36,7 +36,7 @@ class RequestedCall(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _ToolSource:
+class _PythonSource:
     """The Python source of a tool."""
 
     model: type[BaseModel]
@@ -61,7 +61,7 @@ class Tool(FrozenModel):
     parameters: JsonSchema = Field(default_factory=lambda: {"type": "object", "properties": {}})
     strict: bool | None = None
 
-    _source: Aside[_ToolSource] = PrivateAttr(default=Aside())
+    _source: Aside[_PythonSource] = PrivateAttr(default=Aside())
 
     @field_validator("parameters")
     @classmethod
@@ -98,7 +98,7 @@ class Tool(FrozenModel):
         schema.pop("title", None)
         words = description if description is not None else cleandoc(described) if isinstance(described, str) else ""
         tool = cls(name=name or model.__name__, description=words, parameters=schema, strict=strict)
-        tool._source = Aside(_ToolSource(model))
+        tool._source = Aside(_PythonSource(model))
         return tool
 
     @classmethod
@@ -135,7 +135,7 @@ class Tool(FrozenModel):
             raise ConfigurationError(
                 f"{name or signature.name!r} cannot be the name of a tool; pass name= with letters, digits, _ and -"
             ) from exc
-        tool._source = Aside(_ToolSource(signature.model, signature))
+        tool._source = Aside(_PythonSource(signature.model, signature))
         return tool
 
     def arguments(self, call: RequestedCall) -> dict[str, object]:
@@ -171,7 +171,7 @@ class Tool(FrozenModel):
         values = self._validated(source, call)
         return (lambda: values) if source.signature is None else source.signature.bind(values)
 
-    def _required_source(self) -> _ToolSource:
+    def _required_source(self) -> _PythonSource:
         if self._source.held is None:
             raise ConfigurationError(
                 f"the tool {self.name!r} was made from a schema, or comes back from JSON: it has no function or class "
@@ -179,7 +179,7 @@ class Tool(FrozenModel):
             )
         return self._source.held
 
-    def _validated(self, source: _ToolSource, call: RequestedCall) -> BaseModel:
+    def _validated(self, source: _PythonSource, call: RequestedCall) -> BaseModel:
         text = sound(call.arguments.strip()) or "{}"
         try:
             return source.model.model_validate_json(text)
