@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dhenara_async.calls.live_turns import Journal, TurnReader
     from dhenara_async.calls.observer import (
         AttemptEnded,
         AttemptStarted,
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
         event_to_json,
     )
     from dhenara_async.fanout import FanOut, as_completed, fan_out, first_of, gather
-    from dhenara_async.fanout.turns import TurnFanOut
     from dhenara_async.fanout.values import FanOutProgress, ModelCall, Outcome, TaggedBatch, TaggedEvent
     from dhenara_async.formatter.check import ConversionCheck
     from dhenara_async.formatter.conversion import ConversionEntry, ConversionPolicy, ConversionReport, PartOutcome
@@ -91,7 +89,10 @@ if TYPE_CHECKING:
     from dhenara_async.transport import Transport
     from dhenara_async.transport.aiohttp_transport import AiohttpTransport
     from dhenara_async.transport.httpx_transport import HttpxTransport
-    from dhenara_async.turn import Turn
+    from dhenara_async.turns.fan_out import TurnFanOut
+    from dhenara_async.turns.log import Journal
+    from dhenara_async.turns.reader import TurnReader
+    from dhenara_async.turns.turn import Turn
     from dhenara_async.usage.budget import Budget
     from dhenara_async.usage.prices import Pricing, Rates
     from dhenara_async.usage.tokens import Usage
@@ -111,7 +112,7 @@ _NAMES_BY_MODULE = {
         "StreamSeam StreamStart TextDelta ToolCallDelta UsageUpdate event_to_dict event_to_json"
     ),
     "fanout": "FanOut as_completed fan_out first_of gather",
-    "fanout.turns": "TurnFanOut",
+    "turns.fan_out": "TurnFanOut",
     "fanout.values": "FanOutProgress ModelCall Outcome TaggedBatch TaggedEvent",
     "formatter.formatter": "FormattedConversation PromptFormatter",
     "formatter.check": "ConversionCheck",
@@ -129,13 +130,14 @@ _NAMES_BY_MODULE = {
     "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice Decision FinishReason Latency Seam",
     "calls.stream": "ResponseStream",
     "plans.targets": "Experiment Failover Race Router Target",
-    "calls.live_turns": "Journal TurnReader",
+    "turns.log": "Journal",
+    "turns.reader": "TurnReader",
     "tools.run": "run_tools",
     "tools.declarations": "HostedTool NamedTool Tool",
     "transport": "Transport",
     "transport.aiohttp_transport": "AiohttpTransport",
     "transport.httpx_transport": "HttpxTransport",
-    "turn": "Turn",
+    "turns.turn": "Turn",
     "usage.tokens": "Usage",
     "formatter.window": "ConversationPolicy",
 }

@@ -3,30 +3,24 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from functools import partial
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 import anyio
 from pydantic import JsonValue
 
-from dhenara_async.calls.checks import check_config, check_conversation, check_query, check_several
+from dhenara_async.calls.checks import check_config, check_conversation, check_several
 from dhenara_async.calls.input import CallInput, History
-from dhenara_async.calls.live_turns import Journal, LiveTurns, TurnReader
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
 from dhenara_async.calls.shared import SharedResources
-from dhenara_async.calls.turn_queue import TurnQueue
 from dhenara_async.calls.warmup import loaded, warm_up
 from dhenara_async.client import AIModelClient
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
-from dhenara_async.errors import BudgetError, ConfigurationError, UnsupportedError
+from dhenara_async.errors import ConfigurationError, UnsupportedError
 from dhenara_async.fanout.engine import Fan
-from dhenara_async.fanout.siblings import SiblingTurns
-from dhenara_async.fanout.turns import TurnFanOut
 from dhenara_async.fanout.values import FanOutProgress
 from dhenara_async.formatter.check import ConversionCheck
 from dhenara_async.formatter.conversion import ConversionPolicy
@@ -46,8 +40,14 @@ from dhenara_async.stores import (
 )
 from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.transport import Transport
-from dhenara_async.turn import Turn, TurnOpener
-from dhenara_async.usage.budget import Budget, Reservation, Spending
+from dhenara_async.turns.factory import TurnFactory, drafted, node_of
+from dhenara_async.turns.fan_out import TurnFanOut
+from dhenara_async.turns.live import LiveTurns
+from dhenara_async.turns.log import Journal
+from dhenara_async.turns.reader import TurnReader
+from dhenara_async.turns.siblings import SiblingTurns
+from dhenara_async.turns.turn import Turn
+from dhenara_async.usage.budget import Budget
 from dhenara_async.usage.budgeted_client import ClientWithBudget
 
 
@@ -97,22 +97,22 @@ class ConversationManager:
 
             store = self._owned_store = SQLStore(store)
         self.store: ConversationStore = store or MemoryStore()
-        self._config = AIModelCallConfig() if config is None else config
-        check_config(self._config)
-        self._policy = policy
-        self._window = window
+        config = AIModelCallConfig() if config is None else config
+        check_config(config)
         limiter = LocalLimiter(limits) if isinstance(limits, Limits) else limits
-        self._shared_resources = SharedResources(limiter=limiter, observers=tuple(observers))
-        self._spending = None if budget is None else Spending(budget, whose="manager")
-        self._conversation_budget = conversation_budget
-        self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
-        self._queues: WeakKeyDictionary[Conversation, TurnQueue] = WeakKeyDictionary()
-        self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
-        self._signing = None if signing_key is None else SigningKeys(signing_key)
-        self._transport = transport
+        self._turns = TurnFactory(
+            self.store,
+            config=config,
+            policy=policy,
+            window=window,
+            shared=SharedResources(limiter=limiter, observers=tuple(observers)),
+            budget=budget,
+            conversation_budget=conversation_budget,
+            signing=None if signing_key is None else SigningKeys(signing_key),
+            live=None if journal is None else LiveTurns(journal.keep),
+        )
+        self._turns.transport = transport
         self._owned: Transport | None = None
-        self._owner: str | None = None
-        self._live = None if journal is None else LiveTurns(journal.keep)
 
     def __repr__(self) -> str:
         return f"ConversationManager(store={self.store!r})"
@@ -121,8 +121,8 @@ class ConversationManager:
         await loaded()
         if self._owned_store is not None:
             await self._owned_store.__aenter__()
-        if self._transport is None:
-            self._transport = self._owned = new_transport()
+        if self._turns.transport is None:
+            self._turns.transport = self._owned = new_transport()
         return self
 
     async def __aexit__(
@@ -130,10 +130,10 @@ class ConversationManager:
     ) -> None:
         owned, self._owned = self._owned, None
         try:
-            if self._live is not None:
-                await self._live.close(at_once=exc is not None)
+            if self._turns.live is not None:
+                await self._turns.live.close(at_once=exc is not None)
             if owned is not None:
-                self._transport = None
+                self._turns.transport = None
                 with anyio.move_on_after(1, shield=True):
                     await owned.aclose()
         finally:
@@ -150,7 +150,7 @@ class ConversationManager:
             ConfigurationError: One of them has no address, or one that cannot be used.
             TransportError: A host could not be connected to; all others have been.
         """
-        await warm_up(_targets(endpoints), self._transport, self._config)
+        await warm_up(_targets(endpoints), self._turns.transport, self._turns.config)
 
     def scoped(self, owner: str | None) -> "ConversationManager":
         """Return this manager as one owner sees it: another owner's conversations do not exist for it.
@@ -169,7 +169,7 @@ class ConversationManager:
             raise UnsupportedError(f"{type(self.store).__name__} does not keep owners apart: it has no scoped()")
         scoped = copy(self)
         scoped.store, scoped._owned_store, scoped._owned = self.store.scoped(owner), None, None
-        scoped._owner = owner
+        scoped._turns = self._turns.scoped(scoped.store, owner)
         return scoped
 
     async def create(
@@ -214,8 +214,8 @@ class ConversationManager:
         """Delete a conversation, or the one with that id, and its nodes. Nothing changes if it does not exist."""
         conversation_id = conversation if isinstance(conversation, str) else conversation.id
         await self.store.delete(conversation_id)
-        if self._live is not None:
-            self._live.forget(self._owner, conversation_id)
+        if self._turns.live is not None:
+            self._turns.live.forget(self._turns.owner, conversation_id)
 
     def attach(self, turn_id: str, cursor: str | None = None) -> TurnReader:
         """Read a turn of this manager from ``cursor`` on, and go on as it is answered; any number of readers may.
@@ -229,7 +229,7 @@ class ConversationManager:
         Raises:
             UnknownTurnError: Where the block begins: there is no such turn, or it ended too long ago.
         """
-        return TurnReader(lambda: self._turns().find(self._owner, turn_id), cursor)
+        return TurnReader(lambda: self._live().find(self._turns.owner, turn_id), cursor)
 
     async def cancel(self, turn_id: str) -> None:
         """End a detached turn of this manager; its node keeps what came. Nothing changes if it has ended.
@@ -238,13 +238,13 @@ class ConversationManager:
             StreamStateError: The turn is still read in its own block, which is left to end it.
             UnknownTurnError: There is no such turn, or it ended too long ago.
         """
-        live = self._turns()
-        await live.cancel(live.find(self._owner, turn_id))
+        live = self._live()
+        await live.cancel(live.find(self._turns.owner, turn_id))
 
-    def _turns(self) -> LiveTurns:
-        if self._live is None:
+    def _live(self) -> LiveTurns:
+        if self._turns.live is None:
             raise UnsupportedError("this manager keeps no journal: ConversationManager(journal=Journal())")
-        return self._live
+        return self._turns.live
 
     async def open(self, conversation_id: str, *, path_only: bool = False) -> Conversation:
         """Open a conversation from the store.
@@ -294,10 +294,10 @@ class ConversationManager:
                 What is wrong with the call is raised where the block begins if a summary is made first, a file is read
                 from disk, or the history is long.
         """
-        draft, unread = _drafted(conversation, query, instructions, files, tool_results)
+        draft, unread = drafted(conversation, query, instructions, files, tool_results)
         path = conversation.path() if beside else None
-        knobs = config or self._config
-        return self._turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
+        knobs = config or self._turns.config
+        return self._turns.turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
 
     async def ask(
         self,
@@ -315,9 +315,9 @@ class ConversationManager:
         Raises:
             DhenaraError: The turn failed; its node is in the conversation all the same.
         """
-        knobs = config or self._config
-        draft, unread = _drafted(conversation, query, instructions, files, tool_results)
-        turn = self._turn(
+        knobs = config or self._turns.config
+        draft, unread = drafted(conversation, query, instructions, files, tool_results)
+        turn = self._turns.turn(
             conversation, draft, endpoint, knobs, stream=knobs.streaming, ends_with_reader=True, unread=unread
         )
         async with turn:
@@ -345,7 +345,7 @@ class ConversationManager:
         Raises:
             ConfigurationError: The conversation has no such turn, or the call cannot be made; nothing was sent.
         """
-        return self._again(conversation, node_id, None, endpoint, instructions, None, config)
+        return self._turns.again(conversation, node_id, None, endpoint, instructions, None, config)
 
     def edit(
         self,
@@ -372,7 +372,7 @@ class ConversationManager:
         Raises:
             ConfigurationError: The conversation has no such turn, or the call cannot be made; nothing was sent.
         """
-        return self._again(conversation, node_id, query, endpoint, instructions, files, config)
+        return self._turns.again(conversation, node_id, query, endpoint, instructions, files, config)
 
     async def checkout(self, conversation: Conversation, node_id: str) -> None:
         """Make another turn the head, in the conversation and in the store; the next turn branches off there.
@@ -381,7 +381,7 @@ class ConversationManager:
             ConfigurationError: The conversation has no such turn.
             UnknownConversationError: The store does not have the conversation.
         """
-        node = _node_of(conversation, node_id)
+        node = node_of(conversation, node_id)
         await self.store.checkout(conversation.id, node.id)
         conversation.checkout(node.id)
 
@@ -392,33 +392,9 @@ class ConversationManager:
             ConfigurationError: The conversation has no such turn, or it has no answer to go on from.
             UnknownConversationError: The store does not have the conversation.
         """
-        if _node_of(conversation, node_id).status == "failed":
+        if node_of(conversation, node_id).status == "failed":
             raise ConfigurationError(f"turn {node_id!r} failed and has no answer: choose one of its siblings")
         await self.checkout(conversation, node_id)
-
-    def _again(
-        self,
-        conversation: Conversation,
-        node_id: str,
-        query: str | None,
-        endpoint: Target | str,
-        instructions: Iterable[str] | None,
-        files: Iterable[Attachment] | None,
-        config: AIModelCallConfig | None,
-    ) -> Turn:
-        """Return a turn beside another one, which answers its question or another."""
-        node = _node_of(conversation, node_id)
-        draft, unread = _drafted(
-            conversation,
-            node.user_query if query is None else query,
-            node.instructions if instructions is None else instructions,
-            node.files_to_ask_again() if files is None else files,
-            node.tool_results,
-        )
-        draft = draft.changed(parent_id=node.parent_id)
-        path = () if node.parent_id is None else conversation.path(node.parent_id)
-        knobs = config or self._config
-        return self._turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
 
     def client(self, endpoint: Target | str, config: AIModelCallConfig | None = None) -> AIModelClient:
         """Return a client for calls outside conversations; it shares this manager's connections, limits and budget.
@@ -432,11 +408,15 @@ class ConversationManager:
         Raises:
             ConfigurationError: The endpoint's name means nothing.
         """
-        shared, knobs = self._shared_resources, config or self._config
-        if self._spending is None:
-            return AIModelClient(endpoint, knobs, transport=self._transport, policy=self._policy, shared=shared)
-        client = ClientWithBudget(endpoint, knobs, transport=self._transport, policy=self._policy, shared=shared)
-        client.spending = self._spending
+        shared, knobs = self._turns.shared, config or self._turns.config
+        if self._turns.spending is None:
+            return AIModelClient(
+                endpoint, knobs, transport=self._turns.transport, policy=self._turns.policy, shared=shared
+            )
+        client = ClientWithBudget(
+            endpoint, knobs, transport=self._turns.transport, policy=self._turns.policy, shared=shared
+        )
+        client.spending = self._turns.spending
         return client
 
     def fan_out(
@@ -482,15 +462,15 @@ class ConversationManager:
         if not targets:
             raise ConfigurationError("endpoints is empty: pass at least one endpoint or plan")
         check_conversation(conversation)
-        knobs, path = config or self._config, conversation.path()  # a turn may end before another has begun
-        draft, unread = _drafted(conversation, query, instructions, files, tool_results)
+        knobs, path = config or self._turns.config, conversation.path()  # a turn may end before another has begun
+        draft, unread = drafted(conversation, query, instructions, files, tool_results)
         drafts = [draft.changed(id=uuid4().hex) for _ in targets]
 
         def turn(draft: ConversationNode, target: Target, stream: bool) -> Turn:
             stream = stream or knobs.streaming
-            return self._turn(conversation, draft, target, knobs, stream=stream, ends_with_reader=True, path=path)
+            return self._turns.turn(conversation, draft, target, knobs, stream=stream, ends_with_reader=True, path=path)
 
-        siblings = SiblingTurns(self.store, conversation, drafts, turn, unread=unread, signing=self._signing)
+        siblings = SiblingTurns(self.store, conversation, drafts, turn, unread=unread, signing=self._turns.signing)
         fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, delivers="events")
         return TurnFanOut(fan, siblings)
 
@@ -528,73 +508,12 @@ class ConversationManager:
         call = CallInput(
             question(query, Attached.of(files).read(), tool_results),
             tuple(instructions),
-            config or self._config,
+            config or self._turns.config,
             stream=True,
-            history=History(conversation.path(), self._window, signing=self._signing),
+            history=History(conversation.path(), self._turns.window, signing=self._turns.signing),
             conversation=conversation.id,
         )
-        return call.check(first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._policy)
-
-    def _reserve(self, conversation: Conversation, opener: TurnOpener) -> Sequence[Reservation]:
-        """Reserve the expected tokens and cost of a turn in every budget that counts it; the turn settles them.
-
-        Raises:
-            BudgetError: A budget is exceeded; nothing was sent.
-        """
-        spendings = [] if self._spending is None else [self._spending]
-        if self._conversation_budget is not None:
-            whose = Spending(self._conversation_budget, whose="conversation", conversation=conversation)
-            spendings.append(self._spendings.setdefault(conversation, whose))
-        if not spendings:
-            return []
-        tokens, money = opener.expected()
-        reserved: list[Reservation] = []
-        try:
-            for spending in spendings:
-                reserved.append(spending.reserve(tokens=tokens, money=money))
-        except BudgetError:
-            for reservation in reserved:
-                reservation.release()
-            raise
-        return reserved
-
-    def _turn(
-        self,
-        conversation: Conversation,
-        draft: ConversationNode,
-        endpoint: Target | str,
-        config: AIModelCallConfig,
-        *,
-        stream: bool,
-        ends_with_reader: bool = False,
-        path: tuple[ConversationNode, ...] | None = None,
-        unread: Attached | None = None,
-    ) -> Turn:
-        check_config(config)
-        client = AIModelClient(
-            endpoint, config, transport=self._transport, policy=self._policy, shared=self._shared_resources
-        )
-        queue = None if path is not None else self._queues.setdefault(conversation, TurnQueue())
-
-        def opener(draft: ConversationNode) -> TurnOpener:
-            history = History(conversation.path() if path is None else path, self._window, signing=self._signing)
-            call = CallInput(
-                question(draft.user_query, draft.attached_files, draft.tool_results),
-                tuple(draft.instructions),
-                config,
-                stream,
-                history,
-                conversation.id,
-                draft.id,
-            )
-            summaries = self._summaries.setdefault(conversation, {})
-            return TurnOpener(client, call, draft, summaries, self._policy, ends_with_reader)
-
-        reserve = partial(self._reserve, conversation)
-        turn = Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue)
-        if self._live is not None and not ends_with_reader:
-            turn.attachable(self._live, self._owner)
-        return turn
+        return call.check(first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._turns.policy)
 
 
 def _targets(endpoints: Iterable[Target | str]) -> list[Target]:
@@ -606,36 +525,3 @@ def _targets(endpoints: Iterable[Target | str]) -> list[Target]:
     if isinstance(endpoints, Target | str):
         raise ConfigurationError("endpoints is a sequence of endpoints or plans: write [endpoint]")
     return [target_of(endpoint, "turn") for endpoint in endpoints]
-
-
-def _drafted(
-    conversation: Conversation,
-    query: str,
-    instructions: Iterable[str],
-    files: Iterable[Attachment],
-    tool_results: Iterable[ToolResultPart],
-) -> tuple[ConversationNode, Attached | None]:
-    """Build the node of a turn before its answer, and its files if some are still to be read from disk."""
-    check_conversation(conversation)
-    check_query(query)
-    check_several(instructions, files, tool_results)
-    attached, results = Attached.of(files), tuple(tool_results)
-    if not query.strip() and not attached.items and not results:
-        raise ConfigurationError("the query is empty: there is nothing to ask")
-    head, at_hand = conversation.head, attached.at_hand()
-    draft = ConversationNode(
-        parent_id=None if head is None else head.id,
-        user_query=query,
-        attached_files=at_hand or (),
-        tool_results=results,
-        instructions=tuple(instructions),
-    )
-    return draft, attached if at_hand is None else None
-
-
-def _node_of(conversation: Conversation, node_id: str) -> ConversationNode:
-    check_conversation(conversation)
-    node = conversation.get(node_id)
-    if node is None:
-        raise ConfigurationError(f"the conversation has no turn {node_id!r}: pass the id of one of conversation.nodes")
-    return node

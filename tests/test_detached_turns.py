@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from dhenara_async import ConversationManager, Dialect, Journal, StreamEvent, StreamReset
-from dhenara_async.calls import live_turns
-from dhenara_async.calls.live_turns import LiveTurns, TurnLog
 from dhenara_async.errors import StreamStateError, UnknownTurnError, UnsupportedError
 from dhenara_async.events import Heartbeat
 from dhenara_async.testing import Answer, Fault, ProviderServer
+from dhenara_async.turns import live
+from dhenara_async.turns.live import LiveTurns
+from dhenara_async.turns.log import TurnLog
 from tests.loopback import endpoint_at
 
 TEXT = "The robot paints a red fox."
@@ -120,7 +121,7 @@ async def test_a_manager_waits_for_its_detached_turns() -> None:
 
 
 def test_ended_turns_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_turns, "_MOST_ENDED_EVENTS", 10)
+    monkeypatch.setattr(live, "_MOST_ENDED_EVENTS", 10)
     turns, logs = LiveTurns(keep=600), [TurnLog(str(number), "c") for number in range(4)]
     for log in logs:
         turns.begin(None, log)

@@ -26,11 +26,10 @@ FLOORS = (
     },
     {"response"},
     {"events", "plans.targets", "request"},
-    {"calls.accumulator", "calls.text", "calls.turn_queue", "conversation", "drivers", "hosts.auth"},
+    {"calls.accumulator", "calls.text", "conversation", "drivers", "hosts.auth"},
     {
         *(
             "calls.health",
-            "calls.live_turns",
             "calls.retry",
             "drivers.reasoning_refusals",
             "formatter.window",
@@ -53,8 +52,9 @@ FLOORS = (
     {"calls.prepare"},
     {"calls.warmup"},
     {"client"},
-    {"fanout", "turn"},
-    {"fanout.siblings", "usage.budgeted_client"},
+    {"fanout"},
+    {"turns"},
+    {"usage.budgeted_client"},
     {"manager"},
     {"__init__"},
     {"testing"},
@@ -65,10 +65,10 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
-    *("blocking", "client", "cli", "fanout", "fanout.siblings", "manager", "stores", "testing", "transport", "turn"),
-    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.live_turns", "calls.observer"),
+    *("blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turns"),
+    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observer"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
-    *("calls.timing", "calls.turn_queue", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
+    *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.

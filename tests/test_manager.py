@@ -203,8 +203,8 @@ async def test_a_second_fault_does_not_cost_the_node(fault: str, monkeypatch: py
     async def cancelled(*_: object) -> None:
         raise OSError("no")
 
-    place = "dhenara_async.calls.stream.ResponseStream.aclose" if fault == "closing" else "dhenara_async.turn.counted"
-    monkeypatch.setattr(place, cancelled)
+    places = {"closing": "calls.stream.ResponseStream.aclose", "counting": "turns.turn.counted"}
+    monkeypatch.setattr(f"dhenara_async.{places[fault]}", cancelled)
     transport = ReplayTransport(chat_body("One two."))
     async with ConversationManager(transport=transport) as manager:
         conversation = await manager.create()

@@ -23,7 +23,7 @@ from dhenara_async.messages.messages import FilePart, Message
 from dhenara_async.response import AIModelCallResponse, FinishReason
 from dhenara_async.testing import ProviderServer
 from dhenara_async.tools.declarations import JsonSchema
-from dhenara_async.turn import Turn
+from dhenara_async.turns.turn import Turn
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.formatter.check import expected_price
 from dhenara_async.plans.targets import expected
 from dhenara_async.response import AIModelCallResponse
-from dhenara_async.turn import counted
+from dhenara_async.turns.keeping import counted
 from dhenara_async.usage.budget import Reservation, Spending
 
 

@@ -23,7 +23,7 @@ from dhenara_async.messages.messages import FilePart, Message, Origin, TextPart
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.stores import ConversationStore
-from dhenara_async.turn import LONG_TURNS
+from dhenara_async.turns.opener import LONG_TURNS
 from tests.loopback import chat_endpoint
 
 REHEARSAL = AIModelCallConfig(test_mode=True)

@@ -21,7 +21,7 @@ from dhenara_async.messages import messages
 from dhenara_async.messages.attachments import Attached, Attachment
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.testing import Answer, ProviderServer
-from dhenara_async.turn import Turn
+from dhenara_async.turns.turn import Turn
 from tests.loopback import endpoint_at
 
 _TEXTS = [

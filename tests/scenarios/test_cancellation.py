@@ -49,7 +49,7 @@ from dhenara_async.limits.limiter import LocalLimiter
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.transport import Transport
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
-from dhenara_async.turn import Turn
+from dhenara_async.turns.turn import Turn
 from tests.loopback import (
     PATIENCE,
     Connection,

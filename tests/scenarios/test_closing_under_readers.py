@@ -32,7 +32,7 @@ from dhenara_async.errors import DhenaraError, StreamStateError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Transport
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
-from dhenara_async.turn import Turn
+from dhenara_async.turns.turn import Turn
 from tests.loopback import PATIENCE, Play, chat_body, chat_delta, chat_endpoint, head, replies, serve, stalling, whole
 from tests.scenarios.test_cancellation import Cell, Phase, cell, host, nothing_left
 

@@ -42,7 +42,7 @@ from dhenara_async.testing import ReplayTransport
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.transport import Transport
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
-from dhenara_async.turn import Turn
+from dhenara_async.turns.turn import Turn
 from tests.loopback import (
     LAST_CHUNK,
     PATIENCE,

@@ -193,7 +193,7 @@ def test_prices_are_loaded_by_the_first_question() -> None:
     script = (
         "import sys\n"
         "from dhenara_async import *\n"
-        "import dhenara_async.calls.stream, dhenara_async.turn\n"
+        "import dhenara_async.calls.stream, dhenara_async.turns.turn\n"
         "choice = ChatResponse.model_validate({'choices': [{'finish_reason': 'stop'}], 'model': 'gpt-4o-mini',"
         " 'provider': 'openai', 'usage': {'input_tokens': 1000, 'output_tokens': 200}})\n"
         "before = 'genai_prices' in sys.modules\n"
@@ -401,7 +401,7 @@ async def test_prices_that_never_load_cost_a_turn_nothing_but_the_wait(monkeypat
     def load() -> None:
         ended.append(released.wait(10))
 
-    monkeypatch.setattr("dhenara_async.turn.PRICES_SECONDS", 0.01)
+    monkeypatch.setattr("dhenara_async.turns.keeping.PRICES_SECONDS", 0.01)
     monkeypatch.setattr(prices, "load", load)
     monkeypatch.setattr(prices, "loaded", lambda: False)
     try:

@@ -8,7 +8,8 @@ from dhenara_async.messages.attachments import Attached
 from dhenara_async.plans.targets import Target
 from dhenara_async.stores import ConversationStore
 from dhenara_async.stores.signing import SigningKeys
-from dhenara_async.turn import Turn, described, keep
+from dhenara_async.turns.keeping import described, keep
+from dhenara_async.turns.turn import Turn
 
 
 class SiblingTurns:

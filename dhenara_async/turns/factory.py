@@ -1,0 +1,227 @@
+"""``TurnFactory``: makes the turns of a manager's conversations, with their history, queue, budgets and journal."""
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from functools import partial
+from typing import Self
+from weakref import WeakKeyDictionary
+
+from dhenara_async.calls.checks import check_config, check_conversation, check_query, check_several
+from dhenara_async.calls.input import CallInput, History
+from dhenara_async.calls.shared import SharedResources
+from dhenara_async.client import AIModelClient
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.conversation import Conversation, ConversationNode, question
+from dhenara_async.errors import BudgetError, ConfigurationError
+from dhenara_async.formatter.conversion import ConversionPolicy
+from dhenara_async.formatter.window import ConversationPolicy
+from dhenara_async.messages.attachments import Attached, Attachment
+from dhenara_async.messages.messages import ToolResultPart
+from dhenara_async.plans.targets import Target
+from dhenara_async.stores import ConversationStore
+from dhenara_async.stores.signing import SigningKeys
+from dhenara_async.transport import Transport
+from dhenara_async.turns.live import LiveTurns
+from dhenara_async.turns.opener import TurnOpener
+from dhenara_async.turns.queue import TurnQueue
+from dhenara_async.turns.turn import Turn
+from dhenara_async.usage.budget import Budget, Reservation, Spending
+
+
+class TurnFactory:
+    """Makes the turns of a manager's conversations.
+
+    Args:
+        store: Keeps the nodes of the turns.
+        config: Options of turns without a config of their own.
+        policy: The conversion policy for content of other models.
+        window: The part of a conversation that is sent to a model; None = everything.
+        shared: Limits and observers of all calls.
+        budget: The budget of all turns together; None = no limit.
+        conversation_budget: The budget of the turns of each conversation; None = no limit.
+        signing: The keys that sign nodes; None = nodes are not signed.
+        live: The turns that readers can attach to; None = no reader can.
+
+    Attributes:
+        transport: The connections of the turns; None = each call opens and closes its own.
+        spending: What all turns have spent; None without a budget.
+        owner: The owner of the conversations; None = conversations without an owner.
+    """
+
+    def __init__(
+        self,
+        store: ConversationStore,
+        *,
+        config: AIModelCallConfig,
+        policy: ConversionPolicy | None,
+        window: ConversationPolicy | None,
+        shared: SharedResources,
+        budget: Budget | None,
+        conversation_budget: Budget | None,
+        signing: SigningKeys | None,
+        live: LiveTurns | None,
+    ) -> None:
+        self.store = store
+        self.owner: str | None = None
+        self.config = config
+        self.policy = policy
+        self.window = window
+        self.shared = shared
+        self.signing = signing
+        self.live = live
+        self.transport: Transport | None = None
+        self.spending: Spending | None = None if budget is None else Spending(budget, whose="manager")
+        self._conversation_budget = conversation_budget
+        self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[Conversation, TurnQueue] = WeakKeyDictionary()
+        self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
+
+    def scoped(self, store: ConversationStore, owner: str | None) -> Self:
+        """Return this factory for the conversations of one owner; budgets, queues and connections are shared."""
+        scoped = copy(self)
+        scoped.store, scoped.owner = store, owner
+        return scoped
+
+    def turn(
+        self,
+        conversation: Conversation,
+        draft: ConversationNode,
+        endpoint: Target | str,
+        config: AIModelCallConfig,
+        *,
+        stream: bool,
+        ends_with_reader: bool = False,
+        path: tuple[ConversationNode, ...] | None = None,
+        unread: Attached | None = None,
+    ) -> Turn:
+        """Return the turn that answers ``draft``.
+
+        Args:
+            conversation: Where its node goes.
+            draft: The turn as far as it is known.
+            endpoint: Who is asked.
+            config: Options of the call.
+            stream: Whether the answer is streamed on the wire.
+            ends_with_reader: See ``ResponseStream``; such a turn cannot be attached to.
+            path: The history; None = the path to the head when the turn begins, behind the turns in the queue.
+            unread: The files of the question, if some are still to be read from disk.
+
+        Raises:
+            ConfigurationError: The call cannot be made; nothing was sent.
+        """
+        check_config(config)
+        client = AIModelClient(endpoint, config, transport=self.transport, policy=self.policy, shared=self.shared)
+        queue = None if path is not None else self._queues.setdefault(conversation, TurnQueue())
+
+        def opener(draft: ConversationNode) -> TurnOpener:
+            history = History(conversation.path() if path is None else path, self.window, signing=self.signing)
+            call = CallInput(
+                question(draft.user_query, draft.attached_files, draft.tool_results),
+                tuple(draft.instructions),
+                config,
+                stream,
+                history,
+                conversation.id,
+                draft.id,
+            )
+            summaries = self._summaries.setdefault(conversation, {})
+            return TurnOpener(client, call, draft, summaries, self.policy, ends_with_reader)
+
+        reserve = partial(self._reserve, conversation)
+        turn = Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue)
+        if self.live is not None and not ends_with_reader:
+            turn.attachable(self.live, self.owner)
+        return turn
+
+    def again(
+        self,
+        conversation: Conversation,
+        node_id: str,
+        query: str | None,
+        endpoint: Target | str,
+        instructions: Iterable[str] | None,
+        files: Iterable[Attachment] | None,
+        config: AIModelCallConfig | None,
+    ) -> Turn:
+        """Return a turn beside another one, which answers its question, or ``query`` in its place.
+
+        Raises:
+            ConfigurationError: The conversation has no turn ``node_id``, or the call cannot be made.
+        """
+        node = node_of(conversation, node_id)
+        draft, unread = drafted(
+            conversation,
+            node.user_query if query is None else query,
+            node.instructions if instructions is None else instructions,
+            node.files_to_ask_again() if files is None else files,
+            node.tool_results,
+        )
+        draft = draft.changed(parent_id=node.parent_id)
+        path = () if node.parent_id is None else conversation.path(node.parent_id)
+        knobs = config or self.config
+        return self.turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
+
+    def _reserve(self, conversation: Conversation, opener: TurnOpener) -> Sequence[Reservation]:
+        """Reserve the expected tokens and cost of a turn in every budget that counts it; the turn settles them.
+
+        Raises:
+            BudgetError: A budget is exceeded; nothing was sent.
+        """
+        spendings = [] if self.spending is None else [self.spending]
+        if self._conversation_budget is not None:
+            whose = Spending(self._conversation_budget, whose="conversation", conversation=conversation)
+            spendings.append(self._spendings.setdefault(conversation, whose))
+        if not spendings:
+            return []
+        tokens, money = opener.expected()
+        reserved: list[Reservation] = []
+        try:
+            for spending in spendings:
+                reserved.append(spending.reserve(tokens=tokens, money=money))
+        except BudgetError:
+            for reservation in reserved:
+                reservation.release()
+            raise
+        return reserved
+
+
+def drafted(
+    conversation: Conversation,
+    query: str,
+    instructions: Iterable[str],
+    files: Iterable[Attachment],
+    tool_results: Iterable[ToolResultPart],
+) -> tuple[ConversationNode, Attached | None]:
+    """Build the node of a turn before its answer, and its files if some are still to be read from disk.
+
+    Raises:
+        ConfigurationError: Nothing is asked, or a value is of the wrong kind.
+    """
+    check_conversation(conversation)
+    check_query(query)
+    check_several(instructions, files, tool_results)
+    attached, results = Attached.of(files), tuple(tool_results)
+    if not query.strip() and not attached.items and not results:
+        raise ConfigurationError("the query is empty: there is nothing to ask")
+    head, at_hand = conversation.head, attached.at_hand()
+    draft = ConversationNode(
+        parent_id=None if head is None else head.id,
+        user_query=query,
+        attached_files=at_hand or (),
+        tool_results=results,
+        instructions=tuple(instructions),
+    )
+    return draft, attached if at_hand is None else None
+
+
+def node_of(conversation: Conversation, node_id: str) -> ConversationNode:
+    """Return the turn of that id.
+
+    Raises:
+        ConfigurationError: The conversation has no such turn.
+    """
+    check_conversation(conversation)
+    node = conversation.get(node_id)
+    if node is None:
+        raise ConfigurationError(f"the conversation has no turn {node_id!r}: pass the id of one of conversation.nodes")
+    return node

@@ -1,0 +1,93 @@
+"""``TurnReader``: replays the events of a turn from a cursor, and follows it while it is answered."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.errors import DhenaraError, StreamStateError
+from dhenara_async.events import StreamEvent, StreamReset, StreamStart
+from dhenara_async.turns.log import TurnLog
+
+
+class TurnReader:
+    """Reads a turn from a cursor: first what came before, then what comes. ``async with manager.attach(…) as reader``.
+
+    Leaving the block never ends the turn.
+
+    Args:
+        find: Returns the log; may raise ``UnknownTurnError``.
+        cursor: Where an earlier reader of this turn was; None = from the beginning.
+    """
+
+    def __init__(self, find: Callable[[], TurnLog], cursor: str | None) -> None:
+        self._find = find
+        self._from = cursor
+        self._log: TurnLog | None = None
+        self._seq = 0
+        self._resets = False
+
+    async def __aenter__(self) -> Self:
+        log = self._log = self._find()
+        if self._from is not None:
+            turn_id, _, place = self._from.rpartition(".")
+            known = turn_id == f"{log.turn_id}.{log.epoch}" and place.isascii() and place.isdecimal()
+            if known and len(place) < 19 and int(place) <= len(log.events):
+                self._seq = int(place)
+            else:
+                self._resets = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        log = self._demand_log()
+        while self._seq >= len(log.events):
+            if log.ended_at is not None:
+                self._end(log)
+            await log.wait()
+        event = log.events[self._seq]
+        self._seq += 1
+        if self._resets:
+            self._resets = False
+            start = event if isinstance(event, StreamStart) else None
+            return StreamReset("the cursor is not one of this turn as it is kept; the turn follows whole", start)
+        return event
+
+    @property
+    def cursor(self) -> str:
+        """Where this reader is: pass it to ``manager.attach`` to go on after the last event that was read."""
+        log = self._demand_log()
+        return f"{log.turn_id}.{log.epoch}.{self._seq}"
+
+    @property
+    def node(self) -> ConversationNode:
+        """The finished turn.
+
+        Raises:
+            StreamStateError: It is not over.
+        """
+        node = self._demand_log().node
+        if node is None:
+            raise StreamStateError("the turn is not over; its node is there when its events have ended")
+        return node
+
+    def _demand_log(self) -> TurnLog:
+        if self._log is None:
+            raise StreamStateError("a turn is attached to in a block: async with manager.attach(…) as reader")
+        return self._log
+
+    def _end(self, log: TurnLog) -> None:
+        """Raise the error of the turn, or stop the iteration."""
+        if log.node is not None and log.node.status == "complete":
+            raise StopAsyncIteration
+        if isinstance(log.failure, DhenaraError):
+            raise log.failure
+        reason = "it failed" if log.node is None else log.node.error
+        raise StreamStateError(f"turn {log.turn_id} ended before its answer was complete: {reason}")
