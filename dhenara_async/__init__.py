@@ -13,7 +13,11 @@ if TYPE_CHECKING:
         CallEnded,
         CallStarted,
         FirstContent,
+        LoopEnded,
+        LoopStarted,
         Observer,
+        ToolEnded,
+        ToolStarted,
     )
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.stream import ResponseStream
@@ -120,7 +124,10 @@ _NAMES_BY_MODULE = {
     "hosts.table": "Host",
     "limits.limiter": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager",
-    "calls.observer": "AttemptEnded AttemptStarted CallEnded CallStarted FirstContent Observer",
+    "calls.observer": (
+        "AttemptEnded AttemptStarted CallEnded CallStarted FirstContent LoopEnded LoopStarted Observer ToolEnded "
+        "ToolStarted"
+    ),
     "calls.shared": "SharedResources",
     "messages.messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
@@ -195,6 +202,8 @@ __all__ = [
     "Limiter",
     "Limits",
     "LocalLimiter",
+    "LoopEnded",
+    "LoopStarted",
     "Message",
     "ModelCall",
     "NamedTool",
@@ -235,7 +244,9 @@ __all__ = [
     "Tool",
     "ToolCallDelta",
     "ToolCallPart",
+    "ToolEnded",
     "ToolResultPart",
+    "ToolStarted",
     "Transport",
     "Turn",
     "TurnFanOut",

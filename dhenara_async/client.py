@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.blocking import BlockingClient
     from dhenara_async.calls.call import Call
     from dhenara_async.calls.input import CallInput
-    from dhenara_async.calls.observer import ObservedCall, Observer
+    from dhenara_async.calls.observed import ObservedCall
+    from dhenara_async.calls.observer import Observer
     from dhenara_async.calls.prepare import CallPreparer
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.source import EndpointSource
@@ -246,7 +247,7 @@ class AIModelClient:
         """Build the reports of a call; None without observers."""
         if self._shared_resources is None or not self._shared_resources.observers:
             return None
-        from dhenara_async.calls.observer import ObservedCall
+        from dhenara_async.calls.observed import ObservedCall
 
         return ObservedCall(
             self._shared_resources.observers,
@@ -255,6 +256,7 @@ class AIModelClient:
             instructions=len(call.instructions),
             conversation=call.conversation,
             node=call.node,
+            parent=call.parent,
             clock=self._shared_resources.timing.clock,
         )
 

@@ -39,7 +39,7 @@ FLOORS = (
         *("transport", "usage.budget"),
     },
     {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
-    {"calls.forms", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
+    {"calls.forms", "calls.observed", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
     {"calls.body"},
     {
         *("blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),
@@ -66,7 +66,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
     *("blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turns"),
-    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observer"),
+    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observed"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),

@@ -47,6 +47,7 @@ class CallInput:
         history: The turns before; None where ``messages`` is the whole conversation.
         conversation: The id of the conversation, for plans that route by it; None outside of one.
         node: The id of the turn, likewise.
+        parent: The id of the tool loop that the call is a step of, for observers; None outside of one.
     """
 
     messages: list[Message]
@@ -56,6 +57,7 @@ class CallInput:
     history: History | None = None
     conversation: str | None = None
     node: str | None = None
+    parent: str | None = None
 
     def formatted(
         self,

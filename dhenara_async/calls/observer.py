@@ -4,22 +4,24 @@ Methods are synchronous and are called at most a few times per call, never per t
 comparison for each of them.
 """
 
-import logging
-from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TypeVar
-from uuid import uuid4
+from typing import Literal
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.frozen import ShortRepr
-from dhenara_async.messages.messages import Origin
+from dhenara_async.messages.messages import Origin, ToolResultPart
 from dhenara_async.response import FinishReason
 from dhenara_async.usage.tokens import Usage
 
-logger: logging.Logger = logging.getLogger("dhenara_async")
+CallOutcome = Literal["complete", "failed", "left", "cancelled"]
+"""How a call or a loop ended. ``left``: its block was left before the end; ``cancelled``: so was its task."""
 
-Record = TypeVar("Record")
+LoopOutcome = Literal["complete", "limit", "pending", "failed", "left", "cancelled"]
+"""How a tool loop ended. ``limit``: more steps were wanted than are allowed; ``pending``: it waits for an approval."""
+
+ToolOutcome = Literal["complete", "failed", "denied", "cancelled"]
+"""How a tool call ended. ``failed``: the model gets an error result; ``denied``: it was not approved, so not run."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -34,6 +36,7 @@ class CallStarted(ShortRepr):
         instructions: Number of instructions.
         conversation: Id of the conversation; None outside of one.
         node: Id of the turn; None outside of a conversation.
+        parent: Id of the tool loop that the call is a step of, as in ``LoopStarted``; None outside of one.
     """
 
     call_id: str
@@ -43,6 +46,7 @@ class CallStarted(ShortRepr):
     instructions: int
     conversation: str | None
     node: str | None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -128,6 +132,95 @@ class CallEnded(ShortRepr):
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class LoopStarted(ShortRepr):
+    """A tool loop that starts: model calls and tool calls in turn, until the model asks for no more.
+
+    Attributes:
+        loop_id: Unique id, the same in all records of the loop, and the ``parent`` of its model calls. A loop that is
+            resumed starts again, with the same id, after its earlier part has ended.
+        endpoint: The endpoint that is asked first.
+        tools: Names of the functions that the model may call.
+        max_steps: Maximum number of model calls; None = unlimited.
+        conversation: Id of the conversation; None outside of one.
+        node: Id of the first turn; None outside of a conversation.
+    """
+
+    loop_id: str
+    endpoint: Origin
+    tools: tuple[str, ...]
+    max_steps: int | None
+    conversation: str | None
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LoopEnded(ShortRepr):
+    """A tool loop that ended, or that waits for an approval.
+
+    Attributes:
+        loop_id: Id of the loop.
+        endpoint: The endpoint that was asked last.
+        steps: Number of model calls.
+        tool_calls: Number of tool calls that were run or denied.
+        outcome: How it ended.
+        error: Why it failed, or what left its block; None otherwise.
+        seconds: Time since the loop started.
+    """
+
+    loop_id: str
+    endpoint: Origin
+    steps: int
+    tool_calls: int
+    outcome: LoopOutcome
+    error: BaseException | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ToolStarted(ShortRepr):
+    """A tool call of a loop that is about to be run.
+
+    Attributes:
+        loop_id: Id of the loop.
+        number: Number of the tool call within the loop, from 1.
+        tool_call_id: The id that the provider gave the call.
+        name: Name of the tool.
+        arguments: The model's arguments, as JSON text; None unless the observer ``wants_content``.
+    """
+
+    loop_id: str
+    number: int
+    tool_call_id: str
+    name: str
+    arguments: str | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ToolEnded(ShortRepr):
+    """A tool call that has its result.
+
+    Attributes:
+        loop_id: Id of the loop.
+        number: Number of the tool call within the loop.
+        tool_call_id: The id that the provider gave the call.
+        name: Name of the tool.
+        outcome: How it ended.
+        error: The exception of a tool that failed, where there is one; its message can hold content.
+        result: The result that the model gets; None unless the observer ``wants_content``, and where there is none.
+        seconds: Time since the tool call started.
+    """
+
+    loop_id: str
+    number: int
+    tool_call_id: str
+    name: str
+    outcome: ToolOutcome
+    error: BaseException | None
+    result: ToolResultPart | None
+    seconds: float
+
+
 class Observer:
     """Receives a record when a call or an attempt starts and ends. Subclass it, and override the methods you need.
 
@@ -135,8 +228,14 @@ class Observer:
     starts also ends, exactly once. A call that cannot be prepared (``ConfigurationError``) does not start.
 
     Methods run in the call's thread and event loop, so they have to be quick. An exception that a method raises is
-    logged under ``dhenara_async`` and has no other effect. Records hold no prompts and no answers.
+    logged under ``dhenara_async`` and has no other effect. Records hold no prompts and no answers, unless the observer
+    ``wants_content``.
+
+    Attributes:
+        wants_content: Whether its records hold prompts, answers, and the arguments and results of tools.
     """
+
+    wants_content: bool = False
 
     def call_started(self, record: CallStarted) -> None:
         """A call starts."""
@@ -153,125 +252,21 @@ class Observer:
     def call_ended(self, record: CallEnded) -> None:
         """The call has ended, with an answer or an error."""
 
+    def loop_started(self, record: LoopStarted) -> None:
+        """A tool loop starts; called by the loop (``ToolPolicy``) before its first model call."""
 
-class ObservedCall:
-    """Reports one call to its observers, in the order in which they were given.
+    def tool_started(self, record: ToolStarted) -> None:
+        """A tool call of a loop is about to be run, or was denied; called by the loop."""
 
-    Args:
-        observers: The observers, at least one.
-        config: Options of the call.
-        messages: Number of messages.
-        instructions: Number of instructions.
-        conversation: Id of the conversation; None outside of one.
-        node: Id of the turn; None outside of a conversation.
-        clock: Returns seconds that never decrease.
-    """
+    def tool_ended(self, record: ToolEnded) -> None:
+        """A tool call of a loop has its result; called by the loop."""
 
-    def __init__(
-        self,
-        observers: Sequence[Observer],
-        config: AIModelCallConfig,
-        *,
-        messages: int,
-        instructions: int,
-        conversation: str | None,
-        node: str | None,
-        clock: Callable[[], float] = perf_counter,
-    ) -> None:
-        self._observers = tuple(observers)
-        self._clock = clock
-        self._config = config
-        self._messages = messages
-        self._instructions = instructions
-        self._conversation = conversation
-        self._node = node
-        self._id = uuid4().hex
-        self._attempts = 0
-        self._started_at: float | None = None
-        self._ended = False
+    def loop_ended(self, record: LoopEnded) -> None:
+        """A tool loop has ended; called by the loop after its last model call and tool call have ended."""
 
-    def start(self, endpoint: Origin) -> None:
-        """Report that the call starts."""
-        self._started_at = self._clock()
-        record = CallStarted(
-            self._id,
-            endpoint,
-            self._config,
-            self._messages,
-            self._instructions,
-            self._conversation,
-            self._node,
-        )
-        self._report([observer.call_started for observer in self._observers], record)
+    def around_tool(self, record: ToolStarted) -> AbstractContextManager[object] | None:
+        """Return a context in which the tool is run, to make a span current there; None = no context.
 
-    def start_attempt(self, endpoint: Origin) -> "ObservedAttempt":
-        """Report that a request is about to be sent."""
-        self._attempts += 1
-        record = AttemptStarted(self._id, endpoint, self._attempts)
-        self._report([observer.attempt_started for observer in self._observers], record)
-        return ObservedAttempt(record, self._clock())
-
-    def end_attempt(
-        self,
-        attempt: "ObservedAttempt",
-        *,
-        request_id: str | None,
-        status: int | None,
-        error: BaseException | None,
-        usage: Usage | None,
-    ) -> None:
-        """Report that a request has ended."""
-        started, seconds = attempt.record, self._clock() - attempt.started_at
-        record = AttemptEnded(self._id, started.endpoint, started.number, request_id, status, error, usage, seconds)
-        self._report([observer.attempt_ended for observer in self._observers], record)
-
-    def receive_content(self, endpoint: Origin) -> None:
-        """Report that the first content has arrived."""
-        record = FirstContent(self._id, endpoint, self._seconds())
-        self._report([observer.first_content for observer in self._observers], record)
-
-    def end(
-        self,
-        endpoint: Origin,
-        *,
-        request_id: str | None,
-        status: int | None,
-        error: BaseException | None,
-        usage: Usage | None,
-        finish_reason: FinishReason | None,
-    ) -> None:
-        """Report that the call has ended."""
-        record = CallEnded(
-            self._id, endpoint, request_id, status, self._attempts, error, usage, finish_reason, self._seconds()
-        )
-        self._report([observer.call_ended for observer in self._observers], record)
-
-    def ends_now(self) -> bool:
-        """Whether the call has started and its end has not been reported; True at most once."""
-        if self._started_at is None or self._ended:
-            return False
-        self._ended = True
-        return True
-
-    def _seconds(self) -> float:
-        return 0.0 if self._started_at is None else self._clock() - self._started_at
-
-    def _report(self, methods: Sequence[Callable[[Record], None]], record: Record) -> None:
-        for method in methods:
-            try:
-                method(record)
-            except Exception:  # an observer never breaks a call
-                logger.exception("an observer failed at %s; the call continues", type(record).__name__)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class ObservedAttempt(ShortRepr):
-    """A request whose end has not been reported.
-
-    Attributes:
-        record: The record of its start.
-        started_at: Time of its start, in seconds of the clock.
-    """
-
-    record: AttemptStarted
-    started_at: float
+        It is entered after ``tool_started`` and left before ``tool_ended``, in the task that runs the tool.
+        """
+        return None

@@ -18,7 +18,7 @@ import anyio
 from dhenara_async.calls.attempts import Attempts, call_without_reasoning, log_retry, log_retry_without_reasoning
 from dhenara_async.calls.call import Call, CallRecord, Delivery
 from dhenara_async.calls.deadlines import Clock
-from dhenara_async.calls.observer import ObservedAttempt, ObservedCall
+from dhenara_async.calls.observed import ObservedAttempt, ObservedCall
 from dhenara_async.calls.sent_request import SentRequest, while_open
 from dhenara_async.errors import APIError, ConnectError, DhenaraError, StreamStateError
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
