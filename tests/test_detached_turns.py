@@ -44,14 +44,23 @@ async def test_every_cursor_goes_on_where_it_was_and_others_reset() -> None:
     async with ProviderServer([Answer(text=TEXT)]) as server, ConversationManager() as manager:
         turn = manager.turn(await manager.create(), "What?", endpoint_at(server, Dialect.ANTHROPIC_MESSAGES))
         async with turn:
-            events = [event async for event in turn]
+            own: list[str | None] = [turn.cursor]
+            events: list[StreamEvent] = []
+            async for event in turn:
+                events.append(event)
+                own.append(turn.cursor)
         cursors: list[str] = []
         async with manager.attach(turn.id) as reader:
             cursors.append(reader.cursor)
             async for _ in reader:
                 cursors.append(reader.cursor)
+        assert cursors == own
         for place, cursor in enumerate(cursors):
             assert await read(manager, turn.id, cursor) == events[place:]
+            async with manager.attach(turn.id, cursor) as reader:
+                assert await reader.batch() == events[place:]
+                assert (reader.turn_id, reader.cursor) == (turn.id, cursors[-1])
+                assert await reader.batch() == []
         epoch = cursors[0].rpartition(".")[0]
         for wrong in (f"{epoch}.{len(events) + 1}", f"{turn.id}.0.1", "", f"{epoch}.-1", f"{epoch}.²"):
             reset, *rest = await read(manager, turn.id, wrong)

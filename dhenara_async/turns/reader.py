@@ -60,9 +60,27 @@ class TurnReader:
             return StreamReset("the cursor is not one of this turn as it is kept; the turn follows whole", start)
         return event
 
+    async def batch(self) -> list[StreamEvent]:
+        """Return every event that is there, at least one; empty at the end. Cheaper than single events."""
+        try:
+            first = await self.__anext__()
+        except StopAsyncIteration:
+            return []
+        log = self._demand_log()
+        rest, self._seq = log.events[self._seq :], len(log.events)
+        return [first, *rest]
+
+    @property
+    def turn_id(self) -> str:
+        """The id of the turn."""
+        return self._demand_log().turn_id
+
     @property
     def cursor(self) -> str:
-        """Where this reader is: pass it to ``manager.attach`` to go on after the last event that was read."""
+        """Where this reader is: pass it to ``manager.attach`` to go on after the last event that was read.
+
+        It ends in a dot and the number of the turn's events up to there.
+        """
         log = self._demand_log()
         return f"{log.turn_id}.{log.epoch}.{self._seq}"
 

@@ -196,6 +196,19 @@ class Turn:
         """The id of the turn: that of its node, and the one to attach to it or to cancel it by."""
         return self._draft.id
 
+    @property
+    def cursor(self) -> str | None:
+        """Where this reader is, for ``manager.attach``, as ``TurnReader.cursor``; None if the manager keeps no journal.
+
+        Raises:
+            StreamStateError: The block was not entered.
+        """
+        if self._live is None:
+            return None
+        if self._log is None:
+            raise StreamStateError(_ADVICE)
+        return f"{self._log.turn_id}.{self._log.epoch}.{len(self._log.events)}"
+
     def attachable(self, live: LiveTurns, owner: str | None) -> None:
         """Let readers attach to this turn through ``live`` once it has begun; for the manager."""
         self._live = live, owner
