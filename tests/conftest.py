@@ -1,11 +1,22 @@
 """What all tests have in common."""
 
+import gc
 from collections.abc import Sequence
 
 import pytest
 
 from dhenara_async.downloads import fetch
 from dhenara_async.transport.aiohttp_internals import VARIABLE
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the collected tests from garbage collection.
+
+    Many tests collect garbage to see what they leave behind. Each collection would examine the items of all tests and
+    every imported module, half a second instead of a few milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ closed only when the loop goes on, it would never come.
 
 import asyncio
 import gc
+import logging
 import os
 import socket
 import statistics
@@ -513,8 +514,9 @@ def resident() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not _LINUX, reason="sockets and memory are counted in /proc")
-async def test_random_cancellations_leave_no_socket_and_no_memory() -> None:
+async def test_random_cancellations_leave_no_socket_and_no_memory(caplog: pytest.LogCaptureFixture) -> None:
     """``DHENARA_SOAK=1`` runs ten thousand."""
+    caplog.set_level(logging.ERROR, "dhenara_async")  # pytest would keep the record of every retry
     random, count = Random(5), 10_000 if SOAK else 1_000
     questions = [*SAID, "retry", "Hi."]
     config = AIModelCallConfig(fetch=FetchPolicy(allow_http=True, allow_private=True))
@@ -557,7 +559,7 @@ async def test_random_cancellations_leave_no_socket_and_no_memory() -> None:
             await storm(count)
             gc.collect()
             after = resident()
-            assert len(gc.get_objects()) <= objects * 1.05
+            assert len(gc.get_objects()) <= objects + count // 2  # a leak would be at least one a call
             assert asyncio.all_tasks() == tasks_before
             for client in clients:
                 with anyio.fail_after(PATIENCE):
