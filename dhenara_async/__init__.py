@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from dhenara_async.calls.observer import (
         AttemptEnded,
         AttemptStarted,
+        CallContent,
         CallEnded,
         CallStarted,
+        EndpointEnded,
+        EndpointStarted,
         FirstContent,
         LoopEnded,
         LoopStarted,
         Observer,
         ToolEnded,
         ToolStarted,
+        TraceIds,
     )
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.stream import ResponseStream
@@ -125,8 +129,8 @@ _NAMES_BY_MODULE = {
     "limits.limiter": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager",
     "calls.observer": (
-        "AttemptEnded AttemptStarted CallEnded CallStarted FirstContent LoopEnded LoopStarted Observer ToolEnded "
-        "ToolStarted"
+        "AttemptEnded AttemptStarted CallContent CallEnded CallStarted EndpointEnded EndpointStarted FirstContent "
+        "LoopEnded LoopStarted Observer ToolEnded ToolStarted TraceIds"
     ),
     "calls.shared": "SharedResources",
     "messages.messages": (
@@ -164,6 +168,7 @@ __all__ = [
     "AttemptStarted",
     "Bounds",
     "Budget",
+    "CallContent",
     "CallEnded",
     "CallStarted",
     "CallWarning",
@@ -182,6 +187,8 @@ __all__ = [
     "ConversionReport",
     "Decision",
     "Dialect",
+    "EndpointEnded",
+    "EndpointStarted",
     "Experiment",
     "Failover",
     "FanOut",
@@ -247,6 +254,7 @@ __all__ = [
     "ToolEnded",
     "ToolResultPart",
     "ToolStarted",
+    "TraceIds",
     "Transport",
     "Turn",
     "TurnFanOut",

@@ -234,17 +234,17 @@ class AIModelClient:
         target, clock = self.model_endpoint, self._resources().timing.clock
         if isinstance(target, AIModelEndpoint):
             prepared = self._call(target, call)
-            observed = self._observed(call)
+            observed = self._observed(call, None)
             source = _engine().source(prepared, observed)
             return stream_class(source, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
         from dhenara_async.plans.sources import source_of
 
-        observed = self._observed(call)
+        observed = self._observed(call, type(target).__name__.lower())
         plan = source_of(target, self._plan_context(call, observed))
         return stream_class(plan, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
 
-    def _observed(self, call: "CallInput") -> "ObservedCall | None":
-        """Build the reports of a call; None without observers."""
+    def _observed(self, call: "CallInput", plan: str | None) -> "ObservedCall | None":
+        """Build the reports of a call to one endpoint, or to a ``plan``; None without observers."""
         if self._shared_resources is None or not self._shared_resources.observers:
             return None
         from dhenara_async.calls.observed import ObservedCall
@@ -257,6 +257,8 @@ class AIModelClient:
             conversation=call.conversation,
             node=call.node,
             parent=call.parent,
+            plan=plan,
+            stream=call.stream,
             clock=self._shared_resources.timing.clock,
         )
 

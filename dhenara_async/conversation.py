@@ -58,6 +58,8 @@ class ConversationNode(FrozenModel):
         charge: The price for your own customer, computed at the same time; None if unknown.
         prefix: Hash of everything the model was shown, for models that accept reasoning back only behind the same
             prefix; else None.
+        trace_id: The trace that the call was part of, 32 hexadecimal digits; None without an observer that traces.
+        span_id: The call in that trace, 16 hexadecimal digits: scores of the answer can be reported for it later.
         signature: Signature of the node's opaque state, by the manager's ``signing_key``; None without a key or
             without such state.
     """
@@ -83,6 +85,8 @@ class ConversationNode(FrozenModel):
     cost: Decimal | None = None
     charge: Decimal | None = None
     prefix: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
     signature: str | None = None
     _folds: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached history up to this node
 

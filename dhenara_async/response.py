@@ -321,6 +321,8 @@ class AIModelCallResponse(FrozenModel):
         warnings: Settings that the target dropped or adjusted.
         conversion: The report of history parts that were changed for the target.
         pricing: How the cost of the call is computed.
+        trace_id: The trace that the call is part of, 32 hexadecimal digits; None without an observer that traces.
+        span_id: The call in that trace, 16 hexadecimal digits; None likewise.
     """
 
     chat_response: ChatResponse
@@ -334,6 +336,8 @@ class AIModelCallResponse(FrozenModel):
     warnings: tuple[CallWarning, ...] = ()
     conversion: ConversionReport = Field(default_factory=ConversionReport)
     pricing: Pricing = Field(default_factory=Pricing)
+    trace_id: str | None = None
+    span_id: str | None = None
 
     def text(self) -> str:
         """The first choice's visible text."""

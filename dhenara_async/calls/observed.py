@@ -1,32 +1,18 @@
-"""``ObservedCall`` and ``ObservedLoop``: report one call, or one tool loop, to the observers that were given for it."""
+"""``ObservedCall``: reports one call to the observers that were given for it."""
 
 import logging
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
 from typing import TypeVar
 from uuid import uuid4
 
-from dhenara_async.calls.observer import (
-    AttemptEnded,
-    AttemptStarted,
-    CallEnded,
-    CallStarted,
-    FirstContent,
-    LoopEnded,
-    LoopOutcome,
-    LoopStarted,
-    Observer,
-    ToolEnded,
-    ToolOutcome,
-    ToolStarted,
-)
+from dhenara_async.calls.observer import CallEnded, CallOutcome, CallStarted, FirstContent, Observer, TraceIds
 from dhenara_async.config import AIModelCallConfig
-from dhenara_async.frozen import ShortRepr
-from dhenara_async.messages.messages import Origin, ToolCallPart, ToolResultPart
-from dhenara_async.response import FinishReason
+from dhenara_async.messages.messages import Origin
+from dhenara_async.response import ChatResponse
 from dhenara_async.usage.tokens import Usage
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
@@ -45,7 +31,13 @@ class ObservedCall:
         conversation: Id of the conversation; None outside of one.
         node: Id of the turn; None outside of a conversation.
         parent: Id of the tool loop that the call is a step of; None outside of one.
+        plan: The kind of plan that is asked; None = one endpoint.
+        stream: Whether the provider is asked to stream.
         clock: Returns seconds that never decrease.
+
+    Attributes:
+        wants_content: Whether any observer wants prompts and answers.
+        adds_headers: Whether any observer adds headers to requests.
     """
 
     def __init__(
@@ -58,77 +50,71 @@ class ObservedCall:
         conversation: str | None,
         node: str | None,
         parent: str | None = None,
+        plan: str | None = None,
+        stream: bool = False,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self._observers = tuple(observers)
-        self._clock = clock
-        self._config = config
-        self._messages = messages
-        self._instructions = instructions
-        self._conversation = conversation
-        self._node = node
-        self._parent = parent
-        self._id = uuid4().hex
+        self.observers = tuple(observers)
+        self.clock = clock
+        self.id = uuid4().hex
+        self.wants_content: bool = any(observer.wants_content for observer in self.observers)
+        self.adds_headers: bool = any(observer.adds_headers for observer in self.observers)
+        self._start = (config, messages, instructions, conversation, node, parent, plan, stream)
+        self._endpoints = 0
         self._attempts = 0
         self._started_at: float | None = None
         self._ended = False
+        self._trace: TraceIds | None = None
 
     def start(self, endpoint: Origin) -> None:
         """Report that the call starts."""
-        self._started_at = self._clock()
-        record = CallStarted(
-            self._id,
-            endpoint,
-            self._config,
-            self._messages,
-            self._instructions,
-            self._conversation,
-            self._node,
-            self._parent,
-        )
-        _report([observer.call_started for observer in self._observers], record)
+        self._started_at = self.clock()
+        record = CallStarted(self.id, endpoint, *self._start)
+        report([observer.call_started for observer in self.observers], record)
 
-    def start_attempt(self, endpoint: Origin) -> "ObservedAttempt":
-        """Report that a request is about to be sent."""
+    def next_endpoint(self) -> int:
+        """Count one more endpoint; return its number."""
+        self._endpoints += 1
+        return self._endpoints
+
+    def next_attempt(self) -> int:
+        """Count one more request; return its number."""
         self._attempts += 1
-        record = AttemptStarted(self._id, endpoint, self._attempts)
-        _report([observer.attempt_started for observer in self._observers], record)
-        return ObservedAttempt(record, self._clock())
-
-    def end_attempt(
-        self,
-        attempt: "ObservedAttempt",
-        *,
-        request_id: str | None,
-        status: int | None,
-        error: BaseException | None,
-        usage: Usage | None,
-    ) -> None:
-        """Report that a request has ended."""
-        started, seconds = attempt.record, self._clock() - attempt.started_at
-        record = AttemptEnded(self._id, started.endpoint, started.number, request_id, status, error, usage, seconds)
-        _report([observer.attempt_ended for observer in self._observers], record)
+        return self._attempts
 
     def receive_content(self, endpoint: Origin) -> None:
         """Report that the first content has arrived."""
-        record = FirstContent(self._id, endpoint, self._seconds())
-        _report([observer.first_content for observer in self._observers], record)
+        record = FirstContent(self.id, endpoint, self._seconds())
+        report([observer.first_content for observer in self.observers], record)
 
     def end(
         self,
         endpoint: Origin,
         *,
+        outcome: CallOutcome,
         request_id: str | None,
         status: int | None,
         error: BaseException | None,
         usage: Usage | None,
-        finish_reason: FinishReason | None,
+        answer: ChatResponse,
     ) -> None:
-        """Report that the call has ended."""
-        record = CallEnded(
-            self._id, endpoint, request_id, status, self._attempts, error, usage, finish_reason, self._seconds()
-        )
-        _report([observer.call_ended for observer in self._observers], record)
+        """Report that the call has ended.
+
+        Args:
+            endpoint: The endpoint that answered, or was asked last.
+            outcome: How the call ended.
+            request_id: The provider's id of the last request.
+            status: HTTP status of the last request.
+            error: Why the call failed, or what left its block.
+            usage: Tokens of the answer.
+            answer: The answer, complete or not.
+        """
+        self._trace = self._find_trace()
+        reason = answer.choices[0].finish_reason if outcome == "complete" and answer.choices else None
+        seconds, attempts = self._seconds(), self._attempts
+        record = CallEnded(self.id, endpoint, request_id, status, attempts, error, usage, reason, seconds, outcome)
+        for observer in self.observers:
+            report([observer.call_ended], replace(record, answer=answer) if observer.wants_content else record)
 
     def ends_now(self) -> bool:
         """Whether the call has started and its end has not been reported; True at most once."""
@@ -137,142 +123,32 @@ class ObservedCall:
         self._ended = True
         return True
 
-    def _seconds(self) -> float:
-        return 0.0 if self._started_at is None else self._clock() - self._started_at
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class ObservedAttempt(ShortRepr):
-    """A request whose end has not been reported.
-
-    Attributes:
-        record: The record of its start.
-        started_at: Time of its start, in seconds of the clock.
-    """
-
-    record: AttemptStarted
-    started_at: float
-
-
-class ObservedLoop:
-    """Reports one tool loop to its observers, in the order in which they were given.
-
-    The loop calls ``start`` before its first model call, passes ``loop_id`` to its model calls as
-    ``CallInput.parent``, uses ``tool`` for every tool call, and calls ``end`` once on every way out.
-
-    Args:
-        observers: The observers; with none, every method does nothing.
-        loop_id: Id of the loop.
-        clock: Returns seconds that never decrease.
-    """
-
-    def __init__(
-        self, observers: Sequence[Observer], loop_id: str, *, clock: Callable[[], float] = perf_counter
-    ) -> None:
-        self._observers = tuple(observers)
-        self._clock = clock
-        self._started_at: float | None = None
-        self._ended = False
-        self._tool_calls = 0
-        self.loop_id: str = loop_id
-
-    def start(
-        self,
-        endpoint: Origin,
-        *,
-        tools: Sequence[str],
-        max_steps: int | None,
-        conversation: str | None = None,
-        node: str | None = None,
-    ) -> None:
-        """Report that the loop starts; see ``LoopStarted``."""
-        self._started_at = self._clock()
-        if self._observers:
-            record = LoopStarted(self.loop_id, endpoint, tuple(tools), max_steps, conversation, node)
-            _report([observer.loop_started for observer in self._observers], record)
-
-    def tool(self, call: ToolCallPart) -> "ObservedTool":
-        """Report that a tool call is about to be run."""
-        self._tool_calls += 1
-        return ObservedTool(self._observers, self.loop_id, self._tool_calls, call, self._clock)
-
-    def end(self, endpoint: Origin, *, steps: int, outcome: LoopOutcome, error: BaseException | None = None) -> None:
-        """Report that the loop has ended, unless it did not start or its end was reported."""
+    @property
+    def trace(self) -> TraceIds | None:
+        """Where the call is found in a trace, by the first observer that knows; None = nowhere."""
         if self._started_at is None or self._ended:
-            return
-        self._ended = True
-        if self._observers:
-            seconds = self._clock() - self._started_at
-            record = LoopEnded(self.loop_id, endpoint, steps, self._tool_calls, outcome, error, seconds)
-            _report([observer.loop_ended for observer in self._observers], record)
+            return self._trace
+        return self._find_trace()
+
+    def _find_trace(self) -> TraceIds | None:
+        for observer in self.observers:
+            try:
+                found = observer.trace_ids(self.id)
+            except Exception:  # as in ``report``
+                logger.exception("an observer failed at trace_ids; the call continues")
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def _seconds(self) -> float:
+        return 0.0 if self._started_at is None else self.clock() - self._started_at
 
 
-class ObservedTool:
-    """Reports one tool call of a loop; made by ``ObservedLoop.tool``.
-
-    Run the tool inside ``with tool.running():``, then call ``end`` once, also after a cancellation.
-
-    Args:
-        observers: The observers.
-        loop_id: Id of the loop.
-        number: Number of the tool call within the loop.
-        call: The model's call.
-        clock: Returns seconds that never decrease.
-    """
-
-    __slots__ = ("_clock", "_ended", "_observers", "_records", "_started_at")
-
-    def __init__(
-        self,
-        observers: Sequence[Observer],
-        loop_id: str,
-        number: int,
-        call: ToolCallPart,
-        clock: Callable[[], float],
-    ) -> None:
-        self._observers = observers
-        self._clock = clock
-        self._started_at = clock()
-        self._ended = False
-        record = ToolStarted(loop_id, number, call.call_id, call.name, None)
-        self._records: list[ToolStarted] = [
-            replace(record, arguments=call.arguments) if observer.wants_content else record for observer in observers
-        ]
-        for observer, started in zip(observers, self._records, strict=True):
-            _report([observer.tool_started], started)
-
-    @contextmanager
-    def running(self) -> Generator[None]:
-        """Run the tool in the contexts of the observers."""
-        with ExitStack() as stack:
-            for observer, record in zip(self._observers, self._records, strict=True):
-                _enter(stack, observer.around_tool, record)
-            yield
-
-    def end(
-        self, *, outcome: ToolOutcome, error: BaseException | None = None, result: ToolResultPart | None = None
-    ) -> None:
-        """Report that the tool call has its result, unless that was reported."""
-        if self._ended:
-            return
-        self._ended = True
-        seconds = self._clock() - self._started_at
-        for observer, started in zip(self._observers, self._records, strict=True):
-            ended = ToolEnded(
-                started.loop_id,
-                started.number,
-                started.tool_call_id,
-                started.name,
-                outcome,
-                error,
-                result if observer.wants_content else None,
-                seconds,
-            )
-            _report([observer.tool_ended], ended)
-
-
-def _enter(stack: ExitStack, method: Callable[[Record], AbstractContextManager[object] | None], record: Record) -> None:
-    """Enter the context that an observer's method returns, if any."""
+def entered(
+    stack: ExitStack, method: Callable[[Record], AbstractContextManager[object] | None], record: Record
+) -> None:
+    """Enter the context that an observer's method returns, if any; leaving it never breaks a call either."""
     try:
         context = method(record)
         if context is not None:
@@ -299,7 +175,8 @@ class _Guarded(AbstractContextManager[None]):
             logger.exception("an observer failed at the end of its context; the call continues")
 
 
-def _report(methods: Sequence[Callable[[Record], None]], record: Record) -> None:
+def report(methods: Sequence[Callable[[Record], None]], record: Record) -> None:
+    """Hand ``record`` to the methods of observers; what they raise is logged."""
     for method in methods:
         try:
             method(record)

@@ -1,21 +1,29 @@
 """``Observer``: methods that a client calls when a call or an attempt starts and ends, for metrics, traces and logs.
 
+The records nest: a tool loop has calls and tool calls; a call asks one endpoint, or, with a plan, several, at the same
+time or in turn; each endpoint is sent one request or, with retries, several (attempts).
+
 Methods are synchronous and are called at most a few times per call, never per token. Without observers a call pays one
 comparison for each of them.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.frozen import ShortRepr
-from dhenara_async.messages.messages import Origin, ToolResultPart
-from dhenara_async.response import FinishReason
+from dhenara_async.messages.messages import Message, Origin, ToolResultPart
+from dhenara_async.response import CallWarning, ChatResponse, FinishReason
+from dhenara_async.tools.declarations import Usable
 from dhenara_async.usage.tokens import Usage
 
 CallOutcome = Literal["complete", "failed", "left", "cancelled"]
 """How a call or a loop ended. ``left``: its block was left before the end; ``cancelled``: so was its task."""
+
+EndpointOutcome = Literal["complete", "failed", "left", "cancelled", "lost"]
+"""How an endpoint's answer ended, as for a call. ``lost``: another member of a race was faster."""
 
 LoopOutcome = Literal["complete", "limit", "pending", "failed", "left", "cancelled"]
 """How a tool loop ended. ``limit``: more steps were wanted than are allowed; ``pending``: it waits for an approval."""
@@ -37,6 +45,8 @@ class CallStarted(ShortRepr):
         conversation: Id of the conversation; None outside of one.
         node: Id of the turn; None outside of a conversation.
         parent: Id of the tool loop that the call is a step of, as in ``LoopStarted``; None outside of one.
+        plan: The kind of plan that is asked (``failover``, ``race``, ``router``, ``experiment``); None = one endpoint.
+        stream: Whether the provider is asked to stream.
     """
 
     call_id: str
@@ -47,6 +57,81 @@ class CallStarted(ShortRepr):
     conversation: str | None
     node: str | None
     parent: str | None = None
+    plan: str | None = None
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CallContent(ShortRepr):
+    """What an endpoint is sent.
+
+    Attributes:
+        messages: The messages, those of earlier turns included, oldest first.
+        instructions: The instructions.
+        tools: What the model may call.
+    """
+
+    messages: tuple[Message, ...] = field(repr=False)
+    instructions: tuple[str, ...] = field(repr=False)
+    tools: tuple[Usable, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EndpointStarted(ShortRepr):
+    """An endpoint that is about to be asked: once in a call without a plan, any number of times with one.
+
+    Attributes:
+        call_id: Id of the call.
+        number: Number of the endpoint within the call, from 1, in the order in which they are asked.
+        endpoint: The endpoint.
+        config: Options of the call; those that ``warnings`` name were not sent as they stand here.
+        warnings: Options that were left out or changed for this endpoint.
+        content: What it is sent; None unless the observer ``wants_content``.
+    """
+
+    call_id: str
+    number: int
+    endpoint: Origin
+    config: AIModelCallConfig
+    warnings: tuple[CallWarning, ...]
+    content: CallContent | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EndpointEnded(ShortRepr):
+    """An endpoint whose answer ended, after all its attempts.
+
+    Attributes:
+        call_id: Id of the call.
+        number: Number of the endpoint within the call.
+        endpoint: The endpoint.
+        outcome: How its answer ended.
+        request_id: The provider's id of the last request; None if it sent none.
+        status: HTTP status of the last request; None if no response head arrived.
+        attempts: Number of requests to this endpoint.
+        error: Why it failed; None unless ``outcome`` is ``failed``.
+        usage: The last token report of its last request; None if none arrived.
+        model: The model that the provider says has answered; None if it said nothing.
+        response_id: The provider's id of the answer; None if it sent none.
+        finish_reasons: Why each choice of a complete answer ended; empty for any other.
+        first_content: Seconds until its first content; None if there was none.
+        seconds: Time since the endpoint started.
+    """
+
+    call_id: str
+    number: int
+    endpoint: Origin
+    outcome: EndpointOutcome
+    request_id: str | None
+    status: int | None
+    attempts: int
+    error: BaseException | None
+    usage: Usage | None
+    model: str | None
+    response_id: str | None
+    finish_reasons: tuple[FinishReason, ...]
+    first_content: float | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,11 +142,13 @@ class AttemptStarted(ShortRepr):
         call_id: Id of the call.
         endpoint: The endpoint that is asked.
         number: Number of the request within the call, from 1; all members of a plan count together.
+        asked: Number of the endpoint within the call, as in ``EndpointStarted``.
     """
 
     call_id: str
     endpoint: Origin
     number: int
+    asked: int = 1
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,6 +164,7 @@ class AttemptEnded(ShortRepr):
         error: Why it failed; None if the answer is complete. ``StreamStateError`` if it was cancelled, as in a race.
         usage: The last token report; None if none arrived.
         seconds: Time since the attempt started, waiting for permission to send included.
+        asked: Number of the endpoint within the call, as in ``EndpointStarted``.
     """
 
     call_id: str
@@ -87,6 +175,7 @@ class AttemptEnded(ShortRepr):
     error: BaseException | None
     usage: Usage | None
     seconds: float
+    asked: int = 1
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -119,6 +208,8 @@ class CallEnded(ShortRepr):
         usage: Tokens of the answer; None if the provider reported none.
         finish_reason: Why the model stopped; None if the answer is not complete.
         seconds: Time since the call started.
+        outcome: How the call ended.
+        answer: The answer, complete or not; None unless the observer ``wants_content``.
     """
 
     call_id: str
@@ -130,6 +221,8 @@ class CallEnded(ShortRepr):
     usage: Usage | None
     finish_reason: FinishReason | None
     seconds: float
+    outcome: CallOutcome = "complete"
+    answer: ChatResponse | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -221,6 +314,19 @@ class ToolEnded(ShortRepr):
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class TraceIds(ShortRepr):
+    """Where a call is found in a trace.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits.
+        span_id: 16 hexadecimal digits.
+    """
+
+    trace_id: str
+    span_id: str
+
+
 class Observer:
     """Receives a record when a call or an attempt starts and ends. Subclass it, and override the methods you need.
 
@@ -233,12 +339,20 @@ class Observer:
 
     Attributes:
         wants_content: Whether its records hold prompts, answers, and the arguments and results of tools.
+        adds_headers: Whether ``request_headers`` is asked before each request.
     """
 
     wants_content: bool = False
+    adds_headers: bool = False
 
     def call_started(self, record: CallStarted) -> None:
         """A call starts."""
+
+    def endpoint_started(self, record: EndpointStarted) -> None:
+        """An endpoint is about to be asked."""
+
+    def endpoint_ended(self, record: EndpointEnded) -> None:
+        """An endpoint's answer has ended; before ``call_ended``."""
 
     def attempt_started(self, record: AttemptStarted) -> None:
         """A request is about to be sent."""
@@ -251,6 +365,25 @@ class Observer:
 
     def call_ended(self, record: CallEnded) -> None:
         """The call has ended, with an answer or an error."""
+
+    def around_request(self, record: AttemptStarted) -> AbstractContextManager[object] | None:
+        """Return a context in which the request is sent, to make a span current there; None = no context.
+
+        It is entered after ``attempt_started``, and left when the response head has arrived, or when the wait for it
+        is cancelled, by the same task. A cancelled wait that goes on enters it again.
+        """
+        return None
+
+    def request_headers(self, record: AttemptStarted) -> Mapping[str, str]:
+        """Return headers to add to the request, names in lower case; asked after ``attempt_started``."""
+        return {}
+
+    def trace_ids(self, call_id: str) -> TraceIds | None:
+        """Return where the call is found in a trace; the response and the node of a turn keep it. None = nowhere.
+
+        It may be asked at any time between ``call_started`` and ``call_ended``.
+        """
+        return None
 
     def loop_started(self, record: LoopStarted) -> None:
         """A tool loop starts; called by the loop (``ToolPolicy``) before its first model call."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from dhenara_async.calls.body import ResponseBody
@@ -37,9 +38,10 @@ class SentRequest:
         body: Decodes the response body.
         exchange: The request on its connection; None until the response head has arrived.
         request_id: The provider's id of the request; None if it sent none.
+        headers: Headers to add to the request, such as the trace that it belongs to.
     """
 
-    __slots__ = ("_closed", "_pending", "_refusal", "_slot", "body", "call", "exchange", "request_id")
+    __slots__ = ("_closed", "_pending", "_refusal", "_slot", "body", "call", "exchange", "headers", "request_id")
 
     def __init__(self, call: Call, slot: Slot | None = None) -> None:
         self.call: Call = call
@@ -48,6 +50,7 @@ class SentRequest:
         self.body: ResponseBody = ResponseBody(decoder, call.request.config.bounds.max_answer_bytes, framing)
         self.exchange: Exchange | None = None
         self.request_id: str | None = None
+        self.headers: Mapping[str, str] = {}
         self._slot = slot
         self._pending: PendingResponse | None = None  # sent in two steps, and waiting for the response head
         self._refusal = b""  # the body of an error response so far
@@ -158,6 +161,8 @@ class SentRequest:
         request = source.request
         if source.prepare is not None or source.limiter is not None:
             request = await while_open(source, self._prepared(source, clock))
+        if self.headers:
+            request = replace(request, headers={**request.headers, **self.headers})
         signed = await _in_time(clock, source.auth.sign(request))
         return await _in_time(clock, source.transport.send(signed, source.timeouts))
 

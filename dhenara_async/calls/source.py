@@ -9,6 +9,7 @@ The time limits that the transport does not keep are kept by one ``Clock`` per c
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from functools import cache
 from typing import Protocol, cast
@@ -18,7 +19,9 @@ import anyio
 from dhenara_async.calls.attempts import Attempts, call_without_reasoning, log_retry, log_retry_without_reasoning
 from dhenara_async.calls.call import Call, CallRecord, Delivery
 from dhenara_async.calls.deadlines import Clock
-from dhenara_async.calls.observed import ObservedAttempt, ObservedCall
+from dhenara_async.calls.observed import ObservedCall
+from dhenara_async.calls.observed_endpoint import ObservedEndpoint
+from dhenara_async.calls.observer import EndpointOutcome
 from dhenara_async.calls.sent_request import SentRequest, while_open
 from dhenara_async.errors import APIError, ConnectError, DhenaraError, StreamStateError
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate
@@ -88,6 +91,7 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
 
 _UNNOTICED = (State.READY, State.WAITING, State.OPENED)  # another attempt would take back no content
 _FLOWING = State.FLOWING
+_NOWHERE = nullcontext()
 
 
 class EventSource(Protocol):
@@ -121,8 +125,12 @@ class EventSource(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """End the call: the provider's socket is closed before this returns. Can be called again."""
+    async def close(self, *, lost: bool = False) -> None:
+        """End the call: the provider's socket is closed before this returns. Can be called again.
+
+        Args:
+            lost: Whether another member of a race was faster; for observers.
+        """
         ...
 
 
@@ -131,7 +139,7 @@ class EndpointSource:
 
     Args:
         call: The prepared call.
-        observed: Reports attempts to observers; None = there are none.
+        observed: Reports the call to observers; None = there are none.
     """
 
     __slots__ = (
@@ -142,7 +150,6 @@ class EndpointSource:
         "_clock",
         "_failure",
         "_observed",
-        "_observed_attempt",
         "_request",
         "_starter",
         "_state",
@@ -156,10 +163,12 @@ class EndpointSource:
         self._request = SentRequest(call)  # the current one
         self._clock: Clock | None = None
         self._failure: DhenaraError | None = None
-        self._observed = observed
-        self._observed_attempt: ObservedAttempt | None = None  # the one whose end has not been reported
+        self._observed = None if observed is None else ObservedEndpoint(observed)
         self._announced = False  # a StreamStart has been handed over, maybe by an earlier attempt
-        self._starter = _starter(call.source)  # sends the first request in the reader's task
+        headers_follow = observed is not None and observed.adds_headers
+        self._starter = (
+            None if headers_follow else _starter(call.source)
+        )  # sends the first request in the reader's task
         self._awaiting_head: list[asyncio.Future[None]] | None = None  # readers beside the one that opens directly
         self.repeatable: bool = self._starter is not None or not isinstance(call.source, Delivery)
 
@@ -201,13 +210,15 @@ class EndpointSource:
                 body = request.body
                 events = body.take(chunk)
                 if not chunk or body.complete:
+                    if self._observed is not None:
+                        self._observed.receive(events, content=False)
                     self._read_to(chunk, exchange)
                 return events
             return await self._step()
         except DhenaraError as exc:
             return await self._recover(exc)
 
-    async def close(self) -> None:
+    async def close(self, *, lost: bool = False) -> None:
         """See ``EventSource``."""
         if self._state is State.CLOSED:
             return
@@ -224,8 +235,11 @@ class EndpointSource:
                 await request.close()
         finally:
             self._release()
-            if self._observed_attempt is not None:
-                self._report_end(None if request.body.complete else StreamStateError(_CANCELLED))
+            if self._observed is not None:
+                complete = request.body.complete
+                self._report_attempt_end(None if complete else StreamStateError(_CANCELLED))
+                unfinished = "lost" if lost else "cancelled" if _being_cancelled() else "left"
+                self._report_end("complete" if complete else unfinished)
             if isinstance(source, Delivery) and (source.owns_transport or cut):
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     if source.owns_transport:
@@ -243,10 +257,12 @@ class EndpointSource:
         exchange = self._request.exchange
         if self._state is State.READY or self._state is State.WAITING:
             source = self._call.source
+            if self._observed is not None:
+                self._observed.start(self._call.origin, self._call.request, self._call.warnings)
             if not isinstance(source, Delivery):
                 self._request.body.complete = True
                 events = self._hand_over(source)
-                self._move(Input.BODY_END)
+                self._end()
                 return events
             if self._awaiting_head is not None:
                 await self._wait_for_opener(self._awaiting_head)
@@ -287,8 +303,9 @@ class EndpointSource:
         """Note the end of the response body."""
         self._move(Input.BODY_END)
         self._release()
-        if self._observed_attempt is not None:
-            self._report_end(None)
+        if self._observed is not None:
+            self._report_attempt_end(None)
+            self._report_end("complete")
 
     def _release(self, *, sent: bool = True) -> None:
         """Return everything that the request holds beside its connection."""
@@ -303,6 +320,8 @@ class EndpointSource:
         clock = self._clock
         if clock is not None and clock.counts_content and says(events):
             clock.heard()
+        if self._observed is not None and (self._state in _UNNOTICED or self._request.body.complete):
+            self._observed.receive(events, content=self._state in _UNNOTICED and says(events))
         if self._state not in _UNNOTICED:
             return events
         first = events[0]
@@ -340,7 +359,8 @@ class EndpointSource:
             if not self._request.sent:
                 self._starter, self.repeatable = None, False
                 self._report_start()
-                await self._request.start(source, starter)
+                with self._sending():
+                    await self._request.start(source, starter)
                 source.budget.earn()
                 self._starter, self.repeatable = starter, True
             exchange = await self._open(source)
@@ -369,7 +389,8 @@ class EndpointSource:
             self._attempts.start()
         self._report_start()
         try:
-            exchange = await self._request.open(source, self._clock)
+            with self._sending():
+                exchange = await self._request.open(source, self._clock)
         except APIError as refusal:
             exchange = await self._open_without_reasoning(refusal)
         self._move(Input.HEAD)
@@ -390,7 +411,8 @@ class EndpointSource:
         self._attempts.start()
         self._report_start()
         try:
-            return await self._request.open(second.source, self._clock)
+            with self._sending():
+                return await self._request.open(second.source, self._clock)
         except DhenaraError as exc:
             exc.add_note(f"The second of two requests; the first, with its history's reasoning, met: {refusal}")
             raise
@@ -428,6 +450,7 @@ class EndpointSource:
         self._note(exc)
         self._give_back(exc)
         exc.attempts = len(self._attempts.failed)
+        self._report_end("failed", exc)
         self._failure = exc
         self._move(Input.FAILURE)
 
@@ -437,20 +460,37 @@ class EndpointSource:
         self._attempts.fail(
             self._call, exc, status=request.status, request_id=request.request_id, usage=request.body.usage
         )
-        if self._observed_attempt is not None:
-            self._report_end(exc)
+        self._report_attempt_end(exc)
 
     def _report_start(self) -> None:
-        if self._observed is not None and self._observed_attempt is None:
-            self._observed_attempt = self._observed.start_attempt(self._call.origin)
+        """Report to observers that a request is about to be sent, and add their headers to it."""
+        if self._observed is not None:
+            self._observed.start_attempt(self._call.origin)
+            if self._observed.adds_headers:
+                self._request.headers = self._observed.headers()
 
-    def _report_end(self, error: DhenaraError | None) -> None:
-        """Report to observers that the current attempt has ended."""
-        attempt, self._observed_attempt = self._observed_attempt, None
-        if self._observed is not None and attempt is not None:
+    def _sending(self) -> AbstractContextManager[None]:
+        """Return the context in which a request is sent."""
+        return _NOWHERE if self._observed is None else self._observed.sending()
+
+    def _report_attempt_end(self, error: DhenaraError | None) -> None:
+        """Report to observers that the current attempt has ended, if there is one."""
+        if self._observed is not None:
             request = self._request
             self._observed.end_attempt(
-                attempt,
+                request_id=request.request_id,
+                status=error.status if isinstance(error, APIError) else request.status,
+                error=error,
+                usage=request.body.usage,
+            )
+
+    def _report_end(self, outcome: EndpointOutcome, error: DhenaraError | None = None) -> None:
+        """Report to observers that the answer has ended, unless that was reported."""
+        if self._observed is not None:
+            request = self._request
+            self._observed.end(
+                self._call.origin,
+                outcome=outcome,
                 request_id=request.request_id,
                 status=error.status if isinstance(error, APIError) else request.status,
                 error=error,

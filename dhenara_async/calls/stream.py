@@ -22,6 +22,7 @@ from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.calls.attempts import priced
 from dhenara_async.calls.call import CallRecord
 from dhenara_async.calls.observed import ObservedCall
+from dhenara_async.calls.observer import CallOutcome
 from dhenara_async.calls.partial_usage import estimated_usage, prompt_tokens
 from dhenara_async.calls.source import EventSource, says
 from dhenara_async.calls.step import Step
@@ -320,7 +321,9 @@ class ResponseStream:
             finally:
                 self._finish()
                 if self._observed is not None:
-                    self._report_end(self._observed, reason)
+                    left = "cancelled" if isinstance(reason, asyncio.CancelledError) else "left"
+                    failed = self._failure is not None and not isinstance(self._failure, StreamStateError)
+                    self._report_end(self._observed, "failed" if failed else left, reason)
                 if self._on_close is not None:
                     await self._on_close(self.partial)
 
@@ -391,7 +394,7 @@ class ResponseStream:
         if self._source.over:
             self._finish()
             if self._observed is not None:
-                self._report_end(self._observed, None)
+                self._report_end(self._observed, "left", None)
 
     async def _fail(self, exc: BaseException) -> None:
         """End the stream after a failure of its source."""
@@ -404,23 +407,30 @@ class ResponseStream:
             await self._source.close()
         finally:
             if self._observed is not None:
-                self._report_end(self._observed, exc)
+                self._report_end(self._observed, "left" if self._closed else "failed", exc)
 
-    def _report_end(self, observed: ObservedCall, error: BaseException | None) -> None:
-        """Report to observers that the call has ended, unless that was reported before."""
+    def _report_end(self, observed: ObservedCall, unfinished: CallOutcome, error: BaseException | None) -> None:
+        """Report to observers that the call has ended, unless that was reported before.
+
+        Args:
+            observed: Reports it.
+            unfinished: How it ended if its answer is not complete.
+            error: Why it failed, or what left its block.
+        """
         if not observed.ends_now():
             return
         complete = self._accumulator.finished
         if error is None and not complete:
             error = self._failure or StreamStateError("the stream was closed before its answer was complete")
-        account, answer = self._source.account, self._accumulator.partial()
+        account = self._source.account
         observed.end(
             account.origin,
+            outcome="complete" if complete else unfinished,
             request_id=account.request_id,
             status=account.tries[-1].status if account.tries else None,
             error=None if complete else error,
             usage=account.usage,
-            finish_reason=answer.choices[0].finish_reason if complete and answer.choices else None,
+            answer=self._accumulator.partial(),
         )
 
     def _raise_failure(self) -> None:
@@ -451,6 +461,7 @@ class ResponseStream:
         began, first, ended = self._started_at, self._first_event_at, self._ended_at
         wanted = self._config.structured_output
         account = self._source.account
+        trace = None if self._observed is None else self._observed.trace
         warnings = account.warnings
         if wanted is not None:
             chat_response = chat_response.wanted(wanted)
@@ -470,6 +481,8 @@ class ResponseStream:
             warnings=warnings,
             conversion=_reported(account, chat_response),
             pricing=account.pricing,
+            trace_id=None if trace is None else trace.trace_id,
+            span_id=None if trace is None else trace.span_id,
         ).warned_of_missing_prices()
 
 

@@ -219,10 +219,10 @@ class FailoverSource(SourceWrapper):
             return events
         return self._deliver_all(events)
 
-    async def close(self) -> None:
+    async def close(self, *, lost: bool = False) -> None:
         """See ``EventSource``."""
         self._closed = True
-        await super().close()
+        await super().close(lost=lost)
 
     def _advance(self, signal: _FailoverSignal | None) -> _FailoverState:
         """Change the state by ``signal`` (None = no change); return the state before."""

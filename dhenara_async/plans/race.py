@@ -133,10 +133,10 @@ class RaceSource:
         origin = winner.source.account.origin
         return [with_model(event, origin) if isinstance(event, StreamStart) else event for event in events]
 
-    async def close(self) -> None:
+    async def close(self, *, lost: bool = False) -> None:
         """See ``EventSource``."""
         for runner in self._runners:
-            await runner.source.close()
+            await runner.source.close(lost=lost)
 
     async def _run(self) -> _Runner:
         """Run the race until a target wins.
@@ -198,7 +198,7 @@ class RaceSource:
         finally:
             if self._winner is not runner:
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                    await source.close()
+                    await source.close(lost=self._winner is not None)
             self._running -= 1
             if not self._running:
                 self._all_stopped.set()

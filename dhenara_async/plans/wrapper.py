@@ -42,6 +42,6 @@ class SourceWrapper:
         """See ``EventSource``."""
         return await self._source.receive()
 
-    async def close(self) -> None:
+    async def close(self, *, lost: bool = False) -> None:
         """See ``EventSource``."""
-        await self._source.close()
+        await self._source.close(lost=lost)

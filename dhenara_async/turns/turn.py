@@ -358,6 +358,8 @@ class Turn:
             cost=cost,
             charge=charge,
             prefix=self._stream.prefix,
+            trace_id=came.trace_id,
+            span_id=came.span_id,
         )
         signing = None if self._opener is None else self._opener.history.signing
         return node if signing is None else signing.signed(node)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from dhenara_async import LoopEnded, LoopStarted, Observer, Origin, ToolCallPart, ToolEnded, ToolResultPart, ToolStarted
-from dhenara_async.calls.observed import ObservedLoop
+from dhenara_async.calls.observed_loop import ObservedLoop
 
 ORIGIN = Origin(provider="openai", dialect="openai_chat", endpoint="https://host", account="a", model="gpt-x")
 CALL = ToolCallPart(call_id="call_1", name="weather", arguments='{"city": "Rome"}')
