@@ -15,7 +15,7 @@ from dhenara_async.errors import ConfigurationError, StreamStateError, printable
 from dhenara_async.frozen import shortened
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
-    from dhenara_async.blocking import BlockingClient
+    from dhenara_async.calls.blocking import BlockingClient
     from dhenara_async.calls.call import Call
     from dhenara_async.calls.input import CallInput
     from dhenara_async.calls.observed import ObservedCall
@@ -92,7 +92,7 @@ class AIModelClient:
             return super().__new__(cls)
         if transport is not None:
             raise ConfigurationError("a transport belongs to an event loop; the blocking client makes its own")
-        from dhenara_async.blocking import BlockingClient
+        from dhenara_async.calls.blocking import BlockingClient
 
         return BlockingClient(cls(model_endpoint, config, policy=policy, shared=shared, observers=observers))
 

@@ -12,7 +12,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from dhenara_async import AIModelCallConfig, AIModelClient, Dialect, Router, StreamEnd, StreamEvent, TextDelta
-from dhenara_async.blocking import BlockingClient
+from dhenara_async.calls.blocking import BlockingClient
 from dhenara_async.errors import AuthenticationError, DeadlineError, ReadError, StreamStateError
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.grammar import check_grammar

@@ -42,7 +42,7 @@ FLOORS = (
     {"calls.forms", "calls.observed", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
     {"calls.body", "calls.observed_endpoint", "calls.observed_loop"},
     {
-        *("blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),
+        *("calls.blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),
         *("messages.attachments", "stores", "tools.run"),
     },
     {"calls.call", "calls.input"},
@@ -56,6 +56,9 @@ FLOORS = (
     {"turns"},
     {"usage.budgeted_client"},
     {"manager"},
+    {"web.frames"},
+    {"web.feeds"},
+    {"web"},
     {"__init__"},
     {"testing"},
     {"cli"},
@@ -65,12 +68,12 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
-    *("blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turns"),
+    *("calls.blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turns"),
     *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observed"),
     *("calls.observed_endpoint", "calls.observed_loop"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
-    *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
+    *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "web", "web.feeds", "__main__"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}

@@ -27,6 +27,11 @@ class TurnReader:
         self._seq = 0
         self._resets = False
 
+    def go_on_from(self, cursor: str) -> None:
+        """Set the cursor before the block begins, unless ``attach`` was given one."""
+        if self._from is None:
+            self._from = cursor
+
     async def __aenter__(self) -> Self:
         log = self._log = self._find()
         if self._from is not None:

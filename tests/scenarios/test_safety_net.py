@@ -32,7 +32,7 @@ from dhenara_async import (
     ToolResultPart,
     run_tools,
 )
-from dhenara_async.blocking import BlockingClient
+from dhenara_async.calls.blocking import BlockingClient
 from dhenara_async.config import Timeouts
 from dhenara_async.drivers.reasoning_refusals import refuses_reasoning
 from dhenara_async.errors import APIError, ConnectError, InvalidRequestError, TransportError

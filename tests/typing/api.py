@@ -66,7 +66,7 @@ from dhenara_async import (
     register_host,
     run_tools,
 )
-from dhenara_async.blocking import BlockingClient
+from dhenara_async.calls.blocking import BlockingClient
 from dhenara_async.drivers import Driver
 from dhenara_async.errors import APIError, DeadlineError
 from dhenara_async.models.anthropic import ClaudeSonnet55

@@ -1,0 +1,1 @@
+"""Answers in web apps: ``web.starlette`` and ``web.aiohttp`` send them, ``web.frames`` writes the protocols."""

@@ -1,0 +1,101 @@
+"""Errors in words for people who use an app: no text of a provider, no secrets, nothing of the request."""
+
+from dataclasses import dataclass
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.errors import (
+    APIError,
+    AuthenticationError,
+    BudgetError,
+    ConfigurationError,
+    ContextLengthError,
+    ConversionLossError,
+    DeadlineError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    StoreError,
+    StreamStateError,
+    TransportError,
+    UnknownConversationError,
+    UnknownTurnError,
+    UnsupportedError,
+)
+from dhenara_async.frozen import ShortRepr
+
+_OPERATOR = "This model cannot be used at the moment. The people who run this app have to look into it."
+
+# The first class that fits counts: a subclass stands before its base.
+_WORDS: tuple[tuple[type[BaseException], int, str], ...] = (
+    (BudgetError, 429, "The budget for answers is used up."),
+    (ContextLengthError, 413, "The conversation is too long for this model."),
+    (RateLimitError, 429, "The model gets too many requests at the moment. Try again later."),
+    (OverloadedError, 503, "The model is overloaded at the moment. Try again later."),
+    (AuthenticationError, 502, _OPERATOR),
+    (PermissionDeniedError, 502, _OPERATOR),
+    (NotFoundError, 502, _OPERATOR),
+    (InvalidRequestError, 502, "The model refused the request."),
+    (APIError, 502, "The model failed. Try again later."),
+    (DeadlineError, 504, "The model took too long to answer."),
+    (TransportError, 502, "The connection to the model broke before the answer was complete."),
+    (ProtocolError, 502, "The connection to the model broke before the answer was complete."),
+    (UnsupportedError, 422, "This model cannot take what was sent, such as a file of this kind."),
+    (ConversionLossError, 422, "This model cannot take everything that the conversation has."),
+    (UnknownConversationError, 404, "There is no such conversation."),
+    (UnknownTurnError, 404, "There is no such answer, or it ended too long ago."),
+    (StoreError, 503, "The answer could not be kept. Try again later."),
+    (ConfigurationError, 500, _OPERATOR),
+    (StreamStateError, 500, "The answer ended before it was complete."),
+)
+_STOPPED = "The answer was stopped."
+_UNEXPECTED = "Something went wrong inside this app."
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Failure(ShortRepr):
+    """Why an answer is not complete.
+
+    Attributes:
+        code: The name of the error's class, such as ``RateLimitError``; ``Cancelled`` if the answer was stopped.
+        message: A sentence for people, without any text of the provider or of the request.
+        retryable: Whether the same question may succeed a moment later.
+        status: The HTTP status, if nothing was sent yet.
+    """
+
+    code: str
+    message: str
+    retryable: bool = False
+    status: int = 500
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody stopped the answer, in place of an error."""
+        return self.code == _CANCELLED
+
+    def to_dict(self) -> dict[str, object]:
+        """Return ``type`` (``error``), ``code``, ``message`` and ``retryable``."""
+        return {"type": "error", "code": self.code, "message": self.message, "retryable": self.retryable}
+
+
+_CANCELLED = "Cancelled"
+CANCELLED_ERROR = "the turn was cancelled"
+"""The ``error`` of a node whose turn was cancelled."""
+
+
+def failure_of(error: BaseException, node: ConversationNode | None = None) -> Failure:
+    """Describe an error for the people who use an app.
+
+    Args:
+        error: What ended the answer.
+        node: What the turn left, if there is one yet.
+    """
+    if node is not None and node.error == CANCELLED_ERROR:
+        return Failure(_CANCELLED, _STOPPED, retryable=True, status=409)
+    for kind, status, words in _WORDS:
+        if isinstance(error, kind):
+            retryable = bool(getattr(error, "retryable", False))
+            return Failure(type(error).__name__, words, retryable, status)
+    return Failure("InternalError", _UNEXPECTED)

@@ -1,0 +1,64 @@
+"""What a page is told about an answer beside its words: the model, the tokens, the cost, and what a hop lost."""
+
+from collections.abc import Mapping
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.usage.tokens import Usage
+from dhenara_async.web.frames.protocol import Ended
+
+_USAGE: Mapping[str, str] = {
+    "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
+    "totalTokens": "total_tokens",
+    "reasoningTokens": "reasoning_tokens",
+    "cachedInputTokens": "cache_read_tokens",
+}
+
+
+def metadata_of(ended: Ended) -> dict[str, object]:
+    """Return ``model``, ``provider``, ``usage`` (named as in the AI SDK), ``cost`` and ``status``, as far as known."""
+    if ended.node is not None:
+        return node_metadata(ended.node)
+    if ended.response is None:
+        return {}
+    answer = ended.response.chat_response
+    return _known({"model": answer.model, "provider": answer.provider, "usage": usage_of(answer.usage)})
+
+
+def node_metadata(node: ConversationNode) -> dict[str, object]:
+    """Return the metadata of a turn; ``error`` is left out, because it may quote the provider."""
+    answer = node.response
+    model = None if node.origin is None else node.origin.model
+    return _known(
+        {
+            "model": model if answer is None else answer.model,
+            "provider": None if answer is None else answer.provider,
+            "usage": usage_of(node.usage),
+            "cost": None if node.cost is None else f"{node.cost:f}",
+            "status": node.status,
+            "createdAt": node.timestamp,
+        }
+    )
+
+
+def usage_of(usage: Usage) -> dict[str, object] | None:
+    """Return the known counts by the AI SDK's names; None if nothing is known."""
+    return _known({name: getattr(usage, field) for name, field in _USAGE.items()}) or None
+
+
+def hop_of(ended: Ended) -> list[dict[str, object]] | None:
+    """Return the parts of the history that this turn's model got in another form, or not at all; None if there are
+    none."""
+    report = None if ended.node is None else ended.node.conversion
+    if report is None and ended.response is not None:
+        report = ended.response.conversion
+    changes = [] if report is None else [entry for entry in report.entries if entry.severity != "info"]
+    told = [
+        _known({"code": entry.code, "severity": entry.severity, "kind": entry.kind, "node": entry.node})
+        for entry in changes
+    ]
+    return told or None
+
+
+def _known(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}

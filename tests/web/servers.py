@@ -1,0 +1,79 @@
+"""Web servers in the test's own event loop, and clients that read from them."""
+
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import anyio
+import anyio.lowlevel
+import uvicorn
+from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType]
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+SERVERS = ("uvicorn", "hypercorn")
+
+
+def _listening() -> socket.socket:
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(100)
+    return listening
+
+
+@asynccontextmanager
+async def served(app: Starlette, server: str = "uvicorn") -> AsyncGenerator[str]:
+    """Serve ``app`` and yield its URL; its lifespan is part of it."""
+    listening = _listening()
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    serving = _uvicorn(app, listening) if server == "uvicorn" else _hypercorn(app, listening)
+    try:
+        async with serving:
+            yield url
+    except BaseExceptionGroup as group:  # the test's own error, as a task group raises it
+        raise group.exceptions[0] from None
+
+
+@asynccontextmanager
+async def _uvicorn(app: Starlette, listening: socket.socket) -> AsyncGenerator[None]:
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, ws="none")
+    running = uvicorn.Server(config)
+    with listening:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(running.serve, [listening])
+            while not running.started:
+                await anyio.lowlevel.checkpoint()
+            try:
+                yield
+            finally:
+                running.should_exit = True
+
+
+@asynccontextmanager
+async def _hypercorn(app: Starlette, listening: socket.socket) -> AsyncGenerator[None]:
+    config = Config()
+    config.bind = [f"fd://{listening.detach()}"]
+    config.graceful_timeout = 0.2
+    config.errorlog = None
+    ended = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_serve_hypercorn, app, config, ended)
+        try:
+            yield
+        finally:
+            ended.set()
+
+
+async def _serve_hypercorn(app: Starlette, config: Config, ended: anyio.Event) -> None:
+    await serve(cast("ASGIFramework", app), config, shutdown_trigger=ended.wait)
+
+
+def one_route(endpoint: Endpoint) -> Starlette:
+    """An app with one endpoint, at ``/``."""
+    return Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"])])
