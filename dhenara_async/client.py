@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.calls.source import EndpointSource
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.formatter.conversion import ConversionPolicy
-    from dhenara_async.messages.messages import Message, MessageLike
+    from dhenara_async.messages.messages import Message, MessageLike, Part, Prompt
     from dhenara_async.plans.sources import PlanContext
     from dhenara_async.plans.targets import Target
     from dhenara_async.response import AIModelCallResponse
@@ -169,7 +169,7 @@ class AIModelClient:
 
     async def generate(
         self,
-        prompt: "str | MessageLike | None" = None,
+        prompt: "Prompt | None" = None,
         *,
         context: "Iterable[str | MessageLike]" = (),
         messages: "Iterable[MessageLike] | None" = None,
@@ -179,7 +179,8 @@ class AIModelClient:
         """Send a question and return the complete answer.
 
         Args:
-            prompt: The question. Here and below, a message may be a dict in the shape of OpenAI's or Anthropic's API.
+            prompt: The question: a text, a message, or a list of texts and files. Here and below, a message may be a
+                dict in the shape of OpenAI's or Anthropic's API.
             context: Earlier messages, oldest first; plain texts are the user's.
             messages: The whole conversation, instead of ``prompt`` and ``context``.
             instructions: System instructions of this call only.
@@ -202,7 +203,7 @@ class AIModelClient:
 
     def stream(
         self,
-        prompt: "str | MessageLike | None" = None,
+        prompt: "Prompt | None" = None,
         *,
         context: "Iterable[str | MessageLike]" = (),
         messages: "Iterable[MessageLike] | None" = None,
@@ -342,7 +343,7 @@ def instructions_of(instructions: Iterable[str]) -> tuple[str, ...]:
 
 
 def messages_of(
-    prompt: "str | MessageLike | None",
+    prompt: "Prompt | None",
     context: "Iterable[str | MessageLike]",
     messages: "Iterable[MessageLike] | None",
 ) -> "list[Message]":
@@ -365,13 +366,29 @@ def messages_of(
     if prompt is None:
         raise ConfigurationError("there is nothing to ask: pass prompt or messages")
     if not isinstance(prompt, str | message_class | Mapping):
-        raise ConfigurationError(
-            f"the prompt is a text or a Message, not {type(prompt).__name__}; write messages=[…] for a conversation, "
-            "or Message.user(…) for a question with files"
-        )
+        prompt = _message_of_parts(prompt)
     asked = _messages((*context, prompt))
     _refuse_blank(asked)
     return asked
+
+
+def _message_of_parts(parts: object) -> "Message":
+    """Return the user message of several texts and parts, such as a question and its files.
+
+    Raises:
+        ConfigurationError: They are something else, or texts alone.
+    """
+    from dhenara_async.messages.messages import PartBase
+
+    kind = type(parts).__name__
+    several = cast("Sequence[object]", parts) if isinstance(parts, list | tuple) else ()
+    texts_alone = all(isinstance(part, str) for part in several)
+    if not texts_alone and all(isinstance(part, str | PartBase) for part in several):
+        return _engine().message.user(*cast("Sequence[str | Part]", several))
+    raise ConfigurationError(
+        f"the prompt is a text or a Message, not {kind}; write messages=[…] for a conversation, "
+        "or ['…', file] for a question with files"
+    )
 
 
 def _messages(items: "Iterable[str | MessageLike]") -> "list[Message]":

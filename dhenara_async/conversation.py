@@ -40,7 +40,7 @@ class ConversationNode(FrozenModel):
         user_query: The question's text.
         attached_files: The question's files, in order.
         tool_results: The results of the preceding turn's tool calls.
-        instructions: The system instructions of this turn only.
+        instructions: The system instructions that led this turn.
         response: The answer, complete or partial; None if nothing was received.
         timestamp: The end of the turn, ISO 8601.
         origin: The answering endpoint; None for nodes made by hand.
@@ -151,17 +151,27 @@ class Conversation:
         id: The conversation's id in a store; None = generated.
         nodes: The initial turns, parents before children.
         head: The id of the turn that the next one follows; None = the last of ``nodes``.
+        instructions: The standing instructions, which lead every turn without instructions of its own; None = those of
+            the manager.
 
     Raises:
         ConfigurationError: Two nodes share an id, a parent is missing, or ``head`` is not among the nodes.
     """
 
     def __init__(
-        self, id: str | None = None, *, nodes: Iterable[ConversationNode] = (), head: str | None = None
+        self,
+        id: str | None = None,
+        *,
+        nodes: Iterable[ConversationNode] = (),
+        head: str | None = None,
+        instructions: Iterable[str] | None = None,
     ) -> None:
+        if isinstance(instructions, str):
+            raise ConfigurationError("instructions is a sequence of texts, not one text; write instructions=['…']")
         self.id: str = id or _new_id()
         self._nodes: dict[str, ConversationNode] = {}
         self._head: str | None = None
+        self._instructions = None if instructions is None else tuple(instructions)
         for node in nodes:
             self.append(node)
         if head is not None:
@@ -205,7 +215,8 @@ class Conversation:
 
     def export_json(self) -> str:
         """Return the conversation as JSON, with everything that ``import_json`` needs to restore it exactly."""
-        return _Export(id=self.id, head=self._head, nodes=self.nodes).model_dump_json()
+        export = _Export(id=self.id, head=self._head, instructions=self._instructions, nodes=self.nodes)
+        return export.model_dump_json(exclude={"instructions"} if self._instructions is None else None)
 
     @classmethod
     def import_json(cls, text: str | bytes) -> "Conversation":
@@ -218,7 +229,12 @@ class Conversation:
             export = _Export.model_validate_json(text)
         except ValueError as exc:
             raise ConfigurationError("the text is not a conversation that export_json wrote") from exc
-        return cls(export.id, nodes=export.nodes, head=export.head)
+        return cls(export.id, nodes=export.nodes, head=export.head, instructions=export.instructions)
+
+    @property
+    def instructions(self) -> tuple[str, ...] | None:
+        """The standing instructions, which lead every turn without instructions of its own; None = the manager's."""
+        return self._instructions
 
     @property
     def nodes(self) -> tuple[ConversationNode, ...]:
@@ -354,6 +370,7 @@ class _Export(FrozenModel):
     format: Literal["dhenara_async.conversation/1"] = "dhenara_async.conversation/1"
     id: str
     head: str | None
+    instructions: tuple[str, ...] | None = None
     nodes: tuple[ConversationNode, ...]
 
 

@@ -34,13 +34,14 @@ from dhenara_async.stores import (
     ConversationStore,
     MemoryStore,
     SearchHit,
+    StoreWithInstructions,
     StoreWithOwners,
     StoreWithPaths,
     StoreWithSearch,
 )
 from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.transport import Transport
-from dhenara_async.turns.factory import TurnFactory, drafted, node_of
+from dhenara_async.turns.factory import TurnFactory, node_of
 from dhenara_async.turns.fan_out import TurnFanOut
 from dhenara_async.turns.live import LiveTurns
 from dhenara_async.turns.log import Journal
@@ -60,6 +61,8 @@ class ConversationManager:
             ends.
         transport: Connections to share; None = its own, closed with the block.
         config: Options of turns without a config of their own.
+        instructions: Standing instructions: they lead every turn without instructions of its own. A conversation keeps
+            those of the manager that created it.
         policy: The conversion policy for content of other models.
         window: The part of a conversation that is sent to a model; None = everything.
         limits: How many requests and tokens each endpoint may be sent, by one rule for all of them or by whoever
@@ -82,6 +85,7 @@ class ConversationManager:
         store: ConversationStore | str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
         config: AIModelCallConfig | None = None,
+        instructions: Iterable[str] = (),
         policy: ConversionPolicy | None = None,
         window: ConversationPolicy | None = None,
         limits: Limits | Limiter | None = None,
@@ -103,6 +107,7 @@ class ConversationManager:
         self._turns = TurnFactory(
             self.store,
             config=config,
+            instructions=_standing(instructions),
             policy=policy,
             window=window,
             shared=SharedResources(limiter=limiter, observers=tuple(observers)),
@@ -173,19 +178,34 @@ class ConversationManager:
         return scoped
 
     async def create(
-        self, *, title: str | None = None, metadata: Mapping[str, JsonValue] | None = None
+        self,
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+        instructions: Iterable[str] | None = None,
     ) -> Conversation:
         """Create an empty conversation.
 
         Args:
             title: A title to list it by.
             metadata: A JSON object of the application's own, listed with it.
+            instructions: Its standing instructions, kept with it; None = those of the manager.
 
         Raises:
             StoreError: It is not stored.
+            UnsupportedError: The store does not keep instructions.
         """
-        conversation = Conversation()
-        await self.store.create(conversation.id, title=title, metadata=metadata)
+        led = self._turns.instructions if instructions is None else _standing(instructions)
+        conversation = Conversation(instructions=led)
+        if isinstance(self.store, StoreWithInstructions):
+            await self.store.create_instructed(conversation.id, led, title=title, metadata=metadata)
+        elif instructions is None:
+            await self.store.create(conversation.id, title=title, metadata=metadata)
+        else:
+            raise UnsupportedError(
+                f"{type(self.store).__name__} does not keep the instructions of a conversation: it has no "
+                "create_instructed(); give them to ConversationManager(instructions=…) or to each turn"
+            )
         return conversation
 
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
@@ -267,7 +287,7 @@ class ConversationManager:
         query: str,
         endpoint: Target | str,
         *,
-        instructions: Iterable[str] = (),
+        instructions: Iterable[str] | None = None,
         files: Iterable[Attachment] = (),
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
@@ -282,7 +302,7 @@ class ConversationManager:
             conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.
             query: The question; may be empty where files or tool results say enough.
             endpoint: Who is asked: an endpoint, its short name (``openai:gpt-6.2-sol``), or a plan over several.
-            instructions: What leads this turn, and only this one.
+            instructions: What leads this turn in place of the standing instructions; None = these, empty = nothing.
             files: Files, their bytes, paths (``pathlib.Path``) or URLs (texts) to go with the question. Those on disk
                 are read in a thread, when the block is entered.
             tool_results: What running the calls of the answer before gave (``run_tools``).
@@ -294,7 +314,7 @@ class ConversationManager:
                 What is wrong with the call is raised where the block begins if a summary is made first, a file is read
                 from disk, or the history is long.
         """
-        draft, unread = drafted(conversation, query, instructions, files, tool_results)
+        draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results)
         path = conversation.path() if beside else None
         knobs = config or self._turns.config
         return self._turns.turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
@@ -305,7 +325,7 @@ class ConversationManager:
         query: str,
         endpoint: Target | str,
         *,
-        instructions: Iterable[str] = (),
+        instructions: Iterable[str] | None = None,
         files: Iterable[Attachment] = (),
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
@@ -316,7 +336,7 @@ class ConversationManager:
             DhenaraError: The turn failed; its node is in the conversation all the same.
         """
         knobs = config or self._turns.config
-        draft, unread = drafted(conversation, query, instructions, files, tool_results)
+        draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results)
         turn = self._turns.turn(
             conversation, draft, endpoint, knobs, stream=knobs.streaming, ends_with_reader=True, unread=unread
         )
@@ -425,7 +445,7 @@ class ConversationManager:
         query: str,
         endpoints: Iterable[Target | str],
         *,
-        instructions: Iterable[str] = (),
+        instructions: Iterable[str] | None = None,
         files: Iterable[Attachment] = (),
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
@@ -447,7 +467,7 @@ class ConversationManager:
             conversation: Its history up to the head is what each model sees.
             query: The question; may be empty where files or tool results say enough.
             endpoints: Who is asked: endpoints, their short names, or plans over several.
-            instructions: What leads these turns, and only these.
+            instructions: What leads these turns; as for ``turn``.
             files: Files, their bytes, paths (``pathlib.Path``) or URLs (texts) to go with the question. Those on disk
                 are read in a thread, when the block is entered.
             tool_results: What running the calls of the answer before gave (``run_tools``).
@@ -463,7 +483,7 @@ class ConversationManager:
             raise ConfigurationError("endpoints is empty: pass at least one endpoint or plan")
         check_conversation(conversation)
         knobs, path = config or self._turns.config, conversation.path()  # a turn may end before another has begun
-        draft, unread = drafted(conversation, query, instructions, files, tool_results)
+        draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results)
         drafts = [draft.changed(id=uuid4().hex) for _ in targets]
 
         def turn(draft: ConversationNode, target: Target, stream: bool) -> Turn:
@@ -480,7 +500,7 @@ class ConversationManager:
         endpoint: Target | str,
         *,
         query: str = "",
-        instructions: Iterable[str] = (),
+        instructions: Iterable[str] | None = None,
         files: Iterable[Attachment] = (),
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
@@ -494,7 +514,7 @@ class ConversationManager:
             conversation: Its history up to the head is what the model would see.
             endpoint: Who would be asked.
             query: What would be asked; may be left out.
-            instructions: What would lead the turn.
+            instructions: What would lead the turn; as for ``turn``.
             files: What would go with the question; those on disk are read here and now.
             tool_results: What running the calls of the answer before gave.
             config: Knobs instead of the manager's.
@@ -504,16 +524,27 @@ class ConversationManager:
             UnsupportedError: The target cannot be asked that at all.
         """
         check_conversation(conversation)
-        check_several(instructions, files, tool_results)
+        led = self._turns.leading(conversation, instructions)
+        check_several(led, files, tool_results)
         call = CallInput(
             question(query, Attached.of(files).read(), tool_results),
-            tuple(instructions),
+            tuple(led),
             config or self._turns.config,
             stream=True,
             history=History(conversation.path(), self._turns.window, signing=self._turns.signing),
             conversation=conversation.id,
         )
         return call.check(first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._turns.policy)
+
+
+def _standing(instructions: Iterable[str]) -> tuple[str, ...]:
+    """Return standing instructions as a tuple.
+
+    Raises:
+        ConfigurationError: There is one text instead of a sequence.
+    """
+    check_several(instructions, (), ())
+    return tuple(instructions)
 
 
 def _targets(endpoints: Iterable[Target | str]) -> list[Target]:

@@ -17,7 +17,9 @@ from dhenara_async import (
     AIModelEndpoint,
     AiohttpTransport,
     Dialect,
+    FilePart,
     HttpxTransport,
+    Message,
     ResponseStream,
     StreamEnd,
     StreamEvent,
@@ -1023,3 +1025,16 @@ async def test_reading_a_stream_outside_of_a_task_is_an_error() -> None:
         assert server.requests == []
     assert isinstance(said, StreamStateError)
     assert "inside a task" in str(said)
+
+
+async def test_a_prompt_may_be_a_list_of_texts_and_files() -> None:
+    picture = FilePart.from_bytes(b"\x89PNG\r\n\x1a\n", filename="cat.png")
+    async with ProviderServer() as server:
+        client = AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT))
+        await client.generate(["What is it?", picture, "Answer in one word."])
+        await client.generate(Message.user("What is it?", picture, "Answer in one word."))
+        async with client.stream(("What is it?", picture, "Answer in one word.")) as stream:
+            await stream.collect()
+        sent = [request.turns for request in server.requests]
+    assert sent[0] == sent[1] == sent[2]
+    assert b"image/png" in server.requests[0].body

@@ -127,7 +127,7 @@ async def _request_that_is_no_pair(_client: AIModelClient, _manager: Conversatio
 
 
 MISTAKES: list[tuple[Doing, type[DhenaraError], str]] = [
-    (_text_as_prompt_list, ConfigurationError, "write messages=[…] for a conversation"),
+    (_text_as_prompt_list, ConfigurationError, "write messages=[…] for a conversation, or ['…', file]"),
     (_dict_as_config, ConfigurationError, "write AIModelCallConfig(max_output_tokens=…)"),
     (_text_as_instructions, ConfigurationError, "write instructions=['…']"),
     (_text_as_context, ConfigurationError, "write context=[…]"),

@@ -31,6 +31,7 @@ from tests.readme.blocks import README, Block, anchors, blocks, paste, section
 PROGRAM, SETUP, *REST = blocks("python")
 RAY = next(block.code for block in REST if "import ray" in block.code)  # runs in test_ray.py
 EXAMPLES = [block for block in REST if block.code != RAY]
+FEW_LINES = [block for block in EXAMPLES if block.heading == "In few lines"]
 KEEP_ALIVE = next(block for block in EXAMPLES if "keep-alive" in block.code)
 
 
@@ -55,7 +56,8 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> Generator[Mapping[str, str]]:
 
 @pytest.fixture(autouse=True)
 def a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples that write files leave none here."""
+    """Examples that write files leave none here; the picture that one of them sends is there."""
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     monkeypatch.chdir(tmp_path)
 
 
@@ -80,6 +82,26 @@ async def test_the_examples_print_their_output_in_one_session(
     for block in (SETUP, *EXAMPLES):
         await paste(block.code, names)
         assert capsys.readouterr().out == block.output, block.heading
+
+
+LINES = {
+    "call": 2,
+    "stream": 4,
+    "structured output": 3,
+    "multi-turn": 4,
+    "switch provider": 4,
+    "fail-over": 3,
+    "file": 2,
+    "cost": 3,
+}
+
+
+@pytest.mark.parametrize(("task", "block"), list(zip(LINES, FEW_LINES, strict=True)), ids=[*LINES])
+def test_a_common_task_takes_few_lines(task: str, block: Block) -> None:
+    """Lines with imports; the class that a user has for structured output is not counted."""
+    code = re.sub(r"^class .*\n(    .*\n)*|^from pydantic .*\n", "", block.code, flags=re.MULTILINE)
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert len(lines) <= LINES[task], block.code
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.heading)

@@ -25,7 +25,7 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
 from dhenara_async.frozen import shortened
-from dhenara_async.messages.messages import MessageLike
+from dhenara_async.messages.messages import MessageLike, Prompt
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
 
@@ -63,7 +63,7 @@ class AsyncClient(Protocol):
 
     async def generate(
         self,
-        prompt: str | MessageLike | None = None,
+        prompt: Prompt | None = None,
         *,
         context: Iterable[str | MessageLike] = (),
         messages: Iterable[MessageLike] | None = None,
@@ -73,7 +73,7 @@ class AsyncClient(Protocol):
 
     def stream(
         self,
-        prompt: str | MessageLike | None = None,
+        prompt: Prompt | None = None,
         *,
         context: Iterable[str | MessageLike] = (),
         messages: Iterable[MessageLike] | None = None,
@@ -176,7 +176,7 @@ class BlockingClient:
 
     def generate(
         self,
-        prompt: str | MessageLike | None = None,
+        prompt: Prompt | None = None,
         *,
         context: Iterable[str | MessageLike] = (),
         messages: Iterable[MessageLike] | None = None,
@@ -203,7 +203,7 @@ class BlockingClient:
 
     def stream(
         self,
-        prompt: str | MessageLike | None = None,
+        prompt: Prompt | None = None,
         *,
         context: Iterable[str | MessageLike] = (),
         messages: Iterable[MessageLike] | None = None,

@@ -16,7 +16,7 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.fanout.engine import Answering
 from dhenara_async.fanout.values import ModelCall, ModelCallLike
 from dhenara_async.formatter.conversion import ConversionPolicy
-from dhenara_async.messages.messages import Message, MessageLike
+from dhenara_async.messages.messages import Message, Prompt
 from dhenara_async.plans.targets import Target, target_of
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Downloads, EndsWaits, Exchange, FileRequest, Transport
@@ -120,9 +120,7 @@ def _as_call(item: object) -> ModelCall:
         ConfigurationError: ``item`` is not a request, or one of its fields has a wrong type.
     """
     call: ModelCall | None = item if isinstance(item, ModelCall) else None
-    if isinstance(item, tuple) and len(
-        parts := cast("tuple[Target | str, str | MessageLike, AIModelCallConfig]", item)
-    ) in (
+    if isinstance(item, tuple) and len(parts := cast("tuple[Target | str, Prompt, AIModelCallConfig]", item)) in (
         2,
         3,
     ):

@@ -7,7 +7,7 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import StreamStateError
 from dhenara_async.events import StreamEvent
 from dhenara_async.frozen import ShortRepr
-from dhenara_async.messages.messages import MessageLike
+from dhenara_async.messages.messages import MessageLike, Prompt
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
 
@@ -27,7 +27,7 @@ class ModelCall(ShortRepr):
     """
 
     endpoint: Target | str
-    prompt: str | MessageLike | None = None
+    prompt: Prompt | None = None
     _: KW_ONLY
     context: Sequence[str | MessageLike] = ()
     messages: Sequence[MessageLike] | None = None
@@ -36,11 +36,7 @@ class ModelCall(ShortRepr):
     key: Hashable = None
 
 
-ModelCallLike = (
-    ModelCall
-    | tuple[Target | str, str | MessageLike]
-    | tuple[Target | str, str | MessageLike, AIModelCallConfig | None]
-)
+ModelCallLike = ModelCall | tuple[Target | str, Prompt] | tuple[Target | str, Prompt, AIModelCallConfig | None]
 """A request: a ``ModelCall``, ``(endpoint, prompt)`` or ``(endpoint, prompt, config)``."""
 
 

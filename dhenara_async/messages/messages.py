@@ -481,6 +481,9 @@ class Message(FrozenModel):
 MessageLike = Message | Mapping[str, object]
 """A message, or the dict of one in the shape of OpenAI's or Anthropic's API."""
 
+Prompt = str | MessageLike | Sequence[str | Part]
+"""A question: a text, a message, or the texts, files and other parts of a message, in order."""
+
 
 def _as_result(item: "JsonValue | TextPart | JsonPart | FilePart") -> "TextPart | JsonPart | FilePart":
     if isinstance(item, TextPart | JsonPart | FilePart):

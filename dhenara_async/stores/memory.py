@@ -1,6 +1,6 @@
 """``MemoryStore``: conversations in the memory of this process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ class _Record:
     number: int
     title: str | None
     metadata: Mapping[str, JsonValue]
+    instructions: tuple[str, ...] | None = None
     created: datetime = field(default_factory=_now)
     updated: datetime = field(default_factory=_now)
     nodes: dict[str, ConversationNode] = field(default_factory=dict[str, ConversationNode])
@@ -66,6 +67,18 @@ class MemoryStore:
         self._deleted.discard(conversation_id)
         self._create(conversation_id, title, metadata or {})
 
+    async def create_instructed(
+        self,
+        conversation_id: str,
+        instructions: Sequence[str],
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """See ``StoreWithInstructions``."""
+        self._deleted.discard(conversation_id)
+        self._create(conversation_id, title, metadata or {}, tuple(instructions))
+
     async def append(self, conversation_id: str, node: ConversationNode) -> None:
         """See ``ConversationStore``."""
         if conversation_id in self._deleted:
@@ -102,7 +115,8 @@ class MemoryStore:
     async def load(self, conversation_id: str) -> Conversation:
         """See ``ConversationStore``."""
         record = self._record(conversation_id)
-        return Conversation(conversation_id, nodes=record.nodes.values(), head=record.head)
+        nodes = record.nodes.values()
+        return Conversation(conversation_id, nodes=nodes, head=record.head, instructions=record.instructions)
 
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """See ``ConversationStore``."""
@@ -156,11 +170,16 @@ class MemoryStore:
         await self.aclose()
 
     def _create(
-        self, conversation_id: str, title: str | None = None, metadata: Mapping[str, JsonValue] = MappingProxyType({})
+        self,
+        conversation_id: str,
+        title: str | None = None,
+        metadata: Mapping[str, JsonValue] = MappingProxyType({}),
+        instructions: tuple[str, ...] | None = None,
     ) -> _Record:
         record = self._records.get(conversation_id)
         if record is None:
-            record = self._records[conversation_id] = _Record(next(self._numbers), title, deepcopy(dict(metadata)))
+            record = _Record(next(self._numbers), title, deepcopy(dict(metadata)), instructions)
+            self._records[conversation_id] = record
         return record
 
     def _record(self, conversation_id: str) -> _Record:

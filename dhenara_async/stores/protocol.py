@@ -3,7 +3,7 @@
 ``testing.check_store`` tests every promise that is made here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -180,6 +180,29 @@ class StoreWithSearch(Protocol):
 
         Raises:
             ValueError: ``limit`` is below 1.
+        """
+        ...
+
+
+@runtime_checkable
+class StoreWithInstructions(Protocol):
+    """A store that keeps the standing instructions of conversations; ``load`` returns conversations with them."""
+
+    async def create_instructed(
+        self,
+        conversation_id: str,
+        instructions: Sequence[str],
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """Create an empty conversation with standing instructions. Nothing changes if it exists.
+
+        Args:
+            conversation_id: Its id, as for ``create``.
+            instructions: The texts that lead its turns, in order; may be empty.
+            title: A title to list it by.
+            metadata: A JSON object of the application's own; None = an empty one.
         """
         ...
 

@@ -29,6 +29,7 @@ _ANSWERS: Mapping[str, ScriptStep] = {
     "Who wrote the first program?": Answer(text='{"name":"Ada","born":1815}'),
     "When did they meet?": Answer(text="In 1833."),
     "Who is there?": Answer(text="GPT is here."),
+    "What is it?": Answer(text="A cat."),
     "Why?": Answer(text="Because."),
     "Is this expensive?": Answer(text="No."),
     "Hello": Answer(text="Hello!"),

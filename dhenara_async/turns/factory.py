@@ -34,6 +34,7 @@ class TurnFactory:
     Args:
         store: Keeps the nodes of the turns.
         config: Options of turns without a config of their own.
+        instructions: The standing instructions of conversations without instructions of their own.
         policy: The conversion policy for content of other models.
         window: The part of a conversation that is sent to a model; None = everything.
         shared: Limits and observers of all calls.
@@ -53,6 +54,7 @@ class TurnFactory:
         store: ConversationStore,
         *,
         config: AIModelCallConfig,
+        instructions: tuple[str, ...],
         policy: ConversionPolicy | None,
         window: ConversationPolicy | None,
         shared: SharedResources,
@@ -64,6 +66,7 @@ class TurnFactory:
         self.store = store
         self.owner: str | None = None
         self.config = config
+        self.instructions = instructions
         self.policy = policy
         self.window = window
         self.shared = shared
@@ -149,7 +152,7 @@ class TurnFactory:
             ConfigurationError: The conversation has no turn ``node_id``, or the call cannot be made.
         """
         node = node_of(conversation, node_id)
-        draft, unread = drafted(
+        draft, unread = self.drafted(
             conversation,
             node.user_query if query is None else query,
             node.instructions if instructions is None else instructions,
@@ -160,6 +163,42 @@ class TurnFactory:
         path = () if node.parent_id is None else conversation.path(node.parent_id)
         knobs = config or self.config
         return self.turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
+
+    def leading(self, conversation: Conversation, instructions: Iterable[str] | None) -> Iterable[str]:
+        """Return the instructions of a turn: its own, else the conversation's, else the manager's."""
+        if instructions is not None:
+            return instructions
+        return self.instructions if conversation.instructions is None else conversation.instructions
+
+    def drafted(
+        self,
+        conversation: Conversation,
+        query: str,
+        instructions: Iterable[str] | None,
+        files: Iterable[Attachment],
+        tool_results: Iterable[ToolResultPart],
+    ) -> tuple[ConversationNode, Attached | None]:
+        """Build the node of a turn before its answer, and its files if some are still to be read from disk.
+
+        Raises:
+            ConfigurationError: Nothing is asked, or a value is of the wrong kind.
+        """
+        check_conversation(conversation)
+        check_query(query)
+        led = self.leading(conversation, instructions)
+        check_several(led, files, tool_results)
+        attached, results = Attached.of(files), tuple(tool_results)
+        if not query.strip() and not attached.items and not results:
+            raise ConfigurationError("the query is empty: there is nothing to ask")
+        head, at_hand = conversation.head, attached.at_hand()
+        draft = ConversationNode(
+            parent_id=None if head is None else head.id,
+            user_query=query,
+            attached_files=at_hand or (),
+            tool_results=results,
+            instructions=tuple(led),
+        )
+        return draft, attached if at_hand is None else None
 
     def _reserve(self, conversation: Conversation, opener: TurnOpener) -> Sequence[Reservation]:
         """Reserve the expected tokens and cost of a turn in every budget that counts it; the turn settles them.
@@ -183,35 +222,6 @@ class TurnFactory:
                 reservation.release()
             raise
         return reserved
-
-
-def drafted(
-    conversation: Conversation,
-    query: str,
-    instructions: Iterable[str],
-    files: Iterable[Attachment],
-    tool_results: Iterable[ToolResultPart],
-) -> tuple[ConversationNode, Attached | None]:
-    """Build the node of a turn before its answer, and its files if some are still to be read from disk.
-
-    Raises:
-        ConfigurationError: Nothing is asked, or a value is of the wrong kind.
-    """
-    check_conversation(conversation)
-    check_query(query)
-    check_several(instructions, files, tool_results)
-    attached, results = Attached.of(files), tuple(tool_results)
-    if not query.strip() and not attached.items and not results:
-        raise ConfigurationError("the query is empty: there is nothing to ask")
-    head, at_hand = conversation.head, attached.at_hand()
-    draft = ConversationNode(
-        parent_id=None if head is None else head.id,
-        user_query=query,
-        attached_files=at_hand or (),
-        tool_results=results,
-        instructions=tuple(instructions),
-    )
-    return draft, attached if at_hand is None else None
 
 
 def node_of(conversation: Conversation, node_id: str) -> ConversationNode:

@@ -183,6 +183,12 @@ class CreatesAnew(MemoryStore):
         await super().rename(conversation_id, title)
 
 
+class ForgetsInstructions(MemoryStore):
+    async def load(self, conversation_id: str) -> Conversation:
+        loaded = await super().load(conversation_id)
+        return Conversation(loaded.id, nodes=loaded.nodes, head=None if loaded.head is None else loaded.head.id)
+
+
 class ForgetsMetadata(MemoryStore):
     async def create(self, conversation_id: str, *, title: str | None = None, metadata: Metadata = None) -> None:
         await super().create(conversation_id, title=title)
@@ -202,7 +208,9 @@ class LoadsSiblingsBackwards(MemoryStore):
         siblings = () if root is None else loaded.children(root)
         rest = [node for node in loaded.nodes if node not in (*roots, *siblings)]
         head = None if loaded.head is None else loaded.head.id
-        return Conversation(conversation_id, nodes=[*roots, *reversed(siblings), *rest], head=head)
+        return Conversation(
+            conversation_id, nodes=[*roots, *reversed(siblings), *rest], head=head, instructions=loaded.instructions
+        )
 
 
 class SortsKeys(MemoryStore):
@@ -266,7 +274,8 @@ class WritesItAllBack(MemoryStore):
 
 class KeepsNoHead(MemoryStore):
     async def load(self, conversation_id: str) -> Conversation:
-        return Conversation(conversation_id, nodes=(await super().load(conversation_id)).nodes)
+        loaded = await super().load(conversation_id)
+        return Conversation(conversation_id, nodes=loaded.nodes, instructions=loaded.instructions)
 
 
 class MakesAFailedNodeTheHead(MemoryStore):
@@ -389,8 +398,9 @@ class ClosesOnce(MemoryStore):
 
 
 BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
-    CreatesNothingAlone: {"create.empty", "delete.final"},
+    CreatesNothingAlone: {"create.empty", "create.instructed", "delete.final"},
     CreatesAnew: {"create.again"},
+    ForgetsInstructions: {"create.instructed"},
     ForgetsMetadata: {"list.described"},
     KeepsLocalTimes: {"list.described"},
     LoadsSiblingsBackwards: {"append.order", "append.at_once", "head.branch", "head.checkout"},

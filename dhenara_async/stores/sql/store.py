@@ -26,7 +26,7 @@ from dhenara_async.stores.sql.database import Database
 from dhenara_async.stores.sql.sqlite import JournalMode
 from dhenara_async.stores.sql.tables import conversations, nodes, tombstones
 
-_Found = Row[int, str | None, int]  # seq, head, version
+_Found = Row[int, str | None, int, str | None]  # seq, head, version, instructions
 _SQLITE_INDEX: Final = "nodes.seq IN (SELECT rowid FROM node_words WHERE node_words MATCH :asked)"
 _POSTGRES_INDEX: Final = "nodes.found @@ plainto_tsquery('simple', :asked)"
 _LARGE_LOAD: Final = 200_000  # characters of nodes from which they are read in a thread
@@ -84,11 +84,29 @@ class SQLStore:
         """
         _demand_storable(conversation_id, "the id of a conversation")
         _demand_storable(title or "", "the title of a conversation")
-        described = _json(metadata or {})
+        await self._create(conversation_id, title, _json(metadata or {}), None)
 
+    async def create_instructed(
+        self,
+        conversation_id: str,
+        instructions: Sequence[str],
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """See ``StoreWithInstructions``.
+
+        Raises:
+            ConfigurationError: As ``create`` does.
+        """
+        _demand_storable(conversation_id, "the id of a conversation")
+        _demand_storable(title or "", "the title of a conversation")
+        await self._create(conversation_id, title, _json(metadata or {}), json.dumps(list(instructions)))
+
+    async def _create(self, conversation_id: str, title: str | None, described: str, instructions: str | None) -> None:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(tombstones).where(tombstones.c.key == self._tombstone(conversation_id)))
-            await self._insert(connection, conversation_id, title, described)
+            await self._insert(connection, conversation_id, title, described, instructions)
 
         await self._database.write(work)
 
@@ -109,7 +127,7 @@ class SQLStore:
                     )
                 if node.parent_id is not None:
                     raise _unknown(conversation_id)
-                await self._insert(connection, conversation_id, None, "{}")
+                await self._insert(connection, conversation_id, None, "{}", None)
                 row = await self._locked(connection, conversation_id)
                 assert row is not None  # noqa: S101 - it was inserted in this transaction
             stored = await connection.scalar(
@@ -263,7 +281,12 @@ class SQLStore:
         await self.aclose()
 
     async def _insert(
-        self, connection: AsyncConnection, conversation_id: str, title: str | None, described: str
+        self,
+        connection: AsyncConnection,
+        conversation_id: str,
+        title: str | None,
+        described: str,
+        instructions: str | None,
     ) -> None:
         """Insert a conversation, unless it exists."""
         now = _now()
@@ -273,6 +296,7 @@ class SQLStore:
             id=conversation_id,
             title=title,
             metadata=described,
+            instructions=instructions,
             version=0,
             created=now,
             updated=now,
@@ -280,16 +304,16 @@ class SQLStore:
         await connection.execute(row.on_conflict_do_nothing(index_elements=["owner", "id"]))
 
     async def _load(self, conversation_id: str, wanted: Callable[[int, str | None], Select[int, str]]) -> Conversation:
-        async def work(connection: AsyncConnection) -> tuple[str | None, dict[int, str], dict[int, dict[str, bytes]]]:
+        async def work(connection: AsyncConnection) -> tuple[_Found, dict[int, str], dict[int, dict[str, bytes]]]:
             row = await self._found(connection, conversation_id)
             if row is None:
                 raise _unknown(conversation_id)
             bodies = {row.seq: row.body for row in await connection.execute(wanted(row.seq, row.head))}
-            return row.head, bodies, await attachments.read(connection, self._owner, bodies)
+            return row, bodies, await attachments.read(connection, self._owner, bodies)
 
         self._demand_known(conversation_id)
-        head, bodies, contents = await self._database.read(work)
-        return await _conversation(conversation_id, head, bodies, contents)
+        row, bodies, contents = await self._database.read(work)
+        return await _conversation(conversation_id, row, bodies, contents)
 
     def _all(self, seq: int) -> Select[int, str]:
         """Select every node of a conversation, in order."""
@@ -310,8 +334,8 @@ class SQLStore:
         """The conversation's row, locked until the end of the transaction, so that heads move in the order of nodes."""
         return (await connection.execute(self._where(conversation_id).with_for_update())).one_or_none()
 
-    def _where(self, conversation_id: str) -> Select[int, str | None, int]:
-        row = select(conversations.c.seq, conversations.c.head, conversations.c.version)
+    def _where(self, conversation_id: str) -> Select[int, str | None, int, str | None]:
+        row = select(conversations.c.seq, conversations.c.head, conversations.c.version, conversations.c.instructions)
         return row.where(conversations.c.owner == self._owner, conversations.c.id == conversation_id)
 
     async def _demand_node(self, connection: AsyncConnection, conversation_id: str, seq: int, node_id: str) -> None:
@@ -339,11 +363,14 @@ class SQLStore:
 
 
 async def _conversation(
-    conversation_id: str, head: str | None, bodies: Mapping[int, str], contents: Mapping[int, Mapping[str, bytes]]
+    conversation_id: str, row: _Found, bodies: Mapping[int, str], contents: Mapping[int, Mapping[str, bytes]]
 ) -> Conversation:
+    instructions = None if row.instructions is None else json.loads(row.instructions)
+
     def build() -> Conversation:
         whole = (attachments.put_back(body, contents.get(seq, {})) for seq, body in bodies.items())
-        return Conversation(conversation_id, nodes=map(ConversationNode.model_validate_json, whole), head=head)
+        nodes = map(ConversationNode.model_validate_json, whole)
+        return Conversation(conversation_id, nodes=nodes, head=row.head, instructions=instructions)
 
     return build() if sum(map(len, bodies.values())) < _LARGE_LOAD and not contents else await to_thread.run_sync(build)
 

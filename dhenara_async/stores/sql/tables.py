@@ -20,6 +20,7 @@ conversations: Final = Table(
     Column("id", Text, nullable=False),
     Column("title", Text),
     Column("metadata", Text, nullable=False),  # JSON
+    Column("instructions", Text),  # a JSON array of texts; NULL = the manager's
     Column("head", Text),
     Column("version", _Number, nullable=False),  # counts the changes of the head
     Column("created", Text, nullable=False),  # ISO 8601, UTC

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import UnknownConversationError
+from dhenara_async.stores import StoreWithInstructions
 from dhenara_async.testing.promises import demand
 from dhenara_async.testing.stores.bench import (
     OpenedStores,
@@ -54,6 +55,23 @@ async def _create_one_twice(stores: OpenedStores) -> None:
     listed = await own_conversations(store, [name])
     demand([item.title for item in listed] == ["First"], "the second create changed the title, or the list")
     demand(all(not item.metadata for item in listed), "the second create changed the metadata")
+
+
+async def _create_some_with_instructions(stores: OpenedStores) -> None:
+    store = stores.open()
+    if not isinstance(store, StoreWithInstructions):
+        return
+    plain = new_id()
+    await store.create(plain)
+    demand((await store.load(plain)).instructions is None, "a conversation without instructions came back with some")
+    for instructions in ((), ("Be exact.", "Be “kind”.\n\u0000 😀")):
+        name = new_id()
+        await store.create_instructed(name, instructions, title="Instructed")
+        await store.create_instructed(name, ["Others"], title="Others")
+        loaded = await store.load(name)
+        same = loaded.instructions == instructions
+        demand(same, f"the loaded instructions are {loaded.instructions!r} and not {instructions!r}")
+        demand([item.title for item in await own_conversations(store, [name])] == ["Instructed"], "the title is lost")
 
 
 async def _append_a_tree_of_nodes(stores: OpenedStores) -> None:
@@ -392,6 +410,7 @@ async def _use_two_stores_at_once(stores: OpenedStores) -> None:
 CHECKS: Mapping[StorePromise, PromiseCheck] = {
     "create.empty": _create_one,
     "create.again": _create_one_twice,
+    "create.instructed": _create_some_with_instructions,
     "append.order": _append_a_tree_of_nodes,
     "append.exact": _append_a_node_with_every_field,
     "append.again": _append_nodes_again,

@@ -6,6 +6,7 @@ from typing import Literal
 StorePromise = Literal[
     "create.empty",
     "create.again",
+    "create.instructed",
     "append.order",
     "append.exact",
     "append.again",
@@ -41,6 +42,7 @@ StorePromise = Literal[
 STORE_PROMISES: Mapping[StorePromise, str] = {
     "create.empty": "a created conversation can be loaded and is empty",
     "create.again": "creating a conversation that exists changes nothing",
+    "create.instructed": "a conversation comes back with its instructions; a store without create_instructed passes",
     "append.order": "nodes come back in the order they were appended",
     "append.exact": "a node comes back equal, and its JSON byte for byte",
     "append.again": "appending the same node again changes nothing, neither the order nor the head",

@@ -1,0 +1,12 @@
+"""Standing instructions of conversations."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add the column."""
+    op.add_column("conversations", sa.Column("instructions", sa.Text))
