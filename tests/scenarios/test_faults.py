@@ -2,9 +2,11 @@
 
 ``ROWS`` is the table: what is done to an answer, and what the library has to say about it, streamed and plain. A cell
 is one row in one dialect, one way; where a dialect differs, the row says so. Each cell is tried without retries, with
-two of them while the fault stays, and with two of them where it goes away after the first request.
+two of them while the fault stays, and with two of them where it goes away after the first request. The cells of a row
+are tried at once.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -41,6 +43,7 @@ from dhenara_async.testing import Answer, Closing, Fault, ProviderServer, Replay
 from dhenara_async.testing.faults import codings, compressed
 from dhenara_async.testing.script import Script
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
+from tests.cases import cases
 from tests.loopback import PATIENCE, SPEAKERS, endpoint_at
 from tests.wire_lies import FAILURES, LIES, Failure, Lie, sse
 
@@ -49,7 +52,7 @@ WHOLE = "".join(WORDS)
 ANSWER = Answer(WHOLE, pieces=WORDS)
 HALF = "One two"
 PAGE = b"<!DOCTYPE html><html><body>Gateway of the canteen</body></html>"
-SHORT = 0.08
+SHORT = 0.2
 BRIEF = 0.01
 LONG = Timeouts(first_byte=5, between_bytes=5)
 QUESTION = [Message.user("Count.")]
@@ -453,12 +456,7 @@ ROWS: Sequence[Row] = (
         "redirect", lambda at: Fault(answer=ANSWER, status=307, headers={"location": "/elsewhere"}), Then(ProtocolError)
     ),
 )
-CELLS = [
-    pytest.param(row, dialect, streamed, id=f"{row.name}-{dialect}-{'streamed' if streamed else 'plain'}")
-    for row in ROWS
-    for dialect in DIALECTS
-    for streamed in WAYS
-]
+CELLS = [(dialect, streamed) for dialect in DIALECTS for streamed in WAYS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -582,16 +580,24 @@ def check(got: Told, then: Then, clean: Sequence[object], *, attempts: int) -> N
     assert partial.chat_response.usage.source != "reported"
 
 
-@pytest.mark.parametrize(("row", "dialect", "streamed"), CELLS)
-async def test_each_server_fault_raises_its_error(row: Row, dialect: Dialect, streamed: bool) -> None:
+async def check_cell(row: Row, dialect: Dialect, streamed: bool) -> None:
+    """Make the three calls of a cell at once, because all of them wait where the server stalls."""
     where, clean = await good(dialect, streamed)
     then, fault = row.then(dialect, streamed), row.make(where)
-    for attempts in (1, 3):
-        got = await told(always(fault), dialect, streamed, timeouts=row.timeouts, attempts=attempts)
+    async with asyncio.TaskGroup() as tasks:
+        staying = {
+            attempts: tasks.create_task(
+                told(always(fault), dialect, streamed, timeouts=row.timeouts, attempts=attempts)
+            )
+            for attempts in (1, 3)
+        }
+        passing = tasks.create_task(told([fault, ANSWER], dialect, streamed, timeouts=row.timeouts, attempts=3))
+    for attempts, task in staying.items():
+        got = task.result()
         check(got, then, clean, attempts=attempts)
         assert {closing.by for closing in got.closed} == {row.closer}
         assert len(got.closed) == got.requests
-    after = await told([fault, ANSWER], dialect, streamed, timeouts=row.timeouts, attempts=3)
+    after = passing.result()
     if then.again:
         assert (after.failure, after.requests) == (None, 2)
         assert after.stream.response.text() == WHOLE
@@ -601,13 +607,27 @@ async def test_each_server_fault_raises_its_error(row: Row, dialect: Dialect, st
         check(after, then, clean, attempts=1)
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_each_server_fault_raises_its_error(row: Row) -> None:
+    with cases() as case:
+
+        async def tried(dialect: Dialect, streamed: bool) -> None:
+            with case(f"{dialect}, {'streamed' if streamed else 'plain'}"):
+                await check_cell(row, dialect, streamed)
+
+        async with asyncio.TaskGroup() as tasks:
+            for dialect, streamed in CELLS:
+                tasks.create_task(tried(dialect, streamed))
+
+
 def test_no_cell_is_missing() -> None:
     """Every fault, dialect and way has a cell of its own that says what comes of it, and every means of a fault is
     used."""
     outcomes = [row.then(dialect, streamed) for row in ROWS for dialect in DIALECTS for streamed in WAYS]
     assert len({row.name for row in ROWS}) == len(ROWS)
     assert set(DIALECTS) == set(Dialect)
-    assert len(CELLS) == len(outcomes) == len(ROWS) * 4 * 2
+    assert len(CELLS) == 4 * 2
+    assert len(outcomes) == len(ROWS) * 4 * 2
     assert all(then.error is not None or then.kept for then in outcomes)
     plain = Fault(answer=ANSWER)
     faults = [row.make(Where(1, 2, 3, 4, 5)) for row in ROWS]
@@ -730,10 +750,18 @@ BEGINNINGS: Mapping[Dialect, Mapping[str, object]] = {
 
 @pytest.mark.parametrize("begun", [True, False])
 @pytest.mark.parametrize("streamed", WAYS)
-@pytest.mark.parametrize("told_of", FAILURES, ids=lambda one: f"{one.dialect}-{orjson.dumps(one.event).decode()}")
+@pytest.mark.parametrize("dialect", DIALECTS)
 async def test_a_failure_inside_an_answer_is_the_one_its_status_would_have_been(
-    told_of: Failure, streamed: bool, begun: bool
+    dialect: Dialect, streamed: bool, begun: bool
 ) -> None:
+    with cases() as case:
+        for told_of in FAILURES:
+            if told_of.dialect is dialect:
+                with case(orjson.dumps(told_of.event).decode()):
+                    await check_failure(told_of, streamed, begun)
+
+
+async def check_failure(told_of: Failure, streamed: bool, begun: bool) -> None:
     event = told_of.event
     if streamed:
         body = sse(*([dict(BEGINNINGS[told_of.dialect])] if begun else []), event)
@@ -750,8 +778,16 @@ async def test_a_failure_inside_an_answer_is_the_one_its_status_would_have_been(
     assert got.requests == 1
 
 
-@pytest.mark.parametrize("lie", LIES, ids=lambda lie: f"{lie.dialect}-{lie.name}")
-async def test_a_stream_is_taken_for_what_it_is(lie: Lie) -> None:
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_stream_is_taken_for_what_it_is(dialect: Dialect) -> None:
+    with cases() as case:
+        for lie in LIES:
+            if lie.dialect is dialect:
+                with case(lie.name):
+                    await check_lie(lie)
+
+
+async def check_lie(lie: Lie) -> None:
     got = await replayed(lie.dialect, lie.body, streamed=True)
     assert type(got.failure) is (lie.error or type(None)), repr(got.failure)
     check_grammar(got.events, complete=lie.error is None)
