@@ -71,17 +71,21 @@ class SentRequest:
         """Whether the request was sent, so that a cancelled ``open`` continues with the wait for its response."""
         return self._pending is not None or self.exchange is not None
 
-    async def start(self, source: Delivery, starter: RequestStarter) -> None:
+    async def start(self, source: Delivery, starter: RequestStarter) -> bool:
         """Send the request without waiting for the response head; ``open`` continues. If cancelled, nothing was sent.
+
+        Returns:
+            Whether it was sent; otherwise ``open`` sends it, over a new connection.
 
         Raises:
             DhenaraError: As ``open``.
-            StreamStateError: The request was closed meanwhile.
+            StreamStateError: The request was closed while it was signed.
         """
         signed = await source.auth.sign(source.request)
-        self._check_open()
-        self._pending = await starter(signed, source.timeouts)
-        self._check_open()
+        if self._closed:
+            raise StreamStateError("the stream was closed while its request was signed; ask the client for another")
+        self._pending = starter(signed, source.timeouts)
+        return self._pending is not None
 
     async def open(self, source: Delivery, clock: Clock | None) -> Exchange:
         """Send the request if it was not started, and read the response head.
@@ -115,12 +119,6 @@ class SentRequest:
             await self.exchange.close()
         elif self._pending is not None:
             self._pending.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            if self._pending is not None:
-                self._pending.close()
-            raise StreamStateError("the stream was closed while its request was sent; ask the client for another")
 
     async def drain(self, exchange: Exchange) -> None:
         """Read the rest of the response body for a moment: a connection can be reused only after its end."""

@@ -349,10 +349,11 @@ class EndpointSource:
 
     # ------------------------------------------------------------------------------------------------ attempts
 
-    async def _open_directly(self, source: Delivery, starter: RequestStarter) -> Exchange:
+    async def _open_directly(self, source: Delivery, starter: RequestStarter) -> Exchange | None:
         """Send the first request and read the response head, in the task of a reader, which may be cancelled.
 
-        If it is cancelled before the request was sent, a ``Step`` sends it. Once it was sent, the next read continues.
+        If it is cancelled before the request was sent, or the idle connection has gone, a ``Step`` sends it. Once it
+        was sent, the next read continues.
         """
         self._awaiting_head = []
         try:
@@ -360,7 +361,9 @@ class EndpointSource:
                 self._starter, self.repeatable = None, False
                 self._report_start()
                 with self._sending():
-                    await self._request.start(source, starter)
+                    started = await self._request.start(source, starter)
+                if not started:
+                    return None
                 source.budget.earn()
                 self._starter, self.repeatable = starter, True
             exchange = await self._open(source)

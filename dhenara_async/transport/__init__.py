@@ -3,7 +3,7 @@
 Source of the shape: what httpx's transports and aiohttp's client have in common.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -95,19 +95,19 @@ class PendingResponse(Protocol):
 
 @runtime_checkable
 class StartsRequests(Protocol):
-    """Implemented by transports that can send a request and wait for its response in two steps.
+    """Implemented by transports that can send a request at once and wait for its response in a second step.
 
     A reader can then wait for the response in its own task and be cancelled meanwhile without losing the request.
     Requests of other transports are sent in a task of their own, which costs two iterations of the event loop.
     """
 
     def starter(self, request: HttpRequest) -> "RequestStarter | None":
-        """Return the function that sends ``request``; None = use ``send``."""
+        """Return the function that sends ``request`` over an idle connection; None = there is none, use ``send``."""
         ...
 
 
-RequestStarter = Callable[[HttpRequest, Timeouts], Awaitable[PendingResponse]]
-"""Connects and sends a request. Nothing has been sent if it is cancelled. Raises as ``Transport.send`` does."""
+RequestStarter = Callable[[HttpRequest, Timeouts], PendingResponse | None]
+"""Sends a request, or returns None because the idle connection has gone: use ``send``. Raises as ``Transport.send``."""
 
 
 @dataclass(slots=True, frozen=True)

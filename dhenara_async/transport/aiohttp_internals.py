@@ -25,7 +25,7 @@ import logging
 import os
 import socket
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,7 +67,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
         *("_buffer", "_buffer_offset", "_cursor", "_eof", "_exception", "_http_chunk_splits", "_loop", "_protocol"),
         *("_read_nowait", "_size", "_waiter", "on_eof"),
     ),
-    "aiohttp:TCPConnector": ("connect", "_release"),
+    "aiohttp:TCPConnector": ("connect", "_get", "_release"),
     "aiohttp:ClientRequest": ("connection_key",),
     "aiohttp:ClientSession": ("_request", "trace_configs"),
 }
@@ -214,27 +214,30 @@ class DirectPending:
         if timer is not None:
             timer.begin(protocol)
 
-    async def head(self) -> DirectResponse:
-        """Wait for the head of the response. A cancelled wait can be repeated; any failure closes the connection.
+    def read(self) -> Coroutine[Any, Any, "tuple[RawResponseMessage, StreamReader]"]:
+        """Return the wait for the next head, which is cancelled without a loss; ``response`` takes its result.
 
         Raises:
-            DeadlineError: The head did not arrive in time.
-            aiohttp.ClientError: The connection broke.
+            aiohttp.ClientError: The connection broke, or the request was given up.
             HttpProcessingError: The head is malformed.
+            DeadlineError: The head did not arrive in time.
         """
-        connection = self._connection
+        if self._connection is None:
+            raise aiohttp.ClientConnectionError("the request was given up")
+        return self._protocol.read()
+
+    def response(self, head: "tuple[RawResponseMessage, StreamReader]") -> DirectResponse | None:
+        """Return the response, which has the connection from now on; None if ``head`` only announces another one.
+
+        Raises:
+            aiohttp.ClientError: The request was given up.
+        """
+        message, content = head
+        if 100 <= message.code < 200 and message.code != 101:  # informational
+            return None
+        connection, self._connection = self._connection, None
         if connection is None:
             raise aiohttp.ClientConnectionError("the request was given up")
-        try:
-            message, content = await self._protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:  # informational, not the response yet
-                message, content = await self._protocol.read()
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self.close()
-            raise
-        self._connection = None
         if self._timer is not None:
             self._timer.end(self._protocol)
         return DirectResponse(connection, self._protocol, message, content)
@@ -300,28 +303,28 @@ class DirectSender:
         )
         return route
 
-    async def start(
-        self, route: Route, request: HttpRequest, *, connect: aiohttp.ClientTimeout, first_byte: float | None
-    ) -> DirectPending:
-        """Send a request.
-
-        Args:
-            route: The route of the request.
-            request: Headers and body.
-            connect: Time limit of getting a connection.
-            first_byte: Seconds from there to the head of the response; None = no limit.
+    async def connect(self, route: Route, limits: aiohttp.ClientTimeout) -> "Connection":
+        """Return an idle or a new connection for ``route``, within the time limit of connecting.
 
         Raises:
             aiohttp.ClientError: It failed; ``ConnectionTimeoutError`` if there was no connection in time.
-            ValueError: A header cannot be sent.
         """
-        head = route.head(request.headers, len(request.body))
         try:
-            connection = await self._connector.connect(route.example, [], connect)
+            return await self._connector.connect(route.example, [], limits)
         except TimeoutError as exc:
             raise aiohttp.ConnectionTimeoutError from exc
+
+    def write(self, connection: "Connection", route: Route, request: HttpRequest) -> "ResponseHandler":
+        """Send a request over a connection, and return what reads the response. A failure closes the connection.
+
+        Raises:
+            aiohttp.ClientError: It failed.
+            ValueError: A header cannot be sent.
+        """
         try:
-            protocol, transport = connection.protocol, connection.transport
+            head = route.head(request.headers, len(request.body))
+            protocol = connection.protocol
+            transport = None if protocol is None else protocol.transport
             if protocol is None or transport is None or transport.is_closing():
                 raise aiohttp.ClientConnectionResetError("the connection was closed while it was kept")
             protocol.set_response_params(
@@ -332,11 +335,14 @@ class DirectSender:
                 max_field_size=request.max_header_bytes,
             )
             transport.write(head.data + request.body)
-            timer = None if first_byte is None else self._timers.get(first_byte) or self._new_timer(first_byte)
         except BaseException:
             hang_up(connection)
             raise
-        return DirectPending(connection, protocol, timer)
+        return protocol
+
+    def timer(self, first_byte: float | None) -> FirstByteTimer | None:
+        """Return the timer of a limit for the head of the response, in seconds; None = no limit."""
+        return None if first_byte is None else self._timers.get(first_byte) or self._new_timer(first_byte)
 
     def _new_timer(self, seconds: float) -> FirstByteTimer:
         if len(self._timers) >= _MOST_ROUTES:  # the program sets another limit for every call
@@ -443,6 +449,19 @@ class ForkSafeConnector(aiohttp.TCPConnector):
         super().__init__(limit=limit, keepalive_timeout=keepalive)  # pyright: ignore[reportUnknownMemberType] - a tuple
         if private:
             self._factory = partial(LastWordsProtocol, loop=asyncio.get_running_loop())
+
+    def take_idle(self, key: "ConnectionKey") -> "Connection | None":
+        """Take a connection out of the pool; None = no idle one is connected.
+
+        aiohttp's coroutine waits for nothing where no tracer watches the session, so it can be run here and now.
+        """
+        taking = self._get(key, [])
+        try:
+            taking.send(None)
+        except StopIteration as end:
+            return end.value
+        taking.close()
+        return None
 
     def __del__(self, *defaults: object) -> None:
         if os.getpid() == self._process:

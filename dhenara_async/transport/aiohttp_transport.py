@@ -55,6 +55,7 @@ from dhenara_async.transport.aiohttp_internals import (
     wait,
 )
 from dhenara_async.transport.decompression import ACCEPTED, unpacked
+from dhenara_async.transport.first_byte import FirstByteTimer
 from dhenara_async.transport.open_calls import OpenCalls, broken_off, refused, running_loop
 from dhenara_async.transport.proxies import Proxy, proxy_for
 
@@ -117,7 +118,7 @@ class AiohttpTransport:
             proxy = self._proxy_for(url)
             route = direct.learn(request, url) if proxy is None and direct is not None else None
         if direct is not None and route is not None:
-            pending = await self._start(kept, direct, route, request, timeouts)
+            pending = await self._connect_and_start(kept, direct, route, request, timeouts)
             try:
                 return await pending.head()
             except BaseException:
@@ -143,17 +144,31 @@ class AiohttpTransport:
         route = None if direct is None else direct.open_route(request)
         return None if kept is None or direct is None or route is None else partial(self._start, kept, direct, route)
 
-    async def _start(
+    def _start(
+        self, kept: "_Kept", direct: DirectSender, route: Route, request: HttpRequest, timeouts: Timeouts
+    ) -> "_Pending | None":
+        """Send a request over an idle connection; None = there is none any more."""
+        connection = kept.connector.idle(route.key)
+        if connection is None:
+            return None
+        try:
+            protocol = direct.write(connection, route, request)
+        except _FAILURES as exc:
+            raise _failure(exc, request, timeouts) from exc.with_traceback(None)
+        return _Pending(connection, protocol, direct.timer(timeouts.first_byte), request, timeouts, kept.open_calls)
+
+    async def _connect_and_start(
         self, kept: "_Kept", direct: DirectSender, route: Route, request: HttpRequest, timeouts: Timeouts
     ) -> "_Pending":
-        connect, first_byte = self._client_timeout(timeouts), timeouts.first_byte
+        """Send a request over an idle or a new connection."""
         try:
-            pending = await direct.start(route, request, connect=connect, first_byte=first_byte)
+            connection = await direct.connect(route, self._client_timeout(timeouts))
+            protocol = direct.write(connection, route, request)
         except _FAILURES as exc:
-            if kept.open_calls.closed:  # while another connection was made, because the kept one had gone
+            if kept.open_calls.closed:  # while a connection was made
                 raise broken_off() from exc
             raise _failure(exc, request, timeouts) from exc.with_traceback(None)
-        return _Pending(pending, request, timeouts, kept.open_calls)
+        return _Pending(connection, protocol, direct.timer(timeouts.first_byte), request, timeouts, kept.open_calls)
 
     async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
         """See ``EndsWaits``."""
@@ -358,11 +373,22 @@ class _Connector(ForkSafeConnector):
         self._most_connecting = connecting
         self._doors: dict[tuple[str | None, int | None], _Door] = {}
 
-    async def connect(self, *args: Any, **more: Any) -> Connection:
-        """Return a new connection, or a kept one that has received nothing since its last response.
+    def idle(self, key: Any) -> Connection | None:
+        """Return a kept connection that has received nothing since its last response; None = there is none.
 
         Bytes that a host sent unasked would be read as the response to the next request, maybe of another tenant.
+
+        Args:
+            key: The key of the connection in the pool.
         """
+        while True:
+            connection = self.take_idle(key)
+            if connection is None or not _has_received(connection):
+                return connection
+            hang_up(connection)
+
+    async def connect(self, *args: Any, **more: Any) -> Connection:
+        """Return a new connection, or a kept one as ``idle`` does."""
         while True:
             connection = await super().connect(*args, **more)
             made = _new.get()
@@ -416,33 +442,46 @@ def _has_received(connection: Connection) -> bool:
     return bool(select.select([raw], [], [], 0)[0])
 
 
-class _Pending:
+class _Pending(DirectPending):
     """A request that was sent directly; see ``PendingResponse``."""
 
-    __slots__ = ("_open_calls", "_pending", "_request", "_timeouts")
+    __slots__ = ("_open_calls", "_request", "_timeouts")
 
-    def __init__(self, pending: DirectPending, request: HttpRequest, timeouts: Timeouts, open_calls: OpenCalls) -> None:
-        self._pending = pending
+    def __init__(
+        self,
+        connection: Connection,
+        protocol: Any,
+        timer: FirstByteTimer | None,
+        request: HttpRequest,
+        timeouts: Timeouts,
+        open_calls: OpenCalls,
+    ) -> None:
+        super().__init__(connection, protocol, timer)
         self._request = request
         self._timeouts = timeouts
         self._open_calls = open_calls
-        open_calls.add(pending)
+        open_calls.add(self)
 
     async def head(self) -> Exchange:
         """See ``PendingResponse``."""
         try:
-            response = await self._pending.head()
+            response = self.response(await self.read())
+            while response is None:
+                response = self.response(await self.read())
+        except asyncio.CancelledError:  # the wait can be repeated
+            raise
         except (DeadlineError, StreamStateError):
+            self.close()
             raise
         except _FAILURES as exc:
+            self.close()
             raise _failure(exc, self._request, self._timeouts) from exc.with_traceback(None)
+        except BaseException:
+            self.close()
+            raise
         exchange = AiohttpExchange(response, self._timeouts, private=True)
         self._open_calls.add(exchange)
         return unpacked(exchange)
-
-    def close(self) -> None:
-        """See ``PendingResponse``."""
-        self._pending.close()
 
 
 class _Response(aiohttp.ClientResponse):

@@ -255,3 +255,36 @@ async def test_transports_without_two_steps_use_a_task() -> None:
 
     assert not sources._starts_requests(Plain)  # pyright: ignore[reportPrivateUsage] - the cached check
     assert sources._starts_requests(AiohttpTransport)  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize("unasked", [True, False], ids=["unasked bytes", "the end of the connection"])
+async def test_an_idle_connection_that_is_lost_before_the_first_read_is_not_used(unasked: bool) -> None:
+    connections, asked, said = 0, asyncio.Event(), asyncio.Event()
+
+    async def play(connection: Connection) -> None:
+        nonlocal connections
+        connections += 1
+        await connection.request()
+        if connections > 1:
+            await connection.send(chunked(*chat_stream(*WORDS)))
+            return
+        await connection.send(whole(chat_body("Ready.")))
+        await asked.wait()
+        if unasked:
+            await connection.send(whole(chat_body("Of another tenant.")))
+            said.set()
+            await connection.request()
+        else:
+            await connection.finish()
+            said.set()
+
+    transport = AiohttpTransport()
+    async with nothing_left(), serve(play) as server:
+        client = AIModelClient(chat_endpoint(server.url), transport=transport)
+        await client.generate("Ready?")
+        async with client.stream("Sing.") as stream:  # finds the idle connection
+            asked.set()
+            await said.wait()
+            assert text_of(await Impatient().all_of(stream)) == TEXT
+        assert (server.connections, len(server.requests)) == (2, 2)
+        await transport.aclose()

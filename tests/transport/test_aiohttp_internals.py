@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import aiohttp
 import anyio
 import pytest
+from aiohttp import connector
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
 from yarl import URL
 
@@ -20,7 +22,7 @@ from dhenara_async import AIModelClient, AiohttpTransport, Timeouts
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import aiohttp_internals
-from dhenara_async.transport.aiohttp_internals import DIRECT_BYTES, DirectPending, DirectSender
+from dhenara_async.transport.aiohttp_internals import DIRECT_BYTES, DirectSender, Route
 from tests.loopback import (
     PATIENCE,
     Connection,
@@ -45,13 +47,15 @@ HEADERS = {"content-type": "application/json", "authorization": "Bearer ünïcod
 def direct(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The URLs that are asked without the session, as they are asked."""
     asked: list[str] = []
-    start = DirectSender.start
+    write = DirectSender.write
 
-    async def noted(self: DirectSender, route: aiohttp_internals.Route, *args: object, **more: object) -> DirectPending:
+    def noted(
+        self: DirectSender, connection: connector.Connection, route: Route, request: HttpRequest
+    ) -> ResponseHandler:
         asked.append(str(route.example.url))
-        return await start(self, route, *args, **more)  # type: ignore[arg-type] - handed on
+        return write(self, connection, route, request)
 
-    monkeypatch.setattr(DirectSender, "start", noted)
+    monkeypatch.setattr(DirectSender, "write", noted)
     return asked
 
 
