@@ -93,7 +93,9 @@ if TYPE_CHECKING:
         Seam,
     )
     from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
+    from dhenara_async.tools.mcp.server import McpServer
     from dhenara_async.tools.run import run_tools
+    from dhenara_async.tools.sessions import mcp_pins
     from dhenara_async.transport import Transport
     from dhenara_async.transport.aiohttp_transport import AiohttpTransport
     from dhenara_async.transport.httpx_transport import HttpxTransport
@@ -143,6 +145,8 @@ _NAMES_BY_MODULE = {
     "plans.targets": "Experiment Failover Race Router Target",
     "turns.log": "Journal",
     "turns.reader": "TurnReader",
+    "tools.mcp.server": "McpServer",
+    "tools.sessions": "mcp_pins",
     "tools.run": "run_tools",
     "tools.declarations": "HostedTool NamedTool Tool",
     "transport": "Transport",
@@ -211,6 +215,7 @@ __all__ = [
     "LocalLimiter",
     "LoopEnded",
     "LoopStarted",
+    "McpServer",
     "Message",
     "ModelCall",
     "NamedTool",
@@ -267,6 +272,7 @@ __all__ = [
     "fan_out",
     "first_of",
     "gather",
+    "mcp_pins",
     "register_driver",
     "register_host",
     "run_tools",

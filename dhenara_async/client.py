@@ -13,6 +13,7 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import ConfigurationError, StreamStateError, printable
 from dhenara_async.frozen import shortened
+from dhenara_async.tools.mcp.server import McpServer
 
 if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call, to keep the import light
     from dhenara_async.calls.blocking import BlockingClient
@@ -22,13 +23,15 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.calls.observer import Observer
     from dhenara_async.calls.prepare import CallPreparer
     from dhenara_async.calls.shared import SharedResources
-    from dhenara_async.calls.source import EndpointSource
+    from dhenara_async.calls.source import EndpointSource, EventSource
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.formatter.conversion import ConversionPolicy
     from dhenara_async.messages.messages import Message, MessageLike, Part, Prompt
     from dhenara_async.plans.sources import PlanContext
     from dhenara_async.plans.targets import Target
     from dhenara_async.response import AIModelCallResponse
+    from dhenara_async.tools.sessions import ToolSessions
+    from dhenara_async.tools.sources import ListedTools
     from dhenara_async.transport import Transport
 
 _PREPARERS = 1000  # endpoints whose preparers are cached
@@ -116,6 +119,7 @@ class AIModelClient:
         self._policy = policy
         self._shared = transport
         self._kept: Transport | None = None
+        self._tool_sessions: ToolSessions | None = None
         self._preparers: dict[int, CallPreparer] = {}
         self._shared_resources = shared
         if observers := tuple(observers):
@@ -145,11 +149,16 @@ class AIModelClient:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         kept, self._kept = self._kept, None
-        if kept is not None and kept is not self._shared:
-            import anyio
+        sessions, self._tool_sessions = self._tool_sessions, None
+        try:
+            if kept is not None and kept is not self._shared:
+                import anyio
 
-            with anyio.move_on_after(1, shield=True):
-                await kept.aclose()
+                with anyio.move_on_after(1, shield=True):
+                    await kept.aclose()
+        finally:
+            if sessions is not None:
+                await sessions.aclose()
 
     async def warm_up(self) -> None:
         """Load modules and connect to hosts ahead of the first call.
@@ -232,17 +241,60 @@ class AIModelClient:
             DhenaraError: As ``generate``, as far as errors are known before anything is sent.
         """
         stream_class = _engine().stream
-        target, clock = self.model_endpoint, self._resources().timing.clock
+        clock = self._resources().timing.clock
+        if call.config.tools and _has_servers(call.config):
+            source, observed = self._listing_source(call)
+        else:
+            source, observed = self._source(call)
+        return stream_class(source, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
+
+    def _source(
+        self, call: "CallInput", observed: "ObservedCall | None" = None
+    ) -> "tuple[EventSource, ObservedCall | None]":
+        """Build the event source of a call, and the reports of the call unless there are some."""
+        target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
             prepared = self._call(target, call)
-            observed = self._observed(call, None)
-            source = _engine().source(prepared, observed)
-            return stream_class(source, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
+            observed = observed or self._observed(call, None)
+            return _engine().source(prepared, observed), observed
         from dhenara_async.plans.sources import source_of
 
-        observed = self._observed(call, type(target).__name__.lower())
-        plan = source_of(target, self._plan_context(call, observed))
-        return stream_class(plan, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
+        observed = observed or self._observed(call, type(target).__name__.lower())
+        return source_of(target, self._plan_context(call, observed)), observed
+
+    def _listing_source(self, call: "CallInput") -> "tuple[EventSource, ObservedCall | None]":
+        """Build the event source of a call with servers of tools."""
+        from dhenara_async.calls.listing import ListingSource
+
+        def prepare(tools: "ListedTools") -> "EventSource":
+            config = call.config.changed(tools=tools.tools)
+            told = (*call.instructions, *tools.instructions)
+            return self._source(replace(call, config=config, instructions=told), observed)[0]
+
+        plain = call.config.changed(tools=call.config.declared_tools)
+        provisional, observed = self._source(replace(call, config=plain))
+        sessions, owned = self._sessions()
+        source = ListingSource(
+            provisional,
+            sessions,
+            owned=owned,
+            listed=lambda sessions: sessions.listed(call.config.tools),
+            prepare=prepare,
+        )
+        return source, observed
+
+    def _sessions(self) -> "tuple[ToolSessions, bool]":
+        """Return the open servers of tools, and whether they end with the call."""
+        from dhenara_async.tools.sessions import ToolSessions
+
+        shared = self._resources().tools
+        if shared is not None:
+            return shared, False
+        if self._kept is None:
+            return ToolSessions(), True
+        if self._tool_sessions is None:
+            self._tool_sessions = ToolSessions()
+        return self._tool_sessions, False
 
     def _observed(self, call: "CallInput", plan: str | None) -> "ObservedCall | None":
         """Build the reports of a call to one endpoint, or to a ``plan``; None without observers."""
@@ -316,6 +368,10 @@ def _call_input(
     messages: "list[Message]", instructions: Iterable[str], config: AIModelCallConfig, *, stream: bool
 ) -> "CallInput":
     return _engine().input(messages, instructions_of(instructions), config, stream)
+
+
+def _has_servers(config: AIModelCallConfig) -> bool:
+    return any(isinstance(tool, McpServer) for tool in config.tools)
 
 
 def _checked(config: object) -> AIModelCallConfig:

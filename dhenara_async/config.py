@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, JsonValu
 
 from dhenara_async.frozen import FrozenModel
 from dhenara_async.hosts.headers import OPENED, SEALED
-from dhenara_async.tools.declarations import JsonSchema, ToolChoice, Tools
+from dhenara_async.tools.declarations import HostedTool, JsonSchema, Tool, ToolChoice, Tools
+from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.schemas import model_schema
 
 
@@ -166,7 +167,7 @@ class AIModelCallConfig(FrozenModel):
         reasoning_effort: How much it reasons; mapped to the nearest level of the model.
         max_reasoning_tokens: Maximum reasoning tokens, for models with such a budget.
         reasoning_summary: How much of the reasoning is returned; ``none`` = nothing.
-        tools: Functions, pydantic models, ``Tool``s and ``HostedTool``s that the model may call.
+        tools: Functions, pydantic models, ``Tool``s, ``HostedTool``s and ``McpServer``s that the model may call.
         tool_choice: Whether the model must call one: ``auto``, ``required``, ``none``, or a ``NamedTool``.
         parallel_tool_calls: Whether one answer may contain several tool calls.
         structured_output: A pydantic model class or a JSON schema that the answer must follow.
@@ -217,3 +218,8 @@ class AIModelCallConfig(FrozenModel):
     extra_body: Mapping[str, JsonValue] = Field(default_factory=dict, repr=False)
     extra_headers: Annotated[Mapping[str, str], OPENED, SEALED] = Field(default_factory=dict, repr=False)
     test_mode: bool = False
+
+    @property
+    def declared_tools(self) -> tuple[Tool | HostedTool, ...]:
+        """The tools without servers: those that a request can declare as they are."""
+        return tuple(tool for tool in self.tools if not isinstance(tool, McpServer))

@@ -11,6 +11,7 @@ A class exists only where a caller would handle it differently::
     ├── UnknownConversationError(LookupError)  the store holds no conversation with that id
     ├── StoreError                         the store cannot read or write: a file, a database or the way to it failed
     │   └── SchemaError                    the database is newer than this package, or not migrated yet
+    ├── ToolServerError                    a server of tools cannot be opened, or does not list them; nothing was sent
     ├── StreamStateError(RuntimeError)     our API misused: ``.response`` before the end, a closed stream iterated
     ├── ToolArgumentsError(ValueError)     a tool call's arguments do not fit the tool: send the message to the model
     ├── StructuredOutputError(ValueError)  the answer does not follow its schema; carries the answer's text
@@ -133,6 +134,18 @@ class StoreError(DhenaraError):
 
 class SchemaError(StoreError):
     """The database was written by a newer version of the package, or is not migrated to this one yet."""
+
+
+class ToolServerError(DhenaraError):
+    """A server of tools cannot be opened, or does not list its tools; nothing was sent to the model.
+
+    Attributes:
+        server: The server's name.
+    """
+
+    def __init__(self, message: str, *, server: str) -> None:
+        super().__init__(message)
+        self.server: str = server
 
 
 class StreamStateError(DhenaraError, RuntimeError):

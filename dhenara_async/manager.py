@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -40,6 +41,7 @@ from dhenara_async.stores import (
     StoreWithSearch,
 )
 from dhenara_async.stores.signing import SigningKey, SigningKeys
+from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.transport import Transport
 from dhenara_async.turns.factory import TurnFactory, node_of
 from dhenara_async.turns.fan_out import TurnFanOut
@@ -118,6 +120,7 @@ class ConversationManager:
         )
         self._turns.transport = transport
         self._owned: Transport | None = None
+        self._tools: ToolSessions | None = None
 
     def __repr__(self) -> str:
         return f"ConversationManager(store={self.store!r})"
@@ -128,6 +131,8 @@ class ConversationManager:
             await self._owned_store.__aenter__()
         if self._turns.transport is None:
             self._turns.transport = self._owned = new_transport()
+        self._tools = ToolSessions()
+        self._turns.shared = replace(self._turns.shared, tools=self._tools)
         return self
 
     async def __aexit__(
@@ -142,8 +147,13 @@ class ConversationManager:
                 with anyio.move_on_after(1, shield=True):
                     await owned.aclose()
         finally:
-            if self._owned_store is not None:
-                await self._owned_store.aclose()
+            try:
+                if self._tools is not None:
+                    self._turns.shared = replace(self._turns.shared, tools=None)
+                    await self._tools.aclose()
+            finally:
+                if self._owned_store is not None:
+                    await self._owned_store.aclose()
 
     async def warm_up(self, endpoints: Iterable[Target | str]) -> None:
         """Load modules and connect to hosts ahead of the first turns; see ``AIModelClient.warm_up``.

@@ -47,13 +47,16 @@ class CallWarning(FrozenModel):
     """A setting of the call that was dropped or adjusted for the target, or that the answer does not follow exactly.
 
     Attributes:
-        code: ``param_dropped``, ``param_adjusted``, ``model_retired``, ``answer_unwrapped``, or ``price_unknown`` if
-            the cost needs list prices that are not installed.
+        code: ``param_dropped``, ``param_adjusted``, ``model_retired``, ``answer_unwrapped``, ``tool_withheld`` if a
+            server's tool was not offered to the model, or ``price_unknown`` if the cost needs list prices that are not
+            installed.
         knob: The setting's name in ``AIModelCallConfig`` (or ``ai_model``, ``pricing``).
         message: The change and its cause.
     """
 
-    code: Literal["param_dropped", "param_adjusted", "model_retired", "answer_unwrapped", "price_unknown"]
+    code: Literal[
+        "param_dropped", "param_adjusted", "model_retired", "answer_unwrapped", "tool_withheld", "price_unknown"
+    ]
     knob: str
     message: str
 

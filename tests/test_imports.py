@@ -8,7 +8,7 @@ import pytest
 import dhenara_async
 
 HEAVY = (
-    *("aiohttp", "httpx", "anyio", "typer", "rich", "click", "yarl", "genai_prices", "sqlalchemy"),
+    *("aiohttp", "httpx", "anyio", "typer", "rich", "click", "yarl", "genai_prices", "sqlalchemy", "mcp"),
     *("openai", "anthropic", "google.genai", "mistralai", "boto3"),
 )
 

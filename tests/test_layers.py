@@ -17,16 +17,16 @@ FLOORS = (
     {"frozen"},
     {"hosts.addresses", "hosts.headers", "usage"},
     {"usage.prices"},
-    {"endpoint", "framing", "messages.media", "tools.functions", "tools.schemas"},
+    {"endpoint", "framing", "messages.media", "tools.functions", "tools.mcp.server", "tools.schemas"},
     {"tools"},
     {"config", "messages", "models"},
     {
         *("downloads.file_urls", "drivers.rules", "formatter.conversion", "hosts.names", "messages.dicts"),
-        *("tools.sources", "tools.structured"),
+        "tools.structured",
     },
     {"response"},
-    {"events", "plans.targets", "request"},
-    {"calls.accumulator", "calls.text", "conversation", "drivers", "hosts.auth"},
+    {"events", "plans.targets", "request", "tools.sources"},
+    {"calls.accumulator", "calls.text", "conversation", "drivers", "hosts.auth", "tools.mcp"},
     {
         *(
             "calls.health",
@@ -36,7 +36,7 @@ FLOORS = (
             "hosts",
             "limits",
         ),
-        *("transport", "usage.budget"),
+        *("tools.sessions", "transport", "usage.budget"),
     },
     {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
     {"calls.forms", "calls.observed", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
@@ -48,7 +48,7 @@ FLOORS = (
     {"calls.call", "calls.input"},
     {"calls.attempts", "calls.sent_request"},
     {"calls.source"},
-    {"calls.stream", "plans"},
+    {"calls.listing", "calls.stream", "plans"},
     {"calls.prepare"},
     {"calls.warmup"},
     {"client"},
@@ -74,6 +74,7 @@ WORLDLY = {
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "web", "web.feeds", "__main__"),
+    *("calls.listing", "tools.mcp", "tools.sessions"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}

@@ -14,7 +14,7 @@ from dhenara_async.usage.tokens import UNKNOWN, Usage
 
 def prompt_tokens(request: ChatRequest) -> int:
     """Estimate the tokens of a request: messages, instructions and tools."""
-    return estimate_messages(request.messages, request.instructions, request.config.tools)
+    return estimate_messages(request.messages, request.instructions, request.config.declared_tools)
 
 
 def estimated_usage(reported: Usage | None, received: Iterable[Part], prompt: int) -> Usage:

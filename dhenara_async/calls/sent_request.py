@@ -168,7 +168,7 @@ class SentRequest:
         """Return the complete request once there is permission to send it."""
         if source.limiter is not None and self._slot is None:
             request = self.call.request
-            tokens = estimate_messages(request.messages, request.instructions, request.config.tools)
+            tokens = estimate_messages(request.messages, request.instructions, request.config.declared_tools)
             tokens += request.config.max_output_tokens or 0
             self._slot = await _in_time(clock, source.limiter.acquire(self.call.origin, tokens=tokens))
         return source.request if source.prepare is None else await _in_time(clock, source.prepare())

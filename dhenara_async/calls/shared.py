@@ -8,6 +8,7 @@ from dhenara_async.calls.retry import RetryBudget
 from dhenara_async.calls.timing import SYSTEM, Timing
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.limits.limiter import Limiter
+from dhenara_async.tools.sessions import ToolSessions
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -21,6 +22,7 @@ class SharedResources(ShortRepr):
         latencies: Recent times to first content of each endpoint.
         observers: Receive a record when a call or an attempt starts and ends.
         timing: The clock, the sleep, the random numbers and the drain time of calls.
+        tools: The open servers of tools; None = each client, or each call, opens its own.
     """
 
     retries: RetryBudget = field(default_factory=RetryBudget)
@@ -29,3 +31,4 @@ class SharedResources(ShortRepr):
     latencies: Latencies = field(default_factory=Latencies)
     observers: tuple[Observer, ...] = ()
     timing: Timing = SYSTEM
+    tools: ToolSessions | None = None

@@ -62,7 +62,7 @@ class ConversionCheck(ConversionReport):
             question: The placeholder question, if no question was given; else None.
         """
         messages = request.messages if question is None else _without_the_last_part(request.messages)
-        tokens = estimate_messages(messages, request.instructions, request.config.tools)
+        tokens = estimate_messages(messages, request.instructions, request.config.declared_tools)
         return cls.unchecked(
             entries=report.entries,
             parts=report.parts,

@@ -25,6 +25,7 @@ _ANSWERS: Mapping[str, ScriptStep] = {
     "Count to three.": Answer(text="One, two, three."),
     "Is 91 a prime number?": Answer(text="No: 7 times 13.", reasoning="91 is 7 times 13."),
     "What is the weather in Paris?": Answer(tool_calls=(_PARIS,)),
+    "What does a shirt cost?": Answer(tool_calls=(ScriptedToolCall(call_id="call_2", name="shop__prices"),)),
     "Sunny in Paris.": Answer(text="It is sunny in Paris."),  # after the tool's result
     "Who wrote the first program?": Answer(text='{"name":"Ada","born":1815}'),
     "When did they meet?": Answer(text="In 1833."),

@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    InstanceOf,
     JsonValue,
     PrivateAttr,
     ValidationError,
@@ -18,6 +19,7 @@ from pydantic import (
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
 from dhenara_async.framing.lenient_json import sound
 from dhenara_async.frozen import Aside, FrozenModel
+from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.schemas import JsonSchema, model_schema, shortened, validation_words, without_placeholders
 
 if TYPE_CHECKING:  # annotations only: the module is loaded when a callable is first read
@@ -216,14 +218,17 @@ class NamedTool(FrozenModel):
 
 def _as_tool(value: object) -> object:
     """Convert a pydantic model or a function to a tool."""
+    if isinstance(value, McpServer):
+        return value
     if isinstance(value, type):
         kind = cast("type[object]", value)
         return Tool.from_model(kind) if issubclass(kind, BaseModel) else value
     return Tool.from_function(value) if callable(value) else value
 
 
-AnyTool = Annotated[Tool | HostedTool, BeforeValidator(_as_tool)]
-Usable = Tool | HostedTool | Callable[..., object] | type[BaseModel]
+# An instance only: a server opens connections and starts programs, so it is never read from data.
+AnyTool = Annotated[Tool | HostedTool | InstanceOf[McpServer], BeforeValidator(_as_tool)]
+Usable = Tool | HostedTool | McpServer | Callable[..., object] | type[BaseModel]
 """The values that a caller may pass as a tool."""
 
 if TYPE_CHECKING:
@@ -231,7 +236,7 @@ if TYPE_CHECKING:
     class Tools:
         """The type of ``tools``: set to any sequence of ``Usable``, read as a tuple of tools."""
 
-        def __get__(self, instance: object, owner: type[object]) -> tuple[Tool | HostedTool, ...]: ...
+        def __get__(self, instance: object, owner: type[object]) -> tuple[Tool | HostedTool | McpServer, ...]: ...
         def __set__(self, instance: object, value: Sequence[Usable]) -> None: ...
 
 else:

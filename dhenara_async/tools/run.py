@@ -1,7 +1,7 @@
 """Runs a model's tool calls and turns return values and exceptions into tool results."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -18,7 +18,10 @@ from pydantic_core import to_jsonable_python
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
 from dhenara_async.messages.messages import FilePart, JsonPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.tools.declarations import HostedTool, Tool, Usable
+from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.schemas import shortened
+from dhenara_async.tools.sessions import ToolSessions
+from dhenara_async.tools.sources import ToolSource
 
 LONGEST_ERROR = 8_000
 """Maximum characters of an error in a tool result."""
@@ -50,7 +53,7 @@ async def run_tools(
 
     Args:
         calls: The model's tool calls: ``response.tools()``.
-        tools: The tools of the call: ``config.tools``.
+        tools: The tools of the call: ``config.tools``. An ``McpServer`` among them is opened for this, and closed.
         concurrency: Maximum number of functions that run at the same time; the others wait, in order.
         in_threads: Whether functions that are not ``async`` run in threads. False = they run on the event loop and
             block it; for functions that are not thread-safe, or need the running loop.
@@ -58,12 +61,34 @@ async def run_tools(
     Raises:
         ConfigurationError: A called tool was made from a schema alone, so it has no function, or ``concurrency`` is
             below 1. Nothing was run.
+        ToolServerError: A server cannot be opened, or does not list its tools. Nothing was run.
     """
     if concurrency < 1:
         raise ConfigurationError("concurrency is how many functions may run at the same time: at least 1")
+    given, asked = tuple(tools), tuple(calls)
+    if not any(isinstance(tool, McpServer) for tool in given):
+        return await _run(asked, given, {}, concurrency, in_threads=in_threads)
+    sessions = ToolSessions()
+    try:
+        # functions among the tools become ``Tool``s first, so that all names are known
+        usable = (tool if isinstance(tool, McpServer | HostedTool) else _as_tool(tool) for tool in given)
+        listed = await sessions.listed(tool for tool in usable if tool is not None)
+        return await _run(asked, listed.tools, listed.sources, concurrency, in_threads=in_threads)
+    finally:
+        await sessions.aclose()
+
+
+async def _run(
+    asked: Sequence[ToolCallPart],
+    tools: Iterable[Usable],
+    sources: Mapping[str, ToolSource],
+    concurrency: int,
+    *,
+    in_threads: bool,
+) -> tuple[ToolResultPart, ...]:
+    """Run calls of ``tools``; ``sources`` run those of their tools."""
     known = {tool.name: tool for tool in map(_as_tool, tools) if tool is not None}
-    asked = tuple(calls)
-    ready = [_prepared(call, known) for call in asked]
+    ready = [_prepared(call, known, sources) for call in asked]
     results: dict[int, ToolResultPart] = {}
     slots = anyio.Semaphore(concurrency, fast_acquire=True)
 
@@ -87,15 +112,20 @@ async def run_tools(
 def _as_tool(tool: Usable) -> Tool | None:
     if isinstance(tool, Tool):
         return tool
-    if isinstance(tool, HostedTool):
-        return None  # the provider runs it
+    if isinstance(tool, HostedTool | McpServer):
+        return None  # the provider runs it; or its tools are listed one by one
     if isinstance(tool, type) and issubclass(tool, BaseModel):
         return Tool.from_model(tool)
     return Tool.from_function(cast("Callable[..., object]", tool))
 
 
-def _prepared(call: ToolCallPart, known: dict[str, Tool]) -> Callable[[], object] | ToolResultPart:
+def _prepared(
+    call: ToolCallPart, known: Mapping[str, Tool], sources: Mapping[str, ToolSource]
+) -> Callable[[], object] | ToolResultPart:
     """Return the call as a callable, or an error result if it cannot be run."""
+    source = sources.get(call.name)
+    if source is not None:
+        return partial(source.call, call)
     tool = known.get(call.name)
     if tool is None:
         names = ", ".join(known) or "none"
@@ -136,7 +166,8 @@ async def _result(call: ToolCallPart, run: Callable[[], object], *, in_thread: b
         value, failure = await _run_in_thread(run) if in_thread else (run(), None)
         if failure is not None:
             return _failed(call, failure)
-        return ToolResultPart.of(call, *_contents(await value if isawaitable(value) else value))
+        made = await value if isawaitable(value) else value
+        return made if isinstance(made, ToolResultPart) else ToolResultPart.of(call, *_contents(made))
     except GeneratorExit:  # the event loop is closing
         raise
     except asyncio.CancelledError as exc:

@@ -4,13 +4,14 @@ A ``ToolSource`` lists tools and runs their calls. A request takes plain ``Tool`
 ``AIModelCallConfig.tools`` are listed before it: ``ListedTools`` has the tools for the request, and the source of each.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import JsonValue
 
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
+from dhenara_async.response import CallWarning
 from dhenara_async.tools.declarations import HostedTool, Tool
 
 
@@ -60,6 +61,21 @@ AskUser = Callable[[ToolQuestion], Awaitable[ToolAnswer]]
 """Answers a tool's question."""
 
 
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What a source offers to the model.
+
+    Attributes:
+        tools: Its tools, ordered by name.
+        instructions: Instructions of the source itself, for the system prompt.
+        warnings: The tools that are withheld, and why.
+    """
+
+    tools: tuple[Tool, ...]
+    instructions: tuple[str, ...] = ()
+    warnings: tuple[CallWarning, ...] = ()
+
+
 class ToolSource(Protocol):
     """Tools that run elsewhere."""
 
@@ -68,8 +84,8 @@ class ToolSource(Protocol):
         """The name of the source, for people."""
         ...
 
-    async def declarations(self) -> Sequence[Tool]:
-        """Return the tools, ordered by name: the same value until the source has listed other ones.
+    async def declarations(self) -> Declarations:
+        """List the tools. Called before the first request of a turn; equal tools give equal declarations.
 
         Raises:
             DhenaraError: They cannot be listed.
@@ -102,7 +118,11 @@ class ListedTools:
     Attributes:
         tools: The tools for the request, in the order of the config.
         sources: The source that runs a tool, by the tool's name; tools without one run here.
+        instructions: Instructions of the sources, for the system prompt of every request of the turn.
+        warnings: The tools that are withheld, for the warnings of the response.
     """
 
     tools: tuple[Tool | HostedTool, ...]
     sources: Mapping[str, ToolSource] = field(default_factory=dict[str, ToolSource])
+    instructions: tuple[str, ...] = ()
+    warnings: tuple[CallWarning, ...] = ()

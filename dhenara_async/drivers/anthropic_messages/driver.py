@@ -274,7 +274,7 @@ def _tools(
     answer: OutputSchema | None,
 ) -> JsonObject:
     """Return ``tools`` and ``tool_choice``, including the tool that carries an ``answer``; empty without tools."""
-    tools = [block for tool in config.tools if (block := _tool(tool, warnings))]
+    tools = [block for tool in config.declared_tools if (block := _tool(tool, warnings))]
     choice: JsonObject | None = _tool_choice(config)
     if answer is not None:
         named = answer_tool(config)

@@ -164,7 +164,7 @@ def _add_tools(
     body: JsonObject, include: list[str], config: AIModelCallConfig, forces: bool, warnings: KnobWarnings
 ) -> None:
     tools: list[JsonObject] = []
-    for tool in config.tools:
+    for tool in config.declared_tools:
         if isinstance(tool, Tool):
             tools.append(_function(tool, warnings))
         elif tool.type in _HOSTED:

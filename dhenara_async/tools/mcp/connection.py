@@ -1,0 +1,378 @@
+"""``McpConnection``: the session with one MCP server, opened at its first use and held by one task.
+
+The SDK's sessions must be closed by the task that opened them: closing in another one fails with ``Attempted to exit
+cancel scope in a different task``. Here a task of its own opens a session, waits and closes it, so calls, and the end
+of the owner's block, may come from any task. A session that is lost (its child died, its server forgot it) is not
+repaired: the next use opens another one.
+"""
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO, cast
+
+import anyio
+import httpx2
+import mcp_types as types
+from mcp import Client, MCPError, StdioServerParameters, stdio_client
+from mcp.client._transport import ReadStream, TransportStreams
+from mcp.client.session import ClientRequestContext
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.message import SessionMessage
+from pydantic import ValidationError
+
+from dhenara_async.errors import ConfigurationError, ToolServerError
+from dhenara_async.messages.messages import ToolCallPart
+from dhenara_async.tools.mcp.server import McpServer
+from dhenara_async.tools.sources import AskUser, ToolQuestion
+
+CLOSE_SECONDS = 8.0
+"""The most that closing a session may take; the SDK gives a child two seconds to exit, and two more after SIGTERM."""
+
+Received = SessionMessage | Exception
+
+_MOST_PAGES = 100
+_FORGOTTEN = re.compile(r"session (terminated|not found|expired)", re.IGNORECASE)
+
+
+@dataclass(slots=True, eq=False)
+class McpCall:
+    """A call that is being run.
+
+    Attributes:
+        call: The model's call.
+        ask: Answers the server's questions; None = they are declined.
+        scope: The deadline of the call, which does not run while a question is answered.
+        seconds: The time that the call may take; None = no limit.
+        declined: Questions that nobody was there to answer.
+    """
+
+    call: ToolCallPart
+    ask: AskUser | None
+    scope: anyio.CancelScope
+    seconds: float | None
+    declined: list[str]
+
+
+class McpConnection:
+    """The session with one server; see the module.
+
+    Args:
+        server: The server.
+
+    Attributes:
+        calls: The calls that are being run.
+    """
+
+    def __init__(self, server: McpServer) -> None:
+        self.server = server
+        self.calls: list[McpCall] = []
+        self._session: _Session | None = None
+        self._closed = False
+
+    async def client(self) -> Client:
+        """Return the open client: a new one if there is none, or if the last one was lost.
+
+        Raises:
+            ToolServerError: The server cannot be opened.
+            ConfigurationError: The server cannot be opened as it was described.
+        """
+        held = self.server.held
+        if isinstance(held, Client):
+            return _opened(held, self.server)
+        session = self._session
+        if session is None or session.lost:
+            if self._closed:
+                raise ToolServerError(
+                    f"the MCP server {self.server.name!r} was closed with the block of its client or manager",
+                    server=self.server.name,
+                )
+            session = self._session = _Session(self)
+        return await session.opened()
+
+    def lose(self, client: Client) -> None:
+        """Open another session at the next use, because ``client`` is of no use any more."""
+        if self._session is not None and self._session.client is client:
+            self._session.lose()
+
+    async def list_tools(self) -> tuple[Client, list[types.Tool], float]:
+        """List the tools, all pages. The server is opened again, once, if its session is lost.
+
+        Returns:
+            The client that listed them, the tools, and the seconds that the list may be kept.
+
+        Raises:
+            ToolServerError: The tools cannot be listed.
+        """
+        name = self.server.name
+        seconds = self.server.open_timeout
+        for last in (False, True):
+            client = await self.client()
+            try:
+                with anyio.fail_after(seconds):
+                    tools, keep = await _listed(client)
+                return client, tools, keep
+            except TimeoutError as exc:
+                raise ToolServerError(
+                    f"the MCP server {name!r} did not list its tools within {seconds:g} s", server=name
+                ) from exc
+            except (MCPError, ValidationError, RuntimeError) as exc:
+                if is_lost(exc) and not last:
+                    self.lose(client)
+                    continue
+                raise ToolServerError(
+                    f"the MCP server {name!r} does not list its tools: {words_of(exc, self.server)}", server=name
+                ) from exc
+        raise AssertionError  # the second round returned or raised
+
+    async def aclose(self) -> None:
+        """Close the session and wait for the end of the child; a client of the caller stays open."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.end()
+
+    async def elicit(
+        self, context: ClientRequestContext, params: types.ElicitRequestParams
+    ) -> types.ElicitResult | types.ErrorData:
+        """Answer a question of the server with the hook of the call that it belongs to."""
+        del context
+        # servers before 2026 ask in a task of the session, where only the one running call can be meant
+        running = running_call.get() or (self.calls[0] if len(self.calls) == 1 else None)
+        if running is None or running.ask is None:
+            if running is not None:
+                running.declined.append(params.message)
+            return types.ElicitResult(action="decline")
+        form = params.requested_schema if isinstance(params, types.ElicitRequestFormParams) else None
+        url = params.url if isinstance(params, types.ElicitRequestURLParams) else None
+        running.scope.deadline = inf
+        try:
+            answer = await running.ask(ToolQuestion(running.call, self.server.name, params.message, form, url))
+        finally:
+            running.scope.deadline = inf if running.seconds is None else anyio.current_time() + running.seconds
+        if isinstance(answer, str) or answer is False:
+            return types.ElicitResult(action="decline")
+        content = None if answer is True else dict(answer)
+        given = {"action": "accept", "content": content if form is None or content is not None else {}}
+        return types.ElicitResult.model_validate(given)
+
+
+running_call: ContextVar[McpCall | None] = ContextVar("running_call", default=None)
+"""The call that this task runs: the SDK answers questions of servers of 2026 and later in the task of the call."""
+
+
+class _Session:
+    """One open session and the task that holds it."""
+
+    def __init__(self, connection: McpConnection) -> None:
+        self.client: Client | None = None
+        self.lost = False
+        self._connection = connection
+        self._failure: ToolServerError | ConfigurationError | None = None
+        self._status: int | None = None  # the last HTTP status of an error
+        self._settled = asyncio.Event()
+        self._stop = asyncio.Event()
+        # not a task group: it would belong to the task that needs the server first, and the session outlives that one
+        self._task = asyncio.get_running_loop().create_task(self._hold(), name=f"MCP server {connection.server.name}")
+
+    async def opened(self) -> Client:
+        """Wait until the session is open; a cancelled wait leaves the opening to others.
+
+        Raises:
+            ToolServerError: It could not be opened.
+        """
+        await self._settled.wait()
+        if self.client is not None:
+            return self.client
+        raise self._failure or self._error("it was closed while it was opened")
+
+    def lose(self) -> None:
+        self.lost = True
+        self._stop.set()
+
+    async def end(self) -> None:
+        """Close the session and wait for the end of its task, also when the caller is cancelled."""
+        self.lose()
+        with anyio.CancelScope(shield=True):
+            if self.client is None:
+                self._task.cancel()
+            _, running = await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
+            for task in running:
+                task.cancel()
+
+    async def _hold(self) -> None:
+        server = self._connection.server
+        deadline = anyio.current_time() + server.open_timeout
+        try:
+            with anyio.CancelScope(deadline=deadline) as scope:
+                async with AsyncExitStack() as stack:
+                    self.client = await self._enter(stack)
+                    scope.deadline = inf
+                    self._settled.set()
+                    await self._stop.wait()
+            if scope.cancelled_caught and self.client is None:
+                self._failure = self._error(f"it was not open within {server.open_timeout:g} s")
+        except Exception as exc:  # noqa: BLE001 - the SDK raises groups of anything; whoever needs the server is told
+            self._failure = self._failure or self._error(words_of(exc, server))
+        finally:
+            self.lost = True
+            self._settled.set()
+
+    async def _enter(self, stack: AsyncExitStack) -> Client:
+        server = self._connection.server
+        target: object
+        if server.url is not None:
+            target = await self._http(stack, server, server.url)
+        elif server.command is not None:
+            target = _child(server, self.lose)
+        else:
+            target = server.held
+        try:
+            client = Client(cast("str", target), mode=server.protocol, elicitation_callback=self._connection.elicit)
+        except (TypeError, ValueError) as exc:
+            self._failure = ConfigurationError(f"the MCP server {server.name!r} cannot be opened: {exc}")
+            raise
+        return await stack.enter_async_context(client)
+
+    async def _http(self, stack: AsyncExitStack, server: McpServer, url: str) -> object:
+        headers = {name: value.get_secret_value() for name, value in server.headers.items()}
+        if server.token is not None:
+            headers["authorization"] = f"Bearer {server.token.get_secret_value()}"
+
+        async def note(response: httpx2.Response) -> None:
+            self._status = response.status_code if response.status_code >= 400 else self._status
+
+        http = httpx2.AsyncClient(
+            headers=headers,
+            auth=cast("httpx2.Auth | None", server.auth),
+            timeout=httpx2.Timeout(server.open_timeout, read=None),  # calls have deadlines of their own
+            event_hooks={"response": [note]},
+        )
+        await stack.enter_async_context(http)
+        return streamable_http_client(url, http_client=http)
+
+    def _error(self, reason: str) -> ToolServerError:
+        server = self._connection.server
+        status = f" (HTTP status {self._status})" if self._status is not None else ""
+        advice = "; check its headers= and auth=" if self._status in {401, 403} else ""
+        words = f"the MCP server {server.name!r} cannot be opened: {reason}{status}{advice}"
+        return ToolServerError(words, server=server.name)
+
+
+def is_lost(exc: BaseException) -> bool:
+    """Whether the session is of no use after this error."""
+    if not isinstance(exc, MCPError):
+        return False
+    return exc.code == types.CONNECTION_CLOSED or is_forgotten(exc)
+
+
+def is_forgotten(exc: BaseException) -> bool:
+    """Whether the server refused a request because it does not know the session any more, so that nothing was run."""
+    return isinstance(exc, MCPError) and _FORGOTTEN.search(exc.message) is not None
+
+
+def words_of(exc: BaseException, server: McpServer) -> str:
+    """Return the message of an error, without the server's secrets; of a group, that of its first error."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = cast("BaseExceptionGroup[BaseException]", exc).exceptions[0]
+    if isinstance(exc, ValidationError):
+        text = "its answer does not follow the protocol"
+    elif isinstance(exc, OSError) and exc.strerror:
+        text = exc.strerror
+    else:
+        text = exc.message if isinstance(exc, MCPError) else str(exc)
+    for secret in server.secrets():
+        text = text.replace(secret, "[secret]")
+    return text or type(exc).__name__
+
+
+async def _listed(client: Client) -> tuple[list[types.Tool], float]:
+    """List all pages of tools, and the seconds that all of them may be kept."""
+    tools: list[types.Tool] = []
+    keep, cursor = inf, None
+    for _ in range(_MOST_PAGES):
+        page = await client.list_tools(cursor=cursor, cache_mode="bypass")
+        tools += page.tools
+        keep = min(keep, page.ttl_ms / 1000)
+        cursor = page.next_cursor
+        if cursor is None:
+            return tools, keep
+    raise RuntimeError(f"it has more than {_MOST_PAGES} pages of tools")
+
+
+def _opened(client: Client, server: McpServer) -> Client:
+    try:
+        _ = client.session
+    except RuntimeError as exc:
+        raise ConfigurationError(
+            f"the client of the MCP server {server.name!r} is not open: pass it inside its own block, "
+            "async with Client(…) as client"
+        ) from exc
+    return client
+
+
+@asynccontextmanager
+async def _child(server: McpServer, on_end: Callable[[], None]) -> AsyncGenerator[TransportStreams, None]:
+    """Start the child of a server; ``on_end`` is called when its output ends, so that the next use starts another."""
+    parameters = StdioServerParameters(
+        command=server.command or "",
+        args=list(server.args),
+        env={name: value.get_secret_value() for name, value in server.env.items()},
+        cwd=server.cwd,
+    )
+    with _errors_of_child() as errors:
+        async with stdio_client(parameters, errors) as (read, write):
+            yield _WatchedStream(read, on_end), write
+
+
+@contextmanager
+def _errors_of_child() -> Generator[TextIO, None, None]:
+    """Give the standard error output of this process to a child; where it is no file, what it writes is dropped."""
+    try:
+        sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            yield nowhere
+    else:
+        yield sys.stderr
+
+
+class _WatchedStream:
+    """A stream of received messages that reports its end."""
+
+    def __init__(self, stream: ReadStream[Received], on_end: Callable[[], None]) -> None:
+        self._stream = stream
+        self._on_end = on_end
+
+    async def receive(self) -> Received:
+        return await self._stream.receive()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def __aiter__(self) -> ReadStream[Received]:
+        return self
+
+    async def __anext__(self) -> Received:
+        try:
+            return await self._stream.__anext__()
+        except StopAsyncIteration:
+            self._on_end()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> bool | None:
+        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)

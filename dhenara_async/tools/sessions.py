@@ -1,0 +1,151 @@
+"""``ToolSessions``: the open servers of tools of one owner, a manager or a client.
+
+A server is opened at its first use and closed with the owner, so that all calls and turns of the owner share it.
+"""
+
+from collections.abc import Hashable, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from dhenara_async.errors import ConfigurationError, DhenaraError, MissingExtraError
+from dhenara_async.tools.declarations import HostedTool, Tool
+from dhenara_async.tools.mcp.server import McpServer
+from dhenara_async.tools.sources import Declarations, ListedTools, ToolSource
+
+if TYPE_CHECKING:  # loaded when a server is used: the SDK takes most of a second
+    from dhenara_async.tools.mcp.connection import McpConnection
+    from dhenara_async.tools.mcp.source import McpSource
+
+
+class ToolSessions:
+    """Opens servers of tools and keeps their sessions until ``aclose``."""
+
+    def __init__(self) -> None:
+        self._connections: dict[Hashable, McpConnection] = {}
+        self._sources: list[tuple[McpServer, McpSource]] = []
+
+    async def listed(self, tools: Iterable[Tool | HostedTool | McpServer]) -> ListedTools:
+        """Replace the servers among ``tools`` by their tools. Call it once for each turn, before the first request.
+
+        Raises:
+            ToolServerError: A server cannot be opened, or does not list its tools.
+            ConfigurationError: Two tools have the same name.
+            MissingExtraError: The extra ``mcp`` is not installed.
+        """
+        given = tuple(tools)
+        servers = [tool for tool in given if isinstance(tool, McpServer)]
+        if not servers:
+            return ListedTools(tuple(tool for tool in given if not isinstance(tool, McpServer)))
+        await _loaded()
+        sources = [self._source(server) for server in servers]
+        declared = await _declared(sources)
+        found: list[Tool | HostedTool] = []
+        by_name: dict[str, ToolSource] = {}
+        names: dict[str, str] = {}
+        place = 0
+        for tool in given:
+            if isinstance(tool, McpServer):
+                source, offered = sources[place], declared[place].tools
+                place += 1
+                by_name.update({each.name: source for each in offered})
+                whose = f"the MCP server {tool.name!r}"
+            else:
+                offered, whose = (tool,), "a tool of the config"
+            for each in offered:
+                if isinstance(each, Tool):
+                    _check_name(each.name, whose, names)
+                found.append(each)
+        return ListedTools(
+            tuple(found),
+            by_name,
+            tuple(text for each in declared for text in each.instructions),
+            tuple(warning for each in declared for warning in each.warnings),
+        )
+
+    async def aclose(self) -> None:
+        """Close all servers, also when the caller is cancelled. Can be called again."""
+        connections, self._connections = list(self._connections.values()), {}
+        self._sources.clear()
+        if connections:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as group:
+                    for connection in connections:
+                        group.start_soon(connection.aclose)
+
+    def _source(self, server: McpServer) -> "McpSource":
+        from dhenara_async.tools.mcp.connection import McpConnection
+        from dhenara_async.tools.mcp.source import McpSource
+
+        key = server.connection_key()
+        connection = self._connections.get(key)
+        if connection is None:
+            connection = self._connections[key] = McpConnection(server)
+        for known, source in self._sources:
+            if known == server and known.connection_key() == key:
+                return source
+        source = McpSource(server, connection)
+        self._sources.append((server, source))
+        return source
+
+
+async def mcp_pins(server: McpServer) -> dict[str, str]:
+    """Return the hash of the definition of each tool of a server, for ``McpServer.http(…, pins=…)``.
+
+    Look at the definitions before you keep the hashes. The server is opened for this, and closed.
+
+    Args:
+        server: The server; its ``allow`` holds, its ``pins`` do not.
+
+    Raises:
+        ToolServerError: The server cannot be opened, or does not list its tools.
+        MissingExtraError: The extra ``mcp`` is not installed.
+    """
+    await _loaded()
+    from dhenara_async.tools.mcp.connection import McpConnection
+    from dhenara_async.tools.mcp.names import definition_hash
+
+    connection = McpConnection(server)
+    try:
+        _, tools, _ = await connection.list_tools()
+    finally:
+        await connection.aclose()
+    allowed = [tool for tool in tools if server.allow is None or tool.name in server.allow]
+    return {tool.name: definition_hash(tool.name, tool.description or "", tool.input_schema) for tool in allowed}
+
+
+def _check_name(name: str, whose: str, names: dict[str, str]) -> None:
+    if name in names:
+        raise ConfigurationError(
+            f"two tools have the name {name!r}, from {names[name]} and from {whose}: give the server another name="
+        )
+    names[name] = whose
+
+
+async def _declared(sources: "list[McpSource]") -> list[Declarations]:
+    """List the tools of all servers at the same time."""
+    found: dict[int, Declarations] = {}
+    failures: list[DhenaraError] = []
+
+    async def listing(place: int, source: ToolSource) -> None:
+        try:
+            found[place] = await source.declarations()
+        except DhenaraError as exc:  # one plain error, not a group
+            failures.append(exc)
+
+    async with anyio.create_task_group() as group:
+        for place, source in enumerate(sources):
+            group.start_soon(listing, place, source)
+    if failures:
+        raise failures[0]
+    return [found[place] for place in range(len(sources))]
+
+
+async def _loaded() -> None:
+    """Load the SDK, in a thread: it takes most of a second, in which the loop's other streams would stand still."""
+    try:
+        await anyio.to_thread.run_sync(import_module, "dhenara_async.tools.mcp.source")
+    except ImportError as exc:
+        raise MissingExtraError("McpServer", extra="mcp") from exc
