@@ -74,11 +74,11 @@ class ListingSource:
                 await self._inner.close()
         return await self._inner.receive()
 
-    async def close(self) -> None:
+    async def close(self, *, lost: bool = False) -> None:
         """See ``EventSource``."""
         self._closed = True
         try:
-            await self._inner.close()
+            await self._inner.close(lost=lost)
         finally:
             if self._owned:
                 await self._sessions.aclose()
