@@ -242,46 +242,43 @@ class AIModelClient:
         """
         stream_class = _engine().stream
         clock = self._resources().timing.clock
+        target = self.model_endpoint
+        observed = self._observed(call, None if isinstance(target, AIModelEndpoint) else type(target).__name__.lower())
         if call.config.tools and _has_servers(call.config):
-            source, observed = self._listing_source(call)
+            source = self._listing_source(call, observed)
         else:
-            source, observed = self._source(call)
+            source = self._source(call, observed)
         return stream_class(source, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
 
-    def _source(
-        self, call: "CallInput", observed: "ObservedCall | None" = None
-    ) -> "tuple[EventSource, ObservedCall | None]":
-        """Build the event source of a call, and the reports of the call unless there are some."""
+    def _source(self, call: "CallInput", observed: "ObservedCall | None") -> "EventSource":
+        """Build the event source of a call."""
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
             prepared = self._call(target, call)
-            observed = observed or self._observed(call, None)
-            return _engine().source(prepared, observed), observed
+            return _engine().source(prepared, observed)
         from dhenara_async.plans.sources import source_of
 
-        observed = observed or self._observed(call, type(target).__name__.lower())
-        return source_of(target, self._plan_context(call, observed)), observed
+        return source_of(target, self._plan_context(call, observed))
 
-    def _listing_source(self, call: "CallInput") -> "tuple[EventSource, ObservedCall | None]":
+    def _listing_source(self, call: "CallInput", observed: "ObservedCall | None") -> "EventSource":
         """Build the event source of a call with servers of tools."""
         from dhenara_async.calls.listing import ListingSource
 
         def prepare(tools: "ListedTools") -> "EventSource":
             config = call.config.changed(tools=tools.tools)
             told = (*call.instructions, *tools.instructions)
-            return self._source(replace(call, config=config, instructions=told), observed)[0]
+            return self._source(replace(call, config=config, instructions=told), observed)
 
         plain = call.config.changed(tools=call.config.declared_tools)
-        provisional, observed = self._source(replace(call, config=plain))
+        provisional = self._source(replace(call, config=plain), None)
         sessions, owned = self._sessions()
-        source = ListingSource(
+        return ListingSource(
             provisional,
             sessions,
             owned=owned,
             listed=lambda sessions: sessions.listed(call.config.tools),
             prepare=prepare,
         )
-        return source, observed
 
     def _sessions(self) -> "tuple[ToolSessions, bool]":
         """Return the open servers of tools, and whether they end with the call."""
