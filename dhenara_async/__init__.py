@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         ToolStarted,
         TraceIds,
     )
+    from dhenara_async.calls.observers.logging import LoggingObserver
+    from dhenara_async.calls.observers.opentelemetry import OpenTelemetryObserver
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.client import AIModelClient
@@ -134,6 +136,8 @@ _NAMES_BY_MODULE = {
         "AttemptEnded AttemptStarted CallContent CallEnded CallStarted EndpointEnded EndpointStarted FirstContent "
         "LoopEnded LoopStarted Observer ToolEnded ToolStarted TraceIds"
     ),
+    "calls.observers.logging": "LoggingObserver",
+    "calls.observers.opentelemetry": "OpenTelemetryObserver",
     "calls.shared": "SharedResources",
     "messages.messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
@@ -213,6 +217,7 @@ __all__ = [
     "Limiter",
     "Limits",
     "LocalLimiter",
+    "LoggingObserver",
     "LoopEnded",
     "LoopStarted",
     "McpServer",
@@ -220,6 +225,7 @@ __all__ = [
     "ModelCall",
     "NamedTool",
     "Observer",
+    "OpenTelemetryObserver",
     "Origin",
     "Outcome",
     "PartEnd",

@@ -40,7 +40,7 @@ FLOORS = (
     },
     {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
     {"calls.forms", "calls.observed", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
-    {"calls.body", "calls.observed_endpoint", "calls.observed_loop"},
+    {"calls.body", "calls.observed_endpoint", "calls.observed_loop", "calls.observers"},
     {
         *("calls.blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),
         *("messages.attachments", "stores", "tools.run"),
@@ -70,7 +70,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WORLDLY = {
     *("calls.blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turns"),
     *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observed"),
-    *("calls.observed_endpoint", "calls.observed_loop"),
+    *("calls.observed_endpoint", "calls.observed_loop", "calls.observers"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "web", "web.feeds", "__main__"),
