@@ -219,7 +219,13 @@ async def test_a_kept_key_is_sent_and_never_shown(home: dict[str, str]) -> None:
     assert orjson.loads(shown[2].stdout) == {"provider": "openai", "key": "file"}
     assert not [done for done in shown if _KEY in done.stdout + done.stderr]
 
-    assert run("keys", "remove", "openai", environment=home).returncode == 0
+    written = [
+        run("keys", *command, "--json", environment=home).stdout for command in (("path",), ("remove", "openai"))
+    ]
+    assert [orjson.loads(line) for line in written] == [
+        {"path": str(file)},
+        {"provider": "openai", "removed": True},
+    ]
     assert _KEY.encode() not in file.read_bytes()
     assert run("keys", "remove", "openai", environment=home).returncode == 2
 

@@ -47,7 +47,8 @@ async def test_a_conversation_goes_on_with_its_model_in_ask_and_chat(tmp_path: P
     ]
     assert (exported["head"], len(nodes)) == (exported["nodes"][-1]["id"], 4)
 
-    assert run("conversations", "delete", kept["id"], "--store", str(store)).returncode == 0
+    deleted = run("conversations", "delete", kept["id"], "--store", str(store), "--json")
+    assert orjson.loads(deleted.stdout) == {"id": kept["id"], "deleted": True}
     assert run("conversations", "list", "--store", str(store)).stdout == ""
     gone = run("conversations", "show", kept["id"], "--store", str(store))
     assert (gone.returncode, gone.stdout) == (1, "")

@@ -8,7 +8,7 @@ import typer
 
 from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.cli.conversations import STORE_VARIABLE, last_conversation, model_of, title_of
-from dhenara_async.cli.endpoints import check_reachable, default_model, endpoint_of
+from dhenara_async.cli.endpoints import check_reachable, default_model, endpoint_of, stand_in_server
 from dhenara_async.cli.lines import cost_of, outcome_line, write_line
 from dhenara_async.cli.screen import Screen, label
 from dhenara_async.client import AIModelClient
@@ -21,7 +21,6 @@ from dhenara_async.hosts.names import meaning
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart, Message
 from dhenara_async.response import AIModelCallResponse, FinishReason
-from dhenara_async.testing import ProviderServer
 from dhenara_async.tools.declarations import JsonSchema
 from dhenara_async.turns.turn import Turn
 
@@ -74,7 +73,7 @@ async def ask(screen: Screen, question: Question, models: Sequence[str]) -> None
     if question.loopback:
         screen.complain("Loopback: as asked. Stand-in servers on this computer answer, not models.")
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(ProviderServer(delay=question.delay)) if question.loopback else None
+        server = await stack.enter_async_context(stand_in_server(delay=question.delay)) if question.loopback else None
 
         def endpoints_of(names: Sequence[str]) -> list[AIModelEndpoint]:
             named = [meaning(name) for name in names]

@@ -100,6 +100,7 @@ def keys(context: typer.Context, json: JsonLines = False) -> None:
 def set_key(
     provider: Annotated[str, typer.Argument(help="The provider; dhenara-async hosts lists them.")],
     keyring: Annotated[bool, typer.Option("--keyring", help="Keep it in the system's keyring, not in a file.")] = False,
+    json: JsonLines = False,
 ) -> None:
     """Keep the key of a provider. It is typed unseen, or piped in; the environment's variable goes before it."""
     screen = Screen()
@@ -110,23 +111,33 @@ def set_key(
             raise ConfigurationError("that is no key: it is empty or has characters that a request cannot carry")
         Keys().keep(provider, key, in_keyring=keyring)
         place = "the system's keyring" if keyring else str(folder() / "keys.json")
-        screen.say(f"the key for {provider} is kept in {place}")
+        if json:
+            write_line({"provider": provider, "kept": place})
+        else:
+            screen.say(f"the key for {provider} is kept in {place}")
 
 
 @keys_commands.command("remove")
-def remove_key(provider: Annotated[str, typer.Argument(help="The provider.")]) -> None:
+def remove_key(provider: Annotated[str, typer.Argument(help="The provider.")], json: JsonLines = False) -> None:
     """Remove the kept key of a provider."""
     screen = Screen()
     with reported(screen):
         if not Keys().forget(provider):
             raise ConfigurationError(f"no key for {provider} is kept")
-        screen.say(f"the key for {provider} is removed")
+        if json:
+            write_line({"provider": provider, "removed": True})
+        else:
+            screen.say(f"the key for {provider} is removed")
 
 
 @keys_commands.command("path")
-def path() -> None:
+def path(json: JsonLines = False) -> None:
     """Show the file of the keys."""
-    Screen().say(str(folder() / "keys.json"))
+    file = str(folder() / "keys.json")
+    if json:
+        write_line({"path": file})
+    else:
+        Screen().say(file)
 
 
 def _check(provider: str) -> None:

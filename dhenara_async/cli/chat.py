@@ -12,7 +12,7 @@ from types import FrameType
 import anyio
 
 from dhenara_async.cli.conversations import check_continued, last_conversation, model_of, title_of
-from dhenara_async.cli.endpoints import check_reachable, endpoint_of, model_note
+from dhenara_async.cli.endpoints import check_reachable, endpoint_of, model_note, stand_in_server
 from dhenara_async.cli.input import lines
 from dhenara_async.cli.lines import write_line
 from dhenara_async.cli.screen import Screen, label
@@ -22,7 +22,6 @@ from dhenara_async.errors import DhenaraError
 from dhenara_async.events import event_to_dict
 from dhenara_async.hosts.names import known_models, meaning
 from dhenara_async.manager import ConversationManager
-from dhenara_async.testing import ProviderServer
 
 _COMMANDS = {
     "/model": "NAME   continue with another model: its id, or provider:model",
@@ -72,7 +71,7 @@ async def chat(
     """
     check_continued(store, continued=continued)
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(ProviderServer(delay=delay)) if loopback else None
+        server = await stack.enter_async_context(stand_in_server(delay=delay)) if loopback else None
         if server is not None:
             screen.say("Loopback: stand-in servers on this computer answer, not models.")
         manager = await stack.enter_async_context(ConversationManager(store=store))

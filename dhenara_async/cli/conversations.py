@@ -136,14 +136,21 @@ def export(store: _KeptIn, conversation: _Id = _LAST) -> None:
 
 
 @conversations_commands.command("delete")
-def delete(store: _KeptIn, conversation: Annotated[str, typer.Argument(help="The conversation's id.")]) -> None:
+def delete(
+    store: _KeptIn,
+    conversation: Annotated[str, typer.Argument(help="The conversation's id.")],
+    json: JsonLines = False,
+) -> None:
     """Delete a conversation."""
     screen = Screen()
 
     async def job(manager: ConversationManager) -> None:
         opened = await manager.open(conversation)
         await manager.delete(opened)
-        screen.say(f"{opened.id} is deleted")
+        if json:
+            write_line({"id": opened.id, "deleted": True})
+        else:
+            screen.say(f"{opened.id} is deleted")
 
     _run(screen, store, job)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from dhenara_async.cli.endpoints import (
@@ -11,6 +11,7 @@ from dhenara_async.cli.endpoints import (
     check_reachable,
     endpoint_of,
     reachable,
+    stand_in_server,
 )
 from dhenara_async.cli.lines import write_line
 from dhenara_async.cli.screen import Screen, label
@@ -21,9 +22,6 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.events import event_to_dict
 from dhenara_async.hosts.names import Named, meaning
 from dhenara_async.manager import ConversationManager
-from dhenara_async.messages.messages import Citation
-from dhenara_async.testing import Answer, ProviderServer, SeenRequest
-from dhenara_async.testing.stand_in import tell
 
 Shown = Literal["stream", "whole", "json"]
 
@@ -78,8 +76,9 @@ async def demo(screen: Screen, *, models: str | None, shown: Shown, report: bool
         notice = f"Loopback: {reason}. Stand-in servers on this computer answer, not models."
         (screen.complain if shown == "json" else screen.say)(notice)
     async with AsyncExitStack() as stack:
-        script = _thoughtful if report else None
-        server = await stack.enter_async_context(ProviderServer(script, delay=delay)) if stand_in else None
+        server = None
+        if stand_in:
+            server = await stack.enter_async_context(stand_in_server(thoughtful=report, delay=delay))
         config = AIModelCallConfig(max_output_tokens=_MAX_OUTPUT_TOKENS, streaming=shown != "whole")
         manager = await stack.enter_async_context(ConversationManager(config=config))
         endpoints = [endpoint_of(model, server) for model in named_models]
@@ -148,10 +147,3 @@ async def _write_events(
         async for event in turn:
             write_line({"turn": number, **event_to_dict(event)})
     return turn.node
-
-
-def _thoughtful(seen: SeenRequest) -> Answer:
-    """Answer as a stand-in does, with reasoning and a citation, which a hop drops."""
-    reasoning = f"What would a story by {seen.model} be without a thought of its own?"
-    source = Citation(url="https://example.com/robots-that-paint", title="Robots that paint")
-    return replace(tell(seen), reasoning=reasoning, citations=(source,))

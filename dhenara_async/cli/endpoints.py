@@ -2,15 +2,20 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
+from typing import TYPE_CHECKING
 
 from dhenara_async.cli.settings import Keys, kept_model
 from dhenara_async.endpoint import AIModel, AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.hosts.names import Named
 from dhenara_async.hosts.registry import host_of
+from dhenara_async.messages.messages import Citation
 from dhenara_async.models import anthropic, google, openai
-from dhenara_async.testing import ProviderServer
+
+if TYPE_CHECKING:
+    from dhenara_async.testing import ProviderServer
 
 FIRST_CHOICES = (
     (AIModelAPIProviderEnum.ANTHROPIC, anthropic.ClaudeSonnet55),
@@ -86,7 +91,7 @@ def default_model(*, loopback: bool) -> str:
     )
 
 
-def endpoint_of(named: Named, server: ProviderServer | None, *, base_url: str | None = None) -> AIModelEndpoint:
+def endpoint_of(named: Named, server: "ProviderServer | None", *, base_url: str | None = None) -> AIModelEndpoint:
     """Build the endpoint of a model: on ``server`` if given, else at ``base_url`` or the usual address."""
     if server is not None:
         return AIModelEndpoint(api=server.api(named.provider), ai_model=named.model)
@@ -95,3 +100,21 @@ def endpoint_of(named: Named, server: ProviderServer | None, *, base_url: str | 
     return AIModelEndpoint(
         api=AIModelAPI(provider=named.provider, api_key=kept, base_url=base_url), ai_model=named.model
     )
+
+
+def stand_in_server(*, delay: float, thoughtful: bool = False) -> "ProviderServer":
+    """Return a loopback server whose stand-ins answer in place of models.
+
+    Args:
+        delay: Seconds before each token.
+        thoughtful: Whether answers have reasoning and a citation, which a hop drops.
+    """
+    from dhenara_async.testing import Answer, ProviderServer, SeenRequest  # here: most commands never need them
+    from dhenara_async.testing.stand_in import tell
+
+    def answer(seen: SeenRequest) -> Answer:
+        reasoning = f"What would a story by {seen.model} be without a thought of its own?"
+        source = Citation(url="https://example.com/robots-that-paint", title="Robots that paint")
+        return replace(tell(seen), reasoning=reasoning, citations=(source,))
+
+    return ProviderServer(answer if thoughtful else None, delay=delay)

@@ -201,7 +201,9 @@ async def test_a_fan_out_is_one_tagged_stream() -> None:
         *told, last = events_of((await replied(answer)).body)
         assert last == {"type": "end"}
         first = [frame["event"] for frame in told if frame["index"] == 0 and "event" in frame]
-        assert "".join(str(cast("dict[str, object]", event).get("text", "")) for event in first) == f"A fox is red.{TEXT}"
+        assert (
+            "".join(str(cast("dict[str, object]", event).get("text", "")) for event in first) == f"A fox is red.{TEXT}"
+        )
         outcomes = {frame["index"]: frame["outcome"] for frame in told if "outcome" in frame}
         assert outcomes == {0: "complete", 1: "failed"}
         with pytest.raises(ConfigurationError, match="sse_response"):
