@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 import anyio
 import pytest
@@ -65,6 +66,7 @@ from dhenara_async.plans.continuation import RestSource, without_start
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
 from dhenara_async.testing.grammar import check_grammar
 from dhenara_async.usage.budget import spent_by, took
+from tests.cases import cases
 from tests.loopback import (
     SPEAKERS,
     Connection,
@@ -178,45 +180,53 @@ def continuing_endpoint(server: ProviderServer, by: str) -> AIModelEndpoint:
 # --------------------------------------------------------------------------------- failures at each event, in each mode
 
 
-@pytest.mark.parametrize(
-    ("mode", "by"),
-    [
-        ("restart", "prefill"),
-        ("fail", "prefill"),
-        ("continue", "prefill"),
-        ("continue", "template"),
-        ("continue", "nobody"),
-    ],
+MODES: Sequence[tuple[Literal["restart", "fail", "continue"], str]] = (
+    ("restart", "prefill"),
+    ("fail", "prefill"),
+    ("continue", "prefill"),
+    ("continue", "template"),
+    ("continue", "nobody"),
 )
+"""Each mode of a plan, and by what the second target can continue the answer of the first."""
+
+
 @pytest.mark.parametrize("answer", [WORDS, CALL, REFUSAL], ids=["words", "call", "refusal"])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_failure_at_each_event_is_handled_by_mode(dialect: Dialect, answer: Answer, mode: str, by: str) -> None:
-    seen_cases, lengths = set[str](), list[int]()
-    for place in range(MAX_EVENTS):
-        fault = Fault(answer=answer, error=ScriptedError(503, "busy"), error_at=place)
-        async with (
-            ProviderServer(lambda _seen, fault=fault: fault) as first,
-            ProviderServer(lambda _seen: NEXT_ANSWER) as other,
-        ):
-            begun = await run_turn(endpoint_at(first, dialect))
-            lengths.append(len(begun.events))
-            if begun.error is None or (len(lengths) > 4 and len({*lengths[-4:]}) == 1):
-                break  # the answer has no further events
-            whole = await run_turn(continuing_endpoint(other, by))
-            plan = Failover(
-                [endpoint_at(first, dialect), continuing_endpoint(other, by)],
-                mode=mode,  # pyright: ignore[reportArgumentType] - parametrized
-                continuation=PLEASE if by == "template" else None,
-            )
-            got = await run_turn(plan)
-            seen_cases.add(_check(got, begun, whole, mode=mode, by=by, sent=[r.turns for r in other.requests[1:]]))
-            assert len(first.requests) == 2
-    else:
-        raise AssertionError("MAX_EVENTS is too small")
-    assert "before" in seen_cases  # and at least one failure after content
+async def test_a_failure_at_each_event_is_handled_by_mode(dialect: Dialect, answer: Answer) -> None:
+    seen_cases = {mode: set[str]() for mode in MODES}
+    lengths: list[int] = []
+    faults: list[Fault] = []
+    async with (
+        ProviderServer(lambda _seen: faults[-1]) as first,
+        ProviderServer(lambda _seen: NEXT_ANSWER) as other,
+    ):
+        alone = {by: await run_turn(continuing_endpoint(other, by)) for by in ("prefill", "template", "nobody")}
+        with cases() as case:
+            for place in range(MAX_EVENTS):
+                faults.append(Fault(answer=answer, error=ScriptedError(503, "busy"), error_at=place))
+                begun = await run_turn(endpoint_at(first, dialect))
+                lengths.append(len(begun.events))
+                if begun.error is None or (len(lengths) > 4 and len({*lengths[-4:]}) == 1):
+                    break  # the answer has no further events
+                for mode, by in MODES:
+                    with case(f"{mode} by {by}, failure at event {place}"):
+                        requests, continued = len(first.requests), len(other.requests)
+                        plan = Failover(
+                            [endpoint_at(first, dialect), continuing_endpoint(other, by)],
+                            mode=mode,
+                            continuation=PLEASE if by == "template" else None,
+                        )
+                        got = await run_turn(plan)
+                        sent = [request.turns for request in other.requests[continued:]]
+                        seen_cases[mode, by].add(_check(got, begun, alone[by], mode=mode, by=by, sent=sent))
+                        assert len(first.requests) == requests + 1
+            else:
+                raise AssertionError("MAX_EVENTS is too small")
     # these two say that they refuse with their very last event, so there is nothing between that and the end
     at_the_end = answer is REFUSAL and dialect in (Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI)
-    assert len(seen_cases) > 1 or at_the_end
+    for seen in seen_cases.values():
+        assert "before" in seen  # and at least one failure after content
+        assert len(seen) > 1 or at_the_end
 
 
 def _check(
@@ -661,7 +671,7 @@ class ScriptedSource:
     async def receive(self) -> list[StreamEvent]:
         return self._left.pop(0)
 
-    async def close(self) -> None:
+    async def close(self, *, lost: bool = False) -> None:
         self._left.clear()
 
 
