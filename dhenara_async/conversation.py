@@ -5,6 +5,7 @@ The tree only grows: a node is never changed, moved or replaced. Nothing here ca
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
@@ -12,10 +13,10 @@ from uuid import uuid4
 
 from pydantic import Field, PrivateAttr
 
-from dhenara_async.errors import ConfigurationError, StreamStateError
+from dhenara_async.errors import ConfigurationError, NotLoadedError, StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
 from dhenara_async.formatter.markdown import as_markdown, quoted_lines
-from dhenara_async.frozen import FrozenModel, Memo, short_repr
+from dhenara_async.frozen import FrozenModel, Memo, ShortRepr, short_repr
 from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
 from dhenara_async.usage.tokens import total_usage
@@ -144,8 +145,36 @@ def question(
     return [Message(role=Role.USER, parts=asked, node=node)] if asked else []
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class LoadedTurns(ShortRepr):
+    """Some turns of a conversation, and the size of the rest, as a store had them at one moment.
+
+    Attributes:
+        nodes: The turns, parents before children. The turns that follow one turn are in the order in which they were
+            added, if all of them are there.
+        followers: The number of turns that follow a turn, by its id, for each turn on the path to one of ``nodes`` and
+            for ``nodes`` themselves; by None, the number of first turns. An absent id counts as 0.
+        turns: The number of turns of the conversation.
+        head: The id of the head; None if there is none.
+        tokens: The tokens that all turns of the conversation used; unknown usage counts as 0.
+        money: What they cost; unknown prices count as 0.
+        instructions: The standing instructions of the conversation; None = the manager's.
+    """
+
+    nodes: tuple[ConversationNode, ...] = field(repr=False)
+    followers: Mapping[str | None, int] = field(repr=False)
+    turns: int
+    head: str | None = None
+    tokens: int = 0
+    money: Decimal = Decimal(0)
+    instructions: tuple[str, ...] | None = None
+
+
 class Conversation:
     """A tree of turns, with one of them as its head.
+
+    A large conversation that is opened from a store has only a part of its turns: those up to the head. It is not
+    ``complete`` then, and methods that need other turns raise ``NotLoadedError``, which says how to load them.
 
     Args:
         id: The conversation's id in a store; None = generated.
@@ -170,12 +199,32 @@ class Conversation:
             raise ConfigurationError("instructions is a sequence of texts, not one text; write instructions=['…']")
         self.id: str = id or _new_id()
         self._nodes: dict[str, ConversationNode] = {}
+        self._followers: dict[str | None, list[str]] = {}
         self._head: str | None = None
         self._instructions = None if instructions is None else tuple(instructions)
+        self._stored: LoadedTurns | None = None  # as it was opened; None = all turns were there from the beginning
+        self._hidden: dict[str | None, int] = {}  # how many followers of a loaded turn are not loaded
+        self._hidden_turns = 0
+        self._appended: list[ConversationNode] = []
+        self._not_kept: set[str] = set()  # turns that no store is known to have: it does not count them either
         for node in nodes:
             self.append(node)
         if head is not None:
             self.checkout(head)
+
+    @classmethod
+    def of_loaded(cls, id: str, loaded: LoadedTurns) -> "Conversation":
+        """Return a conversation with those turns that a store has loaded, and its head; for managers and stores.
+
+        Raises:
+            ConfigurationError: The head is not among the turns, or a parent is missing.
+        """
+        conversation = cls(id, instructions=loaded.instructions)
+        conversation._stored = loaded
+        conversation.add_loaded(loaded)
+        if loaded.head is not None:
+            conversation.checkout(loaded.head)
+        return conversation
 
     def __repr__(self) -> str:
         return short_repr("Conversation", (("id", self.id), ("nodes", len(self._nodes)), ("head", self._head)))
@@ -185,20 +234,33 @@ class Conversation:
         return "\n\n---\n\n".join(as_markdown(node) for node in self.path()) or "*an empty conversation*"
 
     def __str__(self) -> str:
-        """Return the tree, a line for each turn; the turns behind a fork are indented."""
-        return "\n".join((f"conversation {self.id}: {len(self._nodes)} turns", *self._outline()))
+        """Return the tree, a line for each turn; the turns behind a fork are indented. It says what is not loaded."""
+        turns = len(self._nodes)
+        size = f"{turns}" if self.complete else f"{turns} of {turns + self._hidden_turns}"
+        loaded = "" if self.complete else ", the others are not loaded"
+        return "\n".join((f"conversation {self.id}: {size} turns{loaded}", *self._outline()))
 
     def to_markdown(self) -> str:
         """Return the whole tree as Markdown: an outline if it has forks, then every turn with its question and answer,
-        the turns of a branch one after the other."""
+        the turns of a branch one after the other.
+
+        Raises:
+            NotLoadedError: Not all turns are loaded.
+        """
+        self._demand_complete("to_markdown()")
         turns = [f"## {number}. {_answerer(node)}\n\n{as_markdown(node)}" for number, node, _ in self._numbered()]
-        forked = any(len(followers) > 1 for followers in self._followers().values())
+        forked = any(len(followers) > 1 for followers in self._followers.values())
         outline = ("\n".join(f"    {line}" for line in self._outline()),) if forked else ()
         return "\n\n".join((f"# Conversation {self.id}", *outline, *turns)) + "\n"
 
     def usage(self) -> dict[str, Usage]:
         """Return the tokens of all turns of the tree by model id, including requests that failed after their answer
-        had begun."""
+        had begun.
+
+        Raises:
+            NotLoadedError: Not all turns are loaded.
+        """
+        self._demand_complete("usage()")
         usages: dict[str, list[Usage]] = defaultdict(list)
         for model, usage, _ in self._requests():
             usages[model].append(usage)
@@ -206,7 +268,12 @@ class Conversation:
 
     def cost(self) -> dict[str, Decimal | None]:
         """Return the cost of all turns of the tree by model id, as computed when each turn ended; None for a model one
-        of whose turns has no known price."""
+        of whose turns has no known price.
+
+        Raises:
+            NotLoadedError: Not all turns are loaded.
+        """
+        self._demand_complete("cost()")
         costs: dict[str, Decimal | None] = {}
         for model, _, cost in self._requests():
             known = costs.get(model, Decimal(0))
@@ -214,7 +281,12 @@ class Conversation:
         return costs
 
     def export_json(self) -> str:
-        """Return the conversation as JSON, with everything that ``import_json`` needs to restore it exactly."""
+        """Return the conversation as JSON, with everything that ``import_json`` needs to restore it exactly.
+
+        Raises:
+            NotLoadedError: Not all turns are loaded.
+        """
+        self._demand_complete("export_json()")
         export = _Export(id=self.id, head=self._head, instructions=self._instructions, nodes=self.nodes)
         return export.model_dump_json(exclude={"instructions"} if self._instructions is None else None)
 
@@ -238,8 +310,24 @@ class Conversation:
 
     @property
     def nodes(self) -> tuple[ConversationNode, ...]:
-        """All turns, in the order in which they were added."""
+        """All turns, in the order in which they were added; if it is not ``complete``, those that are loaded, parents
+        before children."""
         return tuple(self._nodes.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all turns are loaded. ``await manager.load_all(conversation)`` loads the others."""
+        return self._hidden_turns == 0
+
+    @property
+    def stored(self) -> LoadedTurns | None:
+        """The part that was loaded when it was opened; None if the conversation was whole from the beginning."""
+        return self._stored
+
+    @property
+    def appended(self) -> Sequence[ConversationNode]:
+        """The turns that were added to this object since it was opened; all turns if it was whole at once."""
+        return self._appended
 
     @property
     def head(self) -> ConversationNode | None:
@@ -247,7 +335,7 @@ class Conversation:
         return None if self._head is None else self._nodes[self._head]
 
     def get(self, node_id: str) -> ConversationNode | None:
-        """Return the turn with that id; None if there is none."""
+        """Return the turn with that id; None if there is none, or if it is not loaded."""
         return self._nodes.get(node_id)
 
     def path(self, node_id: str | None = None) -> tuple[ConversationNode, ...]:
@@ -272,18 +360,44 @@ class Conversation:
 
         Raises:
             ConfigurationError: There is no such turn.
+            NotLoadedError: Not all of them are loaded; ``await manager.children(conversation, node_id)`` loads them.
         """
         if node_id is not None:
             self._node(node_id)
-        return tuple(node for node in self._nodes.values() if node.parent_id == node_id)
+        if self._hidden.get(node_id):
+            raise NotLoadedError(
+                f"{self._hidden[node_id]} of the {self.children_count(node_id)} turns that follow "
+                f"{'nothing' if node_id is None else node_id} are not loaded: "
+                "await manager.children(conversation, node_id), or manager.siblings() of one of them"
+            )
+        return tuple(self._nodes[follower] for follower in self._followers.get(node_id, ()))
+
+    def children_count(self, node_id: str | None) -> int:
+        """Return how many turns follow a turn, loaded or not; None = how many first turns there are.
+
+        Raises:
+            ConfigurationError: There is no such turn, or it is not loaded.
+        """
+        if node_id is not None:
+            self._node(node_id)
+        return len(self._followers.get(node_id, ())) + self._hidden.get(node_id, 0)
 
     def siblings(self, node_id: str) -> tuple[ConversationNode, ...]:
         """Return the turn and all others with the same parent, in the order in which they were added.
 
         Raises:
             ConfigurationError: There is no such turn.
+            NotLoadedError: Not all of them are loaded; ``await manager.siblings(conversation, node_id)`` loads them.
         """
         return self.children(self._node(node_id).parent_id)
+
+    def siblings_count(self, node_id: str) -> int:
+        """Return how many turns have the same parent as a turn, itself included, loaded or not.
+
+        Raises:
+            ConfigurationError: There is no such turn, or it is not loaded.
+        """
+        return self.children_count(self._node(node_id).parent_id)
 
     def append(self, node: ConversationNode) -> None:
         """Add a turn under its parent and make it the head; a ``failed`` turn does not become the head.
@@ -293,17 +407,45 @@ class Conversation:
         """
         if node.id in self._nodes:
             raise ConfigurationError(f"the conversation already has a node {node.id!r}; nothing is ever overwritten")
-        if node.parent_id is not None and node.parent_id not in self._nodes:
-            raise ConfigurationError(f"node {node.id!r} follows {node.parent_id!r}, which is not in this conversation")
-        self._nodes[node.id] = node
+        self._insert(node)
+        self._appended.append(node)
+        self._not_kept.add(node.id)
         if node.status != "failed":
             self._head = node.id
+
+    def mark_kept(self, node_id: str) -> None:
+        """Note that a store has an appended turn, and counts it from now on; for managers."""
+        self._not_kept.discard(node_id)
+
+    def add_loaded(self, loaded: LoadedTurns) -> None:
+        """Add turns that a store had all along; the head stays. For managers and stores.
+
+        Raises:
+            ConfigurationError: A parent is missing.
+        """
+        arrived: dict[str | None, list[str]] = defaultdict(list)
+        for node in loaded.nodes:
+            if node.id not in self._nodes:
+                self._insert(node)
+            self._not_kept.discard(node.id)
+            arrived[node.parent_id].append(node.id)
+        for parent, ids in arrived.items():
+            if len(ids) == loaded.followers.get(parent, 0):  # all of them: only now their order is known
+                self._followers[parent] = list(dict.fromkeys((*ids, *self._followers[parent])))
+        for parent in {None, *arrived, *loaded.followers, *(node.id for node in loaded.nodes)}:
+            kept = sum(follower not in self._not_kept for follower in self._followers.get(parent, ()))
+            self._hidden[parent] = max(0, loaded.followers.get(parent, 0) - kept)
+        self._hidden_turns = max(0, loaded.turns - (len(self._nodes) - len(self._not_kept)))
+        if len(loaded.nodes) == loaded.turns:
+            order = dict.fromkeys((*(node.id for node in loaded.nodes), *self._nodes))
+            self._nodes = {node_id: self._nodes[node_id] for node_id in order}
 
     def checkout(self, node_id: str) -> None:
         """Make another turn the head, so that the next turn branches off there.
 
         Raises:
             ConfigurationError: There is no such turn.
+            NotLoadedError: It may be among those that are not loaded.
         """
         self._head = self._node(node_id).id
 
@@ -331,7 +473,7 @@ class Conversation:
 
     def _numbered(self) -> Iterator[tuple[int, ConversationNode, int]]:
         """Yield the turns depth first, with their numbers and the number of forks above them."""
-        followers_of = self._followers()
+        followers_of = self._followers
         waiting = [(node_id, 0) for node_id in reversed(followers_of.get(None, ()))]
         number = 0
         while waiting:
@@ -350,18 +492,34 @@ class Conversation:
             head = " ← head" if node.id == self._head else ""
             yield f"{'  ' * forks}{number}. {_answerer(node)}: {shown}{status}{head}"
 
-    def _followers(self) -> Mapping[str | None, Sequence[str]]:
-        """The ids of the turns by the id of the turn that they follow; None = the first turns."""
-        followers: dict[str | None, list[str]] = defaultdict(list)
-        for node in self._nodes.values():
-            followers[node.parent_id].append(node.id)
-        return followers
+    def _insert(self, node: ConversationNode) -> None:
+        if node.parent_id is not None and node.parent_id not in self._nodes:
+            if not self.complete:
+                raise self._not_loaded(node.parent_id)
+            raise ConfigurationError(f"node {node.id!r} follows {node.parent_id!r}, which is not in this conversation")
+        self._nodes[node.id] = node
+        self._followers.setdefault(node.parent_id, []).append(node.id)
+
+    def _demand_complete(self, what: str) -> None:
+        if not self.complete:
+            raise NotLoadedError(
+                f"{what} needs all turns, and {self._hidden_turns} of {len(self._nodes) + self._hidden_turns} are not "
+                "loaded: await manager.load_all(conversation) first"
+            )
 
     def _node(self, node_id: str) -> ConversationNode:
         node = self._nodes.get(node_id)
         if node is None:
+            if not self.complete:
+                raise self._not_loaded(node_id)
             raise ConfigurationError(f"the conversation has no node {node_id!r}")
         return node
+
+    def _not_loaded(self, node_id: str) -> NotLoadedError:
+        return NotLoadedError(
+            f"node {node_id!r} is not among the loaded turns, and {self._hidden_turns} others are not loaded: "
+            "await manager.load(conversation, node_id), or manager.load_all(conversation)"
+        )
 
 
 class _Export(FrozenModel):

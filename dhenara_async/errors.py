@@ -4,7 +4,8 @@ A class exists only where a caller would handle it differently::
 
     DhenaraError
     ├── ConfigurationError(ValueError)     fix it before any byte is sent: a key is missing, an option is bad
-    │   └── MissingExtraError(ImportError) an optional dependency is not installed; carries the extra's name
+    │   ├── MissingExtraError(ImportError) an optional dependency is not installed; carries the extra's name
+    │   └── NotLoadedError                 a part of a large conversation that was not loaded from its store is needed
     ├── UnsupportedError                   this model or dialect cannot express a part; names the part and the model
     ├── ConversionLossError                strict policy: this hop would lose content; carries the entries
     ├── BudgetError                        the call would spend more than its budget allows; nothing was sent
@@ -73,6 +74,10 @@ class DhenaraError(Exception):
 
 class ConfigurationError(DhenaraError, ValueError):
     """A mistake found before any byte was sent: a missing key, a bad option, an unreadable file."""
+
+
+class NotLoadedError(ConfigurationError):
+    """A part of a large conversation is needed that was not loaded from its store; the message says how to load it."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):

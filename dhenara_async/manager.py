@@ -37,15 +37,15 @@ from dhenara_async.stores import (
     SearchHit,
     StoreWithInstructions,
     StoreWithOwners,
-    StoreWithPaths,
     StoreWithSearch,
 )
 from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.transport import Transport
-from dhenara_async.turns.factory import TurnFactory, node_of
+from dhenara_async.turns.factory import TurnFactory
 from dhenara_async.turns.fan_out import TurnFanOut
 from dhenara_async.turns.live import LiveTurns
+from dhenara_async.turns.loading import load_all, load_children, load_node, opened
 from dhenara_async.turns.log import Journal
 from dhenara_async.turns.reader import TurnReader
 from dhenara_async.turns.siblings import SiblingTurns
@@ -279,17 +279,58 @@ class ConversationManager:
     async def open(self, conversation_id: str, *, path_only: bool = False) -> Conversation:
         """Open a conversation from the store.
 
+        Of a large tree it loads the turns from the first to the head and counts the others, where the store can: that
+        costs as much as the path is long. ``conversation.complete`` says whether others are left. Whatever this manager
+        is asked to do with one of them loads it; ``children``, ``siblings`` and ``load_all`` load more.
+
         Args:
             conversation_id: Its id.
-            path_only: Load the turns from the first to the head alone, where the store can: that costs as much as the
-                path is long, however large the tree is. Turns, new answers and edits of the path work as ever.
+            path_only: Load the path alone also if the whole tree has at most 100 turns more.
 
         Raises:
             UnknownConversationError: The store does not have it.
         """
-        if path_only and isinstance(self.store, StoreWithPaths):
-            return await self.store.load_path(conversation_id)
-        return await self.store.load(conversation_id)
+        return await opened(self.store, conversation_id, path_only=path_only)
+
+    async def load(self, conversation: Conversation, node_id: str) -> ConversationNode:
+        """Return a turn of a conversation; if it is not loaded, it and the turns before it are loaded first.
+
+        Raises:
+            ConfigurationError: The conversation has no such turn.
+            UnknownConversationError: The store does not have the conversation.
+        """
+        return await load_node(self.store, conversation, node_id)
+
+    async def load_all(self, conversation: Conversation) -> Conversation:
+        """Load the turns that are not loaded yet, and return the conversation, which is ``complete`` then.
+
+        Raises:
+            UnknownConversationError: The store does not have it.
+        """
+        return await load_all(self.store, conversation)
+
+    async def children(self, conversation: Conversation, node_id: str | None) -> tuple[ConversationNode, ...]:
+        """Return the turns that follow a turn, and load those that are not loaded; see ``Conversation.children``.
+
+        Args:
+            conversation: The conversation.
+            node_id: The id of the turn; None = return the first turns of the conversation.
+
+        Raises:
+            ConfigurationError: The conversation has no such turn.
+            UnknownConversationError: The store does not have the conversation.
+        """
+        return await load_children(self.store, conversation, node_id)
+
+    async def siblings(self, conversation: Conversation, node_id: str) -> tuple[ConversationNode, ...]:
+        """Return the turn and all others with the same parent, and load those that are not loaded.
+
+        Raises:
+            ConfigurationError: The conversation has no such turn.
+            UnknownConversationError: The store does not have the conversation.
+        """
+        node = await load_node(self.store, conversation, node_id)
+        return await load_children(self.store, conversation, node.parent_id)
 
     def turn(
         self,
@@ -411,7 +452,7 @@ class ConversationManager:
             ConfigurationError: The conversation has no such turn.
             UnknownConversationError: The store does not have the conversation.
         """
-        node = node_of(conversation, node_id)
+        node = await load_node(self.store, conversation, node_id)
         await self.store.checkout(conversation.id, node.id)
         conversation.checkout(node.id)
 
@@ -422,7 +463,7 @@ class ConversationManager:
             ConfigurationError: The conversation has no such turn, or it has no answer to go on from.
             UnknownConversationError: The store does not have the conversation.
         """
-        if node_of(conversation, node_id).status == "failed":
+        if (await load_node(self.store, conversation, node_id)).status == "failed":
             raise ConfigurationError(f"turn {node_id!r} failed and has no answer: choose one of its siblings")
         await self.checkout(conversation, node_id)
 

@@ -1,6 +1,5 @@
 """Standing instructions: whose they are, which turns they lead, and how they are kept with a conversation."""
 
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from pydantic import JsonValue
 
 from dhenara_async import AIModel, AIModelAPI, AIModelEndpoint, Conversation, ConversationManager, Dialect
 from dhenara_async.errors import ConfigurationError, UnsupportedError
-from dhenara_async.stores import MemoryStore, SQLStore, StoreWithInstructions
+from dhenara_async.stores import MemoryStore, StoreWithInstructions
 from dhenara_async.testing import Answer, ProviderServer
 from tests.loopback import endpoint_at
 
@@ -46,20 +45,6 @@ async def test_a_conversation_keeps_the_instructions_of_its_creation(tmp_path: P
             again = Conversation.import_json(conversation.export_json())
             assert (again.instructions, again.export_json()) == (conversation.instructions, conversation.export_json())
         assert [request.system for request in server.requests] == ["Be exact.", "Be quick.", "Be new."]
-
-
-async def test_a_file_of_the_first_schema_is_migrated_with_its_conversations(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    async with SQLStore(path) as store:
-        await store.create("old")
-    with sqlite3.connect(path) as file:  # as version 0001 left it
-        file.execute("ALTER TABLE conversations DROP COLUMN instructions")
-        file.execute("UPDATE alembic_version SET version_num = '0001'")
-    file.close()
-    async with SQLStore(path) as store:
-        assert (await store.load("old")).instructions is None
-        await store.create_instructed("new", ["Be exact."])
-        assert (await store.load("new")).instructions == ("Be exact.",)
 
 
 async def test_standing_instructions_leave_thinking_that_is_bound_to_its_prefix_as_it_is() -> None:

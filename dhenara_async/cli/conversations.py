@@ -128,7 +128,7 @@ def export(store: _KeptIn, conversation: _Id = _LAST) -> None:
     screen = Screen()
 
     async def job(manager: ConversationManager) -> None:
-        opened = await _opened(manager, conversation)
+        opened = await manager.load_all(await _opened(manager, conversation))
         head = None if opened.head is None else opened.head.id
         write_line({"id": opened.id, "head": head, "nodes": [node.model_dump(mode="json") for node in opened.nodes]})
 
@@ -145,7 +145,7 @@ def delete(
     screen = Screen()
 
     async def job(manager: ConversationManager) -> None:
-        opened = await manager.open(conversation)
+        opened = await manager.open(conversation, path_only=True)
         await manager.delete(opened)
         if json:
             write_line({"id": opened.id, "deleted": True})

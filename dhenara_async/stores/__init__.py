@@ -6,6 +6,7 @@
 
 from typing import TYPE_CHECKING
 
+from dhenara_async.conversation import LoadedTurns
 from dhenara_async.errors import MissingExtraError
 from dhenara_async.stores.memory import MemoryStore
 from dhenara_async.stores.protocol import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConversationPage",
     "ConversationStore",
+    "LoadedTurns",
     "MemoryStore",
     "SQLStore",
     "SearchHit",

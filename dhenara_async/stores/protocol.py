@@ -11,7 +11,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from pydantic import JsonValue
 
-from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.conversation import Conversation, ConversationNode, LoadedTurns
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.stores.search import SearchHit
 
@@ -209,12 +209,27 @@ class StoreWithInstructions(Protocol):
 
 @runtime_checkable
 class StoreWithPaths(Protocol):
-    """A store that can load the path to the head without the rest of a large tree."""
+    """A store that can load a part of a large conversation: it costs what that part costs, not the whole tree."""
 
-    async def load_path(self, conversation_id: str) -> Conversation:
-        """Return a conversation with the nodes from the first to the head, and no others.
+    async def load_path(self, conversation_id: str, node_id: str | None = None, *, others: int = 0) -> LoadedTurns:
+        """Return the turns from the first one to a node, and the number of turns that follow each of them.
+
+        Args:
+            conversation_id: The conversation.
+            node_id: The last node of the path; None = the head.
+            others: If at most that many turns are not on the path, they are returned too.
 
         Raises:
             UnknownConversationError: The store does not have the conversation.
+            ValueError: The conversation does not have the node.
+        """
+        ...
+
+    async def load_children(self, conversation_id: str, node_id: str | None) -> LoadedTurns:
+        """Return the turns that follow a node, in the order in which they were added; None = the first turns.
+
+        Raises:
+            UnknownConversationError: The store does not have the conversation.
+            ValueError: The conversation does not have the node.
         """
         ...

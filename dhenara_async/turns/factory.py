@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import partial
 from typing import Self
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from dhenara_async.calls.checks import check_config, check_conversation, check_query, check_several
@@ -22,9 +23,10 @@ from dhenara_async.stores import ConversationStore
 from dhenara_async.stores.signing import SigningKeys
 from dhenara_async.transport import Transport
 from dhenara_async.turns.live import LiveTurns
+from dhenara_async.turns.loading import load_node
 from dhenara_async.turns.opener import TurnOpener
 from dhenara_async.turns.queue import TurnQueue
-from dhenara_async.turns.turn import Turn
+from dhenara_async.turns.turn import LoadDraft, Turn
 from dhenara_async.usage.budget import Budget, Reservation, Spending
 
 
@@ -96,6 +98,7 @@ class TurnFactory:
         ends_with_reader: bool = False,
         path: tuple[ConversationNode, ...] | None = None,
         unread: Attached | None = None,
+        load: LoadDraft | None = None,
     ) -> Turn:
         """Return the turn that answers ``draft``.
 
@@ -108,6 +111,7 @@ class TurnFactory:
             ends_with_reader: See ``ResponseStream``; such a turn cannot be attached to.
             path: The history; None = the path to the head when the turn begins, behind the turns in the queue.
             unread: The files of the question, if some are still to be read from disk.
+            load: Completes the draft, and loads the turns before it, when the turn begins; None = it is complete.
 
         Raises:
             ConfigurationError: The call cannot be made; nothing was sent.
@@ -117,7 +121,11 @@ class TurnFactory:
         queue = None if path is not None else self._queues.setdefault(conversation, TurnQueue())
 
         def opener(draft: ConversationNode) -> TurnOpener:
-            history = History(conversation.path() if path is None else path, self.window, signing=self.signing)
+            if load is None:
+                nodes = conversation.path() if path is None else path
+            else:
+                nodes = () if draft.parent_id is None else conversation.path(draft.parent_id)
+            history = History(nodes, self.window, signing=self.signing)
             call = CallInput(
                 question(draft.user_query, draft.attached_files, draft.tool_results),
                 tuple(draft.instructions),
@@ -131,7 +139,9 @@ class TurnFactory:
             return TurnOpener(client, call, draft, summaries, self.policy, ends_with_reader)
 
         reserve = partial(self._reserve, conversation)
-        turn = Turn(conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue)
+        turn = Turn(
+            conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue, load=load
+        )
         if self.live is not None and not ends_with_reader:
             turn.attachable(self.live, self.owner)
         return turn
@@ -151,18 +161,33 @@ class TurnFactory:
         Raises:
             ConfigurationError: The conversation has no turn ``node_id``, or the call cannot be made.
         """
-        node = node_of(conversation, node_id)
-        draft, unread = self.drafted(
-            conversation,
-            node.user_query if query is None else query,
-            node.instructions if instructions is None else instructions,
-            node.files_to_ask_again() if files is None else files,
-            node.tool_results,
-        )
-        draft = draft.changed(parent_id=node.parent_id)
-        path = () if node.parent_id is None else conversation.path(node.parent_id)
+        check_conversation(conversation)
         knobs = config or self.config
-        return self.turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
+
+        def beside() -> tuple[ConversationNode, Attached | None]:
+            node = node_of(conversation, node_id)
+            draft, unread = self.drafted(
+                conversation,
+                node.user_query if query is None else query,
+                node.instructions if instructions is None else instructions,
+                node.files_to_ask_again() if files is None else files,
+                node.tool_results,
+            )
+            return draft.changed(parent_id=node.parent_id), unread
+
+        if conversation.complete or conversation.get(node_id) is not None:
+            draft, unread = beside()
+            path = () if draft.parent_id is None else conversation.path(draft.parent_id)
+            return self.turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
+        turn_id = uuid4().hex
+
+        async def load() -> tuple[ConversationNode, Attached | None]:
+            await load_node(self.store, conversation, node_id)
+            draft, unread = beside()
+            return draft.changed(id=turn_id), unread
+
+        draft = ConversationNode(id=turn_id, user_query=query or "")
+        return self.turn(conversation, draft, endpoint, knobs, stream=True, path=(), load=load)
 
     def leading(self, conversation: Conversation, instructions: Iterable[str] | None) -> Iterable[str]:
         """Return the instructions of a turn: its own, else the conversation's, else the manager's."""

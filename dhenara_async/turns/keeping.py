@@ -22,6 +22,7 @@ async def keep(store: ConversationStore, conversation: Conversation, node: Conve
     """Store ``node``, also under cancellation. False if the store takes longer than ``STORE_SECONDS``."""
     with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
         await store.append(conversation.id, node)
+        conversation.mark_kept(node.id)
     if limit.cancelled_caught:
         logger.error("the store did not keep node %s within %s s; it is only in memory", node.id, STORE_SECONDS)
     return not limit.cancelled_caught

@@ -6,7 +6,7 @@ with that turn only.
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from types import TracebackType
@@ -34,6 +34,8 @@ _ADVICE = "a turn is read inside its block: async with manager.turn(…) as turn
 
 Reserve = Callable[[TurnOpener], Sequence[Reservation]]
 """Reserves the expected tokens and cost of a turn in every budget that counts it."""
+LoadDraft = Callable[[], Awaitable[tuple[ConversationNode, Attached | None]]]
+"""Loads the turns before a turn, and returns its draft, and its files if some are still to be read from disk."""
 
 
 class Turn:
@@ -52,6 +54,7 @@ class Turn:
         unread: The files of the question, if some are still to be read from disk; else None.
         queue: The queue of the conversation's turns, which it follows one by one; None = it follows the turn that its
             draft names, beside others.
+        load: Completes the draft when the turn begins; None = it is complete.
     """
 
     def __init__(
@@ -64,8 +67,10 @@ class Turn:
         store: ConversationStore,
         unread: Attached | None = None,
         queue: TurnQueue | None = None,
+        load: LoadDraft | None = None,
     ) -> None:
         self._queue = queue
+        self._load = load
         self._reserve = reserve
         self._keeper = store
         self._conversation = conversation
@@ -74,7 +79,7 @@ class Turn:
         self._unread = unread
         self._opener: TurnOpener | None = None
         self._opened: ResponseStream | None = None
-        if unread is None:
+        if unread is None and load is None:
             self._begin()
         self._reserved: Sequence[Reservation] = ()
         self._node: ConversationNode | None = None
@@ -129,8 +134,10 @@ class Turn:
     async def _enter(self) -> Self:
         opener = self._opener
         if opener is None:
-            files = () if self._unread is None else await self._unread.read_in_thread()
-            self._draft = self._draft.changed(attached_files=tuple(files))
+            if self._load is not None:
+                self._draft, self._unread = await self._load()
+            if self._unread is not None:
+                self._draft = self._draft.changed(attached_files=tuple(await self._unread.read_in_thread()))
             opener = self._begin()
         if self._opened is None:
             await opener.format_ahead()

@@ -88,7 +88,8 @@ class Spending:
     Args:
         budget: The limits.
         whose: The owner's name in errors (``conversation``, ``manager``).
-        conversation: The conversation whose turns are counted as spent; None = settled reservations are counted.
+        conversation: The conversation whose turns are counted as spent, those included that its store did not load;
+            None = settled reservations are counted.
     """
 
     def __init__(self, budget: Budget, *, whose: str, conversation: Conversation | None = None) -> None:
@@ -97,7 +98,9 @@ class Spending:
         # weak, because the conversation's manager keeps this object until the conversation dies
         self._conversation = None if conversation is None else ref(conversation)
         self._counted = 0
-        self._spent = self._reserved = Amount()
+        stored = None if conversation is None else conversation.stored
+        self._spent = Amount() if stored is None else Amount(stored.tokens, stored.money)
+        self._reserved = Amount()
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -176,12 +179,12 @@ class Spending:
         )
 
     def _catch_up(self) -> None:
-        """Count the turns added since the last time; a conversation only grows."""
+        """Count the turns added since the last time; a conversation only grows. Loading adds none."""
         conversation = None if self._conversation is None else self._conversation()
         if conversation is not None:
-            nodes = conversation.nodes
-            self._spent = self._spent.plus(spent_by(islice(nodes, self._counted, None)))
-            self._counted = len(nodes)
+            appended = conversation.appended
+            self._spent = self._spent.plus(spent_by(islice(appended, self._counted, None)))
+            self._counted = len(appended)
 
 
 @dataclass(slots=True)

@@ -1,10 +1,11 @@
 """The stores that the same tests run on: in memory, in an SQLite file, in PostgreSQL."""
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, create_engine, text
 
 from dhenara_async.stores import MemoryStore, SQLStore
 from tests.stores.postgres import postgres_url
@@ -15,6 +16,18 @@ def postgres() -> Generator[URL]:
     """The URL of a migrated PostgreSQL database that the tests of one worker share."""
     with postgres_url() as url:
         yield url
+
+
+@pytest.fixture
+def empty(postgres: URL) -> Iterator[URL]:
+    """A database without tables."""
+    name, admin = f"dhenara_empty_{uuid4().hex[:12]}", create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgres.set(database=name)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])

@@ -2,12 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from uuid import uuid4
 
 import anyio
 import pytest
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL
 
 from dhenara_async import ConversationManager, ConversationNode
 from dhenara_async.errors import SchemaError, StoreError
@@ -19,18 +18,6 @@ from dhenara_async.testing import check_store
 def address(url: URL) -> str:
     """The URL with its password."""
     return url.render_as_string(hide_password=False)
-
-
-@pytest.fixture
-def empty(postgres: URL) -> Iterator[URL]:
-    """A database without tables."""
-    name, admin = f"dhenara_empty_{uuid4().hex[:12]}", create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgres.set(database=name)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
 
 
 async def test_a_database_is_migrated_by_the_command_only(empty: URL) -> None:

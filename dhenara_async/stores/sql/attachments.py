@@ -50,6 +50,11 @@ def put_back(body: str, contents: Mapping[str, bytes]) -> str:
     return _MARKED.sub(content, body)
 
 
+def left_out(body: str) -> str:
+    """Return the JSON of a node with a byte in the place of each large file, for those who look at something else."""
+    return _MARKED.sub('"data":"AA=="', body)
+
+
 async def keep(
     connection: AsyncConnection, owner: str, node: int, contents: Mapping[str, bytes], *, is_sqlite: bool
 ) -> None:

@@ -50,8 +50,8 @@ class Database:
         await self._opened()
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run ``work`` in a transaction that only reads."""
-        return await self._run(work, begin="BEGIN")
+        """Run ``work`` in a transaction that only reads, all of it from one state of the database."""
+        return await self._run(work, begin="BEGIN", isolation="REPEATABLE READ")
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run ``work`` in a transaction that is committed when it returns, and rolled back when it raises."""
@@ -87,11 +87,15 @@ class Database:
             with anyio.move_on_after(10, shield=True):
                 await engine.dispose()
 
-    async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, begin: str) -> T:
+    async def _run(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], *, begin: str, isolation: str | None = None
+    ) -> T:
         engine = await self._opened()
         with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
             async with engine.connect() as connection:
                 connection = await connection.execution_options(begin=begin)
+                if isolation is not None and not self.is_sqlite:  # SQLite's transactions are like that anyway
+                    connection = await connection.execution_options(isolation_level=isolation)
                 async with connection.begin():
                     return await work(connection)
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 
 from dhenara_async.errors import SchemaError
 
-SCHEMA: Final = "0002"
+SCHEMA: Final = "0003"
 """The newest version in ``migrations``: what this version of the package reads and writes."""
 
 _LOCK: Final = 7_226_201_116  # an advisory lock's number; any that nobody else uses
@@ -39,14 +39,18 @@ def demand_current(connection: Connection) -> None:
     raise SchemaError(f"the database {state}: run `dhenara-async db upgrade URL` once, then start again")
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, to: str = SCHEMA) -> None:
     """Bring a database to this version, in the transaction of ``connection``, whose caller holds the lock.
+
+    Args:
+        connection: The database.
+        to: An earlier version instead, to try its migration.
 
     Raises:
         SchemaError: It is newer than this version of the package.
     """
     version = version_of(connection)
-    if version == SCHEMA:
+    if version == to:
         return
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -60,7 +64,7 @@ def upgrade(connection: Connection) -> None:
         raise _newer(version)
 
     def steps(revision: object, _: object) -> object:
-        return scripts._upgrade_revs("head", revision)  # type: ignore[arg-type]  # as alembic.command.upgrade does
+        return scripts._upgrade_revs(to, revision)  # type: ignore[arg-type]  # as alembic.command.upgrade does
 
     with EnvironmentContext(config, scripts, fn=steps) as environment:  # type: ignore[arg-type]
         environment.configure(connection=connection)

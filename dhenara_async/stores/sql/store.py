@@ -2,34 +2,33 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
-from anyio import to_thread
 from pydantic import JsonValue
-from sqlalchemy import Row, Select, delete, insert, select, text, update
+from sqlalchemy import Row, delete, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.conversation import Conversation, ConversationNode, LoadedTurns
 from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversationError
 from dhenara_async.frozen import shortened
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_of
-from dhenara_async.stores.sql import attachments
+from dhenara_async.stores.sql import attachments, loading
 from dhenara_async.stores.sql.address import database_url
 from dhenara_async.stores.sql.database import Database
+from dhenara_async.stores.sql.loading import Found, Sums
 from dhenara_async.stores.sql.sqlite import JournalMode
 from dhenara_async.stores.sql.tables import conversations, nodes, tombstones
 
-_Found = Row[int, str | None, int, str | None]  # seq, head, version, instructions
+T = TypeVar("T")
 _SQLITE_INDEX: Final = "nodes.seq IN (SELECT rowid FROM node_words WHERE node_words MATCH :asked)"
 _POSTGRES_INDEX: Final = "nodes.found @@ plainto_tsquery('simple', :asked)"
-_LARGE_LOAD: Final = 200_000  # characters of nodes from which they are read in a thread
 
 
 class SQLStore:
@@ -144,11 +143,12 @@ class SQLStore:
                 return
             if node.parent_id is not None:
                 await self._demand_node(connection, conversation_id, row.seq, node.parent_id)
+            sums = (await loading.sums_of(connection, self._owner, row)).plus(node)
             values = {"id": node.id, "parent": node.parent_id, "status": node.status, "body": body, "words": words}
             inserted = insert(nodes).values(conversation=row.seq, owner=self._owner, **values).returning(nodes.c.seq)
             seq = (await connection.execute(inserted)).scalar_one()
             await attachments.keep(connection, self._owner, seq, contents, is_sqlite=self._database.is_sqlite)
-            await self._move(connection, row.seq, row.head if node.status == "failed" else node.id, row.version)
+            await self._move(connection, row, row.head if node.status == "failed" else node.id, sums)
 
         await self._database.write(work)
 
@@ -160,7 +160,7 @@ class SQLStore:
             if row is None:
                 raise _unknown(conversation_id)
             await self._demand_node(connection, conversation_id, row.seq, node_id)
-            await self._move(connection, row.seq, node_id, row.version)
+            await self._move(connection, row, node_id)
 
         self._demand_known(conversation_id)
         await self._database.write(work)
@@ -168,11 +168,36 @@ class SQLStore:
     async def load(self, conversation_id: str) -> Conversation:
         """See ``ConversationStore``."""
 
-        return await self._load(conversation_id, lambda seq, _: self._all(seq))
+        async def work(connection: AsyncConnection, row: Found) -> tuple[Found, Sequence[ConversationNode]]:
+            return row, await loading.all_nodes(connection, self._owner, row)
 
-    async def load_path(self, conversation_id: str) -> Conversation:
+        row, loaded = await self._read(conversation_id, work)
+        instructions = loading.instructions_of(row)
+        return Conversation(conversation_id, nodes=loaded, head=row.head, instructions=instructions)
+
+    async def load_path(self, conversation_id: str, node_id: str | None = None, *, others: int = 0) -> LoadedTurns:
         """See ``StoreWithPaths``."""
-        return await self._load(conversation_id, self._path)
+
+        async def work(connection: AsyncConnection, row: Found) -> LoadedTurns:
+            last = row.head if node_id is None else node_id
+            loaded = await loading.path(connection, self._owner, row, last, others)
+            if loaded is None:
+                raise _no_node(conversation_id, last)
+            return loaded
+
+        if node_id is not None and not _storable(node_id):
+            raise _no_node(conversation_id, node_id)
+        return await self._read(conversation_id, work)
+
+    async def load_children(self, conversation_id: str, node_id: str | None) -> LoadedTurns:
+        """See ``StoreWithPaths``."""
+
+        async def work(connection: AsyncConnection, row: Found) -> LoadedTurns:
+            if node_id is not None:
+                await self._demand_node(connection, conversation_id, row.seq, node_id)
+            return await loading.children(connection, self._owner, row, node_id)
+
+        return await self._read(conversation_id, work)
 
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """See ``ConversationStore``."""
@@ -303,51 +328,36 @@ class SQLStore:
         )
         await connection.execute(row.on_conflict_do_nothing(index_elements=["owner", "id"]))
 
-    async def _load(self, conversation_id: str, wanted: Callable[[int, str | None], Select[int, str]]) -> Conversation:
-        async def work(connection: AsyncConnection) -> tuple[_Found, dict[int, str], dict[int, dict[str, bytes]]]:
-            row = await self._found(connection, conversation_id)
+    async def _read(self, conversation_id: str, work: Callable[[AsyncConnection, Found], Awaitable[T]]) -> T:
+        """Run ``work`` on the row of a conversation."""
+
+        async def found(connection: AsyncConnection) -> T:
+            row = (await connection.execute(loading.found(self._owner, conversation_id))).one_or_none()
             if row is None:
                 raise _unknown(conversation_id)
-            bodies = {row.seq: row.body for row in await connection.execute(wanted(row.seq, row.head))}
-            return row, bodies, await attachments.read(connection, self._owner, bodies)
+            return await work(connection, row)
 
         self._demand_known(conversation_id)
-        row, bodies, contents = await self._database.read(work)
-        return await _conversation(conversation_id, row, bodies, contents)
+        return await self._database.read(found)
 
-    def _all(self, seq: int) -> Select[int, str]:
-        """Select every node of a conversation, in order."""
-        mine = (nodes.c.conversation == seq, nodes.c.owner == self._owner)
-        return select(nodes.c.seq, nodes.c.body).where(*mine).order_by(nodes.c.seq)
-
-    def _path(self, seq: int, head: str | None) -> Select[int, str]:
-        """Select the nodes from the first to the head; parents have lower numbers than their children."""
-        mine = (nodes.c.conversation == seq, nodes.c.owner == self._owner)
-        path = select(nodes.c.seq, nodes.c.parent).where(*mine, nodes.c.id == head).cte("path", recursive=True)
-        path = path.union_all(select(nodes.c.seq, nodes.c.parent).where(*mine, nodes.c.id == path.c.parent))
-        return self._all(seq).where(nodes.c.seq.in_(select(path.c.seq)))
-
-    async def _found(self, connection: AsyncConnection, conversation_id: str) -> _Found | None:
-        return (await connection.execute(self._where(conversation_id))).one_or_none()
-
-    async def _locked(self, connection: AsyncConnection, conversation_id: str) -> _Found | None:
+    async def _locked(self, connection: AsyncConnection, conversation_id: str) -> Found | None:
         """The conversation's row, locked until the end of the transaction, so that heads move in the order of nodes."""
-        return (await connection.execute(self._where(conversation_id).with_for_update())).one_or_none()
-
-    def _where(self, conversation_id: str) -> Select[int, str | None, int, str | None]:
-        row = select(conversations.c.seq, conversations.c.head, conversations.c.version, conversations.c.instructions)
-        return row.where(conversations.c.owner == self._owner, conversations.c.id == conversation_id)
+        return (await connection.execute(loading.found(self._owner, conversation_id).with_for_update())).one_or_none()
 
     async def _demand_node(self, connection: AsyncConnection, conversation_id: str, seq: int, node_id: str) -> None:
         """Refuse the id of a node that is not in the conversation."""
         mine = (nodes.c.conversation == seq, nodes.c.owner == self._owner, nodes.c.id == node_id)
         if not _storable(node_id) or await connection.scalar(select(nodes.c.seq).where(*mine)) is None:
-            raise ValueError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
+            raise _no_node(conversation_id, node_id)
 
-    async def _move(self, connection: AsyncConnection, seq: int, head: str | None, version: int) -> None:
-        """Set the head, if it is still the one that was read."""
-        mine = (conversations.c.seq == seq, conversations.c.owner == self._owner, conversations.c.version == version)
-        moved = update(conversations).where(*mine).values(head=head, version=version + 1, updated=_now())
+    async def _move(self, connection: AsyncConnection, row: Found, head: str | None, sums: Sums | None = None) -> None:
+        """Set the head, if it is still the one that was read, and the sums, if they have changed."""
+        table = conversations.c
+        mine = (table.seq == row.seq, table.owner == self._owner, table.version == row.version)
+        changed = {"head": head, "version": row.version + 1, "updated": _now()} | (
+            {} if sums is None else sums.columns()
+        )
+        moved = update(conversations).where(*mine).values(changed)
         if (await connection.execute(moved)).rowcount != 1:
             raise StoreError(
                 "the head of the conversation was moved by a statement of somebody else; nothing is stored"
@@ -362,21 +372,12 @@ class SQLStore:
         return sha256(json.dumps([self._owner, conversation_id]).encode()).hexdigest()
 
 
-async def _conversation(
-    conversation_id: str, row: _Found, bodies: Mapping[int, str], contents: Mapping[int, Mapping[str, bytes]]
-) -> Conversation:
-    instructions = None if row.instructions is None else json.loads(row.instructions)
-
-    def build() -> Conversation:
-        whole = (attachments.put_back(body, contents.get(seq, {})) for seq, body in bodies.items())
-        nodes = map(ConversationNode.model_validate_json, whole)
-        return Conversation(conversation_id, nodes=nodes, head=row.head, instructions=instructions)
-
-    return build() if sum(map(len, bodies.values())) < _LARGE_LOAD and not contents else await to_thread.run_sync(build)
-
-
 def _unknown(conversation_id: str) -> UnknownConversationError:
     return UnknownConversationError(f"no conversation {conversation_id!r} in this store")
+
+
+def _no_node(conversation_id: str, node_id: str | None) -> ValueError:
+    return ValueError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
 
 
 def _now() -> str:

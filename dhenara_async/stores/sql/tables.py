@@ -25,6 +25,10 @@ conversations: Final = Table(
     Column("version", _Number, nullable=False),  # counts the changes of the head
     Column("created", Text, nullable=False),  # ISO 8601, UTC
     Column("updated", Text, nullable=False),
+    # Sums over the nodes, moved with the head; NULL for conversations of schema 0002 that were not appended to since.
+    Column("turns", _Number),
+    Column("tokens", _Number),
+    Column("money", Text),  # decimal, exact
 )
 
 nodes: Final = Table(
