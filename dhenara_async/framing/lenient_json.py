@@ -1,4 +1,4 @@
-"""Reads and writes JSON that strict parsers and writers refuse, from providers, models and callers.
+r"""Reads and writes JSON that strict parsers and writers refuse, from providers, models and callers.
 
 Accepted beyond RFC 8259: a byte order mark, ``NaN`` and ``Infinity`` (read as null), and an unpaired half of a
 surrogate pair (``"\ud83d"`` alone). JavaScript hosts send such halves when they cut a text by UTF-16 units; the other
