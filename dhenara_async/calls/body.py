@@ -8,13 +8,14 @@ Usual frames are decoded once and pay nothing for this.
 """
 
 from collections.abc import Sequence
+from operator import length_hint
 from typing import cast
 
 import orjson
 
 from dhenara_async.calls.split_characters import SplitCharacters
 from dhenara_async.config import Bounds
-from dhenara_async.drivers.base import QUOTED_BYTES, Decoder, quote
+from dhenara_async.drivers.base import QUOTED_BYTES, Decoder, feed_all_of, quote
 from dhenara_async.errors import BoundsError, DhenaraError, ProtocolError, TruncatedStreamError
 from dhenara_async.events import StreamEnd, StreamEvent, StreamStart, UsageUpdate
 from dhenara_async.framing import Frame, Framer, Framing, NamedFrame, name_of
@@ -40,6 +41,7 @@ class ResponseBody:
     __slots__ = (
         "_content_type",
         "_decoder",
+        "_feed_all",
         "_final_usage",
         "_framer",
         "_framing",
@@ -55,6 +57,7 @@ class ResponseBody:
 
     def __init__(self, decoder: Decoder, most_bytes: int = Bounds().max_answer_bytes, framing: Framing = SSE) -> None:
         self._decoder = decoder
+        self._feed_all = feed_all_of(decoder)
         self._framing = framing
         self._most = self._left = most_bytes
         self._content_type = ""
@@ -139,26 +142,16 @@ class ResponseBody:
     def _decode(self, frames: Sequence[Frame]) -> Sequence[StreamEvent]:
         """Decode frames up to the end of the answer."""
         events: list[StreamEvent] = []
-        feed = self._decoder.feed
+        rest = iter(frames)
         try:
-            if len(frames) == 1:  # as in most reads while a model speaks
+            while True:
                 try:
-                    last = feed(frames[0])
-                except ProtocolError as exc:
-                    last = self._feed_again(frames[0], exc)
-                if self._split is not None:
-                    last = self._joined(last)
-                if not self._started or (last and last[-1].__class__ is StreamEnd):
-                    self._note(last)
-                return last
-            for frame in frames:
-                try:
-                    last = feed(frame)
-                except ProtocolError as exc:
-                    last = self._feed_again(frame, exc)
-                events += last
-                if last and last[-1].__class__ is StreamEnd:
+                    self._feed_all(rest, events)
                     break
+                except ProtocolError as exc:
+                    events += self._feed_again(frames[-1 - length_hint(rest)], exc)
+                    if events and events[-1].__class__ is StreamEnd:
+                        break
         except DhenaraError:
             self.salvaged = self._joined(events)
             raise
@@ -167,7 +160,8 @@ class ResponseBody:
             raise _unreadable(exc) from exc
         if self._split is not None:
             events = self._joined(events)
-        self._note(events)
+        if not self._started or (events and events[-1].__class__ is StreamEnd):
+            self._note(events)
         return events
 
     def _joined(self, events: Sequence[StreamEvent]) -> list[StreamEvent]:

@@ -6,8 +6,9 @@ its stream would.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Protocol, TypeGuard, cast
 
 import orjson
@@ -16,7 +17,7 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import APIError, ConfigurationError, ProtocolError, UnsupportedError, printable
-from dhenara_async.events import StreamEvent
+from dhenara_async.events import StreamEnd, StreamEvent
 from dhenara_async.framing import Frame
 from dhenara_async.framing.lenient_json import exact, read, writable
 from dhenara_async.messages.media import placeholder
@@ -56,6 +57,30 @@ class Decoder(Protocol):
     def usage(self) -> Usage | None:
         """The newest token counts, including counts that no event has carried yet; None = none reported."""
         ...
+
+
+FeedAll = Callable[[Iterator[Frame], list[StreamEvent]], None]
+"""Decodes frames up to the end of the answer, and appends their events to the list; raises as ``Decoder.feed`` does.
+
+The frame that it refuses is the last one that it has taken from the iterator.
+"""
+
+
+def feed_all_of(decoder: Decoder) -> FeedAll:
+    """Return the function that decodes many frames: the decoder's own ``feed_all``, or a loop over its ``feed``.
+
+    A decoder may have a ``feed_all`` for speed: a network read often has many frames, and a call for each of them costs
+    as much as the rest of decoding a usual one, its JSON aside.
+    """
+    own: FeedAll | None = getattr(decoder, "feed_all", None)
+    return partial(_feed_each, decoder) if own is None else own
+
+
+def _feed_each(decoder: Decoder, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
+    for frame in frames:
+        events += decoder.feed(frame)
+        if events and events[-1].__class__ is StreamEnd:
+            return
 
 
 class Driver(Protocol):

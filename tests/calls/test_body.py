@@ -18,11 +18,14 @@ from dhenara_async import (
 )
 from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.calls.body import ResponseBody
+from dhenara_async.drivers.base import Decoder
 from dhenara_async.errors import BoundsError, DhenaraError, ProtocolError, TruncatedStreamError
 from dhenara_async.events import TextDelta
+from dhenara_async.framing import Frame
 from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.testing import check_grammar
+from dhenara_async.usage.tokens import Usage
 
 STREAM, JSON = "text/event-stream", "application/json"
 CHAT, RESPONSES, ANTHROPIC, GEMINI = (
@@ -103,6 +106,23 @@ def plain_of(dialect: Dialect, literal: str) -> str:
             return f'{{"candidates":[{{"content":{{"parts":[{{"text":"{literal}"}}]}},"finishReason":"STOP"}}]}}'
 
 
+class OneByOne:
+    """A decoder without ``feed_all``, as those of other packages are."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
+        return self._decoder.feed(frame)
+
+    def finish(self) -> Sequence[StreamEvent]:
+        return self._decoder.finish()
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._decoder.usage
+
+
 def read_events(
     body: bytes,
     dialect: Dialect,
@@ -111,13 +131,14 @@ def read_events(
     announced: str = STREAM,
     bounds: Bounds | None = None,
     cut: int = 0,
+    one_by_one: bool = False,
 ) -> Sequence[StreamEvent]:
     """The events of a body that comes in pieces of ``cut`` bytes; 0 = in one."""
     api = AIModelAPI(provider=PROVIDERS[dialect], dialect=dialect, api_key="k", base_url="http://127.0.0.1:9/v1")
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))
     config = AIModelCallConfig(bounds=bounds or Bounds())
     decoder = driver_for(endpoint).decoder(ChatRequest((), (), config, stream=stream), expected_origin(endpoint))
-    reading = ResponseBody(decoder, config.bounds.max_answer_bytes)
+    reading = ResponseBody(OneByOne(decoder) if one_by_one else decoder, config.bounds.max_answer_bytes)
     reading.begin(announced)
     chunks = [body[at : at + cut] for at in range(0, len(body), cut)] if cut else [body]
     events: list[StreamEvent] = []
@@ -177,6 +198,15 @@ def test_halves_of_a_character_in_two_events_are_joined(dialect: Dialect, cut: i
     assert alone.text() == "Hi \ufffdthere\ufffd!"
     last = read(sse(events_of(dialect, "Hi ", r"\ud83e")), dialect, cut=cut)
     assert last.text() == "Hi \ufffd"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_decoders_that_take_one_frame_at_a_time_read_the_same(dialect: Dialect) -> None:
+    told = events_of(dialect, "One", "\\ud83d", "\\ude00", " two")  # the halves are repaired amid the others
+    behind = told[:0] if dialect is GEMINI else told[:2]  # Gemini's answers have no end but the body's
+    body = sse([*told[:2], ("", " "), *told[2:], *behind])
+    assert read_events(body, dialect, one_by_one=True) == read_events(body, dialect)
+    assert read(body, dialect).text() == "One\U0001f600 two"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

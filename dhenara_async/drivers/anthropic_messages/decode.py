@@ -4,7 +4,7 @@ Source: https://docs.anthropic.com/en/api/messages-streaming and the types of th
 2026-11-22)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, TypedDict
 
 import orjson
@@ -25,7 +25,15 @@ from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text, 
 from dhenara_async.drivers.failures import error_object, truncated
 from dhenara_async.drivers.parts import PartsInFlight, finish_of, usage_events
 from dhenara_async.errors import ProtocolError, TruncatedStreamError
-from dhenara_async.events import Heartbeat, ReasoningDelta, RefusalDelta, StreamEvent, TextDelta, ToolCallDelta
+from dhenara_async.events import (
+    Heartbeat,
+    ReasoningDelta,
+    RefusalDelta,
+    StreamEnd,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+)
 from dhenara_async.framing import Frame, name_of
 from dhenara_async.framing.lenient_json import exact
 from dhenara_async.messages.messages import Origin
@@ -85,27 +93,40 @@ class MessagesDecoder:
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        try:
-            usual: _UsualMessagesEvent = orjson.loads(frame)
-        except orjson.JSONDecodeError:
-            return self._feed_named(frame)
-        try:  # a text delta for an open text part, as in nearly every event
-            if usual["type"] == "content_block_delta":
-                delta, part = usual["delta"], self._open[usual["index"]]
-                if (
-                    delta["type"] == "text_delta"
-                    and part.start.kind == "text"
-                    and (text := delta["text"])
-                    and text.__class__ is str
-                ):
-                    part.pieces.append(text)
-                    return (TextDelta(part.part_id, text),)
-        except (KeyError, TypeError):  # another kind of event
-            pass
-        event: object = usual
-        if not is_object(event):
-            raise not_an_object(frame)
-        return self._feed(event, frame)
+        events: list[StreamEvent] = []
+        self.feed_all(iter((frame,)), events)
+        return events
+
+    def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
+        """See ``drivers.base.FeedAll``."""
+        blocks = self._open
+        for frame in frames:
+            try:
+                usual: _UsualMessagesEvent = orjson.loads(frame)
+            except orjson.JSONDecodeError:
+                last = self._feed_named(frame)
+            else:
+                try:  # a text delta for an open text part, as in nearly every event
+                    if usual["type"] == "content_block_delta":
+                        delta, part = usual["delta"], blocks[usual["index"]]
+                        if (
+                            delta["type"] == "text_delta"
+                            and part.start.kind == "text"
+                            and (text := delta["text"])
+                            and text.__class__ is str
+                        ):
+                            part.pieces.append(text)
+                            events.append(TextDelta(part.part_id, text))
+                            continue
+                except (KeyError, TypeError):  # another kind of event
+                    pass
+                event: object = usual
+                if not is_object(event):
+                    raise not_an_object(frame)
+                last = self._feed(event, frame)
+            events += last
+            if last and last[-1].__class__ is StreamEnd:
+                return
 
     def _feed_named(self, frame: Frame) -> Sequence[StreamEvent]:
         """Decode a frame with an event name that its data does not begin with, or one that is not JSON."""

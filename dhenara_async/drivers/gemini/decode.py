@@ -104,6 +104,7 @@ class _UsualCandidate(TypedDict):
     """A candidate of the usual shape."""
 
     content: _UsualContent
+    index: int
 
 
 class _UsualGeminiChunk(TypedDict):
@@ -145,36 +146,44 @@ class GeminiDecoder:
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
         """See ``drivers.base.Decoder``."""
-        try:
-            usual: _UsualGeminiChunk = orjson.loads(frame)
-        except orjson.JSONDecodeError as exc:
-            if frame.__class__ is not bytes:
-                return self._feed_named(frame)
-            raise not_json(frame) from exc
-        speaker = self._speaker
-        open_part = speaker.speaking
-        try:  # only text, for the open part, as in nearly every chunk
-            (raw,) = usual["candidates"]
-            (part,) = raw["content"]["parts"]
-            if (
-                open_part is not None
-                and (text := part.get("text"))
-                and text.__class__ is str
-                and raw.get("index", 0) == speaker.index
-                and len(raw) == 1 + ("index" in raw)
-                and not ("error" in usual or "promptFeedback" in usual)
-                and (usage := usual["usageMetadata"]).__class__ is dict
-            ):
-                is_text = open_part.start.kind == "text"
-                if (len(part) == 1) if is_text else (len(part) == 2 and part["thought"]):
-                    self._latest = usage  # parsed later, since every chunk has it
-                    if speaker.ended:
-                        speaker.ended, self._last = False, None
-                    open_part.pieces.append(text)
-                    return ((TextDelta if is_text else ReasoningDelta)(open_part.part_id, text),)
-        except (AttributeError, KeyError, TypeError, ValueError):  # another shape
-            pass
-        return self._feed(usual, frame)
+        events: list[StreamEvent] = []
+        self.feed_all(iter((frame,)), events)
+        return events
+
+    def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
+        """See ``drivers.base.FeedAll``."""
+        for frame in frames:
+            try:
+                usual: _UsualGeminiChunk = orjson.loads(frame)
+            except orjson.JSONDecodeError as exc:
+                if frame.__class__ is bytes:
+                    raise not_json(frame) from exc
+                events += self._feed_named(frame)
+                continue
+            speaker = self._speaker
+            open_part = speaker.speaking
+            try:  # only text, for the open part, as in nearly every chunk
+                (raw,) = usual["candidates"]
+                (part,) = raw["content"]["parts"]
+                if (
+                    open_part is not None
+                    and (text := part["text"])
+                    and text.__class__ is str
+                    and (raw["index"] == speaker.index if len(raw) == 2 else len(raw) == 1 and not speaker.index)
+                    and not ("error" in usual or "promptFeedback" in usual)
+                    and (usage := usual["usageMetadata"]).__class__ is dict
+                ):
+                    is_text = open_part.start.kind == "text"
+                    if (len(part) == 1) if is_text else (len(part) == 2 and part["thought"]):
+                        self._latest = usage  # parsed later, since every chunk has it
+                        if speaker.ended:
+                            speaker.ended, self._last = False, None
+                        open_part.pieces.append(text)
+                        events.append((TextDelta if is_text else ReasoningDelta)(open_part.part_id, text))
+                        continue
+            except (KeyError, TypeError, ValueError):  # another shape
+                pass
+            events += self._feed(usual, frame)
 
     def _feed_named(self, frame: Frame) -> Sequence[StreamEvent]:
         if name_of(frame) == b"error":

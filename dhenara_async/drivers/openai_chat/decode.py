@@ -4,7 +4,7 @@ Source: https://platform.openai.com/docs/api-reference/chat-streaming, the types
 compatible hosts' own references (read 2026-11-22)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypedDict, cast
 
 import orjson
@@ -37,7 +37,7 @@ from dhenara_async.drivers.openai_chat.reading import (
 from dhenara_async.drivers.openai_chat.shapes import message_in
 from dhenara_async.drivers.parts import OpenPart, PartsInFlight, usage_events
 from dhenara_async.errors import APIError, ProtocolError
-from dhenara_async.events import StreamEvent, TextDelta
+from dhenara_async.events import StreamEnd, StreamEvent, TextDelta
 from dhenara_async.framing import Frame, name_of
 from dhenara_async.framing.lenient_json import exact
 from dhenara_async.messages.messages import Origin
@@ -111,38 +111,54 @@ class ChatDecoder:
         self._done = False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        try:
-            chunk: _UsualChatChunk = orjson.loads(frame)
-        except orjson.JSONDecodeError:
-            if frame == b"[DONE]":
-                return self._end() if self._parts.started and not self._done else ()
-            if name_of(frame) == b"error":
-                data = bytes(frame)
-                raise self._failure(error_object(data), data) from None
-            return self._feed(load(frame), frame)
-        speaker = self._speaker
-        part = speaker.speaking
-        try:  # only text, for the open part, as in nearly every chunk
-            (raw,) = chunk["choices"]
-            delta = raw["delta"]
-            if (
-                part is not None
-                and len(delta) == 1
-                and (text := delta.get("content"))
-                and text.__class__ is str
-                and part.start.kind == "text"
-                and raw.get("finish_reason") is None  # some hosts omit it
-                and raw.get("index", 0) == speaker.index
-                and not (raw.get("logprobs") or "usage" in raw or "error" in raw)
-                and not (chunk.get("usage") or chunk.get("error"))
-            ):
-                if speaker.ended:
-                    speaker.ended, self._last = False, None
-                part.pieces.append(text)
-                return (TextDelta(part.part_id, text),)
-        except (AttributeError, KeyError, TypeError, ValueError):  # another shape
-            pass
-        return self._feed(chunk, frame)
+        events: list[StreamEvent] = []
+        self.feed_all(iter((frame,)), events)
+        return events
+
+    def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
+        """See ``drivers.base.FeedAll``."""
+        for frame in frames:
+            try:
+                chunk: _UsualChatChunk = orjson.loads(frame)
+            except orjson.JSONDecodeError:
+                last = self._feed_unusual(frame)
+            else:
+                speaker = self._speaker
+                part = speaker.speaking
+                try:  # only text, for the open part, as in nearly every chunk
+                    (raw,) = chunk["choices"]
+                    delta = raw["delta"]
+                    if (
+                        part is not None
+                        and len(delta) == 1
+                        and (text := delta.get("content"))
+                        and text.__class__ is str
+                        and part.start.kind == "text"
+                        and raw.get("finish_reason") is None  # some hosts omit it
+                        and raw.get("index", 0) == speaker.index
+                        and not (raw.get("logprobs") or "usage" in raw or "error" in raw)
+                        and not (chunk.get("usage") or chunk.get("error"))
+                    ):
+                        if speaker.ended:
+                            speaker.ended, self._last = False, None
+                        part.pieces.append(text)
+                        events.append(TextDelta(part.part_id, text))
+                        continue
+                except (AttributeError, KeyError, TypeError, ValueError):  # another shape
+                    pass
+                last = self._feed(chunk, frame)
+            events += last
+            if last and last[-1].__class__ is StreamEnd:
+                return
+
+    def _feed_unusual(self, frame: Frame) -> Sequence[StreamEvent]:
+        """Decode a frame that is not plain JSON: the end mark, or a frame with an event name."""
+        if frame == b"[DONE]":
+            return self._end() if self._parts.started and not self._done else ()
+        if name_of(frame) == b"error":
+            data = bytes(frame)
+            raise self._failure(error_object(data), data) from None
+        return self._feed(load(frame), frame)
 
     def _feed(self, chunk: object, frame: Frame) -> Sequence[StreamEvent]:
         if frame == self._last:  # a repeated chunk, maybe with the last text in it

@@ -4,7 +4,7 @@ Source: https://platform.openai.com/docs/api-reference/responses-streaming and t
 (``types/responses/response_stream_event.py``, ``response_output_item.py``, read 2026-11-22)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NoReturn, TypedDict
 
 import orjson
@@ -46,7 +46,7 @@ from dhenara_async.drivers.openai_responses.reading import (
 )
 from dhenara_async.drivers.parts import PartsInFlight, finish_of, state, usage_events
 from dhenara_async.errors import ProtocolError, TruncatedStreamError
-from dhenara_async.events import ChoiceFinish, Heartbeat, StreamEvent, TextDelta
+from dhenara_async.events import ChoiceFinish, Heartbeat, StreamEnd, StreamEvent, TextDelta
 from dhenara_async.framing import Frame, name_of
 from dhenara_async.framing.lenient_json import exact
 from dhenara_async.messages.messages import Origin
@@ -125,23 +125,40 @@ class ResponsesDecoder:
         self._numbered, self._trusted = True, False
 
     def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        try:
-            usual: _UsualResponsesEvent = orjson.loads(frame)
-        except orjson.JSONDecodeError:
-            return self._feed_unusual(frame)
-        try:  # a text delta for an open text part, in order, as in nearly every event
-            if usual["type"] == "response.output_text.delta":
-                part, text = self._texts[usual["output_index"], usual["content_index"]], usual["delta"]
-                if text and text.__class__ is str and (not self._numbered or usual["sequence_number"] == self._next):
-                    self._next += self._numbered
-                    part.pieces.append(text)
-                    return (TextDelta(part.part_id, text),)
-        except (KeyError, TypeError):  # another kind of event
-            pass
-        event: object = usual
-        if not is_object(event):
-            raise not_an_object(frame)
-        return self._feed(event, frame)
+        events: list[StreamEvent] = []
+        self.feed_all(iter((frame,)), events)
+        return events
+
+    def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
+        """See ``drivers.base.FeedAll``."""
+        texts = self._texts
+        for frame in frames:
+            try:
+                usual: _UsualResponsesEvent = orjson.loads(frame)
+            except orjson.JSONDecodeError:
+                last = self._feed_unusual(frame)
+            else:
+                try:  # a text delta for an open text part, in order, as in nearly every event
+                    if usual["type"] == "response.output_text.delta":
+                        part, text = texts[usual["output_index"], usual["content_index"]], usual["delta"]
+                        if (
+                            text
+                            and text.__class__ is str
+                            and (not self._numbered or usual["sequence_number"] == self._next)
+                        ):
+                            self._next += self._numbered
+                            part.pieces.append(text)
+                            events.append(TextDelta(part.part_id, text))
+                            continue
+                except (KeyError, TypeError):  # another kind of event
+                    pass
+                event: object = usual
+                if not is_object(event):
+                    raise not_an_object(frame)
+                last = self._feed(event, frame)
+            events += last
+            if last and last[-1].__class__ is StreamEnd:
+                return
 
     def _feed_unusual(self, frame: Frame) -> Sequence[StreamEvent]:
         """Decode a frame that is not plain JSON: another dialect's end mark, or a frame with an event name."""
