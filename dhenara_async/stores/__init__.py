@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING
 
 from dhenara_async.conversation import LoadedTurns
 from dhenara_async.errors import MissingExtraError
+from dhenara_async.stores.journal import (
+    NewTurn,
+    StoredTurn,
+    StoreWithJournal,
+    TurnBatch,
+    TurnPage,
+    TurnState,
+    TurnWriter,
+)
 from dhenara_async.stores.memory import MemoryStore
 from dhenara_async.stores.protocol import (
     ConversationPage,
@@ -28,13 +37,20 @@ __all__ = [
     "ConversationStore",
     "LoadedTurns",
     "MemoryStore",
+    "NewTurn",
     "SQLStore",
     "SearchHit",
     "StoreWithInstructions",
+    "StoreWithJournal",
     "StoreWithOwners",
     "StoreWithPaths",
     "StoreWithSearch",
     "StoredConversation",
+    "StoredTurn",
+    "TurnBatch",
+    "TurnPage",
+    "TurnState",
+    "TurnWriter",
 ]
 
 

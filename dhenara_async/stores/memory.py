@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, UnknownConversationError
+from dhenara_async.stores.memory_turns import MemoryTurns, TurnTable
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, matches, snippet, words_of
 
@@ -38,7 +39,7 @@ class _Record:
         return StoredConversation(conversation_id, self.title, metadata, self.created, self.updated)
 
 
-class MemoryStore:
+class MemoryStore(MemoryTurns):
     """Stores conversations for as long as the process lives; closing it keeps them. See ``ConversationStore``."""
 
     def __init__(self) -> None:
@@ -47,6 +48,8 @@ class MemoryStore:
         self._numbers = count(1)
         self._order: dict[tuple[str, str], None] = {}  # every node, as (conversation, node), in the order of appending
         self._owners: dict[str | None, MemoryStore] = {None: self}  # shared by the stores of all owners
+        self._owner: str | None = None
+        self._turns = TurnTable()  # shared too
 
     def scoped(self, owner: str | None) -> "MemoryStore":
         """See ``StoreWithOwners``."""
@@ -54,7 +57,7 @@ class MemoryStore:
             raise ConfigurationError("the owner is empty: pass the id of a user, or None for no owner")
         if owner not in self._owners:
             store = self._owners[owner] = MemoryStore()
-            store._owners = self._owners
+            store._owners, store._owner, store._turns = self._owners, owner, self._turns
         return self._owners[owner]
 
     def __repr__(self) -> str:
@@ -81,8 +84,7 @@ class MemoryStore:
 
     async def append(self, conversation_id: str, node: ConversationNode) -> None:
         """See ``ConversationStore``."""
-        if conversation_id in self._deleted:
-            raise UnknownConversationError(f"conversation {conversation_id!r} was deleted; node {node.id} is not kept")
+        self._refuse_deleted(conversation_id, node.id)
         if (
             node.parent_id is not None and self._owners[None] is not self
         ):  # without owners, hand-built histories may go on
@@ -155,8 +157,16 @@ class MemoryStore:
         record = self._records.pop(conversation_id, None)
         if record is not None:
             self._deleted.add(conversation_id)
+            self._forget_turns_of(conversation_id)
             for node_id in record.nodes:
                 self._order.pop((conversation_id, node_id), None)
+
+    async def find_node(self, node_id: str) -> tuple[str, ConversationNode] | None:
+        """See ``StoreWithJournal``."""
+        for conversation_id, known in reversed(self._order):
+            if known == node_id:
+                return conversation_id, self._records[conversation_id].nodes[node_id]
+        return None
 
     async def aclose(self) -> None:
         """Do nothing: the conversations stay, and there are no connections to release."""
@@ -168,6 +178,13 @@ class MemoryStore:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def _refuse_deleted(self, conversation_id: str, node_id: str) -> None:
+        if conversation_id in self._deleted:
+            raise UnknownConversationError(f"conversation {conversation_id!r} was deleted; node {node_id} is not kept")
+
+    def _has_node(self, conversation_id: str, node_id: str) -> bool:
+        return (conversation_id, node_id) in self._order
 
     def _create(
         self,

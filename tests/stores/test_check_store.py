@@ -3,7 +3,7 @@
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
@@ -18,7 +18,18 @@ from pydantic import JsonValue
 from dhenara_async import ConversationManager, ConversationNode
 from dhenara_async.conversation import Conversation
 from dhenara_async.errors import UnknownConversationError
-from dhenara_async.stores import ConversationPage, ConversationStore, MemoryStore, StoredConversation
+from dhenara_async.stores import (
+    ConversationPage,
+    ConversationStore,
+    MemoryStore,
+    NewTurn,
+    StoredConversation,
+    StoredTurn,
+    TurnBatch,
+    TurnPage,
+    TurnState,
+    TurnWriter,
+)
 from dhenara_async.testing import STORE_PROMISES, StorePromise, check_store
 
 # ---------------------------------------------------------------------------------------- stores that keep all promises
@@ -397,6 +408,74 @@ class ClosesOnce(MemoryStore):
         self.closed = True
 
 
+class ForgetsTheTarget(MemoryStore):
+    async def begin_turn(self, turn: NewTurn, writer: TurnWriter, *, lease: float) -> StoredTurn | None:
+        return await super().begin_turn(replace(turn, target=None), writer, lease=lease)
+
+
+class BeginsOverNodes(MemoryStore):
+    def _has_node(self, conversation_id: str, node_id: str) -> bool:
+        return False
+
+
+class KeepsBatchesWhole(MemoryStore):
+    async def read_turn(self, turn_id: str, first_seq: int = 0) -> TurnPage | None:
+        page = await super().read_turn(turn_id)
+        return page if page is None or first_seq < len(page.events) else replace(page, events=[])
+
+
+class LosesTheLastEvents(MemoryStore):
+    async def end_turn(
+        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+    ) -> bool:
+        return await super().end_turn(turn, writer, [], node, keep=keep)
+
+
+class ClaimsLivingTurns(MemoryStore):
+    async def claim_turn(self, turn: StoredTurn, writer: TurnWriter, *, lease: float, gone: bool) -> bool:
+        return await super().claim_turn(turn, writer, lease=lease, gone=True)
+
+
+class KnowsNoFence(MemoryStore):
+    async def claim_turn(self, turn: StoredTurn, writer: TurnWriter, *, lease: float, gone: bool) -> bool:
+        row = self._turns.rows[turn.number]
+        claimed = await super().claim_turn(turn, writer, lease=lease, gone=gone)
+        row.turn, self.first = replace(row.turn, writer=turn.writer), (turn.writer, writer)
+        return claimed
+
+    async def end_turn(
+        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+    ) -> bool:
+        row = self._turns.rows.get(turn.number)
+        writer = writer if row is None else row.turn.writer
+        return await super().end_turn(turn, writer, batches, node, keep=keep)
+
+
+class TellsNobodyOfCancellation(MemoryStore):
+    async def flush_turns(
+        self, writer: TurnWriter, batches: Sequence[TurnBatch], *, lease: float
+    ) -> Mapping[int, TurnState]:
+        states = await super().flush_turns(writer, batches, lease=lease)
+        return {number: replace(state, cancel_requested=False) for number, state in states.items()}
+
+
+class WatchesNothing(MemoryStore):
+    async def watch_turn(self, turn: StoredTurn, *, seconds: float) -> None:
+        pass
+
+
+class ExpiresNothing(MemoryStore):
+    async def end_turn(
+        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+    ) -> bool:
+        return await super().end_turn(turn, writer, batches, node, keep=600)
+
+
+class KeepsTurnsOfDeletedConversations(MemoryStore):
+    def _forget_turns_of(self, conversation_id: str) -> None:
+        pass
+
+
 BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
     CreatesNothingAlone: {"create.empty", "create.instructed", "delete.final"},
     CreatesAnew: {"create.again"},
@@ -425,9 +504,19 @@ BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
     TakesAnyLimit: {"list.limits"},
     KeepsTheFirstTitle: {"rename.title"},
     RenamesTheUnknown: {"rename.unknown"},
-    HidesInsteadOfDeleting: {"list.moving", "delete.gone", "delete.final"},
+    HidesInsteadOfDeleting: {"list.moving", "delete.gone", "delete.final", "turn.deleted"},
     WillNotDeleteTheUnknown: {"delete.again"},
-    ForgetsThatItDeleted: {"delete.final"},
+    ForgetsThatItDeleted: {"delete.final", "turn.deleted"},
+    ForgetsTheTarget: {"turn.begun"},
+    BeginsOverNodes: {"turn.again"},
+    KeepsBatchesWhole: {"turn.events", "turn.ended", "turn.fenced"},
+    LosesTheLastEvents: {"turn.ended"},
+    ClaimsLivingTurns: {"turn.claimed"},
+    KnowsNoFence: {"turn.claimed", "turn.fenced"},
+    TellsNobodyOfCancellation: {"turn.cancelled"},
+    WatchesNothing: {"turn.watched"},
+    ExpiresNothing: {"turn.expired"},
+    KeepsTurnsOfDeletedConversations: {"turn.deleted"},
     ClosesOnce: {"close.again"},
 }
 """The promises that each store breaks."""
@@ -439,6 +528,7 @@ class Disk(MemoryStore):
     def __init__(self, place: MemoryStore) -> None:
         super().__init__()
         self._records, self._deleted, self._numbers = place._records, place._deleted, place._numbers
+        self._turns, self._order = place._turns, place._order
 
 
 class KeepsHeadsInMemory(Disk):

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from dhenara_async.errors import ConfigurationError, MissingExtraError, StoreError
 from dhenara_async.stores.sql import sqlite
+from dhenara_async.stores.sql.changes import Changes
 from dhenara_async.stores.sql.schema import demand_current
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class Database:
         self._pooled = pooled
         self._journal: sqlite.JournalMode = journal
         self._engine: AsyncEngine | None = None
+        self.changes: Changes = Changes(url.database if self.is_sqlite else None, None if pooled else self._listener)
         self._opening = anyio.Lock()
         self._writing = anyio.Lock()  # in SQLite: our own tasks queue here in order, instead of polling the file's lock
 
@@ -82,10 +84,27 @@ class Database:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self.changes.aclose()
         engine, self._engine = self._engine, None
         if engine is not None:
             with anyio.move_on_after(10, shield=True):
                 await engine.dispose()
+
+    async def _listener(self) -> tuple[Any, Callable[[], Awaitable[None]]]:
+        """Open a connection for notifications: the driver's, and a function that closes it."""
+        connection = await (await self._opened()).connect()
+
+        async def close() -> None:
+            with anyio.move_on_after(5, shield=True):
+                await connection.invalidate()  # a connection that listens does not go back to the others
+                await connection.close()
+
+        try:
+            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            return (await connection.get_raw_connection()).driver_connection, close
+        except BaseException:
+            await close()
+            raise
 
     async def _run(
         self, work: Callable[[AsyncConnection], Awaitable[T]], *, begin: str, isolation: str | None = None

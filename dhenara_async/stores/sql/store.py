@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from types import TracebackType
@@ -22,8 +22,10 @@ from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_o
 from dhenara_async.stores.sql import attachments, loading
 from dhenara_async.stores.sql.address import database_url
 from dhenara_async.stores.sql.database import Database
+from dhenara_async.stores.sql.journal import JournalTables
 from dhenara_async.stores.sql.loading import Found, Sums
 from dhenara_async.stores.sql.sqlite import JournalMode
+from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import conversations, nodes, tombstones
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ _SQLITE_INDEX: Final = "nodes.seq IN (SELECT rowid FROM node_words WHERE node_wo
 _POSTGRES_INDEX: Final = "nodes.found @@ plainto_tsquery('simple', :asked)"
 
 
-class SQLStore:
+class SQLStore(JournalTables):
     """Stores conversations in an SQLite file or a PostgreSQL database. See ``ConversationStore``.
 
     It connects when it is first used, or at ``async with``, and again if it is used after ``aclose``. Any number of
@@ -81,8 +83,8 @@ class SQLStore:
             ConfigurationError: The id or the title has characters that no database can keep, or the metadata is no
                 JSON.
         """
-        _demand_storable(conversation_id, "the id of a conversation")
-        _demand_storable(title or "", "the title of a conversation")
+        demand_storable(conversation_id, "the id of a conversation")
+        demand_storable(title or "", "the title of a conversation")
         await self._create(conversation_id, title, _json(metadata or {}), None)
 
     async def create_instructed(
@@ -98,8 +100,8 @@ class SQLStore:
         Raises:
             ConfigurationError: As ``create`` does.
         """
-        _demand_storable(conversation_id, "the id of a conversation")
-        _demand_storable(title or "", "the title of a conversation")
+        demand_storable(conversation_id, "the id of a conversation")
+        demand_storable(title or "", "the title of a conversation")
         await self._create(conversation_id, title, _json(metadata or {}), json.dumps(list(instructions)))
 
     async def _create(self, conversation_id: str, title: str | None, described: str, instructions: str | None) -> None:
@@ -111,19 +113,21 @@ class SQLStore:
 
     async def append(self, conversation_id: str, node: ConversationNode) -> None:
         """See ``ConversationStore``."""
+        await self._database.write(self._prepared(conversation_id, node))
+
+    def _prepared(
+        self, conversation_id: str, node: ConversationNode
+    ) -> Callable[[AsyncConnection], Coroutine[object, object, None]]:
+        """Prepare a node for a transaction; return what appends it there."""
         for name in (conversation_id, node.id, node.parent_id or ""):
-            _demand_storable(name, "an id")
+            demand_storable(name, "an id")
         words = words_of(node)
         body, contents = attachments.take_out(node, node.model_dump_json())
 
         async def work(connection: AsyncConnection) -> None:
             row = await self._locked(connection, conversation_id)
             if row is None:
-                key = self._tombstone(conversation_id)
-                if await connection.scalar(select(tombstones.c.key).where(tombstones.c.key == key)) is not None:
-                    raise UnknownConversationError(
-                        f"conversation {conversation_id!r} was deleted; node {node.id} is not kept"
-                    )
+                await self._refuse_deleted(connection, conversation_id, node.id)
                 if node.parent_id is not None:
                     raise _unknown(conversation_id)
                 await self._insert(connection, conversation_id, None, "{}", None)
@@ -150,7 +154,13 @@ class SQLStore:
             await attachments.keep(connection, self._owner, seq, contents, is_sqlite=self._database.is_sqlite)
             await self._move(connection, row, row.head if node.status == "failed" else node.id, sums)
 
-        await self._database.write(work)
+        return work
+
+    async def _refuse_deleted(self, connection: AsyncConnection, conversation_id: str, node_id: str) -> None:
+        """Refuse a node of a conversation that was deleted."""
+        key = self._tombstone(conversation_id)
+        if await connection.scalar(select(tombstones.c.key).where(tombstones.c.key == key)) is not None:
+            raise UnknownConversationError(f"conversation {conversation_id!r} was deleted; node {node_id} is not kept")
 
     async def checkout(self, conversation_id: str, node_id: str) -> None:
         """See ``ConversationStore``."""
@@ -185,7 +195,7 @@ class SQLStore:
                 raise _no_node(conversation_id, last)
             return loaded
 
-        if node_id is not None and not _storable(node_id):
+        if node_id is not None and not storable(node_id):
             raise _no_node(conversation_id, node_id)
         return await self._read(conversation_id, work)
 
@@ -255,7 +265,7 @@ class SQLStore:
 
     async def rename(self, conversation_id: str, title: str | None) -> None:
         """See ``ConversationStore``."""
-        _demand_storable(title or "", "the title of a conversation")
+        demand_storable(title or "", "the title of a conversation")
 
         async def work(connection: AsyncConnection) -> None:
             row = await self._locked(connection, conversation_id)
@@ -279,6 +289,7 @@ class SQLStore:
             if row is None:
                 return False
             mine = (nodes.c.conversation == row.seq, nodes.c.owner == self._owner)
+            await self._forget_turns_of(connection, conversation_id)
             await attachments.forget(connection, self._owner, row.seq)
             await connection.execute(delete(nodes).where(*mine))
             await connection.execute(
@@ -289,7 +300,7 @@ class SQLStore:
                 await connection.execute(text("INSERT INTO node_words(node_words) VALUES ('optimize')"))
             return True
 
-        if _storable(conversation_id) and await self._database.write(work):
+        if storable(conversation_id) and await self._database.write(work):
             await self._database.truncate_log()
 
     async def aclose(self) -> None:
@@ -347,7 +358,7 @@ class SQLStore:
     async def _demand_node(self, connection: AsyncConnection, conversation_id: str, seq: int, node_id: str) -> None:
         """Refuse the id of a node that is not in the conversation."""
         mine = (nodes.c.conversation == seq, nodes.c.owner == self._owner, nodes.c.id == node_id)
-        if not _storable(node_id) or await connection.scalar(select(nodes.c.seq).where(*mine)) is None:
+        if not storable(node_id) or await connection.scalar(select(nodes.c.seq).where(*mine)) is None:
             raise _no_node(conversation_id, node_id)
 
     async def _move(self, connection: AsyncConnection, row: Found, head: str | None, sums: Sums | None = None) -> None:
@@ -365,7 +376,7 @@ class SQLStore:
 
     def _demand_known(self, conversation_id: str) -> None:
         """Refuse an id that no database can keep as one that does not exist."""
-        if not _storable(conversation_id):
+        if not storable(conversation_id):
             raise _unknown(conversation_id)
 
     def _tombstone(self, conversation_id: str) -> str:
@@ -391,20 +402,10 @@ def _json(metadata: Mapping[str, JsonValue]) -> str:
         raise ConfigurationError("the metadata of a conversation is a JSON object") from exc
 
 
-def _storable(text: str) -> bool:
-    """Whether a database can keep ``text``: without NUL, and without lone surrogates, which have no UTF-8."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _demand_storable(text: str, what: str) -> None:
-    if not _storable(text):
-        raise ConfigurationError(f"{what} has a NUL or half a surrogate pair, which no database can keep")
-
-
 def _checked_owner(owner: str | None) -> str:
     if owner == "":
         raise ConfigurationError(
             "the owner is empty: pass the id of a user, or None for conversations without an owner"
         )
-    _demand_storable(owner or "", "the owner")
+    demand_storable(owner or "", "the owner")
     return owner or ""

@@ -6,7 +6,7 @@ without an owner; it stands in every table and in every statement.
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, LargeBinary, MetaData, Table, Text
 
 metadata: Final = MetaData()
 
@@ -62,4 +62,39 @@ node_files: Final = Table(
     Column("node", _Number, primary_key=True),  # the seq of the node
     Column("owner", Text, nullable=False),
     Column("hash", Text, primary_key=True),
+)
+
+# Turns while they are answered, and for some time after. Times are seconds since 1970 by the database's clock.
+turns: Final = Table(
+    "turns",
+    metadata,
+    Column("seq", _Number, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("id", Text, nullable=False),  # that of the node
+    Column("conversation", Text, nullable=False),  # the id of its conversation
+    Column("epoch", Text, nullable=False),
+    Column("draft", Text, nullable=False),  # the node as far as it was known, as JSON
+    Column("config", Text, nullable=False),  # JSON, without secrets
+    Column("target", Text),  # an Origin as JSON
+    Column("writer", Text, nullable=False),  # who may write: a claim changes it, which fences the writer before
+    Column("host", Text),
+    Column("pid", _Number, nullable=False),
+    Column("started", Text),
+    Column("lease_until", Double, nullable=False),
+    Column("watched_until", Double, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("last_seq", _Number, nullable=False),  # how many events are kept; told when the turn ends
+    Column("ended", Double),
+    Column("expires", Double),
+)
+
+# One row for each batch of events.
+turn_events: Final = Table(
+    "turn_events",
+    metadata,
+    Column("turn", _Number, primary_key=True),  # the seq of the turn
+    Column("epoch", Text, primary_key=True),
+    Column("first_seq", _Number, primary_key=True),
+    Column("number", _Number, nullable=False),  # of events
+    Column("events", Text, nullable=False),  # a line of JSON for each
 )

@@ -7,7 +7,8 @@ For authors of stores. One call in a test is enough::
     async def test_my_store_conforms() -> None:
         await check_store(lambda: MyStore("test.db"), durable=True)
 
-``STORE_PROMISES`` lists the promises. No model is called.
+``STORE_PROMISES`` lists the promises; those of turns are tested where the store is a ``StoreWithJournal``. No model is
+called.
 """
 
 from collections.abc import Callable, Collection

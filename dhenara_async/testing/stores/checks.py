@@ -1,8 +1,7 @@
 """One test for each promise of a store."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Protocol
 
 import anyio
 from pydantic import JsonValue
@@ -25,14 +24,7 @@ from dhenara_async.testing.stores.bench import (
     rich_node,
 )
 from dhenara_async.testing.stores.promises import StorePromise
-
-
-class PromiseCheck(Protocol):
-    """The test of one promise; its name says in words which case it tries."""
-
-    __name__: str
-
-    def __call__(self, stores: OpenedStores, /) -> Awaitable[None]: ...
+from dhenara_async.testing.stores.turn_checks import TURN_CHECKS, PromiseCheck
 
 
 async def _create_one(stores: OpenedStores) -> None:
@@ -435,6 +427,7 @@ CHECKS: Mapping[StorePromise, PromiseCheck] = {
     "delete.gone": _delete_one,
     "delete.again": _delete_unknown_ids,
     "delete.final": _append_to_a_deleted_conversation,
+    **TURN_CHECKS,
     "close.again": _close_twice,
     "durable.nodes": _reopen_and_load,
     "durable.head": _reopen_after_a_checkout,

@@ -1,0 +1,322 @@
+"""``JournalTables``: the turns of an ``SQLStore`` while they are answered, and their events.
+
+Locks are taken in one order, so that transactions do not wait for each other in a circle: first the row of a
+conversation, then rows of turns by number. Times are compared by the database's clock alone.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from anyio import to_thread
+from sqlalchemy import ColumnElement, Double, Select, delete, func, insert, literal_column, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.events import PartEnd
+from dhenara_async.messages.messages import FilePart, HostedToolPart, Origin
+from dhenara_async.stores.event_lines import event_lines, events_of
+from dhenara_async.stores.journal import NewTurn, StoredTurn, TurnBatch, TurnPage, TurnState, TurnWriter
+from dhenara_async.stores.sql import attachments
+from dhenara_async.stores.sql.changes import CHANNEL
+from dhenara_async.stores.sql.database import Database
+from dhenara_async.stores.sql.storable import demand_storable, storable
+from dhenara_async.stores.sql.tables import conversations, nodes, turn_events, turns
+
+_SQLITE_NOW: Final = "((julianday('now') - 2440587.5) * 86400.0)"
+_POSTGRES_NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+_MANY: Final = 4_000  # events from which they are written and read in a thread
+_NUMBERS: Final = 300  # of turns in one notification, which holds less than 8 000 bytes
+
+
+class JournalTables:
+    """See ``StoreWithJournal``. The base of ``SQLStore``, which adds the conversations and their nodes."""
+
+    _database: Database
+    _owner: str
+
+    def _prepared(
+        self, conversation_id: str, node: ConversationNode
+    ) -> Callable[[AsyncConnection], Coroutine[object, object, None]]:
+        raise NotImplementedError
+
+    async def _refuse_deleted(self, connection: AsyncConnection, conversation_id: str, node_id: str) -> None:
+        raise NotImplementedError
+
+    async def begin_turn(self, turn: NewTurn, writer: TurnWriter, *, lease: float) -> StoredTurn | None:
+        """See ``StoreWithJournal``."""
+        draft, epoch = turn.draft, uuid4().hex[:8]
+        for name in (turn.conversation_id, draft.id):
+            demand_storable(name, "an id")
+        values = {
+            "owner": self._owner,
+            "id": draft.id,
+            "conversation": turn.conversation_id,
+            "epoch": epoch,
+            "draft": draft.model_dump_json(),
+            "config": turn.config,
+            "target": None if turn.target is None else turn.target.model_dump_json(),
+            **_columns(writer),
+            "lease_until": self._now + lease,
+            "watched_until": 0.0,
+            "cancel_requested": False,
+            "last_seq": 0,
+        }
+
+        async def work(connection: AsyncConnection) -> int | None:
+            await self._refuse_deleted(connection, turn.conversation_id, draft.id)
+            if await connection.scalar(self._node(draft.id, turn.conversation_id)) is not None:
+                return None
+            dialect_insert = sqlite_insert if self._database.is_sqlite else postgres_insert
+            row = dialect_insert(turns).values(values).on_conflict_do_nothing(index_elements=["owner", "id"])
+            return await connection.scalar(row.returning(turns.c.seq))
+
+        number = await self._database.write(work)
+        if number is None:
+            return None
+        return StoredTurn(
+            number=number,
+            id=draft.id,
+            conversation_id=turn.conversation_id,
+            epoch=epoch,
+            draft=draft,
+            target=turn.target,
+            writer=writer,
+            expired=False,
+            ended=False,
+        )
+
+    async def flush_turns(
+        self, writer: TurnWriter, batches: Sequence[TurnBatch], *, lease: float
+    ) -> Mapping[int, TurnState]:
+        """See ``StoreWithJournal``."""
+        rows = await _rows(batches)
+        mine = (turns.c.writer == writer.id, turns.c.ended.is_(None))
+        in_order = select(turns.c.seq).where(*mine).order_by(turns.c.seq).with_for_update()
+        renewed = (
+            update(turns)
+            .where(turns.c.seq.in_(in_order), *mine)
+            .values(lease_until=self._now + lease)
+            .returning(
+                turns.c.seq, turns.c.epoch, turns.c.cancel_requested, (turns.c.watched_until > self._now).label("read")
+            )
+        )
+
+        async def work(connection: AsyncConnection) -> dict[int, TurnState]:
+            found = (await connection.execute(renewed)).all()
+            epochs = {row.seq: row.epoch for row in found}
+            kept = [{**row, "epoch": epochs[row["turn"]]} for row in rows if row["turn"] in epochs]
+            if kept:
+                await connection.execute(insert(turn_events), kept)
+            changed = {row["turn"] for row in kept}
+            await self._notify(connection, [row.seq for row in found if row.read and row.seq in changed])
+            return {row.seq: TurnState(bool(row.cancel_requested), bool(row.read)) for row in found}
+
+        return await self._database.write(work)
+
+    async def end_turn(
+        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+    ) -> bool:
+        """See ``StoreWithJournal``."""
+        rows, append = await _rows(batches), self._prepared(turn.conversation_id, node)
+        mine = (turns.c.seq == turn.number, turns.c.owner == self._owner, turns.c.writer == writer.id)
+
+        async def work(connection: AsyncConnection) -> bool:
+            await connection.execute(self._conversation_locked(turn.conversation_id))
+            await self._refuse_deleted(connection, turn.conversation_id, node.id)
+            ended = (
+                update(turns).where(*mine, turns.c.ended.is_(None)).values(ended=self._now, expires=self._now + keep)
+            )
+            read = (turns.c.watched_until > self._now).label("read")
+            found = (await connection.execute(ended.returning(read))).one_or_none()
+            if found is None:
+                return False
+            if rows:
+                await connection.execute(insert(turn_events), [{**row, "epoch": turn.epoch} for row in rows])
+            counted = select(func.coalesce(func.max(turn_events.c.first_seq + turn_events.c.number), 0))
+            counted = counted.where(turn_events.c.turn == turn.number)
+            await connection.execute(update(turns).where(*mine).values(last_seq=counted.scalar_subquery()))
+            await append(connection)
+            await self._notify(connection, [turn.number] if found.read else [])
+            return True
+
+        return await self._database.write(work)
+
+    async def open_turns(self, conversation_id: str) -> tuple[StoredTurn, ...]:
+        """See ``StoreWithJournal``."""
+        wanted = self._turn_rows().where(turns.c.conversation == conversation_id, turns.c.ended.is_(None))
+
+        async def work(connection: AsyncConnection) -> Sequence[Any]:
+            return (await connection.execute(wanted.order_by(turns.c.seq))).all()
+
+        return tuple(map(_turn, await self._database.read(work))) if storable(conversation_id) else ()
+
+    async def claim_turn(self, turn: StoredTurn, writer: TurnWriter, *, lease: float, gone: bool) -> bool:
+        """See ``StoreWithJournal``."""
+        mine = [turns.c.seq == turn.number, turns.c.owner == self._owner, turns.c.ended.is_(None)]
+        mine.append(turns.c.writer == turn.writer.id)
+        if not gone:
+            mine.append(turns.c.lease_until < self._now)
+        claimed = update(turns).where(*mine).values(lease_until=self._now + lease, **_columns(writer))
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(claimed)).rowcount == 1
+
+        return await self._database.write(work)
+
+    async def read_turn(self, turn_id: str, first_seq: int = 0) -> TurnPage | None:
+        """See ``StoreWithJournal``."""
+        if not storable(turn_id):
+            return None
+        mark = self._database.changes.mark()
+
+        async def work(connection: AsyncConnection) -> tuple[StoredTurn, list[tuple[int, str]]] | None:
+            row = (await connection.execute(self._turn_rows().where(turns.c.id == turn_id))).one_or_none()
+            if row is None:
+                return None
+            events = select(turn_events.c.first_seq, turn_events.c.events).order_by(turn_events.c.first_seq)
+            events = events.where(turn_events.c.turn == row.seq, turn_events.c.epoch == row.epoch)
+            events = events.where(turn_events.c.first_seq + turn_events.c.number > first_seq)
+            found = (await connection.execute(events)).all()
+            return _turn(row), [(batch.first_seq, batch.events) for batch in found]
+
+        found = await self._database.read(work)
+        if found is None:
+            return None
+        turn, batches = found
+        lines = "\n".join(text for _, text in batches)
+        is_long = lines.count("\n") > _MANY or len(lines) > 100 * _MANY
+        events = await to_thread.run_sync(events_of, lines) if is_long else events_of(lines)
+        skipped = first_seq - batches[0][0] if batches else 0
+        return TurnPage(turn, events[skipped:] if skipped > 0 else events, mark)
+
+    async def cancel_turn(self, turn_id: str) -> bool:
+        """See ``StoreWithJournal``."""
+        if not storable(turn_id):
+            return False
+        mine = (turns.c.owner == self._owner, turns.c.id == turn_id, turns.c.ended.is_(None))
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(update(turns).where(*mine).values(cancel_requested=True))).rowcount == 1
+
+        return await self._database.write(work)
+
+    async def watch_turn(self, turn: StoredTurn, *, seconds: float) -> None:
+        """See ``StoreWithJournal``."""
+        mine = (turns.c.seq == turn.number, turns.c.owner == self._owner, turns.c.ended.is_(None))
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(update(turns).where(*mine).values(watched_until=self._now + seconds))
+
+        await self._database.write(work)
+
+    async def turn_changed(self, page: TurnPage, *, seconds: float) -> None:
+        """See ``StoreWithJournal``."""
+        await self._database.changes.wait(page.turn.number, page.mark, seconds)
+
+    async def find_node(self, node_id: str) -> tuple[str, ConversationNode] | None:
+        """See ``StoreWithJournal``."""
+        mine = (nodes.c.owner == self._owner, nodes.c.id == node_id)
+        wanted = select(nodes.c.seq, nodes.c.body, conversations.c.id).join(
+            conversations, conversations.c.seq == nodes.c.conversation
+        )
+
+        async def work(connection: AsyncConnection) -> tuple[str, str] | None:
+            row = (await connection.execute(wanted.where(*mine).order_by(nodes.c.seq.desc()).limit(1))).one_or_none()
+            if row is None:
+                return None
+            contents = await attachments.read(connection, self._owner, {row.seq: row.body})
+            return row.id, attachments.put_back(row.body, contents.get(row.seq, {}))
+
+        found = await self._database.read(work) if storable(node_id) else None
+        return None if found is None else (found[0], ConversationNode.model_validate_json(found[1]))
+
+    async def expire_turns(self) -> None:
+        """See ``StoreWithJournal``."""
+        over = turns.c.expires < self._now
+
+        async def found(connection: AsyncConnection) -> bool:
+            return await connection.scalar(select(turns.c.seq).where(over).limit(1)) is not None
+
+        if await self._database.read(found):
+            await self._database.write(lambda connection: forget_turns(connection, over))
+
+    async def _forget_turns_of(self, connection: AsyncConnection, conversation_id: str) -> None:
+        """Delete the turns of a conversation whose row is locked."""
+        await forget_turns(connection, turns.c.owner == self._owner, turns.c.conversation == conversation_id)
+
+    async def _notify(self, connection: AsyncConnection, numbers: Sequence[int]) -> None:
+        """Wake the readers of turns in other processes, with the numbers of the turns alone."""
+        if self._database.changes.notifies:
+            for first in range(0, len(numbers), _NUMBERS):
+                said = " ".join(map(str, numbers[first : first + _NUMBERS]))
+                await connection.execute(select(func.pg_notify(CHANNEL, said)))
+
+    @property
+    def _now(self) -> ColumnElement[float]:
+        return literal_column(_SQLITE_NOW if self._database.is_sqlite else _POSTGRES_NOW, Double)
+
+    def _turn_rows(self) -> Select[Any]:
+        expired = (turns.c.lease_until < self._now).label("expired")
+        return select(turns, expired).where(turns.c.owner == self._owner)
+
+    def _node(self, node_id: str, conversation_id: str) -> Select[int]:
+        of = select(conversations.c.seq).where(conversations.c.owner == self._owner)
+        inside = of.where(conversations.c.id == conversation_id).scalar_subquery()
+        return select(nodes.c.seq).where(nodes.c.conversation == inside, nodes.c.id == node_id)
+
+    def _conversation_locked(self, conversation_id: str) -> Select[int]:
+        mine = (conversations.c.owner == self._owner, conversations.c.id == conversation_id)
+        return select(conversations.c.seq).where(*mine).with_for_update()
+
+
+async def forget_turns(connection: AsyncConnection, *which: ColumnElement[bool]) -> None:
+    """Delete turns and their events."""
+    in_order = select(turns.c.seq).where(*which).order_by(turns.c.seq).with_for_update()
+    numbers = list(await connection.scalars(in_order))
+    for first in range(0, len(numbers), _NUMBERS):
+        some = numbers[first : first + _NUMBERS]
+        await connection.execute(delete(turn_events).where(turn_events.c.turn.in_(some)))
+        await connection.execute(delete(turns).where(turns.c.seq.in_(some)))
+
+
+def _columns(writer: TurnWriter) -> dict[str, Any]:
+    return {"writer": writer.id, "host": writer.host, "pid": writer.pid, "started": writer.started}
+
+
+def _turn(row: Any) -> StoredTurn:
+    return StoredTurn(
+        number=row.seq,
+        id=row.id,
+        conversation_id=row.conversation,
+        epoch=row.epoch,
+        draft=ConversationNode.model_validate_json(row.draft),
+        target=None if row.target is None else Origin.model_validate_json(row.target),
+        writer=TurnWriter(id=row.writer, host=row.host, pid=row.pid, started=row.started),
+        expired=bool(row.expired),
+        ended=row.ended is not None,
+    )
+
+
+async def _rows(batches: Sequence[TurnBatch]) -> list[dict[str, Any]]:
+    """Return the rows of batches without their epochs, written in a thread where that takes long."""
+    is_large = sum(len(batch.events) for batch in batches) > _MANY or any(
+        isinstance(event, PartEnd) and isinstance(event.part, FilePart | HostedToolPart)
+        for batch in batches
+        for event in batch.events
+    )
+    return await to_thread.run_sync(_written, batches) if is_large else _written(batches)
+
+
+def _written(batches: Sequence[TurnBatch]) -> list[dict[str, Any]]:
+    return [
+        {
+            "turn": batch.turn,
+            "first_seq": batch.first_seq,
+            "number": len(batch.events),
+            "events": event_lines(batch.events),
+        }
+        for batch in batches
+    ]
