@@ -261,6 +261,33 @@ class ConversationManager:
         """
         return TurnReader(lambda: self._live().find(self._turns.owner, turn_id), cursor)
 
+    async def running(self, conversation: Conversation | str) -> tuple[ConversationNode, ...]:
+        """Return the turns of a conversation that are being answered: their ids, parents and questions, no answers.
+
+        They are in the order in which they began; empty without a journal. ``attach`` reads their answers.
+
+        Args:
+            conversation: The conversation, or its id; it need not exist.
+        """
+        if self._turns.live is None:
+            return ()
+        conversation_id = conversation if isinstance(conversation, str) else conversation.id
+        return self._turns.live.running(self._turns.owner, conversation_id)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for the turns that go on without a reader, and cut those that take longer; for the end of an app.
+
+        Args:
+            seconds: How long; a turn that is cut leaves an ``interrupted`` node with what came.
+        """
+        if self._turns.live is not None:
+            await self._turns.live.finish(seconds)
+
+    @property
+    def keeps_journal(self) -> bool:
+        """Whether turns can be attached to, detached and cancelled."""
+        return self._turns.live is not None
+
     async def cancel(self, turn_id: str) -> None:
         """End a detached turn of this manager; its node keeps what came. Nothing changes if it has ended.
 

@@ -56,8 +56,10 @@ FLOORS = (
     {"turns"},
     {"usage.budgeted_client"},
     {"manager"},
-    {"web.frames"},
+    {"web.frames", "web.inputs"},
     {"web.feeds"},
+    {"web.responses", "web.sending"},
+    {"web.chat"},
     {"web"},
     {"__init__"},
     {"testing"},
@@ -73,8 +75,9 @@ WORLDLY = {
     *("calls.observed_endpoint", "calls.observed_loop", "calls.observers"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
-    *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "web", "web.feeds", "__main__"),
     *("calls.listing", "tools.mcp", "tools.sessions"),
+    *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
+    *("web", "web.chat", "web.feeds", "web.sending"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}

@@ -55,6 +55,15 @@ class LiveTurns:
             )
         return log
 
+    def running(self, owner: str | None, conversation_id: str) -> tuple[ConversationNode, ...]:
+        """Return the turns of a conversation that have not ended, without their answers, in the order in which they
+        began."""
+        return tuple(
+            log.draft
+            for (whose, _), log in self._logs.items()
+            if whose == owner and log.conversation_id == conversation_id and log.ended_at is None and log.draft
+        )
+
     def forget(self, owner: str | None, conversation_id: str) -> None:
         """Remove the ended turns of a deleted conversation."""
         for key, log in list(self._ended.items()):
@@ -98,6 +107,12 @@ class LiveTurns:
             raise StreamStateError(
                 f"turn {log.turn_id} is read in its own block: leave the block, or detach() the turn there first"
             )
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for the turns without a reader, and cancel those that take longer."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=seconds)
+        await self.close(at_once=True)
 
     async def close(self, *, at_once: bool) -> None:
         """Wait for the turns without a reader; ``at_once`` cancels them, which keeps what came of them."""

@@ -29,11 +29,13 @@ class TurnLog:
     Args:
         turn_id: The id of the turn and of its node.
         conversation_id: Where its node goes.
+        draft: The turn before its answer.
     """
 
-    def __init__(self, turn_id: str, conversation_id: str) -> None:
+    def __init__(self, turn_id: str, conversation_id: str, draft: ConversationNode | None = None) -> None:
         self.turn_id = turn_id
         self.conversation_id = conversation_id
+        self.draft = draft
         self.epoch: str = uuid4().hex[:8]  # a log that is begun again under the same id has other cursors
         self.events: list[StreamEvent] = []
         self.node: ConversationNode | None = None

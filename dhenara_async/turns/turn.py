@@ -151,7 +151,7 @@ class Turn:
             raise
         if self._live is not None:
             live, owner = self._live
-            self._log = TurnLog(self.id, self._conversation.id)
+            self._log = TurnLog(self.id, self._conversation.id, self._draft)
             live.begin(owner, self._log)
         return self
 

@@ -1,0 +1,1 @@
+"""The routes of a chat app, the same for every framework."""

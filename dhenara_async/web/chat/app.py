@@ -1,0 +1,372 @@
+"""``ChatApp``: what the routes of a chat do, for every framework.
+
+The history of a conversation comes from the store alone. A page says which question it asks behind which answer; words
+of earlier messages that it sends along are not looked at.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.errors import ConfigurationError, DhenaraError, StreamStateError, UnknownTurnError
+from dhenara_async.events import PartEnd
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.manager import ConversationManager
+from dhenara_async.messages.messages import FilePart
+from dhenara_async.plans.targets import Target, endpoints, target_of
+from dhenara_async.turns.turn import Turn
+from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy, Branches
+from dhenara_async.web.chat.files import digest_of, file_reply, files_of
+from dhenara_async.web.chat.history import FileLink, messages_of, question_message, tree_of
+from dhenara_async.web.chat.http import (
+    WebReply,
+    WebRequest,
+    check_json,
+    check_origin,
+    failure_reply,
+    json_reply,
+    nothing_reply,
+    words_reply,
+)
+from dhenara_async.web.feeds import Feed
+from dhenara_async.web.frames.failures import failure_of
+from dhenara_async.web.frames.ui_messages import UIStreamVersion
+from dhenara_async.web.inputs.fields import (
+    BodyFields,
+    RefusedRequest,
+    WebLimits,
+    bad,
+    checked_id,
+    demanded,
+    id_of,
+    object_of,
+    text_of,
+)
+from dhenara_async.web.inputs.ui_chat import page_request, question_of
+from dhenara_async.web.responses import ui_message_feed
+
+logger: logging.Logger = logging.getLogger("dhenara_async")
+
+Handler = Callable[[WebRequest], Awaitable["WebReply | Feed"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ChatOptions(ShortRepr):
+    """Options of ``chat_routes``.
+
+    Attributes:
+        instructions: System instructions of every turn.
+        config: The options of every call; None = the manager's.
+        detach: Whether an answer goes on when its page goes away, so that it survives a reload; it is then ended by the
+            ``stop`` route. False, or a manager without a journal = the page that goes away ends it.
+        sdk: The major version of the page's ``ai`` package.
+        known_tools: Names of the tools that the page declares.
+        origins: Origins of other sites whose pages may send requests (``https://app.example.com``). The framework sends
+            the headers of CORS.
+        limits: How much a client may send.
+    """
+
+    instructions: tuple[str, ...] = field(default=(), repr=False)
+    config: AIModelCallConfig | None = None
+    detach: bool = True
+    sdk: UIStreamVersion = 6
+    known_tools: Collection[str] = ()
+    origins: Collection[str] = ()
+    limits: WebLimits = field(default_factory=WebLimits)
+
+
+class ChatApp:
+    """The routes of a chat.
+
+    Args:
+        manager: Answers and keeps the conversations; each request sees only those of its owner.
+        models: Who may be asked, by the name that a page uses; the first one answers if the page names none.
+        prefix: What the paths begin with, for the URLs of files.
+        options: See ``ChatOptions``.
+
+    Raises:
+        ConfigurationError: There is no model, or one cannot be used.
+    """
+
+    def __init__(
+        self, manager: ConversationManager, models: Mapping[str, Target | str], prefix: str, options: ChatOptions
+    ) -> None:
+        if not isinstance(models, Mapping) or not models:  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+            raise ConfigurationError('endpoints is a mapping of names: {"claude": claude, "gpt": gpt}')
+        if isinstance(options.instructions, str):
+            raise ConfigurationError("instructions is a sequence of texts: write [text]")
+        self._manager = manager
+        self._models: dict[str, Target] = {name: target_of(model, "chat_routes") for name, model in models.items()}
+        self._prefix = prefix.rstrip("/")
+        self._options = options
+        chat = f"{self._prefix}/chat"
+        conversations = f"{self._prefix}/conversations"
+        self.routes: tuple[tuple[str, str, Handler], ...] = (
+            ("POST", chat, self._chat),
+            ("GET", f"{chat}/{{id}}", self._history),
+            ("GET", f"{chat}/{{id}}/stream", self._resume),
+            ("POST", f"{chat}/{{id}}/stop", self._stop),
+            ("GET", f"{chat}/{{id}}/tree", self._tree),
+            ("POST", f"{chat}/{{id}}/regenerate", self._regenerate),
+            ("POST", f"{chat}/{{id}}/edit", self._edit),
+            ("POST", f"{chat}/{{id}}/checkout", self._checkout),
+            ("GET", f"{chat}/{{id}}/files/{{node}}/{{file}}", self._file),
+            ("GET", f"{self._prefix}/models", self._list_models),
+            ("GET", conversations, self._list),
+            ("GET", f"{conversations}/search", self._search),
+            ("PATCH", f"{conversations}/{{id}}", self._rename),
+            ("DELETE", f"{conversations}/{{id}}", self._delete),
+        )
+
+    async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
+        """Answer one request: with a whole reply, or with a feed to send.
+
+        Args:
+            handler: One of ``routes``.
+            request: The request.
+        """
+        try:
+            check_origin(request.method, request.headers, self._options.origins)
+            if not request.owner:
+                raise RefusedRequest(401, "Sign in first.")
+            return await handler(request)
+        except RefusedRequest as refused:
+            return words_reply(refused.status, refused.words)
+        except DhenaraError as exc:
+            failure = failure_of(exc)
+            if failure.status >= 500:
+                logger.warning("a request of a chat failed with %s: %s", type(exc).__name__, exc)
+            return failure_reply(failure)
+
+    # ------------------------------------------------------------------------------------------------ answers
+
+    async def _chat(self, request: WebRequest) -> WebReply | Feed:
+        check_json(request.headers)
+        asked = page_request(await request.read(self._options.limits.body_bytes), self._options.limits)
+        mine = self._mine(request)
+        turn = await Branches(mine, self._by(asked.model)).turn_for(asked)
+        return await self._answer(mine, asked.chat_id, turn)
+
+    async def _regenerate(self, request: WebRequest) -> WebReply | Feed:
+        mine, chat_id, fields = self._mine(request), _chat_id(request), await self._fields(request)
+        node_id = demanded(id_of(fields, "nodeId"), "nodeId")
+        conversation = await mine.open(chat_id)
+        return await self._answer(mine, chat_id, self._branches(mine, fields).regenerate(conversation, node_id))
+
+    async def _edit(self, request: WebRequest) -> WebReply | Feed:
+        mine, chat_id, fields = self._mine(request), _chat_id(request), await self._fields(request)
+        node_id = demanded(id_of(fields, "nodeId"), "nodeId")
+        conversation = await mine.open(chat_id)
+        if "parts" in fields:
+            text, files = question_of(fields, self._options.limits)
+            turn = self._branches(mine, fields).edit(conversation, node_id, text, files)
+        else:
+            limit = self._options.limits.text_characters
+            text = demanded(text_of(fields, "text", limit=limit), "text")
+            if not text.strip():
+                raise bad("The question is empty.")
+            turn = self._branches(mine, fields).edit(conversation, node_id, text, None)
+        return await self._answer(mine, chat_id, turn)
+
+    async def _answer(self, mine: ConversationManager, chat_id: str, turn: Turn) -> Feed:
+        link = self._link(chat_id)
+
+        def url_of(file: FilePart) -> str | None:
+            return link(turn.id, file)
+
+        options = self._options
+        if not (options.detach and mine.keeps_journal):
+            return ui_message_feed(turn, sdk=options.sdk, known_tools=options.known_tools, file_url=url_of)
+        async with turn:  # goes on in the manager; the page is a reader like any that comes later
+            turn.detach()
+        reader = mine.attach(turn.id)
+        return ui_message_feed(reader, sdk=options.sdk, known_tools=options.known_tools, file_url=url_of)
+
+    async def _resume(self, request: WebRequest) -> WebReply | Feed:
+        mine, chat_id = self._mine(request), _chat_id(request)
+        running = await mine.running(chat_id)
+        if not running:
+            return nothing_reply()
+        turn_id, link = running[-1].id, self._link(chat_id)
+        options = self._options
+        return ui_message_feed(
+            mine.attach(turn_id),
+            sdk=options.sdk,
+            known_tools=options.known_tools,
+            file_url=lambda file: link(turn_id, file),
+        )
+
+    async def _stop(self, request: WebRequest) -> WebReply:
+        mine = self._mine(request)
+        for turn in await mine.running(_chat_id(request)):
+            try:
+                await mine.cancel(turn.id)
+            except (StreamStateError, UnknownTurnError):  # its page's own connection ends it, or it has ended
+                continue
+        return nothing_reply()
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    async def _history(self, request: WebRequest) -> WebReply:
+        mine, chat_id = self._mine(request), _chat_id(request)
+        running = await mine.running(chat_id)  # first: a turn that ends in between is then in both, under one id
+        node_id = request.query.get("node")
+        conversation = await mine.open(chat_id, path_only=node_id is None)
+        if node_id is not None and conversation.get(node_id) is None:
+            raise RefusedRequest(404, NO_ANSWER)
+        link = self._link(chat_id)
+        path = conversation.path(node_id)
+        messages = messages_of(path, link)
+        going_on = [draft for draft in running if conversation.get(draft.id) is None]
+        if node_id is None and going_on and going_on[-1].parent_id == (path[-1].id if path else None):
+            messages.append(question_message(going_on[-1], link))
+        return json_reply({"id": chat_id, "messages": messages, "running": [draft.id for draft in going_on]})
+
+    async def _tree(self, request: WebRequest) -> WebReply:
+        return json_reply(tree_of(await self._mine(request).open(_chat_id(request))))
+
+    async def _checkout(self, request: WebRequest) -> WebReply:
+        mine, fields = self._mine(request), await self._fields(request)
+        node_id = demanded(id_of(fields, "nodeId"), "nodeId")
+        conversation = await mine.open(_chat_id(request))
+        if conversation.get(node_id) is None:
+            raise RefusedRequest(404, NO_ANSWER)
+        await mine.checkout(conversation, node_id)
+        return nothing_reply()
+
+    async def _file(self, request: WebRequest) -> WebReply:
+        mine, node_id, name = self._mine(request), request.path["node"], request.path["file"]
+        chat_id = _chat_id(request)
+        running = [draft for draft in await mine.running(chat_id) if draft.id == node_id]
+        if running:
+            files = [*running[0].attached_files, *await _files_so_far(mine, node_id)]
+        else:
+            node = (await mine.open(chat_id)).get(node_id)
+            files = [] if node is None else list(files_of(node))
+        for file in files:
+            if digest_of(file) == name:
+                return file_reply(file)
+        raise RefusedRequest(404, "There is no such file.")
+
+    async def _list_models(self, request: WebRequest) -> WebReply:
+        models: list[dict[str, object]] = []
+        for name, target in self._models.items():
+            asked = [endpoint.ai_model.display_name or endpoint.ai_model.model_name for endpoint in endpoints(target)]
+            models.append({"id": name, "models": list(dict.fromkeys(asked))})
+        return json_reply({"models": models})
+
+    # ------------------------------------------------------------------------------------------------ conversations
+
+    async def _list(self, request: WebRequest) -> WebReply:
+        limit, before = self._page_size(request), request.query.get("before")
+        try:
+            page = await self._mine(request).list(limit=limit, before=before)
+        except ValueError:
+            raise bad("before is not a cursor of this list.") from None
+        items = [
+            {
+                "id": item.id,
+                "title": item.title,
+                "createdAt": item.created.isoformat(),
+                "updatedAt": item.updated.isoformat(),
+            }
+            for item in page.items
+        ]
+        return json_reply({"items": items, "next": page.next})
+
+    async def _search(self, request: WebRequest) -> WebReply:
+        words = request.query.get("q", "")
+        if len(words) > self._options.limits.title_characters:
+            raise bad("q is too long.")
+        hits = await self._mine(request).search(words, limit=self._page_size(request))
+        told: list[dict[str, object]] = [
+            {"id": hit.conversation, "nodeId": hit.node, "title": hit.title, "snippet": hit.snippet} for hit in hits
+        ]
+        return json_reply({"items": told})
+
+    async def _rename(self, request: WebRequest) -> WebReply:
+        fields = await self._fields(request)
+        title = text_of(fields, "title", limit=self._options.limits.title_characters)
+        await self._mine(request).rename(_chat_id(request), title)
+        return nothing_reply()
+
+    async def _delete(self, request: WebRequest) -> WebReply:
+        mine, chat_id = self._mine(request), _chat_id(request)
+        await self._stop(request)
+        await mine.delete(chat_id)
+        return nothing_reply()
+
+    # ------------------------------------------------------------------------------------------------ requests
+
+    def _mine(self, request: WebRequest) -> ConversationManager:
+        return self._manager.scoped(request.owner)
+
+    def _by(self, model: str | None) -> AnswerBy:
+        name = next(iter(self._models)) if model is None else model
+        target = self._models.get(name)
+        if target is None:
+            raise bad("model is none of this app's models.")
+        return AnswerBy(endpoint=target, instructions=self._options.instructions, config=self._options.config)
+
+    def _branches(self, mine: ConversationManager, fields: BodyFields) -> Branches:
+        return Branches(mine, self._by(text_of(fields, "model", limit=128)))
+
+    async def _fields(self, request: WebRequest) -> BodyFields:
+        check_json(request.headers)
+        return object_of(await request.read(self._options.limits.body_bytes))
+
+    def _page_size(self, request: WebRequest) -> int:
+        text = request.query.get("limit", "20")
+        if not (text.isascii() and text.isdecimal() and len(text) < 5) or int(text) < 1:
+            raise bad("limit is not a number from 1 on.")
+        return min(int(text), self._options.limits.page)
+
+    def _link(self, chat_id: str) -> FileLink:
+        def link(node_id: str, file: FilePart) -> str | None:
+            digest = digest_of(file)
+            if digest is not None:
+                return f"{self._prefix}/chat/{chat_id}/files/{node_id}/{digest}"
+            return file.url if file.url is not None and not file.is_stored else None
+
+        return link
+
+
+def _chat_id(request: WebRequest) -> str:
+    return checked_id(request.path["id"], "id")
+
+
+async def _files_so_far(manager: ConversationManager, turn_id: str) -> list[FilePart]:
+    """Return the files of an answer that is not complete."""
+    async with manager.attach(turn_id) as reader:
+        ended = [event.part for event in await reader.batch() if isinstance(event, PartEnd)]
+    return [part for part in ended if isinstance(part, FilePart)]
+
+
+def chat_options(
+    instructions: Iterable[str],
+    config: AIModelCallConfig | None,
+    detach: bool,
+    sdk: UIStreamVersion,
+    known_tools: Collection[str],
+    origins: Collection[str],
+    limits: WebLimits | None,
+) -> ChatOptions:
+    """Return checked options.
+
+    Raises:
+        ConfigurationError: ``sdk`` is neither 6 nor 7, or one text is given where several are taken.
+    """
+    if sdk not in (6, 7):
+        raise ConfigurationError(f"sdk is the major version of the page's ai package, 6 or 7, not {sdk!r}")
+    if isinstance(instructions, str) or isinstance(origins, str):
+        raise ConfigurationError("instructions and origins are sequences of texts: write [text]")
+    return ChatOptions(
+        instructions=tuple(instructions),
+        config=config,
+        detach=detach,
+        sdk=sdk,
+        known_tools=known_tools,
+        origins=frozenset(origins),
+        limits=limits or WebLimits(),
+    )

@@ -1,0 +1,166 @@
+"""From what a page asks to a turn: where in the tree it goes, and which question it answers."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.errors import UnknownConversationError
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.manager import ConversationManager
+from dhenara_async.messages.messages import FilePart
+from dhenara_async.plans.targets import Target
+from dhenara_async.turns.turn import Turn
+from dhenara_async.web.chat.history import node_of_user_message
+from dhenara_async.web.inputs.fields import RefusedRequest
+from dhenara_async.web.inputs.ui_chat import PageRequest
+
+NO_ANSWER = "There is no such answer in this conversation."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AnswerBy(ShortRepr):
+    """Who answers, and how.
+
+    Attributes:
+        endpoint: The endpoint or plan.
+        instructions: The app's instructions, which lead every turn.
+        config: The options of the call; None = the manager's.
+    """
+
+    endpoint: Target
+    instructions: Sequence[str] = field(default=(), repr=False)
+    config: AIModelCallConfig | None = None
+
+
+class Branches:
+    """The turns of one owner's conversation, as a page asks for them.
+
+    Args:
+        manager: The manager, confined to the owner.
+        by: Who answers.
+    """
+
+    def __init__(self, manager: ConversationManager, by: AnswerBy) -> None:
+        self._manager = manager
+        self._by = by
+
+    async def turn_for(self, request: PageRequest) -> Turn:
+        """Return the turn that a page asks for.
+
+        Raises:
+            RefusedRequest: It names a turn that the conversation does not have.
+            UnknownConversationError: There is no conversation to answer anew in.
+        """
+        if request.trigger == "regenerate-message":
+            conversation = await self._opened(request.chat_id, request.message_id or request.after)
+            return self.regenerate(conversation, _to_regenerate(conversation, request))
+        title = " ".join(request.text.split())
+        conversation = await self._created(request.chat_id, request.after, title=title)
+        if request.message_id is not None:
+            edited = _to_edit(conversation, request)
+            if edited is not None:
+                return self.edit(conversation, edited, request.text, request.files)
+        _follow(conversation, request.after)
+        return self._manager.turn(
+            conversation,
+            request.text,
+            self._by.endpoint,
+            instructions=self._by.instructions,
+            files=request.files,
+            config=self._by.config,
+        )
+
+    def regenerate(self, conversation: Conversation, node_id: str) -> Turn:
+        """Return another answer to the question of a turn.
+
+        Raises:
+            RefusedRequest: The conversation does not have it.
+        """
+        if conversation.get(node_id) is None:
+            raise RefusedRequest(404, NO_ANSWER)
+        by = self._by
+        return self._manager.regenerate(
+            conversation, node_id, by.endpoint, instructions=by.instructions or None, config=by.config
+        )
+
+    def edit(self, conversation: Conversation, node_id: str, text: str, files: Iterable[FilePart] | None) -> Turn:
+        """Return a turn with another question in place of a turn's; ``files`` None = those of that turn.
+
+        Raises:
+            RefusedRequest: The conversation does not have it.
+        """
+        if conversation.get(node_id) is None:
+            raise RefusedRequest(404, NO_ANSWER)
+        by = self._by
+        return self._manager.edit(
+            conversation,
+            node_id,
+            text,
+            by.endpoint,
+            instructions=by.instructions or None,
+            files=files,
+            config=by.config,
+        )
+
+    async def _created(self, chat_id: str, needed: str | None, *, title: str) -> Conversation:
+        """Open the conversation of a page, which makes up its id with its first question."""
+        try:
+            return await self._opened(chat_id, needed)
+        except UnknownConversationError:
+            shown = title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"
+            await self._manager.store.create(chat_id, title=shown or None)
+            return await self._opened(chat_id, None)
+
+    async def _opened(self, chat_id: str, needed: str | None) -> Conversation:
+        """Open a conversation: the path to its head, or all of it if the page shows another branch."""
+        conversation = await self._manager.open(chat_id, path_only=True)
+        if needed is None or conversation.get(needed) is not None:
+            return conversation
+        return await self._manager.open(chat_id)
+
+
+_TITLE = 80
+"""Characters of the first question that become the title of a conversation."""
+
+
+def _follow(conversation: Conversation, after: str | None) -> None:
+    """Make the answer that the page shows the head of this copy of the conversation; a failed turn is passed over."""
+    node = None if after is None else conversation.get(after)
+    while node is not None and node.status == "failed":
+        node = None if node.parent_id is None else conversation.get(node.parent_id)
+    if node is not None:
+        conversation.checkout(node.id)
+
+
+def _next_on_path(conversation: Conversation, after: str | None) -> ConversationNode | None:
+    """Return the turn that follows an answer, on the way to the head if it is there; ``after`` None = the first."""
+    if after is not None and conversation.get(after) is None:
+        return None
+    path = conversation.path()
+    on_path = [node for node in path if node.parent_id == after]
+    others = conversation.children(after)
+    return (on_path or list(others[-1:]) or [None])[0]
+
+
+def _to_regenerate(conversation: Conversation, request: PageRequest) -> str:
+    if request.message_id is not None:
+        named = node_of_user_message(request.message_id)
+        return request.message_id if named is None else named
+    node = _next_on_path(conversation, request.after)
+    if node is None:
+        raise RefusedRequest(404, NO_ANSWER)
+    return node.id
+
+
+def _to_edit(conversation: Conversation, request: PageRequest) -> str | None:
+    """Return the id of the turn whose question was edited; None if it never became a turn.
+
+    A page that has loaded its history from here names the turn. Otherwise the message has an id of the page's own, and
+    its place says which turn it is: it follows the last answer before it.
+    """
+    named = None if request.message_id is None else node_of_user_message(request.message_id)
+    if named is not None and conversation.get(named) is not None:
+        return named
+    node = _next_on_path(conversation, request.after)
+    return None if node is None else node.id

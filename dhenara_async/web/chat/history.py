@@ -1,0 +1,145 @@
+"""Nodes as the messages that ``useChat`` shows. Pure.
+
+The id of an answer's message is that of its node; the id of its question's message ends in ``-user``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.errors import ToolArgumentsError
+from dhenara_async.messages.messages import (
+    FilePart,
+    HostedToolPart,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from dhenara_async.web.frames.ui_metadata import node_metadata
+
+_USER = "-user"
+
+FileLink = Callable[[str, FilePart], "str | None"]
+"""Returns the URL of a file of a node; None if it cannot be shown."""
+
+Json = dict[str, object]
+
+
+def user_message_id(node_id: str) -> str:
+    """Return the id of the message of a turn's question."""
+    return f"{node_id}{_USER}"
+
+
+def node_of_user_message(message_id: str) -> str | None:
+    """Return the id of the turn whose question has that message id; None if it is not an id of ours."""
+    return message_id.removesuffix(_USER) if message_id.endswith(_USER) else None
+
+
+def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]:
+    """Return the turns as messages, oldest first."""
+    messages: list[Json] = []
+    for place, node in enumerate(nodes):
+        results = nodes[place + 1].tool_results if place + 1 < len(nodes) else ()
+        if node.user_query or node.attached_files:
+            messages.append(question_message(node, link))
+        if node.response is not None:
+            parts = list(_answer_parts(node, results, link))
+            messages.append({"id": node.id, "role": "assistant", "parts": parts, "metadata": node_metadata(node)})
+    return messages
+
+
+def question_message(node: ConversationNode, link: FileLink) -> Json:
+    """Return the message of a turn's question."""
+    parts: list[Json] = []
+    for file in node.attached_files:
+        parts += _file_parts(node, file, link)
+    if node.user_query:
+        parts.append({"type": "text", "text": node.user_query})
+    return {"id": user_message_id(node.id), "role": "user", "parts": parts}
+
+
+def tree_of(conversation: Conversation) -> Json:
+    """Return the whole tree: its head, and every turn with its parent, question and model."""
+    head = conversation.head
+    return {"id": conversation.id, "head": None if head is None else head.id, "nodes": _told(conversation.nodes)}
+
+
+def _told(nodes: Iterable[ConversationNode]) -> list[Json]:
+    return [
+        {
+            "id": node.id,
+            "parentId": node.parent_id,
+            "question": node.user_query,
+            "answer": "" if node.response is None else node.response.text(),
+            **node_metadata(node),
+        }
+        for node in nodes
+    ]
+
+
+def _answer_parts(node: ConversationNode, results: Sequence[ToolResultPart], link: FileLink) -> Iterator[Json]:
+    outputs = {result.call_id: result for result in results}
+    parts = () if node.response is None else node.response.choices[0].parts
+    hosted = {
+        part.call_id: part.output for part in parts if isinstance(part, HostedToolPart) and part.output is not None
+    }
+    shown: set[str] = set()  # a hosted tool's call and its result are one part or two
+    yield {"type": "step-start"}
+    for part in parts:
+        match part:
+            case TextPart() if part.text:
+                yield {"type": "text", "text": part.text, "state": "done"}
+                for number, citation in enumerate(part.citations):
+                    if citation.url is not None and citation.url.lower().startswith(("http://", "https://")):
+                        title = {} if citation.title is None else {"title": citation.title}
+                        yield {"type": "source-url", "sourceId": f"s{number}", "url": citation.url, **title}
+            case ReasoningPart() if part.text:
+                yield {"type": "reasoning", "text": part.text, "state": "done"}
+            case RefusalPart() if part.text:
+                yield {"type": "text", "text": part.text, "state": "done"}
+            case FilePart():
+                yield from _file_parts(node, part, link)
+            case ToolCallPart():
+                yield _call_part(part, outputs.get(part.call_id))
+            case HostedToolPart() if not part.report and (part.input is not None or part.output is not None):
+                call_id = part.call_id or f"{node.id}-{part.name}"
+                if call_id not in shown:
+                    shown.add(call_id)
+                    yield _hosted_part(part, call_id, hosted.get(part.call_id))
+            case _:  # parts that hold only opaque state
+                pass
+
+
+def _hosted_part(part: HostedToolPart, call_id: str, output: object) -> Json:
+    return {
+        "type": "dynamic-tool",
+        "toolName": part.tool or part.name,
+        "toolCallId": call_id,
+        "state": "output-available",
+        "input": {} if part.input is None else part.input,
+        "output": {} if output is None else output,
+        "providerExecuted": True,
+    }
+
+
+def _call_part(call: ToolCallPart, result: ToolResultPart | None) -> Json:
+    head: Json = {"type": "dynamic-tool", "toolName": call.name or "tool", "toolCallId": call.call_id or call.name}
+    try:
+        head["input"] = call.parsed()
+    except ToolArgumentsError:
+        words = "the arguments of this call are not JSON"
+        return {**head, "state": "output-error", "input": call.arguments, "errorText": words}
+    if result is None:
+        return {**head, "state": "input-available"}
+    if result.is_error:
+        return {**head, "state": "output-error", "errorText": result.get_text()}
+    return {**head, "state": "output-available", "output": result.get_text()}
+
+
+def _file_parts(node: ConversationNode, file: FilePart, link: FileLink) -> list[Json]:
+    url = link(node.id, file)
+    if url is None:
+        return []
+    name = {} if file.filename is None else {"filename": file.filename}
+    return [{"type": "file", "url": url, "mediaType": file.media_type, **name}]

@@ -1,0 +1,105 @@
+"""Requests and replies without a framework."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from dhenara_async.framing.lenient_json import dumps
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.web.frames.failures import Failure
+from dhenara_async.web.inputs.fields import RefusedRequest
+
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class WebRequest(ShortRepr):
+    """One request, as a framework gives it.
+
+    Attributes:
+        method: The method, in upper case.
+        headers: The headers, names in lower case.
+        path: The values of the path's parameters.
+        query: The query's parameters; the last one of a name counts.
+        owner: The owner of the conversations.
+        read: Reads the body; raises ``RefusedRequest`` where it is longer than the given number of bytes.
+    """
+
+    method: str
+    headers: Mapping[str, str] = field(repr=False)
+    path: Mapping[str, str]
+    query: Mapping[str, str] = field(repr=False)
+    owner: str
+    read: Callable[[int], Awaitable[bytes]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WebReply(ShortRepr):
+    """A whole response.
+
+    Attributes:
+        status: The HTTP status.
+        body: The body.
+        media_type: Its content type; None without a body.
+        headers: Further headers.
+    """
+
+    status: int
+    body: bytes = b""
+    media_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def json_reply(value: object) -> WebReply:
+    """Return a value as JSON."""
+    return WebReply(200, dumps(value), "application/json", {"cache-control": "no-store"})
+
+
+def nothing_reply() -> WebReply:
+    """Return the status 204."""
+    return WebReply(204)
+
+
+def words_reply(status: int, words: str) -> WebReply:
+    """Return plain words, which a page may show as they are."""
+    return WebReply(status, words.encode(), "text/plain; charset=utf-8", {"x-content-type-options": "nosniff"})
+
+
+def failure_reply(failure: Failure) -> WebReply:
+    """Return the words of a failure with its status."""
+    return words_reply(failure.status, failure.message)
+
+
+def check_origin(method: str, headers: Mapping[str, str], origins: Collection[str]) -> None:
+    """Refuse what a page of another site sends with the cookies of this one.
+
+    Raises:
+        RefusedRequest: The request changes something, and its site is neither this one nor in ``origins``.
+    """
+    origin = headers.get("origin")
+    if method not in _UNSAFE or origin is None or origin in origins:
+        return
+    site = headers.get("sec-fetch-site")
+    if site in {"same-origin", "none"}:
+        return
+    if site is None and _same_host(origin, headers.get("host")):
+        return
+    raise RefusedRequest(403, "This app does not take requests from that site.")
+
+
+def check_json(headers: Mapping[str, str]) -> None:
+    """Refuse a body that is not declared as JSON: a form of another site could send it.
+
+    Raises:
+        RefusedRequest: It is not.
+    """
+    declared = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if declared != "application/json":
+        raise RefusedRequest(415, "The body is sent as application/json.")
+
+
+def _same_host(origin: str, host: str | None) -> bool:
+    try:
+        return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False

@@ -1,0 +1,149 @@
+"""The request body of ``useChat`` (AI SDK 6 and 7).
+
+The page sends its whole history. Taken from it are the last question, its files, and ids; all words of earlier messages
+come from the store, for a page can send anything.
+
+Source: https://ai-sdk.dev/docs/ai-sdk-ui/transport (read 2026-11-28)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Literal
+
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.messages.messages import FilePart
+from dhenara_async.web.inputs.fields import (
+    BodyFields,
+    RefusedRequest,
+    WebLimits,
+    as_fields,
+    bad,
+    demanded,
+    file_of,
+    id_of,
+    items_of,
+    object_of,
+    text_of,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PageRequest(ShortRepr):
+    """What a page asks for.
+
+    Attributes:
+        chat_id: The conversation.
+        trigger: Whether it asks a question or wants another answer to one.
+        message_id: The message to answer anew, or the user's message that was edited; None for a new question.
+        text: The question; empty if ``trigger`` is ``regenerate-message``.
+        files: The question's files.
+        after: The id of the last answer that the page shows before the question; None if it shows none.
+        turn_id: The id of the turn to begin, the same when the page repeats its request; None if each is a new one.
+        model: The name of the model that was chosen; None = the app's first one.
+    """
+
+    chat_id: str
+    trigger: Literal["submit-message", "regenerate-message"]
+    message_id: str | None = None
+    text: str = field(default="", repr=False)
+    files: tuple[FilePart, ...] = field(default=(), repr=False)
+    after: str | None = None
+    turn_id: str | None = None
+    model: str | None = None
+
+
+def page_request(body: bytes, limits: WebLimits) -> PageRequest:
+    """Check the body of a ``useChat`` request.
+
+    Raises:
+        RefusedRequest: It is not one, or too large in some part.
+    """
+    fields = object_of(body)
+    chat_id = demanded(id_of(fields, "id"), "id")
+    messages = [as_fields(message, "A message") for message in items_of(fields, "messages")]
+    trigger = fields.get("trigger", "submit-message")
+    message_id, turn_id = id_of(fields, "messageId"), id_of(fields, "turnId")
+    model = text_of(fields, "model", limit=128)
+    if trigger == "regenerate-message":
+        return PageRequest(
+            chat_id=chat_id,
+            trigger="regenerate-message",
+            message_id=message_id,
+            after=_last_answer(messages),
+            turn_id=turn_id,
+            model=model,
+        )
+    if trigger != "submit-message":
+        raise bad("trigger is submit-message or regenerate-message.")
+    if not messages or messages[-1].get("role") != "user":
+        raise bad("The last message is not the user's.")
+    text, files = question_of(messages[-1], limits)
+    after = _last_answer(messages[:-1])
+    if turn_id is None and message_id is None:
+        turn_id = _turn_id(chat_id, after, messages[-1], text, files)
+    return PageRequest(
+        chat_id=chat_id,
+        trigger="submit-message",
+        message_id=message_id,
+        text=text,
+        files=files,
+        after=after,
+        turn_id=turn_id,
+        model=model,
+    )
+
+
+def question_of(message: BodyFields, limits: WebLimits) -> tuple[str, tuple[FilePart, ...]]:
+    """Return the text and the files of a user's message.
+
+    Raises:
+        RefusedRequest: It has something else, or too much.
+    """
+    texts: list[str] = []
+    files: list[FilePart] = []
+    for item in items_of(message, "parts"):
+        part = as_fields(item, "A part")
+        kind = part.get("type")
+        if kind == "text":
+            texts.append(demanded(text_of(part, "text", limit=limits.text_characters), "text"))
+        elif kind == "file":
+            if len(files) == limits.files:
+                raise RefusedRequest(413, f"A question has at most {limits.files} files.")
+            files.append(file_of(part.get("url"), part.get("mediaType"), part.get("filename")))
+        elif not isinstance(kind, str) or not kind.startswith("data-"):  # data parts are the page's own
+            raise bad("A question has parts that cannot be sent to a model.")
+    text = "\n\n".join(texts)
+    if len(text) > limits.text_characters:
+        raise RefusedRequest(413, f"text is longer than {limits.text_characters} characters.")
+    if not text.strip() and not files:
+        raise bad("The question is empty.")
+    return text, tuple(files)
+
+
+def _last_answer(messages: Sequence[BodyFields]) -> str | None:
+    """Return the id of the last answer; None if there is none, or it has no usable id."""
+    for message in reversed(messages):
+        if message.get("role") == "assistant":
+            try:
+                return id_of(message, "id")
+            except RefusedRequest:
+                return None
+    return None
+
+
+def _turn_id(chat_id: str, after: str | None, message: BodyFields, text: str, files: Sequence[FilePart]) -> str | None:
+    """Return an id that is the same if the page sends the same question again; None if the question has no id.
+
+    The id of the message alone is not enough: an edited message keeps it.
+    """
+    message_id = message.get("id")
+    if not isinstance(message_id, str) or not message_id:
+        return None
+    digest = sha256()
+    for piece in (chat_id, after or "", message_id, text, *(file.media_type for file in files)):
+        encoded = piece.encode(errors="replace")
+        digest.update(b"%d:" % len(encoded) + encoded)
+    for file in files:
+        digest.update(file.data or b"")
+    return digest.hexdigest()[:32]

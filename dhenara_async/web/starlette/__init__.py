@@ -1,0 +1,30 @@
+"""Answers, chats and the life of a manager in apps of Starlette and FastAPI, on any ASGI server. Needs the extra
+``starlette``.
+
+``sse_response`` and its siblings are what an endpoint of your own returns; ``chat_routes`` is a whole chat;
+``lifespan`` opens and closes the manager with the app.
+"""
+
+from dhenara_async.web.chat.app import ChatOptions
+from dhenara_async.web.inputs.fields import WebLimits
+from dhenara_async.web.starlette.lifespan import lifespan
+from dhenara_async.web.starlette.responses import (
+    AnswerResponse,
+    json_lines_response,
+    sse_response,
+    text_response,
+    ui_message_response,
+)
+from dhenara_async.web.starlette.routes import chat_routes
+
+__all__ = [
+    "AnswerResponse",
+    "ChatOptions",
+    "WebLimits",
+    "chat_routes",
+    "json_lines_response",
+    "lifespan",
+    "sse_response",
+    "text_response",
+    "ui_message_response",
+]

@@ -1,0 +1,36 @@
+"""``lifespan``: opens and closes a manager with its app."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from starlette.applications import Starlette
+
+from dhenara_async.manager import ConversationManager
+
+GRACE = 20.0
+"""Seconds that running turns may go on when the app is stopped."""
+
+
+def lifespan(
+    manager: ConversationManager, *, grace: float = GRACE
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """Return a lifespan for ``FastAPI(lifespan=…)`` or ``Starlette(lifespan=…)`` that opens and closes ``manager``.
+
+    At the end, turns that go on without a reader may finish for ``grace`` seconds. Then they are cut: each leaves an
+    ``interrupted`` node with what came. The server's own limit for open connections comes before that
+    (``uvicorn --timeout-graceful-shutdown``).
+
+    Args:
+        manager: The manager of the app; not opened yet.
+        grace: Seconds.
+    """
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncGenerator[None]:
+        async with manager:
+            try:
+                yield
+            finally:
+                await manager.finish(grace)
+
+    return life

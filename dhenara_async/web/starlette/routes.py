@@ -1,0 +1,103 @@
+"""``chat_routes``: a whole chat as routes of Starlette or FastAPI."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from inspect import isawaitable
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.manager import ConversationManager
+from dhenara_async.plans.targets import Target
+from dhenara_async.web.chat.app import ChatApp, Handler, chat_options
+from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.frames.ui_messages import UIStreamVersion
+from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
+from dhenara_async.web.sending import Sending
+from dhenara_async.web.starlette.responses import AnswerResponse
+
+OwnerOf = Callable[[Request], "str | Awaitable[str]"]
+"""Returns the owner of a request's conversations: the app's own id of the user. It may raise ``HTTPException``."""
+
+
+def chat_routes(
+    manager: ConversationManager,
+    endpoints: Mapping[str, Target | str],
+    *,
+    owner: OwnerOf,
+    prefix: str = "/api",
+    instructions: Iterable[str] = (),
+    config: AIModelCallConfig | None = None,
+    detach: bool = True,
+    sdk: UIStreamVersion = 6,
+    known_tools: Collection[str] = (),
+    origins: Collection[str] = (),
+    limits: WebLimits | None = None,
+) -> list[Route]:
+    """Return the routes of a chat for ``useChat`` of the AI SDK: ``app.router.routes += chat_routes(…)``.
+
+    Below ``prefix``: ``chat`` (ask, answer anew, edit), ``chat/{id}`` (history), ``…/stream`` (go on after a reload),
+    ``…/stop``, ``…/tree``, ``…/regenerate``, ``…/edit``, ``…/checkout``, ``…/files``; ``models``; ``conversations``
+    (list, ``search``, rename, delete).
+
+    Args:
+        manager: Answers and keeps the conversations, in a store with owners.
+        endpoints: Who may be asked, by the name that a page sends as ``model``; the first one is the default.
+        owner: Tells whose conversations a request is about, and refuses strangers; it may be async.
+        prefix: What the paths begin with.
+        instructions: System instructions of every turn.
+        config: The options of every call; None = the manager's.
+        detach: Whether an answer goes on when its page goes away; see ``ChatOptions``.
+        sdk: The major version of the page's ``ai`` package.
+        known_tools: Names of the tools that the page declares; all others are ``dynamic``.
+        origins: Origins of other sites whose pages may send requests.
+        limits: How much a client may send; None = ``WebLimits()``.
+
+    Raises:
+        ConfigurationError: There is no endpoint, or an option cannot be used.
+    """
+    options = chat_options(instructions, config, detach, sdk, known_tools, origins, limits)
+    app = ChatApp(manager, endpoints, prefix, options)
+    return [
+        Route(path, _endpoint(app, handler, owner), methods=[method], include_in_schema=False)
+        for method, path, handler in app.routes
+    ]
+
+
+def _endpoint(app: ChatApp, handler: Handler, owner: OwnerOf) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        whose = owner(request)
+        if isawaitable(whose):
+            whose = await whose
+        query = dict(request.query_params.multi_items())
+        answer = await app.handle(
+            handler,
+            WebRequest(
+                method=request.method,
+                headers=request.headers,
+                path={name: str(value) for name, value in request.path_params.items()},
+                query=query,
+                owner=whose,
+                read=lambda limit: _body(request, limit),
+            ),
+        )
+        if isinstance(answer, WebReply):
+            return Response(answer.body, answer.status, {**answer.headers}, answer.media_type)
+        return AnswerResponse(Sending(answer))
+
+    return endpoint
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                raise RefusedRequest(413, "The body is too large.")
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise RefusedRequest(400, "The body is not complete.") from None
+    return b"".join(pieces)

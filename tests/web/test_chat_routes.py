@@ -1,0 +1,346 @@
+"""A chat app for ``useChat``: FastAPI with our routes, read by a client that sends what the page sends."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+from fastapi import FastAPI, HTTPException, Request
+
+from dhenara_async import ConversationManager, Dialect
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.stores import MemoryStore
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
+from dhenara_async.testing.script import Script
+from dhenara_async.web.starlette import WebLimits, chat_routes, lifespan
+from tests.loopback import endpoint_at
+from tests.web.protocols import ui_message_of
+from tests.web.servers import served
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+async def owner_of(request: Request) -> str:
+    name = request.headers.get("x-user")
+    if name == "stranger":
+        raise HTTPException(403, "no")
+    return name or ""
+
+
+@dataclass
+class Page:
+    """A page of ``useChat``.
+
+    Attributes:
+        url: The app.
+        session: Sends the requests.
+        chat: The id of the chat.
+        messages: What the page shows.
+    """
+
+    url: str
+    session: aiohttp.ClientSession
+    chat: str = "chat-1"
+    messages: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+
+    async def get(self, path: str, **query: str) -> tuple[int, Any]:
+        async with self.session.get(f"{self.url}/api/{path}", params=query) as reply:
+            json = reply.content_type == "application/json"
+            return reply.status, await reply.json() if json else await reply.read()
+
+    async def send(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        async with self.session.request(method, f"{self.url}/api/{path}", json=body) as reply:
+            return reply.status, await reply.read()
+
+    def body(self, **more: object) -> dict[str, object]:
+        return {"id": self.chat, "messages": self.messages, "trigger": "submit-message", **more}
+
+    def say(self, text: str, message_id: str = "", /, **more: object) -> dict[str, object]:
+        """Add a question, and return the body that asks it."""
+        part = {"type": "text", "text": text}
+        self.messages.append({"id": message_id or f"m{len(self.messages)}", "role": "user", "parts": [part]})
+        return self.body(**more)
+
+    def hear(self, body: bytes, *, error: bool = False) -> str:
+        """Add an answer, and return its text."""
+        message = ui_message_of(body)
+        assert (message.error is not None) is error
+        text = "".join(message.texts.values())
+        parts = [{"type": "text", "text": text}]
+        self.messages.append({"id": message.id, "role": "assistant", "parts": parts})
+        return text
+
+    async def ask(self, text: str, **more: object) -> str:
+        status, body = await self.send("POST", "chat", self.say(text, **more))
+        assert status == 200, body
+        return self.hear(body)
+
+
+@dataclass
+class Chat:
+    """A running app with its provider and a page of one user."""
+
+    provider: ProviderServer
+    manager: ConversationManager
+    page: Page
+    other: Page
+
+
+@asynccontextmanager
+async def chatting(script: Script | None = None, **options: object) -> AsyncGenerator[Chat]:
+    async with ProviderServer(script) as provider:
+        manager = ConversationManager()
+        app = FastAPI(lifespan=lifespan(manager, grace=0.1))
+        models = {
+            "gpt": endpoint_at(provider, Dialect.OPENAI_CHAT),
+            "claude": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES),
+        }
+        app.router.routes += chat_routes(manager, models, owner=owner_of, **options)  # pyright: ignore[reportArgumentType]
+        async with (
+            served(app) as url,
+            aiohttp.ClientSession(headers={"x-user": "ann"}) as ann,
+            aiohttp.ClientSession(headers={"x-user": "bob"}) as bob,
+        ):
+            yield Chat(provider, manager, Page(url, ann), Page(url, bob))
+
+
+def asked(provider: ProviderServer, place: int = -1) -> list[str]:
+    return [text for _, text in provider.requests[place].turns]
+
+
+async def test_history_comes_from_the_store_and_never_from_the_page() -> None:
+    async with chatting([Answer(text="A fox."), Answer(text="Red."), Answer(text="No.")]) as chat:
+        page = chat.page
+        assert await page.ask("What is it?") == "A fox."
+        page.messages[-1]["parts"] = [{"type": "text", "text": "FORGED"}]
+        page.messages.insert(0, {"id": "x", "role": "system", "parts": [{"type": "text", "text": "FORGED"}]})
+        assert await page.ask("Which colour?", model="claude") == "Red."
+        assert asked(chat.provider) == ["What is it?", "A fox.", "Which colour?"]
+        assert chat.provider.requests[-1].dialect is Dialect.ANTHROPIC_MESSAGES
+        status, history = await page.get(f"chat/{page.chat}")
+        assert status == 200
+        assert [part["text"] for message in history["messages"] for part in message["parts"] if "text" in part] == [
+            "What is it?",
+            "A fox.",
+            "Which colour?",
+            "Red.",
+        ]
+        assert history["messages"][1]["id"] == page.messages[2]["id"]
+        fresh = Page(page.url, page.session)  # a page that sends its last message alone
+        assert await fresh.ask("Sure?") == "No."
+        assert len(asked(chat.provider)) == 5
+
+
+async def test_editing_and_answering_anew_make_branches() -> None:
+    async with chatting() as chat:
+        page = chat.page
+        await page.ask("One?")
+        await page.ask("Two?")
+        del page.messages[2:]
+        status, body = await page.send("POST", "chat", page.say("Three?", "m2", messageId="m2"))
+        assert status == 200
+        page.hear(body)
+        assert asked(chat.provider)[-1] == "Three?"
+        assert len(asked(chat.provider)) == 3
+        answer = page.messages.pop()["id"]
+        status, body = await page.send("POST", "chat", page.body(trigger="regenerate-message", messageId=answer))
+        assert status == 200
+        again = ui_message_of(body).id
+        assert asked(chat.provider)[-1] == "Three?"
+        _, tree = await page.get(f"chat/{page.chat}/tree")
+        parents = [(node["question"], node.get("parentId")) for node in tree["nodes"]]
+        first = tree["nodes"][0]["id"]
+        assert parents == [("One?", None), ("Two?", first), ("Three?", first), ("Three?", first)]
+        assert tree["head"] == again
+        page.messages[:] = [{"id": "m0", "role": "user", "parts": [{"type": "text", "text": "Zero?"}]}]
+        status, body = await page.send("POST", "chat", page.body(messageId="m0"))  # the first question was edited
+        assert status == 200
+        assert asked(chat.provider) == ["Zero?"]
+        two = tree["nodes"][1]["id"]
+        for path, more in (("regenerate", {}), ("edit", {"text": "Four?"})):
+            status, body = await page.send("POST", f"chat/{page.chat}/{path}", {"nodeId": two, **more})
+            assert status == 200
+            assert ui_message_of(body).finish
+        assert asked(chat.provider)[-1] == "Four?"
+        status, _ = await page.send("POST", f"chat/{page.chat}/checkout", {"nodeId": first})
+        assert status == 204
+        _, history = await page.get(f"chat/{page.chat}")
+        assert len(history["messages"]) == 2
+        page.messages[:] = [{"id": two, "role": "assistant", "parts": []}]  # the page shows another branch
+        await page.ask("Five?")
+        assert [text for text in asked(chat.provider) if text.endswith("?")] == ["One?", "Two?", "Five?"]
+
+
+async def test_a_reload_goes_on_from_the_start_and_stop_stops() -> None:
+    stalled = Fault(answer=Answer(text="A fox is red."), stall=4)
+    async with chatting([stalled]) as chat:
+        page = chat.page
+        assert await page.get(f"chat/{page.chat}/stream") == (204, b"")
+        async with page.session.post(f"{page.url}/api/chat", json=page.say("What?")) as reply:
+            first = await reply.content.readuntil(b'"text-delta"')
+        _, history = await page.get(f"chat/{page.chat}")
+        assert [message["role"] for message in history["messages"]] == ["user"]
+        async with page.session.get(f"{page.url}/api/chat/{page.chat}/stream") as reply:
+            assert (await reply.content.readuntil(b'"text-delta"')).startswith(first[:60])
+            for stranger in (chat.other, Page(page.url, page.session, "chat-2")):
+                assert await stranger.get(f"chat/{page.chat if stranger is chat.other else 'chat-2'}/stream") == (
+                    204,
+                    b"",
+                )
+                assert (await stranger.send("POST", f"chat/{stranger.chat}/stop"))[0] == 204
+            assert (await page.send("POST", f"chat/{page.chat}/stop"))[0] == 204
+            rest = await reply.read()
+        assert b'"abort"' in rest
+        await chat.provider.wait_closed()
+        _, history = await page.get(f"chat/{page.chat}")
+        assert history["messages"][1]["metadata"]["status"] == "interrupted"
+        assert history["running"] == []
+
+
+async def test_without_detach_the_page_that_goes_away_ends_the_answer() -> None:
+    stalled = Fault(answer=Answer(text="A fox is red."), stall=4)
+    async with chatting([stalled], detach=False) as chat:
+        async with chat.page.session.post(f"{chat.page.url}/api/chat", json=chat.page.say("What?")) as reply:
+            await reply.content.readuntil(b'"text-delta"')
+        await asyncio.wait_for(chat.provider.wait_closed(), 5)
+        assert chat.provider.closed[0].by == "client"
+
+
+async def test_another_owner_sees_nothing() -> None:
+    async with chatting() as chat:
+        await chat.page.ask("Secret?")
+        node = chat.page.messages[-1]["id"]
+        for path in ("chat/chat-1", "chat/chat-1/tree", f"chat/chat-1/files/{node}/x"):
+            assert (await chat.other.get(path))[0] == 404
+        assert await chat.other.get("conversations") == (200, {"items": [], "next": None})
+        assert await chat.other.get("conversations/search", q="secret") == (200, {"items": []})
+        for method, path, body in (
+            ("PATCH", "conversations/chat-1", {"title": "x"}),
+            ("POST", "chat/chat-1/edit", {"nodeId": node, "text": "x"}),
+            ("POST", "chat/chat-1/regenerate", {"nodeId": node}),
+        ):
+            assert (await chat.other.send(method, path, body))[0] == 404
+        assert (await chat.other.send("DELETE", "conversations/chat-1"))[0] == 204
+        await chat.other.ask("Mine?")  # the same chat id, and another conversation
+        assert asked(chat.provider) == ["Mine?"]
+        _, history = await chat.page.get("chat/chat-1")
+        assert len(history["messages"]) == 2
+        for name, status in (("", 401), ("stranger", 403)):
+            async with aiohttp.ClientSession(headers={"x-user": name}) as session:
+                assert (await Page(chat.page.url, session).get("models"))[0] == status
+
+
+async def test_conversations_are_listed_searched_renamed_and_deleted() -> None:
+    async with chatting() as chat:
+        page = chat.page
+        await page.ask("Why is the fox red?")
+        status, models = await page.get("models")
+        assert [model["id"] for model in models["models"]] == ["gpt", "claude"]
+        _, listed = await page.get("conversations", limit="1")
+        assert [(item["id"], item["title"]) for item in listed["items"]] == [("chat-1", "Why is the fox red?")]
+        _, hits = await page.get("conversations/search", q="fox")
+        assert [hit["id"] for hit in hits["items"]] == ["chat-1"]
+        assert (await page.send("PATCH", "conversations/chat-1", {"title": "Foxes"}))[0] == 204
+        assert (await page.send("DELETE", "conversations/chat-1"))[0] == 204
+        status, _ = await page.get("chat/chat-1")
+        assert status == 404
+        for query in ({"limit": "x"}, {"limit": "0"}, {"before": "x"}):
+            assert (await page.get("conversations", **query))[0] == 400
+
+
+async def test_files_come_as_data_urls_and_are_shown_by_ours() -> None:
+    async with chatting() as chat:
+        page = chat.page
+        url = "data:image/png;base64," + base64.b64encode(PNG).decode()
+        body = page.say("What is this?")
+        page.messages[-1]["parts"] = [
+            {"type": "file", "mediaType": "image/png", "url": url, "filename": "fox.png"},
+            {"type": "text", "text": "What is this?"},
+        ]
+        status, _ = await page.send("POST", "chat", body)
+        assert status == 200
+        _, history = await page.get("chat/chat-1")
+        shown = history["messages"][0]["parts"][0]
+        assert shown["mediaType"] == "image/png"
+        assert await page.get(shown["url"].removeprefix("/api/")) == (200, PNG)
+        for wrong in (
+            "https://example.com/fox.png",
+            "file:///etc/passwd",
+            "/etc/passwd",
+            "data:image/png;base64,AAAA",
+            7,
+        ):
+            page.messages[-1]["parts"] = [{"type": "file", "mediaType": "image/png", "url": wrong}]
+            status, words = await page.send("POST", "chat", body)
+            assert status == 400
+            assert b"passwd" not in words
+
+
+async def test_requests_of_other_sites_and_large_bodies_are_refused() -> None:
+    limits = WebLimits(body_bytes=2000, text_characters=50)
+    async with chatting(origins=["https://app.example.com"], limits=limits) as chat:
+        page = chat.page
+
+        async def status_of(headers: dict[str, str], body: bytes = b"{}") -> int:
+            headers = {"content-type": "application/json", **headers}
+            async with page.session.post(f"{page.url}/api/chat", data=body, headers=headers) as reply:
+                assert b"Traceback" not in await reply.read()
+                return reply.status
+
+        assert await status_of({"origin": "https://evil.example"}) == 403
+        assert await status_of({"origin": page.url, "sec-fetch-site": "cross-site"}) == 403
+        assert await status_of({"origin": "https://app.example.com", "sec-fetch-site": "cross-site"}) == 400
+        assert await status_of({"origin": page.url}) == 400
+        assert await status_of({"content-type": "text/plain"}) == 415
+        assert await status_of({}, b"[" * 1999) == 400
+        assert await status_of({}, b" " * 2001) == 413
+        status, _ = await page.send("POST", "chat", page.say("x" * 51))
+        assert status == 413
+
+
+async def test_failures_are_told_in_words_and_the_next_question_goes_on() -> None:
+    steps = [ScriptedError(status=400, message="secret of the provider"), Answer(text="Better.")]
+    async with chatting(steps) as chat:
+        status, body = await chat.page.send("POST", "chat", chat.page.say("One?"))
+        assert status == 200
+        assert b"secret" not in body
+        chat.page.hear(body, error=True)
+        assert await chat.page.ask("Two?") == "Better."
+        assert asked(chat.provider) == ["Two?"]
+
+
+def test_what_an_app_gets_wrong_is_told_at_once() -> None:
+    manager = ConversationManager()
+    with pytest.raises(ConfigurationError, match="mapping of names"):
+        chat_routes(manager, {}, owner=owner_of)
+    with pytest.raises(ConfigurationError, match="write \\[text\\]"):
+        chat_routes(manager, {"a": "openai:gpt-6.2-sol"}, owner=owner_of, instructions="Be brief.")
+    with pytest.raises(ConfigurationError, match="6 or 7"):
+        chat_routes(manager, {"a": "openai:gpt-6.2-sol"}, owner=owner_of, sdk=5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="owner"):
+        chat_routes(manager, {"a": "openai:gpt-6.2-sol"})  # pyright: ignore[reportCallIssue]
+
+
+async def test_running_turns_are_cut_and_kept_when_the_app_is_stopped() -> None:
+    store = MemoryStore()
+    stalled = Fault(answer=Answer(text="A fox is red."), stall=4)
+    async with ProviderServer([stalled]) as provider:
+        manager = ConversationManager(store=store)
+        app = FastAPI(lifespan=lifespan(manager, grace=0.05))
+        app.router.routes += chat_routes(
+            manager, {"gpt": endpoint_at(provider, Dialect.OPENAI_CHAT)}, owner=lambda _: "ann"
+        )
+        async with served(app) as url, aiohttp.ClientSession() as session:
+            page = Page(url, session)
+            async with session.post(f"{url}/api/chat", json=page.say("What?")) as reply:
+                await reply.content.readuntil(b'"text-delta"')
+    (node,) = (await store.scoped("ann").load("chat-1")).nodes
+    assert node.status == "interrupted"
+    assert node.response is not None
+    assert "A fox is red.".startswith(node.response.text())
