@@ -52,6 +52,12 @@ def cases() -> Generator[Callable[[object], AbstractContextManager[None]]]:
         raise ExceptionGroup(f"{len(failed)} of {len(names)} cases failed: {', '.join(failed)}", failures[:_SHOWN])
 
 
-def sample(items: Sequence[Item], share: int) -> Sequence[Item]:
-    """Select every ``share``-th item, or all of them with ``DHENARA_SOAK=1``."""
-    return items if SOAK else items[::share]
+def sample(items: Sequence[Item], share: int, start: int = 0) -> Sequence[Item]:
+    """Select every ``share``-th item, or all of them with ``DHENARA_SOAK=1``.
+
+    Args:
+        items: The items.
+        share: How many items there are for each that is selected.
+        start: Number of the sample; successive numbers select other items.
+    """
+    return items if SOAK else items[start % share :: share]

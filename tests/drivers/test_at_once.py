@@ -272,7 +272,7 @@ def variants(wire: Wire) -> Iterator[Json]:
             yield changed(wire.usual, path, [*at, *at])
         elif isinstance(at, dict):
             for number, word in enumerate(vocabulary(wire)):
-                for value in sample(added[(place + number) % 3 :] + added[: (place + number) % 3], 3):
+                for value in sample(added, 3, place + number):
                     yield {**wire.usual, word: value} if not path else changed(wire.usual, (*path, word), value)
 
 
