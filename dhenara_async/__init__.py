@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dhenara_async.calls.loop import LoopStream
     from dhenara_async.calls.observer import (
         AttemptEnded,
         AttemptStarted,
@@ -46,13 +47,17 @@ if TYPE_CHECKING:
         PartStart,
         ReasoningDelta,
         RefusalDelta,
+        StepStart,
         StreamEnd,
         StreamEvent,
         StreamReset,
         StreamSeam,
         StreamStart,
         TextDelta,
+        ToolApprovalRequest,
         ToolCallDelta,
+        ToolEnd,
+        ToolStart,
         UsageUpdate,
         event_to_dict,
         event_to_json,
@@ -95,7 +100,9 @@ if TYPE_CHECKING:
         Seam,
     )
     from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
+    from dhenara_async.tools.functions import ToolContext
     from dhenara_async.tools.mcp.server import McpServer
+    from dhenara_async.tools.policy import Pending, ToolPolicy
     from dhenara_async.tools.run import run_tools
     from dhenara_async.tools.sessions import mcp_pins
     from dhenara_async.transport import Transport
@@ -120,8 +127,9 @@ _NAMES_BY_MODULE = {
     "drivers.openai_chat.quirks": "Quirks",
     "endpoint": "AIModel AIModelAPI AIModelAPIProviderEnum AIModelEndpoint Capabilities Dialect",
     "events": (
-        "ChoiceFinish Heartbeat PartEnd PartStart ReasoningDelta RefusalDelta StreamEnd StreamEvent StreamReset "
-        "StreamSeam StreamStart TextDelta ToolCallDelta UsageUpdate event_to_dict event_to_json"
+        "ChoiceFinish Heartbeat PartEnd PartStart ReasoningDelta RefusalDelta StepStart StreamEnd StreamEvent "
+        "StreamReset StreamSeam StreamStart TextDelta ToolApprovalRequest ToolCallDelta ToolEnd ToolStart UsageUpdate "
+        "event_to_dict event_to_json"
     ),
     "fanout": "FanOut as_completed fan_out first_of gather",
     "turns.fan_out": "TurnFanOut",
@@ -145,13 +153,16 @@ _NAMES_BY_MODULE = {
     ),
     "usage.prices": "Pricing Rates",
     "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice Decision FinishReason Latency Seam",
+    "calls.loop": "LoopStream",
     "calls.stream": "ResponseStream",
     "plans.targets": "Experiment Failover Race Router Target",
     "turns.log": "Journal",
     "turns.reader": "TurnReader",
     "tools.mcp.server": "McpServer",
     "tools.sessions": "mcp_pins",
+    "tools.policy": "Pending ToolPolicy",
     "tools.run": "run_tools",
+    "tools.functions": "ToolContext",
     "tools.declarations": "HostedTool NamedTool Tool",
     "transport": "Transport",
     "transport.aiohttp_transport": "AiohttpTransport",
@@ -220,6 +231,7 @@ __all__ = [
     "LoggingObserver",
     "LoopEnded",
     "LoopStarted",
+    "LoopStream",
     "McpServer",
     "Message",
     "ModelCall",
@@ -231,6 +243,7 @@ __all__ = [
     "PartEnd",
     "PartOutcome",
     "PartStart",
+    "Pending",
     "Pricing",
     "PromptCache",
     "PromptFormatter",
@@ -247,6 +260,7 @@ __all__ = [
     "Router",
     "Seam",
     "SharedResources",
+    "StepStart",
     "StreamEnd",
     "StreamEvent",
     "StreamReset",
@@ -260,10 +274,15 @@ __all__ = [
     "Timeouts",
     "TokenLogprob",
     "Tool",
+    "ToolApprovalRequest",
     "ToolCallDelta",
     "ToolCallPart",
+    "ToolContext",
+    "ToolEnd",
     "ToolEnded",
+    "ToolPolicy",
     "ToolResultPart",
+    "ToolStart",
     "ToolStarted",
     "TraceIds",
     "Transport",

@@ -171,6 +171,8 @@ class AIModelCallConfig(FrozenModel):
         tool_choice: Whether the model must call one: ``auto``, ``required``, ``none``, or a ``NamedTool``.
         parallel_tool_calls: Whether one answer may contain several tool calls.
         structured_output: A pydantic model class or a JSON schema that the answer must follow.
+        structured_retries: Maximum number of answers that do not fit ``structured_output`` and are asked again, with
+            the words of the validator.
         prompt_cache: Cache the beginning of the prompt at the provider; True = with its defaults.
         n: Number of answers.
         top_logprobs: Return the log probability of each token, with this many alternatives (0 = no alternatives).
@@ -204,6 +206,7 @@ class AIModelCallConfig(FrozenModel):
     structured_output: Annotated[
         type[BaseModel] | JsonSchema | None, PlainSerializer(_as_schema, when_used="json-unless-none")
     ] = None
+    structured_retries: int = Field(default=0, ge=0)
     prompt_cache: PromptCache | bool | None = None
     n: int | None = Field(default=None, gt=0)
     top_logprobs: int | None = Field(default=None, ge=0, le=20)

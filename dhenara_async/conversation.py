@@ -61,6 +61,7 @@ class ConversationNode(FrozenModel):
             prefix; else None.
         trace_id: The trace that the call was part of, 32 hexadecimal digits; None without an observer that traces.
         span_id: The call in that trace, 16 hexadecimal digits: scores of the answer can be reported for it later.
+        loop_id: The id of the first node of its tool loop, the same in all nodes of the loop; None outside of a loop.
         signature: Signature of the node's opaque state, by the manager's ``signing_key``; None without a key or
             without such state.
     """
@@ -88,6 +89,7 @@ class ConversationNode(FrozenModel):
     prefix: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    loop_id: str | None = None
     signature: str | None = None
     _folds: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached history up to this node
 

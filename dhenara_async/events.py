@@ -7,6 +7,13 @@ The grammar, checked by ``testing.check_grammar``::
 Parts may interleave; deltas name their part by ``part_id`` (0, 1, 2 … in order of appearance); ``Heartbeat`` may appear
 anywhere after the start; nothing follows ``StreamEnd``. ``StreamReset`` voids everything since ``StreamStart``;
 ``StreamSeam`` stands between parts and marks that another endpoint continues the answer.
+
+A tool loop (``run_tools``) has several answers, each announced by ``StepStart``, and the tool calls after each::
+
+    ( StepStart  answer  ToolApprovalRequest*  ( ToolStart  ToolEnd )* )+
+
+Tool calls run concurrently, so their events interleave. A loop that is resumed begins with the tool calls.
+
 Usage events are snapshots: the last one counts, they are never summed. A failure is not an event: it is raised, so that
 an ``async for`` cannot overlook it.
 
@@ -19,7 +26,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel
 
 from dhenara_async.frozen import ShortRepr
-from dhenara_async.messages.messages import Part
+from dhenara_async.messages.messages import Origin, Part, ToolCallPart, ToolResultPart
 from dhenara_async.response import CallWarning, FinishReason, Usage
 
 PartKind = Literal["text", "reasoning", "tool_call", "file", "refusal", "hosted_tool"]
@@ -183,6 +190,47 @@ class StreamEnd(ShortRepr):
     response_id: str | None = None
 
 
+@dataclass(slots=True, repr=False)
+class StepStart(ShortRepr):
+    """A tool loop asks a model; the events of its answer follow, with part ids from 0.
+
+    Attributes:
+        node_id: The id of the node of this answer; None outside of a conversation.
+        endpoint: The endpoint that is asked first.
+    """
+
+    type: ClassVar[Literal["step_start"]] = "step_start"
+    node_id: str | None
+    endpoint: Origin
+
+
+@dataclass(slots=True, repr=False)
+class ToolApprovalRequest(ShortRepr):
+    """A tool call waits for a decision (``Pending``); the turn ends, and ``manager.resume`` brings the decision."""
+
+    type: ClassVar[Literal["tool_approval_request"]] = "tool_approval_request"
+    call: ToolCallPart
+
+
+@dataclass(slots=True, repr=False)
+class ToolStart(ShortRepr):
+    """A tool call begins. A call that cannot be run or was denied begins, too, and ends at once."""
+
+    type: ClassVar[Literal["tool_start"]] = "tool_start"
+    call: ToolCallPart
+
+
+@dataclass(slots=True, repr=False)
+class ToolEnd(ShortRepr):
+    """A tool call has its result, which is stored where the conversation is."""
+
+    type: ClassVar[Literal["tool_end"]] = "tool_end"
+    result: ToolResultPart
+
+
+LoopEvent = StepStart | ToolApprovalRequest | ToolStart | ToolEnd
+"""The events of a tool loop beside those of its answers."""
+
 StreamEvent = (
     StreamStart
     | PartStart
@@ -196,6 +244,7 @@ StreamEvent = (
     | StreamReset
     | StreamSeam
     | StreamEnd
+    | LoopEvent
 )
 
 

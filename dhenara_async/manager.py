@@ -40,6 +40,7 @@ from dhenara_async.stores import (
     StoreWithSearch,
 )
 from dhenara_async.stores.signing import SigningKey, SigningKeys
+from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.transport import Transport
 from dhenara_async.turns.factory import TurnFactory
@@ -369,6 +370,7 @@ class ConversationManager:
         files: Iterable[Attachment] = (),
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
         beside: bool = False,
     ) -> Turn:
         """Stream the answer of ``endpoint`` to the next question of ``conversation``.
@@ -385,6 +387,8 @@ class ConversationManager:
                 are read in a thread, when the block is entered.
             tool_results: What running the calls of the answer before gave (``run_tools``).
             config: Knobs instead of the manager's.
+            run_tools: Run the tools of the config and ask again with their results, until the model is done; None =
+                leave the calls of the answer to the caller.
             beside: Run at once and follow the turn that is the head now, as a sibling of turns that are running.
 
         Raises:
@@ -395,7 +399,9 @@ class ConversationManager:
         draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results)
         path = conversation.path() if beside else None
         knobs = config or self._turns.config
-        return self._turns.turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
+        return self._turns.turn(
+            conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread, run_tools=run_tools
+        )
 
     async def ask(
         self,
@@ -407,6 +413,7 @@ class ConversationManager:
         files: Iterable[Attachment] = (),
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
     ) -> ConversationNode:
         """Answer the next question like ``turn`` and return the node. Streams on the wire if ``config.streaming``.
 
@@ -416,7 +423,14 @@ class ConversationManager:
         knobs = config or self._turns.config
         draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results)
         turn = self._turns.turn(
-            conversation, draft, endpoint, knobs, stream=knobs.streaming, ends_with_reader=True, unread=unread
+            conversation,
+            draft,
+            endpoint,
+            knobs,
+            stream=knobs.streaming,
+            ends_with_reader=True,
+            unread=unread,
+            run_tools=run_tools,
         )
         async with turn:
             await turn.collect()
@@ -430,6 +444,7 @@ class ConversationManager:
         *,
         instructions: Iterable[str] | None = None,
         config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
     ) -> Turn:
         """Ask the question of a turn again: the new turn is a sibling of that turn and becomes the head.
 
@@ -439,11 +454,12 @@ class ConversationManager:
             endpoint: Who is asked, the same endpoint or another, as for ``turn``.
             instructions: What leads the new turn; None = what led the other.
             config: Knobs instead of the manager's.
+            run_tools: Run tools, as for ``turn``.
 
         Raises:
             ConfigurationError: The conversation has no such turn, or the call cannot be made; nothing was sent.
         """
-        return self._turns.again(conversation, node_id, None, endpoint, instructions, None, config)
+        return self._turns.again(conversation, node_id, None, endpoint, instructions, None, config, run_tools)
 
     def edit(
         self,
@@ -455,6 +471,7 @@ class ConversationManager:
         instructions: Iterable[str] | None = None,
         files: Iterable[Attachment] | None = None,
         config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
     ) -> Turn:
         """Ask another question in place of a turn's: a branch that begins beside that turn and becomes the head.
 
@@ -466,11 +483,12 @@ class ConversationManager:
             instructions: What leads the new turn; None = what led the other.
             files: What goes with the question; None = the files of the other turn.
             config: Knobs instead of the manager's.
+            run_tools: Run tools, as for ``turn``.
 
         Raises:
             ConfigurationError: The conversation has no such turn, or the call cannot be made; nothing was sent.
         """
-        return self._turns.again(conversation, node_id, query, endpoint, instructions, files, config)
+        return self._turns.again(conversation, node_id, query, endpoint, instructions, files, config, run_tools)
 
     async def checkout(self, conversation: Conversation, node_id: str) -> None:
         """Make another turn the head, in the conversation and in the store; the next turn branches off there.

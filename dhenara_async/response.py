@@ -48,14 +48,20 @@ class CallWarning(FrozenModel):
 
     Attributes:
         code: ``param_dropped``, ``param_adjusted``, ``model_retired``, ``answer_unwrapped``, ``tool_withheld`` if a
-            server's tool was not offered to the model, or ``price_unknown`` if the cost needs list prices that are not
-            installed.
-        knob: The setting's name in ``AIModelCallConfig`` (or ``ai_model``, ``pricing``).
+            server's tool was not offered to the model, ``tool_limit`` if the calls of the answer were not run, or
+            ``price_unknown`` if the cost needs list prices that are not installed.
+        knob: The setting's name in ``AIModelCallConfig`` (or ``ai_model``, ``pricing``, ``run_tools``).
         message: The change and its cause.
     """
 
     code: Literal[
-        "param_dropped", "param_adjusted", "model_retired", "answer_unwrapped", "tool_withheld", "price_unknown"
+        "param_dropped",
+        "param_adjusted",
+        "model_retired",
+        "answer_unwrapped",
+        "tool_withheld",
+        "tool_limit",
+        "price_unknown",
     ]
     knob: str
     message: str

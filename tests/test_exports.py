@@ -6,16 +6,21 @@ from pathlib import Path
 import dhenara_async
 import dhenara_async.events
 import dhenara_async.plans.targets
+import dhenara_async.tools.functions
 
-UNIONS = {"StreamEvent": dhenara_async.events.StreamEvent, "Target": dhenara_async.plans.targets.Target}
+ALIASES = {
+    "StreamEvent": dhenara_async.events.StreamEvent,
+    "Target": dhenara_async.plans.targets.Target,
+    "ToolContext": dhenara_async.tools.functions.ToolContext,
+}
 
 
 def test_all_is_sorted_and_whole() -> None:
     assert dhenara_async.__all__ == sorted(dhenara_async.__all__)
     for name in dhenara_async.__all__:
         value = getattr(dhenara_async, name)
-        if name in UNIONS:
-            assert value is UNIONS[name]
+        if name in ALIASES:
+            assert value is ALIASES[name]
         else:
             assert value.__name__ == name
 

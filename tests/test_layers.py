@@ -26,7 +26,9 @@ FLOORS = (
     },
     {"response"},
     {"events", "plans.targets", "request", "tools.sources"},
-    {"calls.accumulator", "calls.text", "conversation", "drivers", "hosts.auth", "tools.mcp"},
+    {
+        *("calls.accumulator", "calls.text", "conversation", "drivers", "hosts.auth", "tools.mcp", "tools.policy"),
+    },
     {
         *(
             "calls.health",
@@ -45,11 +47,11 @@ FLOORS = (
         *("calls.blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),
         *("messages.attachments", "stores", "tools.run"),
     },
-    {"calls.call", "calls.input"},
+    {"calls.call", "calls.input", "tools.runner"},
     {"calls.attempts", "calls.sent_request"},
     {"calls.source"},
     {"calls.listing", "calls.stream", "plans"},
-    {"calls.prepare"},
+    {"calls.loop", "calls.prepare"},
     {"calls.warmup"},
     {"client"},
     {"fanout"},
@@ -71,11 +73,11 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
     *("calls.blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turns"),
-    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.observed"),
+    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.loop", "calls.observed"),
     *("calls.observed_endpoint", "calls.observed_loop", "calls.observers"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
-    *("calls.listing", "tools.mcp", "tools.sessions"),
+    *("calls.listing", "tools.mcp", "tools.runner", "tools.sessions"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
     *("web", "web.chat", "web.feeds", "web.sending"),
 }

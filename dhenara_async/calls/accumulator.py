@@ -15,13 +15,17 @@ from dhenara_async.events import (
     PartStart,
     ReasoningDelta,
     RefusalDelta,
+    StepStart,
     StreamEnd,
     StreamEvent,
     StreamReset,
     StreamSeam,
     StreamStart,
     TextDelta,
+    ToolApprovalRequest,
     ToolCallDelta,
+    ToolEnd,
+    ToolStart,
     UsageUpdate,
 )
 from dhenara_async.messages.messages import Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart
@@ -162,6 +166,8 @@ class Accumulator:
                 self._start_endpoint(event.start)
             case TextDelta() | ReasoningDelta() | RefusalDelta() | ToolCallDelta() | Heartbeat():
                 pass  # ``feed`` adds the deltas, and a heartbeat has no content
+            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+                pass  # of a tool loop, whose answers have an accumulator each
             case _:
                 assert_never(event)
 

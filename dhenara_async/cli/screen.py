@@ -26,13 +26,17 @@ from dhenara_async.events import (
     PartStart,
     ReasoningDelta,
     RefusalDelta,
+    StepStart,
     StreamEnd,
     StreamEvent,
     StreamReset,
     StreamSeam,
     StreamStart,
     TextDelta,
+    ToolApprovalRequest,
     ToolCallDelta,
+    ToolEnd,
+    ToolStart,
     UsageUpdate,
 )
 from dhenara_async.fanout.values import FanOutProgress
@@ -136,6 +140,8 @@ class Screen:
                 self.quiet("(the answer starts anew)")
             case StreamSeam():
                 self.quiet(f"({event.start.model or event.start.provider} goes on)")
+            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+                pass
             case StreamStart() | PartEnd() | ToolCallDelta() | UsageUpdate() | Heartbeat() | StreamEnd():
                 pass
             case _:

@@ -12,13 +12,17 @@ from dhenara_async.events import (
     PartStart,
     ReasoningDelta,
     RefusalDelta,
+    StepStart,
     StreamEnd,
     StreamEvent,
     StreamReset,
     StreamSeam,
     StreamStart,
     TextDelta,
+    ToolApprovalRequest,
     ToolCallDelta,
+    ToolEnd,
+    ToolStart,
     UsageUpdate,
 )
 from dhenara_async.hosts.registry import rules_of
@@ -109,6 +113,8 @@ class RestSource(SourceWrapper):
                 pass
             case StreamStart() | StreamSeam() | StreamEnd():
                 pass
+            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+                pass  # of a tool loop, which is around plans
             case _:
                 assert_never(event)
         return (event,)

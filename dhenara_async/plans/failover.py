@@ -32,13 +32,17 @@ from dhenara_async.events import (
     PartStart,
     ReasoningDelta,
     RefusalDelta,
+    StepStart,
     StreamEnd,
     StreamEvent,
     StreamReset,
     StreamSeam,
     StreamStart,
     TextDelta,
+    ToolApprovalRequest,
     ToolCallDelta,
+    ToolEnd,
+    ToolStart,
     UsageUpdate,
 )
 from dhenara_async.hosts.registry import expected_origin
@@ -389,6 +393,8 @@ def _signal_of(event: StreamEvent) -> _FailoverSignal | None:
             return _FailoverSignal.START
         case StreamReset():
             return _FailoverSignal.RESET
+        case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+            return None  # of a tool loop, which is around plans
         case _:
             assert_never(event)
 
@@ -436,6 +442,8 @@ def _renumbered(event: StreamEvent, offset: int) -> StreamEvent:
         case PartStart() | TextDelta() | ReasoningDelta() | RefusalDelta() | ToolCallDelta() | PartEnd():
             return replace(event, part_id=event.part_id + offset)
         case StreamStart() | StreamReset() | StreamSeam() | StreamEnd() | UsageUpdate() | Heartbeat():
+            return event
+        case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
             return event
         case _:
             assert_never(event)

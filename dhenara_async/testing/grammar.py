@@ -4,35 +4,42 @@ The rules are those in the docstring of ``events``. Authors of drivers, transpor
 through ``check_grammar``; consumers of a stream may rely on all of its rules.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn, assert_never
 
 from dhenara_async.events import (
     Heartbeat,
+    LoopEvent,
     PartEnd,
     PartKind,
     PartStart,
     ReasoningDelta,
     RefusalDelta,
+    StepStart,
     StreamEnd,
     StreamEvent,
     StreamReset,
     StreamSeam,
     StreamStart,
     TextDelta,
+    ToolApprovalRequest,
     ToolCallDelta,
+    ToolEnd,
+    ToolStart,
     UsageUpdate,
 )
 from dhenara_async.messages.messages import HostedToolPart, Part, ReasoningPart, RefusalPart, TextPart, ToolCallPart
 
 
 def check_grammar(events: Iterable[StreamEvent], *, complete: bool = True) -> None:
-    """Check that ``events``, from the first to the last of one call, follow the event grammar.
+    """Check that ``events``, from the first to the last of one call or tool loop, follow the event grammar.
 
     Args:
         events: All events of the call, in order.
-        complete: Whether the answer is complete; False for the events before a failure, which leave parts open.
+        complete: Whether the answer is complete; False for the events before a failure, which leave parts open, and
+            tool calls without a result.
 
     Raises:
         AssertionError: A rule is broken; the message names the rule and the event's index, from 0.
@@ -41,8 +48,8 @@ def check_grammar(events: Iterable[StreamEvent], *, complete: bool = True) -> No
     for event in events:
         check.take(event)
         check.index += 1
-    if complete and not check.ended:
-        check.broken("a stream ends with StreamEnd", "the events end without it")
+    if complete:
+        check.finish()
 
 
 @dataclass(slots=True)
@@ -61,9 +68,18 @@ class _GrammarCheck:
     index: int = 0
     started: bool = False
     ended: bool = False
+    loops: bool = False
+    in_step: bool = False
     parts: list[_PartState] = field(default_factory=list[_PartState])
+    calls: Counter[str] | None = None  # those of the last answer that have not begun; None in a resumed loop
+    running: Counter[str] = field(default_factory=Counter[str])
 
     def take(self, event: StreamEvent) -> None:
+        if isinstance(event, StepStart | ToolApprovalRequest | ToolStart | ToolEnd):
+            self._take_loop(event)
+            return
+        if self.loops and not self.ended and not self.started and not self.in_step:
+            self.broken("an answer of a tool loop follows StepStart", f"{event.type} came")
         if self.ended:
             self.broken("nothing follows StreamEnd", f"{event.type} came")
         if isinstance(event, StreamStart):
@@ -88,6 +104,7 @@ class _GrammarCheck:
                 self._close(event)
             case StreamReset():
                 self.parts.clear()
+                self.calls = None if self.calls is None else Counter()
             case StreamSeam():
                 self._seam()
             case StreamEnd():
@@ -96,6 +113,44 @@ class _GrammarCheck:
                 pass  # allowed anywhere between start and end
             case _:
                 assert_never(event)
+
+    def finish(self) -> None:
+        """Check that nothing is missing at the end."""
+        if self.running:
+            self.broken("every ToolStart has its ToolEnd", f"these are running: {sorted(self.running)}")
+        if not self.ended and (self.in_step or not self.loops):
+            self.broken("a stream ends with StreamEnd", "the events end without it")
+
+    def _take_loop(self, event: LoopEvent) -> None:
+        if (self.started and not self.ended) or (self.in_step and not self.started):
+            self.broken("the events of a tool loop stand between its answers", f"{event.type} came inside of one")
+        if self.ended and not self.loops:
+            self.broken("nothing follows StreamEnd", f"{event.type} came")
+        self.loops = True
+        match event:
+            case StepStart():
+                if self.running:
+                    self.broken("every ToolStart has its ToolEnd", f"these are running: {sorted(self.running)}")
+                self.in_step, self.started, self.ended = True, False, False
+                self.parts, self.calls = [], Counter()
+            case ToolApprovalRequest():
+                self._begin(event.call, "a call that waits for approval")
+            case ToolStart():
+                self._begin(event.call, "a call that begins")
+                self.running[event.call.call_id] += 1
+            case ToolEnd():
+                if not self.running[event.result.call_id]:
+                    self.broken("a ToolEnd has its ToolStart", f"{event.result.call_id!r} has none")
+                self.running = self.running - Counter([event.result.call_id])
+            case _:
+                assert_never(event)
+
+    def _begin(self, call: ToolCallPart, which: str) -> None:
+        if self.calls is None:  # the calls of a resumed loop belong to an answer before
+            return
+        if not self.calls[call.call_id]:
+            self.broken(f"{which} is one of the answer's, and comes once", f"{call.call_id!r} is not")
+        self.calls[call.call_id] -= 1
 
     def broken(self, rule: str, instead: str) -> NoReturn:
         raise AssertionError(f"event {self.index}: {rule}, but {instead}")
@@ -132,6 +187,8 @@ class _GrammarCheck:
         part = self._opened(event.part_id, "a part ends once, after its start")
         part.ended = True
         start, whole = part.start, event.part
+        if self.calls is not None and isinstance(whole, ToolCallPart):
+            self.calls[whole.call_id] += 1
         if whole.type != start.kind:
             self.broken("the part of PartEnd has the kind of its PartStart", f"a {start.kind} ended as a {whole.type}")
         self._check_name(start, whole)
@@ -153,7 +210,7 @@ class _GrammarCheck:
             self.broken("a part keeps the name and the call id of its PartStart", f"part {start.part_id} has others")
 
     def _end(self, event: StreamEnd) -> None:
-        self.ended = True
+        self.ended, self.in_step = True, False
         still_open = [part.start.part_id for part in self.parts if not part.ended]
         if still_open:
             self.broken("every part ends before StreamEnd", f"these are open: {still_open}")

@@ -156,7 +156,7 @@ class Tool(FrozenModel):
             return source.signature.values(values)
         return {name: getattr(values, name) for name in type(values).model_fields}
 
-    def bind(self, call: RequestedCall) -> Callable[[], object]:
+    def bind(self, call: RequestedCall, *, context: object = None) -> Callable[[], object]:
         """Return a callable without parameters that runs the function with the call's validated arguments.
 
         For an ``async`` function the callable returns its awaitable; for a tool made from a pydantic model, the
@@ -164,6 +164,7 @@ class Tool(FrozenModel):
 
         Args:
             call: A ``ToolCallPart`` for this tool.
+            context: The value of the parameters that are annotated as ``ToolContext[…]``.
 
         Raises:
             ToolArgumentsError: The arguments do not fit; the message can be sent back to the model.
@@ -171,7 +172,32 @@ class Tool(FrozenModel):
         """
         source = self._required_source()
         values = self._validated(source, call)
-        return (lambda: values) if source.signature is None else source.signature.bind(values)
+        return (lambda: values) if source.signature is None else source.signature.bind(values, context)
+
+    @property
+    def can_run(self) -> bool:
+        """Whether the tool has a function or a pydantic model, so that ``bind`` works."""
+        return self._source.held is not None
+
+    def check_context(self, context: object) -> None:
+        """Refuse a context that the function does not take.
+
+        Args:
+            context: The value of the parameters that are annotated as ``ToolContext[…]``.
+
+        Raises:
+            ConfigurationError: It is not an instance of the annotated class, or missing.
+        """
+        signature = None if self._source.held is None else self._source.held.signature
+        if signature is None:
+            return
+        for name, hint in signature.contexts.items():
+            if isinstance(hint, type) and not isinstance(context, cast("type[object]", hint)):
+                kind = type(context).__name__
+                raise ConfigurationError(
+                    f"the parameter {name!r} of the tool {self.name!r} takes a {hint.__name__} as its context, not "
+                    f"{kind}; write run_tools=ToolPolicy(context=…)"
+                )
 
     def _required_source(self) -> _PythonSource:
         if self._source.held is None:

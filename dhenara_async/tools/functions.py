@@ -8,18 +8,28 @@ paragraph is used.
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from inspect import Parameter, getdoc, isclass, isroutine, signature, unwrap
 from types import MethodType
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, create_model
 from pydantic.fields import FieldInfo
 
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.tools.descriptions import DescribedSchema
+
+Given = TypeVar("Given")
+
+
+class _FromContext:
+    """Marks a parameter that gets the context of the loop instead of an argument of the model."""
+
+
+ToolContext = Annotated[Given, _FromContext()]
+"""The type hint of a parameter that the model never sees: ``user: ToolContext[User]`` gets ``ToolPolicy.context``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class Signature:
         model: The pydantic model that validates the arguments; a field's alias is the parameter's name.
         function: The callable itself.
         positional: The positional-only parameters, in order.
+        contexts: The hints of the parameters that get the context, by name.
     """
 
     name: str
@@ -41,15 +52,16 @@ class Signature:
     model: type[BaseModel]
     function: Callable[..., object]
     positional: tuple[str, ...] = ()
+    contexts: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def values(self, arguments: BaseModel) -> dict[str, object]:
         """Return Python values by parameter, defaults included, from an instance of ``model``."""
         fields = self.model.model_fields
         return {field.alias or name: getattr(arguments, name) for name, field in fields.items()}
 
-    def bind(self, arguments: BaseModel) -> Callable[[], object]:
-        """Return a callable without parameters that calls the function with these arguments."""
-        values = self.values(arguments)
+    def bind(self, arguments: BaseModel, context: object = None) -> Callable[[], object]:
+        """Return a callable without parameters that calls the function with these arguments and the context."""
+        values = {**self.values(arguments), **dict.fromkeys(self.contexts, context)}
         return partial(self.function, *(values.pop(name) for name in self.positional), **values)
 
 
@@ -67,17 +79,26 @@ def signature_of(function: Callable[..., object]) -> Signature:
     parameters = _parameters(function, name)
     written = _hints_as_written(inner)
     fields: dict[str, tuple[object, FieldInfo]] = {}
+    contexts: dict[str, object] = {}
     for number, parameter in enumerate(parameters):
         if parameter.name not in written:
             more = "; pass a method of an instance" if number == 0 and parameter.name in {"self", "cls"} else ""
             raise ConfigurationError(f"the parameter {parameter.name!r} of {name} has no type hint{more}")
+        hint = _hint(inner, parameter.name, written[parameter.name], name)
+        if _is_context(hint):
+            contexts[parameter.name] = get_args(hint)[0]
+            continue
         # fields get neutral names, because a parameter may have the name of a pydantic method or attribute
-        fields[f"parameter_{number}"] = _field(parameter, _hint(inner, parameter.name, written[parameter.name], name))
+        fields[f"parameter_{number}"] = _field(parameter, hint)
     described = _docstring(_words(inner) or _words(function))
     model, schema = _schema(fields, name)
-    _describe(schema, described.parameters)
+    _describe(schema, {name: words for name, words in described.parameters.items() if name not in contexts})
     positional = tuple(each.name for each in parameters if each.kind is Parameter.POSITIONAL_ONLY)
-    return Signature(name, described.summary, schema, model, function, positional)
+    return Signature(name, described.summary, schema, model, function, positional, contexts)
+
+
+def _is_context(hint: object) -> bool:
+    return get_origin(hint) is Annotated and any(isinstance(each, _FromContext) for each in get_args(hint)[1:])
 
 
 def _innermost(function: Callable[..., object]) -> Callable[..., object]:

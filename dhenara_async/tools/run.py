@@ -21,7 +21,7 @@ from dhenara_async.tools.declarations import HostedTool, Tool, Usable
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.schemas import shortened
 from dhenara_async.tools.sessions import ToolSessions
-from dhenara_async.tools.sources import ToolSource
+from dhenara_async.tools.sources import AskUser, ToolSource
 
 LONGEST_ERROR = 8_000
 """Maximum characters of an error in a tool result."""
@@ -35,7 +35,12 @@ _executor: RunVar[ThreadPoolExecutor] = RunVar("dhenara_async tools")
 
 
 async def run_tools(
-    calls: Iterable[ToolCallPart], tools: Iterable[Usable], *, concurrency: int = 8, in_threads: bool = True
+    calls: Iterable[ToolCallPart],
+    tools: Iterable[Usable],
+    *,
+    concurrency: int = 8,
+    in_threads: bool = True,
+    context: object = None,
 ) -> tuple[ToolResultPart, ...]:
     """Run an answer's tool calls concurrently and return their results, in the order of the calls.
 
@@ -57,23 +62,24 @@ async def run_tools(
         concurrency: Maximum number of functions that run at the same time; the others wait, in order.
         in_threads: Whether functions that are not ``async`` run in threads. False = they run on the event loop and
             block it; for functions that are not thread-safe, or need the running loop.
+        context: The value of the parameters that are annotated as ``ToolContext[…]``.
 
     Raises:
-        ConfigurationError: A called tool was made from a schema alone, so it has no function, or ``concurrency`` is
-            below 1. Nothing was run.
+        ConfigurationError: A called tool was made from a schema alone, so it has no function, or it takes another
+            context, or ``concurrency`` is below 1. Nothing was run.
         ToolServerError: A server cannot be opened, or does not list its tools. Nothing was run.
     """
     if concurrency < 1:
         raise ConfigurationError("concurrency is how many functions may run at the same time: at least 1")
     given, asked = tuple(tools), tuple(calls)
     if not any(isinstance(tool, McpServer) for tool in given):
-        return await _run(asked, given, {}, concurrency, in_threads=in_threads)
+        return await _run(asked, given, {}, concurrency, in_threads=in_threads, context=context)
     sessions = ToolSessions()
     try:
         # functions among the tools become ``Tool``s first, so that all names are known
         usable = (tool if isinstance(tool, McpServer | HostedTool) else _as_tool(tool) for tool in given)
         listed = await sessions.listed(tool for tool in usable if tool is not None)
-        return await _run(asked, listed.tools, listed.sources, concurrency, in_threads=in_threads)
+        return await _run(asked, listed.tools, listed.sources, concurrency, in_threads=in_threads, context=context)
     finally:
         await sessions.aclose()
 
@@ -85,17 +91,20 @@ async def _run(
     concurrency: int,
     *,
     in_threads: bool,
+    context: object,
 ) -> tuple[ToolResultPart, ...]:
     """Run calls of ``tools``; ``sources`` run those of their tools."""
     known = {tool.name: tool for tool in map(_as_tool, tools) if tool is not None}
-    ready = [_prepared(call, known, sources) for call in asked]
+    for tool in known.values():
+        tool.check_context(context)
+    ready = [prepared(call, known, sources, context) for call in asked]
     results: dict[int, ToolResultPart] = {}
     slots = anyio.Semaphore(concurrency, fast_acquire=True)
 
     async def answer(place: int, call: ToolCallPart, run: Callable[[], object]) -> None:
         try:
-            results[place] = await _result(call, run, in_thread=in_threads and not _is_async(run))
-            await _stay()
+            results[place], _ = await result_of(call, run, in_threads=in_threads)
+            await stay()
         finally:
             slots.release()
 
@@ -119,19 +128,32 @@ def _as_tool(tool: Usable) -> Tool | None:
     return Tool.from_function(cast("Callable[..., object]", tool))
 
 
-def _prepared(
-    call: ToolCallPart, known: Mapping[str, Tool], sources: Mapping[str, ToolSource]
+def prepared(
+    call: ToolCallPart,
+    known: Mapping[str, Tool],
+    sources: Mapping[str, ToolSource],
+    context: object = None,
+    *,
+    ask: AskUser | None = None,
 ) -> Callable[[], object] | ToolResultPart:
-    """Return the call as a callable, or an error result if it cannot be run."""
+    """Return the call as a callable, or an error result if it cannot be run.
+
+    Args:
+        call: The model's call.
+        known: The tools by name.
+        sources: The sources that run some of them, by the tool's name.
+        context: The value of the parameters that are annotated as ``ToolContext[…]``.
+        ask: Answers the questions of a source; None = they are declined.
+    """
     source = sources.get(call.name)
     if source is not None:
-        return partial(source.call, call)
+        return partial(source.call, call, ask=ask)
     tool = known.get(call.name)
     if tool is None:
         names = ", ".join(known) or "none"
         return ToolResultPart.of(call, f"there is no tool {shortened(call.name)!r}; there are: {names}", is_error=True)
     try:
-        return tool.bind(call)
+        return tool.bind(call, context=context)
     except ToolArgumentsError as exc:
         return ToolResultPart.of(call, str(exc), is_error=True)
 
@@ -151,7 +173,7 @@ async def _run_in_thread(run: Callable[[], object]) -> tuple[object, BaseExcepti
     def outcome() -> tuple[object, BaseException | None]:
         try:
             return context.run(run), None
-        except BaseException as exc:  # noqa: BLE001 - as in ``_result``
+        except BaseException as exc:  # noqa: BLE001 - as in ``result_of``
             return None, exc
 
     executor = _executor.get(None)
@@ -161,24 +183,38 @@ async def _run_in_thread(run: Callable[[], object]) -> tuple[object, BaseExcepti
     return await asyncio.get_running_loop().run_in_executor(executor, outcome)
 
 
-async def _result(call: ToolCallPart, run: Callable[[], object], *, in_thread: bool) -> ToolResultPart:
+async def result_of(
+    call: ToolCallPart, run: Callable[[], object], *, in_threads: bool = True
+) -> tuple[ToolResultPart, BaseException | None]:
+    """Run a prepared call and return its result, with the exception if it failed.
+
+    Args:
+        call: The model's call.
+        run: The call as a callable; may return an awaitable.
+        in_threads: Whether a function that is not ``async`` runs in a thread.
+
+    Raises:
+        asyncio.CancelledError: The caller is being cancelled.
+    """
     try:
+        in_thread = in_threads and not _is_async(run)
         value, failure = await _run_in_thread(run) if in_thread else (run(), None)
         if failure is not None:
-            return _failed(call, failure)
+            return failed(call, failure), failure
         made = await value if isawaitable(value) else value
-        return made if isinstance(made, ToolResultPart) else ToolResultPart.of(call, *_contents(made))
+        return made if isinstance(made, ToolResultPart) else ToolResultPart.of(call, *_contents(made)), None
     except GeneratorExit:  # the event loop is closing
         raise
     except asyncio.CancelledError as exc:
         if _is_leaving():
             raise
-        return _failed(call, exc)
+        return failed(call, exc), exc
     except BaseException as exc:  # noqa: BLE001 - a caller's function can raise anything, and the model must see it
-        return _failed(call, exc)
+        return failed(call, exc), exc
 
 
-def _failed(call: ToolCallPart, exc: BaseException) -> ToolResultPart:
+def failed(call: ToolCallPart, exc: BaseException) -> ToolResultPart:
+    """Build the error result of a call that raised."""
     if isinstance(exc, asyncio.CancelledError):
         words = "CancelledError: an operation inside the function was cancelled"
         return ToolResultPart.of(call, words, is_error=True)
@@ -190,7 +226,7 @@ def _is_leaving() -> bool:
     return anyio.current_effective_deadline() == -inf
 
 
-async def _stay() -> None:
+async def stay() -> None:
     """Undo a cancellation that a function requested for its own task, so that the other functions continue."""
     task = asyncio.current_task()
     while task is not None and task.cancelling() and not _is_leaving():

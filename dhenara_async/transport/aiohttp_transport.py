@@ -146,7 +146,7 @@ class AiohttpTransport:
 
     def _start(
         self, kept: "_Kept", direct: DirectSender, route: Route, request: HttpRequest, timeouts: Timeouts
-    ) -> "_Pending | None":
+    ) -> "_PendingAiohttp | None":
         """Send a request over an idle connection; None = there is none any more."""
         connection = kept.connector.idle(route.key)
         if connection is None:
@@ -155,11 +155,13 @@ class AiohttpTransport:
             protocol = direct.write(connection, route, request)
         except _FAILURES as exc:
             raise _failure(exc, request, timeouts) from exc.with_traceback(None)
-        return _Pending(connection, protocol, direct.timer(timeouts.first_byte), request, timeouts, kept.open_calls)
+        return _PendingAiohttp(
+            connection, protocol, direct.timer(timeouts.first_byte), request, timeouts, kept.open_calls
+        )
 
     async def _connect_and_start(
         self, kept: "_Kept", direct: DirectSender, route: Route, request: HttpRequest, timeouts: Timeouts
-    ) -> "_Pending":
+    ) -> "_PendingAiohttp":
         """Send a request over an idle or a new connection."""
         try:
             connection = await direct.connect(route, self._client_timeout(timeouts))
@@ -168,7 +170,9 @@ class AiohttpTransport:
             if kept.open_calls.closed:  # while a connection was made
                 raise broken_off() from exc
             raise _failure(exc, request, timeouts) from exc.with_traceback(None)
-        return _Pending(connection, protocol, direct.timer(timeouts.first_byte), request, timeouts, kept.open_calls)
+        return _PendingAiohttp(
+            connection, protocol, direct.timer(timeouts.first_byte), request, timeouts, kept.open_calls
+        )
 
     async def while_open(self, work: Coroutine[object, object, Got]) -> Got:
         """See ``EndsWaits``."""
@@ -442,7 +446,7 @@ def _has_received(connection: Connection) -> bool:
     return bool(select.select([raw], [], [], 0)[0])
 
 
-class _Pending(DirectPending):
+class _PendingAiohttp(DirectPending):
     """A request that was sent directly; see ``PendingResponse``."""
 
     __slots__ = ("_open_calls", "_request", "_timeouts")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 from uuid import uuid4
@@ -16,16 +17,20 @@ from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.errors import BudgetError, ConfigurationError
 from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.formatter.window import ConversationPolicy
+from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.attachments import Attached, Attachment
 from dhenara_async.messages.messages import ToolResultPart
-from dhenara_async.plans.targets import Target
+from dhenara_async.plans.targets import Target, endpoints, target_of
 from dhenara_async.stores import ConversationStore
 from dhenara_async.stores.signing import SigningKeys
+from dhenara_async.tools.policy import ToolPolicy, check_policy
 from dhenara_async.transport import Transport
 from dhenara_async.turns.live import LiveTurns
 from dhenara_async.turns.loading import load_node
+from dhenara_async.turns.loop import Path, TurnLoop
 from dhenara_async.turns.opener import TurnOpener
 from dhenara_async.turns.queue import TurnQueue
+from dhenara_async.turns.results import ToolResults
 from dhenara_async.turns.turn import LoadDraft, Turn
 from dhenara_async.usage.budget import Budget, Reservation, Spending
 
@@ -80,6 +85,7 @@ class TurnFactory:
         self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
         self._queues: WeakKeyDictionary[Conversation, TurnQueue] = WeakKeyDictionary()
         self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
+        self._results = ToolResults()
 
     def scoped(self, store: ConversationStore, owner: str | None) -> Self:
         """Return this factory for the conversations of one owner; budgets, queues and connections are shared."""
@@ -99,8 +105,9 @@ class TurnFactory:
         path: tuple[ConversationNode, ...] | None = None,
         unread: Attached | None = None,
         load: LoadDraft | None = None,
+        run_tools: ToolPolicy | None = None,
     ) -> Turn:
-        """Return the turn that answers ``draft``.
+        """Return the turn that answers ``draft``; a ``TurnLoop`` if tools run, or answers are asked again.
 
         Args:
             conversation: Where its node goes.
@@ -112,13 +119,67 @@ class TurnFactory:
             path: The history; None = the path to the head when the turn begins, behind the turns in the queue.
             unread: The files of the question, if some are still to be read from disk.
             load: Completes the draft, and loads the turns before it, when the turn begins; None = it is complete.
+            run_tools: How the tools of the call run; None = they do not.
 
         Raises:
             ConfigurationError: The call cannot be made; nothing was sent.
         """
         check_config(config)
-        client = AIModelClient(endpoint, config, transport=self.transport, policy=self.policy, shared=self.shared)
         queue = None if path is not None else self._queues.setdefault(conversation, TurnQueue())
+        calls = _TurnCalls(conversation, endpoint, stream, ends_with_reader)
+        if run_tools is None and not (config.structured_output and config.structured_retries):
+            turn = self._single(calls, draft, config, path, unread=unread, queue=queue, load=load)
+        else:
+            policy = check_policy(run_tools)
+            turn = self._loop(calls, draft, config, policy, path, unread=unread, queue=queue, load=load)
+        if self.live is not None and not ends_with_reader:
+            turn.attachable(self.live, self.owner)
+        return turn
+
+    def _loop(
+        self,
+        calls: "_TurnCalls",
+        draft: ConversationNode,
+        config: AIModelCallConfig,
+        policy: ToolPolicy | None,
+        path: Path | None,
+        *,
+        unread: Attached | None,
+        queue: TurnQueue | None,
+        load: LoadDraft | None,
+    ) -> TurnLoop:
+        """Return a turn whose model calls are turns."""
+        calls = replace(calls, endpoint=target_of(calls.endpoint, "turn"))
+        return TurnLoop(
+            calls.conversation,
+            draft,
+            partial(self._single, calls),
+            config,
+            policy,
+            store=self.store,
+            results=self._results,
+            shared=self.shared,
+            expected=next(map(expected_origin, endpoints(target_of(calls.endpoint, "turn"))), None),
+            unread=unread,
+            queue=queue,
+            path=path if load is None else None,
+            load=load,
+        )
+
+    def _single(
+        self,
+        calls: "_TurnCalls",
+        draft: ConversationNode,
+        config: AIModelCallConfig,
+        path: Path | None,
+        *,
+        unread: Attached | None = None,
+        queue: TurnQueue | None = None,
+        load: LoadDraft | None = None,
+    ) -> Turn:
+        """Return the turn of one model call."""
+        conversation, endpoint = calls.conversation, calls.endpoint
+        client = AIModelClient(endpoint, config, transport=self.transport, policy=self.policy, shared=self.shared)
 
         def opener(draft: ConversationNode) -> TurnOpener:
             if load is None:
@@ -130,21 +191,19 @@ class TurnFactory:
                 question(draft.user_query, draft.attached_files, draft.tool_results),
                 tuple(draft.instructions),
                 config,
-                stream,
+                calls.stream,
                 history,
                 conversation.id,
                 draft.id,
+                draft.loop_id,
             )
             summaries = self._summaries.setdefault(conversation, {})
-            return TurnOpener(client, call, draft, summaries, self.policy, ends_with_reader)
+            return TurnOpener(client, call, draft, summaries, self.policy, calls.ends_with_reader)
 
         reserve = partial(self._reserve, conversation)
-        turn = Turn(
+        return Turn(
             conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue, load=load
         )
-        if self.live is not None and not ends_with_reader:
-            turn.attachable(self.live, self.owner)
-        return turn
 
     def again(
         self,
@@ -155,6 +214,7 @@ class TurnFactory:
         instructions: Iterable[str] | None,
         files: Iterable[Attachment] | None,
         config: AIModelCallConfig | None,
+        run_tools: ToolPolicy | None,
     ) -> Turn:
         """Return a turn beside another one, which answers its question, or ``query`` in its place.
 
@@ -178,7 +238,9 @@ class TurnFactory:
         if conversation.complete or conversation.get(node_id) is not None:
             draft, unread = beside()
             path = () if draft.parent_id is None else conversation.path(draft.parent_id)
-            return self.turn(conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread)
+            return self.turn(
+                conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread, run_tools=run_tools
+            )
         turn_id = uuid4().hex
 
         async def load() -> tuple[ConversationNode, Attached | None]:
@@ -187,7 +249,7 @@ class TurnFactory:
             return draft.changed(id=turn_id), unread
 
         draft = ConversationNode(id=turn_id, user_query=query or "")
-        return self.turn(conversation, draft, endpoint, knobs, stream=True, path=(), load=load)
+        return self.turn(conversation, draft, endpoint, knobs, stream=True, path=(), load=load, run_tools=run_tools)
 
     def leading(self, conversation: Conversation, instructions: Iterable[str] | None) -> Iterable[str]:
         """Return the instructions of a turn: its own, else the conversation's, else the manager's."""
@@ -247,6 +309,16 @@ class TurnFactory:
                 reservation.release()
             raise
         return reserved
+
+
+@dataclass(frozen=True, slots=True)
+class _TurnCalls:
+    """What the model calls of one turn have in common; see ``TurnFactory.turn``."""
+
+    conversation: Conversation
+    endpoint: Target | str
+    stream: bool
+    ends_with_reader: bool
 
 
 def node_of(conversation: Conversation, node_id: str) -> ConversationNode:

@@ -12,6 +12,8 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Self
 
+from dhenara_async.calls.loop import LoopStream
+from dhenara_async.calls.observer import LoopOutcome
 from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.calls.text import TextStream
 from dhenara_async.conversation import Conversation, ConversationNode
@@ -19,7 +21,7 @@ from dhenara_async.errors import DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
 from dhenara_async.frozen import short_repr
 from dhenara_async.messages.attachments import Attached
-from dhenara_async.response import AIModelCallResponse
+from dhenara_async.response import AIModelCallResponse, CallWarning
 from dhenara_async.stores import ConversationStore
 from dhenara_async.turns.keeping import STORE_SECONDS, counted, described, keep
 from dhenara_async.turns.live import LiveTurns
@@ -48,8 +50,8 @@ class Turn:
     Args:
         conversation: Where its node goes.
         draft: The turn as far as it is known.
-        opener: Makes the opener of the stream from the complete draft.
-        reserve: Reserves budget before anything is sent; may refuse.
+        opener: Makes the opener of the stream from the complete draft; None in a loop, whose steps are turns.
+        reserve: Reserves budget before anything is sent; may refuse. None in a loop.
         store: Keeps the node.
         unread: The files of the question, if some are still to be read from disk; else None.
         queue: The queue of the conversation's turns, which it follows one by one; None = it follows the turn that its
@@ -57,13 +59,15 @@ class Turn:
         load: Completes the draft when the turn begins; None = it is complete.
     """
 
+    _advice = _ADVICE
+
     def __init__(
         self,
         conversation: Conversation,
         draft: ConversationNode,
-        opener: Callable[[ConversationNode], TurnOpener],
+        opener: Callable[[ConversationNode], TurnOpener] | None = None,
         *,
-        reserve: Reserve,
+        reserve: Reserve | None = None,
         store: ConversationStore,
         unread: Attached | None = None,
         queue: TurnQueue | None = None,
@@ -78,7 +82,9 @@ class Turn:
         self._make_opener = opener
         self._unread = unread
         self._opener: TurnOpener | None = None
-        self._opened: ResponseStream | None = None
+        self._begun = False
+        self._opened: ResponseStream | LoopStream | None = None
+        self._more_warnings: tuple[CallWarning, ...] = ()
         if unread is None and load is None:
             self._begin()
         self._reserved: Sequence[Reservation] = ()
@@ -92,18 +98,19 @@ class Turn:
         return short_repr("Turn", (("conversation", self._conversation.id), ("status", status)))
 
     @property
-    def _stream(self) -> ResponseStream:
+    def _stream(self) -> ResponseStream | LoopStream:
         if self._opened is None:
             raise StreamStateError(_ADVICE)
         return self._opened
 
-    def _begin(self) -> TurnOpener:
+    def _begin(self) -> None:
         """Open the stream if that needs no waiting. The draft is complete."""
-        opener = self._opener = self._make_opener(self._draft)
-        self._opened = opener.open_now()
+        if self._make_opener is not None:
+            self._opener = self._make_opener(self._draft)
+            self._opened = self._opener.open_now()
         if self._opened is not None:
-            self._opened.advice = _ADVICE
-        return opener
+            self._opened.advice = self._advice
+        self._begun = True
 
     async def __aenter__(self) -> Self:
         if self._queue is None:
@@ -128,32 +135,37 @@ class Turn:
                 "write await manager.checkout(conversation, node_id) and ask again"
             )
         self._draft = self._draft.changed(parent_id=after)
-        if self._opener is not None:
+        if self._begun:
             self._begin()
 
     async def _enter(self) -> Self:
-        opener = self._opener
-        if opener is None:
+        if not self._begun:
             if self._load is not None:
                 self._draft, self._unread = await self._load()
             if self._unread is not None:
                 self._draft = self._draft.changed(attached_files=tuple(await self._unread.read_in_thread()))
-            opener = self._begin()
-        if self._opened is None:
-            await opener.format_ahead()
-        self._reserved = self._reserve(opener)
-        try:
-            if self._opened is None:
-                self._opened = await opener.open_summarised()
-            await self._stream.__aenter__()
-        except BaseException:
-            self._settle(None)
-            raise
+            self._begin()
+        await self._open()
         if self._live is not None:
             live, owner = self._live
             self._log = TurnLog(self.id, self._conversation.id, self._draft)
             live.begin(owner, self._log)
         return self
+
+    async def _open(self) -> None:
+        """Reserve budget and enter the stream."""
+        opener = self._opener
+        if opener is not None:
+            if self._opened is None:
+                await opener.format_ahead()
+            self._reserved = () if self._reserve is None else self._reserve(opener)
+        try:
+            if opener is not None and self._opened is None:
+                self._opened = await opener.open_summarised()
+            await self._stream.__aenter__()
+        except BaseException:
+            self._settle(None)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -293,6 +305,29 @@ class Turn:
         return self._node
 
     @property
+    def nodes(self) -> tuple[ConversationNode, ...]:
+        """The nodes of all model calls that have ended, oldest first: several in a turn with ``run_tools``."""
+        return () if self._node is None else (self._node,)
+
+    @property
+    def outcome(self) -> LoopOutcome | None:
+        """How a turn with ``run_tools`` ended; None while it runs, after a failure, and for any other turn.
+
+        ``complete``; ``limit``: the model wanted more steps than ``ToolPolicy.max_steps``; or ``pending``: a call waits
+        for approval. ``manager.resume`` goes on from the last two.
+        """
+        return None
+
+    def will_leave(self, warnings: Sequence[CallWarning], *, cancelled: bool) -> None:
+        """Take what the node of this step says beside its answer; for the loop that it is a step of.
+
+        Args:
+            warnings: Warnings beside those of the answer.
+            cancelled: Whether the manager cancelled the loop.
+        """
+        self._more_warnings, self._cancelled = tuple(warnings), cancelled
+
+    @property
     def response(self) -> AIModelCallResponse:
         """The complete answer.
 
@@ -348,7 +383,7 @@ class Turn:
             took = {"usage": came.chat_response.usage, "cost": cost}
             tries = (*tries[:-1], tries[-1].changed(**took))
         node = ConversationNode(
-            **self._draft.model_dump(include={"id", "parent_id", "user_query", "instructions"}),
+            **self._draft.model_dump(include={"id", "parent_id", "user_query", "instructions", "loop_id"}),
             attached_files=self._draft.attached_files,
             tool_results=self._draft.tool_results,
             response=None if status == "failed" else came.chat_response,
@@ -360,7 +395,7 @@ class Turn:
             tries=tries,
             plan=came.plan,
             seams=came.seams,
-            warnings=came.warnings,
+            warnings=(*came.warnings, *self._more_warnings),
             conversion=came.conversion.condensed(),
             cost=cost,
             charge=charge,

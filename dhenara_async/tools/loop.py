@@ -1,0 +1,153 @@
+"""``LoopProgress``: the pure part of a tool loop, which decides what follows an answer.
+
+The states of a loop, and what leads from one to the next::
+
+    ASKING   the answer asks for tools                        RUNNING
+    ASKING   the answer asks for tools at the last step       ENDED     limit
+    ASKING   the answer does not fit ``structured_output``    ASKING    while retries are left
+    ASKING   the provider paused its answer                   ASKING    while steps are left
+    ASKING   any other answer                                 ENDED     complete
+    RUNNING  every call has its result                        ASKING
+    RUNNING  a call waits for approval                        ENDED     pending
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from dhenara_async.errors import AnswerCutError, AnswerRefusedError, StructuredOutputError
+from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
+from dhenara_async.response import CallWarning, ChatResponse, FinishReason
+from dhenara_async.tools.policy import Approval, Pending, ToolPolicy
+
+_CUT = {
+    FinishReason.LENGTH,
+    FinishReason.CONTEXT_WINDOW,
+    FinishReason.CONTENT_FILTER,
+    FinishReason.REFUSAL,
+    FinishReason.ERROR,
+}
+"""Endings after which the calls of an answer are not run: they may be incomplete, or not meant."""
+
+
+class LoopState(StrEnum):
+    """The state of a tool loop; see the table of the module."""
+
+    ASKING = "asking"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class RunCalls:
+    """The calls of the answer are run next."""
+
+    calls: tuple[ToolCallPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskNext:
+    """The model is asked again.
+
+    Attributes:
+        results: The results of all calls of the answer before, in the order of the calls.
+        words: A question instead of results: why the answer does not fit.
+        goes_on: Whether the provider continues the answer that it paused, without a question.
+    """
+
+    results: tuple[ToolResultPart, ...] = ()
+    words: str = ""
+    goes_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndLoop:
+    """The loop ends.
+
+    Attributes:
+        outcome: Why.
+        warning: What the caller should know; None if the model was done.
+    """
+
+    outcome: Literal["complete", "limit", "pending"]
+    warning: CallWarning | None = None
+
+
+Move = RunCalls | AskNext | EndLoop
+
+
+@dataclass(slots=True)
+class LoopProgress:
+    """The steps of one loop so far.
+
+    Attributes:
+        policy: How tools run; None = they are not run, and the loop only repeats answers that do not fit.
+        structured_retries: Maximum number of answers that are asked again because they do not fit.
+        steps: Number of model calls so far.
+        retries: Number of answers that were asked again.
+    """
+
+    policy: ToolPolicy | None
+    structured_retries: int = 0
+    steps: int = 0
+    retries: int = 0
+
+    def after(self, answer: ChatResponse) -> Move:
+        """Decide what follows a complete answer.
+
+        Args:
+            answer: The answer; its first choice counts.
+        """
+        calls = answer.tools()
+        if calls and answer.finish_reason not in _CUT and self.policy is not None:
+            if self.steps < self.policy.max_steps:
+                return RunCalls(calls)
+            return EndLoop("limit", _limit_warning(self.policy, calls))
+        if not calls and self.retries < self.structured_retries and (fault := _fault(answer)):
+            self.retries += 1
+            return AskNext(words=f"{fault}. Answer again, with nothing but the corrected object.")
+        return EndLoop("complete")
+
+
+def _limit_warning(policy: ToolPolicy, calls: Sequence[ToolCallPart]) -> CallWarning:
+    names = ", ".join(dict.fromkeys(call.name for call in calls))
+    return CallWarning(
+        code="tool_limit",
+        knob="run_tools",
+        message=f"the loop ended after max_steps={policy.max_steps} model calls; the last answer asks for {names}, "
+        "which was not run: manager.resume(…) runs it and goes on",
+    )
+
+
+def _fault(answer: ChatResponse) -> str:
+    """Return why an answer is not the requested object; empty if it is, or was refused or cut."""
+    try:
+        answer.structured()
+    except (AnswerRefusedError, AnswerCutError):
+        return ""
+    except StructuredOutputError as exc:
+        return str(exc)
+    return ""
+
+
+def decision_key(call: ToolCallPart) -> str:
+    """Return the key of a call in ``decisions``: its id, or the name of its function if the provider sent no id."""
+    return call.call_id or call.name
+
+
+def denial(approval: Approval) -> str | None:
+    """Return the words that tell the model that a call was denied; None if it was approved.
+
+    Args:
+        approval: The decision; not ``Pending``.
+    """
+    if approval is True:
+        return None
+    reason = approval.strip() if isinstance(approval, str) else ""
+    return f"the user did not allow this call: {reason}" if reason else "the user did not allow this call"
+
+
+def is_pending(approval: Approval) -> bool:
+    """Whether the decision comes later."""
+    return approval is Pending or isinstance(approval, Pending)

@@ -1,0 +1,162 @@
+"""``ToolRunner``: runs the calls of one answer for a tool loop, with bounds, deadlines, events and observers."""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import anyio
+
+from dhenara_async.calls.observed_loop import ObservedLoop, ObservedTool
+from dhenara_async.calls.observer import ToolOutcome
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.events import LoopEvent, ToolEnd, ToolStart
+from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
+from dhenara_async.tools.declarations import HostedTool, Tool
+from dhenara_async.tools.mcp.server import McpServer
+from dhenara_async.tools.policy import ToolPolicy
+from dhenara_async.tools.run import prepared, result_of, stay
+from dhenara_async.tools.sessions import ToolSessions
+from dhenara_async.tools.sources import AskUser, ToolAnswer, ToolQuestion, ToolSource
+
+Keep = Callable[[int, ToolResultPart], Awaitable[None]]
+"""Stores the result of a call, by the place of the call in its answer."""
+
+
+class ToolRunner:
+    """Runs the calls of a loop's answers.
+
+    Args:
+        policy: The bounds.
+        tools: The tools of the call.
+        sessions: The open servers of tools.
+        observed: Reports every call to observers.
+        owned: Whether the sessions end with the loop.
+
+    Raises:
+        ConfigurationError: A tool has no function to run, or takes another context than the policy has.
+    """
+
+    def __init__(
+        self,
+        policy: ToolPolicy,
+        tools: Sequence[Tool | HostedTool | McpServer],
+        sessions: ToolSessions,
+        observed: ObservedLoop,
+        *,
+        owned: bool = False,
+    ) -> None:
+        self._policy = policy
+        self._tools = tuple(tools)
+        self._sessions = sessions
+        self._observed = observed
+        self._owned = owned
+        self._sources: Mapping[str, ToolSource] | None = None
+        self._known: Mapping[str, Tool] = {tool.name: tool for tool in self._tools if isinstance(tool, Tool)}
+        for tool in self._known.values():
+            if not tool.can_run:
+                raise ConfigurationError(
+                    f"the tool {tool.name!r} was made from a schema alone: run_tools has no function to run; pass the "
+                    "function itself, or run the calls yourself without run_tools"
+                )
+            tool.check_context(policy.context)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the functions; those of servers are not known before the first call."""
+        return tuple(self._known)
+
+    async def aclose(self) -> None:
+        """Close the servers that the loop opened for itself."""
+        if self._owned:
+            await self._sessions.aclose()
+
+    async def run(
+        self,
+        calls: Sequence[tuple[int, ToolCallPart]],
+        denials: Mapping[int, str],
+        *,
+        emit: Callable[[LoopEvent], None],
+        keep: Keep,
+    ) -> dict[int, ToolResultPart]:
+        """Run calls concurrently and return their results by place. Every call gets a result.
+
+        Args:
+            calls: The calls, each with its place in its answer.
+            denials: The words for the model about calls that are not run, by place.
+            emit: Receives ``ToolStart`` when a call begins, and ``ToolEnd`` after its result was stored.
+            keep: Stores a result.
+
+        Raises:
+            Exception: ``on_error`` raised it, or a result could not be stored; all other calls were cancelled.
+        """
+        results: dict[int, ToolResultPart] = {}
+        failures: list[BaseException] = []
+        if self._sources is None:
+            listed = await self._sessions.listed(self._tools)
+            self._sources = listed.sources
+            self._known = {tool.name: tool for tool in listed.tools if isinstance(tool, Tool)}
+        slots = anyio.Semaphore(self._policy.concurrency, fast_acquire=True)
+
+        async def answer(place: int, call: ToolCallPart, group: anyio.abc.TaskGroup) -> None:
+            try:
+                emit(ToolStart(call))
+                result = await self._answer(call, denials.get(place))
+                await stay()
+                await keep(place, result)
+                results[place] = result
+                emit(ToolEnd(result))
+            except Exception as exc:  # noqa: BLE001 - raised below, alone rather than in a group
+                failures.append(exc)
+                group.cancel_scope.cancel()
+            finally:
+                slots.release()
+
+        async with anyio.create_task_group() as group:
+            for place, call in calls:
+                await slots.acquire()
+                group.start_soon(answer, place, call, group)
+        if failures:
+            raise failures[0]
+        return results
+
+    async def _answer(self, call: ToolCallPart, denial: str | None) -> ToolResultPart:
+        observed = self._observed.tool(call)
+        outcome: ToolOutcome = "cancelled"
+        error: BaseException | None = None
+        result: ToolResultPart | None = None
+        try:
+            if denial is not None:
+                result, outcome = ToolResultPart.of(call, denial, is_error=True), "denied"
+                return result
+            result, error = await self._run(call, observed)
+            outcome = "failed" if result.is_error else "complete"
+            words = None if error is None or self._policy.on_error is None else self._policy.on_error(call, error)
+            if words is not None:
+                result = ToolResultPart.of(call, words, is_error=True)
+            return result
+        finally:
+            observed.end(outcome=outcome, error=error, result=result)
+
+    async def _run(self, call: ToolCallPart, observed: ObservedTool) -> tuple[ToolResultPart, BaseException | None]:
+        with observed.running(), anyio.move_on_after(self._policy.timeout) as scope:
+            sources = self._sources or {}
+            run = prepared(call, self._known, sources, self._policy.context, ask=self._asking(scope))
+            if isinstance(run, ToolResultPart):
+                return run, None
+            return await result_of(call, run, in_threads=call.name not in sources)
+        words = f"the tool did not answer within {self._policy.timeout} seconds and was stopped"
+        return ToolResultPart.of(call, words, is_error=True), TimeoutError(words)
+
+    def _asking(self, scope: anyio.CancelScope) -> AskUser | None:
+        """Return the policy's ``ask``, which stops the clock of the call while the user thinks."""
+        ask = self._policy.ask
+        if ask is None:
+            return None
+
+        async def asking(question: ToolQuestion) -> ToolAnswer:
+            left, scope.deadline = scope.deadline - anyio.current_time(), math.inf
+            try:
+                return await ask(question)
+            finally:
+                scope.deadline = anyio.current_time() + left
+
+        return asking
