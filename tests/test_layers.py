@@ -38,7 +38,7 @@ FLOORS = (
             "hosts",
             "limits",
         ),
-        *("tools.sessions", "transport", "usage.budget"),
+        *("tools.loop", "tools.sessions", "transport", "usage.budget"),
     },
     {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
     {"calls.forms", "calls.observed", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
