@@ -40,6 +40,9 @@ async def turns(manager, endpoint):
                 pass
     assert [node.status for node in conversation.nodes] == ["complete", "complete"]
     return True
+
+gc.collect()
+gc.freeze()  # collections examine only what calls make, not all imported modules
 """
 
 
@@ -54,58 +57,58 @@ def run(body: str) -> str:
     return done.stdout
 
 
-SHARED = {
-    "a client that opens its own": "AIModelClient(endpoint)",
-    "a client with a transport": "AIModelClient(endpoint, transport=AiohttpTransport())",
-    "a client with a transport of two": "AIModelClient(endpoint, transport=AiohttpTransport(limit=2))",
-    "a manager with a transport": "ConversationManager(transport=AiohttpTransport())",
-}
+SHARED = """
+def calls(shared):
+    return turns(shared, endpoint) if isinstance(shared, ConversationManager) else ask(shared)
+
+with start_blocking_portal() as portal, portal.wrap_async_context_manager(ProviderServer()) as server:
+    endpoint = endpoint_of(server)
+    work(AIModelClient(endpoint), None)
+    for transport in (AiohttpTransport(), AiohttpTransport(limit=2)):
+        work(AIModelClient(endpoint, transport=transport), transport)
+    transport = AiohttpTransport()
+    work(ConversationManager(transport=transport), transport)
+"""
+"""Gives ``work`` a client that opens its own connections, then two clients and a manager with a transport."""
 
 
-def calls(shared: str) -> str:
-    return "turns(shared, endpoint)" if "Manager" in shared else "ask(shared)"
-
-
-@pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED.keys())
-def test_twenty_loops_one_after_another(shared: str) -> None:
+def test_twenty_loops_one_after_another() -> None:
     """Nobody closes anything: what a loop has opened ends with it."""
-    told = run(f"""
-        with start_blocking_portal() as portal, portal.wrap_async_context_manager(ProviderServer()) as server:
-            endpoint = endpoint_of(server)
-            shared = {shared}
-            for _ in range(20):
-                assert asyncio.run({calls(shared)})
+    told = run(
+        textwrap.dedent("""
+            def work(shared, transport):
+                for _ in range(20):
+                    assert asyncio.run(calls(shared))
+                    gc.collect()
+                print(None if transport is None else len(transport._sessions))
+        """)
+        + SHARED
+    )
+    assert told == "None\n0\n0\n0\n"
+
+
+def test_eight_threads_with_a_loop_each() -> None:
+    told = run(
+        textwrap.dedent("""
+            def work(shared, _transport):
+                done = []
+
+                def loops():
+                    for _ in range(5):
+                        done.append(asyncio.run(calls(shared)))
+
+                threads = [threading.Thread(target=loops) for _ in range(8)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
                 gc.collect()
-            transport = getattr(shared, "_shared", None) or getattr(shared, "_transport", None)
-            print(0 if transport is None else len(transport._sessions))
-    """)
-    assert told == "0\n"
+                print(sum(done))
+        """)
+        + SHARED
+    )
+    assert told == "40\n40\n40\n40\n"
 
-
-@pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED.keys())
-def test_eight_threads_with_a_loop_each(shared: str) -> None:
-    told = run(f"""
-        with start_blocking_portal() as portal, portal.wrap_async_context_manager(ProviderServer()) as server:
-            endpoint = endpoint_of(server)
-            shared = {shared}
-            done = []
-
-            def work():
-                for _ in range(5):
-                    done.append(asyncio.run({calls(shared)}))
-
-            threads = [threading.Thread(target=work) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            gc.collect()
-            print(sum(done))
-    """)
-    assert told == "40\n"
-
-
-_SLOW = "portal.wrap_async_context_manager(ProviderServer(delay=1000))"
 
 ENDS = {
     "a stream that is left open": """

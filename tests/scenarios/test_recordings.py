@@ -25,6 +25,7 @@ from dhenara_async.response import ChatResponse, Choice, Usage
 from dhenara_async.testing import check_grammar
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests import recordings
+from tests.cases import cases
 from tests.recordings import EXCEPTIONS, JsonObject, Recording
 from tests.replays import check_fold
 
@@ -80,19 +81,33 @@ async def _serve(request: web.BaseRequest) -> web.StreamResponse:
 # ---------------------------------------------------------------------------------------------------- the tests
 
 
-@pytest.mark.parametrize("recording_id", _IDS, ids=_IDS)
-async def test_says_what_the_recording_says(playback: Playback, recording_id: str) -> None:
-    recording = recordings.load(recording_id)
-    exception = EXCEPTIONS.get(recording_id)
+@pytest.mark.parametrize("framing", ["sse", "json"])
+@pytest.mark.parametrize("api", recordings.DIALECTS)
+async def test_says_what_the_recording_says(playback: Playback, api: str, framing: str) -> None:
+    with cases() as case:
+        for recording_id in recordings.ids(framing=framing):
+            if recording_id.startswith(f"{api}/"):
+                with case(recording_id):
+                    await _check(playback, recordings.load(recording_id))
+
+
+async def _check(playback: Playback, recording: Recording) -> None:
+    exception = EXCEPTIONS.get(recording.id)
     if exception is not None:
         await _check_exception(playback.client(recording), recording, exception.error)
     elif recording.expect["kind"] == "message":
         found = list(_differences(recording, await _answer(playback.client(recording), recording)))
-        assert not found, "\n".join((recording_id, *found))
+        assert not found, "\n".join(found)
     elif recording.expect["kind"] == "error":
         await _check_refusal(playback.client(recording), recording)
     else:
         await _check_failure_inside(playback.client(recording), recording)
+
+
+async def test_every_recording_is_among_them() -> None:
+    found = [name for framing in ("sse", "json") for name in recordings.ids(framing=framing)]
+    assert len(found) == len(_IDS) > 1_500
+    assert {name.partition("/")[0] for name in found} == recordings.DIALECTS.keys()
 
 
 async def test_exceptions_are_few_and_real() -> None:

@@ -69,6 +69,7 @@ from dhenara_async.framing.sse import SSEFramer
 from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.response import Choice, Usage
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport, ScriptedToolCall
+from tests.cases import sample
 from tests.histories import TARGETS, histories
 from tests.raw_json import keys, objects, turns
 
@@ -467,10 +468,13 @@ def test_vector_12_thinking_without_words_keeps_its_signature(shown: str) -> Non
 @pytest.mark.parametrize("target", TARGETS)
 def test_vector_13_a_longer_history_begins_with_the_same_bytes(target: str) -> None:
     """The same history is spelled the same each time, also from nodes that come out of a store; and what was sent for
-    its first turns is how every later request begins. Whoever answered, whatever was torn, whoever is asked."""
+    its first turns is how every later request begins. Whoever answered, whatever was torn, whoever is asked.
+
+    Each target is sent half of the histories; a soak sends all.
+    """
     lenient, grown = ConversionPolicy(media="describe"), 0
     tried = [(f"{source}, {name}", history) for source in _DETERMINED for name, history in histories(source).items()]
-    for name, history in tried:
+    for name, history in sample(tried, 2, list(TARGETS).index(target)):
         endpoint = TARGETS[target].endpoint
         stored = [ConversationNode.model_validate_json(node.model_dump_json()) for node in history.nodes]
         before: list[bytes] = []
@@ -485,7 +489,7 @@ def test_vector_13_a_longer_history_begins_with_the_same_bytes(target: str) -> N
             assert _begins_with(spelled, before), (name, length)
             grown += len(spelled) > len(before) > 0
             before = spelled
-    assert grown > 50
+    assert grown > 25
 
 
 def test_vector_14_functions_that_the_history_calls_are_declared_where_that_is_demanded() -> None:
