@@ -8,6 +8,7 @@ from typing import cast
 import anyio
 import anyio.lowlevel
 import uvicorn
+from aiohttp import web
 from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType]
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
@@ -72,6 +73,18 @@ async def _hypercorn(app: Starlette, listening: socket.socket) -> AsyncGenerator
 
 async def _serve_hypercorn(app: Starlette, config: Config, ended: anyio.Event) -> None:
     await serve(cast("ASGIFramework", app), config, shutdown_trigger=ended.wait)
+
+
+@asynccontextmanager
+async def served_by_aiohttp(app: web.Application) -> AsyncGenerator[str]:
+    """Serve ``app`` and yield its URL."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 def one_route(endpoint: Endpoint) -> Starlette:

@@ -9,21 +9,26 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from fastapi import FastAPI, HTTPException, Request
 
-from dhenara_async import ConversationManager, Dialect
+from dhenara_async import AIModelEndpoint, ConversationManager, Dialect
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import Script
+from dhenara_async.web import aiohttp as for_aiohttp
 from dhenara_async.web.starlette import WebLimits, chat_routes, lifespan
 from tests.loopback import endpoint_at
 from tests.web.protocols import ui_message_of
-from tests.web.servers import served
+from tests.web.servers import served, served_by_aiohttp
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+
+
+FRAMEWORKS = pytest.mark.parametrize("framework", ["fastapi", "aiohttp"])
 
 
 async def owner_of(request: Request) -> str:
@@ -31,6 +36,10 @@ async def owner_of(request: Request) -> str:
     if name == "stranger":
         raise HTTPException(403, "no")
     return name or ""
+
+
+async def aiohttp_owner_of(request: web.Request) -> str:
+    return request.headers.get("x-user", "")
 
 
 @dataclass
@@ -93,29 +102,45 @@ class Chat:
 
 
 @asynccontextmanager
-async def chatting(script: Script | None = None, **options: object) -> AsyncGenerator[Chat]:
+async def chatting(script: Script | None = None, framework: str = "fastapi", **options: object) -> AsyncGenerator[Chat]:
     async with ProviderServer(script) as provider:
         manager = ConversationManager()
-        app = FastAPI(lifespan=lifespan(manager, grace=0.1))
         models = {
             "gpt": endpoint_at(provider, Dialect.OPENAI_CHAT),
             "claude": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES),
         }
-        app.router.routes += chat_routes(manager, models, owner=owner_of, **options)  # pyright: ignore[reportArgumentType]
         async with (
-            served(app) as url,
+            _serving(manager, models, framework, options) as url,
             aiohttp.ClientSession(headers={"x-user": "ann"}) as ann,
             aiohttp.ClientSession(headers={"x-user": "bob"}) as bob,
         ):
             yield Chat(provider, manager, Page(url, ann), Page(url, bob))
 
 
+@asynccontextmanager
+async def _serving(
+    manager: ConversationManager, models: dict[str, AIModelEndpoint], framework: str, options: Any
+) -> AsyncGenerator[str]:
+    if framework == "fastapi":
+        app = FastAPI(lifespan=lifespan(manager, grace=0.1))
+        app.router.routes += chat_routes(manager, models, owner=owner_of, **options)
+        async with served(app) as url:
+            yield url
+    else:
+        twin = web.Application()
+        twin.cleanup_ctx.append(for_aiohttp.lifespan(manager, grace=0.1))
+        twin.add_subapp("/api", for_aiohttp.chat_routes(manager, models, owner=aiohttp_owner_of, **options))
+        async with served_by_aiohttp(twin) as url:
+            yield url
+
+
 def asked(provider: ProviderServer, place: int = -1) -> list[str]:
     return [text for _, text in provider.requests[place].turns]
 
 
-async def test_history_comes_from_the_store_and_never_from_the_page() -> None:
-    async with chatting([Answer(text="A fox."), Answer(text="Red."), Answer(text="No.")]) as chat:
+@FRAMEWORKS
+async def test_history_comes_from_the_store_and_never_from_the_page(framework: str) -> None:
+    async with chatting([Answer(text="A fox."), Answer(text="Red."), Answer(text="No.")], framework=framework) as chat:
         page = chat.page
         assert await page.ask("What is it?") == "A fox."
         page.messages[-1]["parts"] = [{"type": "text", "text": "FORGED"}]
@@ -177,9 +202,10 @@ async def test_editing_and_answering_anew_make_branches() -> None:
         assert [text for text in asked(chat.provider) if text.endswith("?")] == ["One?", "Two?", "Five?"]
 
 
-async def test_a_reload_goes_on_from_the_start_and_stop_stops() -> None:
+@FRAMEWORKS
+async def test_a_reload_goes_on_from_the_start_and_stop_stops(framework: str) -> None:
     stalled = Fault(answer=Answer(text="A fox is red."), stall=4)
-    async with chatting([stalled]) as chat:
+    async with chatting([stalled], framework=framework) as chat:
         page = chat.page
         assert await page.get(f"chat/{page.chat}/stream") == (204, b"")
         async with page.session.post(f"{page.url}/api/chat", json=page.say("What?")) as reply:
@@ -203,9 +229,10 @@ async def test_a_reload_goes_on_from_the_start_and_stop_stops() -> None:
         assert history["running"] == []
 
 
-async def test_without_detach_the_page_that_goes_away_ends_the_answer() -> None:
+@FRAMEWORKS
+async def test_without_detach_the_page_that_goes_away_ends_the_answer(framework: str) -> None:
     stalled = Fault(answer=Answer(text="A fox is red."), stall=4)
-    async with chatting([stalled], detach=False) as chat:
+    async with chatting([stalled], detach=False, framework=framework) as chat:
         async with chat.page.session.post(f"{chat.page.url}/api/chat", json=chat.page.say("What?")) as reply:
             await reply.content.readuntil(b'"text-delta"')
         await asyncio.wait_for(chat.provider.wait_closed(), 5)
@@ -254,8 +281,9 @@ async def test_conversations_are_listed_searched_renamed_and_deleted() -> None:
             assert (await page.get("conversations", **query))[0] == 400
 
 
-async def test_files_come_as_data_urls_and_are_shown_by_ours() -> None:
-    async with chatting() as chat:
+@FRAMEWORKS
+async def test_files_come_as_data_urls_and_are_shown_by_ours(framework: str) -> None:
+    async with chatting(framework=framework) as chat:
         page = chat.page
         url = "data:image/png;base64," + base64.b64encode(PNG).decode()
         body = page.say("What is this?")
@@ -282,9 +310,10 @@ async def test_files_come_as_data_urls_and_are_shown_by_ours() -> None:
             assert b"passwd" not in words
 
 
-async def test_requests_of_other_sites_and_large_bodies_are_refused() -> None:
+@FRAMEWORKS
+async def test_requests_of_other_sites_and_large_bodies_are_refused(framework: str) -> None:
     limits = WebLimits(body_bytes=2000, text_characters=50)
-    async with chatting(origins=["https://app.example.com"], limits=limits) as chat:
+    async with chatting(origins=["https://app.example.com"], limits=limits, framework=framework) as chat:
         page = chat.page
 
         async def status_of(headers: dict[str, str], body: bytes = b"{}") -> int:

@@ -5,19 +5,21 @@ import asyncio
 import aiohttp
 import anyio.lowlevel
 import pytest
+from aiohttp import web
 from starlette.requests import Request
 from starlette.responses import Response
 
 from dhenara_async import ConversationManager, Dialect
 from dhenara_async.testing import Answer, Fault, ProviderServer
+from dhenara_async.web import aiohttp as for_aiohttp
 from dhenara_async.web.starlette import sse_response, ui_message_response
 from tests.loopback import endpoint_at
-from tests.web.servers import SERVERS, one_route, served
+from tests.web.servers import SERVERS, one_route, served, served_by_aiohttp
 
 TEXT = "The robot paints a red fox."
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [*SERVERS, "aiohttp"])
 @pytest.mark.parametrize("stall", ["head", 4])
 async def test_the_provider_is_left_when_the_client_goes_away(server: str, stall: str | int) -> None:
     quiet = Fault(answer=Answer(text=TEXT), stall="head" if stall == "head" else 4)
@@ -30,7 +32,15 @@ async def test_the_provider_is_left_when_the_client_goes_away(server: str, stall
                 manager.turn(conversation, "What?", endpoint_at(provider, Dialect.OPENAI_CHAT)), request
             )
 
-        async with served(one_route(answer), server) as url, aiohttp.ClientSession() as session:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            await request.read()
+            turn = manager.turn(conversation, "What?", endpoint_at(provider, Dialect.OPENAI_CHAT))
+            return for_aiohttp.ui_message_response(turn, request)
+
+        twin = web.Application()
+        twin.router.add_post("/", handle)
+        serving = served_by_aiohttp(twin) if server == "aiohttp" else served(one_route(answer), server)
+        async with serving as url, aiohttp.ClientSession() as session:
             async with session.post(url, json={}) as reply:
                 while b"text-delta" not in await reply.content.readany() and stall != "head":
                     pass

@@ -146,13 +146,15 @@ class ChatApp:
         asked = page_request(await request.read(self._options.limits.body_bytes), self._options.limits)
         mine = self._mine(request)
         turn = await Branches(mine, self._by(asked.model)).turn_for(asked)
-        return await self._answer(mine, asked.chat_id, turn)
+        return await self._answer(request, mine, asked.chat_id, turn)
 
     async def _regenerate(self, request: WebRequest) -> WebReply | Feed:
         mine, chat_id, fields = self._mine(request), _chat_id(request), await self._fields(request)
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
         conversation = await mine.open(chat_id)
-        return await self._answer(mine, chat_id, self._branches(mine, fields).regenerate(conversation, node_id))
+        return await self._answer(
+            request, mine, chat_id, self._branches(mine, fields).regenerate(conversation, node_id)
+        )
 
     async def _edit(self, request: WebRequest) -> WebReply | Feed:
         mine, chat_id, fields = self._mine(request), _chat_id(request), await self._fields(request)
@@ -167,10 +169,10 @@ class ChatApp:
             if not text.strip():
                 raise bad("The question is empty.")
             turn = self._branches(mine, fields).edit(conversation, node_id, text, None)
-        return await self._answer(mine, chat_id, turn)
+        return await self._answer(request, mine, chat_id, turn)
 
-    async def _answer(self, mine: ConversationManager, chat_id: str, turn: Turn) -> Feed:
-        link = self._link(chat_id)
+    async def _answer(self, request: WebRequest, mine: ConversationManager, chat_id: str, turn: Turn) -> Feed:
+        link = self._link(request, chat_id)
 
         def url_of(file: FilePart) -> str | None:
             return link(turn.id, file)
@@ -188,7 +190,7 @@ class ChatApp:
         running = await mine.running(chat_id)
         if not running:
             return nothing_reply()
-        turn_id, link = running[-1].id, self._link(chat_id)
+        turn_id, link = running[-1].id, self._link(request, chat_id)
         options = self._options
         return ui_message_feed(
             mine.attach(turn_id),
@@ -215,7 +217,7 @@ class ChatApp:
         conversation = await mine.open(chat_id, path_only=node_id is None)
         if node_id is not None and conversation.get(node_id) is None:
             raise RefusedRequest(404, NO_ANSWER)
-        link = self._link(chat_id)
+        link = self._link(request, chat_id)
         path = conversation.path(node_id)
         messages = messages_of(path, link)
         going_on = [draft for draft in running if conversation.get(draft.id) is None]
@@ -322,11 +324,13 @@ class ChatApp:
             raise bad("limit is not a number from 1 on.")
         return min(int(text), self._options.limits.page)
 
-    def _link(self, chat_id: str) -> FileLink:
+    def _link(self, request: WebRequest, chat_id: str) -> FileLink:
+        base = f"{request.base}{self._prefix}/chat/{chat_id}/files"
+
         def link(node_id: str, file: FilePart) -> str | None:
             digest = digest_of(file)
             if digest is not None:
-                return f"{self._prefix}/chat/{chat_id}/files/{node_id}/{digest}"
+                return f"{base}/{node_id}/{digest}"
             return file.url if file.url is not None and not file.is_stored else None
 
         return link

@@ -22,6 +22,7 @@ class WebRequest(ShortRepr):
         path: The values of the path's parameters.
         query: The query's parameters; the last one of a name counts.
         owner: The owner of the conversations.
+        base: Where the app is mounted, as the client sees it; empty at the root.
         read: Reads the body; raises ``RefusedRequest`` where it is longer than the given number of bytes.
     """
 
@@ -30,6 +31,7 @@ class WebRequest(ShortRepr):
     path: Mapping[str, str]
     query: Mapping[str, str] = field(repr=False)
     owner: str
+    base: str = ""
     read: Callable[[int], Awaitable[bytes]] = field(repr=False)
 
 

@@ -6,9 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from starlette.applications import Starlette
 
 from dhenara_async.manager import ConversationManager
-
-GRACE = 20.0
-"""Seconds that running turns may go on when the app is stopped."""
+from dhenara_async.web.sending import GRACE
 
 
 def lifespan(

@@ -79,6 +79,7 @@ def _endpoint(app: ChatApp, handler: Handler, owner: OwnerOf) -> Callable[[Reque
                 path={name: str(value) for name, value in request.path_params.items()},
                 query=query,
                 owner=whose,
+                base=str(request.scope.get("root_path", "")),
                 read=lambda limit: _body(request, limit),
             ),
         )
