@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import accumulate, convert, everything, fanout, latency, memory, plain, startup, stream
+from benchmarks import accumulate, convert, everything, fanout, latency, memory, plain, startup, stream, tracing
 
 _COMMANDS = {
     "stream": stream,
@@ -14,6 +14,7 @@ _COMMANDS = {
     "memory": memory,
     "startup": startup,
     "convert": convert,
+    "tracing": tracing,
     "all": everything,
 }
 

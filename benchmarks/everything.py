@@ -25,6 +25,7 @@ _MODEST = {
     "memory": "--rounds 2",
     "startup": "--rounds 5",
     "convert": "--rounds 3",
+    "tracing": "--rounds 5",
 }
 _SMOKE = {
     "stream": "--rounds 1 --events 20 --concurrency 1 --concurrency 4",
@@ -35,6 +36,7 @@ _SMOKE = {
     "memory": "--rounds 1 --streams 10",
     "startup": "--rounds 1",
     "convert": "--rounds 1 --turns 25 --turns 50 --target gemini",
+    "tracing": "--rounds 1 --events 200 --calls 2",
 }
 _WITH_PEERS = ("stream", "latency", "accumulate", "plain", "memory", "fanout")
 

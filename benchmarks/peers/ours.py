@@ -1,14 +1,19 @@
 """This library, through its public names."""
 
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from benchmarks.peers.calls import KEY, MAX_OUTPUT_TOKENS, PROMPT, Calls, Opened, Take
 from benchmarks.wire import MODELS
 
+if TYPE_CHECKING:
+    from dhenara_async import Observer
+
 
 @asynccontextmanager
-async def open_dhenara_async(dialect: str, url: str) -> Opened:
-    """Open this library through its public names."""
+async def open_dhenara_async(dialect: str, url: str, observers: "Sequence[Observer]" = ()) -> Opened:
+    """Open this library through its public names, with observers of its calls."""
     from dhenara_async import (
         AIModel,
         AIModelAPI,
@@ -32,7 +37,7 @@ async def open_dhenara_async(dialect: str, url: str) -> Opened:
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name=MODELS[dialect]))
     config = AIModelCallConfig(max_output_tokens=MAX_OUTPUT_TOKENS, retries=0)
 
-    async with AIModelClient(model_endpoint=endpoint, config=config) as client:
+    async with AIModelClient(model_endpoint=endpoint, config=config, observers=observers) as client:
 
         async def stream(take: Take) -> None:
             async with client.stream(prompt=PROMPT) as events:

@@ -71,6 +71,11 @@ class Accumulator:
         """Whether ``StreamEnd`` was received."""
         return self._end is not None
 
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the first choice ended; None until ``StreamEnd`` was received."""
+        return None if self._end is None else self._end.finish_reason
+
     def feed(self, events: Iterable[StreamEvent]) -> None:
         """Add the next events, in order."""
         pieces = self._pieces

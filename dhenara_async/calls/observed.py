@@ -4,15 +4,15 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from random import getrandbits
 from time import perf_counter
 from types import TracebackType
 from typing import TypeVar
-from uuid import uuid4
 
 from dhenara_async.calls.observer import CallEnded, CallOutcome, CallStarted, FirstContent, Observer, TraceIds
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.messages.messages import Origin
-from dhenara_async.response import ChatResponse
+from dhenara_async.response import ChatResponse, FinishReason
 from dhenara_async.usage.tokens import Usage
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
@@ -38,6 +38,7 @@ class ObservedCall:
     Attributes:
         wants_content: Whether any observer wants prompts and answers.
         adds_headers: Whether any observer adds headers to requests.
+        surrounds: The observers with a context of their own for requests.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class ObservedCall:
     ) -> None:
         self.observers = tuple(observers)
         self.clock = clock
-        self.id = uuid4().hex
+        self.id = f"{getrandbits(128):032x}"  # reseeded in a forked process
         self.wants_content: bool = any(observer.wants_content for observer in self.observers)
         self.adds_headers: bool = any(observer.adds_headers for observer in self.observers)
+        self.surrounds: tuple[Observer, ...] = tuple(filter(_surrounds, self.observers))
         self._start = (config, messages, instructions, conversation, node, parent, plan, stream)
         self._endpoints = 0
         self._attempts = 0
@@ -96,7 +98,8 @@ class ObservedCall:
         status: int | None,
         error: BaseException | None,
         usage: Usage | None,
-        answer: ChatResponse,
+        finish_reason: FinishReason | None,
+        answer: ChatResponse | None,
     ) -> None:
         """Report that the call has ended.
 
@@ -107,12 +110,14 @@ class ObservedCall:
             status: HTTP status of the last request.
             error: Why the call failed, or what left its block.
             usage: Tokens of the answer.
-            answer: The answer, complete or not.
+            finish_reason: Why the model stopped; None if the answer is not complete.
+            answer: The answer, complete or not; None if no observer wants content.
         """
         self._trace = self._find_trace()
-        reason = answer.choices[0].finish_reason if outcome == "complete" and answer.choices else None
         seconds, attempts = self._seconds(), self._attempts
-        record = CallEnded(self.id, endpoint, request_id, status, attempts, error, usage, reason, seconds, outcome)
+        record = CallEnded(
+            self.id, endpoint, request_id, status, attempts, error, usage, finish_reason, seconds, outcome
+        )
         for observer in self.observers:
             report([observer.call_ended], replace(record, answer=answer) if observer.wants_content else record)
 
@@ -155,6 +160,10 @@ def entered(
             stack.enter_context(_Guarded(context))
     except Exception:  # as in ``_report``
         logger.exception("an observer failed at %s; the call continues", type(record).__name__)
+
+
+def _surrounds(observer: Observer) -> bool:
+    return type(observer).around_request is not Observer.around_request
 
 
 class _Guarded(AbstractContextManager[None]):

@@ -1,8 +1,8 @@
 """``ObservedEndpoint``: reports one endpoint of a call, and its attempts, to the observers of the call."""
 
 import logging
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
 from dhenara_async.calls.observed import ObservedCall, entered, report
@@ -20,6 +20,7 @@ from dhenara_async.request import ChatRequest
 from dhenara_async.response import CallWarning, FinishReason
 from dhenara_async.usage.tokens import Usage
 
+NOWHERE: AbstractContextManager[object] = nullcontext()
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 
@@ -97,14 +98,15 @@ class ObservedEndpoint:
                     logger.exception("an observer failed at request_headers; the call continues")
         return added
 
-    @contextmanager
-    def sending(self) -> Generator[None]:
-        """Send the current request in the contexts of the observers."""
+    def sending(self) -> AbstractContextManager[object]:
+        """Return the context in which the current request is sent: those of the observers, entered already."""
+        attempt = self._attempt
+        if attempt is None or not self._call.surrounds:
+            return NOWHERE
         with ExitStack() as stack:
-            if self._attempt is not None:
-                for observer in self._call.observers:
-                    entered(stack, observer.around_request, self._attempt)
-            yield
+            for observer in self._call.surrounds:
+                entered(stack, observer.around_request, attempt)
+            return stack.pop_all()
 
     def receive(self, events: Sequence[StreamEvent], *, content: bool) -> None:
         """Note what the first and the last events of an answer tell.

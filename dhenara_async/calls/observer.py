@@ -1,7 +1,8 @@
 """``Observer``: methods that a client calls when a call or an attempt starts and ends, for metrics, traces and logs.
 
 The records nest: a tool loop has calls and tool calls; a call asks one endpoint, or, with a plan, several, at the same
-time or in turn; each endpoint is sent one request or, with retries, several (attempts).
+time or in turn; each endpoint is sent one request or, with retries, several (attempts). Records are never changed. (Not
+frozen, because that takes ten times as long to make one, and several are made per call.)
 
 Methods are synchronous and are called at most a few times per call, never per token. Without observers a call pays one
 comparison for each of them.
@@ -32,7 +33,7 @@ ToolOutcome = Literal["complete", "failed", "denied", "cancelled"]
 """How a tool call ended. ``failed``: the model gets an error result; ``denied``: it was not approved, so not run."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class CallStarted(ShortRepr):
     """A call that starts.
 
@@ -61,7 +62,7 @@ class CallStarted(ShortRepr):
     stream: bool = False
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class CallContent(ShortRepr):
     """What an endpoint is sent.
 
@@ -76,7 +77,7 @@ class CallContent(ShortRepr):
     tools: tuple[Usable, ...] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class EndpointStarted(ShortRepr):
     """An endpoint that is about to be asked: once in a call without a plan, any number of times with one.
 
@@ -97,7 +98,7 @@ class EndpointStarted(ShortRepr):
     content: CallContent | None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class EndpointEnded(ShortRepr):
     """An endpoint whose answer ended, after all its attempts.
 
@@ -134,7 +135,7 @@ class EndpointEnded(ShortRepr):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class AttemptStarted(ShortRepr):
     """A request that is about to be sent.
 
@@ -151,7 +152,7 @@ class AttemptStarted(ShortRepr):
     asked: int = 1
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class AttemptEnded(ShortRepr):
     """A request whose response ended.
 
@@ -178,7 +179,7 @@ class AttemptEnded(ShortRepr):
     asked: int = 1
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class FirstContent(ShortRepr):
     """The first content of an answer: text, reasoning, a tool call or another part.
 
@@ -193,7 +194,7 @@ class FirstContent(ShortRepr):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class CallEnded(ShortRepr):
     """A call that ended.
 
@@ -225,7 +226,7 @@ class CallEnded(ShortRepr):
     answer: ChatResponse | None = None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class LoopStarted(ShortRepr):
     """A tool loop that starts: model calls and tool calls in turn, until the model asks for no more.
 
@@ -247,7 +248,7 @@ class LoopStarted(ShortRepr):
     node: str | None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class LoopEnded(ShortRepr):
     """A tool loop that ended, or that waits for an approval.
 
@@ -270,7 +271,7 @@ class LoopEnded(ShortRepr):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class ToolStarted(ShortRepr):
     """A tool call of a loop that is about to be run.
 
@@ -289,7 +290,7 @@ class ToolStarted(ShortRepr):
     arguments: str | None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class ToolEnded(ShortRepr):
     """A tool call that has its result.
 
@@ -314,7 +315,7 @@ class ToolEnded(ShortRepr):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class TraceIds(ShortRepr):
     """Where a call is found in a trace.
 

@@ -9,7 +9,7 @@ The time limits that the transport does not keep are kept by one ``Clock`` per c
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from functools import cache
 from typing import Protocol, cast
@@ -20,7 +20,7 @@ from dhenara_async.calls.attempts import Attempts, call_without_reasoning, log_r
 from dhenara_async.calls.call import Call, CallRecord, Delivery
 from dhenara_async.calls.deadlines import Clock
 from dhenara_async.calls.observed import ObservedCall
-from dhenara_async.calls.observed_endpoint import ObservedEndpoint
+from dhenara_async.calls.observed_endpoint import NOWHERE, ObservedEndpoint
 from dhenara_async.calls.observer import EndpointOutcome
 from dhenara_async.calls.sent_request import SentRequest, while_open
 from dhenara_async.errors import APIError, ConnectError, DhenaraError, StreamStateError
@@ -91,7 +91,6 @@ TRANSITIONS: dict[State, dict[Input, State]] = {
 
 _UNNOTICED = (State.READY, State.WAITING, State.OPENED)  # another attempt would take back no content
 _FLOWING = State.FLOWING
-_NOWHERE = nullcontext()
 
 
 class EventSource(Protocol):
@@ -472,9 +471,9 @@ class EndpointSource:
             if self._observed.adds_headers:
                 self._request.headers = self._observed.headers()
 
-    def _sending(self) -> AbstractContextManager[None]:
+    def _sending(self) -> AbstractContextManager[object]:
         """Return the context in which a request is sent."""
-        return _NOWHERE if self._observed is None else self._observed.sending()
+        return NOWHERE if self._observed is None else self._observed.sending()
 
     def _report_attempt_end(self, error: DhenaraError | None) -> None:
         """Report to observers that the current attempt has ended, if there is one."""

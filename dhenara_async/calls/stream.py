@@ -430,7 +430,8 @@ class ResponseStream:
             status=account.tries[-1].status if account.tries else None,
             error=None if complete else error,
             usage=account.usage,
-            answer=self._accumulator.partial(),
+            finish_reason=self._accumulator.finish_reason,
+            answer=self._accumulator.partial() if observed.wants_content else None,
         )
 
     def _raise_failure(self) -> None:

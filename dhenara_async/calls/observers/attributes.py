@@ -1,7 +1,7 @@
 """The attributes of spans and metrics, from the records of observers. Pure; holds no prompt, no answer and no key."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from urllib.parse import urlsplit
 
 from dhenara_async.calls.observer import CallStarted, EndpointEnded, EndpointStarted
@@ -145,6 +145,7 @@ def _vendors() -> Sequence[str]:
     return [".".join(host.split(".")[-2:]) for host in known if "." in host] + [*_CLOUDS]
 
 
+@lru_cache(1000)
 def _server(endpoint: str) -> tuple[str, int]:
     """Return the address and port of an origin's host."""
     try:
