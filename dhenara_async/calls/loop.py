@@ -462,9 +462,11 @@ class LoopStream:
         if endpoint is None:
             return
         self._asked = endpoint
+        if self._runner is None:  # calls alone are no agent
+            return
         self._observed.start(
             endpoint,
-            tools=() if self._runner is None else self._runner.names,
+            tools=self._runner.names,
             max_steps=None if self._progress.policy is None else self._progress.policy.max_steps,
             conversation=self._conversation,
             node=self._steps.node_id,
