@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from fastapi import FastAPI, HTTPException, Request
 
-from dhenara_async import AIModelEndpoint, ConversationManager, Dialect
+from dhenara_async import ConversationManager, Dialect, Failover, Target
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
@@ -105,10 +105,11 @@ class Chat:
 async def chatting(script: Script | None = None, framework: str = "fastapi", **options: object) -> AsyncGenerator[Chat]:
     async with ProviderServer(script) as provider:
         manager = ConversationManager()
-        models = {
+        models: dict[str, Target | str] = {
             "gpt": endpoint_at(provider, Dialect.OPENAI_CHAT),
             "claude": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES),
         }
+        models["safe"] = Failover([models["gpt"], models["claude"]])
         async with (
             _serving(manager, models, framework, options) as url,
             aiohttp.ClientSession(headers={"x-user": "ann"}) as ann,
@@ -119,7 +120,7 @@ async def chatting(script: Script | None = None, framework: str = "fastapi", **o
 
 @asynccontextmanager
 async def _serving(
-    manager: ConversationManager, models: dict[str, AIModelEndpoint], framework: str, options: Any
+    manager: ConversationManager, models: dict[str, Target | str], framework: str, options: Any
 ) -> AsyncGenerator[str]:
     if framework == "fastapi":
         app = FastAPI(lifespan=lifespan(manager, grace=0.1))
@@ -268,7 +269,7 @@ async def test_conversations_are_listed_searched_renamed_and_deleted() -> None:
         page = chat.page
         await page.ask("Why is the fox red?")
         status, models = await page.get("models")
-        assert [model["id"] for model in models["models"]] == ["gpt", "claude"]
+        assert [model["id"] for model in models["models"]] == ["gpt", "claude", "safe"]
         _, listed = await page.get("conversations", limit="1")
         assert [(item["id"], item["title"]) for item in listed["items"]] == [("chat-1", "Why is the fox red?")]
         _, hits = await page.get("conversations/search", q="fox")

@@ -1,0 +1,119 @@
+"""The AI SDK's own client, versions 6 and 7, reads our chat."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dhenara_async import Dialect
+from dhenara_async.messages.messages import Citation
+from dhenara_async.testing import Answer, Fault, ScriptedToolCall
+from dhenara_async.testing.script import ScriptStep, SeenRequest
+from tests.web import node_clients
+from tests.web.test_chat_routes import PNG, Chat, chatting
+
+PICTURE = "data:image/png;base64," + base64.b64encode(PNG).decode()
+TEXT = "The robot paints a red fox."
+
+
+@pytest.fixture(scope="session")
+def node_home() -> Path:
+    return node_clients.installed()
+
+
+def answer(seen: SeenRequest) -> ScriptStep:
+    """Answer by the words of the question."""
+    question = seen.turns[-1][1]
+    if "everything" in question:
+        return Answer(
+            text=TEXT,
+            reasoning="A fox is red.",
+            tool_calls=(ScriptedToolCall("call_1", "paint", '{"colour": "red"}'),),
+            citations=(Citation(url="https://example.com/fox", title="Fox"),),
+        )
+    if "cut" in question:
+        return Fault(answer=Answer(text=TEXT), cut=1500)
+    if "over" in question and seen.dialect is Dialect.OPENAI_CHAT:
+        return Fault(answer=Answer(text=TEXT), cut=1500)
+    if "slow" in question:
+        return Fault(answer=Answer(text=TEXT), stall=6, seconds=1.0)
+    if "stall" in question:
+        return Fault(answer=Answer(text=TEXT), stall=6)
+    return Answer(text=TEXT)
+
+
+def shown(message: Any) -> str:
+    return "".join(part["text"] for part in message["parts"] if part["type"] == "text")
+
+
+async def page(chat: Chat, home: Path, sdk: int, *steps: object) -> Any:
+    return await node_clients.run("chat.mjs", home, {"sdk": sdk, "api": f"{chat.page.url}/api/chat", "steps": steps})
+
+
+@pytest.mark.parametrize("sdk", [6, 7])
+async def test_what_the_page_shows(sdk: int, node_home: Path) -> None:
+    picture = {"type": "file", "mediaType": "image/png", "url": PICTURE}
+    async with chatting(answer, sdk=sdk) as chat:
+        everything, followed, cut, file, again, anew = await page(
+            chat,
+            node_home,
+            sdk,
+            {"chat": "a", "send": "everything", "body": {"model": "claude"}},
+            {"chat": "b", "send": "One?"},
+            {"chat": "c", "send": "cut"},
+            {"chat": "d", "send": {"parts": [picture, {"type": "text", "text": "What?"}]}},
+            {"chat": "c", "resume": True},
+            {"chat": "b", "load": True, "regenerate": True, "body": {"model": "claude"}},
+        )
+    for whole in (everything, followed, file, anew):
+        assert (whole["status"], whole["error"], whole["problems"]) == ("ready", None, [])
+        assert shown(whole["messages"][-1]) == TEXT
+    kinds = [part["type"] for part in everything["messages"][-1]["parts"]]
+    assert {"step-start", "reasoning", "text", "dynamic-tool"} <= set(kinds)
+    (tool,) = [part for part in everything["messages"][-1]["parts"] if part["type"] == "dynamic-tool"]
+    assert (tool["state"], tool["input"]) == ("input-available", {"colour": "red"})
+    assert everything["messages"][-1]["metadata"]["usage"]["outputTokens"] > 0
+    assert cut["status"] == "error"
+    assert cut["error"]
+    assert TEXT.startswith(shown(cut["messages"][-1]).strip() or "x")
+    assert all(part.get("state") != "streaming" for part in cut["messages"][-1]["parts"])
+    assert again["messages"] == []
+    assert [message["role"] for message in anew["messages"]] == ["user", "assistant"]
+    assert anew["messages"][-1]["id"] != followed["messages"][-1]["id"]
+
+
+@pytest.mark.parametrize("sdk", [6, 7])
+async def test_a_reload_in_mid_answer_shows_it_once(sdk: int, node_home: Path) -> None:
+    async with chatting(answer, sdk=sdk) as chat:
+        resumes = [{"chat": "r", "resume": True, "keep": keep} for keep in (0, 1, 2)]
+        resumes.append({"chat": "r", "resume": True, "load": True})
+        left, *resumed = await page(chat, node_home, sdk, {"chat": "r", "send": "slow", "leaveAfter": 1}, resumes)
+    assert left["status"] == "ready"
+    assert shown(left["messages"][-1]) != TEXT
+    for reload in resumed:
+        answers = [message for message in reload["messages"] if message["role"] == "assistant"]
+        assert [(message["id"], shown(message)) for message in answers] == [(left["messages"][-1]["id"], TEXT)]
+        assert (reload["status"], reload["problems"]) == ("ready", [])
+
+
+@pytest.mark.parametrize("sdk", [6, 7])
+async def test_stop_and_fail_over_after_words(sdk: int, node_home: Path) -> None:
+    async with chatting(answer, sdk=sdk) as chat:
+        stopped, over, reloaded = await page(
+            chat,
+            node_home,
+            sdk,
+            {"chat": "s", "send": "stall", "stopAfter": 3},
+            {"chat": "o", "send": "over", "body": {"model": "safe"}},
+            {"chat": "o", "load": True},
+        )
+        await chat.provider.wait_closed()
+    assert (stopped["status"], stopped["problems"]) == ("ready", [])
+    assert TEXT.startswith(shown(stopped["messages"][-1]))
+    assert all(part.get("state") != "streaming" for part in stopped["messages"][-1]["parts"])
+    assert (over["status"], over["problems"]) == ("ready", [])
+    assert shown(over["messages"][-1]).endswith(TEXT)
+    if sdk == 7:
+        assert shown(over["messages"][-1]) == TEXT
+    assert shown(reloaded["messages"][-1]) == TEXT
