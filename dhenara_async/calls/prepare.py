@@ -23,6 +23,7 @@ from dhenara_async.calls.stream import rehearsal
 from dhenara_async.config import AIModelCallConfig, FetchPolicy
 from dhenara_async.downloads.inlining import INLINED, inlined, key_of, stand_in, to_check, to_download
 from dhenara_async.drivers.base import Driver
+from dhenara_async.drivers.connector import connector_secrets
 from dhenara_async.endpoint import AIModelEndpoint, Dialect
 from dhenara_async.errors import ConfigurationError, ConversionLossError, printable
 from dhenara_async.formatter.conversion import ConversionPolicy, ConversionReport
@@ -242,6 +243,8 @@ class CallPreparer:
         auth, extra = host.auth, sendable(request.config.extra_headers) if request.config.extra_headers else {}
         if extra:
             auth = guarded(auth, tuple(secrets_of(extra)))
+        if request.config.tools and (tokens := tuple(connector_secrets(request.config.tools))):
+            auth = guarded(auth, tokens)
         accept = host.framing.media_type if request.stream else "application/json"
         headers = {"content-type": "application/json", "accept": accept, **wire.headers, **host.headers, **extra}
         for name in wire.lists & headers.keys() if wire.lists else ():

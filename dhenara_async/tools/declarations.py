@@ -12,8 +12,10 @@ from pydantic import (
     InstanceOf,
     JsonValue,
     PrivateAttr,
+    SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
@@ -25,7 +27,7 @@ from dhenara_async.tools.schemas import JsonSchema, model_schema, shortened, val
 if TYPE_CHECKING:  # annotations only: the module is loaded when a callable is first read
     from dhenara_async.tools.functions import Signature
 
-HostedToolType = Literal["web_search", "code_execution", "url_context", "file_search"]
+HostedToolType = Literal["web_search", "code_execution", "url_context", "file_search", "mcp"]
 
 
 class RequestedCall(Protocol):
@@ -227,13 +229,28 @@ class Tool(FrozenModel):
 class HostedTool(FrozenModel):
     """A tool that the provider runs itself.
 
+    ``mcp`` is an MCP server that the provider calls, so its token goes to the provider. Its options are ``server_url``,
+    ``server_label``, ``allowed_tools`` and so on, in the spelling of OpenAI, Anthropic or Gemini; each of them gets its
+    own. Anthropic and Gemini never ask for an approval, OpenAI does unless ``require_approval`` is ``never``.
+
+    ``raw`` is a tool that this library has no name for: ``options`` is the whole entry in the provider's list of tools.
+
     Attributes:
         type: The tool; for a provider without it, the response carries a warning.
         options: The provider's own settings of the tool, passed on unchanged.
+        authorization: The token of an MCP server, which no representation and no JSON shows; None = none, or among the
+            options.
     """
 
-    type: HostedToolType
+    type: HostedToolType | Literal["raw"]
     options: dict[str, JsonValue] = Field(default_factory=dict)
+    authorization: SecretStr | None = Field(default=None, repr=False)
+
+    @model_validator(mode="after")
+    def _check_raw(self) -> "HostedTool":
+        if self.type == "raw" and not self.options:
+            raise ValueError("a raw hosted tool needs options: the provider's own entry, such as {'type': '…'}")
+        return self
 
 
 class NamedTool(FrozenModel):

@@ -665,7 +665,7 @@ def test_items_of_hosted_tools_become_parts() -> None:
         ),
         ("file_search_call", "file_search", None, ["q"], [{"text": "found"}]),
         ("code_interpreter_call", "code_execution", None, "1+1", [{"type": "logs", "logs": "2"}]),
-        ("mcp_call", None, None, {"server_label": "s", "name": "f", "arguments": "{}"}, "done"),
+        ("mcp_call", "mcp", None, {"server_label": "s", "name": "f", "arguments": "{}"}, "done"),
         ("tool_search_output", None, "tsc_1", None, [{"name": "f"}]),
         ("unheard_of", None, None, None, None),
     ]

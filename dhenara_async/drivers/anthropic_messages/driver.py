@@ -13,6 +13,7 @@ from dhenara_async.drivers.anthropic_messages.decode import MessagesDecoder
 from dhenara_async.drivers.anthropic_messages.reading import messages_error
 from dhenara_async.drivers.anthropic_messages.schema import anthropic_schema
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, wire
+from dhenara_async.drivers.connector import McpConnector, connector_of
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModel, AIModelEndpoint, Capabilities
@@ -40,6 +41,8 @@ _EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 65_536}
 _DEFAULT_BUDGET = _BUDGETS["medium"]
 _REASONING_KNOBS = ("reasoning", "reasoning_effort", "max_reasoning_tokens", "reasoning_summary")
+
+MCP_BETA = "mcp-client-2025-11-20"
 
 _HOSTED: Mapping[str, JsonObject] = {
     "web_search": {"type": "web_search_20260318", "name": "web_search"},
@@ -77,6 +80,9 @@ class AnthropicMessagesDriver:
         _warn_of_unsupported(config, warnings)
         headers = {"anthropic-version": VERSION_WITH_SAMPLING if sampling else VERSION}
         betas = content.betas | thinking.betas
+        if servers := _servers(config):
+            body["mcp_servers"] = servers
+            betas |= {MCP_BETA}
         if betas:
             headers["anthropic-beta"] = ",".join(sorted(betas))
         sent = wire("/v1/messages", body, config, warnings, headers)
@@ -301,11 +307,7 @@ def _tools(
 
 def _tool(tool: Tool | HostedTool, warnings: KnobWarnings) -> JsonObject | None:
     if isinstance(tool, HostedTool):
-        hosted = _HOSTED.get(tool.type)
-        if hosted is None:
-            warnings.dropped("tools", f"the Messages API has no hosted tool {tool.type!r}")
-            return None
-        return {**hosted, **tool.options}
+        return _hosted(tool, warnings)
     strict, parameters = tool.strict, tool.parameters
     if strict:
         try:
@@ -321,6 +323,54 @@ def _tool(tool: Tool | HostedTool, warnings: KnobWarnings) -> JsonObject | None:
     if strict is not None:
         block["strict"] = strict
     return block
+
+
+def _hosted(tool: HostedTool, warnings: KnobWarnings) -> JsonObject | None:
+    if tool.type == "raw":
+        return {**tool.options}
+    if tool.type == "mcp":
+        return _toolset(connector_of(tool), warnings)
+    hosted = _HOSTED.get(tool.type)
+    if hosted is None:
+        warnings.dropped("tools", f"the Messages API has no hosted tool {tool.type!r}")
+        return None
+    return {**hosted, **tool.options}
+
+
+def _toolset(server: McpConnector, warnings: KnobWarnings) -> JsonObject | None:
+    """Return the tools of an MCP server; ``_servers`` has its address."""
+    if not server.url:
+        warnings.dropped("tools", f"the Messages API knows the MCP server {server.name!r} by no id: give its address")
+        return None
+    toolset: JsonObject = {"type": "mcp_toolset", "mcp_server_name": server.name}
+    if server.allowed_names is not None:
+        toolset["default_config"] = {"enabled": False}
+        toolset["configs"] = {name: {"enabled": True} for name in server.allowed_names}
+    known = {"cache_control", "configs", "default_config", "tools"}
+    toolset |= {key: value for key, value in server.rest.items() if key in known}
+    left = sorted(server.rest.keys() - known - {"require_approval", "tool_configuration"})
+    if server.rest.get("require_approval", "never") != "never":
+        left.append("require_approval")
+    if server.headers and not server.token:
+        left.append("headers")
+    if left:
+        words = f"the Messages API has no {', '.join(left)} of an MCP server"
+        warnings.adjusted("tools", f"the MCP server {server.name!r} without them", words)
+    return toolset
+
+
+def _servers(config: AIModelCallConfig) -> list[JsonObject]:
+    """Return the addresses of the MCP servers that the API calls."""
+    servers: list[JsonObject] = []
+    for tool in config.declared_tools:
+        if isinstance(tool, HostedTool) and tool.type == "mcp" and (server := connector_of(tool)).url:
+            entry: JsonObject = {"type": "url", "url": server.url, "name": server.name}
+            if server.token:
+                entry["authorization_token"] = server.token
+            if "tool_configuration" in server.rest:
+                entry["tool_configuration"] = server.rest["tool_configuration"]
+            servers.append(entry)
+    return servers
 
 
 def _tool_choice(config: AIModelCallConfig) -> JsonObject | None:

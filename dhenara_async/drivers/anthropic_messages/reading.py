@@ -178,6 +178,8 @@ def hosted_input(block: JsonObject, streamed: Sequence[str]) -> object:
 
 def hosted_tool(block: JsonObject, kind: str) -> HostedToolType | None:
     """Return the tool that a block of type ``kind`` calls, or is a result of; None for an unknown one."""
+    if kind in {"mcp_tool_use", "mcp_tool_result"}:
+        return "mcp"
     name = as_text(block.get("name")) if kind == "server_tool_use" else kind.removesuffix("_tool_result")
     return _HOSTED.get(name)
 

@@ -14,6 +14,7 @@ from urllib.parse import quote as quote_path
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, wire
+from dhenara_async.drivers.connector import McpConnector, connector_of
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.gemini.content import encode_contents, is_third_or_later, rules
 from dhenara_async.drivers.gemini.decode import GeminiDecoder
@@ -39,6 +40,8 @@ _HOSTED: Final[Mapping[HostedToolType, str]] = {
     "url_context": "urlContext",
     "file_search": "fileSearch",
 }
+# Hosted tools whose calls are only reported on request.
+_REPORTED = frozenset({"googleSearch", "urlContext", "fileSearch", "mcpServers"})
 _RANKS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # The budgets that the vendor's OpenAI-compatible layer uses for the effort levels.
 _BUDGETS = {"minimal": 1_024, "low": 1_024, "medium": 8_192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
@@ -156,8 +159,29 @@ class _SettingsEncoder:
         if functions:
             entries.append({"functionDeclarations": [_declaration(tool) for tool in functions]})
         for tool in hosted:
-            entries.append({_HOSTED[tool.type]: dict(tool.options)})
+            if tool.type == "raw":
+                entries.append({**tool.options})
+            elif tool.type == "mcp":
+                entries += self._connector(connector_of(tool))
+            else:
+                entries.append({_HOSTED[tool.type]: dict(tool.options)})
         return entries
+
+    def _connector(self, server: McpConnector) -> list[JsonObject]:
+        """Return the entry of an MCP server that the API calls; none if it has no address."""
+        if not server.url:
+            self.warnings.dropped("tools", f"Gemini knows the MCP server {server.name!r} by no id: give its address")
+            return []
+        left = ["allowed_tools"] if server.allowed is not None else []
+        if server.rest.get("require_approval", "never") != "never":
+            left.append("require_approval")
+        if left:
+            words = f"Gemini has no {' and no '.join(left)} of an MCP server"
+            self.warnings.adjusted("tools", f"the MCP server {server.name!r} without it", words)
+        token: JsonObject = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+        headers = {**server.headers, **token}
+        transport: JsonObject = {"url": server.url, **({"headers": headers} if headers else {})}
+        return [{"mcpServers": [{"name": server.name, "streamableHttpTransport": transport}]}]
 
     def tool_config(self, tools: Sequence[JsonObject]) -> JsonObject:
         """Return whether functions may be called, and whether calls of hosted tools are reported."""
@@ -169,7 +193,7 @@ class _SettingsEncoder:
         if mode:
             chosen["functionCallingConfig"] = mode
         # Code execution is always reported, by parts of its own.
-        if self._modern and any(entry.keys() & {"googleSearch", "urlContext", "fileSearch"} for entry in tools):
+        if self._modern and any(entry.keys() & _REPORTED for entry in tools):
             chosen["includeServerSideToolInvocations"] = True
         return chosen
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from dhenara_async.config import AIModelCallConfig, PromptCache
-from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, is_object, wire
+from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, as_list, is_object, wire
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.openai_chat.content import encode_messages, rules
 from dhenara_async.drivers.openai_chat.decode import ChatDecoder
@@ -188,6 +188,8 @@ class _RequestEncoder:
     def _hosted(self, tool: HostedTool) -> None:
         if tool.type == "web_search" and self._quirks.web_search == "plugin":
             self._body["plugins"] = [{"id": "web", **tool.options}]
+        elif tool.type == "raw":
+            self._body["tools"] = [*as_list(self._body.get("tools")), {**tool.options}]
         elif tool.type == "web_search" and self._quirks.web_search == "options" and "search" in self._name:
             self._body["web_search_options"] = dict(tool.options)
         else:

@@ -14,6 +14,7 @@ from typing import get_args
 
 from dhenara_async.config import AIModelCallConfig, PromptCache, ReasoningEffort
 from dhenara_async.drivers.base import Decoder, JsonObject, KnobWarnings, merge, wire
+from dhenara_async.drivers.connector import McpConnector, connector_of
 from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.openai_responses.content import input_items, rules
 from dhenara_async.drivers.openai_responses.decode import ResponsesDecoder
@@ -26,20 +27,20 @@ from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.messages.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
-from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
+from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
 from dhenara_async.tools.schemas import output_schema
 
 MIN_OUTPUT_TOKENS = 16
 
 _JSON_ONLY = "Answer with one JSON value that follows this JSON schema, and with nothing else: "
 _EFFORTS: Mapping[str, int] = {word: rank for rank, word in enumerate(get_args(ReasoningEffort))}
-_HOSTED: Mapping[HostedToolType, JsonObject] = {
+_HOSTED: Mapping[str, JsonObject] = {
     "web_search": {"type": "web_search"},
     "code_execution": {"type": "code_interpreter", "container": {"type": "auto"}},
     "file_search": {"type": "file_search"},
 }
 # Results of hosted tools are only reported on request.
-_INCLUDES: Mapping[HostedToolType, str] = {
+_INCLUDES: Mapping[str, str] = {
     "web_search": "web_search_call.action.sources",
     "code_execution": "code_interpreter_call.outputs",
     "file_search": "file_search_call.results",
@@ -167,6 +168,10 @@ def _add_tools(
     for tool in config.declared_tools:
         if isinstance(tool, Tool):
             tools.append(_function(tool, warnings))
+        elif tool.type == "raw":
+            tools.append({**deepcopy(tool.options)})
+        elif tool.type == "mcp":
+            tools.append(_connector(connector_of(tool)))
         elif tool.type in _HOSTED:
             tools.append(_hosted(tool))
             include.append(_INCLUDES[tool.type])
@@ -197,6 +202,17 @@ def _hosted(tool: HostedTool) -> JsonObject:
     if tool.type == "file_search" and not spelled.get("vector_store_ids"):
         raise ConfigurationError("file_search needs its vector stores: HostedTool(options={'vector_store_ids': […]})")
     return spelled
+
+
+def _connector(server: McpConnector) -> JsonObject:
+    fields: JsonObject = {
+        "server_url": server.url,
+        "authorization": server.token,
+        "headers": server.headers,
+        "allowed_tools": server.allowed,
+    }
+    given = {key: value for key, value in fields.items() if value}
+    return {"type": "mcp", "server_label": server.name, **given, **server.rest}
 
 
 def _tool_choice(choice: str | NamedTool, forces: bool, warnings: KnobWarnings) -> str | JsonObject:

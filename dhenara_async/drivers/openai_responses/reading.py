@@ -309,7 +309,7 @@ def _web_search(item: JsonObject) -> _HostedFields:
 
 def _mcp_call(item: JsonObject) -> _HostedFields:
     asked = {key: item[key] for key in ("server_label", "name", "arguments") if item.get(key) is not None}
-    return None, asked, item.get("error") if item.get("output") is None else item["output"]
+    return "mcp", asked, item.get("error") if item.get("output") is None else item["output"]
 
 
 # By the type of an item: its hosted tool, its input, and its output.
@@ -319,7 +319,7 @@ HOSTED: Mapping[str, Callable[[JsonObject], _HostedFields]] = {
     "code_interpreter_call": lambda item: ("code_execution", item.get("code"), item.get("outputs")),
     "mcp_call": _mcp_call,
     "mcp_approval_request": _mcp_call,
-    "mcp_list_tools": lambda item: (None, item.get("server_label"), item.get("tools") or item.get("error")),
+    "mcp_list_tools": lambda item: ("mcp", item.get("server_label"), item.get("tools") or item.get("error")),
     "tool_search_call": lambda item: (None, item.get("arguments"), None),
     "tool_search_output": lambda item: (None, None, item.get("tools")),
     "shell_call": lambda item: (None, item.get("action"), None),

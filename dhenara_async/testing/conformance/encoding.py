@@ -28,7 +28,7 @@ from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.testing.conformance.bench import KEY, Bench, leaves, parsed, strings_in
 from dhenara_async.testing.conformance.findings import Findings, demand
 from dhenara_async.testing.conformance.histories import CANARY, SampleHistory, histories, mixed, with_system_message
-from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
+from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
 
 _LEADS = ("Lead the way.", "Be “precise”.\nVery.")
 
@@ -248,7 +248,14 @@ KNOBS: Mapping[str, tuple[object, object, Mapping[str, object]]] = {
 """The test values of every setting that a driver encodes."""
 
 
-_HOSTED: Sequence[HostedToolType] = ("web_search", "code_execution", "url_context", "file_search")
+_HOSTED: Mapping[str, Mapping[str, object]] = {
+    "web_search": {},
+    "code_execution": {},
+    "url_context": {},
+    "file_search": {"vector_store_ids": ["vs_1"]},
+    "mcp": {"server_label": "shop", "server_url": "https://example.com/mcp"},
+    "raw": {"type": "of_its_own"},
+}
 
 
 def _check_knobs(bench: Bench, findings: Findings) -> None:
@@ -259,9 +266,8 @@ def _check_knobs(bench: Bench, findings: Findings) -> None:
     with findings.of("encode.knobs", "tool_choice by name"):
         named = {"tools": (_WEATHER, _TIME), "tool_choice": NamedTool(name="weather")}
         _check_knob(bench, "tool_choice", named, {**named, "tool_choice": NamedTool(name="time")})
-    for kind in _HOSTED:
+    for kind, options in _HOSTED.items():
         with findings.of("encode.knobs", f"a HostedTool of type {kind}"):
-            options = {"vector_store_ids": ["vs_1"]} if kind == "file_search" else {}
             hosted = HostedTool.model_validate({"type": kind, "options": options})
             _check_knob(bench, "tools", {"tools": (_WEATHER, hosted)}, {"tools": (_WEATHER,)})
     with findings.of("encode.knobs", "no setting"):

@@ -68,7 +68,9 @@ def check_tools(arrived: Arrived) -> None:
             _check_own_tool(f"tools.{index}.custom", tool)
         else:
             _check_hosted_tool(f"tools.{index}", kind, tool)
-        names.append(as_text(tool.get("name")))
+        if kind == "mcp_toolset":
+            _check_toolset(f"tools.{index}", tool, arrived)
+        names.append(as_text(tool.get("name") or tool.get("mcp_server_name")))
     if len(set(names)) < len(names):
         raise Refusal("tools: Tool names must be unique.")
 
@@ -101,6 +103,15 @@ def _check_hosted_tool(where: str, kind: str, tool: dict[str, object]) -> None:
                 raise Refusal(f"{where}.{kind}.name: Input should be '{name}'")
             return
     raise Refusal(f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+
+
+def _check_toolset(where: str, tool: dict[str, object], arrived: Arrived) -> None:
+    """Check that the server of a toolset has an address, in a request with the beta header."""
+    servers = [as_text(server.get("name")) for _index, server in objects(arrived.body.get("mcp_servers"))]
+    if "mcp-client-" not in arrived.headers.get("anthropic-beta", ""):
+        raise Refusal("mcp_servers: Extra inputs are not permitted")
+    if as_text(tool.get("mcp_server_name")) not in servers:
+        raise Refusal(f"{where}.mcp_server_name: no server of that name is in mcp_servers")
 
 
 def check_tool_choice(arrived: Arrived) -> None:
