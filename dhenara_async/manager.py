@@ -490,6 +490,37 @@ class ConversationManager:
         """
         return self._turns.again(conversation, node_id, query, endpoint, instructions, files, config, run_tools)
 
+    def resume(
+        self,
+        conversation: Conversation,
+        decisions: Mapping[str, bool | str],
+        endpoint: Target | str,
+        *,
+        config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
+    ) -> Turn:
+        """Go on with a tool loop that waits for approval, reached its limit, or was cut: run its stored calls, once.
+
+        It goes on from the head, in the same process or another, with the same model or another. Results that are
+        stored are not made again: a second resume with the same decisions runs nothing and has the same node. An answer
+        that was cut is asked for again, as a sibling.
+
+        Args:
+            conversation: The conversation of the loop.
+            decisions: True = run the call, False or a reason for the model = do not, by the ids of the calls (by the
+                name of the function if the provider sent no id). ``run_tools.approve`` decides about all others.
+            endpoint: Who is asked next, as for ``turn``.
+            config: Knobs with the tools of the loop; None = those of the loop if this manager began it, else the
+                manager's.
+            run_tools: How tools run; None = as the loop did if this manager began it. Otherwise every call that is not
+                decided about waits for approval.
+
+        Raises:
+            ConfigurationError: No call on the path to the head has such an id, the conversation went on without the
+                results, or the call cannot be made; nothing was run.
+        """
+        return self._turns.resume(conversation, decisions, endpoint, config, run_tools)
+
     async def checkout(self, conversation: Conversation, node_id: str) -> None:
         """Make another turn the head, in the conversation and in the store; the next turn branches off there.
 

@@ -90,10 +90,12 @@ class StoredCalls:
     Attributes:
         calls: All calls of the answer.
         decisions: Decisions of a person by ``decision_key``; the policy decides about all other calls.
+        over: Whether the loop went on before, so that nothing is left to run.
     """
 
     calls: tuple[ToolCallPart, ...]
     decisions: Mapping[str, Approval]
+    over: bool = False
 
 
 @dataclass(slots=True)
@@ -191,6 +193,9 @@ class LoopStream:
             raise StreamStateError("a tool loop can be entered once; make another")
         self._entered = True
         self._due = None if self._seconds is None else asyncio.get_running_loop().time() + self._seconds
+        if self._stored is not None and self._stored.over:
+            self._state, self.outcome = LoopState.ENDED, "complete"
+            return self
         if self._stored is not None:
             self._start_observing(self._steps.expected)
             stored, self._stored = self._stored, None

@@ -26,6 +26,7 @@ from dhenara_async.stores.protocol import (
     StoreWithOwners,
     StoreWithPaths,
     StoreWithSearch,
+    StoreWithToolResults,
 )
 from dhenara_async.stores.search import SearchHit
 
@@ -45,6 +46,7 @@ __all__ = [
     "StoreWithOwners",
     "StoreWithPaths",
     "StoreWithSearch",
+    "StoreWithToolResults",
     "StoredConversation",
     "StoredTurn",
     "TurnBatch",

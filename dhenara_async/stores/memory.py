@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, UnknownConversationError
+from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.stores.memory_turns import MemoryTurns, TurnTable
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, matches, snippet, words_of
@@ -33,6 +34,7 @@ class _Record:
     updated: datetime = field(default_factory=_now)
     nodes: dict[str, ConversationNode] = field(default_factory=dict[str, ConversationNode])
     head: str | None = None
+    results: dict[tuple[str, int], ToolResultPart] = field(default_factory=dict[tuple[str, int], ToolResultPart])
 
     def listed(self, conversation_id: str) -> StoredConversation:
         metadata = deepcopy(self.metadata)
@@ -160,6 +162,18 @@ class MemoryStore(MemoryTurns):
             self._forget_turns_of(conversation_id)
             for node_id in record.nodes:
                 self._order.pop((conversation_id, node_id), None)
+
+    async def keep_tool_result(self, conversation_id: str, node_id: str, place: int, result: ToolResultPart) -> None:
+        """See ``StoreWithToolResults``."""
+        if conversation_id not in self._records:
+            raise UnknownConversationError(f"no conversation {conversation_id!r} in this store")
+        self._records[conversation_id].results.setdefault((node_id, place), result)
+
+    async def tool_results(self, conversation_id: str, node_id: str) -> Mapping[int, ToolResultPart]:
+        """See ``StoreWithToolResults``."""
+        record = self._records.get(conversation_id)
+        kept = {} if record is None else record.results
+        return {place: result for (node, place), result in kept.items() if node == node_id}
 
     async def find_node(self, node_id: str) -> tuple[str, ConversationNode] | None:
         """See ``StoreWithJournal``."""

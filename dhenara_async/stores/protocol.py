@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from dhenara_async.conversation import Conversation, ConversationNode, LoadedTurns
 from dhenara_async.frozen import ShortRepr
+from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.stores.search import SearchHit
 
 
@@ -232,4 +233,31 @@ class StoreWithPaths(Protocol):
             UnknownConversationError: The store does not have the conversation.
             ValueError: The conversation does not have the node.
         """
+        ...
+
+
+@runtime_checkable
+class StoreWithToolResults(Protocol):
+    """A store that keeps the results of tool calls before a model was shown them.
+
+    A tool loop stores each result before it tells anybody of it, so that a loop that is resumed in another process runs
+    no call again whose result was seen. Deleting a conversation deletes its results.
+    """
+
+    async def keep_tool_result(self, conversation_id: str, node_id: str, place: int, result: ToolResultPart) -> None:
+        """Keep the result of a call; the first result of a call stays.
+
+        Args:
+            conversation_id: The conversation.
+            node_id: The node whose answer has the call.
+            place: The place of the call in the answer, from 0.
+            result: The result.
+
+        Raises:
+            UnknownConversationError: The conversation was deleted, or does not exist.
+        """
+        ...
+
+    async def tool_results(self, conversation_id: str, node_id: str) -> Mapping[int, ToolResultPart]:
+        """Return the results of a node's calls that are kept, by place; empty if there are none."""
         ...

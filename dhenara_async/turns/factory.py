@@ -1,6 +1,7 @@
 """``TurnFactory``: makes the turns of a manager's conversations, with their history, queue, budgets and journal."""
 
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,16 +24,20 @@ from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.plans.targets import Target, endpoints, target_of
 from dhenara_async.stores import ConversationStore
 from dhenara_async.stores.signing import SigningKeys
-from dhenara_async.tools.policy import ToolPolicy, check_policy
+from dhenara_async.tools.policy import ToolPolicy, check_policy, leave_pending
 from dhenara_async.transport import Transport
 from dhenara_async.turns.live import LiveTurns
 from dhenara_async.turns.loading import load_node
-from dhenara_async.turns.loop import Path, TurnLoop
+from dhenara_async.turns.loop import LoopTools, Path, TurnLoop
 from dhenara_async.turns.opener import TurnOpener
 from dhenara_async.turns.queue import TurnQueue
 from dhenara_async.turns.results import ToolResults
+from dhenara_async.turns.resumption import Resumption, check_decisions
 from dhenara_async.turns.turn import LoadDraft, Turn
 from dhenara_async.usage.budget import Budget, Reservation, Spending
+
+_LOOPS = 1_000
+"""Number of the newest loops whose policies are remembered."""
 
 
 class TurnFactory:
@@ -85,12 +90,13 @@ class TurnFactory:
         self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
         self._queues: WeakKeyDictionary[Conversation, TurnQueue] = WeakKeyDictionary()
         self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
-        self._results = ToolResults()
+        self._results = ToolResults(store)
+        self._loops: OrderedDict[str, tuple[ToolPolicy, AIModelCallConfig]] = OrderedDict()
 
     def scoped(self, store: ConversationStore, owner: str | None) -> Self:
         """Return this factory for the conversations of one owner; budgets, queues and connections are shared."""
         scoped = copy(self)
-        scoped.store, scoped.owner = store, owner
+        scoped.store, scoped.owner, scoped._results = store, owner, ToolResults(store)
         return scoped
 
     def turn(
@@ -144,27 +150,72 @@ class TurnFactory:
         policy: ToolPolicy | None,
         path: Path | None,
         *,
-        unread: Attached | None,
+        unread: Attached | None = None,
         queue: TurnQueue | None,
-        load: LoadDraft | None,
+        load: LoadDraft | None = None,
+        resumption: Resumption | None = None,
     ) -> TurnLoop:
         """Return a turn whose model calls are turns."""
-        calls = replace(calls, endpoint=target_of(calls.endpoint, "turn"))
-        return TurnLoop(
+        target = target_of(calls.endpoint, "turn")
+        loop = TurnLoop(
             calls.conversation,
             draft,
-            partial(self._single, calls),
+            partial(self._single, replace(calls, endpoint=target)),
             config,
-            policy,
+            LoopTools(policy, self._results, self.shared, next(map(expected_origin, endpoints(target)), None)),
             store=self.store,
-            results=self._results,
-            shared=self.shared,
-            expected=next(map(expected_origin, endpoints(target_of(calls.endpoint, "turn"))), None),
             unread=unread,
             queue=queue,
             path=path if load is None else None,
             load=load,
+            resumption=resumption,
         )
+        if policy is not None:
+            self._remember(draft.loop_id or draft.id, policy, config)
+        return loop
+
+    def _remember(self, loop_id: str, policy: ToolPolicy, config: AIModelCallConfig) -> None:
+        """Remember how the tools of a loop run, for ``resume`` in this process."""
+        self._loops[loop_id] = policy, config
+        self._loops.move_to_end(loop_id)
+        if len(self._loops) > _LOOPS:
+            self._loops.popitem(last=False)
+
+    def resume(
+        self,
+        conversation: Conversation,
+        decisions: Mapping[str, bool | str],
+        endpoint: Target | str,
+        config: AIModelCallConfig | None,
+        run_tools: ToolPolicy | None,
+    ) -> Turn:
+        """Return the turn that goes on with a loop; see ``ConversationManager.resume``.
+
+        Raises:
+            ConfigurationError: There is nothing to resume, or the tools are missing.
+        """
+        check_conversation(conversation)
+        check_decisions(decisions)
+        resumption = Resumption(conversation, decisions)
+        draft = resumption.found().draft
+        policy, remembered = self._loops.get(draft.loop_id or "", (ToolPolicy(approve=leave_pending), self.config))
+        knobs = check_config(config or remembered)
+        if not knobs.tools and any(decision is True for decision in decisions.values()):
+            raise ConfigurationError(
+                "the calls cannot be run without their tools: write resume(…, config=AIModelCallConfig(tools=[…]))"
+            )
+        turn = self._loop(
+            _TurnCalls(conversation, endpoint, stream=True, ends_with_reader=False),
+            draft,
+            knobs,
+            check_policy(run_tools) or policy,
+            None,
+            queue=self._queues.setdefault(conversation, TurnQueue()),
+            resumption=resumption,
+        )
+        if self.live is not None:
+            turn.attachable(self.live, self.owner)
+        return turn
 
     def _single(
         self,

@@ -1,6 +1,7 @@
 """``TurnLoop``: a turn that runs its tools. Each of its model calls is a turn of its own and leaves a node."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import uuid4
 
 from dhenara_async.calls.loop import LoopStep, LoopStream
@@ -9,6 +10,7 @@ from dhenara_async.calls.observer import LoopOutcome
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.errors import StreamStateError
 from dhenara_async.messages.attachments import Attached
 from dhenara_async.messages.messages import Origin, ToolResultPart
 from dhenara_async.response import CallWarning
@@ -19,6 +21,7 @@ from dhenara_async.tools.runner import ToolRunner
 from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.turns.queue import TurnQueue
 from dhenara_async.turns.results import ToolResults
+from dhenara_async.turns.resumption import Resumed, Resumption
 from dhenara_async.turns.turn import LoadDraft, Turn
 
 Path = tuple[ConversationNode, ...]
@@ -37,6 +40,7 @@ class TurnSteps:
         results: Keeps the results of tool calls until the node that follows has them.
         expected: The endpoint that is asked first; None if only a router's function knows.
         path: The history of the first turn; None = the path to the parent of the draft.
+        after: The node whose calls a resumed loop begins with; None = the loop begins with a model call.
 
     Attributes:
         nodes: The nodes that the turns left, oldest first.
@@ -50,8 +54,10 @@ class TurnSteps:
         make: MakeTurn,
         config: AIModelCallConfig,
         results: ToolResults,
+        *,
         expected: Origin | None,
         path: Path | None,
+        after: ConversationNode | None = None,
     ) -> None:
         self.nodes: list[ConversationNode] = []
         self.cancelled: bool = False
@@ -63,7 +69,8 @@ class TurnSteps:
         self._expected = expected
         self._turn: Turn | None = None
         self._path = path
-        self._first = make(draft, config, self._history(draft))
+        self._after = after
+        self._first = None if after is not None else make(draft, config, self._history(draft))
 
     @property
     def node_id(self) -> str | None:
@@ -75,16 +82,21 @@ class TurnSteps:
         """See ``LoopSteps``."""
         return self._expected
 
+    @property
+    def last(self) -> ConversationNode | None:
+        """The last node of the loop, that of an earlier part included."""
+        return self.nodes[-1] if self.nodes else self._after
+
     def make(self, asked: AskNext | None, seconds: float | None) -> Turn:
         """See ``LoopSteps``."""
-        if asked is None and seconds is None:
+        if asked is None and seconds is None and self._first is not None:
             self._turn = self._first
             return self._first
         draft = self._draft
         if asked is not None:
             draft = draft.changed(
-                id=uuid4().hex,
-                parent_id=self.nodes[-1].id,
+                id=uuid4().hex if self.nodes else draft.id,
+                parent_id=self._answered().id,
                 user_query=asked.words,
                 attached_files=(),
                 tool_results=asked.results,
@@ -109,16 +121,39 @@ class TurnSteps:
 
     async def results(self) -> Mapping[int, ToolResultPart]:
         """See ``LoopSteps``."""
-        return await self._results.of(self._conversation, self.nodes[-1].id)
+        return await self._results.of(self._conversation, self._answered().id)
 
     async def keep(self, place: int, result: ToolResultPart) -> None:
         """See ``LoopSteps``."""
-        await self._results.keep(self._conversation, self.nodes[-1].id, place, result)
+        await self._results.keep(self._conversation, self._answered().id, place, result)
+
+    def _answered(self) -> ConversationNode:
+        last = self.last
+        if last is None:
+            raise StreamStateError("the loop has no answer yet")
+        return last
 
     def _history(self, draft: ConversationNode) -> Path:
         if not self.nodes and self._path is not None:
             return self._path
         return () if draft.parent_id is None else self._conversation.path(draft.parent_id)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTools:
+    """How the tools of a turn run, and what that needs.
+
+    Attributes:
+        policy: How tools run; None = they do not run, and only answers that do not fit are asked again.
+        results: Keeps the results of tool calls.
+        shared: Observers, and the open servers of tools.
+        expected: The endpoint that is asked first; None if only a router's function knows.
+    """
+
+    policy: ToolPolicy | None
+    results: ToolResults
+    shared: SharedResources
+    expected: Origin | None
 
 
 class TurnLoop(Turn):
@@ -132,15 +167,13 @@ class TurnLoop(Turn):
         draft: Its first turn as far as it is known.
         make: Makes the turn of one model call.
         config: Options of every call.
-        policy: How tools run; None = they do not run, and only answers that do not fit are asked again.
+        tools: How its tools run.
         store: Keeps the nodes.
-        results: Keeps the results of tool calls.
-        shared: Observers, and the open servers of tools.
-        expected: The endpoint that is asked first; None if only a router's function knows.
         unread: The files of the question, if some are still to be read from disk; else None.
         queue: The queue of the conversation's turns; None = it follows the turn that its draft names.
         path: The history of the first turn; None = the path to the head when the turn begins.
         load: Completes the draft when the turn begins; None = it is complete.
+        resumption: Finds where a loop that was cut or waits goes on; None = it begins with its question.
 
     Raises:
         ConfigurationError: The first call cannot be made, or a tool cannot be run.
@@ -152,24 +185,21 @@ class TurnLoop(Turn):
         draft: ConversationNode,
         make: MakeTurn,
         config: AIModelCallConfig,
-        policy: ToolPolicy | None,
+        tools: LoopTools,
         *,
         store: ConversationStore,
-        results: ToolResults,
-        shared: SharedResources,
-        expected: Origin | None,
-        unread: Attached | None,
+        unread: Attached | None = None,
         queue: TurnQueue | None,
-        path: Path | None,
-        load: LoadDraft | None,
+        path: Path | None = None,
+        load: LoadDraft | None = None,
+        resumption: Resumption | None = None,
     ) -> None:
         self._make = make
         self._config = config
-        self._policy = policy
-        self._results = results
-        self._shared = shared
-        self._expected = expected
+        self._tools = tools
         self._path = path
+        self._resumption = resumption
+        self._resumed: Resumed | None = None
         self._steps: TurnSteps | None = None
         self._loop: LoopStream | None = None
         super().__init__(conversation, draft, store=store, unread=unread, queue=queue, load=load)
@@ -185,24 +215,43 @@ class TurnLoop(Turn):
         return None if self._loop is None else self._loop.outcome
 
     def _begin(self) -> None:
-        draft = self._draft = self._draft.changed(loop_id=self._draft.id)
+        if self._resumption is not None and self._resumed is None:
+            return  # it depends on the head when the turn begins
+        draft, resumed = self._draft, self._resumed
+        draft = self._draft = draft.changed(loop_id=draft.loop_id or draft.id)
         self._steps = TurnSteps(
-            self._conversation, draft, self._make, self._config, self._results, self._expected, self._path
+            self._conversation,
+            draft,
+            self._make,
+            self._config,
+            self._tools.results,
+            expected=self._tools.expected,
+            path=self._path,
+            after=None if resumed is None else resumed.after,
         )
-        observed = ObservedLoop(self._shared.observers, self._draft.id)
+        observed = ObservedLoop(self._tools.shared.observers, draft.loop_id or draft.id)
+        policy = self._tools.policy
         retries = 0 if self._config.structured_output is None else self._config.structured_retries
         self._loop = self._opened = LoopStream(
             self._steps,
-            LoopProgress(self._policy, retries),
-            None if self._policy is None else self._runner(self._policy, observed),
+            LoopProgress(policy, retries),
+            None if policy is None else self._runner(policy, observed),
             observed,
             seconds=self._config.timeouts.total,
             conversation=self._conversation.id,
+            stored=None if resumed is None else resumed.calls,
         )
         super()._begin()
 
+    def _follow_head(self) -> None:
+        if self._resumption is None:
+            super()._follow_head()
+            return
+        self._resumed = self._resumption.found()
+        self._draft = self._resumed.draft
+
     def _runner(self, policy: ToolPolicy, observed: ObservedLoop) -> ToolRunner:
-        sessions = self._shared.tools
+        sessions = self._tools.shared.tools
         return ToolRunner(policy, self._config.tools, sessions or ToolSessions(), observed, owned=sessions is None)
 
     async def _end(self, exc: BaseException | None) -> None:
@@ -210,6 +259,12 @@ class TurnLoop(Turn):
             self._steps.cancelled, self._loop.reason = self._cancelled, exc
         await super()._end(exc)
 
+    async def _answered(self) -> ConversationNode:
+        async with self:
+            while await self.batch():  # a resumed loop may end without an answer
+                pass
+        return self.node
+
     async def _leave_node(self, exc: BaseException | None) -> None:
-        if self._steps is not None and self._steps.nodes:
-            self._node = self._steps.nodes[-1]
+        if self._steps is not None:
+            self._node = self._steps.last

@@ -15,7 +15,7 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
-from dhenara_async import ConversationManager, ConversationNode
+from dhenara_async import ConversationManager, ConversationNode, ToolResultPart
 from dhenara_async.conversation import Conversation
 from dhenara_async.errors import UnknownConversationError
 from dhenara_async.stores import (
@@ -476,6 +476,24 @@ class KeepsTurnsOfDeletedConversations(MemoryStore):
         pass
 
 
+class KeepsTheLastResult(MemoryStore):
+    async def keep_tool_result(self, conversation_id: str, node_id: str, place: int, result: ToolResultPart) -> None:
+        await super().keep_tool_result(conversation_id, node_id, place, result)
+        self._records[conversation_id].results[node_id, place] = result
+
+
+class KeepsResultsOfDeletedConversations(MemoryStore):
+    _results: dict[tuple[str, str], Mapping[int, ToolResultPart]] | None = None
+
+    async def keep_tool_result(self, conversation_id: str, node_id: str, place: int, result: ToolResultPart) -> None:
+        await super().keep_tool_result(conversation_id, node_id, place, result)
+        kept = await super().tool_results(conversation_id, node_id)
+        self._results = {**(self._results or {}), (conversation_id, node_id): kept}
+
+    async def tool_results(self, conversation_id: str, node_id: str) -> Mapping[int, ToolResultPart]:
+        return (self._results or {}).get((conversation_id, node_id), {})
+
+
 BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
     CreatesNothingAlone: {"create.empty", "create.instructed", "delete.final"},
     CreatesAnew: {"create.again"},
@@ -504,7 +522,7 @@ BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
     TakesAnyLimit: {"list.limits"},
     KeepsTheFirstTitle: {"rename.title"},
     RenamesTheUnknown: {"rename.unknown"},
-    HidesInsteadOfDeleting: {"list.moving", "delete.gone", "delete.final", "turn.deleted"},
+    HidesInsteadOfDeleting: {"list.moving", "delete.gone", "delete.final", "turn.deleted", "results.deleted"},
     WillNotDeleteTheUnknown: {"delete.again"},
     ForgetsThatItDeleted: {"delete.final", "turn.deleted"},
     ForgetsTheTarget: {"turn.begun"},
@@ -517,6 +535,8 @@ BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
     WatchesNothing: {"turn.watched"},
     ExpiresNothing: {"turn.expired"},
     KeepsTurnsOfDeletedConversations: {"turn.deleted"},
+    KeepsTheLastResult: {"results.first"},
+    KeepsResultsOfDeletedConversations: {"results.deleted"},
     ClosesOnce: {"close.again"},
 }
 """The promises that each store breaks."""

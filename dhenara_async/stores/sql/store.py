@@ -26,14 +26,15 @@ from dhenara_async.stores.sql.journal import JournalTables
 from dhenara_async.stores.sql.loading import Found, Sums
 from dhenara_async.stores.sql.sqlite import JournalMode
 from dhenara_async.stores.sql.storable import demand_storable, storable
-from dhenara_async.stores.sql.tables import conversations, nodes, tombstones
+from dhenara_async.stores.sql.tables import conversations, nodes, tombstones, tool_results
+from dhenara_async.stores.sql.tool_results import ToolResultTable
 
 T = TypeVar("T")
 _SQLITE_INDEX: Final = "nodes.seq IN (SELECT rowid FROM node_words WHERE node_words MATCH :asked)"
 _POSTGRES_INDEX: Final = "nodes.found @@ plainto_tsquery('simple', :asked)"
 
 
-class SQLStore(JournalTables):
+class SQLStore(JournalTables, ToolResultTable):
     """Stores conversations in an SQLite file or a PostgreSQL database. See ``ConversationStore``.
 
     It connects when it is first used, or at ``async with``, and again if it is used after ``aclose``. Any number of
@@ -292,6 +293,8 @@ class SQLStore(JournalTables):
             await self._forget_turns_of(connection, conversation_id)
             await attachments.forget(connection, self._owner, row.seq)
             await connection.execute(delete(nodes).where(*mine))
+            kept = (tool_results.c.owner == self._owner, tool_results.c.conversation == conversation_id)
+            await connection.execute(delete(tool_results).where(*kept))
             await connection.execute(
                 delete(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
             )

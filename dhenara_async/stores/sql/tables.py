@@ -98,3 +98,14 @@ turn_events: Final = Table(
     Column("number", _Number, nullable=False),  # of events
     Column("events", Text, nullable=False),  # a line of JSON for each
 )
+
+# Results of tool calls, until the loop has gone on and for as long as the conversation.
+tool_results: Final = Table(
+    "tool_results",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("conversation", Text, primary_key=True),  # the id of its conversation
+    Column("node", Text, primary_key=True),  # the id of the node whose answer has the call
+    Column("place", Integer, primary_key=True),  # of the call in the answer, from 0
+    Column("body", Text, nullable=False),  # JSON
+)

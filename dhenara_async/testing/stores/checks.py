@@ -24,6 +24,7 @@ from dhenara_async.testing.stores.bench import (
     rich_node,
 )
 from dhenara_async.testing.stores.promises import StorePromise
+from dhenara_async.testing.stores.result_checks import RESULT_CHECKS
 from dhenara_async.testing.stores.turn_checks import TURN_CHECKS, PromiseCheck
 
 
@@ -428,6 +429,7 @@ CHECKS: Mapping[StorePromise, PromiseCheck] = {
     "delete.again": _delete_unknown_ids,
     "delete.final": _append_to_a_deleted_conversation,
     **TURN_CHECKS,
+    **RESULT_CHECKS,
     "close.again": _close_twice,
     "durable.nodes": _reopen_and_load,
     "durable.head": _reopen_after_a_checkout,

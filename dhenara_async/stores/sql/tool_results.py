@@ -1,0 +1,55 @@
+"""``ToolResultTable``: the results of tool calls in an ``SQLStore``, before a model was shown them."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dhenara_async.errors import UnknownConversationError
+from dhenara_async.messages.messages import ToolResultPart
+from dhenara_async.stores.sql.database import Database
+from dhenara_async.stores.sql.loading import Found
+from dhenara_async.stores.sql.storable import demand_storable, storable
+from dhenara_async.stores.sql.tables import tool_results
+
+
+class ToolResultTable:
+    """See ``StoreWithToolResults``. A base of ``SQLStore``, which adds the conversations."""
+
+    _database: Database
+    _owner: str
+
+    async def _locked(self, connection: AsyncConnection, conversation_id: str) -> Found | None:
+        raise NotImplementedError
+
+    async def keep_tool_result(self, conversation_id: str, node_id: str, place: int, result: ToolResultPart) -> None:
+        """See ``StoreWithToolResults``."""
+        for name in (conversation_id, node_id):
+            demand_storable(name, "an id")
+        key = {"owner": self._owner, "conversation": conversation_id, "node": node_id, "place": place}
+        body = result.model_dump_json()
+
+        async def work(connection: AsyncConnection) -> None:
+            if await self._locked(connection, conversation_id) is None:
+                raise UnknownConversationError(f"no conversation {conversation_id!r} in this store")
+            mine = [tool_results.c[name] == value for name, value in key.items()]
+            if await connection.scalar(select(tool_results.c.place).where(*mine)) is None:
+                await connection.execute(insert(tool_results).values(**key, body=body))
+
+        await self._database.write(work)
+
+    async def tool_results(self, conversation_id: str, node_id: str) -> Mapping[int, ToolResultPart]:
+        """See ``StoreWithToolResults``."""
+        if not storable(conversation_id) or not storable(node_id):
+            return {}
+        found = select(tool_results.c.place, tool_results.c.body).where(
+            tool_results.c.owner == self._owner,
+            tool_results.c.conversation == conversation_id,
+            tool_results.c.node == node_id,
+        )
+
+        async def work(connection: AsyncConnection) -> Mapping[int, ToolResultPart]:
+            rows = (await connection.execute(found)).all()
+            return {row.place: ToolResultPart.model_validate_json(row.body) for row in rows}
+
+        return await self._database.read(work)

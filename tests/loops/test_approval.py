@@ -1,0 +1,171 @@
+"""Calls that wait for a decision: in this process and another, with the same model and another, and only once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dhenara_async import (
+    AIModelCallConfig,
+    ConversationManager,
+    Dialect,
+    Pending,
+    StreamEvent,
+    ToolApprovalRequest,
+    ToolCallPart,
+    ToolPolicy,
+    ToolStart,
+)
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.testing import Answer, ProviderServer, check_grammar
+from tests.loops.tools import SPEAKERS, Studio, call, endpoint_of, paint_step
+
+CHAT = Dialect.OPENAI_CHAT
+TWO = paint_step(1, call(1, "paint", '{"number": 1}'), call(2, "paint", '{"number": 2}'))
+DONE = Answer(text="Done.")
+
+
+def ask_for_two(call: ToolCallPart) -> bool | type[Pending]:
+    """Decide about every call but the second."""
+    return True if call.call_id == "call_1" else Pending
+
+
+@pytest.mark.parametrize("approve", [True, "no"])
+async def test_a_policy_that_answers_at_once(approve: bool | str) -> None:
+    async def decide(call: ToolCallPart) -> bool | str:
+        return approve
+
+    studio = Studio()
+    config = AIModelCallConfig(tools=studio.tools)
+    async with ProviderServer([TWO, DONE]) as server, ConversationManager(config=config) as manager:
+        conversation = await manager.create()
+        node = await manager.ask(conversation, "Go.", endpoint_of(server, CHAT), run_tools=ToolPolicy(approve=decide))
+    assert studio.painted == ([1, 2] if approve is True else [])
+    assert [result.is_error for result in node.tool_results] == [approve is not True] * 2
+
+
+@pytest.mark.parametrize("dialect", SPEAKERS)
+async def test_a_pending_call_ends_the_turn_and_is_run_once_later(dialect: Dialect) -> None:
+    studio = Studio()
+    config = AIModelCallConfig(tools=studio.tools)
+    async with ProviderServer([TWO, DONE]) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, dialect)
+        policy = ToolPolicy(approve=ask_for_two)
+        async with manager.turn(conversation, "Paint two.", endpoint, run_tools=policy) as turn:
+            events: list[StreamEvent] = [event async for event in turn]
+        check_grammar(events)
+        waiting = [event.call.call_id for event in events if isinstance(event, ToolApprovalRequest)]
+        assert waiting == ["call_2"]
+        assert turn.outcome == "pending"
+        assert studio.painted == [1]
+        assert len(turn.node.answer.tools()) == 2
+        undecided = manager.resume(conversation, {}, endpoint)  # ``approve`` is asked again
+        assert await undecided == turn.node
+        assert undecided.outcome == "pending"
+
+        async with manager.resume(conversation, {"call_2": True}, endpoint) as more:
+            resumed = [event async for event in more]
+        check_grammar(resumed)
+        assert [event.call.call_id for event in resumed if isinstance(event, ToolStart)] == ["call_2"]
+        assert studio.painted == [1, 2]
+        assert more.node.answer.text() == "Done."
+        assert more.node.loop_id == turn.node.loop_id == turn.id
+        again = await manager.resume(conversation, {"call_2": True}, endpoint)
+        assert again == more.node
+        assert studio.painted == [1, 2]
+        assert len(conversation.nodes) == 2
+        assert [seen.error for seen in server.requests] == [None, None]
+
+
+async def test_two_decisions_at_the_same_time_run_the_call_once() -> None:
+    import asyncio
+
+    studio = Studio()
+    config = AIModelCallConfig(tools=studio.tools)
+    async with ProviderServer([TWO, DONE]) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+        await manager.ask(conversation, "Go.", endpoint, run_tools=ToolPolicy(approve=ask_for_two))
+
+        async def decide() -> object:
+            return await manager.resume(conversation, {"call_2": True}, endpoint)
+
+        first, second = await asyncio.gather(decide(), decide())
+    assert first == second
+    assert studio.painted == [1, 2]
+
+
+RESUME = """
+import asyncio, json, sys
+from dhenara_async import AIModelCallConfig, AIModel, AIModelAPI, AIModelEndpoint, ConversationManager
+
+database, conversation_id, address, provider, model = sys.argv[1:]
+ran = []
+
+def paint(number: int) -> str:
+    ran.append(number)
+    return f"picture {number} is painted"
+
+async def main():
+    api = AIModelAPI(provider=provider, base_url=address, api_key="key")
+    endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
+    async with ConversationManager(store=database, config=AIModelCallConfig(tools=[paint])) as manager:
+        conversation = await manager.open(conversation_id)
+        turn = manager.resume(conversation, {"call_2": True}, endpoint)
+        node = await turn
+        print(json.dumps([ran, node.id, node.answer.text(), turn.outcome]))
+
+asyncio.run(main())
+"""
+
+
+async def test_another_process_resumes_with_another_model(tmp_path: Path) -> None:
+    studio, database = Studio(), str(tmp_path / "chat.db")
+    config = AIModelCallConfig(tools=studio.tools)
+    async with ProviderServer([TWO, DONE]) as server:
+        async with ConversationManager(store=database, config=config) as manager:
+            conversation = await manager.create()
+            policy = ToolPolicy(approve=ask_for_two)
+            await manager.ask(conversation, "Go.", endpoint_of(server, CHAT), run_tools=policy)
+            assert studio.painted == [1]
+        other = endpoint_of(server, Dialect.ANTHROPIC_MESSAGES)
+        arguments = [database, conversation.id, str(other.api.base_url), other.api.provider, other.ai_model.model_name]
+
+        def run() -> object:
+            done = subprocess.run(
+                [sys.executable, "-c", RESUME, *arguments], capture_output=True, text=True, timeout=30, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
+
+        import anyio.to_thread
+
+        ran, node_id, text, outcome = await anyio.to_thread.run_sync(run)  # type: ignore[misc]
+        assert (ran, text, outcome) == ([2], "Done.", "complete")
+        # this process has an old view of the conversation: the calls are not run again all the same
+        async with ConversationManager(store=database, config=config) as manager:
+            fresh = await manager.open(conversation.id)
+            assert fresh.head is not None
+            assert fresh.head.id == node_id
+            assert await manager.resume(fresh, {"call_2": True}, other) == fresh.head
+        assert studio.painted == [1]
+        assert [seen.error for seen in server.requests] == [None, None]
+
+
+async def test_wrong_decisions_say_what_is_waiting() -> None:
+    studio = Studio()
+    config = AIModelCallConfig(tools=studio.tools)
+    async with ProviderServer([TWO, DONE, DONE]) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+        with pytest.raises(ConfigurationError, match="empty"):
+            manager.resume(conversation, {}, endpoint)
+        first = await manager.ask(conversation, "Go.", endpoint, run_tools=ToolPolicy(approve=ask_for_two))
+        with pytest.raises(ConfigurationError, match="'call_9'; the calls of the head: call_1, call_2"):
+            manager.resume(conversation, {"call_9": True}, endpoint)
+        await manager.ask(conversation, "Something else.", endpoint)
+        with pytest.raises(ConfigurationError, match="went on from node"):
+            manager.resume(conversation, {"call_2": True}, endpoint)
+        await manager.checkout(conversation, first.id)
+        assert (await manager.resume(conversation, {"call_2": "no"}, endpoint)).answer.text() == "Done."
+    assert studio.painted == [1]
