@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dhenara_async.calls.loop import LoopStream
-    from dhenara_async.calls.observer import (
+    from dhenara_async.calls.observer import Observer
+    from dhenara_async.calls.observers.logging import LoggingObserver
+    from dhenara_async.calls.observers.opentelemetry import OpenTelemetryObserver
+    from dhenara_async.calls.records import (
         AttemptEnded,
         AttemptStarted,
         CallContent,
@@ -16,16 +19,15 @@ if TYPE_CHECKING:
         CallStarted,
         EndpointEnded,
         EndpointStarted,
+        FanOutEnded,
+        FanOutStarted,
         FirstContent,
         LoopEnded,
         LoopStarted,
-        Observer,
         ToolEnded,
         ToolStarted,
         TraceIds,
     )
-    from dhenara_async.calls.observers.logging import LoggingObserver
-    from dhenara_async.calls.observers.opentelemetry import OpenTelemetryObserver
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.stream import ResponseStream
     from dhenara_async.client import AIModelClient
@@ -140,9 +142,10 @@ _NAMES_BY_MODULE = {
     "hosts.table": "Host",
     "limits.limiter": "Limiter Limits LocalLimiter",
     "manager": "ConversationManager",
-    "calls.observer": (
-        "AttemptEnded AttemptStarted CallContent CallEnded CallStarted EndpointEnded EndpointStarted FirstContent "
-        "LoopEnded LoopStarted Observer ToolEnded ToolStarted TraceIds"
+    "calls.observer": "Observer",
+    "calls.records": (
+        "AttemptEnded AttemptStarted CallContent CallEnded CallStarted EndpointEnded EndpointStarted "
+        "FanOutEnded FanOutStarted FirstContent LoopEnded LoopStarted ToolEnded ToolStarted TraceIds"
     ),
     "calls.observers.logging": "LoggingObserver",
     "calls.observers.opentelemetry": "OpenTelemetryObserver",
@@ -211,7 +214,9 @@ __all__ = [
     "Experiment",
     "Failover",
     "FanOut",
+    "FanOutEnded",
     "FanOutProgress",
+    "FanOutStarted",
     "FetchPolicy",
     "FilePart",
     "FinishReason",

@@ -618,7 +618,8 @@ class ConversationManager:
             return self._turns.turn(conversation, draft, target, knobs, stream=stream, ends_with_reader=True, path=path)
 
         siblings = SiblingTurns(self.store, conversation, drafts, turn, unread=unread, signing=self._turns.signing)
-        fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, delivers="events")
+        observers = self._turns.shared.observers
+        fan = Fan(targets, siblings, limit=limit, on_progress=on_progress, delivers="events", observers=observers)
         return TurnFanOut(fan, siblings)
 
     def check(

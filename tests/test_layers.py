@@ -40,6 +40,7 @@ FLOORS = (
         ),
         *("tools.loop", "tools.sessions", "transport", "usage.budget"),
     },
+    {"calls.records"},
     {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
     {"calls.forms", "calls.observed", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
     {"calls.body", "calls.observed_endpoint", "calls.observed_loop", "calls.observers"},

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NoReturn, Protocol, Self, cast
 
 from dhenara_async.calls.observed_loop import ObservedLoop
-from dhenara_async.calls.observer import LoopOutcome
+from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.step import Step
 from dhenara_async.calls.text import TextStream
 from dhenara_async.errors import ConfigurationError, DeadlineError, DhenaraError, StreamStateError

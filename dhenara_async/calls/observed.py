@@ -9,7 +9,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import TypeVar
 
-from dhenara_async.calls.observer import CallEnded, CallOutcome, CallStarted, FirstContent, Observer, TraceIds
+from dhenara_async.calls.observer import Observer
+from dhenara_async.calls.records import CallEnded, CallOutcome, CallStarted, FirstContent, TraceIds
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.messages.messages import Origin
 from dhenara_async.response import ChatResponse, FinishReason

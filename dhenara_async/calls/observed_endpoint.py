@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
 from dhenara_async.calls.observed import ObservedCall, entered, report
-from dhenara_async.calls.observer import (
+from dhenara_async.calls.records import (
     AttemptEnded,
     AttemptStarted,
     CallContent,

@@ -6,15 +6,8 @@ from dataclasses import replace
 from time import perf_counter
 
 from dhenara_async.calls.observed import entered, report
-from dhenara_async.calls.observer import (
-    LoopEnded,
-    LoopOutcome,
-    LoopStarted,
-    Observer,
-    ToolEnded,
-    ToolOutcome,
-    ToolStarted,
-)
+from dhenara_async.calls.observer import Observer
+from dhenara_async.calls.records import LoopEnded, LoopOutcome, LoopStarted, ToolEnded, ToolOutcome, ToolStarted
 from dhenara_async.messages.messages import Origin, ToolCallPart, ToolResultPart
 
 

@@ -21,7 +21,7 @@ from dhenara_async.calls.call import Call, CallRecord, Delivery
 from dhenara_async.calls.deadlines import Clock
 from dhenara_async.calls.observed import ObservedCall
 from dhenara_async.calls.observed_endpoint import NOWHERE, ObservedEndpoint
-from dhenara_async.calls.observer import EndpointOutcome
+from dhenara_async.calls.records import EndpointOutcome
 from dhenara_async.calls.sent_request import SentRequest, while_open
 from dhenara_async.errors import APIError, ConnectError, DhenaraError, StreamStateError
 from dhenara_async.events import Heartbeat, PartStart, StreamEvent, StreamReset, StreamStart, UsageUpdate

@@ -22,8 +22,8 @@ from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.calls.attempts import priced
 from dhenara_async.calls.call import CallRecord
 from dhenara_async.calls.observed import ObservedCall
-from dhenara_async.calls.observer import CallOutcome
 from dhenara_async.calls.partial_usage import estimated_usage, prompt_tokens
+from dhenara_async.calls.records import CallOutcome
 from dhenara_async.calls.source import EventSource, says
 from dhenara_async.calls.step import Step
 from dhenara_async.calls.text import TextStream

@@ -211,7 +211,9 @@ def fan_out(
         ConfigurationError: ``limit`` or ``connecting`` is below 1, or ``requests`` is not iterable.
     """
     calls = Calls(connecting, transport, shared, policy, config)
-    return FanOut(Fan(requests, calls, limit=limit, on_progress=on_progress, delivers="events"), calls)
+    observers = calls.observers
+    fan = Fan(requests, calls, limit=limit, on_progress=on_progress, delivers="events", observers=observers)
+    return FanOut(fan, calls)
 
 
 def as_completed(
@@ -237,9 +239,16 @@ def as_completed(
         options.get("config"),
     )
     limit, on_progress = options.get("limit", LIMIT), options.get("on_progress")
-    return Completions(
-        Fan(requests, calls, limit=limit, on_progress=on_progress, delivers="outcomes", keeps_outcomes=False), calls
+    fan = Fan(
+        requests,
+        calls,
+        limit=limit,
+        on_progress=on_progress,
+        delivers="outcomes",
+        keeps_outcomes=False,
+        observers=calls.observers,
     )
+    return Completions(fan, calls)
 
 
 async def gather(

@@ -7,6 +7,7 @@ import anyio
 
 from dhenara_async.calls.checks import check_config
 from dhenara_async.calls.input import CallInput
+from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.warmup import loaded
@@ -60,6 +61,11 @@ class Calls:
         self._policy = policy
         self._config = config or AIModelCallConfig()
         self._clients: dict[int, AIModelClient] = {}
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """Are told of each call."""
+        return self._shared_resources.observers
 
     async def enter(self) -> None:
         """Open the connection pool, unless one was given."""

@@ -11,7 +11,17 @@ exception group. No task of the group fails either, for the same reason: an erro
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sized
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import TracebackType
@@ -20,8 +30,11 @@ from typing import Generic, Literal, Protocol, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
+from dhenara_async.calls.observer import Observer
+from dhenara_async.calls.records import CallOutcome
 from dhenara_async.errors import ConfigurationError, StreamStateError
 from dhenara_async.events import StreamEvent
+from dhenara_async.fanout.observed import ObservedFanOut
 from dhenara_async.fanout.values import FanOutProgress, Outcome, TaggedBatch, TaggedEvent
 from dhenara_async.response import AIModelCallResponse
 
@@ -224,6 +237,7 @@ class Fan(Generic[Item]):
         on_progress: Called when a call starts and when it ends.
         delivers: What the reader receives while the calls run.
         keeps_outcomes: Whether outcomes are stored for ``results``.
+        observers: Are told when the fan-out starts and ends.
 
     Raises:
         ConfigurationError: ``limit`` is below 1, or ``items`` is a text or not iterable.
@@ -238,6 +252,7 @@ class Fan(Generic[Item]):
         on_progress: Callable[[FanOutProgress], object] | None,
         delivers: DeliveryMode,
         keeps_outcomes: bool = True,
+        observers: Sequence[Observer] = (),
     ) -> None:
         if limit is not None and limit < 1:
             raise ConfigurationError("limit is the number of calls that run at once: 1 or more, or None for no limit")
@@ -258,6 +273,7 @@ class Fan(Generic[Item]):
         self._unread: deque[TaggedEvent] = deque()  # of the batch taken last, where events are read one by one
         self._changed = asyncio.Event()  # wakes the reader
         self._freed = asyncio.Event()  # wakes the task that starts calls
+        self._observed = ObservedFanOut(observers)
         self._fault: BaseException | None = None  # error of the caller's iterable or hook, raised to the reader
 
     # ------------------------------------------------------------------------------------------------ the block
@@ -273,6 +289,7 @@ class Fan(Generic[Item]):
         items = self._items
         self._requests = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         self._advance(_FanSignal.ENTER)
+        self._observed.start(self._tally.total)
         scope = self._starter_scope = anyio.CancelScope()
         tasks = self._tasks = await anyio.create_task_group().__aenter__()
         tasks.start_soon(self._start_calls, scope)
@@ -289,7 +306,7 @@ class Fan(Generic[Item]):
         tasks, self._tasks = self._tasks, None
         if tasks is None:
             return
-        all_read = self.over and not self._queue and not self._unread
+        all_ended, all_read = self.over, self.over and not self._queue and not self._unread
         self._advance(_FanSignal.LEAVE if all_read else _FanSignal.ABANDON)
         try:
             tasks.cancel_scope.cancel()
@@ -304,8 +321,26 @@ class Fan(Generic[Item]):
             self._running.clear()
             self._record_remaining_requests()
             self._advance(_FanSignal.CLEANED_UP)
+            self._report_end(exc, all_ended=all_ended)
         if exc is None and self._fault is not None:
             raise self._fault
+
+    def _report_end(self, exc: BaseException | None, *, all_ended: bool) -> None:
+        """Report to observers that the fan-out has ended.
+
+        Args:
+            exc: The exception that leaves the block; None where the block was completed.
+            all_ended: Whether every call had ended before the block was left.
+        """
+        outcome: CallOutcome = "left"
+        if self._fault is not None:
+            outcome = "failed"
+        elif isinstance(exc, asyncio.CancelledError):  # its calls may have ended before, by the same cancellation
+            outcome = "cancelled"
+        elif all_ended:
+            outcome = "complete"
+        error = None if outcome == "complete" else self._fault or exc
+        self._observed.end(complete=self._tally.done, failed=self._tally.failed, outcome=outcome, error=error)
 
     def _advance(self, signal: _FanSignal) -> None:
         self._state = _TRANSITIONS[self._state].get(signal, self._state)
@@ -457,7 +492,7 @@ class Fan(Generic[Item]):
         error: Exception | None = None
         try:
             try:
-                with call.scope:
+                with call.scope, self._observed.calling():
                     if self._state in _OPEN and not call.scope.cancel_called:
                         stream = self._delivers == "events"
                         answering = self._opener.open(item, index=call.index, stream=stream)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import anyio
 
 from dhenara_async.calls.observed_loop import ObservedLoop, ObservedTool
-from dhenara_async.calls.observer import ToolOutcome
+from dhenara_async.calls.records import ToolOutcome
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.events import LoopEvent, ToolEnd, ToolStart
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from dhenara_async.calls.loop import LoopStep, LoopStream
 from dhenara_async.calls.observed_loop import ObservedLoop
-from dhenara_async.calls.observer import LoopOutcome
+from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from dhenara_async.calls.loop import LoopStream
-from dhenara_async.calls.observer import LoopOutcome
+from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.calls.text import TextStream
 from dhenara_async.conversation import Conversation, ConversationNode

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Mapping
 
-from dhenara_async.calls.observer import CallEnded, CallStarted, FirstContent, LoopEnded, Observer, ToolEnded
+from dhenara_async.calls.observer import Observer
+from dhenara_async.calls.records import CallEnded, CallStarted, FirstContent, LoopEnded, ToolEnded
 from dhenara_async.errors import printable
 
 Field = str | int | float

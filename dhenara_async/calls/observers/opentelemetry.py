@@ -12,20 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from time import time_ns
 from typing import TYPE_CHECKING
 
-from dhenara_async.calls.observer import (
-    AttemptEnded,
-    AttemptStarted,
-    CallEnded,
-    CallStarted,
-    EndpointEnded,
-    EndpointStarted,
-    LoopEnded,
-    LoopStarted,
-    Observer,
-    ToolEnded,
-    ToolStarted,
-    TraceIds,
-)
+from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.observers import names
 from dhenara_async.calls.observers.attributes import (
     Attributes,
@@ -48,6 +35,21 @@ from dhenara_async.calls.observers.content import (
     texts,
 )
 from dhenara_async.calls.observers.names import NAMES, Version
+from dhenara_async.calls.records import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallStarted,
+    EndpointEnded,
+    EndpointStarted,
+    FanOutEnded,
+    FanOutStarted,
+    LoopEnded,
+    LoopStarted,
+    ToolEnded,
+    ToolStarted,
+    TraceIds,
+)
 from dhenara_async.errors import ConfigurationError, MissingExtraError, printable
 from dhenara_async.messages.messages import Origin
 from dhenara_async.response import ChatResponse
@@ -116,6 +118,7 @@ class OpenTelemetryObserver(Observer):
         self._max_content_bytes = max_content_bytes
         self._calls: dict[str, _TracedCall] = {}
         self._loops: dict[str, _TracedLoop] = {}
+        self._fan_outs: dict[str, OpenSpan] = {}
 
     # ------------------------------------------------------------------------------------------------ calls
 
@@ -250,6 +253,25 @@ class OpenTelemetryObserver(Observer):
 
     def _budget(self) -> ByteBudget:
         return ByteBudget(self._max_content_bytes)
+
+    # ------------------------------------------------------------------------------------------------ fan-outs
+
+    def fan_out_started(self, record: FanOutStarted) -> None:
+        """See ``Observer``."""
+        more: Attributes = {names.PLAN: names.FAN_OUT}
+        if record.calls is not None:
+            more[names.CALLS] = record.calls
+        self._fan_outs[record.fan_out_id] = self._spans.start(names.FAN_OUT, "internal", {}, more=more)
+
+    def around_fan_out(self, record: FanOutStarted) -> AbstractContextManager[object] | None:
+        """See ``Observer``: the span is current in the tasks of the calls, so that theirs are inside it."""
+        return self._fan_outs[record.fan_out_id].current()
+
+    def fan_out_ended(self, record: FanOutEnded) -> None:
+        """See ``Observer``."""
+        failed = error_type(record.error) if record.outcome == "failed" else None
+        counts: Attributes = {names.CALLS: record.complete + record.failed, names.CALLS_FAILED: record.failed}
+        self._fan_outs.pop(record.fan_out_id).end({**counts, **_outcome(record.outcome)}, failed)
 
     # ------------------------------------------------------------------------------------------------ tool loops
 

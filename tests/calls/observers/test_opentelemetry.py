@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import anyio
 import pytest
@@ -24,10 +24,12 @@ from dhenara_async import (
     Message,
     OpenTelemetryObserver,
     Race,
+    SharedResources,
     Target,
     ToolCallPart,
     ToolResultPart,
     Usage,
+    fan_out,
 )
 from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.observed_loop import ObservedLoop
@@ -366,3 +368,64 @@ def test_an_unknown_version_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"0\.1\.0, 1\.41"):
         OpenTelemetryObserver(names="2.0")  # type: ignore[arg-type] - what is refused
     assert set(NAMES) == {"0.1.0", "1.41"}
+
+
+async def test_a_fan_out_is_around_its_calls_alone(telemetry: Telemetry) -> None:
+    tracer = telemetry.tracers.get_tracer("test")
+    observer = telemetry.observer()
+    async with ProviderServer([ANSWER, ScriptedError(401, CANARY)]) as server:
+        one, two = (endpoint_at(server, dialect) for dialect in (Dialect.OPENAI_CHAT, Dialect.GEMINI))
+        calls = [(one, CANARY), (Failover([two]), CANARY)]
+        with tracer.start_as_current_span("outside") as outside:
+            async with fan_out(calls, shared=SharedResources(observers=(observer,)), limit=1) as fan:
+                await fan.collect()
+                with tracer.start_as_current_span("inside the block"):
+                    pass
+    fan_span, chat, plan = (telemetry.span(name) for name in ("fan_out", "chat", "failover"))
+    around = outside.get_span_context().span_id
+    assert (fan_span.kind, parent_of(fan_span)) == (SpanKind.INTERNAL, around)
+    assert parent_of(telemetry.span("inside the block")) == around
+    assert parent_of(chat) == parent_of(plan) == id_of(fan_span)
+    assert parent_of(telemetry.span("generate_content")) == id_of(plan)
+    attributes = attributes_of(fan_span)
+    assert (attributes["dhenara.fan_out.calls"], attributes["dhenara.fan_out.failed"]) == (2, 1)
+    assert (fan_span.status.status_code, attributes.get("dhenara.outcome")) == (StatusCode.UNSET, None)
+
+
+@pytest.mark.parametrize("way", ["left", "cancelled", "failed"])
+async def test_a_fan_out_that_does_not_end_by_itself_says_so(way: str, telemetry: Telemetry) -> None:
+    def requests(endpoint: AIModelEndpoint) -> Iterable[tuple[AIModelEndpoint, str]]:
+        yield endpoint, CANARY
+        if way == "failed":
+            raise LookupError(CANARY)
+
+    async with serve(stalling()) as server:
+        calls = requests(chat_endpoint(server.url))
+        with anyio.CancelScope() as scope, suppress(LookupError):
+            async with fan_out(calls, shared=SharedResources(observers=(telemetry.observer(),))) as fan:
+                await server.asked.wait()
+                if way == "cancelled":
+                    scope.cancel()
+                    await anyio.sleep_forever()
+                if way == "failed":
+                    await fan.batch()
+    fan_span, call = telemetry.span("fan_out"), telemetry.span("chat")
+    assert parent_of(call) == id_of(fan_span)
+    assert attributes_of(call)["dhenara.outcome"] == "cancelled"
+    assert attributes_of(fan_span).get("error.type") == ("LookupError" if way == "failed" else None)
+    assert attributes_of(fan_span).get("dhenara.outcome") == (None if way == "failed" else way)
+    assert "Zanzibar" not in telemetry.exported()
+
+
+async def test_the_turns_of_a_fan_out_are_inside(telemetry: Telemetry) -> None:
+    async with (
+        ProviderServer([ANSWER, ANSWER]) as server,
+        ConversationManager(observers=[telemetry.observer()]) as manager,
+    ):
+        conversation = await manager.create()
+        targets = [endpoint_at(server, dialect) for dialect in (Dialect.OPENAI_CHAT, Dialect.ANTHROPIC_MESSAGES)]
+        nodes = await manager.fan_out(conversation, CANARY, targets)
+    fan_span = telemetry.span("fan_out")
+    chats = [span for span in telemetry.spans if span.name.startswith("chat")]
+    assert {parent_of(span) for span in chats} == {id_of(fan_span)}
+    assert {node.span_id for node in nodes} == {f"{id_of(span):016x}" for span in chats}
