@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.calls.blocking import BlockingClient
     from dhenara_async.calls.call import Call
     from dhenara_async.calls.input import CallInput
+    from dhenara_async.calls.loop import LoopStream
     from dhenara_async.calls.observed import ObservedCall
     from dhenara_async.calls.observer import Observer
     from dhenara_async.calls.prepare import CallPreparer
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.plans.sources import PlanContext
     from dhenara_async.plans.targets import Target
     from dhenara_async.response import AIModelCallResponse
+    from dhenara_async.tools.policy import ToolPolicy
     from dhenara_async.tools.sessions import ToolSessions
     from dhenara_async.tools.sources import ListedTools
     from dhenara_async.transport import Transport
@@ -184,6 +186,7 @@ class AIModelClient:
         messages: "Iterable[MessageLike] | None" = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
+        run_tools: "ToolPolicy | None" = None,
     ) -> "AIModelCallResponse":
         """Send a question and return the complete answer.
 
@@ -194,6 +197,8 @@ class AIModelClient:
             messages: The whole conversation, instead of ``prompt`` and ``context``.
             instructions: System instructions of this call only.
             config: Options instead of the client's.
+            run_tools: Run the tools of the config and ask again with their results, until the model is done; None =
+                leave the calls of the answer to the caller.
 
         Raises:
             ConfigurationError: The call cannot be made as asked, or its last message is blank; nothing was sent.
@@ -206,9 +211,48 @@ class AIModelClient:
         """
         knobs = self.config if config is None else _checked(config)
         call = _call_input(messages_of(prompt, context, messages), instructions, knobs, stream=knobs.streaming)
+        if run_tools is not None or (knobs.structured_retries and knobs.structured_output):
+            async with self._loop(call, run_tools, ends_with_reader=True) as loop:
+                return await loop.collect()
         stream = self.open(call, ends_with_reader=True)
         async with stream:
             return await stream.collect()
+
+    @overload
+    def stream(
+        self,
+        prompt: "Prompt | None" = None,
+        *,
+        context: "Iterable[str | MessageLike]" = (),
+        messages: "Iterable[MessageLike] | None" = None,
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+        run_tools: None = None,
+    ) -> "ResponseStream": ...
+
+    @overload
+    def stream(
+        self,
+        prompt: "Prompt | None" = None,
+        *,
+        context: "Iterable[str | MessageLike]" = (),
+        messages: "Iterable[MessageLike] | None" = None,
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+        run_tools: "ToolPolicy",
+    ) -> "LoopStream": ...
+
+    @overload
+    def stream(
+        self,
+        prompt: "Prompt | None" = None,
+        *,
+        context: "Iterable[str | MessageLike]" = (),
+        messages: "Iterable[MessageLike] | None" = None,
+        instructions: Iterable[str] = (),
+        config: AIModelCallConfig | None = None,
+        run_tools: "ToolPolicy | None" = None,
+    ) -> "ResponseStream | LoopStream": ...
 
     def stream(
         self,
@@ -218,17 +262,46 @@ class AIModelClient:
         messages: "Iterable[MessageLike] | None" = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
-    ) -> "ResponseStream":
+        run_tools: "ToolPolicy | None" = None,
+    ) -> "ResponseStream | LoopStream":
         """Send a question and stream the answer: ``async with client.stream(…) as stream: async for event in stream``.
 
         A read that is cancelled can be repeated and loses nothing; leaving the block ends the call.
 
         Arguments and errors as for ``generate``; what is wrong before anything is sent is raised here, the rest from
-        the iteration.
+        the iteration. With ``run_tools`` the answers of all steps come one after another.
         """
         asked = messages_of(prompt, context, messages)
         knobs = self.config if config is None else _checked(config)
-        return self.open(_call_input(asked, instructions, knobs, stream=True))
+        call = _call_input(asked, instructions, knobs, stream=True)
+        return self.open(call) if run_tools is None else self._loop(call, run_tools)
+
+    def _loop(
+        self, call: "CallInput", run_tools: "ToolPolicy | None", *, ends_with_reader: bool = False
+    ) -> "LoopStream":
+        """Build the tool loop of a call. Servers of tools that the call opens stay open until the loop ends."""
+        from dhenara_async.calls.client_loop import client_loop
+        from dhenara_async.tools.policy import check_policy
+
+        sessions, owned = self._sessions()
+        client = self
+        if owned and _has_servers(call.config):
+            client = object.__new__(type(self))
+            client.__dict__ |= self.__dict__
+            client._shared_resources = replace(self._resources(), tools=sessions)
+
+        def open_call(call: "CallInput") -> "ResponseStream":
+            return client.open(call, ends_with_reader=ends_with_reader)
+
+        return client_loop(
+            call,
+            check_policy(run_tools),
+            self.model_endpoint,
+            open_call,
+            shared=self._resources(),
+            sessions=sessions,
+            owned=owned,
+        )
 
     def open(self, call: "CallInput", *, ends_with_reader: bool = False) -> "ResponseStream":
         """Prepare a call, as ``generate``, ``stream`` and turns do; nothing is sent yet.

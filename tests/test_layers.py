@@ -53,7 +53,7 @@ FLOORS = (
     {"calls.source"},
     {"calls.listing", "calls.stream", "plans"},
     {"calls.loop", "calls.prepare"},
-    {"calls.warmup"},
+    {"calls.client_loop", "calls.warmup"},
     {"client"},
     {"fanout"},
     {"turns"},
@@ -74,7 +74,15 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that touch the world: they may await, wait, log and open sockets. All others are pure.
 WORLDLY = {
     *("calls.blocking", "client", "cli", "fanout", "manager", "stores", "testing", "transport", "turns"),
-    *("calls.attempts", "calls.call", "calls.deadlines", "calls.health", "calls.loop", "calls.observed"),
+    *(
+        "calls.attempts",
+        "calls.call",
+        "calls.client_loop",
+        "calls.deadlines",
+        "calls.health",
+        "calls.loop",
+        "calls.observed",
+    ),
     *("calls.observed_endpoint", "calls.observed_loop", "calls.observers"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),

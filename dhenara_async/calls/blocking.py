@@ -28,6 +28,7 @@ from dhenara_async.frozen import shortened
 from dhenara_async.messages.messages import MessageLike, Prompt
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import AIModelCallResponse
+from dhenara_async.tools.policy import ToolPolicy
 
 Got = TypeVar("Got")
 
@@ -69,6 +70,7 @@ class AsyncClient(Protocol):
         messages: Iterable[MessageLike] | None = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
     ) -> AIModelCallResponse: ...
 
     def stream(
@@ -79,6 +81,7 @@ class AsyncClient(Protocol):
         messages: Iterable[MessageLike] | None = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
     ) -> AsyncStream: ...
 
 
@@ -182,12 +185,18 @@ class BlockingClient:
         messages: Iterable[MessageLike] | None = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
     ) -> AIModelCallResponse:
         """Send a question and return the complete answer; arguments and errors as ``AIModelClient.generate``."""
 
         async def ask() -> AIModelCallResponse:
             return await self._client.generate(
-                prompt, context=context, messages=messages, instructions=instructions, config=config
+                prompt,
+                context=context,
+                messages=messages,
+                instructions=instructions,
+                config=config,
+                run_tools=run_tools,
             )
 
         with self._a_portal() as portal:
@@ -209,10 +218,16 @@ class BlockingClient:
         messages: Iterable[MessageLike] | None = None,
         instructions: Iterable[str] = (),
         config: AIModelCallConfig | None = None,
+        run_tools: ToolPolicy | None = None,
     ) -> BlockingStream:
         """Send a question and stream the answer: ``with client.stream(…) as stream: for event in stream``."""
         stream = self._client.stream(
-            prompt, context=context, messages=messages, instructions=instructions, config=config
+            prompt,
+            context=context,
+            messages=messages,
+            instructions=instructions,
+            config=config,
+            run_tools=run_tools,
         )
         return BlockingStream(stream, self._a_portal)
 

@@ -12,6 +12,8 @@ from inspect import isawaitable
 from types import TracebackType
 from typing import NoReturn, Protocol, Self, cast
 
+from pydantic import JsonValue
+
 from dhenara_async.calls.observed_loop import ObservedLoop
 from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.step import Step
@@ -19,7 +21,7 @@ from dhenara_async.calls.text import TextStream
 from dhenara_async.errors import ConfigurationError, DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import LoopEvent, StepStart, StreamEvent, ToolApprovalRequest
 from dhenara_async.frozen import short_repr
-from dhenara_async.messages.messages import Origin, ToolCallPart, ToolResultPart
+from dhenara_async.messages.messages import Origin, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import AIModelCallResponse, CallWarning
 from dhenara_async.tools.loop import (
     AskNext,
@@ -271,6 +273,15 @@ class LoopStream:
         if self._last is None:
             raise StreamStateError("no model was asked yet")
         return self._last.partial
+
+    def partial_structured(self) -> JsonValue:
+        """Return the object of ``structured_output`` so far; see ``ResponseStream.partial_structured``."""
+        from dhenara_async.tools.structured import so_far
+
+        if self._last is None:
+            return None
+        parts = self._last.partial.chat_response.choices[0].parts
+        return so_far([part.text for part in parts if isinstance(part, TextPart)])
 
     @property
     def complete(self) -> bool:

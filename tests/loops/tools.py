@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from dhenara_async import AIModel, AIModelAPIProviderEnum, AIModelEndpoint, Dialect
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall, SeenRequest
-from dhenara_async.testing.script import Script
 
 SPEAKERS = {
     Dialect.ANTHROPIC_MESSAGES: (AIModelAPIProviderEnum.ANTHROPIC, "claude-sonnet-5-5"),
@@ -30,7 +29,7 @@ def paint_step(number: int, *calls: ScriptedToolCall) -> Answer:
     return Answer(text=f"Step {number}.", tool_calls=calls or (call(number, "paint", f'{{"number": {number}}}'),))
 
 
-def steps(number: int, last: Answer | None = None) -> Script:
+def steps(number: int, last: Answer | None = None) -> list[Answer]:
     """A script of ``number`` answers with a call each, and a last one without."""
     return [*(paint_step(at) for at in range(1, number + 1)), last or Answer(text="All is painted.")]
 

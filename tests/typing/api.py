@@ -29,11 +29,13 @@ from dhenara_async import (
     Heartbeat,
     Host,
     HostedTool,
+    McpServer,
     Message,
     ModelCall,
     Outcome,
     PartEnd,
     PartStart,
+    Pending,
     PromptFormatter,
     Quirks,
     Race,
@@ -43,6 +45,7 @@ from dhenara_async import (
     Role,
     Router,
     Seam,
+    StepStart,
     StreamEnd,
     StreamEvent,
     StreamReset,
@@ -54,8 +57,12 @@ from dhenara_async import (
     TextDelta,
     TextPart,
     Tool,
+    ToolApprovalRequest,
     ToolCallDelta,
+    ToolEnd,
+    ToolPolicy,
     ToolResultPart,
+    ToolStart,
     Usage,
     UsageUpdate,
     as_completed,
@@ -132,6 +139,12 @@ def handle(event: StreamEvent) -> str:
             return part.get_text()
         case StreamStart() | PartStart() | UsageUpdate() | Heartbeat() | StreamReset() | StreamSeam() | StreamEnd():
             return event.type
+        case StepStart(node_id=node_id):
+            return node_id or ""
+        case ToolStart(call=call) | ToolApprovalRequest(call=call):
+            return call.name
+        case ToolEnd(result=result):
+            return result.get_text()
         case _:
             assert_never(event)
 
@@ -226,9 +239,14 @@ async def look_up(city: str) -> Answered:
 async def tools(client: AIModelClient) -> None:
     offered = [add, look_up, Answered, Tool.from_function(add, strict=True), HostedTool(type="web_search")]
     config = AIModelCallConfig(tools=offered, tool_choice="auto", structured_output=Answered)
-    assert_type(config.tools, tuple[Tool | HostedTool, ...])
+    assert_type(config.tools, tuple[Tool | HostedTool | McpServer, ...])
     response = await client.generate(prompt="x", config=config)
     assert_type(await run_tools(response.chat_response.tools(), offered), tuple[ToolResultPart, ...])
+    assert_type(await client.generate("x", run_tools=ToolPolicy(max_steps=2)), AIModelCallResponse)
+    async with client.stream("x", config=config, run_tools=ToolPolicy(approve=lambda call: Pending)) as loop:
+        async for event in loop:
+            assert_type(event, StreamEvent)
+    assert_type(loop.responses, list[AIModelCallResponse])
     assert_type(response.structured(), object)
     assert_type(response.structured(Answered), Answered)
     assert_type(response.chat_response.structured(list[int], choice=1), list[int])
