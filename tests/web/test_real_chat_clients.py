@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dhenara_async import Dialect
+from dhenara_async import AIModelCallConfig, Dialect, ToolPolicy
 from dhenara_async.messages.messages import Citation
 from dhenara_async.testing import Answer, Fault, ScriptedToolCall
 from dhenara_async.testing.script import ScriptStep, SeenRequest
@@ -117,3 +117,37 @@ async def test_stop_and_fail_over_after_words(sdk: int, node_home: Path) -> None
     if sdk == 7:
         assert shown(over["messages"][-1]) == TEXT
     assert shown(reloaded["messages"][-1]) == TEXT
+
+
+def paint(colour: str) -> str:
+    """Paint something."""
+    return f"It is {colour}."
+
+
+@pytest.mark.parametrize("sdk", [6, 7])
+async def test_a_tool_loop_is_one_message(sdk: int, node_home: Path) -> None:
+    def steps(seen: SeenRequest) -> ScriptStep:
+        if seen.turns[-1][1] == "Paint it!":
+            return Answer(text="I paint. ", tool_calls=(ScriptedToolCall("call_1", "paint", '{"colour": "red"}'),))
+        return Answer(text=TEXT)
+
+    config = AIModelCallConfig(tools=[paint])
+    async with chatting(steps, sdk=sdk, config=config, run_tools=ToolPolicy()) as chat:
+        live, loaded, followed = await page(
+            chat,
+            node_home,
+            sdk,
+            {"chat": "t", "send": "Paint it!"},
+            {"chat": "t", "load": True},
+            {"chat": "t", "keep": 2, "send": "More?"},
+        )
+    for whole in (live, loaded):
+        assert whole["problems"] == []
+        user, message = whole["messages"]
+        assert user["role"] == "user"
+        assert shown(message) == f"I paint. {TEXT}"
+        (tool,) = [part for part in message["parts"] if part["type"] == "dynamic-tool"]
+        assert (tool["state"], tool["output"]) == ("output-available", "It is red.")
+    assert live["messages"][-1]["id"] == loaded["messages"][-1]["id"]
+    assert shown(followed["messages"][-1]) == TEXT
+    assert [role for role, _ in chat.provider.requests[-1].turns] == ["user", "assistant", "user", "assistant", "user"]

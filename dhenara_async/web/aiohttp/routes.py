@@ -8,6 +8,7 @@ from aiohttp import web
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
+from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.web.aiohttp.responses import AiohttpAnswer
 from dhenara_async.web.chat.app import ChatApp, Handler, chat_options
 from dhenara_async.web.chat.http import WebReply, WebRequest
@@ -26,6 +27,7 @@ def chat_routes(
     owner: AiohttpOwnerOf,
     instructions: Iterable[str] = (),
     config: AIModelCallConfig | None = None,
+    run_tools: ToolPolicy | None = None,
     detach: bool = True,
     sdk: UIStreamVersion = 6,
     known_tools: Collection[str] = (),
@@ -41,7 +43,8 @@ def chat_routes(
         endpoints: Who may be asked, by the name that a page sends as ``model``; the first one is the default.
         owner: Tells whose conversations a request is about, and refuses strangers; it may be async.
         instructions: System instructions of every turn.
-        config: The options of every call; None = the manager's.
+        config: The options of every call, its tools among them; None = the manager's.
+        run_tools: How the tools are run; None = they are not.
         detach: Whether an answer goes on when its page goes away; see ``ChatOptions``.
         sdk: The major version of the page's ``ai`` package.
         known_tools: Names of the tools that the page declares; all others are ``dynamic``.
@@ -51,7 +54,7 @@ def chat_routes(
     Raises:
         ConfigurationError: There is no endpoint, or an option cannot be used.
     """
-    options = chat_options(instructions, config, detach, sdk, known_tools, origins, limits)
+    options = chat_options(instructions, config, run_tools, detach, sdk, known_tools, origins, limits)
     chat = ChatApp(manager, endpoints, "", options)
     app = web.Application()
     for method, path, handler in chat.routes:

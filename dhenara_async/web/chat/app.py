@@ -15,6 +15,7 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target, endpoints, target_of
+from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy, Branches
 from dhenara_async.web.chat.files import digest_of, file_reply, files_of
@@ -58,6 +59,7 @@ class ChatOptions(ShortRepr):
     Attributes:
         instructions: System instructions of every turn.
         config: The options of every call; None = the manager's.
+        run_tools: How the tools of the config are run; None = they are not.
         detach: Whether an answer goes on when its page goes away, so that it survives a reload; it is then ended by the
             ``stop`` route. False, or a manager without a journal = the page that goes away ends it.
         sdk: The major version of the page's ``ai`` package.
@@ -69,6 +71,7 @@ class ChatOptions(ShortRepr):
 
     instructions: tuple[str, ...] = field(default=(), repr=False)
     config: AIModelCallConfig | None = None
+    run_tools: ToolPolicy | None = None
     detach: bool = True
     sdk: UIStreamVersion = 6
     known_tools: Collection[str] = ()
@@ -309,7 +312,10 @@ class ChatApp:
         target = self._models.get(name)
         if target is None:
             raise bad("model is none of this app's models.")
-        return AnswerBy(endpoint=target, instructions=self._options.instructions, config=self._options.config)
+        options = self._options
+        return AnswerBy(
+            endpoint=target, instructions=options.instructions, config=options.config, run_tools=options.run_tools
+        )
 
     def _branches(self, mine: ConversationManager, fields: BodyFields) -> Branches:
         return Branches(mine, self._by(text_of(fields, "model", limit=128)))
@@ -350,6 +356,7 @@ async def _files_so_far(manager: ConversationManager, turn_id: str) -> list[File
 def chat_options(
     instructions: Iterable[str],
     config: AIModelCallConfig | None,
+    run_tools: ToolPolicy | None,
     detach: bool,
     sdk: UIStreamVersion,
     known_tools: Collection[str],
@@ -368,6 +375,7 @@ def chat_options(
     return ChatOptions(
         instructions=tuple(instructions),
         config=config,
+        run_tools=run_tools,
         detach=detach,
         sdk=sdk,
         known_tools=known_tools,

@@ -10,8 +10,9 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target
+from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.turns.turn import Turn
-from dhenara_async.web.chat.history import node_of_user_message
+from dhenara_async.web.chat.history import end_of_loop, node_of_user_message
 from dhenara_async.web.inputs.fields import RefusedRequest
 from dhenara_async.web.inputs.ui_chat import PageRequest
 
@@ -26,11 +27,13 @@ class AnswerBy(ShortRepr):
         endpoint: The endpoint or plan.
         instructions: The app's instructions, which lead every turn.
         config: The options of the call; None = the manager's.
+        run_tools: How the tools of the config are run; None = they are not.
     """
 
     endpoint: Target
     instructions: Sequence[str] = field(default=(), repr=False)
     config: AIModelCallConfig | None = None
+    run_tools: ToolPolicy | None = None
 
 
 class Branches:
@@ -69,6 +72,7 @@ class Branches:
             instructions=self._by.instructions,
             files=request.files,
             config=self._by.config,
+            run_tools=self._by.run_tools,
         )
 
     def regenerate(self, conversation: Conversation, node_id: str) -> Turn:
@@ -81,7 +85,12 @@ class Branches:
             raise RefusedRequest(404, NO_ANSWER)
         by = self._by
         return self._manager.regenerate(
-            conversation, node_id, by.endpoint, instructions=by.instructions or None, config=by.config
+            conversation,
+            node_id,
+            by.endpoint,
+            instructions=by.instructions or None,
+            config=by.config,
+            run_tools=by.run_tools,
         )
 
     def edit(self, conversation: Conversation, node_id: str, text: str, files: Iterable[FilePart] | None) -> Turn:
@@ -101,6 +110,7 @@ class Branches:
             instructions=by.instructions or None,
             files=files,
             config=by.config,
+            run_tools=by.run_tools,
         )
 
     async def _created(self, chat_id: str, needed: str | None, *, title: str) -> Conversation:
@@ -127,6 +137,7 @@ _TITLE = 80
 def _follow(conversation: Conversation, after: str | None) -> None:
     """Make the answer that the page shows the head of this copy of the conversation; a failed turn is passed over."""
     node = None if after is None else conversation.get(after)
+    node = None if node is None else end_of_loop(conversation, node)
     while node is not None and node.status == "failed":
         node = None if node.parent_id is None else conversation.get(node.parent_id)
     if node is not None:
@@ -135,11 +146,12 @@ def _follow(conversation: Conversation, after: str | None) -> None:
 
 def _next_on_path(conversation: Conversation, after: str | None) -> ConversationNode | None:
     """Return the turn that follows an answer, on the way to the head if it is there; ``after`` None = the first."""
-    if after is not None and conversation.get(after) is None:
+    before = None if after is None else conversation.get(after)
+    if after is not None and before is None:
         return None
-    path = conversation.path()
-    on_path = [node for node in path if node.parent_id == after]
-    others = conversation.children(after)
+    parent = None if before is None else end_of_loop(conversation, before).id
+    on_path = [node for node in conversation.path() if node.parent_id == parent]
+    others = conversation.children(parent)
     return (on_path or list(others[-1:]) or [None])[0]
 
 

@@ -16,7 +16,7 @@ from dhenara_async.messages.messages import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.web.frames.ui_metadata import node_metadata
+from dhenara_async.web.frames.ui_metadata import node_metadata, output_of
 
 _USER = "-user"
 
@@ -37,16 +37,36 @@ def node_of_user_message(message_id: str) -> str | None:
 
 
 def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]:
-    """Return the turns as messages, oldest first."""
+    """Return the turns as messages, oldest first; the steps of a tool loop are one message."""
     messages: list[Json] = []
+    loop: list[Json] = []  # the parts of the answer that is being built
     for place, node in enumerate(nodes):
         results = nodes[place + 1].tool_results if place + 1 < len(nodes) else ()
-        if node.user_query or node.attached_files:
+        goes_on = place > 0 and node.loop_id is not None and node.loop_id == nodes[place - 1].loop_id
+        if (node.user_query or node.attached_files) and not goes_on:
             messages.append(question_message(node, link))
-        if node.response is not None:
-            parts = list(_answer_parts(node, results, link))
-            messages.append({"id": node.id, "role": "assistant", "parts": parts, "metadata": node_metadata(node)})
+        if node.response is None:
+            continue
+        parts = list(_answer_parts(node, results, link))
+        if goes_on and messages and messages[-1]["role"] == "assistant":
+            loop += parts
+            messages[-1]["metadata"] = node_metadata(node)
+        else:
+            loop = parts
+            message: Json = {"id": node.id, "role": "assistant", "parts": loop, "metadata": node_metadata(node)}
+            messages.append(message)
     return messages
+
+
+def end_of_loop(conversation: Conversation, node: ConversationNode) -> ConversationNode:
+    """Return the last node of a tool loop, which a page knows by its first one; ``node`` itself outside of a loop."""
+    path = {on_path.id for on_path in conversation.path()}
+    while node.loop_id is not None:
+        steps = [child for child in conversation.children(node.id) if child.loop_id == node.loop_id]
+        if not steps:
+            break
+        node = next((step for step in steps if step.id in path), steps[-1])
+    return node
 
 
 def question_message(node: ConversationNode, link: FileLink) -> Json:
@@ -134,7 +154,7 @@ def _call_part(call: ToolCallPart, result: ToolResultPart | None) -> Json:
         return {**head, "state": "input-available"}
     if result.is_error:
         return {**head, "state": "output-error", "errorText": result.get_text()}
-    return {**head, "state": "output-available", "output": result.get_text()}
+    return {**head, "state": "output-available", "output": output_of(result)}
 
 
 def _file_parts(node: ConversationNode, file: FilePart, link: FileLink) -> list[Json]:

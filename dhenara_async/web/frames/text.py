@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dhenara_async.events import PartStart, StreamEvent, StreamReset, TextDelta
+from dhenara_async.events import PartStart, StreamEvent, StreamReset, StreamStart, TextDelta
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 
@@ -36,6 +36,8 @@ class TextFrames:
             elif isinstance(event, PartStart):
                 if event.choice:
                     self._others.add(event.part_id)
+            elif isinstance(event, StreamStart):  # a step of a tool loop has part ids of its own
+                self._others.clear()
             elif isinstance(event, StreamReset):
                 self._others.clear()
                 if self._has_words or words:

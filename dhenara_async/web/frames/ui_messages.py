@@ -22,16 +22,18 @@ from dhenara_async.events import (
     StreamSeam,
     StreamStart,
     TextDelta,
+    ToolApprovalRequest,
     ToolCallDelta,
+    ToolEnd,
 )
 from dhenara_async.framing.lenient_json import dumps
-from dhenara_async.messages.messages import Citation, FilePart, HostedToolPart, TextPart, ToolCallPart
+from dhenara_async.messages.messages import Citation, FilePart, HostedToolPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import FinishReason
 from dhenara_async.web.frames.event_json import text_json
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 from dhenara_async.web.frames.sse import COMMENT
-from dhenara_async.web.frames.ui_metadata import hop_of, metadata_of
+from dhenara_async.web.frames.ui_metadata import hop_of, metadata_of, output_of
 
 UIStreamVersion = Literal[6, 7]
 """The major version of the page's ``ai`` package; a request does not tell it."""
@@ -165,6 +167,12 @@ class UIMessageFrames:
                 self._reset(event)
             case StreamSeam():
                 self._seam(event)
+            case ToolEnd():
+                self._end_tool(event.result)
+            case ToolApprovalRequest():
+                call_id = event.call.call_id
+                name = self._calls.get(call_id, call_id)
+                self._put({"type": "tool-approval-request", "approvalId": name, "toolCallId": name})
             case _:  # usage comes with the end; heartbeats are comments
                 pass
 
@@ -295,6 +303,13 @@ class UIMessageFrames:
         except ToolArgumentsError:
             words = "the arguments of this call are not JSON"
             self._put({"type": "tool-input-error", **head, "input": call.arguments, "errorText": words})
+
+    def _end_tool(self, result: ToolResultPart) -> None:
+        head = {"toolCallId": self._calls.get(result.call_id, result.call_id), **self._kind_of(result.name)}
+        if result.is_error:
+            self._put({"type": "tool-output-error", **head, "errorText": result.get_text()})
+        else:
+            self._put({"type": "tool-output-available", **head, "output": output_of(result)})
 
     def _hosted_tool(self, part_id: int, part: HostedToolPart) -> None:
         """A tool that the provider ran: its call and its result are one part or two."""

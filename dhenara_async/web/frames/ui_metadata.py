@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from dhenara_async.conversation import ConversationNode
+from dhenara_async.messages.messages import JsonPart, ToolResultPart
 from dhenara_async.usage.tokens import Usage
 from dhenara_async.web.frames.protocol import Ended
 
@@ -58,6 +59,13 @@ def hop_of(ended: Ended) -> list[dict[str, object]] | None:
         for entry in changes
     ]
     return told or None
+
+
+def output_of(result: ToolResultPart) -> object:
+    """Return the result of a tool as a page shows it: its JSON value if it is one, else its text."""
+    if len(result.content) == 1 and isinstance(result.content[0], JsonPart):
+        return result.content[0].value
+    return result.get_text()
 
 
 def _known(fields: Mapping[str, object]) -> dict[str, object]:
