@@ -125,6 +125,8 @@ class ResponseBody:
 
     def _is_stream(self) -> bool:
         """Whether the bytes so far are the beginning of an event stream."""
+        if self._head[:1] == b"{":  # as nearly all plain bodies begin
+            return False
         head = self._head.lstrip(_BYTE_ORDER_MARK + b" \t\r\n")
         if head.startswith(_DOCUMENT_STARTS) or not head:
             return False

@@ -64,6 +64,8 @@ class RetryBudget:
 
     def earn(self) -> None:
         """Add the share of a call that begins."""
+        if self._left >= self._most:  # as in nearly all calls; reading it needs no lock
+            return
         with self._lock:
             self._left = min(self._most, self._left + self._share)
 

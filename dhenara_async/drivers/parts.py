@@ -279,27 +279,31 @@ class PartsInFlight:
                 return HostedToolPart(name=part.start.name or "", origin=origin, provider_state=kept)
 
 
-_served: dict[tuple[Origin, str | None], Origin] = {}
+_served: dict[str | None, tuple[Origin, Origin]] = {}
 _MOST_SERVED, _LONGEST_MODEL = 1000, 200
 
 
 def _served_by(asked: Origin, model: str | None) -> Origin:
-    """Return ``asked`` with the model that its host reports; cached, since it is the same for every answer."""
-    key = asked, model
-    served = _served.get(key)
-    if served is None:
-        served = Origin.unchecked(
-            provider=asked.provider,
-            dialect=asked.dialect,
-            endpoint=asked.endpoint,
-            account=asked.account,
-            model=asked.model,
-            served_model=model,
-        )
-        if len(model or "") <= _LONGEST_MODEL:
-            if len(_served) >= _MOST_SERVED:
-                _served.clear()
-            _served[key] = served
+    """Return ``asked`` with the model that its host reports; cached, since it is the same for every answer.
+
+    The cache has the last endpoint of each model: comparing origins costs nothing where they are the same object, and
+    hashing them costs as much as making one.
+    """
+    known = _served.get(model)
+    if known is not None and (known[0] is asked or known[0] == asked):
+        return known[1]
+    served = Origin.unchecked(
+        provider=asked.provider,
+        dialect=asked.dialect,
+        endpoint=asked.endpoint,
+        account=asked.account,
+        model=asked.model,
+        served_model=model,
+    )
+    if len(model or "") <= _LONGEST_MODEL:
+        if len(_served) >= _MOST_SERVED:
+            _served.clear()
+        _served[model] = asked, served
     return served
 
 

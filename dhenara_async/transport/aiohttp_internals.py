@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 from aiohttp import ClientConnectionError, StreamReader
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from dhenara_async.request import HttpRequest
@@ -168,36 +168,8 @@ class RequestHead:
         self.data: bytes = data
 
 
-class DirectResponse:
-    """A response whose head has arrived: the part of aiohttp's ``ClientResponse`` that an exchange needs."""
-
-    __slots__ = ("_connection", "content", "headers", "protocol", "status")
-
-    def __init__(
-        self,
-        connection: "Connection",
-        protocol: "ResponseHandler",
-        message: "RawResponseMessage",
-        content: StreamReader,
-    ) -> None:
-        self._connection = connection
-        self.protocol: ResponseHandler = protocol
-        self.content: StreamReader = content
-        self.status: int = message.code
-        self.headers: CIMultiDictProxy[str] = message.headers
-        content.on_eof(connection.release)
-
-    def close(self) -> None:
-        """Close the connection, unless the body has ended and the pool has the connection back."""
-        hang_up(self._connection)
-
-    def __del__(self) -> None:
-        if self._connection.protocol is not None:  # never closed, because its event loop ended for instance
-            self._connection.release()  # which closes it, since its body has not ended
-
-
-class DirectPending:
-    """A request that was sent and whose response head has not arrived.
+class DirectRequest:
+    """A request that was sent, and its response once the head of that has arrived.
 
     Args:
         connection: The connection that it was sent over.
@@ -205,17 +177,18 @@ class DirectPending:
         timer: Limits the wait for the head; None = no limit.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_protocol", "_timer")
+    __slots__ = ("__weakref__", "_connection", "_content", "_timer", "protocol")
 
     def __init__(self, connection: "Connection", protocol: "ResponseHandler", timer: FirstByteTimer | None) -> None:
-        self._connection: Connection | None = connection
-        self._protocol = protocol
+        self.protocol: ResponseHandler = protocol
+        self._connection: Connection | None = connection  # None once the request was given up before its response
+        self._content: StreamReader | None = None  # the body of the response; None until its head has arrived
         self._timer = timer
         if timer is not None:
             timer.begin(protocol)
 
-    def read(self) -> Coroutine[Any, Any, "tuple[RawResponseMessage, StreamReader]"]:
-        """Return the wait for the next head, which is cancelled without a loss; ``response`` takes its result.
+    def next_head(self) -> Coroutine[Any, Any, "tuple[RawResponseMessage, StreamReader]"]:
+        """Return the wait for the next head, maybe an informational one, and its body. Cancelling it loses nothing.
 
         Raises:
             aiohttp.ClientError: The connection broke, or the request was given up.
@@ -224,43 +197,44 @@ class DirectPending:
         """
         if self._connection is None:
             raise aiohttp.ClientConnectionError("the request was given up")
-        return self._protocol.read()
+        return self.protocol.read()
 
-    def response(self, head: "tuple[RawResponseMessage, StreamReader]") -> DirectResponse | None:
-        """Return the response, which has the connection from now on; None if ``head`` only announces another one.
+    def begin(self, content: StreamReader) -> None:
+        """Begin the response whose body is ``content``: with its end, the pool has the connection back.
 
         Raises:
             aiohttp.ClientError: The request was given up.
         """
-        message, content = head
-        if 100 <= message.code < 200 and message.code != 101:  # informational
-            return None
-        connection, self._connection = self._connection, None
-        if connection is None:
+        if self._connection is None:
             raise aiohttp.ClientConnectionError("the request was given up")
         if self._timer is not None:
-            self._timer.end(self._protocol)
-        return DirectResponse(connection, self._protocol, message, content)
+            self._timer.end(self.protocol)
+        self._content = content
+        content.on_eof(self._connection.release)
 
     def interrupt(self, error: Exception) -> None:
-        """Raise ``error`` in the task that waits for the head, or in the next one that does."""
-        self._protocol.set_exception(error)
+        """Raise ``error`` in the task that waits for the response, or in the next one that does."""
+        (self.protocol if self._content is None else self._content).set_exception(error)
 
     def ended(self) -> bool:
-        """Whether no head is awaited any more."""
-        return self._connection is None
+        """Whether there is nothing left to wait for."""
+        return self._connection is None if self._content is None else self._content.at_eof()
 
     def close(self) -> None:
-        """Close the connection, unless the response has it."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        """Close the connection, unless the body has ended and the pool has the connection back."""
+        connection = self._connection
+        if connection is None:
+            return
+        if self._content is None:
+            self._connection = None
             if self._timer is not None:
-                self._timer.end(self._protocol)
-            hang_up(connection)
+                self._timer.end(self.protocol)
+        hang_up(connection)
 
     def __del__(self) -> None:
-        if self._connection is not None:  # never closed, because its event loop ended for instance
-            self._connection.release()  # which closes it, since it is awaiting a response
+        connection = self._connection
+        if connection is not None and connection.protocol is not None:  # never closed, as when its event loop ended
+            connection.release()  # which closes it, since its response has not ended
 
 
 class DirectSender:

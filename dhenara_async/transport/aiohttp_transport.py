@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar, cast
 from weakref import WeakSet
 
 import aiohttp
-from aiohttp import EMPTY_PAYLOAD
+from aiohttp import EMPTY_PAYLOAD, StreamReader
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -42,8 +42,7 @@ from dhenara_async.errors import (
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Exchange, RequestStarter, header_block_too_large
 from dhenara_async.transport.aiohttp_internals import (
-    DirectPending,
-    DirectResponse,
+    DirectRequest,
     DirectSender,
     ForkSafeConnector,
     Route,
@@ -130,7 +129,9 @@ class AiohttpTransport:
             raise
         except _FAILURES as exc:
             raise _failure(exc, request, timeouts) from exc.with_traceback(None)
-        exchange = AiohttpExchange(response, timeouts, private=direct is not None)
+        exchange = AiohttpExchange(
+            response, response.content, response.status, response.headers, timeouts, private=direct is not None
+        )
         kept.open_calls.add(exchange)
         return unpacked(exchange)
 
@@ -446,10 +447,10 @@ def _has_received(connection: Connection) -> bool:
     return bool(select.select([raw], [], [], 0)[0])
 
 
-class _PendingAiohttp(DirectPending):
+class _PendingAiohttp(DirectRequest):
     """A request that was sent directly; see ``PendingResponse``."""
 
-    __slots__ = ("_open_calls", "_request", "_timeouts")
+    __slots__ = ("_request", "_timeouts")
 
     def __init__(
         self,
@@ -463,15 +464,15 @@ class _PendingAiohttp(DirectPending):
         super().__init__(connection, protocol, timer)
         self._request = request
         self._timeouts = timeouts
-        self._open_calls = open_calls
         open_calls.add(self)
 
     async def head(self) -> Exchange:
         """See ``PendingResponse``."""
         try:
-            response = self.response(await self.read())
-            while response is None:
-                response = self.response(await self.read())
+            message, content = await self.next_head()
+            while 100 <= message.code < 200 and message.code != 101:  # informational, not the response yet
+                message, content = await self.next_head()
+            self.begin(content)
         except asyncio.CancelledError:  # the wait can be repeated
             raise
         except (DeadlineError, StreamStateError):
@@ -483,9 +484,7 @@ class _PendingAiohttp(DirectPending):
         except BaseException:
             self.close()
             raise
-        exchange = AiohttpExchange(response, self._timeouts, private=True)
-        self._open_calls.add(exchange)
-        return unpacked(exchange)
+        return unpacked(AiohttpExchange(self, content, message.code, message.headers, self._timeouts, private=True))
 
 
 class _Response(aiohttp.ClientResponse):
@@ -529,17 +528,26 @@ class AiohttpExchange:
         "status",
     )
 
-    def __init__(self, response: DirectResponse | _Response, timeouts: Timeouts, *, private: bool) -> None:
+    def __init__(
+        self,
+        response: DirectRequest | _Response,
+        content: StreamReader,
+        status: int,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        *,
+        private: bool,
+    ) -> None:
         self._response = response
-        self._content = response.content
-        self._at_once = private and response.content is not EMPTY_PAYLOAD
+        self._content = content
+        self._at_once = private and content is not EMPTY_PAYLOAD
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         self._waiting_since: float | None = None
         self._silent = 0.0  # seconds that cancelled reads have waited
         self._watch: asyncio.TimerHandle | None = None  # set from the first read that has to wait
-        self.status: int = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.status: int = status
+        self.headers: Mapping[str, str] = headers
 
     async def read(self) -> bytes:
         """See ``Exchange``. Never by line, because a line has no size limit."""

@@ -311,6 +311,22 @@ def test_two_things_at_a_time(dialect: Dialect, ways: DirectSender) -> None:
         assert ways.same(endpoint, orjson.dumps(body)), orjson.dumps(body).decode()
 
 
+def test_names_in_snake_case(ways: DirectSender) -> None:
+    """Proxies spell Gemini's names so; the short way does not look for them."""
+    wire, endpoint = WIRES[Dialect.GEMINI], hosts(Dialect.GEMINI)[0]
+    sound: Json = {"usageMetadata": {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 7}]}}
+    usual: Json = {**wire.usual, "usageMetadata": {**wire.usual["usageMetadata"], **sound["usageMetadata"]}}
+    assert ways.same(endpoint, orjson.dumps(usual))
+    assert ways.short == 1
+    for path in places(usual):
+        snake = re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", str(path[-1]))
+        value: Json = reduce(lambda at, step: at[step], path, usual)
+        if snake != str(path[-1]):
+            assert ways.same(endpoint, orjson.dumps(changed(changed(usual, path, GONE), (*path[:-1], snake), value))), (
+                path
+            )
+
+
 @pytest.mark.skipif(not recordings.FOUND, reason=recordings.MISSING)
 @pytest.mark.parametrize("dialect", WIRES)
 def test_recorded_answers(dialect: Dialect, ways: DirectSender) -> None:

@@ -242,6 +242,8 @@ def updated_counts(known: Mapping[str, int], usage: JsonObject) -> Mapping[str, 
             found[name] = count
     if known and not any(found.values()):
         return known
+    if not known:
+        return found
     if not any(found.get(name) for name in _INPUTS):
         found = {name: count for name, count in found.items() if name not in _INPUTS or not known.get(name)}
     return {**known, **found}

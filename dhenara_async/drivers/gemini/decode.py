@@ -71,7 +71,18 @@ _WORDS = frozenset(("text", "thought", "thoughtSignature"))
 _BESIDE = frozenset(("thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata"))
 _PART_DATA = frozenset(PART_DATA)
 _CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult", "error"))
-_MORE = frozenset(("error", "promptFeedback"))
+# The fields of a plain answer of one text.
+_OF_A_BODY = frozenset(("candidates", "usageMetadata", "modelVersion", "responseId", "createTime"))
+_OF_A_CANDIDATE = frozenset(("content", "finishReason", "index", "avgLogprobs", "safetyRatings", "tokenCount"))
+_OF_A_CONTENT = frozenset(("parts", "role"))
+_DETAILS = ("promptTokensDetails", "candidatesTokensDetails", "cacheTokensDetails", "toolUsePromptTokensDetails")
+_OF_USAGE = frozenset(
+    (
+        *("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount", "serviceTier"),
+        *("cachedContentTokenCount", "toolUsePromptTokenCount", "trafficType", *_DETAILS),
+    )
+)
+_OF_A_DETAIL = frozenset(("modality", "tokenCount"))
 _LATE_CHUNKS = 8  # gateways may begin with a chunk without model and id; many answers never have them
 
 
@@ -139,7 +150,8 @@ class GeminiDecoder:
         # A plain body was requested: its end proves it complete even without a finish reason. False once it turns out
         # to be a stream.
         self._plain = not request.stream
-        self._body: JsonObject | None = None  # that body, until it ends or a second chunk arrives
+        # That body, as it was parsed, and its JSON text, until it ends or a second chunk arrives.
+        self._body: tuple[JsonObject, bytes] | None = None
         self._speaker = _NOBODY  # the candidate of the last chunk
         self._last: bytes | None = None  # the chunk in which a candidate finished
         self._done = False
@@ -193,15 +205,14 @@ class GeminiDecoder:
     def _feed(self, chunk: object, data: bytes) -> Sequence[StreamEvent]:
         if data == self._last:  # a repeated chunk, with the last text in it
             return ()
+        if self._plain and self._body is None and is_object(chunk):
+            self._body = chunk, data
+            return ()
         events: list[StreamEvent] = []
-        if _VALUES.search(data):
-            chunk = exact(chunk, data)
-        chunk = normalized(chunk, data)
-        if self._plain and is_object(chunk):
-            if self._body is None:
-                self._body = chunk
-                return ()
-            self._plain, body, self._body = False, self._body, None  # a stream, although a plain body was requested
+        chunk = _exact(chunk, data)
+        if self._plain and self._body is not None and is_object(chunk):
+            body, self._body = as_object(_exact(*self._body)), None
+            self._plain = False  # a stream, although a plain body was requested
             self._feed_chunk(body, events)
         if is_object(chunk):
             if self._feed_chunk(chunk, events):
@@ -229,10 +240,10 @@ class GeminiDecoder:
             return ()
         events: list[StreamEvent] = []
         if self._body is not None:
-            whole = self._at_once(self._body)
+            whole = self._at_once(self._body[0])
             if whole:
                 return whole
-            self._feed_chunk(self._body, events)
+            self._feed_chunk(as_object(_exact(*self._body)), events)
         candidates = self._candidates.values()
         finished = bool(candidates) and all(candidate.ended for candidate in candidates)
         if not (finished or self._blocked or self._plain):
@@ -252,14 +263,22 @@ class GeminiDecoder:
 
     def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
         """Decode a plain answer in one step if it is a single text with its usage, as most are; otherwise return
-        nothing."""
+        nothing.
+
+        It may have known fields only: the text was not searched for names in snake_case, which would cost more than all
+        else here.
+        """
         candidate, usage = only_one(body.get("candidates")), as_object(body.get("usageMetadata"))
-        part = only_one(as_object(candidate.get("content")).get("parts"))
-        text, word = as_text(part.get("text")), candidate.get("finishReason")
-        signed = {name: value for name, value in part.items() if name != "text"}
-        if not (text and word and usage) or candidate.get("index") or signed.keys() - {"thoughtSignature"}:
+        content = as_object(candidate.get("content"))
+        part = only_one(content.get("parts"))
+        text, word, signature = as_text(part.get("text")), candidate.get("finishReason"), part.get("thoughtSignature")
+        if not (text and word and usage) or candidate.get("index") or len(part) > 1 + ("thoughtSignature" in part):
             return ()
-        if not (_CANDIDATE_EXTRAS.isdisjoint(candidate) and _MORE.isdisjoint(body)):
+        if signature and signature.__class__ is not str:
+            return ()
+        if not (_OF_A_BODY.issuperset(body) and _OF_A_CANDIDATE.issuperset(candidate)):
+            return ()
+        if not (_OF_A_CONTENT.issuperset(content) and _has_usual_names(usage)):
             return ()
         self._done, self._raw_usage = True, usage
         return self._parts.all_at_once(
@@ -268,7 +287,7 @@ class GeminiDecoder:
             response_id=body.get("responseId"),
             finish=finish_by(word, has_calls=False),
             usage=self.usage,
-            kept=state(signed) if signed.get("thoughtSignature") else None,
+            kept=state({"thoughtSignature": signature}) if signature else None,
         )
 
     def _feed_chunk(self, chunk: JsonObject, events: list[StreamEvent]) -> bool:
@@ -586,6 +605,22 @@ class GeminiDecoder:
 
 
 # ---------------------------------------------------------------------------------------------------- beside the parts
+
+
+def _exact(chunk: object, data: bytes) -> object:
+    """Return a parsed chunk with its integers exact and its fields in one spelling; ``data`` is its JSON text."""
+    return normalized(exact(chunk, data) if _VALUES.search(data) else chunk, data)
+
+
+def _has_usual_names(usage: JsonObject) -> bool:
+    """Whether a token report has known fields only, in camelCase."""
+    if not _OF_USAGE.issuperset(usage):
+        return False
+    for name in _DETAILS:
+        for detail in as_list(usage.get(name)) if name in usage else ():
+            if not _OF_A_DETAIL.issuperset(as_object(detail)):
+                return False
+    return True
 
 
 def _has_content(parts: list[object]) -> bool:

@@ -163,10 +163,13 @@ def usage_of(raw: JsonObject) -> Usage | None:
 
 def _audio(raw: JsonObject, *fields: str) -> int | None:
     """Return the audio tokens in the breakdowns by modality; None if there are none."""
-    entries = [as_object(entry) for name in fields for entry in as_list(raw.get(name))]
-    counts = [as_count(entry.get("tokenCount")) for entry in entries if entry.get("modality") == "AUDIO"]
-    found = [count for count in counts if count is not None]
-    return sum(found) if found else None
+    found: int | None = None
+    for name in fields:
+        for entry in as_list(raw.get(name)):
+            counts = as_object(entry)
+            if counts.get("modality") == "AUDIO" and (count := as_count(counts.get("tokenCount"))) is not None:
+                found = (found or 0) + count
+    return found
 
 
 def is_failure(chunk: JsonObject) -> bool:

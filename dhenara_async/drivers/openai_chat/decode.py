@@ -165,13 +165,13 @@ class ChatDecoder:
             return ()
         if not is_object(chunk):
             raise not_an_object(frame)
+        whole = self._at_once(chunk) if self._plain and not self._parts.started else ()
+        if whole:
+            return whole
         if self._plain or b'"arguments"' in frame:
             chunk = as_object(exact(chunk, frame))
         events: list[StreamEvent] = []
         if not self._parts.started:
-            whole = self._at_once(chunk) if self._plain else ()
-            if whole:
-                return whole
             if not self._is_answer(chunk, frame):
                 return ()
             events.append(self._parts.begin(model=chunk.get("model"), response_id=chunk.get("id")))

@@ -174,6 +174,8 @@ class ResponsesDecoder:
 
     def _feed(self, event: JsonObject, frame: Frame) -> Sequence[StreamEvent]:
         kind = event.get("type")
+        if not kind:
+            return self._plain(event, frame)
         if not as_text(kind).endswith(".delta"):
             event = as_object(exact(event, frame))
         if event.get("sequence_number") == self._next:
@@ -183,8 +185,6 @@ class ResponsesDecoder:
         handler = self._HANDLERS.get(kind) if isinstance(kind, str) else None
         if handler is not None:
             return self._with_start(event, handler(self, event))
-        if not kind:
-            return self._plain(event, frame)
         if event.get("error") and not as_text(kind).startswith("response."):
             self._fail(event)
         if self._parts.started and as_text(kind).endswith(_AT_WORK):
@@ -411,6 +411,10 @@ class ResponsesDecoder:
 
     def _plain(self, body: JsonObject, data: bytes) -> Sequence[StreamEvent]:
         """Decode a plain body: the response itself, or an object with the response as its only member."""
+        whole = () if self._parts.started or body.get("error") else self._at_once(body)
+        if whole:
+            return whole
+        body = as_object(exact(body, data))
         inner = as_object(body.get("response"))
         if "output" not in body and ("output" in inner or inner.get("object") == "response"):
             body = inner
@@ -420,8 +424,7 @@ class ResponsesDecoder:
             if is_failure(body):
                 self._fail(body)
             raise ProtocolError(f"the answer is not a response: it has no output: {quote(data)}")
-        whole = () if self._parts.started else self._at_once(body)
-        return whole or self._terminal({"response": body})
+        return self._terminal({"response": body})
 
     def _at_once(self, body: JsonObject) -> Sequence[StreamEvent]:
         """Decode a plain answer in one step if it is a single text, as many are; otherwise return nothing."""
