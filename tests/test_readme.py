@@ -30,7 +30,7 @@ from tests.readme.blocks import README, Block, anchors, blocks, paste, section
 
 PROGRAM, SETUP, *REST = blocks("python")
 RAY = next(block.code for block in REST if "import ray" in block.code)  # runs in test_ray.py
-EXAMPLES = [block for block in REST if block.code != RAY]
+EXAMPLES = [block for block in REST if block.code != RAY and block.heading != "Web apps"]  # those run in tests/web
 FEW_LINES = [block for block in EXAMPLES if block.heading == "In few lines"]
 KEEP_ALIVE = next(block for block in EXAMPLES if "keep-alive" in block.code)
 
