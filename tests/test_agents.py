@@ -8,6 +8,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 import dhenara_async
+from dhenara_async import AIModelCallResponse
 from dhenara_async.testing import ProviderServer
 from tests.readme.blocks import README, Block, blocks, paste
 
@@ -44,7 +45,8 @@ async def test_the_blocks_do_what_their_headings_promise() -> None:
             names[number] = {}
             await paste(block.code, names[number])
     assert names["9"]["person"].__class__.__name__ == "Person"
-    assert len(names["10"]["messages"]) == 3  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert isinstance(names["10"]["response"], AIModelCallResponse)
+    assert names["10"]["response"].chat_response.tools() == ()
     assert getattr(names["20"]["response"], "attempts", 0) == 2
 
 
