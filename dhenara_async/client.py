@@ -349,7 +349,7 @@ class AIModelClient:
             provisional,
             sessions,
             owned=owned,
-            listed=lambda sessions: sessions.listed(call.config.tools),
+            listed=lambda sessions: sessions.listed(call.config.tools, loop=call.parent),
             prepare=prepare,
         )
 

@@ -23,12 +23,14 @@ class ChatRequest:
         instructions: The system instructions, for this call only.
         config: The call's settings.
         stream: Whether the answer is streamed on the wire.
+        continuation: The provider's token to go on with its answer to this very request; None = a new answer.
     """
 
     messages: tuple[Message, ...]
     instructions: tuple[str, ...]
     config: AIModelCallConfig
     stream: bool
+    continuation: str | None = None
 
     @classmethod
     def of(

@@ -1,5 +1,6 @@
 """The provider-neutral answer: the same fields, with the same meaning, for every provider."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, Self, TypeVar, overload
@@ -27,6 +28,19 @@ from dhenara_async.usage.prices import Pricing, Rates, installed, list_price, li
 from dhenara_async.usage.tokens import UNKNOWN, Usage
 
 Read = TypeVar("Read")
+
+
+CONTINUATION = "continuationToken"
+"""The name of the hosted part, a remark on the answer, with the token by which the provider goes on with it."""
+
+
+def continuation_token(parts: Iterable[Part]) -> str | None:
+    """Return the token by which the provider goes on with an answer that it cut; None if it gave none."""
+    for part in parts:
+        if isinstance(part, HostedToolPart) and part.report and part.name == CONTINUATION:
+            token = (part.provider_state or {}).get(CONTINUATION)
+            return token if isinstance(token, str) and token else None
+    return None
 
 
 class FinishReason(StrEnum):

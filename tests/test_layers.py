@@ -42,7 +42,10 @@ FLOORS = (
     },
     {"calls.records"},
     {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
-    {"calls.forms", "calls.observed", "calls.shared", "calls.split_characters", "downloads.inlining", "stores.signing"},
+    {
+        *("calls.forms", "calls.going_on", "calls.observed", "calls.shared", "calls.split_characters"),
+        *("downloads.inlining", "stores.signing"),
+    },
     {"calls.body", "calls.observed_endpoint", "calls.observed_loop", "calls.observers"},
     {
         *("calls.blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),

@@ -6,6 +6,7 @@ Turns, plans, fan-outs and ``CallPreparer`` hand this record on. It is formatted
 from dataclasses import dataclass
 from uuid import uuid4
 
+from dhenara_async.calls.going_on import continued_conversation, continued_messages
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint
@@ -81,7 +82,7 @@ class CallInput:
         history = self.history
         if history is None:
             return PromptFormatter.format_messages(
-                self.messages,
+                continued_messages(self.messages, endpoint).asked,
                 endpoint,
                 policy=policy,
                 instructions=self.instructions,
@@ -89,11 +90,15 @@ class CallInput:
                 opaque=opaque,
                 mend=mend,
             )
+        nodes, asked = history.nodes, self.messages
+        if not asked:
+            going_on = continued_conversation(nodes, endpoint)
+            nodes, asked = going_on.nodes, going_on.asked
         return PromptFormatter.format_conversation(
-            history.nodes,
+            nodes,
             endpoint,
             policy=policy,
-            asked=self.messages,
+            asked=asked,
             instructions=self.instructions,
             config=self.config,
             window=history.window,
@@ -102,6 +107,12 @@ class CallInput:
             mend=mend,
             signing=history.signing,
         )
+
+    def continuation(self, endpoint: AIModelEndpoint) -> str | None:
+        """Return the token by which ``endpoint`` goes on with an answer that it cut; None = a new answer."""
+        if self.history is None:
+            return continued_messages(self.messages, endpoint).token
+        return None if self.messages else continued_conversation(self.history.nodes, endpoint).token
 
     def check(self, endpoint: AIModelEndpoint, policy: ConversionPolicy | None) -> ConversionCheck:
         """Report the losses, size and price of the question for ``endpoint``, without a network call.

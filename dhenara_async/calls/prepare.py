@@ -202,6 +202,9 @@ class CallPreparer:
             config=formatted.declared(call.config),
             stream=call.stream,
         )
+        continuation = call.continuation(endpoint)
+        if continuation is not None:
+            request = replace(request, continuation=continuation)
         if not request.messages:
             raise ConfigurationError("there is nothing to ask: every message is empty")
         driver = self._driver = self._driver or driver_for(endpoint)

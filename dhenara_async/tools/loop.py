@@ -18,7 +18,7 @@ from typing import Literal
 
 from dhenara_async.errors import AnswerCutError, AnswerRefusedError, StructuredOutputError
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
-from dhenara_async.response import CallWarning, ChatResponse, FinishReason
+from dhenara_async.response import CallWarning, ChatResponse, FinishReason, continuation_token
 from dhenara_async.tools.policy import Approval, Pending, ToolPolicy
 
 _CUT = {
@@ -86,12 +86,14 @@ class LoopProgress:
         structured_retries: Maximum number of answers that are asked again because they do not fit.
         steps: Number of model calls so far.
         retries: Number of answers that were asked again.
+        token: The last token by which the provider went on with an answer; None = there was none.
     """
 
     policy: ToolPolicy | None
     structured_retries: int = 0
     steps: int = 0
     retries: int = 0
+    token: str | None = None
 
     def after(self, answer: ChatResponse) -> Move:
         """Decide what follows a complete answer.
@@ -104,10 +106,31 @@ class LoopProgress:
             if self.steps < self.policy.max_steps:
                 return RunCalls(calls)
             return EndLoop("limit", _limit_warning(self.policy, calls))
+        if answer.finish_reason is FinishReason.PAUSE and not calls and self.policy is not None:
+            return self._after_pause(self.policy, answer)
         if not calls and self.retries < self.structured_retries and (fault := _fault(answer)):
             self.retries += 1
             return AskNext(words=f"{fault}. Answer again, with nothing but the corrected object.")
         return EndLoop("complete")
+
+    def _after_pause(self, policy: ToolPolicy, answer: ChatResponse) -> Move:
+        """Let the provider go on with an answer that it cut, unless it came back with the token that it was given."""
+        if self.steps >= policy.max_steps:
+            return EndLoop("limit", _pause_warning(policy))
+        token = continuation_token(answer.choices[0].parts)
+        if token is not None and token == self.token:
+            return EndLoop("complete")
+        self.token = token
+        return AskNext(goes_on=True)
+
+
+def _pause_warning(policy: ToolPolicy) -> CallWarning:
+    return CallWarning(
+        code="tool_limit",
+        knob="run_tools",
+        message=f"the loop ended after max_steps={policy.max_steps} model calls; the provider cut its last answer, and "
+        "was not asked to go on",
+    )
 
 
 def _limit_warning(policy: ToolPolicy, calls: Sequence[ToolCallPart]) -> CallWarning:

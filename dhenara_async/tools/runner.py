@@ -66,6 +66,7 @@ class ToolRunner:
 
     async def aclose(self) -> None:
         """Close the servers that the loop opened for itself."""
+        self._sessions.forget(self._observed.loop_id)
         if self._owned:
             await self._sessions.aclose()
 
@@ -91,7 +92,7 @@ class ToolRunner:
         results: dict[int, ToolResultPart] = {}
         failures: list[BaseException] = []
         if self._sources is None:
-            listed = await self._sessions.listed(self._tools)
+            listed = await self._sessions.listed(self._tools, loop=self._observed.loop_id)
             self._sources = listed.sources
             self._known = {tool.name: tool for tool in listed.tools if isinstance(tool, Tool)}
         slots = anyio.Semaphore(self._policy.concurrency, fast_acquire=True)

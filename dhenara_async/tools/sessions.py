@@ -20,15 +20,24 @@ if TYPE_CHECKING:  # loaded when a server is used: the SDK takes most of a secon
     from dhenara_async.tools.mcp.source import McpSource
 
 
+_MOST_LOOPS = 1000  # whose tools are kept, for loops that nobody ends
+
+
 class ToolSessions:
     """Opens servers of tools and keeps their sessions until ``aclose``."""
 
     def __init__(self) -> None:
         self._connections: dict[Hashable, McpConnection] = {}
         self._sources: list[tuple[McpServer, McpSource]] = []
+        self._of_loops: dict[str, ListedTools] = {}
 
-    async def listed(self, tools: Iterable[Tool | HostedTool | McpServer]) -> ListedTools:
-        """Replace the servers among ``tools`` by their tools. Call it once for each turn, before the first request.
+    async def listed(self, tools: Iterable[Tool | HostedTool | McpServer], *, loop: str | None = None) -> ListedTools:
+        """Replace the servers among ``tools`` by their tools, before the first request of a turn.
+
+        Args:
+            tools: The tools of a config.
+            loop: The id of the tool loop that lists them: the tools of a loop are listed once, so that they stay the
+                same in all its requests, until ``forget``. None = outside of one.
 
         Raises:
             ToolServerError: A server cannot be opened, or does not list its tools.
@@ -39,6 +48,8 @@ class ToolSessions:
         servers = [tool for tool in given if isinstance(tool, McpServer)]
         if not servers:
             return ListedTools(tuple(tool for tool in given if not isinstance(tool, McpServer)))
+        if loop is not None and loop in self._of_loops:
+            return self._of_loops[loop]
         await _loaded()
         sources = [self._source(server) for server in servers]
         declared = await _declared(sources)
@@ -58,12 +69,21 @@ class ToolSessions:
                 if isinstance(each, Tool):
                     _check_name(each.name, whose, names)
                 found.append(each)
-        return ListedTools(
+        listed = ListedTools(
             tuple(found),
             by_name,
             tuple(text for each in declared for text in each.instructions),
             tuple(warning for each in declared for warning in each.warnings),
         )
+        if loop is not None:
+            if len(self._of_loops) >= _MOST_LOOPS:
+                del self._of_loops[next(iter(self._of_loops))]
+            self._of_loops[loop] = listed
+        return listed
+
+    def forget(self, loop: str) -> None:
+        """End a tool loop: its tools are listed anew if it is resumed."""
+        self._of_loops.pop(loop, None)
 
     async def aclose(self) -> None:
         """Close all servers, also when the caller is cancelled. Can be called again."""

@@ -54,7 +54,7 @@ from dhenara_async.framing import Frame, name_of
 from dhenara_async.framing.lenient_json import exact
 from dhenara_async.messages.messages import FilePart, Origin, TokenLogprob
 from dhenara_async.request import ChatRequest
-from dhenara_async.response import Usage
+from dhenara_async.response import CONTINUATION, Usage
 from dhenara_async.tools.declarations import HostedToolType
 
 # Fields with JSON values written by the model or by tools.
@@ -70,7 +70,7 @@ _WORDS = frozenset(("text", "thought", "thoughtSignature"))
 # metadata, not content
 _BESIDE = frozenset(("thought", "thoughtSignature", "partMetadata", "mediaResolution", "videoMetadata"))
 _PART_DATA = frozenset(PART_DATA)
-_CANDIDATE_EXTRAS = frozenset((*_METADATA, "logprobsResult", "error"))
+_CANDIDATE_EXTRAS = frozenset((*_METADATA, CONTINUATION, "logprobsResult", "error"))
 # The fields of a plain answer of one text.
 _OF_A_BODY = frozenset(("candidates", "usageMetadata", "modelVersion", "responseId", "createTime"))
 _OF_A_CANDIDATE = frozenset(("content", "finishReason", "index", "avgLogprobs", "safetyRatings", "tokenCount"))
@@ -100,6 +100,7 @@ class _Candidate:
     metadata: JsonObject = field(default_factory=dict[str, object])
     sources: list[object] = field(default_factory=list[object])
     logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
+    continuation: str = ""  # the newest token by which the API goes on with an answer that it cut
 
 
 _NOBODY = _Candidate(0)
@@ -591,6 +592,9 @@ class GeminiDecoder:
         for candidate in self._candidates.values():
             self._pause(candidate, events)
             self._close_texts(candidate, events)
+            if candidate.continuation:
+                state: JsonObject = {CONTINUATION: candidate.continuation}
+                events += self._parts.hosted(CONTINUATION, state, choice=candidate.index, report=True)
             self._parts.finishes[candidate.index] = finish_by(
                 candidate.raw_finish, has_calls=candidate.has_calls, choice=candidate.index, blocked=self._blocked
             )
@@ -641,6 +645,7 @@ def _signature_of(raw: JsonObject, call: JsonObject) -> object:
 
 def _keep_extras(candidate: _Candidate, raw: JsonObject) -> None:
     candidate.metadata |= {key: raw[key] for key in _METADATA if raw.get(key)}
+    candidate.continuation = as_text(raw.get(CONTINUATION)) or candidate.continuation
     cited = as_object(raw.get("citationMetadata"))
     candidate.sources += as_list(cited.get("citationSources") or cited.get("citations"))
     logprobs = as_object(raw.get("logprobsResult"))

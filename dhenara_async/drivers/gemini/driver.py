@@ -27,6 +27,7 @@ from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.messages.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
+from dhenara_async.response import CONTINUATION
 from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
 from dhenara_async.tools.schemas import output_schema
 
@@ -69,6 +70,8 @@ class GeminiDriver:
             body["generationConfig"] = generation
         if config.service_tier is not None:
             body["serviceTier"] = config.service_tier
+        if request.continuation is not None:
+            body[CONTINUATION] = request.continuation
         method = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
         return wire(f"/{API_VERSION}/{_model_path(model)}:{method}", body, config, asking.warnings, {})
 

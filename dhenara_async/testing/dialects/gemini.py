@@ -377,6 +377,9 @@ def _chunk(reply: Reply, parts: Sequence[dict[str, object]], *, last: bool) -> d
         candidate["logprobsResult"] = _logprobs(parts, config.get("logprobs"))
     if last:
         candidate["finishReason"] = _FINISH.get(reply.answer.ending, "STOP")
+        if reply.answer.ending is FinishReason.PAUSE:  # another token each time, as long as the answer goes on
+            before = as_text(reply.arrived.body.get("continuationToken")).removeprefix("token-")
+            candidate["continuationToken"] = f"token-{int(before or 0) + 1}"
         if reply.answer.refusal:
             candidate["finishMessage"] = reply.answer.refusal
         if reply.answer.citations or reply.answer.web_searches:
