@@ -37,6 +37,9 @@ class ObservedCall:
         clock: Returns seconds that never decrease.
 
     Attributes:
+        observers: The observers.
+        clock: Returns seconds that never decrease.
+        id: Unique id of the call.
         wants_content: Whether any observer wants prompts and answers.
         adds_headers: Whether any observer adds headers to requests.
         surrounds: The observers with a context of their own for requests.
@@ -56,9 +59,9 @@ class ObservedCall:
         stream: bool = False,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self.observers = tuple(observers)
-        self.clock = clock
-        self.id = f"{getrandbits(128):032x}"  # reseeded in a forked process
+        self.observers: tuple[Observer, ...] = tuple(observers)
+        self.clock: Callable[[], float] = clock
+        self.id: str = f"{getrandbits(128):032x}"  # reseeded in a forked process
         self.wants_content: bool = any(observer.wants_content for observer in self.observers)
         self.adds_headers: bool = any(observer.adds_headers for observer in self.observers)
         self.surrounds: tuple[Observer, ...] = tuple(filter(_surrounds, self.observers))

@@ -15,6 +15,7 @@ from dhenara_async.calls.records import (
     EndpointStarted,
 )
 from dhenara_async.events import StreamEnd, StreamEvent, StreamReset, StreamStart
+from dhenara_async.formatter.conversion import ConversionReport
 from dhenara_async.messages.messages import Origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.response import CallWarning, FinishReason
@@ -62,13 +63,23 @@ class ObservedEndpoint:
         self._finish_reasons: tuple[FinishReason, ...] = ()
         self._first_content: float | None = None
 
-    def start(self, endpoint: Origin, request: ChatRequest, warnings: tuple[CallWarning, ...]) -> None:
-        """Report that the endpoint is about to be asked, unless that was reported."""
+    def start(
+        self, endpoint: Origin, request: ChatRequest, warnings: tuple[CallWarning, ...], conversion: ConversionReport
+    ) -> None:
+        """Report that the endpoint is about to be asked, unless that was reported.
+
+        Args:
+            endpoint: The endpoint.
+            request: What it is sent.
+            warnings: Options that were left out or changed for it.
+            conversion: What the conversion of the history lost.
+        """
         if self._number:
             return
         call, self._number = self._call, self._call.next_endpoint()
         self._started_at = call.clock()
-        record = EndpointStarted(call.id, self._number, endpoint, request.config, warnings, None)
+        compacted = any(entry.code == "truncated" for entry in conversion.entries)
+        record = EndpointStarted(call.id, self._number, endpoint, request.config, warnings, compacted, None)
         if not call.wants_content:
             report([observer.endpoint_started for observer in call.observers], record)
             return

@@ -82,6 +82,7 @@ class EndpointStarted(ShortRepr):
         endpoint: The endpoint.
         config: Options of the call; those that ``warnings`` name were not sent as they stand here.
         warnings: Options that were left out or changed for this endpoint.
+        compacted: Whether turns of the conversation are left out, or a summary stands for them.
         content: What it is sent; None unless the observer ``wants_content``.
     """
 
@@ -90,6 +91,7 @@ class EndpointStarted(ShortRepr):
     endpoint: Origin
     config: AIModelCallConfig
     warnings: tuple[CallWarning, ...]
+    compacted: bool
     content: CallContent | None
 
 

@@ -257,7 +257,8 @@ class EndpointSource:
         if self._state is State.READY or self._state is State.WAITING:
             source = self._call.source
             if self._observed is not None:
-                self._observed.start(self._call.origin, self._call.request, self._call.warnings)
+                call = self._call
+                self._observed.start(call.origin, call.request, call.warnings, call.report)
             if not isinstance(source, Delivery):
                 self._request.body.complete = True
                 events = self._hand_over(source)

@@ -56,7 +56,7 @@ def place_attributes(call: CallStarted) -> Attributes:
 
 
 def request_attributes(record: EndpointStarted) -> Attributes:
-    """Return the options that were sent as they stand in the config."""
+    """Return the options that were sent as they stand in the config, and whether the history was cut."""
     config = record.config
     changed = {warning.knob for warning in record.warnings}
     attributes: Attributes = {}
@@ -68,6 +68,8 @@ def request_attributes(record: EndpointStarted) -> Attributes:
         attributes[names.REQUEST_CHOICES] = config.n
     if config.structured_output is not None and "structured_output" not in changed:
         attributes[names.OUTPUT_TYPE] = names.JSON
+    if record.compacted:
+        attributes[names.COMPACTED] = True
     return attributes
 
 

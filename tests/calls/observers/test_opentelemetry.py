@@ -19,6 +19,7 @@ from dhenara_async import (
     AiohttpTransport,
     ConversationManager,
     ConversationNode,
+    ConversationPolicy,
     Dialect,
     Failover,
     Message,
@@ -259,6 +260,19 @@ async def test_a_node_keeps_its_place_in_the_trace(telemetry: Telemetry) -> None
     assert attributes_of(span)["gen_ai.conversation.id"] == conversation.id
     assert attributes_of(span)["dhenara.turn.id"] == node.id
     assert ConversationNode.model_validate_json(node.model_dump_json()) == node
+
+
+async def test_a_history_that_is_cut_is_compacted(telemetry: Telemetry) -> None:
+    window = ConversationPolicy(keep_turns=1)
+    async with (
+        ProviderServer([ANSWER] * 3) as server,
+        ConversationManager(observers=[telemetry.observer()], window=window) as manager,
+    ):
+        conversation = await manager.create()
+        for _ in range(3):
+            await manager.ask(conversation, CANARY, endpoint_at(server, Dialect.OPENAI_CHAT))
+    compacted = [attributes_of(span).get("gen_ai.conversation.compacted") for span in telemetry.spans]
+    assert compacted == [None, None, True]
 
 
 @pytest.mark.parametrize("way", ["private_aiohttp", "public_aiohttp"])
