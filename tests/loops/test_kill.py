@@ -1,6 +1,5 @@
 """A process that is killed at any event of a loop: what was seen of it is not run again, and the loop goes on."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from dhenara_async.testing import Answer, ProviderServer, SeenRequest
 from tests.loops.tools import answered, call, endpoint_of
 
 STEPS = 5
-MOST = 100
+MOST = 60
 """More than the events of a loop of five steps."""
 
 CHILD = """
@@ -35,8 +34,8 @@ async def loop(number):
     api = AIModelAPI(provider="openai", base_url=address, dialect="openai_chat", api_key="key")
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
     config = AIModelCallConfig(tools=[paint])
-    async with ConversationManager(store=str(folder / f"{number}.db"), config=config) as manager:
-        conversation = await manager.open("talk")
+    async with ConversationManager(store=str(folder / "chat.db"), config=config) as manager:
+        conversation = await manager.open(f"talk {number}")
         seen = 0
         async with manager.turn(conversation, "Paint five.", endpoint, run_tools=ToolPolicy()) as turn:
             async for event in turn:
@@ -79,10 +78,9 @@ async def test_nothing_that_was_seen_runs_again_and_the_loop_goes_on(tmp_path: P
 
     async with ProviderServer(script) as server:
         endpoint = endpoint_of(server, Dialect.OPENAI_CHAT)
-        async with ConversationManager(store=str(tmp_path / "new.db")) as manager:
-            await manager.store.create("talk")
-        for number in range(MOST):
-            shutil.copy(tmp_path / "new.db", tmp_path / f"{number}.db")
+        async with ConversationManager(store=str(tmp_path / "chat.db")) as manager:
+            for number in range(MOST):
+                await manager.store.create(f"talk {number}")
         arguments = [str(tmp_path), str(endpoint.api.base_url), endpoint.ai_model.model_name, str(MOST)]
         command = [sys.executable, "-c", CHILD, *arguments]
 
@@ -96,22 +94,19 @@ async def test_nothing_that_was_seen_runs_again_and_the_loop_goes_on(tmp_path: P
         assert 9 * STEPS < events < MOST
         assert None not in [seen.json for seen in server.requests]
 
-        for number in range(1, events + 1):
-            ran: list[str] = []
-
-            config = AIModelCallConfig(tools=[partial(paint, ran)])
-            async with ConversationManager(store=str(tmp_path / f"{number}.db"), config=config) as manager:
-                talk = await manager.open("talk")
-                policy = ToolPolicy()
+        async with ConversationManager(store=str(tmp_path / "chat.db")) as manager:
+            for number in range(1, events + 1):
+                ran: list[str] = []
+                config = AIModelCallConfig(tools=[partial(paint, ran)])
+                talk, policy = await manager.open(f"talk {number}"), ToolPolicy()
                 if talk.head is None:
-                    node = await manager.turn(talk, "Paint five.", endpoint, run_tools=policy)
+                    node = await manager.turn(talk, "Paint five.", endpoint, config=config, run_tools=policy)
                 else:
-                    node = await manager.resume(talk, {}, endpoint, run_tools=policy)
+                    node = await manager.resume(talk, {}, endpoint, config=config, run_tools=policy)
                 assert node.answer.text() == "Done.", number
                 assert len(talk.path()) == STEPS + 1
-            seen = lines(tmp_path / f"{number}.seen")
-            once = [entry.removeprefix("call_") for entry in seen]
-            every = lines(tmp_path / f"{number}.ran") + ran
-            assert [every.count(picture) for picture in once] == [1] * len(once), number
-            assert sorted(set(every)) == [str(step + 1) for step in range(STEPS)]
+                seen = [entry.removeprefix("call_") for entry in lines(tmp_path / f"{number}.seen")]
+                every = lines(tmp_path / f"{number}.ran") + ran
+                assert [every.count(picture) for picture in seen] == [1] * len(seen), number
+                assert sorted(set(every)) == [str(step + 1) for step in range(STEPS)]
         assert [seen.error for seen in server.requests if seen.error] == []
