@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         ToolApprovalRequest,
         ToolCallDelta,
         ToolEnd,
+        ToolProgress,
         ToolStart,
         UsageUpdate,
         event_to_dict,
@@ -130,7 +131,8 @@ _NAMES_BY_MODULE = {
     "endpoint": "AIModel AIModelAPI AIModelAPIProviderEnum AIModelEndpoint Capabilities Dialect",
     "events": (
         "ChoiceFinish Heartbeat PartEnd PartStart ReasoningDelta RefusalDelta StepStart StreamEnd StreamEvent "
-        "StreamReset StreamSeam StreamStart TextDelta ToolApprovalRequest ToolCallDelta ToolEnd ToolStart UsageUpdate "
+        "StreamReset StreamSeam StreamStart TextDelta ToolApprovalRequest ToolCallDelta ToolEnd ToolProgress ToolStart "
+        "UsageUpdate "
         "event_to_dict event_to_json"
     ),
     "fanout": "FanOut as_completed fan_out first_of gather",
@@ -286,6 +288,7 @@ __all__ = [
     "ToolEnd",
     "ToolEnded",
     "ToolPolicy",
+    "ToolProgress",
     "ToolResultPart",
     "ToolStart",
     "ToolStarted",

@@ -221,6 +221,24 @@ class ToolStart(ShortRepr):
 
 
 @dataclass(slots=True, repr=False)
+class ToolProgress(ShortRepr):
+    """A tool that runs reports how far it is; only tools of servers do.
+
+    Attributes:
+        call: The call.
+        done: How much is done, in units of the tool's own; it grows from report to report.
+        total: The value of ``done`` at the end; None if the tool does not know it.
+        message: The tool's own words; None if it has none.
+    """
+
+    type: ClassVar[Literal["tool_progress"]] = "tool_progress"
+    call: ToolCallPart
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+
+@dataclass(slots=True, repr=False)
 class ToolEnd(ShortRepr):
     """A tool call has its result, which is stored where the conversation is."""
 
@@ -228,7 +246,7 @@ class ToolEnd(ShortRepr):
     result: ToolResultPart
 
 
-LoopEvent = StepStart | ToolApprovalRequest | ToolStart | ToolEnd
+LoopEvent = StepStart | ToolApprovalRequest | ToolStart | ToolProgress | ToolEnd
 """The events of a tool loop beside those of its answers."""
 
 StreamEvent = (

@@ -25,10 +25,9 @@ FLOORS = (
         "tools.structured",
     },
     {"response"},
-    {"events", "plans.targets", "request", "tools.sources"},
-    {
-        *("calls.accumulator", "calls.text", "conversation", "drivers", "hosts.auth", "tools.mcp", "tools.policy"),
-    },
+    {"events", "plans.targets", "request"},
+    {"calls.accumulator", "calls.text", "conversation", "drivers", "hosts.auth", "tools.sources"},
+    {"tools.mcp", "tools.policy"},
     {
         *(
             "calls.health",

@@ -25,6 +25,7 @@ from dhenara_async.events import (
     ToolApprovalRequest,
     ToolCallDelta,
     ToolEnd,
+    ToolProgress,
     ToolStart,
     UsageUpdate,
 )
@@ -171,7 +172,7 @@ class Accumulator:
                 self._start_endpoint(event.start)
             case TextDelta() | ReasoningDelta() | RefusalDelta() | ToolCallDelta() | Heartbeat():
                 pass  # ``feed`` adds the deltas, and a heartbeat has no content
-            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolProgress() | ToolEnd():
                 pass  # of a tool loop, whose answers have an accumulator each
             case _:
                 assert_never(event)

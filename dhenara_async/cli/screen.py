@@ -36,6 +36,7 @@ from dhenara_async.events import (
     ToolApprovalRequest,
     ToolCallDelta,
     ToolEnd,
+    ToolProgress,
     ToolStart,
     UsageUpdate,
 )
@@ -140,7 +141,7 @@ class Screen:
                 self.quiet("(the answer starts anew)")
             case StreamSeam():
                 self.quiet(f"({event.start.model or event.start.provider} goes on)")
-            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolProgress() | ToolEnd():
                 pass
             case StreamStart() | PartEnd() | ToolCallDelta() | UsageUpdate() | Heartbeat() | StreamEnd():
                 pass

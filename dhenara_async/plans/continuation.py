@@ -22,6 +22,7 @@ from dhenara_async.events import (
     ToolApprovalRequest,
     ToolCallDelta,
     ToolEnd,
+    ToolProgress,
     ToolStart,
     UsageUpdate,
 )
@@ -113,7 +114,7 @@ class RestSource(SourceWrapper):
                 pass
             case StreamStart() | StreamSeam() | StreamEnd():
                 pass
-            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolProgress() | ToolEnd():
                 pass  # of a tool loop, which is around plans
             case _:
                 assert_never(event)

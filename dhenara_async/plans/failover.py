@@ -42,6 +42,7 @@ from dhenara_async.events import (
     ToolApprovalRequest,
     ToolCallDelta,
     ToolEnd,
+    ToolProgress,
     ToolStart,
     UsageUpdate,
 )
@@ -393,7 +394,7 @@ def _signal_of(event: StreamEvent) -> _FailoverSignal | None:
             return _FailoverSignal.START
         case StreamReset():
             return _FailoverSignal.RESET
-        case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+        case StepStart() | ToolApprovalRequest() | ToolStart() | ToolProgress() | ToolEnd():
             return None  # of a tool loop, which is around plans
         case _:
             assert_never(event)
@@ -443,7 +444,7 @@ def _renumbered(event: StreamEvent, offset: int) -> StreamEvent:
             return replace(event, part_id=event.part_id + offset)
         case StreamStart() | StreamReset() | StreamSeam() | StreamEnd() | UsageUpdate() | Heartbeat():
             return event
-        case StepStart() | ToolApprovalRequest() | ToolStart() | ToolEnd():
+        case StepStart() | ToolApprovalRequest() | ToolStart() | ToolProgress() | ToolEnd():
             return event
         case _:
             assert_never(event)

@@ -27,6 +27,7 @@ from dhenara_async.events import (
     ToolApprovalRequest,
     ToolCallDelta,
     ToolEnd,
+    ToolProgress,
     ToolStart,
     UsageUpdate,
 )
@@ -75,7 +76,7 @@ class _GrammarCheck:
     running: Counter[str] = field(default_factory=Counter[str])
 
     def take(self, event: StreamEvent) -> None:
-        if isinstance(event, StepStart | ToolApprovalRequest | ToolStart | ToolEnd):
+        if isinstance(event, LoopEvent):
             self._take_loop(event)
             return
         if self.loops and not self.ended and not self.started and not self.in_step:
@@ -138,6 +139,11 @@ class _GrammarCheck:
             case ToolStart():
                 self._begin(event.call, "a call that begins")
                 self.running[event.call.call_id] += 1
+            case ToolProgress():
+                if not self.running[event.call.call_id]:
+                    self.broken(
+                        "a ToolProgress comes between ToolStart and ToolEnd", f"{event.call.call_id!r} has none"
+                    )
             case ToolEnd():
                 if not self.running[event.result.call_id]:
                     self.broken("a ToolEnd has its ToolStart", f"{event.result.call_id!r} has none")

@@ -21,7 +21,7 @@ from dhenara_async.tools.declarations import HostedTool, Tool, Usable
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.schemas import shortened
 from dhenara_async.tools.sessions import ToolSessions
-from dhenara_async.tools.sources import AskUser, ToolSource
+from dhenara_async.tools.sources import AskUser, OnProgress, ToolSource
 
 LONGEST_ERROR = 8_000
 """Maximum characters of an error in a tool result."""
@@ -135,6 +135,7 @@ def prepared(
     context: object = None,
     *,
     ask: AskUser | None = None,
+    progress: OnProgress | None = None,
 ) -> Callable[[], object] | ToolResultPart:
     """Return the call as a callable, or an error result if it cannot be run.
 
@@ -144,10 +145,11 @@ def prepared(
         sources: The sources that run some of them, by the tool's name.
         context: The value of the parameters that are annotated as ``ToolContext[…]``.
         ask: Answers the questions of a source; None = they are declined.
+        progress: Receives the reports of a source; None = they are dropped.
     """
     source = sources.get(call.name)
     if source is not None:
-        return partial(source.call, call, ask=ask)
+        return partial(source.call, call, ask=ask, progress=progress)
     tool = known.get(call.name)
     if tool is None:
         names = ", ".join(known) or "none"

@@ -83,7 +83,8 @@ class ToolRunner:
         Args:
             calls: The calls, each with its place in its answer.
             denials: The words for the model about calls that are not run, by place.
-            emit: Receives ``ToolStart`` when a call begins, and ``ToolEnd`` after its result was stored.
+            emit: Receives ``ToolStart`` when a call begins, ``ToolProgress`` while it runs, and ``ToolEnd`` after its
+                result was stored.
             keep: Stores a result.
 
         Raises:
@@ -100,7 +101,7 @@ class ToolRunner:
         async def answer(place: int, call: ToolCallPart, group: anyio.abc.TaskGroup) -> None:
             try:
                 emit(ToolStart(call))
-                result = await self._answer(call, denials.get(place))
+                result = await self._answer(call, denials.get(place), emit)
                 await stay()
                 await keep(place, result)
                 results[place] = result
@@ -119,7 +120,9 @@ class ToolRunner:
             raise failures[0]
         return results
 
-    async def _answer(self, call: ToolCallPart, denial: str | None) -> ToolResultPart:
+    async def _answer(
+        self, call: ToolCallPart, denial: str | None, emit: Callable[[LoopEvent], None]
+    ) -> ToolResultPart:
         observed = self._observed.tool(call)
         outcome: ToolOutcome = "cancelled"
         error: BaseException | None = None
@@ -128,7 +131,7 @@ class ToolRunner:
             if denial is not None:
                 result, outcome = ToolResultPart.of(call, denial, is_error=True), "denied"
                 return result
-            result, error = await self._run(call, observed)
+            result, error = await self._run(call, observed, emit)
             outcome = "failed" if result.is_error else "complete"
             words = None if error is None or self._policy.on_error is None else self._policy.on_error(call, error)
             if words is not None:
@@ -137,10 +140,12 @@ class ToolRunner:
         finally:
             observed.end(outcome=outcome, error=error, result=result)
 
-    async def _run(self, call: ToolCallPart, observed: ObservedTool) -> tuple[ToolResultPart, BaseException | None]:
+    async def _run(
+        self, call: ToolCallPart, observed: ObservedTool, emit: Callable[[LoopEvent], None]
+    ) -> tuple[ToolResultPart, BaseException | None]:
         with observed.running(), anyio.move_on_after(self._policy.timeout) as scope:
             sources = self._sources or {}
-            run = prepared(call, self._known, sources, self._policy.context, ask=self._asking(scope))
+            run = prepared(call, self._known, sources, self._policy.context, ask=self._asking(scope), progress=emit)
             if isinstance(run, ToolResultPart):
                 return run, None
             return await result_of(call, run, in_threads=call.name not in sources)

@@ -10,26 +10,10 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from dhenara_async.events import ToolProgress
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
 from dhenara_async.response import CallWarning
 from dhenara_async.tools.declarations import HostedTool, Tool
-
-
-@dataclass(frozen=True, slots=True)
-class ToolProgress:
-    """A report on a running call.
-
-    Attributes:
-        call: The call.
-        done: How much is done, in units of the tool's own; increases from report to report.
-        total: The value of ``done`` at the end; None if the tool does not know it.
-        message: The tool's words on its progress; None if it has none.
-    """
-
-    call: ToolCallPart
-    done: float
-    total: float | None = None
-    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from dhenara_async import (
     TextPart,
     Tool,
     ToolCallPart,
+    ToolProgress,
     mcp_pins,
     run_tools,
 )
@@ -33,7 +34,7 @@ from dhenara_async.errors import ConfigurationError, ToolServerError
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
 from dhenara_async.tools.mcp.names import tool_name
 from dhenara_async.tools.sessions import ToolSessions
-from dhenara_async.tools.sources import ListedTools, ToolProgress, ToolQuestion
+from dhenara_async.tools.sources import ListedTools, ToolQuestion
 from tests.loopback import endpoint_at
 from tests.mcp_server import server_of
 

@@ -61,6 +61,7 @@ from dhenara_async import (
     ToolCallDelta,
     ToolEnd,
     ToolPolicy,
+    ToolProgress,
     ToolResultPart,
     ToolStart,
     Usage,
@@ -141,7 +142,7 @@ def handle(event: StreamEvent) -> str:
             return event.type
         case StepStart(node_id=node_id):
             return node_id or ""
-        case ToolStart(call=call) | ToolApprovalRequest(call=call):
+        case ToolStart(call=call) | ToolProgress(call=call) | ToolApprovalRequest(call=call):
             return call.name
         case ToolEnd(result=result):
             return result.get_text()

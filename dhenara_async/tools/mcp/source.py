@@ -12,6 +12,7 @@ import mcp_types as types
 from mcp import Client, MCPError
 
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError, ToolServerError, printable
+from dhenara_async.events import ToolProgress
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
 from dhenara_async.response import CallWarning
 from dhenara_async.tools.declarations import Tool
@@ -26,7 +27,7 @@ from dhenara_async.tools.mcp.connection import (
 from dhenara_async.tools.mcp.names import definition_hash, tool_name
 from dhenara_async.tools.mcp.results import Resource, converted
 from dhenara_async.tools.mcp.server import McpServer
-from dhenara_async.tools.sources import AskUser, Declarations, OnProgress, ToolProgress
+from dhenara_async.tools.sources import AskUser, Declarations, OnProgress
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
