@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from dhenara_async.errors import ConfigurationError, NotLoadedError, StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.formatter.markdown import as_markdown, quoted_lines
+from dhenara_async.formatter.markdown import as_markdown, code_span, quoted_lines
 from dhenara_async.frozen import FrozenModel, Memo, ShortRepr, short_repr
 from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
@@ -99,10 +99,12 @@ class ConversationNode(FrozenModel):
         return Usage() if self.response is None else self.response.usage
 
     def _repr_markdown_(self) -> str:
-        """Return the turn as Jupyter shows it: the question as a quotation, then the answer, then what went wrong."""
+        """Return the turn as Jupyter shows it: the results of tools and the question as a quotation, then the answer,
+        then what went wrong."""
+        results = "\n>\n".join(quoted_lines(_result_line(result)) for result in self.tool_results)
         answer = "" if self.response is None else as_markdown(self.response)
         wrong = "" if self.status == "complete" else f"*{self.status}: {self.error or 'no reason is known'}*"
-        return "\n\n".join(filter(None, (quoted_lines(self.user_query), answer, wrong)))
+        return "\n\n".join(filter(None, (results, quoted_lines(self.user_query), answer, wrong)))
 
     @property
     def answer(self) -> ChatResponse:
@@ -137,6 +139,15 @@ class ConversationNode(FrozenModel):
         if not file.is_stored or file.origin is not None or self.origin is None:
             return file
         return file.changed(origin=self.origin)
+
+
+def _result_line(result: ToolResultPart) -> str:
+    """Return a result for readers: the name of its tool, and its text or the kinds of its files."""
+    shown = "".join(
+        f"({part.media_type})" if isinstance(part, FilePart) else part.get_text() for part in result.content
+    )
+    error = " failed" if result.is_error else ""
+    return f"{code_span(result.name or 'tool')}{error}: {shown}"
 
 
 def question(

@@ -52,6 +52,9 @@ class Resumption:
         place = self._place(path)
         node = path[place]
         if node.status == "interrupted" and place == len(path) - 1:
+            before = path[place - 1] if place else None
+            if before is not None and not node.tool_results and not node.user_query and _calls(before):
+                return Resumed(_next(before), before, StoredCalls(_calls(before), dict(self.decisions)))
             return Resumed(_again(node), None, None)
         if place == len(path) - 1:
             calls = _calls(node)

@@ -1,0 +1,79 @@
+"""Loops as conversations: shown, windowed, regenerated and edited, without a call or a result alone."""
+
+from dhenara_async import (
+    AIModelCallConfig,
+    Conversation,
+    ConversationManager,
+    ConversationPolicy,
+    Dialect,
+    StreamEvent,
+    ToolPolicy,
+)
+from dhenara_async.stores.event_lines import event_lines, events_of
+from dhenara_async.testing import Answer, ProviderServer
+from tests.loops.tools import Studio, call, endpoint_of, paint_step, steps
+
+CHAT = Dialect.OPENAI_CHAT
+
+
+async def test_markdown_shows_calls_and_results() -> None:
+    script = [paint_step(1, call(1, "paint", '{"number": 1}'), call(2, "fail")), Answer(text="Done.")]
+    config = AIModelCallConfig(tools=Studio().tools)
+    async with ProviderServer(script) as server, ConversationManager(config=config) as manager:
+        conversation = await manager.create()
+        await manager.ask(conversation, "Paint one.", endpoint_of(server, CHAT), run_tools=ToolPolicy())
+    shown = conversation.to_markdown()
+    assert "> Paint one." in shown
+    assert '- `paint({"number": 1})`' in shown
+    assert "> `paint`: picture 1 is painted\n>\n> `fail` failed: ValueError: no paint is left" in shown
+    assert Conversation.import_json(conversation.export_json()).to_markdown() == shown
+
+
+async def test_a_window_leaves_out_whole_loops() -> None:
+    config = AIModelCallConfig(tools=Studio().tools)
+    window = ConversationPolicy(keep_turns=2)
+    script = [*steps(3), *steps(3), Answer(text="Bye.")]
+    async with ProviderServer(script) as server, ConversationManager(config=config, window=window) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, Dialect.ANTHROPIC_MESSAGES)
+        for _ in range(2):
+            await manager.ask(conversation, "Paint three.", endpoint, run_tools=ToolPolicy())
+        node = await manager.ask(conversation, "Bye.", endpoint)
+        assert [seen.error for seen in server.requests] == [None] * 9
+        assert next(text for role, text in server.requests[-1].turns if role == "user") == "Paint three."
+    assert {entry.code for entry in node.conversion.entries} == {"truncated"}
+
+
+async def test_regenerate_and_edit_run_tools_from_any_step() -> None:
+    studio = Studio()
+    config = AIModelCallConfig(tools=studio.tools)
+    script = [*steps(2), *steps(1), *steps(1)]
+    async with ProviderServer(script) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+        first = manager.turn(conversation, "Paint two.", endpoint, run_tools=ToolPolicy())
+        await first
+        middle = manager.regenerate(conversation, first.nodes[1].id, endpoint, run_tools=ToolPolicy())
+        await middle
+        assert [node.parent_id for node in middle.nodes] == [first.nodes[0].id, middle.nodes[0].id]
+        assert middle.nodes[0].tool_results == first.nodes[1].tool_results
+        edited = manager.edit(conversation, first.nodes[0].id, "Paint one.", endpoint, run_tools=ToolPolicy())
+        await edited
+        assert [node.parent_id for node in edited.nodes] == [None, edited.nodes[0].id]
+        assert [seen.error for seen in server.requests] == [None] * 7
+    assert conversation.path() == edited.nodes
+
+
+async def test_readers_attach_to_a_loop_and_its_events_are_lines_of_json() -> None:
+    config = AIModelCallConfig(tools=Studio().tools)
+    async with ProviderServer(steps(2)) as server, ConversationManager(config=config) as manager:
+        conversation = await manager.create()
+        async with manager.turn(conversation, "Paint.", endpoint_of(server, CHAT), run_tools=ToolPolicy()) as turn:
+            events: list[StreamEvent] = []
+            cursors = [turn.cursor]
+            async for event in turn:
+                events.append(event)
+                cursors.append(turn.cursor)
+        for place, cursor in enumerate(cursors):
+            async with manager.attach(turn.id, cursor) as reader:
+                assert [event async for event in reader] == events[place:]
+                assert reader.node == turn.node
+    assert events_of(event_lines(events)) == events
