@@ -1,11 +1,12 @@
 """The feeds of every kind of response, the same for Starlette and aiohttp."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.fanout import FanOut
 from dhenara_async.turns.fan_out import TurnFanOut
 from dhenara_async.web.feeds import AnswerFeed, FanFeed, Feed, WebFanOut, WebStream
+from dhenara_async.web.frames.ag_ui import AGUIFrames
 from dhenara_async.web.frames.json_lines import JsonLinesFrames
 from dhenara_async.web.frames.sse import SSEFrames
 from dhenara_async.web.frames.tagged import TaggedJsonLinesFrames, TaggedSSEFrames
@@ -50,6 +51,24 @@ def ui_message_feed(
         return UIMessageFrames(turn_id, sdk=sdk, known_tools=known_tools, file_url=file_url)
 
     return AnswerFeed(_one(stream, "ui_message_response"), frames, detach=detach)
+
+
+def agui_feed(
+    stream: WebStream,
+    *,
+    thread_id: str | None = None,
+    run_id: str | None = None,
+    before: Sequence[Mapping[str, object]] | None = None,
+    joins: bool = False,
+    detach: bool = False,
+) -> Feed:
+    """Return a feed of AG-UI events; see ``web.starlette.agui_response``."""
+
+    def frames(turn_id: str | None) -> AGUIFrames:
+        name = turn_id or "run"
+        return AGUIFrames(thread_id or name, run_id or name, turn_id, before=before, joins=joins)
+
+    return AnswerFeed(_one(stream, "agui_response"), frames, detach=detach)
 
 
 def _one(stream: object, name: str) -> WebStream:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dhenara_async import AIModelCallConfig, ConversationManager
+from dhenara_async.web.chat.agent_runs import AgentRuns
 from dhenara_async.web.chat.app import ChatApp, ChatOptions, Handler
 from dhenara_async.web.chat.http import WebReply, WebRequest
 from dhenara_async.web.feeds import Feed
@@ -56,7 +57,7 @@ _PART: st.SearchStrategy[object] = st.one_of(
 )
 _MESSAGE: st.SearchStrategy[object] = st.fixed_dictionaries(
     {"id": _LEAVES, "role": st.sampled_from(("user", "assistant", "system", "tool"))},
-    optional={"parts": st.lists(_PART, max_size=3) | _VALUES},
+    optional={"parts": st.lists(_PART, max_size=3) | _VALUES, "content": st.lists(_PART, max_size=3) | _VALUES},
 )
 _CHATS: st.SearchStrategy[object] = st.one_of(st.sampled_from(("mine", "theirs")), _LEAVES)
 _TRIGGERS: st.SearchStrategy[object] = st.one_of(st.sampled_from(("submit-message", "regenerate-message")), _LEAVES)
@@ -67,6 +68,9 @@ _BODIES: st.SearchStrategy[object] = st.one_of(
         optional={
             "trigger": _TRIGGERS,
             "messageId": _LEAVES,
+            "threadId": _CHATS,
+            "runId": _LEAVES,
+            "forwardedProps": _VALUES,
             "turnId": _LEAVES,
             "model": _LEAVES,
             "nodeId": _LEAVES,
@@ -97,7 +101,7 @@ async def _answers(body: bytes, path: Mapping[str, str]) -> list[tuple[Handler, 
         await theirs.ask(await theirs.open("theirs"), _SECRET, "openai:gpt-6.2-sol")
         app = ChatApp(manager, {"gpt": "openai:gpt-6.2-sol"}, "/api", ChatOptions())
         answers: list[tuple[Handler, WebReply | bytes]] = []
-        for method, _, handler in app.routes:
+        for method, _, handler in (*app.routes, *AgentRuns(app).routes):
             request = WebRequest(
                 method=method,
                 headers={"content-type": "application/json"},

@@ -7,6 +7,7 @@
 from dhenara_async.web.aiohttp.lifespan import lifespan
 from dhenara_async.web.aiohttp.responses import (
     AiohttpAnswer,
+    agui_response,
     json_lines_response,
     sse_response,
     text_response,
@@ -20,6 +21,7 @@ __all__ = [
     "AiohttpAnswer",
     "ChatOptions",
     "WebLimits",
+    "agui_response",
     "chat_routes",
     "json_lines_response",
     "lifespan",

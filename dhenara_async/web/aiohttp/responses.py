@@ -4,7 +4,7 @@ aiohttp tells a handler that its client has gone away only at the next write, un
 ``handler_cancellation=True``; a response of ours looks after the connection itself, 25 times a second.
 """
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Self
 
@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from dhenara_async.web.feeds import Feed, WebFanOut, WebStream
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.ui_messages import FileURL, UIStreamVersion
-from dhenara_async.web.responses import json_lines_feed, sse_feed, text_feed, ui_message_feed
+from dhenara_async.web.responses import agui_feed, json_lines_feed, sse_feed, text_feed, ui_message_feed
 from dhenara_async.web.sending import HEARTBEAT, ClientLeft, Sending
 
 _LOOK = 0.04
@@ -197,4 +197,34 @@ def ui_message_response(
             neither 6 nor 7.
     """
     feed = ui_message_feed(stream, sdk=sdk, detach=detach, known_tools=known_tools, file_url=file_url)
+    return AiohttpAnswer(request, Sending(feed, heartbeat=heartbeat))
+
+
+def agui_response(
+    stream: WebStream,
+    request: web.Request,
+    *,
+    thread_id: str | None = None,
+    run_id: str | None = None,
+    before: Sequence[Mapping[str, object]] | None = None,
+    joins: bool = False,
+    detach: bool = False,
+    heartbeat: float = HEARTBEAT,
+) -> AiohttpAnswer:
+    """Send an answer to a client of AG-UI 1.0.
+
+    Args:
+        stream: What is sent.
+        request: The request.
+        thread_id: The ``threadId`` of the run's input; None = the turn's id.
+        run_id: Its ``runId``; None = the turn's id.
+        before: The messages before the answer, with its question; needed for ``joins``.
+        joins: Whether the client comes late: what is there already is sent as one ``MESSAGES_SNAPSHOT``.
+        detach: Whether the turn goes on when the client goes away.
+        heartbeat: Seconds of silence after which a comment is sent.
+
+    Raises:
+        ConfigurationError: ``detach`` is given for something that is not a turn, or ``stream`` is a fan-out.
+    """
+    feed = agui_feed(stream, thread_id=thread_id, run_id=run_id, before=before, joins=joins, detach=detach)
     return AiohttpAnswer(request, Sending(feed, heartbeat=heartbeat))

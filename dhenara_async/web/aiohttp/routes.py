@@ -10,6 +10,7 @@ from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.web.aiohttp.responses import AiohttpAnswer
+from dhenara_async.web.chat.agent_runs import AgentRuns
 from dhenara_async.web.chat.app import ChatApp, Handler, chat_options
 from dhenara_async.web.chat.http import WebReply, WebRequest
 from dhenara_async.web.frames.ui_messages import UIStreamVersion
@@ -57,7 +58,7 @@ def chat_routes(
     options = chat_options(instructions, config, run_tools, detach, sdk, known_tools, origins, limits)
     chat = ChatApp(manager, endpoints, "", options)
     app = web.Application()
-    for method, path, handler in chat.routes:
+    for method, path, handler in (*chat.routes, *AgentRuns(chat).routes):
         app.router.add_route(method, path, _endpoint(chat, path, handler, owner))
     return app
 

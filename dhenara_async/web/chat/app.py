@@ -88,6 +88,10 @@ class ChatApp:
         prefix: What the paths begin with, for the URLs of files.
         options: See ``ChatOptions``.
 
+    Attributes:
+        prefix: What the paths begin with, without a slash at the end.
+        routes: Method, path and handler of every route.
+
     Raises:
         ConfigurationError: There is no model, or one cannot be used.
     """
@@ -101,21 +105,21 @@ class ChatApp:
             raise ConfigurationError("instructions is a sequence of texts: write [text]")
         self._manager = manager
         self._models: dict[str, Target] = {name: target_of(model, "chat_routes") for name, model in models.items()}
-        self._prefix = prefix.rstrip("/")
+        self.prefix: str = prefix.rstrip("/")
         self._options = options
-        chat = f"{self._prefix}/chat"
-        conversations = f"{self._prefix}/conversations"
+        chat = f"{self.prefix}/chat"
+        conversations = f"{self.prefix}/conversations"
         self.routes: tuple[tuple[str, str, Handler], ...] = (
             ("POST", chat, self._chat),
             ("GET", f"{chat}/{{id}}", self._history),
             ("GET", f"{chat}/{{id}}/stream", self._resume),
-            ("POST", f"{chat}/{{id}}/stop", self._stop),
+            ("POST", f"{chat}/{{id}}/stop", self.stop),
             ("GET", f"{chat}/{{id}}/tree", self._tree),
             ("POST", f"{chat}/{{id}}/regenerate", self._regenerate),
             ("POST", f"{chat}/{{id}}/edit", self._edit),
             ("POST", f"{chat}/{{id}}/checkout", self._checkout),
             ("GET", f"{chat}/{{id}}/files/{{node}}/{{file}}", self._file),
-            ("GET", f"{self._prefix}/models", self._list_models),
+            ("GET", f"{self.prefix}/models", self._list_models),
             ("GET", conversations, self._list),
             ("GET", f"{conversations}/search", self._search),
             ("PATCH", f"{conversations}/{{id}}", self._rename),
@@ -147,12 +151,12 @@ class ChatApp:
     async def _chat(self, request: WebRequest) -> WebReply | Feed:
         check_json(request.headers)
         asked = page_request(await request.read(self._options.limits.body_bytes), self._options.limits)
-        mine = self._mine(request)
-        turn = await Branches(mine, self._by(asked.model)).turn_for(asked)
+        mine = self.manager_of(request)
+        turn = await Branches(mine, self.answer_by(asked.model)).turn_for(asked)
         return await self._answer(request, mine, asked.chat_id, turn)
 
     async def _regenerate(self, request: WebRequest) -> WebReply | Feed:
-        mine, chat_id, fields = self._mine(request), _chat_id(request), await self._fields(request)
+        mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self._fields(request)
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
         conversation = await mine.open(chat_id)
         return await self._answer(
@@ -160,7 +164,7 @@ class ChatApp:
         )
 
     async def _edit(self, request: WebRequest) -> WebReply | Feed:
-        mine, chat_id, fields = self._mine(request), _chat_id(request), await self._fields(request)
+        mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self._fields(request)
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
         conversation = await mine.open(chat_id)
         if "parts" in fields:
@@ -181,7 +185,7 @@ class ChatApp:
             return link(turn.id, file)
 
         options = self._options
-        if not (options.detach and mine.keeps_journal):
+        if not self.detaches(mine):
             return ui_message_feed(turn, sdk=options.sdk, known_tools=options.known_tools, file_url=url_of)
         async with turn:  # goes on in the manager; the page is a reader like any that comes later
             turn.detach()
@@ -189,7 +193,7 @@ class ChatApp:
         return ui_message_feed(reader, sdk=options.sdk, known_tools=options.known_tools, file_url=url_of)
 
     async def _resume(self, request: WebRequest) -> WebReply | Feed:
-        mine, chat_id = self._mine(request), _chat_id(request)
+        mine, chat_id = self.manager_of(request), chat_id_of(request)
         running = await mine.running(chat_id)
         if not running:
             return nothing_reply()
@@ -202,9 +206,10 @@ class ChatApp:
             file_url=lambda file: link(turn_id, file),
         )
 
-    async def _stop(self, request: WebRequest) -> WebReply:
-        mine = self._mine(request)
-        for turn in await mine.running(_chat_id(request)):
+    async def stop(self, request: WebRequest) -> WebReply:
+        """Route: end what is running in a conversation."""
+        mine = self.manager_of(request)
+        for turn in await mine.running(chat_id_of(request)):
             try:
                 await mine.cancel(turn.id)
             except (StreamStateError, UnknownTurnError):  # its page's own connection ends it, or it has ended
@@ -214,7 +219,7 @@ class ChatApp:
     # ------------------------------------------------------------------------------------------------ reading
 
     async def _history(self, request: WebRequest) -> WebReply:
-        mine, chat_id = self._mine(request), _chat_id(request)
+        mine, chat_id = self.manager_of(request), chat_id_of(request)
         running = await mine.running(chat_id)  # first: a turn that ends in between is then in both, under one id
         node_id = request.query.get("node")
         conversation = await mine.open(chat_id, path_only=node_id is None)
@@ -229,20 +234,20 @@ class ChatApp:
         return json_reply({"id": chat_id, "messages": messages, "running": [draft.id for draft in going_on]})
 
     async def _tree(self, request: WebRequest) -> WebReply:
-        return json_reply(tree_of(await self._mine(request).open(_chat_id(request))))
+        return json_reply(tree_of(await self.manager_of(request).open(chat_id_of(request))))
 
     async def _checkout(self, request: WebRequest) -> WebReply:
-        mine, fields = self._mine(request), await self._fields(request)
+        mine, fields = self.manager_of(request), await self._fields(request)
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
-        conversation = await mine.open(_chat_id(request))
+        conversation = await mine.open(chat_id_of(request))
         if conversation.get(node_id) is None:
             raise RefusedRequest(404, NO_ANSWER)
         await mine.checkout(conversation, node_id)
         return nothing_reply()
 
     async def _file(self, request: WebRequest) -> WebReply:
-        mine, node_id, name = self._mine(request), request.path["node"], request.path["file"]
-        chat_id = _chat_id(request)
+        mine, node_id, name = self.manager_of(request), request.path["node"], request.path["file"]
+        chat_id = chat_id_of(request)
         running = [draft for draft in await mine.running(chat_id) if draft.id == node_id]
         if running:
             files = [*running[0].attached_files, *await _files_so_far(mine, node_id)]
@@ -266,7 +271,7 @@ class ChatApp:
     async def _list(self, request: WebRequest) -> WebReply:
         limit, before = self._page_size(request), request.query.get("before")
         try:
-            page = await self._mine(request).list(limit=limit, before=before)
+            page = await self.manager_of(request).list(limit=limit, before=before)
         except ValueError:
             raise bad("before is not a cursor of this list.") from None
         items = [
@@ -284,7 +289,7 @@ class ChatApp:
         words = request.query.get("q", "")
         if len(words) > self._options.limits.title_characters:
             raise bad("q is too long.")
-        hits = await self._mine(request).search(words, limit=self._page_size(request))
+        hits = await self.manager_of(request).search(words, limit=self._page_size(request))
         told: list[dict[str, object]] = [
             {"id": hit.conversation, "nodeId": hit.node, "title": hit.title, "snippet": hit.snippet} for hit in hits
         ]
@@ -293,21 +298,27 @@ class ChatApp:
     async def _rename(self, request: WebRequest) -> WebReply:
         fields = await self._fields(request)
         title = text_of(fields, "title", limit=self._options.limits.title_characters)
-        await self._mine(request).rename(_chat_id(request), title)
+        await self.manager_of(request).rename(chat_id_of(request), title)
         return nothing_reply()
 
     async def _delete(self, request: WebRequest) -> WebReply:
-        mine, chat_id = self._mine(request), _chat_id(request)
-        await self._stop(request)
+        mine, chat_id = self.manager_of(request), chat_id_of(request)
+        await self.stop(request)
         await mine.delete(chat_id)
         return nothing_reply()
 
     # ------------------------------------------------------------------------------------------------ requests
 
-    def _mine(self, request: WebRequest) -> ConversationManager:
+    def manager_of(self, request: WebRequest) -> ConversationManager:
+        """Return the manager as the request's owner sees it."""
         return self._manager.scoped(request.owner)
 
-    def _by(self, model: str | None) -> AnswerBy:
+    def answer_by(self, model: str | None) -> AnswerBy:
+        """Return who answers; ``model`` None = the first model.
+
+        Raises:
+            RefusedRequest: There is no model of that name.
+        """
         name = next(iter(self._models)) if model is None else model
         target = self._models.get(name)
         if target is None:
@@ -317,8 +328,17 @@ class ChatApp:
             endpoint=target, instructions=options.instructions, config=options.config, run_tools=options.run_tools
         )
 
+    def detaches(self, manager: ConversationManager) -> bool:
+        """Whether answers go on when their pages go away."""
+        return self._options.detach and manager.keeps_journal
+
+    @property
+    def limits(self) -> WebLimits:
+        """How much a client may send."""
+        return self._options.limits
+
     def _branches(self, mine: ConversationManager, fields: BodyFields) -> Branches:
-        return Branches(mine, self._by(text_of(fields, "model", limit=128)))
+        return Branches(mine, self.answer_by(text_of(fields, "model", limit=128)))
 
     async def _fields(self, request: WebRequest) -> BodyFields:
         check_json(request.headers)
@@ -331,7 +351,7 @@ class ChatApp:
         return min(int(text), self._options.limits.page)
 
     def _link(self, request: WebRequest, chat_id: str) -> FileLink:
-        base = f"{request.base}{self._prefix}/chat/{chat_id}/files"
+        base = f"{request.base}{self.prefix}/chat/{chat_id}/files"
 
         def link(node_id: str, file: FilePart) -> str | None:
             digest = digest_of(file)
@@ -342,7 +362,12 @@ class ChatApp:
         return link
 
 
-def _chat_id(request: WebRequest) -> str:
+def chat_id_of(request: WebRequest) -> str:
+    """Return the conversation's id of a path.
+
+    Raises:
+        RefusedRequest: It cannot be one.
+    """
     return checked_id(request.path["id"], "id")
 
 

@@ -4,6 +4,7 @@ Pure: no framework, no I/O. ``web.starlette`` and ``web.aiohttp`` send what thes
 ``begin`` once, ``feed`` for each batch of events, then ``end`` or ``fail``, so that a cut answer never looks complete.
 """
 
+from dhenara_async.web.frames.ag_ui import AGUIFrames
 from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.frames.json_lines import JsonLinesFrames
 from dhenara_async.web.frames.protocol import Ended, Frames
@@ -13,6 +14,7 @@ from dhenara_async.web.frames.text import TextFrames
 from dhenara_async.web.frames.ui_messages import UIMessageFrames
 
 __all__ = [
+    "AGUIFrames",
     "Ended",
     "Failure",
     "Frames",

@@ -47,6 +47,17 @@ def usage_of(usage: Usage) -> dict[str, object] | None:
     return _known({name: getattr(usage, field) for name, field in _USAGE.items()}) or None
 
 
+def token_usage_of(ended: Ended) -> dict[str, object] | None:
+    """Return the known counts as AG-UI names them, with provider and model; None if nothing is known."""
+    answer = ended.response.chat_response if ended.response is not None else None
+    if ended.node is not None:
+        answer = ended.node.response
+    counts = None if answer is None else usage_of(answer.usage)
+    if answer is None or counts is None:
+        return None
+    return {"provider": answer.provider, "model": answer.model, **counts}
+
+
 def hop_of(ended: Ended) -> list[dict[str, object]] | None:
     """Return the parts of the history that this turn's model got in another form, or not at all; None if there are
     none."""

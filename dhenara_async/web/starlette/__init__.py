@@ -10,6 +10,7 @@ from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.starlette.lifespan import lifespan
 from dhenara_async.web.starlette.responses import (
     AnswerResponse,
+    agui_response,
     json_lines_response,
     sse_response,
     text_response,
@@ -21,6 +22,7 @@ __all__ = [
     "AnswerResponse",
     "ChatOptions",
     "WebLimits",
+    "agui_response",
     "chat_routes",
     "json_lines_response",
     "lifespan",

@@ -4,7 +4,7 @@ A response listens for the end of its client itself: Starlette does so only unde
 otherwise notices at the next write, while the provider goes on for nobody.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 
 from dhenara_async.errors import MissingExtraError
@@ -20,7 +20,7 @@ except ImportError as exc:
 from dhenara_async.web.feeds import Feed, WebFanOut, WebStream
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.ui_messages import FileURL, UIStreamVersion
-from dhenara_async.web.responses import json_lines_feed, sse_feed, text_feed, ui_message_feed
+from dhenara_async.web.responses import agui_feed, json_lines_feed, sse_feed, text_feed, ui_message_feed
 from dhenara_async.web.sending import HEARTBEAT, ClientLeft, Sending
 
 
@@ -134,6 +134,36 @@ def ui_message_response(
             neither 6 nor 7.
     """
     feed = ui_message_feed(stream, sdk=sdk, detach=detach, known_tools=known_tools, file_url=file_url)
+    return AnswerResponse(Sending(feed, heartbeat=heartbeat))
+
+
+def agui_response(
+    stream: WebStream,
+    request: Request,
+    *,
+    thread_id: str | None = None,
+    run_id: str | None = None,
+    before: Sequence[Mapping[str, object]] | None = None,
+    joins: bool = False,
+    detach: bool = False,
+    heartbeat: float = HEARTBEAT,
+) -> Response:
+    """Send an answer to a client of AG-UI 1.0.
+
+    Args:
+        stream: What is sent.
+        request: The request.
+        thread_id: The ``threadId`` of the run's input; None = the turn's id.
+        run_id: Its ``runId``; None = the turn's id.
+        before: The messages before the answer, with its question; needed for ``joins``.
+        joins: Whether the client comes late: what is there already is sent as one ``MESSAGES_SNAPSHOT``.
+        detach: Whether the turn goes on when the client goes away.
+        heartbeat: Seconds of silence after which a comment is sent.
+
+    Raises:
+        ConfigurationError: ``detach`` is given for something that is not a turn, or ``stream`` is a fan-out.
+    """
+    feed = agui_feed(stream, thread_id=thread_id, run_id=run_id, before=before, joins=joins, detach=detach)
     return AnswerResponse(Sending(feed, heartbeat=heartbeat))
 
 

@@ -11,6 +11,7 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.tools.policy import ToolPolicy
+from dhenara_async.web.chat.agent_runs import AgentRuns
 from dhenara_async.web.chat.app import ChatApp, Handler, chat_options
 from dhenara_async.web.chat.http import WebReply, WebRequest
 from dhenara_async.web.frames.ui_messages import UIStreamVersion
@@ -64,7 +65,7 @@ def chat_routes(
     app = ChatApp(manager, endpoints, prefix, options)
     return [
         Route(path, _endpoint(app, handler, owner), methods=[method], include_in_schema=False)
-        for method, path, handler in app.routes
+        for method, path, handler in (*app.routes, *AgentRuns(app).routes)
     ]
 
 

@@ -1,0 +1,63 @@
+"""The routes of AG-UI: a run, a late join, and stop."""
+
+from dhenara_async.errors import UnknownConversationError
+from dhenara_async.web.chat.agui_history import agui_messages, agui_question, with_ids_of
+from dhenara_async.web.chat.app import ChatApp, Handler, chat_id_of
+from dhenara_async.web.chat.branches import Branches
+from dhenara_async.web.chat.http import WebReply, WebRequest, check_json, nothing_reply
+from dhenara_async.web.feeds import Feed
+from dhenara_async.web.inputs.agui_run import agent_run, known_questions
+from dhenara_async.web.inputs.ui_chat import PageRequest
+from dhenara_async.web.responses import agui_feed
+
+
+class AgentRuns:
+    """The routes of AG-UI beside those of a chat, over the same conversations.
+
+    Args:
+        app: The chat.
+    """
+
+    def __init__(self, app: ChatApp) -> None:
+        self._app = app
+        path = f"{app.prefix}/ag-ui"
+        self.routes: tuple[tuple[str, str, Handler], ...] = (
+            ("POST", path, self._run),
+            ("GET", f"{path}/{{id}}/stream", self._join),
+            ("POST", f"{path}/{{id}}/stream", self._join),
+            ("POST", f"{path}/{{id}}/stop", app.stop),
+        )
+
+    async def _run(self, request: WebRequest) -> WebReply | Feed:
+        app, limits = self._app, self._app.limits
+        check_json(request.headers)
+        run = agent_run(await request.read(limits.body_bytes), limits)
+        mine = app.manager_of(request)
+        asked = PageRequest(
+            chat_id=run.thread_id, trigger="submit-message", text=run.text, files=run.files, after=run.after
+        )
+        turn = await Branches(mine, app.answer_by(run.model)).turn_for(asked)
+        if not app.detaches(mine):
+            return agui_feed(turn, thread_id=run.thread_id, run_id=run.run_id)
+        async with turn:
+            turn.detach()
+        return agui_feed(mine.attach(turn.id), thread_id=run.thread_id, run_id=run.run_id)
+
+    async def _join(self, request: WebRequest) -> WebReply | Feed:
+        """Go on with the answer that is running: what is there already comes as one snapshot."""
+        mine, thread_id = self._app.manager_of(request), chat_id_of(request)
+        running = await mine.running(thread_id)
+        if not running:
+            return nothing_reply()
+        draft = running[-1]
+        try:
+            conversation = await mine.open(thread_id)
+        except UnknownConversationError:
+            before = agui_question(draft)
+        else:
+            nodes = () if draft.parent_id is None else conversation.path(draft.parent_id)
+            before = [*agui_messages(nodes), *agui_question(draft)]
+        if request.method == "POST":
+            check_json(request.headers)
+            before = with_ids_of(before, known_questions(await request.read(self._app.limits.body_bytes)))
+        return agui_feed(mine.attach(draft.id), thread_id=thread_id, run_id=draft.id, before=before, joins=True)

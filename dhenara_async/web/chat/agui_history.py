@@ -1,0 +1,59 @@
+"""Nodes as the messages of AG-UI. Pure."""
+
+from collections.abc import Sequence
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.web.chat.history import Json, user_message_id
+
+
+def agui_messages(nodes: Sequence[ConversationNode]) -> list[Json]:
+    """Return the turns as messages, oldest first."""
+    messages: list[Json] = []
+    for node in nodes:
+        for result in node.tool_results:
+            name = f"{result.call_id}-result"
+            told = {"toolCallId": result.call_id, "content": result.get_text()}
+            messages.append({"id": name, "role": "tool", **told})
+        messages += agui_question(node)
+        if node.response is None:
+            continue
+        if node.response.reasoning():
+            reasoning = {"role": "reasoning", "content": node.response.reasoning()}
+            messages.append({"id": f"{node.id}-reasoning", **reasoning})
+        answer: Json = {"id": node.id, "role": "assistant"}
+        text = node.response.text() or node.response.refusal()
+        if text:
+            answer["content"] = text
+        calls = [
+            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in node.response.tools()
+        ]
+        if calls:
+            answer["toolCalls"] = calls
+        messages.append(answer)
+    return messages
+
+
+def agui_question(node: ConversationNode) -> list[Json]:
+    """Return the message of a turn's question, with its text alone; none if it has no text."""
+    if not node.user_query:
+        return []
+    return [{"id": user_message_id(node.id), "role": "user", "content": node.user_query}]
+
+
+def with_ids_of(messages: Sequence[Json], known: Sequence[tuple[str, str]]) -> list[Json]:
+    """Return the messages with the ids that a client has given to its questions.
+
+    A client takes a snapshot's message of another id for another message, and puts it at the end.
+
+    Args:
+        messages: The messages of the store.
+        known: The ids and the words of the client's own questions, oldest first.
+    """
+    left = list(known)
+    renamed: list[Json] = []
+    for message in messages:
+        if message["role"] == "user" and left and left[0][1] == message["content"]:
+            message = {**message, "id": left.pop(0)[0]}
+        renamed.append(message)
+    return renamed

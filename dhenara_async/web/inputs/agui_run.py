@@ -1,0 +1,133 @@
+"""The input of an AG-UI run.
+
+The client sends its whole history. Taken from it are the last question, its files, and ids; words of earlier messages
+come from the store. Its ``tools``, ``context`` and ``state`` are not looked at.
+
+Source: https://docs.ag-ui.com/sdk/js/core/types#runagentinput (read 2026-11-28)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.messages.messages import FilePart
+from dhenara_async.web.inputs.fields import (
+    BodyFields,
+    RefusedRequest,
+    WebLimits,
+    as_fields,
+    bad,
+    demanded,
+    file_of,
+    id_of,
+    items_of,
+    object_of,
+    text_of,
+)
+
+_FILES = frozenset({"image", "document", "audio", "video"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AgentRun(ShortRepr):
+    """What a client asks for.
+
+    Attributes:
+        thread_id: The conversation.
+        run_id: The run, by the name that the client gave it.
+        text: The question.
+        files: The question's files.
+        after: The id of the last answer before the question; None if there is none.
+        model: The name of the model that was chosen (``forwardedProps.model``); None = the app's first one.
+    """
+
+    thread_id: str
+    run_id: str
+    text: str = field(repr=False)
+    files: tuple[FilePart, ...] = field(default=(), repr=False)
+    after: str | None = None
+    model: str | None = None
+
+
+def agent_run(body: bytes, limits: WebLimits) -> AgentRun:
+    """Check the input of a run.
+
+    Raises:
+        RefusedRequest: It is not one, or too large in some part.
+    """
+    fields = object_of(body)
+    thread_id = demanded(id_of(fields, "threadId"), "threadId")
+    run_id = demanded(id_of(fields, "runId"), "runId")
+    messages = [as_fields(message, "A message") for message in items_of(fields, "messages")]
+    props = fields.get("forwardedProps")
+    model = None if props is None else text_of(as_fields(props, "forwardedProps"), "model", limit=128)
+    if not messages or messages[-1].get("role") != "user":
+        raise bad("The last message is not the user's.")
+    text, files = _question_of(messages[-1], limits)
+    after = _last_answer(messages[:-1])
+    return AgentRun(thread_id=thread_id, run_id=run_id, text=text, files=files, after=after, model=model)
+
+
+def known_questions(body: bytes) -> list[tuple[str, str]]:
+    """Return the ids and the words of the questions that a client has, oldest first; only plain ones count.
+
+    Raises:
+        RefusedRequest: The body is not the input of a run.
+    """
+    fields = object_of(body)
+    questions: list[tuple[str, str]] = []
+    for item in items_of(fields, "messages"):
+        message = as_fields(item, "A message")
+        name, words = message.get("id"), message.get("content")
+        if message.get("role") == "user" and isinstance(name, str) and isinstance(words, str):
+            questions.append((name, words))
+    return questions
+
+
+def _question_of(message: BodyFields, limits: WebLimits) -> tuple[str, tuple[FilePart, ...]]:
+    if isinstance(message.get("content"), str):
+        texts, files = [demanded(text_of(message, "content", limit=limits.text_characters), "content")], []
+    else:
+        texts, files = _parts_of(message, limits)
+    text = "\n\n".join(texts)
+    if len(text) > limits.text_characters:
+        raise RefusedRequest(413, f"content is longer than {limits.text_characters} characters.")
+    if not text.strip() and not files:
+        raise bad("The question is empty.")
+    return text, tuple(files)
+
+
+def _parts_of(message: BodyFields, limits: WebLimits) -> tuple[list[str], list[FilePart]]:
+    texts: list[str] = []
+    files: list[FilePart] = []
+    for item in items_of(message, "content"):
+        part = as_fields(item, "A part")
+        kind = part.get("type")
+        if kind == "text":
+            texts.append(demanded(text_of(part, "text", limit=limits.text_characters), "text"))
+        elif isinstance(kind, str) and kind in _FILES:
+            if len(files) == limits.files:
+                raise RefusedRequest(413, f"A question has at most {limits.files} files.")
+            files.append(_file_of(as_fields(part.get("source"), "source")))
+        else:
+            raise bad("A question has parts that cannot be sent to a model.")
+    return texts, files
+
+
+def _file_of(source: BodyFields) -> FilePart:
+    if source.get("type") != "data" or not isinstance(source.get("value"), str):
+        raise bad("A file is sent as data, in base64.")
+    media_type = source.get("mimeType")
+    if not isinstance(media_type, str) or "," in media_type:
+        raise bad("mimeType is missing.")
+    return file_of(f"data:{media_type};base64,{source['value']}", None, None)
+
+
+def _last_answer(messages: Sequence[BodyFields]) -> str | None:
+    for message in reversed(messages):
+        if message.get("role") == "assistant":
+            try:
+                return id_of(message, "id")
+            except RefusedRequest:
+                return None
+    return None
