@@ -153,6 +153,14 @@ else:
     Retries = Annotated[RetryPolicy, BeforeValidator(_as_policy)]
 
 
+_NAMED_ONLY = frozenset({"extra_headers", "extra_body", "metadata", "structured_output", "tools"})
+
+
+def _schema_name(wanted: type[BaseModel] | JsonSchema) -> str:
+    title = wanted.get("title") if isinstance(wanted, dict) else getattr(wanted, "__name__", None)
+    return title if isinstance(title, str) else "schema"
+
+
 class AIModelCallConfig(FrozenModel):
     """The settings of a call; None = the provider's default.
 
@@ -221,6 +229,24 @@ class AIModelCallConfig(FrozenModel):
     extra_body: Mapping[str, JsonValue] = Field(default_factory=dict, repr=False)
     extra_headers: Annotated[Mapping[str, str], OPENED, SEALED] = Field(default_factory=dict, repr=False)
     test_mode: bool = False
+
+    def knobs(self) -> dict[str, JsonValue]:
+        """Return the settings that differ from their defaults as JSON, without secrets, for records of a call.
+
+        Tools and a structured output are given by their names. Of ``extra_headers``, ``extra_body`` and ``metadata``
+        only the names are given, and ``user_id`` is left out.
+        """
+        knobs = self.model_dump(mode="json", exclude_defaults=True, exclude={*_NAMED_ONLY, "user_id"})
+        for name in _NAMED_ONLY & self.model_fields_set:
+            if name == "tools":
+                names = [tool.type if isinstance(tool, HostedTool) else tool.name for tool in self.tools]
+            elif name == "structured_output":
+                names = None if self.structured_output is None else _schema_name(self.structured_output)
+            else:
+                names = sorted(cast("Mapping[str, object]", getattr(self, name)))
+            if names:
+                knobs[name] = names
+        return {name: knobs[name] for name in type(self).model_fields if name in knobs}
 
     @property
     def declared_tools(self) -> tuple[Tool | HostedTool, ...]:

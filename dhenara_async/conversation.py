@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Literal
 from uuid import uuid4
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, JsonValue, PrivateAttr
 
 from dhenara_async.errors import ConfigurationError, NotLoadedError, StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
@@ -32,6 +32,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
+def _is_none(value: object) -> bool:
+    """Whether a field that later versions added stays out of the JSON, so that older JSON comes back byte for byte."""
+    return value is None
+
+
 class ConversationNode(FrozenModel):
     """One turn: a question and its answer.
 
@@ -44,6 +49,10 @@ class ConversationNode(FrozenModel):
         instructions: The system instructions that led this turn.
         response: The answer, complete or partial; None if nothing was received.
         timestamp: The end of the turn, ISO 8601.
+        asked_at: When the turn began, ISO 8601; None for nodes made by hand, and for turns that were never begun.
+        first_word_at: When the first content of the answer came, ISO 8601; None if nothing came.
+        knobs: The settings of the call that differed from their defaults (``AIModelCallConfig.knobs``); None for nodes
+            made by hand.
         origin: The answering endpoint; None for nodes made by hand.
         status: ``interrupted``: cut, cancelled or crashed after some content; ``failed``: no content was received.
         error: Why the turn is not complete, without secrets; None if it is complete.
@@ -87,10 +96,13 @@ class ConversationNode(FrozenModel):
     cost: Decimal | None = None
     charge: Decimal | None = None
     prefix: str | None = None
-    trace_id: str | None = None
-    span_id: str | None = None
-    loop_id: str | None = None
+    trace_id: str | None = Field(default=None, exclude_if=_is_none)
+    span_id: str | None = Field(default=None, exclude_if=_is_none)
+    loop_id: str | None = Field(default=None, exclude_if=_is_none)
     signature: str | None = None
+    asked_at: str | None = Field(default=None, exclude_if=_is_none)
+    first_word_at: str | None = Field(default=None, exclude_if=_is_none)
+    knobs: Mapping[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
     _folds: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached history up to this node
 
     @property

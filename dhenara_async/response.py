@@ -265,10 +265,12 @@ class Latency(FrozenModel):
     Attributes:
         first_event: Until the first event; None if there was none.
         total: Until the last event.
+        first_content: Until the first event with content of the answer; None if there was none.
     """
 
     first_event: float | None
     total: float
+    first_content: float | None = None
 
 
 class Attempt(FrozenModel):

@@ -149,6 +149,7 @@ class ResponseStream:
         self._entered = self._over = self._closed = False
         self._started_at = self._clock()
         self._first_event_at: float | None = None
+        self._first_content_at: float | None = None
         self._ended_at: float | None = None
         self._estimate: tuple[ChatRequest, int] | None = None  # a request and its estimated tokens
         self._on_enter: Callable[[], None] | None = None
@@ -381,8 +382,12 @@ class ResponseStream:
 
     def _take(self, events: Sequence[StreamEvent]) -> None:
         if events:
-            if self._first_event_at is None:
-                self._first_event_at = self._clock()
+            if self._first_content_at is None:
+                now = self._clock()
+                if self._first_event_at is None:
+                    self._first_event_at = now
+                if says(events):
+                    self._first_content_at = now
             self._accumulator.feed(events)
             ready = list(events)
             if len(ready) > 1:
@@ -460,6 +465,7 @@ class ResponseStream:
 
     def _respond(self, chat_response: ChatResponse) -> AIModelCallResponse:
         began, first, ended = self._started_at, self._first_event_at, self._ended_at
+        content = self._first_content_at
         wanted = self._config.structured_output
         account = self._source.account
         trace = None if self._observed is None else self._observed.trace
@@ -478,6 +484,7 @@ class ResponseStream:
             latency=Latency.unchecked(
                 first_event=None if first is None else first - began,
                 total=(self._clock() if ended is None else ended) - began,
+                first_content=None if content is None else content - began,
             ),
             warnings=warnings,
             conversion=_reported(account, chat_response),

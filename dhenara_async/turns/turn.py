@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import Self
@@ -89,6 +90,8 @@ class Turn:
             self._begin()
         self._reserved: Sequence[Reservation] = ()
         self._node: ConversationNode | None = None
+        self._asked_at: datetime | None = None
+        self._opened_at: datetime | None = None
         self._live: tuple[LiveTurns, str | None] | None = None
         self._log: TurnLog | None = None
         self._detached = self._cancelled = False
@@ -139,6 +142,7 @@ class Turn:
             self._begin()
 
     async def _enter(self) -> Self:
+        self._asked_at = datetime.now(UTC)
         if not self._begun:
             if self._load is not None:
                 self._draft, self._unread = await self._load()
@@ -162,6 +166,7 @@ class Turn:
         try:
             if opener is not None and self._opened is None:
                 self._opened = await opener.open_summarised()
+            self._opened_at = datetime.now(UTC)
             await self._stream.__aenter__()
         except BaseException:
             self._settle(None)
@@ -402,6 +407,15 @@ class Turn:
             prefix=self._stream.prefix,
             trace_id=came.trace_id,
             span_id=came.span_id,
+            asked_at=None if self._asked_at is None else self._asked_at.isoformat(),
+            first_word_at=self._first_word_at(came.latency.first_content),
+            knobs=None if self._opener is None else self._opener.call.config.knobs(),
         )
         signing = None if self._opener is None else self._opener.history.signing
         return node if signing is None else signing.signed(node)
+
+    def _first_word_at(self, seconds: float | None) -> str | None:
+        """When the first content came, so many seconds after the stream was opened."""
+        if seconds is None or self._opened_at is None:
+            return None
+        return (self._opened_at + timedelta(seconds=seconds)).isoformat()

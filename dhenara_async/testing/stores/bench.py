@@ -78,6 +78,9 @@ def rich_node(parent: ConversationNode | None = None) -> ConversationNode:
         error="it broke off",
         cost=Decimal("0.1000"),
         signature="5ea1",
+        asked_at="2026-11-22T10:00:00.000001+00:00",
+        first_word_at="2026-11-22T10:00:01+00:00",
+        knobs={"top_p": 1.0, "stop": ["é"], "a": {"b": None}},
     )
 
 
