@@ -9,6 +9,7 @@ import dhenara_async
 
 HEAVY = (
     *("aiohttp", "httpx", "anyio", "typer", "rich", "click", "yarl", "genai_prices", "sqlalchemy", "mcp"),
+    "opentelemetry",
     *("openai", "anthropic", "google.genai", "mistralai", "boto3"),
 )
 
@@ -62,7 +63,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = dhenara_async.AIModelKlient  # type: ignore[attr-defined]
 
 
-EXTRAS = ("httpx", "httpx2", "h2", "filetype", "rich", "typer", "genai_prices", "docstring_parser", "ray")
+EXTRAS = ("httpx", "httpx2", "h2", "filetype", "rich", "typer", "genai_prices", "docstring_parser", "ray", "opentelemetry")
 PLAIN = f"""
 import sys
 
@@ -101,15 +102,18 @@ def test_tab_completion_works_without_extras() -> None:
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
     code = (
-        "from dhenara_async import HttpxTransport\n"
+        "from dhenara_async import HttpxTransport, OpenTelemetryObserver\n"
         "from dhenara_async.errors import DhenaraError, MissingExtraError\n"
-        "try:\n"
-        "    HttpxTransport(object())\n"
-        "except MissingExtraError as exc:\n"
-        "    print(exc)\n"
-        "    print(exc.extra, isinstance(exc, DhenaraError), isinstance(exc, ImportError))\n"
+        "for make in (lambda: HttpxTransport(object()), OpenTelemetryObserver):\n"
+        "    try:\n"
+        "        make()\n"
+        "    except MissingExtraError as exc:\n"
+        "        print(exc)\n"
+        "        print(exc.extra, isinstance(exc, DhenaraError), isinstance(exc, ImportError))\n"
     )
     assert _run_without_extras(code) == [
         "HttpxTransport needs the extra 'httpx': pip install 'dhenara-async[httpx]'",
         "httpx True True",
+        "OpenTelemetryObserver needs the extra 'otel': pip install 'dhenara-async[otel]'",
+        "otel True True",
     ]

@@ -243,6 +243,19 @@ async def test_a_reader_may_sit_in_another_task(telemetry: Telemetry, caplog: py
     assert [span.status.status_code for span in telemetry.spans] == [StatusCode.UNSET]
 
 
+async def test_the_blocking_client_keeps_the_span_around_it(telemetry: Telemetry) -> None:
+    async with ProviderServer([ANSWER]) as server:
+        endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
+
+        def ask() -> None:
+            with telemetry.tracers.get_tracer("test").start_as_current_span("outside"):
+                client = AIModelClient(endpoint, ONCE, is_async=False, observers=[telemetry.observer()])
+                client.generate(CANARY)
+
+        await asyncio.to_thread(ask)
+    assert parent_of(telemetry.span("chat")) == id_of(telemetry.span("outside"))
+
+
 async def test_a_stream_that_nobody_reads_has_its_span(telemetry: Telemetry) -> None:
     client = AIModelClient(chat_endpoint("http://127.0.0.1:9"), ONCE, observers=[telemetry.observer()])
     async with client.stream(CANARY):
