@@ -63,7 +63,18 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = dhenara_async.AIModelKlient  # type: ignore[attr-defined]
 
 
-EXTRAS = ("httpx", "httpx2", "h2", "filetype", "rich", "typer", "genai_prices", "docstring_parser", "ray", "opentelemetry")
+EXTRAS = (
+    "httpx",
+    "httpx2",
+    "h2",
+    "filetype",
+    "rich",
+    "typer",
+    "genai_prices",
+    "docstring_parser",
+    "ray",
+    "opentelemetry",
+)
 PLAIN = f"""
 import sys
 

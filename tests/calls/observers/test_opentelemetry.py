@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
+from time import time_ns
 
 import anyio
 import pytest
@@ -17,10 +18,15 @@ from dhenara_async import (
     AIModelClient,
     AIModelEndpoint,
     AiohttpTransport,
+    AttemptStarted,
+    CallEnded,
+    CallStarted,
     ConversationManager,
     ConversationNode,
     ConversationPolicy,
     Dialect,
+    EndpointEnded,
+    EndpointStarted,
     Failover,
     Message,
     OpenTelemetryObserver,
@@ -456,3 +462,24 @@ async def test_the_turns_of_a_fan_out_are_inside(telemetry: Telemetry) -> None:
     chats = [span for span in telemetry.spans if span.name.startswith("chat")]
     assert {parent_of(span) for span in chats} == {id_of(fan_span)}
     assert {node.span_id for node in nodes} == {f"{id_of(span):016x}" for span in chats}
+
+
+def test_a_vendor_gets_no_trace_and_a_span_ends_when_its_answer_does(telemetry: Telemetry) -> None:
+    """The protocol alone: with content, the span of a plan's endpoint is kept until the answer is handed over."""
+    observer = telemetry.observer(propagate=True, capture_content=True)
+    vendors = expected_origin(AIModelEndpoint.of("openai:gpt-5"))
+    own = vendors.changed(endpoint="llm.example.org")
+    usage, config = Usage(), AIModelCallConfig()
+    observer.call_started(CallStarted("call", vendors, config, 1, 0, None, None, plan="failover"))
+    for number, endpoint in enumerate((vendors, own), start=1):
+        observer.endpoint_started(EndpointStarted("call", number, endpoint, config, (), False, None))
+        sent = observer.request_headers(AttemptStarted("call", endpoint, number, number))
+        assert list(sent) == ([] if endpoint is vendors else ["traceparent"])
+        outcome, error = ("complete", None) if endpoint is own else ("failed", DhenaraError(CANARY))
+        told = (None, 200, 1, error, usage, None, None, (), None, 0.5)
+        observer.endpoint_ended(EndpointEnded("call", number, endpoint, outcome, *told))
+    ended = time_ns()
+    assert [span.name for span in telemetry.spans] == ["chat gpt-5"]
+    observer.call_ended(CallEnded("call", own, None, 200, 2, None, usage, None, 1.0))
+    assert [span.name for span in telemetry.spans] == ["chat gpt-5", "chat gpt-5", "failover"]
+    assert (telemetry.spans[1].end_time or ended + 1) <= ended < (telemetry.spans[2].end_time or 0)
