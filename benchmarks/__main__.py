@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import accumulate, convert, everything, fanout, latency, memory, plain, startup, stream, tracing
+from benchmarks import accumulate, convert, everything, fanout, latency, memory, plain, startup, stream, tracing, web
 
 _COMMANDS = {
     "stream": stream,
@@ -15,6 +15,7 @@ _COMMANDS = {
     "startup": startup,
     "convert": convert,
     "tracing": tracing,
+    "web": web,
     "all": everything,
 }
 

@@ -26,6 +26,7 @@ _MODEST = {
     "startup": "--rounds 5",
     "convert": "--rounds 3",
     "tracing": "--rounds 5",
+    "web": "--rounds 5",
 }
 _SMOKE = {
     "stream": "--rounds 1 --events 20 --concurrency 1 --concurrency 4",
@@ -37,6 +38,7 @@ _SMOKE = {
     "startup": "--rounds 1",
     "convert": "--rounds 1 --turns 25 --turns 50 --target gemini",
     "tracing": "--rounds 1 --events 200 --calls 2",
+    "web": "--rounds 1 --events 20 --clients 0",
 }
 _WITH_PEERS = ("stream", "latency", "accumulate", "plain", "memory", "fanout")
 

@@ -212,3 +212,21 @@ async def _nothing(_take: Take) -> None:
 
 async def _no_text() -> str:
     return ""
+
+
+def test_web_measures_both_servers_and_every_text_is_the_answers(tmp_path: Path) -> None:
+    path = tmp_path / "web.json"
+    done = run("web", "--rounds", "1", "--events", "20", "--clients", "0", "--json", path)
+
+    assert done.returncode == 0, done.stderr + done.stdout
+    rows = orjson.loads(path.read_bytes())["rows"]
+    assert [(row["server"], row["peer"]) for row in rows] == [
+        ("uvicorn", "floor"),
+        ("uvicorn", "ours"),
+        ("aiohttp", "floor"),
+        ("aiohttp", "ours"),
+    ]
+    for row in rows:
+        assert row["failure"] is None
+        assert row["text_matches"]
+        assert len(row["ratios"]) == 1
