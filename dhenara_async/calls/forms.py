@@ -35,14 +35,15 @@ class Form:
         stream: Whether the answer is to be streamed on the wire.
         example: The request for one of the marks, and that as it is written; None while it is not written, or where
             the words are not found in what is written.
+        written: Whether ``write`` was called.
     """
 
     config: AIModelCallConfig
     given: tuple[str, ...]
     stream: bool
     example: tuple[ChatRequest, WireRequest] | None = None
+    written: bool = False
     _around: tuple[bytes, bytes] = (b"", b"")
-    _written: bool = False
 
     def fits(self, config: AIModelCallConfig, given: tuple[str, ...], *, stream: bool) -> bool:
         """Whether the template is for this config, these instructions and this ``stream``."""
@@ -50,9 +51,7 @@ class Form:
 
     def write(self, write: Write) -> None:
         """Encode the template, once; with two marks, to prove that only the question differs."""
-        if self._written:
-            return
-        self._written = True
+        self.written = True
         one, other = (write(Message.user(mark)) for mark in _MARKS)
         if one is None or other is None:
             return

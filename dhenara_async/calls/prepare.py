@@ -125,7 +125,8 @@ class CallPreparer:
         if form is None or not form.fits(call.config, call.instructions, stream=call.stream):
             self._form = Form(call.config, call.instructions, call.stream)  # the next call fills it
             return None
-        form.write(lambda message: self._example(call, message))
+        if not form.written:
+            form.write(lambda message: self._example(call, message))
         driver = self._driver
         if form.example is None or driver is None:
             return None

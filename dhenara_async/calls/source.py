@@ -360,8 +360,11 @@ class EndpointSource:
             if not self._request.sent:
                 self._starter, self.repeatable = None, False
                 self._report_start()
-                with self._sending():
+                if self._observed is None:
                     started = await self._request.start(source, starter)
+                else:
+                    with self._observed.sending():
+                        started = await self._request.start(source, starter)
                 if not started:
                     return None
                 source.budget.earn()

@@ -315,7 +315,8 @@ class ResponseStream:
             return
         self._closed = True
         try:
-            await self._end_step()
+            if self._step is not None:
+                await self._end_step(self._step)
         finally:
             try:
                 await self._source.close()
@@ -364,11 +365,9 @@ class ResponseStream:
         self._step = None
         return step.result()
 
-    async def _end_step(self) -> None:
+    async def _end_step(self, step: Step[Sequence[StreamEvent]]) -> None:
         """End the running step; its events count as received, although no reader took them."""
-        step, self._step = self._step, None
-        if step is None:
-            return
+        self._step = None
         await step.end()
         try:
             self._accumulator.feed(step.result())

@@ -258,8 +258,8 @@ class DirectSender:
 
     def open_route(self, request: HttpRequest) -> Route | None:
         """Return the cached route of ``request`` if the pool keeps an idle connection for it."""
-        route = self.find(request)
-        return route if route is not None and _keeps(self._connector, route.key) else None
+        route = self._routes.get(request.url)
+        return route if route is not None and _keeps(self._connector, route.key) and self._suits(request) else None
 
     def learn(self, request: HttpRequest, address: URL) -> Route | None:
         """Make and cache the route to ``address``, which needs no proxy; None = use the session."""

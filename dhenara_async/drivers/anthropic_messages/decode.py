@@ -145,6 +145,10 @@ class MessagesDecoder:
             return ()
         if kind == "content_block_delta":
             return self._block_delta(event)
+        if kind == "message" and not self._parts.started and not event.get("error"):
+            whole = self._at_once(event)
+            if whole:
+                return whole
         if b'"input"' in frame or b'_result"' in frame:  # of calls and tools, whose numbers must stay exact
             event = as_object(exact(event, frame))
         handler = self._HANDLERS.get(kind)
@@ -204,17 +208,16 @@ class MessagesDecoder:
         """Decode a plain body, or a whole answer that repeats its stream."""
         if self._parts.started:
             return self._end(message)
-        self._read_metadata(message)
-        whole = self._at_once(message)
-        if whole:
-            return whole
         return [self._parts.begin(model=message.get("model"), response_id=message.get("id")), *self._end(message)]
 
     def _at_once(self, message: JsonObject) -> Sequence[StreamEvent]:
         """Decode a plain answer in one step if it is a single text, as most are; otherwise return nothing."""
         block = only_one(message.get("content"))
         text = as_text(block.get("text"))
-        if not text or block.get("type") != "text" or rest(block, "text") or self._reports:
+        if not text or block.get("type") != "text" or rest(block, "text"):
+            return ()
+        self._read_metadata(message)
+        if self._reports:
             return ()
         self._done = True
         return self._parts.all_at_once(
