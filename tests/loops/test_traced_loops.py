@@ -6,7 +6,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 from pydantic import BaseModel
 
-from dhenara_async import AIModelCallConfig, ConversationManager, Dialect, ToolPolicy
+from dhenara_async import AIModelCallConfig, AIModelClient, ConversationManager, Dialect, Pending, ToolPolicy
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
 from tests.calls.observers.telemetry import Telemetry, attributes_of, id_of, parent_of
 from tests.loops.tools import SPEAKERS, Studio, endpoint_of, steps
@@ -108,3 +108,34 @@ async def test_structured_output_that_is_asked_again_is_no_agent() -> None:
         conversation = await manager.create()
         await manager.ask(conversation, "How many?", endpoint_of(server, Dialect.OPENAI_CHAT), config=config)
     assert names_of([*telemetry.spans]) == ["chat", "chat"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_loop_outside_of_conversations_is_an_agent_too(streaming: bool) -> None:
+    telemetry, studio = Telemetry(), Studio()
+    config = AIModelCallConfig(tools=studio.tools, streaming=streaming)
+    async with ProviderServer(steps(1)) as server:
+        client = AIModelClient(endpoint_of(server, Dialect.GEMINI), config, observers=[telemetry.observer()])
+        await client.generate("Paint one.", run_tools=ToolPolicy())
+    *inner, agent = telemetry.spans
+    assert names_of([*inner, agent]) == ["generate_content", "execute_tool", "generate_content", "invoke_agent"]
+    assert {parent_of(span) for span in inner} == {id_of(agent)}
+
+
+async def test_a_loop_that_waits_for_an_approval_is_two_agents_of_one_loop() -> None:
+    telemetry, studio = Telemetry(), Studio()
+    config = AIModelCallConfig(tools=studio.tools)
+    async with (
+        ProviderServer(steps(1)) as server,
+        ConversationManager(config=config, observers=[telemetry.observer()]) as manager,
+    ):
+        conversation, endpoint = await manager.create(), endpoint_of(server, Dialect.ANTHROPIC_MESSAGES)
+        policy = ToolPolicy(approve=lambda _: Pending())
+        node = await manager.ask(conversation, "Paint one.", endpoint, run_tools=policy)
+        waiting = telemetry.span("invoke_agent")
+        assert attributes_of(waiting)["dhenara.outcome"] == "pending"
+        await manager.resume(conversation, {call.call_id: True for call in node.answer.tools()}, endpoint)
+    first, second = [span for span in telemetry.spans if span.name == "invoke_agent"]
+    assert attributes_of(first)["dhenara.loop.id"] == attributes_of(second)["dhenara.loop.id"] == node.loop_id
+    assert "dhenara.outcome" not in attributes_of(second)
+    assert parent_of(telemetry.span("execute_tool")) == id_of(second)
