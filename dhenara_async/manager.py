@@ -76,7 +76,8 @@ class ConversationManager:
             missing or wrong is answered to without that state. One key, of 32 random bytes, or several of which the
             first signs and all are accepted. None = nodes are not signed, and no signature is looked at.
         observers: Receive a record when a call or an attempt of a turn starts and ends; see ``Observer``.
-        journal: Keeps the events of turns for ``attach`` and ``detach``, in this process; None = they are not kept.
+        journal: Keeps turns while they are answered, for ``attach`` and ``detach`` in any process and for crashes;
+            None = only finished turns are kept.
 
     Raises:
         ConfigurationError: ``signing_key`` is empty.
@@ -106,6 +107,7 @@ class ConversationManager:
         self.store: ConversationStore = store or MemoryStore()
         config = AIModelCallConfig() if config is None else config
         check_config(config)
+        signing = None if signing_key is None else SigningKeys(signing_key)
         limiter = LocalLimiter(limits) if isinstance(limits, Limits) else limits
         self._turns = TurnFactory(
             self.store,
@@ -116,8 +118,8 @@ class ConversationManager:
             shared=SharedResources(limiter=limiter, observers=tuple(observers)),
             budget=budget,
             conversation_budget=conversation_budget,
-            signing=None if signing_key is None else SigningKeys(signing_key),
-            live=None if journal is None else LiveTurns(journal.keep),
+            signing=signing,
+            live=None if journal is None else LiveTurns(journal, self.store, signing),
         )
         self._turns.transport = transport
         self._owned: Transport | None = None
@@ -249,18 +251,25 @@ class ConversationManager:
             self._turns.live.forget(self._turns.owner, conversation_id)
 
     def attach(self, turn_id: str, cursor: str | None = None) -> TurnReader:
-        """Read a turn of this manager from ``cursor`` on, and go on as it is answered; any number of readers may.
+        """Read a turn from ``cursor`` on, and go on as it is answered; any number of readers may.
 
-        A cursor that is not one of this turn as it is kept gets a ``StreamReset`` and the whole turn.
+        The turn may be answered in any process on the same store, where that keeps a journal. A cursor that is not one
+        of this turn as it is kept gets a ``StreamReset`` and the whole turn. When the time of its events is over
+        (``Journal.keep``), the turn is replayed from its node. A turn whose process is gone is ended as
+        ``interrupted``.
 
         Args:
             turn_id: The ``id`` of the turn.
             cursor: The ``cursor`` of an earlier reader; None = from the beginning.
 
         Raises:
-            UnknownTurnError: Where the block begins: there is no such turn, or it ended too long ago.
+            UnknownTurnError: Where the block begins: there is no such turn.
+            StoreError: There too: the store failed.
         """
-        return TurnReader(lambda: self._live().find(self._turns.owner, turn_id), cursor)
+        owner, store = self._turns.owner, self.store
+        return TurnReader(
+            lambda: self._live().open(owner, store, turn_id), lambda log: self._live().release(owner, log), cursor
+        )
 
     async def running(self, conversation: Conversation | str) -> tuple[ConversationNode, ...]:
         """Return the turns of a conversation that are being answered: their ids, parents and questions, no answers.
@@ -290,14 +299,16 @@ class ConversationManager:
         return self._turns.live is not None
 
     async def cancel(self, turn_id: str) -> None:
-        """End a detached turn of this manager; its node keeps what came. Nothing changes if it has ended.
+        """End a turn, in whichever process it is answered; its node keeps what came. Nothing changes if it has ended.
+
+        Its readers get a ``StreamStateError`` that says so, and the node's ``error`` does. The node is in the store
+        when this returns.
 
         Raises:
-            StreamStateError: The turn is still read in its own block, which is left to end it.
-            UnknownTurnError: There is no such turn, or it ended too long ago.
+            UnknownTurnError: There is no such turn.
+            StoreError: The store failed, or the process that answers the turn does not end it.
         """
-        live = self._live()
-        await live.cancel(live.find(self._turns.owner, turn_id))
+        await self._live().cancel(self._turns.owner, self.store, turn_id)
 
     def _live(self) -> LiveTurns:
         if self._turns.live is None:
@@ -311,6 +322,9 @@ class ConversationManager:
         costs as much as the path is long. ``conversation.complete`` says whether others are left. Whatever this manager
         is asked to do with one of them loads it; ``children``, ``siblings`` and ``load_all`` load more.
 
+        Turns of it whose process is gone are ended first: each is an ``interrupted`` node with what was kept of its
+        answer, where the store keeps a journal.
+
         Args:
             conversation_id: Its id.
             path_only: Load the path alone also if the whole tree has at most 100 turns more.
@@ -318,6 +332,8 @@ class ConversationManager:
         Raises:
             UnknownConversationError: The store does not have it.
         """
+        if self._turns.live is not None:
+            await self._turns.live.end_dead(self.store, conversation_id)
         return await opened(self.store, conversation_id, path_only=path_only)
 
     async def load(self, conversation: Conversation, node_id: str) -> ConversationNode:

@@ -231,6 +231,8 @@ class EndpointSource:
                 if exchange is not None and undrained and cut and not _being_cancelled():
                     await request.drain(exchange)  # the reader left at the last event: nearly at the body's end
             finally:
+                if exchange is not None and not request.body.complete:
+                    exchange.interrupt(StreamStateError(_CANCELLED))  # whoever waits for its bytes waits no longer
                 await request.close()
         finally:
             self._release()

@@ -11,6 +11,7 @@ kept (it is fenced). ``testing.check_store`` tests every promise that is made he
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+from uuid import uuid4
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.events import StreamEvent
@@ -42,12 +43,14 @@ class NewTurn(ShortRepr):
     Attributes:
         conversation_id: Where its node goes.
         draft: The node as far as it is known: id, parent, question, files, instructions, tool results.
+        epoch: Names its events, in the cursors of readers too; another turn of the same id has another epoch.
         config: The options of the call as a JSON object, without secrets.
         target: Who is asked, as far as it is known; None where a plan decides later.
     """
 
     conversation_id: str
     draft: ConversationNode
+    epoch: str = field(default_factory=lambda: uuid4().hex[:8])
     config: str = field(default="{}", repr=False)
     target: Origin | None = None
 
@@ -165,7 +168,14 @@ class StoreWithJournal(Protocol):
         ...
 
     async def end_turn(
-        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
     ) -> bool:
         """Keep the last events of a turn, append its node and end the turn, all or nothing.
 
@@ -175,6 +185,7 @@ class StoreWithJournal(Protocol):
             batches: Its last events.
             node: Its node; it is appended as by ``ConversationStore.append``.
             keep: Seconds that the turn and its events stay.
+            aside: Whether the node becomes the head only if the head is the node's parent, or there is none.
 
         Returns:
             False if the turn is not the writer's any more; nothing is kept then.

@@ -197,6 +197,10 @@ class MemoryStore(MemoryTurns):
         if conversation_id in self._deleted:
             raise UnknownConversationError(f"conversation {conversation_id!r} was deleted; node {node_id} is not kept")
 
+    def _head_of(self, conversation_id: str) -> str | None:
+        record = self._records.get(conversation_id)
+        return None if record is None else record.head
+
     def _has_node(self, conversation_id: str, node_id: str) -> bool:
         return (conversation_id, node_id) in self._order
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from time import monotonic
 from typing import Final
-from uuid import uuid4
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.events import StreamEvent
@@ -81,6 +80,13 @@ class MemoryTurns:
         """See ``ConversationStore``."""
         raise NotImplementedError
 
+    async def checkout(self, conversation_id: str, node_id: str) -> None:
+        """See ``ConversationStore``."""
+        raise NotImplementedError
+
+    def _head_of(self, conversation_id: str) -> str | None:
+        raise NotImplementedError
+
     def _refuse_deleted(self, conversation_id: str, node_id: str) -> None:
         raise NotImplementedError
 
@@ -97,7 +103,7 @@ class MemoryTurns:
             number=next(self._turns.numbers),
             id=turn.draft.id,
             conversation_id=turn.conversation_id,
-            epoch=uuid4().hex[:8],
+            epoch=turn.epoch,
             draft=turn.draft,
             target=turn.target,
             writer=writer,
@@ -123,14 +129,24 @@ class MemoryTurns:
         return states
 
     async def end_turn(
-        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
     ) -> bool:
         """See ``StoreWithJournal``."""
         self._refuse_deleted(turn.conversation_id, node.id)
         row = self._mine(turn)
         if row is None or row.turn.writer.id != writer.id:
             return False
+        head = self._head_of(turn.conversation_id)
         await self.append(turn.conversation_id, node)  # nothing waits in there
+        if aside and head is not None and head != node.parent_id:
+            await self.checkout(turn.conversation_id, head)
         for batch in batches:
             self._add(row, batch)
         row.expires = monotonic() + keep

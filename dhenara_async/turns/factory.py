@@ -121,7 +121,7 @@ class TurnFactory:
             endpoint: Who is asked.
             config: Options of the call.
             stream: Whether the answer is streamed on the wire.
-            ends_with_reader: See ``ResponseStream``; such a turn cannot be attached to.
+            ends_with_reader: See ``ResponseStream``.
             path: The history; None = the path to the head when the turn begins, behind the turns in the queue.
             unread: The files of the question, if some are still to be read from disk.
             load: Completes the draft, and loads the turns before it, when the turn begins; None = it is complete.
@@ -138,7 +138,7 @@ class TurnFactory:
         else:
             policy = check_policy(run_tools)
             turn = self._loop(calls, draft, config, policy, path, unread=unread, queue=queue, load=load)
-        if self.live is not None and not ends_with_reader:
+        if self.live is not None:
             turn.attachable(self.live, self.owner)
         return turn
 

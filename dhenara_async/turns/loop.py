@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from pydantic import JsonValue
+
 from dhenara_async.calls.loop import LoopStep, LoopStream
 from dhenara_async.calls.observed_loop import ObservedLoop
 from dhenara_async.calls.records import LoopOutcome
@@ -253,6 +255,12 @@ class TurnLoop(Turn):
     def _runner(self, policy: ToolPolicy, observed: ObservedLoop) -> ToolRunner:
         sessions = self._tools.shared.tools
         return ToolRunner(policy, self._config.tools, sessions or ToolSessions(), observed, owned=sessions is None)
+
+    def _knobs(self) -> Mapping[str, JsonValue] | None:
+        return self._config.knobs()
+
+    def _target(self) -> Origin | None:
+        return self._tools.expected
 
     async def _end(self, exc: BaseException | None) -> None:
         if self._steps is not None and self._loop is not None:

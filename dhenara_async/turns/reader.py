@@ -1,13 +1,17 @@
 """``TurnReader``: replays the events of a turn from a cursor, and follows it while it is answered."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent, StreamReset, StreamStart
 from dhenara_async.turns.log import TurnLog
+
+_RESET: Final = "the cursor is not one of this turn as it is kept; the turn follows whole"
+_LATE_SECONDS: Final = 2.0
 
 
 class TurnReader:
@@ -17,11 +21,15 @@ class TurnReader:
 
     Args:
         find: Returns the log; may raise ``UnknownTurnError``.
+        release: Called with the log when the block is left.
         cursor: Where an earlier reader of this turn was; None = from the beginning.
     """
 
-    def __init__(self, find: Callable[[], TurnLog], cursor: str | None) -> None:
+    def __init__(
+        self, find: Callable[[], Awaitable[TurnLog]], release: Callable[[TurnLog], None], cursor: str | None
+    ) -> None:
         self._find = find
+        self._release = release
         self._from = cursor
         self._log: TurnLog | None = None
         self._seq = 0
@@ -33,20 +41,34 @@ class TurnReader:
             self._from = cursor
 
     async def __aenter__(self) -> Self:
-        log = self._log = self._find()
+        log = self._log = await self._find()
         if self._from is not None:
             turn_id, _, place = self._from.rpartition(".")
             known = turn_id == f"{log.turn_id}.{log.epoch}" and place.isascii() and place.isdecimal()
-            if known and len(place) < 19 and int(place) <= len(log.events):
+            if known and len(place) < 19 and await self._has(log, int(place)):
                 self._seq = int(place)
             else:
                 self._resets = True
         return self
 
+    async def _has(self, log: TurnLog, place: int) -> bool:
+        """Whether the log has that many events. Those of another process come a moment later than its own readers had
+        them; what was lost with that process never comes."""
+        if log.is_copy and log.ended_at is None and place > len(log.events):
+            try:
+                async with asyncio.timeout(_LATE_SECONDS):
+                    while place > len(log.events) and log.ended_at is None:
+                        await log.wait()
+            except TimeoutError:
+                pass
+        return place <= len(log.events)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._log = None
+        log, self._log = self._log, None
+        if log is not None:
+            self._release(log)
 
     def __aiter__(self) -> Self:
         return self
@@ -55,6 +77,9 @@ class TurnReader:
         log = self._demand_log()
         while self._seq >= len(log.events):
             if log.ended_at is not None:
+                if self._resets and not log.events:
+                    self._resets = False
+                    return StreamReset(_RESET)
                 self._end(log)
             await log.wait()
         event = log.events[self._seq]
@@ -62,7 +87,7 @@ class TurnReader:
         if self._resets:
             self._resets = False
             start = event if isinstance(event, StreamStart) else None
-            return StreamReset("the cursor is not one of this turn as it is kept; the turn follows whole", start)
+            return StreamReset(_RESET, start)
         return event
 
     async def batch(self) -> list[StreamEvent]:

@@ -6,12 +6,14 @@ with that turn only.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import Self
+
+from pydantic import JsonValue
 
 from dhenara_async.calls.loop import LoopStream
 from dhenara_async.calls.records import LoopOutcome
@@ -20,10 +22,12 @@ from dhenara_async.calls.text import TextStream
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import DeadlineError, DhenaraError, StreamStateError
 from dhenara_async.events import StreamEvent
+from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import short_repr
 from dhenara_async.messages.attachments import Attached
+from dhenara_async.messages.messages import Origin
 from dhenara_async.response import AIModelCallResponse, CallWarning
-from dhenara_async.stores import ConversationStore
+from dhenara_async.stores import ConversationStore, NewTurn
 from dhenara_async.turns.keeping import STORE_SECONDS, counted, described, keep
 from dhenara_async.turns.live import LiveTurns
 from dhenara_async.turns.log import TurnLog
@@ -95,6 +99,8 @@ class Turn:
         self._live: tuple[LiveTurns, str | None] | None = None
         self._log: TurnLog | None = None
         self._detached = self._cancelled = False
+        self._stopped: DhenaraError | None = None  # what its reader is told, if it is ended from elsewhere
+        self._ending: asyncio.Event | None = None
 
     def __repr__(self) -> str:
         status = "unfinished" if self._node is None else self._node.status
@@ -151,9 +157,7 @@ class Turn:
             self._begin()
         await self._open()
         if self._live is not None:
-            live, owner = self._live
-            self._log = TurnLog(self.id, self._conversation.id, self._draft)
-            live.begin(owner, self._log)
+            await self._begin_log(*self._live)
         return self
 
     async def _open(self) -> None:
@@ -172,34 +176,84 @@ class Turn:
             self._settle(None)
             raise
 
+    async def _begin_log(self, live: LiveTurns, owner: str | None) -> None:
+        """Let readers attach, and keep the turn in the store before its first request."""
+        log = self._log = TurnLog(self.id, self._conversation.id, self._draft)
+        live.begin(owner, log, self)
+        try:
+            await live.keep(log, self._keeper, self._described(log.epoch))
+        except BaseException as exc:
+            await self._end(exc)
+            raise
+
+    def _described(self, epoch: str) -> NewTurn:
+        """Describe the turn for the store."""
+        knobs = self._knobs()
+        asked_at = None if self._asked_at is None else self._asked_at.isoformat()
+        draft = self._draft.changed(knobs=knobs, asked_at=asked_at)
+        config = dumps(knobs or {}).decode()
+        return NewTurn(
+            conversation_id=self._conversation.id, draft=draft, epoch=epoch, config=config, target=self._target()
+        )
+
+    def _knobs(self) -> Mapping[str, JsonValue] | None:
+        """Return the settings of the call that differ from their defaults."""
+        return None if self._opener is None else self._opener.call.config.knobs()
+
+    def _target(self) -> Origin | None:
+        """Return the endpoint that is asked first, as far as it is known."""
+        return self._stream.partial.endpoint
+
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._detached and self._live is not None and self._log is not None and not self._stream.complete:
+        if self._ending is None and self._detached and self._live and self._log and not self._stream.complete:
             self._live[0].go_on(self._log, self._finish_alone)
             return
         await self._end(exc)
 
     async def _end(self, exc: BaseException | None) -> None:
+        if self._ending is not None:  # it was ended from elsewhere
+            await self._ending.wait()
+            return
+        self._ending = asyncio.Event()
         try:
             await self._stream.aclose()
         finally:  # closing can be cancelled or fail; the partial answer is stored all the same
             try:
                 await self._log_unread()
-                await self._leave_node(exc)
+                try:
+                    await self._leave_node(exc)
+                finally:
+                    await self._keep_rest(exc)
             finally:
                 if self._live is not None and self._log is not None:
                     live, owner = self._live
-                    live.end(owner, self._log, self._node, self._stream.failure)
+                    live.end(owner, self._log, self._node, self._stopped or self._stream.failure)
                 if self._queue is not None:
                     self._queue.leave(self)
+                self._ending.set()
+
+    async def cancel(self) -> None:
+        """End the turn from outside of its block, as ``manager.cancel`` does; its node keeps what came."""
+        self._cancelled = True
+        if self._stopped is None:
+            self._stopped = StreamStateError(
+                f"turn {self.id} ended before its answer was complete: the turn was cancelled"
+            )
+        await self._end(None)
+
+    async def cut(self, failure: DhenaraError) -> None:
+        """Close the call; whoever reads the turn gets ``failure``, and its block ends it."""
+        if self._stopped is None:
+            self._stopped = failure
+        await self._stream.aclose()
 
     async def _log_unread(self) -> None:
         """Log the events that arrived and were not read; the closed stream has them at once."""
         if self._log is not None:
             with suppress(DhenaraError):
-                for event in await self._stream.batch():
-                    self._log.add(event)
+                self._log.add_all(await self._stream.batch())
 
     async def _finish_alone(self) -> None:
         """Receive the rest without a reader, and leave the node."""
@@ -256,7 +310,12 @@ class Turn:
         return self
 
     async def __anext__(self) -> StreamEvent:
-        event = await self._stream.__anext__()
+        try:
+            event = await self._stream.__anext__()
+        except DhenaraError as exc:
+            if self._stopped is None:
+                raise
+            raise self._stopped from exc
         if self._log is not None:
             self._log.add(event)
         return event
@@ -275,10 +334,14 @@ class Turn:
 
     async def batch(self) -> list[StreamEvent]:
         """Return the events of the next network read, at least one; empty at the end. Cheaper than single events."""
-        events = await self._stream.batch()
+        try:
+            events = await self._stream.batch()
+        except DhenaraError as exc:
+            if self._stopped is None:
+                raise
+            raise self._stopped from exc
         if self._log is not None:
-            for event in events:
-                self._log.add(event)
+            self._log.add_all(events)
         return events
 
     async def collect(self) -> AIModelCallResponse:
@@ -364,7 +427,19 @@ class Turn:
             else:
                 reservation.settle_turn(node)
 
+    async def _keep_rest(self, exc: BaseException | None) -> None:
+        """Keep the last events of the turn, and its node, if the store keeps its events."""
+        if self._live is None or self._log is None or not self._live[0].is_kept(self._log):
+            return
+        if self._node is None:  # a loop that failed before its first step
+            error = "the reader left before the end" if exc is None else described(exc)
+            self._node = self._draft.changed(status="failed", error=error, attempts=0)
+            self._conversation.append(self._node)
+        await self._live[0].kept(self._log, self._conversation, self._node)
+
     async def _store(self, node: ConversationNode, exc: BaseException | None) -> None:
+        if self._live is not None and self._log is not None and self._live[0].is_kept(self._log):
+            return  # ``_keep_rest`` does, together with its last events
         if not await keep(self._keeper, self._conversation, node) and exc is None:
             raise DeadlineError(limit="store", seconds=STORE_SECONDS)
 
@@ -374,7 +449,7 @@ class Turn:
             status, error = "complete", None
         else:
             status = "interrupted" if any(choice.parts for choice in came.chat_response.choices) else "failed"
-            failure = self._stream.failure or exc
+            failure = self._stopped or self._stream.failure or exc
             if self._cancelled:
                 error = "the turn was cancelled"
             elif failure is None or isinstance(failure, asyncio.CancelledError | GeneratorExit):
@@ -409,7 +484,7 @@ class Turn:
             span_id=came.span_id,
             asked_at=None if self._asked_at is None else self._asked_at.isoformat(),
             first_word_at=self._first_word_at(came.latency.first_content),
-            knobs=None if self._opener is None else self._opener.call.config.knobs(),
+            knobs=self._knobs(),
         )
         signing = None if self._opener is None else self._opener.history.signing
         return node if signing is None else signing.signed(node)

@@ -426,9 +426,16 @@ class KeepsBatchesWhole(MemoryStore):
 
 class LosesTheLastEvents(MemoryStore):
     async def end_turn(
-        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
     ) -> bool:
-        return await super().end_turn(turn, writer, [], node, keep=keep)
+        return await super().end_turn(turn, writer, [], node, keep=keep, aside=aside)
 
 
 class ClaimsLivingTurns(MemoryStore):
@@ -444,11 +451,18 @@ class KnowsNoFence(MemoryStore):
         return claimed
 
     async def end_turn(
-        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
     ) -> bool:
         row = self._turns.rows.get(turn.number)
         writer = writer if row is None else row.turn.writer
-        return await super().end_turn(turn, writer, batches, node, keep=keep)
+        return await super().end_turn(turn, writer, batches, node, keep=keep, aside=aside)
 
 
 class TellsNobodyOfCancellation(MemoryStore):
@@ -466,9 +480,16 @@ class WatchesNothing(MemoryStore):
 
 class ExpiresNothing(MemoryStore):
     async def end_turn(
-        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
     ) -> bool:
-        return await super().end_turn(turn, writer, batches, node, keep=600)
+        return await super().end_turn(turn, writer, batches, node, keep=600, aside=aside)
 
 
 class KeepsTurnsOfDeletedConversations(MemoryStore):
@@ -509,7 +530,7 @@ BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
     WantsCreateFirst: {"append.creates"},
     HasOneTableOfNodeIds: {"append.apart", "delete.gone"},
     WritesItAllBack: {"append.at_once"},
-    KeepsNoHead: {"head.checkout"},
+    KeepsNoHead: {"head.checkout", "turn.fenced"},
     MakesAFailedNodeTheHead: {"head.failed"},
     StaysAtTheCheckout: {"head.branch"},
     NeverMovesTheHead: {"append.again", "append.at_once", "head.last", "head.branch", "load.apart"},

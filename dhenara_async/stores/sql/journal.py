@@ -6,7 +6,6 @@ conversation, then rows of turns by number. Times are compared by the database's
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
-from uuid import uuid4
 
 from anyio import to_thread
 from sqlalchemy import ColumnElement, Double, Select, delete, func, insert, literal_column, select, update
@@ -47,14 +46,14 @@ class JournalTables:
 
     async def begin_turn(self, turn: NewTurn, writer: TurnWriter, *, lease: float) -> StoredTurn | None:
         """See ``StoreWithJournal``."""
-        draft, epoch = turn.draft, uuid4().hex[:8]
+        draft = turn.draft
         for name in (turn.conversation_id, draft.id):
             demand_storable(name, "an id")
         values = {
             "owner": self._owner,
             "id": draft.id,
             "conversation": turn.conversation_id,
-            "epoch": epoch,
+            "epoch": turn.epoch,
             "draft": draft.model_dump_json(),
             "config": turn.config,
             "target": None if turn.target is None else turn.target.model_dump_json(),
@@ -80,7 +79,7 @@ class JournalTables:
             number=number,
             id=draft.id,
             conversation_id=turn.conversation_id,
-            epoch=epoch,
+            epoch=turn.epoch,
             draft=draft,
             target=turn.target,
             writer=writer,
@@ -117,14 +116,21 @@ class JournalTables:
         return await self._database.write(work)
 
     async def end_turn(
-        self, turn: StoredTurn, writer: TurnWriter, batches: Sequence[TurnBatch], node: ConversationNode, *, keep: float
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
     ) -> bool:
         """See ``StoreWithJournal``."""
         rows, append = await _rows(batches), self._prepared(turn.conversation_id, node)
         mine = (turns.c.seq == turn.number, turns.c.owner == self._owner, turns.c.writer == writer.id)
 
         async def work(connection: AsyncConnection) -> bool:
-            await connection.execute(self._conversation_locked(turn.conversation_id))
+            row = (await connection.execute(self._conversation_locked(turn.conversation_id))).one_or_none()
             await self._refuse_deleted(connection, turn.conversation_id, node.id)
             ended = (
                 update(turns).where(*mine, turns.c.ended.is_(None)).values(ended=self._now, expires=self._now + keep)
@@ -139,6 +145,9 @@ class JournalTables:
             counted = counted.where(turn_events.c.turn == turn.number)
             await connection.execute(update(turns).where(*mine).values(last_seq=counted.scalar_subquery()))
             await append(connection)
+            if aside and row is not None and row.head is not None and row.head != node.parent_id:
+                back = update(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
+                await connection.execute(back.values(head=row.head))
             await self._notify(connection, [turn.number] if found.read else [])
             return True
 
@@ -267,9 +276,9 @@ class JournalTables:
         inside = of.where(conversations.c.id == conversation_id).scalar_subquery()
         return select(nodes.c.seq).where(nodes.c.conversation == inside, nodes.c.id == node_id)
 
-    def _conversation_locked(self, conversation_id: str) -> Select[int]:
+    def _conversation_locked(self, conversation_id: str) -> Select[int, str | None]:
         mine = (conversations.c.owner == self._owner, conversations.c.id == conversation_id)
-        return select(conversations.c.seq).where(*mine).with_for_update()
+        return select(conversations.c.seq, conversations.c.head).where(*mine).with_for_update()
 
 
 async def forget_turns(connection: AsyncConnection, *which: ColumnElement[bool]) -> None:

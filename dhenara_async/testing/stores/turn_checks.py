@@ -198,9 +198,14 @@ async def _write_after_a_claim(stores: OpenedStores) -> None:
     demand(not await case.journal.end_turn(turn, case.writer, last, case.draft, keep=60), "the first writer ended it")
     demand(await case.journal.find_node(turn.id) is None, "the first writer's node is kept")
     await case.demand_events(3)
-    demand(await case.journal.end_turn(turn, other, [], node, keep=60), "who claimed the turn cannot end it")
+    newer = new_node()
+    await case.store.append(case.name, newer)
+    ended = await case.journal.end_turn(turn, other, [], node, keep=60, aside=True)
+    demand(ended, "who claimed the turn cannot end it")
     await case.demand_events(3)
-    demand_nodes(await case.store.load(case.name), node)
+    loaded = await case.store.load(case.name)
+    demand_nodes(loaded, newer, node)
+    demand_head(loaded, newer, "after the end of a turn beside it")
 
 
 async def _cancel_a_turn(stores: OpenedStores) -> None:
