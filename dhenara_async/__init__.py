@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         TextPart,
         TokenLogprob,
         ToolCallPart,
+        ToolOrigin,
         ToolResultPart,
     )
     from dhenara_async.plans.targets import Experiment, Failover, Race, Router, Target
@@ -154,7 +155,7 @@ _NAMES_BY_MODULE = {
     "calls.shared": "SharedResources",
     "messages.messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "
-        "ToolCallPart ToolResultPart"
+        "ToolCallPart ToolOrigin ToolResultPart"
     ),
     "usage.prices": "Pricing Rates",
     "response": "AIModelCallResponse Attempt CallWarning ChatResponse Choice Decision FinishReason Latency Seam",
@@ -287,6 +288,7 @@ __all__ = [
     "ToolContext",
     "ToolEnd",
     "ToolEnded",
+    "ToolOrigin",
     "ToolPolicy",
     "ToolProgress",
     "ToolResultPart",

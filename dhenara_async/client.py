@@ -177,6 +177,9 @@ class AIModelClient:
         from dhenara_async.calls.warmup import warm_up
 
         await warm_up([self.model_endpoint], self._kept or self._shared, self.config)
+        if _has_servers(self.config):
+            sessions, owned = self._sessions()
+            await sessions.warm_up(() if owned else self.config.tools)
 
     async def generate(
         self,
@@ -317,7 +320,7 @@ class AIModelClient:
         clock = self._resources().timing.clock
         target = self.model_endpoint
         observed = self._observed(call, None if isinstance(target, AIModelEndpoint) else type(target).__name__.lower())
-        if call.config.tools and _has_servers(call.config):
+        if call.config.tools and not call.config.test_mode and _has_servers(call.config):
             source = self._listing_source(call, observed)
         else:
             source = self._source(call, observed)

@@ -168,7 +168,10 @@ class ConversationManager:
             ConfigurationError: One of them has no address, or one that cannot be used.
             TransportError: A host could not be connected to; all others have been.
         """
-        await warm_up(_targets(endpoints), self._turns.transport, self._turns.config)
+        config = self._turns.config
+        await warm_up(_targets(endpoints), self._turns.transport, config)
+        if config.tools and self._tools is not None:
+            await self._tools.warm_up(config.tools)
 
     def scoped(self, owner: str | None) -> "ConversationManager":
         """Return this manager as one owner sees it: another owner's conversations do not exist for it.

@@ -1,6 +1,7 @@
 """Prepares the calls of a fan-out over one connection pool."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from dataclasses import replace
 from typing import TypeVar, cast
 
 import anyio
@@ -20,6 +21,7 @@ from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.messages.messages import Message, Prompt
 from dhenara_async.plans.targets import Target, target_of
 from dhenara_async.request import HttpRequest
+from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.transport import Downloads, EndsWaits, Exchange, FileRequest, Transport
 
 Got = TypeVar("Got")
@@ -58,6 +60,7 @@ class Calls:
         self._owned: Transport | None = None
         self._transport: Transport | None = None
         self._shared_resources = shared or SharedResources()
+        self._tools: ToolSessions | None = None
         self._policy = policy
         self._config = config or AIModelCallConfig()
         self._clients: dict[int, AIModelClient] = {}
@@ -80,6 +83,9 @@ class Calls:
             else:
                 transport = _ConnectLimit(transport, places)
         self._transport = transport
+        if self._shared_resources.tools is None:
+            self._tools = ToolSessions()
+            self._shared_resources = replace(self._shared_resources, tools=self._tools)
 
     async def __aenter__(self) -> None:
         """Do nothing; ``enter`` opens the pool."""
@@ -87,9 +93,15 @@ class Calls:
     async def __aexit__(self, *_: object) -> None:
         self._clients.clear()
         owned, self._owned = self._owned, None
-        if owned is not None:
-            with anyio.move_on_after(1, shield=True):
-                await owned.aclose()
+        tools, self._tools = self._tools, None
+        try:
+            if owned is not None:
+                with anyio.move_on_after(1, shield=True):
+                    await owned.aclose()
+        finally:
+            if tools is not None:
+                self._shared_resources = replace(self._shared_resources, tools=None)
+                await tools.aclose()
 
     def key(self, item: ModelCallLike) -> Hashable:
         """See ``Opener``."""

@@ -357,6 +357,26 @@ class JsonPart(PartBase):
 ResultContent = Annotated[TextPart | JsonPart | FilePart, Field(discriminator="type")]
 
 
+class ToolOrigin(FrozenModel):
+    """The tool of a server that a result comes from.
+
+    Attributes:
+        server: The name of the server.
+        tool: The server's own name of the tool.
+        definition: Hash of the definition that the tool had.
+        protocol: Version of the protocol that was spoken; None if the server was not reached.
+    """
+
+    server: str
+    tool: str
+    definition: str
+    protocol: str | None = None
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class ToolResultPart(PartBase):
     """The result of a tool call.
 
@@ -365,6 +385,7 @@ class ToolResultPart(PartBase):
         name: The function's name (Gemini matches results by name).
         content: Texts, JSON values or files, in order.
         is_error: Whether the function failed.
+        tool: The tool of a server that ran; None for functions of this program. JSON has it only where there is one.
     """
 
     type: Literal["tool_result"] = "tool_result"
@@ -372,6 +393,7 @@ class ToolResultPart(PartBase):
     name: str = ""
     content: FrozenList[ResultContent] = ()
     is_error: bool = False
+    tool: ToolOrigin | None = Field(default=None, exclude_if=_is_none)
 
     @classmethod
     def of(

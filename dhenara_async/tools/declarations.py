@@ -9,7 +9,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
-    InstanceOf,
     JsonValue,
     PrivateAttr,
     SecretStr,
@@ -269,8 +268,14 @@ def _as_tool(value: object) -> object:
     return Tool.from_function(value) if callable(value) else value
 
 
-# An instance only: a server opens connections and starts programs, so it is never read from data.
-AnyTool = Annotated[Tool | HostedTool | InstanceOf[McpServer], BeforeValidator(_as_tool)]
+def _made_in_code(value: object) -> object:
+    """Refuse a server that is read from data: it would open connections and start programs."""
+    if isinstance(value, McpServer):
+        return value
+    raise ValueError("an McpServer is made in code; it cannot be read from data")
+
+
+AnyTool = Annotated[Tool | HostedTool | Annotated[McpServer, BeforeValidator(_made_in_code)], BeforeValidator(_as_tool)]
 Usable = Tool | HostedTool | McpServer | Callable[..., object] | type[BaseModel]
 """The values that a caller may pass as a tool."""
 

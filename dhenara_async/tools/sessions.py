@@ -81,6 +81,18 @@ class ToolSessions:
             self._of_loops[loop] = listed
         return listed
 
+    async def warm_up(self, tools: Iterable[Tool | HostedTool | McpServer]) -> None:
+        """Load the SDK, and open the servers among ``tools``.
+
+        Raises:
+            ToolServerError: A server cannot be opened, or does not list its tools.
+            MissingExtraError: The extra ``mcp`` is not installed.
+        """
+        given = tuple(tools)
+        if not given:
+            await _loaded()
+        await self.listed(given)
+
     def forget(self, loop: str) -> None:
         """End a tool loop: its tools are listed anew if it is resumed."""
         self._of_loops.pop(loop, None)

@@ -7,13 +7,16 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import anyio
 import pytest
 import uvicorn
 from mcp import Client
+from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
-from pydantic import JsonValue
+from mcp_types import Tool as Definition
+from pydantic import JsonValue, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dhenara_async import (
@@ -27,6 +30,8 @@ from dhenara_async import (
     Tool,
     ToolCallPart,
     ToolProgress,
+    ToolResultPart,
+    gather,
     mcp_pins,
     run_tools,
 )
@@ -348,12 +353,104 @@ async def test_a_client_of_the_caller_is_used_and_left_open() -> None:
             pass
 
 
+def counted() -> tuple[MCPServer, list[str]]:
+    """A server, and what it does: ``open``, ``list``, ``close``."""
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer) -> AsyncGenerator[None, None]:
+        told.append("open")
+        yield
+        told.append("close")
+
+    class Counted(MCPServer):
+        async def list_tools(self) -> list[Definition]:
+            told.append("list")
+            return await super().list_tools()
+
+    server = Counted("shop", log_level="CRITICAL", lifespan=lifespan)
+    server.add_tool(lambda: "hello", name="greet")
+    return server, told
+
+
+async def test_a_block_shares_one_session_and_a_call_outside_has_its_own() -> None:
+    sdk, told = counted()
+    config = AIModelCallConfig(tools=[McpServer.of(sdk)])
+    async with ProviderServer([Answer(text="Yes.")] * 7) as provider:
+        endpoint = endpoint_at(provider, Dialect.OPENAI_CHAT)
+        client = AIModelClient(endpoint, config)
+        await client.generate("Hello?")
+        assert told == ["open", "list", "close"]
+        told.clear()
+        async with client:
+            await client.warm_up()
+            await client.generate("Hello?")
+            await client.generate("Hello?")
+        assert told == ["open", "list", "list", "list", "close"]
+        told.clear()
+        await gather([(endpoint, "Hello?")] * 3, config=config)
+        assert (told[0], told[-1], told.count("open")) == ("open", "close", 1)
+        told.clear()
+        await client.generate("Hello?", config=config.changed(test_mode=True))
+        assert told == []
+
+
+async def test_the_list_is_kept_for_its_time_to_live() -> None:
+    server = MCPServer("shop", log_level="CRITICAL", cache_hints={"tools/list": CacheHint(ttl_ms=60_000)})
+    server.add_tool(lambda: "hello", name="greet")
+    sessions, tools = ToolSessions(), [McpServer.of(server)]
+    first = await sessions.listed(tools)
+    server.add_tool(lambda: "bye", name="leave")
+    assert (await sessions.listed(tools)).tools == first.tools
+    await sessions.aclose()
+
+
+async def test_a_result_says_which_tool_it_comes_from() -> None:
+    server = shop()
+    pins = await mcp_pins(server)
+    async with opened(server) as listed:
+        result = await listed.sources["shop__add"].call(call("shop__add", a=1, b=2))
+    assert result.tool is not None
+    assert (result.tool.server, result.tool.tool, result.tool.definition) == ("shop", "add", pins["add"])
+    assert result.tool.protocol == "2026-07-28"
+    assert ToolResultPart.model_validate_json(result.model_dump_json()) == result
+    assert "tool" not in ToolResultPart(call_id="1").model_dump()
+
+
+def test_a_server_is_never_read_from_data() -> None:
+    config = AIModelCallConfig(tools=[McpServer.stdio("/bin/sh", env={"KEY": SECRET})])
+    told = config.model_dump_json()
+    assert SECRET not in told + repr(config)
+    with pytest.raises(ValidationError, match="cannot be read from data"):
+        AIModelCallConfig.model_validate_json(told)
+
+
+@pytest.mark.parametrize("url", ["ftp://example.com", "example.com/mcp", "https://user:pass@example.com/mcp"])
+def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        McpServer.http(url)
+
+
+def test_names_come_from_hosts_and_programs() -> None:
+    servers = [
+        McpServer.http("https://mcp.example.com/mcp"),
+        McpServer.http("http://127.0.0.1:8000/mcp"),
+        McpServer.stdio("uvx", "mcp-server-git", "--repository", "."),
+        McpServer.stdio(["python3.12", "-m", "weather"]),
+        McpServer.stdio("python", ["tools/shop.py"]),
+        McpServer.of(object()),
+    ]
+    assert [server.name for server in servers] == [
+        *("mcp_example_com", "mcp_127_0_0_1", "mcp-server-git", "weather", "shop", "mcp")
+    ]
+
+
 # ------------------------------------------------------------------------------------------------ HTTP
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncGenerator[str, None]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="on"))
+async def served(app: ASGIApp, lifespan: Literal["on", "off"] = "on") -> AsyncGenerator[str, None]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan=lifespan))
     async with anyio.create_task_group() as group:
         group.start_soon(server.serve)
         while not server.started:  # noqa: ASYNC110 - it tells nobody
@@ -388,3 +485,44 @@ async def test_a_server_over_http_gets_the_headers_and_its_secrets_stay_secret(p
             async with opened(McpServer.http(url, headers={"X-Key": SECRET}, protocol=protocol)):
                 pass
         assert SECRET not in str(caught.value)
+
+
+async def test_a_server_that_forgot_the_session_is_opened_again_and_asked_again() -> None:
+    """A legacy server that was started anew between two calls; the call was not run, so it is asked again."""
+    apps = [server_of().streamable_http_app() for _ in range(2)]
+    current = [0]
+
+    async def restarted(scope: Scope, receive: Receive, send: Send) -> None:
+        await apps[current[0]](scope, receive, send)
+
+    async with (
+        apps[0].router.lifespan_context(apps[0]),
+        apps[1].router.lifespan_context(apps[1]),
+        served(restarted, lifespan="off") as url,
+        opened(McpServer.http(url, name="shop", protocol="legacy")) as listed,
+    ):
+        assert await run(listed, "shop__add", a=1, b=2) == "3"
+        current[0] = 1
+        assert await run(listed, "shop__add", a=3, b=4) == "7"
+
+
+async def test_a_redirect_to_another_host_does_not_get_the_credentials() -> None:
+    seen: list[dict[bytes, bytes]] = []
+
+    async def other(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(dict(scope["headers"]))
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with served(other, lifespan="off") as elsewhere:
+
+        async def redirecting(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = [(b"location", elsewhere.encode())]
+            await send({"type": "http.response.start", "status": 307, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+
+        async with served(redirecting, lifespan="off") as url:
+            with pytest.raises(ToolServerError, match="cannot be opened"):
+                async with opened(McpServer.http(url, auth=SECRET)):
+                    pass
+    assert seen == []

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -70,11 +70,13 @@ class McpConnection:
 
     Attributes:
         calls: The calls that are being run.
+        protocol: The version of the protocol that was spoken last; None if the server was not open yet.
     """
 
     def __init__(self, server: McpServer) -> None:
         self.server = server
         self.calls: list[McpCall] = []
+        self.protocol: str | None = None
         self._session: _Session | None = None
         self._closed = False
 
@@ -87,7 +89,9 @@ class McpConnection:
         """
         held = self.server.held
         if isinstance(held, Client):
-            return _opened(held, self.server)
+            client = _opened(held, self.server)
+            self.protocol = client.protocol_version
+            return client
         session = self._session
         if session is None or session.lost:
             if self._closed:
@@ -96,7 +100,9 @@ class McpConnection:
                     server=self.server.name,
                 )
             session = self._session = _Session(self)
-        return await session.opened()
+        client = await session.opened()
+        self.protocol = session.protocol
+        return client
 
     def lose(self, client: Client) -> None:
         """Open another session at the next use, because ``client`` is of no use any more."""
@@ -174,14 +180,18 @@ class _Session:
 
     def __init__(self, connection: McpConnection) -> None:
         self.client: Client | None = None
+        self.protocol: str | None = None
         self.lost = False
         self._connection = connection
         self._failure: ToolServerError | ConfigurationError | None = None
         self._status: int | None = None  # the last HTTP status of an error
         self._settled = asyncio.Event()
         self._stop = asyncio.Event()
-        # not a task group: it would belong to the task that needs the server first, and the session outlives that one
-        self._task = asyncio.get_running_loop().create_task(self._hold(), name=f"MCP server {connection.server.name}")
+        # Not a task group: it would belong to the task that needs the server first, and the session outlives that one.
+        # Nor that task's context: the session would take questions for its call for ever.
+        self._task = asyncio.get_running_loop().create_task(
+            self._hold(), name=f"MCP server {connection.server.name}", context=Context()
+        )
 
     async def opened(self) -> Client:
         """Wait until the session is open; a cancelled wait leaves the opening to others.
@@ -214,7 +224,8 @@ class _Session:
         try:
             with anyio.CancelScope(deadline=deadline) as scope:
                 async with AsyncExitStack() as stack:
-                    self.client = await self._enter(stack)
+                    client = await self._enter(stack)
+                    self.client, self.protocol = client, client.protocol_version
                     scope.deadline = inf
                     self._settled.set()
                     await self._stop.wait()

@@ -13,7 +13,7 @@ from mcp import Client, MCPError
 
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError, ToolServerError, printable
 from dhenara_async.events import ToolProgress
-from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
+from dhenara_async.messages.messages import ToolCallPart, ToolOrigin, ToolResultPart
 from dhenara_async.response import CallWarning
 from dhenara_async.tools.declarations import Tool
 from dhenara_async.tools.mcp.connection import (
@@ -101,10 +101,13 @@ class McpSource:
             return _failed(call, str(exc))
         seconds = self._server.timeout
         deadline = inf if seconds is None else anyio.current_time() + seconds
+        result = _failed(call, f"the tool did not answer within {seconds} s and was cancelled")
         with anyio.CancelScope(deadline=deadline) as scope:
             running = McpCall(call, ask, scope, seconds, [])
-            return await self._result(running, definition.name, cast("dict[str, object]", arguments), progress)
-        return _failed(call, f"the tool did not answer within {seconds:g} s and was cancelled")
+            result = await self._result(running, definition.name, cast("dict[str, object]", arguments), progress)
+        protocol = self._connection.protocol
+        tool = ToolOrigin(server=self.name, tool=definition.name, definition=definition.hash, protocol=protocol)
+        return result.changed(tool=tool)
 
     async def aclose(self) -> None:
         """Close the session."""
