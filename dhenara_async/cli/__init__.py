@@ -128,12 +128,23 @@ def chat(
     instructions: _System = "",
     store: _Store = None,
     continued: _Continue = False,
+    tools: Annotated[
+        list[str] | None,
+        typer.Option("--tool", metavar="MODULE:FUNCTION", help="A Python function that the models may call."),
+    ] = None,
+    servers: Annotated[
+        list[str] | None,
+        typer.Option("--mcp", metavar="URL", help="An MCP server, or the command of one, whose tools they may call."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write the events to stdout, one JSON object a line.")] = False,
     raw: _Raw = False,
     loopback: _Loopback = False,
     delay: _Delay = 0.03,
 ) -> None:
-    """Talk with a model; /model NAME hops to another one within the conversation, /help lists the rest."""
+    """Talk with a model; /model NAME hops to another one within the conversation, /help lists the rest.
+
+    You are asked before a tool runs.
+    """
     screen = Screen(raw=raw, json=json)
     job = partial(
         run_chat,
@@ -147,6 +158,8 @@ def chat(
         store=store,
         continued=continued,
         json=json,
+        tools=tools or (),
+        servers=servers or (),
     )
     finish(screen, job)
 

@@ -16,12 +16,15 @@ from dhenara_async.cli.endpoints import check_reachable, endpoint_of, model_note
 from dhenara_async.cli.input import lines
 from dhenara_async.cli.lines import write_line
 from dhenara_async.cli.screen import Screen, label
+from dhenara_async.cli.tools import Approvals, tools_of
+from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelAPIProviderEnum, AIModelEndpoint
 from dhenara_async.errors import DhenaraError
 from dhenara_async.events import event_to_dict
 from dhenara_async.hosts.names import known_models, meaning
 from dhenara_async.manager import ConversationManager
+from dhenara_async.tools.policy import ToolPolicy
 
 _COMMANDS = {
     "/model": "NAME   continue with another model: its id, or provider:model",
@@ -51,6 +54,8 @@ async def chat(
     store: str | None,
     continued: bool,
     json: bool,
+    tools: Sequence[str] = (),
+    servers: Sequence[str] = (),
 ) -> None:
     """Answer every line of standard input, until it ends.
 
@@ -65,16 +70,19 @@ async def chat(
         store: The file or database that keeps the conversation; None = nothing is kept.
         continued: Whether the conversation that was changed last goes on.
         json: Whether the events of the answers are written to stdout, one JSON object a line.
+        tools: Functions that the models may call, as ``module:function``.
+        servers: MCP servers whose tools the models may call: URLs, or commands that start one.
 
     Raises:
-        ConfigurationError: ``model`` cannot be resolved, or there is no key for it.
+        ConfigurationError: ``model`` cannot be resolved, there is no key for it, or a tool cannot be found.
     """
+    config = AIModelCallConfig(tools=tools_of(tools, servers))
     check_continued(store, continued=continued)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(stand_in_server(delay=delay)) if loopback else None
         if server is not None:
             screen.say("Loopback: stand-in servers on this computer answer, not models.")
-        manager = await stack.enter_async_context(ConversationManager(store=store))
+        manager = await stack.enter_async_context(ConversationManager(store=store, config=config))
         conversation = await last_conversation(manager) if continued else None
         name = model or model_of(conversation, loopback=loopback)
         if provider is not None and model is not None:
@@ -88,7 +96,17 @@ async def chat(
                 check_reachable([named], base_url=place)
             return endpoint_of(named, server, base_url=place)
 
-        talk = _Chat(screen, manager, conversation, endpoint_named, name, instructions, loopback=loopback, json=json)
+        talk = _Chat(
+            screen,
+            manager,
+            conversation,
+            endpoint_named,
+            name,
+            instructions,
+            loopback=loopback,
+            json=json,
+            has_tools=bool(config.tools),
+        )
         await talk.run()
 
 
@@ -106,6 +124,7 @@ class _Chat:
         *,
         loopback: bool,
         json: bool,
+        has_tools: bool,
     ) -> None:
         self._screen = screen
         self._manager = manager
@@ -116,6 +135,7 @@ class _Chat:
         self._loopback = loopback
         self._json = json
         self._lines = lines([*_COMMANDS, *(f"/model {name}" for name in known_models())])
+        self._run_tools = ToolPolicy(approve=Approvals(screen, self._lines).approve) if has_tools else None
         self._chat_scope = anyio.CancelScope()
         self._answer_scope: anyio.CancelScope | None = None
 
@@ -148,7 +168,13 @@ class _Chat:
             try:
                 if self._conversation is None:  # not before: a chat without a question leaves nothing in the store
                     self._conversation = await self._manager.create(title=title_of(question))
-                turn = self._manager.turn(self._conversation, question, self._endpoint, instructions=self._instructions)
+                turn = self._manager.turn(
+                    self._conversation,
+                    question,
+                    self._endpoint,
+                    instructions=self._instructions,
+                    run_tools=self._run_tools,
+                )
                 try:
                     async with turn:
                         async for event in turn:
@@ -157,7 +183,7 @@ class _Chat:
                             else:
                                 self._screen.event(event)
                 finally:
-                    status = turn.node.status
+                    status = turn.node.status if turn.over else "failed"
                 self._screen.after_turn(turn.node, follows=follows, stand_in=self._loopback)
             except DhenaraError as exc:
                 self._screen.problem(exc)

@@ -42,11 +42,13 @@ from dhenara_async.events import (
 )
 from dhenara_async.fanout.values import FanOutProgress
 from dhenara_async.formatter.conversion import ConversionEntry, ConversionReport
+from dhenara_async.messages.messages import FilePart, ToolResultPart
 from dhenara_async.response import FinishReason, Usage
 
 # A model's answer must not move the cursor or retitle the window: only line feeds and tabs are let through.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _FILE_COLUMNS = 160
+_FOLDED = 120
 _COMMANDS = {
     "came from AIModelAPI(api_key=…)": "is kept here (dhenara-async keys)",
     "pass AIModelAPI(api_key=…)": "run dhenara-async keys set PROVIDER",
@@ -141,7 +143,11 @@ class Screen:
                 self.quiet("(the answer starts anew)")
             case StreamSeam():
                 self.quiet(f"({event.start.model or event.start.provider} goes on)")
-            case StepStart() | ToolApprovalRequest() | ToolStart() | ToolProgress() | ToolEnd():
+            case ToolStart():
+                self.quiet(f"→ {folded(event.call.get_text())}")
+            case ToolEnd():
+                self.quiet(f"← {folded(_result(event.result))}")
+            case StepStart() | ToolApprovalRequest() | ToolProgress():
                 pass
             case StreamStart() | PartEnd() | ToolCallDelta() | UsageUpdate() | Heartbeat() | StreamEnd():
                 pass
@@ -246,6 +252,20 @@ def spoken(exc: Exception) -> str:
     for constructor, command in _COMMANDS.items():
         line = line.replace(constructor, command)
     return line
+
+
+def folded(text: str) -> str:
+    """Return the first line of ``text``, shortened, with the number of lines left out."""
+    first, *more = text.strip().splitlines() or [""]
+    shown = first if len(first) <= _FOLDED else f"{first[: _FOLDED - 1]}…"
+    return f"{shown} (+{len(more)} lines)" if more else shown
+
+
+def _result(result: ToolResultPart) -> str:
+    shown = "".join(
+        f"({part.media_type})" if isinstance(part, FilePart) else part.get_text() for part in result.content
+    )
+    return f"failed: {shown}" if result.is_error else shown
 
 
 def label(endpoint: AIModelEndpoint, *, stand_in: bool) -> str:
