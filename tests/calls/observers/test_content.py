@@ -28,6 +28,17 @@ from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, 
 from tests.calls.observers.telemetry import Telemetry, attributes_of
 from tests.loopback import ONCE, endpoint_at
 
+REQUIRED = {
+    "text": {"content"},
+    "reasoning": {"content"},
+    "tool_call": {"name"},
+    "tool_call_response": {"response"},
+    "server_tool_call": {"name", "server_tool_call"},
+    "blob": {"modality", "content"},
+    "uri": {"modality", "uri"},
+    "file": {"modality", "file_id"},
+}
+"""What the JSON schemas of the conventions require of each part, beside its type."""
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 
 
@@ -164,6 +175,7 @@ def test_every_part_has_a_shape() -> None:
         ["text", "blob", "uri", "file"],
         ["server_tool_call"],
     ]
+    assert all(REQUIRED[str(part["type"])] <= part.keys() for each in parts for part in each)
     assert parts[0][1]["arguments"] == "not json ?"
     assert parts[1][0]["response"] == {"a": 1}
     assert parts[1][1]["response"] == [{"type": "text", "content": "x"}, {"type": "json", "content": {"b": 2}}]
