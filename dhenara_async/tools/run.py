@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from math import inf
+from threading import Thread
 from typing import cast
 
 import anyio
@@ -30,8 +30,8 @@ TOOL_THREADS = 40
 """Maximum threads of an event loop in which functions run, those of cancelled calls included; more calls wait."""
 
 # For each event loop its own, so that a function may run tools itself, on a loop of its thread, and never waits for its
-# own thread. An executor rather than anyio's threads: there a cancelled call makes room while its thread still runs.
-_executor: RunVar[ThreadPoolExecutor] = RunVar("dhenara_async tools")
+# own thread. Not anyio's threads: there a cancelled call makes room while its thread still runs.
+_slots: RunVar[asyncio.Semaphore] = RunVar("dhenara_async tools")
 
 
 async def run_tools(
@@ -169,20 +169,38 @@ def _is_async(run: Callable[[], object]) -> bool:
 
 
 async def _run_in_thread(run: Callable[[], object]) -> tuple[object, BaseException | None]:
-    """Return the value of ``run``, or its exception: futures do not carry ``StopIteration`` and cancellations."""
-    context = copy_context()
+    """Return the value of ``run``, or its exception: futures do not carry ``StopIteration`` and cancellations.
 
-    def outcome() -> tuple[object, BaseException | None]:
+    The thread is a daemon: a function that never returns does not keep the program from ending.
+    """
+    context, loop = copy_context(), asyncio.get_running_loop()
+    ended: asyncio.Future[tuple[object, BaseException | None]] = loop.create_future()
+    slots = _slots.get(None)
+    if slots is None:
+        slots = asyncio.Semaphore(TOOL_THREADS)
+        _slots.set(slots)
+    await slots.acquire()
+
+    def work() -> None:
+        outcome: tuple[object, BaseException | None]
         try:
-            return context.run(run), None
+            outcome = context.run(run), None
         except BaseException as exc:  # noqa: BLE001 - as in ``result_of``
-            return None, exc
+            outcome = None, exc
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(end, outcome)
 
-    executor = _executor.get(None)
-    if executor is None:
-        executor = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="dhenara_async tool")
-        _executor.set(executor)
-    return await asyncio.get_running_loop().run_in_executor(executor, outcome)
+    def end(outcome: tuple[object, BaseException | None]) -> None:
+        slots.release()
+        if not ended.done():
+            ended.set_result(outcome)
+
+    try:
+        Thread(target=work, name="dhenara_async tool", daemon=True).start()
+    except BaseException:
+        slots.release()
+        raise
+    return await ended
 
 
 async def result_of(

@@ -1,6 +1,8 @@
 """Calls that fail, hang or do not exist, limits, deadlines, cancellation, and answers that must fit a schema."""
 
 import asyncio
+import subprocess
+import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -284,3 +286,23 @@ async def test_a_tool_without_a_function_is_refused() -> None:
     async with ProviderServer() as server, ConversationManager(config=config) as manager:
         with pytest.raises(ConfigurationError, match="no function to run"):
             manager.turn(await manager.create(), "Hi.", endpoint_of(server, CHAT), run_tools=ToolPolicy())
+
+
+def test_a_function_that_never_returns_does_not_keep_the_program_from_ending() -> None:
+    code = """
+import anyio, threading
+from dhenara_async import ToolCallPart, run_tools
+
+def hang() -> str:
+    threading.Event().wait()
+    return "never"
+
+async def main() -> None:
+    with anyio.move_on_after(0.05):
+        await run_tools([ToolCallPart(call_id="1", name="hang")], [hang])
+    print("over")
+
+anyio.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.stdout, done.stderr) == ("over\n", "")
