@@ -42,13 +42,15 @@ def ui_message_feed(
     detach: bool = False,
     known_tools: Collection[str] = (),
     file_url: FileURL | None = None,
+    message_id: str | None = None,
 ) -> Feed:
-    """Return a feed for ``useChat``; see ``web.starlette.ui_message_response``."""
+    """Return a feed for ``useChat``; see ``web.starlette.ui_message_response``. A ``message_id`` lets a message of the
+    page go on."""
     if sdk not in (6, 7):
         raise ConfigurationError(f"sdk is the major version of the page's ai package, 6 or 7, not {sdk!r}")
 
     def frames(turn_id: str | None) -> UIMessageFrames:
-        return UIMessageFrames(turn_id, sdk=sdk, known_tools=known_tools, file_url=file_url)
+        return UIMessageFrames(message_id or turn_id, sdk=sdk, known_tools=known_tools, file_url=file_url)
 
     return AnswerFeed(_one(stream, "ui_message_response"), frames, detach=detach)
 

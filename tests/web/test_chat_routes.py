@@ -5,6 +5,7 @@ import base64
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -102,9 +103,11 @@ class Chat:
 
 
 @asynccontextmanager
-async def chatting(script: Script | None = None, framework: str = "fastapi", **options: object) -> AsyncGenerator[Chat]:
+async def chatting(
+    script: Script | None = None, framework: str = "fastapi", store: Path | None = None, **options: object
+) -> AsyncGenerator[Chat]:
     async with ProviderServer(script) as provider:
-        manager = ConversationManager()
+        manager = ConversationManager(store=store)
         models: dict[str, Target | str] = {
             "gpt": endpoint_at(provider, Dialect.OPENAI_CHAT),
             "claude": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES),
@@ -163,8 +166,8 @@ async def test_history_comes_from_the_store_and_never_from_the_page(framework: s
         assert len(asked(chat.provider)) == 5
 
 
-async def test_editing_and_answering_anew_make_branches() -> None:
-    async with chatting() as chat:
+async def test_editing_and_answering_anew_make_branches(tmp_path: Path) -> None:
+    async with chatting(store=tmp_path / "chat.db") as chat:  # which loads no more of a tree than is needed
         page = chat.page
         await page.ask("One?")
         await page.ask("Two?")

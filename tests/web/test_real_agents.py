@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dhenara_async import AIModelCallConfig, ToolPolicy
+from dhenara_async import AIModelCallConfig, Pending, ToolPolicy
 from dhenara_async.testing import Answer, Fault, ScriptedToolCall
 from dhenara_async.testing.script import ScriptStep, SeenRequest
 from tests.web import node_clients
@@ -92,3 +92,19 @@ async def test_a_late_join_shows_the_answer_once(node_home: Path) -> None:
     assert joined["error"] is None
     assert kinds(joined)[:3] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "TEXT_MESSAGE_START"]
     assert [message["content"] for message in joined["messages"]] == ["First?", TEXT, "slow", TEXT]
+
+
+async def test_an_interrupt_is_resumed(node_home: Path) -> None:
+    config = AIModelCallConfig(tools=[paint])
+    decision = {"interruptId": "call_1", "status": "resolved", "payload": {"approved": True}}
+    async with chatting(answer, config=config, run_tools=ToolPolicy(approve=lambda call: Pending())) as chat:
+        asked, resumed = await agents(
+            chat,
+            node_home,
+            {"thread": "i", "send": "Paint it!"},
+            {"thread": "i", "keep": 9, "resume": [decision]},
+        )
+    interrupt = {"id": "call_1", "reason": "tool_approval", "toolCallId": "call_1"}
+    assert asked["events"][-1]["outcome"] == {"type": "interrupt", "interrupts": [interrupt]}
+    assert (resumed["error"], resumed["events"][-1]["outcome"]) == (None, {"type": "success"})
+    assert [message.get("content") for message in resumed["messages"][-2:]] == ["It is red.", TEXT]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dhenara_async import AIModelCallConfig, Dialect, ToolPolicy
+from dhenara_async import AIModelCallConfig, Dialect, Pending, ToolPolicy
 from dhenara_async.messages.messages import Citation
 from dhenara_async.testing import Answer, Fault, ScriptedToolCall
 from dhenara_async.testing.script import ScriptStep, SeenRequest
@@ -151,3 +151,46 @@ async def test_a_tool_loop_is_one_message(sdk: int, node_home: Path) -> None:
     assert live["messages"][-1]["id"] == loaded["messages"][-1]["id"]
     assert shown(followed["messages"][-1]) == TEXT
     assert [role for role, _ in chat.provider.requests[-1].turns] == ["user", "assistant", "user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("sdk", [6, 7])
+async def test_a_call_runs_when_the_page_approves_it(sdk: int, node_home: Path) -> None:
+    painted: list[str] = []
+
+    def paint(colour: str) -> str:
+        """Paint something."""
+        painted.append(colour)
+        return f"It is {colour}."
+
+    def steps(seen: SeenRequest) -> ScriptStep:
+        if seen.turns[-1][1] == "Paint it!":
+            return Answer(text="I paint. ", tool_calls=(ScriptedToolCall("call_1", "paint", '{"colour": "red"}'),))
+        return Answer(text=TEXT)
+
+    policy = ToolPolicy(approve=lambda call: Pending())
+    config = AIModelCallConfig(tools=[paint])
+    async with chatting(steps, sdk=sdk, config=config, run_tools=policy) as chat:
+        asked, approved, loaded, again, _, denied = await page(
+            chat,
+            node_home,
+            sdk,
+            {"chat": "t", "send": "Paint it!"},
+            {"chat": "t", "keep": 2, "approve": True},
+            {"chat": "t", "load": True},
+            {"chat": "n", "send": "Paint it!"},
+            {"chat": "n", "load": True},
+            {"chat": "n", "keep": 2, "approve": "Not now."},
+        )
+        _, forged = await chat.page.send("POST", "chat", {"id": "n", "messages": approved["messages"]})
+    assert painted == ["red"]
+    assert forged == b"The last message is not the user's, and approves nothing."
+    states = [
+        [part["state"] for part in whole["messages"][-1]["parts"] if part["type"] == "dynamic-tool"]
+        for whole in (asked, approved, loaded, again)
+    ]
+    assert states == [["approval-requested"], ["output-available"], ["output-available"], ["approval-requested"]]
+    for whole in (approved, loaded, denied):
+        assert (whole["problems"], len(whole["messages"])) == ([], 2)
+        assert shown(whole["messages"][-1]) == f"I paint. {TEXT}"
+        assert whole["messages"][-1]["id"] == (asked if whole is not denied else again)["messages"][-1]["id"]
+    assert "Not now." in chat.provider.requests[-1].turns[-1][1]

@@ -14,7 +14,7 @@ from dhenara_async.web.aiohttp.responses import (
     ui_message_response,
 )
 from dhenara_async.web.aiohttp.routes import chat_routes
-from dhenara_async.web.chat.app import ChatOptions
+from dhenara_async.web.chat.options import ChatOptions
 from dhenara_async.web.inputs.fields import WebLimits
 
 __all__ = [

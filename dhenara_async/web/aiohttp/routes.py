@@ -11,8 +11,9 @@ from dhenara_async.plans.targets import Target
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.web.aiohttp.responses import AiohttpAnswer
 from dhenara_async.web.chat.agent_runs import AgentRuns
-from dhenara_async.web.chat.app import ChatApp, Handler, chat_options
+from dhenara_async.web.chat.app import ChatApp, Handler
 from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.chat.options import chat_options
 from dhenara_async.web.frames.ui_messages import UIStreamVersion
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
 from dhenara_async.web.sending import Sending

@@ -34,7 +34,12 @@ class AgentRuns:
         run = agent_run(await request.read(limits.body_bytes), limits)
         mine = app.manager_of(request)
         asked = PageRequest(
-            chat_id=run.thread_id, trigger="submit-message", text=run.text, files=run.files, after=run.after
+            chat_id=run.thread_id,
+            trigger="submit-message",
+            decisions=run.decisions,
+            text=run.text,
+            files=run.files,
+            after=run.after,
         )
         turn = await Branches(mine, app.answer_by(run.model)).turn_for(asked)
         if not app.detaches(mine):
@@ -51,7 +56,9 @@ class AgentRuns:
             return nothing_reply()
         draft = running[-1]
         try:
-            conversation = await mine.open(thread_id)
+            conversation = await mine.open(thread_id, path_only=True)
+            if draft.parent_id is not None:
+                await mine.load(conversation, draft.parent_id)
         except UnknownConversationError:
             before = agui_question(draft)
         else:

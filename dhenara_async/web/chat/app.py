@@ -5,17 +5,14 @@ of earlier messages that it sends along are not looked at.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
 
-from dhenara_async.config import AIModelCallConfig
+from dhenara_async.conversation import Conversation
 from dhenara_async.errors import ConfigurationError, DhenaraError, StreamStateError, UnknownTurnError
 from dhenara_async.events import PartEnd
-from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target, endpoints, target_of
-from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy, Branches
 from dhenara_async.web.chat.files import digest_of, file_reply, files_of
@@ -30,9 +27,10 @@ from dhenara_async.web.chat.http import (
     nothing_reply,
     words_reply,
 )
-from dhenara_async.web.feeds import Feed
+from dhenara_async.web.chat.options import ChatOptions
+from dhenara_async.web.feeds import Feed, WebStream
 from dhenara_async.web.frames.failures import failure_of
-from dhenara_async.web.frames.ui_messages import UIStreamVersion
+from dhenara_async.web.frames.ui_messages import FileURL
 from dhenara_async.web.inputs.fields import (
     BodyFields,
     RefusedRequest,
@@ -50,33 +48,6 @@ from dhenara_async.web.responses import ui_message_feed
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 Handler = Callable[[WebRequest], Awaitable["WebReply | Feed"]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class ChatOptions(ShortRepr):
-    """Options of ``chat_routes``.
-
-    Attributes:
-        instructions: System instructions of every turn.
-        config: The options of every call; None = the manager's.
-        run_tools: How the tools of the config are run; None = they are not.
-        detach: Whether an answer goes on when its page goes away, so that it survives a reload; it is then ended by the
-            ``stop`` route. False, or a manager without a journal = the page that goes away ends it.
-        sdk: The major version of the page's ``ai`` package.
-        known_tools: Names of the tools that the page declares.
-        origins: Origins of other sites whose pages may send requests (``https://app.example.com``). The framework sends
-            the headers of CORS.
-        limits: How much a client may send.
-    """
-
-    instructions: tuple[str, ...] = field(default=(), repr=False)
-    config: AIModelCallConfig | None = None
-    run_tools: ToolPolicy | None = None
-    detach: bool = True
-    sdk: UIStreamVersion = 6
-    known_tools: Collection[str] = ()
-    origins: Collection[str] = ()
-    limits: WebLimits = field(default_factory=WebLimits)
 
 
 class ChatApp:
@@ -153,7 +124,8 @@ class ChatApp:
         asked = page_request(await request.read(self._options.limits.body_bytes), self._options.limits)
         mine = self.manager_of(request)
         turn = await Branches(mine, self.answer_by(asked.model)).turn_for(asked)
-        return await self._answer(request, mine, asked.chat_id, turn)
+        message_id = asked.after if asked.decisions else None  # the same message goes on
+        return await self._answer(request, mine, asked.chat_id, turn, message_id)
 
     async def _regenerate(self, request: WebRequest) -> WebReply | Feed:
         mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self._fields(request)
@@ -166,7 +138,7 @@ class ChatApp:
     async def _edit(self, request: WebRequest) -> WebReply | Feed:
         mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self._fields(request)
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
-        conversation = await mine.open(chat_id)
+        conversation = await _with(mine, chat_id, node_id)
         if "parts" in fields:
             text, files = question_of(fields, self._options.limits)
             turn = self._branches(mine, fields).edit(conversation, node_id, text, files)
@@ -178,19 +150,31 @@ class ChatApp:
             turn = self._branches(mine, fields).edit(conversation, node_id, text, None)
         return await self._answer(request, mine, chat_id, turn)
 
-    async def _answer(self, request: WebRequest, mine: ConversationManager, chat_id: str, turn: Turn) -> Feed:
+    async def _answer(
+        self,
+        request: WebRequest,
+        mine: ConversationManager,
+        chat_id: str,
+        turn: Turn,
+        message_id: str | None = None,
+    ) -> Feed:
         link = self._link(request, chat_id)
 
         def url_of(file: FilePart) -> str | None:
             return link(turn.id, file)
 
+        stream = turn
+        if self.detaches(mine):
+            async with turn:  # goes on in the manager; the page is a reader like any that comes later
+                turn.detach()
+            stream = mine.attach(turn.id)
+        return self._feed(stream, url_of, message_id)
+
+    def _feed(self, stream: WebStream, url_of: FileURL, message_id: str | None = None) -> Feed:
         options = self._options
-        if not self.detaches(mine):
-            return ui_message_feed(turn, sdk=options.sdk, known_tools=options.known_tools, file_url=url_of)
-        async with turn:  # goes on in the manager; the page is a reader like any that comes later
-            turn.detach()
-        reader = mine.attach(turn.id)
-        return ui_message_feed(reader, sdk=options.sdk, known_tools=options.known_tools, file_url=url_of)
+        return ui_message_feed(
+            stream, sdk=options.sdk, known_tools=options.known_tools, file_url=url_of, message_id=message_id
+        )
 
     async def _resume(self, request: WebRequest) -> WebReply | Feed:
         mine, chat_id = self.manager_of(request), chat_id_of(request)
@@ -198,13 +182,7 @@ class ChatApp:
         if not running:
             return nothing_reply()
         turn_id, link = running[-1].id, self._link(request, chat_id)
-        options = self._options
-        return ui_message_feed(
-            mine.attach(turn_id),
-            sdk=options.sdk,
-            known_tools=options.known_tools,
-            file_url=lambda file: link(turn_id, file),
-        )
+        return self._feed(mine.attach(turn_id), lambda file: link(turn_id, file))
 
     async def stop(self, request: WebRequest) -> WebReply:
         """Route: end what is running in a conversation."""
@@ -222,9 +200,7 @@ class ChatApp:
         mine, chat_id = self.manager_of(request), chat_id_of(request)
         running = await mine.running(chat_id)  # first: a turn that ends in between is then in both, under one id
         node_id = request.query.get("node")
-        conversation = await mine.open(chat_id, path_only=node_id is None)
-        if node_id is not None and conversation.get(node_id) is None:
-            raise RefusedRequest(404, NO_ANSWER)
+        conversation = await (mine.open(chat_id, path_only=True) if node_id is None else _with(mine, chat_id, node_id))
         link = self._link(request, chat_id)
         path = conversation.path(node_id)
         messages = messages_of(path, link)
@@ -234,14 +210,13 @@ class ChatApp:
         return json_reply({"id": chat_id, "messages": messages, "running": [draft.id for draft in going_on]})
 
     async def _tree(self, request: WebRequest) -> WebReply:
-        return json_reply(tree_of(await self.manager_of(request).open(chat_id_of(request))))
+        mine = self.manager_of(request)
+        return json_reply(tree_of(await mine.load_all(await mine.open(chat_id_of(request)))))
 
     async def _checkout(self, request: WebRequest) -> WebReply:
         mine, fields = self.manager_of(request), await self._fields(request)
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
-        conversation = await mine.open(chat_id_of(request))
-        if conversation.get(node_id) is None:
-            raise RefusedRequest(404, NO_ANSWER)
+        conversation = await _with(mine, chat_id_of(request), node_id)
         await mine.checkout(conversation, node_id)
         return nothing_reply()
 
@@ -252,7 +227,7 @@ class ChatApp:
         if running:
             files = [*running[0].attached_files, *await _files_so_far(mine, node_id)]
         else:
-            node = (await mine.open(chat_id)).get(node_id)
+            node = (await _with(mine, chat_id, node_id)).get(node_id)
             files = [] if node is None else list(files_of(node))
         for file in files:
             if digest_of(file) == name:
@@ -371,39 +346,22 @@ def chat_id_of(request: WebRequest) -> str:
     return checked_id(request.path["id"], "id")
 
 
+async def _with(manager: ConversationManager, chat_id: str, node_id: str) -> Conversation:
+    """Open a conversation with one of its turns.
+
+    Raises:
+        RefusedRequest: It has no such turn.
+    """
+    conversation = await manager.open(chat_id, path_only=True)
+    try:
+        await manager.load(conversation, node_id)
+    except ConfigurationError:
+        raise RefusedRequest(404, NO_ANSWER) from None
+    return conversation
+
+
 async def _files_so_far(manager: ConversationManager, turn_id: str) -> list[FilePart]:
     """Return the files of an answer that is not complete."""
     async with manager.attach(turn_id) as reader:
         ended = [event.part for event in await reader.batch() if isinstance(event, PartEnd)]
     return [part for part in ended if isinstance(part, FilePart)]
-
-
-def chat_options(
-    instructions: Iterable[str],
-    config: AIModelCallConfig | None,
-    run_tools: ToolPolicy | None,
-    detach: bool,
-    sdk: UIStreamVersion,
-    known_tools: Collection[str],
-    origins: Collection[str],
-    limits: WebLimits | None,
-) -> ChatOptions:
-    """Return checked options.
-
-    Raises:
-        ConfigurationError: ``sdk`` is neither 6 nor 7, or one text is given where several are taken.
-    """
-    if sdk not in (6, 7):
-        raise ConfigurationError(f"sdk is the major version of the page's ai package, 6 or 7, not {sdk!r}")
-    if isinstance(instructions, str) or isinstance(origins, str):
-        raise ConfigurationError("instructions and origins are sequences of texts: write [text]")
-    return ChatOptions(
-        instructions=tuple(instructions),
-        config=config,
-        run_tools=run_tools,
-        detach=detach,
-        sdk=sdk,
-        known_tools=known_tools,
-        origins=frozenset(origins),
-        limits=limits or WebLimits(),
-    )

@@ -1,18 +1,18 @@
 """From what a page asks to a turn: where in the tree it goes, and which question it answers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import UnknownConversationError
+from dhenara_async.errors import ConfigurationError, UnknownConversationError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.turns.turn import Turn
-from dhenara_async.web.chat.history import end_of_loop, node_of_user_message
+from dhenara_async.web.chat.history import node_of_user_message
 from dhenara_async.web.inputs.fields import RefusedRequest
 from dhenara_async.web.inputs.ui_chat import PageRequest
 
@@ -52,28 +52,44 @@ class Branches:
         """Return the turn that a page asks for.
 
         Raises:
-            RefusedRequest: It names a turn that the conversation does not have.
+            RefusedRequest: It names a turn or a call that the conversation does not have.
             UnknownConversationError: There is no conversation to answer anew in.
         """
         if request.trigger == "regenerate-message":
             conversation = await self._opened(request.chat_id, request.message_id or request.after)
-            return self.regenerate(conversation, _to_regenerate(conversation, request))
+            return self.regenerate(conversation, await self._to_regenerate(conversation, request))
+        if request.decisions:
+            conversation = await self._opened(request.chat_id, request.after)
+            await self._follow(conversation, request.after)
+            return self.resume(conversation, request.decisions)
         title = " ".join(request.text.split())
         conversation = await self._created(request.chat_id, request.after, title=title)
         if request.message_id is not None:
-            edited = _to_edit(conversation, request)
+            edited = await self._to_edit(conversation, request)
             if edited is not None:
                 return self.edit(conversation, edited, request.text, request.files)
-        _follow(conversation, request.after)
+        await self._follow(conversation, request.after)
         return self._manager.turn(
             conversation,
             request.text,
             self._by.endpoint,
-            instructions=self._by.instructions,
+            instructions=self._by.instructions or None,
             files=request.files,
             config=self._by.config,
             run_tools=self._by.run_tools,
         )
+
+    def resume(self, conversation: Conversation, decisions: Mapping[str, bool | str]) -> Turn:
+        """Return the turn that goes on with a tool loop at the head, with the calls of the store.
+
+        Raises:
+            RefusedRequest: No call of the loop waits for such a decision.
+        """
+        by = self._by
+        try:
+            return self._manager.resume(conversation, decisions, by.endpoint, config=by.config, run_tools=by.run_tools)
+        except ConfigurationError:
+            raise RefusedRequest(409, "No tool call waits for this approval any more.") from None
 
     def regenerate(self, conversation: Conversation, node_id: str) -> Turn:
         """Return another answer to the question of a turn.
@@ -125,54 +141,65 @@ class Branches:
     async def _opened(self, chat_id: str, needed: str | None) -> Conversation:
         """Open a conversation: the path to its head, or all of it if the page shows another branch."""
         conversation = await self._manager.open(chat_id, path_only=True)
-        if needed is None or conversation.get(needed) is not None:
-            return conversation
-        return await self._manager.open(chat_id)
+        if needed is not None and conversation.get(needed) is None:
+            await self._manager.load_all(conversation)
+        return conversation
+
+    async def _follow(self, conversation: Conversation, after: str | None) -> None:
+        """Make the answer that the page shows the head of this copy; failed turns are passed over."""
+        node = None if after is None else conversation.get(after)
+        node = None if node is None else await self._end_of_loop(conversation, node)
+        while node is not None and node.status == "failed":
+            node = None if node.parent_id is None else conversation.get(node.parent_id)
+        if node is not None:
+            conversation.checkout(node.id)
+
+    async def _end_of_loop(self, conversation: Conversation, node: ConversationNode) -> ConversationNode:
+        """Return the last node of a tool loop, which a page knows by its first; ``node`` itself outside of a loop."""
+        while node.loop_id is not None:
+            following = await self._next(conversation, node)
+            if following is None or following.loop_id != node.loop_id:
+                break
+            node = following
+        return node
+
+    async def _next(self, conversation: Conversation, node: ConversationNode | None) -> ConversationNode | None:
+        """Return the turn that follows another one on the way to the head, else the newest that follows it."""
+        parent = None if node is None else node.id
+        on_path = [follower for follower in conversation.path() if follower.parent_id == parent]
+        return next(reversed(on_path or await self._manager.children(conversation, parent)), None)
+
+    async def _next_shown(self, conversation: Conversation, after: str | None) -> ConversationNode | None:
+        """Return the turn behind the answer that a page shows; ``after`` None = the first one."""
+        before = None if after is None else conversation.get(after)
+        if after is not None and before is None:
+            return None
+        return await self._next(conversation, before and await self._end_of_loop(conversation, before))
+
+    async def _to_regenerate(self, conversation: Conversation, request: PageRequest) -> str:
+        if request.message_id is not None:
+            named = node_of_user_message(request.message_id)
+            return request.message_id if named is None else named
+        node = await self._next_shown(conversation, request.after)
+        if node is None:
+            raise RefusedRequest(404, NO_ANSWER)
+        return node.id
+
+    async def _to_edit(self, conversation: Conversation, request: PageRequest) -> str | None:
+        """Return the id of the turn whose question was edited; None if it never became a turn.
+
+        A page that has loaded its history from here names the turn. Otherwise the message has an id of the page's own,
+        and its place says which turn it is: it follows the last answer before it.
+        """
+        named = None if request.message_id is None else node_of_user_message(request.message_id)
+        if named is not None:
+            if conversation.get(named) is None:
+                await self._manager.load_all(conversation)
+            if conversation.get(named) is not None:
+                return named
+        node = await self._next_shown(conversation, request.after)
+        return None if node is None else node.id
 
 
 _TITLE = 80
 """Characters of the first question that become the title of a conversation."""
-
-
-def _follow(conversation: Conversation, after: str | None) -> None:
-    """Make the answer that the page shows the head of this copy of the conversation; a failed turn is passed over."""
-    node = None if after is None else conversation.get(after)
-    node = None if node is None else end_of_loop(conversation, node)
-    while node is not None and node.status == "failed":
-        node = None if node.parent_id is None else conversation.get(node.parent_id)
-    if node is not None:
-        conversation.checkout(node.id)
-
-
-def _next_on_path(conversation: Conversation, after: str | None) -> ConversationNode | None:
-    """Return the turn that follows an answer, on the way to the head if it is there; ``after`` None = the first."""
-    before = None if after is None else conversation.get(after)
-    if after is not None and before is None:
-        return None
-    parent = None if before is None else end_of_loop(conversation, before).id
-    on_path = [node for node in conversation.path() if node.parent_id == parent]
-    others = conversation.children(parent)
-    return (on_path or list(others[-1:]) or [None])[0]
-
-
-def _to_regenerate(conversation: Conversation, request: PageRequest) -> str:
-    if request.message_id is not None:
-        named = node_of_user_message(request.message_id)
-        return request.message_id if named is None else named
-    node = _next_on_path(conversation, request.after)
-    if node is None:
-        raise RefusedRequest(404, NO_ANSWER)
-    return node.id
-
-
-def _to_edit(conversation: Conversation, request: PageRequest) -> str | None:
-    """Return the id of the turn whose question was edited; None if it never became a turn.
-
-    A page that has loaded its history from here names the turn. Otherwise the message has an id of the page's own, and
-    its place says which turn it is: it follows the last answer before it.
-    """
-    named = None if request.message_id is None else node_of_user_message(request.message_id)
-    if named is not None and conversation.get(named) is not None:
-        return named
-    node = _next_on_path(conversation, request.after)
-    return None if node is None else node.id

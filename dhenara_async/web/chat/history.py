@@ -37,7 +37,10 @@ def node_of_user_message(message_id: str) -> str | None:
 
 
 def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]:
-    """Return the turns as messages, oldest first; the steps of a tool loop are one message."""
+    """Return the turns as messages, oldest first; the steps of a tool loop are one message.
+
+    Calls at the end of a loop that have no result wait for approval.
+    """
     messages: list[Json] = []
     loop: list[Json] = []  # the parts of the answer that is being built
     for place, node in enumerate(nodes):
@@ -47,7 +50,8 @@ def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]
             messages.append(question_message(node, link))
         if node.response is None:
             continue
-        parts = list(_answer_parts(node, results, link))
+        waits = place + 1 == len(nodes) and node.loop_id is not None
+        parts = list(_answer_parts(node, results, link, waits=waits))
         if goes_on and messages and messages[-1]["role"] == "assistant":
             loop += parts
             messages[-1]["metadata"] = node_metadata(node)
@@ -56,17 +60,6 @@ def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]
             message: Json = {"id": node.id, "role": "assistant", "parts": loop, "metadata": node_metadata(node)}
             messages.append(message)
     return messages
-
-
-def end_of_loop(conversation: Conversation, node: ConversationNode) -> ConversationNode:
-    """Return the last node of a tool loop, which a page knows by its first one; ``node`` itself outside of a loop."""
-    path = {on_path.id for on_path in conversation.path()}
-    while node.loop_id is not None:
-        steps = [child for child in conversation.children(node.id) if child.loop_id == node.loop_id]
-        if not steps:
-            break
-        node = next((step for step in steps if step.id in path), steps[-1])
-    return node
 
 
 def question_message(node: ConversationNode, link: FileLink) -> Json:
@@ -98,7 +91,9 @@ def _told(nodes: Iterable[ConversationNode]) -> list[Json]:
     ]
 
 
-def _answer_parts(node: ConversationNode, results: Sequence[ToolResultPart], link: FileLink) -> Iterator[Json]:
+def _answer_parts(
+    node: ConversationNode, results: Sequence[ToolResultPart], link: FileLink, *, waits: bool
+) -> Iterator[Json]:
     outputs = {result.call_id: result for result in results}
     parts = () if node.response is None else node.response.choices[0].parts
     hosted = {
@@ -121,7 +116,7 @@ def _answer_parts(node: ConversationNode, results: Sequence[ToolResultPart], lin
             case FilePart():
                 yield from _file_parts(node, part, link)
             case ToolCallPart():
-                yield _call_part(part, outputs.get(part.call_id))
+                yield _call_part(part, outputs.get(part.call_id), waits=waits)
             case HostedToolPart() if not part.report and (part.input is not None or part.output is not None):
                 call_id = part.call_id or f"{node.id}-{part.name}"
                 if call_id not in shown:
@@ -143,13 +138,15 @@ def _hosted_part(part: HostedToolPart, call_id: str, output: object) -> Json:
     }
 
 
-def _call_part(call: ToolCallPart, result: ToolResultPart | None) -> Json:
+def _call_part(call: ToolCallPart, result: ToolResultPart | None, *, waits: bool) -> Json:
     head: Json = {"type": "dynamic-tool", "toolName": call.name or "tool", "toolCallId": call.call_id or call.name}
     try:
         head["input"] = call.parsed()
     except ToolArgumentsError:
         words = "the arguments of this call are not JSON"
         return {**head, "state": "output-error", "input": call.arguments, "errorText": words}
+    if result is None and waits:
+        return {**head, "state": "approval-requested", "approval": {"id": head["toolCallId"]}}
     if result is None:
         return {**head, "state": "input-available"}
     if result.is_error:

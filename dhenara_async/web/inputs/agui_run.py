@@ -6,7 +6,7 @@ come from the store. Its ``tools``, ``context`` and ``state`` are not looked at.
 Source: https://docs.ag-ui.com/sdk/js/core/types#runagentinput (read 2026-11-28)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dhenara_async.frozen import ShortRepr
@@ -35,7 +35,8 @@ class AgentRun(ShortRepr):
     Attributes:
         thread_id: The conversation.
         run_id: The run, by the name that the client gave it.
-        text: The question.
+        decisions: Whether tool calls may run, or why not, by the ids of the interrupts; empty unless the run goes on.
+        text: The question; empty if the run goes on.
         files: The question's files.
         after: The id of the last answer before the question; None if there is none.
         model: The name of the model that was chosen (``forwardedProps.model``); None = the app's first one.
@@ -43,7 +44,8 @@ class AgentRun(ShortRepr):
 
     thread_id: str
     run_id: str
-    text: str = field(repr=False)
+    decisions: Mapping[str, bool | str] = field(default_factory=dict[str, bool | str])
+    text: str = field(default="", repr=False)
     files: tuple[FilePart, ...] = field(default=(), repr=False)
     after: str | None = None
     model: str | None = None
@@ -61,11 +63,35 @@ def agent_run(body: bytes, limits: WebLimits) -> AgentRun:
     messages = [as_fields(message, "A message") for message in items_of(fields, "messages")]
     props = fields.get("forwardedProps")
     model = None if props is None else text_of(as_fields(props, "forwardedProps"), "model", limit=128)
+    if fields.get("resume"):
+        decisions = _decisions(items_of(fields, "resume"), limits)
+        after = _last_answer(messages)
+        return AgentRun(thread_id=thread_id, run_id=run_id, decisions=decisions, after=after, model=model)
     if not messages or messages[-1].get("role") != "user":
         raise bad("The last message is not the user's.")
     text, files = _question_of(messages[-1], limits)
     after = _last_answer(messages[:-1])
     return AgentRun(thread_id=thread_id, run_id=run_id, text=text, files=files, after=after, model=model)
+
+
+def _decisions(entries: Sequence[object], limits: WebLimits) -> dict[str, bool | str]:
+    """Return what a client has decided: ``payload`` is true, or an object with ``approved`` and maybe ``reason``."""
+    decisions: dict[str, bool | str] = {}
+    for item in entries:
+        entry = as_fields(item, "An entry of resume")
+        name = demanded(text_of(entry, "interruptId", limit=limits.title_characters), "interruptId")
+        status, payload = entry.get("status"), entry.get("payload")
+        if status == "cancelled":
+            decisions[name] = False
+        elif status != "resolved":
+            raise bad("status is resolved or cancelled.")
+        elif isinstance(payload, dict):
+            answer = as_fields(payload, "payload")
+            approved = answer.get("approved") is True
+            decisions[name] = approved or text_of(answer, "reason", limit=limits.text_characters) or False
+        else:
+            decisions[name] = payload is True
+    return decisions
 
 
 def known_questions(body: bytes) -> list[tuple[str, str]]:

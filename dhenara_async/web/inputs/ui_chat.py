@@ -6,7 +6,7 @@ come from the store, for a page can send anything.
 Source: https://ai-sdk.dev/docs/ai-sdk-ui/transport (read 2026-11-28)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
@@ -36,6 +36,8 @@ class PageRequest(ShortRepr):
         chat_id: The conversation.
         trigger: Whether it asks a question or wants another answer to one.
         message_id: The message to answer anew, or the user's message that was edited; None for a new question.
+        decisions: Whether tool calls may run, or why not, by the ids of the calls; empty unless the page answers
+            requests for approval of the answer ``after``.
         text: The question; empty if ``trigger`` is ``regenerate-message``.
         files: The question's files.
         after: The id of the last answer that the page shows before the question; None if it shows none.
@@ -46,6 +48,7 @@ class PageRequest(ShortRepr):
     chat_id: str
     trigger: Literal["submit-message", "regenerate-message"]
     message_id: str | None = None
+    decisions: Mapping[str, bool | str] = field(default_factory=dict[str, bool | str])
     text: str = field(default="", repr=False)
     files: tuple[FilePart, ...] = field(default=(), repr=False)
     after: str | None = None
@@ -76,6 +79,14 @@ def page_request(body: bytes, limits: WebLimits) -> PageRequest:
         )
     if trigger != "submit-message":
         raise bad("trigger is submit-message or regenerate-message.")
+    if messages and messages[-1].get("role") == "assistant":
+        return PageRequest(
+            chat_id=chat_id,
+            trigger="submit-message",
+            decisions=_decisions(messages[-1], limits),
+            after=demanded(id_of(messages[-1], "id"), "id"),
+            model=model,
+        )
     if not messages or messages[-1].get("role") != "user":
         raise bad("The last message is not the user's.")
     text, files = question_of(messages[-1], limits)
@@ -119,6 +130,29 @@ def question_of(message: BodyFields, limits: WebLimits) -> tuple[str, tuple[File
     if not text.strip() and not files:
         raise bad("The question is empty.")
     return text, tuple(files)
+
+
+def _decisions(message: BodyFields, limits: WebLimits) -> dict[str, bool | str]:
+    """Return the page's answers to requests for approval.
+
+    Raises:
+        RefusedRequest: There are none.
+    """
+    decisions: dict[str, bool | str] = {}
+    for item in items_of(message, "parts"):
+        part = as_fields(item, "A part")
+        if part.get("state") != "approval-responded":
+            continue
+        approval = as_fields(part.get("approval"), "approval")
+        call_id = demanded(text_of(part, "toolCallId", limit=limits.title_characters), "toolCallId")
+        approved = approval.get("approved")
+        if not isinstance(approved, bool):
+            raise bad("approved is neither true nor false.")
+        reason = text_of(approval, "reason", limit=limits.text_characters)
+        decisions[call_id] = approved or reason or False
+    if not decisions:
+        raise bad("The last message is not the user's, and approves nothing.")
+    return decisions
 
 
 def _last_answer(messages: Sequence[BodyFields]) -> str | None:

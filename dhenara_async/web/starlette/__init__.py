@@ -5,7 +5,7 @@
 ``lifespan`` opens and closes the manager with the app.
 """
 
-from dhenara_async.web.chat.app import ChatOptions
+from dhenara_async.web.chat.options import ChatOptions
 from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.starlette.lifespan import lifespan
 from dhenara_async.web.starlette.responses import (

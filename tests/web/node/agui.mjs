@@ -1,7 +1,7 @@
 // Reads our runs with AG-UI's own HttpAgent.
 //
 // Standard input: {"api": URL, "steps": [...]}. A step makes an agent ("thread") with the messages of the step before
-// ("keep" = how many) and runs it with "send"; or joins the run that is going on ("join"). At "leaveAfter" characters of
+// ("keep" = how many) and runs it with "send" or the decisions in "resume"; or joins the run that is going on ("join"). At "leaveAfter" characters of
 // the answer it aborts, at "stopAfter" it asks the server to stop. Standard output: for each step the messages, the
 // types of the events and the error.
 
@@ -41,7 +41,7 @@ for (const step of plan.steps) {
     },
   };
   try {
-    await agent.runAgent({ forwardedProps: step.props }, subscriber);
+    await agent.runAgent({ forwardedProps: step.props, resume: step.resume }, subscriber);
   } catch (failure) {
     error = String(failure.message ?? failure);
   }

@@ -2,7 +2,7 @@
 //
 // Standard input: {"sdk": 6 | 7, "api": URL, "steps": [...]}. A step makes a chat ("chat"), with the first "keep" messages
 // of the step before or with what the server has ("load"), then does one of "send" (a text or a message), "regenerate" (a
-// message id or true), "resume". At "leaveAfter" characters of the answer the page stops reading, at "stopAfter" it asks
+// message id or true), "approve" (true or a reason), "resume". At "leaveAfter" characters of the answer the page stops reading, at "stopAfter" it asks
 // the server to stop. Steps in a list run at once. Standard output: for each step the messages, the status and the error
 // that the page shows.
 
@@ -73,6 +73,12 @@ async function run(step, before) {
     await chat.sendMessage(typeof step.send === 'string' ? { text: step.send } : step.send);
   } else if (step.regenerate !== undefined) {
     await chat.regenerate(step.regenerate === true ? undefined : { messageId: step.regenerate });
+  } else if (step.approve !== undefined) {
+    for (const part of chat.messages.at(-1).parts.filter((part) => part.state === 'approval-requested')) {
+      const reason = step.approve === true ? undefined : step.approve;
+      await chat.addToolApprovalResponse({ id: part.approval.id, approved: step.approve === true, reason });
+    }
+    await chat.sendMessage();
   } else if (step.resume) {
     await chat.resumeStream();
   }
