@@ -73,6 +73,8 @@ EXTRAS = (
     "genai_prices",
     "docstring_parser",
     "ray",
+    "mcp",
+    "mcp_types",
     "opentelemetry",
 )
 PLAIN = f"""
@@ -128,3 +130,18 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
         "OpenTelemetryObserver needs the extra 'otel': pip install 'dhenara-async[otel]'",
         "otel True True",
     ]
+
+
+def test_a_server_of_tools_is_made_without_the_extra_and_names_it_when_it_is_used() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from dhenara_async import AIModelCallConfig, McpServer, ToolCallPart, run_tools\n"
+        "from dhenara_async.errors import MissingExtraError\n"
+        "config = AIModelCallConfig(tools=[McpServer.stdio('server')])\n"
+        "call = ToolCallPart(call_id='1', name='server__tool')\n"
+        "try:\n"
+        "    asyncio.run(run_tools([call], config.tools))\n"
+        "except MissingExtraError as exc:\n"
+        "    print(exc)\n"
+    )
+    assert _run_without_extras(code) == ["McpServer needs the extra 'mcp': pip install 'dhenara-async[mcp]'"]

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -38,8 +38,9 @@ from dhenara_async import (
 from dhenara_async.errors import ConfigurationError, ToolServerError
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
 from dhenara_async.tools.mcp.names import tool_name
+from dhenara_async.tools.mcp.source import McpSource
 from dhenara_async.tools.sessions import ToolSessions
-from dhenara_async.tools.sources import ListedTools, ToolQuestion
+from dhenara_async.tools.sources import ListedTools, ToolQuestion, ToolSource
 from tests.loopback import endpoint_at
 from tests.mcp_server import server_of
 
@@ -86,17 +87,44 @@ async def test_calls_of_a_child_run_at_once_and_a_child_that_dies_is_started_aga
         assert second not in {first, told}
         os.kill(int(second), signal.SIGKILL)
         with anyio.fail_after(5):
-            while (third := await run(listed, "shop__pid")).startswith("ERROR"):
-                pass  # the death was not noticed yet
+            while is_open(listed.sources["shop__pid"]):  # noqa: ASYNC110 - it tells nobody
+                await anyio.sleep(0.01)
+        third = await run(listed, "shop__pid")
+        assert third.isdigit()
         assert third not in {first, second}
 
 
-async def test_a_child_gets_no_variable_that_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def is_open(source: ToolSource) -> bool:
+    """Whether the end of a server's child was not noticed yet."""
+    assert isinstance(source, McpSource)
+    session = source._connection._session  # pyright: ignore[reportPrivateUsage]
+    return session is not None and not session.lost
+
+
+async def test_a_child_gets_no_variable_that_was_not_given_and_its_questions_reach_the_call_that_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OURS", "secret")
     server = McpServer.stdio(*PROGRAM, name="shop", env={"THEIRS": SECRET}, protocol="legacy")
+    asked: list[str] = []
+
+    def asking(who: str) -> Callable[[ToolQuestion], Awaitable[bool]]:
+        async def ask(question: ToolQuestion) -> bool:
+            asked.append(who)
+            return False
+
+        return ask
+
     async with opened(server) as listed:
         assert await run(listed, "shop__variable", which="OURS") == "unset"
         assert await run(listed, "shop__variable", which="THEIRS") == SECRET
+        source = listed.sources["shop__order"]
+        assert isinstance(source, McpSource)
+        connection = source._connection  # pyright: ignore[reportPrivateUsage]
+        connection.lose(await connection.client())  # the first of these calls opens the child again
+        for who in ("first", "second"):
+            await source.call(call("shop__order", item="shirt"), ask=asking(who))
+    assert asked == ["first", "second"]
     assert SECRET not in repr(server) + str(server) + server.model_dump_json()
 
 
