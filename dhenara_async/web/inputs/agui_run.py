@@ -85,12 +85,12 @@ def _decisions(entries: Sequence[object], limits: WebLimits) -> dict[str, bool |
             decisions[name] = False
         elif status != "resolved":
             raise bad("status is resolved or cancelled.")
-        elif isinstance(payload, dict):
+        elif payload is None or isinstance(payload, bool):
+            decisions[name] = payload is True
+        else:
             answer = as_fields(payload, "payload")
             approved = answer.get("approved") is True
             decisions[name] = approved or text_of(answer, "reason", limit=limits.text_characters) or False
-        else:
-            decisions[name] = payload is True
     return decisions
 
 
