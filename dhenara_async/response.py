@@ -110,7 +110,7 @@ class Choice(FrozenModel):
 
     def text(self) -> str:
         """The visible answer: its text parts, joined without separator."""
-        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+        return "".join([part.text for part in self.parts if isinstance(part, TextPart)])
 
     def reasoning(self) -> str:
         """The visible reasoning: its reasoning parts, joined without separator."""

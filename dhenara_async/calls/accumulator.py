@@ -206,14 +206,16 @@ class Accumulator:
                 by_choice.setdefault(start.choice, []).append(part)
         return ChatResponse.unchecked(  # its parts and the events were validated when they were made
             choices=tuple(
-                Choice.unchecked(
-                    index=finish.choice,
-                    parts=tuple(by_choice.get(finish.choice, ())),
-                    finish_reason=finish.finish_reason,
-                    raw_finish_reason=finish.raw_finish_reason,
-                    stop_sequence=finish.stop_sequence,
-                )
-                for finish in finishes
+                [  # a generator would cost as much as a choice
+                    Choice.unchecked(
+                        index=finish.choice,
+                        parts=tuple(by_choice.get(finish.choice, ())),
+                        finish_reason=finish.finish_reason,
+                        raw_finish_reason=finish.raw_finish_reason,
+                        stop_sequence=finish.stop_sequence,
+                    )
+                    for finish in finishes
+                ]
             ),
             usage=usage or self._usage,
             model=self._model,

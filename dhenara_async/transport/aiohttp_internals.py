@@ -142,8 +142,8 @@ class Route:
     _headers: Mapping[str, str] | None = field(default=None, repr=False)
     _head: bytes = field(default=b"", repr=False)
 
-    def head(self, headers: Mapping[str, str], length: int) -> "RequestHead":
-        """Build the head of a request with ``headers`` and a body of ``length`` bytes.
+    def message(self, headers: Mapping[str, str], body: bytes) -> bytes:
+        """Build the bytes of a request. Never name them: error reporters show local variables, and here is the key.
 
         Calls of an endpoint mostly have the same headers, so the bytes of the last ones are kept.
 
@@ -156,16 +156,7 @@ class Route:
             fields.popall("Content-Length", None)
             self._head = _serialize_headers(self.line, fields).removesuffix(b"\r\n")
             self._headers = dict(headers)
-        return RequestHead(b"%bContent-Length: %d\r\n\r\n" % (self._head, length))
-
-
-class RequestHead:
-    """The bytes of a request's head. A class without a repr, so that error reporters do not show the key in it."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data: bytes = data
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
 
 
 class DirectRequest:
@@ -296,7 +287,6 @@ class DirectSender:
             ValueError: A header cannot be sent.
         """
         try:
-            head = route.head(request.headers, len(request.body))
             protocol = connection.protocol
             transport = None if protocol is None else protocol.transport
             if protocol is None or transport is None or transport.is_closing():
@@ -308,7 +298,7 @@ class DirectSender:
                 max_line_size=request.max_header_bytes,
                 max_field_size=request.max_header_bytes,
             )
-            transport.write(head.data + request.body)
+            transport.write(route.message(request.headers, request.body))
         except BaseException:
             hang_up(connection)
             raise
