@@ -14,6 +14,7 @@ A class exists only where a caller would handle it differently::
     │   └── SchemaError                    the database is newer than this package, or not migrated yet
     ├── ToolServerError                    a server of tools cannot be opened, or does not list them; nothing was sent
     ├── StreamStateError(RuntimeError)     our API misused: ``.response`` before the end, a closed stream iterated
+    │   └── DetachedError                  the turn goes on without this block: attach to it to read on
     ├── ToolArgumentsError(ValueError)     a tool call's arguments do not fit the tool: send the message to the model
     ├── StructuredOutputError(ValueError)  the answer does not follow its schema; carries the answer's text
     │   ├── AnswerRefusedError             the model or a filter declined: show the refusal, do not ask again
@@ -155,6 +156,10 @@ class ToolServerError(DhenaraError):
 
 class StreamStateError(DhenaraError, RuntimeError):
     """The library was used out of order: a result before its end, a stream outside its block."""
+
+
+class DetachedError(StreamStateError):
+    """A turn goes on without the block that asks for it: it was detached, or this block left before its end."""
 
 
 class ToolArgumentsError(DhenaraError, ValueError):

@@ -390,6 +390,7 @@ class ConversationManager:
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
         run_tools: ToolPolicy | None = None,
+        turn_id: str | None = None,
         beside: bool = False,
     ) -> Turn:
         """Stream the answer of ``endpoint`` to the next question of ``conversation``.
@@ -408,6 +409,9 @@ class ConversationManager:
             config: Knobs instead of the manager's.
             run_tools: Run the tools of the config and ask again with their results, until the model is done; None =
                 leave the calls of the answer to the caller.
+            turn_id: The id of the turn and its node, made by the caller, which no other turn of the owner has. A second
+                call with the same id sends nothing: it reads the first turn, in whichever process that runs, whatever
+                has become of it. None = a new one.
             beside: Run at once and follow the turn that is the head now, as a sibling of turns that are running.
 
         Raises:
@@ -415,12 +419,13 @@ class ConversationManager:
                 What is wrong with the call is raised where the block begins if a summary is made first, a file is read
                 from disk, or the history is long.
         """
-        draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results)
+        draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results, turn_id)
         path = conversation.path() if beside else None
         knobs = config or self._turns.config
-        return self._turns.turn(
+        turn = self._turns.turn(
             conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread, run_tools=run_tools
         )
+        return turn if turn_id is None else turn.with_given_id()
 
     async def ask(
         self,
@@ -433,6 +438,7 @@ class ConversationManager:
         tool_results: Iterable[ToolResultPart] = (),
         config: AIModelCallConfig | None = None,
         run_tools: ToolPolicy | None = None,
+        turn_id: str | None = None,
     ) -> ConversationNode:
         """Answer the next question like ``turn`` and return the node. Streams on the wire if ``config.streaming``.
 
@@ -440,7 +446,7 @@ class ConversationManager:
             DhenaraError: The turn failed; its node is in the conversation all the same.
         """
         knobs = config or self._turns.config
-        draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results)
+        draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results, turn_id)
         turn = self._turns.turn(
             conversation,
             draft,
@@ -451,7 +457,7 @@ class ConversationManager:
             unread=unread,
             run_tools=run_tools,
         )
-        async with turn:
+        async with turn if turn_id is None else turn.with_given_id():
             await turn.collect()
         return turn.node
 
@@ -464,6 +470,7 @@ class ConversationManager:
         instructions: Iterable[str] | None = None,
         config: AIModelCallConfig | None = None,
         run_tools: ToolPolicy | None = None,
+        turn_id: str | None = None,
     ) -> Turn:
         """Ask the question of a turn again: the new turn is a sibling of that turn and becomes the head.
 
@@ -474,11 +481,13 @@ class ConversationManager:
             instructions: What leads the new turn; None = what led the other.
             config: Knobs instead of the manager's.
             run_tools: Run tools, as for ``turn``.
+            turn_id: The new turn's id, as for ``turn``.
 
         Raises:
             ConfigurationError: The conversation has no such turn, or the call cannot be made; nothing was sent.
         """
-        return self._turns.again(conversation, node_id, None, endpoint, instructions, None, config, run_tools)
+        turn = self._turns.again(conversation, node_id, None, endpoint, instructions, None, config, run_tools, turn_id)
+        return turn if turn_id is None else turn.with_given_id()
 
     def edit(
         self,
@@ -491,6 +500,7 @@ class ConversationManager:
         files: Iterable[Attachment] | None = None,
         config: AIModelCallConfig | None = None,
         run_tools: ToolPolicy | None = None,
+        turn_id: str | None = None,
     ) -> Turn:
         """Ask another question in place of a turn's: a branch that begins beside that turn and becomes the head.
 
@@ -503,11 +513,15 @@ class ConversationManager:
             files: What goes with the question; None = the files of the other turn.
             config: Knobs instead of the manager's.
             run_tools: Run tools, as for ``turn``.
+            turn_id: The new turn's id, as for ``turn``.
 
         Raises:
             ConfigurationError: The conversation has no such turn, or the call cannot be made; nothing was sent.
         """
-        return self._turns.again(conversation, node_id, query, endpoint, instructions, files, config, run_tools)
+        turn = self._turns.again(
+            conversation, node_id, query, endpoint, instructions, files, config, run_tools, turn_id
+        )
+        return turn if turn_id is None else turn.with_given_id()
 
     def resume(
         self,

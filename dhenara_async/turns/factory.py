@@ -266,6 +266,7 @@ class TurnFactory:
         files: Iterable[Attachment] | None,
         config: AIModelCallConfig | None,
         run_tools: ToolPolicy | None,
+        turn_id: str | None,
     ) -> Turn:
         """Return a turn beside another one, which answers its question, or ``query`` in its place.
 
@@ -274,6 +275,7 @@ class TurnFactory:
         """
         check_conversation(conversation)
         knobs = config or self.config
+        new_id = uuid4().hex if turn_id is None else _checked_id(turn_id)
 
         def beside() -> tuple[ConversationNode, Attached | None]:
             node = node_of(conversation, node_id)
@@ -283,6 +285,7 @@ class TurnFactory:
                 node.instructions if instructions is None else instructions,
                 node.files_to_ask_again() if files is None else files,
                 node.tool_results,
+                new_id,
             )
             return draft.changed(parent_id=node.parent_id), unread
 
@@ -292,14 +295,12 @@ class TurnFactory:
             return self.turn(
                 conversation, draft, endpoint, knobs, stream=True, path=path, unread=unread, run_tools=run_tools
             )
-        turn_id = uuid4().hex
 
         async def load() -> tuple[ConversationNode, Attached | None]:
             await load_node(self.store, conversation, node_id)
-            draft, unread = beside()
-            return draft.changed(id=turn_id), unread
+            return beside()
 
-        draft = ConversationNode(id=turn_id, user_query=query or "")
+        draft = ConversationNode(id=new_id, user_query=query or "")
         return self.turn(conversation, draft, endpoint, knobs, stream=True, path=(), load=load, run_tools=run_tools)
 
     def leading(self, conversation: Conversation, instructions: Iterable[str] | None) -> Iterable[str]:
@@ -315,6 +316,7 @@ class TurnFactory:
         instructions: Iterable[str] | None,
         files: Iterable[Attachment],
         tool_results: Iterable[ToolResultPart],
+        turn_id: str | None = None,
     ) -> tuple[ConversationNode, Attached | None]:
         """Build the node of a turn before its answer, and its files if some are still to be read from disk.
 
@@ -330,6 +332,7 @@ class TurnFactory:
             raise ConfigurationError("the query is empty: there is nothing to ask")
         head, at_hand = conversation.head, attached.at_hand()
         draft = ConversationNode(
+            id=uuid4().hex if turn_id is None else _checked_id(turn_id),
             parent_id=None if head is None else head.id,
             user_query=query,
             attached_files=at_hand or (),
@@ -383,3 +386,14 @@ def node_of(conversation: Conversation, node_id: str) -> ConversationNode:
     if node is None:
         raise ConfigurationError(f"the conversation has no turn {node_id!r}: pass the id of one of conversation.nodes")
     return node
+
+
+def _checked_id(turn_id: object) -> str:
+    """Return the id that a caller has given to a turn.
+
+    Raises:
+        ConfigurationError: It is no text, is empty or long, or has characters that are not printed.
+    """
+    if not isinstance(turn_id, str) or not turn_id.strip() or len(turn_id) > 200 or not turn_id.isprintable():
+        raise ConfigurationError("turn_id is a text of 1 to 200 printable characters, such as a UUID of your client's")
+    return turn_id

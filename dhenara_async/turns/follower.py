@@ -56,21 +56,24 @@ class Follower:
         store: The store of the turn's owner.
         page: The turn with its events so far.
         close_dead: Ends the turn if its process is gone.
+        log: An empty log that becomes the copy; None = a new one.
 
     Attributes:
         log: The copy.
-        readers: How many readers it has.
         failed: Whether the store failed for too long; a new follower is needed then.
     """
 
     def __init__(
-        self, store: StoreWithJournal, page: TurnPage, close_dead: Callable[[str], Coroutine[object, object, None]]
+        self,
+        store: StoreWithJournal,
+        page: TurnPage,
+        close_dead: Callable[[str], Coroutine[object, object, None]],
+        log: TurnLog | None = None,
     ) -> None:
         turn = page.turn
-        self.log = TurnLog(turn.id, turn.conversation_id, turn.draft, epoch=turn.epoch)
-        self.log.is_copy = True
+        self.log: TurnLog = log or TurnLog(turn.id, turn.conversation_id, turn.draft)
+        self.log.epoch, self.log.is_copy = turn.epoch, True
         self.log.add_all(page.events)
-        self.readers = 0
         self.failed = False
         self._store = store
         self._page = page
@@ -131,9 +134,16 @@ class Follower:
         self.log.add_all(newer.events)
 
 
-def log_of_node(conversation_id: str, node: ConversationNode) -> TurnLog:
-    """Return the log of a turn whose events are not kept any more, made from its node."""
-    log = TurnLog(node.id, conversation_id, epoch=NODE_EPOCH)
+def log_of_node(conversation_id: str, node: ConversationNode, log: TurnLog | None = None) -> TurnLog:
+    """Return the log of a turn whose events are not kept any more, made from its node.
+
+    Args:
+        conversation_id: The conversation of the node.
+        node: The node.
+        log: An empty log to fill; None = a new one.
+    """
+    log = log or TurnLog(node.id, conversation_id)
+    log.epoch = NODE_EPOCH
     log.add_all(_events_of(node))
     log.end(node, None)
     return log

@@ -116,6 +116,14 @@ class LiveTurns:
             self._ended_events += len(log.events) + 1
             self._drop_old()
 
+    def discard(self, owner: str | None, log: TurnLog, failure: BaseException | None) -> None:
+        """Forget a turn that could not begin; readers who have attached meanwhile get ``failure``."""
+        log.end(None, failure)
+        self._running.pop(log, None)
+        self._journaled.pop(log, None)
+        if self._logs.get((owner, log.turn_id)) is log:
+            self._drop((owner, log.turn_id))
+
     def find(self, owner: str | None, turn_id: str) -> TurnLog | None:
         """Return the log of a turn of this manager; None if there is none, or it ended longer than ``keep`` ago."""
         log = self._logs.get((owner, turn_id))
@@ -131,40 +139,54 @@ class LiveTurns:
             StoreError: The store failed.
         """
         log = self.find(owner, turn_id)
-        if log is not None:
-            return log
-        if self.writer is None or not isinstance(store, StoreWithJournal):
-            raise UnknownTurnError(
-                f"no turn {turn_id!r} is answered in this manager, or it ended more than {self._keep:g} s ago: "
-                "open its conversation, where its node has the same id"
-            )
+        if log is None:
+            if self.writer is None or not isinstance(store, StoreWithJournal):
+                raise UnknownTurnError(
+                    f"no turn {turn_id!r} is answered in this manager, or it ended more than {self._keep:g} s ago: "
+                    "open its conversation, where its node has the same id"
+                )
+            log = await self._stored(owner, store, turn_id)
+        log.readers += 1
+        return log
+
+    async def _stored(
+        self, owner: str | None, store: StoreWithJournal, turn_id: str, own: TurnLog | None = None
+    ) -> TurnLog:
+        """Return a copy of what the store has of a turn, made in ``own`` if that is given."""
         follower = self._followers.get((owner, turn_id))
-        if follower is not None and not follower.failed:
-            follower.readers += 1
-            await follower.begun()
-            return follower.log
-        page = await store.read_turn(turn_id)
-        if page is None:
-            stored = await store.find_node(turn_id)
-            if stored is None:
-                raise UnknownTurnError(f"there is no turn {turn_id!r}: pass the id of a turn, or of its node")
-            return log_of_node(*stored)
-        follower = self._followers.get((owner, turn_id))  # another reader may have been faster
-        if follower is None or follower.failed:
-            follower = self._followers[owner, turn_id] = Follower(store, page, self._close_dead(store))
-            follower.start()
-        follower.readers += 1
+        if follower is None or follower.failed or own is not None:
+            page = await store.read_turn(turn_id)
+            if page is None:
+                stored = await store.find_node(turn_id)
+                if stored is None:
+                    raise UnknownTurnError(f"there is no turn {turn_id!r}: pass the id of a turn, or of its node")
+                return log_of_node(*stored, own)
+            follower = self._followers.get((owner, turn_id))  # another reader may have been faster
+            if follower is None or follower.failed or own is not None:
+                follower = self._followers[owner, turn_id] = Follower(store, page, self._close_dead(store), own)
+                follower.start()
         await follower.begun()
         return follower.log
 
+    async def follow_instead(self, owner: str | None, store: ConversationStore, log: TurnLog) -> None:
+        """Make the log of a turn that could not begin a copy of the turn that has its id in another process.
+
+        Raises:
+            UnknownTurnError: That turn is gone.
+        """
+        self._running.pop(log, None)
+        if self._logs.get((owner, log.turn_id)) is log:
+            self._drop((owner, log.turn_id))
+        if isinstance(store, StoreWithJournal):
+            await self._stored(owner, store, log.turn_id, log)
+
     def release(self, owner: str | None, log: TurnLog) -> None:
         """Note that a reader of a log has left; a copy that nobody reads follows no longer."""
+        log.readers -= 1
         follower = self._followers.get((owner, log.turn_id))
-        if follower is not None and follower.log is log:
-            follower.readers -= 1
-            if follower.readers == 0:
-                del self._followers[owner, log.turn_id]
-                follower.stop()
+        if follower is not None and follower.log is log and log.readers <= 0:
+            del self._followers[owner, log.turn_id]
+            follower.stop()
 
     async def end_dead(self, store: ConversationStore, conversation_id: str) -> None:
         """End the turns of a conversation whose process is gone; each leaves an ``interrupted`` node.

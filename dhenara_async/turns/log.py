@@ -53,9 +53,11 @@ class TurnLog:
 
     Attributes:
         is_copy: Whether the turn is answered in another process, so that events may come later than a reader has them.
+        readers: How many readers have attached to it.
     """
 
     is_copy: bool = False
+    readers: int = 0
 
     def __init__(
         self,

@@ -20,13 +20,16 @@ class TurnReader:
     Leaving the block never ends the turn.
 
     Args:
-        find: Returns the log; may raise ``UnknownTurnError``.
+        find: The log, or a function that returns it and may raise ``UnknownTurnError``.
         release: Called with the log when the block is left.
         cursor: Where an earlier reader of this turn was; None = from the beginning.
     """
 
     def __init__(
-        self, find: Callable[[], Awaitable[TurnLog]], release: Callable[[TurnLog], None], cursor: str | None
+        self,
+        find: TurnLog | Callable[[], Awaitable[TurnLog]],
+        release: Callable[[TurnLog], None],
+        cursor: str | None = None,
     ) -> None:
         self._find = find
         self._release = release
@@ -41,7 +44,7 @@ class TurnReader:
             self._from = cursor
 
     async def __aenter__(self) -> Self:
-        log = self._log = await self._find()
+        log = self._log = self._find if isinstance(self._find, TurnLog) else await self._find()
         if self._from is not None:
             turn_id, _, place = self._from.rpartition(".")
             known = turn_id == f"{log.turn_id}.{log.epoch}" and place.isascii() and place.isdecimal()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import JsonValue
 
@@ -20,7 +20,14 @@ from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.calls.text import TextStream
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import DeadlineError, DhenaraError, StreamStateError
+from dhenara_async.errors import (
+    ConfigurationError,
+    DeadlineError,
+    DhenaraError,
+    StoreError,
+    StreamStateError,
+    UnknownTurnError,
+)
 from dhenara_async.events import StreamEvent
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import short_repr
@@ -28,11 +35,14 @@ from dhenara_async.messages.attachments import Attached
 from dhenara_async.messages.messages import Origin
 from dhenara_async.response import AIModelCallResponse, CallWarning
 from dhenara_async.stores import ConversationStore, NewTurn
+from dhenara_async.turns.followed import FollowedStream, LeftStream, detached
+from dhenara_async.turns.follower import log_of_node
 from dhenara_async.turns.keeping import STORE_SECONDS, counted, described, keep
 from dhenara_async.turns.live import LiveTurns
 from dhenara_async.turns.log import TurnLog
 from dhenara_async.turns.opener import TurnOpener
 from dhenara_async.turns.queue import TurnQueue
+from dhenara_async.turns.reader import TurnReader
 from dhenara_async.usage.budget import Reservation
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
@@ -43,6 +53,31 @@ Reserve = Callable[[TurnOpener], Sequence[Reservation]]
 """Reserves the expected tokens and cost of a turn in every budget that counts it."""
 LoadDraft = Callable[[], Awaitable[tuple[ConversationNode, Attached | None]]]
 """Loads the turns before a turn, and returns its draft, and its files if some are still to be read from disk."""
+
+
+class _Readable(Protocol):
+    """Where a turn reads its events."""
+
+    async def __anext__(self) -> StreamEvent: ...
+
+    async def batch(self) -> list[StreamEvent]: ...
+
+
+class _Unread:
+    """The stream of a turn whose block was not entered yet.
+
+    Args:
+        turn: The turn.
+    """
+
+    def __init__(self, turn: "Turn") -> None:
+        self._turn = turn
+
+    async def __anext__(self) -> StreamEvent:
+        return await self._turn._stream.__anext__()  # pyright: ignore[reportPrivateUsage] - a part of the turn
+
+    async def batch(self) -> list[StreamEvent]:
+        return await self._turn._stream.batch()  # pyright: ignore[reportPrivateUsage] - as above
 
 
 class Turn:
@@ -101,6 +136,9 @@ class Turn:
         self._detached = self._cancelled = False
         self._stopped: DhenaraError | None = None  # what its reader is told, if it is ended from elsewhere
         self._ending: asyncio.Event | None = None
+        self._id_given = False
+        self._followed: FollowedStream | None = None
+        self._reading: _Readable = _Unread(self)
 
     def __repr__(self) -> str:
         status = "unfinished" if self._node is None else self._node.status
@@ -122,15 +160,85 @@ class Turn:
         self._begun = True
 
     async def __aenter__(self) -> Self:
-        if self._queue is None:
-            return await self._enter()
-        await self._queue.enter(self)
+        if self._id_given and await self._follows():
+            return self
         try:
-            self._follow_head()
-            return await self._enter()
-        except BaseException:
-            self._queue.leave(self)
+            if self._queue is None:
+                return await self._enter()
+            await self._queue.enter(self)
+            try:
+                self._follow_head()
+                return await self._enter()
+            except BaseException:
+                self._queue.leave(self)
+                raise
+        except BaseException as exc:
+            self._forget(exc)
             raise
+
+    def with_given_id(self) -> Self:
+        """Follow the turn of the same id, if there is one, in place of answering; for the manager."""
+        self._id_given = True
+        return self
+
+    async def _follows(self) -> bool:
+        """Follow the turn that has this id, if there is one; else take the id for this turn."""
+        log = await self._known()
+        if log is None:
+            if self._live is not None:
+                live, owner = self._live
+                self._log = TurnLog(self.id, self._conversation.id, self._draft)
+                live.begin(owner, self._log, self)
+            return False
+        await self._read_along(log)
+        return True
+
+    async def _known(self) -> TurnLog | None:
+        """Return the log of the turn that has this id; None if there is none."""
+        if self._live is not None:
+            live, owner = self._live
+            with suppress(UnknownTurnError, StoreError):  # a store that fails stops no turn
+                return await live.open(owner, self._keeper, self.id)
+            found = live.find(owner, self.id)  # another one may have been faster
+            if found is not None:
+                found.readers += 1
+                return found
+        node = self._conversation.get(self.id)
+        return None if node is None else log_of_node(self._conversation.id, node)
+
+    def _release(self, log: TurnLog) -> None:
+        if self._live is not None:
+            live, owner = self._live
+            live.release(owner, log)
+
+    def _forget(self, exc: BaseException) -> None:
+        """Give up the id of a turn that could not begin."""
+        if self._live is not None and self._log is not None and self._ending is None:
+            live, owner = self._live
+            live.discard(owner, self._log, exc)
+            self._log = None
+
+    async def _follow_instead(self, live: LiveTurns, owner: str | None, log: TurnLog) -> None:
+        """Follow a turn that another process has begun under this id a moment before."""
+        await self._stream.aclose()
+        self._settle(None)
+        if self._queue is not None:
+            self._queue.leave(self)
+        self._log = None
+        log.readers += 1
+        try:
+            await live.follow_instead(owner, self._keeper, log)
+            await self._read_along(log)
+        except BaseException as exc:
+            log.end(None, exc)
+            raise
+
+    async def _read_along(self, log: TurnLog) -> None:
+        """Read a turn of this id that was begun before."""
+        if log.conversation_id != self._conversation.id:
+            self._release(log)
+            raise ConfigurationError(f"turn {self.id!r} is in another conversation: pass another turn_id")
+        self._followed = self._reading = FollowedStream(await TurnReader(log, self._release).__aenter__())
 
     def _follow_head(self) -> None:
         """Follow the turn that has become the head since this one was made."""
@@ -156,6 +264,7 @@ class Turn:
                 self._draft = self._draft.changed(attached_files=tuple(await self._unread.read_in_thread()))
             self._begin()
         await self._open()
+        self._reading = self._stream
         if self._live is not None:
             await self._begin_log(*self._live)
         return self
@@ -178,13 +287,18 @@ class Turn:
 
     async def _begin_log(self, live: LiveTurns, owner: str | None) -> None:
         """Let readers attach, and keep the turn in the store before its first request."""
-        log = self._log = TurnLog(self.id, self._conversation.id, self._draft)
-        live.begin(owner, log, self)
+        log = self._log
+        if log is None:
+            log = self._log = TurnLog(self.id, self._conversation.id)
+            live.begin(owner, log, self)
+        log.draft = self._draft
         try:
-            await live.keep(log, self._keeper, self._described(log.epoch))
+            is_new = await live.keep(log, self._keeper, self._described(log.epoch))
         except BaseException as exc:
             await self._end(exc)
             raise
+        if not is_new:
+            await self._follow_instead(live, owner, log)
 
     def _described(self, epoch: str) -> NewTurn:
         """Describe the turn for the store."""
@@ -207,10 +321,23 @@ class Turn:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._followed is not None:
+            await self._stop_following(self._followed)
+            return
         if self._ending is None and self._detached and self._live and self._log and not self._stream.complete:
+            self._reading = LeftStream(self.id)
             self._live[0].go_on(self._log, self._finish_alone)
             return
         await self._end(exc)
+
+    async def _stop_following(self, followed: FollowedStream) -> None:
+        node = self._node = followed.node
+        self._reading = LeftStream(self.id)
+        await followed.aclose()
+        if node is not None and self._conversation.get(node.id) is None:
+            with suppress(ConfigurationError):  # turns before it are not loaded here: open() has them all
+                self._conversation.append(node)
+                self._conversation.mark_kept(node.id)
 
     async def _end(self, exc: BaseException | None) -> None:
         if self._ending is not None:  # it was ended from elsewhere
@@ -259,7 +386,7 @@ class Turn:
         """Receive the rest without a reader, and leave the node."""
         failure: BaseException | None = None
         try:
-            while await self.batch():
+            while await self._batch(self._stream):
                 pass
         except BaseException as exc:  # noqa: BLE001 - also a cancellation: the node says so
             failure = exc
@@ -281,6 +408,8 @@ class Turn:
         Raises:
             StreamStateError: The block was not entered.
         """
+        if self._followed is not None:
+            return self._followed.cursor
         if self._live is None:
             return None
         if self._log is None:
@@ -299,6 +428,8 @@ class Turn:
         Raises:
             StreamStateError: The turn has not begun, is over, or its manager keeps no journal.
         """
+        if self._followed is not None:
+            return  # its answer goes on anyway
         if self._log is None or self._node is not None:
             raise StreamStateError(
                 "only a turn that is being answered can go on without a reader: call detach() inside its block, "
@@ -311,7 +442,7 @@ class Turn:
 
     async def __anext__(self) -> StreamEvent:
         try:
-            event = await self._stream.__anext__()
+            event = await self._reading.__anext__()
         except DhenaraError as exc:
             if self._stopped is None:
                 raise
@@ -334,8 +465,11 @@ class Turn:
 
     async def batch(self) -> list[StreamEvent]:
         """Return the events of the next network read, at least one; empty at the end. Cheaper than single events."""
+        return await self._batch(self._reading)
+
+    async def _batch(self, reading: "_Readable") -> list[StreamEvent]:
         try:
-            events = await self._stream.batch()
+            events = await reading.batch()
         except DhenaraError as exc:
             if self._stopped is None:
                 raise
@@ -346,6 +480,8 @@ class Turn:
 
     async def collect(self) -> AIModelCallResponse:
         """Receive the rest of the answer and return the complete answer."""
+        if self._followed is not None:
+            return await self._followed.collect()
         if self._log is not None:
             while await self.batch():
                 pass
@@ -354,7 +490,7 @@ class Turn:
     @property
     def complete(self) -> bool:
         """Whether the answer is complete."""
-        return self._stream.complete
+        return (self._followed or self._stream).complete
 
     @property
     def over(self) -> bool:
@@ -367,8 +503,11 @@ class Turn:
 
         Raises:
             StreamStateError: The block has not ended yet.
+            DetachedError: The turn goes on without this block.
         """
         if self._node is None:
+            if self._detached or self._followed is not None:
+                raise detached(self.id)
             raise StreamStateError("the turn is not over; its node is there when its block has ended")
         return self._node
 
@@ -402,12 +541,12 @@ class Turn:
         Raises:
             StreamStateError: The answer is not complete.
         """
-        return self._stream.response
+        return (self._followed or self._stream).response
 
     @property
     def partial(self) -> AIModelCallResponse:
         """The partial answer received so far."""
-        return self._stream.partial
+        return (self._followed or self._stream).partial
 
     async def _leave_node(self, exc: BaseException | None) -> None:
         cost = charge = None

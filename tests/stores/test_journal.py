@@ -1,0 +1,198 @@
+"""Turns that are kept while they are answered, read and ended by other managers on the same store, and sent twice."""
+
+from collections.abc import AsyncGenerator
+from contextlib import nullcontext
+from pathlib import Path
+
+import anyio
+import pytest
+from sqlalchemy import URL
+
+from dhenara_async import ConversationManager, Journal, StreamEvent, StreamReset, TextDelta
+from dhenara_async.errors import ConfigurationError, DetachedError, StreamStateError, UnknownTurnError
+from dhenara_async.stores import MemoryStore, SQLStore
+from dhenara_async.turns.turn import Turn
+from tests.loopback import PATIENCE, Connection, chat_delta, chat_endpoint, chat_stream, head, serve
+
+Stores = tuple[MemoryStore | SQLStore, MemoryStore | SQLStore]
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Stores]:
+    """Two open stores with the same contents, as two processes have them."""
+    if request.param == "memory":
+        yield (one := MemoryStore()), one
+        return
+    address: str = str(tmp_path / "chat.db")
+    if request.param == "postgres":
+        url: URL = request.getfixturevalue("postgres")
+        address = url.render_as_string(hide_password=False)
+    async with SQLStore(address) as first, SQLStore(address) as second:
+        yield first, second
+
+
+class Gate:
+    """A provider that sends half of an answer, and the rest when it is opened."""
+
+    def __init__(self) -> None:
+        self.open = anyio.Event()
+        self.asked = anyio.Event()
+        self.requests = 0
+
+    async def play(self, connection: Connection) -> None:
+        """Answer one request."""
+        if await connection.request() is None:
+            return
+        self.requests += 1
+        self.asked.set()
+        await connection.send(head(), chat_delta("One "), chat_delta("two "))
+        await self.open.wait()
+        await connection.send(*chat_stream("three."))
+
+
+async def events_of(manager: ConversationManager, turn_id: str, cursor: str | None = None) -> list[StreamEvent]:
+    with anyio.fail_after(PATIENCE):
+        async with manager.attach(turn_id, cursor) as reader:
+            return [event async for event in reader]
+
+
+async def test_another_manager_reads_at_every_cursor_of_a_running_and_an_ended_turn(stores: Stores) -> None:
+    gate = Gate()
+    async with (
+        serve(gate.play) as server,
+        ConversationManager(store=stores[0]) as one,
+        ConversationManager(store=stores[1]) as two,
+    ):
+        talk = await one.create()
+        async with one.turn(talk, "Count.", chat_endpoint(server.url)) as turn:
+            own = [turn.cursor]
+            async for event in turn:
+                own.append(turn.cursor)
+                if event == TextDelta(0, "two "):
+                    break
+            turn.detach()
+        running, found = list(own), dict[int, list[StreamEvent]]()
+        async with anyio.create_task_group() as tasks:
+
+            async def read(place: int, cursor: str | None) -> None:
+                found[place] = await events_of(two, turn.id, cursor)
+
+            for place, cursor in enumerate(running):
+                tasks.start_soon(read, place, cursor)
+            for place in range(100, 200):
+                tasks.start_soon(read, place, None)
+            async with two.attach(turn.id, running[-1]):  # it has everything that is kept
+                gate.open.set()
+        events = await events_of(one, turn.id)
+        assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "One two three."
+        for place in range(len(running)):
+            assert found[place] == events[place:]
+        assert all(found[place] == events for place in range(100, 200))
+        cursors: list[str] = []
+        async with two.attach(turn.id) as reader:
+            cursors.append(reader.cursor)
+            async for _ in reader:
+                cursors.append(reader.cursor)
+            assert reader.node == (await one.open(talk.id)).head
+        assert cursors[: len(running)] == running
+        for place, cursor in enumerate(cursors):
+            assert await events_of(two, turn.id, cursor) == events[place:]
+        for wrong in (f"{cursors[0][:-1]}{len(events) + 1}", f"{turn.id}.0.1", "x"):
+            reset, *rest = await events_of(two, turn.id, wrong)
+            assert isinstance(reset, StreamReset)
+            assert [reset.start, *rest] == events
+
+
+async def read_until_cancelled(turn: Turn, detached: bool, reading: anyio.Event) -> None:
+    """Read a turn until it is cancelled elsewhere, or leave it alone before that."""
+    async with turn:
+        with pytest.raises(StreamStateError, match="the turn was cancelled") if not detached else nullcontext():
+            async for event in turn:
+                if event == TextDelta(0, "two "):
+                    reading.set()
+                    if detached:
+                        turn.detach()
+                        return
+
+
+async def test_another_manager_cancels(stores: Stores) -> None:
+    gate = Gate()
+    async with (
+        serve(gate.play) as server,
+        ConversationManager(store=stores[0]) as one,
+        ConversationManager(store=stores[1]) as two,
+    ):
+        talk = await one.create()
+        for detached in (True, False):
+            turn, reading = one.turn(talk, "Count.", chat_endpoint(server.url)), anyio.Event()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read_until_cancelled, turn, detached, reading)
+                await reading.wait()
+                with anyio.fail_after(PATIENCE):
+                    await two.cancel(turn.id)
+            node = (await two.open(talk.id)).head
+            assert node is not None
+            assert (node.id, node.status, node.error) == (turn.id, "interrupted", "the turn was cancelled")
+            assert node.answer.text() == "One two "
+            assert turn.node == node
+            await two.cancel(turn.id)  # changes nothing
+        with pytest.raises(UnknownTurnError):
+            await two.cancel("nothing")
+        with pytest.raises(UnknownTurnError):
+            await events_of(two, "nothing")
+
+
+async def test_a_turn_that_is_sent_twice_is_asked_once(stores: Stores) -> None:
+    gate = Gate()
+    async with (
+        serve(gate.play) as server,
+        ConversationManager(store=stores[0], journal=Journal(keep=0.5)) as one,
+        ConversationManager(store=stores[1]) as two,
+    ):
+        endpoint = chat_endpoint(server.url)
+        talk = await one.create()
+        again = await two.open(talk.id)
+        nodes = [None] * 4
+        async with anyio.create_task_group() as tasks:
+
+            async def ask(place: int, manager: ConversationManager, talk: object) -> None:
+                nodes[place] = await manager.turn(talk, "Count.", endpoint, turn_id="mine")  # type: ignore[arg-type,call-overload]
+
+            for place, manager, its in ((0, one, talk), (1, one, talk), (2, two, again), (3, two, again)):
+                tasks.start_soon(ask, place, manager, its)
+            with anyio.fail_after(PATIENCE):
+                await gate.asked.wait()
+            gate.open.set()
+        (node,) = talk.nodes
+        assert node.id == "mine"
+        assert nodes == [node] * 4
+        assert (await one.open(talk.id)).nodes == again.nodes == talk.nodes
+        assert await one.ask(talk, "Count.", endpoint, turn_id="mine") == node
+        await anyio.sleep(0.6)  # longer than its events are kept
+        await stores[0].expire_turns()
+        assert await two.turn(await two.open(talk.id), "Count.", endpoint, turn_id="mine") == node
+        async with one.regenerate(talk, "mine", endpoint, turn_id="mine") as same:
+            assert [event async for event in same]
+            assert same.response.text() == "One two three."
+        assert gate.requests == 1
+        with pytest.raises(ConfigurationError, match="another conversation"):
+            await two.turn(await two.create(), "Count.", endpoint, turn_id="mine")
+        for wrong in ("", " ", "a\0b", 7, "x" * 201):
+            with pytest.raises(ConfigurationError, match="turn_id"):
+                one.turn(talk, "Count.", endpoint, turn_id=wrong)  # type: ignore[arg-type]
+
+
+async def test_a_detached_turn_cannot_be_read_in_its_block_any_more(stores: Stores) -> None:
+    gate = Gate()
+    async with serve(gate.play) as server, ConversationManager(store=stores[0]) as manager:
+        async with manager.turn(await manager.create(), "Count.", chat_endpoint(server.url), turn_id="t") as turn:
+            await anext(turn)
+            turn.detach()
+        for read in (turn.__anext__, turn.batch, turn.collect):
+            with pytest.raises(DetachedError, match="attach"):
+                await read()
+        with pytest.raises(DetachedError, match="attach"):
+            assert turn.node
+        gate.open.set()
+        await events_of(manager, turn.id)
+        assert turn.node.status == "complete"
