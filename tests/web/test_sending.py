@@ -1,0 +1,117 @@
+"""A client that reads slowly slows what it is sent, and gets no comments on top."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from dhenara_async.web.feeds import Feed
+from dhenara_async.web.frames.failures import Failure
+from dhenara_async.web.sending import ClientLeft, Sending
+
+
+class Source:
+    """A feed without an end that counts what is read of it."""
+
+    resumes = False
+    media_type = "text/plain"
+    headers: Mapping[str, str] = {}
+    comment = b":"
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.read_so_far = 0
+        self.fault = fault
+        self.left: BaseException | None = None
+
+    def begin(self) -> bytes:
+        return b"begin"
+
+    async def read(self) -> bytes | None:
+        await anyio.lowlevel.checkpoint()
+        self.read_so_far += 1
+        if self.fault is not None and self.read_so_far == 3:
+            raise self.fault
+        return b"data"
+
+    def end(self) -> bytes:
+        return b"end"
+
+    def fail(self, error: BaseException) -> bytes | None:
+        return b"cut"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.left = exc
+
+
+class Client:
+    """A wire whose client reads ``reads`` pieces and then no more, until it goes away."""
+
+    def __init__(self, reads: int = 10**9, *, breaks: bool = False) -> None:
+        self.reads = reads
+        self.breaks = breaks
+        self.written: list[bytes] = []
+        self.waits = anyio.Event()
+        self.away = anyio.Event()
+        self.over = ""
+
+    async def start(self, feed: Feed) -> None:
+        self.over = "started"
+
+    async def write(self, data: bytes) -> None:
+        if len(self.written) == self.reads:
+            if self.breaks:
+                raise ClientLeft
+            self.waits.set()
+            await anyio.sleep_forever()
+        self.written.append(data)
+
+    async def finish(self) -> None:
+        self.over = "finished"
+
+    async def abort(self) -> None:
+        self.over = "aborted"
+
+    async def refuse(self, failure: Failure) -> None:
+        self.over = "refused"
+
+    async def nothing(self) -> None:
+        self.over = "nothing"
+
+    async def gone(self) -> None:
+        await self.away.wait()
+
+
+async def test_nothing_is_read_while_the_client_does_not_take_what_it_has() -> None:
+    source, client = Source(), Client(reads=5)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Sending(source, heartbeat=0.001).run, client)
+        await client.waits.wait()
+        read_so_far = source.read_so_far
+        await anyio.sleep(0.02)  # many heartbeats
+        assert source.read_so_far == read_so_far == 5
+        assert client.written == [b"begin", *[b"data"] * 4]
+        client.away.set()
+    assert source.left is not None
+    assert client.over == "started"
+
+
+async def test_a_wire_that_breaks_ends_the_answer_without_a_word() -> None:
+    source, client = Source(), Client(reads=2, breaks=True)
+    await Sending(source).run(client)
+    assert isinstance(source.left, ClientLeft)
+    assert client.over == "started"
+
+
+async def test_a_fault_of_the_app_is_told_and_raised() -> None:
+    source, client = Source(KeyError("a secret")), Client()
+    with pytest.raises(KeyError):
+        await Sending(source).run(client)
+    assert (client.written[-1], client.over) == (b"cut", "finished")
