@@ -12,9 +12,11 @@ from typing import Literal
 import anyio
 import pytest
 import uvicorn
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.server.caching import CacheHint
+from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import MCPServer
+from mcp_types import ListToolsResult, PaginatedRequestParams
 from mcp_types import Tool as Definition
 from pydantic import JsonValue, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -37,6 +39,7 @@ from dhenara_async import (
 )
 from dhenara_async.errors import ConfigurationError, ToolServerError
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
+from dhenara_async.tools.mcp.connection import words_of
 from dhenara_async.tools.mcp.names import tool_name
 from dhenara_async.tools.mcp.source import McpSource
 from dhenara_async.tools.sessions import ToolSessions
@@ -431,6 +434,36 @@ async def test_the_list_is_kept_for_its_time_to_live() -> None:
     server.add_tool(lambda: "bye", name="leave")
     assert (await sessions.listed(tools)).tools == first.tools
     await sessions.aclose()
+
+
+async def test_all_pages_are_listed_in_the_order_of_their_names() -> None:
+    pages = {None: ("b", "c"), "2": ("d", "a")}
+
+    async def page(_: object, params: PaginatedRequestParams | None) -> ListToolsResult:
+        cursor = None if params is None else params.cursor
+        tools = [Definition(name=name, input_schema={"type": "object"}) for name in pages[cursor]]
+        return ListToolsResult(tools=tools, next_cursor="2" if cursor is None else None)
+
+    async with opened(McpServer.of(Server("book", on_list_tools=page))) as listed:
+        assert [*listed.sources] == ["book__a", "book__b", "book__c", "book__d"]
+
+
+async def test_a_schema_of_a_server_is_rewritten_for_each_target() -> None:
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"size": {"const": 3}}}
+
+    async def page(_: object, params: object) -> ListToolsResult:
+        return ListToolsResult(tools=[Definition(name="fit", input_schema={"type": "object", **schema})])
+
+    config = AIModelCallConfig(tools=[McpServer.of(Server("shop", on_list_tools=page))])
+    async with ProviderServer([Answer(text="Yes.")] * 4) as provider:
+        for dialect in (*Dialect,)[:4]:
+            await AIModelClient(endpoint_at(provider, dialect), config).generate("Does it fit?")
+        assert [seen.error for seen in provider.requests] == [None] * 4
+
+
+def test_an_error_does_not_repeat_a_secret() -> None:
+    server = McpServer.http("https://example.com/mcp", headers={"X-Key": SECRET})
+    assert words_of(MCPError(1, f"the key {SECRET} is wrong"), server) == "the key [secret] is wrong"
 
 
 async def test_a_result_says_which_tool_it_comes_from() -> None:

@@ -7,37 +7,29 @@ repaired: the next use opens another one.
 """
 
 import asyncio
-import os
 import re
-import sys
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
-from types import TracebackType
-from typing import Self, TextIO, cast
+from typing import cast
 
 import anyio
 import httpx2
 import mcp_types as types
-from mcp import Client, MCPError, StdioServerParameters, stdio_client
-from mcp.client._transport import ReadStream, TransportStreams
+from mcp import Client, MCPError
 from mcp.client.session import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from dhenara_async.errors import ConfigurationError, ToolServerError
 from dhenara_async.messages.messages import ToolCallPart
+from dhenara_async.tools.mcp.child import child
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.sources import AskUser, ToolQuestion
 
 CLOSE_SECONDS = 8.0
 """The most that closing a session may take; the SDK gives a child two seconds to exit, and two more after SIGTERM."""
-
-Received = SessionMessage | Exception
 
 _MOST_PAGES = 100
 _FORGOTTEN = re.compile(r"session (terminated|not found|expired)", re.IGNORECASE)
@@ -243,7 +235,7 @@ class _Session:
         if server.url is not None:
             target = await self._http(stack, server, server.url)
         elif server.command is not None:
-            target = _child(server, self.lose)
+            target = child(server, self.lose)
         else:
             target = server.held
         try:
@@ -328,62 +320,3 @@ def _opened(client: Client, server: McpServer) -> Client:
             "async with Client(…) as client"
         ) from exc
     return client
-
-
-@asynccontextmanager
-async def _child(server: McpServer, on_end: Callable[[], None]) -> AsyncGenerator[TransportStreams, None]:
-    """Start the child of a server; ``on_end`` is called when its output ends, so that the next use starts another."""
-    parameters = StdioServerParameters(
-        command=server.command or "",
-        args=list(server.args),
-        env={name: value.get_secret_value() for name, value in server.env.items()},
-        cwd=server.cwd,
-    )
-    with _errors_of_child() as errors:
-        async with stdio_client(parameters, errors) as (read, write):
-            yield _WatchedStream(read, on_end), write
-
-
-@contextmanager
-def _errors_of_child() -> Generator[TextIO, None, None]:
-    """Give the standard error output of this process to a child; where it is no file, what it writes is dropped."""
-    try:
-        sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):
-        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-            yield nowhere
-    else:
-        yield sys.stderr
-
-
-class _WatchedStream:
-    """A stream of received messages that reports its end."""
-
-    def __init__(self, stream: ReadStream[Received], on_end: Callable[[], None]) -> None:
-        self._stream = stream
-        self._on_end = on_end
-
-    async def receive(self) -> Received:
-        return await self._stream.receive()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def __aiter__(self) -> ReadStream[Received]:
-        return self
-
-    async def __anext__(self) -> Received:
-        try:
-            return await self._stream.__anext__()
-        except StopAsyncIteration:
-            self._on_end()
-            raise
-
-    async def __aenter__(self) -> Self:
-        await self._stream.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> bool | None:
-        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
