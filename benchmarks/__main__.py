@@ -3,7 +3,20 @@
 import argparse
 import sys
 
-from benchmarks import accumulate, convert, everything, fanout, latency, memory, plain, startup, stream, tracing, web
+from benchmarks import (
+    accumulate,
+    convert,
+    everything,
+    fanout,
+    latency,
+    loop,
+    memory,
+    plain,
+    startup,
+    stream,
+    tracing,
+    web,
+)
 
 _COMMANDS = {
     "stream": stream,
@@ -12,6 +25,7 @@ _COMMANDS = {
     "plain": plain,
     "fanout": fanout,
     "memory": memory,
+    "loop": loop,
     "startup": startup,
     "convert": convert,
     "tracing": tracing,

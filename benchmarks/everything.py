@@ -27,6 +27,7 @@ _MODEST = {
     "convert": "--rounds 3",
     "tracing": "--rounds 5",
     "web": "--rounds 5",
+    "loop": "--rounds 5",
 }
 _SMOKE = {
     "stream": "--rounds 1 --events 20 --concurrency 1 --concurrency 4",
@@ -39,6 +40,7 @@ _SMOKE = {
     "convert": "--rounds 1 --turns 25 --turns 50 --target gemini",
     "tracing": "--rounds 1 --events 200 --calls 2",
     "web": "--rounds 1 --events 20 --clients 0",
+    "loop": "--rounds 1 --steps 2 --calls 2 --peer dhenara_async",
 }
 _WITH_PEERS = ("stream", "latency", "accumulate", "plain", "memory", "fanout")
 

@@ -10,7 +10,8 @@ numbers, separated by hyphens. Modes:
 - ``paced-<microseconds>-<streams>``: one write for each event by a schedule, which starts when that many streams are
   open. The first text begins with the time of its own write, see ``wire.split_stamp``;
 - ``stalled``: that many events in one write, then nothing more;
-- ``plain``: one JSON body, not streamed.
+- ``plain``: one JSON body, not streamed;
+- ``loop-<steps>``: as ``blast``, with a tool call, until the request has so many results (OpenAI Chat only).
 
 In all streaming modes each event is a separate HTTP chunk, as providers flush them. ``GET /lateness`` returns the lags
 of the server since the last such request: quantiles in milliseconds.
@@ -29,6 +30,7 @@ from typing import cast
 import orjson
 
 from benchmarks import machine, wire
+from benchmarks.loop_wire import step_events, step_of
 from benchmarks.pacer import Pacer
 from benchmarks.quantiles import quantiles
 
@@ -99,13 +101,16 @@ class _Connection(asyncio.Protocol):
         whole = end + 4 + _content_length(head)
         if len(self._received) < whole:
             return
+        body = bytes(self._received[end + 4 : whole])
         del self._received[:whole]
-        self._answer(head.split(b" ", 2)[1].decode())
+        self._answer(head.split(b" ", 2)[1].decode(), body)
 
-    def _answer(self, target: str) -> None:
+    def _answer(self, target: str, body: bytes) -> None:
         match target.partition("?")[0].split("/"):
             case ["", "lateness"]:
                 self._write(_plain(orjson.dumps(quantiles(self._pacer.take_lateness()))))
+            case ["", "openai_chat", mode, count, *_] if mode.startswith("loop-") and count.isdecimal():
+                self._write(_step(step_of(body), int(mode.removeprefix("loop-")), int(count)))
             case ["", dialect, mode, count, *_] if dialect in wire.DIALECTS and count.isdecimal():
                 self._answer_as(dialect, mode.split("-"), int(count))
             case _:
@@ -166,6 +171,11 @@ def _chunks(dialect: str, events: int) -> tuple[bytes, ...]:
 @cache
 def _blast(dialect: str, events: int) -> bytes:
     return _STREAM_HEAD + b"".join(_chunks(dialect, events))
+
+
+@cache
+def _step(step: int, steps: int, tokens: int) -> bytes:
+    return _STREAM_HEAD + b"".join(_chunk(event) for event in step_events(step, steps, tokens)) + _END
 
 
 @cache

@@ -230,3 +230,17 @@ def test_web_measures_both_servers_and_every_text_is_the_answers(tmp_path: Path)
         assert row["failure"] is None
         assert row["text_matches"]
         assert len(row["ratios"]) == 1
+
+
+def test_loop_measures_our_loops_and_their_last_texts_are_the_servers(tmp_path: Path) -> None:
+    path = tmp_path / "loop.json"
+    ours = ("--peer", "dhenara_async", "--peer", "dhenara_async turns")
+    done = run("loop", "--rounds", "1", "--steps", "2", "--calls", "2", *ours, "--json", path)
+
+    assert done.returncode == 0, done.stderr + done.stdout
+    rows = orjson.loads(path.read_bytes())["rows"]
+    assert [row["peer"] for row in rows] == ["dhenara_async", "dhenara_async turns"]
+    for row in rows:
+        assert row["failure"] is None
+        assert row["text_matches"]
+        assert len(row["cpu_milliseconds_per_loop"]) == 1
