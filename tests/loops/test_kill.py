@@ -15,7 +15,7 @@ from dhenara_async.testing import Answer, ProviderServer, SeenRequest
 from tests.loops.tools import answered, call, endpoint_of
 
 STEPS = 5
-MOST = 60
+MOST = 80
 """More than the events of a loop of five steps."""
 
 STRIDE = 1 if os.environ.get("DHENARA_SOAK") else 4
