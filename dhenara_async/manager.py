@@ -39,6 +39,7 @@ from dhenara_async.stores import (
     StoreWithOwners,
     StoreWithSearch,
 )
+from dhenara_async.stores.journal import StoreWithJournal
 from dhenara_async.stores.signing import SigningKey, SigningKeys
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.tools.sessions import ToolSessions
@@ -277,7 +278,8 @@ class ConversationManager:
     async def running(self, conversation: Conversation | str) -> tuple[ConversationNode, ...]:
         """Return the turns of a conversation that are being answered: their ids, parents and questions, no answers.
 
-        They are in the order in which they began; empty without a journal. ``attach`` reads their answers.
+        They are in the order in which they began, those of other processes on the same store among them; empty without
+        a journal. ``attach`` reads their answers.
 
         Args:
             conversation: The conversation, or its id; it need not exist.
@@ -285,7 +287,12 @@ class ConversationManager:
         if self._turns.live is None:
             return ()
         conversation_id = conversation if isinstance(conversation, str) else conversation.id
-        return self._turns.live.running(self._turns.owner, conversation_id)
+        own = {draft.id: draft for draft in self._turns.live.running(self._turns.owner, conversation_id)}
+        if not isinstance(self.store, StoreWithJournal):
+            return tuple(own.values())
+        await self._turns.live.end_dead(self.store, conversation_id)
+        stored = [turn for turn in await self.store.open_turns(conversation_id) if turn.id in own or not turn.expired]
+        return (*(own.pop(turn.id, turn.draft) for turn in stored), *own.values())
 
     async def finish(self, seconds: float) -> None:
         """Wait for the turns that go on without a reader, and cut those that take longer; for the end of an app.

@@ -377,3 +377,39 @@ async def test_running_turns_are_cut_and_kept_when_the_app_is_stopped() -> None:
     assert node.status == "interrupted"
     assert node.response is not None
     assert "A fox is red.".startswith(node.response.text())
+
+
+@FRAMEWORKS
+async def test_a_question_that_is_sent_again_is_asked_once(framework: str) -> None:
+    async with chatting(framework=framework) as chat:
+        page = chat.page
+        first = page.say("One?")
+        replies = await asyncio.gather(*(page.send("POST", "chat", first) for _ in range(3)))
+        replies.append(await page.send("POST", "chat", first))
+        messages = [ui_message_of(body) for status, body in replies if status == 200]
+        assert len(chat.provider.requests) == 1
+        assert {message.id for message in messages} == {messages[0].id}
+        assert [message.texts for message in messages] == [messages[0].texts] * 4
+        named = page.body(turnId="click-7", trigger="regenerate-message", messageId=messages[0].id)
+        again = [ui_message_of((await page.send("POST", "chat", named))[1]).id for _ in range(2)]
+        assert again[0] == again[1] != messages[0].id
+        assert len(chat.provider.requests) == 2
+
+
+async def test_any_worker_goes_on_with_a_turn_of_another_and_stops_it(tmp_path: Path) -> None:
+    stalled = Fault(answer=Answer(text="A fox is red."), stall=6)
+    async with (
+        chatting([stalled], store=tmp_path / "chat.db") as one,
+        chatting(store=tmp_path / "chat.db") as two,
+    ):
+        async with one.page.session.post(f"{one.page.url}/api/chat", json=one.page.say("What?")) as reply:
+            await reply.content.readuntil(b'"text-delta"')
+        history: Any = (await two.page.get("chat/chat-1"))[1]
+        assert [message["role"] for message in history["messages"]] == ["user"]
+        async with two.page.session.get(f"{two.page.url}/api/chat/chat-1/stream") as reply:
+            await reply.content.readuntil(b'"text-delta"')
+            assert (await two.page.send("POST", "chat/chat-1/stop"))[0] == 204
+            assert b'"abort"' in await reply.read()
+        await one.provider.wait_closed()
+        history = (await two.page.get("chat/chat-1"))[1]
+        assert history["messages"][1]["metadata"]["status"] == "interrupted"

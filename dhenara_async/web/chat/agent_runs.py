@@ -7,7 +7,7 @@ from dhenara_async.web.chat.branches import Branches
 from dhenara_async.web.chat.http import WebReply, WebRequest, check_json, nothing_reply
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.inputs.agui_run import agent_run, known_questions
-from dhenara_async.web.inputs.ui_chat import PageRequest
+from dhenara_async.web.inputs.ui_chat import PageRequest, digest_of
 from dhenara_async.web.responses import agui_feed
 
 
@@ -40,6 +40,7 @@ class AgentRuns:
             text=run.text,
             files=run.files,
             after=run.after,
+            turn_id=digest_of(run.thread_id, run.run_id, run.after or "", run.text),
         )
         turn = await Branches(mine, app.answer_by(run.model)).turn_for(asked)
         if not app.detaches(mine):

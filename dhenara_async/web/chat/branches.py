@@ -57,7 +57,7 @@ class Branches:
         """
         if request.trigger == "regenerate-message":
             conversation = await self._opened(request.chat_id, request.message_id or request.after)
-            return self.regenerate(conversation, await self._to_regenerate(conversation, request))
+            return self.regenerate(conversation, await self._to_regenerate(conversation, request), request.turn_id)
         if request.decisions:
             conversation = await self._opened(request.chat_id, request.after)
             await self._follow(conversation, request.after)
@@ -67,7 +67,7 @@ class Branches:
         if request.message_id is not None:
             edited = await self._to_edit(conversation, request)
             if edited is not None:
-                return self.edit(conversation, edited, request.text, request.files)
+                return self.edit(conversation, edited, request.text, request.files, request.turn_id)
         await self._follow(conversation, request.after)
         return self._manager.turn(
             conversation,
@@ -77,6 +77,7 @@ class Branches:
             files=request.files,
             config=self._by.config,
             run_tools=self._by.run_tools,
+            turn_id=request.turn_id,
         )
 
     def resume(self, conversation: Conversation, decisions: Mapping[str, bool | str]) -> Turn:
@@ -91,7 +92,7 @@ class Branches:
         except ConfigurationError:
             raise RefusedRequest(409, "No tool call waits for this approval any more.") from None
 
-    def regenerate(self, conversation: Conversation, node_id: str) -> Turn:
+    def regenerate(self, conversation: Conversation, node_id: str, turn_id: str | None = None) -> Turn:
         """Return another answer to the question of a turn.
 
         Raises:
@@ -107,9 +108,17 @@ class Branches:
             instructions=by.instructions or None,
             config=by.config,
             run_tools=by.run_tools,
+            turn_id=turn_id,
         )
 
-    def edit(self, conversation: Conversation, node_id: str, text: str, files: Iterable[FilePart] | None) -> Turn:
+    def edit(
+        self,
+        conversation: Conversation,
+        node_id: str,
+        text: str,
+        files: Iterable[FilePart] | None,
+        turn_id: str | None = None,
+    ) -> Turn:
         """Return a turn with another question in place of a turn's; ``files`` None = those of that turn.
 
         Raises:
@@ -127,6 +136,7 @@ class Branches:
             files=files,
             config=by.config,
             run_tools=by.run_tools,
+            turn_id=turn_id,
         )
 
     async def _created(self, chat_id: str, needed: str | None, *, title: str) -> Conversation:

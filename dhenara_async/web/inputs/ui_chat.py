@@ -41,7 +41,8 @@ class PageRequest(ShortRepr):
         text: The question; empty if ``trigger`` is ``regenerate-message``.
         files: The question's files.
         after: The id of the last answer that the page shows before the question; None if it shows none.
-        turn_id: The id of the turn to begin, the same when the page repeats its request; None if each is a new one.
+        turn_id: The id of the turn to begin, the same when the page repeats its request (by its ``turnId``, else by the
+            question with its message's id); None if each request begins a turn.
         model: The name of the model that was chosen; None = the app's first one.
     """
 
@@ -66,7 +67,8 @@ def page_request(body: bytes, limits: WebLimits) -> PageRequest:
     chat_id = demanded(id_of(fields, "id"), "id")
     messages = [as_fields(message, "A message") for message in items_of(fields, "messages")]
     trigger = fields.get("trigger", "submit-message")
-    message_id, turn_id = id_of(fields, "messageId"), id_of(fields, "turnId")
+    message_id, given_id = id_of(fields, "messageId"), id_of(fields, "turnId")
+    turn_id = None if given_id is None else digest_of(chat_id, given_id)
     model = text_of(fields, "model", limit=128)
     if trigger == "regenerate-message":
         return PageRequest(
@@ -174,10 +176,14 @@ def _turn_id(chat_id: str, after: str | None, message: BodyFields, text: str, fi
     message_id = message.get("id")
     if not isinstance(message_id, str) or not message_id:
         return None
+    return digest_of(chat_id, after or "", message_id, text, *(file.data or b"" for file in files))
+
+
+def digest_of(*pieces: str | bytes) -> str:
+    """Return the id of a turn that is made of the pieces."""
     digest = sha256()
-    for piece in (chat_id, after or "", message_id, text, *(file.media_type for file in files)):
-        encoded = piece.encode(errors="replace")
-        digest.update(b"%d:" % len(encoded) + encoded)
-    for file in files:
-        digest.update(file.data or b"")
+    for piece in pieces:
+        encoded = piece.encode(errors="replace") if isinstance(piece, str) else piece
+        digest.update(b"%d:" % len(encoded))
+        digest.update(encoded)
     return digest.hexdigest()[:32]
