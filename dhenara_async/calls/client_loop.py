@@ -14,7 +14,7 @@ from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.messages import Message, Origin, Role, ToolResultPart
 from dhenara_async.plans.targets import Target, endpoints
 from dhenara_async.response import CallWarning
-from dhenara_async.tools.loop import AskNext, LoopProgress
+from dhenara_async.tools.loop import AskNext, LoopProgress, step_config
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.tools.runner import ToolRunner
 from dhenara_async.tools.sessions import ToolSessions
@@ -57,9 +57,8 @@ class ClientSteps:
             told = question(asked.words, (), asked.results)
             self._call = replace(self._call, messages=[*self._call.messages, *said, *told])
         call = self._call
-        if seconds is not None:
-            config = call.config
-            call = replace(call, config=config.changed(timeouts=config.timeouts.changed(total=seconds)))
+        config = step_config(call.config, later=asked is not None, seconds=seconds)
+        call = call if config is call.config else replace(call, config=config)
         self._step = first if first is not None and seconds is None else self._open(call)
         return self._step
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import AnswerCutError, AnswerRefusedError, StructuredOutputError
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
 from dhenara_async.response import CallWarning, ChatResponse, FinishReason, continuation_token
@@ -108,10 +109,14 @@ class LoopProgress:
             return EndLoop("limit", _limit_warning(self.policy, calls))
         if answer.finish_reason is FinishReason.PAUSE and not calls and self.policy is not None:
             return self._after_pause(self.policy, answer)
-        if not calls and self.retries < self.structured_retries and (fault := _fault(answer)):
+        if not calls and self._may_retry() and (fault := _fault(answer)):
             self.retries += 1
             return AskNext(words=f"{fault}. Answer again, with nothing but the corrected object.")
         return EndLoop("complete")
+
+    def _may_retry(self) -> bool:
+        steps_left = self.policy is None or self.steps < self.policy.max_steps
+        return steps_left and self.retries < self.structured_retries
 
     def _after_pause(self, policy: ToolPolicy, answer: ChatResponse) -> Move:
         """Let the provider go on with an answer that it cut, unless it came back with the token that it was given."""
@@ -122,6 +127,21 @@ class LoopProgress:
             return EndLoop("complete")
         self.token = token
         return AskNext(goes_on=True)
+
+
+def step_config(config: AIModelCallConfig, *, later: bool, seconds: float | None) -> AIModelCallConfig:
+    """Return the options of one step of a loop.
+
+    A tool choice that forces a call holds for the first step: otherwise the model could never end the loop.
+
+    Args:
+        config: The options of the loop.
+        later: Whether the step follows others.
+        seconds: The time that the loop has left; None = unlimited.
+    """
+    if later and config.tool_choice not in (None, "auto", "none"):
+        config = config.changed(tool_choice="auto")
+    return config if seconds is None else config.changed(timeouts=config.timeouts.changed(total=seconds))
 
 
 def _pause_warning(policy: ToolPolicy) -> CallWarning:

@@ -17,7 +17,7 @@ from dhenara_async.messages.attachments import Attached
 from dhenara_async.messages.messages import Origin, ToolResultPart
 from dhenara_async.response import CallWarning
 from dhenara_async.stores import ConversationStore
-from dhenara_async.tools.loop import AskNext, LoopProgress
+from dhenara_async.tools.loop import AskNext, LoopProgress, step_config
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.tools.runner import ToolRunner
 from dhenara_async.tools.sessions import ToolSessions
@@ -103,9 +103,7 @@ class TurnSteps:
                 attached_files=(),
                 tool_results=asked.results,
             )
-        config = self._config
-        if seconds is not None:
-            config = config.changed(timeouts=config.timeouts.changed(total=seconds))
+        config = step_config(self._config, later=self.last is not None, seconds=seconds)
         self._turn = self._make(draft, config, self._history(draft))
         return self._turn
 

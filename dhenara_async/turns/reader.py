@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import DhenaraError, StreamStateError
-from dhenara_async.events import StreamEvent, StreamReset, StreamStart
+from dhenara_async.events import StepStart, StreamEvent, StreamReset, StreamStart
 from dhenara_async.turns.log import TurnLog
 
 _RESET: Final = "the cursor is not one of this turn as it is kept; the turn follows whole"
@@ -89,6 +89,9 @@ class TurnReader:
         self._seq += 1
         if self._resets:
             self._resets = False
+            if isinstance(event, StepStart):  # a loop follows from its first step on
+                self._seq -= 1
+                return StreamReset(_RESET)
             start = event if isinstance(event, StreamStart) else None
             return StreamReset(_RESET, start)
         return event

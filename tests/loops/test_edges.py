@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import anyio
+import orjson
 import pytest
 from pydantic import BaseModel
 
@@ -223,6 +224,16 @@ async def test_an_answer_that_does_not_fit_is_asked_again() -> None:
             turn = manager.turn(conversation, "Again.", endpoint_of(stubborn, CHAT))  # without run_tools
             assert (await turn).answer.text() == "no"
             assert len(turn.nodes) == 3
+
+
+async def test_a_forced_tool_is_forced_once() -> None:
+    config = AIModelCallConfig(tools=Studio().tools, tool_choice="required")
+    async with ProviderServer([*steps(1), *steps(1)]) as server, ConversationManager(config=config) as manager:
+        endpoint = endpoint_of(server, CHAT)
+        await manager.ask(await manager.create(), "Paint.", endpoint, run_tools=ToolPolicy())
+        await manager.client(endpoint).generate("Paint.", run_tools=ToolPolicy())
+        bodies = [orjson.loads(seen.body) for seen in server.requests]
+    assert [body["tool_choice"] for body in bodies] == ["required", "auto"] * 2
 
 
 @dataclass

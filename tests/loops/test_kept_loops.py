@@ -8,6 +8,7 @@ from dhenara_async import (
     Dialect,
     StreamEvent,
     ToolPolicy,
+    event_to_dict,
 )
 from dhenara_async.stores.event_lines import event_lines, events_of
 from dhenara_async.testing import Answer, ProviderServer
@@ -76,4 +77,7 @@ async def test_readers_attach_to_a_loop_and_its_events_are_lines_of_json() -> No
             async with manager.attach(turn.id, cursor) as reader:
                 assert [event async for event in reader] == events[place:]
                 assert reader.node == turn.node
+        async with manager.attach(turn.id, "another cursor") as reader:
+            assert (await reader.batch())[1:] == events
     assert events_of(event_lines(events)) == events
+    assert event_to_dict(events[0])["node_id"] == turn.id
