@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # annotations only: these rooms are loaded by the first call,
     from dhenara_async.formatter.conversion import ConversionPolicy
     from dhenara_async.messages.messages import Message, MessageLike, Part, Prompt
     from dhenara_async.plans.sources import PlanContext
-    from dhenara_async.plans.targets import Target
+    from dhenara_async.plans.targets import RoutingContext, Target
     from dhenara_async.response import AIModelCallResponse
     from dhenara_async.tools.policy import ToolPolicy
     from dhenara_async.tools.sessions import ToolSessions
@@ -326,15 +326,17 @@ class AIModelClient:
             source = self._source(call, observed)
         return stream_class(source, call.config, ends_with_reader=ends_with_reader, observed=observed, clock=clock)
 
-    def _source(self, call: "CallInput", observed: "ObservedCall | None") -> "EventSource":
-        """Build the event source of a call."""
+    def _source(
+        self, call: "CallInput", observed: "ObservedCall | None", context: "RoutingContext | None" = None
+    ) -> "EventSource":
+        """Build the event source of a call; ``context`` = what its plan decides by, where that is known already."""
         target = self.model_endpoint
         if isinstance(target, AIModelEndpoint):
             prepared = self._call(target, call)
             return _engine().source(prepared, observed)
         from dhenara_async.plans.sources import source_of
 
-        return source_of(target, self._plan_context(call, observed))
+        return source_of(target, self._plan_context(call, observed, context))
 
     def _listing_source(self, call: "CallInput", observed: "ObservedCall | None") -> "EventSource":
         """Build the event source of a call with servers of tools."""
@@ -343,10 +345,13 @@ class AIModelClient:
         def prepare(tools: "ListedTools") -> "EventSource":
             config = call.config.changed(tools=tools.tools)
             told = (*call.instructions, *tools.instructions)
-            return self._source(replace(call, config=config, instructions=told), observed)
+            return self._source(replace(call, config=config, instructions=told), observed, context)
 
+        context = None
+        if not isinstance(self.model_endpoint, AIModelEndpoint):
+            context = replace(call.routing_context(), decisions={})
         plain = call.config.changed(tools=call.config.declared_tools)
-        provisional = self._source(replace(call, config=plain), None)
+        provisional = self._source(replace(call, config=plain), None, context)
         sessions, owned = self._sessions()
         return ListingSource(
             provisional,
@@ -388,7 +393,9 @@ class AIModelClient:
             clock=self._shared_resources.timing.clock,
         )
 
-    def _plan_context(self, call: "CallInput", observed: "ObservedCall | None") -> "PlanContext":
+    def _plan_context(
+        self, call: "CallInput", observed: "ObservedCall | None", context: "RoutingContext | None"
+    ) -> "PlanContext":
         """Build the question of a plan, with a function that asks a member of the plan."""
         from dhenara_async.plans.sources import PlanContext
 
@@ -396,7 +403,7 @@ class AIModelClient:
             messages = [*call.messages, *more]
             return _engine().source(self._call(endpoint, replace(call, config=config, messages=messages)), observed)
 
-        return PlanContext(ask, call.config, call.routing_context(), self._resources())
+        return PlanContext(ask, call.config, context or call.routing_context(), self._resources())
 
     def _call(self, endpoint: AIModelEndpoint, call: "CallInput") -> "Call":
         """Prepare a call of one endpoint, over the client's connections or connections of its own."""

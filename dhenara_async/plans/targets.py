@@ -301,6 +301,8 @@ class RoutingContext(ShortRepr):
         call_id: Unique id of the call.
         conversation: Id of the conversation; None outside of one.
         node: Id of the node that the turn will add; None outside of a conversation.
+        decisions: The decisions for this call, by the id of the plan, where the call may be prepared twice, so that
+            nobody is asked twice; None = they are not kept.
     """
 
     messages: Callable[[], Sequence[Message]]
@@ -308,6 +310,7 @@ class RoutingContext(ShortRepr):
     call_id: str
     conversation: str | None = None
     node: str | None = None
+    decisions: "dict[int, tuple[Target, Decision]] | None" = field(default=None, repr=False, compare=False)
 
 
 def decided(plan: Router | Experiment, context: RoutingContext) -> "tuple[Target, Decision]":
@@ -316,7 +319,12 @@ def decided(plan: Router | Experiment, context: RoutingContext) -> "tuple[Target
     Raises:
         ConfigurationError: A router's function returned an unknown name, or no strength matches the call.
     """
-    return _routed(plan, context) if isinstance(plan, Router) else _varied(plan, context)
+    known = None if context.decisions is None else context.decisions.get(id(plan))
+    if known is None:
+        known = _routed(plan, context) if isinstance(plan, Router) else _varied(plan, context)
+        if context.decisions is not None:
+            context.decisions[id(plan)] = known
+    return known
 
 
 def first_endpoint(target: "Target", context: RoutingContext) -> AIModelEndpoint:

@@ -5,9 +5,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, cast
 
 import anyio
 import pytest
@@ -28,6 +28,8 @@ from dhenara_async import (
     Dialect,
     FilePart,
     McpServer,
+    Message,
+    Router,
     TextPart,
     Tool,
     ToolCallPart,
@@ -372,6 +374,21 @@ async def test_a_plain_call_declares_the_tools_and_run_tools_runs_them(dialect: 
         async with client, client.stream("How is it?") as stream:
             assert [event async for event in stream]
         assert stream.response.chat_response.tools()[1].parsed() == {"a": 1, "b": 2}
+
+
+async def test_a_router_is_asked_once_for_a_call_with_servers() -> None:
+    asked: list[bool] = []
+
+    def choose(messages: Sequence[Message], config: AIModelCallConfig) -> str:
+        asked.append(bool(messages and config.tools))
+        return "it"
+
+    async with ProviderServer([Answer(text="Yes.")]) as provider:
+        router = Router(choose, {"it": endpoint_at(provider, Dialect.OPENAI_CHAT)})
+        await AIModelClient(router, AIModelCallConfig(tools=[shop()])).generate("Is it open?")
+        tools = cast("dict[str, list[object]]", provider.requests[0].json)["tools"]
+    assert asked == [True]
+    assert len(tools) > 1
 
 
 async def test_a_client_of_the_caller_is_used_and_left_open() -> None:
