@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.errors import ConfigurationError, StreamStateError
-from dhenara_async.events import StreamEvent
+from dhenara_async.events import StreamEvent, StreamReset, StreamStart
 from dhenara_async.fanout import FanOut
 from dhenara_async.turns.fan_out import TurnFanOut
 from dhenara_async.turns.reader import TurnReader
@@ -90,9 +90,12 @@ class AnswerFeed:
         self._detach = detach
         self._frames = frames(None)  # tells the content type before the turn is known
         self._ended = Ended()
-        self.resumes: bool = isinstance(stream, TurnReader)
+        self.resumes: bool = isinstance(stream, TurnReader) or (isinstance(stream, Turn) and last_event_id is not None)
+        self._behind: str | None = None  # a cursor: events up to it are left out
         if isinstance(stream, TurnReader) and last_event_id is not None:
             stream.go_on_from(last_event_id)
+        elif isinstance(stream, Turn):  # one that was begun before under the same id is read from its beginning
+            self._behind = last_event_id
         if detach and not isinstance(stream, Turn):
             raise ConfigurationError("detach is for turns: a reader never ends its turn, and a plain stream has none")
 
@@ -145,10 +148,29 @@ class AnswerFeed:
     async def read(self) -> bytes | None:
         """See ``Feed``."""
         stream = self._stream
-        events = await stream.batch()
-        if not events:
-            return None
-        return self._frames.feed(events, () if isinstance(stream, ResponseStream) else _ids(stream.cursor, events))
+        while events := await stream.batch():
+            ids = () if isinstance(stream, ResponseStream) else _ids(stream.cursor, events)
+            if self._behind is not None:
+                events, ids = self._rest(self._behind, events, ids)
+            if events:
+                return self._frames.feed(events, ids)
+        return None
+
+    def _rest(
+        self, behind: str, events: Sequence[StreamEvent], ids: Sequence[str]
+    ) -> tuple[Sequence[StreamEvent], Sequence[str]]:
+        """Leave out the events up to a cursor; if it is not one of this turn, the whole turn follows a reset."""
+        turn, _, place = behind.rpartition(".")
+        first = ids[0].rpartition(".") if ids else ("", "", "0")
+        if turn != first[0] or not (place.isascii() and place.isdecimal() and len(place) < 19):
+            self._behind = None
+            start = events[0] if isinstance(events[0], StreamStart) else None
+            reset = StreamReset("the last event is not one of this turn as it is kept; the turn follows whole", start)
+            return [reset, *events[1:]], ids
+        left_out = max(0, int(place) - int(first[2]) + 1)
+        if left_out < len(events):
+            self._behind = None
+        return events[left_out:], ids[left_out:]
 
     def end(self) -> bytes:
         """See ``Feed``."""

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from dhenara_async import (
     AIModelClient,
     AIModelEndpoint,
+    Conversation,
     ConversationManager,
     Dialect,
     Failover,
@@ -88,6 +89,27 @@ async def test_server_sent_events_are_the_events_and_go_on_from_every_id() -> No
             reset, *again = events_of((await fetch(url, {"Last-Event-ID": "x.y.3"})).body)
             assert reset["type"] == "stream_reset"
             assert again == events[1:]
+
+
+async def test_an_event_source_of_one_url_asks_once_and_misses_nothing() -> None:
+    async with ProviderServer([ANSWER]) as provider, ConversationManager() as manager:
+        endpoint = endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)
+
+        async def ask(request: Request) -> Response:
+            return sse_response(manager.turn(Conversation("c1"), "What?", endpoint, turn_id="t1"), request)
+
+        async with served(one_route(ask)) as url:
+            whole = await fetch(url)
+            _, *told, last = blocks_of(whole.body)
+            events = events_of(whole.body)
+            for place, block in enumerate(told[:-1], 1):
+                assert events_of((await fetch(url, {"Last-Event-ID": block.id or ""})).body) == events[place:]
+            for done in (told[-1].id, last.id):
+                assert (await fetch(url, {"Last-Event-ID": done or ""})).status == 204
+            reset, *again = events_of((await fetch(url, {"Last-Event-ID": "t1.other.3"})).body)
+            assert (reset["type"], again) == ("stream_reset", events[1:])
+        assert len(provider.requests) == 1
+        assert len((await manager.open("c1")).nodes) == 1
 
 
 async def test_lines_and_words_of_a_plain_stream() -> None:
