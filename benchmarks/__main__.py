@@ -13,6 +13,7 @@ from benchmarks import (
     memory,
     plain,
     startup,
+    store,
     stream,
     tracing,
     web,
@@ -30,6 +31,7 @@ _COMMANDS = {
     "convert": convert,
     "tracing": tracing,
     "web": web,
+    "store": store,
     "all": everything,
 }
 

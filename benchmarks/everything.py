@@ -28,6 +28,7 @@ _MODEST = {
     "tracing": "--rounds 5",
     "web": "--rounds 5",
     "loop": "--rounds 5",
+    "store": "--calls 50",
 }
 _SMOKE = {
     "stream": "--rounds 1 --events 20 --concurrency 1 --concurrency 4",
@@ -41,6 +42,7 @@ _SMOKE = {
     "tracing": "--rounds 1 --events 200 --calls 2",
     "web": "--rounds 1 --events 20 --clients 0",
     "loop": "--rounds 1 --steps 2 --calls 2 --peer dhenara_async",
+    "store": "--calls 2 --nodes 200 --database sqlite --events 200 --rounds 1",
 }
 _WITH_PEERS = ("stream", "latency", "accumulate", "plain", "memory", "fanout")
 

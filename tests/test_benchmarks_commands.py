@@ -21,6 +21,7 @@ from benchmarks.peers import Calls, Peer, Take, find
 from benchmarks.quantiles import quantile, quantiles
 from benchmarks.rounds import Row, take_turns
 from benchmarks.server import lateness, running_server
+from benchmarks.store import OPERATIONS as STORE_OPERATIONS
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PEERS = ("--peer", "floor", "--peer", "dhenara_async")
@@ -244,3 +245,19 @@ def test_loop_measures_our_loops_and_their_last_texts_are_the_servers(tmp_path: 
         assert row["failure"] is None
         assert row["text_matches"]
         assert len(row["cpu_milliseconds_per_loop"]) == 1
+
+
+def test_stores_are_measured_by_what_they_give(tmp_path: Path) -> None:
+    path = tmp_path / "store.json"
+    sizes = ("--nodes", "200", "--nodes", "300", "--calls", "2", "--events", "200", "--rounds", "1")
+    done = run("store", *sizes, "--database", "sqlite", "--store", "dhenara_async", "--json", path)
+
+    assert done.returncode == 0, done.stderr + done.stdout
+    result = orjson.loads(path.read_bytes())
+    measured = {(row["nodes"], row["operation"]) for row in result["rows"]}
+    assert measured == {(nodes, name) for nodes in (200, 300) for name in STORE_OPERATIONS}
+    assert all(len(row["milliseconds"]) == 2 for row in result["rows"])
+    assert {(row["journal"], row["turns"]) for row in result["journal"]} == {
+        (journal, turns) for journal in ("on", "off") for turns in (1, 100)
+    }
+    assert "growth" in done.stdout

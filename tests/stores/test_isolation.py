@@ -62,6 +62,7 @@ CALLS: dict[str, Callable[[ConversationManager, Foreign], Awaitable[object]]] = 
     "open": lambda manager, foreign: manager.open(foreign.conversation.id),
     "regenerate": lambda manager, foreign: manager.regenerate(foreign.conversation, foreign.node.id, foreign.who),
     "rename": lambda manager, foreign: manager.rename(foreign.conversation, "mine now"),
+    "resume": lambda manager, foreign: manager.resume(foreign.conversation, {}, foreign.who),
     "running": lambda manager, foreign: manager.running(foreign.conversation),
     "search": lambda manager, foreign: manager.search("painting"),
     "siblings": lambda manager, foreign: manager.siblings(foreign.conversation, foreign.node.id),

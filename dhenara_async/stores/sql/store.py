@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from pydantic import JsonValue
-from sqlalchemy import Row, delete, insert, select, text, update
+from sqlalchemy import Integer, Row, column, delete, insert, select, table, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,7 +30,7 @@ from dhenara_async.stores.sql.tables import conversations, nodes, tombstones, to
 from dhenara_async.stores.sql.tool_results import ToolResultTable
 
 T = TypeVar("T")
-_SQLITE_INDEX: Final = "nodes.seq IN (SELECT rowid FROM node_words WHERE node_words MATCH :asked)"
+_WORDS: Final = table("node_words", column("rowid", Integer))
 _POSTGRES_INDEX: Final = "nodes.found @@ plainto_tsquery('simple', :asked)"
 
 
@@ -246,17 +246,21 @@ class SQLStore(JournalTables, ToolResultTable):
         if not words:
             return ()
         found = select(conversations.c.id.label("conversation"), conversations.c.title, nodes.c.id, nodes.c.words)
-        found = found.join_from(nodes, conversations, nodes.c.conversation == conversations.c.seq)
-        mine = (nodes.c.owner == self._owner, conversations.c.owner == self._owner)
-        found = found.where(*mine).order_by(nodes.c.seq.desc()).limit(min(limit, 1_000_000))
         if self._database.is_sqlite:
-            index, asked = _SQLITE_INDEX, "words : (" + " AND ".join(f'"{word}"' for word in words) + ")"
+            asked = "words : (" + " AND ".join(f'"{word}"' for word in words) + ")"
             if any(character.isascii() and character.isalnum() for character in self._owner):
                 quoted = self._owner.replace('"', '""')  # only to be fast: the statement compares the owner itself
                 asked = f'owner : "{quoted}" AND {asked}'
+            # The index gives the newest first, so it is read first and no further than the limit: the owner in an
+            # expression keeps SQLite from reading all nodes of the owner by their own index instead.
+            found = found.join_from(_WORDS, nodes, nodes.c.seq == _WORDS.c.rowid)
+            matched, mine, newest = "node_words MATCH :asked", nodes.c.owner.concat("") == self._owner, _WORDS.c.rowid
         else:
-            index, asked = _POSTGRES_INDEX, " ".join(words)
-        found = found.where(text(index).bindparams(asked=asked))
+            found, asked = found.select_from(nodes), " ".join(words)
+            matched, mine, newest = _POSTGRES_INDEX, nodes.c.owner == self._owner, nodes.c.seq
+        found = found.join(conversations, nodes.c.conversation == conversations.c.seq)
+        found = found.where(text(matched).bindparams(asked=asked), mine, conversations.c.owner == self._owner)
+        found = found.order_by(newest.desc()).limit(min(limit, 1_000_000))
 
         async def work(connection: AsyncConnection) -> Sequence[Row[str, str | None, str, str]]:
             return (await connection.execute(found)).all()
