@@ -16,7 +16,8 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.messages import Message, Origin, Role
-from dhenara_async.response import FinishReason, continuation_token
+from dhenara_async.response import AIModelCallResponse, FinishReason, continuation_token
+from dhenara_async.usage.tokens import total_usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,27 @@ def continued_messages(messages: Sequence[Message], endpoint: AIModelEndpoint) -
     while whole and whole[-1].role is Role.ASSISTANT:
         del whole[-1]
     return ContinuedQuestion(whole, token=token)
+
+
+def joined(cut: AIModelCallResponse, rest: AIModelCallResponse) -> AIModelCallResponse:
+    """Return one answer made of an answer that the provider cut and of the rest of it, which came by another call.
+
+    Args:
+        cut: The answer up to the cut.
+        rest: The answer that went on with it; its finish reason counts.
+    """
+    before, choice = cut.chat_response.choices[0], rest.chat_response.choices[0]
+    kept = [part for part in before.parts if continuation_token((part,)) is None]
+    answer = rest.chat_response.changed(
+        choices=(choice.changed(parts=(*kept, *choice.parts)), *rest.chat_response.choices[1:]),
+        usage=total_usage((cut.chat_response.usage, rest.chat_response.usage)),
+    )
+    return rest.changed(
+        chat_response=answer,
+        attempts=cut.attempts + rest.attempts,
+        tries=(*cut.tries, *rest.tries),
+        warnings=tuple(dict.fromkeys((*cut.warnings, *rest.warnings))),
+    )
 
 
 def _asks(node: ConversationNode) -> bool:

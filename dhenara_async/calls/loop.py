@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol, Self, cast
 
 from pydantic import JsonValue
 
+from dhenara_async.calls.going_on import joined
 from dhenara_async.calls.observed_loop import ObservedLoop
 from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.step import Step
@@ -145,7 +146,7 @@ class LoopStream:
 
     Attributes:
         advice: What to write, for a caller who reads it outside its block; a turn sets its own.
-        responses: The complete answers so far, oldest first.
+        responses: The complete answers so far, oldest first; one that its provider cut and went on with is one answer.
         outcome: How the loop ended: ``complete``, ``limit`` (``ToolPolicy.max_steps``) or ``pending`` (a call waits for
             approval); None while it runs, and after a failure.
         reason: The exception that ended its block, for the node of an unfinished answer; None if there was none.
@@ -165,6 +166,7 @@ class LoopStream:
         stored: StoredCalls | None = None,
     ) -> None:
         self.responses: list[AIModelCallResponse] = []
+        self._goes_on = False  # the running call goes on with the last of them
         self.outcome: LoopOutcome | None = None
         self.reason: BaseException | None = None
         self._steps = steps
@@ -380,6 +382,8 @@ class LoopStream:
         """Do what follows the complete answer."""
         step = cast("LoopStep", self._step)
         answer = step.response
+        if self._goes_on:
+            answer = joined(self.responses.pop(), answer)
         move = self._progress.after(answer.chat_response)
         warnings = (move.warning,) if isinstance(move, EndLoop) and move.warning is not None else ()
         self.responses.append(answer.changed(warnings=(*answer.warnings, *warnings)) if warnings else answer)
@@ -394,6 +398,7 @@ class LoopStream:
 
     async def _ask(self, asked: AskNext | None) -> None:
         """Begin the next model call."""
+        self._goes_on = asked is not None and asked.goes_on
         step = self._steps.make(asked, self._remaining())
         if self._asked is None:
             self._start_observing(self._steps.expected)

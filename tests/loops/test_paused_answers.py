@@ -6,6 +6,7 @@ import pytest
 
 from dhenara_async import (
     AIModelCallConfig,
+    AIModelClient,
     ConversationManager,
     ConversationNode,
     Dialect,
@@ -65,6 +66,20 @@ async def test_gemini_gets_the_same_request_with_the_token() -> None:
     )
     again = ConversationNode.model_validate_json(turn.nodes[0].model_dump_json())
     assert again == turn.nodes[0]  # the token is on the node
+
+
+async def test_the_response_of_a_call_is_the_whole_answer() -> None:
+    script = [cut('{"name": '), cut('"Ada", '), Answer(text='"born": 1815}')]
+    config = AIModelCallConfig(structured_output={"type": "object"})
+    async with ProviderServer(script) as server:
+        client = AIModelClient(endpoint_of(server, Dialect.GEMINI), config)
+        response = await client.generate("Who?", run_tools=ToolPolicy())
+        assert [seen.error for seen in server.requests] == [None] * 3
+    assert response.text() == '{"name": "Ada", "born": 1815}'
+    assert response.structured() == {"name": "Ada", "born": 1815}
+    assert response.chat_response.finish_reason is FinishReason.STOP
+    assert (response.attempts, len(response.tries)) == (3, 3)
+    assert response.chat_response.usage.input_tokens == 3  # each request is billed
 
 
 async def test_another_model_is_asked_to_go_on_where_it_cannot_know() -> None:
