@@ -74,7 +74,7 @@ class Follower:
         self.log: TurnLog = log or TurnLog(turn.id, turn.conversation_id, turn.draft)
         self.log.epoch, self.log.is_copy = turn.epoch, True
         self.log.add_all(page.events)
-        self.failed = False
+        self.failed: bool = False
         self._store = store
         self._page = page
         self._close_dead = close_dead

@@ -20,7 +20,7 @@ import anyio
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import DeadlineError, StoreError, UnknownConversationError
-from dhenara_async.stores import ConversationStore, NewTurn, StoredTurn, StoreWithJournal, TurnBatch
+from dhenara_async.stores import ConversationStore, NewTurn, StoredTurn, StoreWithJournal, TurnBatch, TurnWriter
 from dhenara_async.turns.keeping import keep
 from dhenara_async.turns.log import Journal, TurnLog
 from dhenara_async.turns.process import new_writer
@@ -105,7 +105,7 @@ class JournalWriter:
     def __init__(self, store: StoreWithJournal, journal: Journal) -> None:
         self._store = store
         self._journal = journal
-        self.identity = new_writer()
+        self.identity: TurnWriter = new_writer()
         self._turns: dict[int, JournaledTurn] = {}
         self._task: asyncio.Task[None] | None = None
         self._due: asyncio.Event | None = None
