@@ -9,6 +9,8 @@ import anyio
 import anyio.lowlevel
 import uvicorn
 from aiohttp import web
+from granian.constants import Interfaces
+from granian.server.embed import Server as Granian
 from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType]
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
@@ -18,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-SERVERS = ("uvicorn", "hypercorn")
+SERVERS = ("uvicorn", "hypercorn", "granian")
 
 
 def _listening() -> socket.socket:
@@ -33,9 +35,9 @@ async def served(app: Starlette, server: str = "uvicorn") -> AsyncGenerator[str]
     """Serve ``app`` and yield its URL; its lifespan is part of it."""
     listening = _listening()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    serving = _uvicorn(app, listening) if server == "uvicorn" else _hypercorn(app, listening)
+    serving = {"uvicorn": _uvicorn, "hypercorn": _hypercorn, "granian": _granian}[server]
     try:
-        async with serving:
+        async with serving(app, listening):
             yield url
     except BaseExceptionGroup as group:  # the test's own error, as a task group raises it
         raise group.exceptions[0] from None
@@ -69,6 +71,31 @@ async def _hypercorn(app: Starlette, listening: socket.socket) -> AsyncGenerator
             yield
         finally:
             ended.set()
+
+
+@asynccontextmanager
+async def _granian(app: Starlette, listening: socket.socket) -> AsyncGenerator[None]:
+    host, port = listening.getsockname()
+    listening.close()
+    running = Granian(app, address=host, port=port, interface=Interfaces.ASGINL, log_enabled=False)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(running.serve)
+        await _listens(host, port)
+        try:
+            yield
+        finally:
+            running.stop()
+
+
+async def _listens(host: str, port: int) -> None:
+    while True:
+        try:
+            stream = await anyio.connect_tcp(host, port)
+        except OSError:
+            await anyio.sleep(0.01)
+        else:
+            await stream.aclose()
+            return
 
 
 async def _serve_hypercorn(app: Starlette, config: Config, ended: anyio.Event) -> None:
