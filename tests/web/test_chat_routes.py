@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from aiohttp import web
 from fastapi import FastAPI, HTTPException, Request
 
 from dhenara_async import ConversationManager, Dialect, Failover, Target
-from dhenara_async.errors import ConfigurationError
+from dhenara_async.errors import ConfigurationError, MissingExtraError
 from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import Script
@@ -413,3 +415,11 @@ async def test_any_worker_goes_on_with_a_turn_of_another_and_stops_it(tmp_path: 
         await one.provider.wait_closed()
         history = (await two.page.get("chat/chat-1"))[1]
         assert history["messages"][1]["metadata"]["status"] == "interrupted"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[:3] == ["dhenara_async", "web", "starlette"]]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'dhenara-async\[starlette\]'"):
+        import_module("dhenara_async.web.starlette")

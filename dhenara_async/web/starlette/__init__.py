@@ -5,6 +5,13 @@
 ``lifespan`` opens and closes the manager with the app.
 """
 
+from importlib.util import find_spec
+
+from dhenara_async.errors import MissingExtraError
+
+if find_spec("starlette") is None:
+    raise MissingExtraError("dhenara_async.web.starlette", extra="starlette")
+
 from dhenara_async.web.chat.options import ChatOptions
 from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.starlette.lifespan import lifespan

@@ -7,15 +7,10 @@ otherwise notices at the next write, while the provider goes on for nobody.
 from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 
-from dhenara_async.errors import MissingExtraError
-
-try:
-    from starlette.background import BackgroundTask
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
-except ImportError as exc:
-    raise MissingExtraError("dhenara_async.web.starlette", extra="starlette") from exc
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from dhenara_async.web.feeds import Feed, WebFanOut, WebStream
 from dhenara_async.web.frames.failures import Failure
