@@ -163,7 +163,7 @@ class Results:
         for item in part.content:
             if isinstance(item, FilePart):
                 why = self._files.why_not(item, "question")
-                kept = item if why is None else self._instead(source, index, item, why)
+                kept = item if why is None else self._instead(source, index, part, item, why)
                 if kept is item:
                     self._files.inline(source, index, item)
                 parts += [] if kept is None else [kept]
@@ -188,12 +188,15 @@ class Results:
                 self._files.inline(source, index, item)
                 moved.append(item)
             else:
-                kept = self._instead(source, index, item, why)
+                kept = self._instead(source, index, part, item, why)
                 content += [] if kept is None else [kept]
         if moved:
             content += [] if content else [TextPart(text=MOVED)]
             self.beside += [TextPart(text=heading(part)), *moved]
         return tuple(content)
 
-    def _instead(self, source: SourceMessage, index: int, item: FilePart, why: Reason) -> FilePart | TextPart | None:
-        return self._files.instead(source, index, item, why, made=False, now=self._now)
+    def _instead(
+        self, source: SourceMessage, index: int, part: ToolResultPart, item: FilePart, why: Reason
+    ) -> FilePart | TextPart | None:
+        now = self._now and part.tool is None  # nobody here chose what the tool of a server returns
+        return self._files.instead(source, index, item, why, made=False, now=now)

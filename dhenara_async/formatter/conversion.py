@@ -80,8 +80,8 @@ class ConversionPolicy(FrozenModel):
         foreign_reasoning: ``omit`` another model's visible reasoning, or send it ``as_text``. Models imitate the style
             of text in their prompt, so the default is ``omit``.
         media: How to handle a file that the target does not accept: ``omit`` it, ``describe`` it in a line of text, or
-            ``refuse`` the call with ``UnsupportedError``. None = ``describe`` in the history, ``refuse`` in the current
-            question.
+            ``refuse`` the call with ``UnsupportedError``. None = ``describe`` in the history and in results of servers'
+            tools, ``refuse`` in the current question.
         max_inlined_bytes: Maximum bytes of one file in a request; a larger file is handled by ``media``, and its
             download stops at this size. None = the target's own limit.
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp_types import Tool as Definition
 from pydantic import JsonValue
@@ -10,6 +11,7 @@ from dhenara_async import (
     AIModelCallConfig,
     AIModelClient,
     ConversationManager,
+    ConversationNode,
     Dialect,
     McpServer,
     Pending,
@@ -20,7 +22,7 @@ from dhenara_async import (
 )
 from dhenara_async.testing import Answer, ProviderServer, check_grammar
 from dhenara_async.tools.sources import ToolQuestion
-from tests.loops.tools import call, endpoint_of
+from tests.loops.tools import SPEAKERS, call, endpoint_of
 from tests.mcp_server import server_of
 
 
@@ -97,3 +99,21 @@ async def test_a_definition_that_changes_between_turns_is_withheld_and_reported(
         (result,) = after.tool_results
         assert result.is_error
         assert "gone" not in result.get_text()
+
+
+@pytest.mark.parametrize("dialect", SPEAKERS)
+async def test_whatever_a_tool_returns_the_next_request_is_legal(dialect: Dialect) -> None:
+    names = ("shop__picture", "shop__link", "shop__table", "shop__fail", "shop__none")
+    asks = Answer(tool_calls=tuple(call(number, name) for number, name in enumerate(names)))
+    config = AIModelCallConfig(tools=[McpServer.of(server_of())])
+    async with (
+        ProviderServer([asks, Answer(text="I see.")]) as server,
+        ConversationManager(config=config) as manager,
+    ):
+        turn = manager.turn(await manager.create(), "Show me.", endpoint_of(server, dialect), run_tools=ToolPolicy())
+        node = await turn
+        assert [seen.error for seen in server.requests] == [None, None]
+    assert [result.is_error for result in node.tool_results] == [False, False, False, True, True]
+    codes = {entry.code for entry in node.conversion.entries}
+    assert ("media_dropped" in codes) == (dialect is Dialect.ANTHROPIC_MESSAGES)  # it takes no sound at all
+    assert ConversationNode.model_validate_json(node.model_dump_json()) == node
