@@ -202,8 +202,7 @@ class LoopStream:
             return self
         if self._stored is not None:
             self._start_observing(self._steps.expected)
-            stored, self._stored = self._stored, None
-            await self._work(lambda: self._answer_calls(stored.calls, stored.decisions))
+            self._state = LoopState.RUNNING  # from the first read on: until then it may turn out to run elsewhere
             return self
         try:
             await self._ask(None)
@@ -350,6 +349,9 @@ class LoopStream:
 
     async def _receive(self) -> list[StreamEvent]:
         """Read the answer, or wait for the work between two answers; the events may be in ``_ready`` instead."""
+        if self._stored is not None and not self._stored.over:
+            stored, self._stored = self._stored, None
+            await self._work(lambda: self._answer_calls(stored.calls, stored.decisions))
         if self._between is None and self._step is not None:
             events = await self._step.batch()
             if not events and self._between is None:

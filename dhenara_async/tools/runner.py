@@ -103,7 +103,8 @@ class ToolRunner:
                 emit(ToolStart(call))
                 result = await self._answer(call, denials.get(place), emit)
                 await stay()
-                await keep(place, result)
+                with anyio.CancelScope(shield=True):  # a call that was run to its end is not run again
+                    await keep(place, result)
                 results[place] = result
                 emit(ToolEnd(result))
             except Exception as exc:  # noqa: BLE001 - raised below, alone rather than in a group

@@ -197,7 +197,10 @@ class TurnFactory:
         check_conversation(conversation)
         check_decisions(decisions)
         resumption = Resumption(conversation, decisions)
-        draft = resumption.found().draft
+        resumed = resumption.found()
+        draft, turn_id = resumed.draft, resumption.turn_id(resumed)
+        if turn_id is not None:
+            draft = draft.changed(id=turn_id)
         policy, remembered = self._loops.get(draft.loop_id or "", (ToolPolicy(approve=leave_pending), self.config))
         knobs = check_config(config or remembered)
         if not knobs.tools and any(decision is True for decision in decisions.values()):
@@ -215,7 +218,7 @@ class TurnFactory:
         )
         if self.live is not None:
             turn.attachable(self.live, self.owner)
-        return turn
+        return turn if turn_id is None else turn.with_given_id()
 
     def _single(
         self,

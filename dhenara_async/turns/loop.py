@@ -21,6 +21,7 @@ from dhenara_async.tools.loop import AskNext, LoopProgress, step_config
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.tools.runner import ToolRunner
 from dhenara_async.tools.sessions import ToolSessions
+from dhenara_async.turns.log import TurnLog
 from dhenara_async.turns.queue import TurnQueue
 from dhenara_async.turns.results import ToolResults
 from dhenara_async.turns.resumption import Resumed, Resumption
@@ -248,7 +249,18 @@ class TurnLoop(Turn):
             super()._follow_head()
             return
         self._resumed = self._resumption.found()
-        self._draft = self._resumed.draft
+        self._draft = self._resumed.draft.changed(id=self._draft.id)
+
+    async def _known(self) -> TurnLog | None:
+        """Return the log of the turn of the same decisions, unless it ended without an answer: then they go on."""
+        log = await super()._known()
+        if self._resumption is None or log is None or log.ended_at is None:
+            return log
+        if log.node is not None and log.node.id != self._draft.parent_id and log.node.status == "complete":
+            return log
+        self._release(log)
+        self._draft = self._draft.changed(id=uuid4().hex)
+        return None
 
     def _runner(self, policy: ToolPolicy, observed: ObservedLoop) -> ToolRunner:
         sessions = self._tools.shared.tools

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
+from uuid import NAMESPACE_OID, uuid5
 
 from dhenara_async.calls.loop import StoredCalls
 from dhenara_async.conversation import Conversation, ConversationNode
@@ -24,6 +25,11 @@ class Resumed:
     draft: ConversationNode
     after: ConversationNode | None
     calls: StoredCalls | None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.calls is not None and self.calls.over
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,17 @@ class Resumption:
         if last == len(path) - 1 and path[last].status == "interrupted":
             return Resumption(self.conversation, {}).found()
         return Resumed(_next(path[last]), path[last], StoredCalls((), {}, over=True))
+
+    def turn_id(self, resumed: Resumed) -> str | None:
+        """Return the id that every process gives to the turn of these decisions; None = it is no turn of decisions.
+
+        The same decisions that are brought to two processes at once so are the same turn, whose calls run once.
+        """
+        if not self.decisions or resumed.over or resumed.after is None:
+            return None
+        after = resumed.after.id
+        values = (self.conversation.id, after, self.conversation.children_count(after), sorted(self.decisions.items()))
+        return uuid5(NAMESPACE_OID, repr(values)).hex
 
     def _place(self, path: tuple[ConversationNode, ...]) -> int:
         """Return the place of the newest node with one of the calls that are decided about, else of the head."""

@@ -1,15 +1,19 @@
 """Calls that wait for a decision: in this process and another, with the same model and another, and only once."""
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
 from dhenara_async import (
     AIModelCallConfig,
+    Conversation,
     ConversationManager,
+    ConversationNode,
     Dialect,
     Pending,
     StreamEvent,
@@ -80,8 +84,6 @@ async def test_a_pending_call_ends_the_turn_and_is_run_once_later(dialect: Diale
 
 
 async def test_two_decisions_at_the_same_time_run_the_call_once() -> None:
-    import asyncio
-
     studio = Studio()
     config = AIModelCallConfig(tools=studio.tools)
     async with ProviderServer([TWO, DONE]) as server, ConversationManager(config=config) as manager:
@@ -139,8 +141,6 @@ async def test_another_process_resumes_with_another_model(tmp_path: Path) -> Non
             assert done.returncode == 0, done.stderr
             return json.loads(done.stdout)
 
-        import anyio.to_thread
-
         ran, node_id, text, outcome = await anyio.to_thread.run_sync(run)  # type: ignore[misc]
         assert (ran, text, outcome) == ([2], "Done.", "complete")
         # this process has an old view of the conversation: the calls are not run again all the same
@@ -151,6 +151,35 @@ async def test_another_process_resumes_with_another_model(tmp_path: Path) -> Non
             assert await manager.resume(fresh, {"call_2": True}, other) == fresh.head
         assert studio.painted == [1]
         assert [seen.error for seen in server.requests] == [None, None]
+
+
+async def test_two_managers_on_a_database_run_the_call_once(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    async def paint(number: int) -> str:
+        ran.append(number)
+        await asyncio.sleep(0.05)
+        return "painted"
+
+    config, database = AIModelCallConfig(tools=[paint]), str(tmp_path / "chat.db")
+    async with (
+        ProviderServer([TWO, DONE, DONE]) as server,
+        ConversationManager(store=database, config=config) as one,
+        ConversationManager(store=database, config=config) as two,
+    ):
+        endpoint = endpoint_of(server, CHAT)
+        conversation = await one.create()
+        await one.ask(conversation, "Go.", endpoint, run_tools=ToolPolicy(approve=ask_for_two))
+        talks = conversation, await two.open(conversation.id)
+
+        async def decide(manager: ConversationManager, talk: Conversation) -> ConversationNode:
+            return await manager.resume(talk, {"call_2": True}, endpoint)
+
+        first, second = await asyncio.gather(decide(one, talks[0]), decide(two, talks[1]))
+        assert first == second
+        assert await decide(two, talks[1]) == first
+        assert len((await one.open(conversation.id)).nodes) == 2
+    assert ran == [1, 2]
 
 
 async def test_wrong_decisions_say_what_is_waiting() -> None:
