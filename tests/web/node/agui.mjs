@@ -19,7 +19,7 @@ console.error = () => {};
 
 for (const step of plan.steps) {
   const before = structuredClone(results.at(-1)?.messages ?? []).slice(0, step.keep ?? 0);
-  const url = step.join ? `${plan.api}/${step.thread}/stream` : plan.api;
+  const url = step.join ? `${plan.api}/${step.thread}/stream` : (step.api ?? plan.api);
   const agent = new HttpAgent({ url, headers, threadId: step.thread, initialMessages: before });
   if (step.send) agent.addMessage({ id: crypto.randomUUID(), role: 'user', content: step.send });
   const events = [];
@@ -47,5 +47,4 @@ for (const step of plan.steps) {
   }
   results.push({ messages: agent.messages, events, error });
 }
-process.stdout.write(JSON.stringify(results));
-process.exit(0);
+process.stdout.write(JSON.stringify(results), () => process.exit(0));

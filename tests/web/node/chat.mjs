@@ -57,7 +57,7 @@ async function run(step, before) {
   const chat = new Chat({
     id: step.chat,
     messages,
-    transport: new DefaultChatTransport({ api: plan.api, headers, body: step.body }),
+    transport: new DefaultChatTransport({ api: step.api ?? plan.api, headers, body: step.body }),
     onError: (error) => problems.push(String(error.message ?? error)),
   });
   const limit = step.leaveAfter ?? step.stopAfter;
