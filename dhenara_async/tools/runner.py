@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
 import anyio
 
 from dhenara_async.calls.observed_loop import ObservedLoop, ObservedTool
 from dhenara_async.calls.records import ToolOutcome
-from dhenara_async.errors import ConfigurationError
+from dhenara_async.errors import ConfigurationError, DeadlineError
 from dhenara_async.events import LoopEvent, ToolEnd, ToolStart
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
 from dhenara_async.tools.declarations import HostedTool, Tool
@@ -19,6 +20,8 @@ from dhenara_async.tools.sources import AskUser, ToolAnswer, ToolQuestion, ToolS
 
 Keep = Callable[[int, ToolResultPart], Awaitable[None]]
 """Stores the result of a call, by the place of the call in its answer."""
+
+_STORE_SECONDS: Final = 5.0
 
 
 class ToolRunner:
@@ -103,8 +106,7 @@ class ToolRunner:
                 emit(ToolStart(call))
                 result = await self._answer(call, denials.get(place), emit)
                 await stay()
-                with anyio.CancelScope(shield=True):  # a call that was run to its end is not run again
-                    await keep(place, result)
+                await _kept(keep, place, result)
                 results[place] = result
                 emit(ToolEnd(result))
             except Exception as exc:  # noqa: BLE001 - raised below, alone rather than in a group
@@ -167,3 +169,15 @@ class ToolRunner:
                 scope.deadline = anyio.current_time() + left
 
         return asking
+
+
+async def _kept(keep: Keep, place: int, result: ToolResultPart) -> None:
+    """Store a result, also under cancellation: a call that was run to its end is not run again.
+
+    Raises:
+        DeadlineError: The store takes too long.
+    """
+    with anyio.move_on_after(_STORE_SECONDS, shield=True) as scope:
+        await keep(place, result)
+    if scope.cancelled_caught:
+        raise DeadlineError(limit="store", seconds=_STORE_SECONDS)

@@ -24,7 +24,7 @@ from dhenara_async import (
 )
 from dhenara_async.errors import BudgetError, ConfigurationError, DeadlineError
 from dhenara_async.messages.messages import ToolCallPart
-from dhenara_async.testing import Answer, ProviderServer, check_grammar
+from dhenara_async.testing import Answer, Fault, ProviderServer, check_grammar
 from tests.loops.tools import SPEAKERS, Studio, call, endpoint_of, paint_step, steps
 
 CHAT = Dialect.OPENAI_CHAT
@@ -224,6 +224,26 @@ async def test_an_answer_that_does_not_fit_is_asked_again() -> None:
             turn = manager.turn(conversation, "Again.", endpoint_of(stubborn, CHAT))  # without run_tools
             assert (await turn).answer.text() == "no"
             assert len(turn.nodes) == 3
+
+
+async def test_leaving_closes_the_request_of_a_later_step() -> None:
+    studio = Studio()
+    config = AIModelCallConfig(tools=studio.tools)
+    script = [paint_step(1), Fault(answer=Answer(text="Half of it."), stall=3), Answer(text="Whole.")]
+    async with ProviderServer(script) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+        async with manager.turn(conversation, "Paint.", endpoint, run_tools=ToolPolicy()) as turn:
+            async for event in turn:
+                if event.type == "text_delta" and event.text == "Half":
+                    break
+        assert [node.status for node in turn.nodes] == ["complete", "interrupted"]
+        with anyio.fail_after(5):
+            await server.wait_closed()
+        assert server.closed[0].by == "client"
+        assert (await manager.resume(conversation, {}, endpoint)).answer.text() == "Whole."
+        assert [seen.error for seen in server.requests] == [None] * 3
+    assert studio.painted == [1]
+    assert [node.answer.text() for node in conversation.path()] == ["Step 1.", "Whole."]
 
 
 async def test_a_forced_tool_is_forced_once() -> None:
