@@ -1,11 +1,13 @@
 """``ConversationManager``: runs turns over shared connections, limits and budgets, and stores their nodes."""
 
+import asyncio
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 import anyio
@@ -55,6 +57,9 @@ from dhenara_async.turns.turn import Turn
 from dhenara_async.usage.budget import Budget
 from dhenara_async.usage.budgeted_client import ClientWithBudget
 
+if TYPE_CHECKING:
+    from dhenara_async.stores import SQLStore
+
 
 class ConversationManager:
     """Runs the turns of any number of conversations over one pool of connections.
@@ -81,7 +86,8 @@ class ConversationManager:
             None = only finished turns are kept.
 
     Raises:
-        ConfigurationError: ``signing_key`` is empty.
+        ConfigurationError: ``signing_key`` is empty, or ``store`` is no address. While an event loop runs, the address
+            may be looked at only where the block begins, because that loads the database's library.
     """
 
     def __init__(
@@ -100,40 +106,62 @@ class ConversationManager:
         observers: Iterable[Observer] = (),
         journal: Journal | None = Journal(),  # noqa: B008 - immutable
     ) -> None:
-        self._owned_store: ConversationStore | None = None
-        if isinstance(store, str | os.PathLike):
-            from dhenara_async.stores import SQLStore  # only here: it loads SQLAlchemy
-
-            store = self._owned_store = SQLStore(store)
-        self.store: ConversationStore = store or MemoryStore()
         config = AIModelCallConfig() if config is None else config
         check_config(config)
         signing = None if signing_key is None else SigningKeys(signing_key)
         limiter = LocalLimiter(limits) if isinstance(limits, Limits) else limits
-        self._turns = TurnFactory(
-            self.store,
-            config=config,
-            instructions=_standing(instructions),
-            policy=policy,
-            window=window,
-            shared=SharedResources(limiter=limiter, observers=tuple(observers)),
-            budget=budget,
-            conversation_budget=conversation_budget,
-            signing=signing,
-            live=None if journal is None else LiveTurns(journal, self.store, signing),
-        )
-        self._turns.transport = transport
+        standing = _standing(instructions)
+        self._owned_store: ConversationStore | None = None
+
+        def made() -> TurnFactory:
+            if isinstance(store, str | os.PathLike):
+                opened = self._owned_store = _sql_store()(store)
+            else:
+                opened = store or MemoryStore()
+            turns = TurnFactory(
+                opened,
+                config=config,
+                instructions=standing,
+                policy=policy,
+                window=window,
+                shared=SharedResources(limiter=limiter, observers=tuple(observers)),
+                budget=budget,
+                conversation_budget=conversation_budget,
+                signing=signing,
+                live=None if journal is None else LiveTurns(journal, opened, signing),
+            )
+            turns.transport = transport
+            return turns
+
+        self._made = made
+        loads = isinstance(store, str | os.PathLike) and "dhenara_async.stores.sql" not in sys.modules
+        self._factory: TurnFactory | None = None if loads and _on_loop() else made()
         self._owned: Transport | None = None
         self._tools: ToolSessions | None = None
 
     def __repr__(self) -> str:
         return f"ConversationManager(store={self.store!r})"
 
+    @property
+    def store(self) -> ConversationStore:
+        """Where the conversations are kept."""
+        return self._turns.store
+
+    @property
+    def _turns(self) -> TurnFactory:
+        """Made when it is first needed, if that loads modules and an event loop runs: ``async with`` loads them."""
+        if self._factory is None:
+            self._factory = self._made()
+        return self._factory
+
     async def __aenter__(self) -> Self:
         await loaded()
+        if self._factory is None:
+            await asyncio.get_running_loop().run_in_executor(None, _sql_store)
+        turns = self._turns
         if self._owned_store is not None:
             await self._owned_store.__aenter__()
-        if self._turns.transport is None:
+        if turns.transport is None:
             self._turns.transport = self._owned = new_transport()
         self._tools = ToolSessions()
         self._turns.shared = replace(self._turns.shared, tools=self._tools)
@@ -190,8 +218,8 @@ class ConversationManager:
         if not isinstance(self.store, StoreWithOwners):
             raise UnsupportedError(f"{type(self.store).__name__} does not keep owners apart: it has no scoped()")
         scoped = copy(self)
-        scoped.store, scoped._owned_store, scoped._owned = self.store.scoped(owner), None, None
-        scoped._turns = self._turns.scoped(scoped.store, owner)
+        scoped._owned_store, scoped._owned = None, None
+        scoped._factory = self._turns.scoped(self.store.scoped(owner), owner)
         return scoped
 
     async def create(
@@ -703,6 +731,26 @@ class ConversationManager:
             conversation=conversation.id,
         )
         return call.check(first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._turns.policy)
+
+
+def _sql_store() -> "type[SQLStore]":
+    """Return the class; loading it takes some tenths of a second.
+
+    Raises:
+        MissingExtraError: The extra is not installed.
+    """
+    from dhenara_async.stores import SQLStore
+
+    return SQLStore
+
+
+def _on_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _standing(instructions: Iterable[str]) -> tuple[str, ...]:

@@ -27,6 +27,16 @@ _MARK: Final = '"data":"\\u0000file:'
 _MARKED: Final = re.compile(re.escape(_MARK) + '([0-9a-f]{64})"')
 
 
+def is_large(node: ConversationNode) -> bool:
+    """Whether a node has a file that is kept outside its row."""
+    return next(_large(node), None) is not None
+
+
+def encoded(node: ConversationNode) -> tuple[str, dict[str, bytes]]:
+    """Return the JSON of a node with marks for its large files, and the files by their hashes."""
+    return take_out(node, node.model_dump_json())
+
+
 def take_out(node: ConversationNode, body: str) -> tuple[str, dict[str, bytes]]:
     """Return the JSON of a node with marks for its large files, and the files by their hashes."""
     taken: dict[str, bytes] = {}

@@ -134,7 +134,7 @@ class Database:
     async def _open(self) -> AsyncEngine:
         if self.is_sqlite:
             await to_thread.run_sync(sqlite.prepare, self.url, self._journal)
-        engine = self._new_engine()
+        engine = await to_thread.run_sync(self._new_engine)  # it loads the driver
         if not self.is_sqlite:
             try:
                 async with engine.connect() as connection:

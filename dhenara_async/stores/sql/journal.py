@@ -36,7 +36,7 @@ class JournalTables:
     _database: Database
     _owner: str
 
-    def _prepared(
+    async def _prepared(
         self, conversation_id: str, node: ConversationNode
     ) -> Callable[[AsyncConnection], Coroutine[object, object, None]]:
         raise NotImplementedError
@@ -126,7 +126,7 @@ class JournalTables:
         aside: bool = False,
     ) -> bool:
         """See ``StoreWithJournal``."""
-        rows, append = await _rows(batches), self._prepared(turn.conversation_id, node)
+        rows, append = await _rows(batches), await self._prepared(turn.conversation_id, node)
         mine = (turns.c.seq == turn.number, turns.c.owner == self._owner, turns.c.writer == writer.id)
 
         async def work(connection: AsyncConnection) -> bool:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from anyio import to_thread
 from pydantic import JsonValue
 from sqlalchemy import Integer, Row, column, delete, insert, select, table, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
@@ -30,6 +31,7 @@ from dhenara_async.stores.sql.tables import conversations, nodes, tombstones, to
 from dhenara_async.stores.sql.tool_results import ToolResultTable
 
 T = TypeVar("T")
+_MANY_TURNS: Final = 2_000  # of which a tree is built in a thread
 _WORDS: Final = table("node_words", column("rowid", Integer))
 _POSTGRES_INDEX: Final = "nodes.found @@ plainto_tsquery('simple', :asked)"
 
@@ -114,16 +116,18 @@ class SQLStore(JournalTables, ToolResultTable):
 
     async def append(self, conversation_id: str, node: ConversationNode) -> None:
         """See ``ConversationStore``."""
-        await self._database.write(self._prepared(conversation_id, node))
+        await self._database.write(await self._prepared(conversation_id, node))
 
-    def _prepared(
+    async def _prepared(
         self, conversation_id: str, node: ConversationNode
     ) -> Callable[[AsyncConnection], Coroutine[object, object, None]]:
         """Prepare a node for a transaction; return what appends it there."""
         for name in (conversation_id, node.id, node.parent_id or ""):
             demand_storable(name, "an id")
         words = words_of(node)
-        body, contents = attachments.take_out(node, node.model_dump_json())
+        # encoding a large file takes longer than the loop may stand still
+        large = attachments.is_large(node)
+        body, contents = await to_thread.run_sync(attachments.encoded, node) if large else attachments.encoded(node)
 
         async def work(connection: AsyncConnection) -> None:
             row = await self._locked(connection, conversation_id)
@@ -184,7 +188,11 @@ class SQLStore(JournalTables, ToolResultTable):
 
         row, loaded = await self._read(conversation_id, work)
         instructions = loading.instructions_of(row)
-        return Conversation(conversation_id, nodes=loaded, head=row.head, instructions=instructions)
+
+        def build() -> Conversation:
+            return Conversation(conversation_id, nodes=loaded, head=row.head, instructions=instructions)
+
+        return build() if len(loaded) < _MANY_TURNS else await to_thread.run_sync(build)
 
     async def load_path(self, conversation_id: str, node_id: str | None = None, *, others: int = 0) -> LoadedTurns:
         """See ``StoreWithPaths``."""
