@@ -46,27 +46,6 @@ async def test_asyncpg_and_poolers_are_served_alike(postgres: URL) -> None:
             await check_store(lambda store=store: store, durable=True)
 
 
-async def test_workers_with_stores_of_their_own_lose_no_node(postgres: URL) -> None:
-    owner, name = uuid4().hex, uuid4().hex
-    kept: list[str] = []
-
-    async def work(worker: int) -> None:
-        async with SQLStore(address(postgres), owner=owner) as store:
-            for turn in range(20):
-                head = (await store.load(name)).head if turn else None
-                node = ConversationNode(id=f"{worker}-{turn}", parent_id=None if head is None else head.id)
-                await store.append(name, node)
-                kept.append(node.id)
-
-    async with anyio.create_task_group() as tasks:
-        for worker in range(10):
-            tasks.start_soon(work, worker)
-    async with SQLStore(address(postgres), owner=owner) as store:
-        conversation = await store.load(name)
-    assert sorted(node.id for node in conversation.nodes) == sorted(kept)
-    assert conversation.head == conversation.nodes[-1]
-
-
 async def test_a_server_that_is_not_there_is_a_store_error_without_the_password() -> None:
     with pytest.raises(StoreError) as raised:
         await SQLStore("postgresql://user:secret@127.0.0.1:9/name").list()

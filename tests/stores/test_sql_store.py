@@ -18,8 +18,6 @@ from dhenara_async.stores import SQLStore
 from dhenara_async.stores.sql import schema, sqlite
 from dhenara_async.testing import check_store
 
-PROCESSES, TURNS = 8, 12
-
 
 async def test_the_sqlite_store_keeps_every_promise(tmp_path: Path) -> None:
     await check_store(lambda: SQLStore(tmp_path / "chat.db"), durable=True)
@@ -33,46 +31,6 @@ async def test_a_manager_opens_and_closes_the_store_of_a_path(tmp_path: Path) ->
     assert not path.with_name("chat.db-wal").exists()  # SQLite removes it with the last connection
     async with ConversationManager(store=path) as manager:
         assert (await manager.open(conversation.id)).path()[0].user_query == "Hello"
-
-
-WORKER = """
-import sys, anyio
-from dhenara_async import ConversationNode
-from dhenara_async.messages.messages import FilePart, ReasoningPart
-from dhenara_async.response import ChatResponse, Choice, FinishReason
-from dhenara_async.stores import SQLStore
-
-async def main(path, worker, turns):
-    async with SQLStore(path) as store:
-        for turn in range(turns):
-            conversation = await store.load("shared") if turn else None
-            head = conversation.head.id if conversation and conversation.head else None
-            node = ConversationNode(id=f"{worker}-{turn}", parent_id=head, user_query="q")
-            await store.append("shared", node)
-            print(node.id, flush=True)
-
-anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
-"""
-
-
-async def test_processes_that_open_a_new_file_together_lose_no_node(tmp_path: Path) -> None:
-    path = tmp_path / "chat.db"
-    command = [sys.executable, "-W", "error", "-c", WORKER, str(path)]
-    kept: list[str] = []
-
-    async def work(worker: int) -> None:
-        run = await anyio.run_process([*command, str(worker), str(TURNS)], check=False)
-        assert (run.stderr, run.returncode) == (b"", 0)
-        kept.extend(run.stdout.decode().split())
-
-    async with anyio.create_task_group() as tasks:
-        for worker in range(PROCESSES):
-            tasks.start_soon(work, worker)
-    async with SQLStore(path) as store:
-        conversation = await store.load("shared")
-    assert {node.id for node in conversation.nodes} == set(kept)
-    assert len(kept) == PROCESSES * TURNS
-    assert conversation.head == conversation.nodes[-1]
 
 
 async def test_a_program_that_never_closes_its_store_ends(tmp_path: Path) -> None:
