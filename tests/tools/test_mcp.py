@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Literal, cast
 
 import anyio
@@ -171,7 +172,7 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    return pid != 0
 
 
 async def test_no_child_and_no_task_is_left_after_a_cancellation() -> None:
@@ -207,6 +208,32 @@ async def test_a_program_that_is_not_there_says_so() -> None:
         async with opened(McpServer.stdio("/no/such/program")):
             pass
     assert caught.value.server == "program"
+
+
+@pytest.mark.parametrize("how", ["late", "cancelled"])
+async def test_a_server_that_does_not_answer_leaves_no_child(how: str, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    silent = f"import os, pathlib, sys; pathlib.Path({str(file)!r}).write_text(str(os.getpid())); sys.stdin.read()"
+    server = McpServer.stdio(sys.executable, "-c", silent, name="mute", open_timeout=0.3 if how == "late" else 60)
+    before = asyncio.all_tasks()
+    if how == "late":
+        with pytest.raises(ToolServerError, match=r"'mute' cannot be opened: it was not open within 0\.3 s"):
+            async with opened(server):
+                pass
+    else:
+        async with anyio.create_task_group() as group:
+            group.start_soon(enter, server)
+            with anyio.fail_after(10):
+                while not file.exists() or not file.read_text():  # noqa: ASYNC110 - another process writes it
+                    await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    assert not file.exists() or not alive(int(file.read_text() or "0"))
+    assert asyncio.all_tasks() == before
+
+
+async def enter(server: McpServer) -> None:
+    async with opened(server):
+        pass
 
 
 # ------------------------------------------------------------------------------------------------ results

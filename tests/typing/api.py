@@ -150,6 +150,18 @@ def handle(event: StreamEvent) -> str:
             assert_never(event)
 
 
+def servers_of_tools() -> None:
+    servers = [
+        McpServer.http("https://example.com/mcp", headers={"x-key": "…"}, auth="…", name="crm", allow=["find"]),
+        McpServer.stdio("python", ["server.py"], env={"KEY": "…"}, pins={"find": "…"}),
+        McpServer.stdio("python", "-m", "server", timeout=None),
+    ]
+    assert_type(servers[0], McpServer)
+    config = AIModelCallConfig(tools=[weather, *servers, HostedTool(type="mcp", options={"server_url": "https://…"})])
+    assert_type(config.tools, tuple[Tool | HostedTool | McpServer, ...])
+    assert_type(config.declared_tools, tuple[Tool | HostedTool, ...])
+
+
 def blocking() -> None:
     client = AIModelClient(model_endpoint=endpoint, config=AIModelCallConfig(), is_async=False)
     assert_type(client, BlockingClient)

@@ -179,6 +179,7 @@ class _Session:
         self._status: int | None = None  # the last HTTP status of an error
         self._settled = asyncio.Event()
         self._stop = asyncio.Event()
+        self._scope = anyio.CancelScope()  # ends the opening
         # Not a task group: it would belong to the task that needs the server first, and the session outlives that one.
         # Nor that task's context: the session would take questions for its call for ever.
         self._task = asyncio.get_running_loop().create_task(
@@ -205,16 +206,17 @@ class _Session:
         self.lose()
         with anyio.CancelScope(shield=True):
             if self.client is None:
-                self._task.cancel()
+                self._failure = self._failure or self._error("it was closed while it was opened")
+                self._scope.cancel()
             _, running = await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
             for task in running:
                 task.cancel()
 
     async def _hold(self) -> None:
         server = self._connection.server
-        deadline = anyio.current_time() + server.open_timeout
+        self._scope.deadline = anyio.current_time() + server.open_timeout
         try:
-            with anyio.CancelScope(deadline=deadline) as scope:
+            with self._scope as scope:
                 async with AsyncExitStack() as stack:
                     client = await self._enter(stack)
                     self.client, self.protocol = client, client.protocol_version
@@ -222,7 +224,7 @@ class _Session:
                     self._settled.set()
                     await self._stop.wait()
             if scope.cancelled_caught and self.client is None:
-                self._failure = self._error(f"it was not open within {server.open_timeout:g} s")
+                self._failure = self._failure or self._error(f"it was not open within {server.open_timeout:g} s")
         except Exception as exc:  # noqa: BLE001 - the SDK raises groups of anything; whoever needs the server is told
             self._failure = self._failure or self._error(words_of(exc, server))
         finally:
