@@ -1,5 +1,6 @@
 """``SQLStore`` in an SQLite file: promises, processes, deletion and refusals."""
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from sqlalchemy import URL, Connection, create_engine, make_url, text
+from sqlalchemy import URL, Connection, create_engine, event, make_url, text
 
 from dhenara_async import ConversationManager, ConversationNode
 from dhenara_async.errors import ConfigurationError, SchemaError, StoreError, UnknownConversationError
@@ -211,3 +212,28 @@ async def _stored_files(url: URL) -> dict[str, int]:
         return {row[0]: row[1] for row in rows}
 
     return await anyio.to_thread.run_sync(count)
+
+
+async def test_writes_at_once_share_a_transaction_and_none_takes_others_along(tmp_path: Path) -> None:
+    async with SQLStore(tmp_path / "chat.db") as store:
+        transactions = 0
+
+        def count(*_: object) -> None:
+            nonlocal transactions
+            transactions += 1
+
+        engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - nobody else sees transactions
+        event.listen(engine.sync_engine, "commit", count)
+        await store.create("c")
+        first = ConversationNode(id="0")
+        nodes = [first, *(ConversationNode(id=str(number)) for number in range(1, 40))]
+        outcomes = await asyncio.gather(*(store.append("c", node) for node in nodes))
+        assert outcomes == [None] * 40
+        assert transactions < 10
+        wrong = first.model_copy(update={"user_query": "Another."})
+        more = [ConversationNode(id=f"more {number}") for number in range(10)]
+        outcomes = await asyncio.gather(
+            *(store.append("c", node) for node in (*more[:5], wrong, *more[5:])), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [*[type(None)] * 5, ValueError, *[type(None)] * 5]
+        assert {node.id for node in (await store.load("c")).nodes} == {node.id for node in (*nodes, *more)}

@@ -1,6 +1,7 @@
 """One database: its connections, its transactions, and its errors in our words."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -15,8 +16,11 @@ from dhenara_async.stores.sql.changes import Changes
 from dhenara_async.stores.sql.schema import demand_current
 
 T = TypeVar("T")
+_Work = Callable[[AsyncConnection], Awaitable[Any]]
+_Piece = tuple[_Work, asyncio.Future[Any]]
 _DEADLINE: Final = 90.0
 """Seconds after which one piece of work counts as failed; longer than SQLite waits for other processes."""
+_TOGETHER: Final = 64  # pieces of work in one transaction
 _EXTRAS: Final = {"aiosqlite": "sql", "psycopg": "postgres", "asyncpg": "asyncpg"}
 
 
@@ -40,7 +44,8 @@ class Database:
         self._engine: AsyncEngine | None = None
         self.changes: Changes = Changes(url.database if self.is_sqlite else None, None if pooled else self._listener)
         self._opening = anyio.Lock()
-        self._writing = anyio.Lock()  # in SQLite: our own tasks queue here in order, instead of polling the file's lock
+        self._waiting: list[_Piece] = []  # pieces of work for an SQLite file, in order
+        self._writing: asyncio.Task[None] | None = None  # runs them, so that they do not poll for the file's lock
 
     async def open(self) -> None:
         """Connect, and create or check the schema. Nothing happens if it is open.
@@ -59,12 +64,49 @@ class Database:
         """Run ``work`` in a transaction that is committed when it returns, and rolled back when it raises."""
         if not self.is_sqlite:
             return await self._run(work, begin="BEGIN")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._waiting.append((work, done))
+        if self._writing is None or self._writing.done() or self._writing.get_loop() is not loop:
+            del self._waiting[:-1]  # of a loop that is gone
+            self._writing = loop.create_task(self._write_waiting(), name="transactions of a store")
         with anyio.CancelScope(shield=True):
-            await self._writing.acquire()
+            await done
+        return done.result()
+
+    async def _write_waiting(self) -> None:
+        """Write what waits: several pieces in one transaction, because a transaction costs more than a statement."""
+        while self._waiting:
+            some, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
+            some = [(work, done) for work, done in some if not done.done()]
+            if len(some) < 2 or not await self._write_together(some):
+                for work, done in some:
+                    await self._write_alone(work, done)
+
+    async def _write_together(self, pieces: "Sequence[_Piece]") -> bool:
+        """Write several pieces; False if one failed, and none is written."""
+
+        async def work(connection: AsyncConnection) -> list[Any]:
+            return [await work(connection) for work, _ in pieces]
+
         try:
-            return await self._run(work, begin="BEGIN IMMEDIATE")
-        finally:
-            self._writing.release()
+            results = await self._run(work, begin="BEGIN IMMEDIATE")
+        except Exception:  # noqa: BLE001 - raised again for the piece that failed
+            return False
+        for (_, done), result in zip(pieces, results, strict=True):
+            if not done.done():
+                done.set_result(result)
+        return True
+
+    async def _write_alone(self, work: "_Work", done: asyncio.Future[Any]) -> None:
+        try:
+            result = await self._run(work, begin="BEGIN IMMEDIATE")
+        except Exception as exc:  # noqa: BLE001 - for the caller
+            if not done.done():
+                done.set_exception(exc)
+        else:
+            if not done.done():
+                done.set_result(result)
 
     async def truncate_log(self) -> None:
         """Empty the write-ahead log of an SQLite file, where deleted words may still stand.

@@ -5,10 +5,22 @@ conversation, then rows of turns by number. Times are compared by the database's
 """
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from anyio import to_thread
-from sqlalchemy import ColumnElement, Double, Select, delete, func, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Select,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -41,6 +53,9 @@ class JournalTables:
     ) -> Callable[[AsyncConnection], Coroutine[object, object, None]]:
         raise NotImplementedError
 
+    def _tombstones(self, conversation_id: str) -> Select[str]:
+        raise NotImplementedError
+
     async def _refuse_deleted(self, connection: AsyncConnection, conversation_id: str, node_id: str) -> None:
         raise NotImplementedError
 
@@ -49,7 +64,7 @@ class JournalTables:
         draft = turn.draft
         for name in (turn.conversation_id, draft.id):
             demand_storable(name, "an id")
-        values = {
+        values: dict[str, Any] = {
             "owner": self._owner,
             "id": draft.id,
             "conversation": turn.conversation_id,
@@ -64,13 +79,18 @@ class JournalTables:
             "last_seq": 0,
         }
 
+        # One statement does it all: a turn costs as little as it can before its first request.
+        refused = exists(self._node(draft.id, turn.conversation_id)) | exists(self._tombstones(turn.conversation_id))
+        given: Select[Any] = select(*(_literal(name, value) for name, value in values.items())).where(~refused)
+        dialect_insert = sqlite_insert if self._database.is_sqlite else postgres_insert
+        row = dialect_insert(turns).from_select(list(values), given, include_defaults=False)
+        inserted = row.on_conflict_do_nothing(index_elements=["owner", "id"]).returning(turns.c.seq)
+
         async def work(connection: AsyncConnection) -> int | None:
-            await self._refuse_deleted(connection, turn.conversation_id, draft.id)
-            if await connection.scalar(self._node(draft.id, turn.conversation_id)) is not None:
-                return None
-            dialect_insert = sqlite_insert if self._database.is_sqlite else postgres_insert
-            row = dialect_insert(turns).values(values).on_conflict_do_nothing(index_elements=["owner", "id"])
-            return await connection.scalar(row.returning(turns.c.seq))
+            number = await connection.scalar(inserted)
+            if number is None:
+                await self._refuse_deleted(connection, turn.conversation_id, draft.id)
+            return number
 
         number = await self._database.write(work)
         if number is None:
@@ -128,22 +148,26 @@ class JournalTables:
         """See ``StoreWithJournal``."""
         rows, append = await _rows(batches), await self._prepared(turn.conversation_id, node)
         mine = (turns.c.seq == turn.number, turns.c.owner == self._owner, turns.c.writer == writer.id)
+        counted = select(func.coalesce(func.max(turn_events.c.first_seq + turn_events.c.number), 0))
+        kept = counted.where(turn_events.c.turn == turn.number).scalar_subquery()
+        last = batches[-1].first_seq + len(batches[-1].events) if batches else kept
+        ended = (
+            update(turns)
+            .where(*mine, turns.c.ended.is_(None))
+            .values(ended=self._now, expires=self._now + keep, last_seq=last)
+            .returning((turns.c.watched_until > self._now).label("read"))
+        )
 
         async def work(connection: AsyncConnection) -> bool:
-            row = (await connection.execute(self._conversation_locked(turn.conversation_id))).one_or_none()
-            await self._refuse_deleted(connection, turn.conversation_id, node.id)
-            ended = (
-                update(turns).where(*mine, turns.c.ended.is_(None)).values(ended=self._now, expires=self._now + keep)
-            )
-            read = (turns.c.watched_until > self._now).label("read")
-            found = (await connection.execute(ended.returning(read))).one_or_none()
+            row = None
+            if aside or not self._database.is_sqlite:  # SQLite has locked everything
+                row = (await connection.execute(self._conversation_locked(turn.conversation_id))).one_or_none()
+            found = (await connection.execute(ended)).one_or_none()
             if found is None:
+                await self._refuse_deleted(connection, turn.conversation_id, node.id)
                 return False
             if rows:
-                await connection.execute(insert(turn_events), [{**row, "epoch": turn.epoch} for row in rows])
-            counted = select(func.coalesce(func.max(turn_events.c.first_seq + turn_events.c.number), 0))
-            counted = counted.where(turn_events.c.turn == turn.number)
-            await connection.execute(update(turns).where(*mine).values(last_seq=counted.scalar_subquery()))
+                await connection.execute(insert(turn_events), [{**batch, "epoch": turn.epoch} for batch in rows])
             await append(connection)
             if aside and row is not None and row.head is not None and row.head != node.parent_id:
                 back = update(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
@@ -289,6 +313,13 @@ async def forget_turns(connection: AsyncConnection, *which: ColumnElement[bool])
         some = numbers[first : first + _NUMBERS]
         await connection.execute(delete(turn_events).where(turn_events.c.turn.in_(some)))
         await connection.execute(delete(turns).where(turns.c.seq.in_(some)))
+
+
+def _literal(column: str, value: Any) -> ColumnElement[Any]:
+    """Return a value as an expression of the type of its column."""
+    if isinstance(value, ColumnElement):
+        return cast("ColumnElement[Any]", value)
+    return literal(value, turns.c[column].type)
 
 
 def _columns(writer: TurnWriter) -> dict[str, Any]:

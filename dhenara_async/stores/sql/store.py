@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeVar
 
 from anyio import to_thread
 from pydantic import JsonValue
-from sqlalchemy import Integer, Row, column, delete, insert, select, table, text, update
+from sqlalchemy import Integer, Row, Select, column, delete, insert, select, table, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -161,10 +161,13 @@ class SQLStore(JournalTables, ToolResultTable):
 
         return work
 
+    def _tombstones(self, conversation_id: str) -> Select[str]:
+        """Select the mark of a deleted conversation."""
+        return select(tombstones.c.key).where(tombstones.c.key == self._tombstone(conversation_id))
+
     async def _refuse_deleted(self, connection: AsyncConnection, conversation_id: str, node_id: str) -> None:
         """Refuse a node of a conversation that was deleted."""
-        key = self._tombstone(conversation_id)
-        if await connection.scalar(select(tombstones.c.key).where(tombstones.c.key == key)) is not None:
+        if await connection.scalar(self._tombstones(conversation_id)) is not None:
             raise UnknownConversationError(f"conversation {conversation_id!r} was deleted; node {node_id} is not kept")
 
     async def checkout(self, conversation_id: str, node_id: str) -> None:
