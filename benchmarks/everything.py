@@ -31,12 +31,12 @@ _MODEST = {
     "store": "--calls 50",
 }
 _SMOKE = {
-    "stream": "--rounds 1 --events 20 --concurrency 1 --concurrency 4",
+    "stream": "--rounds 1 --events 20 --concurrency 4",
     "latency": "--rounds 1 --calls 2",
     "accumulate": "--rounds 1 --short 50 --long 200",
     "plain": "--rounds 1 --calls 4 --concurrency 2",
     "fanout": "--rounds 1 --concurrency 6 --rate 20 --seconds 1 --workers 2",
-    "memory": "--rounds 1 --streams 10",
+    "memory": "--rounds 1 --streams 10 --dialect openai_chat",
     "startup": "--rounds 1",
     "convert": "--rounds 1 --turns 25 --turns 50 --target gemini",
     "tracing": "--rounds 1 --events 200 --calls 2",

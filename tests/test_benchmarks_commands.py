@@ -52,7 +52,7 @@ def test_command_runs_and_every_text_is_what_was_sent(name: str, tmp_path: Path)
     assert result["skipped"] == []
     rows = result["rows"]
     assert {row["peer"] for row in rows} == {"floor", "dhenara_async"}
-    dialects = {"openai_chat"} if name == "fanout" else set(wire.DIALECTS)
+    dialects = {"openai_chat"} if name in ("fanout", "memory") else set(wire.DIALECTS)
     assert {row["dialect"] for row in rows} == dialects
     for row in rows:
         assert row["failure"] is None

@@ -411,7 +411,7 @@ async def test_a_stream_that_is_left_while_it_waits(wire: str, phase: Phase, way
 async def test_a_turn_that_is_left_while_it_waits(phase: Phase, way: Route) -> None:
     async with cell(phase) as place:
         manager = ConversationManager(transport=place.transport, config=place.config)
-        manager._shared_resources = place.shared  # pyright: ignore[reportPrivateUsage] - no user sets a clock
+        manager._turns.shared = place.shared  # pyright: ignore[reportPrivateUsage] - no user sets a clock
         async with manager:
             conversation = await manager.create()
             files = [part for part in place.asked.parts if isinstance(part, FilePart)]
