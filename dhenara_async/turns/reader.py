@@ -43,6 +43,11 @@ class TurnReader:
         if self._from is None:
             self._from = cursor
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it reads from a cursor: there may be nothing more to read then."""
+        return self._from is not None
+
     async def __aenter__(self) -> Self:
         log = self._log = self._find if isinstance(self._find, TurnLog) else await self._find()
         if self._from is not None:

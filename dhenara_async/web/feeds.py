@@ -90,12 +90,12 @@ class AnswerFeed:
         self._detach = detach
         self._frames = frames(None)  # tells the content type before the turn is known
         self._ended = Ended()
-        self.resumes: bool = isinstance(stream, TurnReader) or (isinstance(stream, Turn) and last_event_id is not None)
         self._behind: str | None = None  # a cursor: events up to it are left out
         if isinstance(stream, TurnReader) and last_event_id is not None:
             stream.go_on_from(last_event_id)
         elif isinstance(stream, Turn):  # one that was begun before under the same id is read from its beginning
             self._behind = last_event_id
+        self.resumes: bool = stream.goes_on if isinstance(stream, TurnReader) else self._behind is not None
         if detach and not isinstance(stream, Turn):
             raise ConfigurationError("detach is for turns: a reader never ends its turn, and a plain stream has none")
 
