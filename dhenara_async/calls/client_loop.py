@@ -5,7 +5,8 @@ from dataclasses import replace
 from uuid import uuid4
 
 from dhenara_async.calls.input import CallInput
-from dhenara_async.calls.loop import LoopStep, LoopStream
+from dhenara_async.calls.loop import LoopStream
+from dhenara_async.calls.loop_steps import LoopStep
 from dhenara_async.calls.observed_loop import ObservedLoop
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.stream import ResponseStream

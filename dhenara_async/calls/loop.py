@@ -7,14 +7,14 @@ block cancels that task, and with it the tools.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 from inspect import isawaitable
 from types import TracebackType
-from typing import NoReturn, Protocol, Self, cast
+from typing import NoReturn, Self, cast
 
 from pydantic import JsonValue
 
 from dhenara_async.calls.going_on import joined
+from dhenara_async.calls.loop_steps import EventBuffer, LoopStep, LoopSteps, StoredCalls
 from dhenara_async.calls.observed_loop import ObservedLoop
 from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.step import Step
@@ -38,94 +38,6 @@ from dhenara_async.tools.policy import Approval, ToolPolicy
 from dhenara_async.tools.runner import ToolRunner
 
 _ADVICE = "a tool loop is read inside its block: async with client.stream(…, run_tools=…) as stream"
-
-
-class LoopStep(Protocol):
-    """One model call of a loop: a stream, or a turn."""
-
-    async def __aenter__(self) -> object: ...
-    async def batch(self) -> list[StreamEvent]: ...
-    @property
-    def response(self) -> AIModelCallResponse: ...
-    @property
-    def partial(self) -> AIModelCallResponse: ...
-
-
-class LoopSteps(Protocol):
-    """Makes the model calls of a loop, and keeps what it leaves."""
-
-    def make(self, asked: AskNext | None, seconds: float | None) -> LoopStep:
-        """Make the next model call; nothing is sent yet.
-
-        Args:
-            asked: The question; None = the question that the loop begins with.
-            seconds: The time that the loop has left; None = unlimited.
-        """
-        ...
-
-    @property
-    def node_id(self) -> str | None:
-        """The id of the node of the call that was made last; None outside of a conversation."""
-        ...
-
-    @property
-    def expected(self) -> Origin | None:
-        """The endpoint that is asked first; None if only a router's function knows."""
-        ...
-
-    async def leave(self, step: LoopStep, reason: BaseException | None, warnings: Sequence[CallWarning]) -> None:
-        """End a model call whose block was entered; ``reason`` is the exception that ends it early, if any."""
-        ...
-
-    async def results(self) -> Mapping[int, ToolResultPart]:
-        """Return the results of the last answer's calls that were stored before, by place."""
-        ...
-
-    async def keep(self, place: int, result: ToolResultPart) -> None:
-        """Store the result of one of the last answer's calls."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCalls:
-    """The calls that a resumed loop begins with.
-
-    Attributes:
-        calls: All calls of the answer.
-        decisions: Decisions of a person by ``decision_key``; the policy decides about all other calls.
-        over: Whether the loop went on before, so that nothing is left to run.
-    """
-
-    calls: tuple[ToolCallPart, ...]
-    decisions: Mapping[str, Approval]
-    over: bool = False
-
-
-@dataclass(slots=True)
-class _Ready:
-    """Events that were not read yet, and the readers that wait for some."""
-
-    events: list[StreamEvent] = field(default_factory=list[StreamEvent])
-    waiters: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
-
-    def add(self, event: StreamEvent) -> None:
-        self.events.append(event)
-        self.wake()
-
-    async def wait(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiters.append(waiter)
-        await waiter
-
-    def wake(self) -> None:
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def take(self) -> list[StreamEvent]:
-        taken, self.events = self.events, []
-        return taken
 
 
 class LoopStream:
@@ -183,7 +95,7 @@ class LoopStream:
         self._between: Step[None] | None = None
         self._working = False
         self._asked: Origin | None = None
-        self._ready = _Ready()
+        self._ready = EventBuffer()
         self._failure: BaseException | None = None
         self._entered = self._closed = False
 

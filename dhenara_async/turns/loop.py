@@ -6,7 +6,8 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
-from dhenara_async.calls.loop import LoopStep, LoopStream
+from dhenara_async.calls.loop import LoopStream
+from dhenara_async.calls.loop_steps import LoopStep
 from dhenara_async.calls.observed_loop import ObservedLoop
 from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.shared import SharedResources

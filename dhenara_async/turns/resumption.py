@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 from uuid import NAMESPACE_OID, uuid5
 
-from dhenara_async.calls.loop import StoredCalls
+from dhenara_async.calls.loop_steps import StoredCalls
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.messages.messages import ToolCallPart
