@@ -1,4 +1,4 @@
-"""The parts of a tool loop: its steps, the calls that a resumed one begins with, and its events before they are read."""
+"""The parts of a tool loop: its steps, the calls that a resumed one begins with, its events before they are read."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
