@@ -17,7 +17,7 @@ from dhenara_async.stores.sql.schema import demand_current
 
 T = TypeVar("T")
 _Work = Callable[[AsyncConnection], Awaitable[Any]]
-_Piece = tuple[_Work, asyncio.Future[Any]]
+_WaitingWork = tuple[_Work, asyncio.Future[Any]]
 _DEADLINE: Final = 90.0
 """Seconds after which one piece of work counts as failed; longer than SQLite waits for other processes."""
 _TOGETHER: Final = 64  # pieces of work in one transaction
@@ -44,7 +44,7 @@ class Database:
         self._engine: AsyncEngine | None = None
         self.changes: Changes = Changes(url.database if self.is_sqlite else None, None if pooled else self._listener)
         self._opening = anyio.Lock()
-        self._waiting: list[_Piece] = []  # pieces of work for an SQLite file, in order
+        self._waiting: list[_WaitingWork] = []  # pieces of work for an SQLite file, in order
         self._writing: asyncio.Task[None] | None = None  # runs them, so that they do not poll for the file's lock
 
     async def open(self) -> None:
@@ -83,7 +83,7 @@ class Database:
                 for work, done in some:
                     await self._write_alone(work, done)
 
-    async def _write_together(self, pieces: "Sequence[_Piece]") -> bool:
+    async def _write_together(self, pieces: "Sequence[_WaitingWork]") -> bool:
         """Write several pieces; False if one failed, and none is written."""
 
         async def work(connection: AsyncConnection) -> list[Any]:
