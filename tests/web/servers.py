@@ -15,6 +15,9 @@ from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -114,6 +117,12 @@ async def served_by_aiohttp(app: web.Application) -> AsyncGenerator[str]:
         await runner.cleanup()
 
 
-def one_route(endpoint: Endpoint) -> Starlette:
+async def _pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    return await call_next(request)
+
+
+def one_route(endpoint: Endpoint, *, behind_middleware: bool = False) -> Starlette:
     """An app with one endpoint, at ``/``."""
-    return Starlette(routes=[Route("/", endpoint, methods=["GET", "POST"])])
+    layers = [Middleware(BaseHTTPMiddleware, dispatch=_pass_on), Middleware(GZipMiddleware, minimum_size=1)]
+    routes = [Route("/", endpoint, methods=["GET", "POST"])]
+    return Starlette(routes=routes, middleware=layers if behind_middleware else [])

@@ -19,7 +19,7 @@ from tests.web.servers import SERVERS, one_route, served, served_by_aiohttp
 TEXT = "The robot paints a red fox."
 
 
-@pytest.mark.parametrize("server", [*SERVERS, "aiohttp"])
+@pytest.mark.parametrize("server", [*SERVERS, "uvicorn behind middleware", "aiohttp"])
 @pytest.mark.parametrize("stall", ["head", 4])
 async def test_the_provider_is_left_when_the_client_goes_away(server: str, stall: str | int) -> None:
     quiet = Fault(answer=Answer(text=TEXT), stall="head" if stall == "head" else 4)
@@ -39,7 +39,9 @@ async def test_the_provider_is_left_when_the_client_goes_away(server: str, stall
 
         twin = web.Application()
         twin.router.add_post("/", handle)
-        serving = served_by_aiohttp(twin) if server == "aiohttp" else served(one_route(answer), server)
+        name, _, behind = server.partition(" behind ")
+        app = one_route(answer, behind_middleware=bool(behind))
+        serving = served_by_aiohttp(twin) if name == "aiohttp" else served(app, name)
         async with serving as url, aiohttp.ClientSession() as session:
             async with session.post(url, json={}) as reply:
                 while b"text-delta" not in await reply.content.readany() and stall != "head":
