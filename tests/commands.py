@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dhenara_async.hosts.table import HOSTS
+from tests.commands_server import SUPPORTED, run_forked
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD_SECONDS = 60  # only a hang takes this long
@@ -29,6 +30,10 @@ def environment_of(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def run(
     *arguments: str, typed: str = "", environment: Mapping[str, str] | None = None, code: str | None = None
 ) -> subprocess.CompletedProcess[str]:
+    if code is None and SUPPORTED and "PYTHONPATH" not in (environment or ()):  # which only a new interpreter reads
+        return run_forked(
+            arguments, typed=typed, environment=environment_of(environment), folder=ROOT, timeout=GUARD_SECONDS
+        )
     start = ("-m", "dhenara_async") if code is None else ("-c", code)
     return subprocess.run(
         [sys.executable, *start, *arguments],
