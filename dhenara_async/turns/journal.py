@@ -200,8 +200,15 @@ class JournalWriter:
             with suppress(TimeoutError):
                 await asyncio.wait_for(due.wait(), max(delay, retry_at - monotonic()))
             due.clear()
-            if retry_at <= monotonic() and not await self._flush():
+            if retry_at <= monotonic() and not await self._flushed():
                 retry_at = monotonic() + _RETRY_SECONDS
+
+    async def _flushed(self) -> bool:
+        try:
+            return await self._flush()
+        except Exception:  # a fault of ours must not end the journal of all turns
+            logger.exception("the journal failed and goes on")
+            return False
 
     async def _flush(self) -> bool:
         """Keep what is new of all turns; False if the store failed."""

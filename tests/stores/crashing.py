@@ -15,19 +15,20 @@ from dhenara_async.stores import SQLStore
 from dhenara_async.turns import journal
 from tests.loopback import chat_endpoint
 
+_flush = journal.JournalWriter._flush  # pyright: ignore[reportPrivateUsage] - nobody else says what is kept
 
-class _Writer(journal.JournalWriter):
-    async def _flush(self) -> bool:
-        flushed = await super()._flush()
-        for turn in self._turns.values():
-            print("flushed", turn.log.turn_id, turn.kept, flush=True)
-        return flushed
+
+async def _flush_and_tell(writer: journal.JournalWriter) -> bool:
+    flushed = await _flush(writer)
+    for turn in writer._turns.values():  # pyright: ignore[reportPrivateUsage] - as above
+        print("flushed", turn.log.turn_id, turn.kept, flush=True)
+    return flushed
 
 
 async def answer(store: str, url: str, conversation: str, turns: int = 50, lease: float = 10.0) -> None:
     """Ask and answer turns of a conversation, one after the other."""
     journal.LEASE_SECONDS = lease
-    journal.JournalWriter._flush = _Writer._flush  # type: ignore[method-assign]
+    journal.JournalWriter._flush = _flush_and_tell  # type: ignore[method-assign]
     async with (
         SQLStore(store) as opened,
         ConversationManager(store=opened, journal=Journal(max_delay=0.02, max_events=8)) as manager,

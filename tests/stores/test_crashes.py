@@ -112,7 +112,7 @@ async def test_processes_that_are_killed_at_random_moments(address: str) -> None
         ConversationManager(store=store) as manager,
     ):
         talk = await manager.create()
-        kept: dict[str, str] = {}
+        kept, flushed = dict[str, str](), 0
         for _ in range(KILLS):
             await child.start(store=address, url=server.url, conversation=talk.id)
             if luck.random() < 0.75:  # the others may be killed before their first turn
@@ -138,9 +138,11 @@ async def test_processes_that_are_killed_at_random_moments(address: str) -> None
                 assert "".join(WORDS).startswith("" if node.response is None else node.response.text())
             assert set(child.ids("flushed")) <= set(nodes)
             assert await store.open_turns(talk.id) == ()
+            flushed += len(set(child.ids("flushed")))
             kept = {node.id: node.model_dump_json() for node in talk.nodes}
         node = await manager.turn(talk, "Answer at once.", chat_endpoint(server.url))
         assert node.answer.text() == "Here."
         assert (await manager.open(talk.id)).head == node
         statuses = [node.status for node in talk.nodes]
+        assert flushed >= KILLS / 3
         assert statuses.count("interrupted") >= KILLS / 3

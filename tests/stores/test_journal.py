@@ -34,7 +34,8 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
 class Gate:
     """A provider that sends half of an answer, and the rest when it is opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, rest: str = "three.") -> None:
+        self.rest = rest
         self.open = anyio.Event()
         self.asked = anyio.Event()
         self.requests = 0
@@ -47,7 +48,7 @@ class Gate:
         self.asked.set()
         await connection.send(head(), chat_delta("One "), chat_delta("two "))
         await self.open.wait()
-        await connection.send(*chat_stream("three."))
+        await connection.send(*chat_stream(self.rest))
 
 
 async def events_of(manager: ConversationManager, turn_id: str, cursor: str | None = None) -> list[StreamEvent]:

@@ -1,0 +1,284 @@
+"""Stores that fail, processes that stand still, and wake-ups that are lost while turns are answered."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+from sqlalchemy import URL, event, text
+from sqlalchemy.exc import OperationalError
+
+from dhenara_async import ConversationManager, ConversationNode, Journal, StreamEvent, TextDelta
+from dhenara_async.errors import StoreError
+from dhenara_async.stores import SQLStore, TurnBatch, TurnState, TurnWriter
+from dhenara_async.stores.sql.changes import Changes
+from tests.loopback import PATIENCE, Connection, chat_endpoint, chat_stream, head, serve
+from tests.stores.test_crashes import crashing
+from tests.stores.test_journal import Gate, events_of
+
+
+def _words(events: list[StreamEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+async def _answered_while(
+    store: SQLStore,
+    breaks: Callable[[], object],
+    *,
+    mends: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
+    rest: str = "three.",
+) -> str:
+    """Break a store while a turn is answered; return the error of the turn's end, empty if there is none."""
+    gate = Gate(rest)
+    async with (
+        serve(gate.play) as server,
+        ConversationManager(store=store, journal=Journal(max_delay=0.01, max_events=1)) as manager,
+    ):
+        talk, seen = await manager.create(), list[StreamEvent]()
+        turn, error = manager.turn(talk, "Count.", chat_endpoint(server.url)), ""
+        try:
+            async with turn:
+                async for event in turn:
+                    seen.append(event)
+                    if event == TextDelta(0, "two "):
+                        breaks()
+                        await anyio.sleep(0.05)  # a flush or two fail
+                        mends()
+                        gate.open.set()
+        except StoreError as exc:
+            error = str(exc)
+        finally:
+            after()
+        assert _words(seen) == f"One two {rest}"
+        assert turn.node.status == "complete"
+        assert (turn.id in error) is bool(error)
+        if not error:
+            assert (await manager.open(talk.id)).head == turn.node
+        return error
+
+
+async def test_a_full_disk_stops_no_stream_and_the_end_names_the_turn(tmp_path: Path) -> None:
+    async with SQLStore(tmp_path / "chat.db") as store:
+        full = False
+
+        def begin(connection: object) -> None:
+            if full:  # SQLite has this limit for tests of full disks
+                connection.exec_driver_sql("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]
+
+        engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - the limit is a connection's
+        event.listen(engine.sync_engine, "begin", begin)
+
+        def fill() -> None:
+            nonlocal full
+            full = True
+
+        assert "full" in await _answered_while(store, fill, rest="x" * 100_000)
+
+
+async def test_a_file_that_becomes_read_only_stops_no_stream(tmp_path: Path) -> None:
+    async with SQLStore(tmp_path / "chat.db") as store:
+        engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - as above
+        read_only = False
+
+        def begin(connection: object) -> None:
+            if read_only:
+                connection.exec_driver_sql("PRAGMA query_only = ON")  # type: ignore[attr-defined]
+
+        event.listen(engine.sync_engine, "begin", begin)
+
+        def switch() -> None:
+            nonlocal read_only
+            read_only = True
+
+        assert "readonly" in await _answered_while(store, switch)
+
+
+class Failing(SQLStore):
+    """A store whose flushes fail for a while."""
+
+    fails = False
+    failures = 0
+
+    async def flush_turns(
+        self, writer: TurnWriter, batches: Sequence[TurnBatch], *, lease: float
+    ) -> Mapping[int, TurnState]:
+        if self.fails:
+            self.failures += 1
+            raise StoreError("the disk is away for a moment")
+        return await super().flush_turns(writer, batches, lease=lease)
+
+
+async def test_flushes_that_fail_for_a_while_lose_nothing(tmp_path: Path) -> None:
+    async with Failing(tmp_path / "chat.db") as store, SQLStore(tmp_path / "chat.db") as other:
+
+        def switch() -> None:
+            store.fails = not store.fails
+
+        assert await _answered_while(store, switch, mends=switch) == ""
+        assert store.failures
+        (page,) = [await other.read_turn(node.id) async for node in _nodes(other)]
+        assert page is not None
+        assert page.turn.ended
+        assert _words(list(page.events)) == "One two three."
+
+
+async def _nodes(store: SQLStore) -> AsyncGenerator[ConversationNode]:
+    for item in (await store.list()).items:
+        for node in (await store.load(item.id)).nodes:
+            yield node
+
+
+async def test_a_server_that_is_stopped_stops_no_stream(postgres: URL) -> None:
+    url = postgres.render_as_string(hide_password=False)
+    async with SQLStore(url) as store:
+        engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - as above
+        stopped = False
+
+        def connect(*_: object) -> None:
+            if stopped:
+                raise OperationalError("connect", {}, ConnectionRefusedError("the server is stopped"))
+
+        event.listen(engine.sync_engine, "begin", connect)
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+
+        def start() -> None:
+            nonlocal stopped
+            stopped = False
+
+        assert "stopped" in await _answered_while(store, stop, after=start)
+
+
+async def test_a_process_that_stands_still_past_its_lease_is_fenced(tmp_path: Path) -> None:
+    """SIGSTOP, another process ends the turn, SIGCONT: nothing more is written, and the provider's call is closed."""
+    path, asked, left = str(tmp_path / "chat.db"), anyio.Event(), anyio.Event()
+
+    async def play(connection: Connection) -> None:
+        request = await connection.request()
+        if request is None or b"at once" in request.body:
+            await connection.send(head(), *chat_stream("Here."))
+            return
+        await connection.send(head(), *chat_stream("One ")[:1])
+        asked.set()
+        await connection.until_hung_up()
+        left.set()
+
+    async with serve(play) as server, crashing() as child, ConversationManager(store=path) as manager:
+        talk = await manager.create()
+        await child.start(store=path, url=server.url, conversation=talk.id, turns=1, lease=0.4)
+        turn_id = (await child.until("begun"))[1]
+        with anyio.fail_after(PATIENCE):
+            await asked.wait()
+            while child.flushed(turn_id) < 3:
+                await child.until("flushed")
+            await _stop(child.pid, path)
+            node = None
+            while node is None:
+                node = (await manager.open(talk.id)).head
+                await anyio.sleep(0.05)
+        assert (node.id, node.status, node.answer.text()) == (turn_id, "interrupted", "One ")
+        node = await manager.ask(await manager.open(talk.id), "Answer at once.", chat_endpoint(server.url))
+        kept = (await manager.open(talk.id)).export_json()
+        events = await _kept_events(path)
+        os.kill(child.pid, signal.SIGCONT)
+        with anyio.fail_after(PATIENCE):
+            await left.wait()
+            assert (await child.until("failed"))[1:] == [turn_id, "StoreError"]
+            await child.until("gone")
+        assert (await manager.open(talk.id)).export_json() == kept
+        assert await _kept_events(path) == events
+
+
+async def _stop(pid: int, path: str) -> None:
+    """Stop a process while it has not locked the file: nobody could write as long as it stands still."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                await anyio.sleep(0.01)
+            else:
+                return
+
+
+async def _kept_events(path: str) -> list[str]:
+    async with SQLStore(path) as store:
+        engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - rows are what this is about
+        async with engine.connect() as connection:
+            rows = (
+                await connection.execute(text("SELECT turn, first_seq, events FROM turn_events ORDER BY 1, 2"))
+            ).all()
+            return [str(tuple(row)) for row in rows]
+
+
+async def test_a_reader_whose_wake_ups_are_lost_ends_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    path = tmp_path / "chat.db"
+    async with (
+        serve(gate.play) as server,
+        ConversationManager(store=path) as one,
+        ConversationManager(store=path) as two,
+    ):
+        async with one.turn(await one.create(), "Count.", chat_endpoint(server.url)) as turn:
+            await anext(turn)
+            turn.detach()
+        with anyio.fail_after(PATIENCE):
+            async with two.attach(turn.id) as reader:
+                await anext(reader)
+                monkeypatch.setattr(Changes, "_wake_all", _nothing)
+                gate.open.set()
+                events = [event async for event in reader]
+        assert _words(events) == "One two three."
+        assert await events_of(one, turn.id) == await events_of(two, turn.id)
+
+
+def _nothing(_: Changes) -> None:
+    """Lose a wake-up."""
+
+
+EXITS = """
+import asyncio, sys
+from dhenara_async import ConversationManager
+from dhenara_async.stores import SQLStore, TurnBatch, TurnState, TurnWriter
+from tests.loopback import chat_endpoint
+
+async def main(store, url):
+    manager = ConversationManager(store=SQLStore(store))
+    conversation = await manager.create()
+    turn = manager.turn(conversation, "Count.", chat_endpoint(url))
+    await turn.__aenter__()
+    await anext(turn)
+    turn.detach()
+    print("left", flush=True)
+
+asyncio.run(main(sys.argv[1], sys.argv[2]))
+"""
+
+
+async def test_a_process_exits_without_closing_anything(tmp_path: Path) -> None:
+    gate = Gate()
+    async with serve(gate.play) as server:
+        command = [sys.executable, "-W", "ignore", "-c", EXITS, str(tmp_path / "chat.db"), server.url]
+        process = await anyio.open_process(command, stdout=subprocess.PIPE, stderr=None)
+        async with process:
+            assert process.stdout is not None
+            with anyio.fail_after(PATIENCE):
+                assert await process.stdout.receive() == b"left\n"
+                left = time.monotonic()
+                assert await process.wait() == 0
+        assert time.monotonic() - left < 1 + PATIENCE / 10  # bounded: threads of drivers keep no process alive
