@@ -26,6 +26,7 @@ _ANSWERS: Mapping[str, ScriptStep] = {
     "Is 91 a prime number?": Answer(text="No: 7 times 13.", reasoning="91 is 7 times 13."),
     "What is the weather in Paris?": Answer(tool_calls=(_PARIS,)),
     "What does a shirt cost?": Answer(tool_calls=(ScriptedToolCall(call_id="call_2", name="shop__prices"),)),
+    "A shirt is 12 EUR.": Answer(text="It costs 12 EUR."),  # after the tool's result
     "Sunny in Paris.": Answer(text="It is sunny in Paris."),  # after the tool's result
     "Who wrote the first program?": Answer(text='{"name":"Ada","born":1815}'),
     "When did they meet?": Answer(text="In 1833."),
