@@ -90,8 +90,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("plan", [False, True], ids=["an endpoint", "a plan"])
-@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize(
+    ("dialect", "plan"), [*((dialect, False) for dialect in Dialect), (Dialect.ANTHROPIC_MESSAGES, True)]
+)
 async def test_after_warming_up_a_call_loads_nothing(dialect: Dialect, plan: bool) -> None:
     """In a process of its own, because this one has loaded everything."""
     async with ProviderServer([Answer(text="One."), Answer(text="Two.")]) as server:

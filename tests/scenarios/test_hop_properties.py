@@ -1,6 +1,6 @@
 """What holds for every conversation and every target, tried on random ones.
 
-Each run tries the same few conversations, so that it is quick and stable; ``DHENARA_SOAK=1`` tries three times as many.
+Each run tries the same few conversations, so that it is quick and stable; ``DHENARA_SOAK=1`` tries four times as many.
 Any number of them, new ones each time::
 
     DHENARA_EXAMPLES=2000 python -m pytest tests/scenarios/test_hop_properties.py
@@ -56,7 +56,7 @@ from tests.conversations import (
 from tests.replay_rules import Wire, violations
 
 _MORE = int(os.environ.get("DHENARA_EXAMPLES", "0"))
-_SHARE = 1 if os.environ.get("DHENARA_SOAK") == "1" else 3
+_SHARE = 1 if os.environ.get("DHENARA_SOAK") == "1" else 4
 _LEADS = ("Be kind.",)
 _CONFIGS = st.sampled_from((AIModelCallConfig(), AIModelCallConfig(max_output_tokens=4000, reasoning=True)))
 _LENIENT = st.builds(
@@ -78,7 +78,7 @@ _Tried = ParamSpec("_Tried")
 
 
 def _tried(examples: int) -> Callable[[Callable[_Tried, None]], Callable[_Tried, None]]:
-    """On how many conversations a property is tried in a soak; a plain run tries a third of them."""
+    """On how many conversations a property is tried in a soak; a plain run tries a quarter of them."""
     return settings(
         max_examples=_MORE or -(-examples // _SHARE),
         derandomize=not _MORE,
