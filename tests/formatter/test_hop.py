@@ -135,7 +135,8 @@ async def _streamed(
 
 def _timeless(node: ConversationNode) -> dict[str, object]:
     """A node without what is different each time it is made."""
-    document = cast("dict[str, object]", orjson.loads(node.model_dump_json(exclude={"id", "parent_id", "timestamp"})))
+    changing = {"id", "parent_id", "asked_at", "first_word_at", "timestamp"}
+    document = cast("dict[str, object]", orjson.loads(node.model_dump_json(exclude=changing)))
     document["conversion"] = [entry.code for entry in node.conversion.entries]
     return document
 
