@@ -1,4 +1,4 @@
-"""What may be attached to a question: a text is a URL and never a path, and a path leads to a regular file."""
+"""Files attached to a question: strings are URLs and never paths, and paths must lead to regular files."""
 
 import os
 import threading
@@ -41,7 +41,7 @@ _TEXTS = [
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A conversation with somebody who answers."""
+    """A conversation with an endpoint that answers."""
 
     manager: ConversationManager
     conversation: Conversation
@@ -61,7 +61,7 @@ async def talk() -> AsyncIterator[Talk]:
 
 
 @pytest.mark.parametrize("text", _TEXTS)
-async def test_a_text_among_files_is_never_a_path(text: str, talk: Talk) -> None:
+async def test_a_text_in_files_is_never_read_as_a_path(text: str, talk: Talk) -> None:
     manager, conversation, endpoint = talk.manager, talk.conversation, talk.endpoint
     with pytest.raises(ConfigurationError) as caught:
         talk.turn(text)
@@ -75,7 +75,7 @@ async def test_a_text_among_files_is_never_a_path(text: str, talk: Talk) -> None
     assert conversation.nodes == ()
 
 
-def test_the_error_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_of_a_wrong_attachment_names_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("secret", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"pathlib\.Path.*FilePart\.from_bytes"):
@@ -85,7 +85,7 @@ def test_the_error_says_what_to_do(tmp_path: Path) -> None:
             Attached.of([wrong])  # type: ignore[list-item]
 
 
-def test_urls_bytes_and_files_are_there_at_once() -> None:
+def test_urls_bytes_and_file_parts_are_converted_without_reading_a_path() -> None:
     given = ["https://files.test/x.png", "data:text/plain;base64,aGk=", b"words", FilePart.from_bytes(b"more words")]
     found = Attached.of(given).at_hand()
     assert found is not None
@@ -97,7 +97,7 @@ def test_urls_bytes_and_files_are_there_at_once() -> None:
 
 
 class _Named:
-    """A path of somebody else's making."""
+    """A path-like object that is not a ``Path``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -106,7 +106,7 @@ class _Named:
         return str(self._path)
 
 
-async def test_paths_are_read_in_order_in_a_thread_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_path_is_read_once_in_a_thread_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "notes.md"
     path.write_text("# Notes", encoding="utf-8")
     (tmp_path / "link.md").symlink_to(path)
@@ -138,7 +138,7 @@ async def test_paths_are_read_in_order_in_a_thread_and_once(tmp_path: Path, monk
 
 @pytest.fixture
 def strange(tmp_path: Path) -> dict[str, tuple[Path, str]]:
-    """What is no regular file, or none that can be read, with what is said of it."""
+    """Paths that are not regular files or cannot be read, each with a pattern of its error."""
     pipe, folder, link = tmp_path / "pipe.txt", tmp_path / "folder.txt", tmp_path / "link.txt"
     os.mkfifo(pipe)
     folder.mkdir()
@@ -154,7 +154,7 @@ def strange(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-async def test_only_a_regular_file_is_read(strange: dict[str, tuple[Path, str]], talk: Talk) -> None:
+async def test_a_path_that_is_no_regular_file_is_refused(strange: dict[str, tuple[Path, str]], talk: Talk) -> None:
     for path, words in strange.values():
         with pytest.raises(ConfigurationError, match=words):
             FilePart.from_path(path)
@@ -163,7 +163,7 @@ async def test_only_a_regular_file_is_read(strange: dict[str, tuple[Path, str]],
     assert talk.conversation.nodes == ()
 
 
-async def test_a_file_that_is_exchanged_before_it_is_read_is_looked_at_again(tmp_path: Path, talk: Talk) -> None:
+async def test_a_file_replaced_by_a_pipe_before_it_is_read_is_refused(tmp_path: Path, talk: Talk) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("words", encoding="utf-8")
     begun = talk.turn(path)
@@ -175,23 +175,23 @@ async def test_a_file_that_is_exchanged_before_it_is_read_is_looked_at_again(tmp
     assert talk.conversation.nodes == ()
 
 
-def test_a_file_has_no_more_than_max_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_above_max_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(b"x" * 100)
     assert FilePart.from_path(path, max_bytes=100).size == 100
     with pytest.raises(ConfigurationError, match="max_bytes=99"):
         FilePart.from_path(path, max_bytes=99)
     # one that says it is smaller than it is, as those of /proc do
-    monkeypatch.setattr(messages, "check_status", _looks_at_nothing)
+    monkeypatch.setattr(messages, "check_status", _accept)
     with pytest.raises(ConfigurationError, match="max_bytes=99"):
         FilePart.from_path(path, max_bytes=99)
 
 
-def _looks_at_nothing(path: Path, status: os.stat_result, max_bytes: int) -> None:
-    """Every file is fine."""
+def _accept(path: Path, status: os.stat_result, max_bytes: int) -> None:
+    """Accept every file."""
 
 
-async def test_the_limit_is_looked_at_before_anything_is_read(tmp_path: Path, talk: Talk) -> None:
+async def test_a_file_above_the_default_limit_is_refused_before_it_is_read(tmp_path: Path, talk: Talk) -> None:
     path = tmp_path / "film.bin"
     with path.open("wb") as file:
         file.truncate(messages.MAX_FILE_BYTES + 1)
@@ -199,7 +199,7 @@ async def test_the_limit_is_looked_at_before_anything_is_read(tmp_path: Path, ta
         talk.turn(path)
 
 
-async def test_what_is_wrong_with_its_content_is_said_where_the_block_begins(tmp_path: Path, talk: Talk) -> None:
+async def test_invalid_utf8_in_a_text_file_is_reported_when_the_turn_starts(tmp_path: Path, talk: Talk) -> None:
     path = tmp_path / "page.txt"
     path.write_bytes(b"Gr\xfc\xdfe")
     with pytest.raises(ConfigurationError, match=r"page\.txt.*UTF-8"):
@@ -210,7 +210,7 @@ async def test_what_is_wrong_with_its_content_is_said_where_the_block_begins(tmp
     assert talk.conversation.nodes == ()
 
 
-async def test_a_try_without_a_network_reads_here(tmp_path: Path) -> None:
+async def test_check_reads_files_to_count_their_tokens(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("word " * 1000, encoding="utf-8")
     async with ProviderServer([]) as server, ConversationManager() as manager:
@@ -221,7 +221,7 @@ async def test_a_try_without_a_network_reads_here(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [["/etc/passwd"], "/etc/passwd", [b"bytes"], [Path("/etc/passwd")]])
 @pytest.mark.parametrize("most", [None, 3])
-def test_prompts_are_made_of_files_alone(given: object, most: int | None) -> None:
+def test_prompt_formatting_refuses_files_that_are_not_file_parts(given: object, most: int | None) -> None:
     model = AIModel(model_name="any-1")
     with pytest.raises(ConfigurationError, match="sequence of FilePart"):
         PromptFormatter.format_conversion_node_as_prompts(

@@ -30,6 +30,7 @@ from dhenara_async.errors import ConfigurationError, UnsupportedError
 from dhenara_async.hosts.registry import driver_for
 from dhenara_async.messages.media import kind_of, settled, sniffed
 from dhenara_async.request import ChatRequest
+from tests.cases import cases
 from tests.loopback import chat_body, chat_endpoint, replies, serve, whole
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
@@ -96,7 +97,7 @@ def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"\x01\x02\xff", "x.docx", DOCX),
     ],
 )
-def test_types_are_told_by_the_bytes(data: bytes, filename: str | None, told: str) -> None:
+def test_the_media_type_is_detected_from_the_bytes(data: bytes, filename: str | None, told: str) -> None:
     part = FilePart.from_bytes(data, filename=filename)
     assert (part.media_type, part.data, part.size, part.filename) == (told, data, len(data), filename)
 
@@ -117,7 +118,7 @@ def test_types_are_told_by_the_bytes(data: bytes, filename: str | None, told: st
         (b"?", "application/x-unheard-of", "application/x-unheard-of"),
     ],
 )
-def test_a_declared_type_is_kept_where_the_bytes_allow_it(data: bytes, declared: str, kept: str) -> None:
+def test_a_declared_media_type_is_kept_if_the_bytes_agree(data: bytes, declared: str, kept: str) -> None:
     assert FilePart.from_bytes(data, media_type=declared).media_type == kept
 
 
@@ -140,12 +141,14 @@ def test_a_declared_type_is_kept_where_the_bytes_allow_it(data: bytes, declared:
         (b"\x01\x02\xff", "nonsense", "pattern"),
     ],
 )
-def test_bytes_that_are_not_what_they_are_declared_to_be(data: bytes, declared: str | None, words: str) -> None:
+def test_bytes_that_contradict_the_declared_media_type_are_refused(
+    data: bytes, declared: str | None, words: str
+) -> None:
     with pytest.raises(ConfigurationError, match=words):
         FilePart.from_bytes(data, media_type=declared)
 
 
-def test_a_path_is_read_and_told_by_its_bytes(tmp_path: Path) -> None:
+def test_the_media_type_of_a_path_is_detected_from_its_bytes(tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(JPEG)
     part = FilePart.from_path(path)
@@ -154,7 +157,7 @@ def test_a_path_is_read_and_told_by_its_bytes(tmp_path: Path) -> None:
         FilePart.from_path(path, media_type="image/png")
 
 
-def test_a_data_url_may_be_declared_anew() -> None:
+def test_the_media_type_of_a_data_url_is_checked_against_its_bytes() -> None:
     url = "data:application/octet-stream;base64," + FilePart.from_bytes(PNG).get_base64()
     assert FilePart.from_url(url).media_type == "image/png"
     assert FilePart.from_url(url, media_type="image/png").data == PNG
@@ -165,13 +168,13 @@ def test_a_data_url_may_be_declared_anew() -> None:
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/x", "javascript:1", "data:image/png;base64,AA", ""])
-def test_a_part_has_no_url_that_nobody_fetches(url: str) -> None:
+def test_a_url_with_an_unsupported_scheme_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="starts with https"):
         FilePart(media_type="image/png", url=url)
 
 
 @pytest.mark.parametrize("scheme", ["https", "http", "gs", "HTTPS"])
-def test_a_part_keeps_its_url(scheme: str) -> None:
+def test_a_file_part_keeps_a_url_with_a_supported_scheme(scheme: str) -> None:
     url = f"{scheme}://host.test/x.png"
     part = FilePart(media_type="image/png", url=url)
     assert (part.url, part.size, part.kind, part.get_base64(), part.get_text()) == (url, None, "image", "", "")
@@ -185,7 +188,7 @@ def test_a_part_keeps_its_url(scheme: str) -> None:
         *(("video/mp4", "video"), ("application/zip", "other"), ("model/gltf", "other"), ("image/svg+xml", "image")),
     ],
 )
-def test_kinds(media_type: str, kind: str) -> None:
+def test_each_media_type_has_its_kind(media_type: str, kind: str) -> None:
     assert kind_of(media_type) == kind
 
 
@@ -193,7 +196,7 @@ def test_kinds(media_type: str, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("without_library")
-def test_without_the_library_the_usual_signatures_are_known() -> None:
+def test_common_signatures_are_detected_without_the_filetype_library() -> None:
     for data, told in ((PNG, "image/png"), (JPEG, "image/jpeg"), (GIF, "image/gif"), (WEBP, "image/webp")):
         assert FilePart.from_bytes(data).media_type == told
     assert FilePart.from_bytes(PDF, filename="x.txt").media_type == "application/pdf"
@@ -207,7 +210,7 @@ def test_without_the_library_the_usual_signatures_are_known() -> None:
         settled(MP4)
 
 
-def test_the_library_is_loaded_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_filetype_library_is_imported_at_the_first_detection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "filetype", raising=False)
     FilePart(media_type="image/png", data=PNG)
     FilePart.from_url("https://host.test/x.png")
@@ -220,7 +223,7 @@ def test_the_library_is_loaded_when_it_is_needed(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("data", [PNG, bytes(range(256)) * 3, b"x", b"\xff\xfe\xfd"])
-def test_files_round_trip_byte_for_byte(data: bytes) -> None:
+def test_file_parts_round_trip_through_json_byte_for_byte(data: bytes) -> None:
     part = FilePart(media_type="application/x-any", data=data, filename="ü")
     text = part.model_dump_json()
     again = FilePart.model_validate_json(text)
@@ -229,8 +232,8 @@ def test_files_round_trip_byte_for_byte(data: bytes) -> None:
     assert ConversationNode.model_validate_json(node.model_dump_json()) == node
 
 
-def test_what_a_provider_made_is_kept_as_it_came() -> None:
-    """Even where it is not what it says: a stored conversation has to open again."""
+def test_invalid_files_of_a_provider_round_trip_unchanged() -> None:
+    """A stored conversation opens again even if a file contradicts its media type."""
     origin = Origin(provider="google_ai", dialect="gemini", endpoint="h", account=None, model="m")
     for made in (
         {"media_type": "image/png", "data": b"not a png"},
@@ -244,7 +247,7 @@ def test_what_a_provider_made_is_kept_as_it_came() -> None:
         assert isinstance(again.get_text(), str)
 
 
-def test_a_file_is_saved(tmp_path: Path) -> None:
+def test_a_file_is_saved_only_at_the_given_path(tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     assert FilePart.from_bytes(PNG, filename="../../elsewhere.png").save(target) == target
     assert target.read_bytes() == PNG
@@ -255,7 +258,7 @@ def test_a_file_is_saved(tmp_path: Path) -> None:
         FilePart.from_bytes(PNG).save(tmp_path)
 
 
-async def test_a_turn_takes_files_in_any_form(tmp_path: Path) -> None:
+async def test_a_turn_accepts_file_parts_bytes_paths_and_data_urls(tmp_path: Path) -> None:
     path = tmp_path / "notes.md"
     path.write_text("# Notes", encoding="utf-8")
     given = [
@@ -332,30 +335,32 @@ _FETCHED: dict[str, set[str]] = {
 
 
 @pytest.mark.parametrize("target", _TARGETS)
-def test_who_fetches_what(target: str) -> None:
+def test_each_target_fetches_the_urls_of_its_row(target: str) -> None:
     told = {name for name, part in _LINKS.items() if fetches(_TARGETS[target], part)}
     assert told == _FETCHED.get(target, set())
     assert fetches(_TARGETS[target], FilePart.from_bytes(PNG))
     assert fetches(_TARGETS[target], FilePart(media_type="image/png", file_id="file-1"))
 
 
-@pytest.mark.parametrize("target", _TARGETS)
-@pytest.mark.parametrize("link", _LINKS)
-def test_what_is_said_to_be_fetched_can_be_spelled(target: str, link: str) -> None:
-    """The table and the drivers agree: no URL is refused for being one where it is not downloaded."""
-    part, where = _LINKS[link], _TARGETS[target]
-    if fetches(where, part):
-        spelled = FilePart.model_construct(**part.model_dump())
-        wire = driver_for(where).encode(_asked(spelled), where)
-        assert part.url is not None
-        assert part.url.encode() in wire.body
+@pytest.mark.parametrize("target", _FETCHED)
+def test_a_url_that_a_target_fetches_is_in_its_request(target: str) -> None:
+    """Drivers encode each URL that the table says the target fetches."""
+    where = _TARGETS[target]
+    with cases() as case:
+        for link in sorted(_FETCHED[target]):
+            with case(link):
+                part = _LINKS[link]
+                spelled = FilePart.model_construct(**part.model_dump())
+                wire = driver_for(where).encode(_asked(spelled), where)
+                assert part.url is not None
+                assert part.url.encode() in wire.body
 
 
 def _asked(part: FilePart) -> ChatRequest:
     return ChatRequest.of([Message.user("?", part)], instructions=(), config=AIModelCallConfig(), stream=False)
 
 
-def test_the_report_says_what_will_be_downloaded() -> None:
+def test_the_conversion_report_lists_the_files_to_download() -> None:
     messages = [
         Message.user("First.", _LINKS["image"]),
         Message.assistant("Yes."),
@@ -369,7 +374,7 @@ def test_the_report_says_what_will_be_downloaded() -> None:
     assert to_download(formatted.messages, where) == (_LINKS["image"], _LINKS["pdf"])
 
 
-def test_messages_without_links_are_left_alone() -> None:
+def test_inlining_returns_messages_without_urls_unchanged() -> None:
     plain = (Message.user("Hi.", FilePart.from_bytes(PNG)), Message.assistant("Hello."))
     assert all(new is old for new, old in zip(inlined(plain, {}), plain, strict=True))
     part = _LINKS["image"]
@@ -378,7 +383,7 @@ def test_messages_without_links_are_left_alone() -> None:
     assert message.parts[2] == FilePart.from_bytes(PNG)
 
 
-def test_urls_are_told_by_their_path() -> None:
+def test_the_media_type_of_a_url_is_guessed_from_its_path() -> None:
     for path, told in {
         "x.png?type=.pdf": "image/png",
         "a.b/x.WEBP": "image/webp",
@@ -395,13 +400,13 @@ def test_urls_are_told_by_their_path() -> None:
 
 
 @pytest.mark.parametrize("link", _LINKS)
-def test_a_stand_in_is_a_file_of_its_kind(link: str) -> None:
+def test_a_stand_in_has_the_kind_of_the_file_it_replaces(link: str) -> None:
     part = stand_in(_LINKS[link])
     assert (part.url, part.kind) == (None, _LINKS[link].kind)
     assert FilePart.model_validate_json(part.model_dump_json()) == part
 
 
-async def test_a_file_that_no_model_takes_is_refused_before_it_is_downloaded() -> None:
+async def test_a_file_that_the_model_does_not_support_is_refused_before_its_download() -> None:
     film = FilePart.from_url("https://host.test/film.mp4")
     with pytest.raises(UnsupportedError, match="claude-opus-5-5"):
         AIModelClient(_TARGETS["messages"]).stream(Message.user("What happens?", film))
