@@ -45,6 +45,7 @@ class TurnSteps:
         expected: The endpoint that is asked first; None if only a router's function knows.
         path: The history of the first turn; None = the path to the parent of the draft.
         after: The node whose calls a resumed loop begins with; None = the loop begins with a model call.
+        queue: The queue of the conversation's turns, which the loop's turn has passed; None = it has not queued.
 
     Attributes:
         nodes: The nodes that the turns left, oldest first.
@@ -62,6 +63,7 @@ class TurnSteps:
         expected: Origin | None,
         path: Path | None,
         after: ConversationNode | None = None,
+        queue: TurnQueue | None = None,
     ) -> None:
         self.nodes: list[ConversationNode] = []
         self.cancelled: bool = False
@@ -74,6 +76,7 @@ class TurnSteps:
         self._turn: Turn | None = None
         self._path = path
         self._after = after
+        self._queue = queue
         self._first = None if after is not None else make(draft, config, self._history(draft))
 
     @property
@@ -122,7 +125,9 @@ class TurnSteps:
                 self.nodes.append(turn.node)
 
     async def results(self) -> Mapping[int, ToolResultPart]:
-        """See ``LoopSteps``."""
+        """See ``LoopSteps``; called by the task that runs the calls, before it does."""
+        if self._queue is not None:
+            self._queue.run_tools_here()
         return await self._results.of(self._conversation, self._answered().id)
 
     async def keep(self, place: int, result: ToolResultPart) -> None:
@@ -230,6 +235,7 @@ class TurnLoop(Turn):
             expected=self._tools.expected,
             path=self._path,
             after=None if resumed is None else resumed.after,
+            queue=self._queue,
         )
         observed = ObservedLoop(self._tools.shared.observers, draft.loop_id or draft.id)
         policy = self._tools.policy

@@ -2,9 +2,13 @@
 
 import asyncio
 from collections import deque
+from contextvars import ContextVar
+from typing import Final
 from weakref import ref
 
 from dhenara_async.errors import StreamStateError
+
+_TURNS_OF_TOOLS: Final[ContextVar[tuple[ref[object], ...]]] = ContextVar("turns whose tools run here", default=())
 
 
 class TurnQueue:
@@ -24,7 +28,8 @@ class TurnQueue:
         """Wait until the turns before have ended.
 
         Raises:
-            StreamStateError: This task is inside a turn of the same conversation, which could never end.
+            StreamStateError: This task is inside a turn of the same conversation, or runs a tool of it: it could never
+                end.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         if self._loop is not None and self._loop.is_closed():
@@ -36,10 +41,20 @@ class TurnQueue:
                     "this task is inside another turn of the same conversation, which has to end first; leave its "
                     "block, or write manager.turn(…, beside=True) for a sibling"
                 )
+            if self._running is not None and self._running in _TURNS_OF_TOOLS.get():
+                raise StreamStateError(
+                    "a tool cannot wait for a turn of the conversation that it runs in; write "
+                    "manager.turn(…, beside=True), or use another conversation"
+                )
             await self._turn_to_run(loop)
         self._loop = loop
         self._task = None if task is None else ref(task)
         self._running = ref(turn, self._abandoned)
+
+    def run_tools_here(self) -> None:
+        """Note that the current task, and those that it starts, run tools of the running turn."""
+        if self._running is not None:
+            _TURNS_OF_TOOLS.set((*_TURNS_OF_TOOLS.get(), self._running))
 
     def leave(self, turn: object) -> None:
         """Let the next turn run. Nothing changes if ``turn`` does not run."""

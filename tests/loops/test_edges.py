@@ -246,6 +246,20 @@ async def test_leaving_closes_the_request_of_a_later_step() -> None:
     assert [node.answer.text() for node in conversation.path()] == ["Step 1.", "Whole."]
 
 
+async def test_a_tool_that_asks_its_own_conversation_is_told_at_once() -> None:
+    async with ProviderServer([paint_step(1, call(1, "ask")), Answer(text="Done.")]) as server:
+        async with ConversationManager() as manager:
+            conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+
+            async def ask() -> str:
+                return (await manager.ask(conversation, "And you?", endpoint)).answer.text()
+
+            config = AIModelCallConfig(tools=[ask])
+            node = await manager.ask(conversation, "Ask.", endpoint, config=config, run_tools=ToolPolicy())
+        assert node.tool_results[0].get_text().startswith("StreamStateError: a tool cannot wait for a turn")
+        assert node.answer.text() == "Done."
+
+
 async def test_a_forced_tool_is_forced_once() -> None:
     config = AIModelCallConfig(tools=Studio().tools, tool_choice="required")
     async with ProviderServer([*steps(1), *steps(1)]) as server, ConversationManager(config=config) as manager:
