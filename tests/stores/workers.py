@@ -14,6 +14,7 @@ from dhenara_async import AIModelCallConfig, AIModelEndpoint, ConversationManage
 from dhenara_async.errors import UnknownConversationError
 
 CONVERSATIONS = 5
+LONGEST = 15
 
 
 class Kept(NamedTuple):
@@ -24,17 +25,26 @@ class Kept(NamedTuple):
     node: str
 
 
-async def work(manager: ConversationManager, worker: int, turns: int, log: Callable[[Kept], object]) -> None:
+async def work(
+    manager: ConversationManager,
+    worker: int,
+    turns: int,
+    log: Callable[[Kept], object],
+    conversations: int = CONVERSATIONS,
+) -> None:
     """Open a conversation, answer its next turn, and log it: again and again."""
     who = AIModelEndpoint.of("anthropic:claude-sonnet-5-5")
     config, chosen = AIModelCallConfig(test_mode=True), random.Random(worker)
     for turn in range(turns):
-        name = f"talk-{chosen.randrange(CONVERSATIONS)}"
+        name = f"talk-{chosen.randrange(conversations)}"
         try:
             conversation = await manager.open(name)
         except UnknownConversationError:
             await manager.store.create(name)
             conversation = await manager.open(name)
+        path = conversation.path()
+        if len(path) > LONGEST:  # go back, so that there are branches
+            await manager.checkout(conversation, chosen.choice(path[:LONGEST]).id)
         node = await manager.ask(conversation, f"Turn {turn} of worker {worker}?", who, config=config)
         log(Kept(name, node.parent_id or "-", node.id))
 
