@@ -1,4 +1,4 @@
-"""Downloads keep the machine they run on safe: what may be asked, what may come back, and that it is asked at all."""
+"""Downloads refuse unsafe URLs, addresses and responses, and each file of a request is downloaded or passed on."""
 
 import base64
 import gzip
@@ -47,6 +47,7 @@ from dhenara_async.hosts.addresses import class_of
 from dhenara_async.testing import Answer, ProviderServer, ReplayTransport
 from dhenara_async.transport import Downloads, FileRequest, Transport
 from dhenara_async.transport.aiohttp_downloads import AiohttpDownloads
+from tests.cases import cases
 from tests.loopback import (
     NO_RETRIES,
     ONCE,
@@ -141,7 +142,7 @@ _CLASSES = {
 
 
 @pytest.mark.parametrize(("kind", "address"), [(kind, one) for kind, all_ in _CLASSES.items() for one in all_.split()])
-async def test_addresses_are_classed(kind: str, address: str) -> None:
+async def test_an_address_is_connected_to_only_if_the_policy_allows_its_class(kind: str, address: str) -> None:
     assert class_of(ip_address(address)) == kind
     allowed = {"public": (True, True), "private": (False, True), "loopback": (False, True)}.get(kind, (False, False))
     for policy, goes in zip((FetchPolicy(), FetchPolicy(allow_private=True)), allowed, strict=True):
@@ -159,7 +160,7 @@ async def test_addresses_are_classed(kind: str, address: str) -> None:
         assert downloads.asked == []
 
 
-async def test_one_private_address_spoils_all() -> None:
+async def test_a_host_with_one_private_address_is_refused() -> None:
     downloads = Scripted()
     fetcher = Fetcher(FetchPolicy(), downloads, names(a=f"{PUBLIC} 10.0.0.1"))
     with pytest.raises(ConfigurationError, match=r"a\.test has a private address.*allow_private"):
@@ -167,7 +168,7 @@ async def test_one_private_address_spoils_all() -> None:
     assert downloads.asked == []
 
 
-async def test_a_name_is_looked_up_once_and_the_checked_address_is_asked() -> None:
+async def test_a_host_is_resolved_once_and_the_checked_addresses_are_used() -> None:
     downloads = Scripted(ScriptedAnswer(200, PNG))
     fetcher = Fetcher(FetchPolicy(), downloads, names(a=[f"{PUBLIC} {PUBLIC} 2606:4700::1111", "127.0.0.1"]))
     await fetcher.fetch(picture("https://A.test./x.png"))
@@ -176,7 +177,7 @@ async def test_a_name_is_looked_up_once_and_the_checked_address_is_asked() -> No
 
 
 @pytest.mark.parametrize("found", ["", "not-an-address"])
-async def test_names_that_are_not_found(found: str) -> None:
+async def test_a_host_that_does_not_resolve_is_a_connect_error(found: str) -> None:
     for fetcher in (Fetcher(FetchPolicy(), Scripted(), names(a=found)), Fetcher(FetchPolicy(), Scripted(), names())):
         with pytest.raises(ConnectError, match=r"a\.test, was not found"):
             await fetcher.fetch(picture(f"https://a.test/x?{SECRET}"))
@@ -219,7 +220,7 @@ async def test_names_that_are_not_found(found: str) -> None:
         ("https://a.test/\ud800", "half characters"),
     ],
 )
-def test_urls_that_are_not_asked(url: str, words: str) -> None:
+def test_an_unsafe_url_is_refused_without_quoting_its_secrets(url: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         download_address(url + ("?" + SECRET if "\ud800" not in url else ""), FetchPolicy())
     assert "do-not-tell" not in str(caught.value)
@@ -241,12 +242,12 @@ def test_urls_that_are_not_asked(url: str, words: str) -> None:
         ("https://8.8.8.8/x", "8.8.8.8", 443, "https://8.8.8.8/x"),
     ],
 )
-def test_urls_are_written_anew(url: str, host: str, port: int, rebuilt: str) -> None:
+def test_urls_are_normalised(url: str, host: str, port: int, rebuilt: str) -> None:
     place = download_address(url, FetchPolicy())
     assert (place.host, place.port, place.url) == (host, port, rebuilt)
 
 
-def test_what_a_policy_allows() -> None:
+def test_no_policy_allows_link_local_addresses() -> None:
     assert download_address("http://127.0.0.1:9/x", OURS).port == 9
     with pytest.raises(ConfigurationError, match="link-local"):
         download_address("http://169.254.169.254/latest/meta-data", OURS)
@@ -271,7 +272,7 @@ def test_what_a_policy_allows() -> None:
         ("https://b.test/x y", "spaces"),
     ],
 )
-async def test_redirects_that_are_not_followed(to: str, words: str) -> None:
+async def test_a_redirect_to_an_unsafe_url_is_refused(to: str, words: str) -> None:
     answer = moved(f"{to}?{SECRET}")
     downloads = Scripted(answer)
     fetcher = Fetcher(FetchPolicy(), downloads, names(a=PUBLIC, b=PUBLIC, inside="10.0.0.1"))
@@ -282,7 +283,7 @@ async def test_redirects_that_are_not_followed(to: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(("first", "then"), [(PUBLIC, "127.0.0.1"), (PUBLIC, "10.0.0.1"), ("10.0.0.1", "127.0.0.1")])
-async def test_a_redirect_stays_among_hosts_of_its_class(first: str, then: str) -> None:
+async def test_a_redirect_to_a_less_public_address_is_refused(first: str, then: str) -> None:
     downloads = Scripted(moved("https://b.test/x"))
     fetcher = Fetcher(FetchPolicy(allow_private=True), downloads, names(a=first, b=then))
     with pytest.raises(ConfigurationError, match=r"redirects from \w+ addresses to \w+ ones"):
@@ -290,7 +291,7 @@ async def test_a_redirect_stays_among_hosts_of_its_class(first: str, then: str) 
     assert len(downloads.asked) == 1
 
 
-async def test_redirects_are_followed_and_counted() -> None:
+async def test_redirects_are_followed_up_to_the_limit() -> None:
     hops = [moved("/y", 301), moved("z?q#part", 303), moved("//b.test/w", 307), moved("https://a.test/v", 308)]
     downloads = Scripted(*hops, ScriptedAnswer(200, PNG))
     fetcher = Fetcher(FetchPolicy(redirects=4), downloads, names(a=PUBLIC, b=PUBLIC))
@@ -304,7 +305,7 @@ async def test_redirects_are_followed_and_counted() -> None:
         )
 
 
-async def test_every_hop_is_looked_up_again() -> None:
+async def test_each_redirect_resolves_its_host_again() -> None:
     downloads = Scripted(moved("/y"))
     with pytest.raises(ConfigurationError, match="loopback"):
         await Fetcher(FetchPolicy(), downloads, names(a=[PUBLIC, "127.0.0.1"])).fetch(picture("https://a.test/x"))
@@ -335,14 +336,14 @@ async def answered(answer: ScriptedAnswer, part: FilePart | None = None, policy:
         (ScriptedAnswer(200, gzip.compress(PNG), content_encoding="gzip"), False),
     ],
 )
-async def test_answers_that_are_no_file(answer: ScriptedAnswer, retryable: bool) -> None:
+async def test_a_response_without_a_file_is_a_transport_error(answer: ScriptedAnswer, retryable: bool) -> None:
     with pytest.raises(TransportError, match=r"a\.test, which has the file") as caught:
         await answered(answer)
     assert caught.value.retryable is retryable
     assert "do-not-tell" not in str(caught.value)
 
 
-async def test_a_file_may_be_as_large_as_allowed() -> None:
+async def test_a_file_above_max_bytes_is_refused_without_reading_on() -> None:
     policy = FetchPolicy(max_bytes=len(PNG))
     assert (await answered(ScriptedAnswer(200, PNG[:9], PNG[9:], content_length="48"), policy=policy)).size == 48
     announced = ScriptedAnswer(200, PNG, content_length="49")
@@ -373,7 +374,9 @@ _HTML = b"<!doctype html><title>Log in</title>"
         ("text/plain", "text/plain", b"Gr\xfc\xdfe", "a text file must be UTF-8"),
     ],
 )
-async def test_types_that_lie(declared: str, told: str, data: bytes, words: str) -> None:
+async def test_bytes_that_contradict_the_media_type_are_refused(
+    declared: str, told: str, data: bytes, words: str
+) -> None:
     with pytest.raises(ConfigurationError, match=rf"cannot use the file from a\.test.*{words}"):
         part = FilePart(media_type=declared, url=f"https://a.test/x?{SECRET}")
         await answered(ScriptedAnswer(200, data, content_type=told), part)
@@ -391,13 +394,15 @@ async def test_types_that_lie(declared: str, told: str, data: bytes, words: str)
         ("audio/mp4", "", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"\0" * 40, "audio/mp4"),
     ],
 )
-async def test_types_are_settled_by_the_bytes(declared: str, told: str, data: bytes, settled: str) -> None:
+async def test_the_media_type_of_a_download_is_detected_from_its_bytes(
+    declared: str, told: str, data: bytes, settled: str
+) -> None:
     part = FilePart(media_type=declared, url="https://a.test/x", filename="mine")
     came = await answered(ScriptedAnswer(200, data, content_type=told), part)
     assert (came.media_type, came.data, came.filename, came.url) == (settled, data, "mine", None)
 
 
-async def test_the_first_failure_gives_the_others_up() -> None:
+async def test_the_first_failed_download_cancels_the_others() -> None:
     stuck = anyio.Event()
 
     class Half(Scripted):
@@ -426,7 +431,7 @@ async def downloads(request: pytest.FixtureRequest) -> AsyncGenerator[Downloads]
         yield HttpxTransport(client)
 
 
-async def test_the_checked_address_is_connected_to_under_its_name(downloads: Downloads) -> None:
+async def test_the_request_to_a_checked_address_names_its_host(downloads: Downloads) -> None:
     async with serve(once(whole(PNG, content_type="image/png"))) as server:
         fetcher = Fetcher(OURS, downloads, names(a="127.0.0.1"))
         part = await fetcher.fetch(picture(f"http://a.test:{server.port}/x.png?{SECRET}"))
@@ -436,8 +441,8 @@ async def test_the_checked_address_is_connected_to_under_its_name(downloads: Dow
     assert seen.header("accept-encoding") == ["identity"]
 
 
-async def test_no_connection_is_kept_for_another_name_at_the_same_address(downloads: Downloads) -> None:
-    """A connection is verified for one name; given to another, it would stand for a certificate nobody saw."""
+async def test_hosts_at_the_same_address_share_no_connection(downloads: Downloads) -> None:
+    """The certificate of a connection is verified for one host only."""
     async with serve(replies(whole(PNG))) as server:
         fetcher = Fetcher(OURS, downloads, names(a="127.0.0.1", b="127.0.0.1"))
         for name in ("a", "b"):
@@ -459,7 +464,7 @@ async def test_neither_proxies_nor_netrc_are_used(
     assert server.requests[0].header("authorization") == []
 
 
-async def test_a_slow_file_is_given_up(downloads: Downloads) -> None:
+async def test_a_stalled_download_hits_the_time_limit_and_is_closed(downloads: Downloads) -> None:
     policy = OURS.model_copy(update={"seconds": 0.2})
     async with serve(stalling(head(200, "image/png", content_length="100"), PNG)) as server:
         with pytest.raises(DeadlineError) as caught:
@@ -468,7 +473,7 @@ async def test_a_slow_file_is_given_up(downloads: Downloads) -> None:
         await server.wait_hung_up()
 
 
-async def test_a_host_that_cannot_be_looked_up_in_time_is_given_up() -> None:
+async def test_a_slow_resolution_hits_the_time_limit() -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         await anyio.sleep_forever()
         return ()
@@ -477,7 +482,7 @@ async def test_a_host_that_cannot_be_looked_up_in_time_is_given_up() -> None:
         await Fetcher(FetchPolicy(seconds=0.01), Scripted(), resolve).fetch(picture("https://a.test/x"))
 
 
-async def test_an_endless_file_is_given_up(downloads: Downloads) -> None:
+async def test_an_endless_download_is_closed_at_max_bytes(downloads: Downloads) -> None:
     async def endless(connection: Connection) -> None:
         await connection.request()
         await connection.send(head(200, "image/png", transfer_encoding="chunked"))
@@ -491,14 +496,14 @@ async def test_an_endless_file_is_given_up(downloads: Downloads) -> None:
         await server.wait_hung_up()
 
 
-async def test_a_cut_file_is_no_file(downloads: Downloads) -> None:
+async def test_a_truncated_download_is_a_read_error(downloads: Downloads) -> None:
     async with serve(once(head(200, "image/png", content_length="100"), PNG)) as server:
         with pytest.raises(ReadError) as caught:
             await Fetcher(OURS, downloads, names()).fetch(picture(f"{server.url}/x.png"))
     assert caught.value.retryable
 
 
-async def test_nobody_listens(downloads: Downloads) -> None:
+async def test_a_refused_connection_is_a_connect_error(downloads: Downloads) -> None:
     async with serve(once(b"")) as server:
         port = server.port
     with pytest.raises(ConnectError, match=r"127\.0\.0\.1"):
@@ -514,7 +519,7 @@ def asking(endpoint: AIModelEndpoint, transport: Transport | None = None, **poli
 
 
 def images(body: bytes) -> list[str]:
-    """The pictures of a Chat Completions request."""
+    """Return the image URLs of a Chat Completions request."""
     messages = orjson.loads(body)["messages"]
     return [part["image_url"]["url"] for part in messages[-1]["content"] if part["type"] == "image_url"]
 
@@ -576,7 +581,7 @@ async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
     scope.cancel()
 
 
-async def test_what_is_wrong_is_told_before_anything_is_downloaded() -> None:
+async def test_invalid_urls_and_media_types_are_refused_before_any_download() -> None:
     async with serve(ANSWER) as provider:
         client = asking(chat_endpoint(provider.url), allow_http=False)
         for url, words in {
@@ -591,7 +596,7 @@ async def test_what_is_wrong_is_told_before_anything_is_downloaded() -> None:
     assert provider.connections == 0
 
 
-async def test_the_default_policy_keeps_loopback_out() -> None:
+async def test_the_default_policy_refuses_loopback_urls() -> None:
     async with serve(replies(whole(PNG))) as files, serve(ANSWER) as provider:
         for url in (f"{files.url}/x.png", f"https://127.0.0.1:{files.port}/x.png", f"https://localhost:{files.port}/x"):
             with pytest.raises(ConfigurationError, match=r"allow_http|loopback"):
@@ -607,7 +612,7 @@ async def test_test_mode_downloads_nothing() -> None:
     assert [entry.code for entry in response.conversion.entries] == ["media_inlined"]
 
 
-async def test_a_transport_that_downloads_is_asked_to() -> None:
+async def test_a_transport_with_downloads_is_used_for_them() -> None:
     downloads = Scripted(ScriptedAnswer(200, PNG))
 
     class Both(AiohttpTransport):
@@ -625,7 +630,7 @@ async def test_a_transport_that_downloads_is_asked_to() -> None:
     assert fetcher_for(AiohttpTransport(), OURS) is not None
 
 
-async def test_files_in_tool_results_are_downloaded_too() -> None:
+async def test_files_in_tool_results_are_downloaded() -> None:
     endpoint = chat_endpoint("http://127.0.0.1:9")
     part = picture("https://host.test/cat.png")
     result = Message.user(ToolResultPart(call_id="1", name="look", content=(part,)))
@@ -657,8 +662,8 @@ async def test_a_node_keeps_the_url() -> None:
         (Dialect.GEMINI, "cat.png", PNG),
     ],
 )
-async def test_every_dialect_is_sent_the_bytes(dialect: Dialect, name: str, data: bytes) -> None:
-    """Those of a file whose URL its driver could not even spell among them."""
+async def test_every_dialect_sends_downloaded_bytes(dialect: Dialect, name: str, data: bytes) -> None:
+    """Among them are files whose URLs their driver cannot encode."""
     async with serve(replies(whole(data))) as files, ProviderServer([Answer(text="A cat.")]) as server:
         client = asking(endpoint_at(server, dialect))
         response = await client.generate(Message.user("?", FilePart.from_url(f"{files.url}/{name}")))
@@ -668,7 +673,7 @@ async def test_every_dialect_is_sent_the_bytes(dialect: Dialect, name: str, data
     assert files.url.encode() not in seen.body
 
 
-async def test_a_target_that_fetches_is_given_the_url() -> None:
+async def test_a_target_that_fetches_urls_receives_the_url() -> None:
     url = "https://host.test/cat.png"
     async with ProviderServer([Answer(text="A cat.")]) as server:
         endpoint = endpoint_at(server, Dialect.OPENAI_RESPONSES)
@@ -712,24 +717,26 @@ HANDED = {
 }
 
 
-@pytest.mark.parametrize("url", INSIDE)
 @pytest.mark.parametrize("target", HANDED)
-async def test_no_server_is_handed_what_leads_inside(url: str, target: str) -> None:
-    part = picture(url)
-    assert not fetches(HANDED[target], part)
-    replay = ReplayTransport(chat_body("A cat."))
-    with pytest.raises((ConfigurationError, ConnectError)):
-        await AIModelClient(HANDED[target], ONCE, transport=replay).generate(Message.user("?", part))
-    assert replay.requests == []
+async def test_urls_of_private_addresses_are_sent_to_no_target(target: str) -> None:
+    with cases() as case:
+        for url in INSIDE:
+            with case(url):
+                part = picture(url)
+                assert not fetches(HANDED[target], part)
+                replay = ReplayTransport(chat_body("A cat."))
+                with pytest.raises((ConfigurationError, ConnectError)):
+                    await AIModelClient(HANDED[target], ONCE, transport=replay).generate(Message.user("?", part))
+                assert replay.requests == []
 
 
-def test_servers_people_run_themselves_are_handed_nothing() -> None:
+def test_self_hosted_servers_receive_no_urls() -> None:
     for provider in (_P.VLLM, _P.OLLAMA, _P.LM_STUDIO, _P.LLAMA_CPP):
         for base_url in (None, "https://gpu.test/v1"):
             assert not fetches(endpoint_of(provider, base_url), picture("https://host.test/x.png"))
 
 
-def test_a_registered_host_is_not_handed_it_either() -> None:
+def test_a_registered_host_receives_no_urls_of_private_addresses() -> None:
     register_host("greedy", Host("https://greedy.test/v1", fetches=lambda part: True))
     api = AIModelAPI(provider="greedy", api_key="some-key")
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))
@@ -739,7 +746,9 @@ def test_a_registered_host_is_not_handed_it_either() -> None:
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["a maker's own service", "elsewhere"])
-async def test_names_are_looked_up_before_others_are_handed_them(moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hosts_of_urls_are_resolved_before_a_gateway_receives_them(
+    moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked_up: list[str] = []
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -770,7 +779,7 @@ async def test_names_are_looked_up_before_others_are_handed_them(moved: bool, mo
     assert bool(looked_up) == moved
 
 
-async def test_a_name_in_the_result_of_a_tool_is_looked_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hosts_of_urls_in_tool_results_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dhenara_async.downloads.fetch.addresses_of", names(inside="10.0.0.7"))
     call = Message.assistant(ToolCallPart(call_id="c", name="look", arguments="{}"))
     result = Message.user(ToolResultPart(call_id="c", name="look", content=(picture("https://inside.test/x.png"),)))
@@ -790,7 +799,7 @@ def files_of(*sizes: int, told: bool = True) -> tuple[list[FilePart], Scripted]:
 
 
 @pytest.mark.parametrize("told", [True, False])
-async def test_files_are_bounded_together(told: bool) -> None:
+async def test_the_files_of_a_call_share_a_size_limit(told: bool) -> None:
     parts, downloads = files_of(400, 400, 400, told=told)
     fetcher = Fetcher(FetchPolicy(), downloads, names(a=PUBLIC), Bounds(max_download_bytes_total=1200))
     assert len(await fetcher.fetch_all(parts)) == 3
@@ -802,7 +811,7 @@ async def test_files_are_bounded_together(told: bool) -> None:
     assert not caught.value.retryable
 
 
-async def test_there_are_only_so_many_files() -> None:
+async def test_a_call_with_too_many_downloads_is_refused() -> None:
     parts, downloads = files_of(*[100] * 3)
     fetcher = Fetcher(FetchPolicy(), downloads, names(a=PUBLIC), Bounds(max_downloads=2))
     with pytest.raises(BoundsError, match="max_downloads") as caught:
@@ -811,7 +820,7 @@ async def test_there_are_only_so_many_files() -> None:
 
 
 @pytest.mark.parametrize("setting", ["max_downloads", "max_download_bytes_total"])
-async def test_the_bounds_of_a_call_hold_for_its_downloads(setting: str) -> None:
+async def test_the_bounds_of_a_config_limit_downloads(setting: str) -> None:
     bounds = Bounds(max_downloads=1) if setting == "max_downloads" else Bounds(max_download_bytes_total=90)
     async with serve(replies(whole(PNG))) as files, serve(ANSWER) as provider:
         config = AIModelCallConfig(fetch=OURS, bounds=bounds)
