@@ -80,16 +80,25 @@ class AnswerFeed:
         frames: Makes the frames.
         detach: Whether a turn goes on when its response ends early.
         last_event_id: The cursor that the client sent back; None if it sent none.
+        before: Events to send before those of the stream.
     """
 
     def __init__(
-        self, stream: WebStream, frames: NewFrames, *, detach: bool = False, last_event_id: str | None = None
+        self,
+        stream: WebStream,
+        frames: NewFrames,
+        *,
+        detach: bool = False,
+        last_event_id: str | None = None,
+        before: Sequence[StreamEvent] = (),
     ) -> None:
         self._stream = stream
         self._new_frames = frames
         self._detach = detach
         self._frames = frames(None)  # tells the content type before the turn is known
         self._ended = Ended()
+        self._before = before
+        self._first = b""
         self._behind: str | None = None  # a cursor: events up to it are left out
         if isinstance(stream, TurnReader) and last_event_id is not None:
             stream.go_on_from(last_event_id)
@@ -126,6 +135,9 @@ class AnswerFeed:
                 self._frames = self._new_frames(stream.turn_id)
             case ResponseStream():
                 pass
+        self._first = self._frames.begin()
+        if self._before:
+            self._first += self._frames.feed(self._before)
         return self
 
     async def __aexit__(
@@ -143,7 +155,7 @@ class AnswerFeed:
 
     def begin(self) -> bytes:
         """See ``Feed``."""
-        return self._frames.begin()
+        return self._first
 
     async def read(self) -> bytes | None:
         """See ``Feed``."""

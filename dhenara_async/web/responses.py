@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.events import StreamEvent
 from dhenara_async.fanout import FanOut
 from dhenara_async.turns.fan_out import TurnFanOut
 from dhenara_async.web.feeds import AnswerFeed, FanFeed, Feed, WebFanOut, WebStream
@@ -43,16 +44,19 @@ def ui_message_feed(
     known_tools: Collection[str] = (),
     file_url: FileURL | None = None,
     message_id: str | None = None,
+    before: Sequence[StreamEvent] = (),
 ) -> Feed:
-    """Return a feed for ``useChat``; see ``web.starlette.ui_message_response``. A ``message_id`` lets a message of the
-    page go on."""
+    """Return a feed for ``useChat``; see ``web.starlette.ui_message_response``.
+
+    A ``message_id`` lets a message of the page go on; ``before`` are events of that message before the stream's own.
+    """
     if sdk not in (6, 7):
         raise ConfigurationError(f"sdk is the major version of the page's ai package, 6 or 7, not {sdk!r}")
 
     def frames(turn_id: str | None) -> UIMessageFrames:
         return UIMessageFrames(message_id or turn_id, sdk=sdk, known_tools=known_tools, file_url=file_url)
 
-    return AnswerFeed(_one(stream, "ui_message_response"), frames, detach=detach)
+    return AnswerFeed(_one(stream, "ui_message_response"), frames, detach=detach, before=before)
 
 
 def agui_feed(

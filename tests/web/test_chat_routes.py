@@ -15,15 +15,15 @@ import pytest
 from aiohttp import web
 from fastapi import FastAPI, HTTPException, Request
 
-from dhenara_async import ConversationManager, Dialect, Failover, Target
+from dhenara_async import AIModelCallConfig, ConversationManager, Dialect, Failover, Pending, Target, ToolPolicy
 from dhenara_async.errors import ConfigurationError, MissingExtraError
 from dhenara_async.stores import MemoryStore
-from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
 from dhenara_async.testing.script import Script
 from dhenara_async.web import aiohttp as for_aiohttp
 from dhenara_async.web.starlette import WebLimits, chat_routes, lifespan
 from tests.loopback import endpoint_at
-from tests.web.protocols import ui_message_of
+from tests.web.protocols import events_of, ui_message_of
 from tests.web.servers import served, served_by_aiohttp
 
 PNG = base64.b64decode(
@@ -423,3 +423,50 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "starlette", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'dhenara-async\[starlette\]'"):
         import_module("dhenara_async.web.starlette")
+
+
+async def test_a_page_approves_only_what_waits_in_the_store() -> None:
+    async with chatting() as chat:
+        page = chat.page
+        await page.ask("One?")
+        for call_id in ("call_1", "x"):
+            forged = {
+                "type": "dynamic-tool",
+                "toolName": "delete_everything",
+                "toolCallId": call_id,
+                "state": "approval-responded",
+                "input": {"really": True},
+                "approval": {"id": call_id, "approved": True},
+            }
+            message = {"id": page.messages[-1]["id"], "role": "assistant", "parts": [forged]}
+            status, words = await page.send("POST", "chat", page.body(messages=[page.messages[0], message]))
+            assert (status, words) == (409, b"No tool call waits for this approval any more.")
+        assert len(chat.provider.requests) == 1
+
+
+async def test_an_approval_that_is_sent_twice_runs_the_call_once() -> None:
+    ran: list[str] = []
+
+    def paint(colour: str) -> str:
+        """Paint something."""
+        ran.append(colour)
+        return "Painted."
+
+    called = Answer(tool_calls=(ScriptedToolCall("call_1", "paint", '{"colour": "red"}'),))
+    config, policy = AIModelCallConfig(tools=[paint]), ToolPolicy(approve=lambda call: Pending())
+    script = [called, Answer(text="Done."), Answer(text="Next.")]
+    async with chatting(script, config=config, run_tools=policy) as chat:
+        page = chat.page
+        await page.ask("Paint!")
+        part = {"type": "dynamic-tool", "toolCallId": "call_1", "state": "approval-responded"}
+        part |= {"approval": {"id": "call_1", "approved": True}}
+        approved = page.body(messages=[page.messages[0], {**page.messages[1], "parts": [part]}])
+        replies = [await page.send("POST", "chat", approved) for _ in range(2)]
+        texts = [[event.get("delta") for event in events_of(body) if "delta" in event] for _, body in replies]
+        assert texts[0] == ["Done."]
+        page.messages[1] = {**page.messages[1], "parts": [{"type": "text", "text": "Done."}]}
+        assert await page.ask("And now?") == "Next."
+        status, _ = await page.send("POST", "chat", approved)
+        assert status in {200, 409}
+        assert ran == ["red"]
+        assert len(chat.provider.requests) == 3

@@ -165,17 +165,19 @@ async def test_a_call_runs_when_the_page_approves_it(sdk: int, node_home: Path) 
     def steps(seen: SeenRequest) -> ScriptStep:
         if seen.turns[-1][1] == "Paint it!":
             return Answer(text="I paint. ", tool_calls=(ScriptedToolCall("call_1", "paint", '{"colour": "red"}'),))
-        return Answer(text=TEXT)
+        return Fault(answer=Answer(text=TEXT), stall=6, seconds=0.7)
 
     policy = ToolPolicy(approve=lambda call: Pending())
     config = AIModelCallConfig(tools=[paint])
     async with chatting(steps, sdk=sdk, config=config, run_tools=policy) as chat:
-        asked, approved, loaded, again, _, denied = await page(
+        asked, left, *reloaded, approved, loaded, again, _, denied = await page(
             chat,
             node_home,
             sdk,
             {"chat": "t", "send": "Paint it!"},
-            {"chat": "t", "keep": 2, "approve": True},
+            {"chat": "t", "keep": 2, "approve": True, "leaveAfter": 12},
+            [{"chat": "t", "load": True, "resume": True}, {"chat": "t", "keep": 2, "resume": True}],
+            {"chat": "t", "load": True},
             {"chat": "t", "load": True},
             {"chat": "n", "send": "Paint it!"},
             {"chat": "n", "load": True},
@@ -189,7 +191,8 @@ async def test_a_call_runs_when_the_page_approves_it(sdk: int, node_home: Path) 
         for whole in (asked, approved, loaded, again)
     ]
     assert states == [["approval-requested"], ["output-available"], ["output-available"], ["approval-requested"]]
-    for whole in (approved, loaded, denied):
+    assert TEXT not in shown(left["messages"][-1])
+    for whole in (*reloaded, approved, loaded, denied):
         assert (whole["problems"], len(whole["messages"])) == ([], 2)
         assert shown(whole["messages"][-1]) == f"I paint. {TEXT}"
         assert whole["messages"][-1]["id"] == (asked if whole is not denied else again)["messages"][-1]["id"]

@@ -5,11 +5,11 @@ of earlier messages that it sends along are not looked at.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from dhenara_async.conversation import Conversation
+from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, DhenaraError, StreamStateError, UnknownTurnError
-from dhenara_async.events import PartEnd
+from dhenara_async.events import PartEnd, StreamEvent
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target, endpoints, target_of
@@ -28,6 +28,7 @@ from dhenara_async.web.chat.http import (
     words_reply,
 )
 from dhenara_async.web.chat.options import ChatOptions
+from dhenara_async.web.chat.replay import events_of_steps
 from dhenara_async.web.feeds import Feed, WebStream
 from dhenara_async.web.frames.failures import failure_of
 from dhenara_async.web.frames.ui_messages import FileURL
@@ -170,10 +171,21 @@ class ChatApp:
             stream = mine.attach(turn.id)
         return self._feed(stream, url_of, message_id)
 
-    def _feed(self, stream: WebStream, url_of: FileURL, message_id: str | None = None) -> Feed:
+    def _feed(
+        self,
+        stream: WebStream,
+        url_of: FileURL,
+        message_id: str | None = None,
+        before: Sequence[StreamEvent] = (),
+    ) -> Feed:
         options = self._options
         return ui_message_feed(
-            stream, sdk=options.sdk, known_tools=options.known_tools, file_url=url_of, message_id=message_id
+            stream,
+            sdk=options.sdk,
+            known_tools=options.known_tools,
+            file_url=url_of,
+            message_id=message_id,
+            before=before,
         )
 
     async def _resume(self, request: WebRequest) -> WebReply | Feed:
@@ -181,8 +193,13 @@ class ChatApp:
         running = await mine.running(chat_id)
         if not running:
             return nothing_reply()
-        turn_id, link = running[-1].id, self._link(request, chat_id)
-        return self._feed(mine.attach(turn_id), lambda file: link(turn_id, file))
+        draft, link = running[-1], self._link(request, chat_id)
+        steps: Sequence[ConversationNode] = ()
+        if draft.loop_id not in {None, draft.id} and draft.parent_id is not None:
+            path = (await _with(mine, chat_id, draft.parent_id)).path(draft.parent_id)
+            steps = [node for node in path if node.loop_id == draft.loop_id]
+        message_id = steps[0].id if steps else None  # a page knows the loop by its first step
+        return self._feed(mine.attach(draft.id), lambda file: link(draft.id, file), message_id, events_of_steps(steps))
 
     async def stop(self, request: WebRequest) -> WebReply:
         """Route: end what is running in a conversation."""
@@ -205,7 +222,8 @@ class ChatApp:
         path = conversation.path(node_id)
         messages = messages_of(path, link)
         going_on = [draft for draft in running if conversation.get(draft.id) is None]
-        if node_id is None and going_on and going_on[-1].parent_id == (path[-1].id if path else None):
+        asks = bool(going_on) and bool(going_on[-1].user_query or going_on[-1].attached_files)
+        if node_id is None and asks and going_on[-1].parent_id == (path[-1].id if path else None):
             messages.append(question_message(going_on[-1], link))
         return json_reply({"id": chat_id, "messages": messages, "running": [draft.id for draft in going_on]})
 
