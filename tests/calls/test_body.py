@@ -1,6 +1,7 @@
-"""An answer's body is read however a host wraps it: what is between its events, before them and behind them."""
+"""Bodies are read despite deviations of hosts: blank events, marks, wrong content types, split characters."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import orjson
 import pytest
@@ -26,6 +27,7 @@ from dhenara_async.hosts.registry import driver_for, expected_origin
 from dhenara_async.request import ChatRequest
 from dhenara_async.testing import check_grammar
 from dhenara_async.usage.tokens import Usage
+from tests.cases import cases
 
 STREAM, JSON = "text/event-stream", "application/json"
 CHAT, RESPONSES, ANTHROPIC, GEMINI = (
@@ -107,7 +109,7 @@ def plain_of(dialect: Dialect, literal: str) -> str:
 
 
 class OneByOne:
-    """A decoder without ``feed_all``, as those of other packages are."""
+    """A decoder without ``feed_all``, as other packages may have."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
@@ -133,7 +135,7 @@ def read_events(
     cut: int = 0,
     one_by_one: bool = False,
 ) -> Sequence[StreamEvent]:
-    """The events of a body that comes in pieces of ``cut`` bytes; 0 = in one."""
+    """Return the events of a body that arrives in pieces of ``cut`` bytes; 0 = in one piece."""
     api = AIModelAPI(provider=PROVIDERS[dialect], dialect=dialect, api_key="k", base_url="http://127.0.0.1:9/v1")
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))
     config = AIModelCallConfig(bounds=bounds or Bounds())
@@ -164,7 +166,7 @@ def read(body: bytes, dialect: Dialect, *, stream: bool = True, announced: str =
     "blank",
     ["data:\n\n", "data: \n\n", "data:  \t\n\n", "event: ping\ndata:\n\n", "data:\ndata:\n\n", ": hi\ndata:\n\n"],
 )
-def test_an_event_without_data_says_nothing(dialect: Dialect, blank: str) -> None:
+def test_events_without_data_are_ignored(dialect: Dialect, blank: str) -> None:
     body = sse(events_of(dialect, "Hel", "lo"), before=blank, between=blank, behind=blank)
     assert read(body, dialect).text() == "Hello"
     assert read(body, dialect, cut=7).text() == "Hello"
@@ -172,26 +174,26 @@ def test_an_event_without_data_says_nothing(dialect: Dialect, blank: str) -> Non
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("mark", ["data: [DONE]\n\n", "data:[DONE]\n\n", "data:  [DONE] \n\n"])
-def test_an_end_mark_of_another_dialect_behind_the_end_costs_nothing(dialect: Dialect, mark: str) -> None:
+def test_a_done_event_after_the_end_is_ignored(dialect: Dialect, mark: str) -> None:
     assert read(sse(events_of(dialect, "Hel", "lo"), behind=mark), dialect).text() == "Hello"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_an_end_mark_is_no_end_where_the_answer_has_none(dialect: Dialect) -> None:
+def test_a_done_event_does_not_end_a_truncated_answer(dialect: Dialect) -> None:
     events = events_of(dialect, "Hel", "lo")
     cut = events[: next(place for place, (_, data) in enumerate(events) if '"lo"' in data)]
     with pytest.raises(TruncatedStreamError):
         read(sse(cut, behind="" if dialect is CHAT else "data: [DONE]\n\n"), dialect)
 
 
-def test_blanks_around_the_end_mark_of_chat_do_not_matter() -> None:
+def test_spaces_around_the_done_event_of_chat_are_ignored() -> None:
     events = [*events_of(CHAT, "Hel", "lo")[:-1], ("", " [DONE] ")]
     assert read(sse(events), CHAT).text() == "Hello"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("cut", [0, 1, 3])
-def test_halves_of_a_character_in_two_events_are_joined(dialect: Dialect, cut: int) -> None:
+def test_surrogate_pairs_split_over_two_events_are_joined(dialect: Dialect, cut: int) -> None:
     robot = read(sse(events_of(dialect, r"Hi \ud83e", r"\udd16!")), dialect, cut=cut)
     assert robot.text() == "Hi \N{ROBOT FACE}!"
     alone = read(sse(events_of(dialect, r"Hi \ud83e", "there", r"\udd16!")), dialect, cut=cut)
@@ -201,7 +203,7 @@ def test_halves_of_a_character_in_two_events_are_joined(dialect: Dialect, cut: i
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_decoders_that_take_one_frame_at_a_time_read_the_same(dialect: Dialect) -> None:
+def test_a_decoder_without_feed_all_gives_the_same_events(dialect: Dialect) -> None:
     told = events_of(dialect, "One", "\\ud83d", "\\ude00", " two")  # the halves are repaired amid the others
     behind = told[:0] if dialect is GEMINI else told[:2]  # Gemini's answers have no end but the body's
     body = sse([*told[:2], ("", " "), *told[2:], *behind])
@@ -210,13 +212,13 @@ def test_decoders_that_take_one_frame_at_a_time_read_the_same(dialect: Dialect) 
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_half_a_character_in_a_plain_body_is_a_replacement_character(dialect: Dialect) -> None:
+def test_a_lone_surrogate_in_a_plain_body_becomes_a_replacement_character(dialect: Dialect) -> None:
     response = read(plain_of(dialect, r"Hi \ud83e, \ud83e\udd16").encode(), dialect, stream=False, announced=JSON)
     assert response.text() == "Hi \ufffd, \N{ROBOT FACE}"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_numbers_outside_json_are_accepted(dialect: Dialect) -> None:
+def test_nan_and_infinity_are_accepted(dialect: Dialect) -> None:
     extra = '"x":NaN,"y":[Infinity,-Infinity],'
     body = plain_of(dialect, "NaN").replace("{", "{" + extra, 1)
     assert read(body.encode(), dialect, stream=False, announced=JSON).text() == "NaN"
@@ -227,27 +229,28 @@ def test_numbers_outside_json_are_accepted(dialect: Dialect) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("behind", ["", "[DONE]", "\n\ndata: [DONE]\n\n", "\ndata:[DONE]"])
 @pytest.mark.parametrize("before", ["", "\ufeff", "\ufeff\n", " \n"])
-def test_a_plain_body_is_read_behind_a_mark_and_before_one(dialect: Dialect, before: str, behind: str) -> None:
+def test_a_plain_body_is_read_between_a_byte_order_mark_and_a_done_event(
+    dialect: Dialect, before: str, behind: str
+) -> None:
     body = (before + plain_of(dialect, "Hello") + behind).encode()
     assert read(body, dialect, stream=False, announced=JSON).text() == "Hello"
     assert read(body, dialect, stream=False, announced=JSON, cut=1).text() == "Hello"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("announced", [JSON, "application/vnd.api+json; charset=utf-8", "", "text/plain"])
-@pytest.mark.parametrize("before", ["", ": hi\n\n", "\ufeff", "\n", "retry: 3\n\n", "id: 1\n"])
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("cut", [0, 1])
-def test_a_stream_is_known_by_its_first_bytes(
-    dialect: Dialect, announced: str, before: str, stream: bool, cut: int
-) -> None:
-    body = sse(events_of(dialect, "Hel", "lo"), before=before)
-    assert read(body, dialect, stream=stream, announced=announced, cut=cut).text() == "Hello"
+def test_a_stream_with_another_content_type_is_recognised_by_its_first_bytes(dialect: Dialect) -> None:
+    types = (JSON, "application/vnd.api+json; charset=utf-8", "", "text/plain")
+    beginnings = ("", ": hi\n\n", "\ufeff", "\n", "retry: 3\n\n", "id: 1\n")
+    with cases() as case:
+        for announced, before, stream, cut in product(types, beginnings, (True, False), (0, 1)):
+            with case(f"{announced!r}, {before!r}, stream={stream}, cut={cut}"):
+                body = sse(events_of(dialect, "Hel", "lo"), before=before)
+                assert read(body, dialect, stream=stream, announced=announced, cut=cut).text() == "Hello"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_plain_body_that_is_announced_as_a_stream_is_read(dialect: Dialect, stream: bool) -> None:
+def test_a_plain_body_with_the_content_type_of_a_stream_is_read(dialect: Dialect, stream: bool) -> None:
     body = plain_of(dialect, "Hello").encode()
     assert read(body, dialect, stream=stream, announced=STREAM).text() == "Hello"
     lines = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2)
@@ -266,7 +269,7 @@ def test_a_body_that_is_neither_stream_nor_json_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_an_answer_of_more_bytes_than_allowed_is_given_up(dialect: Dialect, stream: bool) -> None:
+def test_an_answer_above_max_answer_bytes_is_refused(dialect: Dialect, stream: bool) -> None:
     bounds = Bounds(max_answer_bytes=4000)
     body = sse(events_of(dialect, *["word " * 20] * 60)) if stream else plain_of(dialect, "word " * 1000).encode()
     with pytest.raises(BoundsError, match="max_answer_bytes=4000") as caught:
@@ -274,7 +277,7 @@ def test_an_answer_of_more_bytes_than_allowed_is_given_up(dialect: Dialect, stre
     assert (caught.value.setting, caught.value.limit, caught.value.retryable) == ("max_answer_bytes", 4000, False)
 
 
-def test_an_answer_of_more_parts_than_allowed_is_given_up() -> None:
+def test_an_answer_above_max_parts_is_refused() -> None:
     call = '{"index":%d,"id":"c%d","function":{"name":"f","arguments":"{}"}}'
     calls = ",".join(call % (place, place) for place in range(12))
     body = (
@@ -288,7 +291,7 @@ def test_an_answer_of_more_parts_than_allowed_is_given_up() -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("unit", [b"[],", b"{},", b"0,", b'"",'])
-def test_json_that_takes_far_more_memory_than_bytes_is_not_read(unit: bytes, stream: bool) -> None:
+def test_json_that_would_take_far_more_memory_than_its_bytes_is_refused(unit: bytes, stream: bool) -> None:
     body = b'{"x":[' + unit * (6_000_000 // len(unit)) + b"0]}"
     body = b"data: " + body + b"\n\n" if stream else body
     bounds = Bounds(max_answer_bytes=16_000_000)
@@ -296,12 +299,12 @@ def test_json_that_takes_far_more_memory_than_bytes_is_not_read(unit: bytes, str
         read_events(body, CHAT, stream=stream, announced=STREAM if stream else JSON, bounds=bounds, cut=1_000_000)
 
 
-def test_a_large_text_is_no_large_structure() -> None:
+def test_a_large_text_full_of_brackets_is_read() -> None:
     words = "Well, [then], {so}, " * 400_000
     bounds = Bounds(max_answer_bytes=128 * 1024 * 1024)
     events = read_events(plain_of(CHAT, words).encode(), CHAT, stream=False, announced=JSON, bounds=bounds)
     assert any(isinstance(event, TextDelta) and event.text == words for event in events)
 
 
-def test_bounds_errors_are_ours() -> None:
+def test_bounds_errors_are_dhenara_errors() -> None:
     assert issubclass(BoundsError, DhenaraError)

@@ -1,4 +1,4 @@
-"""A lone question that is filled into a form is asked as it is without one: every byte, at every host."""
+"""A request from a form has the same bytes as one that is formatted and encoded, at every host."""
 
 from dataclasses import replace
 
@@ -69,7 +69,7 @@ def caller(target: AIModelEndpoint, policy: ConversionPolicy | None = None) -> C
 
 
 def told(call: Call) -> object:
-    """Everything of a call that its provider or its caller can see."""
+    """Return all values of a call that its provider or its caller can see."""
     source = call.source
     assert isinstance(source, Delivery)
     return (
@@ -83,7 +83,7 @@ def is_filled_in(call: Call) -> bool:
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
-def test_every_host_is_asked_the_same(config: AIModelCallConfig) -> None:
+def test_a_form_gives_the_same_request_at_every_host(config: AIModelCallConfig) -> None:
     """Each host is tried with half of the models, and each of them with a third of the words; a soak tries all."""
     with cases() as case:
         for at, host in enumerate(HOSTS):
@@ -106,7 +106,7 @@ def test_every_host_is_asked_the_same(config: AIModelCallConfig) -> None:
 
 @settings(max_examples=300 if SOAK else 100, deadline=None)
 @given(words=st.text(st.characters(codec="utf-8"), min_size=1), dialect=st.sampled_from(Dialect))
-def test_any_words_are_asked_as_they_are(words: str, dialect: Dialect) -> None:
+def test_a_form_gives_the_same_request_for_any_text(words: str, dialect: Dialect) -> None:
     if not words.strip():
         return
     api = AIModelAPI(provider="openai", api_key=SecretStr("k"), base_url="http://127.0.0.1:1/v1", dialect=dialect)
@@ -125,7 +125,7 @@ def test_mutable_values_are_never_kept_in_a_form(name: str) -> None:
     assert not any(is_filled_in(kept.call(asked("Hi.", CONFIGS[name]), None)) for _ in range(3))
 
 
-def test_a_dictionary_that_was_filled_later_is_not_fixed() -> None:
+def test_a_config_with_a_dictionary_is_encoded_at_each_call() -> None:
     body: dict[str, object] = {}
     config = AIModelCallConfig.model_construct(extra_body=body)
     kept = caller(endpoint("openai_compatible", "gpt-4o"))
@@ -137,7 +137,7 @@ def test_a_dictionary_that_was_filled_later_is_not_fixed() -> None:
     assert b'"later":true' in source.request.body
 
 
-def test_calls_of_another_kind_in_between() -> None:
+def test_a_form_is_used_only_for_calls_of_its_kind() -> None:
     target = endpoint("openai", "gpt-4o")
     kept = caller(target)
     kinds = [
@@ -160,7 +160,7 @@ def test_calls_of_another_kind_in_between() -> None:
                 assert told(kept.call(question, None)) == told(caller(target).call(question, None))
 
 
-def test_words_that_cannot_be_sent_as_they_are() -> None:
+def test_a_lone_surrogate_is_replaced_and_reported_despite_a_form() -> None:
     kept = caller(endpoint("openai", "gpt-4o"))
     half = asked(Message.user(TextPart.unchecked(type="text", text="half \ud83d")), CONFIGS["nothing set"])
     for _ in range(3):
@@ -171,8 +171,8 @@ def test_words_that_cannot_be_sent_as_they_are() -> None:
     assert [entry.code for entry in call.report.entries] == ["text_repaired"]
 
 
-def test_escaped_words_are_not_filled_in() -> None:
-    """A dialect that made more of a question than its words would have no place for them."""
+def test_a_form_needs_the_text_exactly_once_in_the_body() -> None:
+    """The form of a dialect that uses the text otherwise, or twice, is not kept."""
     form = Form(CONFIGS["nothing set"], (), stream=True)
     made = caller(endpoint("openai", "gpt-4o")).call(asked("Hi.", CONFIGS["nothing set"]), None)
     assert isinstance(made.source, Delivery)

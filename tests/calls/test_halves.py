@@ -1,4 +1,4 @@
-"""Halves of surrogate pairs on their way out: sent as U+FFFD, and told of, by every dialect."""
+"""Lone surrogates in requests: every dialect sends U+FFFD instead, and the report says so."""
 
 import os
 from collections.abc import Mapping
@@ -66,7 +66,9 @@ def texts(body: object) -> set[str]:
         (ToolResultPart.of(CALL, {"a": {NAME: 10**30}}), SENT),
     ],
 )
-async def test_halves_in_the_question(dialect: Dialect, streaming: bool, part: Part, says: str | None) -> None:
+async def test_a_lone_surrogate_in_a_question_is_replaced_and_reported(
+    dialect: Dialect, streaming: bool, part: Part, says: str | None
+) -> None:
     asked = [Message.user("Go."), Message.assistant(CALL), Message.user(ToolResultPart.of(CALL, "fine"))]
     if isinstance(part, ToolResultPart):
         asked[2] = Message.user(part)
@@ -84,8 +86,8 @@ async def test_halves_in_the_question(dialect: Dialect, streaming: bool, part: P
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_lone_question_and_its_words_again(dialect: Dialect) -> None:
-    """Also where a request is filled in that was written for another question."""
+async def test_a_lone_surrogate_in_one_of_several_questions_is_reported_for_that_one(dialect: Dialect) -> None:
+    """Among them are requests from a form that was made for another question."""
     async with ProviderServer([Answer(text="Well.")] * 4) as server:
         client = AIModelClient(endpoint_at(server, dialect))
         for question in ("One?", "Two?", f"What is in {NAME}?", "Three?"):
@@ -95,8 +97,8 @@ async def test_a_lone_question_and_its_words_again(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_halves_in_the_history(dialect: Dialect) -> None:
-    """By another model: words, calls with their results, and what a provider ran."""
+async def test_lone_surrogates_in_the_history_are_replaced_and_reported(dialect: Dialect) -> None:
+    """The history of another model has texts, tool calls with results, and a hosted tool."""
     call = ToolCallPart(call_id=f"call_{NAME}", name="look", arguments=f'{{"where": "{NAME}"}}')
     escaped = ToolCallPart(call_id="call_2", name="look", arguments='{"where": "caf\\ud83d", "n": NaN}')
     ran = HostedToolPart(name="search", input={"query": NAME}, output={NAME: [NAME]})
@@ -115,7 +117,7 @@ async def test_halves_in_the_history(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_knobs_and_instructions_are_warned_of(dialect: Dialect) -> None:
+async def test_lone_surrogates_in_tools_and_instructions_give_warnings(dialect: Dialect) -> None:
     def look(where: str) -> str:
         return where
 
@@ -138,7 +140,7 @@ async def test_knobs_and_instructions_are_warned_of(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_conversation_tells_of_its_nodes(dialect: Dialect) -> None:
+async def test_reports_of_a_conversation_name_the_node_with_the_surrogate(dialect: Dialect) -> None:
     async with (
         ProviderServer([Answer(text="Well.")] * 3) as server,
         ConversationManager() as manager,
@@ -160,7 +162,9 @@ async def test_a_conversation_tells_of_its_nodes(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_sound_requests_are_formatted_once(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_without_lone_surrogates_are_formatted_once(
+    dialect: Dialect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     formatted, format_messages = list[bool](), PromptFormatter.format_messages
 
     def counted(*given: object, **knobs: object) -> FormattedConversation:
@@ -180,7 +184,7 @@ async def test_sound_requests_are_formatted_once(dialect: Dialect, monkeypatch: 
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_numbers_of_any_size_are_sent_exactly(dialect: Dialect) -> None:
+async def test_integers_of_any_size_are_sent_exactly(dialect: Dialect) -> None:
     called = ToolCallPart(call_id="call_1", name="look", arguments=f'{{"n": {10**30}}}')
     result = ToolResultPart(call_id="call_1", name="look", content=[JsonPart(value={"n": -(10**25), "x": [1 << 64]})])
     asked = [Message.user("Go."), Message.assistant(called), Message.user(result)]
@@ -194,7 +198,7 @@ async def test_numbers_of_any_size_are_sent_exactly(dialect: Dialect) -> None:
     assert {entry.code for entry in response.conversion.entries} <= {"signature_synthesized"}
 
 
-def test_every_kind_of_part_can_be_mended() -> None:
+def test_lone_surrogates_are_replaced_in_every_kind_of_part() -> None:
     parts: Mapping[str, Part] = {
         "text": TextPart(text=NAME, provider_state={"type": "text", "a": [NAME]}),
         "tool_call": ToolCallPart(call_id=NAME, name=NAME, arguments=NAME),
