@@ -128,6 +128,8 @@ class TurnSteps:
         """See ``LoopSteps``; called by the task that runs the calls, before it does."""
         if self._queue is not None:
             self._queue.run_tools_here()
+        if self.nodes:  # the answer has just come: no call of it was run before
+            return {}
         return await self._results.of(self._conversation, self._answered().id)
 
     async def keep(self, place: int, result: ToolResultPart) -> None:
