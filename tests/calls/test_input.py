@@ -1,4 +1,4 @@
-"""Mistakes that are found before a byte is sent: a typed error in words, and a transport that was never touched."""
+"""Invalid input raises a typed error before any request: the transport is never used."""
 
 import base64
 from collections.abc import Callable
@@ -76,7 +76,7 @@ _VARIABLES = {
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("key", [None, "", "  \n"])
-async def test_no_key(dialect: Dialect, key: str | None) -> None:
+async def test_a_missing_key_is_refused_with_its_variable(dialect: Dialect, key: str | None) -> None:
     client = client_for(endpoint_for(dialect, key=key))
     with pytest.raises(ConfigurationError, match=_VARIABLES[dialect]):
         await client.generate("Hi.")
@@ -85,7 +85,7 @@ async def test_no_key(dialect: Dialect, key: str | None) -> None:
 
 
 @pytest.mark.parametrize("key", ["abc\ndef", "abc\r\nx-other: 1", "sk-\x00", "sk-é", "sk-\u200b"])
-async def test_a_key_that_no_header_can_carry(key: str) -> None:
+async def test_a_key_with_invalid_header_characters_is_refused(key: str) -> None:
     with pytest.raises(ConfigurationError, match="no header can carry") as caught:
         await client_for(endpoint_for(key=key)).generate("Hi.")
     assert key not in str(caught.value)
@@ -99,19 +99,19 @@ async def test_a_key_that_no_header_can_carry(key: str) -> None:
         *("http://host/v1?key=x", "http://host/v1#x"),
     ],
 )
-async def test_a_base_url_that_is_not_a_url(base_url: str) -> None:
+async def test_an_invalid_base_url_is_refused(base_url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url of groq"):
         await client_for(endpoint_for(base_url=base_url)).generate("Hi.")
 
 
-async def test_a_host_without_a_base_url() -> None:
+async def test_a_compatible_host_needs_a_base_url() -> None:
     api = AIModelAPI(provider=AIModelAPIProviderEnum.OPENAI_COMPATIBLE)
     endpoint = AIModelEndpoint(api=api, ai_model=AIModel(model_name="m"))
     with pytest.raises(ConfigurationError, match=r"base_url=…"):
         await client_for(endpoint).generate("Hi.")
 
 
-def test_a_model_without_a_name() -> None:
+def test_a_model_needs_a_name() -> None:
     with pytest.raises(ConfigurationError, match="model_name"):
         AIModel(model_name="")
 
@@ -120,7 +120,7 @@ def test_a_model_without_a_name() -> None:
 
 
 @pytest.mark.parametrize("knob", ["temprature", "max_tokens", "model", "api_key"])
-def test_an_unknown_knob_is_named(knob: str) -> None:
+def test_an_unknown_option_is_refused_by_its_name(knob: str) -> None:
     with pytest.raises(ValidationError, match=knob):
         AIModelCallConfig.model_validate({knob: 1})
 
@@ -138,12 +138,12 @@ def test_an_unknown_knob_is_named(knob: str) -> None:
         ("extra_headers", {"x": 1}),
     ],
 )
-def test_a_knob_out_of_its_range_is_named(knob: str, value: object) -> None:
+def test_an_option_out_of_its_range_is_refused_by_its_name(knob: str, value: object) -> None:
     with pytest.raises(ValidationError, match=knob):
         AIModelCallConfig.model_validate({knob: value})
 
 
-def test_a_config_cannot_be_changed() -> None:
+def test_a_config_is_immutable() -> None:
     config = AIModelCallConfig()
     with pytest.raises(ValidationError, match="frozen"):
         config.seed = 1  # pyright: ignore[reportAttributeAccessIssue] - that is the test
@@ -151,7 +151,7 @@ def test_a_config_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("headers", [{"x": "a\nb"}, {"x": "a\r\nevil: 1"}, {"x": "\0"}, {"a\nb": "x"}, {"": "x"}])
 @pytest.mark.parametrize("of_the_host", [False, True])
-async def test_headers_that_cannot_be_sent(headers: dict[str, str], of_the_host: bool) -> None:
+async def test_invalid_extra_headers_are_refused(headers: dict[str, str], of_the_host: bool) -> None:
     endpoint, config = endpoint_for(), AIModelCallConfig(extra_headers={} if of_the_host else headers)
     if of_the_host:
         endpoint = endpoint.model_copy(update={"api": endpoint.api.model_copy(update={"headers": headers})})
@@ -224,14 +224,14 @@ WRONG_QUESTIONS: dict[str, tuple[Ask, str]] = {
 
 @pytest.mark.parametrize(("ask", "words"), WRONG_QUESTIONS.values(), ids=WRONG_QUESTIONS)
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_question_of_a_wrong_type(ask: Ask, words: str, dialect: Dialect) -> None:
+def test_an_empty_or_malformed_question_is_refused(ask: Ask, words: str, dialect: Dialect) -> None:
     with pytest.raises(ConfigurationError, match=words):
         ask(client_for(endpoint_for(dialect)))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_question_with_something_in_it(dialect: Dialect) -> None:
-    """An empty answer that came to nothing, a result without words, a file: all of these leave something to ask."""
+def test_a_question_without_text_may_have_a_tool_result_or_a_file(dialect: Dialect) -> None:
+    """A question may also follow an empty answer."""
     call = ToolCallPart(call_id="call_1", name="look", arguments="{}")
     picture = FilePart.from_bytes(PNG + b"pixels")
     client = client_for(endpoint_for(dialect))
@@ -243,21 +243,21 @@ def test_a_question_with_something_in_it(dialect: Dialect) -> None:
         client.stream(messages=messages)
 
 
-async def test_generate_finds_the_same_mistakes() -> None:
+async def test_generate_refuses_the_same_questions() -> None:
     with pytest.raises(ConfigurationError, match="prompt is empty"):
         await client_for(endpoint_for()).generate("")
     with pytest.raises(ConfigurationError, match="instructions is a sequence"):
         await client_for(endpoint_for()).generate("Hi.", instructions="Be brief.")
 
 
-async def test_mistakes_do_not_close_a_shared_transport() -> None:
+async def test_a_refused_question_does_not_close_a_shared_transport() -> None:
     async with client_for(endpoint_for()) as client:
         with pytest.raises(ConfigurationError):
             await client.generate("")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_files_that_cannot_be_sent(dialect: Dialect) -> None:
+async def test_a_file_that_the_model_does_not_support_is_refused(dialect: Dialect) -> None:
     unknown = FilePart(media_type="application/x-unheard-of", data=b"?")
     with pytest.raises(UnsupportedError, match=SPEAKERS[dialect][1]):
         await client_for(endpoint_for(dialect)).generate(Message.user("Look.", unknown))
@@ -266,7 +266,7 @@ async def test_files_that_cannot_be_sent(dialect: Dialect) -> None:
 # --------------------------------------------------------------------------------------------------------------- files
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes("Grüße".encode("latin-1"))
     (tmp_path / "page.png").write_bytes(b"<html>")
@@ -287,7 +287,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert "Gr" not in str(caught.value)
 
 
-def test_a_file_of_an_unknown_kind(tmp_path: Path) -> None:
+def test_a_malformed_media_type_of_a_path_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "note.txt"
     path.write_text("Hi.", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"as text: .*pattern"):
@@ -311,12 +311,12 @@ def test_a_file_of_an_unknown_kind(tmp_path: Path) -> None:
         ("https://[::1/x.png", "is not a URL"),
     ],
 )
-def test_urls_that_lead_to_no_file(url: str, words: str) -> None:
+def test_an_invalid_file_url_is_refused(url: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         FilePart.from_url(url)
 
 
-def test_a_data_url_is_taken_apart() -> None:
+def test_a_data_url_becomes_bytes() -> None:
     part = FilePart.from_url("data:image/png;base64," + base64.b64encode(PNG).decode())
     assert (part.media_type, part.data, part.url) == ("image/png", PNG, None)
 
@@ -324,7 +324,7 @@ def test_a_data_url_is_taken_apart() -> None:
 @pytest.mark.parametrize(
     "sources", [{}, {"url": "https://host/x.png", "data": PNG}, {"file_id": "f", "url": "https://host/x.png"}]
 )
-def test_a_file_has_one_source(sources: dict[str, object]) -> None:
+def test_a_file_has_exactly_one_source(sources: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="exactly one"):
         FilePart.model_validate({"media_type": "image/png", **sources})
 
