@@ -8,9 +8,22 @@ import anyio
 import pytest
 from sqlalchemy import URL
 
-from dhenara_async import ConversationManager, Journal, StreamEvent, StreamReset, TextDelta
+from dhenara_async import (
+    ConversationManager,
+    ConversationNode,
+    Journal,
+    StreamEvent,
+    StreamReset,
+    TextDelta,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from dhenara_async.errors import ConfigurationError, DetachedError, StreamStateError, UnknownTurnError
-from dhenara_async.stores import MemoryStore, SQLStore
+from dhenara_async.events import PartEnd, PartStart, StepStart, StreamEnd, StreamStart, ToolEnd, ToolStart
+from dhenara_async.messages.messages import Origin
+from dhenara_async.response import FinishReason
+from dhenara_async.stores import MemoryStore, NewTurn, SQLStore, TurnBatch, TurnWriter
 from dhenara_async.turns.turn import Turn
 from tests.loopback import PATIENCE, Connection, chat_delta, chat_endpoint, chat_stream, head, serve
 
@@ -197,3 +210,56 @@ async def test_a_detached_turn_cannot_be_read_in_its_block_any_more(stores: Stor
         gate.open.set()
         await events_of(manager, turn.id)
         assert turn.node.status == "complete"
+
+
+@pytest.mark.parametrize("way", ["pooled", "asyncpg"])
+async def test_other_ways_to_postgres_read_a_running_turn(postgres: URL, way: str) -> None:
+    address = postgres.render_as_string(hide_password=False)
+    gate, driver = Gate(), "+asyncpg:" if way == "asyncpg" else "+psycopg:"
+    async with (
+        serve(gate.play) as server,
+        SQLStore(address) as first,
+        SQLStore(address.replace("+psycopg:", driver), pooled=way == "pooled") as second,
+        ConversationManager(store=first) as one,
+        ConversationManager(store=second) as two,
+    ):
+        async with one.turn(await one.create(), "Count.", chat_endpoint(server.url)) as turn:
+            await anext(turn)
+            turn.detach()
+        with anyio.fail_after(PATIENCE):
+            async with two.attach(turn.id) as reader:
+                seen = [await anext(reader)]
+                gate.open.set()
+                seen += [event async for event in reader]
+        assert seen == await events_of(one, turn.id)
+
+
+async def test_a_tool_loop_that_is_cut_keeps_the_model_call_that_was_running(stores: Stores) -> None:
+    """The first call of the loop has left its node; the second one was asked with the result of a tool."""
+    store, gone = stores[0], TurnWriter(id="gone", pid=1, host="another machine", started="1")
+    origin = Origin(provider="groq", dialect="openai_chat", endpoint="a.test", account="a", model="m")
+    called = ToolCallPart(call_id="c", name="add", arguments="{}")
+    first = ConversationNode(
+        user_query="Add.", loop_id="loop", id="loop", knobs={"seed": 7}, instructions=("Be brief.",), origin=origin
+    )
+    result = ToolResultPart(call_id="c", content=(TextPart(text="3"),))
+    events: list[StreamEvent] = [
+        *(StepStart("loop", origin), StreamStart("m", "groq"), PartStart(0, "tool_call", 0, "c", "add")),
+        *(PartEnd(0, called), StreamEnd(FinishReason.TOOL_CALLS, None, ()), ToolStart(called), ToolEnd(result)),
+        *(StepStart("second", origin), StreamStart("m", "groq"), PartStart(0, "text"), TextDelta(0, "It is ")),
+    ]
+    async with ConversationManager(store=store) as manager:
+        talk = await manager.create()
+        begun = await store.begin_turn(NewTurn(conversation_id=talk.id, draft=first, target=origin), gone, lease=60)
+        assert begun is not None
+        await store.flush_turns(gone, [TurnBatch(begun.number, 0, events)], lease=60)
+        await store.append(talk.id, first)
+        assert (await manager.open(talk.id)).head == first  # its lease holds
+        await store.flush_turns(gone, [], lease=-1)
+        node = (await manager.open(talk.id)).head
+        assert node is not None
+        assert (node.id, node.parent_id, node.loop_id, node.status) == ("second", "loop", "loop", "interrupted")
+        assert (node.user_query, node.tool_results, node.instructions) == ("", (result,), ("Be brief.",))
+        assert node.answer.text() == "It is "
+        assert node.usage.source == "unknown"
+        assert node.knobs == {"seed": 7}
