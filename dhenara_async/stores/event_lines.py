@@ -1,7 +1,7 @@
-"""Events as lines of JSON, one for each event, and back: the format of the journal's rows.
+"""Events as lines of JSON, and back: the format of the journal's rows.
 
 Nothing is lost: unlike ``event_to_json``, which leaves out empty fields, a line has every field. Deltas, of which there
-is one for every token, take a short way.
+is one for every token, take a short way: those of one part that follow each other share a line.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any, Final, cast, get_args
 import orjson
 from pydantic import BaseModel, TypeAdapter
 
-from dhenara_async.events import ReasoningDelta, StreamEvent, TextDelta, ToolCallDelta
+from dhenara_async.events import ReasoningDelta, StreamEvent, TextDelta
 from dhenara_async.framing.lenient_json import dumps
 
 _TYPE: Final = re.compile(r'\{"type":"(\w+)"')
@@ -21,8 +21,23 @@ _KINDS: Final[dict[str, type[Any]]] = {kind.type: kind for kind in get_args(Stre
 
 
 def event_lines(events: Iterable[StreamEvent]) -> str:
-    """Return events as text: a line of JSON for each."""
-    return "\n".join(map(_line, events))
+    """Return events as text."""
+    lines: list[str] = []
+    texts: list[str] = []  # of the deltas that share the next line
+    kind: type[TextDelta | ReasoningDelta] | None = None
+    part_id = -1
+    for event in events:
+        if event.__class__ is kind and event.part_id == part_id:  # type: ignore[union-attr] - ``kind`` is a delta's
+            texts.append(event.text)  # type: ignore[union-attr] - as above
+            continue
+        _end_run(lines, kind, part_id, texts)
+        if isinstance(event, TextDelta | ReasoningDelta):
+            kind, part_id, texts = event.__class__, event.part_id, [event.text]
+        else:
+            kind = None
+            lines.append(f'{{"type":"{event.type}"{"".join(_fields(event))}}}')
+    _end_run(lines, kind, part_id, texts)
+    return "\n".join(lines)
 
 
 def events_of(lines: str) -> list[StreamEvent]:
@@ -39,21 +54,16 @@ def events_of(lines: str) -> list[StreamEvent]:
         kind = _KINDS.get(found[1])
         if kind is TextDelta or kind is ReasoningDelta:
             values = orjson.loads(line)
-            events.append(kind(values["part_id"], values["text"]))
+            part_id: int = values["part_id"]
+            events += [kind(part_id, text) for text in values["texts"]]
         elif kind is not None:
             events.append(_adapter(kind).validate_json(line))
     return events
 
 
-def _line(event: StreamEvent) -> str:
-    kind = event.__class__
-    if kind is TextDelta or kind is ReasoningDelta:
-        delta = cast("TextDelta", event)
-        return dumps({"type": delta.type, "part_id": delta.part_id, "text": delta.text}).decode()
-    if kind is ToolCallDelta:
-        delta = cast("ToolCallDelta", event)
-        return dumps({"type": delta.type, "part_id": delta.part_id, "arguments": delta.arguments}).decode()
-    return f'{{"type":"{event.type}"{"".join(_fields(event))}}}'
+def _end_run(lines: list[str], kind: type[TextDelta | ReasoningDelta] | None, part_id: int, texts: list[str]) -> None:
+    if kind is not None:
+        lines.append(dumps({"type": kind.type, "part_id": part_id, "texts": texts}).decode())
 
 
 def _fields(value: Any) -> Iterable[str]:

@@ -32,6 +32,7 @@ LEASE_SECONDS: float = 10.0
 
 _RENEW_SECONDS: Final = 1.0  # how late a cancellation may be learned of
 _WATCHED_SECONDS: Final = 0.025  # the delay of batches while another process reads
+_LEAST_SECONDS: Final = 0.02  # between two flushes: a transaction costs as much as some thousand events
 _RETRY_SECONDS: Final = 1.0
 _BEGIN_SECONDS: Final = 5.0  # a store that hangs delays a turn no longer
 _END_SECONDS: Final = 30.0
@@ -199,6 +200,9 @@ class JournalWriter:
             delay = _WATCHED_SECONDS if any(turn.watched for turn in self._turns.values()) else self._journal.max_delay
             with suppress(TimeoutError):
                 await asyncio.wait_for(due.wait(), max(delay, retry_at - monotonic()))
+            rest = self._flushed_at + _LEAST_SECONDS - monotonic()
+            if rest > 0:
+                await asyncio.sleep(rest)
             due.clear()
             if retry_at <= monotonic() and not await self._flushed():
                 retry_at = monotonic() + _RETRY_SECONDS

@@ -23,7 +23,7 @@ class Journal(ShortRepr):
     Attributes:
         max_delay: Seconds after which an event is in the store at the latest; while another process reads the turn it
             is sooner.
-        max_events: The number of events that are not waited for any longer.
+        max_events: The number of events of a turn after which they are in the store sooner, at most 50 times a second.
         keep: Seconds after the end of the turn for which its events stay; its node stays for ever.
 
     Raises:

@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -279,6 +278,4 @@ async def test_a_process_exits_without_closing_anything(tmp_path: Path) -> None:
             assert process.stdout is not None
             with anyio.fail_after(PATIENCE):
                 assert await process.stdout.receive() == b"left\n"
-                left = time.monotonic()
-                assert await process.wait() == 0
-        assert time.monotonic() - left < 1 + PATIENCE / 10  # bounded: threads of drivers keep no process alive
+                assert await process.wait() == 0  # threads of drivers keep no process alive

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dhenara_async.conversation import ConversationNode
-from dhenara_async.events import PartEnd
+from dhenara_async.events import PartEnd, StreamEvent
 from dhenara_async.messages.messages import FilePart, HostedToolPart, Origin
 from dhenara_async.stores.event_lines import event_lines, events_of
 from dhenara_async.stores.journal import NewTurn, StoredTurn, TurnBatch, TurnPage, TurnState, TurnWriter
@@ -220,7 +220,7 @@ class JournalTables:
             return None
         turn, batches = found
         lines = "\n".join(text for _, text in batches)
-        is_long = lines.count("\n") > _MANY or len(lines) > 100 * _MANY
+        is_long = len(lines) > 50 * _MANY
         events = await to_thread.run_sync(events_of, lines) if is_long else events_of(lines)
         skipped = first_seq - batches[0][0] if batches else 0
         return TurnPage(turn, events[skipped:] if skipped > 0 else events, mark)
@@ -343,11 +343,14 @@ def _turn(row: Any) -> StoredTurn:
 async def _rows(batches: Sequence[TurnBatch]) -> list[dict[str, Any]]:
     """Return the rows of batches without their epochs, written in a thread where that takes long."""
     is_large = sum(len(batch.events) for batch in batches) > _MANY or any(
-        isinstance(event, PartEnd) and isinstance(event.part, FilePart | HostedToolPart)
-        for batch in batches
-        for event in batch.events
+        PartEnd in map(type, batch.events) and any(map(_has_content, batch.events)) for batch in batches
     )
     return await to_thread.run_sync(_written, batches) if is_large else _written(batches)
+
+
+def _has_content(event: StreamEvent) -> bool:
+    """Whether an event may be megabytes large."""
+    return isinstance(event, PartEnd) and isinstance(event.part, FilePart | HostedToolPart)
 
 
 def _written(batches: Sequence[TurnBatch]) -> list[dict[str, Any]]:
