@@ -1,25 +1,22 @@
 """Answers as responses of aiohttp.web.
 
 aiohttp tells a handler that its client has gone away only at the next write, unless its runner was made with
-``handler_cancellation=True``; a response of ours looks after the connection itself, 25 times a second.
+``handler_cancellation=True``; a response of ours has the connection watched (``watch.py``).
 """
 
 from collections.abc import Collection, Generator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Self
 
-import anyio
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from dhenara_async.web.aiohttp.watch import ConnectionWatch
 from dhenara_async.web.feeds import Feed, WebFanOut, WebStream
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.ui_messages import FileURL, UIStreamVersion
 from dhenara_async.web.responses import agui_feed, json_lines_feed, sse_feed, text_feed, ui_message_feed
 from dhenara_async.web.sending import HEARTBEAT, ClientLeft, Sending
-
-_LOOK = 0.04
-"""Seconds between two looks at the connection."""
 
 
 class AiohttpAnswer(web.StreamResponse):
@@ -97,12 +94,7 @@ class AiohttpAnswer(web.StreamResponse):
 
     async def gone(self) -> None:
         """See ``Wire``."""
-        while self._connected():  # noqa: ASYNC110 - aiohttp has no event for it
-            await anyio.sleep(_LOOK)
-
-    def _connected(self) -> bool:
-        transport = self._request.transport
-        return transport is not None and not transport.is_closing()
+        await ConnectionWatch.of_running_loop().lost(self._request.transport)
 
     async def _head(self, status: int) -> None:
         self.set_status(int(status))
