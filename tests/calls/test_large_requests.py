@@ -100,7 +100,7 @@ def _files(request: ChatRequest) -> Iterator[FilePart]:
 
 
 @pytest.mark.parametrize("dialect", Dialect)
-async def test_the_same_bytes_are_sent_as_by_the_loop(
+async def test_encoding_in_a_thread_gives_the_same_bytes_as_on_the_loop(
     dialect: Dialect, encodings: Encodings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     messages = [
@@ -124,7 +124,7 @@ async def test_the_same_bytes_are_sent_as_by_the_loop(
     assert (encodings.by_loop[0] < 1000, encodings.by_loop[1:]) == (True, [whole_size])
 
 
-async def test_a_request_without_large_files_stays_in_its_thread(encodings: Encodings) -> None:
+async def test_only_requests_above_the_threshold_are_encoded_in_a_thread(encodings: Encodings) -> None:
     small = FilePart.from_bytes(PNG + bytes(LARGE_BYTES // 2))
     async with serve(replies(whole(chat_body("Small.")))) as server:
         await AIModelClient(chat_endpoint(server.url), ONCE).generate(Message.user("What is this?", small))
@@ -133,7 +133,7 @@ async def test_a_request_without_large_files_stays_in_its_thread(encodings: Enco
     assert encodings.elsewhere == [2 * (small.size or 0)]
 
 
-async def test_mistakes_are_raised_before_the_block(encodings: Encodings) -> None:
+async def test_unsupported_large_files_are_refused_before_the_block(encodings: Encodings) -> None:
     file = LARGE.model_copy(update={"media_type": "model/gltf-binary"})
     for asked in (Message.user(file), Message.user(file, "half \ud800")):
         with pytest.raises((UnsupportedError, ConfigurationError)):
@@ -141,8 +141,8 @@ async def test_mistakes_are_raised_before_the_block(encodings: Encodings) -> Non
     assert encodings.elsewhere == []
 
 
-async def test_a_large_text_that_a_model_made_is_looked_at_as_it_is(encodings: Encodings) -> None:
-    """It need not be UTF-8; then one dialect has no place for it, and says so at once."""
+async def test_a_large_text_file_that_is_not_utf8_is_refused_before_the_block(encodings: Encodings) -> None:
+    """A model may have made a text file that is not UTF-8, which the Anthropic dialect cannot send."""
     endpoint = _endpoint(Dialect.ANTHROPIC_MESSAGES, "http://127.0.0.1:1")
     made = FilePart(media_type="text/plain", data=b"words " * LARGE_BYTES)
     AIModelClient(endpoint).stream(Message.user("What is this?", made))
@@ -153,7 +153,7 @@ async def test_a_large_text_that_a_model_made_is_looked_at_as_it_is(encodings: E
     assert encodings.elsewhere == []
 
 
-async def test_another_try_sends_the_same(encodings: Encodings) -> None:
+async def test_a_retry_sends_the_same_bytes(encodings: Encodings) -> None:
     config = ONCE.model_copy(update={"retries": AIModelCallConfig.model_validate({"retries": 1}).retries})
     async with serve(replies(whole(b"{}", 503), whole(chat_body("Now.")))) as server:
         response = await AIModelClient(chat_endpoint(server.url), config).generate(QUESTION)
@@ -163,7 +163,7 @@ async def test_another_try_sends_the_same(encodings: Encodings) -> None:
     assert encodings.elsewhere == [LARGE.size] * 2
 
 
-async def test_a_turn_keeps_the_file_itself() -> None:
+async def test_a_node_keeps_the_large_file() -> None:
     async with serve(replies(whole(chat_body("A picture.")))) as server, ConversationManager(config=ONCE) as manager:
         conversation = await manager.create()
         node = await manager.ask(conversation, "What is this?", chat_endpoint(server.url), files=[LARGE])

@@ -23,7 +23,7 @@ def _mended(*events: StreamEvent) -> list[StreamEvent]:
     return [mended for event in events for mended in split.mend([event])]
 
 
-def test_halves_are_joined_across_deltas_of_one_part() -> None:
+def test_surrogate_pairs_split_over_deltas_of_a_part_are_joined() -> None:
     found = _mended(
         PartStart(0, "text", 0),
         PartStart(1, "reasoning", 0),
@@ -43,7 +43,7 @@ def test_halves_are_joined_across_deltas_of_one_part() -> None:
     ]
 
 
-def test_a_single_half_is_a_replacement_character_at_its_place() -> None:
+def test_a_lone_surrogate_becomes_a_replacement_character_in_its_place() -> None:
     found = _mended(
         PartStart(0, "text", 0),
         TextDelta(0, f"a{HIGH}"),
@@ -56,7 +56,7 @@ def test_a_single_half_is_a_replacement_character_at_its_place() -> None:
     assert found[-1] == PartEnd(0, TextPart(text=said))
 
 
-def test_names_and_arguments_of_calls_are_mended_too() -> None:
+def test_surrogates_in_names_and_arguments_of_tool_calls_are_repaired() -> None:
     call = ToolCallPart(call_id="c", name=f"f{HIGH}", arguments=f'{{"a":"{HIGH}{LOW}"}}', provider_state={"k": LOW})
     found = _mended(
         PartStart(0, "tool_call", 0, "c", f"f{HIGH}"),
