@@ -61,8 +61,9 @@ class Crashing:
         assert self._process.stdout is not None
         with anyio.fail_after(PATIENCE):
             while True:
-                line = (await self._process.stdout.readline()).decode().split()
-                assert line, "the process has ended"
+                said = (await self._process.stdout.readline()).decode()
+                assert said, "the process has ended"
+                line = ["gone"] if said.endswith("gone\n") else said.split()  # perhaps behind half a line
                 self.lines.append(line)
                 if line[0] == word:
                     return line
