@@ -65,6 +65,7 @@ FLOORS = (
     {"web.feeds"},
     {"web.responses", "web.sending"},
     {"web.chat"},
+    {"web.openai"},
     {"web"},
     {"__init__"},
     {"testing"},
@@ -91,7 +92,7 @@ WORLDLY = {
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
     *("calls.listing", "tools.mcp", "tools.runner", "tools.sessions"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
-    *("web", "web.chat", "web.feeds", "web.sending"),
+    *("web", "web.chat", "web.openai", "web.feeds", "web.sending"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}

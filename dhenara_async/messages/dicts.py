@@ -71,7 +71,7 @@ def read_messages(items: Iterable[str | MessageLike]) -> list[Message]:
 
 def _belongs_to(message: Message, before: Message, item: object) -> bool:
     """Whether a message from a dict continues the one before it: a result after a result, a call after an answer."""
-    if isinstance(item, str | Message) or message.role is not before.role or not message.parts:
+    if isinstance(item, str | Message) or message.role is not before.role or not (message.parts and before.parts):
         return False
     last, first = before.parts[-1], message.parts[0]
     if isinstance(first, ToolResultPart):

@@ -12,7 +12,7 @@ from dhenara_async.fanout import FanOut
 from dhenara_async.turns.fan_out import TurnFanOut
 from dhenara_async.turns.reader import TurnReader
 from dhenara_async.turns.turn import Turn
-from dhenara_async.web.frames.failures import failure_of
+from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.frames.protocol import Ended, Frames
 from dhenara_async.web.frames.tagged import TaggedFrames
 
@@ -63,6 +63,10 @@ class Feed(Protocol):
 
     def fail(self, error: BaseException) -> bytes | None:
         """Return the last bytes of what was cut, when the block was left; None = break the connection."""
+        ...
+
+    def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
+        """Return status, content type and body of a response that says why there is no answer."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -192,6 +196,10 @@ class AnswerFeed:
         """See ``Feed``."""
         return self._frames.fail(failure_of(error, self._ended.node))
 
+    def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
+        """See ``Feed``."""
+        return words_of(failure)
+
 
 class FanFeed:
     """Several answers in one stream. See ``Feed``.
@@ -234,6 +242,15 @@ class FanFeed:
     def fail(self, error: BaseException) -> bytes | None:
         """See ``Feed``."""
         return self._frames.fail(failure_of(error))
+
+    def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
+        """See ``Feed``."""
+        return words_of(failure)
+
+
+def words_of(failure: Failure) -> tuple[int, str, bytes]:
+    """Return a failure as a response of plain words: its status, its content type and its body."""
+    return failure.status, "text/plain; charset=utf-8", failure.message.encode()
 
 
 def _ids(cursor: str | None, events: Sequence[StreamEvent]) -> Sequence[str]:

@@ -14,7 +14,7 @@ import anyio
 
 from dhenara_async.errors import DhenaraError
 from dhenara_async.web.feeds import Feed
-from dhenara_async.web.frames.failures import Failure, failure_of
+from dhenara_async.web.frames.failures import failure_of
 from dhenara_async.web.frames.sse import END_ID
 
 HEARTBEAT = 15.0
@@ -50,7 +50,7 @@ class Wire(Protocol):
         """Break the connection, so that the client does not take the body for complete."""
         ...
 
-    async def refuse(self, failure: Failure) -> None:
+    async def refuse(self, status: int, media_type: str, body: bytes) -> None:
         """Send a whole response that says why there is no answer."""
         ...
 
@@ -153,7 +153,7 @@ class Sending:
             error = exc
         try:
             if error is not None and not entered:
-                await wire.refuse(failure_of(error))
+                await wire.refuse(*feed.refusal(failure_of(error)))
             else:
                 if not started:
                     await wire.start(feed)

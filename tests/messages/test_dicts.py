@@ -216,3 +216,8 @@ async def test_prompts_contexts_and_fan_outs_take_dicts() -> None:
         bodies = [request.body for request in server.requests]
     assert bodies[0] == bodies[1]
     assert [message.role for message in read_messages(said)] == [Role.USER, Role.ASSISTANT]
+
+
+def test_a_message_without_content_does_not_stop_the_reading() -> None:
+    read = read_messages([{"role": "user"}, {"role": "user", "content": "Hi"}])
+    assert [message.get_text() for message in read] == ["", "Hi"]

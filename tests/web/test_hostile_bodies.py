@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dhenara_async import AIModelCallConfig, ConversationManager
 from dhenara_async.web.chat.agent_runs import AgentRuns
-from dhenara_async.web.chat.app import ChatApp, Handler
-from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.chat.app import ChatApp
+from dhenara_async.web.chat.http import Handler, WebReply, WebRequest
 from dhenara_async.web.chat.options import ChatOptions
 from dhenara_async.web.feeds import Feed
 

@@ -42,6 +42,9 @@ class Source:
     def fail(self, error: BaseException) -> bytes | None:
         return b"cut"
 
+    def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
+        return failure.status, "text/plain", b"refused"
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -79,7 +82,7 @@ class Client:
     async def abort(self) -> None:
         self.over = "aborted"
 
-    async def refuse(self, failure: Failure) -> None:
+    async def refuse(self, status: int, media_type: str, body: bytes) -> None:
         self.over = "refused"
 
     async def nothing(self) -> None:

@@ -13,7 +13,6 @@ from aiohttp.abc import AbstractStreamWriter
 
 from dhenara_async.web.aiohttp.watch import ConnectionWatch
 from dhenara_async.web.feeds import Feed, WebFanOut, WebStream
-from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.ui_messages import FileURL, UIStreamVersion
 from dhenara_async.web.responses import agui_feed, json_lines_feed, sse_feed, text_feed, ui_message_feed
 from dhenara_async.web.sending import HEARTBEAT, ClientLeft, Sending
@@ -79,11 +78,11 @@ class AiohttpAnswer(web.StreamResponse):
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def refuse(self, failure: Failure) -> None:
+    async def refuse(self, status: int, media_type: str, body: bytes) -> None:
         """See ``Wire``."""
-        self.headers["content-type"] = "text/plain; charset=utf-8"
-        await self._head(failure.status)
-        await self.write(failure.message.encode())
+        self.headers["content-type"] = media_type
+        await self._head(status)
+        await self.write(body)
         await self.finish()
 
     async def nothing(self) -> None:

@@ -11,8 +11,8 @@ from dhenara_async.plans.targets import Target
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.web.aiohttp.responses import AiohttpAnswer
 from dhenara_async.web.chat.agent_runs import AgentRuns
-from dhenara_async.web.chat.app import ChatApp, Handler
-from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.chat.app import ChatApp
+from dhenara_async.web.chat.http import Handler, WebApp, WebReply, WebRequest
 from dhenara_async.web.chat.options import chat_options
 from dhenara_async.web.frames.ui_messages import UIStreamVersion
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
@@ -60,13 +60,15 @@ def chat_routes(
     chat = ChatApp(manager, endpoints, "", options)
     app = web.Application()
     for method, path, handler in (*chat.routes, *AgentRuns(chat).routes):
-        app.router.add_route(method, path, _endpoint(chat, path, handler, owner))
+        app.router.add_route(method, path, endpoint_of(chat, path, handler, owner))
     return app
 
 
-def _endpoint(
-    chat: ChatApp, path: str, handler: Handler, owner: AiohttpOwnerOf
+def endpoint_of(
+    chat: WebApp, path: str, handler: Handler, owner: AiohttpOwnerOf
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the handler of a route; what ``owner`` raises is raised by it."""
+
     async def endpoint(request: web.Request) -> web.StreamResponse:
         whose = owner(request)
         if isawaitable(whose):

@@ -2,9 +2,9 @@
 
 from dhenara_async.errors import UnknownConversationError
 from dhenara_async.web.chat.agui_history import agui_messages, agui_question, with_ids_of
-from dhenara_async.web.chat.app import ChatApp, Handler, chat_id_of
+from dhenara_async.web.chat.app import ChatApp, chat_id_of
 from dhenara_async.web.chat.branches import Branches
-from dhenara_async.web.chat.http import WebReply, WebRequest, check_json, nothing_reply
+from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_json, nothing_reply
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.inputs.agui_run import agent_run, known_questions
 from dhenara_async.web.inputs.ui_chat import PageRequest, digest_of

@@ -5,7 +5,7 @@ of earlier messages that it sends along are not looked at.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, DhenaraError, StreamStateError, UnknownTurnError
@@ -18,6 +18,7 @@ from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy, Branches
 from dhenara_async.web.chat.files import digest_of, file_reply, files_of
 from dhenara_async.web.chat.history import FileLink, messages_of, question_message, tree_of
 from dhenara_async.web.chat.http import (
+    Handler,
     WebReply,
     WebRequest,
     check_json,
@@ -47,8 +48,6 @@ from dhenara_async.web.inputs.ui_chat import page_request, question_of
 from dhenara_async.web.responses import ui_message_feed
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
-
-Handler = Callable[[WebRequest], Awaitable["WebReply | Feed"]]
 
 
 class ChatApp:

@@ -2,12 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import ShortRepr
+from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.inputs.fields import RefusedRequest
+
+Handler = Callable[["WebRequest"], Awaitable["WebReply | Feed"]]
+"""Answers one request: with a whole reply, or with a feed to send."""
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -50,6 +55,14 @@ class WebReply(ShortRepr):
     body: bytes = b""
     media_type: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class WebApp(Protocol):
+    """What the routes of a framework call: ``ChatApp`` or ``OpenAIApp``."""
+
+    async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
+        """Answer one request by the handler of its route; errors become replies."""
+        ...
 
 
 def json_reply(value: object) -> WebReply:

@@ -1,7 +1,8 @@
 """Answers, chats and the life of a manager in apps of Starlette and FastAPI, on any ASGI server. Needs the extra
 ``starlette``.
 
-``sse_response`` and its siblings are what an endpoint of your own returns; ``chat_routes`` is a whole chat;
+``sse_response`` and its siblings are what an endpoint of your own returns; ``chat_routes`` is a whole chat,
+``openai_routes`` the same endpoints for clients of OpenAI's API;
 ``lifespan`` opens and closes the manager with the app.
 """
 
@@ -15,6 +16,7 @@ if find_spec("starlette") is None:
 from dhenara_async.web.chat.options import ChatOptions
 from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.starlette.lifespan import lifespan
+from dhenara_async.web.starlette.openai import openai_routes
 from dhenara_async.web.starlette.responses import (
     AnswerResponse,
     agui_response,
@@ -33,6 +35,7 @@ __all__ = [
     "chat_routes",
     "json_lines_response",
     "lifespan",
+    "openai_routes",
     "sse_response",
     "text_response",
     "ui_message_response",

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dhenara_async.web.feeds import Feed, WebFanOut, WebStream
-from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.ui_messages import FileURL, UIStreamVersion
 from dhenara_async.web.responses import agui_feed, json_lines_feed, sse_feed, text_feed, ui_message_feed
 from dhenara_async.web.sending import HEARTBEAT, ClientLeft, Sending
@@ -188,11 +187,11 @@ class _ASGIWire:
     async def abort(self) -> None:
         """See ``Wire``. A server breaks the connection of an application that returns in the middle of a body."""
 
-    async def refuse(self, failure: Failure) -> None:
+    async def refuse(self, status: int, media_type: str, body: bytes) -> None:
         """See ``Wire``."""
-        self._response.headers["content-type"] = "text/plain; charset=utf-8"
-        await self._head(failure.status)
-        await self._last(failure.message.encode())
+        self._response.headers["content-type"] = media_type
+        await self._head(status)
+        await self._last(body)
 
     async def nothing(self) -> None:
         """See ``Wire``."""

@@ -12,8 +12,8 @@ from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.web.chat.agent_runs import AgentRuns
-from dhenara_async.web.chat.app import ChatApp, Handler
-from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.chat.app import ChatApp
+from dhenara_async.web.chat.http import Handler, WebApp, WebReply, WebRequest
 from dhenara_async.web.chat.options import chat_options
 from dhenara_async.web.frames.ui_messages import UIStreamVersion
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
@@ -65,12 +65,14 @@ def chat_routes(
     options = chat_options(instructions, config, run_tools, detach, sdk, known_tools, origins, limits)
     app = ChatApp(manager, endpoints, prefix, options)
     return [
-        Route(path, _endpoint(app, handler, owner), methods=[method], include_in_schema=False)
+        Route(path, endpoint_of(app, handler, owner), methods=[method], include_in_schema=False)
         for method, path, handler in (*app.routes, *AgentRuns(app).routes)
     ]
 
 
-def _endpoint(app: ChatApp, handler: Handler, owner: OwnerOf) -> Callable[[Request], Awaitable[Response]]:
+def endpoint_of(app: WebApp, handler: Handler, owner: OwnerOf) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a route; what ``owner`` raises is raised by it."""
+
     async def endpoint(request: Request) -> Response:
         whose = owner(request)
         if isawaitable(whose):

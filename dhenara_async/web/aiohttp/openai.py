@@ -1,0 +1,63 @@
+"""``openai_routes``: endpoints and plans for clients of OpenAI's API, as an application of aiohttp."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from aiohttp import web
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.manager import ConversationManager
+from dhenara_async.plans.targets import Target
+from dhenara_async.web.aiohttp.routes import AiohttpOwnerOf, endpoint_of
+from dhenara_async.web.inputs.fields import WebLimits
+from dhenara_async.web.openai.app import OpenAIApp
+from dhenara_async.web.openai.errors import OpenAIError
+from dhenara_async.web.openai.feeds import JSON
+
+AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def openai_routes(
+    manager: ConversationManager,
+    endpoints: Mapping[str, Target | str],
+    *,
+    owner: AiohttpOwnerOf,
+    config: AIModelCallConfig | None = None,
+    origins: Collection[str] = (),
+    limits: WebLimits | None = None,
+) -> web.Application:
+    """Return an OpenAI-compatible API: ``app.add_subapp("/v1", openai_routes(…))``.
+
+    Its paths are those of ``web.starlette.openai_routes`` below the place where it is mounted.
+
+    Args:
+        manager: Its connections, limits and budget are used. Conversations are not kept; the newest answers are
+            remembered in memory, for the change of the model in the middle of a conversation.
+        endpoints: Who may be asked, by the name that a client sends as ``model``: endpoints, their short names, or
+            plans.
+        owner: Checks the key of a request and returns whose it is; it may be async.
+        config: Options of every call, where a request has none of its own; None = the manager's. Its tools are left
+            out, because clients run their own.
+        origins: Origins of other sites whose pages may send requests without a key.
+        limits: How much a client may send; None = ``WebLimits()``.
+
+    Raises:
+        ConfigurationError: There is no endpoint, or an option cannot be used.
+    """
+    front = OpenAIApp(manager, endpoints, "", config=config, origins=origins, limits=limits)
+    app = web.Application()
+    for method, path, handler in front.routes:
+        app.router.add_route(method, path, _told(endpoint_of(front, path, handler, owner)))
+    return app
+
+
+def _told(endpoint: AiohttpHandler) -> AiohttpHandler:
+    """Return a handler that tells what the app's ``owner`` raises in the shape of this API."""
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        try:
+            return await endpoint(request)
+        except web.HTTPException as exc:
+            error = OpenAIError(exc.status, exc.text or exc.reason)
+            return web.Response(body=error.body, status=error.status, content_type=JSON)
+
+    return told

@@ -1,0 +1,134 @@
+"""``OpenAIApp``: what the routes of the OpenAI-compatible front do, for every framework."""
+
+import logging
+from collections.abc import Collection, Mapping
+from time import time
+from uuid import uuid4
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.errors import ConfigurationError, DhenaraError
+from dhenara_async.manager import ConversationManager
+from dhenara_async.plans.targets import Target, target_of
+from dhenara_async.response import AIModelCallResponse
+from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_json, check_origin, json_reply
+from dhenara_async.web.feeds import Feed
+from dhenara_async.web.frames.failures import failure_of
+from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
+from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead
+from dhenara_async.web.openai.chat_input import chat_request
+from dhenara_async.web.openai.errors import OpenAIError, error_of
+from dhenara_async.web.openai.feeds import JSON, CompletionFeed, CompletionStreamFeed
+from dhenara_async.web.openai.known_answers import KnownAnswers
+
+logger: logging.Logger = logging.getLogger("dhenara_async")
+
+_OWNED_BY = "dhenara-async"
+_NO_MODEL = "There is no such model: GET /v1/models lists the names."
+_NOT_ASKED = "This model cannot be asked that: a message is empty, or a part or an option does not fit it."
+
+
+class OpenAIApp:
+    """The routes of the front.
+
+    Args:
+        manager: Its connections, limits and budget are used; conversations are not kept.
+        models: Who may be asked, by the name that a client sends as ``model``.
+        prefix: What the paths begin with.
+        config: Options of every call, where a request has none of its own; None = the manager's.
+        origins: Origins of other sites whose pages may send requests without a key.
+        limits: How much a client may send; None = ``WebLimits()``.
+
+    Attributes:
+        routes: Method, path and handler of every route.
+
+    Raises:
+        ConfigurationError: There is no model, or one cannot be used.
+    """
+
+    def __init__(
+        self,
+        manager: ConversationManager,
+        models: Mapping[str, Target | str],
+        prefix: str = "/v1",
+        *,
+        config: AIModelCallConfig | None = None,
+        origins: Collection[str] = (),
+        limits: WebLimits | None = None,
+    ) -> None:
+        if not isinstance(models, Mapping) or not models:  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+            raise ConfigurationError('endpoints is a mapping of names: {"claude": claude, "gpt": gpt}')
+        self._manager = manager
+        self._models: dict[str, Target] = {name: target_of(model, "openai_routes") for name, model in models.items()}
+        self._config = config
+        if isinstance(origins, str):
+            raise ConfigurationError("origins is a sequence of texts: write [text]")
+        self._origins = frozenset(origins)
+        self._limits = limits or WebLimits()
+        self._known = KnownAnswers()
+        self._created = int(time())
+        prefix = prefix.rstrip("/")
+        self.routes: tuple[tuple[str, str, Handler], ...] = (
+            ("GET", f"{prefix}/models", self._list_models),
+            ("GET", f"{prefix}/models/{{id}}", self._model),
+            ("POST", f"{prefix}/chat/completions", self._chat),
+        )
+
+    async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
+        """Answer one request: with a whole reply, or with a feed to send.
+
+        Args:
+            handler: One of ``routes``.
+            request: The request.
+        """
+        try:
+            if "authorization" not in request.headers:  # a page of another site can make a browser send cookies only
+                check_origin(request.method, request.headers, self._origins)
+            if not request.owner:
+                return error_reply(OpenAIError(401, "The key is missing or not valid.", "invalid_api_key"))
+            return await handler(request)
+        except RefusedRequest as refused:
+            return error_reply(OpenAIError(refused.status, refused.words))
+        except DhenaraError as exc:
+            return error_reply(error_of(failure_of(exc)))
+
+    async def _list_models(self, request: WebRequest) -> WebReply:
+        return json_reply({"object": "list", "data": [self._entry(name) for name in self._models]})
+
+    async def _model(self, request: WebRequest) -> WebReply:
+        name = request.path["id"]
+        if name not in self._models:
+            return error_reply(OpenAIError(404, _NO_MODEL, "model_not_found", "model"))
+        return json_reply(self._entry(name))
+
+    def _entry(self, name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": self._created, "owned_by": _OWNED_BY}
+
+    async def _chat(self, request: WebRequest) -> WebReply | Feed:
+        check_json(request.headers)
+        base = self._config or self._manager.client(next(iter(self._models.values()))).config
+        asked = chat_request(await request.read(self._limits.body_bytes), base)
+        target = self._models.get(asked.model)
+        if target is None:
+            return error_reply(OpenAIError(404, _NO_MODEL, "model_not_found", "model"))
+        messages = self._known.recognised(request.owner, asked.messages)
+        try:
+            stream = self._manager.client(target, asked.config).stream(
+                messages=messages, instructions=asked.instructions
+            )
+        except ConfigurationError as exc:
+            logger.warning("a call of the OpenAI-compatible front cannot be made: %s", type(exc).__name__)
+            return error_reply(OpenAIError(400, _NOT_ASKED))
+
+        def answered(response: AIModelCallResponse) -> None:
+            self._known.remember(request.owner, asked.messages, response.chat_response.as_message())
+
+        completion = CompletionHead(f"chatcmpl-{uuid4().hex}", int(time()), asked.model)
+        if not asked.streamed:
+            return CompletionFeed(stream, completion, answered)
+        frames = ChatFrames(completion, include_usage=asked.include_usage)
+        return CompletionStreamFeed(stream, frames, answered)
+
+
+def error_reply(error: OpenAIError) -> WebReply:
+    """Return an error as a whole response."""
+    return WebReply(error.status, error.body, JSON, {"cache-control": "no-store"})

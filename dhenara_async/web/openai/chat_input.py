@@ -1,0 +1,222 @@
+"""Reads the body of ``POST /v1/chat/completions``. Pure.
+
+Parameters that are not known here are ignored, because clients send what some other host takes. What cannot be left out
+without changing the question, such as a content part of an unknown type, is refused.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create (read 2026-11-28)
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.messages.dicts import read_messages
+from dhenara_async.messages.messages import Message, MessageLike, Role
+from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, as_fields, bad, items_of, object_of, text_of
+
+_MOST_CHOICES = 8
+_FUNCTION_NAME = 64
+_MODEL_NAME = 200
+_MESSAGE = ("role", "content", "tool_calls", "refusal")
+_RESULT = ("role", "content", "tool_call_id")
+# The fields of each type of content part. file_id is not among them: it would name a file of the provider's account,
+# whoever has uploaded it there.
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "text": ("type", "text"),
+    "refusal": ("type", "refusal"),
+    "image_url": ("type", "image_url"),
+    "input_audio": ("type", "input_audio"),
+    "file": ("type", "file"),
+}
+_NUMBERED = re.compile(r"message (\d+): ")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CompletionRequest(ShortRepr):
+    """A request of Chat Completions.
+
+    Attributes:
+        model: The name of the endpoint or plan.
+        instructions: The system messages that lead the conversation.
+        messages: The other messages, oldest first.
+        config: The options of the call.
+        streamed: Whether the answer is streamed.
+        include_usage: Whether a stream ends with its usage.
+    """
+
+    model: str
+    instructions: tuple[str, ...]
+    messages: tuple[Message, ...]
+    config: AIModelCallConfig
+    streamed: bool
+    include_usage: bool
+
+
+def chat_request(body: bytes, base: AIModelCallConfig) -> CompletionRequest:
+    """Read a request.
+
+    Args:
+        body: Its body.
+        base: The options that the app sets; those of the request count before them. Its tools are left out: a client
+            that was not told of them could not run them.
+
+    Raises:
+        RefusedRequest: It cannot be read; the words repeat nothing of it.
+    """
+    fields = object_of(body)
+    model = text_of(fields, "model", limit=_MODEL_NAME)
+    if not model:
+        raise bad("model is missing: GET /v1/models lists the names.")
+    messages = _messages(items_of(fields, "messages"))
+    leading = 0
+    while leading < len(messages) and messages[leading].role is Role.SYSTEM:
+        leading += 1
+    if leading == len(messages):
+        raise bad("messages has no question.")
+    stream_options = fields.get("stream_options")
+    return CompletionRequest(
+        model=model,
+        instructions=tuple(text for message in messages[:leading] if (text := message.get_text())),
+        messages=tuple(messages[leading:]),
+        config=_config(fields, base),
+        streamed=fields.get("stream") is True,
+        include_usage=isinstance(stream_options, dict)
+        and cast("BodyFields", stream_options).get("include_usage") is True,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- messages
+
+
+def _messages(items: Sequence[object]) -> list[Message]:
+    if not items:
+        raise bad("messages is empty.")
+    read = [_message(as_fields(item, f"messages[{at}]"), at) for at, item in enumerate(items)]
+    try:
+        return read_messages(cast("list[MessageLike]", read))
+    except (ConfigurationError, ValueError, RecursionError) as exc:  # their words may repeat what was sent
+        place = _NUMBERED.match(str(exc))
+        name = "messages" if place is None else f"messages[{place[1]}]"
+        raise bad(f"{name} is not a message as Chat Completions takes it.") from None
+
+
+def _message(fields: BodyFields, at: int) -> dict[str, object]:
+    """Return a message with the fields that say something to a model."""
+    role = fields.get("role")
+    if not isinstance(role, str):
+        raise bad(f"messages[{at}].role is not a text.")
+    kept = {name: fields[name] for name in (_RESULT if role == "tool" else _MESSAGE) if name in fields}
+    content = kept.get("content")
+    if isinstance(content, list):
+        kept["content"] = [_part(part, at) for part in cast("list[object]", content)]
+    elif content is not None and not isinstance(content, str):
+        raise bad(f"messages[{at}].content is not a text or a list.")
+    return kept
+
+
+def _part(part: object, at: int) -> dict[str, object]:
+    fields = as_fields(part, f"a content part of messages[{at}]")
+    kind = fields.get("type")
+    known = _PARTS.get(kind) if isinstance(kind, str) else None
+    if known is None:
+        raise bad(f"A content part of messages[{at}] has an unknown type. Known are {', '.join(_PARTS)}.")
+    kept = {name: fields[name] for name in known if name in fields}
+    file = kept.get("file")
+    if kind == "file" and (not isinstance(file, dict) or "file_data" not in file):
+        raise bad(f"A file of messages[{at}] has no file_data: this API keeps no uploaded files.")
+    if isinstance(file, dict):
+        sent = cast("BodyFields", file)
+        kept["file"] = {name: sent[name] for name in ("file_data", "filename") if name in sent}
+    return kept
+
+
+# -------------------------------------------------------------------------------------------------------- options
+
+# names of the request, and of the option that each sets; the first one that has a value counts
+_OPTIONS: tuple[tuple[str, str], ...] = (
+    ("max_tokens", "max_output_tokens"),
+    ("max_completion_tokens", "max_output_tokens"),
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("seed", "seed"),
+    ("stop", "stop"),
+    ("parallel_tool_calls", "parallel_tool_calls"),
+    ("reasoning_effort", "reasoning_effort"),
+    ("user", "user_id"),
+    ("safety_identifier", "user_id"),
+    ("n", "n"),
+)
+
+
+def _config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCallConfig:
+    chosen: dict[str, object] = {"tools": _tools(fields)}
+    for name, option in _OPTIONS:
+        if (value := fields.get(name)) is not None:
+            chosen[option] = _checked(name, option, value)
+    if chosen.get("n") == 1:
+        del chosen["n"]  # what every provider does anyway
+    if (choice := fields.get("tool_choice")) is not None and chosen["tools"]:
+        chosen["tool_choice"] = _tool_choice(choice)
+    if (schema := _schema(fields)) is not None:
+        chosen["structured_output"] = schema
+    try:
+        read = AIModelCallConfig.model_validate(chosen)
+    except (ValueError, ConfigurationError, RecursionError):
+        raise bad("tools, tool_choice or response_format is not as Chat Completions takes it.") from None
+    return base.changed(**{name: getattr(read, name) for name in chosen})
+
+
+def _checked(name: str, option: str, value: object) -> object:
+    """Return the value of an option, as the config keeps it."""
+    try:
+        read: object = getattr(AIModelCallConfig.model_validate({option: value}), option)
+    except (ValueError, ConfigurationError):
+        raise RefusedRequest(400, f"{name} has a value that it cannot have.") from None
+    if option == "n" and isinstance(read, int) and read > _MOST_CHOICES:
+        raise bad(f"n is at most {_MOST_CHOICES}.")
+    return read
+
+
+def _tools(fields: BodyFields) -> list[object]:
+    given = fields.get("tools")
+    if given is None:
+        return []
+    tools: list[object] = []
+    for at, item in enumerate(items_of(fields, "tools")):
+        tool = as_fields(item, f"tools[{at}]")
+        if tool.get("type", "function") != "function":
+            raise bad(f"tools[{at}] is not a function: this API passes on functions only.")
+        function = as_fields(tool.get("function"), f"tools[{at}].function")
+        name = text_of(function, "name", limit=_FUNCTION_NAME)
+        declared: dict[str, object] = {"name": name, "description": function.get("description") or ""}
+        if function.get("parameters") is not None:
+            declared["parameters"] = function["parameters"]
+        if isinstance(function.get("strict"), bool):
+            declared["strict"] = function["strict"]
+        tools.append(declared)
+    return tools
+
+
+def _tool_choice(choice: object) -> object:
+    if isinstance(choice, str):
+        return choice
+    function = as_fields(as_fields(choice, "tool_choice").get("function"), "tool_choice.function")
+    return {"name": function.get("name")}
+
+
+def _schema(fields: BodyFields) -> object:
+    wanted = fields.get("response_format")
+    if not isinstance(wanted, dict):
+        return None
+    given = cast("BodyFields", wanted)
+    if given.get("type") != "json_schema":
+        return None
+    named = as_fields(given.get("json_schema"), "response_format.json_schema")
+    schema = dict(as_fields(named.get("schema"), "response_format.json_schema.schema"))
+    if isinstance(name := named.get("name"), str):
+        schema.setdefault("title", name[:_FUNCTION_NAME])
+    return schema

@@ -1,0 +1,54 @@
+"""Errors in the shape of OpenAI's API: ``{"error": {message, type, param, code}}``. Pure."""
+
+from dataclasses import dataclass
+
+from dhenara_async.framing.lenient_json import dumps
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.web.frames.failures import Failure
+
+# The status and the code of a failure where OpenAI has a word for it: its clients act on them. The SDK sends a request
+# again at 429 and from 500 on, so what cannot succeed the next time has another status.
+_KNOWN: dict[str, tuple[int, str | None]] = {
+    "BudgetError": (403, "insufficient_quota"),
+    "ContextLengthError": (400, "context_length_exceeded"),
+    "RateLimitError": (429, "rate_limit_exceeded"),
+    "InvalidRequestError": (400, None),
+    "UnsupportedError": (400, "unsupported_value"),
+    "ConversionLossError": (400, "unsupported_value"),
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OpenAIError(ShortRepr):
+    """An error as a client of OpenAI's API reads it.
+
+    Attributes:
+        status: The HTTP status.
+        message: A sentence for people.
+        code: OpenAI's word for it; None if it has none.
+        param: The field of the request that is wrong; None if it is no single one.
+    """
+
+    status: int
+    message: str
+    code: str | None = None
+    param: str | None = None
+
+    @property
+    def type(self) -> str:
+        """OpenAI's kind of the error, which follows from its status."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+    @property
+    def body(self) -> bytes:
+        """The body of a response, or the data of an event, that tells of the error."""
+        told = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return dumps({"error": told})
+
+
+def error_of(failure: Failure) -> OpenAIError:
+    """Return a failure as an error of OpenAI's API."""
+    status, code = _KNOWN.get(failure.code, (failure.status, None))
+    return OpenAIError(status, failure.message, code)

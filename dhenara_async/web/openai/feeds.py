@@ -1,0 +1,143 @@
+"""``CompletionFeed`` and ``CompletionStreamFeed``: one answer of Chat Completions, whole or in chunks.
+
+The head of the response is sent when the answer has begun, not before: an error until then gets its own HTTP status,
+on which clients decide whether they ask again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from dhenara_async.calls.stream import ResponseStream
+from dhenara_async.events import StreamEvent
+from dhenara_async.response import AIModelCallResponse
+from dhenara_async.web.frames.failures import Failure, failure_of
+from dhenara_async.web.frames.protocol import Ended
+from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead, completion_body
+from dhenara_async.web.openai.errors import error_of
+
+JSON = "application/json"
+
+Answered = Callable[[AIModelCallResponse], None]
+"""Is called with every complete answer."""
+
+
+class CompletionStreamFeed:
+    """An answer as chunks. See ``Feed``.
+
+    Args:
+        stream: The answer; its block was not entered.
+        frames: Writes the chunks.
+        answered: Is called with the complete answer.
+    """
+
+    resumes: bool = False
+
+    def __init__(self, stream: ResponseStream, frames: ChatFrames, answered: Answered) -> None:
+        self._stream = stream
+        self._frames = frames
+        self._answered = answered
+        self._first: Sequence[StreamEvent] | None = None
+        self._response: AIModelCallResponse | None = None
+        self.media_type: str = frames.media_type
+        self.headers: Mapping[str, str] = frames.headers
+        self.comment: bytes = frames.comment
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        try:
+            self._first = await self._stream.batch()
+        except BaseException as exc:
+            await self._stream.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stream.__aexit__(kind, exc, trace)
+        if self._stream.complete:
+            self._response = self._stream.response
+            self._answered(self._response)
+
+    def begin(self) -> bytes:
+        """See ``Feed``."""
+        return self._frames.begin()
+
+    async def read(self) -> bytes | None:
+        """See ``Feed``."""
+        events, self._first = self._first, None
+        if events is None:
+            events = await self._stream.batch()
+        return self._frames.feed(events) if events else None
+
+    def end(self) -> bytes:
+        """See ``Feed``."""
+        return self._frames.end(Ended(response=self._response))
+
+    def fail(self, error: BaseException) -> bytes | None:
+        """See ``Feed``."""
+        return self._frames.fail(failure_of(error))
+
+    def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
+        """See ``Feed``."""
+        return _refusal(failure)
+
+
+class CompletionFeed:
+    """An answer as one object. See ``Feed``.
+
+    Args:
+        stream: The answer; its block was not entered.
+        completion: Names the answer.
+        answered: Is called with the complete answer.
+    """
+
+    resumes: bool = False
+    media_type: str = JSON
+    comment: bytes = b""
+
+    def __init__(self, stream: ResponseStream, completion: CompletionHead, answered: Answered) -> None:
+        self._stream = stream
+        self._completion = completion
+        self._answered = answered
+        self._body: bytes | None = None
+        self.headers: Mapping[str, str] = {"cache-control": "no-store"}
+
+    async def __aenter__(self) -> Self:
+        async with self._stream as stream:
+            response = await stream.collect()
+        self._answered(response)
+        self._body = completion_body(self._completion, response.chat_response)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def begin(self) -> bytes:
+        """See ``Feed``."""
+        return b""
+
+    async def read(self) -> bytes | None:
+        """See ``Feed``."""
+        body, self._body = self._body, None
+        return body
+
+    def end(self) -> bytes:
+        """See ``Feed``."""
+        return b""
+
+    def fail(self, error: BaseException) -> None:
+        """See ``Feed``."""
+        return
+
+    def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
+        """See ``Feed``."""
+        return _refusal(failure)
+
+
+def _refusal(failure: Failure) -> tuple[int, str, bytes]:
+    error = error_of(failure)
+    return error.status, JSON, error.body

@@ -1,0 +1,260 @@
+"""The OpenAI-compatible front, read by the real openai SDK and by our own client."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import aiohttp
+import anyio
+import anyio.lowlevel
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from dhenara_async import (
+    AIModel,
+    AIModelAPI,
+    AIModelAPIProviderEnum,
+    AIModelCallResponse,
+    AIModelClient,
+    AIModelEndpoint,
+    ConversationManager,
+    Dialect,
+    Failover,
+    Target,
+    Tool,
+)
+from dhenara_async.response import FinishReason
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
+from dhenara_async.testing.script import Script, ScriptedToolCall
+from dhenara_async.web import aiohttp as for_aiohttp
+from dhenara_async.web.starlette import openai_routes
+from tests.loopback import ONCE, endpoint_at
+from tests.web.servers import served, served_by_aiohttp
+
+openai = pytest.importorskip("openai", reason="the openai SDK is not installed: pip install openai")
+
+KEY = "front-key"
+DIALECTS = pytest.mark.parametrize(
+    "dialect", [Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES, Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI]
+)
+ADD: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Adds two numbers.",
+        "parameters": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
+    },
+}
+CALL = Answer(tool_calls=(ScriptedToolCall("call_1", "add", '{"a":1,"b":2}'),))
+
+
+async def owner_of(request: Request) -> str:
+    if request.headers.get("authorization") != f"Bearer {KEY}":
+        raise HTTPException(401, "no such key")
+    return "ann"
+
+
+async def aiohttp_owner_of(request: web.Request) -> str:
+    if request.headers.get("authorization") != f"Bearer {KEY}":
+        raise web.HTTPUnauthorized(text="no such key")
+    return "ann"
+
+
+@asynccontextmanager
+async def front(models: Mapping[str, Target]) -> AsyncGenerator[str]:
+    """Serve ``models`` and yield the URL of the API."""
+    async with ConversationManager(config=ONCE) as manager:
+        app = Starlette(routes=openai_routes(manager, models, owner=owner_of))
+        async with served(app) as url:
+            yield f"{url}/v1"
+
+
+@asynccontextmanager
+async def sdk_for(script: Script, dialect: Dialect = Dialect.ANTHROPIC_MESSAGES) -> AsyncGenerator[Any]:
+    """Yield the openai SDK at a front whose model ``m`` is a scripted provider."""
+    async with (
+        ProviderServer(script) as provider,
+        front({"m": endpoint_at(provider, dialect)}) as url,
+        openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0) as sdk,
+    ):
+        yield sdk
+
+
+async def test_models_are_listed_by_their_names() -> None:
+    async with sdk_for([]) as sdk:
+        assert [model.id async for model in sdk.models.list()] == ["m"]
+        assert (await sdk.models.retrieve("m")).object == "model"
+        with pytest.raises(openai.NotFoundError):
+            await sdk.models.retrieve("other")
+
+
+@DIALECTS
+async def test_the_sdk_reads_words_and_usage_streamed_and_plain(dialect: Dialect) -> None:
+    async with sdk_for([Answer(text="Hello dear world")] * 2, dialect) as sdk:
+        asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "frequency_penalty": 1}
+        plain = await sdk.chat.completions.create(**asked)
+        stream = await sdk.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        chunks = [chunk async for chunk in stream]
+    words = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert plain.choices[0].message.content == words == "Hello dear world"
+    assert plain.choices[0].finish_reason == "stop"
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == plain.usage
+    assert plain.usage.completion_tokens == 3
+
+
+@DIALECTS
+async def test_tools_go_both_ways(dialect: Dialect) -> None:
+    async with sdk_for([CALL, CALL, Answer(text="3")], dialect) as sdk:
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "What is 1 + 2?"},
+        ]
+        async with sdk.chat.completions.stream(model="m", messages=messages, tools=[ADD]) as stream:
+            async for _ in stream:
+                pass
+            streamed = await stream.get_final_completion()
+        plain = await sdk.chat.completions.create(model="m", messages=messages, tools=[ADD])
+        answer = plain.choices[0].message
+        call = answer.tool_calls[0]
+        assert plain.choices[0].finish_reason == streamed.choices[0].finish_reason == "tool_calls"
+        first = streamed.choices[0].message.tool_calls[0].function
+        assert (first.name, first.parsed_arguments or first.arguments) == (call.function.name, call.function.arguments)
+        messages += [answer.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "3"}]
+        last = await sdk.chat.completions.create(model="m", messages=messages, tools=[ADD])
+        assert last.choices[0].message.content == "3"
+
+
+async def test_errors_have_the_shape_of_the_api() -> None:
+    async with sdk_for([ScriptedError(429, "a secret"), ScriptedError(400, "a secret")]) as sdk:
+        question: list[Any] = [{"role": "user", "content": "Hi"}]
+        with pytest.raises(openai.RateLimitError) as limited:
+            await sdk.chat.completions.create(model="m", messages=question, stream=True)
+        assert limited.value.code == "rate_limit_exceeded"
+        with pytest.raises(openai.BadRequestError) as denied:
+            await sdk.chat.completions.create(model="m", messages=question)
+        with pytest.raises(openai.NotFoundError) as unknown:
+            await sdk.chat.completions.create(model="secret", messages=question)
+        assert unknown.value.code == "model_not_found"
+        told = [str(limited.value), str(denied.value), str(unknown.value).replace("no such", "")]
+        bad: list[Any] = [[], [{"role": "secret"}], [{"role": "user", "content": [{"type": "secret"}]}]]
+        for messages in bad:
+            with pytest.raises(openai.BadRequestError) as refused:
+                await sdk.chat.completions.create(model="m", messages=messages)
+            told.append(str(refused.value))
+        assert not any("secret" in words for words in told)
+        with pytest.raises(openai.AuthenticationError, match="no such key"):
+            await sdk.with_options(api_key="wrong").models.list()
+
+
+async def test_a_cut_answer_raises_in_the_sdk() -> None:
+    async with sdk_for([Fault(answer=Answer(text="one two three"), cut=700)], Dialect.OPENAI_CHAT) as sdk:
+        stream = await sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}], stream=True)
+        words: list[str] = []
+        with pytest.raises(openai.APIError, match="broke before the answer was complete"):
+            async for chunk in stream:
+                words.append(chunk.choices[0].delta.content or "")
+    assert "".join(words).startswith("one")
+
+
+def own_client(url: str, model: str = "m") -> AIModelClient:
+    """Our client, which asks the front as it would ask any host of Chat Completions."""
+    api = AIModelAPI(
+        provider=AIModelAPIProviderEnum.OPENAI_COMPATIBLE,
+        api_key=SecretStr(KEY),
+        base_url=url,
+        dialect=Dialect.OPENAI_CHAT,
+    )
+    return AIModelClient(AIModelEndpoint(api=api, ai_model=AIModel(model_name=model)), ONCE)
+
+
+def shown(response: AIModelCallResponse) -> object:
+    answer = response.chat_response
+    calls = [(call.call_id, call.name, call.arguments) for call in answer.tools()]
+    usage = answer.usage
+    counts = (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cache_read_tokens)
+    return answer.text(), answer.reasoning(), calls, answer.finish_reason, counts
+
+
+@DIALECTS
+async def test_our_client_gets_through_the_front_what_a_direct_call_gets(dialect: Dialect) -> None:
+    whole = Answer(text="One moment.", reasoning="Let me think.", tool_calls=CALL.tool_calls)
+    short = Answer(text="One two", finish_reason=FinishReason.LENGTH)
+    config = ONCE.changed(tools=(Tool(name="add", parameters=ADD["function"]["parameters"]),), max_output_tokens=50)
+    async with ProviderServer([whole, whole, whole, short, short]) as provider:
+        endpoint = endpoint_at(provider, dialect)
+        async with front({"m": endpoint}) as url:
+            direct = await AIModelClient(endpoint, config).generate("Add 1 and 2")
+            through = await own_client(url).generate("Add 1 and 2", config=config)
+            async with own_client(url).stream("Add 1 and 2", config=config) as stream:
+                async for _ in stream:
+                    pass
+            assert shown(through) == shown(stream.response) == shown(direct)
+            direct = await AIModelClient(endpoint, config).generate("Say more")
+            assert shown(await own_client(url).generate("Say more", config=config)) == shown(direct)
+
+
+async def test_a_change_of_the_model_in_a_clients_menu_is_a_hop_with_our_own_answers() -> None:
+    """The client returns words only; Anthropic gets its signed reasoning back all the same."""
+    script = [Answer(text="Four.", reasoning="2 + 2", signature="c2lnbmVk"), Answer(text="Yes."), Answer(text="Sure.")]
+    async with ProviderServer(script) as provider:
+        claude, gpt = (endpoint_at(provider, each) for each in (Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_CHAT))
+        async with (
+            front({"claude": Failover([claude]), "gpt": gpt}) as url,
+            openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0) as sdk,
+        ):
+            messages: list[Any] = [{"role": "system", "content": "It is 9:00."}, {"role": "user", "content": "2 + 2?"}]
+            for model, question in (("claude", "Sure?"), ("gpt", "Really?"), ("claude", "Thanks")):
+                answer = await sdk.chat.completions.create(model=model, messages=messages)
+                words = answer.choices[0].message.content
+                messages[0] = {"role": "system", "content": f"It is {len(messages)}:00."}
+                messages += [{"role": "assistant", "content": words}, {"role": "user", "content": question}]
+        sent = [request.body for request in provider.requests]
+    assert b"c2lnbmVk" not in sent[1]
+    assert b"c2lnbmVk" in sent[2]
+
+
+async def test_a_client_that_goes_away_before_the_first_word_ends_the_call() -> None:
+    async with (
+        ProviderServer([Fault(stall="head")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as url,
+        aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session,
+    ):
+        body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(session.post, f"{url}/chat/completions", json=body))
+                while not provider.requests:
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            await provider.wait_closed()
+        assert provider.closed[0].by == "client"
+
+
+async def test_the_twin_for_aiohttp() -> None:
+    async with (
+        ProviderServer([Answer(text="Hello")] * 2) as provider,
+        ConversationManager(config=ONCE) as manager,
+    ):
+        app = web.Application()
+        models = {"m": endpoint_at(provider, Dialect.GEMINI)}
+        app.add_subapp("/v1", for_aiohttp.openai_routes(manager, models, owner=aiohttp_owner_of))
+        async with (
+            served_by_aiohttp(app) as url,
+            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0) as sdk,
+        ):
+            asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+            plain = await sdk.chat.completions.create(**asked)
+            stream = await sdk.chat.completions.create(**asked, stream=True)
+            words = [chunk.choices[0].delta.content or "" async for chunk in stream]
+            assert plain.choices[0].message.content == "".join(words) == "Hello"
+            assert [model.id async for model in sdk.models.list()] == ["m"]
+            with pytest.raises(openai.AuthenticationError, match="no such key"):
+                await sdk.with_options(api_key="wrong").models.list()
