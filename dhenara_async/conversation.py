@@ -359,6 +359,11 @@ class Conversation:
         """The turn that the next one follows; None for an empty conversation."""
         return None if self._head is None else self._nodes[self._head]
 
+    def numbered(self) -> tuple[ConversationNode, ...]:
+        """Return the turns as they are numbered where the tree is shown, from 1: the turns of a branch one after the
+        other."""
+        return tuple(node for _, node, _ in self._numbered())
+
     def get(self, node_id: str) -> ConversationNode | None:
         """Return the turn with that id; None if there is none, or if it is not loaded."""
         return self._nodes.get(node_id)

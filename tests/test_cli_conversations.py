@@ -54,6 +54,33 @@ async def test_a_conversation_goes_on_with_its_model_in_ask_and_chat(tmp_path: P
     assert (gone.returncode, gone.stdout) == (1, "")
 
 
+async def test_chat_shows_its_tree_goes_back_in_it_and_searches(tmp_path: Path) -> None:
+    store = tmp_path / "talk.db"
+    typed = ("/tree", "/switch 1", "What is rain?", "And snow?", "/switch 1", "And fog?", "/switch 4", "/tree")
+    async with ProviderServer([Answer(text=text) for text in ("Water.", "Ice.", "Vapour.", "Sand.")]) as server:
+        environment = server.environment()
+        process = await start("chat", "-m", "gpt-6-luna", "--store", str(store), environment=environment)
+        out, err = await finish(process, "\n".join((*typed, "/search vapour FOG", "/search sand")))
+        told, _err = await _ask("chat", "-c", store=store, environment=environment, typed="And deserts?\n")
+
+    assert process.returncode == 0
+    assert out.count("there is no turn yet") == 1
+    assert [line.partition(";")[0] for line in err.splitlines()] == [
+        "error: /switch needs the number of a turn, from 1 to 0",
+        "error: /switch needs the number of a turn, from 1 to 3",
+    ]
+    tree = out.partition(": 3 turns\n")[2].splitlines()[:3]
+    assert [line.partition("?")[0] for line in tree] == [
+        "1. gpt-6-luna: What is rain",
+        "  2. gpt-6-luna: And snow",
+        "  3. gpt-6-luna: And fog",
+    ]
+    assert "· What is rain? · And fog? Vapour.\n" in out
+    assert "nothing is found" in out
+    assert "the conversation goes on after 2 turns" in told
+    assert [len(seen.turns) for seen in server.requests] == [1, 3, 3, 5]
+
+
 def test_a_chat_without_a_question_keeps_nothing(tmp_path: Path) -> None:
     store = str(tmp_path / "talk.db")
     assert run("chat", "-m", "gpt-6-luna", "--loopback", "--store", store, typed="/usage\n").returncode == 0

@@ -48,10 +48,10 @@ class OurKeeper:
         ]
         await to_thread.run_sync(self._insert, kept, progress)
         await self._store.create(_TREE)  # a path, and branches of ten turns behind its middle
-        turns = [node_of(1, f"path-{turn}", f"path-{turn - 1}" if turn else None) for turn in range(PAGE)]
+        turns = [node_of(turn, f"path-{turn}", f"path-{turn - 1}" if turn else None) for turn in range(PAGE)]
         fork = turns[PAGE // 2].id
         for turn in range(conversations * TURNS - PAGE):
-            turns.append(node_of(1, f"aside-{turn}", f"aside-{turn - 1}" if turn % 10 else fork))
+            turns.append(node_of(turn, f"aside-{turn}", f"aside-{turn - 1}" if turn % 10 else fork))
         await to_thread.run_sync(self._insert, [(_TREE, node) for node in turns], progress)
         await self._store.checkout(_TREE, f"path-{PAGE - 1}")
 

@@ -30,6 +30,9 @@ _COMMANDS = {
     "/model": "NAME   continue with another model: its id, or provider:model",
     "/models": "list the models of this library; any other id works too",
     "/system": "TEXT   follow these system instructions from here on; without TEXT, none",
+    "/tree": "show the turns of the conversation with their numbers, forks indented",
+    "/switch": "NUMBER   go back to a turn of the tree; the next question follows it, beside what follows it already",
+    "/search": "WORDS   find the newest turns of all kept conversations that have every word",
     "/usage": "show the turns so far and their tokens",
     "/report": "show how the last turn converted its history, part by part",
     "/help": "show this list",
@@ -147,7 +150,10 @@ class _Chat:
         with _ctrl_c(self._interrupt), self._chat_scope:
             while (line := await self._lines.next(self._prompt())) is not None and line != "/quit":
                 if line.startswith("/"):
-                    self._command(line)
+                    try:
+                        await self._command(line)
+                    except DhenaraError as exc:  # of the store
+                        self._screen.problem(exc)
                 elif line:
                     await self._ask(line)
 
@@ -192,9 +198,15 @@ class _Chat:
             self._screen.quiet(f"interrupted; {kept}")
         self._answer_scope = None
 
-    def _command(self, line: str) -> None:
+    async def _command(self, line: str) -> None:
         command, _space, argument = line.partition(" ")
         match command:
+            case "/tree":
+                self._screen.say("there is no turn yet" if self._conversation is None else str(self._conversation))
+            case "/switch":
+                await self._switch(argument.strip())
+            case "/search":
+                await self._search(argument)
             case "/model":
                 self._hop(argument.strip())
             case "/models":
@@ -210,7 +222,7 @@ class _Chat:
                 )
             case "/help":
                 for name, meant in _COMMANDS.items():
-                    self._screen.say(f"{name:<9}{meant}")
+                    self._screen.say(f"{name:<10}{meant}")
                 for text in _KEYS:
                     self._screen.say(text)
             case _:
@@ -224,6 +236,23 @@ class _Chat:
                 self._screen.problem(exc)
                 return
         self._screen.quiet(f"next answer: {self._label()}")
+
+    async def _switch(self, number: str) -> None:
+        turns = () if self._conversation is None else self._conversation.numbered()
+        if self._conversation is None or not number.isdecimal() or not 0 < int(number) <= len(turns):
+            self._screen.complain(
+                f"error: /switch needs the number of a turn, from 1 to {len(turns)}; /tree shows them"
+            )
+            return
+        await self._manager.checkout(self._conversation, turns[int(number) - 1].id)
+        self._screen.quiet(f"the next question follows turn {number}")
+
+    async def _search(self, words: str) -> None:
+        hits = await self._manager.search(words)
+        for hit in hits:
+            self._screen.say(f"{hit.conversation} · {hit.title or 'without a title'} · {hit.snippet}")
+        if not hits:
+            self._screen.quiet("nothing is found")
 
     def _turns(self) -> Sequence[ConversationNode]:
         return () if self._conversation is None else self._conversation.nodes

@@ -59,7 +59,7 @@ async def last_conversation(manager: ConversationManager) -> Conversation:
     Raises:
         ConfigurationError: There is none.
     """
-    return await _opened(manager, _LAST)
+    return await manager.load_all(await _opened(manager, _LAST))  # /usage sums all turns
 
 
 def model_of(conversation: Conversation | None, *, loopback: bool) -> str:
