@@ -128,7 +128,7 @@ class AiohttpTransport:
         except DeadlineError:
             raise
         except _FAILURES as exc:
-            raise _failure(exc, request, timeouts) from exc.with_traceback(None)
+            raise _failure(exc, request.max_header_bytes, timeouts) from exc.with_traceback(None)
         exchange = AiohttpExchange(
             response, response.content, response.status, response.headers, timeouts, private=direct is not None
         )
@@ -155,7 +155,7 @@ class AiohttpTransport:
         try:
             protocol = direct.write(connection, route, request)
         except _FAILURES as exc:
-            raise _failure(exc, request, timeouts) from exc.with_traceback(None)
+            raise _failure(exc, request.max_header_bytes, timeouts) from exc.with_traceback(None)
         return _PendingAiohttp(
             connection, protocol, direct.timer(timeouts.first_byte), request, timeouts, kept.open_calls
         )
@@ -170,7 +170,7 @@ class AiohttpTransport:
         except _FAILURES as exc:
             if kept.open_calls.closed:  # while a connection was made
                 raise broken_off() from exc
-            raise _failure(exc, request, timeouts) from exc.with_traceback(None)
+            raise _failure(exc, request.max_header_bytes, timeouts) from exc.with_traceback(None)
         return _PendingAiohttp(
             connection, protocol, direct.timer(timeouts.first_byte), request, timeouts, kept.open_calls
         )
@@ -450,7 +450,7 @@ def _has_received(connection: Connection) -> bool:
 class _PendingAiohttp(DirectRequest):
     """A request that was sent directly; see ``PendingResponse``."""
 
-    __slots__ = ("_request", "_timeouts")
+    __slots__ = ("_max_header_bytes", "_timeouts")
 
     def __init__(
         self,
@@ -462,7 +462,7 @@ class _PendingAiohttp(DirectRequest):
         open_calls: OpenCalls,
     ) -> None:
         super().__init__(connection, protocol, timer)
-        self._request = request
+        self._max_header_bytes = request.max_header_bytes  # and not the request: its body may be large
         self._timeouts = timeouts
         open_calls.add(self)
 
@@ -480,7 +480,7 @@ class _PendingAiohttp(DirectRequest):
             raise
         except _FAILURES as exc:
             self.close()
-            raise _failure(exc, self._request, self._timeouts) from exc.with_traceback(None)
+            raise _failure(exc, self._max_header_bytes, self._timeouts) from exc.with_traceback(None)
         except BaseException:
             self.close()
             raise
@@ -630,12 +630,12 @@ def _connecting(timeouts: Timeouts) -> tuple[str, float | None]:
     return "connect", connect
 
 
-def _failure(exc: Exception, request: HttpRequest, timeouts: Timeouts) -> DhenaraError:
+def _failure(exc: Exception, max_header_bytes: int, timeouts: Timeouts) -> DhenaraError:
     """Translate the failure of a request.
 
     Raise it from ``exc.with_traceback(None)``: among the locals of aiohttp's frames are the headers with the key.
     """
-    return header_block_too_large(request.max_header_bytes) if _is_head_too_large(exc) else _translated(exc, timeouts)
+    return header_block_too_large(max_header_bytes) if _is_head_too_large(exc) else _translated(exc, timeouts)
 
 
 def _is_head_too_large(exc: BaseException) -> bool:
