@@ -20,30 +20,38 @@ _LEAVES: st.SearchStrategy[object] = st.one_of(
     st.sampled_from((_MARK, "", "text", "function", "auto", "data:image/png;base64,AAAA", "gs://a/b", "{}")),
 )
 _KEYS = ("role", "content", "type", "text", "function", "name", "url", "image_url", "file", "file_data", "id", "parts")
+_NAMES: st.SearchStrategy[str] = st.sampled_from((*_KEYS, _MARK))
 _VALUES: st.SearchStrategy[object] = st.recursive(
     _LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from((*_KEYS, _MARK)), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4),
     max_leaves=12,
+)
+_PART_TYPES: st.SearchStrategy[object] = st.sampled_from(
+    ("text", "image_url", "file", "input_audio", "refusal", "tool_result", "thinking")
+)
+_PART_FIELDS: dict[str, st.SearchStrategy[object]] = dict.fromkeys(
+    ("text", "image_url", "file", "input_audio", "refusal"), _VALUES
 )
 _PARTS: st.SearchStrategy[object] = st.lists(
     st.fixed_dictionaries(
-        {"type": st.sampled_from(("text", "image_url", "file", "input_audio", "refusal", "tool_result", "thinking"))},
-        optional=dict.fromkeys(("text", "image_url", "file", "input_audio", "refusal"), _VALUES),
+        {"type": _PART_TYPES},
+        optional=_PART_FIELDS,
     ),
     max_size=2,
 )
+_ROLES: st.SearchStrategy[object] = st.sampled_from(
+    ("user", "assistant", "system", "developer", "tool", "function", _MARK)
+)
+_CONTENTS: st.SearchStrategy[object] = st.one_of(st.text(max_size=5), _PARTS, _VALUES)
+_MESSAGE_FIELDS: dict[str, st.SearchStrategy[object]] = {
+    "content": _CONTENTS,
+    "tool_calls": _VALUES,
+    "tool_call_id": _LEAVES,
+    "parts": _VALUES,
+    "provider_state": _VALUES,
+}
 _MESSAGES: st.SearchStrategy[object] = st.lists(
-    st.fixed_dictionaries(
-        {"role": st.sampled_from(("user", "assistant", "system", "developer", "tool", "function", _MARK))},
-        optional={
-            "content": st.text(max_size=5) | _PARTS | _VALUES,
-            "tool_calls": _VALUES,
-            "tool_call_id": _LEAVES,
-            "parts": _VALUES,
-            "provider_state": _VALUES,
-        },
-    ),
-    max_size=3,
+    st.fixed_dictionaries({"role": _ROLES}, optional=_MESSAGE_FIELDS), max_size=3
 )
 _OPTIONS = (
     *("stream", "stream_options", "max_tokens", "temperature", "stop", "n", "tools", "tool_choice", "seed"),
@@ -52,10 +60,11 @@ _OPTIONS = (
 _TOOLS: st.SearchStrategy[object] = st.lists(
     st.fixed_dictionaries({"type": st.just("function"), "function": _VALUES}), max_size=2
 )
-_BODIES: st.SearchStrategy[object] = _VALUES | st.fixed_dictionaries(
-    {"model": st.sampled_from(("m", "m", "m", _MARK)), "messages": _MESSAGES | _VALUES},
-    optional={**dict.fromkeys(_OPTIONS, _VALUES), "tools": _TOOLS},
-)
+_MODELS: st.SearchStrategy[object] = st.sampled_from(("m", "m", "m", _MARK))
+_SENT: st.SearchStrategy[object] = st.one_of(_MESSAGES, _VALUES)
+_CHOSEN: dict[str, st.SearchStrategy[object]] = {**dict.fromkeys(_OPTIONS, _VALUES), "tools": _TOOLS}
+_REQUESTS: st.SearchStrategy[object] = st.fixed_dictionaries({"model": _MODELS, "messages": _SENT}, optional=_CHOSEN)
+_BODIES: st.SearchStrategy[object] = st.one_of(_VALUES, _REQUESTS)
 
 
 async def _answer(body: bytes) -> tuple[int, bytes]:
