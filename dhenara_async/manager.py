@@ -157,7 +157,7 @@ class ConversationManager:
     async def __aenter__(self) -> Self:
         await loaded()
         if self._factory is None:
-            await asyncio.get_running_loop().run_in_executor(None, _sql_store)
+            await asyncio.get_running_loop().run_in_executor(None, _load_database)
         turns = self._turns
         if self._owned_store is not None:
             await self._owned_store.__aenter__()
@@ -742,6 +742,12 @@ def _sql_store() -> "type[SQLStore]":
     from dhenara_async.stores import SQLStore
 
     return SQLStore
+
+
+def _load_database() -> None:
+    """Load what a store in a database needs; runs in a thread."""
+    _sql_store()
+    anyio.run(anyio.sleep, 0)  # anyio loads its backend at its first run
 
 
 def _on_loop() -> bool:
