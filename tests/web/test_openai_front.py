@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import anyio
 import anyio.lowlevel
+import orjson
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
@@ -138,6 +139,7 @@ async def test_errors_have_the_shape_of_the_api() -> None:
         with pytest.raises(openai.RateLimitError) as limited:
             await sdk.chat.completions.create(model="m", messages=question, stream=True)
         assert limited.value.code == "rate_limit_exceeded"
+        assert limited.value.response.json()["error"]["type"] == "rate_limit_error"
         with pytest.raises(openai.BadRequestError) as denied:
             await sdk.chat.completions.create(model="m", messages=question)
         with pytest.raises(openai.NotFoundError) as unknown:
@@ -258,3 +260,28 @@ async def test_the_twin_for_aiohttp() -> None:
             assert [model.id async for model in sdk.models.list()] == ["m"]
             with pytest.raises(openai.AuthenticationError, match="no such key"):
                 await sdk.with_options(api_key="wrong").models.list()
+
+
+async def _restarted(first: Fault, last: Answer) -> tuple[str, list[bytes]]:
+    """What a client reads of an answer that a fail-over begins again; its words, and all events."""
+    async with ProviderServer([first, last]) as provider:
+        plan = Failover([endpoint_at(provider, each) for each in (Dialect.OPENAI_CHAT, Dialect.ANTHROPIC_MESSAGES)])
+        async with (
+            front({"safe": plan}) as url,
+            aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session,
+        ):
+            body = {"model": "safe", "stream": True, "messages": [{"role": "user", "content": "Hi"}], "tools": [ADD]}
+            async with session.post(f"{url}/chat/completions", json=body) as reply:
+                events = [line for line in (await reply.read()).split(b"\n\n") if line.startswith(b"data: {")]
+    deltas = [choice["delta"] for event in events for choice in orjson.loads(event[6:]).get("choices", [])]
+    return "".join(delta.get("content") or "" for delta in deltas), events
+
+
+async def test_an_answer_that_is_begun_again_starts_a_paragraph_and_never_repeats_a_call() -> None:
+    words, events = await _restarted(Fault(answer=Answer(text="one two three"), cut=700), Answer(text="Whole."))
+    assert words.startswith("one")
+    assert words.endswith("\n\nWhole.")
+    assert b"error" not in events[-1]
+    _, events = await _restarted(Fault(answer=CALL, terminal="missing"), CALL)
+    assert orjson.loads(events[-1][6:])["error"]["type"] == "server_error"
+    assert not any(b'"finish_reason":"' in event for event in events)
