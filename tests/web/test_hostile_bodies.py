@@ -1,9 +1,9 @@
 """Whatever is sent to the routes of a chat: a status below 500, words of ours, and nothing of another owner."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 
-import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,7 +121,7 @@ async def _answers(body: bytes, path: Mapping[str, str]) -> list[tuple[Handler, 
     body=_BODIES, raw=st.none() | st.binary(max_size=40), chat=st.sampled_from(("mine", "theirs", "../x", "", _MARK))
 )
 def test_no_body_breaks_a_route(body: object, raw: bytes | None, chat: str) -> None:
-    sent = orjson.dumps(body) if raw is None else raw
+    sent = json.dumps(body).encode() if raw is None else raw
     for _, answer in asyncio.run(_answers(sent, {"id": chat, "node": chat, "file": chat})):
         if isinstance(answer, WebReply):
             assert answer.status < 500
