@@ -263,3 +263,22 @@ async def test_a_tool_loop_that_is_cut_keeps_the_model_call_that_was_running(sto
         assert node.answer.text() == "It is "
         assert node.usage.source == "unknown"
         assert node.knobs == {"seed": 7}
+
+
+async def test_a_reader_elsewhere_gets_an_event_of_two_megabytes(stores: Stores) -> None:
+    """PostgreSQL's notifications take 8 000 bytes: ours name the turn, and the rows have the events."""
+    gate = Gate("x" * 2_000_000)
+    async with (
+        serve(gate.play) as server,
+        ConversationManager(store=stores[0]) as one,
+        ConversationManager(store=stores[1]) as two,
+    ):
+        async with one.turn(await one.create(), "Count.", chat_endpoint(server.url)) as turn:
+            await anext(turn)
+            turn.detach()
+        with anyio.fail_after(PATIENCE):
+            async with two.attach(turn.id) as reader:
+                await anext(reader)
+                gate.open.set()
+                texts = [event.text async for event in reader if isinstance(event, TextDelta)]
+        assert "".join(texts) == "One two " + "x" * 2_000_000

@@ -7,19 +7,24 @@ S1      a partial answer is lost on a stop, a closed tab, a crash    the turn is
 S2      stopping and disconnecting are the same                      only ``cancel`` ends a detached turn
 S3      events are replayed twice                                    a cursor, or a reset and the whole turn
 S4      a cursor of another generation is taken                      cursors name the turn and its epoch
+S5      the end never arrives                                        readers look at the turn itself, too
 S6      a late reader finds nothing                                  events stay for ``Journal.keep``, then the node
 S7      a turn runs for ever after a crash                           leases, epochs, fences
+S8      a side channel stops the answer                              the reader gets all; the error comes at the end
 S9      a stale copy overwrites the whole conversation               nodes are appended, and never written again
 S10     long conversations are slow to open                          the path is read, the rest when it is asked for
 S11     clocks decide the order                                      the database's counter does
 S12     "database is locked"                                         immediate transactions, one writer, patience
 S13     a write-ahead log on a network disk corrupts the file        it is refused in words
 S14     poolers and prepared statements                              ``pooled=True``
+S15     notifications are too small                                  they name the turn, the rows have the events
 S17     a cancelled task loses its connection                        work of the database is shielded
 S18     the process does not exit                                    no thread of ours holds it
 S19     migrations run twice, half, or silently                      one transaction under a lock, or a refusal
 S20     deleted is not gone                                          secure delete, index optimised, log truncated
 ======  ===========================================================  =================================================
+
+S16, a Redis that trims a stream under its reader, has no test: there is no Redis here.
 """
 
 from datetime import datetime
@@ -37,8 +42,13 @@ PROVED = {
     "S2": ("test_journal.test_another_manager_cancels",),
     "S3": ("test_journal.test_another_manager_reads_at_every_cursor_of_a_running_and_an_ended_turn",),
     "S4": ("test_journal.test_another_manager_reads_at_every_cursor_of_a_running_and_an_ended_turn",),
+    "S5": ("test_journal_faults.test_a_reader_whose_wake_ups_are_lost_ends_all_the_same",),
     "S6": ("test_journal.test_another_manager_reads_at_every_cursor_of_a_running_and_an_ended_turn",),
     "S7": ("test_crashes.test_processes_that_are_killed_at_random_moments",),
+    "S8": (
+        "test_journal_faults.test_a_full_disk_stops_no_stream_and_the_end_names_the_turn",
+        "test_journal_faults.test_a_server_that_is_stopped_stops_no_stream",
+    ),
     "S9": ("test_many_workers.test_workers_on_postgres_lose_no_turn",),
     "S10": (
         "test_large_trees.test_a_large_tree_is_opened_by_its_path_and_loaded_when_asked_for",
@@ -51,6 +61,7 @@ PROVED = {
         "test_pooler.test_every_promise_is_kept_through_a_pooler",
         "test_pooler.test_a_turn_is_read_by_another_process_through_a_pooler",
     ),
+    "S15": ("test_journal.test_a_reader_elsewhere_gets_an_event_of_two_megabytes",),
     "S17": (
         "test_sql_store.test_cancelled_calls_leave_the_connections_usable",
         "test_postgres.test_cancelled_calls_leave_the_pool_full",
