@@ -55,7 +55,7 @@ async def test_gemini_gets_the_same_request_with_the_token() -> None:
         await manager.ask(conversation, "And then?", endpoint)
         assert [seen.error for seen in server.requests] == [None] * 4
         bodies = [cast("dict[str, object]", seen.json) for seen in server.requests]
-    assert [body.get("continuationToken") for body in bodies] == [None, "token-1", "token-2", None]
+    assert [body.get("continuationToken") for body in bodies] == [None, "dG9rZW4tMQ==", "dG9rZW4tMg==", None]
     assert bodies[0]["contents"] == bodies[1]["contents"] == bodies[2]["contents"]
     told = [part.get_text() for node in turn.nodes for part in node.answer.choices[0].contents]
     assert "".join(told) == "Once upon a time."

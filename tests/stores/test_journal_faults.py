@@ -277,5 +277,5 @@ async def test_a_process_exits_without_closing_anything(tmp_path: Path) -> None:
         async with process:
             assert process.stdout is not None
             with anyio.fail_after(PATIENCE):
-                assert await process.stdout.receive() == b"left\n"
+                assert (await process.stdout.receive()).startswith(b"left")  # the line may come in two pieces
                 assert await process.wait() == 0  # threads of drivers keep no process alive

@@ -403,7 +403,6 @@ class TestGemini:
             (FinishReason.LENGTH, "MAX_TOKENS"),
             (FinishReason.CONTENT_FILTER, "SAFETY"),
             (FinishReason.REFUSAL, "PROHIBITED_CONTENT"),
-            (FinishReason.PAUSE, "CONTINUATION"),
             (FinishReason.ERROR, "MALFORMED_RESPONSE"),
             (FinishReason.OTHER, "OTHER"),
         ],
@@ -413,6 +412,13 @@ class TestGemini:
             response = await client.models.generate_content(model="gemini-3.8-flash", contents="hi")
         assert response.candidates
         assert response.candidates[0].finish_reason == word
+
+    async def test_the_sdk_goes_on_with_a_cut_answer(self) -> None:
+        script = [Answer(text="Once upon ", finish_reason=FinishReason.PAUSE), Answer(text="a time.")]
+        async with ProviderServer(script) as server, _gemini(server).aio as client:
+            response = await client.models.generate_content(model="gemini-3.8-flash", contents="hi")
+            assert [b"continuationToken" in request.body for request in server.requests] == [False, True]
+        assert response.text == "Once upon a time."
 
     async def test_signature_after_text(self) -> None:
         async with ProviderServer([Answer(text="a b", signature="c2lnbmVk")]) as server, _gemini(server).aio as client:

@@ -206,7 +206,9 @@ def _object(body: bytes) -> dict[str, object]:
 # ---------------------------------------------------------------------------------------------------- knobs
 
 
-CLIENTS_KNOBS = frozenset({"streaming", "retries", "timeouts", "fetch", "bounds", "extra_headers", "test_mode"})
+CLIENTS_KNOBS = frozenset(
+    {"streaming", "retries", "structured_retries", "timeouts", "fetch", "bounds", "extra_headers", "test_mode"}
+)
 """Settings that the client applies, not the driver."""
 
 

@@ -5,6 +5,7 @@ https://ai.google.dev/api/generate-content (read 2026-11-22).
 """
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 
 from dhenara_async.endpoint import Dialect
@@ -378,8 +379,8 @@ def _chunk(reply: Reply, parts: Sequence[dict[str, object]], *, last: bool) -> d
     if last:
         candidate["finishReason"] = _FINISH.get(reply.answer.ending, "STOP")
         if reply.answer.ending is FinishReason.PAUSE:  # another token each time, as long as the answer goes on
-            before = as_text(reply.arrived.body.get("continuationToken")).removeprefix("token-")
-            candidate["continuationToken"] = f"token-{int(before or 0) + 1}"
+            before = b64decode(as_text(reply.arrived.body.get("continuationToken"))).removeprefix(b"token-")
+            candidate["continuationToken"] = b64encode(b"token-%d" % (int(before or 0) + 1)).decode()
         if reply.answer.refusal:
             candidate["finishMessage"] = reply.answer.refusal
         if reply.answer.citations or reply.answer.web_searches:
