@@ -1,4 +1,4 @@
-"""Turns behind long histories: what is new of them is formatted in a thread, once."""
+"""Turns after long histories: each message of the history is formatted once, in a thread."""
 
 import threading
 
@@ -32,7 +32,7 @@ ANSWERED = 2  # messages of a turn
 
 
 class Added:
-    """How many messages were formatted, by the loop and by others."""
+    """Counts of formatted messages: on the loop and in other threads."""
 
     def __init__(self) -> None:
         self.by_loop = self.elsewhere = 0
@@ -82,7 +82,7 @@ def elsewhere(number: int) -> AIModelEndpoint:
     return chat_endpoint(f"http://127.0.0.1:{number + 1}")
 
 
-async def test_only_what_is_asked_is_formatted_by_the_loop(added: Added) -> None:
+async def test_a_long_history_is_formatted_in_a_thread_and_the_question_on_the_loop(added: Added) -> None:
     async with ConversationManager(config=REHEARSAL) as manager:
         conversation = await long_ago(manager.store, LONG_TURNS)
         node = await manager.ask(conversation, "And now?", elsewhere(0))
@@ -94,7 +94,7 @@ async def test_only_what_is_asked_is_formatted_by_the_loop(added: Added) -> None
     assert added.elsewhere == ANSWERED * LONG_TURNS + 1 + ANSWERED + 1  # the turn that was new
 
 
-async def test_a_short_history_stays_in_its_thread(added: Added) -> None:
+async def test_a_short_history_is_formatted_on_the_loop(added: Added) -> None:
     async with ConversationManager(config=REHEARSAL) as manager:
         conversation = await long_ago(manager.store, LONG_TURNS - 1)
         turn = manager.turn(conversation, "And now?", elsewhere(0))
@@ -113,7 +113,9 @@ async def test_a_short_history_stays_in_its_thread(added: Added) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_of_a_plan_those_who_are_asked_first(plan: Target, formatted: int, added: Added) -> None:
+async def test_a_plan_formats_a_long_history_in_a_thread_for_its_first_targets(
+    plan: Target, formatted: int, added: Added
+) -> None:
     async with ConversationManager(config=REHEARSAL) as manager:
         conversation = await long_ago(manager.store, LONG_TURNS)
         node = await manager.ask(conversation, "And now?", plan)
@@ -121,7 +123,7 @@ async def test_of_a_plan_those_who_are_asked_first(plan: Target, formatted: int,
     assert added.elsewhere == formatted * (ANSWERED * LONG_TURNS + 1)
 
 
-async def test_the_budget_is_estimated_from_what_was_formatted(added: Added) -> None:
+async def test_a_budget_estimate_formats_only_the_question_on_the_loop(added: Added) -> None:
     async with ConversationManager(config=REHEARSAL, budget=Budget(tokens=10**6)) as manager:
         conversation = await long_ago(manager.store, LONG_TURNS)
         node = await manager.ask(conversation, "And now?", elsewhere(0))
@@ -129,7 +131,7 @@ async def test_the_budget_is_estimated_from_what_was_formatted(added: Added) -> 
     assert added.by_loop == 2  # the question, to weigh it and to ask it
 
 
-async def test_a_window_is_applied_first(added: Added) -> None:
+async def test_a_window_is_applied_before_a_long_history_is_formatted(added: Added) -> None:
     window = ConversationPolicy(keep_turns=3, summarise=lambda trimmed: f"{len(trimmed)} turns")
     async with ConversationManager(config=REHEARSAL, window=window) as manager:
         conversation = await long_ago(manager.store, LONG_TURNS)
@@ -138,7 +140,7 @@ async def test_a_window_is_applied_first(added: Added) -> None:
     assert added.elsewhere == ANSWERED * 3 + 1
 
 
-async def test_what_is_wrong_is_told_where_the_block_begins() -> None:
+async def test_a_refused_file_after_a_long_history_raises_when_the_block_is_entered() -> None:
     async with ConversationManager(config=REHEARSAL, policy=ConversionPolicy(media="refuse")) as manager:
         conversation = await long_ago(manager.store, LONG_TURNS)
         turn = manager.turn(conversation, "And now?", elsewhere(0), files=[FILM])
@@ -149,7 +151,7 @@ async def test_what_is_wrong_is_told_where_the_block_begins() -> None:
     assert len(conversation.path()) == LONG_TURNS
 
 
-async def test_siblings_of_a_long_conversation() -> None:
+async def test_a_fan_out_of_a_long_conversation_completes_every_sibling() -> None:
     async with ConversationManager(config=REHEARSAL) as manager:
         conversation = await long_ago(manager.store, LONG_TURNS)
         nodes = await manager.fan_out(conversation, "And now?", [elsewhere(number) for number in range(8)])

@@ -1,4 +1,4 @@
-"""A lone question takes a short way past the fold, and must come out as by the long one."""
+"""A single question is formatted by a shortcut, with the result of the full formatter."""
 
 import pytest
 
@@ -19,7 +19,7 @@ QUESTIONS = {
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
-def test_both_ways_are_the_same(target: str, question: Message) -> None:
+def test_the_shortcut_for_one_message_formats_as_the_full_formatter_does(target: str, question: Message) -> None:
     endpoint = TARGETS[target]
     short = PromptFormatter.format_messages([question], endpoint)
     long = PromptFormatter.format_conversation((), endpoint, asked=[question])

@@ -1,4 +1,4 @@
-"""Thinking that is of use only behind exactly what it was thought behind: Claude from Fable 5.1 on.
+"""Thinking that is valid only behind an unchanged prefix of the conversation: Claude from Fable 5.1 on.
 
 A node keeps the hash of everything its model was shown. As long as the same instructions, tools and messages stand
 before the answer, its thinking goes back; else it is left out, because the provider would refuse the whole request.
@@ -92,7 +92,7 @@ def _thought(at: int) -> ReasoningPart:
 
 
 def _history(endpoint: AIModelEndpoint = FABLE) -> list[ConversationNode]:
-    """Three turns of thinking and a tool's result, each with the hash of what its model was shown."""
+    """Three turns with thinking and a tool result, each with the hash of its prompt."""
     call = ToolCallPart(call_id="toolu_1", name="look", arguments='{"where": "there"}')
     nodes = [_answered([], endpoint, _thought(0), call, query="First?", files=[PNG])]
     result = ToolResultPart.of(call, {"seen": [1, 2.5, "é"]})
@@ -130,7 +130,7 @@ ASKED = (Message.user("And now?"),)
 
 
 def _kept(formatted: FormattedConversation) -> list[str]:
-    """The thoughts that are sent."""
+    """The texts of the reasoning parts that are sent."""
     parts = (part for message in formatted.messages for part in message.parts)
     return [part.text for part in parts if isinstance(part, ReasoningPart)]
 
@@ -143,7 +143,7 @@ ALL = ["Thought 0.", "Thought 1.", "Thought 2."]
 
 
 @pytest.mark.parametrize("model", BOUND)
-def test_thinking_goes_back_behind_what_it_was_thought_behind(model: str) -> None:
+def test_thinking_is_sent_back_behind_an_unchanged_prefix(model: str) -> None:
     endpoint = _endpoint(model)
     nodes = _history(endpoint)
     formatted = _formatted(nodes, ASKED, endpoint=endpoint)
@@ -156,7 +156,7 @@ def test_thinking_goes_back_behind_what_it_was_thought_behind(model: str) -> Non
     "instructions",
     [(), LEADS[:1], (*LEADS, "And kind."), LEADS[::-1], ("Be exact.Be brief.",), ("Be exact", ".Be brief.")],
 )
-def test_other_instructions_cost_all_thinking(instructions: Sequence[str]) -> None:
+def test_changed_instructions_drop_all_thinking(instructions: Sequence[str]) -> None:
     formatted = _formatted(_history(), ASKED, instructions=instructions)
     assert (_kept(formatted), _noted(formatted)) == ([], [DROPPED] * 3)
     assert {part.outcome for part in formatted.report.parts if part.kind == "reasoning"} == {"omitted"}
@@ -174,12 +174,12 @@ def test_other_instructions_cost_all_thinking(instructions: Sequence[str]) -> No
     ],
     ids=["none", "one more", "other words", "stricter", "the provider's"],
 )
-def test_other_tools_cost_all_thinking(tools: Sequence[Tool | HostedTool]) -> None:
+def test_changed_tools_drop_all_thinking(tools: Sequence[Tool | HostedTool]) -> None:
     formatted = _formatted(_history(), ASKED, config=AIModelCallConfig(tools=tools))
     assert (_kept(formatted), _noted(formatted)) == ([], [DROPPED] * 3)
 
 
-def test_knobs_that_no_model_is_shown_cost_nothing() -> None:
+def test_settings_outside_the_prompt_keep_all_thinking() -> None:
     config = CONFIG.model_copy(update={"max_output_tokens": 77, "reasoning_effort": "high", "streaming": True})
     assert _kept(_formatted(_history(), ASKED, config=config)) == ALL
 
@@ -199,15 +199,15 @@ _CHANGES: dict[str, tuple[int, dict[str, object], int]] = {
 
 
 @pytest.mark.parametrize(("node", "change", "kept"), _CHANGES.values(), ids=_CHANGES.keys())
-def test_a_changed_message_costs_the_thinking_behind_it(node: int, change: dict[str, object], kept: int) -> None:
-    """And only that: what stands before it was not thought behind it."""
+def test_a_changed_message_drops_the_thinking_behind_it(node: int, change: dict[str, object], kept: int) -> None:
+    """The thinking before the changed message stays: its prefix is unchanged."""
     nodes = _history()
     nodes[node] = nodes[node].model_copy(update=change)
     formatted = _formatted(nodes, ASKED)
     assert (_kept(formatted), _noted(formatted)) == (ALL[:kept], [DROPPED] * (3 - kept))
 
 
-def test_a_turn_that_is_left_out_costs_the_thinking_behind_it() -> None:
+def test_a_missing_turn_drops_the_thinking_behind_it() -> None:
     nodes = _history()
     edited = [*nodes[:2], _answered(nodes[:2], FABLE, TextPart(text="Between."), query="Between?"), nodes[2]]
     formatted = _formatted(edited, ASKED)
@@ -218,8 +218,8 @@ def test_a_turn_that_is_left_out_costs_the_thinking_behind_it() -> None:
     assert (_kept(window), _noted(window)[-1:]) == ([], [DROPPED])
 
 
-def test_a_visit_by_another_model_costs_nothing() -> None:
-    """What the other said was shown to Fable when it thought again, without the other's thoughts."""
+def test_a_turn_of_another_model_keeps_all_thinking() -> None:
+    """The later prompt of Fable held the answer of the other model, without its reasoning."""
     nodes = _history()
     nodes.append(_answered(nodes, GPT, ReasoningPart(text="Hm."), TextPart(text="Fourth."), query="Fourth?"))
     nodes.append(_answered(nodes, FABLE, _thought(4), TextPart(text="Fifth."), query="Fifth?"))
@@ -228,14 +228,14 @@ def test_a_visit_by_another_model_costs_nothing() -> None:
     assert [reason for _code, reason in _noted(formatted)] == ["foreign_origin"]
 
 
-def test_nodes_that_know_no_prefix_keep_their_thinking() -> None:
-    """They were made by hand or by an older version, and nobody knows better."""
+def test_nodes_without_a_prefix_keep_their_thinking() -> None:
+    """Such nodes were made by hand or by an older version: there is no prefix to compare."""
     nodes = [node.model_copy(update={"prefix": None}) for node in _history()]
     assert _kept(_formatted(nodes, ASKED, instructions=())) == ALL
 
 
-def test_the_order_of_questions_to_the_formatter_does_not_matter() -> None:
-    """What it remembers of the history under some instructions is not taken for others."""
+def test_repeated_formatting_under_other_settings_gives_the_same_results() -> None:
+    """Cached work for some instructions is never used for other instructions."""
     nodes = _history()
     for _again in range(2):
         assert _kept(_formatted(nodes, ASKED)) == ALL
@@ -244,11 +244,11 @@ def test_the_order_of_questions_to_the_formatter_does_not_matter() -> None:
         assert _kept(_formatted(nodes, ASKED, endpoint=_endpoint("claude-fable-6"))) == []
 
 
-# ---------------------------------------------------------------------------------------------------- everybody else
+# ---------------------------------------------------------------------------------------------------- other models
 
 
 @pytest.mark.parametrize("model", FREE)
-def test_older_models_are_not_bound(model: str) -> None:
+def test_older_models_keep_thinking_behind_a_changed_prefix(model: str) -> None:
     endpoint = _endpoint(model)
     nodes = _history(endpoint)
     assert {node.prefix for node in nodes} == {None}
@@ -257,7 +257,7 @@ def test_older_models_are_not_bound(model: str) -> None:
     assert (_kept(formatted), _noted(formatted), formatted.prefix) == (ALL, [], None)
 
 
-def test_a_model_that_says_so_of_itself_is_bound() -> None:
+def test_a_model_with_the_prefix_bound_capability_drops_thinking() -> None:
     capabilities = Capabilities(prefix_bound=True)
     model = AIModel(model_name="claude-sonnet-5-5", capabilities=capabilities)
     endpoint = FABLE.model_copy(update={"ai_model": model})
@@ -266,10 +266,10 @@ def test_a_model_that_says_so_of_itself_is_bound() -> None:
     assert _kept(_formatted(nodes, ASKED, endpoint=endpoint, instructions=())) == []
 
 
-# ---------------------------------------------------------------------------------------------------- hashes that last
+# ---------------------------------------------------------------------------------------------------- stable hashes
 
 
-def test_hashes_outlast_json() -> None:
+def test_prefixes_survive_a_json_round_trip() -> None:
     nodes = _history()
     stored = [ConversationNode.model_validate_json(node.model_dump_json()) for node in nodes]
     assert [node.prefix for node in stored] == [node.prefix for node in nodes]
@@ -302,8 +302,8 @@ print(formatted.prefix, sum(isinstance(part, ReasoningPart) for part in parts), 
 """
 
 
-def test_hashes_are_the_same_in_every_process() -> None:
-    """Python salts its own hashes anew in each; a conversation outlives many."""
+def test_prefixes_are_equal_in_processes_with_other_hash_seeds() -> None:
+    """Python salts its own hashes in each process; a stored conversation is read by many processes."""
     nodes = _history()
     told = orjson.dumps(
         {
@@ -349,7 +349,7 @@ async def _third_turn(
     instructions: Sequence[str] = LEADS,
     config: AIModelCallConfig = CONFIG,
 ) -> ConversationNode:
-    """Two turns under the same terms, then one under these."""
+    """Two turns under the same instructions and config, then one under the given ones."""
     fable = AIModelEndpoint(api=server.api(_Provider.ANTHROPIC), ai_model=FABLE.ai_model)
     first = await manager.ask(conversation, "First?", fable, instructions=LEADS, config=CONFIG)
     assert first.response is not None
@@ -365,12 +365,12 @@ def _blocks(body: bytes) -> list[dict[str, object]]:
 
 
 def _thoughts(body: bytes) -> list[object]:
-    """The thinking among them."""
+    """The texts of the thinking blocks in a request to the Messages API."""
     return [block["thinking"] for block in _blocks(body) if block["type"] == "thinking"]
 
 
 def _objection(seen: SeenRequest) -> str | None:
-    """What the server would have against the thinking in a request, if it had not been asked to drop what is wrong."""
+    """The server's error for the thinking in a request when it is not asked to drop invalid blocks; or ``None``."""
     assert seen.error is None
     body = cast("dict[str, object]", seen.json)
     unasked = {key: item for key, item in body.items() if key != "thinking"}
@@ -381,7 +381,7 @@ def _objection(seen: SeenRequest) -> str | None:
     return None
 
 
-async def test_a_manager_keeps_what_the_strict_server_wants_to_see_again() -> None:
+async def test_a_manager_sends_valid_thinking_back_to_the_strict_server() -> None:
     async with ProviderServer(_script()) as server, ConversationManager() as manager:
         node = await _third_turn(manager, server, await manager.create())
         seen = server.requests
@@ -400,7 +400,7 @@ async def test_a_manager_keeps_what_the_strict_server_wants_to_see_again() -> No
     ],
     ids=["other instructions", "no instructions", "another tool", "no tools"],
 )
-async def test_a_manager_leaves_out_what_the_strict_server_would_refuse(
+async def test_a_manager_drops_thinking_under_changed_instructions_or_tools(
     instructions: Sequence[str], config: AIModelCallConfig
 ) -> None:
     async with ProviderServer(_script()) as server, ConversationManager() as manager:
@@ -412,8 +412,8 @@ async def test_a_manager_leaves_out_what_the_strict_server_would_refuse(
     assert [(entry.code, entry.reason) for entry in node.conversion.entries] == [DROPPED] * 2
 
 
-async def test_with_its_thinking_such_a_request_would_be_refused() -> None:
-    """A node that does not know what its model was shown cannot tell that this is something else."""
+async def test_the_strict_server_refuses_thinking_of_nodes_without_a_prefix() -> None:
+    """Without a prefix the formatter cannot see that the instructions have changed."""
     async with ProviderServer([*_script(), Answer(text="Four.")]) as server, ConversationManager() as manager:
         conversation = await manager.create()
         await _third_turn(manager, server, conversation)
@@ -428,7 +428,7 @@ async def test_with_its_thinking_such_a_request_would_be_refused() -> None:
     assert objection is not None and "The block is bound to a different conversation." in objection
 
 
-def test_only_the_thinking_is_left_out() -> None:
+def test_a_changed_prefix_drops_only_thinking_blocks() -> None:
     nodes = _history()
     blocks: list[list[dict[str, object]]] = []
     for history in (nodes, [node.model_copy(update={"prefix": None}) for node in nodes]):
@@ -440,8 +440,8 @@ def test_only_the_thinking_is_left_out() -> None:
     assert len(whole) == len(without) + 3
 
 
-async def test_going_back_to_the_old_terms_brings_the_thinking_back() -> None:
-    """It was only left out, not lost: what was thought under other terms now stays away in its place."""
+async def test_a_return_to_the_old_instructions_sends_the_old_thinking_again() -> None:
+    """The thinking stays in the conversation; each request sends the thinking of its own instructions."""
     script = [*_script(), Answer(text="Four.", reasoning="Thought 3."), Answer(text="Five.")]
     async with ProviderServer(script) as server, ConversationManager() as manager:
         conversation = await manager.create()

@@ -58,7 +58,7 @@ def thought(who: AIModelEndpoint | None, *, signed: bool) -> list[Message]:
     ],
 )
 @pytest.mark.parametrize("signed", [True, False])
-def test_the_thinking_of_another_model_is_told_in_words(
+def test_reasoning_of_another_model_becomes_text(
     who: AIModelEndpoint | None, target: AIModelEndpoint, *, signed: bool, told: bool
 ) -> None:
     formatted = PromptFormatter.format_messages(thought(who, signed=signed), target, policy=AS_TEXT)

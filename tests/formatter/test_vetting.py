@@ -1,4 +1,4 @@
-"""Drivers from outside state what of their parts' state may be sent; without a word of theirs all of it is."""
+"""A third-party driver may restrict the provider state of its parts; without a rule all of the state is sent."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def _seals_only(part: Part) -> Vetted:
 
 
 @pytest.mark.parametrize(("strict", "left"), [(False, {"seal": "x", "role": "system"}), (True, {"seal": "x"})])
-def test_a_driver_says_what_of_its_state_may_be_sent(
+def test_the_vet_rule_of_a_driver_restricts_the_provider_state_that_is_sent(
     monkeypatch: pytest.MonkeyPatch, *, strict: bool, left: dict[str, str]
 ) -> None:
     rules = AcmeDriver.rules

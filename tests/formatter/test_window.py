@@ -1,4 +1,4 @@
-"""Which turns the next model is shown, what they weigh, and what the report says of the others."""
+"""Windows over a conversation: which turns are kept, their tokens, and the report entries of trimmed turns."""
 
 import copy
 import pickle
@@ -121,7 +121,7 @@ def ids(nodes: Sequence[ConversationNode]) -> list[str]:
 # --- the policy
 
 
-def test_a_policy_keeps_its_limits_through_json_and_leaves_the_summariser_behind() -> None:
+def test_json_of_a_policy_keeps_its_limits_and_drops_its_summariser() -> None:
     policy = ConversationPolicy(keep_turns=3, keep_tokens=500, summarise=lambda nodes: f"{len(nodes)} turns")
     assert policy.model_dump_json() == '{"keep_turns":3,"keep_tokens":500}'
     back = ConversationPolicy.model_validate_json(policy.model_dump_json())
@@ -131,7 +131,7 @@ def test_a_policy_keeps_its_limits_through_json_and_leaves_the_summariser_behind
     assert "lambda" not in repr(policy)
 
 
-def test_a_policy_can_be_pickled_whatever_its_summariser_is() -> None:
+def test_a_pickled_policy_keeps_its_limits_and_drops_its_summariser() -> None:
     policy = ConversationPolicy(keep_turns=3, summarise=lambda _: "words")
     back: object = pickle.loads(pickle.dumps(policy))  # noqa: S301 - our own bytes
     assert isinstance(back, ConversationPolicy)
@@ -139,13 +139,13 @@ def test_a_policy_can_be_pickled_whatever_its_summariser_is() -> None:
     assert back.model_fields_set == {"keep_turns"}
 
 
-def test_copies_in_this_process_keep_the_summariser() -> None:
+def test_copies_of_a_policy_keep_its_summariser() -> None:
     policy = ConversationPolicy(keep_turns=3, summarise=lambda _: "words")
     for same in (copy.copy(policy), copy.deepcopy(policy), policy.model_copy(update={"keep_turns": 4})):
         assert same.summarise is policy.summarise
 
 
-def test_policies_with_other_limits_differ() -> None:
+def test_policies_are_equal_only_with_equal_limits() -> None:
     assert ConversationPolicy(keep_turns=3) != ConversationPolicy(keep_turns=4)
     assert ConversationPolicy(keep_turns=3) != ConversationPolicy(keep_tokens=3)
     assert ConversationPolicy() != object()
@@ -154,7 +154,7 @@ def test_policies_with_other_limits_differ() -> None:
     )
 
 
-def test_a_policy_takes_summarisers_that_answer_at_once_or_later() -> None:
+def test_a_policy_takes_an_async_summariser() -> None:
     async def later(nodes: Sequence[ConversationNode]) -> str:
         return str(len(nodes))
 
@@ -162,12 +162,12 @@ def test_a_policy_takes_summarisers_that_answer_at_once_or_later() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"keep_turns": 0}, {"keep_tokens": -1}, {"summarise": "os.abort"}, {"keep": 1}])
-def test_a_policy_refuses_what_makes_no_sense(wrong: dict[str, object]) -> None:
+def test_a_policy_refuses_invalid_fields(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ConversationPolicy.model_validate(wrong)
 
 
-def test_a_policy_is_frozen_and_has_a_schema_of_its_limits() -> None:
+def test_a_policy_is_frozen_and_its_schema_lists_its_limits() -> None:
     policy = ConversationPolicy(keep_turns=3)
     with pytest.raises(ValidationError):
         policy.keep_turns = 4  # pyright: ignore[reportAttributeAccessIssue] - what is tested
@@ -181,11 +181,11 @@ def test_a_policy_is_frozen_and_has_a_schema_of_its_limits() -> None:
     ("text", "tokens"),
     [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("日本語文", 3), ("é" * 4, 2), ("😊", 1), ("\ud800", 1)],
 )
-def test_text_is_estimated_by_its_utf8_bytes(text: str, tokens: int) -> None:
+def test_tokens_of_a_text_are_estimated_from_its_utf8_bytes(text: str, tokens: int) -> None:
     assert estimated_tokens(text) == tokens
 
 
-def test_files_are_estimated_by_kind() -> None:
+def test_tokens_of_a_file_are_estimated_by_its_kind_and_size() -> None:
     pdf, text = b"%PDF-" + b"0" * 9_995, b"words" * 100
     assert estimated([PICTURE]) == IMAGE_TOKENS
     assert estimated([FilePart(media_type="image/*", url="https://x.example/y")]) == IMAGE_TOKENS
@@ -197,12 +197,12 @@ def test_files_are_estimated_by_kind() -> None:
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/pdf", "audio/wav", "video/mp4", "application/zip"])
-def test_a_file_that_is_elsewhere_has_a_weight_by_kind(media_type: str) -> None:
+def test_tokens_of_a_file_behind_a_url_are_estimated_by_its_kind(media_type: str) -> None:
     file = FilePart(media_type=media_type, url="https://x.example/y")
     assert estimated([file]) == UNSEEN_FILE_TOKENS[file.kind] > 0
 
 
-def test_every_kind_of_part_is_estimated() -> None:
+def test_tokens_of_every_kind_of_part_are_estimated() -> None:
     assert estimated([TextPart(text="x" * 8), RefusalPart(text="x" * 4), ReasoningPart(text="x" * 4)]) == 4
     assert estimated([call("c")]) == estimated_tokens('look({"at": 1})')
     assert estimated([JsonPart(value={"a": 1})]) == estimated_tokens('{"a":1}')
@@ -213,7 +213,7 @@ def test_every_kind_of_part_is_estimated() -> None:
     assert estimated([ran.model_copy(update={"report": True})]) == 0
 
 
-def test_a_prompt_is_estimated_with_its_instructions_and_tools() -> None:
+def test_the_estimate_of_a_prompt_includes_instructions_and_tools() -> None:
     tool = Tool(name="look", description="x" * 400)
     plain = estimate_messages([Message.user("x" * 40), Message.assistant("x" * 8)])
     assert plain == 12
@@ -223,31 +223,31 @@ def test_a_prompt_is_estimated_with_its_instructions_and_tools() -> None:
     assert tool.description in tool.model_dump_json()
 
 
-# --- what a turn weighs
+# --- tokens of a turn
 
 
-def test_reported_usage_tells_the_question_from_what_was_there_before() -> None:
+def test_tokens_of_a_turn_are_the_growth_of_the_reported_usage() -> None:
     before = turn("Tell me", "Once", usage=reported(1_000, 200, 150))
     node = turn("And then?", "The end", usage=reported(1_080, 90, 60))
     assert tokens_of(node, before) == Tokens(1_080 - (1_000 + 50) + 30, estimated=False)
 
 
-def test_the_first_turn_has_an_estimated_question_and_a_reported_answer() -> None:
+def test_tokens_of_the_first_turn_are_an_estimated_question_and_a_reported_answer() -> None:
     assert tokens_of(turn("x" * 40, "Once", usage=reported(1_000, 200, 150)), None) == Tokens(10 + 50, estimated=True)
 
 
-def test_a_turn_without_reported_usage_is_estimated_whole() -> None:
+def test_tokens_of_a_turn_without_usage_are_estimated() -> None:
     node = turn("x" * 8, ReasoningPart(text="y" * 400), "z" * 4, call("c"), files=[PICTURE], results=[result("b")])
     asked = 2 + IMAGE_TOKENS + estimated([result("b")])
     assert tokens_of(node, None) == Tokens(asked + 1 + estimated([call("c")]), estimated=True)
 
 
-def test_usage_that_is_not_reported_is_not_taken() -> None:
+def test_estimated_usage_is_not_used_for_the_tokens_of_a_turn() -> None:
     guessed = Usage(input_tokens=10, output_tokens=5_000, source="estimated")
     assert tokens_of(turn("abcd", "efgh", usage=guessed), None) == Tokens(2, estimated=True)
 
 
-def test_instructions_of_a_turn_are_not_among_what_it_adds() -> None:
+def test_tokens_of_a_turn_exclude_its_instructions() -> None:
     assert tokens_of(turn("abcd", "efgh", instructions=["x" * 4_000]), None).count == 2
 
 
@@ -258,7 +258,7 @@ BEFORE = turn("abcd", "efgh", usage=reported(100, 10, 0), id="before")
     ("node", "before"),
     [
         pytest.param(turn("abcd", "x", usage=reported(150, 7, 0), origin=GPT), BEFORE, id="another model"),
-        pytest.param(turn("abcd", "x", usage=reported(150, 7, 0), origin=None), BEFORE, id="nobody knows who answered"),
+        pytest.param(turn("abcd", "x", usage=reported(150, 7, 0), origin=None), BEFORE, id="origin unknown"),
         pytest.param(turn("abcd", "x", usage=reported(110, 7, 0)), BEFORE, id="nothing is left for the question"),
         pytest.param(turn("abcd", "x", usage=reported(60, 7, 0)), BEFORE, id="the prompt became shorter"),
         pytest.param(turn("abcd", "x", usage=reported(None, 7, 0)), BEFORE, id="input not told"),
@@ -305,13 +305,13 @@ BEFORE = turn("abcd", "efgh", usage=reported(100, 10, 0), id="before")
         ),
     ],
 )
-def test_a_question_that_usage_does_not_tell_apart_is_estimated(
+def test_a_question_is_estimated_if_the_usage_of_two_turns_is_not_comparable(
     node: ConversationNode, before: ConversationNode
 ) -> None:
     assert tokens_of(node, before) == Tokens(1 + 7, estimated=True)
 
 
-def test_reports_of_the_same_cut_and_of_omitted_reasoning_leave_usage_comparable() -> None:
+def test_usage_is_comparable_after_the_same_truncation_and_omitted_reasoning() -> None:
     left_out = truncation_entries(talk(1), CLAUDE, estimated=False, summarised=False)
     dropped = PartOutcome(node="before", message=3, part=0, kind="reasoning", outcome="omitted")
     older = PartOutcome(node="older", message=1, part=0, kind="reasoning", outcome="native")  # in both prompts
@@ -331,26 +331,26 @@ def test_reports_of_the_same_cut_and_of_omitted_reasoning_leave_usage_comparable
         pytest.param(turn("abcd", "efgh", usage=reported(150, 900, 0), choices=2), id="two answers"),
     ],
 )
-def test_an_answer_whose_number_means_something_else_is_estimated(node: ConversationNode) -> None:
+def test_an_answer_is_estimated_if_its_output_tokens_do_not_measure_it(node: ConversationNode) -> None:
     assert tokens_of(node, None) == Tokens(2, estimated=True)
 
 
-def test_an_estimated_answer_makes_the_whole_an_estimate() -> None:
+def test_a_turn_with_an_estimated_answer_is_marked_as_estimated() -> None:
     node = turn("abcd", "efgh", usage=reported(150, None))
     assert tokens_of(node, BEFORE) == Tokens(150 - 110 + 1, estimated=True)
 
 
-def test_what_a_provider_says_of_its_own_answer_leaves_usage_as_it_is() -> None:
+def test_a_report_part_of_the_provider_keeps_usage_comparable() -> None:
     note = HostedToolPart(name="input_transformations", report=True)
     assert tokens_of(turn("abcd", note, "x", usage=reported(150, 7, 0)), BEFORE) == Tokens(47, estimated=False)
 
 
-def test_a_picture_the_model_made_is_not_weighed_by_what_making_it_took() -> None:
+def test_a_generated_picture_is_estimated_and_its_output_tokens_are_ignored() -> None:
     made = FilePart(media_type="image/png", data=PNG, origin=CLAUDE)
     assert tokens_of(turn("abcd", made, usage=reported(150, 9_000, 0)), None).count == 1 + IMAGE_TOKENS
 
 
-def test_a_turn_that_nothing_came_of_adds_its_question() -> None:
+def test_a_turn_without_an_answer_counts_its_question() -> None:
     assert tokens_of(turn("x" * 12), None) == Tokens(3, estimated=True)
 
 
@@ -363,27 +363,27 @@ def test_without_limits_nothing_is_trimmed() -> None:
     assert fit([], ConversationPolicy(keep_turns=1, keep_tokens=1)) == Fitted((), (), estimated=False)
 
 
-def test_the_last_turns_are_kept() -> None:
+def test_keep_turns_keeps_the_newest_turns() -> None:
     fitted = fit(talk(5), ConversationPolicy(keep_turns=2))
     assert (ids(fitted.trimmed), ids(fitted.kept)) == (["n0", "n1", "n2"], ["n3", "n4"])
     assert (fitted.limit, fitted.estimated) == ("keep_turns=2", False)
 
 
 @pytest.mark.parametrize(("most", "kept"), [(1, 1), (2, 1), (3, 1), (4, 2), (9, 4), (10, 5), (11, 5)])
-def test_turns_are_kept_as_long_as_their_tokens_fit(most: int, kept: int) -> None:
+def test_keep_tokens_keeps_the_newest_turns_within_the_limit(most: int, kept: int) -> None:
     fitted = fit(talk(5), ConversationPolicy(keep_tokens=most))
     assert len(fitted.kept) == kept and fitted.estimated
     assert fitted.limit == ("" if kept == 5 else f"keep_tokens={most}")
 
 
-def test_a_cut_by_reported_usage_is_not_called_an_estimate() -> None:
+def test_a_cut_by_reported_usage_is_not_marked_as_estimated() -> None:
     nodes = [turn("q", "a", usage=reported(100 + 30 * at, 10, 0)) for at in range(6)]  # 20 asked, 10 answered
     fitted = fit(nodes, ConversationPolicy(keep_tokens=60))
     assert (len(fitted.kept), fitted.estimated) == (2, False)
     assert fit(nodes, ConversationPolicy(keep_tokens=10_000)).estimated  # the first question has nothing before it
 
 
-def test_with_both_limits_the_tighter_one_decides() -> None:
+def test_the_tighter_of_two_limits_decides_the_cut() -> None:
     assert fit(talk(9), ConversationPolicy(keep_turns=2, keep_tokens=12)).limit == "keep_turns=2"
     weighed = fit(talk(9), ConversationPolicy(keep_turns=6, keep_tokens=4))
     assert (ids(weighed.kept), weighed.limit, weighed.estimated) == (["n7", "n8"], "keep_tokens=4", True)
@@ -391,7 +391,7 @@ def test_with_both_limits_the_tighter_one_decides() -> None:
     assert (ids(both.kept), both.limit, both.estimated) == (["n7", "n8"], "keep_turns=2", False)
 
 
-def test_the_newest_turn_is_kept_even_if_it_is_too_long_alone() -> None:
+def test_the_newest_turn_is_kept_even_above_the_token_limit() -> None:
     nodes = [*talk(2), turn("x" * 4_000, "y", id="long")]
     assert ids(fit(nodes, ConversationPolicy(keep_tokens=10)).kept) == ["long"]
     both = fit(nodes, ConversationPolicy(keep_turns=1, keep_tokens=10))
@@ -409,21 +409,21 @@ LOOP = [
 
 
 @pytest.mark.parametrize("keep", [2, 3, 4, 5])
-def test_a_tool_loop_is_kept_whole_where_the_cut_would_fall_into_it(keep: int) -> None:
+def test_a_tool_loop_is_kept_whole_if_the_cut_falls_inside_it(keep: int) -> None:
     assert ids(fit(LOOP, ConversationPolicy(keep_turns=keep)).kept) == ["ask", "round1", "round2", "close", "n5"]
 
 
-def test_the_newest_loop_is_kept_whole_whatever_it_weighs() -> None:
+def test_the_newest_tool_loop_is_kept_whole_even_above_the_limits() -> None:
     for open_loop in (LOOP[:3], LOOP[:4], LOOP[:5]):
         fitted = fit(open_loop, ConversationPolicy(keep_turns=1, keep_tokens=1))
         assert ids(fitted.kept) == ids(open_loop[1:])
 
 
-def test_a_closed_loop_is_left_out_whole() -> None:
+def test_a_closed_tool_loop_is_trimmed_whole() -> None:
     assert ids(fit(LOOP, ConversationPolicy(keep_turns=1)).trimmed) == ["n0", "ask", "round1", "round2", "close"]
 
 
-def test_a_late_result_keeps_the_call_it_answers() -> None:
+def test_a_late_result_keeps_the_turn_of_its_call() -> None:
     nodes = [*talk(1), turn("go", call("c1"), id="call"), turn("wait", "ok"), turn("", "done", results=[result("c1")])]
     nodes += [turn("next", "fine", id="next")]
     assert ids(fit(nodes[:-1], ConversationPolicy(keep_turns=1)).kept)[0] == "call"
@@ -431,7 +431,7 @@ def test_a_late_result_keeps_the_call_it_answers() -> None:
     assert ids(fit(nodes, ConversationPolicy(keep_turns=1)).kept) == ["next"]
 
 
-def test_results_that_come_now_keep_the_turn_that_asked_for_them() -> None:
+def test_results_in_the_new_request_keep_the_turn_of_their_call() -> None:
     nodes = [*talk(1), turn("go", call("c1"), id="call"), turn("wait", "ok", id="wait")]
     policy = ConversationPolicy(keep_turns=1)
     assert ids(fit(nodes, policy).kept) == ["wait"]
@@ -441,12 +441,12 @@ def test_results_that_come_now_keep_the_turn_that_asked_for_them() -> None:
     assert ids(fit(answered, policy, answers_calls=True).kept) == ["on"]
 
 
-def test_a_conversation_does_not_begin_with_a_result_that_nobody_asked_for() -> None:
+def test_a_kept_history_does_not_begin_with_a_result_without_a_call() -> None:
     nodes = [*talk(2), turn("see", "ok", results=[result("unknown")], id="orphan")]
     assert ids(fit(nodes, ConversationPolicy(keep_turns=1)).kept) == ["n1", "orphan"]
 
 
-def test_calls_without_ids_are_answered_by_the_turn_after_them() -> None:
+def test_calls_without_ids_are_paired_with_results_of_the_next_turn() -> None:
     def round_of(number: int) -> list[ConversationNode]:
         return [turn("go", call(""), id=f"ask{number}"), turn("", "done", results=[result("")], id=f"close{number}")]
 
@@ -454,12 +454,12 @@ def test_calls_without_ids_are_answered_by_the_turn_after_them() -> None:
     assert ids(fit(nodes, ConversationPolicy(keep_turns=3)).kept) == ["ask2", "close2", "ask3", "close3"]
 
 
-def test_a_conversation_may_begin_with_a_file_and_not_with_blanks() -> None:
+def test_a_kept_history_may_begin_with_a_file_but_not_with_blank_text() -> None:
     nodes = [turn("first", "a"), turn("", "b", files=[PICTURE], id="file"), turn(" \n", "c"), turn("last", "d")]
     assert ids(fit(nodes, ConversationPolicy(keep_turns=2)).kept)[0] == "file"
 
 
-# --- what holds for every history
+# --- properties of every history
 
 
 def asks(node: ConversationNode) -> bool:
@@ -505,7 +505,7 @@ limits = st.one_of(st.none(), st.integers(1, 14)), st.one_of(st.none(), st.integ
 
 
 @given(histories(), *limits, st.booleans())
-def test_what_is_kept_is_whole_legal_and_as_much_as_fits(
+def test_the_kept_history_is_the_longest_legal_suffix_within_the_limits(
     nodes: list[ConversationNode], turns: int | None, tokens: int | None, answers_calls: bool
 ) -> None:
     policy = ConversationPolicy(keep_turns=turns, keep_tokens=tokens)
@@ -534,7 +534,7 @@ def test_what_is_kept_is_whole_legal_and_as_much_as_fits(
 
 
 @given(histories(), *limits)
-def test_a_conversation_never_begins_inside_a_tool_loop(
+def test_a_kept_history_never_begins_inside_a_tool_loop(
     nodes: list[ConversationNode], turns: int | None, tokens: int | None
 ) -> None:
     fitted = fit(nodes, ConversationPolicy(keep_turns=turns, keep_tokens=tokens))
@@ -561,7 +561,7 @@ class Counting(Sequence[ConversationNode]):
 
 
 @pytest.mark.parametrize("turns", [200, 800])
-def test_every_turn_is_read_and_weighed_once(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_turn_is_read_and_estimated_at_most_once(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     weighed: list[str] = []
 
     def counted(node: ConversationNode, before: ConversationNode | None) -> Tokens:
@@ -575,27 +575,27 @@ def test_every_turn_is_read_and_weighed_once(turns: int, monkeypatch: pytest.Mon
     assert nodes.reads <= turns and len(weighed) == len(set(weighed)) == turns
     weighed.clear()
     assert len(fit(nodes, ConversationPolicy(keep_tokens=20)).kept) == 10
-    assert len(weighed) == 11  # the history behind the window is not weighed at all
+    assert len(weighed) == 11  # the history behind the window is not estimated at all
     weighed.clear()
     assert len(fit(nodes, ConversationPolicy(keep_turns=5, keep_tokens=2 * turns)).kept) == 5
     assert len(weighed) == 5
 
 
-# --- what is said of what was left out
+# --- summaries and report entries
 
 
-def test_a_summary_leads_the_conversation_as_a_system_message() -> None:
+def test_a_summary_becomes_a_system_message() -> None:
     message = summary_message("They talked of robots.")
     assert message is not None and message.role is Role.SYSTEM
     assert message.get_text() == "Summary of the earlier conversation:\nThey talked of robots."
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t"])
-def test_a_blank_summary_is_none(blank: str) -> None:
+def test_a_blank_summary_gives_no_message(blank: str) -> None:
     assert summary_message(blank) is None
 
 
-def test_each_trimmed_turn_is_an_entry() -> None:
+def test_each_trimmed_turn_gives_one_report_entry() -> None:
     nodes = [
         turn("abcd", "x", usage=reported(100, 10, 0), id="n0"),
         turn("abcd", "x", usage=reported(150, 7, 0), id="n1"),
@@ -616,7 +616,7 @@ def test_each_trimmed_turn_is_an_entry() -> None:
     assert "keep_turns=1" in str(ConversionReport(entries=entries))
 
 
-def test_entries_say_that_the_weights_were_guessed_and_that_a_summary_stands_for_the_turns() -> None:
+def test_report_entries_name_estimated_tokens_and_the_summary() -> None:
     fitted = fit(talk(3), ConversationPolicy(keep_tokens=4))
     entries = truncation_entries(
         fitted.trimmed, CLAUDE, estimated=fitted.estimated, summarised=True, limit=fitted.limit
@@ -646,12 +646,12 @@ def test_entries_say_that_the_weights_were_guessed_and_that_a_summary_stands_for
         ("日本語 文\u3000字", 2, "日本語 文 …"),
     ],
 )
-def test_the_first_words_keep_their_white_space(text: str, most: int | None, kept: str) -> None:
+def test_first_words_keeps_white_space(text: str, most: int | None, kept: str) -> None:
     assert first_words(text, most) == kept
 
 
 @given(st.text(alphabet="ab \n\t\u2003é…"), st.integers(1, 6))
-def test_a_cut_text_has_the_words_it_began_with(text: str, most: int) -> None:
+def test_first_words_keeps_a_prefix_of_the_words_of_any_text(text: str, most: int) -> None:
     kept = first_words(text, most)
     if len(text.split()) <= most:
         assert kept == text
@@ -662,6 +662,6 @@ def test_a_cut_text_has_the_words_it_began_with(text: str, most: int) -> None:
 
 
 @pytest.mark.parametrize("most", [0, -1])
-def test_fewer_than_one_word_is_refused(most: int) -> None:
+def test_first_words_refuses_a_limit_below_one(most: int) -> None:
     with pytest.raises(ConfigurationError, match="None"):
         first_words("one two", most)

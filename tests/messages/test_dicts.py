@@ -92,7 +92,7 @@ ANTHROPIC: list[Dict] = [
 ]
 
 
-def test_openai_messages() -> None:
+def test_openai_chat_dicts_become_messages() -> None:
     system, developer, user, asked, results, answer, thanks = read_messages(OPENAI)
     assert (system, developer) == (Message.system("Be brief."), Message.system("Be kind."))
     assert user == Message.user("Here?", FilePart.from_url(PNG_URL))
@@ -103,7 +103,7 @@ def test_openai_messages() -> None:
     assert (answer, thanks) == (Message.assistant("Sunny at noon."), Message.user("Thanks."))
 
 
-def test_anthropic_messages() -> None:
+def test_anthropic_dicts_become_messages() -> None:
     user, asked, results = read_messages(ANTHROPIC)
     files = [part for part in user.parts if isinstance(part, FilePart)]
     assert [file.media_type for file in files] == ["image/png", "application/pdf", "text/plain"]
@@ -112,7 +112,7 @@ def test_anthropic_messages() -> None:
     assert results == Message.user(ToolResultPart.of(CALL, "No.", is_error=True), "So?")
 
 
-def test_items_of_the_responses_api() -> None:
+def test_items_of_the_responses_api_become_messages() -> None:
     items: list[Dict] = [
         {
             "role": "user",
@@ -134,7 +134,7 @@ def test_items_of_the_responses_api() -> None:
     ]
 
 
-def test_other_files_and_results() -> None:
+def test_files_and_json_results_in_dicts_become_parts() -> None:
     parts: list[Dict] = [
         {"type": "image", "source": {"type": "url", "url": "https://example.test/a.png"}},
         {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF}"}},
@@ -156,7 +156,7 @@ def test_other_files_and_results() -> None:
     assert result.parts == (ToolResultPart(call_id="c", content=[JsonPart(value={"degrees": 20})]),)
 
 
-def test_texts_messages_and_dumped_messages_stay() -> None:
+def test_texts_messages_and_dumped_messages_are_read_beside_dicts() -> None:
     own = Message.assistant("Ho.", CALL)
     read = read_messages(
         ["Hi.", own, own.model_dump(), orjson.loads(own.model_dump_json()), {"role": "user", "content": "So?"}]
@@ -188,7 +188,7 @@ def test_texts_messages_and_dumped_messages_stay() -> None:
         (7, "a message is a Message, a text or a dict"),
     ],
 )
-def test_an_unknown_shape_is_refused_with_its_place(item: Dict, words: str) -> None:
+def test_an_unknown_shape_is_refused_with_the_index_of_its_message(item: Dict, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         read_messages(["First.", item])
     assert str(caught.value).startswith("message 1: ")
@@ -197,7 +197,7 @@ def test_an_unknown_shape_is_refused_with_its_place(item: Dict, words: str) -> N
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai", "google_ai", "groq"])
 @pytest.mark.parametrize("messages", [OPENAI, ANTHROPIC], ids=["openai", "anthropic"])
-async def test_every_provider_is_asked_with_dicts(provider: str, messages: list[Dict]) -> None:
+async def test_a_call_to_each_provider_takes_dicts_as_messages(provider: str, messages: list[Dict]) -> None:
     async with ProviderServer() as server:
         model = AIModelEndpoint.of(f"{provider}:some-model").ai_model
         async with AIModelClient(AIModelEndpoint(api=server.api(provider), ai_model=model)) as client:
@@ -206,7 +206,7 @@ async def test_every_provider_is_asked_with_dicts(provider: str, messages: list[
     assert "weather" in sent and "Paris" in sent
 
 
-async def test_prompts_contexts_and_fan_outs_take_dicts() -> None:
+async def test_prompt_context_and_fan_out_take_dicts() -> None:
     async with ProviderServer() as server:
         endpoint = AIModelEndpoint(api=server.api("openai"), ai_model=AIModelEndpoint.of("openai:m").ai_model)
         client = AIModelClient(endpoint)
@@ -218,6 +218,6 @@ async def test_prompts_contexts_and_fan_outs_take_dicts() -> None:
     assert [message.role for message in read_messages(said)] == [Role.USER, Role.ASSISTANT]
 
 
-def test_a_message_without_content_does_not_stop_the_reading() -> None:
+def test_a_message_without_content_becomes_an_empty_message() -> None:
     read = read_messages([{"role": "user"}, {"role": "user", "content": "Hi"}])
     assert [message.get_text() for message in read] == ["", "Hi"]
