@@ -1,0 +1,163 @@
+"""Recorded exchanges: one request and its response, as one line of JSON without credentials."""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import orjson
+from pydantic import Field, JsonValue, ValidationError
+
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.frozen import FrozenModel
+from dhenara_async.hosts.headers import secrets_of
+from dhenara_async.request import HttpRequest
+
+HIDDEN = "***"
+_SECRET_NAMES = re.compile(r"(?i)^(.*_)?(authorization|authorization_token|api_?key|access_token|password|secret)$")
+_SECRET_PARAMETERS = re.compile(r"(?i)key|token|sig|secret|credential")
+_SHORTEST_SECRET = 8  # shorter values are words of any text
+_RESPONSE_SECRETS = re.compile(r"(?i)cookie|organi[sz]ation|project|account")
+
+
+class RecordedPiece(FrozenModel):
+    """The bytes of one network read.
+
+    Attributes:
+        after: Seconds since the read before, or since the request for the first one.
+        text: The bytes as text; None if they are no UTF-8.
+        base64: The bytes in base64 if they are no UTF-8.
+    """
+
+    after: float
+    text: str | None = None
+    base64: str | None = None
+
+    @classmethod
+    def of(cls, data: bytes, after: float) -> "RecordedPiece":
+        """Return the piece of a read."""
+        try:
+            return cls(after=round(after, 4), text=data.decode())
+        except UnicodeDecodeError:
+            return cls(after=round(after, 4), base64=base64.b64encode(data).decode())
+
+    def data(self) -> bytes:
+        """Return the bytes."""
+        return base64.b64decode(self.base64 or "") if self.text is None else self.text.encode()
+
+
+class RecordedExchange(FrozenModel):
+    """One request and its response.
+
+    Attributes:
+        url: The address; values of parameters that are credentials are ``***``.
+        body: The request's body as JSON, without credentials; a text if it is no JSON.
+        status: The HTTP status; None if no response came.
+        headers: The response's headers, without cookies and names of accounts.
+        pieces: What was read, in order.
+        ended: How the response ended: at its end, because its reader left, or with an error.
+        error: The class and the message of the error.
+    """
+
+    url: str
+    body: JsonValue
+    status: int | None = None
+    headers: Mapping[str, str] = Field(default_factory=dict)
+    pieces: Sequence[RecordedPiece] = ()
+    ended: Literal["end", "left", "error"] = "end"
+    error: tuple[str, str] | None = None
+
+    def line(self) -> bytes:
+        """Return the exchange as a line of a file."""
+        return orjson.dumps(self.model_dump(mode="json", exclude_defaults=True)) + b"\n"
+
+
+def read_exchanges(lines: Iterable[bytes], name: str) -> list[RecordedExchange]:
+    """Read a recording.
+
+    Args:
+        lines: The lines of the file.
+        name: The file's name, for errors.
+
+    Raises:
+        ConfigurationError: A line is not a recorded exchange.
+    """
+    found: list[RecordedExchange] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(RecordedExchange.model_validate_json(line))
+            except ValidationError as exc:
+                raise ConfigurationError(f"line {number} of {name} is not a recorded exchange") from exc
+    return found
+
+
+def hide_address(url: str, secrets: Sequence[str]) -> str:
+    """Return ``url`` without credentials."""
+    parts = urlsplit(url)
+    asked = parse_qsl(parts.query, keep_blank_values=True)
+    hidden = [(name, HIDDEN if _SECRET_PARAMETERS.search(name) else value) for name, value in asked]
+    return hide(urlunsplit(parts._replace(query=urlencode(hidden, safe="*"))), secrets)
+
+
+def hide_body(body: bytes, secrets: Sequence[str]) -> JsonValue:
+    """Return the body of a request as JSON, or as text, without credentials."""
+    try:
+        value: JsonValue = orjson.loads(hide(body.decode(), secrets))
+    except (UnicodeDecodeError, orjson.JSONDecodeError):
+        return hide(body.decode(errors="replace"), secrets)
+    return _without_secrets(value)
+
+
+def hide_headers(headers: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
+    """Return the headers of a response, names in lower case, without cookies, names of accounts and credentials."""
+    return {name.lower(): hide(value, secrets) for name, value in headers.items() if not _RESPONSE_SECRETS.search(name)}
+
+
+def hide(text: str, secrets: Sequence[str]) -> str:
+    """Return ``text`` with every secret replaced by ``***``."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN).replace(quote(secret, safe=""), HIDDEN)
+    return text
+
+
+def secrets_in(request: HttpRequest) -> tuple[str, ...]:
+    """Return the credentials of a request, the longest first."""
+    asked = parse_qsl(urlsplit(request.url).query)
+    parameters = (value for name, value in asked if _SECRET_PARAMETERS.search(name) and len(value) >= _SHORTEST_SECRET)
+    return tuple(sorted({*secrets_of(request.headers), *parameters}, key=len, reverse=True))
+
+
+def _without_secrets(value: JsonValue) -> JsonValue:
+    """Return a JSON value with the members that are named like credentials replaced."""
+    if isinstance(value, dict):
+        return {
+            name: HIDDEN if _SECRET_NAMES.match(name) and isinstance(item, str) else _without_secrets(item)
+            for name, item in value.items()
+        }
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+def first_difference(recorded: JsonValue, asked: JsonValue, where: str = "body") -> str | None:
+    """Return the place of the first difference between two requests, in words; None if they are equal."""
+    if isinstance(recorded, dict) and isinstance(asked, dict):
+        for name in {**recorded, **asked}:
+            if name not in asked:
+                return f"{where}.{name} is missing"
+            if name not in recorded:
+                return f"{where}.{name} was not in it"
+            if found := first_difference(recorded[name], asked[name], f"{where}.{name}"):
+                return found
+        return None
+    if isinstance(recorded, list) and isinstance(asked, list):
+        for number, (one, other) in enumerate(zip(recorded, asked, strict=False)):
+            if found := first_difference(one, other, f"{where}[{number}]"):
+                return found
+        return None if len(recorded) == len(asked) else f"{where} has {len(asked)} items and had {len(recorded)}"
+    return None if recorded == asked else f"{where} is {_short(asked)} and was {_short(recorded)}"
+
+
+def _short(value: JsonValue) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 80 else f"{text[:79]}…"

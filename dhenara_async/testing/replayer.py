@@ -1,0 +1,193 @@
+"""``Replayer``: a transport that answers from a file that ``Recorder`` wrote."""
+
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import anyio.lowlevel
+
+from dhenara_async.config import Timeouts
+from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, DhenaraError, ReadError
+from dhenara_async.request import HttpRequest
+from dhenara_async.testing.exchanges import (
+    RecordedExchange,
+    first_difference,
+    hide_address,
+    hide_body,
+    read_exchanges,
+    secrets_in,
+)
+from dhenara_async.testing.recorder import Recorder
+from dhenara_async.transport import Exchange, Transport
+from dhenara_async.transport.aiohttp_transport import AiohttpTransport
+
+RECORD_VARIABLE = "DHENARA_RECORD"
+
+
+class Replayer:
+    """Answers each request with the recorded exchange whose address and body are the same; each is used once.
+
+    Credentials are not compared. No socket is opened.
+
+    Args:
+        file: The file that ``Recorder`` wrote.
+        timing: Whether the pieces of a response come as far apart as they did; otherwise they come at once.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is not a recording.
+    """
+
+    def __init__(self, file: str | os.PathLike[str], *, timing: bool = False) -> None:
+        try:
+            lines = Path(file).read_bytes().splitlines()
+        except OSError as exc:
+            raise ConfigurationError(
+                f"the recording {os.fspath(file)!r} cannot be read ({exc.strerror}): record it with Recorder, or run "
+                f"once with {RECORD_VARIABLE}=1 if it is opened by record_or_replay"
+            ) from exc
+        self._left = read_exchanges(lines, os.fspath(file))
+        self._timing = timing
+        self._asked = 0
+
+    def __repr__(self) -> str:
+        return f"Replayer({len(self._left)} exchanges left)"
+
+    @property
+    def left(self) -> tuple[RecordedExchange, ...]:
+        """The exchanges that nobody has asked for yet."""
+        return tuple(self._left)
+
+    async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
+        """See ``Transport``; time limits are ignored.
+
+        Raises:
+            ConfigurationError: The request was not recorded; the message says how it differs.
+        """
+        await anyio.lowlevel.checkpoint()
+        self._asked += 1
+        found = self._find(request)
+        if found.status is None:
+            raise _error_of(found)
+        return ReplayedExchange(found, timing=self._timing)
+
+    async def aclose(self) -> None:
+        """See ``Transport``; there is nothing to close."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise nothing: look at ``left`` to see whether everything was asked for."""
+
+    def _find(self, request: HttpRequest) -> RecordedExchange:
+        secrets = secrets_in(request)
+        url, body = hide_address(request.url, secrets), hide_body(request.body, secrets)
+        for place, exchange in enumerate(self._left):
+            if exchange.url == url and exchange.body == body:
+                return self._left.pop(place)
+        number = self._asked
+        if not self._left:
+            raise ConfigurationError(f"request {number} was not recorded: every recorded exchange is used")
+        there = next((exchange for exchange in self._left if exchange.url == url), None)
+        if there is None:
+            raise ConfigurationError(f"request {number} to {url} was not recorded; the next: {self._left[0].url}")
+        difference = first_difference(there.body, body)
+        raise ConfigurationError(f"request {number} to {url} was not recorded: {difference}; record it again")
+
+
+class ReplayedExchange:
+    """A recorded response; see ``Exchange``.
+
+    Args:
+        recorded: The recorded exchange.
+        timing: Whether its pieces come as far apart as they did.
+    """
+
+    repeatable: Final = True
+
+    def __init__(self, recorded: RecordedExchange, *, timing: bool) -> None:
+        self.status: int = recorded.status or 0
+        self.headers: Mapping[str, str] = recorded.headers
+        self._recorded = recorded
+        self._timing = timing
+        self._next = 0
+        self._over = False
+        self._error: Exception | None = None
+
+    async def read(self) -> bytes:
+        """See ``Exchange``."""
+        await anyio.lowlevel.checkpoint()
+        pieces = self._recorded.pieces
+        if self._error is None and self._timing and self._next < len(pieces):
+            await anyio.sleep(pieces[self._next].after)
+        if self._error is not None:
+            raise self._error
+        if self._next < len(pieces):
+            self._next += 1
+            return pieces[self._next - 1].data()
+        if self._recorded.ended == "error":
+            raise _error_of(self._recorded)
+        if self._recorded.ended == "left":
+            raise ReadError("the recording ends here: its reader left before the end")
+        self._over = True
+        return b""
+
+    def interrupt(self, error: Exception) -> None:
+        """See ``Exchange``."""
+        self._error = error
+
+    def ended(self) -> bool:
+        """See ``Exchange``."""
+        return self._over or (self._recorded.ended == "end" and self._next == len(self._recorded.pieces))
+
+    async def close(self) -> None:
+        """See ``Exchange``."""
+        self._next, self._over = len(self._recorded.pieces), True
+
+
+def _error_of(recorded: RecordedExchange) -> DhenaraError:
+    kind, message = recorded.error or ("ReadError", "the recorded exchange had no response")
+    if kind == "DeadlineError":
+        limit, _, seconds = message.partition("the time limit ")[2].partition("=")
+        number = seconds.partition(" ")[0]
+        return DeadlineError(limit=limit, seconds=float(number) if number.replace(".", "", 1).isdecimal() else None)
+    return ConnectError(message) if kind == "ConnectError" else ReadError(message)
+
+
+@asynccontextmanager
+async def record_or_replay(
+    file: str | os.PathLike[str],
+    *,
+    record: bool | None = None,
+    timing: bool = False,
+    transport: Callable[[], Transport] = AiohttpTransport,
+) -> AsyncGenerator[Transport]:
+    """Open a transport that replays a recording, or records it: for a fixture of pytest.
+
+    ::
+
+        @pytest.fixture
+        async def transport(request):
+            async with record_or_replay(Path(__file__).parent / f"{request.node.name}.jsonl") as transport:
+                yield transport
+
+    Args:
+        file: The recording.
+        record: Whether it is recorded; None = if the variable ``DHENARA_RECORD`` is ``1``.
+        timing: See ``Replayer``.
+        transport: Makes the transport that is recorded.
+
+    Raises:
+        ConfigurationError: There is no recording to replay.
+    """
+    if os.environ.get(RECORD_VARIABLE) == "1" if record is None else record:
+        async with Recorder(transport(), file) as recorder:
+            yield recorder
+        return
+    yield Replayer(file, timing=timing)
