@@ -1,4 +1,4 @@
-"""Calls of tools on their way to another model: legal ids, one result behind each, and the same every time."""
+"""Tool calls formatted for another model: legal ids, one result behind each call, and stable output."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ def _pairs(messages: Sequence[Message]) -> list[tuple[ToolCallPart, ToolResultPa
 
 
 class TestCallIds:
-    """What is made of one id."""
+    """The wire form of one call id."""
 
     @pytest.mark.parametrize(
         ("target", "call_id"),
@@ -115,7 +115,7 @@ class TestCallIds:
             ("mistral", "abcDEF012"),
         ],
     )
-    def test_legal_ids_stay(self, target: str, call_id: str) -> None:
+    def test_a_legal_id_is_unchanged(self, target: str, call_id: str) -> None:
         assert _ids(target).legal(call_id) == call_id
 
     @pytest.mark.parametrize(
@@ -127,30 +127,30 @@ class TestCallIds:
             ("chat", "x" * 41),
         ],
     )
-    def test_illegal_ids_become_legal(self, target: str, call_id: str) -> None:
+    def test_an_illegal_id_becomes_a_legal_id(self, target: str, call_id: str) -> None:
         made = _ids(target).legal(call_id)
         assert made != call_id
         assert re.fullmatch(_LEGAL[target], made)
 
     @TARGETS
-    def test_many_stay_apart(self, target: str) -> None:
+    def test_ten_thousand_illegal_ids_become_distinct_legal_ids(self, target: str) -> None:
         seeds = [f"toolu_01{'x' * 60}|{number}" for number in range(10_000)]
         made = [_ids(target).legal(seed) for seed in seeds]
         assert len(set(made)) == 10_000
         assert all(re.fullmatch(_LEGAL[target], name) for name in made)
         assert made[:50] == [_ids(target).legal(seed) for seed in seeds[:50]]
 
-    def test_made_ids_are_of_all_time(self) -> None:
-        """They are in what providers have cached: another spelling of them would cost every conversation its cache."""
+    def test_generated_ids_are_the_same_in_every_version(self) -> None:
+        """The prompt caches of providers hold these ids: a changed id would invalidate the cache of its conversation."""
         assert _ids("mistral").legal("call_1") == "RksXkbv4v"
         assert _ids("chat").legal("x" * 83) == "call_8QUWo9JFmJCkSdpc3F3I24ty"
 
-    def test_half_of_a_surrogate_pair_breaks_nothing(self) -> None:
+    def test_an_id_with_a_lone_surrogate_becomes_a_legal_id(self) -> None:
         assert re.fullmatch(_LEGAL["mistral"], _ids("mistral").legal("\ud83d"))
 
 
 class TestIds:
-    """What is made of the ids of one conversation."""
+    """The wire forms of all call ids of one conversation."""
 
     @staticmethod
     def named(
@@ -164,8 +164,8 @@ class TestIds:
         return [ids.named(source, index, call, call) for index, call in enumerate(calls)], ledger
 
     @TARGETS
-    def test_calls_without_an_id_or_with_the_same_one(self, target: str) -> None:
-        """Told apart by what they say, and where they say the same, by which comes first."""
+    def test_calls_with_empty_or_equal_ids_get_distinct_ids(self, target: str) -> None:
+        """Ids are generated from name and arguments; equal calls differ by their position."""
         given = [_call(call_id, arguments=arguments) for call_id in ("", "a", "abcDEF012") for arguments in "1122"]
         named, ledger = self.named(target, given)
         wire = [call.part.call_id for call in named]
@@ -180,7 +180,7 @@ class TestIds:
         ]
 
     @TARGETS
-    def test_later_calls_keep_clear_of_earlier_ones(self, target: str) -> None:
+    def test_ids_of_later_turns_differ_from_ids_of_earlier_turns(self, target: str) -> None:
         before = CallsNamed()
         waves = [self.named(target, [_call("abcDEF012"), _call("x" * 83)], before)[0] for _turn in range(20)]
         wire = [call.part.call_id for wave in waves for call in wave]
@@ -188,7 +188,7 @@ class TestIds:
         assert before.taken == set(wire)
 
     @pytest.mark.parametrize("target", ["responses", "chat", "messages", "mistral"])
-    def test_ten_thousand_alike_stay_apart(self, target: str) -> None:
+    def test_ten_thousand_calls_with_one_id_get_distinct_legal_ids(self, target: str) -> None:
         calls = [_call("abcDEF012", arguments=f"{{{number % 10}}}") for number in range(10_000)]
         named, _ledger = self.named(target, calls)
         wire = [call.part.call_id for call in named]
@@ -196,8 +196,8 @@ class TestIds:
         assert wire[0] == "abcDEF012"
         assert all(re.fullmatch(_LEGAL[target], name) for name in wire)
 
-    def test_an_id_as_ours_are_made_is_not_given_twice(self) -> None:
-        """Somebody's own id can be what another one becomes."""
+    def test_a_generated_id_differs_from_an_equal_given_id(self) -> None:
+        """A given id can equal the id generated for another call."""
         named, _ledger = self.named("mistral", [_call("RksXkbv4v"), _call("call_1"), _call("RksXkbv4v")])
         wire = [call.part.call_id for call in named]
         assert wire[0] == "RksXkbv4v"
@@ -212,7 +212,7 @@ def _asked(*parts: ToolResultPart | TextPart) -> list[SourceMessage]:
 
 
 class TestPaired:
-    """Which result belongs to which call."""
+    """Pairs of calls and results."""
 
     @staticmethod
     def calls(*given: ToolCallPart) -> list[PairedCall]:
@@ -223,21 +223,21 @@ class TestPaired:
     def told(calls: Sequence[PairedCall]) -> list[str | None]:
         return [None if call.result is None else call.result[2].get_text() for call in calls]
 
-    def test_by_id_in_any_order(self) -> None:
+    def test_results_in_any_order_are_paired_by_id(self) -> None:
         one, two = _call("a"), _call("b")
         calls = self.calls(one, two)
         results = (ToolResultPart.of(two, "second"), TextPart(text="and"), ToolResultPart.of(one, "first"))
         assert paired(calls, _asked(*results)) == {(2, 0), (2, 2)}
         assert self.told(calls) == ["first", "second"]
 
-    def test_of_one_id_by_order(self) -> None:
+    def test_results_of_equal_ids_are_paired_in_order(self) -> None:
         one, two = _call("a"), _call("a", arguments='{"b": 1}')
         calls = self.calls(one, two)
         results = [ToolResultPart.of(call, str(at)) for at, call in enumerate((one, two, two))]
         assert paired(calls, _asked(*results)) == {(2, 0), (2, 1)}  # the third answers nothing
         assert self.told(calls) == ["0", "1"]
 
-    def test_without_an_id_by_name(self) -> None:
+    def test_results_without_an_id_are_paired_by_name(self) -> None:
         calls = self.calls(_call("", "add"), _call("", "now"), _call("", "add"))
         results = [
             ToolResultPart(call_id="", name=name, content=[TextPart(text=said)])
@@ -246,15 +246,15 @@ class TestPaired:
         assert paired(calls, _asked(*results)) == {(2, 0), (2, 1), (2, 2)}
         assert self.told(calls) == ["3", "noon", "4"]
 
-    def test_a_result_with_an_id_answers_no_call_without_one(self) -> None:
+    def test_a_result_with_an_id_is_not_paired_with_a_call_without_one(self) -> None:
         calls = self.calls(_call("", "add"))
         assert paired(calls, _asked(ToolResultPart(call_id="x", name="add"))) == set()
         assert self.told(calls) == [None]
 
     @pytest.mark.parametrize("has_ids", [True, False])
     @pytest.mark.parametrize("apart", [True, False])
-    def test_work_grows_with_the_number_of_calls_and_not_with_its_square(self, has_ids: bool, apart: bool) -> None:
-        """In whatever order the results come, in one message or each in its own."""
+    def test_time_for_pairing_grows_linearly_with_the_number_of_calls(self, has_ids: bool, apart: bool) -> None:
+        """The results come in reverse order, in one message or each in a message of its own."""
 
         def work(size: int) -> None:
             calls = [_call(f"call_{at}" if has_ids else "", f"tool_{at}") for at in range(size)]
@@ -270,7 +270,7 @@ class TestPaired:
 
 
 @TARGETS
-def test_every_call_has_its_result_behind_it_whatever_came_first(target: str) -> None:
+def test_each_call_is_followed_by_its_result_for_any_order_of_the_history(target: str) -> None:
     calls = [_call("x" * 83, arguments='{"n": 0}'), _call("toolu_1"), _call(""), _call("", "now"), _call("toolu_1")]
     results = [ToolResultPart.of(call, str(at)) for at, call in enumerate(calls)]
     history = [
@@ -295,7 +295,7 @@ def test_every_call_has_its_result_behind_it_whatever_came_first(target: str) ->
 
 
 @TARGETS
-def test_a_result_that_nobody_recorded_is_made_up(target: str) -> None:
+def test_a_call_without_a_result_gets_a_synthesised_error_result(target: str) -> None:
     one, two = _call("call_1"), _call("call_2")
     history = [Message.user("q"), Message.assistant(one, two), Message.user(ToolResultPart.of(two, 2), "and?")]
     messages, report = _formatted(target, history)
@@ -311,7 +311,7 @@ def test_a_result_that_nobody_recorded_is_made_up(target: str) -> None:
 
 @TARGETS
 @pytest.mark.parametrize("late", [False, True], ids=["never called", "after the next answer"])
-def test_a_result_that_answers_no_call_is_told_in_words(target: str, late: bool) -> None:
+def test_a_result_without_a_call_becomes_text(target: str, late: bool) -> None:
     call = _call("call_1", "weather")
     result = ToolResultPart.of(call, "sun", {"degrees": 21})
     before = [Message.assistant(call), Message.user("never mind"), Message.assistant("well")] if late else []
@@ -324,8 +324,8 @@ def test_a_result_that_answers_no_call_is_told_in_words(target: str, late: bool)
 
 
 @TARGETS
-def test_longer_history_begins_with_the_shorter_one(target: str) -> None:
-    """Whatever ids its calls have: none, or the same one in every turn."""
+def test_a_longer_history_begins_with_the_messages_of_the_shorter_one(target: str) -> None:
+    """The ids of its calls are empty, or equal in every turn."""
     history: list[Message] = []
     for number in range(4):
         call = _call("x" * 83 if number else "")
@@ -346,7 +346,7 @@ def test_longer_history_begins_with_the_shorter_one(target: str) -> None:
 
 
 @TARGETS
-def test_a_call_that_broke_off_takes_its_result_along(target: str) -> None:
+def test_an_interrupted_call_is_dropped_and_its_result_becomes_text(target: str) -> None:
     broken = ToolCallPart(call_id="call_1", name="add", arguments='{"a', status="interrupted")
     whole = _call("call_2")
     results = [ToolResultPart.of(whole, "2"), ToolResultPart.of(broken, "never ran", is_error=True)]
@@ -356,7 +356,7 @@ def test_a_call_that_broke_off_takes_its_result_along(target: str) -> None:
 
 
 @TARGETS
-def test_names_are_legal_and_the_same_for_call_and_result(target: str) -> None:
+def test_an_illegal_tool_name_becomes_one_legal_name_for_call_and_result(target: str) -> None:
     call = _call("call_1", "1.weather in/Zürich")
     messages, _report = _formatted(
         target, [Message.user("q"), Message.assistant(call), Message.user(ToolResultPart.of(call, "sun"))]
@@ -367,7 +367,7 @@ def test_names_are_legal_and_the_same_for_call_and_result(target: str) -> None:
 
 
 @TARGETS
-def test_arguments_that_are_no_object_are_wrapped_where_they_would_be_refused(target: str) -> None:
+def test_arguments_that_are_not_an_object_are_wrapped_in_an_object(target: str) -> None:
     calls = [_call(f"call_{at}", arguments=given) for at, given in enumerate(('{"a": 1}', "", '{"a":', "[1]"))]
     results = [ToolResultPart.of(call, "ok") for call in calls]
     messages, report = _formatted(target, [Message.user("q"), Message.assistant(*calls), Message.user(*results)])
@@ -377,7 +377,7 @@ def test_arguments_that_are_no_object_are_wrapped_where_they_would_be_refused(ta
 
 
 @TARGETS
-def test_files_of_results_stand_behind_all_results_where_they_cannot_be_inside(target: str) -> None:
+def test_files_of_results_move_behind_all_results_if_the_target_takes_none_inside(target: str) -> None:
     picture = FilePart(media_type="image/png", data=b"\x89PNG\r\n\x1a\npixels")
     one, two = _call("call_1"), _call("call_2")
     results = [ToolResultPart.of(one, picture), ToolResultPart.of(two, JsonPart(value=2))]
@@ -392,7 +392,7 @@ def test_files_of_results_stand_behind_all_results_where_they_cannot_be_inside(t
 
 
 @pytest.mark.parametrize("answer", [" ", ToolCallPart(call_id="b", name="f", arguments="{", status="interrupted")])
-def test_bridge_is_there_also_where_the_answer_between_has_come_to_nothing(answer: str | ToolCallPart) -> None:
+def test_a_bridge_turn_replaces_an_empty_answer_between_result_and_question(answer: str | ToolCallPart) -> None:
     call = _call("call_1")
     history = [
         Message.user("add"),
@@ -413,7 +413,7 @@ def test_bridge_is_there_also_where_the_answer_between_has_come_to_nothing(answe
     assert entry.message == 3
 
 
-def test_hosted_calls_find_what_they_gave_without_a_search_through_the_answer() -> None:
+def test_time_for_pairing_hosted_calls_grows_linearly() -> None:
     def work(size: int) -> None:
         asked = [HostedToolPart(name="search", call_id=f"s{at}", input={"query": f"q{at}"}) for at in range(size)]
         gave = [HostedToolPart(name="search", call_id=f"s{at}", output=[at]) for at in reversed(range(size))]

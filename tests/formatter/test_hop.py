@@ -1,4 +1,4 @@
-"""Conversations that change provider at every turn: what each one is sent, and what stays of it."""
+"""Conversations that change the provider at every turn: requests of each provider and stored nodes."""
 
 from collections.abc import Mapping
 from itertools import pairwise, permutations
@@ -40,7 +40,7 @@ _LEADERS = ("Be creative.", "Build on it.", "Conclude.", "Be wise.")
 
 
 def _answer(seen: SeenRequest) -> Answer:
-    """Thinking that must not leave its provider, and a text that tells who said it when."""
+    """An answer with reasoning that must stay with its provider, and a text with the provider and the turn."""
     return Answer(text=f"{seen.model} says {len(seen.turns) // 2 + 1}.\n\nYes \u2028😊", reasoning="secret thoughts")
 
 
@@ -54,7 +54,7 @@ def _endpoint(server: ProviderServer, who: str) -> AIModelEndpoint:
 
 
 def _expected(order: tuple[str, ...]) -> dict[str, object]:
-    """The last request of a conversation with ``order``, in the last one's own words."""
+    """The last request of a conversation with ``order``, in the wire format of the last provider."""
     *earlier, last = order
     texts = [text for turn, who in enumerate(earlier) for text in (_QUESTIONS[turn], _text(who, turn + 1))]
     said = list(zip(("user", "assistant") * len(order), [*texts, _QUESTIONS[len(earlier)]], strict=False))
@@ -104,7 +104,7 @@ def _expected(order: tuple[str, ...]) -> dict[str, object]:
 async def _talk(
     manager: ConversationManager, server: ProviderServer, order: tuple[str, ...], *, streamed: bool
 ) -> tuple[Conversation, list[str]]:
-    """A conversation in ``order``; also what every node was, as JSON, the moment it was made."""
+    """A conversation in ``order``, and the JSON of each node right after its turn."""
     conversation, made = await manager.create(), list[str]()
     for turn, who in enumerate(order):
         query, endpoint, instructions = _QUESTIONS[turn], _endpoint(server, who), [_LEADERS[turn]]
@@ -134,7 +134,7 @@ async def _streamed(
 
 
 def _timeless(node: ConversationNode) -> dict[str, object]:
-    """A node without what is different each time it is made."""
+    """A node as JSON without ids and times."""
     changing = {"id", "parent_id", "asked_at", "first_word_at", "timestamp"}
     document = cast("dict[str, object]", orjson.loads(node.model_dump_json(exclude=changing)))
     document["conversion"] = [entry.code for entry in node.conversion.entries]
@@ -142,7 +142,9 @@ def _timeless(node: ConversationNode) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("order", _ORDERS, ids="-".join)
-async def test_conversation_hops(order: tuple[str, ...]) -> None:
+async def test_a_conversation_over_all_providers_sends_the_full_history_and_stores_each_turn(
+    order: tuple[str, ...],
+) -> None:
     store = MemoryStore()
     async with ProviderServer(_answer) as server, ConversationManager(store=store, config=_CONFIG) as manager:
         conversation, made = await _talk(manager, server, order, streamed=True)
@@ -195,8 +197,8 @@ def _check_node(node: ConversationNode, who: str, turn: int) -> None:
 
 
 @pytest.mark.parametrize("order", _ORDERS, ids="-".join)
-async def test_ask_is_turn(order: tuple[str, ...]) -> None:
-    """The same requests, and the same nodes but for ids and times."""
+async def test_ask_and_turn_make_the_same_requests_and_nodes(order: tuple[str, ...]) -> None:
+    """The nodes are equal except for ids and times."""
     config = _CONFIG.model_copy(update={"streaming": True})
     made: list[list[dict[str, object]]] = []
     bodies: list[list[bytes]] = []
@@ -210,7 +212,7 @@ async def test_ask_is_turn(order: tuple[str, ...]) -> None:
     assert bodies[0] == bodies[1]
 
 
-async def test_ask_in_plain_requests_says_the_same() -> None:
+async def test_ask_without_streaming_sends_the_same_history() -> None:
     order = _ORDERS[-1]
     async with ProviderServer(_answer) as server, ConversationManager(config=_CONFIG) as manager:
         conversation, _json = await _talk(manager, server, order, streamed=False)
@@ -221,7 +223,7 @@ async def test_ask_in_plain_requests_says_the_same() -> None:
 
 
 def _forget_ports(value: object) -> None:
-    """Each server had a port of its own, which is part of every origin."""
+    """Replace the server's port, which is part of every origin and differs between servers."""
     if isinstance(value, dict):
         document = cast("dict[str, object]", value)
         if "endpoint" in document:
@@ -234,8 +236,8 @@ def _forget_ports(value: object) -> None:
 
 
 @pytest.mark.parametrize("who", _WHO)
-async def test_turns_at_one_provider_repeat_its_own_bytes(who: str) -> None:
-    """What was sent once is sent again the same, or no cache would ever hit."""
+async def test_messages_of_each_request_begin_with_the_bytes_of_the_previous_request(who: str) -> None:
+    """Prompt caches hit only on an unchanged prefix."""
     key = {"anthropic": "messages", "responses": "input", "gemini": "contents", "chat": "messages"}[who]
     async with ProviderServer(_answer) as server, ConversationManager() as manager:
         conversation = await manager.create()
@@ -245,7 +247,7 @@ async def test_turns_at_one_provider_repeat_its_own_bytes(who: str) -> None:
     assert all(later.startswith(earlier[:-1]) and later != earlier for earlier, later in pairwise(spoken))
 
 
-async def test_branch_sees_its_own_path_only() -> None:
+async def test_a_branch_sends_only_the_turns_of_its_path() -> None:
     async with ProviderServer(_answer) as server, ConversationManager() as manager:
         conversation = await manager.create()
         first = await manager.ask(conversation, _QUESTIONS[0], _endpoint(server, "anthropic"))

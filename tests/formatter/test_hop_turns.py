@@ -1,4 +1,4 @@
-"""Turns of a manager whose history is more than texts: tool loops, windows, files a target cannot take, dry runs."""
+"""Turns of a manager beyond plain text: tool loops, windows, unsupported files and dry runs."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -47,7 +47,7 @@ PAIRS = [(one, other) for one in DIALECTS for other in DIALECTS]
 
 
 def endpoint(provider: AIModelAPIProviderEnum, pricing: Pricing | None = None) -> AIModelEndpoint:
-    """An endpoint that no call is made to."""
+    """An endpoint without a server, for tests that make no call."""
     api = AIModelAPI(provider=provider, api_key="key")
     return AIModelEndpoint(api=api, ai_model=MODELS[provider], pricing=pricing or Pricing())
 
@@ -64,8 +64,8 @@ CALLS = (ScriptedToolCall("call_1", "add", '{"a":1,"b":2}'), ScriptedToolCall("c
 
 
 @pytest.mark.parametrize(("caller", "other"), PAIRS)
-async def test_a_tool_loop_goes_on_anywhere(caller: Dialect, other: Dialect) -> None:
-    """One provider calls, another is told the results, the first one goes on: the strict server takes it all."""
+async def test_a_tool_loop_continues_at_another_provider_and_back(caller: Dialect, other: Dialect) -> None:
+    """One provider calls, another receives the results, and the first one continues; the strict server accepts all."""
     script = [Answer(reasoning="thinking", tool_calls=CALLS), Answer(text="3 and 7."), Answer(text="You are welcome.")]
     config = AIModelCallConfig(tools=[add])
     async with ProviderServer(script) as server, ConversationManager(config=config) as manager:
@@ -84,7 +84,7 @@ async def test_a_tool_loop_goes_on_anywhere(caller: Dialect, other: Dialect) -> 
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_calls_nobody_answered_do_not_end_a_conversation(dialect: Dialect) -> None:
+async def test_a_turn_after_unanswered_calls_synthesises_their_results(dialect: Dialect) -> None:
     script = [Answer(tool_calls=CALLS), Answer(text="Well.")]
     config = AIModelCallConfig(tools=[add])
     async with ProviderServer(script) as server, ConversationManager(config=config) as manager:
@@ -96,7 +96,7 @@ async def test_calls_nobody_answered_do_not_end_a_conversation(dialect: Dialect)
     assert [part.outcome for part in node.conversion.parts].count("synthesised") == 2
 
 
-async def test_results_come_as_a_sequence() -> None:
+async def test_a_single_tool_result_instead_of_a_sequence_is_refused() -> None:
     async with ConversationManager() as manager:
         conversation = await manager.create()
         one = ToolResultPart.of(ToolCallPart(call_id="c", name="add"), "3")
@@ -108,7 +108,7 @@ async def test_results_come_as_a_sequence() -> None:
 
 
 @pytest.mark.parametrize("media", [None, "describe", "omit", "refuse"])
-async def test_files_of_history_that_the_target_cannot_take(media: object) -> None:
+async def test_unsupported_files_in_the_history_follow_the_media_policy(media: object) -> None:
     policy = ConversionPolicy.model_validate({"media": media})
     async with ProviderServer() as server, ConversationManager(policy=policy) as manager:
         conversation = await manager.create()
@@ -127,7 +127,7 @@ async def test_files_of_history_that_the_target_cannot_take(media: object) -> No
 
 
 @pytest.mark.parametrize(("media", "sent"), [(None, False), ("describe", True), ("omit", True), ("refuse", False)])
-async def test_files_asked_about_now_are_refused_unless_the_policy_says_else(media: object, sent: bool) -> None:
+async def test_unsupported_files_of_the_new_question_are_refused_by_default(media: object, sent: bool) -> None:
     policy = ConversionPolicy.model_validate({"media": media})
     async with ProviderServer() as server, ConversationManager(policy=policy) as manager:
         blind = AIModelEndpoint(api=server.api(_Provider.GROQ), ai_model=GPTOSS120B)
@@ -140,7 +140,7 @@ async def test_files_asked_about_now_are_refused_unless_the_policy_says_else(med
         assert len(server.requests) == sent
 
 
-def test_files_above_the_limit_are_described() -> None:
+def test_files_above_max_inlined_bytes_are_described() -> None:
     node = ConversationNode(user_query="look", attached_files=[PNG])
     history = [node, ConversationNode(user_query="again")]
     limit = ConversionPolicy(max_inlined_bytes=len(PNG.data or b"") - 1)
@@ -154,8 +154,8 @@ def test_files_above_the_limit_are_described() -> None:
     )
 
 
-async def test_a_file_id_stays_with_its_store() -> None:
-    """A file by its id is known to the provider that was asked about it, and to nobody else."""
+async def test_a_file_id_is_sent_only_to_its_own_provider() -> None:
+    """Only the provider of the turn knows the file behind a file id."""
     stored = FilePart(media_type="image/png", file_id="file_1", filename="a.png")
     async with ProviderServer() as server, ConversationManager() as manager:
         conversation = await manager.create()
@@ -172,7 +172,7 @@ async def test_a_file_id_stays_with_its_store() -> None:
 # ---------------------------------------------------------------------------------------------------- windows
 
 
-async def test_a_window_shows_the_newest_turns() -> None:
+async def test_a_window_sends_only_the_newest_turns() -> None:
     window = ConversationPolicy(keep_turns=2)
     async with ProviderServer() as server, ConversationManager(window=window) as manager:
         conversation = await manager.create()
@@ -188,7 +188,7 @@ async def test_a_window_shows_the_newest_turns() -> None:
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-async def test_a_summary_stands_for_what_is_not_shown(awaited: bool) -> None:
+async def test_a_summary_is_sent_in_place_of_trimmed_turns(awaited: bool) -> None:
     told: list[list[str]] = []
 
     def summed_up(nodes: Sequence[ConversationNode]) -> str:
@@ -210,14 +210,14 @@ async def test_a_summary_stands_for_what_is_not_shown(awaited: bool) -> None:
 
 
 async def _asked_again(manager: ConversationManager, conversation: Conversation, server: ProviderServer) -> None:
-    """Another turn with the same history: the one that was summed up last."""
+    """Ask a turn, then a second one with the same history, whose summary is cached."""
     path = conversation.path()
     await manager.ask(conversation, "question 3", endpoint_at(server, Dialect.OPENAI_CHAT))
     conversation.checkout(path[-1].id)
     await manager.ask(conversation, "question 3b", endpoint_at(server, Dialect.OPENAI_RESPONSES))
 
 
-async def test_a_turn_that_needs_a_summary_is_read_inside_its_block() -> None:
+async def test_a_turn_with_a_summary_is_collected_only_inside_its_block() -> None:
     window = ConversationPolicy(keep_turns=1, summarise=lambda nodes: "before")
     async with ProviderServer() as server, ConversationManager(window=window) as manager:
         conversation = await manager.create()
@@ -232,7 +232,7 @@ async def test_a_turn_that_needs_a_summary_is_read_inside_its_block() -> None:
         assert b"before" in server.requests[-1].body
 
 
-async def test_strict_refuses_to_leave_turns_out() -> None:
+async def test_a_strict_policy_refuses_truncation() -> None:
     window, policy = ConversationPolicy(keep_turns=1), ConversionPolicy(strict=True)
     async with ProviderServer() as server, ConversationManager(window=window, policy=policy) as manager:
         conversation = await manager.create()
@@ -254,7 +254,7 @@ async def _conversation(manager: ConversationManager, server: ProviderServer) ->
     return conversation
 
 
-async def test_a_check_says_what_a_hop_would_lose() -> None:
+async def test_check_reports_the_losses_of_a_hop_without_a_request() -> None:
     policy = ConversionPolicy(strict=True)
     script = [Answer(text="A picture.", reasoning="hm")]
     async with ProviderServer(script) as server, ConversationManager(policy=policy) as manager:
@@ -272,7 +272,7 @@ async def test_a_check_says_what_a_hop_would_lose() -> None:
     assert type(check).model_validate_json(check.model_dump_json()) == check
 
 
-async def test_a_check_weighs_the_prompt() -> None:
+async def test_check_estimates_tokens_price_and_fit_of_the_prompt() -> None:
     pricing = Pricing(rates=Rates(input=Decimal(2), output=Decimal(8)))
     async with ProviderServer() as server, ConversationManager() as manager:
         conversation = await _conversation(manager, server)
@@ -290,7 +290,7 @@ async def test_a_check_weighs_the_prompt() -> None:
     assert manager.check(conversation, unknown).fits is None
 
 
-async def test_a_check_names_the_knobs_that_would_be_ignored() -> None:
+async def test_check_warns_of_ignored_settings() -> None:
     async with ProviderServer() as server, ConversationManager() as manager:
         conversation = await _conversation(manager, server)
         config = AIModelCallConfig(seed=1, top_k=5)
@@ -298,7 +298,7 @@ async def test_a_check_names_the_knobs_that_would_be_ignored() -> None:
     assert sorted(warning.knob for warning in check.warnings) == ["seed", "top_k"]
 
 
-async def test_a_check_knows_list_prices() -> None:
+async def test_check_estimates_the_price_from_list_prices() -> None:
     pytest.importorskip("genai_prices")
     async with ConversationManager() as manager:
         conversation = await manager.create()
@@ -309,8 +309,8 @@ async def test_a_check_knows_list_prices() -> None:
     assert price > 0
 
 
-async def test_a_check_is_silent_on_the_question_that_is_not_known() -> None:
-    """Where the last turn got no answer, a question becomes one message with that turn's."""
+async def test_check_without_a_query_reports_only_the_history() -> None:
+    """If the last turn has no answer, its question and the new question become one message."""
     async with ProviderServer([Answer(text="Yes.")]) as server, ConversationManager() as manager:
         conversation = await manager.create()
         claude = endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
@@ -325,8 +325,8 @@ async def test_a_check_is_silent_on_the_question_that_is_not_known() -> None:
     assert 1_000 < check.input_tokens < asked.input_tokens  # the turn before it is weighed
 
 
-async def test_a_check_knows_what_the_calls_gave() -> None:
-    """Without the results it would tell of calls that nobody answered."""
+async def test_check_with_tool_results_reports_no_synthesised_results() -> None:
+    """Without the results the report lists synthesised results for the calls."""
     script = [Answer(text="Let me see.", tool_calls=CALLS)]
     async with ProviderServer(script) as server, ConversationManager() as manager:
         conversation = await manager.create()
@@ -349,7 +349,7 @@ async def test_a_check_knows_what_the_calls_gave() -> None:
 # ---------------------------------------------------------------------------------------------------- tree and seed
 
 
-def test_children_and_siblings() -> None:
+def test_children_and_siblings_list_the_branches_of_a_node() -> None:
     root = ConversationNode(user_query="root")
     one, two = (ConversationNode(user_query=query, parent_id=root.id) for query in ("one", "two"))
     other = ConversationNode(user_query="other beginning")
@@ -364,7 +364,7 @@ def test_children_and_siblings() -> None:
             ask("nobody")
 
 
-async def test_words_of_a_turn_can_be_limited() -> None:
+async def test_word_limits_cut_query_files_and_response_of_a_turn() -> None:
     text = FilePart(media_type="text/plain", data=b"one two three", filename="a.txt")
     async with ProviderServer([Answer(text="alpha beta gamma delta")]) as server, ConversationManager() as manager:
         node = await manager.ask(await manager.create(), "?", endpoint_at(server, Dialect.GEMINI))
