@@ -141,7 +141,7 @@ class TestCallIds:
         assert made[:50] == [_ids(target).legal(seed) for seed in seeds[:50]]
 
     def test_generated_ids_are_the_same_in_every_version(self) -> None:
-        """The prompt caches of providers hold these ids: a changed id would invalidate the cache of its conversation."""
+        """The prompt caches of providers hold these ids: a changed id would invalidate such a cache."""
         assert _ids("mistral").legal("call_1") == "RksXkbv4v"
         assert _ids("chat").legal("x" * 83) == "call_8QUWo9JFmJCkSdpc3F3I24ty"
 

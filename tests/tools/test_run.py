@@ -1,4 +1,4 @@
-"""Running what a model asks for, whatever functions do: every call has its result, and what a model wrote is cut."""
+"""``run_tools``: each call gets a result for any outcome of its function, and long error texts are cut."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.tools.run import LONGEST_ERROR
 
 PATIENCE = 10
-"""Seconds that a thread waits at most, so that a fault ends the test."""
+"""Most seconds that a thread waits, so that a failing test ends."""
 
 
 def call(name: str, arguments: str = "{}", call_id: str = "1") -> ToolCallPart:
@@ -32,7 +32,7 @@ async def fine() -> str:
 
 
 class Unheard(BaseException):
-    """Of no family."""
+    """A direct subclass of ``BaseException``."""
 
 
 class Mute(Exception):
@@ -40,7 +40,7 @@ class Mute(Exception):
         raise RuntimeError("no words")
 
 
-# ------------------------------------------------------------------------------------------------ ends from inside
+# -------------------------------------------------------------------------------------- exceptions and cancellation
 
 
 async def waits_for_what_is_cancelled() -> None:
@@ -113,7 +113,9 @@ async def in_a_group() -> None:
         (in_a_group, "BaseExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)"),
     ],
 )
-async def test_however_a_function_ends_its_call_has_a_result(function: Callable[..., object], words: str) -> None:
+async def test_a_base_exception_of_a_function_becomes_an_error_result(
+    function: Callable[..., object], words: str
+) -> None:
     calls = [call("fine", call_id="1"), call(function.__name__, call_id="2"), call("fine", call_id="3")]
     results = await run_tools(calls, [fine, function])
     assert [(each.call_id, each.get_text(), each.is_error) for each in results] == [
@@ -123,13 +125,13 @@ async def test_however_a_function_ends_its_call_has_a_result(function: Callable[
     ]
 
 
-async def test_a_function_that_cancels_itself_and_ends_has_ended_well() -> None:
+async def test_a_function_that_cancels_its_task_and_returns_gives_its_result() -> None:
     results = await run_tools([call("cancels_itself_and_ends"), call("fine")], [cancels_itself_and_ends, fine])
     assert [each.get_text() for each in results] == ["done", "fine"]
 
 
 @pytest.mark.parametrize("by_scope", [False, True])
-async def test_a_caller_that_is_cancelled_takes_its_functions_along(by_scope: bool) -> None:
+async def test_a_cancelled_caller_cancels_its_running_functions(by_scope: bool) -> None:
     started, ended = anyio.Event(), list[str]()
 
     async def waits() -> None:
@@ -173,11 +175,11 @@ async def test_a_caller_that_is_cancelled_takes_its_functions_along(by_scope: bo
     assert sorted(ended) == ["stubborn", "waits", "waits"]
 
 
-# ------------------------------------------------------------------------------------------------ how many at once
+# ------------------------------------------------------------------------------------------------ concurrency
 
 
 @pytest.mark.parametrize(("asked", "most"), [(None, 8), (1, 1), (3, 3), (1000, 40)])
-async def test_at_most_so_many_run_at_the_same_time(asked: int | None, most: int) -> None:
+async def test_concurrency_limits_the_number_of_running_functions(asked: int | None, most: int) -> None:
     running, seen = 0, list[int]()
 
     async def counted(number: int) -> int:
@@ -195,12 +197,12 @@ async def test_at_most_so_many_run_at_the_same_time(asked: int | None, most: int
     assert [(each.call_id, each.get_text()) for each in results] == [(str(at), str(at)) for at in range(40)]
 
 
-async def test_a_limit_that_is_none() -> None:
+async def test_a_concurrency_of_zero_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="concurrency"):
         await run_tools([call("fine")], [fine], concurrency=0)
 
 
-async def test_a_tool_without_a_function_is_found_before_anything_runs() -> None:
+async def test_a_tool_without_a_function_is_refused_before_any_function_runs() -> None:
     ran = list[str]()
 
     def runs() -> None:
@@ -215,7 +217,7 @@ async def test_a_tool_without_a_function_is_found_before_anything_runs() -> None
 
 
 async def test_a_blocking_function_does_not_block_the_loop() -> None:
-    """The function waits for a task of the loop: on the loop itself it would wait in vain."""
+    """The function waits for a task of the loop: on the loop's thread it would block that task."""
     asked, answered = anyio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -233,7 +235,7 @@ async def test_a_blocking_function_does_not_block_the_loop() -> None:
         assert result.get_text() == "heard"
 
 
-async def test_blocking_functions_run_beside_each_other() -> None:
+async def test_blocking_functions_run_concurrently() -> None:
     together = threading.Barrier(3)
 
     def meets() -> str:
@@ -252,7 +254,7 @@ class Adder:
 
 
 class LaterAdder:
-    """A callable object that is to be awaited."""
+    """An async callable object."""
 
     async def __call__(self, a: int) -> str:
         return f"{a} in {where()}"
@@ -298,7 +300,7 @@ def gives_awaitable(a: int) -> Awaitable[str]:
         (gives_awaitable, True, "1 in the loop's thread"),
     ],
 )
-async def test_only_functions_that_are_not_async_run_in_threads(
+async def test_only_sync_functions_run_in_threads(
     function: Callable[..., object], in_threads: bool, words: str
 ) -> None:
     tool = Tool.from_function(function)
@@ -306,7 +308,7 @@ async def test_only_functions_that_are_not_async_run_in_threads(
     assert (result.get_text(), result.is_error) == (words, False)
 
 
-async def test_a_thread_has_the_context_variables_of_the_caller() -> None:
+async def test_a_function_in_a_thread_reads_the_context_variables_of_the_caller() -> None:
     tenant: ContextVar[str] = ContextVar("tenant")
     tenant.set("the caller's")
 
@@ -328,7 +330,9 @@ def leaves() -> None:
 
 
 @pytest.mark.parametrize(("function", "words"), [(stops, "StopIteration: 3"), (leaves, "GeneratorExit: ")])
-async def test_exceptions_that_a_future_cannot_carry(function: Callable[..., object], words: str) -> None:
+async def test_stop_iteration_and_generator_exit_become_error_results(
+    function: Callable[..., object], words: str
+) -> None:
     results = await run_tools([call("fine"), call(function.__name__)], [fine, function])
     assert [(each.get_text(), each.is_error) for each in results] == [("fine", False), (words, True)]
 
@@ -351,8 +355,8 @@ async def test_a_cancelled_caller_does_not_wait_for_a_thread() -> None:
     assert await asyncio.to_thread(ended.wait, PATIENCE)
 
 
-async def test_threads_of_cancelled_calls_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever cancels and asks again does not get more threads than there may be."""
+async def test_threads_of_cancelled_calls_count_for_the_thread_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new call after a cancellation gets no threads above the limit."""
     monkeypatch.setattr("dhenara_async.tools.run.TOOL_THREADS", 2)
     released, running = threading.Event(), list[int]()
     reached = anyio.Event()
@@ -377,7 +381,7 @@ async def test_threads_of_cancelled_calls_count(monkeypatch: pytest.MonkeyPatch)
     assert len(running) == 6  # the two that waited of the cancelled caller never ran
 
 
-# ------------------------------------------------------------------------------------------------ what is told of it
+# -------------------------------------------------------------------------------------- error texts and results
 
 
 def listed(path: str, depth: int = 0) -> str:
@@ -397,14 +401,14 @@ def echoes(path: str) -> None:
         ("echoes", '{"path": "' + "p" * 1_000_000 + '"}'),
     ],
 )
-async def test_what_a_model_wrote_at_length_is_not_told_back_at_length(name: str, arguments: str) -> None:
+async def test_long_names_and_arguments_are_cut_in_error_results(name: str, arguments: str) -> None:
     (result,) = await run_tools([call(name, arguments)], [listed, echoes])
     assert result.is_error
     assert len(result.get_text()) <= LONGEST_ERROR
     assert "…" in result.get_text()
 
 
-async def test_what_is_short_is_told_whole() -> None:
+async def test_an_error_text_below_the_limit_is_not_cut() -> None:
     (result,) = await run_tools([call("echoes", '{"path": "' + "p" * 7_000 + '"}')], [echoes])
     assert result.get_text() == "LookupError: " + "p" * 7_000
 
@@ -424,8 +428,8 @@ def one_name() -> str:
 @pytest.mark.parametrize(
     ("function", "value"), [(names, ["caf\udce9"]), (sizes, {"caf\udce9": 4}), (one_name, "caf\udce9")]
 )
-async def test_names_of_files_that_are_no_text(function: Callable[..., object], value: JsonValue) -> None:
-    """What is sent of them says the encoder; here nothing is lost yet."""
+async def test_file_names_with_invalid_utf8_stay_in_results(function: Callable[..., object], value: JsonValue) -> None:
+    """The result keeps the lone surrogates; only the encoder replaces them."""
     (result,) = await run_tools([call(function.__name__)], [function])
     assert not result.is_error
     assert result.content == ToolResultPart.of(call(function.__name__), value).content
@@ -453,14 +457,14 @@ def raw() -> bytes:
 
 
 @pytest.mark.parametrize("function", [thing, circle, deep, raw])
-async def test_results_that_are_no_json_are_errors(function: Callable[..., object]) -> None:
+async def test_return_values_without_a_json_form_become_error_results(function: Callable[..., object]) -> None:
     results = await run_tools([call(function.__name__), call("fine")], [function, fine])
     assert [each.is_error for each in results] == [True, False]
     assert results[0].get_text()
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**30])
-async def test_numbers_of_any_size_are_results(value: float) -> None:
+async def test_infinite_nan_and_large_numbers_become_json_results(value: float) -> None:
     def number() -> float:
         return value
 

@@ -1,4 +1,4 @@
-"""Stand-ins answer with objects and calls that fit: each invented value passes a validator."""
+"""Test mode and the test server: generated objects and tool calls are valid under their schemas."""
 
 from typing import Annotated, Literal
 
@@ -63,12 +63,12 @@ def _validate(schema: dict[str, JsonValue]) -> None:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=str)
-def test_a_sample_fits_its_schema(schema: dict[str, JsonValue]) -> None:
+def test_a_sample_is_valid_under_its_schema(schema: dict[str, JsonValue]) -> None:
     _validate(schema)
 
 
 @given(low=st.integers(-50, 50), width=st.integers(0, 50), kind=st.sampled_from(["integer", "number"]))
-def test_numbers_keep_their_bounds(low: int, width: int, kind: str) -> None:
+def test_a_sample_number_is_within_its_bounds(low: int, width: int, kind: str) -> None:
     schema: dict[str, JsonValue] = {"type": kind, "minimum": low, "maximum": low + width}
     _validate(schema)
 
@@ -83,13 +83,13 @@ def stocks(symbol: str) -> str:
     return f"{symbol} is at 5."
 
 
-async def test_test_mode_answers_structured_output() -> None:
+async def test_test_mode_answers_with_structured_output() -> None:
     config = AIModelCallConfig(test_mode=True, structured_output=Person)
     response = await AIModelClient("openai:gpt-6.2-sol", config).generate("Who?")
     assert isinstance(response.structured(Person), Person)
 
 
-async def test_test_mode_calls_tools_when_it_is_asked_to() -> None:
+async def test_test_mode_calls_the_tool_of_the_prompt_or_the_tool_choice() -> None:
     config = AIModelCallConfig(test_mode=True, tools=[stocks, weather])
     async with AIModelClient("openai:gpt-6.2-sol", config).stream("What is the weather?") as stream:
         events: list[StreamEvent] = [event async for event in stream]
@@ -108,7 +108,7 @@ async def test_test_mode_calls_tools_when_it_is_asked_to() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_the_default_server_answers_with_objects_and_calls(name: str) -> None:
+async def test_the_default_server_answers_with_structured_output_and_tool_calls(name: str) -> None:
     named = AIModelEndpoint.of(name)
     async with ProviderServer() as server:
         endpoint = AIModelEndpoint(api=server.api(named.api.provider), ai_model=named.ai_model)

@@ -1,4 +1,4 @@
-"""Members of a schema may be called like any keyword of JSON schema: only where a schema stands is a key a keyword."""
+"""Schema members named like keywords of JSON schema, and references to places inside a schema."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ class Basket(BaseModel):
 
 
 def called(name: str, kind: object) -> type[BaseModel]:
-    """A model with one member of that name and type."""
+    """A model with one member of the given name and type."""
     make: Callable[..., type[BaseModel]] = create_model
     return make("Bush", member=(kind, Field(alias=name)))
 
@@ -45,7 +45,7 @@ def called(name: str, kind: object) -> type[BaseModel]:
 @pytest.mark.parametrize("rewrite", REWRITES.values(), ids=REWRITES)
 @pytest.mark.parametrize("kind", [Berry, Basket, list[Berry], Berry | None], ids=str)
 @pytest.mark.parametrize("name", KEYWORDS)
-def test_a_member_called_like_a_keyword_is_a_member(name: str, kind: object, rewrite: Rewrite) -> None:
+def test_a_member_named_like_a_keyword_stays_a_member(name: str, kind: object, rewrite: Rewrite) -> None:
     schema: JsonSchema = called(name, kind).model_json_schema()
     rewritten = rewrite(schema)
     members, definitions = rewritten["properties"], rewritten["$defs"]
@@ -58,7 +58,7 @@ def test_a_member_called_like_a_keyword_is_a_member(name: str, kind: object, rew
 
 
 @pytest.mark.parametrize("dialect", SPEAKERS)
-async def test_such_outputs_and_tools_are_taken_by_their_providers(dialect: Dialect) -> None:
+async def test_providers_accept_schemas_with_members_named_like_keywords(dialect: Dialect) -> None:
     make: Callable[..., type[BaseModel]] = create_model
     names = {f"member_{at}": (Berry | list[Basket], Field(alias=name)) for at, name in enumerate(KEYWORDS)}
     bush = make("Bush", **names)
@@ -70,7 +70,7 @@ async def test_such_outputs_and_tools_are_taken_by_their_providers(dialect: Dial
 
 @pytest.mark.parametrize("dialect", SPEAKERS)
 @pytest.mark.parametrize("as_tool", [False, True])
-async def test_the_server_refuses_pointers_to_nowhere(dialect: Dialect, as_tool: bool) -> None:
+async def test_the_strict_server_refuses_dangling_references(dialect: Dialect, as_tool: bool) -> None:
     lost: dict[str, JsonValue] = {
         "type": "object",
         "properties": {"default": {"$ref": "#/$defs/Berry"}},
@@ -114,8 +114,8 @@ def _gemini(schema: JsonValue, as_tool: bool) -> dict[str, JsonValue]:
 
 
 @pytest.mark.parametrize("rewrite", REWRITES.values(), ids=REWRITES)
-def test_pointers_to_places_that_are_no_definitions_lead_there_still(rewrite: Rewrite) -> None:
-    """As zod writes them; what is pointed to keeps its place among all other members."""
+def test_references_outside_the_definitions_are_copied_into_the_definitions(rewrite: Rewrite) -> None:
+    """Zod writes such references; the referenced member also stays at its place."""
     schema: JsonSchema = {
         "type": "object",
         "properties": {
@@ -141,7 +141,7 @@ def test_pointers_to_places_that_are_no_definitions_lead_there_still(rewrite: Re
 
 
 @pytest.mark.parametrize("reference", ["#/properties/gone", "#/properties/a/anyOf/7", "#/properties/a/anyOf/x", "#/"])
-def test_pointers_to_no_place_are_refused(reference: str) -> None:
+def test_dangling_references_outside_the_definitions_are_refused(reference: str) -> None:
     schema: JsonSchema = {
         "type": "object",
         "properties": {"a": {"anyOf": [{"type": "string"}]}, "b": {"$ref": reference}},

@@ -1,4 +1,4 @@
-"""Tools from Python: what a callable becomes, what its calls become, and the loop through every dialect's wire."""
+"""Tools from Python callables: their definitions, their calls, and the tool loop in every dialect."""
 
 import builtins
 import copy
@@ -122,7 +122,7 @@ def properties(tool: Tool) -> Mapping[str, JsonValue]:
 # ------------------------------------------------------------------------------------------------ from callables
 
 
-def test_a_function_becomes_a_tool() -> None:
+def test_a_function_becomes_a_tool_with_its_docstring_and_hints() -> None:
     tool = Tool.from_function(weather)
     assert (tool.name, tool.description, tool.strict) == ("weather", "Tell the weather.\n\nIt is never exact.", None)
     assert tool.parameters["required"] == ["where"]
@@ -138,7 +138,7 @@ def test_a_function_becomes_a_tool() -> None:
     }
 
 
-def test_only_the_summary_without_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_has_only_the_docstring_summary_without_docstring_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
     def without_parser(name: str, *args: object) -> object:
@@ -178,14 +178,14 @@ def numpy_style(city: str) -> None:
         (Point, "Point", "", {"x": {"type": "integer"}, "y": {"type": "integer", "default": 2}}),
     ],
 )
-def test_callables_of_every_kind(
+def test_a_callable_of_any_kind_becomes_a_tool(
     function: Callable[..., object], name: str, description: str, parameters: dict[str, JsonValue]
 ) -> None:
     tool = Tool.from_function(function)
     assert (tool.name, tool.description, properties(tool)) == (name, description, parameters)
 
 
-def test_what_a_partial_has_been_given_is_not_the_models_to_fill_in() -> None:
+def test_bound_arguments_of_a_partial_are_no_parameters_of_its_tool() -> None:
     tool = Tool.from_function(functools.partial(weather, unit=Unit.KELVIN), name="kelvin")
     assert tool.name == "kelvin"
     assert "unit" not in properties(tool)
@@ -194,13 +194,13 @@ def test_what_a_partial_has_been_given_is_not_the_models_to_fill_in() -> None:
         tool.bind(call(arguments='{"where":{"city":"Bern"},"unit":"c"}'))
 
 
-def test_names_and_descriptions_can_be_given() -> None:
+def test_from_function_takes_name_description_and_strict() -> None:
     tool = Tool.from_function(weather, name="other", description="", strict=True)
     assert (tool.name, tool.description, tool.strict) == ("other", "", True)
 
 
 class Opaque:
-    """Nothing JSON could carry."""
+    """A class without a JSON form."""
 
 
 def bare(days: int, city: str) -> None: ...
@@ -229,7 +229,7 @@ unknown.__annotations__["days"] = "Nowhere"
         (lambda: 1, "'<lambda>' cannot be the name of a tool"),
     ],
 )
-def test_what_cannot_be_a_tool(function: Callable[..., object], words: str) -> None:
+def test_a_callable_without_a_json_signature_is_refused(function: Callable[..., object], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         Tool.from_function(function)
     with pytest.raises(ConfigurationError, match=words):
@@ -243,7 +243,7 @@ def test_a_model_becomes_a_tool() -> None:
     assert tool.arguments(call("Place", '{"city":"Bern"}')) == {"city": "Bern", "zip": None}
 
 
-def test_a_config_takes_all_of_them() -> None:
+def test_a_config_takes_functions_models_and_tools() -> None:
     plain = Tool(name="plain")
     hosted = HostedTool(type="web_search")
     config = AIModelCallConfig(tools=[weather, Place, plain, hosted])
@@ -251,14 +251,14 @@ def test_a_config_takes_all_of_them() -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, {"type": "object"}, {"properties": {}}])
-def test_no_parameters_are_spelled_out(parameters: dict[str, JsonValue]) -> None:
+def test_missing_parameters_become_an_empty_object_schema(parameters: dict[str, JsonValue]) -> None:
     assert Tool(name="x", parameters=parameters).parameters == {"type": "object", "properties": {}}
 
 
 # ------------------------------------------------------------------------------------------------ reading calls
 
 
-def test_arguments_are_python_values() -> None:
+def test_arguments_of_a_call_become_python_values() -> None:
     arguments = '{"where":{"city":"Bern"},"unit":"k","since":"2026-11-22","points":[{"x":1}]}'
     assert Tool.from_function(weather).arguments(call(arguments=arguments)) == {
         "where": Place(city="Bern"),
@@ -278,7 +278,7 @@ def test_a_bound_call_runs_the_function() -> None:
     assert Tool.from_function(Meteorologist.of).bind(call(arguments='{"city":"Bern"}'))() == "Meteorologist Bern"
 
 
-def test_a_call_without_arguments() -> None:
+def test_a_call_without_arguments_runs_the_function() -> None:
     def now() -> int:
         return 5
 
@@ -287,8 +287,8 @@ def test_a_call_without_arguments() -> None:
     assert tool.bind(call(arguments="{}"))() == 5
 
 
-def test_null_stands_for_an_optional_argument_left_out() -> None:
-    """OpenAI's strict mode knows no optional members, so they come as null."""
+def test_null_for_an_optional_argument_becomes_its_default() -> None:
+    """OpenAI's strict mode requires every member, so models send null for optional ones."""
 
     def mark(city: str, tags: Annotated[list[str], Field(default_factory=lambda: ["none"])]) -> list[str]:
         return [city, *tags]
@@ -308,7 +308,7 @@ def test_null_stands_for_an_optional_argument_left_out() -> None:
         ("[]", "it: Input should be an object"),
     ],
 )
-def test_arguments_that_do_not_fit(arguments: str, words: str) -> None:
+def test_arguments_outside_the_schema_raise_an_error_with_their_path(arguments: str, words: str) -> None:
     with pytest.raises(ToolArgumentsError, match=words) as caught:
         Tool.from_function(weather).arguments(call(arguments=arguments))
     assert caught.value.name == "weather"
@@ -318,7 +318,7 @@ def test_arguments_that_do_not_fit(arguments: str, words: str) -> None:
 # ------------------------------------------------------------------------------------------------ JSON and copies
 
 
-def test_json_and_pickle_keep_what_the_model_is_told() -> None:
+def test_json_and_pickle_keep_the_definition_of_a_tool_without_its_function() -> None:
     tool = Tool.from_function(weather)
     for back in (Tool.model_validate_json(tool.model_dump_json()), pickle.loads(pickle.dumps(tool))):  # noqa: S301
         assert back == tool
@@ -364,7 +364,7 @@ def fails(why: str) -> str:
         ("other", "{}", None, True),
     ],
 )
-async def test_what_a_call_gives(
+async def test_the_return_value_of_a_call_becomes_a_result_part(
     name: str, arguments: str, content: list[TextPart | JsonPart | FilePart] | None, is_error: bool
 ) -> None:
     tools = [Meteorologist("A").ask, point, nothing, picture, Place, fails, HostedTool(type="web_search")]
@@ -376,7 +376,7 @@ async def test_what_a_call_gives(
         assert result.get_text().startswith(("the arguments of point do not fit: x:", "there is no tool 'other'"))
 
 
-async def test_calls_run_at_the_same_time_and_answer_in_order() -> None:
+async def test_calls_run_concurrently_and_results_keep_their_order() -> None:
     met = anyio.Event()
 
     async def wait() -> str:
@@ -392,7 +392,7 @@ async def test_calls_run_at_the_same_time_and_answer_in_order() -> None:
     assert [(each.call_id, each.get_text()) for each in results] == [("1", "waited"), ("2", "met")]
 
 
-async def test_a_tool_without_a_function_is_the_callers_mistake() -> None:
+async def test_a_call_of_a_tool_without_a_function_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'plain' was made from a schema"):
         await run_tools([call("plain"), call("plain")], [Tool(name="plain")])
 
@@ -485,7 +485,7 @@ RESULTS: dict[Dialect, list[object]] = {
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_the_tool_loop(dialect: Dialect, streaming: bool) -> None:
+async def test_a_tool_loop_sends_definitions_calls_and_results(dialect: Dialect, streaming: bool) -> None:
     config = AIModelCallConfig(tools=[forecast], streaming=streaming)
     messages = [Message.user("Weather in Bern and Nowhere?")]
     async with ProviderServer([Answer(tool_calls=CALLS), Answer(text="23 degrees in Bern.")]) as server:
@@ -506,7 +506,7 @@ async def test_the_tool_loop(dialect: Dialect, streaming: bool) -> None:
     assert response.warnings == ()
     name, description, schema = declared(dialect, first)
     assert (name, description) == ("forecast", "Tell the weather.")
-    if dialect is not Dialect.GEMINI:  # which is told of the default in words
+    if dialect is not Dialect.GEMINI:  # its schema names the default in the description
         assert schema == DECLARED
     assert declared(dialect, second) == (name, description, schema)
     assert results(dialect, second) == RESULTS[dialect]
@@ -515,8 +515,8 @@ async def test_the_tool_loop(dialect: Dialect, streaming: bool) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_results_survive_json_on_the_way(dialect: Dialect) -> None:
-    """The loop may be another process: everything goes through JSON between the two calls."""
+async def test_a_tool_loop_continues_after_a_json_round_trip(dialect: Dialect) -> None:
+    """Another process may continue the loop: all messages pass through JSON between the two calls."""
     config = AIModelCallConfig(tools=[forecast])
     async with ProviderServer([Answer(tool_calls=CALLS[:1]), Answer(text="Warm.")]) as server:
         client = AIModelClient(endpoint_at(server, dialect), config)
@@ -543,13 +543,13 @@ async def test_results_survive_json_on_the_way(dialect: Dialect) -> None:
         ('{"x": NaN, "y": [-Infinity]}', {"x": None, "y": [None]}),
     ],
 )
-def test_arguments_are_read_as_they_are_meant(arguments: str, parsed: JsonValue) -> None:
+def test_unusual_json_in_arguments_is_parsed(arguments: str, parsed: JsonValue) -> None:
     asked = call("point", arguments)
     assert asked.parsed() == parsed
     assert asked.arguments == arguments
 
 
-async def test_tools_read_such_arguments() -> None:
+async def test_a_tool_receives_large_numbers_lone_surrogates_and_infinity() -> None:
     def doubled(number: int, words: str = "", much: float = 0) -> list[JsonValue]:
         return [2 * number, words, str(much)]
 
