@@ -1,4 +1,4 @@
-"""Schemas in each target's subset: what is rewritten keeps its meaning, what cannot be held to is refused by name."""
+"""Schemas rewritten to the subset of each target: values stay valid, and unsupported schemas are refused by name."""
 
 import datetime
 import decimal
@@ -46,7 +46,7 @@ class Dog(BaseModel):
 
 
 class Owner(BaseModel):
-    """Somebody with animals."""
+    """An owner of animals."""
 
     title: str
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] = Field(description="the one at home")
@@ -127,7 +127,7 @@ KEYWORDS = {
     [(OWNER, "openai"), (OWNER, "anthropic"), (OWNER, "gemini"), (NODE, "openai"), (NODE, "gemini")],
     ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
-def test_a_value_of_the_model_is_valid_under_the_rewritten_schema(instance: BaseModel, target: str) -> None:
+def test_a_model_instance_is_valid_under_the_rewritten_schema(instance: BaseModel, target: str) -> None:
     original = schema_of(type(instance))
     value = instance.model_dump(mode="json")
     assert check(original, value)
@@ -135,7 +135,7 @@ def test_a_value_of_the_model_is_valid_under_the_rewritten_schema(instance: Base
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_only_words_the_target_knows_are_left(target: str) -> None:
+def test_a_rewritten_schema_has_only_keywords_of_its_target(target: str) -> None:
     for schema in subschemas(TARGETS[target](schema_of(Owner))):
         assert schema.keys() <= KEYWORDS[target]
         if "$ref" in schema:
@@ -151,7 +151,7 @@ def test_only_words_the_target_knows_are_left(target: str) -> None:
 
 
 @pytest.mark.parametrize("model", [Cat, Dog, Owner, Node])
-def test_openai_requires_what_its_own_sdk_requires(model: type[BaseModel]) -> None:
+def test_openai_schema_requires_the_same_members_as_the_openai_sdk(model: type[BaseModel]) -> None:
     ours, theirs = openai_schema(schema_of(model)), to_strict_json_schema(model)
     theirs = (
         openai_schema(theirs) if "$ref" in theirs else theirs
@@ -160,28 +160,28 @@ def test_openai_requires_what_its_own_sdk_requires(model: type[BaseModel]) -> No
     assert ours.get("$defs", {}).keys() == theirs.get("$defs", {}).keys()  # type: ignore[union-attr] - both objects
 
 
-def test_what_is_not_enforced_is_told_and_still_checked_on_arrival() -> None:
+def test_unsupported_constraints_move_to_the_description_for_anthropic() -> None:
     bark = anthropic_schema(schema_of(Dog))["properties"]["bark"]  # type: ignore[call-overload,index]
     assert bark == {
         "title": "Bark",
         "type": "string",
-        "description": '(maxLength: 8, minLength: 2, pattern: "^w")',  # in the order they came in, whatever the hash
+        "description": '(maxLength: 8, minLength: 2, pattern: "^w")',  # in the order of the schema, for any hash seed
     }
 
 
-def test_a_description_beside_a_pointer_is_kept() -> None:
+def test_a_description_beside_a_reference_is_kept() -> None:
     for rewrite in TARGETS.values():
         best = rewrite(schema_of(Owner))["properties"]["best"]  # type: ignore[call-overload,index]
         assert best["description"] == "the best of all"  # type: ignore[call-overload,index]
         assert "lives" in best["properties"]  # type: ignore[operator,call-overload,index]
 
 
-def test_a_member_called_title_is_not_a_title() -> None:
+def test_a_member_named_title_is_kept() -> None:
     for rewrite in TARGETS.values():
         assert "title" in rewrite(schema_of(Owner))["properties"]  # type: ignore[operator]
 
 
-def test_gemini_gets_whole_bounds_and_single_values_as_enums() -> None:
+def test_gemini_schema_has_inclusive_bounds_and_enums_for_constants() -> None:
     lives = gemini_schema(schema_of(Cat))["properties"]["lives"]  # type: ignore[call-overload,index]
     assert lives == {"type": "integer", "minimum": 1, "maximum": 9}
     kind = gemini_schema(schema_of(Dog))["properties"]["kind"]  # type: ignore[call-overload,index]
@@ -204,7 +204,7 @@ OPTIONAL: JsonSchema = {
 }
 
 
-def test_openai_may_leave_optional_members_null_and_the_nulls_go_again() -> None:
+def test_optional_members_are_nullable_for_openai_and_restored_drops_their_nulls() -> None:
     rewritten = openai_schema(OPTIONAL)
     assert fits_openai_strict(OPTIONAL)
     assert rewritten["$defs"].keys() == {"home"}  # type: ignore[union-attr]
@@ -224,12 +224,12 @@ def test_openai_may_leave_optional_members_null_and_the_nulls_go_again() -> None
     assert lean == {"name": "n", "home": {}, "nick": None, "count": 4, "list": [{}, {"city": "x"}]}
 
 
-def test_what_is_required_or_may_be_null_is_not_taken_away() -> None:
+def test_restored_keeps_nulls_of_required_nullable_and_unknown_members() -> None:
     schema: JsonSchema = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}, "required": ["a"]}
     assert restored(schema, {"a": None, "b": None, "c": None}) == {"a": None, "b": None, "c": None}
 
 
-def test_all_of_is_merged_where_that_says_the_same() -> None:
+def test_all_of_with_disjoint_objects_is_merged() -> None:
     schema: JsonSchema = {
         "allOf": [
             {"$ref": "#/$defs/named"},
@@ -244,7 +244,7 @@ def test_all_of_is_merged_where_that_says_the_same() -> None:
         assert not check(rewritten, {"a": "x"})
 
 
-def test_the_callers_schema_is_left_alone() -> None:
+def test_rewriting_does_not_change_the_given_schema() -> None:
     original = schema_of(Owner)
     before = orjson.dumps(original)
     for rewrite in TARGETS.values():
@@ -253,7 +253,7 @@ def test_the_callers_schema_is_left_alone() -> None:
     assert orjson.dumps(original) == before
 
 
-def test_the_bytes_do_not_depend_on_the_hash_seed() -> None:
+def test_rewritten_schemas_are_equal_under_other_hash_seeds() -> None:
     code = (
         "import orjson; from tests.tools.test_schemas import TARGETS, Owner\n"
         "print([orjson.dumps(rewrite(Owner.model_json_schema())) for rewrite in TARGETS.values()])"
@@ -303,7 +303,7 @@ LOGIC: JsonSchema = {"type": "object", "properties": {"a": {"type": "string", "n
         (LOGIC, "a uses 'not'"),
     ],
 )
-def test_what_cannot_be_held_to(schema: JsonSchema, words: str) -> None:
+def test_anthropic_and_openai_strict_refuse_unsupported_schemas(schema: JsonSchema, words: str) -> None:
     with pytest.raises(UnsupportedError, match=words):
         anthropic_schema(schema)
     assert not fits_openai_strict(schema)
@@ -313,18 +313,18 @@ def test_what_cannot_be_held_to(schema: JsonSchema, words: str) -> None:
     assert check(gemini_schema(schema), value)
 
 
-def test_anthropic_refuses_what_contains_itself() -> None:
+def test_anthropic_refuses_a_recursive_schema() -> None:
     with pytest.raises(UnsupportedError, match="Node contains itself"):
         anthropic_schema(schema_of(Node))
 
 
-def test_an_object_that_lets_more_in_is_closed_where_it_has_to_be() -> None:
+def test_an_open_object_is_closed_for_targets_that_require_closed_objects() -> None:
     assert anthropic_schema(schema_of(Open))["additionalProperties"] is False
     assert fits_openai_strict(schema_of(Open))
     assert gemini_schema(schema_of(Open))["additionalProperties"] is True
 
 
-def test_a_choice_at_the_top_is_no_object() -> None:
+def test_any_of_at_the_root_is_refused_for_openai() -> None:
     schema: JsonSchema = {"anyOf": [schema_of(Cat), schema_of(Dog)]}
     assert not fits_openai_strict(schema)
     with pytest.raises(UnsupportedError, match="root is an object"):
@@ -333,7 +333,7 @@ def test_a_choice_at_the_top_is_no_object() -> None:
 
 @pytest.mark.parametrize("rewrite", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("reference", ["https://example.com/x.json", "#/$defs/gone", "#anchor"])
-def test_a_pointer_to_nowhere_is_refused(rewrite: Rewrite, reference: str) -> None:
+def test_a_dangling_reference_is_refused(rewrite: Rewrite, reference: str) -> None:
     schema: JsonSchema = {"type": "object", "properties": {"a": {"type": "array", "items": {"$ref": reference}}}}
     if rewrite is openai_schema:
         assert not fits_openai_strict(schema)
@@ -342,14 +342,14 @@ def test_a_pointer_to_nowhere_is_refused(rewrite: Rewrite, reference: str) -> No
             rewrite(schema)
 
 
-# ------------------------------------------------------------------------------------------------ what a call asks for
+# ------------------------------------------------------------------------------------------------ output schemas
 
 
-def test_nothing_asked_for() -> None:
+def test_a_config_without_structured_output_has_no_output_schema() -> None:
     assert output_schema(AIModelCallConfig()) is None
 
 
-def test_the_name_is_one_that_every_wire_takes() -> None:
+def test_the_name_of_an_output_schema_is_legal_in_every_dialect() -> None:
     asked = output_schema(AIModelCallConfig(structured_output={"title": "Größe (cm) " * 9, "type": "object"}))
     assert asked is not None
     assert asked.name == ("Gr__e__cm__" * 9)[:64]
@@ -362,7 +362,7 @@ def test_the_name_is_one_that_every_wire_takes() -> None:
     assert unnamed.name == "answer"
 
 
-def test_a_recursive_top_is_written_out() -> None:
+def test_the_root_of_a_recursive_output_schema_is_an_object() -> None:
     asked = output_schema(AIModelCallConfig(structured_output=Node))
     assert asked is not None
     assert asked.schema["type"] == "object"
@@ -374,7 +374,7 @@ class Numbers(RootModel[list[int]]):
 
 
 @pytest.mark.parametrize("wanted", [Numbers, {"type": "array", "items": {}}, {"anyOf": [{"type": "object"}]}])
-def test_structured_output_is_an_object(wanted: type[BaseModel] | JsonSchema) -> None:
+def test_structured_output_without_an_object_as_its_root_is_refused(wanted: type[BaseModel] | JsonSchema) -> None:
     with pytest.raises(ConfigurationError, match="an object as its root"):
         output_schema(AIModelCallConfig(structured_output=wanted))
 
@@ -383,6 +383,6 @@ class Callback(BaseModel):
     call: Callable[[], int]
 
 
-def test_a_class_that_is_no_schema() -> None:
+def test_a_model_without_a_json_schema_is_refused_as_structured_output() -> None:
     with pytest.raises(ConfigurationError, match="Callback has no JSON schema"):
         output_schema(AIModelCallConfig(structured_output=Callback))

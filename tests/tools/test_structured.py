@@ -1,4 +1,4 @@
-"""Structured output from the call to the object: every dialect, plain and streamed, whole, so far, refused and cut."""
+"""Structured output in every dialect: whole, streamed and partial objects, refusals and cut answers."""
 
 import contextlib
 import pickle
@@ -36,7 +36,7 @@ DIALECTS = list(SPEAKERS)
 
 
 class Person(BaseModel):
-    """Somebody."""
+    """A person."""
 
     name: str
     born: int = Field(gt=1000)
@@ -73,7 +73,7 @@ def words(*texts: str, finish: FinishReason = FinishReason.STOP, wanted: object 
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_class_comes_back_as_its_instance(dialect: Dialect, streaming: bool) -> None:
+async def test_structured_output_of_a_model_is_its_instance(dialect: Dialect, streaming: bool) -> None:
     config = AIModelCallConfig(structured_output=Person, streaming=streaming)
     async with ProviderServer([Answer(text=TEXT)]) as server:
         response = await AIModelClient(endpoint_at(server, dialect), config).generate("Who?")
@@ -83,7 +83,7 @@ async def test_a_class_comes_back_as_its_instance(dialect: Dialect, streaming: b
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_schema_comes_back_as_json(dialect: Dialect) -> None:
+async def test_structured_output_of_a_json_schema_is_a_json_value(dialect: Dialect) -> None:
     async with ProviderServer([Answer(text='{"name": "Ada"}')]) as server:
         client = AIModelClient(endpoint_at(server, dialect), AIModelCallConfig(structured_output=SCHEMA))
         response = await client.generate("Who?")
@@ -99,7 +99,7 @@ WIRES: dict[Dialect, Sequence[str]] = {
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_what_the_provider_is_sent(dialect: Dialect) -> None:
+async def test_a_request_holds_the_output_schema(dialect: Dialect) -> None:
     config = AIModelCallConfig(structured_output=Person)
     async with ProviderServer([Answer(text=TEXT)]) as server:
         await AIModelClient(endpoint_at(server, dialect), config).generate("Who?")
@@ -113,7 +113,7 @@ async def test_what_the_provider_is_sent(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_the_object_so_far(dialect: Dialect) -> None:
+async def test_a_stream_gives_partial_objects_and_the_whole_object_at_its_end(dialect: Dialect) -> None:
     config = AIModelCallConfig(structured_output=Person)
     seen: list[JsonValue] = []
     pieces = tuple(TEXT[at : at + 3] for at in range(0, len(TEXT), 3))
@@ -132,7 +132,7 @@ async def test_the_object_so_far(dialect: Dialect) -> None:
     assert stream.response.structured() == ADA
 
 
-async def test_half_a_text_is_shown_while_it_comes() -> None:
+async def test_a_partial_object_holds_the_received_half_of_a_text() -> None:
     async with (
         ProviderServer([Answer(text=TEXT, pieces=(TEXT[:14], TEXT[14:]))]) as server,
         AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT)).stream("Who?") as stream,
@@ -148,7 +148,7 @@ async def test_half_a_text_is_shown_while_it_comes() -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_cut_answer_is_an_error_with_its_text(dialect: Dialect, streaming: bool) -> None:
+async def test_a_cut_answer_raises_an_error_with_its_text(dialect: Dialect, streaming: bool) -> None:
     config = AIModelCallConfig(structured_output=Person, streaming=streaming)
     cut = Answer(text=TEXT[:20], finish_reason=FinishReason.LENGTH)
     async with ProviderServer([cut]) as server:
@@ -159,18 +159,18 @@ async def test_a_cut_answer_is_an_error_with_its_text(dialect: Dialect, streamin
 
 
 @pytest.mark.parametrize("dialect", [each for each in DIALECTS if each is not Dialect.GEMINI])
-async def test_a_refusal_is_an_error_with_its_words(dialect: Dialect) -> None:
+async def test_a_refusal_raises_an_error_with_its_text(dialect: Dialect) -> None:
     config = AIModelCallConfig(structured_output=Person)
     async with ProviderServer([Answer(refusal="I would rather not.")]) as server:
         response = await AIModelClient(endpoint_at(server, dialect), config).generate("Who?")
     with pytest.raises(AnswerRefusedError) as caught:
         response.structured()
-    if dialect is not Dialect.ANTHROPIC_MESSAGES:  # whose refusals may come without a word
+    if dialect is not Dialect.ANTHROPIC_MESSAGES:  # its refusals may have no text
         assert caught.value.text == "I would rather not."
 
 
 @pytest.mark.parametrize("dialect", [Dialect.OPENAI_CHAT, Dialect.GEMINI])
-async def test_a_filtered_answer_is_a_refusal(dialect: Dialect) -> None:
+async def test_a_filtered_answer_raises_a_refusal_error(dialect: Dialect) -> None:
     config = AIModelCallConfig(structured_output=Person)
     filtered = Answer(text='{"name": ', finish_reason=FinishReason.CONTENT_FILTER)
     async with ProviderServer([filtered]) as server:
@@ -180,7 +180,7 @@ async def test_a_filtered_answer_is_a_refusal(dialect: Dialect) -> None:
     assert caught.value.finish_reason == "content_filter"
 
 
-def test_an_answer_that_broke_off_is_cut() -> None:
+def test_an_interrupted_answer_raises_a_cut_error() -> None:
     accumulator = Accumulator(provider="p", model="m")
     accumulator.feed([StreamStart(model="m", provider="p"), PartStart(0, "text"), TextDelta(0, TEXT)])
     assert accumulator.texts() == [TEXT]
@@ -189,7 +189,7 @@ def test_an_answer_that_broke_off_is_cut() -> None:
     assert (caught.value.text, caught.value.finish_reason) == (TEXT, "error")
 
 
-def test_the_blocking_stream_has_it_too() -> None:
+def test_a_blocking_stream_gives_partial_and_whole_objects() -> None:
     from anyio.from_thread import start_blocking_portal
 
     config = AIModelCallConfig(structured_output=Person)
@@ -208,7 +208,7 @@ def test_the_blocking_stream_has_it_too() -> None:
 # ------------------------------------------------------------------------------------------------ reading an answer
 
 
-def test_a_model_can_be_given_later() -> None:
+def test_structured_takes_another_type_after_the_call() -> None:
     class Other(BaseModel):
         born: int
 
@@ -217,7 +217,7 @@ def test_a_model_can_be_given_later() -> None:
     assert response.structured(dict[str, object])["born"] == 1815
 
 
-def test_members_left_null_take_their_defaults() -> None:
+def test_nulls_of_optional_members_become_their_defaults() -> None:
     text = '{"name": "A.", "born": 1900, "tags": null, "nick": null}'
     assert words(text).structured() == Person(name="A.", born=1900)
     assert words(text, wanted=SCHEMA).structured() == {"name": "A.", "born": 1900, "tags": None, "nick": None}
@@ -225,7 +225,7 @@ def test_members_left_null_take_their_defaults() -> None:
     assert words(text, wanted=schema).structured() == {"name": "A.", "born": 1900, "nick": None}
 
 
-def test_an_answer_may_come_in_several_texts() -> None:
+def test_structured_reads_an_answer_of_several_text_parts() -> None:
     assert words(TEXT[:10], TEXT[10:]).structured() == ADA
     assert words("I looked it up.", TEXT).structured() == ADA
 
@@ -239,37 +239,37 @@ def test_an_answer_may_come_in_several_texts() -> None:
         ('{"name": "A.", "born": 3}', "born: Input should be greater than 1000"),
     ],
 )
-def test_what_does_not_fit(text: str, said: str) -> None:
+def test_an_answer_outside_the_schema_raises_an_error_with_its_text(text: str, said: str) -> None:
     with pytest.raises(StructuredOutputError, match=said) as caught:
         words(text).structured()
     assert not isinstance(caught.value, AnswerCutError | AnswerRefusedError)
     assert (caught.value.text, caught.value.finish_reason) == (text, "stop")
 
 
-def test_a_schema_needs_json_at_least() -> None:
+def test_an_answer_that_is_not_json_raises_under_a_json_schema() -> None:
     with pytest.raises(StructuredOutputError, match="is not JSON"):
         words("Here you are", wanted=SCHEMA).structured()
 
 
-def test_tools_come_first() -> None:
+def test_structured_raises_on_an_answer_with_tool_calls() -> None:
     call = ToolCallPart(call_id="1", name="weather", arguments="{}")
     with pytest.raises(StructuredOutputError, match="calls tools first: weather"):
         answer(call, finish=FinishReason.TOOL_CALLS).structured()
 
 
 @pytest.mark.parametrize("finish", [FinishReason.LENGTH, FinishReason.CONTEXT_WINDOW, FinishReason.PAUSE])
-def test_a_cut_answer_is_never_read(finish: FinishReason) -> None:
+def test_a_cut_answer_with_valid_json_raises(finish: FinishReason) -> None:
     with pytest.raises(AnswerCutError):
         words(TEXT, finish=finish).structured()
 
 
-def test_words_of_refusal_under_any_finish() -> None:
+def test_a_refusal_part_raises_under_a_normal_finish_reason() -> None:
     with pytest.raises(AnswerRefusedError) as caught:
         answer(RefusalPart(text="No.")).structured()
     assert caught.value.text == "No."
 
 
-def test_nothing_known_to_follow() -> None:
+def test_structured_without_a_readable_type_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"structured\(Model\)"):
         words(TEXT, wanted=None).structured()
     with pytest.raises(ConfigurationError, match="cannot be read as"):
@@ -277,13 +277,13 @@ def test_nothing_known_to_follow() -> None:
 
 
 class TextDeltas:
-    """Nothing that pydantic could read."""
+    """A class that pydantic cannot validate."""
 
 
-# ------------------------------------------------------------------------------------------------ carried, not kept
+# ------------------------------------------------------------------------------------------------ copies and JSON
 
 
-def test_the_class_is_no_part_of_the_answer() -> None:
+def test_the_wanted_class_is_not_part_of_a_response_in_json() -> None:
     response = words(TEXT)
     plain = words(TEXT, wanted=None)
     assert response == plain
@@ -300,7 +300,7 @@ def test_the_class_is_no_part_of_the_answer() -> None:
         back.response.structured()
 
 
-def test_a_config_in_json_keeps_the_schema() -> None:
+def test_json_of_a_config_keeps_the_output_schema() -> None:
     config = AIModelCallConfig(structured_output=Person)
     back = AIModelCallConfig.model_validate_json(config.model_dump_json())
     assert back.structured_output == Person.model_json_schema()
@@ -308,7 +308,7 @@ def test_a_config_in_json_keeps_the_schema() -> None:
     assert AIModelCallConfig.model_validate_json(AIModelCallConfig().model_dump_json()) == AIModelCallConfig()
 
 
-def test_copies_carry_it_and_pickles_do_not() -> None:
+def test_copies_of_a_response_keep_the_wanted_class_and_pickles_drop_it() -> None:
     class Local(Person):
         """Cannot be pickled."""
 
@@ -338,12 +338,12 @@ def test_copies_carry_it_and_pickles_do_not() -> None:
         (['{"a": ', '"b'], {"a": "b"}),
     ],
 )
-def test_so_far(texts: list[str], value: JsonValue) -> None:
+def test_so_far_parses_incomplete_json(texts: list[str], value: JsonValue) -> None:
     assert so_far(texts) == value
 
 
 @pytest.mark.parametrize("depth", [300, 1000, 100_000])
-def test_a_deep_answer_is_an_answer_or_a_typed_error(depth: int) -> None:
+def test_deeply_nested_json_is_read_or_raises_a_typed_error(depth: int) -> None:
     text = '{"a":' * depth + "1" + "}" * depth
     for wanted in (Person, SCHEMA):
         with contextlib.suppress(StructuredOutputError):
@@ -352,8 +352,8 @@ def test_a_deep_answer_is_an_answer_or_a_typed_error(depth: int) -> None:
     so_far([text[: depth * 5 + 1]])
 
 
-async def test_the_conversation_keeps_the_text() -> None:
-    """What was structured is text for the next model."""
+async def test_the_next_provider_receives_a_structured_answer_as_text() -> None:
+    """A structured answer stays a text part of the history."""
     async with ProviderServer([Answer(text=TEXT), Answer(text="ok")]) as server:
         config = AIModelCallConfig(structured_output=Person)
         response = await AIModelClient(endpoint_at(server, Dialect.ANTHROPIC_MESSAGES), config).generate("Who?")
@@ -362,7 +362,7 @@ async def test_the_conversation_keeps_the_text() -> None:
         assert server.requests[1].turns[1] == ("assistant", TEXT)
 
 
-# ------------------------------------------------------------------------------------------------ wrapped and unusual
+# ------------------------------------------------------------------------------------------------ wrapped answers
 
 BARE = '{"name": "A.", "born": 1900}'
 A = Person(name="A.", born=1900)
@@ -379,7 +379,7 @@ WRAPPED = [
 
 
 @pytest.mark.parametrize("text", WRAPPED)
-def test_a_fence_and_thinking_around_the_answer_are_taken_off(text: str) -> None:
+def test_a_code_fence_and_thinking_around_an_answer_are_removed(text: str) -> None:
     assert words(text).structured() == A
     assert words(text, wanted=None).structured(Person) == A
     assert words(text, wanted=SCHEMA).structured() == {"name": "A.", "born": 1900}
@@ -398,13 +398,13 @@ def test_a_fence_and_thinking_around_the_answer_are_taken_off(text: str) -> None
         "```json\nnone\n```",
     ],
 )
-def test_what_else_stands_around_an_answer_stays(text: str) -> None:
+def test_other_text_around_an_answer_is_not_removed(text: str) -> None:
     with pytest.raises(StructuredOutputError, match="Invalid JSON") as caught:
         words(text).structured()
     assert caught.value.text == text
 
 
-def test_an_answer_that_is_json_is_not_touched() -> None:
+def test_a_valid_json_answer_with_fences_inside_is_unchanged() -> None:
     text = '{"name": "```json\\n</think>.", "born": 1900}'
     assert words(text).structured() == Person(name="```json\n</think>.", born=1900)
     assert words(text).unwrapped() == ()
@@ -414,7 +414,7 @@ def test_an_answer_that_is_json_is_not_touched() -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_wrapped_answer_is_warned_of(dialect: Dialect, streaming: bool) -> None:
+async def test_a_wrapped_answer_gives_a_warning(dialect: Dialect, streaming: bool) -> None:
     config = AIModelCallConfig(structured_output=Person, streaming=streaming)
     async with ProviderServer([Answer(text=WRAPPED[0]), Answer(text=BARE)]) as server:
         client = AIModelClient(endpoint_at(server, dialect), config)
@@ -438,7 +438,7 @@ async def test_a_wrapped_answer_is_warned_of(dialect: Dialect, streaming: bool) 
         ([f'{{"a": {10**30}, "b'], {"a": 10**30}),
     ],
 )
-def test_so_far_of_wrapped_and_unusual_answers(texts: list[str], value: JsonValue) -> None:
+def test_so_far_parses_wrapped_answers_lone_surrogates_and_large_numbers(texts: list[str], value: JsonValue) -> None:
     assert so_far(texts) == value
 
 
@@ -448,7 +448,7 @@ class Ledger(BaseModel):
     rest: JsonValue = None
 
 
-def test_numbers_of_any_size_and_halves_of_characters() -> None:
+def test_large_numbers_and_lone_surrogates_in_an_answer_are_parsed() -> None:
     text = f'{{"total": {10**30}, "note": "\\ud83d\\ude00 \\ud83d", "rest": {{"a": [-{10**40}, NaN]}}}}'
     ledger = words(text).structured(Ledger)
     assert (ledger.total, ledger.note) == (10**30, "\U0001f600 \ufffd")

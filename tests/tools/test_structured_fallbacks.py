@@ -1,4 +1,4 @@
-"""Schemas that a target cannot be held to are asked for in another way, with a warning, and come back all the same."""
+"""Fallbacks for output schemas that a target cannot enforce: another request form, a warning and the same result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -57,7 +57,9 @@ OUTPUTS: Mapping[str, tuple[type[BaseModel], str, BaseModel]] = {
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("name", OUTPUTS)
-async def test_every_output_comes_back_from_every_target(name: str, dialect: Dialect, streaming: bool) -> None:
+async def test_an_unsupported_output_schema_gives_its_object_from_every_dialect(
+    name: str, dialect: Dialect, streaming: bool
+) -> None:
     model, text, value = OUTPUTS[name]
     config = AIModelCallConfig(structured_output=model, streaming=streaming)
     async with ProviderServer([Answer(text=text)]) as server:
@@ -74,7 +76,7 @@ async def test_every_output_comes_back_from_every_target(name: str, dialect: Dia
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-async def test_a_failover_reaches_claude(name: str) -> None:
+async def test_a_failover_to_claude_gives_the_object_of_an_unsupported_schema(name: str) -> None:
     model, text, value = OUTPUTS[name]
     config = AIModelCallConfig(structured_output=model, retries=0)
     async with (
@@ -86,7 +88,7 @@ async def test_a_failover_reaches_claude(name: str) -> None:
     assert response.structured() == value
 
 
-async def test_what_claude_can_be_held_to_stays_native() -> None:
+async def test_a_supported_output_schema_is_sent_natively_to_claude() -> None:
     config = AIModelCallConfig(structured_output=Crate)
     async with ProviderServer([Answer(text='{"count": 1}')]) as server:
         endpoint = endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
@@ -98,7 +100,7 @@ async def test_what_claude_can_be_held_to_stays_native() -> None:
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-async def test_strict_tools_that_claude_cannot_be_held_to(name: str) -> None:
+async def test_a_strict_tool_with_an_unsupported_schema_is_sent_without_strict(name: str) -> None:
     tool = Tool.from_model(OUTPUTS[name][0], name="pick", strict=True)
     held = Tool.from_model(Crate, strict=True)
     async with ProviderServer([Answer(text="Fine.")]) as server:
@@ -112,7 +114,7 @@ async def test_strict_tools_that_claude_cannot_be_held_to(name: str) -> None:
 
 
 @pytest.mark.parametrize("as_tool", [False, True])
-async def test_a_pointer_to_nowhere_is_no_limit_of_the_target(as_tool: bool) -> None:
+async def test_a_dangling_reference_raises_without_a_fallback(as_tool: bool) -> None:
     lost: JsonSchema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/gone"}}}
     config = (
         AIModelCallConfig(tools=[Tool(name="pick", parameters=lost, strict=True)])
@@ -125,7 +127,7 @@ async def test_a_pointer_to_nowhere_is_no_limit_of_the_target(as_tool: bool) -> 
             await client.generate("Pick.")
 
 
-async def test_a_model_of_responses_without_schemas_is_told_in_words() -> None:
+async def test_a_responses_model_without_schema_support_gets_the_schema_as_instructions() -> None:
     config = AIModelCallConfig(structured_output=Crate)
     async with ProviderServer([Answer(text='```json\n{"count": 1}\n```')]) as server:
         endpoint = endpoint_at(server, Dialect.OPENAI_RESPONSES)

@@ -1,4 +1,4 @@
-"""Hints of tools: read one by one, those that are wanted, with the descriptions that stand in them."""
+"""Type hints of tools: only the hints of parameters are read, with the descriptions inside them."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def properties(tool: Tool) -> dict[str, Any]:
         (Picker().later, ["count"]),
     ],
 )
-def test_hints_that_nobody_fills_in_are_not_read(function: Callable[..., object], wanted: list[str]) -> None:
+def test_unreadable_hints_of_bound_arguments_are_not_read(function: Callable[..., object], wanted: list[str]) -> None:
     tool = Tool.from_function(function)
     assert list(properties(tool)) == wanted
     assert AIModelCallConfig(tools=[function]).tools[0] == tool
 
 
-def test_such_a_tool_runs() -> None:
+def test_a_tool_with_unreadable_hints_of_bound_arguments_runs() -> None:
     tool = Tool.from_function(functools.partial(weighed, orchard="north", scale=None))
     call = ToolCallPart(call_id="1", name="weighed", arguments='{"count": 4}')
     assert tool.bind(call)() == "4 of north None"
@@ -76,12 +76,12 @@ def test_such_a_tool_runs() -> None:
     ("function", "parameter"),
     [(picked, "orchard"), (functools.partial(weighed, orchard=1), "scale"), (Picker, "orchard")],
 )
-def test_a_wanted_hint_for_type_checkers_only_is_named(function: Callable[..., object], parameter: str) -> None:
+def test_an_unreadable_hint_of_a_parameter_is_refused_by_name(function: Callable[..., object], parameter: str) -> None:
     with pytest.raises(ConfigurationError, match=f"the parameter '{parameter}' of .* cannot be read"):
         Tool.from_function(function)
 
 
-def test_a_model_with_such_a_hint_is_a_clear_mistake() -> None:
+def test_a_model_with_an_unreadable_hint_is_refused() -> None:
     class Crate(BaseModel):
         orchard: Orchard
 
@@ -93,7 +93,7 @@ def test_a_model_with_such_a_hint_is_a_clear_mistake() -> None:
 
 
 class Note:
-    """Anything with a text of that name will do."""
+    """An annotation with a ``documentation`` text, like ``Doc``."""
 
     documentation = "how sweet"
 
@@ -137,7 +137,7 @@ def planted(
     del grove, count, sort, note, blank
 
 
-def test_words_in_hints_describe_parameters() -> None:
+def test_texts_in_hints_describe_parameters() -> None:
     tool = Tool.from_function(planted)
     told = {name: member.get("description") for name, member in properties(tool).items()}
     assert told == {
@@ -151,7 +151,7 @@ def test_words_in_hints_describe_parameters() -> None:
 
 
 @pytest.mark.parametrize("way", ["tool", "output", "config"])
-def test_words_in_hints_describe_members_at_any_depth(way: str) -> None:
+def test_texts_in_hints_describe_members_at_any_depth(way: str) -> None:
     config = AIModelCallConfig(structured_output=Grove)
     asked = output_schema(config)
     assert asked is not None
