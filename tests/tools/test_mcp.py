@@ -1,4 +1,4 @@
-"""MCP servers as tools: sessions that one task owns, names, results, failures, questions and secrets."""
+"""MCP servers as tools: sessions owned by one task, names, results, failures, questions and secrets."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ async def opened(*tools: McpServer | Tool) -> AsyncGenerator[ListedTools, None]:
 
 
 async def run(listed: ListedTools, name: str, **arguments: JsonValue) -> str:
-    """The text of a call's result; an error is marked."""
+    """The text of a call's result; ``ERROR`` stands before the text of an error."""
     result = await listed.sources[name].call(call(name, **arguments))
     return f"ERROR {result.get_text()}" if result.is_error else result.get_text()
 
@@ -78,12 +78,12 @@ def shop(protocol: str = "auto") -> McpServer:
     return McpServer.of(server_of(), protocol=protocol)
 
 
-# ------------------------------------------------------------------------------------------------ the child
+# ------------------------------------------------------------------------------------------------ child processes
 
 
-async def test_calls_of_a_child_run_at_once_and_a_child_that_dies_is_started_again() -> None:
+async def test_calls_of_a_child_run_concurrently_and_a_dead_child_is_restarted() -> None:
     async with opened(McpServer.stdio(*PROGRAM, name="shop", timeout=5)) as listed:
-        with anyio.fail_after(5):  # one after another they would take ten seconds
+        with anyio.fail_after(5):  # run one after another, the calls would take ten seconds
             texts = await asyncio.gather(*(run(listed, "shop__wait", seconds=0.1) for _ in range(100)))
         assert texts == ["waited"] * 100
         first = await run(listed, "shop__pid")
@@ -93,7 +93,7 @@ async def test_calls_of_a_child_run_at_once_and_a_child_that_dies_is_started_aga
         assert second not in {first, told}
         os.kill(int(second), signal.SIGKILL)
         with anyio.fail_after(5):
-            while is_open(listed.sources["shop__pid"]):  # noqa: ASYNC110 - it tells nobody
+            while is_open(listed.sources["shop__pid"]):  # noqa: ASYNC110 - there is no event to wait for
                 await anyio.sleep(0.01)
         third = await run(listed, "shop__pid")
         assert third.isdigit()
@@ -101,13 +101,13 @@ async def test_calls_of_a_child_run_at_once_and_a_child_that_dies_is_started_aga
 
 
 def is_open(source: ToolSource) -> bool:
-    """Whether the end of a server's child was not noticed yet."""
+    """Whether the source still counts the session of its child process as open."""
     assert isinstance(source, McpSource)
     session = source._connection._session  # pyright: ignore[reportPrivateUsage]
     return session is not None and not session.lost
 
 
-async def test_a_child_gets_no_variable_that_was_not_given_and_its_questions_reach_the_call_that_runs(
+async def test_a_child_gets_only_given_variables_and_its_questions_reach_the_running_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OURS", "secret")
@@ -135,7 +135,7 @@ async def test_a_child_gets_no_variable_that_was_not_given_and_its_questions_rea
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_call_that_is_cancelled_or_late_ends_at_the_server(protocol: str) -> None:
+async def test_a_cancelled_or_late_call_is_cancelled_at_the_server(protocol: str) -> None:
     async with opened(McpServer.of(server_of(), timeout=0.05, protocol=protocol)) as listed:
         with anyio.move_on_after(0.01):
             await run(listed, "shop__wait", seconds=60)
@@ -144,7 +144,7 @@ async def test_a_call_that_is_cancelled_or_late_ends_at_the_server(protocol: str
         assert await run(listed, "shop__cancellations") == "2"
 
 
-async def test_fifty_turns_at_once_share_one_child_which_ends_with_the_manager() -> None:
+async def test_fifty_concurrent_turns_share_one_child_that_ends_with_the_manager() -> None:
     pids: set[str] = set()
     config = AIModelCallConfig(tools=[McpServer.stdio(PROGRAM, name="shop")])
     asks = Answer(tool_calls=(ScriptedToolCall("1", "shop__pid"),))
@@ -175,7 +175,7 @@ def alive(pid: int) -> bool:
     return pid != 0
 
 
-async def test_no_child_and_no_task_is_left_after_a_cancellation() -> None:
+async def test_a_cancellation_leaves_no_child_and_no_task() -> None:
     before = asyncio.all_tasks()
     pids: list[int] = []
     with anyio.CancelScope() as scope:
@@ -188,7 +188,7 @@ async def test_no_child_and_no_task_is_left_after_a_cancellation() -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_session_is_used_and_closed_by_other_tasks_than_the_one_that_opened_it() -> None:
+async def test_a_session_is_opened_used_and_closed_by_three_tasks() -> None:
     sessions, listings = ToolSessions(), list[ListedTools]()
 
     async def opens() -> None:
@@ -203,7 +203,7 @@ async def test_a_session_is_used_and_closed_by_other_tasks_than_the_one_that_ope
     assert "was closed with the block" in await run(listings[0], "shop__add", a=1, b=2)
 
 
-async def test_a_program_that_is_not_there_says_so() -> None:
+async def test_a_missing_program_raises_an_error_with_the_cause() -> None:
     with pytest.raises(ToolServerError, match="cannot be opened: No such file") as caught:
         async with opened(McpServer.stdio("/no/such/program")):
             pass
@@ -211,7 +211,7 @@ async def test_a_program_that_is_not_there_says_so() -> None:
 
 
 @pytest.mark.parametrize("how", ["late", "cancelled"])
-async def test_a_server_that_does_not_answer_leaves_no_child(how: str, tmp_path: Path) -> None:
+async def test_a_silent_server_leaves_no_child_after_timeout_or_cancellation(how: str, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     silent = f"import os, pathlib, sys; pathlib.Path({str(file)!r}).write_text(str(os.getpid())); sys.stdin.read()"
     server = McpServer.stdio(sys.executable, "-c", silent, name="mute", open_timeout=0.3 if how == "late" else 60)
@@ -240,7 +240,7 @@ async def enter(server: McpServer) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_errors_of_tools_are_results_in_plain_words(protocol: str) -> None:
+async def test_errors_of_tools_become_error_results_without_internals(protocol: str) -> None:
     async with opened(shop(protocol)) as listed:
         told = await run(listed, "shop__fail")
         assert told.startswith("ERROR ")
@@ -271,12 +271,12 @@ async def test_every_kind_of_content_becomes_a_part() -> None:
         assert rows.get_text() == '{"rows":[1,2]}'
 
 
-async def test_links_are_read_from_the_server_where_that_is_asked_for() -> None:
+async def test_resource_links_are_read_from_the_server_with_resources_on() -> None:
     async with opened(McpServer.of(server_of(), resources=True)) as listed:
         assert "Buy milk." in await run(listed, "shop__link")
 
 
-async def test_ten_megabytes_of_text_are_cut_and_the_result_says_so() -> None:
+async def test_a_text_above_max_result_bytes_is_cut_with_a_note() -> None:
     async with opened(McpServer.of(server_of(), max_result_bytes=1000)) as listed:
         (text, note) = (await listed.sources["shop__log"].call(call("shop__log", size=10_000_000))).content
         assert len(text.get_text()) == 1000
@@ -305,7 +305,7 @@ async def test_progress_and_questions_reach_the_hooks_of_their_call(protocol: st
         assert told == "not ordered[the server asked the user, but nobody could answer: Which size of shirt?]"
 
 
-async def test_the_deadline_of_a_call_waits_while_a_question_is_answered() -> None:
+async def test_the_timeout_of_a_call_pauses_while_a_question_is_answered() -> None:
     async def ask(question: ToolQuestion) -> Mapping[str, JsonValue]:
         await anyio.sleep(0.1)
         return {"size": 3}
@@ -325,7 +325,7 @@ def small(description: str = "Greet.") -> MCPServer:
     return server
 
 
-async def test_names_are_mapped_by_a_table_and_clashes_are_refused() -> None:
+async def test_tool_names_get_the_server_as_prefix_and_equal_names_are_refused() -> None:
     async with opened(McpServer.of(small(), name="a"), McpServer.of(small(), name="b")) as listed:
         assert [tool.name for tool in listed.tools if isinstance(tool, Tool)] == [
             *("a__greet", "a__leave_now", "b__greet", "b__leave_now")
@@ -346,7 +346,7 @@ def test_long_names_are_cut_with_a_hash() -> None:
     assert tool_name("shop", "a.b/c") == "shop__a_b_c"
 
 
-async def test_only_allowed_tools_with_their_pinned_definition_are_offered() -> None:
+async def test_only_allowed_tools_with_unchanged_pinned_definitions_are_listed() -> None:
     pins = await mcp_pins(McpServer.of(small()))
     assert set(pins) == {"greet", "leave.now"}
     sdk = small()
@@ -367,7 +367,7 @@ async def test_only_allowed_tools_with_their_pinned_definition_are_offered() -> 
     await sessions.aclose()
 
 
-async def test_instructions_of_a_server_are_added_only_on_request() -> None:
+async def test_instructions_of_a_server_are_sent_only_with_instructions_on() -> None:
     sdk = server_of(instructions="Be polite.")
     async with opened(McpServer.of(sdk)) as listed:
         assert listed.instructions == ()
@@ -382,7 +382,7 @@ async def test_instructions_of_a_server_are_added_only_on_request() -> None:
 
 
 @pytest.mark.parametrize("dialect", [*Dialect][:4])
-async def test_a_plain_call_declares_the_tools_and_run_tools_runs_them(dialect: Dialect) -> None:
+async def test_a_client_call_declares_the_tools_of_a_server_and_run_tools_runs_them(dialect: Dialect) -> None:
     def weather(city: str) -> str:
         """Tell the weather."""
         return f"Sunny in {city}."
@@ -403,7 +403,7 @@ async def test_a_plain_call_declares_the_tools_and_run_tools_runs_them(dialect: 
         assert stream.response.chat_response.tools()[1].parsed() == {"a": 1, "b": 2}
 
 
-async def test_a_router_is_asked_once_for_a_call_with_servers() -> None:
+async def test_a_router_chooses_once_for_a_call_with_servers() -> None:
     asked: list[bool] = []
 
     def choose(messages: Sequence[Message], config: AIModelCallConfig) -> str:
@@ -418,7 +418,7 @@ async def test_a_router_is_asked_once_for_a_call_with_servers() -> None:
     assert len(tools) > 1
 
 
-async def test_a_client_of_the_caller_is_used_and_left_open() -> None:
+async def test_an_mcp_client_of_the_caller_is_used_and_left_open() -> None:
     async with Client(server_of()) as client:
         async with opened(McpServer.of(client, name="mine")) as listed:
             assert await run(listed, "mine__add", a=1, b=2) == "3"
@@ -429,7 +429,7 @@ async def test_a_client_of_the_caller_is_used_and_left_open() -> None:
 
 
 def counted() -> tuple[MCPServer, list[str]]:
-    """A server, and what it does: ``open``, ``list``, ``close``."""
+    """A server, and the list of its events: ``open``, ``list``, ``close``."""
     told: list[str] = []
 
     @asynccontextmanager
@@ -448,7 +448,7 @@ def counted() -> tuple[MCPServer, list[str]]:
     return server, told
 
 
-async def test_a_block_shares_one_session_and_a_call_outside_has_its_own() -> None:
+async def test_calls_in_a_client_block_share_one_session_and_other_calls_open_their_own() -> None:
     sdk, told = counted()
     config = AIModelCallConfig(tools=[McpServer.of(sdk)])
     async with ProviderServer([Answer(text="Yes.")] * 7) as provider:
@@ -470,7 +470,7 @@ async def test_a_block_shares_one_session_and_a_call_outside_has_its_own() -> No
         assert told == []
 
 
-async def test_the_list_is_kept_for_its_time_to_live() -> None:
+async def test_the_tool_list_is_cached_for_its_time_to_live() -> None:
     server = MCPServer("shop", log_level="CRITICAL", cache_hints={"tools/list": CacheHint(ttl_ms=60_000)})
     server.add_tool(lambda: "hello", name="greet")
     sessions, tools = ToolSessions(), [McpServer.of(server)]
@@ -480,7 +480,7 @@ async def test_the_list_is_kept_for_its_time_to_live() -> None:
     await sessions.aclose()
 
 
-async def test_all_pages_are_listed_in_the_order_of_their_names() -> None:
+async def test_tools_of_all_pages_are_listed_in_the_order_of_their_names() -> None:
     pages = {None: ("b", "c"), "2": ("d", "a")}
 
     async def page(_: object, params: PaginatedRequestParams | None) -> ListToolsResult:
@@ -505,12 +505,12 @@ async def test_a_schema_of_a_server_is_rewritten_for_each_target() -> None:
         assert [seen.error for seen in provider.requests] == [None] * 4
 
 
-def test_an_error_does_not_repeat_a_secret() -> None:
+def test_a_secret_in_a_server_error_is_redacted() -> None:
     server = McpServer.http("https://example.com/mcp", headers={"X-Key": SECRET})
     assert words_of(MCPError(1, f"the key {SECRET} is wrong"), server) == "the key [secret] is wrong"
 
 
-async def test_a_result_says_which_tool_it_comes_from() -> None:
+async def test_a_result_holds_server_tool_definition_and_protocol() -> None:
     server = shop()
     pins = await mcp_pins(server)
     async with opened(server) as listed:
@@ -522,7 +522,7 @@ async def test_a_result_says_which_tool_it_comes_from() -> None:
     assert "tool" not in ToolResultPart(call_id="1").model_dump()
 
 
-def test_a_server_is_never_read_from_data() -> None:
+def test_a_config_with_a_server_hides_secrets_and_is_not_read_from_json() -> None:
     config = AIModelCallConfig(tools=[McpServer.stdio("/bin/sh", env={"KEY": SECRET})])
     told = config.model_dump_json()
     assert SECRET not in told + repr(config)
@@ -531,12 +531,12 @@ def test_a_server_is_never_read_from_data() -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com", "example.com/mcp", "https://user:pass@example.com/mcp"])
-def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
+def test_an_invalid_url_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         McpServer.http(url)
 
 
-def test_names_come_from_hosts_and_programs() -> None:
+def test_default_server_names_come_from_hosts_and_programs() -> None:
     servers = [
         McpServer.http("https://mcp.example.com/mcp"),
         McpServer.http("http://127.0.0.1:8000/mcp"),
@@ -558,7 +558,7 @@ async def served(app: ASGIApp, lifespan: Literal["on", "off"] = "on") -> AsyncGe
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan=lifespan))
     async with anyio.create_task_group() as group:
         group.start_soon(server.serve)
-        while not server.started:  # noqa: ASYNC110 - it tells nobody
+        while not server.started:  # noqa: ASYNC110 - there is no event to wait for
             await anyio.sleep(0.01)
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/mcp"
         server.should_exit = True
@@ -566,7 +566,7 @@ async def served(app: ASGIApp, lifespan: Literal["on", "off"] = "on") -> AsyncGe
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_server_over_http_gets_the_headers_and_its_secrets_stay_secret(protocol: str) -> None:
+async def test_a_server_over_http_receives_the_headers_and_secrets_stay_hidden(protocol: str) -> None:
     sdk = server_of().streamable_http_app()
     seen: list[str] = []
 
@@ -592,8 +592,8 @@ async def test_a_server_over_http_gets_the_headers_and_its_secrets_stay_secret(p
         assert SECRET not in str(caught.value)
 
 
-async def test_a_server_that_forgot_the_session_is_opened_again_and_asked_again() -> None:
-    """A legacy server that was started anew between two calls; the call was not run, so it is asked again."""
+async def test_a_call_is_repeated_in_a_new_session_if_the_server_lost_the_session() -> None:
+    """A legacy server restarts between two calls; it did not run the second call, so the call is safe to repeat."""
     apps = [server_of().streamable_http_app() for _ in range(2)]
     current = [0]
 
@@ -611,7 +611,7 @@ async def test_a_server_that_forgot_the_session_is_opened_again_and_asked_again(
         assert await run(listed, "shop__add", a=3, b=4) == "7"
 
 
-async def test_a_redirect_to_another_host_does_not_get_the_credentials() -> None:
+async def test_credentials_are_not_sent_to_a_redirect_at_another_host() -> None:
     seen: list[dict[bytes, bytes]] = []
 
     async def other(scope: Scope, receive: Receive, send: Send) -> None:

@@ -46,7 +46,7 @@ def properties(tool: Tool) -> dict[str, Any]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ wanted hints only
+# ------------------------------------------------------------------------------------------------ hints of parameters
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,9 @@ def properties(tool: Tool) -> dict[str, Any]:
         (Picker().later, ["count"]),
     ],
 )
-def test_unreadable_hints_of_bound_arguments_are_not_read(function: Callable[..., object], wanted: list[str]) -> None:
+def test_unreadable_hints_outside_the_parameters_are_not_read(
+    function: Callable[..., object], wanted: list[str]
+) -> None:
     tool = Tool.from_function(function)
     assert list(properties(tool)) == wanted
     assert AIModelCallConfig(tools=[function]).tools[0] == tool
