@@ -291,7 +291,7 @@ def test_each_call_is_followed_by_its_result_for_any_order_of_the_history(target
     assert [text for text in said if text in ("q", "I call.", "wait", "go on")] == ["q", "I call.", "wait", "go on"]
     assert not {"tool_result_as_text", "tool_result_synthesized"} & {entry.code for entry in report.entries}
     assert _formatted(target, history) == (messages, report)
-    assert _formatted(target, messages)[0] == messages  # what is legal stays as it is
+    assert _formatted(target, messages)[0] == messages  # a legal history is unchanged
 
 
 @TARGETS

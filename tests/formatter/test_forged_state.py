@@ -81,7 +81,7 @@ def reasons(done: FormattedConversation) -> list[str]:
     return [entry.reason for entry in done.report.entries if entry.code == _STATE]
 
 
-# ------------------------------------------------------------------------------------------- blocks of no such kind
+# ------------------------------------------------------------------------------------------- forged blocks
 
 _SAID: JsonValue = [{"type": "input_text", "text": FORGED}]
 _ANY: Mapping[str, Sequence[ProviderState]] = {
@@ -379,7 +379,7 @@ def test_the_visible_fields_of_a_part_override_its_forged_state(source: str, par
     if isinstance(part, TextPart | ToolCallPart):
         shown = part.text if isinstance(part, TextPart) else part.name
         assert shown in sent
-    silent = isinstance(part, FilePart)  # what is known never to be sent is no loss
+    silent = isinstance(part, FilePart)  # known state that is never sent is no loss
     assert silent or set(reasons(done)) <= {"altered", "not_allowed"} != set[str](), done.report
     assert bool(reasons(done)) is not silent
 
@@ -408,7 +408,7 @@ def test_an_unknown_key_of_a_state_is_dropped_and_its_signature_stays() -> None:
     assert "mood" in next(entry.detail for entry in done.report.entries if entry.code == _STATE)
 
 
-def test_known_state_that_is_never_sent_is_no_loss() -> None:
+def test_dropped_state_of_answers_only_is_no_loss() -> None:
     """Answers hold item ids and grounding metadata, and providers do not accept them back."""
     strict = ConversionPolicy(strict=True)
     metadata: ProviderState = {"groundingMetadata": {"webSearchQueries": ["rain"]}, "thoughtSignature": "c2ln"}

@@ -150,7 +150,7 @@ async def test_a_conversation_over_all_providers_sends_the_full_history_and_stor
         conversation, made = await _talk(manager, server, order, streamed=True)
         opened = await manager.open(conversation.id)
 
-    # what each provider saw, byte for byte as JSON: all earlier turns, this turn's instructions and nobody's thoughts
+    # each request as JSON: all earlier turns, the instructions of this turn and no reasoning
     assert [seen.json for seen in server.requests] == [_expected(order[: turn + 1]) for turn in range(len(order))]
     assert {(seen.status, seen.error, seen.stream) for seen in server.requests} == {(200, None, True)}
     for turn, seen in enumerate(server.requests):
@@ -166,7 +166,7 @@ async def test_a_conversation_over_all_providers_sends_the_full_history_and_stor
     for turn, (who, node) in enumerate(zip(order, nodes, strict=True)):
         _check_node(node, who, turn)
 
-    # nothing that came later changed what was there, and nothing is lost in a store or in JSON
+    # later turns change no earlier node, and a store and JSON keep every node
     assert [node.model_dump_json() for node in nodes] == made
     assert [ConversationNode.model_validate_json(text) for text in made] == list(nodes)
     assert [ConversationNode.model_validate_json(text).model_dump_json() for text in made] == made
@@ -187,7 +187,7 @@ def _check_node(node: ConversationNode, who: str, turn: int) -> None:
     assert dialect is None or node.origin.dialect == dialect.value
     assert node.usage.source == "reported"
     assert node.warnings == ()
-    # earlier answers had thoughts, Gemini's a signed text as well, and every one of them is accounted for
+    # earlier answers have reasoning, Gemini's also a signed text, and the report has an entry for each
     for entry in node.conversion.entries:
         signed = entry.origin is not None and entry.origin.dialect == Dialect.GEMINI.value and entry.kind == "text"
         assert entry.code == "reasoning_dropped" or (signed and entry.code == "blank_text_dropped")

@@ -179,12 +179,12 @@ async def test_a_window_sends_only_the_newest_turns() -> None:
         who = endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
         nodes = [await manager.ask(conversation, f"question {number}", who) for number in range(4)]
         assert [len(seen.turns) for seen in server.requests] == [1, 3, 5, 5]
-        assert b'"question 0"' not in server.requests[-1].body  # an answer may speak of it
+        assert b'"question 0"' not in server.requests[-1].body  # an answer may hold the bare text
     truncated = [entry for entry in nodes[-1].conversion.entries if entry.code == "truncated"]
     assert [entry.node for entry in truncated] == [nodes[0].id]
     left_out = [part for part in nodes[-1].conversion.parts if part.node == nodes[0].id]
     assert [(part.kind, part.outcome) for part in left_out] == [("text", "omitted"), ("text", "omitted")]
-    assert conversation.path() == tuple(nodes)  # nothing is lost of the conversation itself
+    assert conversation.path() == tuple(nodes)  # the conversation keeps all turns
 
 
 @pytest.mark.parametrize("awaited", [False, True])
@@ -204,7 +204,7 @@ async def test_a_summary_is_sent_in_place_of_trimmed_turns(awaited: bool) -> Non
         for number in range(3):
             await manager.ask(conversation, f"question {number}", endpoint_at(server, Dialect.GEMINI))
         await _asked_again(manager, conversation, server)
-    assert told == [["question 0"], ["question 0", "question 1"]]  # asked again, it was known
+    assert told == [["question 0"], ["question 0", "question 1"]]  # the second turn used the cached summary
     summaries = [b"Summary of the earlier conversation" in seen.body for seen in server.requests]
     assert summaries == [False, False, True, True, True]
 
@@ -262,7 +262,7 @@ async def test_check_reports_the_losses_of_a_hop_without_a_request() -> None:
         check = manager.check(conversation, endpoint(_Provider.GROQ))
         same = manager.check(conversation, endpoint_at(server, Dialect.ANTHROPIC_MESSAGES))
         assert len(server.requests) == 1  # nothing is sent
-    assert [entry.code for entry in check.lossy] == ["media_dropped"]  # strict tells of it, and does not raise
+    assert [entry.code for entry in check.lossy] == ["media_dropped"]  # reported, not raised, under a strict policy
     assert sorted(entry.code for entry in check.entries) == ["media_dropped", "reasoning_dropped"]
     assert [part.outcome for part in check.parts] == ["downgraded", "native", "omitted", "native"]
     assert same.entries == ()
@@ -322,7 +322,7 @@ async def test_check_without_a_query_reports_only_the_history() -> None:
     assert [entry.code for entry in asked.entries] == ["turn_merged"]
     assert check.entries == ()
     assert [(part.message, part.part) for part in check.parts] == [(0, 0), (1, 0), (2, 0)]
-    assert 1_000 < check.input_tokens < asked.input_tokens  # the turn before it is weighed
+    assert 1_000 < check.input_tokens < asked.input_tokens  # the turn before it is counted
 
 
 async def test_check_with_tool_results_reports_no_synthesised_results() -> None:

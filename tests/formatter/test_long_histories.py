@@ -91,7 +91,7 @@ async def test_a_long_history_is_formatted_in_a_thread_and_the_question_on_the_l
         assert added.elsewhere == ANSWERED * LONG_TURNS + 1
         await manager.ask(conversation, "And then?", elsewhere(0))
     assert added.by_loop == 2
-    assert added.elsewhere == ANSWERED * LONG_TURNS + 1 + ANSWERED + 1  # the turn that was new
+    assert added.elsewhere == ANSWERED * LONG_TURNS + 1 + ANSWERED + 1  # the new turn
 
 
 async def test_a_short_history_is_formatted_on_the_loop(added: Added) -> None:
@@ -128,7 +128,7 @@ async def test_a_budget_estimate_formats_only_the_question_on_the_loop(added: Ad
         conversation = await long_ago(manager.store, LONG_TURNS)
         node = await manager.ask(conversation, "And now?", elsewhere(0))
     assert node.status == "complete"
-    assert added.by_loop == 2  # the question, to weigh it and to ask it
+    assert added.by_loop == 2  # the question: once for the estimate and once for the request
 
 
 async def test_a_window_is_applied_before_a_long_history_is_formatted(added: Added) -> None:

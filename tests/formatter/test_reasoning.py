@@ -1,4 +1,4 @@
-"""Another model's thinking, told in words where the policy asks for that: who is another model, and who is not."""
+"""Reasoning of another model, sent as text under the policy for it: which origins count as another model."""
 
 import pytest
 from pydantic import JsonValue
@@ -30,7 +30,7 @@ DEEPSEEK = endpoint(_Provider.DEEPSEEK, "deepseek-v4-pro")
 
 
 def thought(who: AIModelEndpoint | None, *, signed: bool) -> list[Message]:
-    """A conversation in which ``who`` thought about its answer."""
+    """A conversation with an answer of ``who`` that has a reasoning part."""
     origin = None if who is None else expected_origin(who)
     state: dict[str, JsonValue] | None = {"type": "thinking", "signature": "sealed"} if signed else None
     return [
@@ -51,9 +51,9 @@ def thought(who: AIModelEndpoint | None, *, signed: bool) -> list[Message]:
     [
         (None, CLAUDE, True),
         (DEEPSEEK, CLAUDE, True),
-        (endpoint(_Provider.ANTHROPIC, "claude-sonnet-5-5"), CLAUDE, True),  # of the same account
+        (endpoint(_Provider.ANTHROPIC, "claude-sonnet-5-5"), CLAUDE, True),  # another model of the same account
         (endpoint(_Provider.ANTHROPIC, "claude-opus-5-5", key="another"), CLAUDE, True),
-        (CLAUDE, CLAUDE, False),  # its own goes back as it is, or not at all
+        (CLAUDE, CLAUDE, False),  # the model's own reasoning is sent unchanged or dropped
         (endpoint(_Provider.OPEN_AI, "gpt-6-sol"), endpoint(_Provider.OPEN_AI, "gpt-6.2-sol"), True),
     ],
 )

@@ -110,7 +110,7 @@ def result(call_id: str) -> ToolResultPart:
 
 
 def talk(turns: int) -> list[ConversationNode]:
-    """Turns of two tokens each: four letters asked, four answered."""
+    """Turns of two tokens each: four letters in the question and four in the answer."""
     return [turn(f"q{at:03}", f"a{at:03}", id=f"n{at}") for at in range(turns)]
 
 
@@ -170,7 +170,7 @@ def test_a_policy_refuses_invalid_fields(wrong: dict[str, object]) -> None:
 def test_a_policy_is_frozen_and_its_schema_lists_its_limits() -> None:
     policy = ConversationPolicy(keep_turns=3)
     with pytest.raises(ValidationError):
-        policy.keep_turns = 4  # pyright: ignore[reportAttributeAccessIssue] - what is tested
+        policy.keep_turns = 4  # pyright: ignore[reportAttributeAccessIssue] - the test
     assert set(ConversationPolicy.model_json_schema()["properties"]) == {"keep_turns", "keep_tokens"}
 
 
@@ -259,9 +259,9 @@ BEFORE = turn("abcd", "efgh", usage=reported(100, 10, 0), id="before")
     [
         pytest.param(turn("abcd", "x", usage=reported(150, 7, 0), origin=GPT), BEFORE, id="another model"),
         pytest.param(turn("abcd", "x", usage=reported(150, 7, 0), origin=None), BEFORE, id="origin unknown"),
-        pytest.param(turn("abcd", "x", usage=reported(110, 7, 0)), BEFORE, id="nothing is left for the question"),
+        pytest.param(turn("abcd", "x", usage=reported(110, 7, 0)), BEFORE, id="no tokens remain for the question"),
         pytest.param(turn("abcd", "x", usage=reported(60, 7, 0)), BEFORE, id="the prompt became shorter"),
-        pytest.param(turn("abcd", "x", usage=reported(None, 7, 0)), BEFORE, id="input not told"),
+        pytest.param(turn("abcd", "x", usage=reported(None, 7, 0)), BEFORE, id="no input tokens"),
         pytest.param(turn("abcd", "x", usage=reported(150, 7, 0), parent="other"), BEFORE, id="another branch"),
         pytest.param(turn("abcd", "x", usage=reported(150, 7, 0), instructions=["Be"]), BEFORE, id="instructions"),
         pytest.param(
@@ -272,7 +272,7 @@ BEFORE = turn("abcd", "efgh", usage=reported(100, 10, 0), id="before")
         pytest.param(
             turn("abcd", "x", usage=reported(150, 7, 0)),
             turn("abcd", "efgh", usage=reported(100, None)),
-            id="output before not told",
+            id="no output tokens before",
         ),
         pytest.param(
             turn("abcd", "x", usage=reported(150, 7, 0)),
@@ -289,7 +289,7 @@ BEFORE = turn("abcd", "efgh", usage=reported(100, 10, 0), id="before")
                 ),
             ),
             BEFORE,
-            id="turns were left out since",
+            id="turns were trimmed since",
         ),
         pytest.param(
             turn(
@@ -301,7 +301,7 @@ BEFORE = turn("abcd", "efgh", usage=reported(100, 10, 0), id="before")
                 ),
             ),
             BEFORE,
-            id="reasoning went along",
+            id="reasoning was sent",
         ),
     ],
 )
@@ -325,9 +325,11 @@ def test_usage_is_comparable_after_the_same_truncation_and_omitted_reasoning() -
     "node",
     [
         pytest.param(turn("abcd", "efgh", usage=reported(150, 900), status="interrupted"), id="interrupted"),
-        pytest.param(turn("abcd", "efgh", usage=reported(150, None)), id="not told"),
+        pytest.param(turn("abcd", "efgh", usage=reported(150, None)), id="no output tokens"),
         pytest.param(turn("abcd", "efgh", usage=reported(150, 5, 9)), id="more reasoning than output"),
-        pytest.param(turn("abcd", ReasoningPart(text="hm"), "efgh", usage=reported(150, 900)), id="reasoning not told"),
+        pytest.param(
+            turn("abcd", ReasoningPart(text="hm"), "efgh", usage=reported(150, 900)), id="no reasoning tokens"
+        ),
         pytest.param(turn("abcd", "efgh", usage=reported(150, 900, 0), choices=2), id="two answers"),
     ],
 )
@@ -544,7 +546,7 @@ def test_a_kept_history_never_begins_inside_a_tool_loop(
 
 
 class Counting(Sequence[ConversationNode]):
-    """Counts how often a turn is looked up."""
+    """Counts the reads of turns."""
 
     def __init__(self, nodes: Sequence[ConversationNode]) -> None:
         self.nodes = nodes

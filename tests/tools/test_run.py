@@ -350,7 +350,7 @@ async def test_a_cancelled_caller_does_not_wait_for_a_thread() -> None:
         group.start_soon(run_tools, [call("stuck")], [stuck])
         await started.wait()
         group.cancel_scope.cancel()
-    assert not ended.is_set()  # the group is over, and the function is not
+    assert not ended.is_set()  # the group has ended, and the function still runs
     released.set()
     assert await asyncio.to_thread(ended.wait, PATIENCE)
 
@@ -378,7 +378,7 @@ async def test_threads_of_cancelled_calls_count_for_the_thread_limit(monkeypatch
         await anyio.wait_all_tasks_blocked()
         assert len(running) == 2
         released.set()
-    assert len(running) == 6  # the two that waited of the cancelled caller never ran
+    assert len(running) == 6  # the two waiting calls of the cancelled caller never ran
 
 
 # -------------------------------------------------------------------------------------- error texts and results

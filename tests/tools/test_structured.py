@@ -140,7 +140,7 @@ async def test_a_partial_object_holds_the_received_half_of_a_text() -> None:
         async for event in stream:
             if isinstance(event, TextDelta) and event.text == TEXT[:14]:
                 break
-        # what one read decodes is taken in at once, so the second piece may be here already
+        # the events of one read are accumulated at once, so the second piece may be included
         begun = stream.partial_structured()
         assert isinstance(begun, dict)
         assert str(begun["name"]).startswith("Ada")

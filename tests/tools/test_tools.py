@@ -456,7 +456,7 @@ def results(dialect: Dialect, body: Mapping[str, object]) -> list[object]:
             return as_list(as_object(as_list(body["contents"])[-1])["parts"])
 
 
-# OpenAI's wires have no mark for a failure, so it is said in words.
+# OpenAI's dialects have no error flag for results, so the text names the error.
 RESULTS: dict[Dialect, list[object]] = {
     Dialect.OPENAI_CHAT: [
         {"role": "tool", "tool_call_id": "call_a", "content": GOOD},
