@@ -1,12 +1,18 @@
 """What all tests have in common."""
 
 import gc
+import os
 from collections.abc import Sequence
 
 import pytest
 
 from dhenara_async.downloads import fetch
 from dhenara_async.transport.aiohttp_internals import VARIABLE
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Start two workers a core: many tests wait for other processes and for sockets."""
+    return min(2 * (os.cpu_count() or 1), 16)
 
 
 def pytest_collection_finish() -> None:

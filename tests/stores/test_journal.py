@@ -214,6 +214,8 @@ async def test_a_detached_turn_cannot_be_read_in_its_block_any_more(stores: Stor
 
 @pytest.mark.parametrize("way", ["pooled", "asyncpg"])
 async def test_other_ways_to_postgres_read_a_running_turn(postgres: URL, way: str) -> None:
+    if way == "asyncpg":
+        pytest.importorskip("asyncpg", reason="asyncpg is not installed")
     address = postgres.render_as_string(hide_password=False)
     gate, driver = Gate(), "+asyncpg:" if way == "asyncpg" else "+psycopg:"
     async with (
