@@ -392,7 +392,7 @@ def named(way: object) -> str | None:
 @pytest.mark.parametrize("way", WAYS, ids=named)
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("wire", ["aiohttp", "httpx", "of its own"])
-async def test_a_stream_that_is_left_while_it_waits(wire: str, phase: Phase, way: Route) -> None:
+async def test_leaving_a_waiting_stream_closes_its_connection(wire: str, phase: Phase, way: Route) -> None:
     shared = wire != "of its own"
     if phase == "pool" and not shared:
         pytest.skip("connections of its own are never taken")
@@ -408,7 +408,7 @@ async def test_a_stream_that_is_left_while_it_waits(wire: str, phase: Phase, way
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way is not by_closing_elsewhere], ids=named)
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_turn_that_is_left_while_it_waits(phase: Phase, way: Route) -> None:
+async def test_leaving_a_waiting_turn_closes_its_connection_and_keeps_its_node(phase: Phase, way: Route) -> None:
     async with cell(phase) as place:
         manager = ConversationManager(transport=place.transport, config=place.config)
         manager._turns.shared = place.shared  # pyright: ignore[reportPrivateUsage] - no user sets a clock
@@ -480,7 +480,7 @@ async def in_the_block(stream: ResponseStream, leave: str) -> None:
 
 @pytest.mark.parametrize("leave", ["left", "exception", "cancelled", "closed"])
 @pytest.mark.parametrize("wire", ["aiohttp", "httpx", "of its own"])
-async def test_a_block_that_is_left(wire: str, leave: str) -> None:
+async def test_leaving_the_block_in_any_way_closes_the_connection(wire: str, leave: str) -> None:
     shared = wire != "of its own"
     async with cell("mid-stream", wire=wire if shared else "aiohttp") as place:
         stream = place.stream(shared=shared)

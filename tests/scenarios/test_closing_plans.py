@@ -51,7 +51,7 @@ PHASES: tuple[Phase, ...] = (
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_plan_that_is_closed_from_another_task(phase: Phase, plan: Plan) -> None:
+async def test_closing_a_plan_from_another_task_ends_its_calls(phase: Phase, plan: Plan) -> None:
     with host() as other:
         async with cell(phase) as place:
             target = plan(place.endpoint, chat_endpoint(other.url))

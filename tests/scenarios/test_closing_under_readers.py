@@ -87,7 +87,7 @@ async def shared(wire: str) -> AsyncGenerator[tuple[Transport, Callable[[], Awai
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("wire", WIRES)
-async def test_a_transport_that_is_closed_under_its_readers(wire: str, phase: Phase) -> None:
+async def test_closing_a_transport_ends_its_readers(wire: str, phase: Phase) -> None:
     async with cell(phase) as place, shared(wire) as (transport, close):
         if phase == "pool":
             place.transport, kept = transport, place.transport
@@ -106,7 +106,7 @@ async def test_a_transport_that_is_closed_under_its_readers(wire: str, phase: Ph
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_client_whose_block_ends_under_its_readers(phase: Phase) -> None:
+async def test_leaving_a_clients_block_ends_its_readers(phase: Phase) -> None:
     if phase == "pool":
         pytest.skip("a client's own pool has no end")
     async with cell(phase) as place:
@@ -120,7 +120,7 @@ async def test_a_client_whose_block_ends_under_its_readers(phase: Phase) -> None
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_manager_whose_block_ends_under_its_turns(phase: Phase) -> None:
+async def test_leaving_a_managers_block_ends_its_turns(phase: Phase) -> None:
     if phase == "pool":
         pytest.skip("a manager's own pool has no end")
     async with cell(phase) as place:
@@ -153,7 +153,7 @@ PLANS: dict[str, Plan] = {
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 @pytest.mark.parametrize("phase", ["slot", "connecting", "headers", "first event", "mid-stream", "retry"])
-async def test_a_plan_asks_nobody_else(phase: Phase, plan: Plan) -> None:
+async def test_a_plan_asks_no_other_endpoint_after_the_transport_closed(phase: Phase, plan: Plan) -> None:
     with host() as other:
         async with cell(phase) as place, shared("aiohttp") as (transport, close):
             target = plan(place.endpoint, chat_endpoint(other.url))
@@ -165,7 +165,7 @@ async def test_a_plan_asks_nobody_else(phase: Phase, plan: Plan) -> None:
 
 @pytest.mark.parametrize("connecting", [None, 1])
 @pytest.mark.parametrize("wire", WIRES)
-async def test_the_calls_of_a_fan_out_keep_what_came(wire: str, connecting: int | None) -> None:
+async def test_calls_of_a_fan_out_keep_their_partial_answers(wire: str, connecting: int | None) -> None:
     async with nothing_left(), serve(stalling(head(), chat_delta("One"))) as server, shared(wire) as (transport, close):
         calls = [(chat_endpoint(server.url), "Count.") for _ in range(4)]
         async with fan_out(calls, transport=transport, connecting=connecting, limit=2) as fan:
@@ -188,7 +188,7 @@ async def test_the_calls_of_a_fan_out_keep_what_came(wire: str, connecting: int 
     ids=["head", "body"],
 )
 @pytest.mark.parametrize("wire", [*WIRES, "closed httpx"])
-async def test_a_plain_call_is_told_too(wire: str, play: Play) -> None:
+async def test_closing_the_transport_ends_a_plain_call(wire: str, play: Play) -> None:
     async with nothing_left(), serve(play) as server, shared(wire) as (transport, close):
         met: list[BaseException] = []
 

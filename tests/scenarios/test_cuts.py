@@ -119,7 +119,7 @@ async def test_a_stream_cut_at_any_byte_keeps_what_arrived_and_is_never_whole(di
         ("eof", "close", TruncatedStreamError),
     ],
 )
-async def test_cut_over_real_sockets(
+async def test_a_stream_cut_on_a_real_socket_is_an_error(
     dialect: Dialect,
     ending: Literal["reset", "eof"],
     framing: Literal["chunked", "length", "close"],

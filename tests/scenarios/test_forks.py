@@ -51,7 +51,7 @@ def run(body: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_child_with_a_loop_of_its_own() -> None:
+def test_a_forked_child_with_its_own_loop_leaves_the_parents_connections_alone() -> None:
     """The parent's stream and its idle connection stay its own, although the child uses the same transport and ends."""
     assert run("""
 with (

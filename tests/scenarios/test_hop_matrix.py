@@ -110,7 +110,7 @@ def _formatted(
 
 
 @SOURCE
-def test_every_source_has_every_kind(source: str) -> None:
+def test_every_source_has_a_history_of_every_kind(source: str) -> None:
     found: Counter[str] = Counter()
     for name in _NAMES:
         found += cells(histories(source)[name])
@@ -118,7 +118,7 @@ def test_every_source_has_every_kind(source: str) -> None:
 
 
 @pytest.mark.skipif(not recordings.FOUND, reason=recordings.MISSING)
-def test_recorded_answers_of_every_source_are_among_them() -> None:
+def test_every_source_has_recorded_answers() -> None:
     counts = {source: len(histories(source)["recorded"].nodes) for source in SOURCES}
     assert min(counts.values()) >= 3
     assert sum(counts.values()) > 150
@@ -126,7 +126,7 @@ def test_recorded_answers_of_every_source_are_among_them() -> None:
     assert kinds.keys() >= {"text", "reasoning", "tool_call", "tool_result", "refusal", "hosted_tool", "file"}
 
 
-def test_there_are_enough_of_both() -> None:
+def test_there_are_enough_sources_and_targets() -> None:
     assert len(SOURCES) >= 14
     assert len(TARGETS) >= 14
     assert {speaker.dialect for speaker in TARGETS.values()} == set(Dialect)
@@ -325,7 +325,7 @@ def test_opaque_state_goes_back_to_its_own_target(source: str) -> None:
 
 
 @SOURCE
-def test_nothing_is_foreign_at_home(source: str) -> None:
+def test_the_origin_of_a_history_has_no_foreign_state_in_it(source: str) -> None:
     """So that the judges look for other people's secrets only, and have some to look for."""
     history = histories(source)["every kind"]
     others = [target for target, speaker in TARGETS.items() if speaker.origin != SOURCES[source].origin]
@@ -334,7 +334,7 @@ def test_nothing_is_foreign_at_home(source: str) -> None:
     assert all(len(foreign(history, TARGETS[target].origin)) >= 3 for target in others)
 
 
-def test_paused_turn_waits_at_the_end_and_is_joined_with_what_it_came_to() -> None:
+def test_a_paused_turn_stays_last_and_is_joined_with_its_continuation() -> None:
     """A call that the provider has not finished goes back only if it is to be gone on with, or once it has a result."""
     speaker = SOURCES["anthropic"]
     part = HostedToolPart(

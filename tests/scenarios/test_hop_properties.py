@@ -266,7 +266,7 @@ def test_messages_in_any_order_are_legal_everywhere_and_tell_no_secrets(
 
 @_tried(80)
 @given(message_lists(misplaced=True), _ANY)
-def test_only_what_nobody_could_send_is_refused_and_by_a_typed_error(
+def test_only_unsendable_messages_are_refused_with_a_typed_error(
     messages: list[Message], policy: ConversionPolicy
 ) -> None:
     strays = _strays(messages)
@@ -447,9 +447,7 @@ def test_the_callers_conversation_stays_as_it_was(talk: Talk, policy: Conversion
 
 @_tried(60)
 @given(talks(home="anthropic fable-5-1"), _LENIENT)
-def test_thinking_bound_to_what_was_shown_goes_back_behind_that_and_nothing_else(
-    talk: Talk, policy: ConversionPolicy
-) -> None:
+def test_prefix_bound_thinking_is_sent_only_behind_its_own_prefix(talk: Talk, policy: ConversionPolicy) -> None:
     target = TARGETS["anthropic fable-5-1"]
     nodes: list[ConversationNode] = []
     for node in talk.nodes:
@@ -567,7 +565,9 @@ _UNWRITABLE: tuple[tuple[str, list[Part], list[Part]], ...] = (
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize(("said", "asked"), [row[1:] for row in _UNWRITABLE], ids=[row[0] for row in _UNWRITABLE])
-def test_what_json_cannot_hold_is_sent_in_words_or_named(name: str, said: list[Part], asked: list[Part]) -> None:
+def test_values_outside_json_are_sent_as_text_or_refused_by_name(
+    name: str, said: list[Part], asked: list[Part]
+) -> None:
     target = TARGETS[name]
     messages = [Message.user("q"), Message.assistant(*said), Message.user(*asked, "go on")]
     try:

@@ -72,7 +72,7 @@ with start_blocking_portal() as portal, portal.wrap_async_context_manager(Provid
 """Gives ``work`` a client that opens its own connections, then two clients and a manager with a transport."""
 
 
-def test_twenty_loops_one_after_another() -> None:
+def test_twenty_consecutive_loops_leave_nothing_open() -> None:
     """Nobody closes anything: what a loop has opened ends with it."""
     told = run(
         textwrap.dedent("""
@@ -87,7 +87,7 @@ def test_twenty_loops_one_after_another() -> None:
     assert told == "None\n0\n0\n0\n"
 
 
-def test_eight_threads_with_a_loop_each() -> None:
+def test_eight_threads_with_their_own_loops_leave_nothing_open() -> None:
     told = run(
         textwrap.dedent("""
             def work(shared, _transport):
@@ -143,7 +143,7 @@ ENDS = {
 
 @pytest.mark.parametrize("made", ["AIModelClient(endpoint)", "AIModelClient(endpoint, transport=AiohttpTransport())"])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
-def test_an_interpreter_that_ends_with_a_stream_open(end: str, made: str) -> None:
+def test_an_interpreter_exits_with_an_open_stream(end: str, made: str) -> None:
     told = run(
         "portal_block = start_blocking_portal()\n"
         "portal = portal_block.__enter__()\n"
@@ -161,7 +161,7 @@ def test_an_interpreter_that_ends_with_a_stream_open(end: str, made: str) -> Non
     assert told == "StreamStart\n"
 
 
-def test_an_interpreter_that_ends_with_a_blocking_stream_open() -> None:
+def test_an_interpreter_exits_with_an_open_blocking_stream() -> None:
     told = run("""
         portal_block = start_blocking_portal()
         portal = portal_block.__enter__()
@@ -174,7 +174,7 @@ def test_an_interpreter_that_ends_with_a_blocking_stream_open() -> None:
     assert told == "StreamStart\n"
 
 
-def test_an_interpreter_that_ends_while_a_thread_reads() -> None:
+def test_an_interpreter_exits_while_a_thread_reads() -> None:
     told = run("""
         begun = threading.Event()
 

@@ -83,7 +83,7 @@ async def _serve(request: web.BaseRequest) -> web.StreamResponse:
 
 @pytest.mark.parametrize("framing", ["sse", "json"])
 @pytest.mark.parametrize("api", recordings.DIALECTS)
-async def test_says_what_the_recording_says(playback: Playback, api: str, framing: str) -> None:
+async def test_a_replayed_recording_gives_its_expected_answer(playback: Playback, api: str, framing: str) -> None:
     with cases() as case:
         for recording_id in recordings.ids(framing=framing):
             if recording_id.startswith(f"{api}/"):
@@ -104,13 +104,13 @@ async def _check(playback: Playback, recording: Recording) -> None:
         await _check_failure_inside(playback.client(recording), recording)
 
 
-async def test_every_recording_is_among_them() -> None:
+async def test_every_recording_is_replayed() -> None:
     found = [name for framing in ("sse", "json") for name in recordings.ids(framing=framing)]
     assert len(found) == len(_IDS) > 1_500
     assert {name.partition("/")[0] for name in found} == recordings.DIALECTS.keys()
 
 
-async def test_exceptions_are_few_and_real() -> None:
+async def test_exceptions_are_few_and_name_existing_recordings() -> None:
     assert EXCEPTIONS.keys() <= set(_IDS)
     assert len(EXCEPTIONS) < len(_IDS) / 100
 

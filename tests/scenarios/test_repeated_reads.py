@@ -227,7 +227,7 @@ async def test_plans_go_on_between_reads(wire: str, plan: Plan, refusal: bytes) 
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_other_tries_and_their_rests_go_on(wire: str) -> None:
+async def test_retries_and_their_delays_continue_across_cancelled_reads(wire: str) -> None:
     reader, refused = Impatient(), 0
 
     async def play(connection: Connection) -> None:
@@ -272,7 +272,7 @@ async def test_a_break_behind_the_first_event_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_a_turn_and_its_node(wire: str) -> None:
+async def test_a_turn_read_in_cancelled_pieces_is_complete(wire: str) -> None:
     reader = Impatient()
     async with nothing_left(), serve(reader.talk) as server, over(wire) as transport:
         async with ConversationManager(transport=transport) as manager:
@@ -285,7 +285,7 @@ async def test_a_turn_and_its_node(wire: str) -> None:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_many_calls_in_one(wire: str) -> None:
+async def test_a_fan_out_read_in_cancelled_pieces_is_complete(wire: str) -> None:
     reader = Impatient()
     async with nothing_left(), serve(reader.talk) as server, over(wire) as transport:
         calls = [(chat_endpoint(server.url), "Sing.") for _ in range(3)]

@@ -300,21 +300,21 @@ def test_every_rule_is_broken_once() -> None:
 
 
 @pytest.mark.parametrize("host", ["openai", "openai_compatible", "groq", "mistral", "xai", "openrouter", "together"])
-def test_table_finds_nothing_in_what_is_right_at_a_chat_host(host: str) -> None:
+def test_the_rules_accept_a_legal_request_to_a_chat_host(host: str) -> None:
     assert _found("chat", host, "" if host == "openai" else "anything", ()) == []
 
 
 @pytest.mark.parametrize("host", ["ollama", "vllm", "llama_cpp", "lm_studio", "deepseek"])
-def test_table_finds_nothing_in_what_is_right_at_a_strict_chat_host(host: str) -> None:
+def test_the_rules_accept_a_legal_request_to_a_strict_chat_host(host: str) -> None:
     assert _found("chat", host, "anything", (2, "content", "")) == []
 
 
 @pytest.mark.parametrize("wire", ["anthropic", "responses", "gemini"])
-def test_table_finds_nothing_in_what_is_right(wire: Wire) -> None:
+def test_the_rules_accept_a_legal_request(wire: Wire) -> None:
     assert _found(wire, "", "", ()) == []
 
 
-def test_right_ends_are_let_pass() -> None:
+def test_the_rules_accept_legal_last_messages() -> None:
     paused: list[JSON] = [{"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}]
     assert _found("anthropic", "", "", [_USER, {"role": "assistant", "content": paused}]) == []
     assert _found("anthropic", "", "claude-haiku-4-5", [_USER, _ASSISTANT]) == []
@@ -325,7 +325,7 @@ def test_right_ends_are_let_pass() -> None:
     assert _found("chat", "", "gpt-5.6", {**_TOOLS, "reasoning_effort": "none"}) == []
 
 
-def test_table_knows_nothing_of_the_library() -> None:
+def test_the_rules_do_not_import_the_library() -> None:
     tree = ast.parse(Path(replay_rules.__file__).read_text(encoding="utf-8"))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]

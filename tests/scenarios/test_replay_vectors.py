@@ -752,13 +752,13 @@ def test_tools_that_the_call_declares_are_not_stubbed() -> None:
     assert "tools_stubbed" not in sent.codes
 
 
-def test_nothing_is_stubbed_where_nothing_is_called() -> None:
+def test_a_history_without_calls_needs_no_stubs() -> None:
     sent = _sent([_turn(RESPONSES, TextPart(text="Hello."), query="Hi.")], _converse(), Message.user("And?"))
     assert (_declared(sent.body), sent.codes) == (None, [])
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_is_stubbed_for_those_who_do_not_ask_for_it(target: str) -> None:
+def test_formatted_messages_have_no_stubs_unless_the_caller_asks(target: str) -> None:
     formatted = PromptFormatter.format_conversation(_called("weather"), TARGETS[target].endpoint)
     assert formatted.stubs == ()
     assert "tools_stubbed" not in {entry.code for entry in formatted.report.entries}

@@ -195,7 +195,7 @@ async def test_a_turn_refused_for_its_reasoning_is_asked_once_more_without_it(
     assert not third.conversion.lossy
 
 
-async def test_gemini_is_told_the_stand_in_instead() -> None:
+async def test_gemini_gets_the_placeholder_signature_at_the_retry() -> None:
     async with (
         ProviderServer([BEGUN, ONE_EACH["gemini"], DONE]) as server,
         ConversationManager(config=config_of("gemini")) as manager,
@@ -379,7 +379,7 @@ async def test_files_are_downloaded_for_the_second_request_as_well() -> None:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("speaker", list(ONE_EACH))
-async def test_refused_twice_is_refused(speaker: str, streamed: bool) -> None:
+async def test_a_second_refusal_is_raised(speaker: str, streamed: bool) -> None:
     refusal = ONE_EACH[speaker]
     again = ScriptedError(400, f"{refusal.message} Still.", code=refusal.code)
     async with (
@@ -401,7 +401,7 @@ async def test_refused_twice_is_refused(speaker: str, streamed: bool) -> None:
     assert conversation.head == first  # so that the next turn tries with the reasoning again
 
 
-async def test_a_second_request_that_meets_something_else_fails_with_that() -> None:
+async def test_another_error_of_the_second_request_is_raised() -> None:
     async with (
         ProviderServer([BEGUN, ONE_EACH["responses"], ScriptedError(503, "Busy.")]) as server,
         ConversationManager(config=config_of("responses")) as manager,
@@ -413,7 +413,7 @@ async def test_a_second_request_that_meets_something_else_fails_with_that() -> N
         assert (len(server.requests), caught.value.attempts, caught.value.retryable) == (3, 2, True)
 
 
-async def test_a_second_request_that_does_not_arrive_fails_with_that() -> None:
+async def test_a_connection_error_of_the_second_request_is_raised() -> None:
     transport = Scripted(refusal_body(CHANGED), ConnectError("nobody there"))
     endpoint = claude_at("http://127.0.0.1:1")
     async with AIModelClient(endpoint, ONCE, transport=transport).stream(messages=thoughtful(endpoint)) as stream:
@@ -468,7 +468,7 @@ async def test_a_strict_policy_forbids_it_and_the_error_says_so(speaker: str) ->
 
 
 @pytest.mark.parametrize("strict", [False, True])
-async def test_what_the_provider_ran_itself_is_left_out_too_but_not_under_a_strict_policy(strict: bool) -> None:
+async def test_results_of_hosted_tools_are_left_out_unless_the_policy_is_strict(strict: bool) -> None:
     """It is sealed like reasoning; that a line of text stands for it is no loss, and still not what was asked for."""
     config = AIModelCallConfig(tools=[HostedTool(type="web_search")])
     script = [Answer(text="Found.", web_searches=("cats",)), ONE_EACH["anthropic"], DONE, LAST]
@@ -586,7 +586,7 @@ def body_for(nodes: Sequence[ConversationNode], endpoint: AIModelEndpoint, confi
 
 
 @pytest.mark.parametrize("speaker", list(ONE_EACH))
-async def test_what_was_refused_stays_out_for_that_model_only(speaker: str) -> None:
+async def test_refused_reasoning_stays_out_for_that_model_only(speaker: str) -> None:
     config = config_of(speaker)
     async with (
         ProviderServer([BEGUN, ONE_EACH[speaker], DONE]) as server,

@@ -196,7 +196,9 @@ async def ask(heard: Heard, name: str, endpoint: AIModelEndpoint, http: httpx.As
 
 
 @pytest.mark.parametrize("dialect", SPEAKERS)
-async def test_hosts_that_repeat_the_key(dialect: Dialect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_keys_repeated_by_a_host_stay_out_of_errors_and_logs(
+    dialect: Dialect, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, logger="dhenara_async")
     heard, failed = Heard([]), dict[str, int]()
     async with ProviderServer() as provider, httpx.AsyncClient() as http:
@@ -227,7 +229,7 @@ LOCAL: dict[str, Callable[[AIModelEndpoint], AIModelClient]] = {
 
 
 @pytest.mark.parametrize("name", LOCAL)
-async def test_calls_that_reach_nobody(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_of_calls_that_send_nothing_hold_no_secret(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="dhenara_async")
     heard = Heard([])
     async with ProviderServer() as provider:
@@ -240,7 +242,7 @@ async def test_calls_that_reach_nobody(name: str, caplog: pytest.LogCaptureFixtu
     assert heard.found() == []
 
 
-async def test_what_is_kept_of_requests_and_plans(caplog: pytest.LogCaptureFixture) -> None:
+async def test_recorded_requests_reprs_and_plans_hold_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     """What the loopback server and the replaying transport keep, what is refused unsent, and what is fine."""
     caplog.set_level(logging.DEBUG, logger="dhenara_async")
     heard = Heard([])

@@ -92,7 +92,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sockets are counted in /proc")
 @pytest.mark.parametrize("phase", ["headers", "mid-stream"])
-def test_a_stream_over_tls_that_is_left(phase: str, certificates: tuple[Path, Path]) -> None:
+def test_leaving_a_stream_over_tls_closes_its_connection(phase: str, certificates: tuple[Path, Path]) -> None:
     """In a process of its own, because the authorities that are trusted are read once a process."""
     authority, host = certificates
     environment = {**os.environ, "SSL_CERT_FILE": str(authority), "NO_PROXY": "*"}
