@@ -15,7 +15,7 @@ from typing import cast
 
 import orjson
 
-from dhenara_async import AIModelClient
+from dhenara_async import AIModelCallConfig, AIModelClient, RetryPolicy
 from dhenara_async.errors import DhenaraError
 from dhenara_async.testing import ReplayTransport
 from tests import recordings
@@ -134,7 +134,8 @@ def cases(seed: int) -> Iterator[tuple[str, Recording, bytes]]:
 async def outcome(recording: Recording, body: bytes) -> DhenaraError | None:
     """What a call makes of ``body``: None for an answer, or our error; anything else escapes."""
     transport = ReplayTransport(body, headers=recording.headers)
-    client = AIModelClient(recording.endpoint("http://127.0.0.1"), transport=transport)
+    config = AIModelCallConfig(retries=RetryPolicy(first_delay=0.001))
+    client = AIModelClient(recording.endpoint("http://127.0.0.1"), config, transport=transport)
     try:
         if recording.framing == "sse":
             async with client.stream("Go on.") as stream:
