@@ -39,6 +39,9 @@ from dhenara_async.usage.budget import Budget, Reservation, Spending
 _LOOPS = 1_000
 """Number of the newest loops whose policies are remembered."""
 
+_LoopKey = tuple[str | None, str, str]
+"""The owner, the conversation and the id of a loop."""
+
 
 class TurnFactory:
     """Makes the turns of a manager's conversations.
@@ -91,7 +94,7 @@ class TurnFactory:
         self._queues: WeakKeyDictionary[Conversation, TurnQueue] = WeakKeyDictionary()
         self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
         self._results = ToolResults(store)
-        self._loops: OrderedDict[str, tuple[ToolPolicy, AIModelCallConfig]] = OrderedDict()
+        self._loops: OrderedDict[_LoopKey, tuple[ToolPolicy, AIModelCallConfig]] = OrderedDict()
 
     def scoped(self, store: ConversationStore, owner: str | None) -> Self:
         """Return this factory for the conversations of one owner; budgets, queues and connections are shared."""
@@ -171,13 +174,17 @@ class TurnFactory:
             resumption=resumption,
         )
         if policy is not None:
-            self._remember(draft.loop_id or draft.id, policy, config)
+            self._remember(self._loop_key(calls.conversation, draft), policy, config)
         return loop
 
-    def _remember(self, loop_id: str, policy: ToolPolicy, config: AIModelCallConfig) -> None:
+    def _loop_key(self, conversation: Conversation, draft: ConversationNode) -> "_LoopKey":
+        """Return the key of a loop: callers choose ids of turns, so two owners may choose the same one."""
+        return self.owner, conversation.id, draft.loop_id or draft.id
+
+    def _remember(self, key: "_LoopKey", policy: ToolPolicy, config: AIModelCallConfig) -> None:
         """Remember how the tools of a loop run, for ``resume`` in this process."""
-        self._loops[loop_id] = policy, config
-        self._loops.move_to_end(loop_id)
+        self._loops[key] = policy, config
+        self._loops.move_to_end(key)
         if len(self._loops) > _LOOPS:
             self._loops.popitem(last=False)
 
@@ -201,7 +208,8 @@ class TurnFactory:
         draft, turn_id = resumed.draft, resumption.turn_id(resumed)
         if turn_id is not None:
             draft = draft.changed(id=turn_id)
-        policy, remembered = self._loops.get(draft.loop_id or "", (ToolPolicy(approve=leave_pending), self.config))
+        unknown = ToolPolicy(approve=leave_pending), self.config
+        policy, remembered = self._loops.get(self._loop_key(conversation, draft), unknown)
         knobs = check_config(config or remembered)
         if not knobs.tools and any(decision is True for decision in decisions.values()):
             raise ConfigurationError(

@@ -198,3 +198,19 @@ async def test_wrong_decisions_say_what_is_waiting() -> None:
         await manager.checkout(conversation, first.id)
         assert (await manager.resume(conversation, {"call_2": "no"}, endpoint)).answer.text() == "Done."
     assert studio.painted == [1]
+
+
+async def test_two_owners_with_turns_of_one_id_resume_with_their_own_tools() -> None:
+    studios = {"ada": Studio(), "eve": Studio()}
+    script = [TWO, TWO, DONE, DONE]
+    async with ProviderServer(script) as server, ConversationManager() as manager:
+        endpoint, talks = endpoint_of(server, CHAT), dict[str, Conversation]()
+        for owner, studio in studios.items():
+            mine, config = manager.scoped(owner), AIModelCallConfig(tools=studio.tools)
+            talks[owner] = await mine.create()
+            policy = ToolPolicy(approve=ask_for_two)
+            turn = mine.turn(talks[owner], "Go.", endpoint, config=config, run_tools=policy, turn_id="1")
+            assert (await turn).id == "1"
+        for owner in studios:
+            await manager.scoped(owner).resume(talks[owner], {"call_2": True}, endpoint)
+    assert [studio.painted for studio in studios.values()] == [[1, 2], [1, 2]]
