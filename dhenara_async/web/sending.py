@@ -7,6 +7,7 @@ provider. A client that goes away cancels the scope: the turn's block is left, w
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
@@ -28,7 +29,7 @@ _FIRST_WORD = 0.5
 
 
 class ClientLeft(Exception):
-    """Raised by ``Wire.write`` where the client has gone away."""
+    """Raised by the methods of ``Wire`` where the client has gone away."""
 
 
 class Wire(Protocol):
@@ -84,40 +85,42 @@ class Sending:
         """What is sent."""
         return self._feed
 
-    async def run(self, wire: Wire) -> bool:
-        """Send everything; False if the client has gone away before the end.
+    async def run(self, wire: Wire) -> None:
+        """Send everything, until the end or until the client goes away.
 
         Raises:
             Exception: A fault of the app or of this library, after the client was told that the answer is cut.
         """
         if self._last_event_id == END_ID:
-            await wire.nothing()
-            return True
+            with suppress(ClientLeft):
+                await wire.nothing()
+            return
         fault: Exception | None = None
-        done = False
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._leave_with_client, wire, tasks.cancel_scope)
-            fault = await self._send(wire, lambda: tasks.start_soon(self._beat, wire))
-            done = True
-            tasks.cancel_scope.cancel()
+            scope = tasks.cancel_scope
+            tasks.start_soon(self._leave_with_client, wire, scope)
+            fault = await self._send(wire, lambda: tasks.start_soon(self._beat, wire, scope))
+            scope.cancel()
         if fault is not None:
             raise fault
-        return done
 
     async def _leave_with_client(self, wire: Wire, scope: anyio.CancelScope) -> None:
         await wire.gone()
         scope.cancel()
 
-    async def _beat(self, wire: Wire) -> None:
-        """Task: send a comment whenever nothing was sent for a while."""
-        while True:
-            quiet = monotonic() - self._written_at
-            if quiet < self._heartbeat:
-                await anyio.sleep(self._heartbeat - quiet)
-            elif self._writing:  # the client reads slowly, and will have enough to read
-                await anyio.sleep(self._heartbeat)
-            else:
-                await self._write(wire, self._feed.comment)
+    async def _beat(self, wire: Wire, scope: anyio.CancelScope) -> None:
+        """Task: send a comment whenever nothing was sent for a while. It may be the first to find the client gone."""
+        try:
+            while True:
+                quiet = monotonic() - self._written_at
+                if quiet < self._heartbeat:
+                    await anyio.sleep(self._heartbeat - quiet)
+                elif self._writing:  # the client reads slowly, and will have enough to read
+                    await anyio.sleep(self._heartbeat)
+                else:
+                    await self._write(wire, self._feed.comment)
+        except ClientLeft:
+            scope.cancel()
 
     async def _write(self, wire: Wire, data: bytes) -> None:
         self._writing = True

@@ -10,6 +10,7 @@ import pytest
 
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import Failure
+from dhenara_async.web.frames.sse import END_ID
 from dhenara_async.web.sending import ClientLeft, Sending
 
 
@@ -118,3 +119,22 @@ async def test_a_fault_of_the_app_is_told_and_raised() -> None:
     with pytest.raises(KeyError):
         await Sending(source).run(client)
     assert (client.written[-1], client.over) == (b"cut", "finished")
+
+
+async def test_a_client_that_is_found_gone_by_a_comment_ends_the_answer_without_an_error() -> None:
+    class Quiet(Source):
+        async def read(self) -> bytes | None:
+            await anyio.sleep_forever()
+
+    source, client = Quiet(), Client(reads=1, breaks=True)
+    await Sending(source, heartbeat=0.001).run(client)
+    assert source.left is not None
+    assert client.written == [b"begin"]
+
+
+async def test_a_client_that_is_gone_before_it_is_told_that_nothing_follows_is_no_error() -> None:
+    class Gone(Client):
+        async def nothing(self) -> None:
+            raise ClientLeft
+
+    await Sending(Source(), last_event_id=END_ID).run(Gone())
