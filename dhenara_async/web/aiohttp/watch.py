@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import ClassVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 SECONDS = 0.04
 """Time between two looks at the connections: a client that has gone away is noticed within 100 ms."""
@@ -15,7 +15,8 @@ class ConnectionWatch:
     from one timer takes some 50 us.
     """
 
-    _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "ConnectionWatch"]] = WeakKeyDictionary()
+    # Weak on both sides: timers and waiters hold their loop, so a watch that is kept here would keep an ended loop.
+    _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "ref[ConnectionWatch]"]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], asyncio.Transport] = {}
@@ -23,11 +24,21 @@ class ConnectionWatch:
 
     @classmethod
     def of_running_loop(cls) -> "ConnectionWatch":
-        """Return the watch of the running loop."""
-        return cls._of_loops.setdefault(asyncio.get_running_loop(), cls())
+        """Return the watch of the running loop, which lives as long as somebody waits for it."""
+        loop = asyncio.get_running_loop()
+        known = cls._of_loops.get(loop)
+        watch = None if known is None else known()
+        if watch is None:
+            watch = cls()
+            cls._of_loops[loop] = ref(watch)
+        return watch
 
     async def lost(self, transport: asyncio.Transport | None) -> None:
-        """Return when the connection is lost or being closed."""
+        """Return when the connection is lost or being closed.
+
+        Args:
+            transport: The connection, as ``request.transport`` has it; None = it is lost already.
+        """
         if transport is None or transport.is_closing():
             return
         loop = asyncio.get_running_loop()
