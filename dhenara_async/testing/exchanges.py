@@ -2,20 +2,25 @@
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import orjson
 from pydantic import Field, JsonValue, ValidationError
 
+from dhenara_async.endpoint import without_password
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.frozen import FrozenModel
 from dhenara_async.hosts.headers import secrets_of
 from dhenara_async.request import HttpRequest
 
 HIDDEN = "***"
-_SECRET_NAMES = re.compile(r"(?i)^(.*_)?(authorization|authorization_token|api_?key|access_token|password|secret)$")
+_SECRET_NAMES = re.compile(
+    r"(?i)(authorization|(access|auth|authorization|bearer|refresh|security|session)[-_]?token|(api|private)[-_]?key"
+    r"|cookie|password|secret)$"
+)
 _SECRET_PARAMETERS = re.compile(r"(?i)key|token|sig|secret|credential")
 _SHORTEST_SECRET = 8  # shorter values are words of any text
 _RESPONSE_SECRETS = re.compile(r"(?i)cookie|organi[sz]ation|project|account")
@@ -95,7 +100,7 @@ def read_exchanges(lines: Iterable[bytes], name: str) -> list[RecordedExchange]:
 
 def hide_address(url: str, secrets: Sequence[str]) -> str:
     """Return ``url`` without credentials."""
-    parts = urlsplit(url)
+    parts = urlsplit(without_password(url))
     asked = parse_qsl(parts.query, keep_blank_values=True)
     hidden = [(name, HIDDEN if _SECRET_PARAMETERS.search(name) else value) for name, value in asked]
     return hide(urlunsplit(parts._replace(query=urlencode(hidden, safe="*"))), secrets)
@@ -104,10 +109,10 @@ def hide_address(url: str, secrets: Sequence[str]) -> str:
 def hide_body(body: bytes, secrets: Sequence[str]) -> JsonValue:
     """Return the body of a request as JSON, or as text, without credentials."""
     try:
-        value: JsonValue = orjson.loads(hide(body.decode(), secrets))
-    except (UnicodeDecodeError, orjson.JSONDecodeError):
+        value: JsonValue = orjson.loads(body)
+    except orjson.JSONDecodeError:
         return hide(body.decode(errors="replace"), secrets)
-    return _without_secrets(value)
+    return _without_secrets(value, secrets)
 
 
 def hide_headers(headers: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
@@ -115,28 +120,88 @@ def hide_headers(headers: Mapping[str, str], secrets: Sequence[str]) -> dict[str
     return {name.lower(): hide(value, secrets) for name, value in headers.items() if not _RESPONSE_SECRETS.search(name)}
 
 
+def hide_pieces(pieces: Sequence[tuple[bytes, float]], secrets: Sequence[str]) -> list[RecordedPiece]:
+    """Return what was read without credentials, also those that a network read cut in two.
+
+    Args:
+        pieces: The bytes of each read, and the seconds before it.
+        secrets: The credentials; the mask of each stands in the piece where it begins.
+    """
+    whole = b"".join(data for data, _ in pieces)
+    pattern = b"|".join(re.escape(form.encode()) for form in _spellings(secrets))
+    found = [match.span() for match in re.finditer(pattern, whole)] if pattern else []
+    kept: list[RecordedPiece] = []
+    start, waited = 0, 0.0
+    for data, after in pieces:
+        end, at, shown = start + len(data), start, b""
+        for first, last in found:
+            if first < end and last > at:
+                shown += whole[at : max(at, first)] + (HIDDEN.encode() if first >= start else b"")
+                at = min(last, end)
+        shown += whole[at:end]
+        start, waited = end, waited + after
+        if shown:  # an empty piece would be read as the end of the body
+            kept.append(RecordedPiece.of(shown, waited))
+            waited = 0.0
+    return kept
+
+
 def hide(text: str, secrets: Sequence[str]) -> str:
     """Return ``text`` with every secret replaced by ``***``."""
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN).replace(quote(secret, safe=""), HIDDEN)
+    for spelling in _spellings(secrets):
+        text = text.replace(spelling, HIDDEN)
     return text
 
 
 def secrets_in(request: HttpRequest) -> tuple[str, ...]:
-    """Return the credentials of a request, the longest first."""
-    asked = parse_qsl(urlsplit(request.url).query)
-    parameters = (value for name, value in asked if _SECRET_PARAMETERS.search(name) and len(value) >= _SHORTEST_SECRET)
-    return tuple(sorted({*secrets_of(request.headers), *parameters}, key=len, reverse=True))
+    """Return the credentials in the headers, the address and the body of a request, the longest first."""
+    found = {*secrets_of(request.headers), *_secrets_of_address(request.url)}
+    with suppress(orjson.JSONDecodeError):
+        found.update(_secrets_of_body(orjson.loads(request.body)))
+    return tuple(sorted(found, key=len, reverse=True))
 
 
-def _without_secrets(value: JsonValue) -> JsonValue:
-    """Return a JSON value with the members that are named like credentials replaced."""
+def _spellings(secrets: Sequence[str]) -> list[str]:
+    """Return every secret as it is, as in an address, and as in JSON; the longest first."""
+    each = ((secret, quote(secret, safe=""), orjson.dumps(secret).decode()[1:-1]) for secret in secrets)
+    return sorted({form for forms in each for form in forms}, key=len, reverse=True)
+
+
+def _secrets_of_address(url: str) -> Iterator[str]:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a text that begins like an address
+        return
+    values = [value for name, value in parse_qsl(parts.query) if _SECRET_PARAMETERS.search(name)]
+    yield from (value for value in (*values, unquote(parts.password or "")) if len(value) >= _SHORTEST_SECRET)
+
+
+def _secrets_of_body(value: JsonValue) -> Iterator[str]:
+    """Yield the members of a body that are named like credentials, also inside addresses and headers of servers."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, str) and _SECRET_NAMES.search(name):
+                yield from secrets_of({name: item})
+            elif isinstance(item, dict) and name.lower() == "headers":
+                yield from secrets_of({header: text for header, text in item.items() if isinstance(text, str)})
+            yield from _secrets_of_body(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets_of_body(item)
+    elif isinstance(value, str) and value.startswith(("http://", "https://")):
+        yield from _secrets_of_address(value)
+
+
+def _without_secrets(value: JsonValue, secrets: Sequence[str]) -> JsonValue:
+    """Return a JSON value without the secrets, and with the members that are named like credentials replaced."""
     if isinstance(value, dict):
         return {
-            name: HIDDEN if _SECRET_NAMES.match(name) and isinstance(item, str) else _without_secrets(item)
+            name: HIDDEN if _SECRET_NAMES.search(name) and isinstance(item, str) else _without_secrets(item, secrets)
             for name, item in value.items()
         }
-    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_without_secrets(item, secrets) for item in value]
+    return hide(value, secrets) if isinstance(value, str) else value
 
 
 def first_difference(recorded: JsonValue, asked: JsonValue, where: str = "body") -> str | None:

@@ -8,15 +8,15 @@ from types import TracebackType
 from typing import Literal, Self
 
 from dhenara_async.config import Timeouts
-from dhenara_async.errors import ConfigurationError, DhenaraError
+from dhenara_async.errors import ConfigurationError, StreamStateError
 from dhenara_async.request import HttpRequest
 from dhenara_async.testing.exchanges import (
     RecordedExchange,
-    RecordedPiece,
     hide,
     hide_address,
     hide_body,
     hide_headers,
+    hide_pieces,
     secrets_in,
 )
 from dhenara_async.transport import Exchange, Transport
@@ -28,8 +28,10 @@ class Recorder:
     """Passes requests on to a transport and writes each exchange to a file when it ends, one line of JSON each.
 
     Credentials are left out: values of headers that are not known to be harmless are never written, and are replaced by
-    ``***`` wherever they occur in the address, the request or the response; so are members of the request that are
-    named like credentials. Look through a recording before you commit it all the same: prompts and answers are in it.
+    ``***`` wherever they occur in the address, the request or the response; so are members of the request and
+    parameters of addresses that are named like credentials. Values shorter than eight characters are replaced only
+    in the place that names them. Look through a recording before you commit it all the same: prompts and answers are
+    in it. Files that a call downloads by their address are neither sent through a recorder nor recorded.
 
     Args:
         transport: Sends the requests; closed with the recorder.
@@ -55,11 +57,12 @@ class Recorder:
         began = monotonic()
         try:
             exchange = await self._transport.send(request, timeouts)
-        except DhenaraError as exc:
-            self._keep(request, None, {}, [], "error", exc)
+        except BaseException as exc:
+            failure = exc if isinstance(exc, Exception) else None  # else the caller was cancelled
+            self._keep(request, None, {}, [], "left" if failure is None else "error", failure)
             raise
 
-        def keep(pieces: list[RecordedPiece], ended: HowEnded, error: Exception | None) -> None:
+        def keep(pieces: list[tuple[bytes, float]], ended: HowEnded, error: Exception | None) -> None:
             self._keep(request, exchange.status, exchange.headers, pieces, ended, error)
 
         return RecordingExchange(exchange, began, keep)
@@ -95,7 +98,7 @@ class Recorder:
         request: HttpRequest,
         status: int | None,
         headers: Mapping[str, str],
-        pieces: list[RecordedPiece],
+        pieces: list[tuple[bytes, float]],
         ended: HowEnded,
         error: Exception | None,
     ) -> None:
@@ -105,7 +108,7 @@ class Recorder:
             body=hide_body(request.body, secrets),
             status=status,
             headers=hide_headers(headers, secrets),
-            pieces=[piece if piece.text is None else piece.changed(text=hide(piece.text, secrets)) for piece in pieces],
+            pieces=hide_pieces(pieces, secrets),
             ended=ended,
             error=None if error is None else (type(error).__name__, hide(str(error), secrets)),
         )
@@ -121,19 +124,19 @@ class RecordingExchange:
     Args:
         exchange: The response.
         began: When its request was sent, in seconds of ``monotonic``.
-        keep: Takes the pieces, how the response ended, and its error.
+        keep: Takes the bytes of each read with the seconds before it, how the response ended, and its error.
     """
 
     def __init__(
         self,
         exchange: Exchange,
         began: float,
-        keep: Callable[[list[RecordedPiece], HowEnded, Exception | None], None],
+        keep: Callable[[list[tuple[bytes, float]], HowEnded, Exception | None], None],
     ) -> None:
         self._exchange = exchange
         self._keep = keep
         self._last = began
-        self._pieces: list[RecordedPiece] = []
+        self._pieces: list[tuple[bytes, float]] = []
         self._kept = False
 
     @property
@@ -155,12 +158,15 @@ class RecordingExchange:
         """See ``Exchange``."""
         try:
             data = await self._exchange.read()
+        except StreamStateError:  # the reader's side closed the stream or the transport
+            self._end("left", None)
+            raise
         except Exception as exc:
             self._end("error", exc)
             raise
         now = monotonic()
         if data:
-            self._pieces.append(RecordedPiece.of(data, now - self._last))
+            self._pieces.append((data, now - self._last))
             self._last = now
         else:
             self._end("end", None)
@@ -176,8 +182,10 @@ class RecordingExchange:
 
     async def close(self) -> None:
         """See ``Exchange``."""
-        self._end("end" if self._exchange.ended() else "left", None)
-        await self._exchange.close()
+        try:
+            self._end("end" if self._exchange.ended() else "left", None)
+        finally:  # also if the file cannot be written
+            await self._exchange.close()
 
     def _end(self, ended: HowEnded, error: Exception | None) -> None:
         if not self._kept:

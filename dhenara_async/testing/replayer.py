@@ -1,6 +1,7 @@
 """``Replayer``: a transport that answers from a file that ``Recorder`` wrote."""
 
 import os
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,15 @@ import anyio
 import anyio.lowlevel
 
 from dhenara_async.config import Timeouts
-from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError, DhenaraError, ReadError
+from dhenara_async.errors import (
+    BoundsError,
+    ConfigurationError,
+    ConnectError,
+    DeadlineError,
+    DhenaraError,
+    ReadError,
+    StreamStateError,
+)
 from dhenara_async.request import HttpRequest
 from dhenara_async.testing.exchanges import (
     RecordedExchange,
@@ -26,12 +35,15 @@ from dhenara_async.transport import Exchange, Transport
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 
 RECORD_VARIABLE = "DHENARA_RECORD"
+_PLAIN_ERRORS = {error.__name__: error for error in (ConfigurationError, ConnectError, StreamStateError)}
+_TIME_LIMIT = re.compile(r"the time limit (\w+)=([\d.]+|None) s")
+_BOUND = re.compile(r" \(the limit is Bounds\((\w+)=(\d+)\)")
 
 
 class Replayer:
     """Answers each request with the recorded exchange whose address and body are the same; each is used once.
 
-    Credentials are not compared. No socket is opened.
+    Credentials are not compared. No socket is opened, except to download files that a call gives by their address.
 
     Args:
         file: The file that ``Recorder`` wrote.
@@ -118,18 +130,23 @@ class ReplayedExchange:
         self._timing = timing
         self._next = 0
         self._over = False
+        self._due = 0.0  # when the next piece comes, in seconds of the event loop; 0 = nobody has asked for it
         self._error: Exception | None = None
+        self._interrupted = anyio.Event()
 
     async def read(self) -> bytes:
         """See ``Exchange``."""
         await anyio.lowlevel.checkpoint()
         pieces = self._recorded.pieces
-        if self._error is None and self._timing and self._next < len(pieces):
-            await anyio.sleep(pieces[self._next].after)
+        if self._timing and self._next < len(pieces):
+            # a cancelled read is repeated, and waits for the rest of the time
+            self._due = self._due or anyio.current_time() + pieces[self._next].after
+            with anyio.move_on_at(self._due):
+                await self._interrupted.wait()
         if self._error is not None:
             raise self._error
         if self._next < len(pieces):
-            self._next += 1
+            self._next, self._due = self._next + 1, 0.0
             return pieces[self._next - 1].data()
         if self._recorded.ended == "error":
             raise _error_of(self._recorded)
@@ -141,6 +158,7 @@ class ReplayedExchange:
     def interrupt(self, error: Exception) -> None:
         """See ``Exchange``."""
         self._error = error
+        self._interrupted.set()
 
     def ended(self) -> bool:
         """See ``Exchange``."""
@@ -152,12 +170,12 @@ class ReplayedExchange:
 
 
 def _error_of(recorded: RecordedExchange) -> DhenaraError:
-    kind, message = recorded.error or ("ReadError", "the recorded exchange had no response")
-    if kind == "DeadlineError":
-        limit, _, seconds = message.partition("the time limit ")[2].partition("=")
-        number = seconds.partition(" ")[0]
-        return DeadlineError(limit=limit, seconds=float(number) if number.replace(".", "", 1).isdecimal() else None)
-    return ConnectError(message) if kind == "ConnectError" else ReadError(message)
+    kind, message = recorded.error or ("ReadError", "the recorded exchange had no response: its caller did not wait")
+    if kind == "DeadlineError" and (told := _TIME_LIMIT.search(message)):
+        return DeadlineError(limit=told[1], seconds=None if told[2] == "None" else float(told[2]))
+    if kind == "BoundsError" and (told := _BOUND.search(message)):
+        return BoundsError(message[: told.start()], setting=told[1], limit=int(told[2]))
+    return _PLAIN_ERRORS.get(kind, ReadError)(message)
 
 
 @asynccontextmanager

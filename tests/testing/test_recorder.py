@@ -1,18 +1,30 @@
 """``Recorder`` and ``Replayer``: real exchanges in a file without keys, and the same answers from it."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import orjson
 import pytest
 from pydantic import JsonValue, SecretStr
 
 from dhenara_async import AIModelCallConfig, AIModelClient, AiohttpTransport, ConversationManager, Dialect, StreamEvent
-from dhenara_async.config import RetryPolicy
-from dhenara_async.errors import ConfigurationError, DhenaraError, ReadError, TruncatedStreamError
-from dhenara_async.testing import Answer, Fault, ProviderServer, Recorder, Replayer, record_or_replay
-from dhenara_async.transport import Transport
-from tests.loopback import endpoint_at
+from dhenara_async.config import RetryPolicy, Timeouts
+from dhenara_async.errors import (
+    BoundsError,
+    ConfigurationError,
+    DeadlineError,
+    DhenaraError,
+    ReadError,
+    TruncatedStreamError,
+)
+from dhenara_async.request import HttpRequest
+from dhenara_async.testing import Answer, Fault, ProviderServer, Recorder, Replayer, ReplayTransport, record_or_replay
+from dhenara_async.testing.exchanges import RecordedExchange, RecordedPiece
+from dhenara_async.testing.replayer import ReplayedExchange
+from dhenara_async.transport import Exchange, Transport
+from tests.loopback import PATIENCE, endpoint_at
 
 ONCE = AIModelCallConfig(retries=RetryPolicy(attempts=1))
 KEY = "sk-canary-0123456789"
@@ -142,3 +154,131 @@ async def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text('{"url": 1}\n')
     with pytest.raises(ConfigurationError, match="line 1"):
         Replayer(tmp_path / "text")
+
+
+class Echo:
+    """A transport whose answers quote credentials, cut in two places by the network, and one of which is no UTF-8."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = pieces
+
+    async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
+        """See ``Transport``."""
+        headers = {"x-quoted": f"{KEY} is no key", "openai-organization": "acme"}
+        return await ReplayTransport(b"".join(self.pieces), headers=headers, chunks=self.pieces).send(request, timeouts)
+
+    async def aclose(self) -> None:
+        """See ``Transport``."""
+
+
+async def drained(exchange: Exchange) -> list[bytes]:
+    """Every read of a response until its end."""
+    reads: list[bytes] = []
+    while read := await exchange.read():
+        reads.append(read)
+    await exchange.close()
+    return reads
+
+
+async def test_credentials_are_hidden_wherever_request_and_response_quote_them() -> None:
+    pieces = [f"you sent {KEY[:7]}".encode(), KEY[7:9].encode(), f"{KEY[9:]} ä".encode()[:-1], b"\xa4 mcp-pass"]
+    pieces += [b"word url-token-1 a%22b%2Fcdefg hdr-value-1 basic-pass-1", KEY.encode() + b"\xff"]
+    body = {
+        "text": f"I quote {KEY}",
+        "tools": [
+            {
+                "authToken": "mcp-password",
+                "server_url": "https://me:basic-pass-1@acme.dev/mcp?access=1&token=url-token-1",
+            },
+            {"headers": {"X-Api-Key": 'a"b/cdefg', "x-any": "hdr-value-1"}, "prompt_cache_key": "stays"},
+        ],
+    }
+    headers = {"authorization": f"Bearer {KEY}"}
+    request = HttpRequest(f"https://user:{KEY}@acme.dev/v1?key={KEY}&alt=sse", headers, orjson.dumps(body))
+    recorder = Recorder(Echo(pieces))
+    assert await drained(await recorder.send(request, Timeouts())) == pieces
+    recorded = recorder.exchanges[0]
+    reads = [piece.data() for piece in recorded.pieces]
+    assert reads == [b"you sent ***", " ä".encode()[:-1], b"\xa4 ***", b" *** *** *** ***", b"***\xff"]
+    assert recorded.headers == {"x-quoted": "*** is no key"}
+    assert recorded.url == "https://user:**********@acme.dev/v1?key=***&alt=sse"
+    assert recorded.body == {
+        "text": "I quote ***",
+        "tools": [
+            {"authToken": "***", "server_url": "https://me:***@acme.dev/mcp?access=1&token=***"},
+            {"headers": {"X-Api-Key": "***", "x-any": "***"}, "prompt_cache_key": "stays"},
+        ],
+    }
+    plain = HttpRequest(request.url, headers, f"no JSON {KEY} \xff".encode("latin-1"))
+    await drained(await recorder.send(plain, Timeouts()))
+    assert recorder.exchanges[1].body == "no JSON *** �"
+
+
+async def test_a_cancelled_send_and_any_error_are_recorded_and_replayed(tmp_path: Path) -> None:
+    failures = [
+        RuntimeError("a transport of the user"),
+        BoundsError("the header block of the answer is too large", setting="max_header_bytes", limit=9),
+        DeadlineError(limit="first_byte", seconds=0.5),
+        ConfigurationError("a header of the request holds characters that cannot be sent"),
+    ]
+
+    class Failing(Echo):
+        async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
+            if not failures:
+                await anyio.sleep_forever()
+            raise failures.pop(0)
+
+    request = HttpRequest("https://acme.dev/v1", {}, b"{}")
+    expected = [ReadError(str(failures[0])), *failures[1:]]
+    async with Recorder(Failing([]), tmp_path / "talk.jsonl") as recorder:
+        while failures:
+            with pytest.raises(type(failures[0])):
+                await recorder.send(request, Timeouts())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(recorder.send, request, Timeouts())
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+    replayer = Replayer(tmp_path / "talk.jsonl")
+    for failure in [*expected, ReadError("the recorded exchange had no response: its caller did not wait")]:
+        with pytest.raises(type(failure)) as failed:
+            await replayer.send(request, Timeouts())
+        assert repr(failed.value) == repr(failure)
+    assert replayer.left == ()
+
+
+async def test_a_read_that_is_cancelled_and_repeated_waits_only_for_the_rest_of_the_time() -> None:
+    slow = RecordedExchange(url="", body=None, status=200, pieces=[RecordedPiece.of(b"late", 0.2)] * 2)
+    exchange = ReplayedExchange(slow, timing=True)
+    read = b""
+    with anyio.fail_after(PATIENCE):
+        while not read:
+            with anyio.move_on_after(0.05):
+                read = await exchange.read()
+        assert read == b"late"
+        async with anyio.create_task_group() as tasks:
+
+            async def interrupted() -> None:
+                with pytest.raises(ReadError, match="from outside"):
+                    await exchange.read()
+
+            tasks.start_soon(interrupted)
+            await anyio.wait_all_tasks_blocked()
+            exchange.interrupt(ReadError("from outside"))
+
+
+async def test_a_response_is_closed_although_its_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "talk").mkdir()
+    inner: list[Exchange] = []
+
+    class Seen(Echo):
+        async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
+            inner.append(await super().send(request, timeouts))
+            return inner[0]
+
+    recorder = Recorder(Seen([b"one", b"two"]), tmp_path / "talk" / "file")
+    exchange = await recorder.send(HttpRequest("https://acme.dev/v1", {}, b"{}"), Timeouts())
+    (tmp_path / "talk" / "file").unlink()
+    (tmp_path / "talk").rmdir()
+    with pytest.raises(OSError, match="talk"):
+        await exchange.close()
+    assert inner[0].ended()
