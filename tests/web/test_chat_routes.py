@@ -337,6 +337,8 @@ async def test_requests_of_other_sites_and_large_bodies_are_refused(framework: s
         assert await status_of({}, b" " * 2001) == 413
         status, _ = await page.send("POST", "chat", page.say("x" * 51))
         assert status == 413
+        assert await page.send("POST", "chat", page.say("a\0b")) == (400, b"text has a NUL character.")
+        assert await status_of({"content-encoding": "gzip"}, b"not gzip") == 400  # aiohttp closes the connection
 
 
 async def test_failures_are_told_in_words_and_the_next_question_goes_on() -> None:

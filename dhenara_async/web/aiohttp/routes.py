@@ -106,6 +106,6 @@ async def _body(request: web.Request, limit: int) -> bytes:
             if size > limit:
                 raise RefusedRequest(413, "The body is too large.")
             pieces.append(piece)
-    except ConnectionError:
+    except (ConnectionError, web.RequestPayloadError):  # the second: not compressed as the request says
         raise RefusedRequest(400, "The body is not complete.") from None
     return b"".join(pieces)

@@ -94,7 +94,7 @@ def text_of(fields: BodyFields, name: str, *, limit: int) -> str | None:
     """Return a text of the body; None if it is missing or null.
 
     Raises:
-        RefusedRequest: It is something else, or longer than ``limit`` characters.
+        RefusedRequest: It is something else, longer than ``limit`` characters, or has a NUL, which no database keeps.
     """
     value = fields.get(name)
     if value is None:
@@ -103,6 +103,8 @@ def text_of(fields: BodyFields, name: str, *, limit: int) -> str | None:
         raise bad(f"{name} is not a text.")
     if len(value) > limit:
         raise RefusedRequest(413, f"{name} is longer than {limit} characters.")
+    if "\0" in value:
+        raise bad(f"{name} has a NUL character.")
     return value
 
 
