@@ -1,13 +1,14 @@
 """Turns of one conversation follow each other, unless they are asked to run beside each other."""
 
 import gc
+from pathlib import Path
 
 import anyio
 import pytest
 
-from dhenara_async import ConversationManager, Dialect
+from dhenara_async import Budget, ConversationManager, Dialect, ToolPolicy
 from dhenara_async.errors import StreamStateError
-from dhenara_async.testing import ProviderServer
+from dhenara_async.testing import Answer, Fault, ProviderServer
 from tests.loopback import endpoint_at
 
 
@@ -63,3 +64,56 @@ async def test_an_abandoned_turn_gives_up_its_place() -> None:
         with anyio.fail_after(10):
             node = await manager.ask(conversation, "Two?", endpoint)
         assert conversation.path() == (node,)
+
+
+async def test_the_task_that_detached_a_turn_waits_for_it_with_the_next_one() -> None:
+    slow = Fault(answer=Answer(text="One two three."), stall=3, seconds=0.05)
+    async with ProviderServer([slow, Answer(text="Four.")]) as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        async with manager.turn(conversation, "One?", endpoint) as turn:
+            await anext(turn)
+            turn.detach()
+        with anyio.fail_after(10):
+            node = await manager.turn(conversation, "Two?", endpoint)
+        assert node.parent_id == turn.id
+        assert turn.node.status == "complete"
+
+
+@pytest.mark.parametrize("kind", ["one call", "a file to read", "a loop"])
+async def test_a_turn_that_is_cancelled_in_the_queue_is_not_asked_and_leaves_a_failed_node(
+    kind: str, tmp_path: Path
+) -> None:
+    paper = tmp_path / "paper.txt"
+    paper.write_text("Foxes.")
+    stalled = Fault(answer=Answer(text="One two three."), stall=3)
+    async with (
+        ProviderServer([stalled, Answer(text="Four.")]) as server,
+        ConversationManager(conversation_budget=Budget(tokens=1_000_000)) as manager,
+    ):
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.ANTHROPIC_MESSAGES)
+        waiting = manager.turn(
+            conversation,
+            "Two?",
+            endpoint,
+            files=[paper] if kind == "a file to read" else [],
+            run_tools=ToolPolicy() if kind == "a loop" else None,
+            turn_id="waiting",
+        )
+
+        async def refused() -> None:
+            with pytest.raises(StreamStateError, match="the turn was cancelled"):
+                await waiting
+
+        with anyio.fail_after(10):
+            async with (
+                anyio.create_task_group() as group,
+                manager.turn(conversation, "One?", endpoint) as running,
+            ):
+                await anext(running)
+                group.start_soon(refused)
+                await anyio.wait_all_tasks_blocked()
+                await manager.cancel("waiting")
+        assert (waiting.node.status, waiting.node.error) == ("failed", "the turn was cancelled")
+        assert conversation.get("waiting") == (await manager.open(conversation.id)).get("waiting") == waiting.node
+        assert len(server.requests) == 1
+        assert (await manager.ask(conversation, "Three?", endpoint)).status == "complete"  # the queue goes on

@@ -295,3 +295,5 @@ class TurnLoop(Turn):
     async def _leave_node(self, exc: BaseException | None) -> None:
         if self._steps is not None:
             self._node = self._steps.last
+        if self._node is None:  # it failed before its first step
+            await self._leave_unasked(exc)

@@ -56,6 +56,11 @@ class TurnQueue:
         if self._running is not None:
             _TURNS_OF_TOOLS.set((*_TURNS_OF_TOOLS.get(), self._running))
 
+    def go_on_without_task(self, turn: object) -> None:
+        """Note that the running turn goes on without the task that entered it, which may wait for it from now on."""
+        if self._running is not None and self._running() is turn:
+            self._task = None
+
     def leave(self, turn: object) -> None:
         """Let the next turn run. Nothing changes if ``turn`` does not run."""
         if self._running is not None and self._running() is turn:

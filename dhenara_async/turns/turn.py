@@ -260,8 +260,10 @@ class Turn:
         if not self._begun:
             if self._load is not None:
                 self._draft, self._unread = await self._load()
+                self._load = None
             if self._unread is not None:
                 self._draft = self._draft.changed(attached_files=tuple(await self._unread.read_in_thread()))
+            self._demand_not_cancelled()
             self._begin()
         await self._open()
         self._reading = self._stream
@@ -271,6 +273,7 @@ class Turn:
 
     async def _open(self) -> None:
         """Reserve budget and enter the stream."""
+        self._demand_not_cancelled()
         opener = self._opener
         if opener is not None:
             if self._opened is None:
@@ -279,11 +282,21 @@ class Turn:
         try:
             if opener is not None and self._opened is None:
                 self._opened = await opener.open_summarised()
+            self._demand_not_cancelled()
             self._opened_at = datetime.now(UTC)
             await self._stream.__aenter__()
         except BaseException:
             self._settle(None)
             raise
+
+    def _demand_not_cancelled(self) -> None:
+        """Refuse to ask for a turn that was cancelled while it waited; its node exists already.
+
+        Raises:
+            StreamStateError: It was.
+        """
+        if self._ending is not None and self._stopped is not None:
+            raise self._stopped
 
     async def _begin_log(self, live: LiveTurns, owner: str | None) -> None:
         """Let readers attach, and keep the turn in the store before its first request."""
@@ -326,6 +339,8 @@ class Turn:
             return
         if self._ending is None and self._detached and self._live and self._log and not self._stream.complete:
             self._reading = LeftStream(self.id)
+            if self._queue is not None:
+                self._queue.go_on_without_task(self)
             self._live[0].go_on(self._log, self._finish_alone)
             return
         await self._end(exc)
@@ -345,12 +360,13 @@ class Turn:
             return
         self._ending = asyncio.Event()
         try:
-            await self._stream.aclose()
+            if self._opened is not None:
+                await self._opened.aclose()
         finally:  # closing can be cancelled or fail; the partial answer is stored all the same
             try:
                 await self._log_unread()
                 try:
-                    await self._leave_node(exc)
+                    await (self._leave_unasked(exc) if self._opened is None else self._leave_node(exc))
                 finally:
                     await self._keep_rest(exc)
             finally:
@@ -568,13 +584,16 @@ class Turn:
 
     async def _keep_rest(self, exc: BaseException | None) -> None:
         """Keep the last events of the turn, and its node, if the store keeps its events."""
-        if self._live is None or self._log is None or not self._live[0].is_kept(self._log):
+        if self._live is not None and self._log is not None and self._node is not None:
+            await self._live[0].kept(self._log, self._conversation, self._node)
+
+    async def _leave_unasked(self, exc: BaseException | None) -> None:
+        """Leave the node of a turn that ended before anybody was asked; none if its question is not loaded yet."""
+        if self._load is not None:
             return
-        if self._node is None:  # a loop that failed before its first step
-            error = "the reader left before the end" if exc is None else described(exc)
-            self._node = self._draft.changed(status="failed", error=error, attempts=0)
-            self._conversation.append(self._node)
-        await self._live[0].kept(self._log, self._conversation, self._node)
+        self._node = self._draft.changed(status="failed", error=self._reason(exc), attempts=0)
+        self._conversation.append(self._node)
+        await self._store(self._node, exc)
 
     async def _store(self, node: ConversationNode, exc: BaseException | None) -> None:
         if self._live is not None and self._log is not None and self._live[0].is_kept(self._log):
@@ -588,13 +607,7 @@ class Turn:
             status, error = "complete", None
         else:
             status = "interrupted" if any(choice.parts for choice in came.chat_response.choices) else "failed"
-            failure = self._stopped or self._stream.failure or exc
-            if self._cancelled:
-                error = "the turn was cancelled"
-            elif failure is None or isinstance(failure, asyncio.CancelledError | GeneratorExit):
-                error = "the reader left before the end"
-            else:
-                error = described(failure)
+            error = self._reason(self._stopped or self._stream.failure or exc)
         tries = came.tries
         if (
             status == "failed" and tries and tries[-1].error is None
@@ -627,6 +640,14 @@ class Turn:
         )
         signing = None if self._opener is None else self._opener.history.signing
         return node if signing is None else signing.signed(node)
+
+    def _reason(self, failure: BaseException | None) -> str:
+        """Describe why the answer is not complete."""
+        if self._cancelled:
+            return "the turn was cancelled"
+        if failure is None or isinstance(failure, asyncio.CancelledError | GeneratorExit):
+            return "the reader left before the end"
+        return described(failure)
 
     def _first_word_at(self, seconds: float | None) -> str | None:
         """When the first content came, so many seconds after the stream was opened."""
