@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
@@ -108,36 +109,31 @@ class ConversationManager:
     ) -> None:
         config = AIModelCallConfig() if config is None else config
         check_config(config)
-        signing = None if signing_key is None else SigningKeys(signing_key)
         limiter = LocalLimiter(limits) if isinstance(limits, Limits) else limits
-        standing = _standing(instructions)
+        self._make_turns: Callable[[ConversationStore], TurnFactory] = partial(
+            TurnFactory,
+            config=config,
+            instructions=_standing(instructions),
+            policy=policy,
+            window=window,
+            transport=transport,
+            shared=SharedResources(limiter=limiter, observers=tuple(observers)),
+            budget=budget,
+            conversation_budget=conversation_budget,
+            signing=None if signing_key is None else SigningKeys(signing_key),
+            journal=journal,
+        )
+        self._factory: TurnFactory | None = None  # made when it is first needed, if the store has to be loaded first
+        self._address: str | os.PathLike[str] | None = None
         self._owned_store: ConversationStore | None = None
-
-        def made() -> TurnFactory:
-            if isinstance(store, str | os.PathLike):
-                opened = self._owned_store = _sql_store()(store)
-            else:
-                opened = store or MemoryStore()
-            turns = TurnFactory(
-                opened,
-                config=config,
-                instructions=standing,
-                policy=policy,
-                window=window,
-                shared=SharedResources(limiter=limiter, observers=tuple(observers)),
-                budget=budget,
-                conversation_budget=conversation_budget,
-                signing=signing,
-                live=None if journal is None else LiveTurns(journal, opened, signing),
-            )
-            turns.transport = transport
-            return turns
-
-        self._made = made
-        loads = isinstance(store, str | os.PathLike) and "dhenara_async.stores.sql" not in sys.modules
-        self._factory: TurnFactory | None = None if loads and _on_loop() else made()
         self._owned: Transport | None = None
         self._tools: ToolSessions | None = None
+        if not isinstance(store, str | os.PathLike):
+            self._factory = self._make_turns(store or MemoryStore())
+            return
+        self._address = store
+        if "dhenara_async.stores.sql" in sys.modules or not _on_loop():
+            self._open_address(store)
 
     def __repr__(self) -> str:
         return f"ConversationManager(store={self.store!r})"
@@ -149,9 +145,14 @@ class ConversationManager:
 
     @property
     def _turns(self) -> TurnFactory:
-        """Made when it is first needed, if that loads modules and an event loop runs: ``async with`` loads them."""
         if self._factory is None:
-            self._factory = self._made()
+            return self._open_address(self._address or "")
+        return self._factory
+
+    def _open_address(self, address: str | os.PathLike[str]) -> TurnFactory:
+        """Make the store at an address, which the manager's block opens and closes, and the factory of its turns."""
+        self._owned_store = _sql_store()(address)
+        self._factory = self._make_turns(self._owned_store)
         return self._factory
 
     async def __aenter__(self) -> Self:
@@ -159,18 +160,23 @@ class ConversationManager:
         if self._factory is None:
             await asyncio.get_running_loop().run_in_executor(None, _load_database)
         turns = self._turns
+        if turns.shared.tools is not None:  # in the block of the manager that this one was scoped from
+            return self
         if self._owned_store is not None:
             await self._owned_store.__aenter__()
         if turns.transport is None:
-            self._turns.transport = self._owned = new_transport()
+            turns.transport = self._owned = new_transport()
         self._tools = ToolSessions()
-        self._turns.shared = replace(self._turns.shared, tools=self._tools)
+        turns.shared = replace(turns.shared, tools=self._tools)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         owned, self._owned = self._owned, None
+        tools, self._tools = self._tools, None
+        if tools is None:  # its block has opened nothing
+            return
         try:
             if self._turns.live is not None:
                 await self._turns.live.close(at_once=exc is not None)
@@ -180,9 +186,8 @@ class ConversationManager:
                     await owned.aclose()
         finally:
             try:
-                if self._tools is not None:
-                    self._turns.shared = replace(self._turns.shared, tools=None)
-                    await self._tools.aclose()
+                self._turns.shared = replace(self._turns.shared, tools=None)
+                await tools.aclose()
             finally:
                 if self._owned_store is not None:
                     await self._owned_store.aclose()
@@ -197,16 +202,16 @@ class ConversationManager:
             ConfigurationError: One of them has no address, or one that cannot be used.
             TransportError: A host could not be connected to; all others have been.
         """
-        config = self._turns.config
+        config, tools = self._turns.config, self._turns.shared.tools
         await warm_up(_targets(endpoints), self._turns.transport, config)
-        if config.tools and self._tools is not None:
-            await self._tools.warm_up(config.tools)
+        if config.tools and tools is not None:
+            await tools.warm_up(config.tools)
 
     def scoped(self, owner: str | None) -> "ConversationManager":
         """Return this manager as one owner sees it: another owner's conversations do not exist for it.
 
-        It shares everything else with this manager, whose block stays open while it is used. A manager that was not
-        scoped sees only conversations without an owner.
+        It shares everything else with this manager, whose block stays open while it is used; it may be made before that
+        is entered. A manager that was not scoped sees only conversations without an owner.
 
         Args:
             owner: The id of a user, as the application knows it; None = conversations without an owner.
@@ -218,7 +223,7 @@ class ConversationManager:
         if not isinstance(self.store, StoreWithOwners):
             raise UnsupportedError(f"{type(self.store).__name__} does not keep owners apart: it has no scoped()")
         scoped = copy(self)
-        scoped._owned_store, scoped._owned = None, None
+        scoped._owned_store = scoped._owned = scoped._tools = None
         scoped._factory = self._turns.scoped(self.store.scoped(owner), owner)
         return scoped
 

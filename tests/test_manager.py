@@ -111,6 +111,19 @@ async def test_connections_are_shared_between_turns() -> None:
         await server.wait_hung_up()
 
 
+async def test_a_scoped_manager_shares_the_block_of_its_manager_whenever_it_was_made() -> None:
+    async with ProviderServer() as server:
+        endpoint, manager = endpoint_at(server, Dialect.OPENAI_CHAT), ConversationManager()
+        early = manager.scoped("early")
+        async with manager:
+            async with manager.scoped("inner") as inner:  # opens and closes nothing
+                await inner.ask(await inner.create(), "Hi.", endpoint)
+            for mine in (early, early, manager.scoped("late"), manager):
+                node = await mine.ask(await mine.create(), "Hi.", endpoint)
+                assert node.status == "complete"
+    assert server.connections == 1
+
+
 async def test_without_a_block_each_turn_brings_its_own_connection() -> None:
     async with ProviderServer() as server:
         manager = ConversationManager()

@@ -28,6 +28,7 @@ from dhenara_async.tools.policy import ToolPolicy, check_policy, leave_pending
 from dhenara_async.transport import Transport
 from dhenara_async.turns.live import LiveTurns
 from dhenara_async.turns.loading import load_node
+from dhenara_async.turns.log import Journal
 from dhenara_async.turns.loop import LoopTools, Path, TurnLoop
 from dhenara_async.turns.opener import TurnOpener
 from dhenara_async.turns.queue import TurnQueue
@@ -52,14 +53,15 @@ class TurnFactory:
         instructions: The standing instructions of conversations without instructions of their own.
         policy: The conversion policy for content of other models.
         window: The part of a conversation that is sent to a model; None = everything.
+        transport: The connections of all calls; None = each call opens and closes its own.
         shared: Limits and observers of all calls.
         budget: The budget of all turns together; None = no limit.
         conversation_budget: The budget of the turns of each conversation; None = no limit.
         signing: The keys that sign nodes; None = nodes are not signed.
-        live: The turns that readers can attach to; None = no reader can.
+        journal: Keeps the turns for readers; None = no reader can attach to them.
 
     Attributes:
-        transport: The connections of the turns; None = each call opens and closes its own.
+        live: The turns that readers can attach to; None = no reader can.
         spending: What all turns have spent; None without a budget.
         owner: The owner of the conversations; None = conversations without an owner.
     """
@@ -72,11 +74,12 @@ class TurnFactory:
         instructions: tuple[str, ...],
         policy: ConversionPolicy | None,
         window: ConversationPolicy | None,
+        transport: Transport | None,
         shared: SharedResources,
         budget: Budget | None,
         conversation_budget: Budget | None,
         signing: SigningKeys | None,
-        live: LiveTurns | None,
+        journal: Journal | None,
     ) -> None:
         self.store = store
         self.owner: str | None = None
@@ -84,10 +87,9 @@ class TurnFactory:
         self.instructions = instructions
         self.policy = policy
         self.window = window
-        self.shared = shared
         self.signing = signing
-        self.live = live
-        self.transport: Transport | None = None
+        self.live: LiveTurns | None = None if journal is None else LiveTurns(journal, store, signing)
+        self._calls = _CallResources(transport, shared)
         self.spending: Spending | None = None if budget is None else Spending(budget, whose="manager")
         self._conversation_budget = conversation_budget
         self._spendings: WeakKeyDictionary[Conversation, Spending] = WeakKeyDictionary()
@@ -95,6 +97,24 @@ class TurnFactory:
         self._summaries: WeakKeyDictionary[Conversation, dict[str, str]] = WeakKeyDictionary()
         self._results = ToolResults(store)
         self._loops: OrderedDict[_LoopKey, tuple[ToolPolicy, AIModelCallConfig]] = OrderedDict()
+
+    @property
+    def transport(self) -> Transport | None:
+        """The connections of all calls; None = each call opens and closes its own. Set for every owner at once."""
+        return self._calls.transport
+
+    @transport.setter
+    def transport(self, transport: Transport | None) -> None:
+        self._calls.transport = transport
+
+    @property
+    def shared(self) -> SharedResources:
+        """Limits, observers and servers of tools of all calls. Set for every owner at once."""
+        return self._calls.shared
+
+    @shared.setter
+    def shared(self, shared: SharedResources) -> None:
+        self._calls.shared = shared
 
     def scoped(self, store: ConversationStore, owner: str | None) -> Self:
         """Return this factory for the conversations of one owner; budgets, queues and connections are shared."""
@@ -374,6 +394,14 @@ class TurnFactory:
                 reservation.release()
             raise
         return reserved
+
+
+@dataclass(slots=True)
+class _CallResources:
+    """What the calls of all owners share; the manager's block opens and closes a part of it."""
+
+    transport: Transport | None
+    shared: SharedResources
 
 
 @dataclass(frozen=True, slots=True)
