@@ -26,6 +26,9 @@ NewFrames = Callable[["str | None"], Frames]
 """Makes the frames of one answer from the id of its turn; None outside a conversation."""
 
 
+_RESET = "the last event is not one of this turn as it is kept; the turn follows whole"
+
+
 class Feed(Protocol):
     """The bytes of one response, read inside ``async with``."""
 
@@ -180,9 +183,10 @@ class AnswerFeed:
         first = ids[0].rpartition(".") if ids else ("", "", "0")
         if turn != first[0] or not (place.isascii() and place.isdecimal() and len(place) < 19):
             self._behind = None
-            start = events[0] if isinstance(events[0], StreamStart) else None
-            reset = StreamReset("the last event is not one of this turn as it is kept; the turn follows whole", start)
-            return [reset, *events[1:]], ids
+            if isinstance(events[0], StreamStart):
+                return [StreamReset(_RESET, events[0]), *events[1:]], ids
+            before = [f"{first[0]}.{int(first[2]) - 1}"] if ids else []
+            return [StreamReset(_RESET), *events], [*before, *ids]  # a tool loop begins with a step or a call
         left_out = max(0, int(place) - int(first[2]) + 1)
         if left_out < len(events):
             self._behind = None

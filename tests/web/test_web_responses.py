@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import orjson
@@ -18,12 +18,14 @@ from dhenara_async import (
     Dialect,
     Failover,
     StreamEvent,
+    ToolPolicy,
     Turn,
     event_to_dict,
 )
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.messages.messages import Citation
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
+from dhenara_async.web.responses import sse_feed
 from dhenara_async.web.starlette import json_lines_response, sse_response, text_response, ui_message_response
 from tests.loopback import endpoint_at
 from tests.web.protocols import blocks_of, events_of, kinds, ui_message_of
@@ -110,6 +112,24 @@ async def test_an_event_source_of_one_url_asks_once_and_misses_nothing() -> None
             assert (reset["type"], again) == ("stream_reset", events[1:])
         assert len(provider.requests) == 1
         assert len((await manager.open("c1")).nodes) == 1
+
+
+async def test_a_reset_takes_no_event_of_a_tool_loop_away() -> None:
+    async with ProviderServer([ANSWER]) as provider, ConversationManager() as manager:
+        endpoint = endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)
+
+        async def told(last: str | None) -> list[dict[str, Any]]:
+            turn = manager.turn(Conversation("c1"), "What?", endpoint, run_tools=ToolPolicy(), turn_id="t1")
+            async with sse_feed(turn, last_event_id=last) as feed:
+                body = [feed.begin()]
+                while (data := await feed.read()) is not None:
+                    body.append(data)
+            return events_of(b"".join(body))
+
+        whole = await told(None)
+        assert whole[0]["type"] == "step_start"
+        reset, *again = await told("x.y.3")
+        assert (reset["type"], again) == ("stream_reset", whole)
 
 
 async def test_lines_and_words_of_a_plain_stream() -> None:
