@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dhenara_async.cli.input import Lines
-from dhenara_async.cli.screen import Screen, folded
+from dhenara_async.cli.screen import Screen
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.messages.messages import ToolCallPart
 from dhenara_async.tools.declarations import Usable
@@ -46,7 +46,11 @@ def _function(name: str) -> Callable[..., object]:
 def _server(address: str) -> McpServer:
     if address.startswith(("http://", "https://")):
         return McpServer.http(address)
-    return McpServer.stdio(shlex.split(address))
+    try:
+        words = shlex.split(address)
+    except ValueError as exc:  # a quotation without its end
+        raise ConfigurationError(f"--mcp {address}: {exc}") from exc
+    return McpServer.stdio(words)
 
 
 class Approvals:
@@ -67,7 +71,7 @@ class Approvals:
         if call.name in self._always:
             return True
         self._screen.end_line()
-        self._screen.quiet(f"the model asks for {folded(call.get_text())}")
+        self._screen.quiet(f"the model asks for {call.get_text()}")  # whole: nothing that is allowed may be hidden
         line = await self._lines.next("run it? y(es), n(o), a(lways this tool), or why not: ")
         word = (line or "n").lower()
         if word in ("a", "always"):

@@ -19,6 +19,7 @@ shop = MCPServer("shop")
 shop.add_tool(lambda: "A shirt is 12 EUR.", name="prices", description="All prices.")
 shop.run("stdio")
 """
+LONG = json.dumps({"why": "x" * 200 + "hidden-at-the-end"})
 
 
 async def test_the_user_decides_about_each_call(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ async def test_the_user_decides_about_each_call(tmp_path: Path) -> None:
     script = [
         paint_step(1, call(1, "shorten", '{"text": "one two"}'), call(2, "shorten", '{"text": "three"}')),
         Answer(text="Done."),
-        paint_step(2, call(3, "shorten", '{"text": "four"}'), call(4, "shop__prices")),
+        paint_step(2, call(3, "shorten", '{"text": "four"}'), call(4, "shop__prices", LONG)),
         Answer(text="Done again."),
     ]
     typed = "Shorten.\nnot this one\na\nAgain.\ny\n/quit\n"
@@ -42,6 +43,7 @@ async def test_the_user_decides_about_each_call(tmp_path: Path) -> None:
     assert "the user did not allow this call: not this one" in sent
     assert out.count("the model asks for shorten(") == 2  # the third call is allowed with the second
     assert out.count("the model asks for shop__prices(") == 1
+    assert "".join(out.split()).count("hidden-at-the-end") == 1  # whole in the question, folded when it runs
     assert '→ shorten({"text": "three"})' in out
     assert "← THREE" in out
     assert "← FOUR (+1 lines)" in out
@@ -56,3 +58,5 @@ def test_a_tool_that_is_not_there_is_told() -> None:
         tools_of(["textwrap"], [])
     with pytest.raises(ConfigurationError, match="not a function"):
         tools_of(["sys:path"], [])
+    with pytest.raises(ConfigurationError, match="No closing quotation"):
+        tools_of([], ["python 'server.py"])
