@@ -13,7 +13,7 @@ from dhenara_async import Dialect
 PACKAGE = Path(__file__).parent.parent / "dhenara_async"
 
 FLOORS = (
-    {"errors", "formatter.markdown", "framing.lenient_json", "tools.descriptions", "tools.samples"},
+    {"errors", "formatter.markdown", "framing.lenient_json", "tools.deadline", "tools.descriptions", "tools.samples"},
     {"frozen"},
     {"hosts.addresses", "hosts.headers", "usage"},
     {"usage.prices"},
@@ -90,7 +90,7 @@ WORLDLY = {
     *("calls.observed_endpoint", "calls.observed_loop", "calls.observers"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
-    *("calls.listing", "tools.mcp", "tools.runner", "tools.sessions"),
+    *("calls.listing", "tools.deadline", "tools.mcp", "tools.runner", "tools.sessions"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
     *("web", "web.chat", "web.openai", "web.feeds", "web.sending"),
 }

@@ -1,6 +1,5 @@
 """``ToolRunner``: runs the calls of one answer for a tool loop, with bounds, deadlines, events and observers."""
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -11,6 +10,7 @@ from dhenara_async.calls.records import ToolOutcome
 from dhenara_async.errors import ConfigurationError, DeadlineError
 from dhenara_async.events import LoopEvent, ToolEnd, ToolStart
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
+from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.declarations import HostedTool, Tool
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.policy import ToolPolicy
@@ -148,25 +148,23 @@ class ToolRunner:
     ) -> tuple[ToolResultPart, BaseException | None]:
         with observed.running(), anyio.move_on_after(self._policy.timeout) as scope:
             sources = self._sources or {}
-            run = prepared(call, self._known, sources, self._policy.context, ask=self._asking(scope), progress=emit)
+            ask = self._asking(CallDeadline(scope))
+            run = prepared(call, self._known, sources, self._policy.context, ask=ask, progress=emit)
             if isinstance(run, ToolResultPart):
                 return run, None
             return await result_of(call, run, in_threads=call.name not in sources)
         words = f"the tool did not answer within {self._policy.timeout} seconds and was stopped"
         return ToolResultPart.of(call, words, is_error=True), TimeoutError(words)
 
-    def _asking(self, scope: anyio.CancelScope) -> AskUser | None:
+    def _asking(self, deadline: CallDeadline) -> AskUser | None:
         """Return the policy's ``ask``, which stops the clock of the call while the user thinks."""
         ask = self._policy.ask
         if ask is None:
             return None
 
         async def asking(question: ToolQuestion) -> ToolAnswer:
-            left, scope.deadline = scope.deadline - anyio.current_time(), math.inf
-            try:
+            with deadline.paused():
                 return await ask(question)
-            finally:
-                scope.deadline = anyio.current_time() + left
 
         return asking
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Literal, cast
 
@@ -17,7 +18,7 @@ from mcp import Client, MCPError
 from mcp.server.caching import CacheHint
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import MCPServer
-from mcp_types import ListToolsResult, PaginatedRequestParams
+from mcp_types import CallToolResult, ListToolsResult, PaginatedRequestParams
 from mcp_types import Tool as Definition
 from pydantic import JsonValue, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,8 +43,10 @@ from dhenara_async import (
 )
 from dhenara_async.errors import ConfigurationError, ToolServerError
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
+from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.mcp.connection import words_of
 from dhenara_async.tools.mcp.names import tool_name
+from dhenara_async.tools.mcp.results import converted
 from dhenara_async.tools.mcp.source import McpSource
 from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.tools.sources import ListedTools, ToolQuestion, ToolSource
@@ -307,12 +310,29 @@ async def test_progress_and_questions_reach_the_hooks_of_their_call(protocol: st
 
 async def test_the_timeout_of_a_call_pauses_while_a_question_is_answered() -> None:
     async def ask(question: ToolQuestion) -> Mapping[str, JsonValue]:
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.35)
         return {"size": 3}
 
-    async with opened(McpServer.of(server_of(), timeout=0.05)) as listed:
+    async with opened(McpServer.of(server_of(), timeout=0.3)) as listed:
         answered = await listed.sources["shop__order"].call(call("shop__order", item="shirt"), ask=ask)
         assert answered.get_text() == "ordered size 3"
+
+
+def test_a_question_that_nobody_answered_is_shortened_in_the_result() -> None:
+    result = CallToolResult(content=[])
+    made = converted(call("ask"), result, McpServer.of(None, name="shop"), resources={}, declined=["x" * 100_000])
+    assert len(made.get_text()) < 2_000
+
+
+async def test_a_call_keeps_its_time_limit_after_several_questions_at_once() -> None:
+    with anyio.CancelScope(deadline=anyio.current_time() + 5) as scope:
+        deadline = CallDeadline(scope)
+        limit = scope.deadline
+        with deadline.paused():
+            with deadline.paused():
+                await anyio.sleep(0.01)
+            assert scope.deadline == inf
+        assert limit < scope.deadline < limit + 5
 
 
 # ------------------------------------------------------------------------------------------------ definitions
@@ -508,6 +528,10 @@ async def test_a_schema_of_a_server_is_rewritten_for_each_target() -> None:
 def test_a_secret_in_a_server_error_is_redacted() -> None:
     server = McpServer.http("https://example.com/mcp", headers={"X-Key": SECRET})
     assert words_of(MCPError(1, f"the key {SECRET} is wrong"), server) == "the key [secret] is wrong"
+    server = McpServer.http(f"https://example.com/mcp?key={SECRET}&v=1")
+    assert (
+        words_of(MCPError(1, f"no such page: /mcp?key={SECRET}&v=1"), server) == "no such page: /mcp?key=[secret]&v=1"
+    )
 
 
 async def test_a_result_holds_server_tool_definition_and_protocol() -> None:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from dhenara_async.errors import ConfigurationError, ToolServerError
 from dhenara_async.messages.messages import ToolCallPart
+from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.mcp.child import child
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.sources import AskUser, ToolQuestion
@@ -42,15 +43,13 @@ class McpCall:
     Attributes:
         call: The model's call.
         ask: Answers the server's questions; None = they are declined.
-        scope: The deadline of the call, which does not run while a question is answered.
-        seconds: The time that the call may take; None = no limit.
+        deadline: The time limit of the call, which stops while a question is answered.
         declined: Questions that nobody was there to answer.
     """
 
     call: ToolCallPart
     ask: AskUser | None
-    scope: anyio.CancelScope
-    seconds: float | None
+    deadline: CallDeadline
     declined: list[str]
 
 
@@ -151,11 +150,8 @@ class McpConnection:
             return types.ElicitResult(action="decline")
         form = params.requested_schema if isinstance(params, types.ElicitRequestFormParams) else None
         url = params.url if isinstance(params, types.ElicitRequestURLParams) else None
-        running.scope.deadline = inf
-        try:
+        with running.deadline.paused():
             answer = await running.ask(ToolQuestion(running.call, self.server.name, params.message, form, url))
-        finally:
-            running.scope.deadline = inf if running.seconds is None else anyio.current_time() + running.seconds
         if isinstance(answer, str) or answer is False:
             return types.ElicitResult(action="decline")
         content = None if answer is True else dict(answer)

@@ -16,7 +16,9 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.messages.messages import FilePart, JsonPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.tools.mcp.server import McpServer
+from dhenara_async.tools.schemas import shortened
 
+_LONGEST_QUESTION = 1_000
 Contents = TextPart | JsonPart | FilePart
 Resource = types.TextResourceContents | types.BlobResourceContents
 
@@ -54,7 +56,8 @@ def converted(
     if not result.content and result.structured_content is not None:
         room.add_json(result.structured_content)
     for question in declined:
-        room.parts.append(TextPart(text=f"[the server asked the user, but nobody could answer: {question}]"))
+        asked = shortened(question, _LONGEST_QUESTION)  # the server's words, which nothing else bounds
+        room.parts.append(TextPart(text=f"[the server asked the user, but nobody could answer: {asked}]"))
     return ToolResultPart.of(call, *room.finished(), is_error=result.is_error)
 
 
@@ -103,7 +106,7 @@ class _Room:
             self.add_text(resource.text)
         else:
             name = unquote(urlsplit(resource.uri).path).rpartition("/")[2] or None
-            self.add_file(f"the resource {resource.uri}", resource.blob, resource.mime_type, name)
+            self.add_file(f"the resource {shortened(resource.uri)}", resource.blob, resource.mime_type, name)
 
     def add_link(self, link: types.ResourceLink, contents: Sequence[Resource] | None) -> None:
         about = f": {link.description}" if link.description else ""

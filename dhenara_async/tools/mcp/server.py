@@ -54,7 +54,8 @@ class McpServer(FrozenModel):
 
     Attributes:
         name: The first half of the names of its tools.
-        url: The address of a server over HTTP; None for others.
+        url: The address of a server over HTTP; None for others. Errors mask the values in its query, but the SDK logs
+            it as it is: put a key into ``headers`` or ``token`` where the server takes it there.
         headers: Sent with every HTTP request.
         token: Bearer token of every HTTP request; None = none.
         command: The program of a server that runs as a child process; None for others.
@@ -236,6 +237,8 @@ class McpServer(FrozenModel):
         words = [value.strip().rpartition(" ")[2] for value in values]
         if self.token is not None:
             words.append(self.token.get_secret_value())
+        if self.url is not None:
+            words += [pair.partition("=")[2] for pair in urlsplit(self.url).query.split("&")]
         return tuple(sorted({word for word in words if len(word) >= 8}, key=len, reverse=True))
 
 

@@ -15,6 +15,7 @@ from dhenara_async.errors import ConfigurationError, ToolArgumentsError, ToolSer
 from dhenara_async.events import ToolProgress
 from dhenara_async.messages.messages import ToolCallPart, ToolOrigin, ToolResultPart
 from dhenara_async.response import CallWarning
+from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.declarations import Tool
 from dhenara_async.tools.mcp.connection import (
     McpCall,
@@ -103,7 +104,7 @@ class McpSource:
         deadline = inf if seconds is None else anyio.current_time() + seconds
         result = _failed(call, f"the tool did not answer within {seconds} s and was cancelled")
         with anyio.CancelScope(deadline=deadline) as scope:
-            running = McpCall(call, ask, scope, seconds, [])
+            running = McpCall(call, ask, CallDeadline(scope), [])
             result = await self._result(running, definition.name, cast("dict[str, object]", arguments), progress)
         protocol = self._connection.protocol
         tool = ToolOrigin(server=self.name, tool=definition.name, definition=definition.hash, protocol=protocol)
