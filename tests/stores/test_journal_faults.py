@@ -8,6 +8,8 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -19,6 +21,7 @@ from dhenara_async.errors import StoreError
 from dhenara_async.stores import SQLStore, TurnBatch, TurnState, TurnWriter
 from dhenara_async.stores.sql.changes import Changes
 from tests.loopback import PATIENCE, Connection, chat_endpoint, chat_stream, head, serve
+from tests.stores.test_crashes import address as address
 from tests.stores.test_crashes import crashing
 from tests.stores.test_journal import Gate, events_of
 
@@ -101,9 +104,10 @@ async def test_a_file_that_becomes_read_only_stops_no_stream(tmp_path: Path) -> 
 
 
 class Failing(SQLStore):
-    """A store whose flushes fail for a while."""
+    """A store whose flushes fail for a while: before anything is kept, or when the answer of the commit is lost."""
 
     fails = False
+    is_kept = False
     failures = 0
 
     async def flush_turns(
@@ -111,12 +115,17 @@ class Failing(SQLStore):
     ) -> Mapping[int, TurnState]:
         if self.fails:
             self.failures += 1
+            if self.is_kept:
+                await super().flush_turns(writer, batches, lease=lease)
             raise StoreError("the disk is away for a moment")
         return await super().flush_turns(writer, batches, lease=lease)
 
 
-async def test_flushes_that_fail_for_a_while_lose_nothing(tmp_path: Path) -> None:
-    async with Failing(tmp_path / "chat.db") as store, SQLStore(tmp_path / "chat.db") as other:
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_flushes_that_fail_for_a_while_lose_nothing(address: str, is_kept: bool) -> None:
+    owner = uuid4().hex
+    async with Failing(address, owner=owner) as store, SQLStore(address, owner=owner) as other:
+        store.is_kept = is_kept
 
         def switch() -> None:
             store.fails = not store.fails
@@ -244,6 +253,20 @@ async def test_a_reader_whose_wake_ups_are_lost_ends_all_the_same(
                 events = [event async for event in reader]
         assert _words(events) == "One two three."
         assert await events_of(one, turn.id) == await events_of(two, turn.id)
+
+
+async def test_the_hints_of_changes_are_bounded_and_old_ones_are_not_lost() -> None:
+    async def connect() -> NoReturn:
+        await anyio.sleep_forever()
+
+    changes = Changes(None, connect)
+    mark = changes.mark()
+    for number in range(20_000):
+        changes._wake(number)  # pyright: ignore[reportPrivateUsage] - as a notification does
+    assert len(changes._hints) <= 10_000  # pyright: ignore[reportPrivateUsage] - they grew for as long as somebody read
+    with anyio.fail_after(PATIENCE):
+        await changes.wait(0, mark, 2 * PATIENCE)
+    await changes.aclose()
 
 
 def _nothing(_: Changes) -> None:

@@ -20,6 +20,7 @@ CHANNEL: Final = "dhenara_async_turns"
 _POLL_SECONDS: Final = 0.025
 _POOLED_SECONDS: Final = 0.1  # a pooler passes no notifications on, so the rows are read again that often
 _IDLE_SECONDS: Final = 2.0
+_MOST_HINTS: Final = 10_000
 
 Connect = Callable[[], "Awaitable[tuple[Any, Callable[[], Awaitable[None]]]]"]
 """Opens a connection of its own to PostgreSQL: the driver's connection, and a function that closes it."""
@@ -124,6 +125,9 @@ class Changes:
 
     def _wake(self, number: int) -> None:
         self._clock += 1
+        if len(self._hints) >= _MOST_HINTS:  # somebody has waited for hours: one hint for all stands for the old ones
+            self._hints.clear()
+            self._all = self._clock
         self._hints[number] = self._clock
         for future, waited in self._waiting.items():
             if waited == number and not future.done():

@@ -15,7 +15,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     literal,
     literal_column,
     select,
@@ -127,8 +126,7 @@ class JournalTables:
             found = (await connection.execute(renewed)).all()
             epochs = {row.seq: row.epoch for row in found}
             kept = [{**row, "epoch": epochs[row["turn"]]} for row in rows if row["turn"] in epochs]
-            if kept:
-                await connection.execute(insert(turn_events), kept)
+            await self._keep_events(connection, kept)
             changed = {row["turn"] for row in kept}
             await self._notify(connection, [row.seq for row in found if row.read and row.seq in changed])
             return {row.seq: TurnState(bool(row.cancel_requested), bool(row.read)) for row in found}
@@ -166,8 +164,7 @@ class JournalTables:
             if found is None:
                 await self._refuse_deleted(connection, turn.conversation_id, node.id)
                 return False
-            if rows:
-                await connection.execute(insert(turn_events), [{**batch, "epoch": turn.epoch} for batch in rows])
+            await self._keep_events(connection, [{**batch, "epoch": turn.epoch} for batch in rows])
             await append(connection)
             if aside and row is not None and row.head is not None and row.head != node.parent_id:
                 back = update(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
@@ -279,6 +276,15 @@ class JournalTables:
     async def _forget_turns_of(self, connection: AsyncConnection, conversation_id: str) -> None:
         """Delete the turns of a conversation whose row is locked."""
         await forget_turns(connection, turns.c.owner == self._owner, turns.c.conversation == conversation_id)
+
+    async def _keep_events(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write batches. One that begins where an earlier one did takes its place: its events are the same and perhaps
+        more, because the commit of the earlier one was taken for failed when its answer was lost."""
+        if rows:
+            row = (sqlite_insert if self._database.is_sqlite else postgres_insert)(turn_events)
+            later = {"number": row.excluded.number, "events": row.excluded.events}
+            again = row.on_conflict_do_update(index_elements=["turn", "epoch", "first_seq"], set_=later)
+            await connection.execute(again, rows)
 
     async def _notify(self, connection: AsyncConnection, numbers: Sequence[int]) -> None:
         """Wake the readers of turns in other processes, with the numbers of the turns alone."""
