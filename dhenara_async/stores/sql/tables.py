@@ -1,7 +1,8 @@
 """The tables as they are read and written. ``migrations`` creates them; nothing here does.
 
 Numbers (``seq``) are given by the database and are the only order. ``owner`` is an empty text for conversations
-without an owner; it stands in every table and in every statement.
+without an owner; it stands in every statement that is about somebody's rows. Events of turns are found by the number of
+their turn, which is read by its owner first. A writer's flush and the removal of old turns are for all owners.
 """
 
 from typing import Final
