@@ -44,6 +44,7 @@ from dhenara_async.web.inputs.fields import (
     object_of,
     text_of,
 )
+from dhenara_async.web.inputs.questions import MODEL_CHARACTERS
 from dhenara_async.web.inputs.ui_chat import page_request, question_of
 from dhenara_async.web.responses import ui_message_feed
 
@@ -330,7 +331,7 @@ class ChatApp:
         return self._options.limits
 
     def _branches(self, mine: ConversationManager, fields: BodyFields) -> Branches:
-        return Branches(mine, self.answer_by(text_of(fields, "model", limit=128)))
+        return Branches(mine, self.answer_by(text_of(fields, "model", limit=MODEL_CHARACTERS)))
 
     async def _fields(self, request: WebRequest) -> BodyFields:
         check_json(request.headers)

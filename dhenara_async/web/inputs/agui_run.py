@@ -13,7 +13,6 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.web.inputs.fields import (
     BodyFields,
-    RefusedRequest,
     WebLimits,
     as_fields,
     bad,
@@ -23,6 +22,15 @@ from dhenara_async.web.inputs.fields import (
     items_of,
     object_of,
     text_of,
+)
+from dhenara_async.web.inputs.questions import (
+    MODEL_CHARACTERS,
+    NOT_A_QUESTION,
+    check_room_for_file,
+    last_answer_id,
+    last_question,
+    sent_messages,
+    whole_question,
 )
 
 _FILES = frozenset({"image", "document", "audio", "video"})
@@ -60,17 +68,15 @@ def agent_run(body: bytes, limits: WebLimits) -> AgentRun:
     fields = object_of(body)
     thread_id = demanded(id_of(fields, "threadId"), "threadId")
     run_id = demanded(id_of(fields, "runId"), "runId")
-    messages = [as_fields(message, "A message") for message in items_of(fields, "messages")]
+    messages = sent_messages(fields)
     props = fields.get("forwardedProps")
-    model = None if props is None else text_of(as_fields(props, "forwardedProps"), "model", limit=128)
+    model = None if props is None else text_of(as_fields(props, "forwardedProps"), "model", limit=MODEL_CHARACTERS)
     if fields.get("resume"):
         decisions = _decisions(items_of(fields, "resume"), limits)
-        after = _last_answer(messages)
+        after = last_answer_id(messages)
         return AgentRun(thread_id=thread_id, run_id=run_id, decisions=decisions, after=after, model=model)
-    if not messages or messages[-1].get("role") != "user":
-        raise bad("The last message is not the user's.")
-    text, files = _question_of(messages[-1], limits)
-    after = _last_answer(messages[:-1])
+    text, files = _question_of(last_question(messages), limits)
+    after = last_answer_id(messages[:-1])
     return AgentRun(thread_id=thread_id, run_id=run_id, text=text, files=files, after=after, model=model)
 
 
@@ -102,8 +108,7 @@ def known_questions(body: bytes) -> list[tuple[str, str]]:
     """
     fields = object_of(body)
     questions: list[tuple[str, str]] = []
-    for item in items_of(fields, "messages"):
-        message = as_fields(item, "A message")
+    for message in sent_messages(fields):
         name, words = message.get("id"), message.get("content")
         if message.get("role") == "user" and isinstance(name, str) and isinstance(words, str):
             questions.append((name, words))
@@ -115,12 +120,7 @@ def _question_of(message: BodyFields, limits: WebLimits) -> tuple[str, tuple[Fil
         texts, files = [demanded(text_of(message, "content", limit=limits.text_characters), "content")], []
     else:
         texts, files = _parts_of(message, limits)
-    text = "\n\n".join(texts)
-    if len(text) > limits.text_characters:
-        raise RefusedRequest(413, f"content is longer than {limits.text_characters} characters.")
-    if not text.strip() and not files:
-        raise bad("The question is empty.")
-    return text, tuple(files)
+    return whole_question(texts, files, limits, "content")
 
 
 def _parts_of(message: BodyFields, limits: WebLimits) -> tuple[list[str], list[FilePart]]:
@@ -132,11 +132,10 @@ def _parts_of(message: BodyFields, limits: WebLimits) -> tuple[list[str], list[F
         if kind == "text":
             texts.append(demanded(text_of(part, "text", limit=limits.text_characters), "text"))
         elif isinstance(kind, str) and kind in _FILES:
-            if len(files) == limits.files:
-                raise RefusedRequest(413, f"A question has at most {limits.files} files.")
+            check_room_for_file(files, limits)
             files.append(_file_of(as_fields(part.get("source"), "source")))
         else:
-            raise bad("A question has parts that cannot be sent to a model.")
+            raise bad(NOT_A_QUESTION)
     return texts, files
 
 
@@ -147,13 +146,3 @@ def _file_of(source: BodyFields) -> FilePart:
     if not isinstance(media_type, str) or "," in media_type:
         raise bad("mimeType is missing.")
     return file_of(f"data:{media_type};base64,{source['value']}", None, None)
-
-
-def _last_answer(messages: Sequence[BodyFields]) -> str | None:
-    for message in reversed(messages):
-        if message.get("role") == "assistant":
-            try:
-                return id_of(message, "id")
-            except RefusedRequest:
-                return None
-    return None

@@ -15,7 +15,6 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.web.inputs.fields import (
     BodyFields,
-    RefusedRequest,
     WebLimits,
     as_fields,
     bad,
@@ -25,6 +24,15 @@ from dhenara_async.web.inputs.fields import (
     items_of,
     object_of,
     text_of,
+)
+from dhenara_async.web.inputs.questions import (
+    MODEL_CHARACTERS,
+    NOT_A_QUESTION,
+    check_room_for_file,
+    last_answer_id,
+    last_question,
+    sent_messages,
+    whole_question,
 )
 
 
@@ -65,17 +73,17 @@ def page_request(body: bytes, limits: WebLimits) -> PageRequest:
     """
     fields = object_of(body)
     chat_id = demanded(id_of(fields, "id"), "id")
-    messages = [as_fields(message, "A message") for message in items_of(fields, "messages")]
+    messages = sent_messages(fields)
     trigger = fields.get("trigger", "submit-message")
     message_id, given_id = id_of(fields, "messageId"), id_of(fields, "turnId")
     turn_id = None if given_id is None else digest_of(chat_id, given_id)
-    model = text_of(fields, "model", limit=128)
+    model = text_of(fields, "model", limit=MODEL_CHARACTERS)
     if trigger == "regenerate-message":
         return PageRequest(
             chat_id=chat_id,
             trigger="regenerate-message",
             message_id=message_id,
-            after=_last_answer(messages),
+            after=last_answer_id(messages),
             turn_id=turn_id,
             model=model,
         )
@@ -89,12 +97,11 @@ def page_request(body: bytes, limits: WebLimits) -> PageRequest:
             after=demanded(id_of(messages[-1], "id"), "id"),
             model=model,
         )
-    if not messages or messages[-1].get("role") != "user":
-        raise bad("The last message is not the user's.")
-    text, files = question_of(messages[-1], limits)
-    after = _last_answer(messages[:-1])
+    message = last_question(messages)
+    text, files = question_of(message, limits)
+    after = last_answer_id(messages[:-1])
     if turn_id is None and message_id is None:
-        turn_id = _turn_id(chat_id, after, messages[-1], text, files)
+        turn_id = _turn_id(chat_id, after, message, text, files)
     return PageRequest(
         chat_id=chat_id,
         trigger="submit-message",
@@ -121,17 +128,11 @@ def question_of(message: BodyFields, limits: WebLimits) -> tuple[str, tuple[File
         if kind == "text":
             texts.append(demanded(text_of(part, "text", limit=limits.text_characters), "text"))
         elif kind == "file":
-            if len(files) == limits.files:
-                raise RefusedRequest(413, f"A question has at most {limits.files} files.")
+            check_room_for_file(files, limits)
             files.append(file_of(part.get("url"), part.get("mediaType"), part.get("filename")))
         elif not isinstance(kind, str) or not kind.startswith("data-"):  # data parts are the page's own
-            raise bad("A question has parts that cannot be sent to a model.")
-    text = "\n\n".join(texts)
-    if len(text) > limits.text_characters:
-        raise RefusedRequest(413, f"text is longer than {limits.text_characters} characters.")
-    if not text.strip() and not files:
-        raise bad("The question is empty.")
-    return text, tuple(files)
+            raise bad(NOT_A_QUESTION)
+    return whole_question(texts, files, limits, "text")
 
 
 def _decisions(message: BodyFields, limits: WebLimits) -> dict[str, bool | str]:
@@ -155,17 +156,6 @@ def _decisions(message: BodyFields, limits: WebLimits) -> dict[str, bool | str]:
     if not decisions:
         raise bad("The last message is not the user's, and approves nothing.")
     return decisions
-
-
-def _last_answer(messages: Sequence[BodyFields]) -> str | None:
-    """Return the id of the last answer; None if there is none, or it has no usable id."""
-    for message in reversed(messages):
-        if message.get("role") == "assistant":
-            try:
-                return id_of(message, "id")
-            except RefusedRequest:
-                return None
-    return None
 
 
 def _turn_id(chat_id: str, after: str | None, message: BodyFields, text: str, files: Sequence[FilePart]) -> str | None:
