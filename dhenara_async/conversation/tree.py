@@ -1,173 +1,17 @@
-"""Conversations as data: a tree of finished turns.
-
-The tree only grows: a node is never changed, moved or replaced. Nothing here calls a model.
-"""
+"""``Conversation``: a tree of finished turns. It only grows: a node is never changed, moved or replaced."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
-from uuid import uuid4
 
-from pydantic import Field, JsonValue, PrivateAttr
-
+from dhenara_async.conversation.node import ConversationNode, new_id
+from dhenara_async.conversation.summary import NumberedTurn, cost_by_model, outline, sections, usage_by_model
 from dhenara_async.errors import ConfigurationError, NotLoadedError, StreamStateError
-from dhenara_async.formatter.conversion import ConversionReport
-from dhenara_async.formatter.markdown import as_markdown, code_span, quoted_lines
-from dhenara_async.frozen import FrozenModel, Memo, ShortRepr, short_repr
-from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
-from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
-from dhenara_async.usage.tokens import total_usage
-
-_OUTLINE_WORDS = 60
-
-
-def _new_id() -> str:
-    return uuid4().hex
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
-
-
-def _is_none(value: object) -> bool:
-    """Whether a field that later versions added stays out of the JSON, so that older JSON comes back byte for byte."""
-    return value is None
-
-
-class ConversationNode(FrozenModel):
-    """One turn: a question and its answer.
-
-    Attributes:
-        id: The unique id; generated unless given.
-        parent_id: The id of the preceding turn; None for the first turn.
-        user_query: The question's text.
-        attached_files: The question's files, in order.
-        tool_results: The results of the preceding turn's tool calls.
-        instructions: The system instructions that led this turn.
-        response: The answer, complete or partial; None if nothing was received.
-        timestamp: The end of the turn, ISO 8601.
-        asked_at: When the turn began, ISO 8601; None for nodes made by hand, and for turns that were never begun.
-        first_word_at: When the first content of the answer came, ISO 8601; None if nothing came.
-        knobs: The settings of the call that differed from their defaults (``AIModelCallConfig.knobs``); None for nodes
-            made by hand.
-        origin: The answering endpoint; None for nodes made by hand.
-        status: ``interrupted``: cut, cancelled or crashed after some content; ``failed``: no content was received.
-        error: Why the turn is not complete, without secrets; None if it is complete.
-        request_id: The provider's request id; None if absent.
-        attempts: Number of requests.
-        tries: The requests, in order.
-        plan: The decisions of plans over several endpoints, outermost first; empty if one endpoint was called directly.
-        seams: The places where one endpoint continued the answer of another; ``origin`` is the last endpoint.
-        warnings: Settings that the target dropped or adjusted.
-        conversion: The report of history parts that were changed for the target (``ConversionReport.condensed``).
-        cost: The provider's price, computed at the end of the turn: by the endpoint's own rates, else in US dollars by
-            its list prices; None if unknown.
-        charge: The price for your own customer, computed at the same time; None if unknown.
-        prefix: Hash of everything the model was shown, for models that accept reasoning back only behind the same
-            prefix; else None.
-        trace_id: The trace that the call was part of, 32 hexadecimal digits; None without an observer that traces.
-        span_id: The call in that trace, 16 hexadecimal digits: scores of the answer can be reported for it later.
-        loop_id: The id of the first node of its tool loop, the same in all nodes of the loop; None outside of a loop.
-        signature: Signature of the node's opaque state, by the manager's ``signing_key``; None without a key or
-            without such state.
-    """
-
-    id: str = Field(default_factory=_new_id, min_length=1)
-    parent_id: str | None = None
-    user_query: str = ""
-    attached_files: FrozenList[FilePart] = ()
-    tool_results: FrozenList[ToolResultPart] = ()
-    instructions: FrozenList[str] = ()
-    response: ChatResponse | None = None
-    timestamp: str = Field(default_factory=_now)
-    origin: Origin | None = None
-    status: Literal["complete", "interrupted", "failed"] = "complete"
-    error: str | None = None
-    request_id: str | None = None
-    attempts: int = 1
-    tries: tuple[Attempt, ...] = ()
-    plan: tuple[Decision, ...] = ()
-    seams: tuple[Seam, ...] = ()
-    warnings: tuple[CallWarning, ...] = ()
-    conversion: ConversionReport = Field(default_factory=ConversionReport)
-    cost: Decimal | None = None
-    charge: Decimal | None = None
-    prefix: str | None = None
-    trace_id: str | None = Field(default=None, exclude_if=_is_none)
-    span_id: str | None = Field(default=None, exclude_if=_is_none)
-    loop_id: str | None = Field(default=None, exclude_if=_is_none)
-    signature: str | None = None
-    asked_at: str | None = Field(default=None, exclude_if=_is_none)
-    first_word_at: str | None = Field(default=None, exclude_if=_is_none)
-    knobs: Mapping[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
-    _folds: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached history up to this node
-
-    @property
-    def usage(self) -> Usage:
-        """The answer's token usage; all unknown if there is no answer."""
-        return Usage() if self.response is None else self.response.usage
-
-    def _repr_markdown_(self) -> str:
-        """Return the turn as Jupyter shows it: the results of tools and the question as a quotation, then the answer,
-        then what went wrong."""
-        results = "\n>\n".join(quoted_lines(_result_line(result)) for result in self.tool_results)
-        answer = "" if self.response is None else as_markdown(self.response)
-        wrong = "" if self.status == "complete" else f"*{self.status}: {self.error or 'no reason is known'}*"
-        return "\n\n".join(filter(None, (results, quoted_lines(self.user_query), answer, wrong)))
-
-    @property
-    def answer(self) -> ChatResponse:
-        """The answer, complete or partial (``status``).
-
-        Raises:
-            StreamStateError: There is none; the message says why.
-        """
-        if self.response is None:
-            if self.status == "failed":
-                raise StreamStateError(f"node {self.id} has no answer, its turn failed: {self.error or 'unknown why'}")
-            raise StreamStateError(f"node {self.id} has no answer: it was made without a response")
-        return self.response
-
-    def files_to_ask_again(self) -> tuple[FilePart, ...]:
-        """Return the question's files for another turn; those of a provider's file store are marked as such."""
-        return tuple(map(self._with_store, self.attached_files))
-
-    def as_messages(self) -> list[Message]:
-        """Return the turn as messages: the question, then the first answer if there is one."""
-        files = map(self._with_store, self.attached_files)
-        asked = question(self.user_query, files, self.tool_results, node=self.id)
-        answer = None if self.response is None or not self.response.choices[0].parts else self.response.choices[0].parts
-        if answer is None:
-            return asked
-        status = "complete" if self.status == "complete" else "interrupted"
-        reply = Message(role=Role.ASSISTANT, parts=answer, node=self.id, status=status, prefix=self.prefix)
-        return [*asked, reply]
-
-    def _with_store(self, file: FilePart) -> FilePart:
-        """Return ``file``, marked with the turn's endpoint if it lies in that provider's file store."""
-        if not file.is_stored or file.origin is not None or self.origin is None:
-            return file
-        return file.changed(origin=self.origin)
-
-
-def _result_line(result: ToolResultPart) -> str:
-    """Return a result for readers: the name of its tool, and its text or the kinds of its files."""
-    shown = "".join(
-        f"({part.media_type})" if isinstance(part, FilePart) else part.get_text() for part in result.content
-    )
-    error = " failed" if result.is_error else ""
-    return f"{code_span(result.name or 'tool')}{error}: {shown}"
-
-
-def question(
-    user_query: str, files: Iterable[FilePart], results: Iterable[ToolResultPart] = (), *, node: str | None = None
-) -> list[Message]:
-    """Build the question's message: tool results, then files, then text. Empty list if there are none of these."""
-    asked = (*results, *files, *([TextPart(text=user_query)] if user_query else []))
-    return [Message(role=Role.USER, parts=asked, node=node)] if asked else []
+from dhenara_async.formatter.markdown import as_markdown
+from dhenara_async.frozen import FrozenModel, ShortRepr, short_repr
+from dhenara_async.response import ChatResponse, Usage
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -222,7 +66,7 @@ class Conversation:
     ) -> None:
         if isinstance(instructions, str):
             raise ConfigurationError("instructions is a sequence of texts, not one text; write instructions=['…']")
-        self.id: str = id or _new_id()
+        self.id: str = id or new_id()
         self._nodes: dict[str, ConversationNode] = {}
         self._followers: dict[str | None, list[str]] = {}
         self._head: str | None = None
@@ -263,7 +107,7 @@ class Conversation:
         turns = len(self._nodes)
         size = f"{turns}" if self.complete else f"{turns} of {turns + self._hidden_turns}"
         loaded = "" if self.complete else ", the others are not loaded"
-        return "\n".join((f"conversation {self.id}: {size} turns{loaded}", *self._outline()))
+        return "\n".join((f"conversation {self.id}: {size} turns{loaded}", *outline(self._numbered(), self._head)))
 
     def to_markdown(self) -> str:
         """Return the whole tree as Markdown: an outline if it has forks, then every turn with its question and answer,
@@ -273,10 +117,10 @@ class Conversation:
             NotLoadedError: Not all turns are loaded.
         """
         self._demand_complete("to_markdown()")
-        turns = [f"## {number}. {_answerer(node)}\n\n{as_markdown(node)}" for number, node, _ in self._numbered()]
         forked = any(len(followers) > 1 for followers in self._followers.values())
-        outline = ("\n".join(f"    {line}" for line in self._outline()),) if forked else ()
-        return "\n\n".join((f"# Conversation {self.id}", *outline, *turns)) + "\n"
+        lines = outline(self._numbered(), self._head) if forked else ()
+        overview = ("\n".join(f"    {line}" for line in lines),) if forked else ()
+        return "\n\n".join((f"# Conversation {self.id}", *overview, *sections(self._numbered()))) + "\n"
 
     def usage(self) -> dict[str, Usage]:
         """Return the tokens of all turns of the tree by model id, including requests that failed after their answer
@@ -286,10 +130,7 @@ class Conversation:
             NotLoadedError: Not all turns are loaded.
         """
         self._demand_complete("usage()")
-        usages: dict[str, list[Usage]] = defaultdict(list)
-        for model, usage, _ in self._requests():
-            usages[model].append(usage)
-        return {model: total_usage(those) for model, those in usages.items()}
+        return usage_by_model(self._nodes.values())
 
     def cost(self) -> dict[str, Decimal | None]:
         """Return the cost of all turns of the tree by model id, as computed when each turn ended; None for a model one
@@ -299,11 +140,7 @@ class Conversation:
             NotLoadedError: Not all turns are loaded.
         """
         self._demand_complete("cost()")
-        costs: dict[str, Decimal | None] = {}
-        for model, _, cost in self._requests():
-            known = costs.get(model, Decimal(0))
-            costs[model] = None if known is None or cost is None else known + cost
-        return costs
+        return cost_by_model(self._nodes.values())
 
     def export_json(self) -> str:
         """Return the conversation as JSON, with everything that ``import_json`` needs to restore it exactly.
@@ -490,18 +327,7 @@ class Conversation:
             raise StreamStateError("the conversation has no answer yet")
         return head.response
 
-    def _requests(self) -> Iterator[tuple[str, Usage, Decimal | None]]:
-        """Yield the model, tokens and cost of every request that tokens are known of, and of every answer."""
-        for node in self._nodes.values():
-            for attempt in node.tries:
-                if attempt.usage.source != "unknown":
-                    yield attempt.endpoint.model, attempt.usage, attempt.cost
-            # the usage of an answer that broke off is that of its last request
-            counted = bool(node.tries) and node.tries[-1].usage.source != "unknown"
-            if node.response is not None and not counted:
-                yield _model_of(node), node.usage, node.cost
-
-    def _numbered(self) -> Iterator[tuple[int, ConversationNode, int]]:
+    def _numbered(self) -> Iterator[NumberedTurn]:
         """Yield the turns depth first, with their numbers and the number of forks above them."""
         followers_of = self._followers
         waiting = [(node_id, 0) for node_id in reversed(followers_of.get(None, ()))]
@@ -513,14 +339,6 @@ class Conversation:
             followers = followers_of.get(node_id, ())
             inner = forks + (len(followers) > 1)
             waiting += [(follower, inner) for follower in reversed(followers)]
-
-    def _outline(self) -> Iterator[str]:
-        for number, node, forks in self._numbered():
-            words = " ".join(node.user_query.split())
-            shown = words if len(words) <= _OUTLINE_WORDS else words[: _OUTLINE_WORDS - 1] + "…"
-            status = "" if node.status == "complete" else f" ({node.status})"
-            head = " ← head" if node.id == self._head else ""
-            yield f"{'  ' * forks}{number}. {_answerer(node)}: {shown}{status}{head}"
 
     def _insert(self, node: ConversationNode) -> None:
         if node.parent_id is not None and node.parent_id not in self._nodes:
@@ -560,15 +378,3 @@ class _Export(FrozenModel):
     head: str | None
     instructions: tuple[str, ...] | None = None
     nodes: tuple[ConversationNode, ...]
-
-
-def _model_of(node: ConversationNode) -> str:
-    """Return the id of the model that was asked; empty for a turn made by hand."""
-    if node.origin is not None:
-        return node.origin.model
-    return "" if node.response is None else node.response.model or ""
-
-
-def _answerer(node: ConversationNode) -> str:
-    """Return the name of the answering model for readers."""
-    return _model_of(node) or "no model"
