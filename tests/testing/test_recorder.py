@@ -17,6 +17,7 @@ from dhenara_async.errors import (
     DeadlineError,
     DhenaraError,
     ReadError,
+    StreamStateError,
     TruncatedStreamError,
 )
 from dhenara_async.request import HttpRequest
@@ -247,7 +248,9 @@ async def test_a_cancelled_send_and_any_error_are_recorded_and_replayed(tmp_path
 
 
 async def test_a_read_that_is_cancelled_and_repeated_waits_only_for_the_rest_of_the_time() -> None:
-    slow = RecordedExchange(url="", body=None, status=200, pieces=[RecordedPiece.of(b"late", 0.2)] * 2)
+    slow = RecordedExchange(
+        url="", body=None, status=200, pieces=[RecordedPiece.of(b"late", 0.2), RecordedPiece.of(b"", 60)]
+    )
     exchange = ReplayedExchange(slow, timing=True)
     read = b""
     with anyio.fail_after(PATIENCE):
@@ -264,6 +267,17 @@ async def test_a_read_that_is_cancelled_and_repeated_waits_only_for_the_rest_of_
             tasks.start_soon(interrupted)
             await anyio.wait_all_tasks_blocked()
             exchange.interrupt(ReadError("from outside"))
+
+
+async def test_a_read_that_its_own_side_broke_off_is_recorded_as_left() -> None:
+    recorder = Recorder(Echo([b"one", b"two"]))
+    exchange = await recorder.send(HttpRequest("https://acme.dev/v1", {}, b"{}"), Timeouts())
+    assert await exchange.read() == b"one"
+    exchange.interrupt(StreamStateError("the request was cancelled"))
+    with pytest.raises(StreamStateError):
+        await exchange.read()
+    (recorded,) = recorder.exchanges
+    assert (recorded.ended, recorded.error, len(recorded.pieces)) == ("left", None, 1)
 
 
 async def test_a_response_is_closed_although_its_file_cannot_be_written(tmp_path: Path) -> None:
