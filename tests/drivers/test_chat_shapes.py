@@ -314,6 +314,9 @@ def test_sources(case: str, inside: bool) -> None:
     else:
         answers = [
             decoded([{**whole(content="so"), **told}], stream=False),
+            decoded(
+                [{**whole(content="so"), "usage": {"prompt_tokens": 1}, **told}], stream=False
+            ),  # as most bodies are
             decoded([{**delta(content="so"), **told}, {**delta("stop"), **told}]),
         ]
     for answer in answers:
