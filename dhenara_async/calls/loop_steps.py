@@ -94,7 +94,11 @@ class EventBuffer:
         """Wait until ``wake``; a cancelled wait loses nothing."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:  # a reader may give up and come back many times while a tool runs
+            if waiter in self.waiters:
+                self.waiters.remove(waiter)
 
     def wake(self) -> None:
         """Wake the readers."""

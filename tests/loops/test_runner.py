@@ -6,6 +6,7 @@ import pytest
 from pydantic import JsonValue
 
 from dhenara_async import ToolPolicy
+from dhenara_async.calls.loop_steps import EventBuffer
 from dhenara_async.calls.observed_loop import ObservedLoop
 from dhenara_async.messages.messages import HostedToolPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import CONTINUATION, ChatResponse, Choice, FinishReason
@@ -61,6 +62,14 @@ async def test_a_result_is_stored_although_the_loop_is_cancelled_meanwhile() -> 
             await storing.wait()
             tasks.cancel_scope.cancel()
     assert stored == [0]
+
+
+async def test_readers_that_give_up_leave_nothing_in_the_buffer() -> None:
+    buffer = EventBuffer()
+    for _ in range(3):
+        with anyio.move_on_after(0.001):
+            await buffer.wait()
+    assert buffer.waiters == []
 
 
 def test_a_provider_that_returns_with_the_token_that_it_was_given_is_not_asked_again() -> None:
