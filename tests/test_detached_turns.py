@@ -1,12 +1,15 @@
 """Turns that go on without a reader, readers that attach to them at any cursor, and turns cancelled from elsewhere."""
 
 import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from dhenara_async import ConversationManager, Dialect, Journal, StreamEvent, StreamReset
+from dhenara_async import ConversationManager, ConversationNode, Dialect, Journal, StreamEvent, StreamReset
 from dhenara_async.errors import StreamStateError, UnknownTurnError, UnsupportedError
 from dhenara_async.events import Heartbeat, TextDelta
+from dhenara_async.stores import SQLStore, StoredTurn, TurnBatch, TurnWriter
 from dhenara_async.testing import Answer, Fault, ProviderServer, check_grammar
 from dhenara_async.turns import live
 from dhenara_async.turns.live import LiveTurns
@@ -185,3 +188,39 @@ def test_a_turn_that_began_again_is_not_dropped_with_its_old_log() -> None:
     turns.begin("o", again)
     turns.forget("o", "c")
     assert turns.find("o", "1") is again
+
+
+class StoreThatEndsLate(SQLStore):
+    """Keeps the end of a turn some time after it was asked to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked = asyncio.Event()
+
+    async def end_turn(
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
+    ) -> bool:
+        """See ``StoreWithJournal``."""
+        self.asked.set()
+        await asyncio.sleep(0.1)
+        return await super().end_turn(turn, writer, batches, node, keep=keep, aside=aside)
+
+
+async def test_a_manager_is_left_when_a_turn_is_kept_whose_task_was_cancelled_meanwhile(tmp_path: Path) -> None:
+    async with ProviderServer([Answer(text=TEXT)]) as server, StoreThatEndsLate(tmp_path / "chat.db") as store:
+        async with ConversationManager(store=store) as manager:
+            conversation = await manager.create()
+            asking = manager.ask(conversation, "What?", endpoint_at(server, Dialect.OPENAI_CHAT))
+            asked = asyncio.create_task(asking)  # noqa: TID251 - it is cancelled from beside
+            await store.asked.wait()
+            asked.cancel()
+            await asyncio.wait([asked])
+            assert asked.cancelled()
+        assert (await store.load(conversation.id)).last_answer().text() == TEXT

@@ -110,6 +110,7 @@ class JournalWriter:
         self._turns: dict[int, JournaledTurn] = {}
         self._task: asyncio.Task[None] | None = None
         self._due: asyncio.Event | None = None
+        self._endings: set[asyncio.Task[None]] = set()
         self._busy = asyncio.Lock()
         self._flushed_at = self._expired_at = 0.0
 
@@ -147,6 +148,8 @@ class JournalWriter:
             DeadlineError: The store takes too long.
         """
         ending = asyncio.get_running_loop().create_task(self._end(turn, conversation, node))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
         with anyio.CancelScope(shield=True):
             await asyncio.wait([ending], timeout=_END_SECONDS)
         if not ending.done():
@@ -177,9 +180,13 @@ class JournalWriter:
             raise StoreError(f"turn {turn.log.turn_id} is not kept: {exc}") from exc
 
     async def close(self) -> None:
-        """Stop writing; turns that end later keep themselves."""
+        """Stop writing, when the turns whose readers were cancelled at the end are kept; later ones keep themselves."""
+        loop = asyncio.get_running_loop()
+        endings = [ending for ending in self._endings if ending.get_loop() is loop]
+        if endings:
+            await asyncio.wait(endings, timeout=_END_SECONDS)
         task, self._task = self._task, None
-        if task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop():
+        if task is not None and not task.done() and task.get_loop() is loop:
             async with self._busy:  # not in the middle of a flush
                 task.cancel()
             await asyncio.wait([task])
