@@ -83,6 +83,26 @@ def _feed_each(decoder: Decoder, frames: Iterator[Frame], events: list[StreamEve
             return
 
 
+class BatchDecoder:
+    """Base of a decoder that decodes many frames at once; it feeds one frame as a batch of one.
+
+    Each decoder has its own loop in ``feed_all``, with the check for a usual frame inline, since a call for each frame
+    would slow every token down.
+    """
+
+    __slots__ = ()
+
+    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
+        """See ``Decoder.feed``."""
+        events: list[StreamEvent] = []
+        self.feed_all(iter((frame,)), events)
+        return events
+
+    def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
+        """See ``FeedAll``."""
+        raise NotImplementedError
+
+
 class Driver(Protocol):
     """One wire dialect.
 

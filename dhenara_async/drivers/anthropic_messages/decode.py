@@ -21,7 +21,17 @@ from dhenara_async.drivers.anthropic_messages.reading import (
     updated_counts,
     usage_of,
 )
-from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text, is_object, load, not_an_object, only_one
+from dhenara_async.drivers.base import (
+    BatchDecoder,
+    JsonObject,
+    as_list,
+    as_object,
+    as_text,
+    is_object,
+    load,
+    not_an_object,
+    only_one,
+)
 from dhenara_async.drivers.failures import error_object, truncated
 from dhenara_async.drivers.parts import PartsInFlight, finish_of, usage_events
 from dhenara_async.errors import ProtocolError, TruncatedStreamError
@@ -58,7 +68,7 @@ class _UsualMessagesEvent(TypedDict):
     delta: _UsualDelta
 
 
-class MessagesDecoder:
+class MessagesDecoder(BatchDecoder):
     """Decodes one answer. Token counts of later events update those of the start; a stop reason stays once it is set.
 
     Args:
@@ -91,11 +101,6 @@ class MessagesDecoder:
         self._stop_sequence: object = None
         self._reports: JsonObject = {}
         self._done = False
-
-    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        events: list[StreamEvent] = []
-        self.feed_all(iter((frame,)), events)
-        return events
 
     def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
         """See ``drivers.base.FeedAll``."""

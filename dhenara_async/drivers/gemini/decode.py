@@ -21,6 +21,7 @@ from typing import NoReturn, TypedDict, cast
 import orjson
 
 from dhenara_async.drivers.base import (
+    BatchDecoder,
     JsonObject,
     as_count,
     as_list,
@@ -126,7 +127,7 @@ class _UsualGeminiChunk(TypedDict):
     usageMetadata: JsonObject
 
 
-class GeminiDecoder:
+class GeminiDecoder(BatchDecoder):
     """Decodes one answer. Consecutive texts of one kind form one part, unless a signature separates them.
 
     Args:
@@ -156,12 +157,6 @@ class GeminiDecoder:
         self._speaker = _NOBODY  # the candidate of the last chunk
         self._last: bytes | None = None  # the chunk in which a candidate finished
         self._done = False
-
-    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        """See ``drivers.base.Decoder``."""
-        events: list[StreamEvent] = []
-        self.feed_all(iter((frame,)), events)
-        return events
 
     def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
         """See ``drivers.base.FeedAll``."""

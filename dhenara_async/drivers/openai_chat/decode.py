@@ -10,6 +10,7 @@ from typing import TypedDict, cast
 import orjson
 
 from dhenara_async.drivers.base import (
+    BatchDecoder,
     JsonObject,
     as_count,
     as_list,
@@ -74,7 +75,7 @@ class _UsualChatChunk(TypedDict):
     choices: list[_UsualChoice]
 
 
-class ChatDecoder:
+class ChatDecoder(BatchDecoder):
     """Decodes one answer.
 
     Args:
@@ -109,11 +110,6 @@ class ChatDecoder:
         self._last: bytes | None = None  # the chunk that ended a choice
         self._speaker: ChoiceInFlight | _NoChoice = _NO_CHOICE  # the choice of the last chunk
         self._done = False
-
-    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        events: list[StreamEvent] = []
-        self.feed_all(iter((frame,)), events)
-        return events
 
     def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
         """See ``drivers.base.FeedAll``."""

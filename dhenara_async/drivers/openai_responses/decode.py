@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, NoReturn, TypedDict
 import orjson
 
 from dhenara_async.drivers.base import (
+    BatchDecoder,
     JsonObject,
     arguments_text,
     as_count,
@@ -85,7 +86,7 @@ class _UsualResponsesEvent(TypedDict):
     sequence_number: int
 
 
-class ResponsesDecoder:
+class ResponsesDecoder(BatchDecoder):
     """Decodes one answer. Its items are found by output index, since some gateways change item ids in mid-stream.
 
     Events are numbered. Hosts without numbers, or with equal ones, are not checked. Where numbers have increased by
@@ -123,11 +124,6 @@ class ResponsesDecoder:
         self._done = False
         self._next = self._run = 0  # the expected number; the first number of the current sequence
         self._numbered, self._trusted = True, False
-
-    def feed(self, frame: Frame) -> Sequence[StreamEvent]:
-        events: list[StreamEvent] = []
-        self.feed_all(iter((frame,)), events)
-        return events
 
     def feed_all(self, frames: Iterator[Frame], events: list[StreamEvent]) -> None:
         """See ``drivers.base.FeedAll``."""
