@@ -35,13 +35,18 @@ Got = TypeVar("Got")
 _ENDED = "the block of the blocking client has ended, and its calls with it; make the call inside the block"
 
 
-class AsyncStream(Protocol):
-    """The methods of the async stream that the blocking stream calls."""
+class AsyncBlock(Protocol):
+    """An object for ``async with``."""
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> bool | None: ...
+
+
+class AsyncStream(AsyncBlock, Protocol):
+    """The methods of the async stream that the blocking stream calls."""
+
     async def batch(self) -> list[StreamEvent]: ...
     def partial_structured(self) -> JsonValue: ...
 
@@ -51,15 +56,11 @@ class AsyncStream(Protocol):
     def partial(self) -> AIModelCallResponse: ...
 
 
-class AsyncClient(Protocol):
+class AsyncClient(AsyncBlock, Protocol):
     """The methods of the async client that the blocking client calls."""
 
     model_endpoint: Target
 
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> bool | None: ...
     async def warm_up(self) -> None: ...
 
     async def generate(
@@ -85,29 +86,39 @@ class AsyncClient(Protocol):
     ) -> AsyncStream: ...
 
 
-class BlockingStream:
-    """A streamed answer, for ``with`` and a plain ``for``."""
+class _PortalBlock:
+    """A ``with`` block around an ``async with`` block on a portal; both portal and blocks end together."""
 
-    def __init__(self, stream: AsyncStream, portal: "Callable[[], AbstractContextManager[_Portal]]") -> None:
-        self._stream = stream
-        self._open_portal = portal
+    def __init__(self) -> None:
         self._portal: _Portal | None = None
         self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
+    def _open(self, opening: "AbstractContextManager[_Portal]", inner: AsyncBlock) -> None:
         with ExitStack() as stack:
-            portal = stack.enter_context(self._open_portal())
-            portal.call(self._stream.__aenter__)
-            stack.push(portal.leaving(self._stream.__aexit__))
+            portal = stack.enter_context(opening)
+            portal.call(inner.__aenter__)
+            stack.push(portal.leaving(inner.__aexit__))
             self._stack = stack.pop_all()
         self._portal = portal
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._portal = None
         self._stack.__exit__(kind, exc, trace)
+
+
+class BlockingStream(_PortalBlock):
+    """A streamed answer, for ``with`` and a plain ``for``."""
+
+    def __init__(self, stream: AsyncStream, portal: "Callable[[], AbstractContextManager[_Portal]]") -> None:
+        super().__init__()
+        self._stream = stream
+        self._open_portal = portal
+
+    def __enter__(self) -> Self:
+        self._open(self._open_portal(), self._stream)
+        return self
 
     def __iter__(self) -> Iterator[StreamEvent]:
         while True:
@@ -137,7 +148,7 @@ class BlockingStream:
         return self._stream.partial_structured()
 
 
-class BlockingClient:
+class BlockingClient(_PortalBlock):
     """Calls one endpoint and blocks until the answer. Made by ``AIModelClient(…, is_async=False)``.
 
     Its event loop runs in a thread of its own, so it works in any thread, also where a loop is running already, as in a
@@ -148,9 +159,8 @@ class BlockingClient:
     """
 
     def __init__(self, client: AsyncClient) -> None:
+        super().__init__()
         self._client = client
-        self._portal: _Portal | None = None
-        self._stack = ExitStack()
 
     def __repr__(self) -> str:
         return shortened(f"Blocking{self._client!r}")
@@ -163,19 +173,8 @@ class BlockingClient:
     def __enter__(self) -> Self:
         if self._portal is not None:
             raise StreamStateError("this client is already in a block; make another, they are cheap")
-        with ExitStack() as stack:
-            portal = stack.enter_context(_Own())
-            portal.call(self._client.__aenter__)
-            stack.push(portal.leaving(self._client.__aexit__))
-            self._stack = stack.pop_all()
-        self._portal = portal
+        self._open(_Own(), self._client)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._portal = None
-        self._stack.__exit__(kind, exc, trace)
 
     def generate(
         self,
