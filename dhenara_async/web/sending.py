@@ -21,9 +21,6 @@ from dhenara_async.web.frames.sse import END_ID
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent."""
 
-GRACE = 20.0
-"""Seconds that running turns may go on when the app is stopped."""
-
 _FIRST_WORD = 0.5
 """Seconds that a reader who comes back waits for something new, before the response begins all the same."""
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from aiohttp import web
 
 from dhenara_async.manager import ConversationManager
-from dhenara_async.web.sending import GRACE
+from dhenara_async.web.lifetime import GRACE, open_with_app
 
 
 def lifespan(
@@ -23,10 +23,7 @@ def lifespan(
     """
 
     async def life(app: web.Application) -> AsyncGenerator[None]:
-        async with manager:
-            try:
-                yield
-            finally:
-                await manager.finish(grace)
+        async with open_with_app(manager, grace):
+            yield
 
     return life

@@ -12,7 +12,7 @@ from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.web.aiohttp.responses import AiohttpAnswer
 from dhenara_async.web.chat.agent_runs import AgentRuns
 from dhenara_async.web.chat.app import ChatApp
-from dhenara_async.web.chat.http import Handler, WebApp, WebReply, WebRequest
+from dhenara_async.web.chat.http import BROKEN_BODY, Handler, WebApp, WebReply, WebRequest, body_of
 from dhenara_async.web.chat.options import chat_options
 from dhenara_async.web.frames.ui_messages import UIStreamVersion
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
@@ -98,14 +98,7 @@ def endpoint_of(
 
 
 async def _body(request: web.Request, limit: int) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
     try:
-        async for piece in request.content.iter_any():
-            size += len(piece)
-            if size > limit:
-                raise RefusedRequest(413, "The body is too large.")
-            pieces.append(piece)
+        return await body_of(request.content.iter_any(), limit)
     except (ConnectionError, web.RequestPayloadError):  # the second: not compressed as the request says
-        raise RefusedRequest(400, "The body is not complete.") from None
-    return b"".join(pieces)
+        raise RefusedRequest(400, BROKEN_BODY) from None

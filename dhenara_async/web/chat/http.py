@@ -1,6 +1,6 @@
 """Requests and replies without a framework."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -13,6 +13,8 @@ from dhenara_async.web.inputs.fields import RefusedRequest
 
 Handler = Callable[["WebRequest"], Awaitable["WebReply | Feed"]]
 """Answers one request: with a whole reply, or with a feed to send."""
+
+BROKEN_BODY = "The body is not complete."
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -63,6 +65,22 @@ class WebApp(Protocol):
     async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
         """Answer one request by the handler of its route; errors become replies."""
         ...
+
+
+async def body_of(pieces: AsyncIterable[bytes], limit: int) -> bytes:
+    """Read a body piece by piece; no more of it is kept than ``limit`` and one piece.
+
+    Raises:
+        RefusedRequest: It is longer than ``limit`` bytes.
+    """
+    kept: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise RefusedRequest(413, "The body is too large.")
+        kept.append(piece)
+    return b"".join(kept)
 
 
 def json_reply(value: object) -> WebReply:

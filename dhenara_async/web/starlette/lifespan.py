@@ -1,12 +1,12 @@
 """``lifespan``: opens and closes a manager with its app."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
 
 from dhenara_async.manager import ConversationManager
-from dhenara_async.web.sending import GRACE
+from dhenara_async.web.lifetime import GRACE, open_with_app
 
 
 def lifespan(
@@ -23,12 +23,4 @@ def lifespan(
         grace: Seconds.
     """
 
-    @asynccontextmanager
-    async def life(app: Starlette) -> AsyncGenerator[None]:
-        async with manager:
-            try:
-                yield
-            finally:
-                await manager.finish(grace)
-
-    return life
+    return lambda app: open_with_app(manager, grace)
