@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from dhenara_async.errors import ConfigurationError, DhenaraError, MissingExtraError
+from dhenara_async.errors import ConfigurationError, DhenaraError, MissingExtraError, StreamStateError
 from dhenara_async.tools.declarations import HostedTool, Tool
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.sources import Declarations, ListedTools, ToolSource
@@ -30,6 +30,7 @@ class ToolSessions:
         self._connections: dict[Hashable, McpConnection] = {}
         self._sources: list[tuple[McpServer, McpSource]] = []
         self._of_loops: dict[str, ListedTools] = {}
+        self._closed = False
 
     async def listed(self, tools: Iterable[Tool | HostedTool | McpServer], *, loop: str | None = None) -> ListedTools:
         """Replace the servers among ``tools`` by their tools, before the first request of a turn.
@@ -43,6 +44,7 @@ class ToolSessions:
             ToolServerError: A server cannot be opened, or does not list its tools.
             ConfigurationError: Two tools have the same name.
             MissingExtraError: The extra ``mcp`` is not installed.
+            StreamStateError: The owner was closed.
         """
         given = tuple(tools)
         servers = [tool for tool in given if isinstance(tool, McpServer)]
@@ -51,6 +53,8 @@ class ToolSessions:
         if loop is not None and loop in self._of_loops:
             return self._of_loops[loop]
         await _loaded()
+        if self._closed:  # a session that is opened now would have no end
+            raise StreamStateError("the client or manager was closed before the tools of its MCP servers were listed")
         sources = [self._source(server) for server in servers]
         declared = await _declared(sources)
         found: list[Tool | HostedTool] = []
@@ -99,6 +103,7 @@ class ToolSessions:
 
     async def aclose(self) -> None:
         """Close all servers, also when the caller is cancelled. Can be called again."""
+        self._closed = True
         connections, self._connections = list(self._connections.values()), {}
         self._sources.clear()
         if connections:

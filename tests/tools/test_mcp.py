@@ -41,7 +41,7 @@ from dhenara_async import (
     mcp_pins,
     run_tools,
 )
-from dhenara_async.errors import ConfigurationError, ToolServerError
+from dhenara_async.errors import ConfigurationError, StreamStateError, ToolServerError
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
 from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.mcp.connection import words_of
@@ -189,6 +189,13 @@ async def test_a_cancellation_leaves_no_child_and_no_task() -> None:
     assert scope.cancelled_caught
     assert not alive(pids[0])
     assert asyncio.all_tasks() == before
+
+
+async def test_no_session_is_opened_after_its_owner_was_closed() -> None:
+    sessions = ToolSessions()
+    await sessions.aclose()
+    with pytest.raises(StreamStateError, match="was closed before"):
+        await sessions.listed([McpServer.of(server_of())])
 
 
 async def test_a_session_is_opened_used_and_closed_by_three_tasks() -> None:
