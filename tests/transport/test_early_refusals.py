@@ -1,5 +1,6 @@
 """Hosts that refuse a request while megabytes of it are on their way, and hang up: what they said is heard."""
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -15,6 +16,7 @@ import trustme
 
 from dhenara_async import AIModelClient, HttpxTransport
 from dhenara_async.errors import DhenaraError, InvalidRequestError, ReadError, ServerError
+from dhenara_async.transport.aiohttp_internals import LastWordsProtocol
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.loopback import PATIENCE, chat_endpoint
 
@@ -141,6 +143,12 @@ async def test_a_reset_without_a_response_is_a_broken_connection() -> None:
         with pytest.raises(ReadError) as caught:
             await client.generate("scroll " * 1_000_000)
         assert caught.value.attempts == host.requests == 3
+
+
+async def test_a_write_that_fails_after_the_connection_is_lost_fails_the_reader() -> None:
+    protocol = LastWordsProtocol(asyncio.get_running_loop())  # without a transport, as after ``connection_lost``
+    protocol.set_exception(ConnectionResetError("gone"))
+    assert isinstance(protocol.exception(), ConnectionResetError)
 
 
 async def test_an_early_refusal_over_tls_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
