@@ -62,7 +62,7 @@ async def owner_of(request: Request) -> str:
 
 async def aiohttp_owner_of(request: web.Request) -> str:
     if request.headers.get("authorization") != f"Bearer {KEY}":
-        raise web.HTTPUnauthorized(text="no such key")
+        raise web.HTTPUnauthorized(text="no such key", headers={"www-authenticate": "Bearer"})
     return "ann"
 
 
@@ -258,8 +258,9 @@ async def test_the_twin_for_aiohttp() -> None:
             words = [chunk.choices[0].delta.content or "" async for chunk in stream]
             assert plain.choices[0].message.content == "".join(words) == "Hello"
             assert [model.id async for model in sdk.models.list()] == ["m"]
-            with pytest.raises(openai.AuthenticationError, match="no such key"):
+            with pytest.raises(openai.AuthenticationError, match="no such key") as refused:
                 await sdk.with_options(api_key="wrong").models.list()
+            assert refused.value.response.headers["www-authenticate"] == "Bearer"
 
 
 async def _restarted(first: Fault, last: Answer) -> tuple[str, list[bytes]]:

@@ -58,6 +58,8 @@ def _told(endpoint: AiohttpHandler) -> AiohttpHandler:
             return await endpoint(request)
         except web.HTTPException as exc:
             error = OpenAIError(exc.status, exc.text or exc.reason)
-            return web.Response(body=error.body, status=error.status, content_type=JSON)
+            own = {"content-type", "content-length"}
+            headers = {name: value for name, value in exc.headers.items() if name.lower() not in own}
+            return web.Response(body=error.body, status=error.status, headers=headers, content_type=JSON)
 
     return told
