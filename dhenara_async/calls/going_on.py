@@ -45,7 +45,7 @@ def continued_conversation(nodes: tuple[ConversationNode, ...], endpoint: AIMode
 
     Args:
         nodes: The turns, oldest first.
-        endpoint: Who is asked.
+        endpoint: The endpoint that is asked.
     """
     if not nodes or not is_paused(nodes[-1]):
         return ContinuedQuestion([], nodes)
@@ -65,7 +65,7 @@ def continued_messages(messages: Sequence[Message], endpoint: AIModelEndpoint) -
 
     Args:
         messages: The conversation, oldest first.
-        endpoint: Who is asked.
+        endpoint: The endpoint that is asked.
     """
     whole = [*messages]
     if not whole or whole[-1].role is not Role.ASSISTANT:
