@@ -26,6 +26,8 @@ from dhenara_async.response import FinishReason
 from dhenara_async.stores import MemoryStore, NewTurn, SQLStore, TurnBatch, TurnWriter
 from dhenara_async.turns.turn import Turn
 from tests.loopback import PATIENCE, Connection, chat_delta, chat_endpoint, chat_stream, head, serve
+from tests.stores.test_crashes import address as address
+from tests.stores.test_crashes import crashing
 
 Stores = tuple[MemoryStore | SQLStore, MemoryStore | SQLStore]
 
@@ -194,6 +196,45 @@ async def test_a_turn_that_is_sent_twice_is_asked_once(stores: Stores) -> None:
         for wrong in ("", " ", "a\0b", 7, "x" * 201):
             with pytest.raises(ConfigurationError, match="turn_id"):
                 one.turn(talk, "Count.", endpoint, turn_id=wrong)  # type: ignore[arg-type]
+
+
+async def test_a_turn_of_another_process_is_read_sent_again_and_cancelled(address: str) -> None:
+    gate = Gate()
+    async with (
+        serve(gate.play) as server,
+        crashing() as child,
+        SQLStore(address) as store,
+        ConversationManager(store=store) as manager,
+    ):
+        talk = await manager.create()
+        await child.start(store=address, url=server.url, conversation=talk.id, turns=2)
+        with anyio.fail_after(2 * PATIENCE):
+            turn_id = (await child.until("begun"))[1]
+            await gate.asked.wait()
+            async with manager.attach(turn_id) as reader:
+                seen = [await anext(reader)]
+                async with manager.turn(talk, "Question 0", chat_endpoint(server.url), turn_id=turn_id) as same:
+                    await anext(same)
+                    first, gate.open, gate.asked = gate.open, anyio.Event(), anyio.Event()
+                    first.set()
+                    assert (await same.collect()).text() == "One two three."
+                assert await child.until("done") == ["done", turn_id]
+                seen += [event async for event in reader]
+                assert same.node == reader.node == (await manager.open(talk.id)).head
+            assert "".join(event.text for event in seen if isinstance(event, TextDelta)) == "One two three."
+            turn_id = (await child.until("begun"))[1]
+            await gate.asked.wait()
+            async with manager.attach(turn_id) as reader:
+                while await anext(reader) != TextDelta(0, "two "):
+                    pass
+                await manager.cancel(turn_id)
+            assert await child.until("failed") == ["failed", turn_id, "StreamStateError"]
+            await child.until("gone")
+        node = (await manager.open(talk.id)).head
+        assert node is not None
+        assert (node.id, node.status, node.error) == (turn_id, "interrupted", "the turn was cancelled")
+        assert node.answer.text() == "One two "
+        assert gate.requests == 2
 
 
 async def test_a_detached_turn_cannot_be_read_in_its_block_any_more(stores: Stores) -> None:

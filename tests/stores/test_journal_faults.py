@@ -167,9 +167,9 @@ async def test_a_server_that_is_stopped_stops_no_stream(postgres: URL) -> None:
         assert "stopped" in await _answered_while(store, stop, after=start)
 
 
-async def test_a_process_that_stands_still_past_its_lease_is_fenced(tmp_path: Path) -> None:
+async def test_a_process_that_stands_still_past_its_lease_is_fenced(address: str) -> None:
     """SIGSTOP, another process ends the turn, SIGCONT: nothing more is written, and the provider's call is closed."""
-    path, asked, left = str(tmp_path / "chat.db"), anyio.Event(), anyio.Event()
+    asked, left = anyio.Event(), anyio.Event()
 
     async def play(connection: Connection) -> None:
         request = await connection.request()
@@ -181,15 +181,15 @@ async def test_a_process_that_stands_still_past_its_lease_is_fenced(tmp_path: Pa
         await connection.until_hung_up()
         left.set()
 
-    async with serve(play) as server, crashing() as child, ConversationManager(store=path) as manager:
+    async with serve(play) as server, crashing() as child, ConversationManager(store=address) as manager:
         talk = await manager.create()
-        await child.start(store=path, url=server.url, conversation=talk.id, turns=1, lease=0.4)
+        await child.start(store=address, url=server.url, conversation=talk.id, turns=1, lease=0.4)
         turn_id = (await child.until("begun"))[1]
         with anyio.fail_after(PATIENCE):
             await asked.wait()
             while child.flushed(turn_id) < 3:
                 await child.until("flushed")
-            await _stop(child.pid, path)
+            await _stop(child.pid, address)
             node = None
             while node is None:
                 node = (await manager.open(talk.id)).head
@@ -197,39 +197,50 @@ async def test_a_process_that_stands_still_past_its_lease_is_fenced(tmp_path: Pa
         assert (node.id, node.status, node.answer.text()) == (turn_id, "interrupted", "One ")
         node = await manager.ask(await manager.open(talk.id), "Answer at once.", chat_endpoint(server.url))
         kept = (await manager.open(talk.id)).export_json()
-        events = await _kept_events(path)
+        events = await _kept_events(address, turn_id)
         os.kill(child.pid, signal.SIGCONT)
         with anyio.fail_after(PATIENCE):
             await left.wait()
             assert (await child.until("failed"))[1:] == [turn_id, "StoreError"]
             await child.until("gone")
         assert (await manager.open(talk.id)).export_json() == kept
-        assert await _kept_events(path) == events
+        assert await _kept_events(address, turn_id) == events
 
 
-async def _stop(pid: int, path: str) -> None:
-    """Stop a process while it has not locked the file: nobody could write as long as it stands still."""
+async def _stop(pid: int, address: str) -> None:
+    """Stop a process outside of its transactions: what one has locked would stay so as long as it stands still."""
     while True:
         os.kill(pid, signal.SIGSTOP)
-        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+        if not await _is_locked(address):
+            return
+        os.kill(pid, signal.SIGCONT)
+        await anyio.sleep(0.01)
+
+
+async def _is_locked(address: str) -> bool:
+    """Whether another process is in a transaction that writes."""
+    if "://" not in address:
+        with closing(sqlite3.connect(address, timeout=0, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
             except sqlite3.OperationalError:
-                os.kill(pid, signal.SIGCONT)
-                await anyio.sleep(0.01)
-            else:
-                return
+                return True
+            return False
+    begun = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    return bool(await _rows(address, f"{begun} AND xact_start IS NOT NULL"))
 
 
-async def _kept_events(path: str) -> list[str]:
-    async with SQLStore(path) as store:
+async def _kept_events(address: str, turn_id: str) -> list[str]:
+    of = "SELECT first_seq, events FROM turn_events WHERE turn = (SELECT seq FROM turns WHERE id = :turn) ORDER BY 1"
+    return await _rows(address, of, turn=turn_id)
+
+
+async def _rows(address: str, statement: str, **values: str) -> list[str]:
+    async with SQLStore(address) as store:
         engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - rows are what this is about
         async with engine.connect() as connection:
-            rows = (
-                await connection.execute(text("SELECT turn, first_seq, events FROM turn_events ORDER BY 1, 2"))
-            ).all()
-            return [str(tuple(row)) for row in rows]
+            return [str(tuple(row)) for row in await connection.execute(text(statement), values)]
 
 
 async def test_a_reader_whose_wake_ups_are_lost_ends_all_the_same(
@@ -258,6 +269,7 @@ async def test_a_reader_whose_wake_ups_are_lost_ends_all_the_same(
 async def test_the_hints_of_changes_are_bounded_and_old_ones_are_not_lost() -> None:
     async def connect() -> NoReturn:
         await anyio.sleep_forever()
+        raise AssertionError
 
     changes = Changes(None, connect)
     mark = changes.mark()
