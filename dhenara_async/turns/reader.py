@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import DhenaraError, StreamStateError
-from dhenara_async.events import StepStart, StreamEvent, StreamReset, StreamStart
+from dhenara_async.events import StreamEvent, StreamReset, StreamStart
 from dhenara_async.turns.log import TurnLog
 
 _RESET: Final = "the cursor is not one of this turn as it is kept; the turn follows whole"
@@ -94,11 +94,10 @@ class TurnReader:
         self._seq += 1
         if self._resets:
             self._resets = False
-            if isinstance(event, StepStart):  # a loop follows from its first step on
-                self._seq -= 1
-                return StreamReset(_RESET)
-            start = event if isinstance(event, StreamStart) else None
-            return StreamReset(_RESET, start)
+            if isinstance(event, StreamStart):
+                return StreamReset(_RESET, event)
+            self._seq -= 1  # a tool loop begins with a step or a call
+            return StreamReset(_RESET)
         return event
 
     async def batch(self) -> list[StreamEvent]:

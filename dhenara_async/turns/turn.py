@@ -570,8 +570,8 @@ class Turn:
             cost, charge = await counted(self._stream.partial)
         finally:  # a second cancellation while prices are loaded loses the price, not the node
             node = self._node = self._finished(exc, cost, charge)
-            self._conversation.append(node)
             self._settle(node)
+            self._conversation.append(node)
             await self._store(node, exc)
 
     def _settle(self, node: ConversationNode | None) -> None:

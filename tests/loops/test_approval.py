@@ -17,6 +17,7 @@ from dhenara_async import (
     Dialect,
     Pending,
     StreamEvent,
+    StreamReset,
     ToolApprovalRequest,
     ToolCallPart,
     ToolPolicy,
@@ -214,3 +215,18 @@ async def test_two_owners_with_turns_of_one_id_resume_with_their_own_tools() -> 
         for owner in studios:
             await manager.scoped(owner).resume(talks[owner], {"call_2": True}, endpoint)
     assert [studio.painted for studio in studios.values()] == [[1, 2], [1, 2]]
+
+
+async def test_a_reader_with_a_foreign_cursor_gets_every_event_of_a_resumed_loop() -> None:
+    config = AIModelCallConfig(tools=Studio().tools)
+    async with ProviderServer([TWO, DONE]) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+        policy = ToolPolicy(approve=ask_for_two)
+        await manager.turn(conversation, "Paint two.", endpoint, run_tools=policy)
+        async with manager.resume(conversation, {"call_2": True}, endpoint) as turn:
+            events = [event async for event in turn]
+        assert isinstance(events[0], ToolStart)
+        async with manager.attach(turn.id, "another.cursor.1") as reader:
+            reset, *rest = [event async for event in reader]
+    assert isinstance(reset, StreamReset)
+    assert rest == events
