@@ -114,6 +114,10 @@ class JournalWriter:
         self._busy = asyncio.Lock()
         self._flushed_at = self._expired_at = 0.0
 
+    def has(self, turn: StoredTurn) -> bool:
+        """Whether this writer still keeps a turn, which it begins or has begun."""
+        return turn.number in self._turns
+
     async def begin(self, turn: JournaledTurn) -> None:
         """Keep a turn before its first request. A store that fails or hangs does not stop it.
 

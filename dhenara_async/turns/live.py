@@ -9,12 +9,12 @@ from weakref import ref
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import DhenaraError, StoreError, UnknownTurnError
-from dhenara_async.stores import ConversationStore, NewTurn, StoreWithJournal
+from dhenara_async.stores import ConversationStore, NewTurn, StoredTurn, StoreWithJournal
 from dhenara_async.stores.signing import SigningKeys
 from dhenara_async.turns.follower import Follower, log_of_node
 from dhenara_async.turns.journal import FENCED, JournaledTurn, JournalWriter
 from dhenara_async.turns.log import Journal, TurnLog
-from dhenara_async.turns.recovery import end_dead_turn, end_dead_turns, is_dead
+from dhenara_async.turns.recovery import end_dead_turn, is_dead
 
 logger: Final = logging.getLogger("dhenara_async")
 
@@ -195,15 +195,24 @@ class LiveTurns:
             StoreError: The store failed.
         """
         if self.writer is not None and isinstance(store, StoreWithJournal):
-            await end_dead_turns(store, conversation_id, self.writer.identity, self._signing, self._keep)
+            for turn in await store.open_turns(conversation_id):
+                await self._end_dead(store, turn)
 
     def _close_dead(self, store: StoreWithJournal) -> Callable[[str], Coroutine[object, object, None]]:
         async def close(turn_id: str) -> None:
             page = await store.read_turn(turn_id)
-            if page is not None and is_dead(page.turn) and self.writer is not None:
-                await end_dead_turn(store, page.turn, self.writer.identity, self._signing, self._keep)
+            if page is not None:
+                await self._end_dead(store, page.turn)
 
         return close
+
+    async def _end_dead(self, store: StoreWithJournal, turn: StoredTurn) -> bool:
+        """End a turn whose process is gone, and return whether it is. A turn of this manager is not, even if the store
+        was away for longer than its lease."""
+        if self.writer is None or self.writer.has(turn) or not is_dead(turn):
+            return False
+        await end_dead_turn(store, turn, self.writer.identity, self._signing, self._keep)
+        return True
 
     def running(self, owner: str | None, conversation_id: str) -> tuple[ConversationNode, ...]:
         """Return the turns of a conversation that have not ended, without their answers, in the order in which they
@@ -263,8 +272,7 @@ class LiveTurns:
                 raise UnknownTurnError(f"there is no turn {turn_id!r}: pass the id of a turn, or of its node")
             if page is None or page.turn.ended:
                 return
-            if is_dead(page.turn):
-                await end_dead_turn(store, page.turn, self.writer.identity, self._signing, self._keep)
+            if await self._end_dead(store, page.turn):
                 continue
             if monotonic() > deadline:
                 raise StoreError(f"the process that answers turn {turn_id} has not ended it within 30 s")

@@ -25,30 +25,21 @@ def is_dead(turn: StoredTurn) -> bool:
     return not turn.ended and (turn.expired or is_gone(turn.writer))
 
 
-async def end_dead_turns(
-    store: StoreWithJournal, conversation_id: str, writer: TurnWriter, signing: SigningKeys | None, keep: float
+async def end_dead_turn(
+    store: StoreWithJournal, turn: StoredTurn, writer: TurnWriter, signing: SigningKeys | None, keep: float
 ) -> None:
-    """End the turns of a conversation whose process is gone.
+    """End a turn whose process is gone; nothing changes if somebody else does.
 
     Args:
-        store: The store of the conversation's owner.
-        conversation_id: The conversation.
-        writer: Who ends them.
-        signing: The keys that sign their nodes; None = they are not signed.
-        keep: Seconds that their events stay.
+        store: The store of the turn's owner.
+        turn: The turn.
+        writer: Who ends it.
+        signing: The keys that sign its node; None = it is not signed.
+        keep: Seconds that its events stay.
 
     Raises:
         StoreError: The store failed.
     """
-    for turn in await store.open_turns(conversation_id):
-        if is_dead(turn):
-            await end_dead_turn(store, turn, writer, signing, keep)
-
-
-async def end_dead_turn(
-    store: StoreWithJournal, turn: StoredTurn, writer: TurnWriter, signing: SigningKeys | None, keep: float
-) -> None:
-    """End one turn; nothing changes if somebody else does."""
     if not await store.claim_turn(turn, writer, lease=CLAIM_SECONDS, gone=is_gone(turn.writer)):
         return
     page = await store.read_turn(turn.id)  # after the claim: its writer cannot add to it any more

@@ -1,7 +1,8 @@
 """Turns that are kept while they are answered, read and ended by other managers on the same store, and sent twice."""
 
+import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import anyio
@@ -325,3 +326,19 @@ async def test_a_reader_elsewhere_gets_an_event_of_two_megabytes(stores: Stores)
                 gate.open.set()
                 texts = [event.text async for event in reader if isinstance(event, TextDelta)]
         assert "".join(texts) == "One two " + "x" * 2_000_000
+
+
+async def test_a_manager_does_not_end_its_own_turn_whose_lease_ran_out(tmp_path: Path) -> None:
+    """A database that was away for longer than the lease is opened again before the next flush."""
+    gate, path = Gate(), tmp_path / "chat.db"
+    async with serve(gate.play) as server, ConversationManager(store=path) as manager:
+        conversation = await manager.create()
+        async with manager.turn(conversation, "Count.", chat_endpoint(server.url)) as turn:
+            await anext(turn)
+            with closing(sqlite3.connect(path, isolation_level=None)) as file:
+                file.execute("UPDATE turns SET lease_until = 0")
+            await manager.open(conversation.id)
+            gate.open.set()
+            await turn.collect()
+        assert turn.node.status == "complete"
+        assert (await manager.open(conversation.id)).path() == (turn.node,)
