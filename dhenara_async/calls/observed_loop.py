@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from time import perf_counter
 
 from dhenara_async.calls.observed import entered, report
@@ -91,9 +90,9 @@ class ObservedTool:
         self._clock = clock
         self._started_at = clock()
         self._ended = False
-        record = ToolStarted(loop_id, number, call.call_id, call.name, None)
         self._records: list[ToolStarted] = [
-            replace(record, arguments=call.arguments) if observer.wants_content else record for observer in observers
+            ToolStarted(loop_id, number, call.call_id, call.name, call.arguments if observer.wants_content else None)
+            for observer in observers
         ]
         for observer, started in zip(observers, self._records, strict=True):
             report([observer.tool_started], started)

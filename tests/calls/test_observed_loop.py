@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from dhenara_async import LoopEnded, LoopStarted, Observer, Origin, ToolCallPart, ToolEnded, ToolResultPart, ToolStarted
+from dhenara_async.calls import observed_loop
 from dhenara_async.calls.observed_loop import ObservedLoop
 
 ORIGIN = Origin(provider="openai", dialect="openai_chat", endpoint="https://host", account="a", model="gpt-x")
@@ -76,7 +77,9 @@ def test_the_context_of_a_tool_ends_with_its_error() -> None:
     assert seen.records[2:] == ["in"]  # a generator context without a finally
 
 
-def test_a_loop_without_observers_builds_no_record() -> None:
+def test_a_loop_without_observers_builds_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LoopStarted", "ToolStarted", "ToolEnded", "LoopEnded"):
+        monkeypatch.setattr(observed_loop, name, None)
     loop = ObservedLoop((), "loop-1")
     loop.start(ORIGIN, tools=[], max_steps=None)
     tool = loop.tool(CALL)

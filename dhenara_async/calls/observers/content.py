@@ -52,14 +52,17 @@ class ByteBudget:
     def __init__(self, left: int = MOST_BYTES) -> None:
         self._left = left
         self.cut: bool = False
+        self._over = False
 
     def text(self, text: str) -> str:
-        """Return ``text``, or its beginning if it does not fit."""
+        """Return ``text``, or its beginning if it does not fit; nothing after a text that was cut."""
+        if self._over:
+            return ""
         encoded = text.encode("utf-8", "replace")
         self._left -= len(encoded)
         if self._left >= 0:
             return encoded.decode()
-        self.cut = True
+        self.cut = self._over = True
         kept = max(0, len(encoded) + self._left)
         self._left = 0
         return encoded[:kept].decode("utf-8", "ignore") + _MARK

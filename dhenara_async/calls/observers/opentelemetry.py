@@ -50,7 +50,7 @@ from dhenara_async.calls.records import (
     ToolStarted,
     TraceIds,
 )
-from dhenara_async.errors import ConfigurationError, MissingExtraError, printable
+from dhenara_async.errors import ConfigurationError, MissingExtraError, StreamStateError, printable
 from dhenara_async.messages.messages import Origin
 from dhenara_async.response import ChatResponse
 
@@ -145,9 +145,9 @@ class OpenTelemetryObserver(Observer):
     def attempt_ended(self, record: AttemptEnded) -> None:
         """See ``Observer``."""
         asked = self._calls[record.call_id].endpoints[record.asked]
-        if record.error is None or asked.ended is not None or not asked.span.recording:
+        left = isinstance(record.error, StreamStateError)  # by its reader, or as the loser of a race: no failure
+        if record.error is None or left or not asked.span.recording:
             return
-        asked.failed += 1
         attributes: Attributes = {names.ATTEMPT: record.number, names.ERROR_TYPE: error_type(record.error)}
         if record.status is not None:
             attributes[names.STATUS_CODE] = record.status
@@ -220,21 +220,23 @@ class OpenTelemetryObserver(Observer):
         stream = call.started.stream
         if ended is not None and ended.model is not None:
             span.attributes = {**span.attributes, names.RESPONSE_MODEL: printable(ended.model)}
-        if failed is not None:
-            self._events.fail(span, failed)
         attributes = _outcome(outcome)
-        if ended is not None and span.recording:
-            attributes |= response_attributes(ended, call.started.config, self._version, stream=stream)
-        if self.wants_content and asked.started is not None:
-            attributes |= self._content(asked.started, span, answer)
-        span.end(attributes, failed, asked.ended_at)
-        self._metrics.record_call(
-            span.attributes,
-            seconds=seconds,
-            first_chunk=ended.first_content if ended is not None and stream else None,
-            usage=None if ended is None else ended.usage,
-            error_type=failed,
-        )
+        try:  # a log exporter that raises costs neither the span nor the metrics
+            if failed is not None:
+                self._events.fail(span, failed)
+            if ended is not None and span.recording:
+                attributes |= response_attributes(ended, call.started.config, self._version, stream=stream)
+            if self.wants_content and asked.started is not None:
+                attributes |= self._content(asked.started, span, answer)
+        finally:
+            span.end(attributes, failed, asked.ended_at)
+            self._metrics.record_call(
+                span.attributes,
+                seconds=seconds,
+                first_chunk=ended.first_content if ended is not None and stream else None,
+                usage=None if ended is None else ended.usage,
+                error_type=failed,
+            )
 
     def _content(self, started: EndpointStarted, span: "OpenSpan", answer: ChatResponse | None) -> Attributes:
         """Write prompts and answers to an event, if asked for, and return them as attributes, if asked for."""
@@ -295,7 +297,10 @@ class OpenTelemetryObserver(Observer):
         }
         more: Attributes = {names.TOOL_CALL_ID: printable(record.tool_call_id)}
         if record.arguments is not None and self._capture.spans:
-            more[names.TOOL_ARGUMENTS] = self._budget().text(record.arguments)
+            budget = self._budget()
+            more[names.TOOL_ARGUMENTS] = budget.text(record.arguments)
+            if budget.cut:
+                more[names.TRUNCATED] = True
         name = f"{names.EXECUTE_TOOL} {printable(record.name)}"
         loop.tools[record.number] = self._spans.start(name, "internal", attributes, more=more, parent=loop.span)
 
@@ -311,7 +316,10 @@ class OpenTelemetryObserver(Observer):
             failed = "tool_error" if record.error is None else error_type(record.error)
         attributes = _outcome(record.outcome)
         if record.result is not None and self._capture.spans:
-            attributes[names.TOOL_RESULT] = result_text(record.result, self._budget())
+            budget = self._budget()
+            attributes[names.TOOL_RESULT] = result_text(record.result, budget)
+            if budget.cut:
+                attributes[names.TRUNCATED] = True
         span.end(attributes, failed)
         self._metrics.record_tool(span.attributes, seconds=record.seconds, error_type=failed)
 
@@ -340,7 +348,6 @@ class _TracedEndpoint:
         span: Its span; that of the call if there is no plan.
         ended: The record of its end; None until it ended.
         ended_at: Nanoseconds of its end since the epoch; None until it ended.
-        failed: Number of requests that failed.
         open: Whether its span has not ended.
     """
 
@@ -348,7 +355,6 @@ class _TracedEndpoint:
     span: "OpenSpan"
     ended: EndpointEnded | None = None
     ended_at: int | None = None
-    failed: int = 0
     open: bool = True
 
 

@@ -182,3 +182,11 @@ def test_every_part_has_a_shape() -> None:
     assert [part["modality"] for part in parts[2][1:]] == ["image", "document", "document"]
     assert parts[3][0]["server_tool_call"] == {"type": "web_search", "input": {"q": 1}}
     assert JsonPart(value={"a": 1}).get_text() == '{"a":1}'
+
+
+def test_a_budget_bounds_all_texts_together() -> None:
+    budget = ByteBudget(10)
+    texts = [budget.text("forty-two") for _ in range(1_000)]
+    assert texts[0] == "forty-two"
+    assert budget.cut
+    assert len("".join(texts)) < 40

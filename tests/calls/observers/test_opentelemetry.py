@@ -137,6 +137,7 @@ async def test_a_call_leaves_one_ended_span(dialect: Dialect, way: str, planned:
     assert attributes.get("dhenara.outcome") == outcome
     assert span.status.status_code is (StatusCode.UNSET if error_type is None else StatusCode.ERROR)
     assert attributes["gen_ai.response.finish_reasons"] == (("stop",) if way == "whole" else ("error",))
+    assert [event.name for event in span.events] == (["dhenara.attempt"] if error_type else [])
     around = outside.get_span_context().span_id
     if planned:
         plan = telemetry.span("failover")
@@ -245,8 +246,9 @@ async def test_a_reader_may_sit_in_another_task(telemetry: Telemetry, caplog: py
             await stream.collect()
 
         for step in (enter, read, stream.aclose):
-            await asyncio.wait([asyncio.get_running_loop().create_task(step())])
+            await asyncio.get_running_loop().create_task(step())
     assert [span.status.status_code for span in telemetry.spans] == [StatusCode.UNSET]
+    assert "dhenara.outcome" not in attributes_of(telemetry.spans[0])
 
 
 async def test_the_blocking_client_keeps_the_span_around_it(telemetry: Telemetry) -> None:
@@ -483,3 +485,16 @@ def test_a_vendor_gets_no_trace_and_a_span_ends_when_its_answer_does(telemetry: 
     observer.call_ended(CallEnded("call", own, None, 200, 2, None, usage, None, 1.0))
     assert [span.name for span in telemetry.spans] == ["chat gpt-5", "chat gpt-5", "failover"]
     assert (telemetry.spans[1].end_time or ended + 1) <= ended < (telemetry.spans[2].end_time or 0)
+
+
+async def test_a_log_exporter_that_raises_costs_neither_the_span_nor_the_metrics(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the collector is gone")
+
+    monkeypatch.setattr("dhenara_async.calls.observers.events.Events.fail", fail)
+    async with ProviderServer([ScriptedError(401, CANARY)]) as server:
+        await failing(AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), ONCE, observers=[telemetry.observer()]))
+    assert [span.status.status_code for span in telemetry.spans] == [StatusCode.ERROR]
+    assert len(telemetry.metrics()["gen_ai.client.inference.duration"]) == 1
