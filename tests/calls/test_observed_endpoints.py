@@ -127,7 +127,7 @@ async def test_the_members_of_a_plan_are_told_apart() -> None:
     assert seen.ends[0].status == 500
 
 
-async def test_the_loser_of_a_race_has_lost() -> None:
+async def test_the_loser_of_a_race_ends_with_outcome_lost() -> None:
     seen = Seen()
     async with serve(stalling()) as slow, ProviderServer([ANSWER]) as quick:
         plan = Race([chat_endpoint(slow.url), endpoint_at(quick, Dialect.OPENAI_CHAT)])
@@ -166,7 +166,9 @@ async def _close_from_another_task(client: AIModelClient) -> None:
     ("leave", "outcome"),
     [(_leave, "left"), (_raise, "left"), (_cancel, "cancelled"), (_close_from_another_task, "left")],
 )
-async def test_leaving_is_no_failure(leave: Callable[[AIModelClient], object], outcome: str, racing: bool) -> None:
+async def test_a_left_or_cancelled_stream_is_not_reported_as_failed(
+    leave: Callable[[AIModelClient], object], outcome: str, racing: bool
+) -> None:
     seen = Seen()
     async with ProviderServer(lambda _: Fault(answer=ANSWER, stall=3)) as server:
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)

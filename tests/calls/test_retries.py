@@ -136,12 +136,12 @@ async def test_requests_are_counted_exactly(dialect: Dialect, header: str) -> No
         await transport.aclose()
 
 
-def test_every_verdict_of_a_header_is_tried() -> None:
+def test_header_cases_cover_retry_no_retry_and_the_default() -> None:
     assert {verdict for _headers, verdict in HEADERS.values()} == {True, False, None}
 
 
 @pytest.mark.parametrize(("seconds", "requests"), [(0.002, 2), (3600.0, 1)])
-async def test_gemini_tells_in_the_body_how_long_to_wait(seconds: float, requests: int) -> None:
+async def test_the_retry_info_in_geminis_body_sets_the_delay(seconds: float, requests: int) -> None:
     async with ProviderServer([ScriptedError(429, "No.", retry_info=seconds), ANSWER]) as server:
         client = AIModelClient(endpoint_at(server, Dialect.GEMINI), config())
         if requests == 1:
@@ -196,7 +196,7 @@ def _says(event: StreamEvent) -> bool:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("answer", [ANSWER, Answer(tool_calls=(ScriptedToolCall("call_1", "add", '{"a":1}'),))])
-async def test_nothing_is_asked_again_after_content(dialect: Dialect, answer: Answer) -> None:
+async def test_an_error_after_content_is_not_retried(dialect: Dialect, answer: Answer) -> None:
     """Whatever the answer began with, the reader has it."""
     async with ProviderServer([answer]) as server:
         client = AIModelClient(endpoint_at(server, dialect), config())
@@ -275,7 +275,7 @@ async def test_an_empty_text_part_is_not_content(dialect: Dialect) -> None:
         await server.wait_closed(1)
 
 
-async def test_a_stop_of_our_own_is_not_asked_again() -> None:
+async def test_timeouts_of_the_whole_call_are_not_retried() -> None:
     """The limits of the whole call are over for its next request as well."""
     async with ProviderServer(lambda _seen: Fault(answer=ANSWER, stall="head")) as server:
         for timeouts, limit in ((Timeouts(total=0.05), "total"), (Timeouts(first_content=0.05), "first_content")):
@@ -287,7 +287,7 @@ async def test_a_stop_of_our_own_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 4])
-async def test_connecting_is_tried_again(attempts: int) -> None:
+async def test_connect_errors_are_retried(attempts: int) -> None:
     async with ProviderServer() as server:
         url = server.url
     with pytest.raises(ConnectError) as caught:
@@ -295,7 +295,7 @@ async def test_connecting_is_tried_again(attempts: int) -> None:
     assert caught.value.attempts == attempts
 
 
-async def test_a_conversation_remembers_every_try() -> None:
+async def test_a_node_records_every_attempt() -> None:
     refusals = [ScriptedError(503, "No."), ScriptedError(429, "No.", headers={"retry-after-ms": "1"})]
     async with ProviderServer([*refusals, ANSWER, *refusals, refusals[0]]) as server, ConversationManager() as manager:
         conversation = await manager.create()
@@ -319,7 +319,7 @@ async def test_a_conversation_remembers_every_try() -> None:
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-async def test_an_outage_is_not_multiplied(at_once: bool) -> None:
+async def test_the_retry_budget_bounds_requests_during_an_outage(at_once: bool) -> None:
     calls = 100
     async with ProviderServer(lambda _seen: ScriptedError(503, "Down.")) as server:
         async with AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), config(10)) as client:

@@ -145,7 +145,7 @@ async def test_warm_up_sends_nothing_and_the_first_call_uses_its_connection() ->
         assert server.connections == 1
 
 
-async def test_no_key_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_warm_up_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GROQ_API_KEY", raising=False)
     async with ProviderServer() as server:
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
@@ -156,7 +156,7 @@ async def test_no_key_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
                 await client.generate("Hi.")
 
 
-async def test_connections_are_made_where_they_are_kept() -> None:
+async def test_warm_up_connects_only_where_connections_are_kept() -> None:
     async with serve(replies(whole(chat_body("Shared.")))) as server:
         endpoint = chat_endpoint(server.url)
         await AIModelClient(endpoint).warm_up()  # each of its calls opens and closes its own

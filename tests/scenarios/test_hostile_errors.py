@@ -75,12 +75,12 @@ def asked(dialect: Dialect, model: str | None = None) -> AIModelEndpoint:
         ({}, None),
     ],
 )
-def test_how_long_a_host_asks_us_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_headers_are_parsed_and_bounded(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_seconds(headers) == seconds
 
 
 @pytest.mark.parametrize("told", ["1e999", "nan", "inf", "-inf", "9" * 400, "-9" * 40])
-async def test_a_call_survives_what_it_is_told(told: str) -> None:
+async def test_an_invalid_retry_after_does_not_break_the_retry(told: str) -> None:
     replay = ReplayTransport(b"{}", status=429, headers={"retry-after": told})
     policy = RetryPolicy(attempts=2, first_delay=0, longest_delay=0)
     with pytest.raises(RateLimitError) as caught:
@@ -90,7 +90,7 @@ async def test_a_call_survives_what_it_is_told(told: str) -> None:
 
 
 @pytest.mark.parametrize("delay", ["1e999s", "nans", "-5s", "9" * 400 + "s", "s", "soon"])
-async def test_geminis_own_word_for_it(delay: str) -> None:
+async def test_an_invalid_gemini_retry_delay_is_ignored_or_bounded(delay: str) -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]
     body = {"error": {"code": 429, "message": "Later.", "status": "RESOURCE_EXHAUSTED", "details": details}}
     with pytest.raises(RateLimitError) as caught:
@@ -173,12 +173,14 @@ def test_errors_are_one_line() -> None:
     assert str(DeadlineError(limit="total", seconds=1)) == "gave up: the time limit total=1 s ran out"
 
 
-def test_what_a_model_is_told_has_lines() -> None:
+def test_tool_argument_errors_keep_line_breaks() -> None:
     assert str(ToolArgumentsError("one\n\ttwo\x1b", name="f")) == "one\n\ttwo\\x1b"
 
 
 @pytest.mark.parametrize("dialect", SPEAKERS)
-async def test_nobody_forges_a_line_of_the_log(dialect: Dialect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_control_characters_are_escaped_in_logs_and_errors(
+    dialect: Dialect, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, logger="dhenara_async")
     error = {"message": FORGED, "code": FORGED, "type": FORGED, "status": FORGED}
     replay = ReplayTransport(orjson.dumps({"error": error}), status=503, headers={"x-request-id": FORGED})

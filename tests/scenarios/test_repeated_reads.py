@@ -249,7 +249,7 @@ async def test_retries_and_their_delays_continue_across_cancelled_reads(wire: st
     assert [attempt.status for attempt in stream.response.tries] == [503, 503, 200]
 
 
-async def test_a_break_behind_the_first_event_is_tried_again() -> None:
+async def test_a_disconnect_after_an_empty_first_event_is_retried() -> None:
     """There the reader reads by itself, and the rest before the other try must not be its own."""
     reader, cut = Impatient(), [head(), chat_delta("")]
 
@@ -452,7 +452,7 @@ async def pings(connection: Connection) -> None:
         await anyio.sleep(0.01)
 
 
-async def test_pings_are_no_content() -> None:
+async def test_pings_do_not_reset_the_limit_between_contents() -> None:
     config = AIModelCallConfig(timeouts=Timeouts(between_content=0.1, between_bytes=5))
     async with nothing_left(), serve(pings) as server:
         async with AIModelClient(chat_endpoint(server.url), config).stream("Sing.") as stream:

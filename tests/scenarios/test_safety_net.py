@@ -438,7 +438,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("refusal", OTHERS, ids=lambda refusal: f"{refusal.status} {refusal.message[:30]}")
 @pytest.mark.parametrize("speaker", list(ONE_EACH))
-async def test_any_other_refusal_stands(speaker: str, refusal: ScriptedError) -> None:
+async def test_an_unrelated_refusal_is_not_retried(speaker: str, refusal: ScriptedError) -> None:
     async with (
         ProviderServer([BEGUN, refusal, DONE]) as server,
         ConversationManager(config=config_of(speaker)) as manager,
@@ -453,7 +453,7 @@ async def test_any_other_refusal_stands(speaker: str, refusal: ScriptedError) ->
 
 
 @pytest.mark.parametrize("speaker", list(ONE_EACH))
-async def test_a_strict_policy_forbids_it_and_the_error_says_so(speaker: str) -> None:
+async def test_a_strict_policy_raises_instead_of_retrying_without_reasoning(speaker: str) -> None:
     refusal = ONE_EACH[speaker]
     async with (
         ProviderServer([BEGUN, refusal, DONE]) as server,
@@ -511,7 +511,7 @@ async def test_without_reasoning_in_the_history_there_is_nothing_to_leave_out(sp
         assert "strict" not in str(caught.value)
 
 
-async def test_a_refusal_inside_an_answer_stands() -> None:
+async def test_a_refusal_inside_a_stream_is_not_retried() -> None:
     """The answer had begun, as far as HTTP is concerned; with some of it, as far as the reader is."""
     error: JSON = {"type": "error", "error": {"type": "invalid_request_error", "message": CHANGED}}
     start: JSON = {"type": "message_start", "message": {"id": "msg_1", "model": "m"}}
@@ -526,7 +526,7 @@ async def test_a_refusal_inside_an_answer_stands() -> None:
             assert len(server.requests) == 1
 
 
-async def test_nothing_is_made_for_a_call_that_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_history_without_reasoning_is_formatted_only_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     formatted: list[bool] = []
     real = PromptFormatter.format_messages
 
@@ -542,7 +542,7 @@ async def test_nothing_is_made_for_a_call_that_succeeds(monkeypatch: pytest.Monk
         assert formatted == made
 
 
-async def test_test_mode_knows_nothing_of_it() -> None:
+async def test_test_mode_does_not_retry_without_reasoning() -> None:
     endpoint = claude_at("http://127.0.0.1:1")
     config = AIModelCallConfig(test_mode=True)
     response = await AIModelClient(endpoint, config).generate(messages=thoughtful(endpoint))
@@ -790,7 +790,7 @@ def first_thought(node: ConversationNode) -> object:
     return node.response.choices[0].parts[0].origin
 
 
-async def test_without_drop_block_the_net_catches_it() -> None:
+async def test_a_prefix_mismatch_is_retried_without_reasoning() -> None:
     knobs = {"extra_body": {"thinking": {"block_binding": {"prefix_mismatch_behavior": "error"}}}}
     config = AIModelCallConfig.model_validate(knobs)
     script = [Answer(reasoning="hm", text="One."), Answer(text="Two.")]
