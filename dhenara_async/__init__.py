@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dhenara_async.calls.loop import LoopStream
     from dhenara_async.calls.observer import Observer
-    from dhenara_async.calls.observers.logging import LoggingObserver
-    from dhenara_async.calls.observers.opentelemetry import OpenTelemetryObserver
     from dhenara_async.calls.records import (
         AttemptEnded,
         AttemptStarted,
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     )
     from dhenara_async.calls.shared import SharedResources
     from dhenara_async.calls.stream import ResponseStream
+    from dhenara_async.calls.telemetry.logging import LoggingObserver
+    from dhenara_async.calls.telemetry.opentelemetry import OpenTelemetryObserver
     from dhenara_async.client import AIModelClient
     from dhenara_async.config import AIModelCallConfig, Bounds, FetchPolicy, PromptCache, RetryPolicy, Timeouts
     from dhenara_async.conversation import Conversation, ConversationNode
@@ -150,8 +150,8 @@ _NAMES_BY_MODULE = {
         "AttemptEnded AttemptStarted CallContent CallEnded CallStarted EndpointEnded EndpointStarted "
         "FanOutEnded FanOutStarted FirstContent LoopEnded LoopStarted ToolEnded ToolStarted TraceIds"
     ),
-    "calls.observers.logging": "LoggingObserver",
-    "calls.observers.opentelemetry": "OpenTelemetryObserver",
+    "calls.telemetry.logging": "LoggingObserver",
+    "calls.telemetry.opentelemetry": "OpenTelemetryObserver",
     "calls.shared": "SharedResources",
     "messages.messages": (
         "Citation FilePart HostedToolPart JsonPart Message Origin ReasoningPart RefusalPart Role TextPart TokenLogprob "

@@ -45,7 +45,7 @@ FLOORS = (
         *("calls.forms", "calls.going_on", "calls.observed", "calls.shared", "calls.split_characters"),
         *("downloads.inlining", "stores.signing"),
     },
-    {"calls.body", "calls.observed_endpoint", "calls.observed_loop", "calls.observers"},
+    {"calls.body", "calls.observed_endpoint", "calls.observed_loop", "calls.telemetry"},
     {
         *("calls.blocking", "calls.deadlines", "calls.step", "downloads", "formatter"),
         *("messages.attachments", "stores", "tools.run"),
@@ -87,7 +87,7 @@ WORLDLY = {
         "calls.loop_steps",
         "calls.observed",
     ),
-    *("calls.observed_endpoint", "calls.observed_loop", "calls.observers"),
+    *("calls.observed_endpoint", "calls.observed_loop", "calls.telemetry"),
     *("calls.prepare", "calls.sent_request", "calls.source", "calls.step", "calls.stream", "calls.text"),
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
     *("calls.listing", "tools.deadline", "tools.mcp", "tools.runner", "tools.sessions"),

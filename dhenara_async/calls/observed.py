@@ -162,7 +162,7 @@ def entered(
         context = method(record)
         if context is not None:
             stack.enter_context(_Guarded(context))
-    except Exception:  # as in ``_report``
+    except Exception:  # an observer never breaks a call, as in ``report``
         logger.exception("an observer failed at %s; the call continues", type(record).__name__)
 
 
@@ -184,7 +184,7 @@ class _Guarded(AbstractContextManager[None]):
     ) -> None:
         try:
             self._context.__exit__(kind, exc, trace)
-        except Exception:  # as in ``_report``
+        except Exception:  # an observer never breaks a call, as in ``report``
             logger.exception("an observer failed at the end of its context; the call continues")
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from dhenara_async import AIModelCallConfig, AIModelClient, ConversationManager, Dialect, Pending, ToolPolicy
 from dhenara_async.testing import Answer, ProviderServer, ScriptedToolCall
-from tests.calls.observers.telemetry import Telemetry, attributes_of, id_of, parent_of
+from tests.calls.telemetry.telemetry import Telemetry, attributes_of, id_of, parent_of
 from tests.loops.tools import SPEAKERS, Studio, endpoint_of, steps
 
 

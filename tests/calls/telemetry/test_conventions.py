@@ -9,8 +9,8 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from dhenara_async.calls.observers import names
-from dhenara_async.calls.observers.names import NAMES
+from dhenara_async.calls.telemetry import names
+from dhenara_async.calls.telemetry.names import NAMES
 
 REGISTRY = {
     "gen_ai.operation.name",

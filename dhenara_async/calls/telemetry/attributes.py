@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from urllib.parse import urlsplit
 
-from dhenara_async.calls.observers import names
-from dhenara_async.calls.observers.names import Names
 from dhenara_async.calls.records import CallStarted, EndpointEnded, EndpointStarted
+from dhenara_async.calls.telemetry import names
+from dhenara_async.calls.telemetry.names import Names
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import Dialect
 from dhenara_async.errors import printable

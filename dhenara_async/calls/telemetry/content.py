@@ -12,8 +12,8 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from dhenara_async.calls.observers import names
 from dhenara_async.calls.records import CallContent
+from dhenara_async.calls.telemetry import names
 from dhenara_async.errors import ToolArgumentsError
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.messages.messages import (

@@ -21,11 +21,11 @@ from dhenara_async import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.calls.observers.capture import VARIABLE
-from dhenara_async.calls.observers.content import ByteBudget, requested
 from dhenara_async.calls.records import CallContent
+from dhenara_async.calls.telemetry.capture import VARIABLE
+from dhenara_async.calls.telemetry.content import ByteBudget, requested
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall
-from tests.calls.observers.telemetry import Telemetry, attributes_of
+from tests.calls.telemetry.telemetry import Telemetry, attributes_of
 from tests.loopback import ONCE, endpoint_at
 
 REQUIRED = {

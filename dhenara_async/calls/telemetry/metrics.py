@@ -1,12 +1,12 @@
 """The metrics of model calls, tool loops and tool calls, by OpenTelemetry's API."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from opentelemetry.metrics import MeterProvider, get_meter
+from opentelemetry.metrics import Histogram, MeterProvider, get_meter
 
-from dhenara_async.calls.observers import names
-from dhenara_async.calls.observers.attributes import Attributes, Value
-from dhenara_async.calls.observers.names import Names
+from dhenara_async.calls.telemetry import names
+from dhenara_async.calls.telemetry.attributes import Attributes, Value
+from dhenara_async.calls.telemetry.names import Names
 from dhenara_async.usage.tokens import Usage
 
 
@@ -23,18 +23,15 @@ class Metrics:
 
     def __init__(self, provider: MeterProvider | None, version: Names, scope: tuple[str, str]) -> None:
         meter = get_meter(*scope, meter_provider=provider, schema_url=version.schema_url)
-        self._version = version
-        self._duration = meter.create_histogram(
-            version.duration,
-            "s",
-            "Duration of a model call, retries included.",
-            explicit_bucket_boundaries_advisory=names.SECONDS_BUCKETS,
+
+        def histogram(name: str, unit: str, description: str, buckets: Sequence[float]) -> Histogram:
+            return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
+
+        self._duration = histogram(
+            version.duration, "s", "Duration of a model call, retries included.", names.SECONDS_BUCKETS
         )
-        self._first_chunk = meter.create_histogram(
-            version.first_chunk,
-            "s",
-            "Time to the first content of a streamed answer.",
-            explicit_bucket_boundaries_advisory=names.SECONDS_BUCKETS,
+        self._first_chunk = histogram(
+            version.first_chunk, "s", "Time to the first content of a streamed answer.", names.SECONDS_BUCKETS
         )
         self._counters = [
             (counter, meter.create_counter(counter.name, "{token}", "Tokens, as the provider told them."))
@@ -43,39 +40,18 @@ class Metrics:
         self._distributions = [
             (
                 fields,
-                meter.create_histogram(
-                    name,
-                    "{token}",
-                    "Tokens of a model call.",
-                    explicit_bucket_boundaries_advisory=names.TOKEN_BUCKETS,
-                ),
+                histogram(name, "{token}", "Tokens of a model call.", names.TOKEN_BUCKETS),
             )
             for name, fields in _distributions(version).items()
         ]
-        self._agent_duration = meter.create_histogram(
-            names.AGENT_DURATION,
-            "s",
-            "Duration of a tool loop.",
-            explicit_bucket_boundaries_advisory=names.AGENT_SECONDS_BUCKETS,
+        self._agent_duration = histogram(
+            names.AGENT_DURATION, "s", "Duration of a tool loop.", names.AGENT_SECONDS_BUCKETS
         )
-        self._inference_calls = meter.create_histogram(
-            names.INFERENCE_CALLS,
-            "{inference_call}",
-            "Model calls of a tool loop.",
-            explicit_bucket_boundaries_advisory=names.COUNT_BUCKETS,
+        self._inference_calls = histogram(
+            names.INFERENCE_CALLS, "{inference_call}", "Model calls of a tool loop.", names.COUNT_BUCKETS
         )
-        self._tool_calls = meter.create_histogram(
-            names.TOOL_CALLS,
-            "{tool_call}",
-            "Tool calls of a tool loop.",
-            explicit_bucket_boundaries_advisory=names.COUNT_BUCKETS,
-        )
-        self._tool_duration = meter.create_histogram(
-            names.TOOL_DURATION,
-            "s",
-            "Duration of a tool call.",
-            explicit_bucket_boundaries_advisory=names.SECONDS_BUCKETS,
-        )
+        self._tool_calls = histogram(names.TOOL_CALLS, "{tool_call}", "Tool calls of a tool loop.", names.COUNT_BUCKETS)
+        self._tool_duration = histogram(names.TOOL_DURATION, "s", "Duration of a tool call.", names.SECONDS_BUCKETS)
 
     def record_call(
         self,

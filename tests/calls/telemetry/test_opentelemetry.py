@@ -40,12 +40,12 @@ from dhenara_async import (
 )
 from dhenara_async.calls.input import CallInput
 from dhenara_async.calls.observed_loop import ObservedLoop
-from dhenara_async.calls.observers.attributes import is_vendors
-from dhenara_async.calls.observers.names import NAMES
+from dhenara_async.calls.telemetry.attributes import is_vendors
+from dhenara_async.calls.telemetry.names import NAMES
 from dhenara_async.errors import ConfigurationError, DhenaraError
 from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
-from tests.calls.observers.telemetry import Telemetry, attributes_of, id_of, parent_of
+from tests.calls.telemetry.telemetry import Telemetry, attributes_of, id_of, parent_of
 from tests.loopback import ONCE, SPEAKERS, chat_endpoint, endpoint_at, serve, stalling
 
 CANARY = "the canary sang of Zanzibar"
@@ -493,7 +493,7 @@ async def test_a_log_exporter_that_raises_costs_neither_the_span_nor_the_metrics
     def fail(*_: object) -> None:
         raise OSError("the collector is gone")
 
-    monkeypatch.setattr("dhenara_async.calls.observers.events.Events.fail", fail)
+    monkeypatch.setattr("dhenara_async.calls.telemetry.events.Events.fail", fail)
     async with ProviderServer([ScriptedError(401, CANARY)]) as server:
         await failing(AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), ONCE, observers=[telemetry.observer()]))
     assert [span.status.status_code for span in telemetry.spans] == [StatusCode.ERROR]

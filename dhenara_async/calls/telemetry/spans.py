@@ -23,10 +23,10 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from dhenara_async.calls.observers import names
-from dhenara_async.calls.observers.attributes import Attributes, Value
-from dhenara_async.calls.observers.names import Names
 from dhenara_async.calls.records import TraceIds
+from dhenara_async.calls.telemetry import names
+from dhenara_async.calls.telemetry.attributes import Attributes, Value
+from dhenara_async.calls.telemetry.names import Names
 
 _KINDS = {"client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
 _PROPAGATOR = TraceContextTextMapPropagator()

@@ -13,28 +13,6 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from dhenara_async.calls.observer import Observer
-from dhenara_async.calls.observers import names
-from dhenara_async.calls.observers.attributes import (
-    Attributes,
-    error_type,
-    is_vendors,
-    place_attributes,
-    request_attributes,
-    response_attributes,
-    span_name,
-    target_attributes,
-)
-from dhenara_async.calls.observers.capture import capture
-from dhenara_async.calls.observers.content import (
-    MOST_BYTES,
-    ByteBudget,
-    ContentShape,
-    answered,
-    requested,
-    result_text,
-    texts,
-)
-from dhenara_async.calls.observers.names import NAMES, Version
 from dhenara_async.calls.records import (
     AttemptEnded,
     AttemptStarted,
@@ -50,6 +28,28 @@ from dhenara_async.calls.records import (
     ToolStarted,
     TraceIds,
 )
+from dhenara_async.calls.telemetry import names
+from dhenara_async.calls.telemetry.attributes import (
+    Attributes,
+    error_type,
+    is_vendors,
+    place_attributes,
+    request_attributes,
+    response_attributes,
+    span_name,
+    target_attributes,
+)
+from dhenara_async.calls.telemetry.capture import capture
+from dhenara_async.calls.telemetry.content import (
+    MOST_BYTES,
+    ByteBudget,
+    ContentShape,
+    answered,
+    requested,
+    result_text,
+    texts,
+)
+from dhenara_async.calls.telemetry.names import NAMES, Version
 from dhenara_async.errors import ConfigurationError, MissingExtraError, StreamStateError, printable
 from dhenara_async.messages.messages import Origin
 from dhenara_async.response import ChatResponse
@@ -59,7 +59,7 @@ if TYPE_CHECKING:  # annotations only: the API of OpenTelemetry is loaded by the
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from dhenara_async.calls.observers.spans import OpenSpan
+    from dhenara_async.calls.telemetry.spans import OpenSpan
 
 
 class OpenTelemetryObserver(Observer):
@@ -99,9 +99,9 @@ class OpenTelemetryObserver(Observer):
         max_content_bytes: int = MOST_BYTES,
     ) -> None:
         try:
-            from dhenara_async.calls.observers.events import Events
-            from dhenara_async.calls.observers.metrics import Metrics
-            from dhenara_async.calls.observers.spans import Spans
+            from dhenara_async.calls.telemetry.events import Events
+            from dhenara_async.calls.telemetry.metrics import Metrics
+            from dhenara_async.calls.telemetry.spans import Spans
         except ImportError as exc:
             raise MissingExtraError("OpenTelemetryObserver", extra="otel") from exc
         wanted = NAMES.get(names)

@@ -15,7 +15,7 @@ from dhenara_async import (
     ToolCallPart,
 )
 from dhenara_async.calls.observed_loop import ObservedLoop
-from dhenara_async.calls.observers.logging import Field
+from dhenara_async.calls.telemetry.logging import Field
 from dhenara_async.errors import AuthenticationError
 from dhenara_async.testing import Answer, ProviderServer, ScriptedError
 from tests.loopback import ONCE, endpoint_at

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from dhenara_async import OpenTelemetryObserver
-from dhenara_async.calls.observers.names import Version
+from dhenara_async.calls.telemetry.names import Version
 
 
 @dataclass

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber, get_logger
 
-from dhenara_async.calls.observers import names
-from dhenara_async.calls.observers.content import ContentShape
-from dhenara_async.calls.observers.names import Names
-from dhenara_async.calls.observers.spans import OpenSpan
+from dhenara_async.calls.telemetry import names
+from dhenara_async.calls.telemetry.content import ContentShape
+from dhenara_async.calls.telemetry.names import Names
+from dhenara_async.calls.telemetry.spans import OpenSpan
 
 
 class Events:
