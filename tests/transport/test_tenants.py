@@ -13,7 +13,7 @@ from dhenara_async import AiohttpTransport, HttpxTransport, Timeouts
 from dhenara_async.errors import DhenaraError
 from dhenara_async.request import HttpRequest
 from dhenara_async.transport import Transport
-from dhenara_async.transport.aiohttp_transport import _Connector  # pyright: ignore[reportPrivateUsage]
+from dhenara_async.transport.aiohttp_pool import AiohttpPool
 from tests.loopback import PATIENCE, Connection, chunked, replies, serve, whole
 from tests.transport.conftest import Opened
 
@@ -104,13 +104,13 @@ async def test_clean_connections_are_reused(opened: Opened) -> None:
 
 async def test_tables_of_hosts_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     doors: list[dict[object, object]] = []
-    made = _Connector.__init__
+    made = AiohttpPool.__init__
 
-    def noted(self: _Connector, **given: object) -> None:
+    def noted(self: AiohttpPool, **given: object) -> None:
         made(self, **given)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         doors.append(self._doors)  # type: ignore[arg-type]  # pyright: ignore
 
-    monkeypatch.setattr(_Connector, "__init__", noted)
+    monkeypatch.setattr(AiohttpPool, "__init__", noted)
     sender = AiohttpTransport()
     async with serve(replies(whole(b"x"))) as server:
         await body_of(sender, server.url)
