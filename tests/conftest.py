@@ -8,6 +8,9 @@ import pytest
 
 from dhenara_async.downloads import fetch
 from dhenara_async.transport.aiohttp_internals import VARIABLE
+from tests.browser import browsing, chromium
+
+__all__ = ("browsing", "chromium")  # fixtures
 
 
 def pytest_xdist_auto_num_workers() -> int:
