@@ -24,6 +24,7 @@ class FollowedStream:
     def __init__(self, reader: TurnReader) -> None:
         self._reader = reader
         self._answer = Accumulator(provider="", model="")
+        self._take(reader.before())
 
     @property
     def cursor(self) -> str:

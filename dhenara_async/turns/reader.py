@@ -110,6 +110,10 @@ class TurnReader:
         rest, self._seq = log.events[self._seq :], len(log.events)
         return [first, *rest]
 
+    def before(self) -> list[StreamEvent]:
+        """Return the events up to the cursor that it goes on from; empty if it reads from the beginning."""
+        return self._demand_log().events[: self._seq]
+
     @property
     def turn_id(self) -> str:
         """The id of the turn."""

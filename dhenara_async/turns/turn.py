@@ -138,6 +138,7 @@ class Turn:
         self._ending: asyncio.Event | None = None
         self._id_given = False
         self._followed: FollowedStream | None = None
+        self._from: str | None = None  # where a reader of a turn that was begun before goes on
         self._reading: _Readable = _Unread(self)
 
     def __repr__(self) -> str:
@@ -180,6 +181,18 @@ class Turn:
         """Follow the turn of the same id, if there is one, in place of answering; for the manager."""
         self._id_given = True
         return self
+
+    def go_on_from(self, cursor: str) -> None:
+        """Read on from a cursor, as ``manager.attach`` does, if the turn was begun before under this id.
+
+        Call it before the block begins.
+        """
+        self._from = cursor
+
+    @property
+    def follows(self) -> bool:
+        """Whether the turn was begun before under this id, so that its block reads it and asks nobody."""
+        return self._followed is not None
 
     async def _follows(self) -> bool:
         """Follow the turn that has this id, if there is one; else take the id for this turn."""
@@ -238,7 +251,8 @@ class Turn:
         if log.conversation_id != self._conversation.id:
             self._release(log)
             raise ConfigurationError(f"turn {self.id!r} is in another conversation: pass another turn_id")
-        self._followed = self._reading = FollowedStream(await TurnReader(log, self._release).__aenter__())
+        reader = await TurnReader(log, self._release, self._from).__aenter__()
+        self._followed = self._reading = FollowedStream(reader)
 
     def _follow_head(self) -> None:
         """Follow the turn that has become the head since this one was made."""

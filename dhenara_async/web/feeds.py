@@ -106,12 +106,11 @@ class AnswerFeed:
         self._ended = Ended()
         self._before = before
         self._first = b""
-        self._behind: str | None = None  # a cursor: events up to it are left out
-        if isinstance(stream, TurnReader) and last_event_id is not None:
+        self._foreign = False  # the cursor is of another turn: the whole turn follows a reset
+        self.resumes: bool = isinstance(stream, TurnReader) and stream.goes_on
+        if isinstance(stream, Turn | TurnReader) and last_event_id is not None:
             stream.go_on_from(last_event_id)
-        elif isinstance(stream, Turn):  # one that was begun before under the same id is read from its beginning
-            self._behind = last_event_id
-        self.resumes: bool = stream.goes_on if isinstance(stream, TurnReader) else self._behind is not None
+            self.resumes = True
         if detach and not isinstance(stream, Turn):
             raise ConfigurationError("detach is for turns: a reader never ends its turn, and a plain stream has none")
 
@@ -138,6 +137,7 @@ class AnswerFeed:
                 if self._detach:
                     stream.detach()
                 self._frames = self._new_frames(stream.id)
+                self._foreign = self.resumes and not stream.follows
             case TurnReader():
                 self._frames = self._new_frames(stream.turn_id)
             case ResponseStream():
@@ -167,30 +167,14 @@ class AnswerFeed:
     async def read(self) -> bytes | None:
         """See ``Feed``."""
         stream = self._stream
-        while events := await stream.batch():
-            ids = () if isinstance(stream, ResponseStream) else _ids(stream.cursor, events)
-            if self._behind is not None:
-                events, ids = self._rest(self._behind, events, ids)
-            if events:
-                return self._frames.feed(events, ids)
-        return None
-
-    def _rest(
-        self, behind: str, events: Sequence[StreamEvent], ids: Sequence[str]
-    ) -> tuple[Sequence[StreamEvent], Sequence[str]]:
-        """Leave out the events up to a cursor; if it is not one of this turn, the whole turn follows a reset."""
-        turn, _, place = behind.rpartition(".")
-        first = ids[0].rpartition(".") if ids else ("", "", "0")
-        if turn != first[0] or not (place.isascii() and place.isdecimal() and len(place) < 19):
-            self._behind = None
-            if isinstance(events[0], StreamStart):
-                return [StreamReset(_RESET, events[0]), *events[1:]], ids
-            before = [f"{first[0]}.{int(first[2]) - 1}"] if ids else []
-            return [StreamReset(_RESET), *events], [*before, *ids]  # a tool loop begins with a step or a call
-        left_out = max(0, int(place) - int(first[2]) + 1)
-        if left_out < len(events):
-            self._behind = None
-        return events[left_out:], ids[left_out:]
+        events = await stream.batch()
+        if not events:
+            return None
+        ids = () if isinstance(stream, ResponseStream) else _ids(stream.cursor, events)
+        if self._foreign:
+            self._foreign = False
+            events, ids = _reset(events, ids)
+        return self._frames.feed(events, ids)
 
     def end(self) -> bytes:
         """See ``Feed``."""
@@ -250,6 +234,16 @@ class FanFeed:
     def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
         """See ``Feed``."""
         return words_of(failure)
+
+
+def _reset(events: Sequence[StreamEvent], ids: Sequence[str]) -> tuple[Sequence[StreamEvent], Sequence[str]]:
+    """Put a reset before the first events of a turn."""
+    if isinstance(events[0], StreamStart):
+        return [StreamReset(_RESET, events[0]), *events[1:]], ids
+    if not ids:
+        return [StreamReset(_RESET), *events], ids
+    head, _, number = ids[0].rpartition(".")
+    return [StreamReset(_RESET), *events], [f"{head}.{int(number) - 1}", *ids]  # a tool loop begins with a step
 
 
 def words_of(failure: Failure) -> tuple[int, str, bytes]:
