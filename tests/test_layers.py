@@ -16,8 +16,11 @@ FLOORS = (
     {"errors", "formatter.markdown", "framing.lenient_json", "tools.deadline", "tools.descriptions", "tools.samples"},
     {"frozen"},
     {"hosts.addresses", "hosts.headers", "usage"},
-    {"usage.prices"},
-    {"endpoint", "framing", "messages.media", "tools.functions", "tools.mcp.server", "tools.schemas"},
+    {"tools.schema_reading", "usage.prices"},
+    {
+        *("endpoint", "framing", "messages.media", "tools.functions", "tools.mcp.server"),
+        *("tools.schema_answers", "tools.schema_rewriting", "tools.schemas"),
+    },
     {"tools"},
     {"config", "messages", "models"},
     {

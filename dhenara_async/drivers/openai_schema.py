@@ -4,15 +4,8 @@ Source: https://developers.openai.com/api/docs/guides/structured-outputs (read 2
 """
 
 from dhenara_async.errors import UnsupportedError
-from dhenara_async.tools.schemas import (
-    FORMATS,
-    RANGES,
-    JsonSchema,
-    SchemaSubset,
-    expanded_root,
-    is_object_schema,
-    rewritten,
-)
+from dhenara_async.tools.schema_reading import JsonSchema, expanded_root, is_object_schema
+from dhenara_async.tools.schema_rewriting import FORMATS, RANGES, SchemaSubset, rewritten
 
 _STRICT = SchemaSubset(
     "OpenAI's strict mode",

@@ -21,7 +21,9 @@ from dhenara_async.errors import ConfigurationError, ToolArgumentsError
 from dhenara_async.framing.lenient_json import sound
 from dhenara_async.frozen import Aside, FrozenModel
 from dhenara_async.tools.mcp.server import McpServer
-from dhenara_async.tools.schemas import JsonSchema, model_schema, shortened, validation_words, without_placeholders
+from dhenara_async.tools.schema_answers import shortened, validation_words, without_placeholders
+from dhenara_async.tools.schema_reading import JsonSchema
+from dhenara_async.tools.schemas import model_schema
 
 if TYPE_CHECKING:  # annotations only: the module is loaded when a callable is first read
     from dhenara_async.tools.functions import Signature

@@ -19,7 +19,7 @@ from dhenara_async.errors import ConfigurationError, ToolArgumentsError
 from dhenara_async.messages.messages import FilePart, JsonPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.tools.declarations import HostedTool, Tool, Usable
 from dhenara_async.tools.mcp.server import McpServer
-from dhenara_async.tools.schemas import shortened
+from dhenara_async.tools.schema_answers import shortened
 from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.tools.sources import AskUser, OnProgress, ToolSource
 

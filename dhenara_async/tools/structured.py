@@ -16,7 +16,8 @@ from pydantic import BaseModel, JsonValue, PydanticUserError, TypeAdapter, Valid
 from dhenara_async.errors import AnswerCutError, AnswerRefusedError, ConfigurationError, StructuredOutputError
 from dhenara_async.framing.lenient_json import read as read_json
 from dhenara_async.framing.lenient_json import sound
-from dhenara_async.tools.schemas import JsonSchema, restored, validation_words, without_placeholders
+from dhenara_async.tools.schema_answers import restored, validation_words, without_placeholders
+from dhenara_async.tools.schema_reading import JsonSchema
 
 OutputType = type[BaseModel] | JsonSchema
 Read = TypeVar("Read")

@@ -12,7 +12,7 @@ from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schem
 from dhenara_async.errors import InvalidRequestError, UnsupportedError
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.dialects.schemas import dangling_reference
-from dhenara_async.tools.schemas import JsonSchema
+from dhenara_async.tools.schema_reading import JsonSchema
 from tests.loopback import SPEAKERS, endpoint_at
 
 Rewrite = Callable[[JsonSchema], JsonSchema]

@@ -22,7 +22,9 @@ from dhenara_async.drivers.anthropic_messages.schema import anthropic_schema
 from dhenara_async.drivers.gemini.schema import gemini_schema
 from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schema
 from dhenara_async.errors import ConfigurationError, UnsupportedError
-from dhenara_async.tools.schemas import JsonSchema, output_schema, restored
+from dhenara_async.tools.schema_answers import restored
+from dhenara_async.tools.schema_reading import JsonSchema
+from dhenara_async.tools.schemas import output_schema
 
 Rewrite = Callable[[JsonSchema], JsonSchema]
 TARGETS: dict[str, Rewrite] = {"openai": openai_schema, "anthropic": anthropic_schema, "gemini": gemini_schema}

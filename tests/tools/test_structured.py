@@ -28,7 +28,7 @@ from dhenara_async.calls.accumulator import Accumulator
 from dhenara_async.drivers.base import as_object
 from dhenara_async.errors import AnswerCutError, AnswerRefusedError, ConfigurationError, StructuredOutputError
 from dhenara_async.testing import Answer, ProviderServer
-from dhenara_async.tools.schemas import JsonSchema
+from dhenara_async.tools.schema_reading import JsonSchema
 from dhenara_async.tools.structured import so_far
 from tests.loopback import SPEAKERS, endpoint_at
 

@@ -11,7 +11,7 @@ from dhenara_async.drivers.base import as_list, as_object
 from dhenara_async.endpoint import AIModel
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.testing import Answer, Fault, ProviderServer
-from dhenara_async.tools.schemas import JsonSchema
+from dhenara_async.tools.schema_reading import JsonSchema
 from tests.loopback import SPEAKERS, endpoint_at
 
 DIALECTS = list(SPEAKERS)

@@ -22,12 +22,8 @@ from dhenara_async.messages.messages import Origin
 from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.tools.declarations import HostedTool, NamedTool, Tool
-from dhenara_async.tools.schemas import (
-    DanglingReferenceError,
-    JsonSchema,
-    OutputSchema,
-    output_schema,
-)
+from dhenara_async.tools.schema_reading import DanglingReferenceError, JsonSchema
+from dhenara_async.tools.schemas import OutputSchema, output_schema
 
 VERSION = "2026-10-21"
 # The newest version refuses sampling parameters even at their defaults; models that accept them do so under this one.

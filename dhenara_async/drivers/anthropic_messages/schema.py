@@ -3,7 +3,8 @@
 Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs (read 2026-11-22)
 """
 
-from dhenara_async.tools.schemas import FORMATS, JsonSchema, SchemaSubset, rewritten
+from dhenara_async.tools.schema_reading import JsonSchema
+from dhenara_async.tools.schema_rewriting import FORMATS, SchemaSubset, rewritten
 
 _SUBSET = SchemaSubset(
     "Anthropic's structured output",

@@ -3,7 +3,8 @@
 Source: https://ai.google.dev/gemini-api/docs/structured-output (read 2026-11-22)
 """
 
-from dhenara_async.tools.schemas import JsonSchema, SchemaSubset, rewritten
+from dhenara_async.tools.schema_reading import JsonSchema
+from dhenara_async.tools.schema_rewriting import SchemaSubset, rewritten
 
 _SUBSET = SchemaSubset(
     "Gemini",

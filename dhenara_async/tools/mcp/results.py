@@ -16,7 +16,7 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.messages.messages import FilePart, JsonPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.tools.mcp.server import McpServer
-from dhenara_async.tools.schemas import shortened
+from dhenara_async.tools.schema_answers import shortened
 
 _LONGEST_QUESTION = 1_000
 Contents = TextPart | JsonPart | FilePart
