@@ -1,13 +1,15 @@
 """Puts an ended turn into its store, counts its cost and describes its error."""
 
+import asyncio
 import logging
 from decimal import Decimal
+from time import monotonic
 
 import anyio
 import anyio.to_thread
 
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import DhenaraError
+from dhenara_async.errors import DhenaraError, StoreError
 from dhenara_async.response import AIModelCallResponse
 from dhenara_async.stores import ConversationStore
 from dhenara_async.usage import prices
@@ -19,13 +21,55 @@ PRICES_SECONDS = 5.0
 
 
 async def keep(store: ConversationStore, conversation: Conversation, node: ConversationNode) -> bool:
-    """Store ``node``, also under cancellation. False if the store takes longer than ``STORE_SECONDS``."""
-    with anyio.move_on_after(STORE_SECONDS, shield=True) as limit:
-        await store.append(conversation.id, node)
+    """Store ``node``, also under cancellation. False if the store takes longer than ``STORE_SECONDS``.
+
+    The store works in a task of its own: ``task.cancel()`` passes every shield of anyio, and would end the store's work
+    between two statements. The cancellation is raised when the work is done.
+
+    Raises:
+        StoreError: The store failed; whatever else a store raises comes through too.
+    """
+
+    async def work() -> None:
+        try:
+            await store.append(conversation.id, node)
+        except StoreError:
+            await store.append(conversation.id, node)  # the node may be kept: only the answer to its commit was lost
         conversation.mark_kept(node.id)
-    if limit.cancelled_caught:
+
+    keeping = asyncio.get_running_loop().create_task(work(), name=f"keeping node {node.id}")
+    cancelled = await _wait(keeping, STORE_SECONDS)
+    if not keeping.done():
+        keeping.add_done_callback(_log_failure)
+        keeping.cancel()
         logger.error("the store did not keep node %s within %s s; it is only in memory", node.id, STORE_SECONDS)
-    return not limit.cancelled_caught
+    if cancelled is not None:
+        if keeping.done():
+            _log_failure(keeping)
+        raise cancelled
+    if not keeping.done():
+        return False
+    keeping.result()
+    return True
+
+
+async def _wait(task: "asyncio.Task[None]", seconds: float) -> asyncio.CancelledError | None:
+    """Wait for a task to end, at most so many seconds; return the cancellation that came meanwhile, if one did."""
+    deadline, cancelled = monotonic() + seconds, None
+    with anyio.CancelScope(shield=True):
+        while not task.done() and monotonic() < deadline:
+            try:
+                await asyncio.wait([task], timeout=deadline - monotonic())
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+    return cancelled
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    """Log the error of a task that nobody else is told of."""
+    failure = None if task.cancelled() else task.exception()
+    if failure is not None:
+        logger.error("the node is only in memory: %s failed: %s", task.get_name(), described(failure))
 
 
 async def counted(came: AIModelCallResponse) -> tuple[Decimal | None, Decimal | None]:
