@@ -11,7 +11,7 @@ its call is closed and nothing more of it is kept.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Final
@@ -175,13 +175,26 @@ class JournalWriter:
                 await keep(store, conversation, node)
             else:
                 rest = turn.batches(self._journal.max_events)
-                kept = await turn.store.end_turn(turn.stored, self.identity, rest, node, keep=self._journal.keep)
-                if not kept:
+                if not await self._ended(turn.store, turn.stored, rest, node):
                     turn.fenced = True
                     raise StoreError(FENCED)
                 conversation.mark_kept(node.id)
         except StoreError as exc:
             raise StoreError(f"turn {turn.log.turn_id} is not kept: {exc}") from exc
+
+    async def _ended(
+        self, store: StoreWithJournal, turn: StoredTurn, rest: Sequence[TurnBatch], node: ConversationNode
+    ) -> bool:
+        """End a turn in its store; False if it is not this writer's any more.
+
+        A store that fails is asked once more: where only the answer to its commit was lost, the turn has ended.
+        """
+        try:
+            return await store.end_turn(turn, self.identity, rest, node, keep=self._journal.keep)
+        except StoreError:
+            if await store.end_turn(turn, self.identity, rest, node, keep=self._journal.keep):
+                return True
+            return await store.find_node(node.id) == (turn.conversation_id, node)
 
     async def close(self) -> None:
         """Stop writing, when the turns whose readers were cancelled at the end are kept; later ones keep themselves."""

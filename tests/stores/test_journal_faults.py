@@ -16,11 +16,12 @@ import pytest
 from sqlalchemy import URL, event, text
 from sqlalchemy.exc import OperationalError
 
-from dhenara_async import ConversationManager, ConversationNode, Journal, StreamEvent, TextDelta
+from dhenara_async import AIModelCallConfig, ConversationManager, ConversationNode, Journal, StreamEvent, TextDelta
 from dhenara_async.errors import StoreError
-from dhenara_async.stores import SQLStore, TurnBatch, TurnState, TurnWriter
+from dhenara_async.stores import SQLStore, StoredTurn, TurnBatch, TurnState, TurnWriter
 from dhenara_async.stores.sql.changes import Changes
 from tests.loopback import PATIENCE, Connection, chat_endpoint, chat_stream, head, serve
+from tests.stores.dying import DyingConnections
 from tests.stores.test_crashes import address as address
 from tests.stores.test_crashes import crashing
 from tests.stores.test_journal import Gate, events_of
@@ -136,6 +137,61 @@ async def test_flushes_that_fail_for_a_while_lose_nothing(address: str, is_kept:
         assert page is not None
         assert page.turn.ended
         assert _words(list(page.events)) == "One two three."
+
+
+class AnswersLate(SQLStore):
+    """A store that ends a turn, or lets another process end it, before it says that it has failed."""
+
+    failures = 0
+    other: ConversationNode | None = None
+
+    async def end_turn(
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
+    ) -> bool:
+        kept = node if self.other is None else self.other.changed(id=node.id)
+        ended = await super().end_turn(turn, writer, batches, kept, keep=keep, aside=aside)
+        if ended:
+            self.failures += 1
+            raise StoreError("the connection is closed")
+        return ended
+
+
+async def test_an_end_whose_commit_was_not_answered_is_kept(address: str) -> None:
+    owner = uuid4().hex
+    async with AnswersLate(address, owner=owner) as store:
+        assert await _answered_while(store, lambda: None, mends=lambda: None) == ""
+        assert store.failures == 1
+
+
+async def test_an_end_that_failed_and_was_taken_over_is_not_told_as_kept(address: str) -> None:
+    owner = uuid4().hex
+    async with AnswersLate(address, owner=owner) as store, ConversationManager(store=store) as manager:
+        talk, store.other = await manager.create(), ConversationNode(user_query="Ended.", status="interrupted")
+        with pytest.raises(StoreError, match="is not kept: another process has ended it"):
+            await manager.ask(talk, "Hello?", "anthropic:claude-sonnet-5-5", config=AIModelCallConfig(test_mode=True))
+        assert [node.user_query for node in (await manager.open(talk.id)).nodes] == ["Ended."]
+
+
+async def test_an_end_is_kept_whose_connection_dies_after_the_commit_was_sent(postgres: URL) -> None:
+    async with (
+        DyingConnections(postgres) as proxy,
+        SQLStore(proxy.address, owner=uuid4().hex) as store,
+        ConversationManager(store=store, journal=Journal(max_delay=60)) as manager,
+    ):
+        talk = await manager.create()
+        config = AIModelCallConfig(test_mode=True)
+        async with manager.turn(talk, "Hello?", "anthropic:claude-sonnet-5-5", config=config) as turn:
+            await turn.collect()
+            proxy.dies_at_commit = True
+        assert proxy.deaths == 1
+        assert (await manager.open(talk.id)).nodes == (turn.node,)
 
 
 async def _nodes(store: SQLStore) -> AsyncGenerator[ConversationNode]:
