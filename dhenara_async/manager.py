@@ -144,6 +144,11 @@ class ConversationManager:
         return self._turns.store
 
     @property
+    def config(self) -> AIModelCallConfig:
+        """The options of turns and calls without a config of their own."""
+        return self._turns.config
+
+    @property
     def _turns(self) -> TurnFactory:
         if self._factory is None:
             return self._open_address(self._address or "")
@@ -432,6 +437,7 @@ class ConversationManager:
         run_tools: ToolPolicy | None = None,
         turn_id: str | None = None,
         beside: bool = False,
+        metadata: Mapping[str, JsonValue] | None = None,
     ) -> Turn:
         """Stream the answer of ``endpoint`` to the next question of ``conversation``.
 
@@ -453,6 +459,7 @@ class ConversationManager:
                 call with the same id sends nothing: it reads the first turn, in whichever process that runs, whatever
                 has become of it. None = a new one.
             beside: Run at once and follow the turn that is the head now, as a sibling of turns that are running.
+            metadata: A JSON object of the application's own, kept with the node.
 
         Raises:
             ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
@@ -460,6 +467,8 @@ class ConversationManager:
                 from disk, or the history is long.
         """
         draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results, turn_id)
+        if metadata is not None:
+            draft = draft.model_copy(update={"metadata": dict(metadata)})
         path = conversation.path() if beside else None
         knobs = config or self._turns.config
         turn = self._turns.turn(

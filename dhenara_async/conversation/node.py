@@ -66,6 +66,7 @@ class ConversationNode(FrozenModel):
         loop_id: The id of the first node of its tool loop, the same in all nodes of the loop; None outside of a loop.
         signature: Signature of the node's opaque state, by the manager's ``signing_key``; None without a key or
             without such state.
+        metadata: A JSON object of the application's own; None if it gave none.
     """
 
     id: str = Field(default_factory=new_id, min_length=1)
@@ -96,6 +97,7 @@ class ConversationNode(FrozenModel):
     asked_at: str | None = Field(default=None, exclude_if=_is_none)
     first_word_at: str | None = Field(default=None, exclude_if=_is_none)
     knobs: Mapping[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
+    metadata: Mapping[str, JsonValue] | None = Field(default=None, repr=False, exclude_if=_is_none)
     _folds: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached history up to this node
 
     @property

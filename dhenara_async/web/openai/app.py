@@ -105,8 +105,8 @@ class OpenAIApp:
 
     async def _chat(self, request: WebRequest) -> WebReply | Feed:
         check_json(request.headers)
-        base = self._config or self._manager.client(next(iter(self._models.values()))).config
-        asked = chat_request(await request.read(self._limits.body_bytes), base)
+        body = await request.read(self._limits.body_bytes)
+        asked = chat_request(body, self._config or self._manager.config)
         target = self._models.get(asked.model)
         if target is None:
             return error_reply(OpenAIError(404, _NO_MODEL, "model_not_found", "model"))
