@@ -5,7 +5,7 @@ is one for every token, take a short way: those of one part that follow each oth
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, Final, cast, get_args
@@ -15,29 +15,16 @@ from pydantic import BaseModel, TypeAdapter
 
 from dhenara_async.events import ReasoningDelta, StreamEvent, TextDelta
 from dhenara_async.framing.lenient_json import dumps
+from dhenara_async.stores.event_list import DeltaRun, EventList
 
 _TYPE: Final = re.compile(r'\{"type":"(\w+)"')
 _KINDS: Final[dict[str, type[Any]]] = {kind.type: kind for kind in get_args(StreamEvent)}
 
 
-def event_lines(events: Iterable[StreamEvent]) -> str:
+def event_lines(events: Sequence[StreamEvent]) -> str:
     """Return events as text."""
-    lines: list[str] = []
-    texts: list[str] = []  # of the deltas that share the next line
-    kind: type[TextDelta | ReasoningDelta] | None = None
-    part_id = -1
-    for event in events:
-        if event.__class__ is kind and event.part_id == part_id:  # type: ignore[union-attr] - ``kind`` is a delta's
-            texts.append(event.text)  # type: ignore[union-attr] - as above
-            continue
-        _end_run(lines, kind, part_id, texts)
-        if isinstance(event, TextDelta | ReasoningDelta):
-            kind, part_id, texts = event.__class__, event.part_id, [event.text]
-        else:
-            kind = None
-            lines.append(f'{{"type":"{event.type}"{"".join(_fields(event))}}}')
-    _end_run(lines, kind, part_id, texts)
-    return "\n".join(lines)
+    listed = events if isinstance(events, EventList) else EventList(events)
+    return "\n".join(map(_line, listed.pieces()))
 
 
 def events_of(lines: str) -> list[StreamEvent]:
@@ -61,9 +48,16 @@ def events_of(lines: str) -> list[StreamEvent]:
     return events
 
 
-def _end_run(lines: list[str], kind: type[TextDelta | ReasoningDelta] | None, part_id: int, texts: list[str]) -> None:
-    if kind is not None:
-        lines.append(dumps({"type": kind.type, "part_id": part_id, "texts": texts}).decode())
+def _line(piece: StreamEvent | DeltaRun) -> str:
+    if isinstance(piece, DeltaRun):
+        return _delta_line(piece.kind, piece.part_id, piece.texts)
+    if isinstance(piece, TextDelta | ReasoningDelta):
+        return _delta_line(piece.__class__, piece.part_id, [piece.text])
+    return f'{{"type":"{piece.type}"{"".join(_fields(piece))}}}'
+
+
+def _delta_line(kind: type[TextDelta | ReasoningDelta], part_id: int, texts: list[str]) -> str:
+    return dumps({"type": kind.type, "part_id": part_id, "texts": texts}).decode()
 
 
 def _fields(value: Any) -> Iterable[str]:

@@ -85,8 +85,8 @@ class JournaledTurn:
         events = self.log.events
         if self.stored is None or self.kept == len(events):
             return []
-        number = self.stored.number
-        return [TurnBatch(number, place, events[place : place + most]) for place in range(self.kept, len(events), most)]
+        number, places = self.stored.number, range(self.kept, len(events), most)
+        return [TurnBatch(number, place, events.cut(place, place + most)) for place in places]
 
     def must_stop(self, *, cancelled: bool) -> None:
         """Tell the turn once that it has to end."""

@@ -11,6 +11,7 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.events import StreamEvent
 from dhenara_async.frozen import ShortRepr
+from dhenara_async.stores.event_list import EventList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -71,7 +72,7 @@ class TurnLog:
         self.conversation_id = conversation_id
         self.draft = draft
         self.epoch: str = epoch or uuid4().hex[:8]
-        self.events: list[StreamEvent] = []
+        self.events: EventList = EventList()
         self.node: ConversationNode | None = None
         self.failure: BaseException | None = None
         self.ended_at: float | None = None
@@ -88,7 +89,7 @@ class TurnLog:
 
     def add_all(self, events: Sequence[StreamEvent]) -> None:
         """Log events and wake the readers."""
-        self.events += events
+        self.events.extend(events)
         if len(self.events) >= self._alert_at:
             self._alert()
 

@@ -28,6 +28,7 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.events import PartEnd, StreamEvent
 from dhenara_async.messages.messages import FilePart, HostedToolPart, Origin
 from dhenara_async.stores.event_lines import event_lines, events_of
+from dhenara_async.stores.event_list import DeltaRun, pieces_of
 from dhenara_async.stores.journal import NewTurn, StoredTurn, TurnBatch, TurnPage, TurnState, TurnWriter
 from dhenara_async.stores.sql import attachments
 from dhenara_async.stores.sql.changes import CHANNEL
@@ -349,12 +350,12 @@ def _turn(row: Any) -> StoredTurn:
 async def _rows(batches: Sequence[TurnBatch]) -> list[dict[str, Any]]:
     """Return the rows of batches without their epochs, written in a thread where that takes long."""
     is_large = sum(len(batch.events) for batch in batches) > _MANY or any(
-        PartEnd in map(type, batch.events) and any(map(_has_content, batch.events)) for batch in batches
+        any(map(_has_content, pieces_of(batch.events))) for batch in batches
     )
     return await to_thread.run_sync(_written, batches) if is_large else _written(batches)
 
 
-def _has_content(event: StreamEvent) -> bool:
+def _has_content(event: StreamEvent | DeltaRun) -> bool:
     """Whether an event may be megabytes large."""
     return isinstance(event, PartEnd) and isinstance(event.part, FilePart | HostedToolPart)
 
