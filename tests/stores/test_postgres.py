@@ -6,13 +6,17 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from dhenara_async import ConversationManager, ConversationNode
 from dhenara_async.errors import SchemaError, StoreError
 from dhenara_async.stores import SQLStore
 from dhenara_async.stores.sql.schema import SCHEMA
 from dhenara_async.testing import check_store
+from tests.loopback import PATIENCE
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def address(url: URL) -> str:
@@ -61,3 +65,28 @@ async def test_cancelled_calls_leave_the_pool_full(postgres: URL) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(20):
                 tasks.start_soon(store.list)
+
+
+async def test_writers_of_a_locked_conversation_leave_connections_to_others(postgres: URL) -> None:
+    """Another process locks a conversation: forty writers of it wait here, and the pool has eighteen connections."""
+    owner, engine = uuid4().hex, create_async_engine(postgres)
+    async with SQLStore(address(postgres), owner=owner) as store, engine.connect() as other:
+        for name in ("locked", "free"):
+            await store.create(name)
+        lock = text("SELECT seq FROM conversations WHERE owner = :owner AND id = 'locked' FOR UPDATE")
+        await other.execute(lock, {"owner": owner})
+        nodes = [ConversationNode(user_query=f"{number}") for number in range(40)]
+        async with anyio.create_task_group() as tasks:
+            for node in nodes:
+                tasks.start_soon(store.append, "locked", node)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(PATIENCE):
+                await store.append("free", ConversationNode(user_query="free"))
+                assert len((await store.list()).items) == 2
+                while not (waiting := await other.scalar(text(WAITING))):
+                    await anyio.sleep(0.01)
+            await other.rollback()
+        assert waiting == 1
+        assert {node.id for node in (await store.load("locked")).nodes} == {node.id for node in nodes}
+        assert not store._database._lines  # pyright: ignore[reportPrivateUsage] - nothing is left of who has waited
+    await engine.dispose()

@@ -1,8 +1,9 @@
 """One database: its connections, its transactions, and its errors in our words."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 import anyio
 from anyio import to_thread
@@ -45,6 +46,7 @@ class Database:
         self.changes: Changes = Changes(url.database if self.is_sqlite else None, None if pooled else self._listener)
         self._opening = anyio.Lock()
         self._waiting: list[_WaitingWork] = []  # pieces of work for an SQLite file, in order
+        self._lines: WeakValueDictionary[tuple[object, Hashable], asyncio.Lock] = WeakValueDictionary()
         self._writing: asyncio.Task[None] | None = None  # runs them, so that they do not poll for the file's lock
 
     async def open(self) -> None:
@@ -60,8 +62,16 @@ class Database:
         """Run ``work`` in a transaction that only reads, all of it from one state of the database."""
         return await self._run(work, begin="BEGIN", isolation="REPEATABLE READ")
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Run ``work`` in a transaction that is committed when it returns, and rolled back when it raises."""
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]], *, row: Hashable | None = None) -> T:
+        """Run ``work`` in a transaction that is committed when it returns, and rolled back when it raises.
+
+        Args:
+            work: It.
+            row: What it locks first. Transactions of this process with the same ``row`` run one after the other: who
+                waits for a lock in the database keeps a connection from others meanwhile.
+        """
+        if not self.is_sqlite and row is not None:
+            return await self._write_in_line(work, row)
         if not self.is_sqlite:
             return await self._run(work, begin="BEGIN")
         loop = asyncio.get_running_loop()
@@ -73,6 +83,15 @@ class Database:
         with anyio.CancelScope(shield=True):
             await done
         return done.result()
+
+    async def _write_in_line(self, work: Callable[[AsyncConnection], Awaitable[T]], row: Hashable) -> T:
+        key = asyncio.get_running_loop(), row
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = asyncio.Lock()
+        with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
+            async with line:
+                return await self._run(work, begin="BEGIN")
 
     async def _write_waiting(self) -> None:
         """Write what waits: several pieces in one transaction, because a transaction costs more than a statement."""

@@ -173,7 +173,7 @@ class JournalTables:
             await self._notify(connection, [turn.number] if found.read else [])
             return True
 
-        return await self._database.write(work)
+        return await self._database.write(work, row=(self._owner, turn.conversation_id))
 
     async def open_turns(self, conversation_id: str) -> tuple[StoredTurn, ...]:
         """See ``StoreWithJournal``."""

@@ -116,7 +116,7 @@ class SQLStore(JournalTables, ToolResultTable):
 
     async def append(self, conversation_id: str, node: ConversationNode) -> None:
         """See ``ConversationStore``."""
-        await self._database.write(await self._prepared(conversation_id, node))
+        await self._database.write(await self._prepared(conversation_id, node), row=(self._owner, conversation_id))
 
     async def _prepared(
         self, conversation_id: str, node: ConversationNode
@@ -181,7 +181,7 @@ class SQLStore(JournalTables, ToolResultTable):
             await self._move(connection, row, node_id)
 
         self._demand_known(conversation_id)
-        await self._database.write(work)
+        await self._database.write(work, row=(self._owner, conversation_id))
 
     async def load(self, conversation_id: str) -> Conversation:
         """See ``ConversationStore``."""
@@ -291,7 +291,7 @@ class SQLStore(JournalTables, ToolResultTable):
             await connection.execute(update(conversations).where(*mine).values(title=title, updated=_now()))
 
         self._demand_known(conversation_id)
-        await self._database.write(work)
+        await self._database.write(work, row=(self._owner, conversation_id))
 
     async def delete(self, conversation_id: str) -> None:
         """See ``ConversationStore``.
@@ -318,7 +318,7 @@ class SQLStore(JournalTables, ToolResultTable):
                 await connection.execute(text("INSERT INTO node_words(node_words) VALUES ('optimize')"))
             return True
 
-        if storable(conversation_id) and await self._database.write(work):
+        if storable(conversation_id) and await self._database.write(work, row=(self._owner, conversation_id)):
             await self._database.truncate_log()
 
     async def aclose(self) -> None:

@@ -36,7 +36,7 @@ class ToolResultTable:
             if await connection.scalar(select(tool_results.c.place).where(*mine)) is None:
                 await connection.execute(insert(tool_results).values(**key, body=body))
 
-        await self._database.write(work)
+        await self._database.write(work, row=(self._owner, conversation_id))
 
     async def tool_results(self, conversation_id: str, node_id: str) -> Mapping[int, ToolResultPart]:
         """See ``StoreWithToolResults``."""
