@@ -42,6 +42,19 @@ def installed() -> Path:
     return home
 
 
+def bundled(script: str, home: Path, sdk: int) -> bytes:
+    """Return a script for browsers with all that it imports; ``ai`` and ``@ai-sdk/react`` of one version of the SDK."""
+    modules = home / "node_modules"
+    command = [
+        *(str(modules / ".bin" / "esbuild"), str(_SOURCES / script), "--bundle", "--format=esm", "--log-level=warning"),
+        *(f"--alias:ai=ai{sdk}", f"--alias:@ai-sdk/react=react{sdk}", '--define:process.env.NODE_ENV="development"'),
+    ]
+    environment = {**os.environ, "NODE_PATH": str(modules)}
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return done.stdout
+
+
 async def run(script: str, home: Path, plan: object) -> Any:
     """Run a script with a plan as its input, and return the JSON that it prints."""
     node = shutil.which("node") or "node"

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from fastapi import FastAPI, HTTPException, Request
+from starlette.routing import BaseRoute
 
 from dhenara_async import AIModelCallConfig, ConversationManager, Dialect, Failover, Pending, Target, ToolPolicy
 from dhenara_async.errors import ConfigurationError, MissingExtraError
@@ -35,7 +36,7 @@ FRAMEWORKS = pytest.mark.parametrize("framework", ["fastapi", "aiohttp"])
 
 
 async def owner_of(request: Request) -> str:
-    name = request.headers.get("x-user")
+    name = request.headers.get("x-user") or request.cookies.get("user")
     if name == "stranger":
         raise HTTPException(403, "no")
     return name or ""
@@ -106,17 +107,24 @@ class Chat:
 
 @asynccontextmanager
 async def chatting(
-    script: Script | None = None, framework: str = "fastapi", store: Path | None = None, **options: object
+    script: Script | None = None,
+    framework: str = "fastapi",
+    store: Path | str | None = None,
+    more_models: Mapping[str, Target] | None = None,
+    pages: Sequence[BaseRoute] = (),
+    **options: object,
 ) -> AsyncGenerator[Chat]:
     async with ProviderServer(script) as provider:
         manager = ConversationManager(store=store)
         models: dict[str, Target | str] = {
             "gpt": endpoint_at(provider, Dialect.OPENAI_CHAT),
             "claude": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES),
+            "gemini": endpoint_at(provider, Dialect.GEMINI),
         }
         models["safe"] = Failover([models["gpt"], models["claude"]])
+        models |= more_models or {}
         async with (
-            _serving(manager, models, framework, options) as url,
+            _serving(manager, models, framework, pages, options) as url,
             aiohttp.ClientSession(headers={"x-user": "ann"}) as ann,
             aiohttp.ClientSession(headers={"x-user": "bob"}) as bob,
         ):
@@ -125,10 +133,15 @@ async def chatting(
 
 @asynccontextmanager
 async def _serving(
-    manager: ConversationManager, models: dict[str, Target | str], framework: str, options: Any
+    manager: ConversationManager,
+    models: dict[str, Target | str],
+    framework: str,
+    pages: Sequence[BaseRoute],
+    options: Any,
 ) -> AsyncGenerator[str]:
     if framework == "fastapi":
         app = FastAPI(lifespan=lifespan(manager, grace=0.1))
+        app.router.routes += pages
         app.router.routes += chat_routes(manager, models, owner=owner_of, **options)
         async with served(app) as url:
             yield url
@@ -274,7 +287,7 @@ async def test_conversations_are_listed_searched_renamed_and_deleted() -> None:
         page = chat.page
         await page.ask("Why is the fox red?")
         status, models = await page.get("models")
-        assert [model["id"] for model in models["models"]] == ["gpt", "claude", "safe"]
+        assert [model["id"] for model in models["models"]] == ["gpt", "claude", "gemini", "safe"]
         _, listed = await page.get("conversations", limit="1")
         assert [(item["id"], item["title"]) for item in listed["items"]] == [("chat-1", "Why is the fox red?")]
         _, hits = await page.get("conversations/search", q="fox")
