@@ -1,0 +1,135 @@
+// The page: the sidebar, the conversation, the question.
+
+import { render } from "./vendor/preact.mjs";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.mjs";
+import { Compare } from "./compare.js";
+import { Composer } from "./composer.js";
+import { Seam } from "./hop.js";
+import { html, Icon } from "./html.js";
+import * as session from "./session.js";
+import { runningIds } from "./store.js";
+import { Sidebar } from "./sidebar.js";
+import { Tree } from "./tree.js";
+import { Turn } from "./turn.js";
+import { nameOf } from "./words.js";
+
+const NEAR_END = 120; // pixels: who reads further up is not scrolled away
+
+function Welcome({ state }) {
+  if (!state.ready) return null;
+  return html`<div class="welcome">
+    <h2>Ask one model, or several at once.</h2>
+    <p>The model can change at every question. The conversation comes along, and each seam shows the parts that were converted or lost.</p>
+    ${state.demo ? html`<p class="notice">Loopback: stand-in servers on this computer answer, not models, because no key was found.</p>` : null}
+  </div>`;
+}
+
+function Notice({ notice }) {
+  if (!notice) return null;
+  return html`<div class="notice problem">
+    <p><b>${notice.message}</b> ${notice.advice ?? ""}</p>
+    <button type="button" class="quiet" onClick=${session.dismissNotice}><${Icon} name="close" />Dismiss</button>
+  </div>`;
+}
+
+/** The path: each turn below the seam to the one before. */
+function Path({ state }) {
+  const turns = state.path.map((turnId) => state.turns[turnId]).filter(Boolean);
+  const columns = state.columns.map((turnId) => state.turns[turnId]).filter(Boolean);
+  return html`
+    ${turns.map(
+      (turn, index) => html`<div key=${turn.id}>
+        <${SeamAbove} turn=${turn} before=${turns[index - 1]} />
+        <${Turn} turn=${turn} models=${state.models} />
+      </div>`,
+    )}
+    ${columns.length ? html`<${Compare} key="compare" turns=${columns} before=${turns.at(-1)} chosenId=${state.headId} models=${state.models} />` : null}
+  `;
+}
+
+const SeamAbove = ({ turn, before }) =>
+  useMemo(
+    () => (before ? html`<${Seam} report=${turn.report} from=${nameOf(before)} to=${nameOf(turn)} />` : null),
+    [turn.report, nameOf(turn), before && nameOf(before)],
+  );
+
+/** Keep the end in view while answers grow, unless the reader scrolled up. */
+function useFollowing(state) {
+  const area = useRef(null);
+  const following = useRef(true);
+  const onScroll = () => {
+    const { scrollHeight, scrollTop, clientHeight } = area.current;
+    following.current = scrollHeight - scrollTop - clientHeight < NEAR_END;
+  };
+  useLayoutEffect(() => {
+    following.current = true;
+  }, [state.conversationId, state.path.length, state.columns.length]);
+  useLayoutEffect(() => {
+    if (following.current) area.current.scrollTop = area.current.scrollHeight;
+  }, [state.turns, state.path, state.columns]);
+  return [area, onScroll];
+}
+
+function App() {
+  const [state, setState] = useState(session.store.get());
+  const [listShown, setListShown] = useState(false);
+  const [treeShown, setTreeShown] = useState(false);
+  useEffect(() => session.store.subscribe(setState), []);
+  useEffect(() => {
+    session.begin();
+  }, []);
+  useEffect(() => {
+    const onKey = (event) => {
+      if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+      if (listShown) setListShown(false);
+      else if (runningIds(session.store.get()).length) session.stopAll();
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, [listShown]);
+  const title = state.title || (state.conversationId ? state.turns[state.path[0] ?? state.columns[0]]?.question : "") || "New conversation";
+  useEffect(() => {
+    document.title = `${title.slice(0, 60)} · Playground`;
+  }, [title]);
+  const [area, onScroll] = useFollowing(state);
+  const nodes = useMemo(() => withRunning(state), [state.nodes, state.turns, state.path, state.columns]);
+  return html`<div class="page">
+    <a class="skip" href="#question" onClick=${skip}>Skip to the question</a>
+    <${Sidebar} state=${state} shown=${listShown} close=${() => setListShown(false)} />
+    ${listShown ? html`<div class="veil" onClick=${() => setListShown(false)}></div>` : null}
+    <div class="main">
+      <header class="top">
+        <button type="button" class="quiet narrow-only" aria-expanded=${listShown ? "true" : "false"} aria-controls="conversations" aria-label="Conversations" onClick=${() => setListShown(!listShown)}><${Icon} name="menu" /></button>
+        <h1>${title}</h1>
+        ${state.nodes.length ? html`<button type="button" class="quiet" onClick=${() => setTreeShown(true)}><${Icon} name="tree" />Branches</button>` : null}
+      </header>
+      <main ref=${area} onScroll=${onScroll} tabindex="-1">
+        <div class="thread">
+          ${state.path.length || state.columns.length ? null : html`<${Welcome} state=${state} />`}
+          <${Path} state=${state} />
+        </div>
+      </main>
+      <div class="dock">
+        <${Notice} notice=${state.notice} />
+        ${state.connected ? null : html`<p class="notice">The connection is lost. Trying again …</p>`}
+        <${Composer} state=${state} />
+      </div>
+    </div>
+    <p class="offscreen" role="status" aria-live="polite">${state.status}</p>
+    ${treeShown ? html`<${Tree} nodes=${nodes} shown=${new Set([...state.path, ...state.columns])} close=${() => setTreeShown(false)} />` : null}
+  </div>`;
+}
+
+function skip(event) {
+  event.preventDefault(); // the address holds the conversation
+  document.querySelector(".composer textarea").focus();
+}
+
+/** The nodes of the tree, and the turns that run and are no nodes yet. */
+function withRunning(state) {
+  const there = new Set(state.nodes.map((node) => node.id));
+  const more = [...state.path, ...state.columns].filter((turnId) => !there.has(turnId) && state.turns[turnId]);
+  return [...state.nodes, ...more.map((turnId) => state.turns[turnId])];
+}
+
+render(html`<${App} />`, document.getElementById("app"));

@@ -1,0 +1,296 @@
+// What the user does, as calls of the API and changes of the store.
+
+import * as api from "./api.js";
+import { applyFrames, createStore, followed, initialState, mergePath, runningIds, startedTurn } from "./store.js";
+import { nameOf } from "./words.js";
+
+const FLUSH_MS = 60; // tokens are shown in batches: a frame for each of 150 tokens a second would keep the page busy
+const POLL_MS = 2000;
+
+export const store = createStore(initialState);
+
+let frames = [];
+let flushing = 0;
+const feed = new api.EventFeed(
+  (frame) => {
+    frames.push(frame);
+    flushing ||= setTimeout(flush, FLUSH_MS);
+  },
+  (connected) => store.get().connected !== connected && store.set({ connected }),
+);
+
+function flush() {
+  flushing = 0;
+  const batch = frames;
+  frames = [];
+  const { turns, ended } = applyFrames(store.get().turns, batch, performance.now());
+  store.set({ turns, ...(ended.length ? { status: ended.map(endWords).join(" ") } : {}) });
+  if (ended.length) refresh();
+}
+
+function endWords(turn) {
+  const words = { complete: "has answered.", interrupted: "was stopped.", failed: "failed." }[turn.status];
+  return `${nameOf(turn)} ${words ?? "ended."}`;
+}
+
+function fail(error) {
+  if (error.name === "AbortError") return;
+  store.set({ notice: { message: error.message }, status: "" });
+}
+
+/** Run an action; a refusal becomes the notice on the page. */
+const asked = (action) => async (...given) => {
+  try {
+    store.set({ notice: null });
+    return await action(...given);
+  } catch (error) {
+    fail(error);
+    return undefined;
+  }
+};
+
+// The address: the conversation, and the answers that are compared.
+
+function readAddress() {
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const compared = (parameters.get("compare") ?? "").split(".").filter(Boolean);
+  return { conversationId: parameters.get("c"), columns: compared };
+}
+
+function writeAddress({ conversationId, columns }, replace = true) {
+  const hash = conversationId ? `#c=${conversationId}${columns.length ? `&compare=${columns.join(".")}` : ""}` : "#";
+  if (location.hash === hash || (!location.hash && hash === "#")) return;
+  history[replace ? "replaceState" : "pushState"](null, "", hash);
+}
+
+const setColumns = (columns, more = {}) => {
+  store.set({ columns, ...more });
+  writeAddress(store.get());
+};
+
+// Conversations.
+
+/** Load the models and the list, open the conversation of the address, and keep in step with other windows. */
+export const begin = asked(async () => {
+  addEventListener("hashchange", follow);
+  addEventListener("popstate", follow);
+  document.addEventListener("visibilitychange", () => document.hidden || poll());
+  setInterval(poll, POLL_MS);
+  const told = await api.models();
+  store.set({ models: told.models, demo: told.demo, ready: true });
+  await Promise.all([loadList(), follow()]);
+});
+
+function follow() {
+  const { conversationId, columns } = readAddress();
+  if (conversationId === store.get().conversationId) return undefined;
+  return open(conversationId, columns);
+}
+
+const EMPTY = { title: "", headId: null, version: null, nodes: [], turns: {}, path: [], columns: [], notice: null };
+
+/** Open a conversation; null begins a new one. */
+export async function open(conversationId, columns = []) {
+  feed.clear();
+  frames = [];
+  store.set({ ...EMPTY, conversationId, columns });
+  writeAddress(store.get(), false);
+  if (conversationId) await asked(load)();
+}
+
+async function load() {
+  const { conversationId } = store.get();
+  if (!conversationId) return;
+  let told;
+  try {
+    told = await api.conversation(conversationId);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    if (store.get().path.length || store.get().columns.length) return; // its first question is on its way
+    await open(null);
+    store.set({ notice: { message: "This conversation is gone.", advice: "Begin a new one, or choose one of the list." } });
+    return;
+  }
+  const compared = store.get().columns;
+  const wanted = compared.length > 1 ? compared : [null];
+  const paths = await Promise.all(wanted.map((nodeId) => api.path(conversationId, nodeId).catch(() => ({ turns: [] }))));
+  if (store.get().conversationId !== conversationId) return;
+  store.set((state) => {
+    const known = { ...state.turns };
+    for (const { turns } of paths.slice(1)) for (const turn of turns.slice(-1)) known[turn.id] = settled(turn, known[turn.id]);
+    return {
+      title: told.title,
+      headId: told.headId,
+      version: told.version,
+      nodes: told.nodes,
+      ...mergePath(paths[0].turns, told.running, known, state.columns),
+    };
+  });
+  writeAddress(store.get());
+  feed.add(runningIds(store.get()));
+}
+
+const settled = (told, known) => (told.status === "running" ? (known ?? { ...told, parts: [], base: 0 }) : told);
+
+let loading = null;
+
+/** Load what changed; calls while one is under way are one more call. */
+function refresh() {
+  loading ??= load()
+    .catch(fail)
+    .finally(() => {
+      loading = null;
+    });
+  loadList().catch(fail);
+  return loading;
+}
+
+async function poll() {
+  const { conversationId, version } = store.get();
+  if (document.hidden || !conversationId || version === null) return;
+  try {
+    const told = await api.version(conversationId, store.get().headId);
+    if (told.version !== store.get().version && store.get().conversationId === conversationId) refresh();
+    if (!store.get().connected && !runningIds(store.get()).length) store.set({ connected: true });
+  } catch (error) {
+    if (error.status === 0) store.set({ connected: false });
+    else if (error.status === 404) refresh();
+  }
+}
+
+async function loadList() {
+  store.set({ list: await api.conversations() });
+}
+
+export const loadMore = asked(async () => {
+  const { list } = store.get();
+  const more = await api.conversations(list.next);
+  store.set({ list: { items: [...list.items, ...more.items], next: more.next } });
+});
+
+let searching = null;
+
+/** Search all conversations; no words end the search. */
+export const search = asked(async (words) => {
+  searching?.abort();
+  if (!words.trim()) return store.set({ hits: null });
+  searching = new AbortController();
+  const found = await api.search(words.trim(), searching.signal);
+  return store.set({ hits: found.items });
+});
+
+export const rename = asked(async (conversationId, title) => {
+  await api.rename(conversationId, title);
+  if (conversationId === store.get().conversationId) store.set({ title });
+  await loadList();
+});
+
+export const remove = asked(async (conversationId) => {
+  await api.remove(conversationId);
+  store.set((state) => ({ status: "Conversation deleted.", hits: state.hits?.filter((hit) => hit.id !== conversationId) ?? null }));
+  if (conversationId === store.get().conversationId) await open(null);
+  await loadList();
+});
+
+// Turns.
+
+async function start(parentId, question, files, models, body) {
+  const state = store.get();
+  const conversationId = state.conversationId ?? api.newId();
+  const asks = models.map((model) => ({ turnId: api.newId(), model }));
+  const ids = asks.map((ask) => ask.turnId);
+  const shown = files.map(({ name, mediaType, size, preview }) => ({ name, mediaType, size, url: preview ?? null }));
+  const fresh = asks.map(({ turnId, model }) => ({
+    ...startedTurn({ id: turnId, parentId, question, files: shown, modelId: model, siblings: [...siblingsOf(state, parentId), ...ids] }),
+    startedAt: performance.now(),
+  }));
+  const place = parentId === null ? -1 : state.path.indexOf(parentId);
+  let path = state.path.slice(0, place + 1);
+  if (place < 0 && parentId !== null) path = [...state.path, parentId]; // an answer of the comparison that goes on
+  const before = { path: state.path, columns: state.columns, turns: state.turns, conversationId: state.conversationId };
+  store.set({
+    conversationId,
+    turns: { ...state.turns, ...Object.fromEntries(fresh.map((turn) => [turn.id, turn])) },
+    path: ids.length === 1 ? [...path, ids[0]] : path,
+    columns: ids.length === 1 ? [] : ids,
+    status: `${models.join(", ")} ${models.length === 1 ? "answers" : "answer"} …`,
+  });
+  let told;
+  try {
+    told = await api.startTurns(conversationId, { ...body, asks });
+  } catch (error) {
+    store.set(before);
+    throw error;
+  }
+  writeAddress(store.get(), false);
+  const refused = told.turns.filter((turn) => turn.error);
+  if (refused.length) {
+    store.set((now) => {
+      const turns = { ...now.turns };
+      for (const { turnId, error } of refused) turns[turnId] = { ...turns[turnId], status: "failed", error };
+      return { turns };
+    });
+  }
+  const accepted = told.turns.filter((turn) => !turn.error).map((turn) => turn.turnId);
+  feed.add(accepted);
+  loadList().catch(fail);
+  return accepted.length > 0;
+}
+
+function siblingsOf(state, parentId) {
+  return state.nodes.filter((node) => (node.parentId ?? null) === parentId).map((node) => node.id);
+}
+
+/** Ask each of `models` after the turn that is followed; resolves to whether one of them began. */
+export const ask = asked((question, files, models) => {
+  const parentId = followed(store.get());
+  const sent = files.map(({ name, mediaType, data }) => ({ name, mediaType, data }));
+  return start(parentId, question, files, models, { kind: "ask", parentId, question, files: sent });
+});
+
+/** Answer a question again: a sibling, the old answer stays. */
+export const again = asked((turn, model) => {
+  const kept = turn.files.map((file) => ({ ...file, preview: file.url }));
+  return start(turn.parentId ?? null, turn.question, kept, [model], { kind: "regenerate", nodeId: turn.id });
+});
+
+/** Ask the question in other words: a branch, the old one stays. */
+export const edit = asked((turn, question, model) => {
+  const kept = turn.files.map((file) => ({ ...file, preview: file.url }));
+  return start(turn.parentId ?? null, question, kept, [model], { kind: "edit", nodeId: turn.id, question });
+});
+
+export const stop = asked(async (turnId) => {
+  await api.cancel(turnId);
+});
+
+export const stopAll = asked(async () => {
+  await Promise.all(runningIds(store.get()).map((turnId) => api.cancel(turnId)));
+});
+
+/** Make a node the head: the conversation goes on after it, in every window. */
+export const choose = asked(async (nodeId) => {
+  setColumns([]);
+  await api.checkout(store.get().conversationId, nodeId);
+  await load();
+});
+
+/** Show the node's branch to its newest end. */
+export const showBranch = asked(async (nodeId) => {
+  const { nodes } = store.get();
+  let end = nodeId;
+  for (let child; (child = nodes.findLast((node) => node.parentId === end)); ) end = child.id;
+  setColumns([]);
+  await api.checkout(store.get().conversationId, end);
+  await load();
+});
+
+/** Show the answers side by side, below the turns before them. */
+export const compare = asked(async (ids) => {
+  setColumns(ids);
+  await load();
+});
+
+export const dryRun = (body, signal) => api.check(store.get().conversationId ?? "new", body, signal);
+export const sentRequest = (nodeId) => api.request(store.get().conversationId, nodeId);
+export const dismissNotice = () => store.set({ notice: null });

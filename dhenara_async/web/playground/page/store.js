@@ -1,0 +1,212 @@
+// The state of the page, and pure functions from events to it.
+
+/** A small observable value: `get`, `set` with a patch, `subscribe`. */
+export function createStore(initial) {
+  let state = initial;
+  const listeners = new Set();
+  return {
+    get: () => state,
+    set(patch) {
+      state = { ...state, ...(typeof patch === "function" ? patch(state) : patch) };
+      for (const listener of listeners) listener(state);
+    },
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}
+
+export const initialState = {
+  models: [],
+  demo: false,
+  ready: false,
+  list: { items: [], next: null },
+  hits: null, // of a search; null = no search
+  conversationId: null, // null = a new one, which is made with its first question
+  title: "",
+  headId: null,
+  version: null,
+  nodes: [], // all nodes of the tree, without their answers
+  turns: {}, // by id: those on the path and in columns
+  path: [], // ids, root first
+  columns: [], // ids of answers shown side by side below the path; none = no comparison
+  connected: true,
+  notice: null, // {message, advice}: something the user asked for failed
+  status: "", // the sentence of the polite live region
+};
+
+/** A turn as it is shown between the question and the server's first word of it. */
+export function startedTurn({ id, parentId, question, files = [], model = null, modelId = null, askedAt = null, siblings = null }) {
+  return {
+    id,
+    parentId,
+    siblings: siblings ?? [id],
+    question,
+    files,
+    model,
+    modelId,
+    parts: [],
+    base: 0,
+    status: "running",
+    error: null,
+    usage: null,
+    cost: null,
+    askedAt,
+    firstWordMs: null,
+    durationMs: null,
+    report: null,
+    seams: [],
+    attempts: [],
+    warnings: [],
+  };
+}
+
+const FIELD = { text_delta: "text", reasoning_delta: "text", refusal_delta: "text", tool_call_delta: "arguments" };
+const KIND = { text_delta: "text", reasoning_delta: "reasoning", refusal_delta: "refusal", tool_call_delta: "tool_call" };
+
+function withPart(turn, place, part) {
+  const parts = turn.parts.slice();
+  while (parts.length < place) parts.push({ type: "text", text: "" });
+  parts[place] = part;
+  return { ...turn, parts };
+}
+
+/** Return the turn after an event of its stream; `turn` is not changed. */
+export function applyEvent(turn, event, now = null) {
+  const base = turn.base ?? 0;
+  switch (event.type) {
+    case "stream_start":
+      return { ...turn, model: event.model ?? turn.model, warnings: event.warnings ?? turn.warnings };
+    case "part_start": {
+      const { kind, name, call_id: callId } = event;
+      return withPart(turn, base + event.part_id, { type: kind, text: "", arguments: "", name, call_id: callId, live: true });
+    }
+    case "text_delta":
+    case "reasoning_delta":
+    case "refusal_delta":
+    case "tool_call_delta": {
+      const field = FIELD[event.type];
+      const place = base + event.part_id;
+      const part = turn.parts[place] ?? { type: KIND[event.type], text: "", arguments: "", live: true };
+      const next = withPart(turn, place, { ...part, [field]: (part[field] ?? "") + (event[field] ?? "") });
+      if (next.firstWordMs === null && now !== null && turn.startedAt) next.firstWordMs = now - turn.startedAt;
+      return next;
+    }
+    case "part_end":
+      return withPart(turn, base + event.part_id, event.part);
+    case "usage_update":
+      return { ...turn, usage: usageOf(event.usage) };
+    case "stream_reset":
+      return { ...turn, parts: turn.parts.slice(0, base), restarts: [...(turn.restarts ?? []), event.reason] };
+    case "stream_seam":
+      return { ...turn, seams: [...turn.seams, { reason: event.reason, at: turn.parts.length, model: event.start?.model }] };
+    case "step_start":
+      return { ...turn, base: turn.parts.length };
+    case "tool_start":
+      return { ...turn, parts: [...turn.parts, { ...event.call, type: "tool_run", live: true }] };
+    case "tool_progress":
+      return changeRun(turn, event.call.call_id, (run) => ({ ...run, progress: event }));
+    case "tool_end":
+      return changeRun(turn, event.result.call_id, () => event.result);
+    case "tool_approval_request":
+      return { ...turn, approvals: [...(turn.approvals ?? []), event.call] };
+    default:
+      return turn; // heartbeats, and events that a later server may add
+  }
+}
+
+function changeRun(turn, callId, change) {
+  const place = turn.parts.findLastIndex((part) => part.type === "tool_run" && part.call_id === callId);
+  return place < 0 ? turn : withPart(turn, place, change(turn.parts[place]));
+}
+
+function usageOf(usage) {
+  return {
+    inputTokens: usage.input_tokens,
+    outputTokens: usage.output_tokens,
+    reasoningTokens: usage.reasoning_tokens,
+    known: true,
+  };
+}
+
+/** Return the turns by id after a batch of frames, and the turns that ended with it. */
+export function applyFrames(turns, frames, now = null) {
+  const next = { ...turns };
+  const ended = [];
+  for (const { turn: turnId, event, end, error } of frames) {
+    const turn = next[turnId];
+    if (end) {
+      next[turnId] = end;
+      ended.push(end);
+    } else if (error && turn) {
+      next[turnId] = { ...turn, status: "failed", error: { message: error.message, advice: error.advice ?? "Run it again." } };
+      ended.push(next[turnId]);
+    } else if (event && turn) {
+      next[turnId] = applyEvent(turn, event, now);
+    }
+  }
+  return { turns: next, ended };
+}
+
+/**
+ * Return what to show of a conversation: the path as the server told it, with the running turns below its end.
+ *
+ * @param told `{turns}` of the path
+ * @param running the running turns of the conversation
+ * @param known the turns by id that the page has; a turn that streams here is not replaced by what the server stored
+ * @param columns ids that are compared; those that the server does not know any more are left out
+ */
+export function mergePath(told, running, known, columns) {
+  const turns = {};
+  let path = [];
+  const runningIds = new Set(running.map((turn) => turn.turnId));
+  for (const turn of told) {
+    const mine = known[turn.id];
+    if (turn.status !== "running" && !runningIds.has(turn.id)) turns[turn.id] = turn;
+    else if (mine?.status === "running") turns[turn.id] = { ...mine, siblings: turn.siblings };
+    else turns[turn.id] = { ...turn, status: "running", parts: [], base: 0, seams: [] }; // its events come from the first on
+    path.push(turn.id);
+  }
+  for (const { turnId, parentId, model, modelId, question } of running) {
+    turns[turnId] ??= known[turnId] ?? startedTurn({ id: turnId, parentId: parentId ?? null, model, modelId, question });
+  }
+  const compared = columns.filter((turnId) => turns[turnId] || known[turnId]);
+  for (const turnId of compared) turns[turnId] ??= known[turnId];
+  if (compared.length > 1) {
+    path = path.filter((turnId) => !compared.includes(turnId));
+    return { turns, path, columns: compared };
+  }
+  const end = path.at(-1) ?? null;
+  const below = running.filter((turn) => (turn.parentId ?? null) === end).map((turn) => turn.turnId);
+  const beside = path.length ? running.filter((turn) => (turn.parentId ?? null) === (turns[end].parentId ?? null)) : [];
+  if (below.length === 1) return { turns, path: [...path, below[0]], columns: [] };
+  if (below.length > 1) return { turns, path, columns: below };
+  if (beside.length > 1 && beside.some((turn) => turn.turnId === end)) {
+    return { turns, path: path.slice(0, -1), columns: beside.map((turn) => turn.turnId) };
+  }
+  return { turns, path, columns: [] };
+}
+
+/** The turn that the next question follows; null = it begins the conversation. */
+export function followed(state) {
+  if (state.columns.length) {
+    const complete = state.columns.filter((turnId) => state.turns[turnId]?.status === "complete");
+    if (complete.includes(state.headId)) return state.headId;
+    return complete[0] ?? state.path.at(-1) ?? null;
+  }
+  return state.path.at(-1) ?? null;
+}
+
+/** Ids of the turns on the screen that run. */
+export function runningIds(state) {
+  return [...state.path, ...state.columns].filter((turnId) => state.turns[turnId]?.status === "running");
+}
+
+/** The nodes as a forest, oldest first: `[{node, children}]`. A node whose parent is not there is a root. */
+export function forest(nodes) {
+  const byId = new Map(nodes.map((node) => [node.id, { node, children: [] }]));
+  const roots = [];
+  for (const entry of byId.values()) (byId.get(entry.node.parentId)?.children ?? roots).push(entry);
+  return roots;
+}
