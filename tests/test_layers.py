@@ -68,7 +68,7 @@ FLOORS = (
     {"web.feeds"},
     {"web.responses", "web.sending"},
     {"web.chat"},
-    {"web.openai"},
+    {"web.openai", "web.playground"},
     {"web"},
     {"__init__"},
     {"testing"},
@@ -95,7 +95,7 @@ WORLDLY = {
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
     *("calls.listing", "tools.deadline", "tools.mcp", "tools.runner", "tools.sessions"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
-    *("web", "web.chat", "web.openai", "web.feeds", "web.sending"),
+    *("web", "web.chat", "web.openai", "web.playground", "web.feeds", "web.sending"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}

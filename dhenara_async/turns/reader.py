@@ -120,6 +120,11 @@ class TurnReader:
         return self._demand_log().turn_id
 
     @property
+    def conversation_id(self) -> str:
+        """The id of the conversation that the turn belongs to."""
+        return self._demand_log().conversation_id
+
+    @property
     def cursor(self) -> str:
         """Where this reader is: pass it to ``manager.attach`` to go on after the last event that was read.
 

@@ -7,6 +7,7 @@
 
 from dhenara_async.web.aiohttp.lifespan import lifespan
 from dhenara_async.web.aiohttp.openai import openai_routes
+from dhenara_async.web.aiohttp.page import playground
 from dhenara_async.web.aiohttp.responses import (
     AiohttpAnswer,
     agui_response,
@@ -28,6 +29,7 @@ __all__ = [
     "json_lines_response",
     "lifespan",
     "openai_routes",
+    "playground",
     "sse_response",
     "text_response",
     "ui_message_response",

@@ -2,8 +2,9 @@
 
 from dhenara_async.errors import UnknownConversationError
 from dhenara_async.web.chat.agui_history import agui_messages, agui_question, with_ids_of
-from dhenara_async.web.chat.app import ChatApp, chat_id_of
+from dhenara_async.web.chat.app import ChatApp
 from dhenara_async.web.chat.branches import Branches
+from dhenara_async.web.chat.conversations import chat_id_of
 from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_json, nothing_reply
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.inputs.agui_run import agent_run, known_questions
@@ -25,7 +26,7 @@ class AgentRuns:
             ("POST", path, self._run),
             ("GET", f"{path}/{{id}}/stream", self._join),
             ("POST", f"{path}/{{id}}/stream", self._join),
-            ("POST", f"{path}/{{id}}/stop", app.stop),
+            ("POST", f"{path}/{{id}}/stop", app.conversations.stop),
         )
 
     async def _run(self, request: WebRequest) -> WebReply | Feed:

@@ -4,51 +4,43 @@ The history of a conversation comes from the store alone. A page says which ques
 of earlier messages that it sends along are not looked at.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 
-from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import ConfigurationError, DhenaraError, StreamStateError, UnknownTurnError
-from dhenara_async.events import PartEnd, StreamEvent
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.events import StreamEvent
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target, endpoints, target_of
 from dhenara_async.turns.turn import Turn
-from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy, Branches
-from dhenara_async.web.chat.files import digest_of, file_reply, files_of
+from dhenara_async.web.chat.branches import AnswerBy, Branches
+from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
+from dhenara_async.web.chat.files import digest_of
 from dhenara_async.web.chat.history import FileLink, messages_of, question_message, tree_of
 from dhenara_async.web.chat.http import (
     Handler,
     WebReply,
     WebRequest,
     check_json,
-    check_origin,
-    failure_reply,
+    handled,
     json_reply,
     nothing_reply,
-    words_reply,
 )
 from dhenara_async.web.chat.options import ChatOptions
 from dhenara_async.web.chat.replay import events_of_steps
 from dhenara_async.web.feeds import Feed, WebStream
-from dhenara_async.web.frames.failures import failure_of
 from dhenara_async.web.frames.ui_messages import FileURL
 from dhenara_async.web.inputs.fields import (
     BodyFields,
-    RefusedRequest,
     WebLimits,
     bad,
-    checked_id,
     demanded,
     id_of,
-    object_of,
     text_of,
 )
 from dhenara_async.web.inputs.questions import MODEL_CHARACTERS
 from dhenara_async.web.inputs.ui_chat import page_request, question_of
 from dhenara_async.web.responses import ui_message_feed
-
-logger: logging.Logger = logging.getLogger("dhenara_async")
 
 
 class ChatApp:
@@ -62,6 +54,7 @@ class ChatApp:
 
     Attributes:
         prefix: What the paths begin with, without a slash at the end.
+        conversations: The routes about whole conversations.
         routes: Method, path and handler of every route.
 
     Raises:
@@ -79,23 +72,25 @@ class ChatApp:
         self._models: dict[str, Target] = {name: target_of(model, "chat_routes") for name, model in models.items()}
         self.prefix: str = prefix.rstrip("/")
         self._options = options
+        self.conversations: ConversationRoutes = ConversationRoutes(manager, options.limits)
+        whole = self.conversations
         chat = f"{self.prefix}/chat"
-        conversations = f"{self.prefix}/conversations"
+        listed = f"{self.prefix}/conversations"
         self.routes: tuple[tuple[str, str, Handler], ...] = (
             ("POST", chat, self._chat),
             ("GET", f"{chat}/{{id}}", self._history),
             ("GET", f"{chat}/{{id}}/stream", self._resume),
-            ("POST", f"{chat}/{{id}}/stop", self.stop),
+            ("POST", f"{chat}/{{id}}/stop", whole.stop),
             ("GET", f"{chat}/{{id}}/tree", self._tree),
             ("POST", f"{chat}/{{id}}/regenerate", self._regenerate),
             ("POST", f"{chat}/{{id}}/edit", self._edit),
-            ("POST", f"{chat}/{{id}}/checkout", self._checkout),
-            ("GET", f"{chat}/{{id}}/files/{{node}}/{{file}}", self._file),
+            ("POST", f"{chat}/{{id}}/checkout", whole.checkout),
+            ("GET", f"{chat}/{{id}}/files/{{node}}/{{file}}", whole.file),
             ("GET", f"{self.prefix}/models", self._list_models),
-            ("GET", conversations, self._list),
-            ("GET", f"{conversations}/search", self._search),
-            ("PATCH", f"{conversations}/{{id}}", self._rename),
-            ("DELETE", f"{conversations}/{{id}}", self._delete),
+            ("GET", listed, whole.list),
+            ("GET", f"{listed}/search", whole.search),
+            ("PATCH", f"{listed}/{{id}}", whole.rename),
+            ("DELETE", f"{listed}/{{id}}", whole.delete),
         )
 
     async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
@@ -105,18 +100,7 @@ class ChatApp:
             handler: One of ``routes``.
             request: The request.
         """
-        try:
-            check_origin(request.method, request.headers, self._options.origins)
-            if not request.owner:
-                raise RefusedRequest(401, "Sign in first.")
-            return await handler(request)
-        except RefusedRequest as refused:
-            return words_reply(refused.status, refused.words)
-        except DhenaraError as exc:
-            failure = failure_of(exc)
-            if failure.status >= 500:
-                logger.warning("a request of a chat failed with %s: %s", type(exc).__name__, exc)
-            return failure_reply(failure)
+        return await handled(handler, request, self._options.origins)
 
     # ------------------------------------------------------------------------------------------------ answers
 
@@ -129,7 +113,7 @@ class ChatApp:
         return await self._answer(request, mine, asked.chat_id, turn, message_id)
 
     async def _regenerate(self, request: WebRequest) -> WebReply | Feed:
-        mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self._fields(request)
+        mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self.conversations.fields(request)
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
         conversation = await mine.open(chat_id)
         return await self._answer(
@@ -137,9 +121,9 @@ class ChatApp:
         )
 
     async def _edit(self, request: WebRequest) -> WebReply | Feed:
-        mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self._fields(request)
+        mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self.conversations.fields(request)
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
-        conversation = await _with(mine, chat_id, node_id)
+        conversation = await opened_with(mine, chat_id, node_id)
         if "parts" in fields:
             text, files = question_of(fields, self._options.limits)
             turn = self._branches(mine, fields).edit(conversation, node_id, text, files)
@@ -196,20 +180,10 @@ class ChatApp:
         draft, link = running[-1], self._link(request, chat_id)
         steps: Sequence[ConversationNode] = ()
         if draft.loop_id not in {None, draft.id} and draft.parent_id is not None:
-            path = (await _with(mine, chat_id, draft.parent_id)).path(draft.parent_id)
+            path = (await opened_with(mine, chat_id, draft.parent_id)).path(draft.parent_id)
             steps = [node for node in path if node.loop_id == draft.loop_id]
         message_id = steps[0].id if steps else None  # a page knows the loop by its first step
         return self._feed(mine.attach(draft.id), lambda file: link(draft.id, file), message_id, events_of_steps(steps))
-
-    async def stop(self, request: WebRequest) -> WebReply:
-        """Route: end what is running in a conversation."""
-        mine = self.manager_of(request)
-        for turn in await mine.running(chat_id_of(request)):
-            try:
-                await mine.cancel(turn.id)
-            except (StreamStateError, UnknownTurnError):  # its page's own connection ends it, or it has ended
-                continue
-        return nothing_reply()
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -217,7 +191,8 @@ class ChatApp:
         mine, chat_id = self.manager_of(request), chat_id_of(request)
         running = await mine.running(chat_id)  # first: a turn that ends in between is then in both, under one id
         node_id = request.query.get("node")
-        conversation = await (mine.open(chat_id, path_only=True) if node_id is None else _with(mine, chat_id, node_id))
+        opening = mine.open(chat_id, path_only=True) if node_id is None else opened_with(mine, chat_id, node_id)
+        conversation = await opening
         link = self._link(request, chat_id)
         path = conversation.path(node_id)
         messages = messages_of(path, link)
@@ -231,27 +206,6 @@ class ChatApp:
         mine = self.manager_of(request)
         return json_reply(tree_of(await mine.load_all(await mine.open(chat_id_of(request)))))
 
-    async def _checkout(self, request: WebRequest) -> WebReply:
-        mine, fields = self.manager_of(request), await self._fields(request)
-        node_id = demanded(id_of(fields, "nodeId"), "nodeId")
-        conversation = await _with(mine, chat_id_of(request), node_id)
-        await mine.checkout(conversation, node_id)
-        return nothing_reply()
-
-    async def _file(self, request: WebRequest) -> WebReply:
-        mine, node_id, name = self.manager_of(request), request.path["node"], request.path["file"]
-        chat_id = chat_id_of(request)
-        running = [draft for draft in await mine.running(chat_id) if draft.id == node_id]
-        if running:
-            files = [*running[0].attached_files, *await _files_so_far(mine, node_id)]
-        else:
-            node = (await _with(mine, chat_id, node_id)).get(node_id)
-            files = [] if node is None else list(files_of(node))
-        for file in files:
-            if digest_of(file) == name:
-                return file_reply(file)
-        raise RefusedRequest(404, "There is no such file.")
-
     async def _list_models(self, request: WebRequest) -> WebReply:
         models: list[dict[str, object]] = []
         for name, target in self._models.items():
@@ -259,52 +213,11 @@ class ChatApp:
             models.append({"id": name, "models": list(dict.fromkeys(asked))})
         return json_reply({"models": models})
 
-    # ------------------------------------------------------------------------------------------------ conversations
-
-    async def _list(self, request: WebRequest) -> WebReply:
-        limit, before = self._page_size(request), request.query.get("before")
-        try:
-            page = await self.manager_of(request).list(limit=limit, before=before)
-        except ValueError:
-            raise bad("before is not a cursor of this list.") from None
-        items = [
-            {
-                "id": item.id,
-                "title": item.title,
-                "createdAt": item.created.isoformat(),
-                "updatedAt": item.updated.isoformat(),
-            }
-            for item in page.items
-        ]
-        return json_reply({"items": items, "next": page.next})
-
-    async def _search(self, request: WebRequest) -> WebReply:
-        words = request.query.get("q", "")
-        if len(words) > self._options.limits.title_characters:
-            raise bad("q is too long.")
-        hits = await self.manager_of(request).search(words, limit=self._page_size(request))
-        told: list[dict[str, object]] = [
-            {"id": hit.conversation, "nodeId": hit.node, "title": hit.title, "snippet": hit.snippet} for hit in hits
-        ]
-        return json_reply({"items": told})
-
-    async def _rename(self, request: WebRequest) -> WebReply:
-        fields = await self._fields(request)
-        title = text_of(fields, "title", limit=self._options.limits.title_characters)
-        await self.manager_of(request).rename(chat_id_of(request), title)
-        return nothing_reply()
-
-    async def _delete(self, request: WebRequest) -> WebReply:
-        mine, chat_id = self.manager_of(request), chat_id_of(request)
-        await self.stop(request)
-        await mine.delete(chat_id)
-        return nothing_reply()
-
     # ------------------------------------------------------------------------------------------------ requests
 
     def manager_of(self, request: WebRequest) -> ConversationManager:
         """Return the manager as the request's owner sees it."""
-        return self._manager.scoped(request.owner)
+        return self.conversations.manager_of(request)
 
     def answer_by(self, model: str | None) -> AnswerBy:
         """Return who answers; ``model`` None = the first model.
@@ -333,16 +246,6 @@ class ChatApp:
     def _branches(self, mine: ConversationManager, fields: BodyFields) -> Branches:
         return Branches(mine, self.answer_by(text_of(fields, "model", limit=MODEL_CHARACTERS)))
 
-    async def _fields(self, request: WebRequest) -> BodyFields:
-        check_json(request.headers)
-        return object_of(await request.read(self._options.limits.body_bytes))
-
-    def _page_size(self, request: WebRequest) -> int:
-        text = request.query.get("limit", "20")
-        if not (text.isascii() and text.isdecimal() and len(text) < 5) or int(text) < 1:
-            raise bad("limit is not a number from 1 on.")
-        return min(int(text), self._options.limits.page)
-
     def _link(self, request: WebRequest, chat_id: str) -> FileLink:
         base = f"{request.base}{self.prefix}/chat/{chat_id}/files"
 
@@ -353,33 +256,3 @@ class ChatApp:
             return file.url if file.url is not None and not file.is_stored else None
 
         return link
-
-
-def chat_id_of(request: WebRequest) -> str:
-    """Return the conversation's id of a path.
-
-    Raises:
-        RefusedRequest: It cannot be one.
-    """
-    return checked_id(request.path["id"], "id")
-
-
-async def _with(manager: ConversationManager, chat_id: str, node_id: str) -> Conversation:
-    """Open a conversation with one of its turns.
-
-    Raises:
-        RefusedRequest: It has no such turn.
-    """
-    conversation = await manager.open(chat_id, path_only=True)
-    try:
-        await manager.load(conversation, node_id)
-    except ConfigurationError:
-        raise RefusedRequest(404, NO_ANSWER) from None
-    return conversation
-
-
-async def _files_so_far(manager: ConversationManager, turn_id: str) -> list[FilePart]:
-    """Return the files of an answer that is not complete."""
-    async with manager.attach(turn_id) as reader:
-        ended = [event.part for event in await reader.batch() if isinstance(event, PartEnd)]
-    return [part for part in ended if isinstance(part, FilePart)]

@@ -1,18 +1,22 @@
 """Requests and replies without a framework."""
 
+import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from dhenara_async.errors import DhenaraError
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.web.feeds import Feed
-from dhenara_async.web.frames.failures import Failure
+from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.inputs.fields import RefusedRequest
 
 Handler = Callable[["WebRequest"], Awaitable["WebReply | Feed"]]
 """Answers one request: with a whole reply, or with a feed to send."""
+
+logger: logging.Logger = logging.getLogger("dhenara_async")
 
 BROKEN_BODY = "The body is not complete."
 
@@ -118,6 +122,28 @@ def check_origin(method: str, headers: Mapping[str, str], origins: Collection[st
     if site is None and _same_host(origin, headers.get("host")):
         return
     raise RefusedRequest(403, "This app does not take requests from that site.")
+
+
+async def handled(handler: Handler, request: WebRequest, origins: Collection[str]) -> WebReply | Feed:
+    """Answer one request of a signed-in owner; errors become replies.
+
+    Args:
+        handler: Answers it.
+        request: The request.
+        origins: Origins of other sites whose pages may send requests.
+    """
+    try:
+        check_origin(request.method, request.headers, origins)
+        if not request.owner:
+            raise RefusedRequest(401, "Sign in first.")
+        return await handler(request)
+    except RefusedRequest as refused:
+        return words_reply(refused.status, refused.words)
+    except DhenaraError as exc:
+        failure = failure_of(exc)
+        if failure.status >= 500:
+            logger.warning("a request of a chat failed with %s: %s", type(exc).__name__, exc)
+        return failure_reply(failure)
 
 
 def check_json(headers: Mapping[str, str]) -> None:

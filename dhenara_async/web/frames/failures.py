@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dhenara_async import errors
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import (
     APIError,
@@ -50,6 +51,7 @@ _WORDS: tuple[tuple[type[BaseException], int, str], ...] = (
     (ConfigurationError, 500, _OPERATOR),
     (StreamStateError, 500, "The answer ended before it was complete."),
 )
+_CUT = "The answer ended before it was complete."
 _STOPPED = "The answer was stopped."
 _UNEXPECTED = "Something went wrong inside this app."
 
@@ -99,3 +101,17 @@ def failure_of(error: BaseException, node: ConversationNode | None = None) -> Fa
             retryable = bool(getattr(error, "retryable", False))
             return Failure(type(error).__name__, words, retryable, status)
     return Failure("InternalError", _UNEXPECTED)
+
+
+def failure_named(name: str) -> Failure:
+    """Describe an error of which only the name of its class is left, as in the ``error`` of a node.
+
+    Args:
+        name: The name of the class; any other text is an answer that was cut for another reason.
+    """
+    error = getattr(errors, name, None) if name.isidentifier() else None
+    if isinstance(error, type) and issubclass(error, errors.DhenaraError):
+        for kind, status, words in _WORDS:
+            if issubclass(error, kind):
+                return Failure(name, words, bool(getattr(error, "retryable", False)), status)
+    return Failure("Interrupted", _CUT, retryable=True)

@@ -2,7 +2,7 @@
 ``starlette``.
 
 ``sse_response`` and its siblings are what an endpoint of your own returns; ``chat_routes`` is a whole chat,
-``openai_routes`` the same endpoints for clients of OpenAI's API;
+``openai_routes`` the same endpoints for clients of OpenAI's API; ``playground`` a page to look at;
 ``lifespan`` opens and closes the manager with the app.
 """
 
@@ -17,6 +17,7 @@ from dhenara_async.web.chat.options import ChatOptions
 from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.starlette.lifespan import lifespan
 from dhenara_async.web.starlette.openai import openai_routes
+from dhenara_async.web.starlette.page import playground
 from dhenara_async.web.starlette.responses import (
     AnswerResponse,
     agui_response,
@@ -36,6 +37,7 @@ __all__ = [
     "json_lines_response",
     "lifespan",
     "openai_routes",
+    "playground",
     "sse_response",
     "text_response",
     "ui_message_response",

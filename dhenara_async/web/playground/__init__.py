@@ -1,0 +1,1 @@
+"""The page to look at conversations with, and its own API, the same for every framework."""

@@ -1,0 +1,330 @@
+"""``PlaygroundApp``: the page and its own API, for every framework.
+
+It is written on the manager, its store and the rooms of ``web`` alone, like an app of somebody else. Turns go on
+without their page; the page reads them as events, as often as it likes, from any window.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import quote
+
+import anyio.to_thread
+
+from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.errors import ConversionLossError, UnsupportedError
+from dhenara_async.manager import ConversationManager
+from dhenara_async.plans.targets import Target
+from dhenara_async.stores import StoreWithPaths
+from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
+from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
+from dhenara_async.web.chat.history import Json
+from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, handled, json_reply, nothing_reply
+from dhenara_async.web.feeds import Feed
+from dhenara_async.web.inputs.fields import RefusedRequest, bad, checked_id
+from dhenara_async.web.playground.asking import Asking, following
+from dhenara_async.web.playground.assets import Assets
+from dhenara_async.web.playground.catalogue import Models
+from dhenara_async.web.playground.errors_in_words import told_exception
+from dhenara_async.web.playground.inputs import check_request, followed_turns, turns_request
+from dhenara_async.web.playground.node_json import part_json, report_json, running_json, tree_json, turn_json
+from dhenara_async.web.playground.options import PlaygroundOptions
+from dhenara_async.web.playground.security import HEADERS, secured
+from dhenara_async.web.playground.turn_events import TurnEvents
+
+_LISTED = 10
+"""Pages of the list that are looked through for the title of a conversation."""
+
+
+class PlaygroundApp:
+    """The routes of the page.
+
+    Args:
+        manager: Answers and keeps the conversations; each request sees only those of its owner.
+        models: Who may be asked, by the name that the page shows.
+        prefix: What the paths begin with.
+        options: See ``PlaygroundOptions``.
+
+    Attributes:
+        routes: Method, path and handler of every route.
+
+    Raises:
+        ConfigurationError: There is no model, or one cannot be used.
+    """
+
+    def __init__(
+        self,
+        manager: ConversationManager,
+        models: Mapping[str, Target | str],
+        prefix: str,
+        options: PlaygroundOptions,
+    ) -> None:
+        self._manager = manager
+        self._models = Models(models)
+        self._options = options
+        self._assets = Assets()
+        self._whole = whole = ConversationRoutes(manager, options.limits)
+        self._prefix = prefix = prefix.rstrip("/")
+        api = f"{prefix}/api"
+        all_of_them, one = f"{api}/conversations", f"{api}/conversations/{{id}}"
+        self.routes: tuple[tuple[str, str, Handler], ...] = (
+            *((("GET", prefix, self.to_slash),) if prefix else ()),
+            ("GET", f"{prefix}/", self._index),
+            ("GET", f"{prefix}/assets/{{name}}", self._asset),
+            ("GET", f"{prefix}/assets/{{folder}}/{{name}}", self._asset),
+            ("GET", f"{api}/models", self._list_models),
+            ("GET", f"{api}/events", self._events),
+            ("POST", f"{api}/turns/{{id}}/cancel", self._cancel),
+            ("GET", all_of_them, whole.list),
+            ("GET", f"{all_of_them}/search", whole.search),
+            ("GET", one, self._tree),
+            ("PATCH", one, whole.rename),
+            ("DELETE", one, whole.delete),
+            ("GET", f"{one}/version", self._version),
+            ("GET", f"{one}/path", self._path),
+            ("GET", f"{one}/export", self._export),
+            ("POST", f"{one}/turns", self._begin),
+            ("POST", f"{one}/checkout", whole.checkout),
+            ("POST", f"{one}/check", self._check),
+            ("GET", f"{one}/files/{{node}}/{{file}}", whole.file),
+        )
+
+    async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
+        """Answer one request: with a whole reply, or with a feed to send.
+
+        Args:
+            handler: One of ``routes``.
+            request: The request.
+        """
+        answer = await handled(handler, request, self._options.origins)
+        return secured(answer) if isinstance(answer, WebReply) else answer
+
+    # ------------------------------------------------------------------------------------------------ the page
+
+    async def to_slash(self, request: WebRequest) -> WebReply:
+        """Route: send a browser to the address with a slash at the end, which the page's addresses are relative to."""
+        return WebReply(307, b"", None, {"location": f"./{(request.base + self._prefix).rpartition('/')[2]}/"})
+
+    async def _index(self, request: WebRequest) -> WebReply:
+        return self._assets.index(request.headers.get("if-none-match"))
+
+    async def _asset(self, request: WebRequest) -> WebReply:
+        folder = request.path.get("folder")
+        name = request.path["name"] if folder is None else f"{folder}/{request.path['name']}"
+        return self._assets.file(name, request.headers.get("if-none-match"))
+
+    async def _list_models(self, request: WebRequest) -> WebReply:
+        told = {"models": self._models.to_json(), "demo": self._options.demo, "version": _installed_version()}
+        return json_reply(told)
+
+    # ------------------------------------------------------------------------------------------------ turns
+
+    async def _begin(self, request: WebRequest) -> WebReply:
+        fields = await self._whole.fields(request)
+        asked = turns_request(fields, self._options.limits)
+        asking = Asking(self._whole.manager_of(request), self._answer_by, self._told)
+        for ask in asked.asks:
+            if self._models.get(ask.model) is not None:
+                self._models.remember(request.owner, ask.turn_id, ask.model)
+        begun = await asking.begin(chat_id_of(request), asked)
+        return replace(json_reply({"turns": begun}), status=202)
+
+    async def _cancel(self, request: WebRequest) -> WebReply:
+        await self._whole.manager_of(request).cancel(checked_id(request.path["id"], "id"))
+        return nothing_reply()
+
+    async def _events(self, request: WebRequest) -> Feed:
+        mine, owner = self._whole.manager_of(request), request.owner
+        turns = followed_turns(request.query.get("turns", ""))
+
+        async def ended(chat_id: str, node: ConversationNode) -> Json:
+            conversation = await opened_with(mine, chat_id, node.id)
+            running = await mine.running(chat_id)
+            await mine.siblings(conversation, node.id)
+            return self._turn(owner, conversation, node, running)
+
+        return TurnEvents(mine, turns, ended=ended, part_of=part_json, error_of=self._told, headers=HEADERS)
+
+    # ------------------------------------------------------------------------------------------------ conversations
+
+    async def _tree(self, request: WebRequest) -> WebReply:
+        mine, chat_id, owner = self._whole.manager_of(request), chat_id_of(request), request.owner
+        running = await mine.running(chat_id)  # first: a turn that ends in between is then among the nodes
+        conversation = await mine.load_all(await mine.open(chat_id))
+        going_on = [draft for draft in running if conversation.get(draft.id) is None]
+        head = conversation.head
+        return json_reply(
+            {
+                "id": chat_id,
+                "title": await self._title(mine, chat_id),
+                "headId": None if head is None else head.id,
+                "version": _version(len(conversation.nodes), None if head is None else head.id, going_on),
+                "nodes": [
+                    tree_json(node, self._models.of_turn(owner, node.id, node.origin)) for node in conversation.nodes
+                ],
+                "running": [self._going_on(owner, draft) for draft in going_on],
+            }
+        )
+
+    def _going_on(self, owner: str, draft: ConversationNode) -> Json:
+        model = self._models.of_turn(owner, draft.id, None)
+        told = tree_json(draft, model)
+        return {
+            "turnId": draft.id,
+            "parentId": draft.parent_id,
+            "model": model.name,
+            "modelId": model.id,
+            "question": told["question"],
+        }
+
+    async def _title(self, mine: ConversationManager, chat_id: str) -> str | None:
+        """Return the title of a conversation; None if it has none, or is far down the list."""
+        before: str | None = None
+        for _ in range(_LISTED):
+            page = await mine.list(limit=100, before=before)
+            for item in page.items:
+                if item.id == chat_id:
+                    return item.title
+            before = page.next
+            if before is None:
+                break
+        return None
+
+    async def _version(self, request: WebRequest) -> WebReply:
+        """Route: a text that changes with the conversation; windows ask often, so not all of it is read."""
+        mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
+        running = await mine.running(chat_id)
+        store, head = mine.store, request.query.get("head") or None
+        if isinstance(store, StoreWithPaths):
+            try:
+                loaded = await store.load_children(chat_id, head)
+            except ValueError:  # the page's head is none of its turns
+                loaded = await store.load_children(chat_id, None)
+            turns, head = loaded.turns, loaded.head
+        else:
+            conversation = await mine.open(chat_id)
+            turns, head = len(conversation.nodes), None if conversation.head is None else conversation.head.id
+        return json_reply({"version": _version(turns, head, running)})
+
+    async def _path(self, request: WebRequest) -> WebReply:
+        mine, chat_id, owner = self._whole.manager_of(request), chat_id_of(request), request.owner
+        running = await mine.running(chat_id)
+        conversation = await mine.load_all(await mine.open(chat_id))
+        going_on = [draft for draft in running if conversation.get(draft.id) is None]
+        node_id = request.query.get("node") or None
+        last = next((draft for draft in going_on if draft.id == node_id), None)
+        if node_id is None:
+            path = conversation.path()
+        elif last is not None:
+            path = () if last.parent_id is None else conversation.path(last.parent_id)
+        elif conversation.get(node_id) is None:
+            raise RefusedRequest(404, NO_ANSWER)
+        else:
+            path = conversation.path(node_id)
+        turns = [self._turn(owner, conversation, node, going_on) for node in path]
+        if last is not None:
+            siblings = _siblings(conversation, last.parent_id, going_on)
+            turns.append(running_json(last, siblings, self._models.of_turn(owner, last.id, None), chat_id))
+        return json_reply({"turns": turns})
+
+    async def _export(self, request: WebRequest) -> WebReply:
+        mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
+        shape = request.query.get("format", "json")
+        if shape not in {"json", "markdown"}:
+            raise bad("format is json or markdown.")
+        conversation = await mine.load_all(await mine.open(chat_id))
+        title = await self._title(mine, chat_id)
+        if shape == "json":
+            text, media_type, ending = conversation.export_json(), "application/json", "json"
+        else:
+            text, media_type, ending = conversation.to_markdown(), "text/markdown; charset=utf-8", "md"
+        name = re.sub(r"[^\w .-]", "", title or "").strip(" .")[:80] or "conversation"
+        headers = {
+            "cache-control": "no-store",
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(f'{name}.{ending}')}",
+        }
+        return WebReply(200, text.encode(errors="replace"), media_type, headers)
+
+    # ------------------------------------------------------------------------------------------------ the next turn
+
+    async def _check(self, request: WebRequest) -> WebReply:
+        """Route: what a model would lose, and what the question would cost, without asking it."""
+        mine = self._whole.manager_of(request)
+        asked = check_request(await self._whole.fields(request), self._options.limits)
+        by = self._answer_by(asked.model)
+        conversation = await following(mine, chat_id_of(request), asked.parent_id)
+        check = partial(
+            mine.check,
+            conversation,
+            by.endpoint,
+            query=asked.text,
+            instructions=by.instructions or None,
+            files=asked.files,
+            config=by.config,
+        )
+        try:
+            found = await anyio.to_thread.run_sync(check)  # list prices take half a second to load
+        except (UnsupportedError, ConversionLossError) as exc:
+            return json_reply({"refused": self._told(exc), "report": None, "inputTokens": None, "cost": None})
+        return json_reply(
+            {
+                "refused": None,
+                "report": report_json(found),
+                "inputTokens": found.input_tokens,
+                "contextTokens": found.context_window,
+                "fits": found.fits,
+                "cost": None
+                if found.price is None
+                else {"amount": f"{found.price:f}", "currency": self._models.currency_of(asked.model)},
+                "ignoredKnobs": [{"knob": warning.knob, "message": warning.message} for warning in found.warnings],
+            }
+        )
+
+    # ------------------------------------------------------------------------------------------------ helpers
+
+    def _answer_by(self, name: str) -> AnswerBy:
+        """Return who answers by a name.
+
+        Raises:
+            RefusedRequest: There is no model of that name.
+        """
+        target = self._models.get(name)
+        if target is None:
+            raise bad("model is none of this app's models.")
+        options = self._options
+        return AnswerBy(
+            endpoint=target, instructions=options.instructions, config=options.config, run_tools=options.run_tools
+        )
+
+    def _told(self, error: BaseException) -> Json:
+        return told_exception(error, details=self._options.details)
+
+    def _turn(
+        self, owner: str, conversation: Conversation, node: ConversationNode, running: Sequence[ConversationNode]
+    ) -> Json:
+        """Return a turn that has ended; the turns beside it are loaded."""
+        siblings = _siblings(conversation, node.parent_id, running)
+        model = self._models.of_turn(owner, node.id, node.origin)
+        return turn_json(node, siblings, model, conversation.id, details=self._options.details)
+
+
+def _installed_version() -> str | None:
+    """Return the version of this library; None where it runs without having been installed."""
+    try:
+        return version("dhenara-async")
+    except PackageNotFoundError:
+        return None
+
+
+def _siblings(conversation: Conversation, parent_id: str | None, running: Sequence[ConversationNode]) -> list[str]:
+    """Return the ids of the turns that follow a turn, those that are being answered last."""
+    ended = [node.id for node in conversation.children(parent_id)]
+    return [*ended, *(draft.id for draft in running if draft.parent_id == parent_id and draft.id not in ended)]
+
+
+def _version(turns: int, head: str | None, running: Sequence[ConversationNode]) -> str:
+    told = f"{turns} {head} {' '.join(sorted(draft.id for draft in running))}"
+    return sha256(told.encode(errors="replace")).hexdigest()[:16]

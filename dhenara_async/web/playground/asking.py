@@ -1,0 +1,176 @@
+"""``Asking``: begins turns that go on without their page, several beside each other from the same question."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.errors import ConfigurationError, DhenaraError, UnknownConversationError
+from dhenara_async.manager import ConversationManager
+from dhenara_async.turns.turn import Turn
+from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
+from dhenara_async.web.chat.history import Json
+from dhenara_async.web.inputs.fields import RefusedRequest
+from dhenara_async.web.playground.inputs import Ask, TurnsRequest
+
+_TITLE = 80
+"""Characters of the first question that become the title of a conversation."""
+
+
+class Asking:
+    """Begins the turns of one owner.
+
+    Args:
+        manager: The manager, confined to the owner.
+        answer_by: Returns who answers by the name of a model; raises ``RefusedRequest`` if there is none of it.
+        error_of: Returns an error in words.
+    """
+
+    def __init__(
+        self,
+        manager: ConversationManager,
+        answer_by: Callable[[str], AnswerBy],
+        error_of: Callable[[BaseException], Json],
+    ) -> None:
+        self._manager = manager
+        self._answer_by = answer_by
+        self._error_of = error_of
+
+    async def begin(self, chat_id: str, asked: TurnsRequest) -> list[Json]:
+        """Begin the turns, and return each with the error that kept it from beginning, if one did.
+
+        Such a turn leaves a failed node, so that it is there after a reload as well.
+
+        Raises:
+            RefusedRequest: A model or a turn is not there; nothing was begun.
+            UnknownConversationError: There is no conversation to ask again in.
+        """
+        targets = [(ask, self._answer_by(ask.model)) for ask in asked.asks]
+        conversation = await self._conversation(chat_id, asked)
+        begun: list[Json] = []
+        for ask, by in targets:
+            told: Json = {"turnId": ask.turn_id, "model": ask.model}
+            try:
+                async with self._turn(conversation, asked, ask, by) as turn:
+                    turn.detach()
+            except UnknownConversationError:
+                raise
+            except DhenaraError as exc:
+                told["error"] = self._error_of(exc)
+                await self._leave_failed(conversation, asked, ask, exc)
+            begun.append(told)
+        return begun
+
+    async def _conversation(self, chat_id: str, asked: TurnsRequest) -> Conversation:
+        """Open the conversation, with the turn that is followed, asked again or replaced."""
+        if asked.kind == "ask":
+            return await following(self._manager, chat_id, asked.parent_id, title=asked.text)
+        conversation = await self._manager.open(chat_id, path_only=True)
+        await _load(self._manager, conversation, asked.node_id)
+        return conversation
+
+    def _turn(self, conversation: Conversation, asked: TurnsRequest, ask: Ask, by: AnswerBy) -> Turn:
+        manager, instructions = self._manager, by.instructions or None
+        if asked.kind == "ask":
+            return manager.turn(
+                conversation,
+                asked.text,
+                by.endpoint,
+                instructions=instructions,
+                files=asked.files or (),
+                config=by.config,
+                run_tools=by.run_tools,
+                turn_id=ask.turn_id,
+                beside=True,
+            )
+        if asked.kind == "regenerate":
+            return manager.regenerate(
+                conversation,
+                asked.node_id,
+                by.endpoint,
+                instructions=instructions,
+                config=by.config,
+                run_tools=by.run_tools,
+                turn_id=ask.turn_id,
+            )
+        return manager.edit(
+            conversation,
+            asked.node_id,
+            asked.text,
+            by.endpoint,
+            instructions=instructions,
+            files=asked.files,
+            config=by.config,
+            run_tools=by.run_tools,
+            turn_id=ask.turn_id,
+        )
+
+    async def _leave_failed(
+        self, conversation: Conversation, asked: TurnsRequest, ask: Ask, error: DhenaraError
+    ) -> None:
+        """Keep a turn that could not begin, unless it exists already."""
+        parent, text, files = asked.parent_id, asked.text, asked.files or ()
+        if asked.kind != "ask":
+            other = conversation.get(asked.node_id)
+            if other is None:
+                return
+            parent, text = other.parent_id, asked.text or other.user_query
+            files = other.attached_files if asked.files is None else asked.files
+        node = ConversationNode(
+            id=ask.turn_id,
+            parent_id=parent,
+            user_query=text,
+            attached_files=files,
+            status="failed",
+            error=f"{type(error).__name__}: {error}",
+            attempts=0,
+        )
+        with suppress(ValueError, DhenaraError):  # the words are in the reply at any rate
+            await self._manager.store.append(conversation.id, node)
+
+
+async def following(
+    manager: ConversationManager, chat_id: str, parent_id: str | None, *, title: str | None = None
+) -> Conversation:
+    """Return a conversation with a turn as its head, so that the next turn follows that.
+
+    Args:
+        manager: The manager of the owner.
+        chat_id: The conversation.
+        parent_id: The turn, or a failed one that follows it; None = the next turn is a first one.
+        title: The words that a conversation which does not exist is created with, shortened; None = it is not created.
+
+    Raises:
+        RefusedRequest: The conversation has no such turn.
+    """
+    try:
+        conversation = await manager.open(chat_id, path_only=True)
+    except UnknownConversationError:
+        if parent_id is not None:
+            raise RefusedRequest(404, NO_ANSWER) from None
+        if title is None:
+            return Conversation(chat_id)
+        words = " ".join(title.split())
+        shown = words if len(words) <= _TITLE else words[: _TITLE - 1] + "…"
+        await manager.store.create(chat_id, title=shown or None)
+        return await manager.open(chat_id, path_only=True)
+    if parent_id is None:  # an object without turns has no head to follow
+        return Conversation(chat_id, instructions=conversation.instructions)
+    node: ConversationNode | None = await _load(manager, conversation, parent_id)
+    while node is not None and node.status == "failed":  # it has no answer to go on from
+        node = None if node.parent_id is None else conversation.get(node.parent_id)
+    if node is None:
+        return Conversation(chat_id, instructions=conversation.instructions)
+    conversation.checkout(node.id)
+    return conversation
+
+
+async def _load(manager: ConversationManager, conversation: Conversation, node_id: str) -> ConversationNode:
+    """Load a turn, and return it.
+
+    Raises:
+        RefusedRequest: The conversation does not have it.
+    """
+    try:
+        return await manager.load(conversation, node_id)
+    except ConfigurationError:
+        raise RefusedRequest(404, NO_ANSWER) from None

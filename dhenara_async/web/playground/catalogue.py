@@ -1,0 +1,124 @@
+"""``Models``: the models of a page by the names that it asks by, and which of them has answered a turn."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from dhenara_async.drivers.rules import Rules
+from dhenara_async.endpoint import AIModelEndpoint
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.hosts.registry import rules_of
+from dhenara_async.messages.media import placeholder
+from dhenara_async.messages.messages import FilePart, Origin
+from dhenara_async.plans.targets import Target, endpoints, target_of
+from dhenara_async.web.chat.history import Json
+from dhenara_async.web.playground.node_json import AskedModel
+
+_REMEMBERED = 5_000
+"""Number of the newest turns whose model is remembered; a node names its endpoint, but a running turn does not."""
+
+
+class Models:
+    """The models of a page.
+
+    Args:
+        models: Who may be asked, by name.
+
+    Raises:
+        ConfigurationError: There is none, or one cannot be used.
+    """
+
+    def __init__(self, models: Mapping[str, Target | str]) -> None:
+        if not isinstance(models, Mapping) or not models:  # pyright: ignore[reportUnnecessaryIsInstance] - user input
+            raise ConfigurationError('endpoints is a mapping of names: {"claude": claude, "gpt": gpt}')
+        self._targets: dict[str, Target] = {name: target_of(model, "playground") for name, model in models.items()}
+        self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def get(self, name: str) -> Target | None:
+        """Return who answers by that name; None if nobody does."""
+        return self._targets.get(name)
+
+    def remember(self, owner: str, turn_id: str, name: str) -> None:
+        """Remember which model a turn was begun with."""
+        self._asked[owner, turn_id] = name
+        if len(self._asked) > _REMEMBERED:
+            self._asked.popitem(last=False)
+
+    def of_turn(self, owner: str, turn_id: str, origin: Origin | None) -> AskedModel:
+        """Return the model of a turn.
+
+        Args:
+            owner: Whose turn it is.
+            turn_id: The turn.
+            origin: The endpoint that its node names; None if it is not known.
+        """
+        name = self._asked.get((owner, turn_id))
+        if name is None and origin is not None:
+            name = self._name_of(origin)
+        if origin is None:
+            endpoint = None if name is None else next(endpoints(self._targets[name]))
+            if endpoint is None:
+                return AskedModel()
+            return AskedModel(
+                id=name, name=shown_name(endpoint), provider=str(endpoint.api.provider), currency=_currency(endpoint)
+            )
+        answered = None if name is None else self.endpoint_of(name, origin)
+        currency = "USD" if answered is None else _currency(answered)
+        return AskedModel(id=name, name=origin.model, provider=origin.provider, currency=currency)
+
+    def endpoint_of(self, name: str, origin: Origin) -> AIModelEndpoint | None:
+        """Return the endpoint behind a name that made a turn; None if none of them has."""
+        target = self._targets.get(name)
+        found = () if target is None else endpoints(target)
+        return next((endpoint for endpoint in found if _made_by(endpoint, origin)), None)
+
+    def currency_of(self, name: str) -> str | None:
+        """Return the currency of the prices behind a name; see ``AskedModel``."""
+        target = self._targets.get(name)
+        own = target is not None and any(endpoint.pricing.rates is not None for endpoint in endpoints(target))
+        return None if own else "USD"
+
+    def _name_of(self, origin: Origin) -> str | None:
+        """Return the name of the first model that has an origin, of endpoints before those of plans."""
+        alone = [name for name, target in self._targets.items() if isinstance(target, AIModelEndpoint)]
+        for name in (*alone, *(name for name in self._targets if name not in alone)):
+            if self.endpoint_of(name, origin) is not None:
+                return name
+        return None
+
+    def to_json(self) -> list[Json]:
+        """Return the models as the page lists them."""
+        return [_told(name, target) for name, target in self._targets.items()]
+
+
+def shown_name(endpoint: AIModelEndpoint) -> str:
+    """Return the name of an endpoint's model for people."""
+    return endpoint.ai_model.display_name or endpoint.ai_model.model_name
+
+
+def _told(name: str, target: Target) -> Json:
+    members = list(endpoints(target))
+    rules = [rules_of(endpoint) for endpoint in members]
+    windows = [endpoint.ai_model.context_window for endpoint in members]
+    known = [window for window in windows if window is not None]
+    return {
+        "id": name,
+        "kind": "endpoint" if isinstance(target, AIModelEndpoint) else "plan",
+        "plan": None if isinstance(target, AIModelEndpoint) else type(target).__name__.lower(),
+        "members": list(dict.fromkeys(map(shown_name, members))),
+        "provider": ", ".join(dict.fromkeys(str(endpoint.api.provider) for endpoint in members)),
+        "images": all(_takes(rule, "image/png") for rule in rules),
+        "documents": all(_takes(rule, "application/pdf") for rule in rules),
+        "contextTokens": min(known) if len(known) == len(members) else None,
+    }
+
+
+def _takes(rules: Rules, media_type: str) -> bool:
+    return rules.files(FilePart(media_type=media_type, data=placeholder(media_type)), "question")
+
+
+def _made_by(endpoint: AIModelEndpoint, origin: Origin) -> bool:
+    return (str(endpoint.api.provider), endpoint.ai_model.model_name) == (origin.provider, origin.model)
+
+
+def _currency(endpoint: AIModelEndpoint) -> str | None:
+    return None if endpoint.pricing.rates is not None else "USD"

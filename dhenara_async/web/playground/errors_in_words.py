@@ -1,0 +1,66 @@
+"""Errors as the page shows them: what happened, and what to do about it. Pure."""
+
+from collections.abc import Mapping
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.web.chat.history import Json
+from dhenara_async.web.frames.failures import CANCELLED_ERROR, failure_named, failure_of
+
+_AGAIN = "Run it again, or ask another model."
+_LATER = "Wait a moment and run it again, or ask another model."
+_ADVICE: Mapping[str, str] = {
+    "AuthenticationError": "Check the key of this provider: dhenara-async keys set PROVIDER, or its variable.",
+    "PermissionDeniedError": "Check what the key of this provider may use, or ask another model.",
+    "NotFoundError": "Check the name of the model, or ask another one.",
+    "RateLimitError": _LATER,
+    "OverloadedError": _LATER,
+    "ServerError": _LATER,
+    "ContextLengthError": "Ask a model with a larger context, or go on from an earlier turn.",
+    "InvalidRequestError": "Ask another model, or leave out files and unusual options.",
+    "UnsupportedError": "Ask a model that takes files of this kind, or leave the file out.",
+    "ConversionLossError": "Ask the model that gave the earlier answers, or go on from an earlier turn.",
+    "BudgetError": "Raise the budget of this app, or wait until it is renewed.",
+    "ConfigurationError": "Check the settings of this model.",
+    "MissingExtraError": "Install what the message of the app's log names.",
+    "StoreError": "Check that the database can be reached and has room, then run it again.",
+    "UnknownConversationError": "It was deleted; begin a new conversation.",
+    "Cancelled": "Run it again for another answer.",
+}
+
+
+def told_node_error(node: ConversationNode, *, details: bool) -> Json | None:
+    """Return why a turn is not complete; None if it is.
+
+    Args:
+        node: The turn.
+        details: Whether the recorded words go along, which may quote the provider.
+    """
+    if node.status == "complete":
+        return None
+    return told_error(node.error or "", details=details)
+
+
+def told_error(recorded: str, *, details: bool) -> Json:
+    """Return a recorded error in words: ``message``, ``advice``, ``code``, and ``detail`` if it may be told.
+
+    Args:
+        recorded: The class of the error, and its message behind a colon.
+        details: Whether the recorded words go along.
+    """
+    if recorded == CANCELLED_ERROR:
+        return {"code": "Cancelled", "message": "It was stopped.", "advice": _ADVICE["Cancelled"]}
+    name, _, words = recorded.partition(": ")
+    failure = failure_named(name)
+    told: Json = {"code": failure.code, "message": failure.message, "advice": _ADVICE.get(failure.code, _AGAIN)}
+    if details and words:
+        told["detail"] = words
+    return told
+
+
+def told_exception(error: BaseException, *, details: bool) -> Json:
+    """Return an error that was raised in words; see ``told_error``."""
+    failure = failure_of(error)
+    told: Json = {"code": failure.code, "message": failure.message, "advice": _ADVICE.get(failure.code, _AGAIN)}
+    if details and failure.code != "InternalError":
+        told["detail"] = str(error)
+    return told

@@ -1,0 +1,141 @@
+"""The page's turns: asked, compared, asked again, edited, read from any place, and the tree that they leave."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from dhenara_async.testing import Answer, Fault, ScriptedError
+from tests.web.playground.visits import visiting
+from tests.web.test_chat_routes import PNG
+
+FRAMEWORKS = pytest.mark.parametrize("framework", ["fastapi", "aiohttp"])
+
+
+@FRAMEWORKS
+async def test_three_turns_by_different_models_and_the_report_of_each_hop(framework: str, tmp_path: Path) -> None:
+    script = [Answer(text="A fox.", reasoning="Hm."), Answer(text="Red."), Answer(text="Yes.")]
+    async with visiting(script, framework, tmp_path / "page.db") as at:
+        page = at.page
+        [first] = await page.ask("What is it?", "claude")
+        assert (first["status"], first["parts"][-1]["text"], first["siblings"]) == ("complete", "A fox.", [first["id"]])
+        assert first["report"] is None
+        [second] = await page.ask("Which colour?", "gpt", parent=first["id"])
+        assert second["report"]["counts"]["omitted"] == 1
+        assert second["report"]["lossless"] is True
+        [entry] = second["report"]["entries"]
+        assert (entry["code"], entry["reason"], entry["node"]) == ("reasoning_dropped", "foreign_origin", first["id"])
+        await page.ask("Sure?", "safe", parent=second["id"])
+        path = (await page.in_chat("/path"))["turns"]
+        assert [turn["question"] for turn in path] == ["What is it?", "Which colour?", "Sure?"]
+        assert [turn["modelId"] for turn in path] == ["claude", "gpt", "safe"]
+        assert path[2]["plan"][0]["kind"] == "failover"
+        assert path[0]["usage"]["known"] and path[0]["durationMs"] >= path[0]["firstWordMs"] >= 0
+        tree = await page.in_chat()
+        assert (tree["title"], tree["headId"], tree["running"]) == ("What is it?", path[2]["id"], [])
+        assert [node["parentId"] for node in tree["nodes"]] == [None, path[0]["id"], path[1]["id"]]
+        assert (await page.in_chat("/version"))["version"] == tree["version"]
+
+
+async def test_of_three_models_one_fails_and_the_others_answer() -> None:
+    script = [Answer(text="One."), ScriptedError(401, "bad key"), Answer(text="Three.")]
+    async with visiting(script, details=True) as at:
+        turns = await at.page.ask("Which?", "gpt", "claude", "gpt")
+        by_status = {turn["status"] for turn in turns}
+        assert by_status == {"complete", "failed"}
+        [failed] = [turn for turn in turns if turn["status"] == "failed"]
+        assert failed["error"]["code"] == "AuthenticationError"
+        assert "key" in failed["error"]["advice"]
+        assert "detail" in failed["error"]
+        assert failed["attempts"][0]["outcome"] == "failed"
+        assert all(set(turn["siblings"]) == {each["id"] for each in turns} for turn in turns)
+        good = next(turn for turn in turns if turn["status"] == "complete")
+        status, _ = await at.page.send("POST", f"api/conversations/{at.page.chat}/checkout", {"nodeId": good["id"]})
+        assert status == 204
+        assert (await at.page.in_chat())["headId"] == good["id"]
+
+
+async def test_a_model_that_cannot_be_asked_leaves_a_failed_turn() -> None:
+    file = {"name": "a.png", "mediaType": "image/png", "data": base64.b64encode(PNG).decode()}
+    text_only = {"old": "deepseek:deepseek-chat"}
+    async with visiting(more=text_only) as at:  # pyright: ignore[reportArgumentType] - a mapping of names
+        begun = await at.page.begin("gpt", "old", kind="ask", question="Which?", files=[file])
+        assert ["error" in turn for turn in begun] == [False, True]
+        frames = await at.page.frames(*(turn["turnId"] for turn in begun))
+        ends = {frame["turn"]: frame["end"]["status"] for frame in frames if "end" in frame}
+        assert ends == {begun[0]["turnId"]: "complete", begun[1]["turnId"]: "failed"}
+
+
+@FRAMEWORKS
+async def test_run_again_and_edit_make_branches_and_delete_nothing(framework: str) -> None:
+    async with visiting(framework=framework) as at:
+        page = at.page
+        [first] = await page.ask("One?")
+        [second] = await page.ask("Two?", parent=first["id"])
+        [again] = await page.begin("claude", kind="regenerate", nodeId=second["id"])
+        await page.frames(again["turnId"])
+        [edited] = await page.begin("gpt", kind="edit", nodeId=second["id"], question="Three?")
+        end = (await page.frames(edited["turnId"]))[-2]["end"]
+        assert end["siblings"] == [second["id"], again["turnId"], edited["turnId"]]
+        [root] = await page.ask("Zero?")
+        assert root["siblings"] == [first["id"], root["id"]]
+        old = (await page.in_chat(f"/path?node={second['id']}"))["turns"]
+        assert [turn["question"] for turn in old] == ["One?", "Two?"]
+        assert len((await page.in_chat())["nodes"]) == 5
+
+
+@FRAMEWORKS
+async def test_a_reload_in_the_middle_goes_on_from_the_cursor_and_stop_stops(framework: str) -> None:
+    stalled = Fault(answer=Answer(text="A fox is red."), stall=4)
+    async with visiting([stalled], framework) as at:
+        page = at.page
+        [turn] = await page.begin("gpt", kind="ask", question="What?")
+        url = f"{page.url}api/events"
+        async with page.session.get(url, params={"turns": turn["turnId"]}) as reply:
+            first = await reply.content.readuntil(b"text_delta")
+        tree = await page.in_chat()
+        [going_on] = tree["running"]
+        assert (going_on["turnId"], going_on["modelId"], going_on["question"]) == (turn["turnId"], "gpt", "What?")
+        running = (await page.in_chat(f"/path?node={turn['turnId']}"))["turns"]
+        assert [each["status"] for each in running] == ["running"]
+        async with page.session.get(url, params={"turns": turn["turnId"]}) as reply:
+            assert (await reply.content.readuntil(b"text_delta"))[:40] == first[:40]
+            assert (await at.other.send("POST", f"api/turns/{turn['turnId']}/cancel"))[0] == 404
+            assert (await page.send("POST", f"api/turns/{turn['turnId']}/cancel", {}))[0] == 204
+            rest = await reply.read()
+        assert b'"status":"interrupted"' in rest
+        assert b'"code":"Cancelled"' in rest
+        whole = await page.frames(turn["turnId"])
+        cursor = whole[0]["cursor"]
+        behind = await page.frames(f"{turn['turnId']}:{cursor}", "nobody")
+        assert [frame["cursor"] for frame in behind if "event" in frame] == [
+            frame["cursor"] for frame in whole[1:] if "event" in frame
+        ]
+        assert [frame["turn"] for frame in behind if "error" in frame] == ["nobody"]
+        assert behind[-1] == {"type": "end"}
+
+
+async def test_a_dry_run_tells_losses_and_cost_before_anything_is_sent() -> None:
+    async with visiting([Answer(text="A fox.", reasoning="Hm.")]) as at:
+        page = at.page
+        [first] = await page.ask("What?", "claude")
+        path = f"api/conversations/{page.chat}/check"
+        body = {"model": "gpt", "parentId": first["id"], "question": "Why?"}
+        status, reply = await page.send("POST", path, body)
+        assert status == 200, reply
+        assert b"reasoning_dropped" in reply
+        assert b'"inputTokens":' in reply
+        assert len(at.provider.requests) == 1
+        status, reply = await page.send("POST", "api/conversations/new-one/check", {"model": "gpt", "question": "?"})
+        assert status == 200
+        assert (await page.send("GET", "api/conversations/new-one"))[0] == 404
+
+
+async def test_files_come_from_their_own_address() -> None:
+    file = {"name": "a.png", "mediaType": "image/png", "data": base64.b64encode(PNG).decode()}
+    async with visiting() as at:
+        [turn] = await at.page.ask("What is it?", files=[file])
+        [told] = turn["files"]
+        assert (told["name"], told["mediaType"], told["size"]) == ("a.png", "image/png", len(PNG))
+        assert (await at.page.send("GET", told["url"])) == (200, PNG)
+        assert (await at.other.send("GET", told["url"]))[0] == 404
