@@ -49,6 +49,7 @@ class CallInput:
         conversation: The id of the conversation, for plans that route by it; None outside of one.
         node: The id of the turn, likewise.
         parent: The id of the tool loop that the call is a step of, for observers; None outside of one.
+        known: The turns whose answers are among ``messages``, where there is no ``history``.
     """
 
     messages: list[Message]
@@ -59,6 +60,7 @@ class CallInput:
     conversation: str | None = None
     node: str | None = None
     parent: str | None = None
+    known: tuple[ConversationNode, ...] = ()
 
     def formatted(
         self,
@@ -89,6 +91,7 @@ class CallInput:
                 config=self.config,
                 opaque=opaque,
                 mend=mend,
+                known=self.known,
             )
         nodes, asked = history.nodes, self.messages
         if not asked:

@@ -178,6 +178,7 @@ class PromptFormatter:
         config: AIModelCallConfig | None = None,
         opaque: bool = True,
         mend: bool = False,
+        known: Iterable[ConversationNode] = (),
     ) -> FormattedConversation:
         """Convert messages for ``endpoint``; see ``format_conversation``.
 
@@ -189,12 +190,14 @@ class PromptFormatter:
             config: The call's settings.
             opaque: Whether to send opaque reasoning back to its origin; False after the origin rejected it.
             mend: Whether to replace lone surrogates, which no request can hold, by U+FFFD.
+            known: The turns whose answers are among the messages: reasoning that the target rejected in one of them is
+                not sent to it again.
         """
         asked = tuple(messages)
         if not mend and len(asked) == 1 and _is_plain_question(asked[0]) and not rules_of(endpoint).bound_to_prefix:
             report = ConversionReport.unchecked(parts=tuple(SourceMessage.of(0, asked[0]).parts()))
             return FormattedConversation(asked, report)  # a shortcut with the fold's result, for the most common call
-        job = _Job.of(endpoint, policy, instructions, config, opaque=opaque, mend=mend)
+        job = _Job.of(endpoint, policy, instructions, config, opaque=opaque, mend=mend, nodes=known)
         return job.finished(Fold(job.terms, lead=job.lead), asked)
 
     @staticmethod

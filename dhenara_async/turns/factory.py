@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from dhenara_async.calls.checks import check_config, check_conversation, check_query, check_several
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.shared import SharedResources
-from dhenara_async.client import AIModelClient
+from dhenara_async.client import AIModelClient, messages_of
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
 from dhenara_async.errors import BudgetError, ConfigurationError
@@ -20,7 +20,7 @@ from dhenara_async.formatter.conversion import ConversionPolicy
 from dhenara_async.formatter.window import ConversationPolicy
 from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.messages.attachments import Attached, Attachment
-from dhenara_async.messages.messages import ToolResultPart
+from dhenara_async.messages.messages import Message, ToolResultPart
 from dhenara_async.plans.targets import Target, endpoints, target_of
 from dhenara_async.stores import ConversationStore
 from dhenara_async.stores.signing import SigningKeys
@@ -34,6 +34,7 @@ from dhenara_async.turns.opener import TurnOpener
 from dhenara_async.turns.queue import TurnQueue
 from dhenara_async.turns.results import ToolResults
 from dhenara_async.turns.resumption import Resumption, check_decisions
+from dhenara_async.turns.sent import AnswerKeeper, SentTurn
 from dhenara_async.turns.turn import LoadDraft, Turn
 from dhenara_async.usage.budget import Budget, Reservation, Spending
 
@@ -285,6 +286,50 @@ class TurnFactory:
         reserve = partial(self._reserve, conversation)
         return Turn(
             conversation, draft, opener, reserve=reserve, store=self.store, unread=unread, queue=queue, load=load
+        )
+
+    def sent(
+        self,
+        conversation: Conversation,
+        draft: ConversationNode,
+        messages: Sequence[Message],
+        endpoint: Target | str,
+        config: AIModelCallConfig,
+        *,
+        known: tuple[ConversationNode, ...],
+        keeper: AnswerKeeper,
+    ) -> SentTurn:
+        """Return the turn that answers a conversation which a client has sent whole.
+
+        Args:
+            conversation: The conversation of its node.
+            draft: The turn as far as it is known.
+            messages: The conversation, oldest first.
+            endpoint: Who is asked.
+            config: Options of the call.
+            known: The turns whose answers are among the messages.
+            keeper: Names and keeps the node.
+
+        Raises:
+            ConfigurationError: The call cannot be made; nothing was sent.
+        """
+        check_config(config)
+        client = AIModelClient(endpoint, config, transport=self.transport, policy=self.policy, shared=self.shared)
+        asked, led = messages_of(None, (), messages), tuple(draft.instructions)
+
+        def opener(draft: ConversationNode) -> TurnOpener:
+            call = CallInput(asked, led, config, stream=True, conversation=conversation.id, node=draft.id, known=known)
+            return TurnOpener(client, call, draft, {}, self.policy)
+
+        reserve = partial(self._reserve, conversation)
+        return SentTurn(
+            conversation,
+            draft,
+            opener,
+            reserve=reserve,
+            store=self.store,
+            keeper=keeper,
+            signing=self.signing,
         )
 
     def again(

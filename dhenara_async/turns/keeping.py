@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from time import monotonic
 
@@ -31,18 +32,31 @@ async def keep(store: ConversationStore, conversation: Conversation, node: Conve
     """
 
     async def work() -> None:
-        try:
-            await store.append(conversation.id, node)
-        except StoreError:
-            await store.append(conversation.id, node)  # the node may be kept: only the answer to its commit was lost
+        await store.append(conversation.id, node)
         conversation.mark_kept(node.id)
 
-    keeping = asyncio.get_running_loop().create_task(work(), name=f"keeping node {node.id}")
+    return await keep_by(work, node.id)
+
+
+async def keep_by(store_it: Callable[[], Awaitable[None]], node_id: str) -> bool:
+    """Store a node by a function that may be called twice; see ``keep``.
+
+    Raises:
+        StoreError: The store failed; whatever else a store raises comes through too.
+    """
+
+    async def work() -> None:
+        try:
+            await store_it()
+        except StoreError:
+            await store_it()  # the node may be kept: only the answer to its commit was lost
+
+    keeping = asyncio.get_running_loop().create_task(work(), name=f"keeping node {node_id}")
     cancelled = await _wait(keeping, STORE_SECONDS)
     if not keeping.done():
         keeping.add_done_callback(_log_failure)
         keeping.cancel()
-        logger.error("the store did not keep node %s within %s s; it is only in memory", node.id, STORE_SECONDS)
+        logger.error("the store did not keep node %s within %s s; it is only in memory", node_id, STORE_SECONDS)
     if cancelled is not None:
         if keeping.done():
             _log_failure(keeping)

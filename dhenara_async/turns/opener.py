@@ -120,5 +120,7 @@ class TurnOpener:
         return fit(history.nodes, history.window, answers_calls=bool(self.draft.tool_results)).trimmed
 
     def _open(self, summary: str | None) -> ResponseStream:
+        if self.call.history is None:  # its messages are the whole conversation
+            return self.client.open(self.call, ends_with_reader=self.ends_with_reader)
         call = replace(self.call, history=replace(self.history, summary=summary))
         return self.client.open(call, ends_with_reader=self.ends_with_reader)

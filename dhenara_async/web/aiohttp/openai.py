@@ -24,14 +24,14 @@ def openai_routes(
     config: AIModelCallConfig | None = None,
     origins: Collection[str] = (),
     limits: WebLimits | None = None,
+    keep: bool | None = None,
 ) -> web.Application:
     """Return an OpenAI-compatible API: ``app.add_subapp("/v1", openai_routes(…))``.
 
     Its paths are those of ``web.starlette.openai_routes`` below the place where it is mounted.
 
     Args:
-        manager: Its connections, limits and budget are used. Conversations are not kept; the newest answers are
-            remembered in memory, for the change of the model in the middle of a conversation.
+        manager: Its connections, limits, budgets and store are used.
         endpoints: Who may be asked, by the name that a client sends as ``model``: endpoints, their short names, or
             plans.
         owner: Checks the key of a request and returns whose it is; it may be async.
@@ -39,11 +39,15 @@ def openai_routes(
             out, because clients run their own.
         origins: Origins of other sites whose pages may send requests without a key.
         limits: How much a client may send; None = ``WebLimits()``.
+        keep: Whether answers are kept in the manager's store, as conversations of the owner, so that every process
+            recognises them when a client sends them back: the change of a model in its menu is then a hop with our own
+            nodes. False = the newest 4 000 are remembered in the memory of this process. None = they are kept if the
+            store outlives the process.
 
     Raises:
         ConfigurationError: There is no endpoint, or an option cannot be used.
     """
-    front = OpenAIApp(manager, endpoints, "", config=config, origins=origins, limits=limits)
+    front = OpenAIApp(manager, endpoints, "", config=config, origins=origins, limits=limits, keep=keep)
     app = web.Application()
     for method, path, handler in front.routes:
         app.router.add_route(method, path, _told(endpoint_of(front, path, handler, owner)))

@@ -9,7 +9,6 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError, DhenaraError
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target, target_of
-from dhenara_async.response import AIModelCallResponse
 from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_json, check_origin, json_reply
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import failure_of
@@ -31,12 +30,13 @@ class OpenAIApp:
     """The routes of the front.
 
     Args:
-        manager: Its connections, limits and budget are used; conversations are not kept.
+        manager: Its connections, limits, budgets and store are used.
         models: Who may be asked, by the name that a client sends as ``model``.
         prefix: What the paths begin with.
         config: Options of every call, where a request has none of its own; None = the manager's.
         origins: Origins of other sites whose pages may send requests without a key.
         limits: How much a client may send; None = ``WebLimits()``.
+        keep: Whether answers are kept in the manager's store; see ``KnownAnswers``.
 
     Attributes:
         routes: Method, path and handler of every route.
@@ -54,6 +54,7 @@ class OpenAIApp:
         config: AIModelCallConfig | None = None,
         origins: Collection[str] = (),
         limits: WebLimits | None = None,
+        keep: bool | None = None,
     ) -> None:
         if not isinstance(models, Mapping) or not models:  # pyright: ignore[reportUnnecessaryIsInstance] - user input
             raise ConfigurationError('endpoints is a mapping of names: {"claude": claude, "gpt": gpt}')
@@ -64,7 +65,7 @@ class OpenAIApp:
             raise ConfigurationError("origins is a sequence of texts: write [text]")
         self._origins = frozenset(origins)
         self._limits = limits or WebLimits()
-        self._known = KnownAnswers()
+        self._known = KnownAnswers(manager, keep=keep)
         self._created = int(time())
         prefix = prefix.rstrip("/")
         self.routes: tuple[tuple[str, str, Handler], ...] = (
@@ -110,23 +111,17 @@ class OpenAIApp:
         target = self._models.get(asked.model)
         if target is None:
             return error_reply(OpenAIError(404, _NO_MODEL, "model_not_found", "model"))
-        messages = self._known.recognised(request.owner, asked.messages)
         try:
-            stream = self._manager.client(target, asked.config).stream(
-                messages=messages, instructions=asked.instructions
-            )
+            turn = await self._known.turn(request.owner, asked, target)
         except ConfigurationError as exc:
             logger.warning("a call of the OpenAI-compatible front cannot be made: %s", type(exc).__name__)
             return error_reply(OpenAIError(400, _NOT_ASKED))
 
-        def answered(response: AIModelCallResponse) -> None:
-            self._known.remember(request.owner, asked.messages, response.chat_response.as_message())
-
         completion = CompletionHead(f"chatcmpl-{uuid4().hex}", int(time()), asked.model)
         if not asked.streamed:
-            return CompletionFeed(stream, completion, answered)
+            return CompletionFeed(turn, completion)
         frames = ChatFrames(completion, include_usage=asked.include_usage)
-        return CompletionStreamFeed(stream, frames, answered)
+        return CompletionStreamFeed(turn, frames)
 
 
 def error_reply(error: OpenAIError) -> WebReply:

@@ -46,6 +46,7 @@ class CompletionRequest(ShortRepr):
         config: The options of the call.
         streamed: Whether the answer is streamed.
         include_usage: Whether a stream ends with its usage.
+        kept: Whether the answer may be kept (``store``).
     """
 
     model: str
@@ -54,6 +55,7 @@ class CompletionRequest(ShortRepr):
     config: AIModelCallConfig
     streamed: bool
     include_usage: bool
+    kept: bool
 
 
 def chat_request(body: bytes, base: AIModelCallConfig) -> CompletionRequest:
@@ -86,6 +88,7 @@ def chat_request(body: bytes, base: AIModelCallConfig) -> CompletionRequest:
         streamed=fields.get("stream") is True,
         include_usage=isinstance(stream_options, dict)
         and cast("BodyFields", stream_options).get("include_usage") is True,
+        kept=fields.get("store") is not False,
     )
 
 

@@ -4,22 +4,19 @@ The head of the response is sent when the answer has begun, not before: an error
 on which clients decide whether they ask again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from dhenara_async.calls.stream import ResponseStream
 from dhenara_async.events import StreamEvent
 from dhenara_async.response import AIModelCallResponse
+from dhenara_async.turns.turn import Turn
 from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.frames.protocol import Ended
 from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead, completion_body
 from dhenara_async.web.openai.errors import error_of
 
 JSON = "application/json"
-
-Answered = Callable[[AIModelCallResponse], None]
-"""Is called with every complete answer."""
 
 
 class CompletionStreamFeed:
@@ -28,15 +25,13 @@ class CompletionStreamFeed:
     Args:
         stream: The answer; its block was not entered.
         frames: Writes the chunks.
-        answered: Is called with the complete answer.
     """
 
     resumes: bool = False
 
-    def __init__(self, stream: ResponseStream, frames: ChatFrames, answered: Answered) -> None:
+    def __init__(self, stream: Turn, frames: ChatFrames) -> None:
         self._stream = stream
         self._frames = frames
-        self._answered = answered
         self._first: Sequence[StreamEvent] | None = None
         self._response: AIModelCallResponse | None = None
         self.media_type: str = frames.media_type
@@ -58,7 +53,6 @@ class CompletionStreamFeed:
         await self._stream.__aexit__(kind, exc, trace)
         if self._stream.complete:
             self._response = self._stream.response
-            self._answered(self._response)
 
     def begin(self) -> bytes:
         """See ``Feed``."""
@@ -90,24 +84,21 @@ class CompletionFeed:
     Args:
         stream: The answer; its block was not entered.
         completion: Names the answer.
-        answered: Is called with the complete answer.
     """
 
     resumes: bool = False
     media_type: str = JSON
     comment: bytes = b""
 
-    def __init__(self, stream: ResponseStream, completion: CompletionHead, answered: Answered) -> None:
+    def __init__(self, stream: Turn, completion: CompletionHead) -> None:
         self._stream = stream
         self._completion = completion
-        self._answered = answered
         self._body: bytes | None = None
         self.headers: Mapping[str, str] = {"cache-control": "no-store"}
 
     async def __aenter__(self) -> Self:
         async with self._stream as stream:
             response = await stream.collect()
-        self._answered(response)
         self._body = completion_body(self._completion, response.chat_response)
         return self
 

@@ -1,101 +1,323 @@
-"""``KnownAnswers``: recognises answers of this process in a history that a client sends back.
+"""``KnownAnswers``: recognises our own answers in a history that a client sends back, and keeps them as nodes.
 
 Clients of Chat Completions send the whole conversation with each question, and no signatures or encrypted reasoning. An
-answer is known by the hash of everything before it and of its own words and calls. Where that matches, the message that
-the model gave takes the place of what the client sent, so that a change of the model is a hop like any other; where it
-does not, the client's message is taken as it is. System messages are not part of the hash: some clients write the time
-into them.
+answer is known by the hash of everything before it and of its own words and calls (``Fingerprint``). Where that is the
+hash of a node, the answer of the node takes the place of the message, so that a change of the model is a hop like any
+other; where it is not, the message is taken as it is. The ids of conversations and nodes follow from the hash, so that
+every process on the same store finds them by one look-up:
+
+- A conversation is named by what was asked first. It holds every way in which its client went on, as branches.
+- A node is named by the history up to its answer. If a model gives the same answer to the same history twice, the first
+  node stays.
+- Single plain answers, such as the titles and tags that a client asks for beside a chat, stand together in one
+  conversation. One of them moves into a conversation of its own when a client goes on from it.
 """
 
+import logging
 from collections import OrderedDict
-from collections.abc import Sequence
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-import orjson
+import anyio
+from pydantic import JsonValue
 
-from dhenara_async.framing.lenient_json import dumps
-from dhenara_async.messages.messages import FilePart, Message, Part, RefusalPart, Role, TextPart, ToolCallPart
+from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.errors import DhenaraError, UnknownConversationError
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.manager import ConversationManager
+from dhenara_async.messages.messages import FilePart, Message, Role, TextPart, ToolCallPart, ToolResultPart
+from dhenara_async.plans.targets import Target
+from dhenara_async.stores import ConversationStore, MemoryStore, StoreWithOwners, StoreWithPaths
+from dhenara_async.stores.journal import StoreWithJournal
+from dhenara_async.turns.factory import TurnFactory
+from dhenara_async.turns.keeping import described, keep_by
+from dhenara_async.turns.loading import opened
+from dhenara_async.turns.sent import SentTurn
+from dhenara_async.web.openai.chat_input import CompletionRequest
+from dhenara_async.web.openai.fingerprint import Fingerprint
 
-_FILE_BYTES = 1 << 18
-"""An answer with a larger generated file is not remembered."""
+logger: logging.Logger = logging.getLogger("dhenara_async")
+
+SOURCE: Final[Mapping[str, JsonValue]] = {"source": "openai_front"}
+"""The metadata of every conversation and node of the front."""
+
+SINGLE_ANSWERS: Final = "Single answers"
+"""The title of the conversation of plain answers that nobody has gone on from."""
+
+_MOST: Final = 4_000
+_FILE_BYTES: Final = 1 << 18
+_READ_SECONDS: Final = 2.0
+_TITLE: Final = 80
 
 
 class KnownAnswers:
-    """The newest answers, each known to its owner only.
+    """Finds and keeps the answers of a front.
 
     Args:
-        most: How many answers are remembered.
+        manager: Its store keeps the answers.
+        keep: Whether they are kept there; False = the newest ones are remembered in the memory of this process; None =
+            they are kept if the store outlives the process and keeps owners apart.
     """
 
-    def __init__(self, most: int = 4_000) -> None:
-        self._most = most
-        self._answers: OrderedDict[bytes, Message] = OrderedDict()
+    def __init__(self, manager: ConversationManager, *, keep: bool | None) -> None:
+        self._manager = manager
+        self._keep = keep
+        self._remembered: OrderedDict[str, ConversationNode] = OrderedDict()
 
-    def recognised(self, owner: str, messages: Sequence[Message]) -> list[Message]:
-        """Return a conversation with our own messages in place of the answers that are known.
-
-        Args:
-            owner: Who sends it.
-            messages: The conversation as it was sent.
-        """
-        found: list[Message] = []
-        digest = _start(owner)
-        for message in messages:
-            digest = _then(digest, message)
-            known = self._answers.get(digest) if message.role is Role.ASSISTANT else None
-            if known is not None:
-                self._answers.move_to_end(digest)
-            found.append(message if known is None else known)
-        return found
-
-    def remember(self, owner: str, messages: Sequence[Message], answer: Message) -> None:
-        """Remember an answer.
+    async def turn(self, owner: str, asked: CompletionRequest, target: Target) -> SentTurn:
+        """Return the turn that answers a request, with our own answers in place of those that are known.
 
         Args:
-            owner: Whose it is.
-            messages: The conversation before it, as it was sent or as ``recognised`` returned it.
-            answer: The answer.
+            owner: Who asks.
+            asked: The request.
+            target: Who is asked.
+
+        Raises:
+            ConfigurationError: The call cannot be made; nothing was sent.
         """
-        if any(isinstance(part, FilePart) and (part.size or 0) > _FILE_BYTES for part in answer.parts):
+        keeps = self._keeps()
+        factory = _factory_of(self._manager.scoped(owner) if keeps else self._manager)
+        sent = _Sent(owner, asked.messages)
+        stored = await _stored(factory.store, sent) if keeps and sent.answers else _Stored()
+        if stored is None:  # the store failed, and the node could not say what it follows
+            keeps, stored = False, _Stored()
+        vouched = [node for node in stored.nodes if factory.signing is None or factory.signing.vouch_for(node)]
+        found = {node.id: node for node in (*self._recalled(sent), *vouched)}
+        known = {at: found[name] for at, name in sent.answers.items() if name in found}
+        conversation = stored.conversation or Conversation(sent.conversation_id)
+        keeper = _Keeper(self, factory.store if keeps and asked.kept else None, sent, stored, asked)
+        return factory.sent(
+            conversation,
+            sent.draft(asked, stored.parent_id),
+            sent.with_answers(known),
+            target,
+            asked.config,
+            known=tuple(known.values()),
+            keeper=keeper,
+        )
+
+    def remember(self, node: ConversationNode) -> None:
+        """Remember the answer of a node in this process. The newest ones stay, and none with a large file."""
+        parts = () if node.response is None else node.response.choices[0].parts
+        if any(isinstance(part, FilePart) and (part.size or 0) > _FILE_BYTES for part in parts):
             return
-        digest = _start(owner)
-        for message in (*messages, answer):
-            digest = _then(digest, message)
-        self._answers[digest] = answer
-        self._answers.move_to_end(digest)
-        if len(self._answers) > self._most:
-            self._answers.popitem(last=False)
+        self._remembered[node.id] = node.changed(attached_files=(), tool_results=())
+        self._remembered.move_to_end(node.id)
+        if len(self._remembered) > _MOST:
+            self._remembered.popitem(last=False)
+
+    def _recalled(self, sent: "_Sent") -> list[ConversationNode]:
+        """Return the nodes of a conversation that this process remembers, now the newest ones."""
+        recalled = [name for name in sent.answers.values() if name in self._remembered]
+        for name in recalled:
+            self._remembered.move_to_end(name)
+        return [self._remembered[name] for name in recalled]
+
+    def _keeps(self) -> bool:
+        if self._keep is not None:
+            return self._keep
+        store = self._manager.store
+        return isinstance(store, StoreWithOwners) and not isinstance(store, MemoryStore)
 
 
-def _start(owner: str) -> bytes:
-    return sha256(owner.encode(errors="surrogatepass")).digest()
+class _Sent:
+    """A conversation as a client has sent it.
+
+    Args:
+        owner: Who sends it.
+        messages: Its messages without the leading instructions, oldest first.
+
+    Attributes:
+        owner: Who sends it.
+        messages: Its messages.
+        conversation_id: The id that follows from what was asked first.
+        answers: The ids that follow from the answers, by their place among the messages.
+        fingerprint: The hash of all messages.
+    """
+
+    def __init__(self, owner: str, messages: Sequence[Message]) -> None:
+        self.owner = owner
+        self.messages = messages
+        self.fingerprint = Fingerprint(owner)
+        self.answers: dict[int, str] = {}
+        first: str | None = None
+        for at, message in enumerate(messages):
+            answer = message.role is Role.ASSISTANT
+            if answer and first is None:
+                first = self.fingerprint.id_of("conversation")
+            self.fingerprint.add(message)
+            if answer:
+                self.answers[at] = self.fingerprint.id_of("answer")
+        self.conversation_id: str = first or self.fingerprint.id_of("conversation")
+
+    @property
+    def title(self) -> str | None:
+        """The first words that a user said, as a title."""
+        asked = (message.get_text().strip() for message in self.messages if message.role is Role.USER)
+        words = next(filter(None, asked), "")
+        line = " ".join("".join(letter if letter.isprintable() else " " for letter in words[: 4 * _TITLE]).split())
+        return (line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…") or None
+
+    def draft(self, asked: CompletionRequest, parent_id: str | None) -> ConversationNode:
+        """Return the turn before its answer: what stands behind the last answer is its question."""
+        since = max(self.answers, default=-1) + 1
+        parts = [part for message in self.messages[since:] if message.role is Role.USER for part in message.parts]
+        return ConversationNode(
+            parent_id=parent_id,
+            user_query="\n\n".join(part.text for part in parts if isinstance(part, TextPart)),
+            attached_files=tuple(part for part in parts if isinstance(part, FilePart)),
+            tool_results=tuple(part for part in parts if isinstance(part, ToolResultPart)),
+            instructions=asked.instructions,
+            metadata={**SOURCE, "model": asked.model},
+        )
+
+    def with_answers(self, known: Mapping[int, ConversationNode]) -> list[Message]:
+        """Return the messages with the answers of our own nodes in place of those that are known."""
+        messages, renamed = list[Message](), dict[str, ToolCallPart]()
+        for at, message in enumerate(self.messages):
+            if message.role is not Role.ASSISTANT:
+                messages.append(_with_own_ids(message, renamed) if renamed else message)
+                continue
+            node, own = known.get(at), message
+            if node is not None and (last := node.as_messages()[-1]).role is Role.ASSISTANT:
+                own = last
+            pairs = zip(_calls_of(message), _calls_of(own), strict=False)
+            renamed = {sent.call_id: call for sent, call in pairs if sent.call_id != call.call_id}
+            messages.append(own)
+        return messages
 
 
-def _then(digest: bytes, message: Message) -> bytes:
-    """Return the hash of a conversation and one more message."""
-    if message.role is Role.SYSTEM:
-        return digest
-    return sha256(digest + dumps([message.role.value, *_shown(message.parts)])).digest()
+@dataclass(frozen=True, slots=True, repr=False)
+class _Stored(ShortRepr):
+    """What a store has of a conversation that a client has sent.
+
+    Attributes:
+        conversation: The conversation, as far as it was loaded; None = there is none.
+        nodes: The answers that are known.
+        parent_id: The id of the last one of them in the conversation.
+        single: The first answer, if it is among the single answers and not in the conversation.
+    """
+
+    conversation: Conversation | None = None
+    nodes: tuple[ConversationNode, ...] = ()
+    parent_id: str | None = None
+    single: ConversationNode | None = None
 
 
-def _shown(parts: Sequence[Part]) -> list[object]:
-    """Return what a client shows of a message and sends back: its words, then the rest in order."""
-    words = "".join([part.text for part in parts if isinstance(part, TextPart | RefusalPart)]).strip()
-    shown: list[object] = [words]
-    for part in parts:
-        if isinstance(part, ToolCallPart):
-            shown.append([part.call_id, part.name, _sorted(part.arguments)])
-        elif part.type == "tool_result":
-            shown.append([part.call_id, part.get_text()])
-        elif isinstance(part, FilePart):
-            named = part.url or part.file_id or ""
-            shown.append(named if part.data is None else sha256(part.data).hexdigest())
-    return shown
+class _Keeper:
+    """Names and keeps the node of one answer; see ``AnswerKeeper``."""
+
+    def __init__(
+        self,
+        answers: KnownAnswers,
+        store: ConversationStore | None,
+        sent: _Sent,
+        stored: _Stored,
+        asked: CompletionRequest,
+    ) -> None:
+        self._answers = answers
+        self._store = store
+        self._sent = sent
+        self._stored = stored
+        self._single = not sent.answers and not asked.streamed
+
+    def id_of(self, node: ConversationNode) -> str:
+        """See ``AnswerKeeper``."""
+        last = node.as_messages()[-1] if node.response is not None else None
+        if last is None or last.role is not Role.ASSISTANT:
+            return node.id
+        return self._sent.fingerprint.then(last).id_of("answer")
+
+    async def keep(self, node: ConversationNode) -> None:
+        """See ``AnswerKeeper``. A turn that failed before its first word is not kept."""
+        if node.status == "failed" or node.response is None:
+            return
+        store = self._store
+        if store is None:
+            self._answers.remember(node)
+            return
+        try:
+            if await keep_by(lambda: self._append(store, node), node.id):
+                return
+        except DhenaraError as exc:
+            _not_kept(node.id, exc)
+        except ValueError:
+            return  # the same answer was kept before: the first one stays
+        except Exception as exc:  # noqa: BLE001 - whatever a store raises, the answer is complete
+            _not_kept(node.id, exc)
+        self._answers.remember(node)
+
+    async def _append(self, store: ConversationStore, node: ConversationNode) -> None:
+        """Put the node into its conversation, which is created if this is its first one."""
+        sent, single = self._sent, self._stored.single
+        if self._single:
+            conversation_id, title = Fingerprint(sent.owner).id_of("single answers"), SINGLE_ANSWERS
+        else:
+            conversation_id, title = sent.conversation_id, sent.title
+        if node.parent_id is None or single is not None:
+            await store.create(conversation_id, title=title, metadata=SOURCE)
+        if single is not None:
+            await store.append(conversation_id, single)
+        await store.append(conversation_id, node)
 
 
-def _sorted(arguments: str) -> str:
-    """Return arguments in one spelling: some clients parse them and write them anew."""
+async def _stored(store: ConversationStore, sent: _Sent) -> _Stored | None:
+    """Return what a store has of a conversation, within a time limit; None if it failed."""
     try:
-        return orjson.dumps(orjson.loads(arguments), option=orjson.OPT_SORT_KEYS).decode()
-    except (orjson.JSONDecodeError, TypeError):
-        return arguments
+        with anyio.fail_after(_READ_SECONDS):
+            return await _looked_up(store, sent)
+    except Exception as exc:  # noqa: BLE001 - whatever a store raises, there is an answer without it
+        logger.warning("a history is taken as it was sent, because the store did not answer: %s", described(exc))
+        return None
+
+
+async def _looked_up(store: ConversationStore, sent: _Sent) -> _Stored:
+    """Return what a store has of a conversation: by one look-up if its last answer is known."""
+    names = tuple(sent.answers.values())
+    conversation = await _loaded(store, sent.conversation_id, names[-1])
+    nodes = () if conversation is None else tuple(filter(None, map(conversation.get, names)))
+    if nodes:
+        return _Stored(conversation, nodes, nodes[-1].id)
+    found = await store.find_node(names[0]) if isinstance(store, StoreWithJournal) else None
+    if found is None or found[1].parent_id is not None:
+        return _Stored(conversation)
+    return _Stored(conversation, (found[1],), found[1].id, found[1])
+
+
+async def _loaded(store: ConversationStore, conversation_id: str, node_id: str) -> Conversation | None:
+    """Return a conversation with the path to a node, or with the path to its head if it has no such node."""
+    try:
+        if not isinstance(store, StoreWithPaths):
+            return await store.load(conversation_id)
+        try:
+            return Conversation.of_loaded(conversation_id, await store.load_path(conversation_id, node_id))
+        except ValueError as exc:
+            if isinstance(exc, DhenaraError):
+                raise
+            return await opened(store, conversation_id)
+    except UnknownConversationError:
+        return None
+
+
+def _not_kept(node_id: str, exc: BaseException) -> None:
+    logger.error("answer %s of the OpenAI-compatible front is only in memory: %s", node_id, described(exc))
+
+
+def _calls_of(message: Message) -> list[ToolCallPart]:
+    return [part for part in message.parts if isinstance(part, ToolCallPart)]
+
+
+def _with_own_ids(message: Message, renamed: Mapping[str, ToolCallPart]) -> Message:
+    """Return a message whose tool results have the ids that the provider has given to their calls."""
+    parts = [
+        part.changed(call_id=call.call_id, name=call.name)
+        if isinstance(part, ToolResultPart) and (call := renamed.get(part.call_id)) is not None
+        else part
+        for part in message.parts
+    ]
+    return message.changed(parts=tuple(parts))
+
+
+def _factory_of(manager: ConversationManager) -> TurnFactory:
+    return manager._turns  # pyright: ignore[reportPrivateUsage] - the front is a part of the package

@@ -28,14 +28,14 @@ def openai_routes(
     config: AIModelCallConfig | None = None,
     origins: Collection[str] = (),
     limits: WebLimits | None = None,
+    keep: bool | None = None,
 ) -> list[Route]:
     """Return the routes of an OpenAI-compatible API: ``app.router.routes += openai_routes(…)``.
 
     Below ``prefix``: ``models``, ``models/{id}`` and ``chat/completions``, streamed and plain.
 
     Args:
-        manager: Its connections, limits and budget are used. Conversations are not kept; the newest answers are
-            remembered in memory, for the change of the model in the middle of a conversation.
+        manager: Its connections, limits, budgets and store are used.
         endpoints: Who may be asked, by the name that a client sends as ``model``: endpoints, their short names, or
             plans.
         owner: Checks the key of a request and returns whose it is; it may be async.
@@ -44,11 +44,15 @@ def openai_routes(
             out, because clients run their own.
         origins: Origins of other sites whose pages may send requests without a key.
         limits: How much a client may send; None = ``WebLimits()``.
+        keep: Whether answers are kept in the manager's store, as conversations of the owner, so that every process
+            recognises them when a client sends them back: the change of a model in its menu is then a hop with our own
+            nodes. False = the newest 4 000 are remembered in the memory of this process. None = they are kept if the
+            store outlives the process.
 
     Raises:
         ConfigurationError: There is no endpoint, or an option cannot be used.
     """
-    app = OpenAIApp(manager, endpoints, prefix, config=config, origins=origins, limits=limits)
+    app = OpenAIApp(manager, endpoints, prefix, config=config, origins=origins, limits=limits, keep=keep)
     return [
         Route(path, _told(endpoint_of(app, handler, owner)), methods=[method], include_in_schema=False)
         for method, path, handler in app.routes
