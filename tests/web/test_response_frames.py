@@ -6,7 +6,7 @@ from typing import Any, cast
 import orjson
 import pytest
 import pytest_asyncio
-from pydantic import SecretStr
+from pydantic import JsonValue, SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -429,6 +429,26 @@ def test_a_hosted_call_and_its_result_are_one_item(parts: list[HostedToolPart], 
     for part_id, part in enumerate(parts):
         events += [PartStart(part_id, "hosted_tool", 0, part.call_id, part.name), PartEnd(part_id, part)]
     assert response_in(events_of(fed(*events).end(done(*parts)))[-1])["output"] == [item]
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        {"type": "reasoning", "action": "removed", "id": "rs_1", "reason": "model_mismatch"},
+        {"type": "thinking_dropped", "path": "rs_1", "reason": "model_mismatch"},
+    ],
+)
+async def test_reports_of_the_provider_on_the_request_are_passed_on(reported: dict[str, JsonValue]) -> None:
+    part = HostedToolPart(name="input_transformations", output=[reported], report=True)
+    frames = fed(*says(0, "So"), PartStart(1, "hosted_tool", name=part.name), PartEnd(1, part))
+    ended = done(TextPart(text="So", origin=ORIGIN), part)
+    last = response_in(events_of(frames.end(ended))[-1])
+    assert ended.node is not None
+    assert last == response_object(HEAD, ended.node.response)
+    again = await heard_from(reader(orjson.dumps(last), "application/json"))
+    assert again.response is not None
+    (entry,) = again.response.conversion.entries
+    assert (entry.code, entry.reason) == ("server_dropped_reasoning", "other_model")
 
 
 def test_citations_and_pictures_become_annotations_and_items() -> None:

@@ -1,17 +1,18 @@
 """``HostedItems``: the tools that a provider ran itself, as the items that OpenAI has for its own. Pure.
 
 OpenAI has one item for a call and its result; other providers send two parts, which become one item here. A tool that
-OpenAI has no item for is left out.
+OpenAI has no item for is left out. A report on the request is no item, but a field of the response.
 """
 
 from collections.abc import Iterator
 from typing import cast
 
 from dhenara_async.drivers.base import JsonObject, as_list, as_object, as_text
+from dhenara_async.drivers.openai_responses.content import INPUT_TRANSFORMATIONS
 from dhenara_async.drivers.openai_responses.native import ITEMS
 from dhenara_async.endpoint import Dialect
 from dhenara_async.framing.lenient_json import text_of
-from dhenara_async.messages.messages import HostedToolPart
+from dhenara_async.messages.messages import HostedToolPart, Part
 
 
 class HostedItems:
@@ -54,6 +55,20 @@ class HostedItems:
         left = [item for items in self._waiting.values() for item in items]
         self._waiting.clear()
         return left
+
+
+def transformations_of(part: Part) -> list[JsonObject]:
+    """Return what a provider reports to have left out of the request, in the words of the API; usually nothing."""
+    if not isinstance(part, HostedToolPart) or not part.report or part.name != INPUT_TRANSFORMATIONS:
+        return []
+    told = [as_object(entry) for entry in as_list(part.output)]
+    return [entry if "action" in entry else _removed(entry) for entry in told if entry]
+
+
+def _removed(entry: JsonObject) -> JsonObject:
+    """Return Anthropic's report on one thinking block; its place in the request stands for the id of an item."""
+    place = as_text(entry.get("path")) or as_text(entry.get("id"))
+    return {"id": place, "type": "reasoning", "action": "removed", "reason": as_text(entry.get("reason"))}
 
 
 def _key(part: HostedToolPart) -> str:

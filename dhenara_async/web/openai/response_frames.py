@@ -40,7 +40,7 @@ from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 from dhenara_async.web.frames.sse import COMMENT
 from dhenara_async.web.openai.errors import OpenAIError, error_of
-from dhenara_async.web.openai.hosted_items import HostedItems
+from dhenara_async.web.openai.hosted_items import HostedItems, transformations_of
 from dhenara_async.web.openai.open_item import EMPTY, OpenItem
 from dhenara_async.web.openai.response_items import ItemNames, call_ids, item_of, output_items
 from dhenara_async.web.openai.response_object import (
@@ -117,6 +117,7 @@ class ResponseFrames:
         self._step = 0  # the index of the first item of this answer: of a loop there are several
         self._has_calls = False  # whether this answer has one
         self._refused = False
+        self._left_out: list[JsonObject] = []  # of the request, as its provider reports
         self._calls: dict[str, str] = {}  # the ids that the client knows, by call id
         self._usage, self._earlier = UNKNOWN, list[Usage]()
         self._finish: FinishReason | None = None
@@ -164,7 +165,7 @@ class ResponseFrames:
         self._close_all()
         finish = self._finish or answer.finish_reason
         usage = total_usage([*self._earlier, answer.usage]) if self._earlier else answer.usage
-        self._finish_with(finished_state(finish, self._items(), usage, refused=self._refused))
+        self._finish_with(finished_state(finish, self._items(), usage, self._left_out, refused=self._refused))
         return b"".join(self._out)
 
     def fail(self, failure: Failure) -> bytes:
@@ -236,6 +237,7 @@ class ResponseFrames:
             self._earlier.append(self._usage)
         self._usage = UNKNOWN
         self._step, self._has_calls, self._refused = self._count, False, False
+        self._left_out = []
 
     def _restart(self) -> None:
         """End what was sent of an answer that begins again."""
@@ -246,7 +248,7 @@ class ResponseFrames:
             return
         for index in range(self._step, self._count):
             self._output.pop(index, None)
-        self._step, self._refused, self._usage = self._count, False, UNKNOWN
+        self._step, self._refused, self._usage, self._left_out = self._count, False, UNKNOWN, []
 
     def _close_all(self) -> None:
         """End the items that are still open."""
@@ -376,6 +378,7 @@ class ResponseFrames:
         if known is not None:
             self._hosted_done(known)
             return
+        self._left_out += transformations_of(part)
         item = self._hosted.begin(part)
         if item is None:
             return

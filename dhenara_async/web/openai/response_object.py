@@ -14,6 +14,7 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.response import ChatResponse, FinishReason
 from dhenara_async.usage.tokens import UNKNOWN, Usage
 from dhenara_async.web.openai.errors import OpenAIError
+from dhenara_async.web.openai.hosted_items import transformations_of
 from dhenara_async.web.openai.response_items import output_items
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -84,6 +85,7 @@ class ResponseState(ShortRepr):
         reason: Why it is incomplete, in the words of the API; None if it is not.
         error: Why it failed; None if it did not.
         usage: Its tokens. They are not shown before the end, or of a response that failed or was cancelled.
+        transformations: What the provider left out of the request.
     """
 
     status: ResponseStatus
@@ -91,15 +93,24 @@ class ResponseState(ShortRepr):
     reason: str | None = None
     error: OpenAIError | None = None
     usage: Usage = UNKNOWN
+    transformations: Sequence[JsonObject] = ()
 
 
-def finished_state(finish: FinishReason, output: Sequence[JsonObject], usage: Usage, *, refused: bool) -> ResponseState:
+def finished_state(
+    finish: FinishReason,
+    output: Sequence[JsonObject],
+    usage: Usage,
+    transformations: Sequence[JsonObject],
+    *,
+    refused: bool,
+) -> ResponseState:
     """Return the state of a response whose answer has ended.
 
     Args:
         finish: Why it ended.
         output: Its items.
         usage: Its tokens.
+        transformations: What the provider left out of the request.
         refused: Whether it has the text of a refusal.
     """
     reason = _INCOMPLETE.get(finish)
@@ -108,7 +119,11 @@ def finished_state(finish: FinishReason, output: Sequence[JsonObject], usage: Us
     if finish is FinishReason.ERROR:
         return ResponseState(status="failed", output=output, error=FAILED)
     return ResponseState(
-        status="completed" if reason is None else "incomplete", output=output, reason=reason, usage=usage
+        status="completed" if reason is None else "incomplete",
+        output=output,
+        reason=reason,
+        usage=usage,
+        transformations=transformations,
     )
 
 
@@ -132,8 +147,9 @@ def response_object(
         return object_of(head, ResponseState(status=status, output=output, error=error, usage=usage))
     if answer is None:
         return object_of(head, ResponseState(status="in_progress"))
+    left_out = [entry for part in answer.choices[0].parts for entry in transformations_of(part)]
     refused = bool(answer.refusal())
-    return object_of(head, finished_state(answer.finish_reason, output, answer.usage, refused=refused))
+    return object_of(head, finished_state(answer.finish_reason, output, answer.usage, left_out, refused=refused))
 
 
 def response_body(
@@ -168,6 +184,8 @@ def object_of(head: ResponseHead, state: ResponseState) -> JsonObject:
     }
     if head.conversation is not None:
         told["conversation"] = {"id": head.conversation}
+    if state.transformations:
+        told["input_transformations"] = list(state.transformations)
     searches = state.usage.web_searches
     if searches is not None and state.status not in _WITHOUT_USAGE:
         told["tool_usage"] = {"web_search": {"num_requests": searches}}
