@@ -111,17 +111,14 @@ class OpenAIApp:
         target = self._models.get(asked.model)
         if target is None:
             return error_reply(OpenAIError(404, _NO_MODEL, "model_not_found", "model"))
+        completion = CompletionHead(f"chatcmpl-{uuid4().hex}", int(time()), asked.model)
+        frames = ChatFrames(completion, include_usage=asked.include_usage)
         try:
-            turn = await self._known.turn(request.owner, asked, target)
+            turn = await self._known.turn(request.owner, asked, target, lambda: frames.void)
         except ConfigurationError as exc:
             logger.warning("a call of the OpenAI-compatible front cannot be made: %s", type(exc).__name__)
             return error_reply(OpenAIError(400, _NOT_ASKED))
-
-        completion = CompletionHead(f"chatcmpl-{uuid4().hex}", int(time()), asked.model)
-        if not asked.streamed:
-            return CompletionFeed(turn, completion)
-        frames = ChatFrames(completion, include_usage=asked.include_usage)
-        return CompletionStreamFeed(turn, frames)
+        return CompletionStreamFeed(turn, frames) if asked.streamed else CompletionFeed(turn, completion)
 
 
 def error_reply(error: OpenAIError) -> WebReply:

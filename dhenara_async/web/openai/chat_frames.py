@@ -26,6 +26,7 @@ from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 from dhenara_async.web.frames.sse import COMMENT
 from dhenara_async.web.openai.errors import OpenAIError, error_of
 
+_PARAGRAPH = "\n\n"
 _DONE = b"data: [DONE]\n\n"
 _FINISHES: Mapping[FinishReason, str] = {
     FinishReason.LENGTH: "length",
@@ -60,6 +61,9 @@ class ChatFrames:
     Args:
         completion: What every chunk repeats.
         include_usage: Whether the usage follows the answer.
+
+    Attributes:
+        void: The words that stand before the answer because it was begun again, as its client shows them.
     """
 
     media_type: str = "text/event-stream"
@@ -78,7 +82,8 @@ class ChatFrames:
         self._calls: dict[int, int] = {}  # the place of each call among those of its choice
         self._placed: dict[int, int] = {}  # how many calls each choice has
         self._told: set[int] = set()  # calls whose arguments have begun
-        self._has_words = False
+        self._words: list[str] = []  # of the first choice, since it was begun
+        self.void: str = ""
         self._cut = False
 
     def begin(self) -> bytes:
@@ -114,8 +119,10 @@ class ChatFrames:
     def _written(self, event: StreamEvent) -> bytes:
         match event:
             case TextDelta():
-                self._has_words = True
-                return self._delta(event.part_id, {"content": event.text})
+                choice = self._choices.get(event.part_id, 0)
+                if choice == 0:
+                    self._words.append(event.text)
+                return self._chunk(choice, {"content": event.text})
             case ReasoningDelta():
                 return self._delta(event.part_id, {"reasoning_content": event.text})
             case RefusalDelta():
@@ -156,10 +163,11 @@ class ChatFrames:
             self._cut = True
             return b"data: %b\n\n" % _RESTARTED.body
         self._choices.clear()
-        if not self._has_words:
+        if not self._words:
             return b""
-        self._has_words = False
-        return self._chunk(0, {"content": "\n\n"})
+        self.void += f"{''.join(self._words)}{_PARAGRAPH}"
+        self._words.clear()
+        return self._chunk(0, {"content": _PARAGRAPH})
 
     def _delta(self, part_id: int, delta: Mapping[str, object]) -> bytes:
         return self._chunk(self._choices.get(part_id, 0), delta)

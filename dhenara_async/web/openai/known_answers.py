@@ -15,7 +15,7 @@ every process on the same store finds them by one look-up:
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,13 +65,16 @@ class KnownAnswers:
         self._keep = keep
         self._remembered: OrderedDict[str, ConversationNode] = OrderedDict()
 
-    async def turn(self, owner: str, asked: CompletionRequest, target: Target) -> SentTurn:
+    async def turn(
+        self, owner: str, asked: CompletionRequest, target: Target, void: Callable[[], str]
+    ) -> SentTurn:
         """Return the turn that answers a request, with our own answers in place of those that are known.
 
         Args:
             owner: Who asks.
             asked: The request.
             target: Who is asked.
+            void: Returns the words that the client has before the answer, if that was begun again.
 
         Raises:
             ConfigurationError: The call cannot be made; nothing was sent.
@@ -86,7 +89,7 @@ class KnownAnswers:
         found = {node.id: node for node in (*self._recalled(sent), *vouched)}
         known = {at: found[name] for at, name in sent.answers.items() if name in found}
         conversation = stored.conversation or Conversation(sent.conversation_id)
-        keeper = _Keeper(self, factory.store if keeps and asked.kept else None, sent, stored, asked)
+        keeper = _Keeper(self, factory.store if keeps and asked.kept else None, sent, stored, asked, void)
         return factory.sent(
             conversation,
             sent.draft(asked, stored.parent_id),
@@ -215,7 +218,9 @@ class _Keeper:
         sent: _Sent,
         stored: _Stored,
         asked: CompletionRequest,
+        void: Callable[[], str],
     ) -> None:
+        self._void = void
         self._answers = answers
         self._store = store
         self._sent = sent
@@ -227,7 +232,8 @@ class _Keeper:
         last = node.as_messages()[-1] if node.response is not None else None
         if last is None or last.role is not Role.ASSISTANT:
             return node.id
-        return self._sent.fingerprint.then(last).id_of("answer")
+        shown = last.changed(parts=(TextPart(text=self._void()), *last.parts))
+        return self._sent.fingerprint.then(shown).id_of("answer")
 
     async def keep(self, node: ConversationNode) -> None:
         """See ``AnswerKeeper``. A turn that failed before its first word is not kept."""
