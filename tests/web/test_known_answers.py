@@ -111,13 +111,14 @@ async def test_from_an_edited_answer_on_a_history_is_taken_as_it_is_and_the_rest
         assert SIGNATURE not in chat.sent()
 
 
-async def test_another_owner_is_not_recognised() -> None:
-    async with front([SIGNED, Answer(text="Yes.")]) as chat:
+@pytest.mark.parametrize("keep", [True, False])
+async def test_another_owner_is_not_recognised(keep: bool) -> None:
+    async with front([SIGNED, Answer(text="Yes.")], keep=keep) as chat:
         await chat.ask([user("2 + 2?")])
         chat.sdk = chat.sdk.with_options(api_key="bob")
         await chat.ask([user("2 + 2?"), answer("Four."), user("Sure?")])
         assert SIGNATURE not in chat.sent()
-        assert len(await chat.path()) == 1
+        assert len((await chat.mine.list()).items) == keep
 
 
 async def test_plain_single_answers_stand_together_until_a_client_goes_on_from_one() -> None:

@@ -65,9 +65,7 @@ class KnownAnswers:
         self._keep = keep
         self._remembered: OrderedDict[str, ConversationNode] = OrderedDict()
 
-    async def turn(
-        self, owner: str, asked: CompletionRequest, target: Target, void: Callable[[], str]
-    ) -> SentTurn:
+    async def turn(self, owner: str, asked: CompletionRequest, target: Target, void: Callable[[], str]) -> SentTurn:
         """Return the turn that answers a request, with our own answers in place of those that are known.
 
         Args:
