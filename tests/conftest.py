@@ -2,13 +2,15 @@
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import pytest
+from sqlalchemy import URL
 
 from dhenara_async.downloads import fetch
 from dhenara_async.transport.aiohttp_internals import VARIABLE
 from tests.browser import browsing, chromium
+from tests.stores.postgres import postgres_url
 
 __all__ = ("browsing", "chromium")  # fixtures
 
@@ -39,6 +41,13 @@ def no_names_of_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
         return await real(host, port)
 
     monkeypatch.setattr(fetch, "addresses_of", addresses_of)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[URL]:
+    """The URL of a migrated PostgreSQL database that the tests of one process share."""
+    with postgres_url() as url:
+        yield url
 
 
 @pytest.fixture

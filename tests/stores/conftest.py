@@ -1,6 +1,6 @@
 """The stores that the same tests run on: in memory, in an SQLite file, in PostgreSQL."""
 
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -8,14 +8,6 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from dhenara_async.stores import MemoryStore, SQLStore
-from tests.stores.postgres import postgres_url
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Generator[URL]:
-    """The URL of a migrated PostgreSQL database that the tests of one worker share."""
-    with postgres_url() as url:
-        yield url
 
 
 @pytest.fixture

@@ -413,25 +413,6 @@ async def test_a_question_that_is_sent_again_is_asked_once(framework: str) -> No
         assert len(chat.provider.requests) == 2
 
 
-async def test_any_worker_goes_on_with_a_turn_of_another_and_stops_it(tmp_path: Path) -> None:
-    stalled = Fault(answer=Answer(text="A fox is red."), stall=6)
-    async with (
-        chatting([stalled], store=tmp_path / "chat.db") as one,
-        chatting(store=tmp_path / "chat.db") as two,
-    ):
-        async with one.page.session.post(f"{one.page.url}/api/chat", json=one.page.say("What?")) as reply:
-            await reply.content.readuntil(b'"text-delta"')
-        history: Any = (await two.page.get("chat/chat-1"))[1]
-        assert [message["role"] for message in history["messages"]] == ["user"]
-        async with two.page.session.get(f"{two.page.url}/api/chat/chat-1/stream") as reply:
-            await reply.content.readuntil(b'"text-delta"')
-            assert (await two.page.send("POST", "chat/chat-1/stop"))[0] == 204
-            assert b'"abort"' in await reply.read()
-        await one.provider.wait_closed()
-        history = (await two.page.get("chat/chat-1"))[1]
-        assert history["messages"][1]["metadata"]["status"] == "interrupted"
-
-
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[:3] == ["dhenara_async", "web", "starlette"]]:
         monkeypatch.delitem(sys.modules, name)

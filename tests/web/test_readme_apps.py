@@ -15,7 +15,7 @@ from tests.readme.blocks import blocks
 from tests.web.protocols import events_of, ui_message_of
 from tests.web.servers import served, served_by_aiohttp
 
-FASTAPI, AIOHTTP = (block.code for block in blocks("python") if block.heading == "Web apps")
+FASTAPI, AIOHTTP, WORKERS = (block.code for block in blocks("python") if block.heading == "Web apps")
 
 
 @asynccontextmanager
