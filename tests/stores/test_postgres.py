@@ -83,7 +83,7 @@ async def test_writers_of_a_locked_conversation_leave_connections_to_others(post
             with anyio.fail_after(PATIENCE):
                 await store.append("free", ConversationNode(user_query="free"))
                 assert len((await store.list()).items) == 2
-                while not (waiting := await other.scalar(text(WAITING))):
+                while not (waiting := await other.scalar(text(WAITING))):  # noqa: ASYNC110 - no event tells of it
                     await anyio.sleep(0.01)
             await other.rollback()
         assert waiting == 1
