@@ -1,12 +1,12 @@
 """Every recorded answer of every provider as a stream of the Responses API, read by our own driver and by the SDK."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import orjson
 import pytest
 import pytest_asyncio
-from pydantic import JsonValue, SecretStr
+from pydantic import JsonValue, SecretStr, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -236,6 +236,42 @@ async def test_the_sdk_accumulates_answers_to_our_own_object(answers: Mapping[st
                 for content in item.get("content") or ():
                     content.pop("parsed", None)
             assert told == expected, name
+
+
+# what our events have in another shape than the SDK's types: counts that are not known, and what OpenAI itself sends
+_LOOSE = ("usage.input_tokens_details", "usage.output_tokens_details", "action.ActionSearch.sources", "action.Action")
+
+
+def test_every_event_has_the_shape_of_the_sdks_types(answers: Mapping[str, Heard]) -> None:
+    """The SDK itself reads events without a check; clients in other languages are strict."""
+    types = pytest.importorskip("openai.types.responses", reason="the openai SDK is not installed: pip install openai")
+    kinds, items = by_type(types.ResponseStreamEvent), by_type(types.ResponseOutputItem)
+    wrong: set[str] = set()
+    for name, heard in answers.items():
+        for event in events_of(written(heard)):
+            response, item = cast("dict[str, Any]", event.get("response") or {}), cast("Any", event.get("item"))
+            for each in [*response.pop("output", ()), *([item] if item else ())]:
+                wrong |= complaints(items[each["type"]], each)
+            response["output"] = []
+            event["item"] = {"type": "reasoning", "id": "rs_1", "summary": []}  # checked above, by its own class
+            wrong |= {f"{name}: {words}" for words in complaints(kinds[str(event["type"])], event)}
+    assert not wrong
+
+
+def by_type(union: Any) -> dict[str, Any]:
+    """The classes of one of the SDK's unions."""
+    return {
+        kind: each for each in get_args(get_args(union)[0]) for kind in get_args(each.model_fields["type"].annotation)
+    }
+
+
+def complaints(kind: Any, value: object) -> set[str]:
+    try:
+        kind.model_validate(value)
+    except ValidationError as exc:
+        places = {".".join(str(step) for step in error["loc"] if isinstance(step, str)) for error in exc.errors()}
+        return {f"{kind.__name__}.{place}" for place in places if not any(loose in place for loose in _LOOSE)}
+    return set()
 
 
 def fed(*events: StreamEvent) -> ResponseFrames:

@@ -43,6 +43,12 @@ _INCOMPLETE: Mapping[FinishReason, str] = {
     FinishReason.PAUSE: "max_messages",
     FinishReason.OTHER: "max_messages",
 }
+_NO_IMAGES: Mapping[str, object] = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
 _WITHOUT_USAGE = frozenset(("queued", "in_progress", "failed", "cancelled"))
 
 
@@ -188,26 +194,36 @@ def object_of(head: ResponseHead, state: ResponseState) -> JsonObject:
         told["input_transformations"] = list(state.transformations)
     searches = state.usage.web_searches
     if searches is not None and state.status not in _WITHOUT_USAGE:
-        told["tool_usage"] = {"web_search": {"num_requests": searches}}
+        told["tool_usage"] = {"image_gen": _NO_IMAGES, "web_search": {"num_requests": searches}}
     return told
 
 
 def usage_of(usage: Usage) -> JsonObject | None:
-    """Return tokens in the words of the API; a count that is not known is null, and all is if the whole is not."""
+    """Return tokens in the words of the API; null if the whole is not known, and so are details of it.
+
+    Clients in strict languages refuse a null inside the details, so those are null as a whole.
+    """
     asked, answered = usage.input_tokens, usage.output_tokens
     if asked is None or answered is None:
         return None
-    details: JsonObject = {"cached_tokens": usage.cache_read_tokens, "cache_write_tokens": usage.cache_write_tokens}
-    kept_30m, kept_12h = usage.cache_write_30m_tokens, usage.cache_write_12h_tokens
-    if kept_30m is not None or kept_12h is not None:
-        details["cache_write_tokens_details"] = {"ttl_30m_tokens": kept_30m, "ttl_12h_tokens": kept_12h}
+    thought = usage.reasoning_tokens
     return {
         "input_tokens": asked,
-        "input_tokens_details": details,
+        "input_tokens_details": None if usage.cache_read_tokens is None else _cached(usage),
         "output_tokens": answered,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "output_tokens_details": None if thought is None else {"reasoning_tokens": thought},
         "total_tokens": asked + answered if usage.total_tokens is None else usage.total_tokens,
     }
+
+
+def _cached(usage: Usage) -> JsonObject:
+    details: JsonObject = {"cached_tokens": usage.cache_read_tokens}
+    if usage.cache_write_tokens is not None:
+        details["cache_write_tokens"] = usage.cache_write_tokens
+    kept_30m, kept_12h = usage.cache_write_30m_tokens, usage.cache_write_12h_tokens
+    if kept_30m is not None and kept_12h is not None:
+        details["cache_write_tokens_details"] = {"ttl_30m_tokens": kept_30m, "ttl_12h_tokens": kept_12h}
+    return details
 
 
 def _error(state: ResponseState) -> JsonObject | None:
