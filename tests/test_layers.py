@@ -69,6 +69,7 @@ FLOORS = (
     {"web.responses", "web.sending"},
     {"web.chat"},
     {"web.openai", "web.playground"},
+    {"web.serving"},
     {"web"},
     {"__init__"},
     {"testing"},
@@ -95,7 +96,7 @@ WORLDLY = {
     *("calls.timing", "calls.warmup", "downloads", "hosts.auth", "limits", "messages.attachments"),
     *("calls.listing", "tools.deadline", "tools.mcp", "tools.runner", "tools.sessions"),
     *("plans", "tools.run", "tools.sources", "usage.budgeted_client", "__main__"),
-    *("web", "web.chat", "web.openai", "web.playground", "web.feeds", "web.sending"),
+    *("web", "web.chat", "web.openai", "web.playground", "web.serving", "web.feeds", "web.sending"),
 }
 # Pure rooms with numbers that threads share: they may hold a lock, and nothing else of the world.
 SHARED = {"calls.retry", "usage.budget"}

@@ -1,8 +1,8 @@
 """The command line: its commands and options.
 
-``demo``, ``chat``, ``ask``, ``catalogue`` and ``conversations`` run the commands, and ``run`` handles their Ctrl-C and
-errors. ``endpoints`` resolves model names, ``settings`` keeps keys and the default model, ``prompts`` and ``input``
-read what is asked, and ``screen``, ``markdown`` and ``lines`` print the output, for people and for programs.
+``demo``, ``chat``, ``ask``, ``serve``, ``catalogue`` and ``conversations`` run the commands, and ``run`` handles their
+Ctrl-C and errors. ``endpoints`` resolves model names, ``settings`` keeps keys and the default model, ``prompts`` and
+``input`` read what is asked, and ``screen``, ``markdown`` and ``lines`` print the output, for people and for programs.
 """
 
 import sys
@@ -215,3 +215,58 @@ def ask(
         )
         check_continued(store, continued=continued)
     finish(screen, partial(run_ask, screen, asked, model or ()))
+
+
+@application.command()
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen at; others than loopback need a token.")
+    ] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 = one that is free.")] = 8000,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store", envvar=STORE_VARIABLE, help="A file, or the URL of a database; default: one in your own folder."
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="DHENARA_ASYNC_TOKEN", help="What clients have to know; else one is made up."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--model", help="A model to offer: its id, or provider:model; repeat it for more models."),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="A further name of this server, such as that of a proxy."),
+    ] = None,
+    opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    loopback: _Loopback = False,
+    delay: _Delay = 0.03,
+    grace: Annotated[
+        float, typer.Option("--grace", min=0, help="Seconds that running answers may go on after Ctrl-C.")
+    ] = 10.0,
+) -> None:
+    """Serve a page to talk with models on, and the same models for clients of OpenAI's API below /v1.
+
+    Uses the keys in the environment; without any, stand-in servers on this computer answer.
+    """
+    screen = Screen()
+    with reported(screen):
+        from dhenara_async.cli.serve import Serving
+        from dhenara_async.cli.serve import serve as run_serve
+
+        asked = Serving(
+            host=host,
+            port=port,
+            store=store,
+            token=token,
+            models=models or (),
+            names=names or (),
+            opens=opens,
+            loopback=loopback,
+            delay=delay,
+            grace=grace,
+        )
+    finish(screen, partial(run_serve, screen, asked))

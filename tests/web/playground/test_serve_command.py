@@ -1,0 +1,112 @@
+"""``dhenara-async serve`` as a process: without keys, on a free port, with a token, and its end."""
+
+import asyncio
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from tests.commands import GUARD_SECONDS, finish, read_until, run, start
+from tests.web.playground.visits import Visit
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - behind a token, which is what is tested
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
+
+
+async def test_without_keys_it_serves_the_page_and_the_openai_front_with_stand_ins(tmp_path: Path) -> None:
+    process = await start("serve", "--port", "0", "--delay", "0", environment={"DHENARA_ASYNC_HOME": str(tmp_path)})
+    try:
+        told = (await read_until(process, b"Ctrl-C")).decode()
+        assert "Stand-in servers on this computer answer, not models." in told
+        assert str(tmp_path / "conversations.db") in told
+        url = told.partition("The page: ")[2].split()[0]
+        async with aiohttp.ClientSession() as session:
+            page = Visit(url, session, uuid4().hex)
+            models = await page.get("api/models")
+            assert models["demo"] is True
+            names = [model["id"] for model in models["models"]]
+            assert len(names) == 4
+            assert models["models"][3]["kind"] == "plan"
+            [turn] = await page.ask("Tell a story.", names[0])
+            assert turn["status"] == "complete"
+            async with session.get(url) as reply:
+                assert "trusted-types dompurify" in reply.headers["content-security-policy"]
+                assert reply.status == 200
+            body = {"model": names[1], "messages": [{"role": "user", "content": "Hello"}]}
+            headers = {"authorization": "Bearer any"}
+            async with session.post(f"{url}v1/chat/completions", json=body, headers=headers) as reply:
+                assert (await reply.json())["choices"][0]["message"]["content"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = await finish(process)
+    assert (process.returncode, "Stopped." in out) == (0, True), err
+    assert (tmp_path / "conversations.db").stat().st_mode & 0o077 == 0
+
+
+async def test_on_another_address_it_prints_a_token_and_an_answer_is_cut_at_the_end(tmp_path: Path) -> None:
+    store = tmp_path / "kept.db"
+    options = ("--host", EVERYWHERE, "--port", "0", "--delay", "0.5", "--grace", "0.3", "--store", str(store))
+    process = await start("serve", *options, environment={"DHENARA_ASYNC_HOME": str(tmp_path)})
+    try:
+        told = (await read_until(process, b"Ctrl-C")).decode()
+        address = told.partition("The page: ")[2].split()[0]
+        url, _, token = address.partition("?token=")
+        assert len(token) > 20
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+            async with session.get(f"{url}api/models") as reply:
+                assert reply.status == 401
+            async with session.get(address) as reply:
+                assert reply.status == 200
+            page = Visit(url, session, uuid4().hex)
+            model = (await page.get("api/models"))["models"][0]["id"]
+            [turn] = await page.begin(model, kind="ask", question="Tell a long story.")
+            async with session.get(f"{url}api/events", params={"turns": turn["turnId"]}) as reply:
+                await reply.content.readuntil(b"_delta")
+                process.send_signal(signal.SIGTERM)
+                async with asyncio.timeout(GUARD_SECONDS):
+                    rest = await reply.read()
+                assert b'"status":"interrupted"' in rest
+    except BaseException:
+        process.kill()
+        raise
+    out, err = await finish(process)
+    assert (process.returncode, "Stopped." in out, "Stopping" in err) == (0, True, True), err
+    assert "Traceback" not in err
+    with sqlite3.connect(store) as database:
+        [(body,)] = database.execute("select body from nodes").fetchall()
+    database.close()
+    assert b'"interrupted"' in (body if isinstance(body, bytes) else body.encode())
+
+
+def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run("serve", "--port", str(taken.getsockname()[1]), environment={"DHENARA_ASYNC_HOME": str(tmp_path)})
+    assert done.returncode == 2
+    assert "--port 0" in done.stderr
+    for options, word in (
+        (("--token", "short"), "token"),
+        (("--model", "nonsense"), "nonsense"),
+        (("--model", "openai:gpt-6-luna"), "there is no key for openai"),
+        (("--host", "192.0.2.1", "--loopback"), "192.0.2.1"),
+    ):
+        done = run("serve", "--port", "0", *options, environment={"DHENARA_ASYNC_HOME": str(tmp_path)})
+        assert done.returncode == 2, options
+        assert word in done.stderr
+
+
+def test_without_its_extra_it_says_which_one(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['uvicorn'] = None; sys.argv = ['dhenara-async', 'serve', '--port', '0']; "
+        "from dhenara_async.__main__ import main; main()"
+    )
+    done = run(code=code, environment={"DHENARA_ASYNC_HOME": str(tmp_path)})
+    assert done.returncode == 2
+    assert "pip install 'dhenara-async[serve]'" in done.stderr

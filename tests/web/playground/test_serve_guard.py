@@ -1,0 +1,164 @@
+"""The guard before ``dhenara-async serve``: each of its rules, over a real server."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import aiohttp
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from yarl import URL
+
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.web.serving.buckets import Buckets
+from dhenara_async.web.serving.guard import GuardRules, ServeGuard
+from dhenara_async.web.serving.hosts import KnownHosts
+from tests.web.servers import served
+
+TOKEN = "a-token-of-nobody"
+
+
+async def told(request: Request) -> Response:
+    body = await request.body()
+    return Response(f"{request.url.path} {len(body)}")
+
+
+async def broken(request: Request) -> Response:
+    raise RuntimeError("SECRET of the app")
+
+
+@asynccontextmanager
+async def guarded(rules: GuardRules) -> AsyncGenerator[tuple[str, aiohttp.ClientSession]]:
+    routes = [Route("/broken", broken), Route("/{rest:path}", told, methods=["GET", "POST"])]
+    app = cast("Starlette", ServeGuard(Starlette(routes=routes), rules))  # any ASGI app is served alike
+    async with served(app) as url, aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        yield url, session
+
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there
+
+
+async def test_only_its_own_names_pages_and_plain_paths_reach_the_app() -> None:
+    async with guarded(GuardRules(names=("box.example",), body_bytes=1000)) as (url, session):
+        here = url.removeprefix("http://")
+
+        async def status(path: str = "/", method: str = "GET", data: object = None, **headers: str) -> int:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            address = URL(url + path, encoded=True)
+            async with session.request(method, address, headers=named, data=data, allow_redirects=False) as reply:
+                assert reply.headers["x-content-type-options"] == "nosniff"
+                assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
+                return reply.status
+
+        for host in (here, "localhost:9", "[::1]:8000", "BOX.example"):
+            assert await status(host=host) == 200, host
+        for host in ("evil.example", "192.0.2.1", "127.0.0.1.evil.example", "localhost@evil.example", "localhost:x"):
+            assert await status(host=host) == 421, host
+        for origin in (f"http://{here}",):
+            assert await status(method="POST", origin=origin) == 200
+        for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"ftp://{here}"):
+            for method in ("GET", "POST"):
+                assert await status(method=method, origin=origin) == 403, origin
+        assert await status(sec_fetch_site="cross-site", sec_fetch_mode="no-cors", sec_fetch_dest="image") == 403
+        assert await status(sec_fetch_site="cross-site", sec_fetch_mode="navigate", sec_fetch_dest="document") == 200
+        assert await status(sec_fetch_site="same-site", sec_fetch_mode="cors", sec_fetch_dest="empty") == 403
+        for path in ("/a/../b", "/..", "/%2e%2e/b", "/a//b", "/a%2Fb", "/a\\b", "/a%5cb", "/a%00", "/%252e/b"):
+            assert await status(path) == 400, path
+        assert await status("/a.b/..c") == 200
+
+        async def pieces(number: int) -> AsyncIterator[bytes]:
+            for _ in range(number):
+                yield b"x" * 100
+
+        assert await status("/", "POST", b"x" * 1000) == 200
+        assert await status("/", "POST", b"x" * 1001) == 413
+        assert await status("/", "POST", pieces(10)) == 200  # without a length
+        assert await status("/", "POST", pieces(11)) == 413
+
+
+async def test_a_fault_of_the_app_shows_nothing_of_it() -> None:
+    async with guarded(GuardRules()) as (url, session), session.get(f"{url}/broken") as reply:
+        assert reply.status == 500
+        assert "SECRET" not in await reply.text()
+        assert reply.headers["x-frame-options"] == "DENY"
+
+
+async def test_a_token_is_demanded_once_and_kept_as_a_cookie_that_is_not_it() -> None:
+    async with guarded(GuardRules(token=TOKEN)) as (url, session):
+        async with session.get(f"{url}/play/") as reply:
+            assert reply.status == 401
+            assert TOKEN not in await reply.text()
+        async with session.get(f"{url}/v1/models") as reply:
+            assert reply.status == 401
+            assert (await reply.json())["error"]["code"] == "invalid_api_key"
+        for key, expected in ((TOKEN, 200), (TOKEN + "x", 401), ("", 401)):
+            async with session.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"}) as reply:
+                assert reply.status == expected
+        async with session.get(f"{url}/play/?a=1&token={TOKEN}", allow_redirects=False) as reply:
+            assert (reply.status, reply.headers["location"]) == (303, "/play/?a=1")
+            cookie = reply.headers["set-cookie"]
+            assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and TOKEN not in cookie
+        async with session.post(f"{url}/play/?q=token=x") as reply:  # the session has the cookie now
+            assert reply.status == 200
+        async with session.get(f"{url}//evil.example/?token={TOKEN}", allow_redirects=False) as reply:
+            assert reply.status == 400
+        session.cookie_jar.clear()
+        async with session.post(f"{url}/?token={TOKEN}") as reply:  # an address may be in somebody's log
+            assert reply.status == 401
+        guesses: list[int] = []
+        for number in range(12):
+            async with session.get(f"{url}/?token=guess-number-{number}") as reply:
+                guesses.append(reply.status)
+        assert guesses[-1] == 429
+        async with session.get(f"{url}/?token={TOKEN}") as reply:  # the right one is not tried either
+            assert reply.status == 429
+
+
+async def test_a_client_that_comes_too_often_is_told_when_to_come_again() -> None:
+    async with guarded(GuardRules(rate=0.01, burst=3)) as (url, session):
+        seen: list[tuple[int, bool]] = []
+        for _ in range(4):
+            async with session.get(url) as reply:
+                seen.append((reply.status, int(reply.headers.get("retry-after", "0")) > 50))
+        assert seen == [(200, False)] * 3 + [(429, True)]
+
+
+def test_a_bucket_fills_again_and_the_table_is_bounded() -> None:
+    now = [0.0]
+    buckets = Buckets(2.0, 3, lambda: now[0], clients=5)
+    assert [buckets.take("a") for _ in range(4)] == [0, 0, 0, 0.5]
+    now[0] = 1.0
+    assert [buckets.take("a") for _ in range(3)] == [0, 0, 0.5]
+    for number in range(100):
+        buckets.take(str(number))
+    assert len(buckets) == 5
+
+
+def test_another_address_than_loopback_needs_a_token_that_cannot_be_guessed() -> None:
+    for host, token in ((EVERYWHERE, None), ("192.0.2.1", None), ("example.org", None), ("127.0.0.1", "short")):
+        with pytest.raises(ConfigurationError, match="token"):
+            GuardRules(host=host, token=token)
+    assert KnownHosts(EVERYWHERE).has("192.0.2.7:8000")  # an address is no name that could be pointed here
+    assert not KnownHosts(EVERYWHERE).has("evil.example")
+    assert GuardRules(host="127.9.9.9").token is None
+
+
+async def test_a_websocket_is_closed() -> None:
+    sent: list[object] = []
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    async def never(*_: object) -> None:
+        raise AssertionError
+
+    async def receive() -> dict[str, object]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    await ServeGuard(never, GuardRules())({"type": "websocket"}, receive, send)  # pyright: ignore[reportArgumentType]
+    assert sent == [{"type": "websocket.close", "code": 1008}]
