@@ -10,8 +10,7 @@ from dhenara_async.plans.targets import Target
 from dhenara_async.web.aiohttp.routes import AiohttpOwnerOf, endpoint_of
 from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.openai.app import OpenAIApp
-from dhenara_async.web.openai.errors import OpenAIError
-from dhenara_async.web.openai.feeds import JSON
+from dhenara_async.web.openai.errors import JSON, OpenAIError
 
 AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,7 +41,7 @@ def openai_routes(
         keep: Whether answers are kept in the manager's store, as conversations of the owner, so that every process
             recognises them when a client sends them back: the change of a model in its menu is then a hop with our own
             nodes. False = the newest 4 000 are remembered in the memory of this process. None = they are kept if the
-            store outlives the process.
+            store outlives the process. Responses are kept in any store, except for False.
 
     Raises:
         ConfigurationError: There is no endpoint, or an option cannot be used.

@@ -15,15 +15,14 @@ from dhenara_async.web.frames.failures import failure_of
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
 from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead
 from dhenara_async.web.openai.chat_input import chat_request
-from dhenara_async.web.openai.errors import OpenAIError, error_of
-from dhenara_async.web.openai.feeds import JSON, CompletionFeed, CompletionStreamFeed
+from dhenara_async.web.openai.errors import NO_MODEL, NOT_ASKED, OpenAIError, OpenAIRefusal, error_of, error_reply
+from dhenara_async.web.openai.feeds import CompletionFeed, CompletionStreamFeed
 from dhenara_async.web.openai.known_answers import KnownAnswers
+from dhenara_async.web.openai.responses_app import ResponsesApp
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 _OWNED_BY = "dhenara-async"
-_NO_MODEL = "There is no such model: GET /v1/models lists the names."
-_NOT_ASKED = "This model cannot be asked that: a message is empty, or a part or an option does not fit it."
 
 
 class OpenAIApp:
@@ -68,10 +67,12 @@ class OpenAIApp:
         self._known = KnownAnswers(manager, keep=keep)
         self._created = int(time())
         prefix = prefix.rstrip("/")
+        responses = ResponsesApp(manager, self._models, self._known, config, self._limits, keep=keep is not False)
         self.routes: tuple[tuple[str, str, Handler], ...] = (
             ("GET", f"{prefix}/models", self._list_models),
             ("GET", f"{prefix}/models/{{id}}", self._model),
             ("POST", f"{prefix}/chat/completions", self._chat),
+            *responses.routes_below(f"{prefix}/responses"),
         )
 
     async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
@@ -87,6 +88,8 @@ class OpenAIApp:
             if not request.owner:
                 return error_reply(OpenAIError(401, "The key is missing or not valid.", "invalid_api_key"))
             return await handler(request)
+        except OpenAIRefusal as refused:
+            return error_reply(refused.error)
         except RefusedRequest as refused:
             return error_reply(OpenAIError(refused.status, refused.words))
         except DhenaraError as exc:
@@ -98,7 +101,7 @@ class OpenAIApp:
     async def _model(self, request: WebRequest) -> WebReply:
         name = request.path["id"]
         if name not in self._models:
-            return error_reply(OpenAIError(404, _NO_MODEL, "model_not_found", "model"))
+            return error_reply(NO_MODEL)
         return json_reply(self._entry(name))
 
     def _entry(self, name: str) -> dict[str, object]:
@@ -110,17 +113,12 @@ class OpenAIApp:
         asked = chat_request(body, self._config or self._manager.config)
         target = self._models.get(asked.model)
         if target is None:
-            return error_reply(OpenAIError(404, _NO_MODEL, "model_not_found", "model"))
+            return error_reply(NO_MODEL)
         completion = CompletionHead(f"chatcmpl-{uuid4().hex}", int(time()), asked.model)
         frames = ChatFrames(completion, include_usage=asked.include_usage)
         try:
             turn = await self._known.turn(request.owner, asked, target, lambda: frames.void)
         except ConfigurationError as exc:
             logger.warning("a call of the OpenAI-compatible front cannot be made: %s", type(exc).__name__)
-            return error_reply(OpenAIError(400, _NOT_ASKED))
+            return error_reply(NOT_ASKED)
         return CompletionStreamFeed(turn, frames) if asked.streamed else CompletionFeed(turn, completion)
-
-
-def error_reply(error: OpenAIError) -> WebReply:
-    """Return an error as a whole response."""
-    return WebReply(error.status, error.body, JSON, {"cache-control": "no-store"})

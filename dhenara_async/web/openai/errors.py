@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import ShortRepr
+from dhenara_async.web.chat.http import WebReply
 from dhenara_async.web.frames.failures import Failure
+from dhenara_async.web.inputs.fields import RefusedRequest
+
+JSON = "application/json"
 
 # The status and the code of a failure where OpenAI has a word for it: its clients act on them. The SDK sends a request
 # again at 429 and from 500 on, so what cannot succeed the next time has another status.
@@ -48,7 +52,30 @@ class OpenAIError(ShortRepr):
         return dumps({"error": told})
 
 
+NO_MODEL = OpenAIError(404, "There is no such model: GET /v1/models lists the names.", "model_not_found", "model")
+NOT_ASKED = OpenAIError(
+    400, "This model cannot be asked that: a message is empty, or a part or an option does not fit it."
+)
+
+
+class OpenAIRefusal(RefusedRequest):
+    """A request that is answered with an error of OpenAI's API.
+
+    Attributes:
+        error: The error.
+    """
+
+    def __init__(self, error: OpenAIError) -> None:
+        super().__init__(error.status, error.message)
+        self.error: OpenAIError = error
+
+
 def error_of(failure: Failure) -> OpenAIError:
     """Return a failure as an error of OpenAI's API."""
     status, code = _KNOWN.get(failure.code, (failure.status, None))
     return OpenAIError(status, failure.message, code)
+
+
+def error_reply(error: OpenAIError) -> WebReply:
+    """Return an error as a whole response."""
+    return WebReply(error.status, error.body, JSON, {"cache-control": "no-store"})

@@ -14,9 +14,7 @@ from dhenara_async.turns.turn import Turn
 from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.frames.protocol import Ended
 from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead, completion_body
-from dhenara_async.web.openai.errors import error_of
-
-JSON = "application/json"
+from dhenara_async.web.openai.errors import JSON, error_of
 
 
 class CompletionStreamFeed:

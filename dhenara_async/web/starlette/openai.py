@@ -12,8 +12,7 @@ from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.openai.app import OpenAIApp
-from dhenara_async.web.openai.errors import OpenAIError
-from dhenara_async.web.openai.feeds import JSON
+from dhenara_async.web.openai.errors import JSON, OpenAIError
 from dhenara_async.web.starlette.routes import OwnerOf, endpoint_of
 
 WebEndpoint = Callable[[Request], Awaitable[Response]]
@@ -32,7 +31,10 @@ def openai_routes(
 ) -> list[Route]:
     """Return the routes of an OpenAI-compatible API: ``app.router.routes += openai_routes(…)``.
 
-    Below ``prefix``: ``models``, ``models/{id}`` and ``chat/completions``, streamed and plain.
+    Below ``prefix``: ``models``, ``models/{id}``, ``chat/completions`` and ``responses``, streamed and plain;
+    ``responses/{id}`` (whole, as a stream from any number on, delete), ``…/cancel`` and ``…/input_items``. A response
+    is a turn of a conversation of its owner, so it is kept in the manager's store unless its request says
+    ``store: false``.
 
     Args:
         manager: Its connections, limits, budgets and store are used.
@@ -47,7 +49,7 @@ def openai_routes(
         keep: Whether answers are kept in the manager's store, as conversations of the owner, so that every process
             recognises them when a client sends them back: the change of a model in its menu is then a hop with our own
             nodes. False = the newest 4 000 are remembered in the memory of this process. None = they are kept if the
-            store outlives the process.
+            store outlives the process. Responses are kept in any store, except for False.
 
     Raises:
         ConfigurationError: There is no endpoint, or an option cannot be used.

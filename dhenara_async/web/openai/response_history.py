@@ -1,0 +1,217 @@
+"""From the items of a request to turns, with our own answers in place of those that the client sends back."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.endpoint import AIModelEndpoint, Dialect
+from dhenara_async.errors import ConfigurationError, UnknownConversationError
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.hosts.registry import expected_origin
+from dhenara_async.manager import ConversationManager
+from dhenara_async.messages.messages import (
+    FilePart,
+    Message,
+    Origin,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from dhenara_async.plans.targets import Target
+from dhenara_async.response import ChatResponse, Choice, FinishReason
+from dhenara_async.web.inputs.fields import bad
+from dhenara_async.web.openai.response_ids import TurnPlace, place_of, response_id
+from dhenara_async.web.openai.response_items import call_ids
+from dhenara_async.web.openai.response_items_input import GivenItem
+from dhenara_async.web.openai.response_records import GIVEN
+
+SeenCalls = dict[str, ToolCallPart]
+"""SeenCalls of our own answers, by the ids that a client knows them by."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GivenMessage(ShortRepr):
+    """A message of a request.
+
+    Attributes:
+        message: The message, our own in place of an answer that we know.
+        place: The turn of that answer; None if it is not one of ours.
+    """
+
+    message: Message
+    place: TurnPlace | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GivenTurn(ShortRepr):
+    """A question of a request, and its answer.
+
+    Attributes:
+        query: The question's text.
+        files: Its files.
+        results: The results of the calls of the answer before.
+        answer: The answer; None for the question that is asked.
+    """
+
+    query: str = field(repr=False)
+    files: tuple[FilePart, ...] = field(repr=False)
+    results: tuple[ToolResultPart, ...] = field(repr=False)
+    answer: GivenMessage | None = None
+
+    def as_node(self, parent: str | None) -> ConversationNode:
+        """Return it as a finished turn."""
+        parts = () if self.answer is None else self.answer.message.parts
+        choice = Choice(parts=tuple(parts), finish_reason=FinishReason.STOP)
+        return ConversationNode(
+            parent_id=parent,
+            user_query=self.query,
+            attached_files=self.files,
+            tool_results=self.results,
+            response=ChatResponse(choices=(choice,), model="", provider="") if parts else None,
+            metadata=GIVEN,
+        )
+
+    def is_that_of(self, node: ConversationNode) -> bool:
+        """Whether a node has the same question and answer."""
+        return (
+            self.answer is not None
+            and self.query == node.user_query
+            and [_named(file) for file in self.files] == [_named(file) for file in node.attached_files]
+            and [(result.call_id, result.get_text()) for result in self.results]
+            == [(result.call_id, result.get_text()) for result in node.tool_results]
+            and node.response is not None
+            and _words(self.answer.message.parts) == _words(node.response.choices[0].parts)
+        )
+
+
+class OwnAnswers:
+    """Finds the answers of one owner that a request sends back or refers to.
+
+    Args:
+        manager: The manager, confined to the owner.
+    """
+
+    def __init__(self, manager: ConversationManager) -> None:
+        self._manager = manager
+        self._opened: dict[str, Conversation] = {}
+
+    async def found(self, place: TurnPlace) -> ConversationNode | None:
+        """Return the node of a turn that has ended; None if the owner has none."""
+        conversation = await self.conversation(place)
+        return None if conversation is None else conversation.get(place.node)
+
+    async def conversation(self, place: TurnPlace) -> Conversation | None:
+        """Return the conversation of a turn that has ended, with the turns before it; None if the owner has none."""
+        conversation = self._opened.get(place.conversation)
+        try:
+            if conversation is None:
+                conversation = await self._manager.open(place.conversation, path_only=True)
+                self._opened[place.conversation] = conversation
+            await self._manager.load(conversation, place.node)
+        except (ConfigurationError, UnknownConversationError):
+            return None
+        return conversation
+
+    async def in_place(self, items: Iterable[GivenItem], calls: SeenCalls) -> list[GivenMessage]:
+        """Return the messages of a request with our own in place of the answers that are found by their ids.
+
+        Args:
+            items: The messages as they were sent.
+            calls: Gets the calls of these answers; it may have those of the answer before.
+
+        Raises:
+            RefusedRequest: An item is referred to that the owner does not have.
+        """
+        return [await self._in_place(item, calls) for item in items]
+
+    async def _in_place(self, item: GivenItem, calls: SeenCalls) -> GivenMessage:
+        message = item.message
+        if message.role is not Role.ASSISTANT:
+            return GivenMessage(_with_calls(message, calls))
+        for name in dict.fromkeys(reversed(item.responses)):
+            place = place_of(name)
+            node = None if place is None else await self.found(place)
+            if place is None or node is None or node.response is None:
+                continue
+            own = node.as_messages()[-1]
+            if own.role is Role.ASSISTANT and (item.referred or _words(own.parts) == _words(message.parts)):
+                calls.update(calls_of(place, node))
+                return GivenMessage(own, place)
+        if item.referred:
+            raise bad("input refers to an item that is not kept here.")
+        return GivenMessage(message)
+
+
+def calls_of(place: TurnPlace, node: ConversationNode) -> SeenCalls:
+    """Return the calls of a turn's answer, by the ids that clients know them by."""
+    return {} if node.response is None else dict(call_ids(response_id(place), node.response.choices[0].parts))
+
+
+def turns_of(messages: Sequence[GivenMessage]) -> list[GivenTurn]:
+    """Return messages as turns: each question is what came since the answer before."""
+    turns: list[GivenTurn] = []
+    asked: list[Part] = []
+    for given in messages:
+        if given.message.role is Role.ASSISTANT:
+            turns.append(replace(_question(asked), answer=given))
+            asked = []
+        else:
+            asked += given.message.parts
+    return [*turns, _question(asked)] if asked else turns
+
+
+def _question(parts: Sequence[Part]) -> GivenTurn:
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    files = tuple(part for part in parts if isinstance(part, FilePart))
+    return GivenTurn("\n\n".join(texts), files, tuple(part for part in parts if isinstance(part, ToolResultPart)))
+
+
+def sealed_for(target: Target, messages: Iterable[GivenMessage]) -> list[GivenMessage]:
+    """Return messages with encrypted reasoning as it was given, if it goes to a model of the same API; else without.
+
+    Args:
+        target: Who is asked.
+        messages: The messages.
+    """
+    origin = expected_origin(target) if isinstance(target, AIModelEndpoint) else None
+    if origin is not None and origin.dialect != Dialect.OPENAI_RESPONSES:
+        origin = None
+    return [replace(given, message=_sealed(given.message, origin)) for given in messages]
+
+
+def _sealed(message: Message, origin: Origin | None) -> Message:
+    def sealed(part: Part) -> Part:
+        if not isinstance(part, ReasoningPart) or part.origin is not None or part.provider_state is None:
+            return part
+        return part.changed(provider_state=None) if origin is None else part.changed(origin=origin)
+
+    parts = tuple(map(sealed, message.parts))
+    return (
+        message
+        if all(new is old for new, old in zip(parts, message.parts, strict=True))
+        else message.changed(parts=parts)
+    )
+
+
+def _with_calls(message: Message, calls: Mapping[str, ToolCallPart]) -> Message:
+    """Return results of our own calls with the ids and names that the provider knows."""
+
+    def known(part: Part) -> Part:
+        call = calls.get(part.call_id) if isinstance(part, ToolResultPart) else None
+        return part if call is None else part.changed(call_id=call.call_id, name=call.name)
+
+    return message.changed(parts=tuple(map(known, message.parts)))
+
+
+def _words(parts: Iterable[Part]) -> list[object]:
+    """Return what a client shows of an answer and sends back: its words, then its calls."""
+    said = "".join(part.text for part in parts if isinstance(part, TextPart | RefusalPart)).strip()
+    return [said, *((part.name, part.arguments.strip() or "{}") for part in parts if isinstance(part, ToolCallPart))]
+
+
+def _named(file: FilePart) -> object:
+    return file.data or file.url or file.file_id

@@ -1,0 +1,156 @@
+"""Reads the options of a request for a response. Pure.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create (read 2026-11-28)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from dhenara_async.config import AIModelCallConfig
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.framing.lenient_json import dumps
+from dhenara_async.tools.declarations import HostedTool, HostedToolType
+from dhenara_async.web.inputs.fields import BodyFields, as_fields, bad, items_of, text_of
+
+_FUNCTION_NAME = 64
+_ECHO_BYTES = 16_384
+"""A longer list of tools or schema is not repeated: each response would keep a copy."""
+
+# names of the request, and of the option that each sets; the first one that has a value counts
+_OPTIONS: tuple[tuple[str, str], ...] = (
+    ("max_output_tokens", "max_output_tokens"),
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("top_logprobs", "top_logprobs"),
+    ("parallel_tool_calls", "parallel_tool_calls"),
+    ("user", "user_id"),
+    ("safety_identifier", "user_id"),
+)
+_REASONING: tuple[tuple[str, str], ...] = (("effort", "reasoning_effort"), ("summary", "reasoning_summary"))
+_ECHOED = (
+    *("max_output_tokens", "temperature", "top_p", "parallel_tool_calls", "reasoning", "text", "tools", "tool_choice"),
+    "truncation",
+)
+# file_search is not among them: it would read stores of the provider's account, whoever has filled them. Nor is mcp:
+# its tokens would be kept with the response.
+_HOSTED: Mapping[str, HostedToolType] = {
+    "web_search": "web_search",
+    "web_search_preview": "web_search",
+    "code_interpreter": "code_execution",
+}
+
+
+def response_config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCallConfig:
+    """Return the options of the call; those of the request count before those of ``base``, whose tools are left out.
+
+    Raises:
+        RefusedRequest: A known option has a value that it cannot have.
+    """
+    text_of(fields, "truncation", limit=_FUNCTION_NAME)  # is repeated: no driver has such a setting
+    tools, choice = _chosen(_tools(fields), fields.get("tool_choice"))
+    chosen: dict[str, object] = {"tools": tools}
+    for name, option in _OPTIONS:
+        if (value := fields.get(name)) is not None:
+            chosen[option] = _checked(name, option, value)
+    reasoning = fields.get("reasoning")
+    if reasoning is not None:
+        given = as_fields(reasoning, "reasoning")
+        for name, option in _REASONING:
+            if (value := given.get(name)) is not None:
+                chosen[option] = _checked(f"reasoning.{name}", option, value)
+    if choice is not None and tools:
+        chosen["tool_choice"] = choice
+    if (schema := _schema(fields)) is not None:
+        chosen["structured_output"] = schema
+    try:
+        read = AIModelCallConfig.model_validate(chosen)
+    except (ValueError, ConfigurationError, RecursionError):
+        raise bad("tools, tool_choice or text.format is not as the Responses API takes it.") from None
+    return base.changed(**{name: getattr(read, name) for name in chosen})
+
+
+def response_echo(fields: BodyFields) -> Mapping[str, object]:
+    """Return what a response repeats of its request; it was read by ``response_config`` before."""
+    echo = {name: fields[name] for name in _ECHOED if fields.get(name) is not None}
+    if "tools" in echo:
+        echo["tools"] = [tool for tool in items_of(fields, "tools") if _is_passed_on(as_fields(tool, "a tool"))]
+    return {name: value for name, value in echo.items() if len(dumps(value)) <= _ECHO_BYTES}
+
+
+def _checked(name: str, option: str, value: object) -> object:
+    """Return the value of an option, as the config keeps it."""
+    if isinstance(value, bool) is not (option == "parallel_tool_calls"):
+        raise bad(f"{name} has a value that it cannot have.")
+    try:
+        return getattr(AIModelCallConfig.model_validate({option: value}), option)
+    except (ValueError, ConfigurationError):
+        raise bad(f"{name} has a value that it cannot have.") from None
+
+
+# -------------------------------------------------------------------------------------------------------- tools
+
+_Declared = Sequence[Mapping[str, object] | HostedTool]
+
+
+def _tools(fields: BodyFields) -> _Declared:
+    """Return functions, and the hosted tools that are passed on; others are left out, as for any unknown option."""
+    if fields.get("tools") is None:
+        return []
+    tools: list[Mapping[str, object] | HostedTool] = []
+    for at, item in enumerate(items_of(fields, "tools")):
+        tool = as_fields(item, f"tools[{at}]")
+        kind = text_of(tool, "type", limit=_FUNCTION_NAME)
+        if kind == "function":
+            tools.append(_function(tool))
+        elif kind is not None and kind in _HOSTED and (hosted := HostedTool(type=_HOSTED[kind])) not in tools:
+            tools.append(hosted)
+    return tools
+
+
+def _is_passed_on(tool: BodyFields) -> bool:
+    return tool.get("type") in {"function", *_HOSTED}
+
+
+def _function(tool: BodyFields) -> Mapping[str, object]:
+    description = text_of(tool, "description", limit=1_000_000)
+    declared: dict[str, object] = {
+        "name": text_of(tool, "name", limit=_FUNCTION_NAME),
+        "description": description or "",
+    }
+    if tool.get("parameters") is not None:
+        declared["parameters"] = as_fields(tool["parameters"], "the parameters of a tool")
+    if isinstance(tool.get("strict"), bool):
+        declared["strict"] = tool["strict"]
+    return declared
+
+
+def _chosen(tools: _Declared, choice: object) -> tuple[_Declared, object]:
+    """Return the tools that may be called, and the choice among them."""
+    if choice is None or isinstance(choice, str):
+        return tools, choice
+    given = as_fields(choice, "tool_choice")
+    match given.get("type"):
+        case "function":
+            return tools, {"name": given.get("name")}
+        case "allowed_tools":
+            allowed = [as_fields(tool, "tool_choice.tools").get("name") for tool in items_of(given, "tools")]
+            kept = [tool for tool in tools if isinstance(tool, HostedTool) or tool["name"] in allowed]
+            return kept, given.get("mode")
+        case _:  # a hosted tool: no other provider can be told which one it must use
+            return tools, None
+
+
+def _schema(fields: BodyFields) -> object:
+    text = fields.get("text")
+    if text is None:
+        return None
+    wanted = as_fields(text, "text").get("format")
+    if wanted is None:
+        return None
+    given = as_fields(wanted, "text.format")
+    if given.get("type") != "json_schema":
+        return None
+    schema = dict(as_fields(given.get("schema"), "text.format.schema"))
+    if isinstance(name := cast("object", given.get("name")), str):
+        schema.setdefault("title", name[:_FUNCTION_NAME])
+    return schema

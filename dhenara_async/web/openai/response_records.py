@@ -1,0 +1,159 @@
+"""What a kept response says beside its turn's node: written into the node's metadata, and read back. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from pydantic import JsonValue
+
+from dhenara_async.conversation import ConversationNode
+from dhenara_async.drivers.base import JsonObject
+from dhenara_async.frozen import ShortRepr
+from dhenara_async.messages.messages import FilePart, Part, ToolResultPart
+from dhenara_async.web.frames.failures import CANCELLED_ERROR
+from dhenara_async.web.openai.errors import OpenAIError
+from dhenara_async.web.openai.response_ids import TurnPlace, response_id
+from dhenara_async.web.openai.response_input import ResponseRequest
+from dhenara_async.web.openai.response_object import ResponseHead, response_body
+
+_KEY = "openai_response"
+_CUT = OpenAIError(500, "The answer ended before it was complete.")
+
+GIVEN: Mapping[str, JsonValue] = {_KEY: {"given": True}}
+"""The metadata of a turn that was answered elsewhere, and came with a request."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ResponseRecord(ShortRepr):
+    """What a node says of its response.
+
+    Attributes:
+        head: What the response repeats of its request.
+        system: The texts of the system and developer messages of the request.
+        history: How many nodes before this one were part of the request.
+    """
+
+    head: ResponseHead
+    system: Sequence[str] = field(repr=False)
+    history: int
+
+
+def metadata_of(asked: ResponseRequest, *, created_at: int, previous: str | None, history: int) -> JsonObject:
+    """Return the metadata of a turn.
+
+    Args:
+        asked: The request.
+        created_at: When it came, in seconds since 1970.
+        previous: The response that it follows; None if it follows none.
+        history: How many nodes before the turn's own are part of the request.
+    """
+    record: JsonObject = {
+        "created_at": created_at,
+        "model": asked.model,
+        "background": asked.background,
+        "metadata": dict(asked.metadata),
+        "echo": dict(asked.echo),
+        "instructions": asked.instructions,
+        "previous": previous,
+        "system": list(asked.system),
+        "history": history,
+    }
+    return {_KEY: record}
+
+
+def record_of(place: TurnPlace, node: ConversationNode) -> ResponseRecord:
+    """Return what a node, or the draft of one that is being answered, says of its response.
+
+    A node that was made elsewhere, such as by a chat page of the same app, has a response too, with fewer fields.
+    """
+    given = cast("Mapping[str, JsonValue]", (node.metadata or {}).get(_KEY) or {})
+    name, model = response_id(place), "" if node.origin is None else node.origin.model
+    head = ResponseHead(
+        id=name,
+        created_at=cast("int", given.get("created_at", 0)),
+        model=cast("str", given.get("model", model)),
+        previous_response_id=cast("str | None", given.get("previous")),
+        conversation=place.conversation,
+        background=given.get("background") is True,
+        instructions=cast("str | None", given.get("instructions")),
+        metadata=cast("Mapping[str, str]", given.get("metadata", {})),
+        echo=cast("Mapping[str, object]", given.get("echo", {})),
+    )
+    return ResponseRecord(head, cast("Sequence[str]", given.get("system", ())), cast("int", given.get("history", 0)))
+
+
+def system_of(path: Iterable[ConversationNode]) -> list[str]:
+    """Return the texts of the system and developer messages of all requests on a path."""
+    texts: list[str] = []
+    for node in path:
+        given = cast("Mapping[str, JsonValue]", (node.metadata or {}).get(_KEY) or {})
+        texts += cast("Sequence[str]", given.get("system", ()))
+    return texts
+
+
+def is_given(node: ConversationNode) -> bool:
+    """Whether a turn was answered elsewhere, and came with a request."""
+    return node.metadata == GIVEN
+
+
+def body_of_node(head: ResponseHead, node: ConversationNode) -> bytes:
+    """Return a response whose turn has ended as one object."""
+    if node.status == "complete":
+        return response_body(head, node.response)
+    if node.error == CANCELLED_ERROR:
+        return response_body(head, node.response, "cancelled")
+    return response_body(head, node.response, "failed", _CUT)
+
+
+def input_items_of(place: TurnPlace, path: Sequence[ConversationNode]) -> list[JsonObject]:
+    """Return the items of a request, oldest first.
+
+    Args:
+        place: The turn of the response.
+        path: The turns from the first one to that one.
+    """
+    record = record_of(place, path[-1])
+    given = path[len(path) - 1 - record.history :]
+    items: list[JsonObject] = [_message("system", [_text("input_text", text)]) for text in record.system]
+    for node in given:
+        items += [_result(result) for result in node.tool_results]
+        content = [_file(file) for file in node.attached_files]
+        if node.user_query:
+            content.append(_text("input_text", node.user_query))
+        if content:
+            items.append(_message("user", content))
+        if node is not given[-1] and node.response is not None:
+            items += _answer(node.response.choices[0].parts)
+    tail = response_id(place).removeprefix("resp_")
+    return [{"id": f"in_{tail}_{at}", **item} for at, item in enumerate(items)]
+
+
+def _message(role: str, content: Sequence[JsonObject]) -> JsonObject:
+    return {"type": "message", "role": role, "status": "completed", "content": content}
+
+
+def _text(kind: str, text: str) -> JsonObject:
+    return {"type": kind, "text": text}
+
+
+def _file(file: FilePart) -> JsonObject:
+    """Return a file without its bytes: whoever asks has sent them."""
+    if file.kind == "image":
+        return {"type": "input_image", "image_url": file.url, "detail": "auto"}
+    return {"type": "input_file", "filename": file.filename, "file_url": file.url}
+
+
+def _result(result: ToolResultPart) -> JsonObject:
+    output = result.get_text()
+    return {"type": "function_call_output", "call_id": result.call_id, "output": output, "status": "completed"}
+
+
+def _answer(parts: Iterable[Part]) -> list[JsonObject]:
+    items: list[JsonObject] = []
+    for part in parts:
+        if part.type == "text":
+            items.append(_message("assistant", [{**_text("output_text", part.text), "annotations": []}]))
+        elif part.type == "tool_call":
+            call = {"call_id": part.call_id, "name": part.name, "arguments": part.arguments, "status": "completed"}
+            items.append({"type": "function_call", **call})
+    return items
