@@ -16,7 +16,7 @@ _PACKAGES = (
     *("dhenara-async", "aiohttp", "orjson", "pydantic", "anyio", "uvloop"),
     *("openai", "anthropic", "google-genai", "httpx2", "litellm", "pydantic-ai-slim"),
     *("langchain-core", "langchain-openai", "langchain-anthropic", "langchain-google-genai"),
-    *("sqlalchemy", "aiosqlite", "psycopg", "langgraph", "openai-agents"),
+    *("sqlalchemy", "psycopg", "langgraph", "openai-agents"),
 )
 
 

@@ -88,7 +88,7 @@ def _langgraph(kind: str, saver: str) -> Callable[[str], Keeper]:
 
 
 _CANDIDATES = (
-    _Candidate(OURS, "sqlite", ("aiosqlite", "dhenara-async[sql]"), _ours),
+    _Candidate(OURS, "sqlite", ("sqlalchemy", "dhenara-async[sql]"), _ours),
     _Candidate(OURS, "postgres", ("psycopg", "dhenara-async[postgres]"), _ours),
     _Candidate(
         "langgraph",

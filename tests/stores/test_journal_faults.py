@@ -77,7 +77,7 @@ async def test_a_full_disk_stops_no_stream_and_the_end_names_the_turn(tmp_path: 
                 connection.exec_driver_sql("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]
 
         engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - the limit is a connection's
-        event.listen(engine.sync_engine, "begin", begin)
+        event.listen(engine, "begin", begin)
 
         def fill() -> None:
             nonlocal full
@@ -95,7 +95,7 @@ async def test_a_file_that_becomes_read_only_stops_no_stream(tmp_path: Path) -> 
             if read_only:
                 connection.exec_driver_sql("PRAGMA query_only = ON")  # type: ignore[attr-defined]
 
-        event.listen(engine.sync_engine, "begin", begin)
+        event.listen(engine, "begin", begin)
 
         def switch() -> None:
             nonlocal read_only
@@ -210,7 +210,7 @@ async def test_a_server_that_is_stopped_stops_no_stream(postgres: URL) -> None:
             if stopped:
                 raise OperationalError("connect", {}, ConnectionRefusedError("the server is stopped"))
 
-        event.listen(engine.sync_engine, "begin", connect)
+        event.listen(engine, "begin", connect)
 
         def stop() -> None:
             nonlocal stopped
@@ -294,9 +294,9 @@ async def _kept_events(address: str, turn_id: str) -> list[str]:
 
 async def _rows(address: str, statement: str, **values: str) -> list[str]:
     async with SQLStore(address) as store:
-        engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - rows are what this is about
-        async with engine.connect() as connection:
-            return [str(tuple(row)) for row in await connection.execute(text(statement), values)]
+        return await store._database.read(  # pyright: ignore[reportPrivateUsage] - rows are what this is about
+            lambda connection: [str(tuple(row)) for row in connection.execute(text(statement), values)]
+        )
 
 
 async def test_a_reader_whose_wake_ups_are_lost_ends_all_the_same(

@@ -7,7 +7,6 @@ from uuid import uuid4
 import anyio
 import pytest
 from sqlalchemy import URL, make_url
-from sqlalchemy.util import await_only
 
 from dhenara_async import Budget, Conversation, ConversationManager, ConversationNode, Dialect
 from dhenara_async.errors import BudgetError, ConfigurationError, NotLoadedError, UnknownConversationError
@@ -178,7 +177,7 @@ async def _forget_sums(url: URL, name: str) -> None:
     from dhenara_async.stores.sql.tables import conversations
 
     def work() -> None:
-        engine = create_engine(url.set(drivername="sqlite") if "sqlite" in url.drivername else url)
+        engine = create_engine(url)
         with engine.begin() as connection:
             nothing = {"turns": None, "tokens": None, "money": None}
             connection.execute(update(conversations).where(conversations.c.id == name).values(nothing))
@@ -197,8 +196,7 @@ async def test_what_opening_reads_does_not_grow_with_the_tree(tmp_path: Path, mo
 
     def counting(connection: Any, record: object) -> None:
         configure(connection, record)
-        if hasattr(connection, "driver_connection"):
-            await_only(connection.driver_connection.set_progress_handler(count, 100))
+        connection.set_progress_handler(count, 100)
 
     monkeypatch.setattr(sqlite, "configure", counting)
     taken: list[int] = []

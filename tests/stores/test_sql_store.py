@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dhenara_async.errors import ConfigurationError, SchemaError, StoreError, Un
 from dhenara_async.messages.messages import FilePart, ReasoningPart
 from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.stores import SQLStore
-from dhenara_async.stores.sql import schema, sqlite
+from dhenara_async.stores.sql import database, schema, sqlite
 from dhenara_async.testing import check_store
 
 
@@ -223,7 +224,7 @@ async def test_writes_at_once_share_a_transaction_and_none_takes_others_along(tm
             transactions += 1
 
         engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - nobody else sees transactions
-        event.listen(engine.sync_engine, "commit", count)
+        event.listen(engine, "commit", count)
         await store.create("c")
         first = ConversationNode(id="0")
         nodes = [first, *(ConversationNode(id=str(number)) for number in range(1, 40))]
@@ -237,3 +238,28 @@ async def test_writes_at_once_share_a_transaction_and_none_takes_others_along(tm
         )
         assert [type(outcome) for outcome in outcomes] == [*[type(None)] * 5, ValueError, *[type(None)] * 5]
         assert {node.id for node in (await store.load("c")).nodes} == {node.id for node in (*nodes, *more)}
+
+
+async def test_a_write_that_was_given_up_leaves_nothing_when_the_file_is_free_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SQLStore(tmp_path / "chat.db") as store:
+        await store.create("c")
+        over = threading.Event()
+
+        def end(_: object) -> None:
+            over.set()
+
+        engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - nobody else sees transactions
+        event.listen(engine, "rollback", end)
+        event.listen(engine, "commit", end)
+        monkeypatch.setattr(database, "_DEADLINE", 0.1)
+        other = sqlite3.connect(tmp_path / "chat.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="did not answer within"):
+            await store.append("c", ConversationNode(user_query="Given up."))
+        monkeypatch.undo()
+        other.execute("ROLLBACK")
+        other.close()
+        assert await anyio.to_thread.run_sync(over.wait, 10)
+        assert (await store.load("c")).nodes == ()

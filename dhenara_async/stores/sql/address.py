@@ -10,8 +10,8 @@ from sqlalchemy.exc import ArgumentError
 from dhenara_async.errors import ConfigurationError
 
 _DRIVERS: Final = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
@@ -47,4 +47,4 @@ def _sqlite(path: str) -> URL:
         raise ConfigurationError("SQLStore needs the path of a file; MemoryStore() keeps conversations in memory")
     if "\0" in path:
         raise ConfigurationError("the path of the store has a NUL character")
-    return URL.create("sqlite+aiosqlite", database=str(Path(path).absolute()))
+    return URL.create("sqlite", database=str(Path(path).absolute()))

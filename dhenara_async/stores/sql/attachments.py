@@ -10,10 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.messages.messages import FilePart, ToolResultPart
@@ -65,21 +64,19 @@ def left_out(body: str) -> str:
     return _MARKED.sub('"data":"AA=="', body)
 
 
-async def keep(
-    connection: AsyncConnection, owner: str, node: int, contents: Mapping[str, bytes], *, is_sqlite: bool
-) -> None:
+def keep(connection: Connection, owner: str, node: int, contents: Mapping[str, bytes], *, is_sqlite: bool) -> None:
     """Store the files of a node, each once for its owner."""
     for key in sorted(contents):  # in one order, so that two transactions do not wait for each other
         values = {"owner": owner, "hash": key, "content": contents[key]}
         if is_sqlite:
-            await connection.execute(sqlite_insert(files).values(values).on_conflict_do_nothing())
+            connection.execute(sqlite_insert(files).values(values).on_conflict_do_nothing())
         else:  # the update changes nothing; it locks the row against ``forget``
             row = postgres_insert(files).values(values)
-            await connection.execute(row.on_conflict_do_update(index_elements=["owner", "hash"], set_={"hash": key}))
-        await connection.execute(insert(node_files).values(node=node, owner=owner, hash=key))
+            connection.execute(row.on_conflict_do_update(index_elements=["owner", "hash"], set_={"hash": key}))
+        connection.execute(insert(node_files).values(node=node, owner=owner, hash=key))
 
 
-async def read(connection: AsyncConnection, owner: str, bodies: Mapping[int, str]) -> dict[int, dict[str, bytes]]:
+def read(connection: Connection, owner: str, bodies: Mapping[int, str]) -> dict[int, dict[str, bytes]]:
     """Return the large files of nodes by their hashes.
 
     Args:
@@ -91,27 +88,27 @@ async def read(connection: AsyncConnection, owner: str, bodies: Mapping[int, str
     contents: dict[str, bytes] = {}
     for node in (node for node, body in bodies.items() if _MARK in body):
         mine = (node_files.c.owner == owner, node_files.c.node == node)  # a mark that somebody else wrote is not there
-        keys = (await connection.scalars(select(node_files.c.hash).where(*mine))).all()
+        keys = connection.scalars(select(node_files.c.hash).where(*mine)).all()
         missing = [key for key in keys if key not in contents]
         if missing:
             wanted = select(files.c.hash, files.c.content).where(files.c.owner == owner, files.c.hash.in_(missing))
-            contents |= {row.hash: row.content for row in await connection.execute(wanted)}
+            contents |= {row.hash: row.content for row in connection.execute(wanted)}
         found[node] = {key: contents[key] for key in keys}
     return found
 
 
-async def forget(connection: AsyncConnection, owner: str, conversation: int) -> None:
+def forget(connection: Connection, owner: str, conversation: int) -> None:
     """Delete the files of a conversation that no other one of its owner needs, before its nodes are deleted."""
-    mine: Collection[str] = (await connection.scalars(_hashes(owner, conversation).distinct())).all()
+    mine: Collection[str] = connection.scalars(_hashes(owner, conversation).distinct()).all()
     if not mine:
         return
     these = (files.c.owner == owner, files.c.hash.in_(mine))
     # Locked first: the next statement then sees who else has begun to need them meanwhile.
-    await connection.execute(select(files.c.hash).where(*these).order_by(files.c.hash).with_for_update())
+    connection.execute(select(files.c.hash).where(*these).order_by(files.c.hash).with_for_update())
     inside = select(nodes.c.seq).where(nodes.c.conversation == conversation, nodes.c.owner == owner)
-    await connection.execute(delete(node_files).where(node_files.c.owner == owner, node_files.c.node.in_(inside)))
+    connection.execute(delete(node_files).where(node_files.c.owner == owner, node_files.c.node.in_(inside)))
     needed = select(node_files.c.hash).where(node_files.c.owner == owner, node_files.c.hash == files.c.hash)
-    await connection.execute(delete(files).where(*these, ~needed.exists()))
+    connection.execute(delete(files).where(*these, ~needed.exists()))
 
 
 def _hashes(owner: str, conversation: int) -> Any:

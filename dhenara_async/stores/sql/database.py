@@ -1,15 +1,22 @@
-"""One database: its connections, its transactions, and its errors in our words."""
+"""One database: its connections, its transactions, and its errors in our words.
+
+Work is plain blocking code on a connection of SQLAlchemy. For SQLite it runs in a thread, so that a transaction costs
+one change of threads, not one for each statement. For PostgreSQL it runs on the loop, in a greenlet of SQLAlchemy that
+gives way to other tasks while the server works.
+"""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import URL, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from dhenara_async.errors import ConfigurationError, MissingExtraError, StoreError
 from dhenara_async.stores.sql import sqlite
@@ -17,12 +24,13 @@ from dhenara_async.stores.sql.changes import Changes
 from dhenara_async.stores.sql.schema import demand_current
 
 T = TypeVar("T")
-_Work = Callable[[AsyncConnection], Awaitable[Any]]
+_Work = Callable[[Connection], Any]
 _WaitingWork = tuple[_Work, asyncio.Future[Any]]
 _DEADLINE: Final = 90.0
 """Seconds after which one piece of work counts as failed; longer than SQLite waits for other processes."""
 _TOGETHER: Final = 64  # pieces of work in one transaction
-_EXTRAS: Final = {"aiosqlite": "sql", "psycopg": "postgres", "asyncpg": "asyncpg"}
+_THREADS: Final = 8  # that work in an SQLite file at once; one of them may write
+_EXTRAS: Final = {"psycopg": "postgres", "asyncpg": "asyncpg"}
 
 
 class Database:
@@ -42,7 +50,8 @@ class Database:
         self.is_sqlite: bool = url.get_backend_name() == "sqlite"
         self._pooled = pooled
         self._journal: sqlite.JournalMode = journal
-        self._engine: AsyncEngine | None = None
+        self._engine: Engine | None = None
+        self._threads = anyio.CapacityLimiter(_THREADS)
         self.changes: Changes = Changes(url.database if self.is_sqlite else None, None if pooled else self._listener)
         self._opening = anyio.Lock()
         self._waiting: list[_WaitingWork] = []  # pieces of work for an SQLite file, in order
@@ -58,11 +67,11 @@ class Database:
         """
         await self._opened()
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in a transaction that only reads, all of it from one state of the database."""
         return await self._run(work, begin="BEGIN", isolation="REPEATABLE READ")
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]], *, row: Hashable | None = None) -> T:
+    async def write(self, work: Callable[[Connection], T], *, row: Hashable | None = None) -> T:
         """Run ``work`` in a transaction that is committed when it returns, and rolled back when it raises.
 
         Args:
@@ -84,7 +93,7 @@ class Database:
             await done
         return done.result()
 
-    async def _write_in_line(self, work: Callable[[AsyncConnection], Awaitable[T]], row: Hashable) -> T:
+    async def _write_in_line(self, work: Callable[[Connection], T], row: Hashable) -> T:
         key = asyncio.get_running_loop(), row
         line = self._lines.get(key)
         if line is None:
@@ -105,8 +114,8 @@ class Database:
     async def _write_together(self, pieces: "Sequence[_WaitingWork]") -> bool:
         """Write several pieces; False if one failed, and none is written."""
 
-        async def work(connection: AsyncConnection) -> list[Any]:
-            return [await work(connection) for work, _ in pieces]
+        def work(connection: Connection) -> list[Any]:
+            return [work(connection) for work, _ in pieces]
 
         try:
             results = await self._run(work, begin="BEGIN IMMEDIATE")
@@ -136,11 +145,15 @@ class Database:
         if not self.is_sqlite or self._journal != "wal":
             return
         engine = await self._opened()
+
+        def truncate() -> bool:
+            with engine.connect().execution_options(begin=None) as connection:
+                row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").first()
+                return row is not None and bool(row[0])
+
         with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
-            async with engine.connect() as connection:
-                connection = await connection.execution_options(begin=None)
-                row = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).first()
-        if row is not None and row[0]:
+            is_used = await to_thread.run_sync(truncate, abandon_on_cancel=True, limiter=self._threads)
+        if is_used:
             raise StoreError("the deleted words are still in the write-ahead log: another process is reading it")
 
     async def aclose(self) -> None:
@@ -149,11 +162,11 @@ class Database:
         engine, self._engine = self._engine, None
         if engine is not None:
             with anyio.move_on_after(10, shield=True):
-                await engine.dispose()
+                await _dispose(engine)
 
     async def _listener(self) -> tuple[Any, Callable[[], Awaitable[None]]]:
         """Open a connection for notifications: the driver's, and a function that closes it."""
-        connection = await (await self._opened()).connect()
+        connection = await AsyncEngine(await self._opened()).connect()
 
         async def close() -> None:
             with anyio.move_on_after(5, shield=True):
@@ -167,19 +180,36 @@ class Database:
             await close()
             raise
 
-    async def _run(
-        self, work: Callable[[AsyncConnection], Awaitable[T]], *, begin: str, isolation: str | None = None
-    ) -> T:
+    async def _run(self, work: Callable[[Connection], T], *, begin: str, isolation: str | None = None) -> T:
         engine = await self._opened()
+        if self.is_sqlite:  # whose transactions are isolated anyway
+            return await self._run_in_thread(engine, work, begin)
         with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
-            async with engine.connect() as connection:
+            async with AsyncEngine(engine).connect() as connection:
                 connection = await connection.execution_options(begin=begin)
-                if isolation is not None and not self.is_sqlite:  # SQLite's transactions are like that anyway
+                if isolation is not None:
                     connection = await connection.execution_options(isolation_level=isolation)
                 async with connection.begin():
-                    return await work(connection)
+                    return await connection.run_sync(work)
 
-    async def _opened(self) -> AsyncEngine:
+    async def _run_in_thread(self, engine: Engine, work: Callable[[Connection], T], begin: str) -> T:
+        given_up = threading.Event()
+
+        def run() -> T:
+            with engine.connect().execution_options(begin=begin) as connection, connection.begin():
+                result = work(connection)
+                if given_up.is_set():  # its caller was told that it has failed
+                    raise TimeoutError
+                return result
+
+        with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
+            try:
+                return await to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._threads)
+            except BaseException:
+                given_up.set()
+                raise
+
+    async def _opened(self) -> Engine:
         if self._engine is not None:
             return self._engine
         with anyio.CancelScope(shield=True):
@@ -192,35 +222,37 @@ class Database:
         finally:
             self._opening.release()
 
-    async def _open(self) -> AsyncEngine:
+    async def _open(self) -> Engine:
         if self.is_sqlite:
             await to_thread.run_sync(sqlite.prepare, self.url, self._journal)
         engine = await to_thread.run_sync(self._new_engine)  # it loads the driver
         if not self.is_sqlite:
             try:
-                async with engine.connect() as connection:
+                async with AsyncEngine(engine).connect() as connection:
                     await connection.run_sync(demand_current)
             except BaseException:
                 with anyio.move_on_after(5, shield=True):
-                    await engine.dispose()
+                    await _dispose(engine)
                 raise
         return engine
 
-    def _new_engine(self) -> AsyncEngine:
+    def _new_engine(self) -> Engine:
         arguments: dict[str, Any] = {}
         if self.is_sqlite:
-            arguments["timeout"] = sqlite.BUSY_SECONDS
-        elif self._pooled and self.url.get_driver_name() == "psycopg":
+            engine = create_engine(
+                self.url, hide_parameters=True, connect_args={"timeout": sqlite.BUSY_SECONDS}, pool_size=_THREADS
+            )
+            event.listen(engine, "connect", sqlite.configure)
+            event.listen(engine, "begin", _begin)
+            return engine
+        if self._pooled and self.url.get_driver_name() == "psycopg":
             arguments["prepare_threshold"] = None
         elif self._pooled:
             arguments |= {"prepared_statement_cache_size": 0, "statement_cache_size": 0}
-        engine = create_async_engine(
-            self.url, hide_parameters=True, connect_args=arguments, pool_pre_ping=not self.is_sqlite, pool_size=8
+        opened = create_async_engine(
+            self.url, hide_parameters=True, connect_args=arguments, pool_pre_ping=True, pool_size=8
         )
-        if self.is_sqlite:
-            event.listen(engine.sync_engine, "connect", sqlite.configure)
-            event.listen(engine.sync_engine, "begin", _begin)
-        return engine
+        return opened.sync_engine
 
     @property
     def name(self) -> str:
@@ -272,6 +304,19 @@ def missing_extra(exc: ModuleNotFoundError) -> ConfigurationError:
     if extra == "asyncpg":
         return ConfigurationError(f"this store needs {exc.name}, which is not installed: pip install asyncpg")
     return MissingExtraError("this store", extra=extra)
+
+
+def off_loop(connection: Connection, work: Callable[[], T]) -> T:
+    """Run what takes long without the database, and not on the loop, inside of a piece of work."""
+    return await_only(to_thread.run_sync(work)) if connection.dialect.is_async else work()
+
+
+async def _dispose(engine: Engine) -> None:
+    """Close every connection of an engine."""
+    if engine.dialect.is_async:
+        await AsyncEngine(engine).dispose()
+    else:
+        await to_thread.run_sync(engine.dispose)  # the last connection to a file writes its log into it
 
 
 def _begin(connection: Any) -> None:

@@ -4,25 +4,19 @@ Locks are taken in one order, so that transactions do not wait for each other in
 conversation, then rows of turns by number. Times are compared by the database's clock alone.
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from anyio import to_thread
 from sqlalchemy import (
     ColumnElement,
-    Double,
+    Connection,
     Select,
     delete,
-    exists,
     func,
-    literal,
-    literal_column,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.events import PartEnd, StreamEvent
@@ -33,11 +27,11 @@ from dhenara_async.stores.journal import NewTurn, StoredTurn, TurnBatch, TurnPag
 from dhenara_async.stores.sql import attachments
 from dhenara_async.stores.sql.changes import CHANNEL
 from dhenara_async.stores.sql.database import Database
+from dhenara_async.stores.sql.loading import Found
+from dhenara_async.stores.sql.statements import TurnStatements, turn_statements
 from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import conversations, nodes, turn_events, turns
 
-_SQLITE_NOW: Final = "((julianday('now') - 2440587.5) * 86400.0)"
-_POSTGRES_NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 _MANY: Final = 4_000  # events from which they are written and read in a thread
 _NUMBERS: Final = 300  # of turns in one notification, which holds less than 8 000 bytes
 
@@ -48,15 +42,16 @@ class JournalTables:
     _database: Database
     _owner: str
 
-    async def _prepared(
-        self, conversation_id: str, node: ConversationNode
-    ) -> Callable[[AsyncConnection], Coroutine[object, object, None]]:
+    async def _prepared(self, conversation_id: str, node: ConversationNode) -> Callable[[Connection], None]:
         raise NotImplementedError
 
-    def _tombstones(self, conversation_id: str) -> Select[str]:
+    def _tombstone(self, conversation_id: str) -> str:
         raise NotImplementedError
 
-    async def _refuse_deleted(self, connection: AsyncConnection, conversation_id: str, node_id: str) -> None:
+    def _locked(self, connection: Connection, conversation_id: str) -> Found | None:
+        raise NotImplementedError
+
+    def _refuse_deleted(self, connection: Connection, conversation_id: str, node_id: str) -> None:
         raise NotImplementedError
 
     async def begin_turn(self, turn: NewTurn, writer: TurnWriter, *, lease: float) -> StoredTurn | None:
@@ -73,23 +68,22 @@ class JournalTables:
             "config": turn.config,
             "target": None if turn.target is None else turn.target.model_dump_json(),
             **_columns(writer),
-            "lease_until": self._now + lease,
             "watched_until": 0.0,
             "cancel_requested": False,
             "last_seq": 0,
+            "lease": lease,
+        }
+        parameters = {f"new_{name}": value for name, value in values.items()} | {
+            "of_owner": self._owner,
+            "of_id": turn.conversation_id,
+            "of_node": draft.id,
+            "of_key": self._tombstone(turn.conversation_id),
         }
 
-        # One statement does it all: a turn costs as little as it can before its first request.
-        refused = exists(self._node(draft.id, turn.conversation_id)) | exists(self._tombstones(turn.conversation_id))
-        given: Select[Any] = select(*(_literal(name, value) for name, value in values.items())).where(~refused)
-        dialect_insert = sqlite_insert if self._database.is_sqlite else postgres_insert
-        row = dialect_insert(turns).from_select(list(values), given, include_defaults=False)
-        inserted = row.on_conflict_do_nothing(index_elements=["owner", "id"]).returning(turns.c.seq)
-
-        async def work(connection: AsyncConnection) -> int | None:
-            number = await connection.scalar(inserted)
+        def work(connection: Connection) -> int | None:
+            number = connection.scalar(self._statements.begin, parameters)
             if number is None:
-                await self._refuse_deleted(connection, turn.conversation_id, draft.id)
+                self._refuse_deleted(connection, turn.conversation_id, draft.id)
             return number
 
         number = await self._database.write(work)
@@ -112,24 +106,14 @@ class JournalTables:
     ) -> Mapping[int, TurnState]:
         """See ``StoreWithJournal``."""
         rows = await _rows(batches)
-        mine = (turns.c.writer == writer.id, turns.c.ended.is_(None))
-        in_order = select(turns.c.seq).where(*mine).order_by(turns.c.seq).with_for_update()
-        renewed = (
-            update(turns)
-            .where(turns.c.seq.in_(in_order), *mine)
-            .values(lease_until=self._now + lease)
-            .returning(
-                turns.c.seq, turns.c.epoch, turns.c.cancel_requested, (turns.c.watched_until > self._now).label("read")
-            )
-        )
 
-        async def work(connection: AsyncConnection) -> dict[int, TurnState]:
-            found = (await connection.execute(renewed)).all()
+        def work(connection: Connection) -> dict[int, TurnState]:
+            found = connection.execute(self._statements.renew, {"of_writer": writer.id, "new_lease": lease}).all()
             epochs = {row.seq: row.epoch for row in found}
             kept = [{**row, "epoch": epochs[row["turn"]]} for row in rows if row["turn"] in epochs]
-            await self._keep_events(connection, kept)
+            self._keep_events(connection, kept)
             changed = {row["turn"] for row in kept}
-            await self._notify(connection, [row.seq for row in found if row.read and row.seq in changed])
+            self._notify(connection, [row.seq for row in found if row.read and row.seq in changed])
             return {row.seq: TurnState(bool(row.cancel_requested), bool(row.read)) for row in found}
 
         return await self._database.write(work)
@@ -146,31 +130,28 @@ class JournalTables:
     ) -> bool:
         """See ``StoreWithJournal``."""
         rows, append = await _rows(batches), await self._prepared(turn.conversation_id, node)
-        mine = (turns.c.seq == turn.number, turns.c.owner == self._owner, turns.c.writer == writer.id)
-        counted = select(func.coalesce(func.max(turn_events.c.first_seq + turn_events.c.number), 0))
-        kept = counted.where(turn_events.c.turn == turn.number).scalar_subquery()
-        last = batches[-1].first_seq + len(batches[-1].events) if batches else kept
-        ended = (
-            update(turns)
-            .where(*mine, turns.c.ended.is_(None))
-            .values(ended=self._now, expires=self._now + keep, last_seq=last)
-            .returning((turns.c.watched_until > self._now).label("read"))
-        )
+        ended = {
+            "of_turn": turn.number,
+            "of_owner": self._owner,
+            "of_writer": writer.id,
+            "new_keep": keep,
+            "new_last": batches[-1].first_seq + len(batches[-1].events) if batches else None,
+        }
 
-        async def work(connection: AsyncConnection) -> bool:
+        def work(connection: Connection) -> bool:
             row = None
             if aside or not self._database.is_sqlite:  # SQLite has locked everything
-                row = (await connection.execute(self._conversation_locked(turn.conversation_id))).one_or_none()
-            found = (await connection.execute(ended)).one_or_none()
+                row = self._locked(connection, turn.conversation_id)
+            found = connection.execute(self._statements.end, ended).one_or_none()
             if found is None:
-                await self._refuse_deleted(connection, turn.conversation_id, node.id)
+                self._refuse_deleted(connection, turn.conversation_id, node.id)
                 return False
-            await self._keep_events(connection, [{**batch, "epoch": turn.epoch} for batch in rows])
-            await append(connection)
+            self._keep_events(connection, [{**batch, "epoch": turn.epoch} for batch in rows])
+            append(connection)
             if aside and row is not None and row.head is not None and row.head != node.parent_id:
                 back = update(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
-                await connection.execute(back.values(head=row.head))
-            await self._notify(connection, [turn.number] if found.read else [])
+                connection.execute(back.values(head=row.head))
+            self._notify(connection, [turn.number] if found.read else [])
             return True
 
         return await self._database.write(work, row=(self._owner, turn.conversation_id))
@@ -179,8 +160,8 @@ class JournalTables:
         """See ``StoreWithJournal``."""
         wanted = self._turn_rows().where(turns.c.conversation == conversation_id, turns.c.ended.is_(None))
 
-        async def work(connection: AsyncConnection) -> Sequence[Any]:
-            return (await connection.execute(wanted.order_by(turns.c.seq))).all()
+        def work(connection: Connection) -> Sequence[Any]:
+            return connection.execute(wanted.order_by(turns.c.seq)).all()
 
         return tuple(map(_turn, await self._database.read(work))) if storable(conversation_id) else ()
 
@@ -192,8 +173,8 @@ class JournalTables:
             mine.append(turns.c.lease_until < self._now)
         claimed = update(turns).where(*mine).values(lease_until=self._now + lease, **_columns(writer))
 
-        async def work(connection: AsyncConnection) -> bool:
-            return (await connection.execute(claimed)).rowcount == 1
+        def work(connection: Connection) -> bool:
+            return connection.execute(claimed).rowcount == 1
 
         return await self._database.write(work)
 
@@ -203,14 +184,13 @@ class JournalTables:
             return None
         mark = self._database.changes.mark()
 
-        async def work(connection: AsyncConnection) -> tuple[StoredTurn, list[tuple[int, str]]] | None:
-            row = (await connection.execute(self._turn_rows().where(turns.c.id == turn_id))).one_or_none()
+        def work(connection: Connection) -> tuple[StoredTurn, list[tuple[int, str]]] | None:
+            parameters = {"of_owner": self._owner, "of_id": turn_id}
+            row = connection.execute(self._statements.turn, parameters).one_or_none()
             if row is None:
                 return None
-            events = select(turn_events.c.first_seq, turn_events.c.events).order_by(turn_events.c.first_seq)
-            events = events.where(turn_events.c.turn == row.seq, turn_events.c.epoch == row.epoch)
-            events = events.where(turn_events.c.first_seq + turn_events.c.number > first_seq)
-            found = (await connection.execute(events)).all()
+            later = {"of_turn": row.seq, "of_epoch": row.epoch, "of_first": first_seq}
+            found = connection.execute(self._statements.events, later).all()
             return _turn(row), [(batch.first_seq, batch.events) for batch in found]
 
         found = await self._database.read(work)
@@ -229,8 +209,8 @@ class JournalTables:
             return False
         mine = (turns.c.owner == self._owner, turns.c.id == turn_id, turns.c.ended.is_(None))
 
-        async def work(connection: AsyncConnection) -> bool:
-            return (await connection.execute(update(turns).where(*mine).values(cancel_requested=True))).rowcount == 1
+        def work(connection: Connection) -> bool:
+            return connection.execute(update(turns).where(*mine).values(cancel_requested=True)).rowcount == 1
 
         return await self._database.write(work)
 
@@ -238,8 +218,8 @@ class JournalTables:
         """See ``StoreWithJournal``."""
         mine = (turns.c.seq == turn.number, turns.c.owner == self._owner, turns.c.ended.is_(None))
 
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(update(turns).where(*mine).values(watched_until=self._now + seconds))
+        def work(connection: Connection) -> None:
+            connection.execute(update(turns).where(*mine).values(watched_until=self._now + seconds))
 
         await self._database.write(work)
 
@@ -254,11 +234,11 @@ class JournalTables:
             conversations, conversations.c.seq == nodes.c.conversation
         )
 
-        async def work(connection: AsyncConnection) -> tuple[str, str] | None:
-            row = (await connection.execute(wanted.where(*mine).order_by(nodes.c.seq.desc()).limit(1))).one_or_none()
+        def work(connection: Connection) -> tuple[str, str] | None:
+            row = connection.execute(wanted.where(*mine).order_by(nodes.c.seq.desc()).limit(1)).one_or_none()
             if row is None:
                 return None
-            contents = await attachments.read(connection, self._owner, {row.seq: row.body})
+            contents = attachments.read(connection, self._owner, {row.seq: row.body})
             return row.id, attachments.put_back(row.body, contents.get(row.seq, {}))
 
         found = await self._database.read(work) if storable(node_id) else None
@@ -268,65 +248,50 @@ class JournalTables:
         """See ``StoreWithJournal``."""
         over = turns.c.expires < self._now
 
-        async def found(connection: AsyncConnection) -> bool:
-            return await connection.scalar(select(turns.c.seq).where(over).limit(1)) is not None
+        def found(connection: Connection) -> bool:
+            return connection.scalar(select(turns.c.seq).where(over).limit(1)) is not None
 
         if await self._database.read(found):
             await self._database.write(lambda connection: forget_turns(connection, over))
 
-    async def _forget_turns_of(self, connection: AsyncConnection, conversation_id: str) -> None:
+    def _forget_turns_of(self, connection: Connection, conversation_id: str) -> None:
         """Delete the turns of a conversation whose row is locked."""
-        await forget_turns(connection, turns.c.owner == self._owner, turns.c.conversation == conversation_id)
+        forget_turns(connection, turns.c.owner == self._owner, turns.c.conversation == conversation_id)
 
-    async def _keep_events(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _keep_events(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write batches. One that begins where an earlier one did takes its place: its events are the same and perhaps
         more, because the commit of the earlier one was taken for failed when its answer was lost."""
         if rows:
-            row = (sqlite_insert if self._database.is_sqlite else postgres_insert)(turn_events)
-            later = {"number": row.excluded.number, "events": row.excluded.events}
-            again = row.on_conflict_do_update(index_elements=["turn", "epoch", "first_seq"], set_=later)
-            await connection.execute(again, rows)
+            connection.execute(self._statements.keep_events, rows)
 
-    async def _notify(self, connection: AsyncConnection, numbers: Sequence[int]) -> None:
+    def _notify(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Wake the readers of turns in other processes, with the numbers of the turns alone."""
         if self._database.changes.notifies:
             for first in range(0, len(numbers), _NUMBERS):
                 said = " ".join(map(str, numbers[first : first + _NUMBERS]))
-                await connection.execute(select(func.pg_notify(CHANNEL, said)))
+                connection.execute(select(func.pg_notify(CHANNEL, said)))
+
+    @property
+    def _statements(self) -> TurnStatements:
+        return turn_statements(is_sqlite=self._database.is_sqlite)
 
     @property
     def _now(self) -> ColumnElement[float]:
-        return literal_column(_SQLITE_NOW if self._database.is_sqlite else _POSTGRES_NOW, Double)
+        return self._statements.now
 
     def _turn_rows(self) -> Select[Any]:
         expired = (turns.c.lease_until < self._now).label("expired")
         return select(turns, expired).where(turns.c.owner == self._owner)
 
-    def _node(self, node_id: str, conversation_id: str) -> Select[int]:
-        of = select(conversations.c.seq).where(conversations.c.owner == self._owner)
-        inside = of.where(conversations.c.id == conversation_id).scalar_subquery()
-        return select(nodes.c.seq).where(nodes.c.conversation == inside, nodes.c.id == node_id)
 
-    def _conversation_locked(self, conversation_id: str) -> Select[int, str | None]:
-        mine = (conversations.c.owner == self._owner, conversations.c.id == conversation_id)
-        return select(conversations.c.seq, conversations.c.head).where(*mine).with_for_update()
-
-
-async def forget_turns(connection: AsyncConnection, *which: ColumnElement[bool]) -> None:
+def forget_turns(connection: Connection, *which: ColumnElement[bool]) -> None:
     """Delete turns and their events."""
     in_order = select(turns.c.seq).where(*which).order_by(turns.c.seq).with_for_update()
-    numbers = list(await connection.scalars(in_order))
+    numbers = list(connection.scalars(in_order))
     for first in range(0, len(numbers), _NUMBERS):
         some = numbers[first : first + _NUMBERS]
-        await connection.execute(delete(turn_events).where(turn_events.c.turn.in_(some)))
-        await connection.execute(delete(turns).where(turns.c.seq.in_(some)))
-
-
-def _literal(column: str, value: Any) -> ColumnElement[Any]:
-    """Return a value as an expression of the type of its column."""
-    if isinstance(value, ColumnElement):
-        return cast("ColumnElement[Any]", value)
-    return literal(value, turns.c[column].type)
+        connection.execute(delete(turn_events).where(turn_events.c.turn.in_(some)))
+        connection.execute(delete(turns).where(turns.c.seq.in_(some)))
 
 
 def _columns(writer: TurnWriter) -> dict[str, Any]:

@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
-from anyio import to_thread
-from sqlalchemy import Column, Row, Select, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Column, Connection, Row, Select, func, select
 
 from dhenara_async.conversation import ConversationNode, LoadedTurns
 from dhenara_async.stores.sql import attachments
-from dhenara_async.stores.sql.tables import conversations, nodes
+from dhenara_async.stores.sql.database import off_loop
+from dhenara_async.stores.sql.tables import nodes
 from dhenara_async.usage.budget import Amount, spent_by, took_by
 
 _LARGE_LOAD: Final = 200_000  # characters of nodes from which they are read in a thread
@@ -48,75 +48,64 @@ class Sums:
         return {"turns": self.turns, "tokens": min(self.spent.tokens, _MAX_NUMBER), "money": str(self.spent.money)}
 
 
-def found(
-    owner: str, conversation_id: str
-) -> Select[int, str | None, int, str | None, int | None, int | None, str | None]:
-    """Select the row of a conversation."""
-    table = conversations.c
-    row = select(table.seq, table.head, table.version, table.instructions, table.turns, table.tokens, table.money)
-    return row.where(table.owner == owner, table.id == conversation_id)
-
-
 def instructions_of(row: Found) -> tuple[str, ...] | None:
     """Return the standing instructions of a conversation; None if it has none of its own."""
     return None if row.instructions is None else tuple(json.loads(row.instructions))
 
 
-async def sums_of(connection: AsyncConnection, owner: str, row: Found) -> Sums:
+def sums_of(connection: Connection, owner: str, row: Found) -> Sums:
     """Return the sums of a conversation; they are summed from its nodes if no append has kept them yet."""
     if row.turns is not None:
         return Sums(row.turns, Amount(row.tokens or 0, Decimal(row.money or 0)))
     turns, spent, last = 0, Amount(), 0
     while True:
         bodies = select(nodes.c.seq, nodes.c.body).where(nodes.c.conversation == row.seq, nodes.c.owner == owner)
-        page = (await connection.execute(bodies.where(nodes.c.seq > last).order_by(nodes.c.seq).limit(_BATCH))).all()
+        page = connection.execute(bodies.where(nodes.c.seq > last).order_by(nodes.c.seq).limit(_BATCH)).all()
         if not page:
             return Sums(turns, spent)
         turns, last = turns + len(page), page[-1].seq
-        spent = spent.plus(await to_thread.run_sync(_spent_by, [found.body for found in page]))
+        spent = spent.plus(off_loop(connection, partial(_spent_by, [found.body for found in page])))
 
 
 def _spent_by(bodies: Iterable[str]) -> Amount:
     return spent_by(ConversationNode.model_validate_json(attachments.left_out(body)) for body in bodies)
 
 
-async def all_nodes(connection: AsyncConnection, owner: str, row: Found) -> list[ConversationNode]:
+def all_nodes(connection: Connection, owner: str, row: Found) -> list[ConversationNode]:
     """Return every node of a conversation, in order."""
-    rows = (await connection.execute(_of(owner, row).order_by(nodes.c.seq))).all()
-    return await _nodes(connection, owner, {row.seq: row.body for row in rows})
+    rows = connection.execute(_of(owner, row).order_by(nodes.c.seq)).all()
+    return _nodes(connection, owner, {row.seq: row.body for row in rows})
 
 
-async def path(
-    connection: AsyncConnection, owner: str, row: Found, node_id: str | None, others: int
-) -> LoadedTurns | None:
+def path(connection: Connection, owner: str, row: Found, node_id: str | None, others: int) -> LoadedTurns | None:
     """Return the nodes from the first one to ``node_id``, and all if at most ``others`` more exist; None if there is
     no such node."""
-    sums, bodies = await sums_of(connection, owner, row), dict[int, str]()
+    sums, bodies = sums_of(connection, owner, row), dict[int, str]()
     steps = _path(owner, row, node_id, nodes.c.seq, nodes.c.body)
     if node_id is not None:
-        bodies = {step.seq: step.body for step in await connection.execute(select(steps.c.seq, steps.c.body))}
+        bodies = {step.seq: step.body for step in connection.execute(select(steps.c.seq, steps.c.body))}
         if not bodies:
             return None
     if 0 < sums.turns - len(bodies) <= others:
         rest = _of(owner, row).where(nodes.c.seq.not_in(select(_path(owner, row, node_id, nodes.c.seq).c.seq)))
-        bodies |= {other.seq: other.body for other in await connection.execute(rest)}
-    loaded = await _nodes(connection, owner, dict(sorted(bodies.items())))
+        bodies |= {other.seq: other.body for other in connection.execute(rest)}
+    loaded = _nodes(connection, owner, dict(sorted(bodies.items())))
     if len(loaded) == sums.turns:
         followers: Mapping[str | None, int] = Counter(node.parent_id for node in loaded)
     else:
-        followers = await _counted(connection, owner, row, select(_path(owner, row, node_id).c.id))
-        followers[None] = await _first_turns(connection, owner, row)
+        followers = _counted(connection, owner, row, select(_path(owner, row, node_id).c.id))
+        followers[None] = _first_turns(connection, owner, row)
     return LoadedTurns(tuple(loaded), followers, sums.turns, row.head, *sums.spent, instructions_of(row))
 
 
-async def children(connection: AsyncConnection, owner: str, row: Found, node_id: str | None) -> LoadedTurns:
+def children(connection: Connection, owner: str, row: Found, node_id: str | None) -> LoadedTurns:
     """Return the nodes that follow ``node_id``; None = the first ones."""
     mine = (nodes.c.conversation == row.seq, nodes.c.owner == owner, nodes.c.parent.is_not_distinct_from(node_id))
-    rows = (await connection.execute(select(nodes.c.seq, nodes.c.body).where(*mine).order_by(nodes.c.seq))).all()
-    loaded = await _nodes(connection, owner, {child.seq: child.body for child in rows})
-    followers = await _counted(connection, owner, row, select(nodes.c.id).where(*mine))
+    rows = connection.execute(select(nodes.c.seq, nodes.c.body).where(*mine).order_by(nodes.c.seq)).all()
+    loaded = _nodes(connection, owner, {child.seq: child.body for child in rows})
+    followers = _counted(connection, owner, row, select(nodes.c.id).where(*mine))
     followers[node_id] = len(loaded)
-    sums = await sums_of(connection, owner, row)
+    sums = sums_of(connection, owner, row)
     return LoadedTurns(tuple(loaded), followers, sums.turns, row.head, *sums.spent, instructions_of(row))
 
 
@@ -135,24 +124,25 @@ def _path(owner: str, row: Found, node_id: str | None, *others: Column[Any]) -> 
     return steps.union_all(select(*columns).where(*mine, nodes.c.id == steps.c.parent))
 
 
-async def _counted(connection: AsyncConnection, owner: str, row: Found, parents: Select[str]) -> dict[str | None, int]:
+def _counted(connection: Connection, owner: str, row: Found, parents: Select[str]) -> dict[str | None, int]:
     """Count the nodes that follow each of ``parents``."""
     mine = (nodes.c.conversation == row.seq, nodes.c.owner == owner, nodes.c.parent.in_(parents))
     counts = select(nodes.c.parent, func.count()).where(*mine).group_by(nodes.c.parent)
-    return dict[str | None, int]((row[0], row[1]) for row in await connection.execute(counts))
+    return dict[str | None, int]((row[0], row[1]) for row in connection.execute(counts))
 
 
-async def _first_turns(connection: AsyncConnection, owner: str, row: Found) -> int:
+def _first_turns(connection: Connection, owner: str, row: Found) -> int:
     mine = (nodes.c.conversation == row.seq, nodes.c.owner == owner, nodes.c.parent.is_(None))
-    return await connection.scalar(select(func.count()).select_from(nodes).where(*mine)) or 0
+    return connection.scalar(select(func.count()).select_from(nodes).where(*mine)) or 0
 
 
-async def _nodes(connection: AsyncConnection, owner: str, bodies: Mapping[int, str]) -> list[ConversationNode]:
+def _nodes(connection: Connection, owner: str, bodies: Mapping[int, str]) -> list[ConversationNode]:
     """Return nodes of their JSON, in its order, with their large files."""
-    contents = await attachments.read(connection, owner, bodies)
+    contents = attachments.read(connection, owner, bodies)
 
     def build() -> list[ConversationNode]:
         whole = (attachments.put_back(body, contents.get(seq, {})) for seq, body in bodies.items())
         return [ConversationNode.model_validate_json(body) for body in whole]
 
-    return build() if sum(map(len, bodies.values())) < _LARGE_LOAD and not contents else await to_thread.run_sync(build)
+    is_small = sum(map(len, bodies.values())) < _LARGE_LOAD and not contents
+    return build() if is_small else off_loop(connection, build)

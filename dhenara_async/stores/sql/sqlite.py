@@ -42,7 +42,7 @@ def file_system(path: Path) -> str:
 
 
 def configure(connection: Any, _: object) -> None:
-    """Set up a new connection: sqlite3's, or SQLAlchemy's blocking face of aiosqlite's."""
+    """Set up a new connection of sqlite3."""
     connection.isolation_level = None  # transactions begin where we say so, not where sqlite3 thinks
     cursor = connection.cursor()
     for pragma in PRAGMAS:
@@ -65,7 +65,7 @@ def prepare(url: URL, journal: JournalMode) -> None:
             f"{path} is on a network file system ({kind}), where SQLite's write-ahead log corrupts files: use a local "
             "disk or PostgreSQL, or SQLStore(path, journal='delete') if only one process uses the file"
         )
-    engine = create_engine(url.set(drivername="sqlite"), hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
     event.listen(engine, "connect", configure)
     try:
         with engine.connect() as connection:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from types import TracebackType
@@ -10,10 +10,9 @@ from typing import Any, Final, Self, TypeVar
 
 from anyio import to_thread
 from pydantic import JsonValue
-from sqlalchemy import Integer, Row, Select, column, delete, insert, select, table, text, update
+from sqlalchemy import Connection, Integer, Row, column, delete, insert, select, table, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dhenara_async.conversation import Conversation, ConversationNode, LoadedTurns
 from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversationError
@@ -26,6 +25,16 @@ from dhenara_async.stores.sql.database import Database
 from dhenara_async.stores.sql.journal import JournalTables
 from dhenara_async.stores.sql.loading import Found, Sums
 from dhenara_async.stores.sql.sqlite import JournalMode
+from dhenara_async.stores.sql.statements import (
+    CONVERSATION,
+    INSERT_NODE,
+    LOCKED_CONVERSATION,
+    MOVE_HEAD,
+    MOVE_HEAD_AND_SUMS,
+    NODE_BODY,
+    NODE_NUMBER,
+    TOMBSTONE,
+)
 from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import conversations, nodes, tombstones, tool_results
 from dhenara_async.stores.sql.tool_results import ToolResultTable
@@ -108,9 +117,9 @@ class SQLStore(JournalTables, ToolResultTable):
         await self._create(conversation_id, title, _json(metadata or {}), json.dumps(list(instructions)))
 
     async def _create(self, conversation_id: str, title: str | None, described: str, instructions: str | None) -> None:
-        async def work(connection: AsyncConnection) -> None:
-            await connection.execute(delete(tombstones).where(tombstones.c.key == self._tombstone(conversation_id)))
-            await self._insert(connection, conversation_id, title, described, instructions)
+        def work(connection: Connection) -> None:
+            connection.execute(delete(tombstones).where(tombstones.c.key == self._tombstone(conversation_id)))
+            self._insert(connection, conversation_id, title, described, instructions)
 
         await self._database.write(work)
 
@@ -118,9 +127,7 @@ class SQLStore(JournalTables, ToolResultTable):
         """See ``ConversationStore``."""
         await self._database.write(await self._prepared(conversation_id, node), row=(self._owner, conversation_id))
 
-    async def _prepared(
-        self, conversation_id: str, node: ConversationNode
-    ) -> Callable[[AsyncConnection], Coroutine[object, object, None]]:
+    async def _prepared(self, conversation_id: str, node: ConversationNode) -> Callable[[Connection], None]:
         """Prepare a node for a transaction; return what appends it there."""
         for name in (conversation_id, node.id, node.parent_id or ""):
             demand_storable(name, "an id")
@@ -129,19 +136,17 @@ class SQLStore(JournalTables, ToolResultTable):
         large = attachments.is_large(node)
         body, contents = await to_thread.run_sync(attachments.encoded, node) if large else attachments.encoded(node)
 
-        async def work(connection: AsyncConnection) -> None:
-            row = await self._locked(connection, conversation_id)
+        def work(connection: Connection) -> None:
+            row = self._locked(connection, conversation_id)
             if row is None:
-                await self._refuse_deleted(connection, conversation_id, node.id)
+                self._refuse_deleted(connection, conversation_id, node.id)
                 if node.parent_id is not None:
                     raise _unknown(conversation_id)
-                await self._insert(connection, conversation_id, None, "{}", None)
-                row = await self._locked(connection, conversation_id)
+                self._insert(connection, conversation_id, None, "{}", None)
+                row = self._locked(connection, conversation_id)
                 assert row is not None  # noqa: S101 - it was inserted in this transaction
-            stored = await connection.scalar(
-                select(nodes.c.body).where(
-                    nodes.c.conversation == row.seq, nodes.c.owner == self._owner, nodes.c.id == node.id
-                )
+            stored = connection.scalar(
+                NODE_BODY, {"of_conversation": row.seq, "of_owner": self._owner, "of_id": node.id}
             )
             if stored is not None:
                 if stored != body:
@@ -151,34 +156,37 @@ class SQLStore(JournalTables, ToolResultTable):
                     )
                 return
             if node.parent_id is not None:
-                await self._demand_node(connection, conversation_id, row.seq, node.parent_id)
-            sums = (await loading.sums_of(connection, self._owner, row)).plus(node)
-            values = {"id": node.id, "parent": node.parent_id, "status": node.status, "body": body, "words": words}
-            inserted = insert(nodes).values(conversation=row.seq, owner=self._owner, **values).returning(nodes.c.seq)
-            seq = (await connection.execute(inserted)).scalar_one()
-            await attachments.keep(connection, self._owner, seq, contents, is_sqlite=self._database.is_sqlite)
-            await self._move(connection, row, row.head if node.status == "failed" else node.id, sums)
+                self._demand_node(connection, conversation_id, row.seq, node.parent_id)
+            sums = loading.sums_of(connection, self._owner, row).plus(node)
+            values = {
+                "conversation": row.seq,
+                "owner": self._owner,
+                "id": node.id,
+                "parent": node.parent_id,
+                "status": node.status,
+                "body": body,
+                "words": words,
+            }
+            seq = connection.execute(INSERT_NODE, values).scalar_one()
+            attachments.keep(connection, self._owner, seq, contents, is_sqlite=self._database.is_sqlite)
+            self._move(connection, row, row.head if node.status == "failed" else node.id, sums)
 
         return work
 
-    def _tombstones(self, conversation_id: str) -> Select[str]:
-        """Select the mark of a deleted conversation."""
-        return select(tombstones.c.key).where(tombstones.c.key == self._tombstone(conversation_id))
-
-    async def _refuse_deleted(self, connection: AsyncConnection, conversation_id: str, node_id: str) -> None:
+    def _refuse_deleted(self, connection: Connection, conversation_id: str, node_id: str) -> None:
         """Refuse a node of a conversation that was deleted."""
-        if await connection.scalar(self._tombstones(conversation_id)) is not None:
+        if connection.scalar(TOMBSTONE, {"of_key": self._tombstone(conversation_id)}) is not None:
             raise UnknownConversationError(f"conversation {conversation_id!r} was deleted; node {node_id} is not kept")
 
     async def checkout(self, conversation_id: str, node_id: str) -> None:
         """See ``ConversationStore``."""
 
-        async def work(connection: AsyncConnection) -> None:
-            row = await self._locked(connection, conversation_id)
+        def work(connection: Connection) -> None:
+            row = self._locked(connection, conversation_id)
             if row is None:
                 raise _unknown(conversation_id)
-            await self._demand_node(connection, conversation_id, row.seq, node_id)
-            await self._move(connection, row, node_id)
+            self._demand_node(connection, conversation_id, row.seq, node_id)
+            self._move(connection, row, node_id)
 
         self._demand_known(conversation_id)
         await self._database.write(work, row=(self._owner, conversation_id))
@@ -186,8 +194,8 @@ class SQLStore(JournalTables, ToolResultTable):
     async def load(self, conversation_id: str) -> Conversation:
         """See ``ConversationStore``."""
 
-        async def work(connection: AsyncConnection, row: Found) -> tuple[Found, Sequence[ConversationNode]]:
-            return row, await loading.all_nodes(connection, self._owner, row)
+        def work(connection: Connection, row: Found) -> tuple[Found, Sequence[ConversationNode]]:
+            return row, loading.all_nodes(connection, self._owner, row)
 
         row, loaded = await self._read(conversation_id, work)
         instructions = loading.instructions_of(row)
@@ -200,9 +208,9 @@ class SQLStore(JournalTables, ToolResultTable):
     async def load_path(self, conversation_id: str, node_id: str | None = None, *, others: int = 0) -> LoadedTurns:
         """See ``StoreWithPaths``."""
 
-        async def work(connection: AsyncConnection, row: Found) -> LoadedTurns:
+        def work(connection: Connection, row: Found) -> LoadedTurns:
             last = row.head if node_id is None else node_id
-            loaded = await loading.path(connection, self._owner, row, last, others)
+            loaded = loading.path(connection, self._owner, row, last, others)
             if loaded is None:
                 raise _no_node(conversation_id, last)
             return loaded
@@ -214,10 +222,10 @@ class SQLStore(JournalTables, ToolResultTable):
     async def load_children(self, conversation_id: str, node_id: str | None) -> LoadedTurns:
         """See ``StoreWithPaths``."""
 
-        async def work(connection: AsyncConnection, row: Found) -> LoadedTurns:
+        def work(connection: Connection, row: Found) -> LoadedTurns:
             if node_id is not None:
-                await self._demand_node(connection, conversation_id, row.seq, node_id)
-            return await loading.children(connection, self._owner, row, node_id)
+                self._demand_node(connection, conversation_id, row.seq, node_id)
+            return loading.children(connection, self._owner, row, node_id)
 
         return await self._read(conversation_id, work)
 
@@ -233,8 +241,8 @@ class SQLStore(JournalTables, ToolResultTable):
             query = query.where(conversations.c.seq < int(before))
         query = query.order_by(conversations.c.seq.desc()).limit(limit + 1)
 
-        async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
-            return (await connection.execute(query)).all()
+        def work(connection: Connection) -> Sequence[Row[Any]]:
+            return connection.execute(query).all()
 
         rows = await self._database.read(work)
         items = tuple(
@@ -273,8 +281,8 @@ class SQLStore(JournalTables, ToolResultTable):
         found = found.where(text(matched).bindparams(asked=asked), mine, conversations.c.owner == self._owner)
         found = found.order_by(newest.desc()).limit(min(limit, 1_000_000))
 
-        async def work(connection: AsyncConnection) -> Sequence[Row[str, str | None, str, str]]:
-            return (await connection.execute(found)).all()
+        def work(connection: Connection) -> Sequence[Row[str, str | None, str, str]]:
+            return connection.execute(found).all()
 
         rows = await self._database.read(work)
         return tuple(SearchHit(row.conversation, row.id, row.title, snippet(row.words, words)) for row in rows)
@@ -283,12 +291,12 @@ class SQLStore(JournalTables, ToolResultTable):
         """See ``ConversationStore``."""
         demand_storable(title or "", "the title of a conversation")
 
-        async def work(connection: AsyncConnection) -> None:
-            row = await self._locked(connection, conversation_id)
+        def work(connection: Connection) -> None:
+            row = self._locked(connection, conversation_id)
             if row is None:
                 raise _unknown(conversation_id)
             mine = (conversations.c.seq == row.seq, conversations.c.owner == self._owner)
-            await connection.execute(update(conversations).where(*mine).values(title=title, updated=_now()))
+            connection.execute(update(conversations).where(*mine).values(title=title, updated=_now()))
 
         self._demand_known(conversation_id)
         await self._database.write(work, row=(self._owner, conversation_id))
@@ -300,22 +308,22 @@ class SQLStore(JournalTables, ToolResultTable):
             StoreError: It is deleted, and its words are still in SQLite's log because another process reads it.
         """
 
-        async def work(connection: AsyncConnection) -> bool:
-            row = await self._locked(connection, conversation_id)
+        def work(connection: Connection) -> bool:
+            row = self._locked(connection, conversation_id)
             if row is None:
                 return False
             mine = (nodes.c.conversation == row.seq, nodes.c.owner == self._owner)
-            await self._forget_turns_of(connection, conversation_id)
-            await attachments.forget(connection, self._owner, row.seq)
-            await connection.execute(delete(nodes).where(*mine))
+            self._forget_turns_of(connection, conversation_id)
+            attachments.forget(connection, self._owner, row.seq)
+            connection.execute(delete(nodes).where(*mine))
             kept = (tool_results.c.owner == self._owner, tool_results.c.conversation == conversation_id)
-            await connection.execute(delete(tool_results).where(*kept))
-            await connection.execute(
+            connection.execute(delete(tool_results).where(*kept))
+            connection.execute(
                 delete(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
             )
-            await connection.execute(insert(tombstones).values(key=self._tombstone(conversation_id)))
+            connection.execute(insert(tombstones).values(key=self._tombstone(conversation_id)))
             if self._database.is_sqlite:  # until it is merged, the index keeps the words of deleted rows
-                await connection.execute(text("INSERT INTO node_words(node_words) VALUES ('optimize')"))
+                connection.execute(text("INSERT INTO node_words(node_words) VALUES ('optimize')"))
             return True
 
         if storable(conversation_id) and await self._database.write(work, row=(self._owner, conversation_id)):
@@ -334,9 +342,9 @@ class SQLStore(JournalTables, ToolResultTable):
     ) -> None:
         await self.aclose()
 
-    async def _insert(
+    def _insert(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         conversation_id: str,
         title: str | None,
         described: str,
@@ -355,39 +363,45 @@ class SQLStore(JournalTables, ToolResultTable):
             created=now,
             updated=now,
         )
-        await connection.execute(row.on_conflict_do_nothing(index_elements=["owner", "id"]))
+        connection.execute(row.on_conflict_do_nothing(index_elements=["owner", "id"]))
 
-    async def _read(self, conversation_id: str, work: Callable[[AsyncConnection, Found], Awaitable[T]]) -> T:
+    async def _read(self, conversation_id: str, work: Callable[[Connection, Found], T]) -> T:
         """Run ``work`` on the row of a conversation."""
 
-        async def found(connection: AsyncConnection) -> T:
-            row = (await connection.execute(loading.found(self._owner, conversation_id))).one_or_none()
+        def found(connection: Connection) -> T:
+            row = connection.execute(CONVERSATION, {"of_owner": self._owner, "of_id": conversation_id}).one_or_none()
             if row is None:
                 raise _unknown(conversation_id)
-            return await work(connection, row)
+            return work(connection, row)
 
         self._demand_known(conversation_id)
         return await self._database.read(found)
 
-    async def _locked(self, connection: AsyncConnection, conversation_id: str) -> Found | None:
+    def _locked(self, connection: Connection, conversation_id: str) -> Found | None:
         """The conversation's row, locked until the end of the transaction, so that heads move in the order of nodes."""
-        return (await connection.execute(loading.found(self._owner, conversation_id).with_for_update())).one_or_none()
+        return connection.execute(
+            LOCKED_CONVERSATION, {"of_owner": self._owner, "of_id": conversation_id}
+        ).one_or_none()
 
-    async def _demand_node(self, connection: AsyncConnection, conversation_id: str, seq: int, node_id: str) -> None:
+    def _demand_node(self, connection: Connection, conversation_id: str, seq: int, node_id: str) -> None:
         """Refuse the id of a node that is not in the conversation."""
-        mine = (nodes.c.conversation == seq, nodes.c.owner == self._owner, nodes.c.id == node_id)
-        if not storable(node_id) or await connection.scalar(select(nodes.c.seq).where(*mine)) is None:
+        mine = {"of_conversation": seq, "of_owner": self._owner, "of_id": node_id}
+        if not storable(node_id) or connection.scalar(NODE_NUMBER, mine) is None:
             raise _no_node(conversation_id, node_id)
 
-    async def _move(self, connection: AsyncConnection, row: Found, head: str | None, sums: Sums | None = None) -> None:
+    def _move(self, connection: Connection, row: Found, head: str | None, sums: Sums | None = None) -> None:
         """Set the head, if it is still the one that was read, and the sums, if they have changed."""
-        table = conversations.c
-        mine = (table.seq == row.seq, table.owner == self._owner, table.version == row.version)
-        changed = {"head": head, "version": row.version + 1, "updated": _now()} | (
-            {} if sums is None else sums.columns()
-        )
-        moved = update(conversations).where(*mine).values(changed)
-        if (await connection.execute(moved)).rowcount != 1:
+        parameters = {
+            "of_seq": row.seq,
+            "of_owner": self._owner,
+            "of_version": row.version,
+            "new_head": head,
+            "new_updated": _now(),
+        }
+        if sums is not None:
+            parameters |= {f"new_{name}": value for name, value in sums.columns().items()}
+        moved = connection.execute(MOVE_HEAD if sums is None else MOVE_HEAD_AND_SUMS, parameters)
+        if moved.rowcount != 1:
             raise StoreError(
                 "the head of the conversation was moved by a statement of somebody else; nothing is stored"
             )

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, insert, select
 
 from dhenara_async.errors import UnknownConversationError
 from dhenara_async.messages.messages import ToolResultPart
@@ -19,7 +18,7 @@ class ToolResultTable:
     _database: Database
     _owner: str
 
-    async def _locked(self, connection: AsyncConnection, conversation_id: str) -> Found | None:
+    def _locked(self, connection: Connection, conversation_id: str) -> Found | None:
         raise NotImplementedError
 
     async def keep_tool_result(self, conversation_id: str, node_id: str, place: int, result: ToolResultPart) -> None:
@@ -29,12 +28,12 @@ class ToolResultTable:
         key = {"owner": self._owner, "conversation": conversation_id, "node": node_id, "place": place}
         body = result.model_dump_json()
 
-        async def work(connection: AsyncConnection) -> None:
-            if await self._locked(connection, conversation_id) is None:
+        def work(connection: Connection) -> None:
+            if self._locked(connection, conversation_id) is None:
                 raise UnknownConversationError(f"no conversation {conversation_id!r} in this store")
             mine = [tool_results.c[name] == value for name, value in key.items()]
-            if await connection.scalar(select(tool_results.c.place).where(*mine)) is None:
-                await connection.execute(insert(tool_results).values(**key, body=body))
+            if connection.scalar(select(tool_results.c.place).where(*mine)) is None:
+                connection.execute(insert(tool_results).values(**key, body=body))
 
         await self._database.write(work, row=(self._owner, conversation_id))
 
@@ -48,8 +47,8 @@ class ToolResultTable:
             tool_results.c.node == node_id,
         )
 
-        async def work(connection: AsyncConnection) -> Mapping[int, ToolResultPart]:
-            rows = (await connection.execute(found)).all()
+        def work(connection: Connection) -> Mapping[int, ToolResultPart]:
+            rows = connection.execute(found).all()
             return {row.place: ToolResultPart.model_validate_json(row.body) for row in rows}
 
         return await self._database.read(work)
