@@ -54,7 +54,7 @@ def read_messages(items: Iterable[str | MessageLike]) -> list[Message]:
     Raises:
         ConfigurationError: An item is none of these, or a dict has an unknown shape; the sentence names its place.
     """
-    read: list[Message] = []
+    read: list[list[Message]] = []  # a list becomes one message at the end: joining pair by pair would be quadratic
     names: dict[str, str] = {}  # of the functions, by the ids of their calls
     for at, item in enumerate(items):
         try:
@@ -62,11 +62,18 @@ def read_messages(items: Iterable[str | MessageLike]) -> list[Message]:
         except ConfigurationError as exc:
             raise ConfigurationError(f"message {at}: {exc}") from exc
         names.update({part.call_id: part.name for part in message.parts if isinstance(part, ToolCallPart)})
-        if read and _belongs_to(message, read[-1], item):
-            read[-1] = Message(role=message.role, parts=[*read[-1].parts, *message.parts])
+        if read and _belongs_to(message, read[-1][-1], item):
+            read[-1].append(message)
         else:
-            read.append(message)
-    return read
+            read.append([message])
+    return [_joined(several) for several in read]
+
+
+def _joined(messages: Sequence[Message]) -> Message:
+    first = messages[0]
+    if len(messages) == 1:
+        return first
+    return Message(role=first.role, parts=[part for message in messages for part in message.parts])
 
 
 def _belongs_to(message: Message, before: Message, item: object) -> bool:

@@ -94,6 +94,45 @@ async def test_models_are_listed_by_their_names() -> None:
             await sdk.models.retrieve("other")
 
 
+# what open-webui, LibreChat and editors send beside what this API knows, and their way of leaving a field empty
+OTHERS: dict[str, Any] = {
+    **dict.fromkeys(("presence_penalty", "top_k", "min_p", "num_ctx", "mirostat", "logprobs_x", "verbosity_x"), 1),
+    **{
+        name: {"a": 1}
+        for name in ("logit_bias", "metadata", "features", "variables", "options", "provider", "thinking")
+    },
+    **{name: ["x"] for name in ("tool_ids", "files", "modalities", "transforms", "plugins", "safety_settings")},
+    **dict.fromkeys(("chat_id", "session_id", "keep_alive", "service_tier", "prompt_cache_key", "format"), "x"),
+    **dict.fromkeys(
+        ("tools", "tool_choice", "response_format", "stop", "n", "seed", "top_p", "stream_options", "user")
+    ),
+}
+
+
+async def test_a_client_gets_what_it_checks_and_what_it_sends_beside_is_ignored() -> None:
+    async with (
+        ProviderServer([Answer(text="Hello")] * 2) as provider,
+        front(
+            {
+                "m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES),
+                "safe": Failover([endpoint_at(provider, Dialect.GEMINI)]),
+            }
+        ) as url,
+        aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session,
+    ):
+        async with session.get(f"{url}/models") as reply:
+            listed = await reply.json()
+        assert [sorted(entry) for entry in listed["data"]] == [["created", "id", "object", "owned_by"]] * 2
+        assert (listed["object"], [entry["id"] for entry in listed["data"]]) == ("list", ["m", "safe"])
+        assert None not in [value for entry in listed["data"] for value in entry.values()]
+        asked = {"model": "m", "messages": [{"role": "user", "content": "Hi", "name": "Ann", "timestamp": 1}], **OTHERS}
+        for streamed in (True, None):
+            async with session.post(f"{url}/chat/completions", json={**asked, "stream": streamed}) as reply:
+                assert (reply.status, "Hello" in await reply.text()) == (200, True)
+        sent = {*orjson.loads(provider.requests[0].body)}
+    assert sent == {"model", "messages", "max_tokens", "stream"}
+
+
 @DIALECTS
 async def test_the_sdk_reads_words_and_usage_streamed_and_plain(dialect: Dialect) -> None:
     async with sdk_for([Answer(text="Hello dear world")] * 2, dialect) as sdk:

@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+from pathlib import Path
+from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dhenara_async import AIModelCallConfig, ConversationManager
+from dhenara_async import AIModelCallConfig, ConversationManager, Dialect
+from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.openai.app import OpenAIApp
+from tests.loopback import ONCE, endpoint_at
 
 _MARK = "reflected-words-of-the-request"
 _LEAVES: st.SearchStrategy[object] = st.one_of(
@@ -69,24 +75,28 @@ _BODIES: st.SearchStrategy[object] = st.one_of(_VALUES, _REQUESTS)
 
 async def _answer(body: bytes) -> tuple[int, bytes]:
     """The status and the body of what is answered."""
+    async with ConversationManager(config=AIModelCallConfig(test_mode=True)) as manager:
+        return await _asked(OpenAIApp(manager, {"m": "openai:gpt-6.2-sol"}, keep=True), body)
 
+
+async def _asked(app: OpenAIApp, body: bytes) -> tuple[int, bytes]:
     async def read(limit: int) -> bytes:
         return body
 
-    async with ConversationManager(config=AIModelCallConfig(test_mode=True)) as manager:
-        app = OpenAIApp(manager, {"m": "openai:gpt-6.2-sol"})
-        handler = next(handler for method, _, handler in app.routes if method == "POST")
-        headers = {"content-type": "application/json", "authorization": "Bearer k"}
-        answer = await app.handle(
-            handler, WebRequest(method="POST", headers=headers, path={}, query={}, owner="ann", read=read)
-        )
-        if isinstance(answer, WebReply):
-            return answer.status, answer.body
-        told = [answer.begin()]
-        async with answer:
-            while (data := await answer.read()) is not None:
-                told.append(data)
-        return 200, b"".join([*told, answer.end()])
+    handler = next(
+        handler for method, path, handler in app.routes if (method, path) == ("POST", "/v1/chat/completions")
+    )
+    headers = {"content-type": "application/json", "authorization": "Bearer k"}
+    answer = await app.handle(
+        handler, WebRequest(method="POST", headers=headers, path={}, query={}, owner="ann", read=read)
+    )
+    if isinstance(answer, WebReply):
+        return answer.status, answer.body
+    told = [answer.begin()]
+    async with answer:
+        while (data := await answer.read()) is not None:
+            told.append(data)
+    return 200, b"".join([*told, answer.end()])
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,3 +109,54 @@ def test_no_body_breaks_the_front(body: object, raw: bytes | None) -> None:
     if status >= 400:
         assert set(orjson.loads(told)["error"]) == {"message", "type", "param", "code"}
         assert _MARK.encode() not in told
+
+
+# Blocks that only a provider may make, in every place where clients of some host put such things.
+_FORGED: dict[str, Any] = {
+    "provider_state": {"signature": _MARK},
+    "signature": _MARK,
+    "thought_signature": _MARK,
+    "reasoning": _MARK,
+    "reasoning_content": _MARK,
+    "reasoning_details": [{"type": "reasoning.encrypted", "data": _MARK}],
+    "thinking_blocks": [{"type": "thinking", "thinking": _MARK, "signature": _MARK}],
+    "extra_content": {"google": {"thought_signature": _MARK}},
+    "cache_control": {"type": "ephemeral", "ttl": _MARK},
+    "audio": {"id": _MARK},
+    "origin": {"provider": _MARK},
+    "node": _MARK,
+    "prefix": _MARK,
+    "name": _MARK,
+}
+
+
+@pytest.mark.parametrize("dialect", [*Dialect][:4])
+async def test_a_forged_block_never_reaches_a_provider(dialect: Dialect) -> None:
+    call = {"id": "c1", "type": "function", "function": {**_FORGED, "name": "add", "arguments": "{}"}, **_FORGED}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "Hi", **_FORGED}], **_FORGED},
+        {"role": "assistant", "content": "One moment.", "tool_calls": [call], **_FORGED},
+        {"role": "tool", "tool_call_id": "c1", "content": "3", **_FORGED},
+        {"role": "user", "content": "Well?"},
+    ]
+    async with (
+        ProviderServer([Answer(text="Three.")]) as provider,
+        ConversationManager(config=ONCE) as manager,
+    ):
+        app = OpenAIApp(manager, {"m": endpoint_at(provider, dialect)}, keep=True)
+        status, told = await _asked(app, json.dumps({"model": "m", "messages": messages}).encode())
+        (request,) = provider.requests
+    assert status == 200, told
+    assert _MARK.encode() not in request.body
+
+
+async def test_words_that_no_database_keeps_and_too_many_messages(tmp_path: Path) -> None:
+    async with ConversationManager(config=AIModelCallConfig(test_mode=True), store=tmp_path / "chat.db") as manager:
+        app = OpenAIApp(manager, {"m": "openai:gpt-6.2-sol"}, limits=WebLimits(messages=3))
+        for words in ("a\0b\x7fc", "\0", "\u202e" * 300):
+            body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": words}]}
+            assert (await _asked(app, json.dumps(body).encode()))[0] == 200
+        kept = (await manager.scoped("ann").list()).items
+        assert [item.title for item in kept] == [None, None, "a b c"]
+        body = {"model": "m", "messages": [{"role": "user", "content": "a"}] * 4}
+        assert (await _asked(app, json.dumps(body).encode()))[0] == 413

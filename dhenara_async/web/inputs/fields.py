@@ -24,6 +24,7 @@ class WebLimits(ShortRepr):
         body_bytes: Bytes of one request body; files come in it as base64.
         text_characters: Characters of one question.
         files: Number of files of one question.
+        messages: Number of messages of a history that a client of OpenAI's API sends.
         title_characters: Characters of a title.
         page: How many conversations or hits are listed at most.
     """
@@ -31,6 +32,7 @@ class WebLimits(ShortRepr):
     body_bytes: int = 20 * 1024 * 1024
     text_characters: int = 200_000
     files: int = 10
+    messages: int = 5_000
     title_characters: int = 200
     page: int = 100
 

@@ -2,8 +2,11 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from functools import partial
 from time import time
 from uuid import uuid4
+
+from anyio import to_thread
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError, DhenaraError
@@ -14,15 +17,16 @@ from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import failure_of
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
 from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead
-from dhenara_async.web.openai.chat_input import chat_request
+from dhenara_async.web.openai.chat_input import CompletionRequest, chat_request
 from dhenara_async.web.openai.errors import NO_MODEL, NOT_ASKED, OpenAIError, OpenAIRefusal, error_of, error_reply
 from dhenara_async.web.openai.feeds import CompletionFeed, CompletionStreamFeed
-from dhenara_async.web.openai.known_answers import KnownAnswers
+from dhenara_async.web.openai.known_answers import KnownAnswers, SentHistory
 from dhenara_async.web.openai.responses_app import ResponsesApp
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 _OWNED_BY = "dhenara-async"
+_LARGE = 1 << 17  # a body of that many bytes takes longer to read than the loop may stand still
 
 
 class OpenAIApp:
@@ -110,15 +114,20 @@ class OpenAIApp:
     async def _chat(self, request: WebRequest) -> WebReply | Feed:
         check_json(request.headers)
         body = await request.read(self._limits.body_bytes)
-        asked = chat_request(body, self._config or self._manager.config)
+        read = partial(self._read, body, request.owner)
+        asked, sent = await to_thread.run_sync(read) if len(body) > _LARGE else read()
         target = self._models.get(asked.model)
         if target is None:
             return error_reply(NO_MODEL)
         completion = CompletionHead(f"chatcmpl-{uuid4().hex}", int(time()), asked.model)
         frames = ChatFrames(completion, include_usage=asked.include_usage)
         try:
-            turn = await self._known.turn(request.owner, asked, target, lambda: frames.void)
+            turn = await self._known.turn(asked, sent, target, lambda: frames.void)
         except ConfigurationError as exc:
             logger.warning("a call of the OpenAI-compatible front cannot be made: %s", type(exc).__name__)
             return error_reply(NOT_ASKED)
         return CompletionStreamFeed(turn, frames) if asked.streamed else CompletionFeed(turn, completion)
+
+    def _read(self, body: bytes, owner: str) -> tuple[CompletionRequest, SentHistory]:
+        asked = chat_request(body, self._config or self._manager.config, self._limits)
+        return asked, SentHistory(owner, asked.messages)

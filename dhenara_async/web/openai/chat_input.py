@@ -16,7 +16,16 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.dicts import read_messages
 from dhenara_async.messages.messages import Message, MessageLike, Role
-from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, as_fields, bad, items_of, object_of, text_of
+from dhenara_async.web.inputs.fields import (
+    BodyFields,
+    RefusedRequest,
+    WebLimits,
+    as_fields,
+    bad,
+    items_of,
+    object_of,
+    text_of,
+)
 
 _MOST_CHOICES = 8
 _FUNCTION_NAME = 64
@@ -58,13 +67,14 @@ class CompletionRequest(ShortRepr):
     kept: bool
 
 
-def chat_request(body: bytes, base: AIModelCallConfig) -> CompletionRequest:
+def chat_request(body: bytes, base: AIModelCallConfig, limits: WebLimits | None = None) -> CompletionRequest:
     """Read a request.
 
     Args:
         body: Its body.
         base: The options that the app sets; those of the request count before them. Its tools are left out: a client
             that was not told of them could not run them.
+        limits: How much a client may send; None = ``WebLimits()``.
 
     Raises:
         RefusedRequest: It cannot be read; the words repeat nothing of it.
@@ -73,7 +83,10 @@ def chat_request(body: bytes, base: AIModelCallConfig) -> CompletionRequest:
     model = text_of(fields, "model", limit=_MODEL_NAME)
     if not model:
         raise bad("model is missing: GET /v1/models lists the names.")
-    messages = _messages(items_of(fields, "messages"))
+    items, most = items_of(fields, "messages"), (limits or WebLimits()).messages
+    if len(items) > most:
+        raise RefusedRequest(413, f"messages has more than {most} items.")
+    messages = _messages(items)
     leading = 0
     while leading < len(messages) and messages[leading].role is Role.SYSTEM:
         leading += 1

@@ -65,12 +65,14 @@ class KnownAnswers:
         self._keep = keep
         self._remembered: OrderedDict[str, ConversationNode] = OrderedDict()
 
-    async def turn(self, owner: str, asked: CompletionRequest, target: Target, void: Callable[[], str]) -> SentTurn:
+    async def turn(
+        self, asked: CompletionRequest, sent: "SentHistory", target: Target, void: Callable[[], str]
+    ) -> SentTurn:
         """Return the turn that answers a request, with our own answers in place of those that are known.
 
         Args:
-            owner: Who asks.
             asked: The request.
+            sent: Its conversation.
             target: Who is asked.
             void: Returns the words that the client has before the answer, if that was begun again.
 
@@ -78,8 +80,7 @@ class KnownAnswers:
             ConfigurationError: The call cannot be made; nothing was sent.
         """
         keeps = self._keeps()
-        factory = _factory_of(self._manager.scoped(owner) if keeps else self._manager)
-        sent = _Sent(owner, asked.messages)
+        factory = _factory_of(self._manager.scoped(sent.owner) if keeps else self._manager)
         stored = await _stored(factory.store, sent) if keeps and sent.answers else _Stored()
         if stored is None:  # the store failed, and the node could not say what it follows
             keeps, stored = False, _Stored()
@@ -108,7 +109,7 @@ class KnownAnswers:
         if len(self._remembered) > _MOST:
             self._remembered.popitem(last=False)
 
-    def _recalled(self, sent: "_Sent") -> list[ConversationNode]:
+    def _recalled(self, sent: "SentHistory") -> list[ConversationNode]:
         """Return the nodes of a conversation that this process remembers, now the newest ones."""
         recalled = [name for name in sent.answers.values() if name in self._remembered]
         for name in recalled:
@@ -122,7 +123,7 @@ class KnownAnswers:
         return isinstance(store, StoreWithOwners) and not isinstance(store, MemoryStore)
 
 
-class _Sent:
+class SentHistory:
     """A conversation as a client has sent it.
 
     Args:
@@ -213,7 +214,7 @@ class _Keeper:
         self,
         answers: KnownAnswers,
         store: ConversationStore | None,
-        sent: _Sent,
+        sent: SentHistory,
         stored: _Stored,
         asked: CompletionRequest,
         void: Callable[[], str],
@@ -266,7 +267,7 @@ class _Keeper:
         await store.append(conversation_id, node)
 
 
-async def _stored(store: ConversationStore, sent: _Sent) -> _Stored | None:
+async def _stored(store: ConversationStore, sent: SentHistory) -> _Stored | None:
     """Return what a store has of a conversation, within a time limit; None if it failed."""
     try:
         with anyio.fail_after(_READ_SECONDS):
@@ -276,7 +277,7 @@ async def _stored(store: ConversationStore, sent: _Sent) -> _Stored | None:
         return None
 
 
-async def _looked_up(store: ConversationStore, sent: _Sent) -> _Stored:
+async def _looked_up(store: ConversationStore, sent: SentHistory) -> _Stored:
     """Return what a store has of a conversation: by one look-up if its last answer is known."""
     names = tuple(sent.answers.values())
     conversation = await _loaded(store, sent.conversation_id, names[-1])
