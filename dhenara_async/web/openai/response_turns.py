@@ -23,7 +23,7 @@ from dhenara_async.web.inputs.fields import bad
 from dhenara_async.web.openai.chat_input import CompletionRequest
 from dhenara_async.web.openai.errors import OpenAIError, OpenAIRefusal
 from dhenara_async.web.openai.kept_responses import KeptResponses
-from dhenara_async.web.openai.known_answers import SOURCE, KnownAnswers
+from dhenara_async.web.openai.known_answers import SOURCE, KnownAnswers, SentHistory
 from dhenara_async.web.openai.response_feeds import Discard, keep_all
 from dhenara_async.web.openai.response_history import (
     GivenMessage,
@@ -162,7 +162,8 @@ class ResponseTurns:
             kept=False,
         )
         # an answer that is begun again leaves no words of the first one: clients keep what the last event has
-        turn = await self._known.turn(self._owner, request, target, lambda: "")
+        sent = SentHistory(self._owner, request.messages)
+        turn = await self._known.turn(request, sent, target, lambda: "")
         head = ResponseHead(
             id=unkept_response_id(),
             created_at=int(time()),
