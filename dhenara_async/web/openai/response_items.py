@@ -167,16 +167,15 @@ def _message(part: PartBase, content: JsonObject, item_id: str) -> JsonObject:
 
 
 def _reasoning(part: ReasoningPart, item_id: str) -> JsonObject:
-    """Return a reasoning item, with ``encrypted_content`` if the part has opaque state: clients that send a history
-    back drop reasoning without it.
+    """Return a reasoning item. It has ``encrypted_content`` in any case: clients that send a history back drop
+    reasoning without it.
 
-    OpenAI's own is passed on. For other providers it is the id of the item, a reference to the node: the state itself
-    never leaves, so a client cannot forge it.
+    OpenAI's own is passed on. Of other providers it is the id of the item, a reference to the node: their state never
+    leaves, so a client cannot forge it.
     """
     item: JsonObject = {"id": item_id, "type": "reasoning"}
     item["summary"] = [{"type": "summary_text", "text": part.text}] if part.text else []
-    if part.provider_state:
-        item["encrypted_content"] = as_text(native_state(part).get("encrypted_content")) or item_id
+    item["encrypted_content"] = as_text(native_state(part).get("encrypted_content")) or item_id
     if part.status == "interrupted":
         item["status"] = "incomplete"
     return item
