@@ -4,7 +4,8 @@ A database is filled with conversations of 100 turns; our own also with one tree
 Then each operation is timed, many times, on conversations chosen at random. Growth is the median of a size divided by
 that of the smallest one in the same store. Other libraries are filled through their own calls, turn by turn, which
 takes long: sizes above ``--peer-nodes`` are left out. They neither search nor list conversations. At the end, streamed
-turns are run with and without the journal.
+turns are run with and without the journal, and it is measured how much later another process has the events of a turn.
+``--only`` measures a part.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from benchmarks.options import add_json, ignore_proxies
 from benchmarks.rounds import positive
 from benchmarks.server import running_server
 from benchmarks.stores.journal import BAR, JournalFigure, measure_journal
+from benchmarks.stores.lag import LagFigure, measure_lag
 from benchmarks.stores.others import AgentsKeeper, LangGraphKeeper, installed
 from benchmarks.stores.talk import TURNS, Keeper
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 OURS = "dhenara_async"
+PARTS = ("operations", "journal", "lag")
 OPERATIONS = ("open", "append", "list", "search", "open_tree")
 
 
@@ -113,6 +116,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calls", type=positive, default=100, help="calls of each operation (default: %(default)s)")
     parser.add_argument("--events", type=positive, default=20_000, help="tokens for the journal (default: %(default)s)")
     parser.add_argument("--rounds", type=positive, default=5, help="rounds for the journal (default: %(default)s)")
+    parser.add_argument("--lag-events", type=positive, default=600, help="tokens for the lag (default: %(default)s)")
+    parser.add_argument("--only", action="append", choices=PARTS, help="repeatable (default: all)")
     parser.add_argument(
         "--database", action="append", choices=("sqlite", "postgres"), help="repeatable (default: both)"
     )
@@ -126,12 +131,16 @@ def run(arguments: argparse.Namespace) -> int:
     sizes = sorted({max(TURNS, nodes) for nodes in arguments.nodes or (1_000, 10_000)})
     figures: list[_Figure] = []
     skipped: list[str] = []
+    lags: list[LagFigure] = []
+    parts = arguments.only or PARTS
     with ExitStack() as stack:
         server: URL | None = None
         for candidate in _CANDIDATES:
             if candidate.database not in (arguments.database or ("sqlite", "postgres")):
                 continue
             if candidate.store not in (arguments.store or (candidate.store,)):
+                continue
+            if "operations" not in parts and (candidate.store != OURS or "lag" not in parts):
                 continue
             reason = _missing(candidate)
             if reason is not None:
@@ -142,22 +151,32 @@ def run(arguments: argparse.Namespace) -> int:
                 from benchmarks import postgres
 
                 server = stack.enter_context(postgres.running_postgres())
-            for nodes in sizes:
+            if candidate.store == OURS and "lag" in parts:
+                ignore_proxies()
+                with _address(candidate, server) as address, running_server() as streaming:
+                    lags += anyio.run(measure_lag, streaming, candidate.database, address, arguments.lag_events)
+            for nodes in sizes if "operations" in parts else ():
                 if candidate.store != OURS and nodes > max(arguments.peer_nodes, sizes[0]):
                     print(f"left out: {candidate.store} on {candidate.database} with {nodes} turns (--peer-nodes)")
                     continue
                 with _address(candidate, server) as address:
                     figures += anyio.run(_measure, candidate, address, nodes, arguments.calls)
-    _print(figures)
-    print(f"\nmedian of {arguments.calls} calls; conversations of {TURNS} turns\n")
+    if figures:
+        _print(figures)
+        print(f"\nmedian of {arguments.calls} calls; conversations of {TURNS} turns\n")
     journal: list[JournalFigure] = []
-    if OURS in (arguments.store or (OURS,)) and "sqlite" in (arguments.database or ("sqlite",)):
+    has_sqlite = OURS in (arguments.store or (OURS,)) and "sqlite" in (arguments.database or ("sqlite",))
+    if has_sqlite and "journal" in parts:
         ignore_proxies()
         with running_server(machine.core_of(1, machine.cores())) as streaming:
             journal = anyio.run(measure_journal, streaming, arguments.events, arguments.rounds)
         head = ("turns at once", "tokens each", "journal", "CPU us/token", "÷ off", "min..max")
         report.print_table(head, [figure.as_cells() for figure in journal], left=3)
         print(f"\nmedian of {arguments.rounds} rounds, SQLite; the bar is {BAR}\n")
+    if lags:
+        head = ("database", "reader", "events", "p50 ms", "p99 ms")
+        report.print_table(head, [figure.as_cells() for figure in lags], left=2)
+        print("\nhow much later another process has an event than the one that answers\n")
     print(report.environment_line(facts))
     report.write_json(
         arguments.json,
@@ -168,6 +187,7 @@ def run(arguments: argparse.Namespace) -> int:
             "skipped": skipped,
             "rows": [asdict(figure) for figure in figures],
             "journal": [asdict(figure) for figure in journal],
+            "lag": [asdict(figure) for figure in lags],
         },
     )
     return 0

@@ -260,7 +260,20 @@ def test_loop_measures_our_loops_and_their_last_texts_are_the_servers(tmp_path: 
 
 def test_stores_are_measured_by_what_they_give(tmp_path: Path) -> None:
     path = tmp_path / "store.json"
-    sizes = ("--nodes", "200", "--nodes", "300", "--calls", "2", "--events", "200", "--rounds", "1")
+    sizes = (
+        "--nodes",
+        "200",
+        "--nodes",
+        "300",
+        "--calls",
+        "2",
+        "--events",
+        "200",
+        "--rounds",
+        "1",
+        "--lag-events",
+        "120",
+    )
     done = run("store", *sizes, "--database", "sqlite", "--store", "dhenara_async", "--json", path)
 
     assert done.returncode == 0, done.stderr + done.stdout
@@ -271,4 +284,6 @@ def test_stores_are_measured_by_what_they_give(tmp_path: Path) -> None:
     assert {(row["journal"], row["turns"]) for row in result["journal"]} == {
         (journal, turns) for journal in ("on", "off") for turns in (1, 100)
     }
+    assert [row["reader"] for row in result["lag"]] == ["registered", "unregistered"]
+    assert all(row["milliseconds"] for row in result["lag"])
     assert "growth" in done.stdout
