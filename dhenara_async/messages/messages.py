@@ -373,6 +373,10 @@ class ToolOrigin(FrozenModel):
     protocol: str | None = None
 
 
+def _is_false(value: object) -> bool:
+    return value is False
+
+
 def _is_none(value: object) -> bool:
     return value is None
 
@@ -385,6 +389,8 @@ class ToolResultPart(PartBase):
         name: The function's name (Gemini matches results by name).
         content: Texts, JSON values or files, in order.
         is_error: Whether the function failed.
+        denied: Whether the call was not allowed, so that nothing ran; the content says why. JSON has it only where it
+            is true.
         tool: The tool of a server that ran; None for functions of this program. JSON has it only where there is one.
     """
 
@@ -393,6 +399,7 @@ class ToolResultPart(PartBase):
     name: str = ""
     content: FrozenList[ResultContent] = ()
     is_error: bool = False
+    denied: bool = Field(default=False, exclude_if=_is_false)
     tool: ToolOrigin | None = Field(default=None, exclude_if=_is_none)
 
     @classmethod

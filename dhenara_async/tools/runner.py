@@ -132,7 +132,8 @@ class ToolRunner:
         result: ToolResultPart | None = None
         try:
             if denial is not None:
-                result, outcome = ToolResultPart.of(call, denial, is_error=True), "denied"
+                result = ToolResultPart.of(call, denial, is_error=True).model_copy(update={"denied": True})
+                outcome = "denied"
                 return result
             result, error = await self._run(call, observed, emit)
             outcome = "failed" if result.is_error else "complete"

@@ -151,7 +151,10 @@ async def test_whoever_leaves_cancels_the_running_tool(how: str) -> None:
         assert more.node.answer.text() == "Done."
     assert studio.painted == [1]
     assert [event.call.name for event in events if isinstance(event, ToolStart)] == ["hang"]
-    assert more.node.tool_results[1].get_text() == "the user did not allow this call: it takes too long"
+    denied = more.node.tool_results[1]
+    assert denied.get_text() == "the user did not allow this call: it takes too long"
+    assert (denied.denied, denied.is_error) == (True, True)
+    assert [b'"denied"' in result.model_dump_json().encode() for result in more.node.tool_results] == [False, True]
 
 
 async def test_a_cancelled_read_loses_nothing_while_tools_run() -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from dhenara_async import AIModelCallConfig, Citation, Failover, Pending, Target, ToolPolicy
+from dhenara_async import AIModelCallConfig, Citation, Failover, Pending, Target, ToolCallPart, ToolPolicy
 from dhenara_async.testing import Answer, Fault, ScriptedError, ScriptedToolCall
 from dhenara_async.testing.script import ScriptStep, SeenRequest
 from tests.browser import Browsing
@@ -114,11 +114,12 @@ async def window_of(
 def answer(seen: SeenRequest) -> ScriptStep:
     """Answer by the words of the question."""
     question = seen.turns[-1][1]
-    if "Paint it!" in question:
+    if question.startswith("Paint it"):
+        colour = "blue" if "blue" in question else "red"
         return Answer(
             text="I paint. ",
             reasoning="A fox is red.",
-            tool_calls=(ScriptedToolCall("call_1", "paint", '{"colour": "red"}'),),
+            tool_calls=(ScriptedToolCall("call_1", "paint", f'{{"colour": "{colour}"}}'),),
             citations=(Citation(url="https://example.com/fox", title="Fox"),),
         )
     if question == "draw":
@@ -140,9 +141,12 @@ async def test_a_tool_is_approved_and_what_the_page_shows_is_what_a_reload_shows
         """Paint something."""
         return f"It is {colour}."
 
+    def approve(call: ToolCallPart) -> "str | Pending":
+        return "It is red." if "blue" in call.arguments else Pending()
+
     options: dict[str, Any] = {
         "config": AIModelCallConfig(tools=[paint]),
-        "run_tools": ToolPolicy(approve=lambda call: Pending()),
+        "run_tools": ToolPolicy(approve=approve),
     }
     async with window_of(answer, sdk, browsing, **options) as (_, window):
         await window.show("painted", model="claude")
@@ -156,23 +160,33 @@ async def test_a_tool_is_approved_and_what_the_page_shows_is_what_a_reload_shows
         await window.ended()
         await window.click("Deny")
         denied = await window.ended(2)
+        denied_again = await window.show("refused", "server")
+        await window.show("blue", model="claude")
+        await window.ask("Paint it blue!")
+        blue = await window.ended()
+        blue_again = await window.show("blue", "server")
     for whole, state, output in (
         (asked, "approval-requested", None),
         (painted, "output-available", "It is red."),
         (reloaded, "output-available", "It is red."),
-        (denied, "output-error", None),
+        (denied, "output-denied", None),
+        (denied_again, "output-denied", None),
+        (blue, "output-denied", None),
+        (blue_again, "output-denied", None),
     ):
         assert (whole["status"], whole["error"]) == ("ready", "")
         question, message = whole["messages"]
-        assert question["text"] == "Paint it!"
         assert message["reasoning"] == "A fox is red."
         assert message["text"] == ("I paint. " if whole is asked else f"I paint. {TEXT}")
         assert message["sources"] == [["https://example.com/fox", "Fox"]]
         ((shown, tool),) = message["tools"]
-        assert (shown, orjson.loads(tool)) == (state, ["paint", {"colour": "red"}, output])
+        assert (shown, orjson.loads(tool)) == (
+            state,
+            ["paint", {"colour": "blue" if whole in (blue, blue_again) else "red"}, output],
+        )
         assert message["open"] == 0
         assert message["tokens"] > 0 or whole is asked
-        if whole is not denied:
+        if whole in (asked, painted, reloaded):
             assert question["pictures"] == [[1, "http:" if whole is reloaded else "data:"]]
             assert message["id"] == asked["messages"][1]["id"]
     assert browsing.problems == []

@@ -149,6 +149,9 @@ def _call_part(call: ToolCallPart, result: ToolResultPart | None, *, waits: bool
         return {**head, "state": "approval-requested", "approval": {"id": head["toolCallId"]}}
     if result is None:
         return {**head, "state": "input-available"}
+    if result.denied:
+        approval = {"id": head["toolCallId"], "approved": False, "reason": result.get_text()}
+        return {**head, "state": "output-denied", "approval": approval}
     if result.is_error:
         return {**head, "state": "output-error", "errorText": result.get_text()}
     return {**head, "state": "output-available", "output": output_of(result)}

@@ -305,8 +305,16 @@ class UIMessageFrames:
             self._put({"type": "tool-input-error", **head, "input": call.arguments, "errorText": words})
 
     def _end_tool(self, result: ToolResultPart) -> None:
-        head = {"toolCallId": self._calls.get(result.call_id, result.call_id), **self._kind_of(result.name)}
-        if result.is_error:
+        name = self._calls.get(result.call_id, result.call_id)
+        head = {"toolCallId": name, **self._kind_of(result.name)}
+        if result.denied:
+            if result.call_id in self._calls:  # the page was not asked; its part still needs an approval
+                self._put({"type": "tool-approval-request", "approvalId": name, "toolCallId": name})
+                if self._sdk > 6:
+                    told = {"approved": False, "reason": result.get_text()}
+                    self._put({"type": "tool-approval-response", "approvalId": name, **told})
+            self._put({"type": "tool-output-denied", "toolCallId": name})
+        elif result.is_error:
             self._put({"type": "tool-output-error", **head, "errorText": result.get_text()})
         else:
             self._put({"type": "tool-output-available", **head, "output": output_of(result)})
