@@ -45,16 +45,19 @@ async def front(
     store: ConversationStore | Path | None = None,
     server: str = "uvicorn",
     journal: Journal | None = Journal(),  # noqa: B008 - immutable
+    keep: bool | None = None,
 ) -> AsyncGenerator[tuple[str, ConversationManager]]:
     """Serve ``models`` and yield the URL of the API, and the manager below it."""
     async with ConversationManager(store=store, config=ONCE, journal=journal) as manager:
         if server == "aiohttp":
             app = web.Application()
-            app.add_subapp("/v1", for_aiohttp.openai_routes(manager, models, owner=aiohttp_owner_of))
+            app.add_subapp("/v1", for_aiohttp.openai_routes(manager, models, owner=aiohttp_owner_of, keep=keep))
             async with served_by_aiohttp(app) as url:
                 yield f"{url}/v1", manager
         else:
-            async with served(Starlette(routes=openai_routes(manager, models, owner=owner_of)), server) as url:
+            async with served(
+                Starlette(routes=openai_routes(manager, models, owner=owner_of, keep=keep)), server
+            ) as url:
                 yield f"{url}/v1", manager
 
 

@@ -1,0 +1,193 @@
+"""``/v1/responses`` by our own client, by several processes, and with everything that an input may hold."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from dhenara_async import (
+    AIModel,
+    AIModelAPI,
+    AIModelAPIProviderEnum,
+    AIModelCallResponse,
+    AIModelClient,
+    AIModelEndpoint,
+    ConversationManager,
+    Dialect,
+    Failover,
+    Tool,
+    ToolResultPart,
+)
+from dhenara_async.response import FinishReason
+from dhenara_async.testing import Answer, Fault, ProviderServer
+from dhenara_async.testing.script import ScriptedToolCall
+from tests.loopback import ONCE, endpoint_at
+from tests.web.openai_clients import front, openai, sdk_at
+
+DIALECTS = pytest.mark.parametrize(
+    "dialect", [Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES, Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI]
+)
+PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+CALLS = (ScriptedToolCall("call_1", "add", '{"a":1}'),)
+
+
+def own_endpoint(url: str, model: str = "m") -> AIModelEndpoint:
+    """The front, as our client asks it like any host of the Responses API."""
+    api = AIModelAPI(
+        provider=AIModelAPIProviderEnum.OPENAI_COMPATIBLE,
+        api_key=SecretStr("ann-key"),
+        base_url=url,
+        dialect=Dialect.OPENAI_RESPONSES,
+    )
+    return AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
+
+
+def shown(response: AIModelCallResponse) -> object:
+    answer = response.chat_response
+    calls = [(call.call_id, call.name, call.arguments) for call in answer.tools()]
+    usage = answer.usage
+    counts = (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cache_read_tokens)
+    return answer.text(), answer.reasoning(), calls, answer.finish_reason, counts
+
+
+@DIALECTS
+async def test_our_client_gets_through_the_front_what_a_direct_call_gets(dialect: Dialect) -> None:
+    whole = Answer(text="One moment.", reasoning="Let me think.", tool_calls=CALLS)
+    short = Answer(text="One two", finish_reason=FinishReason.LENGTH)
+    config = ONCE.changed(tools=(Tool(name="add", parameters=PARAMETERS),), max_output_tokens=50)
+    async with ProviderServer([whole, whole, whole, short, short]) as provider:
+        endpoint = endpoint_at(provider, dialect)
+        async with front({"m": endpoint}) as (url, _):
+            direct = await AIModelClient(endpoint, config).generate("Add 1 and 2")
+            own = AIModelClient(own_endpoint(url), config)
+            through = await own.generate("Add 1 and 2")
+            async with own.stream("Add 1 and 2") as stream:
+                async for _event in stream:
+                    pass
+            assert shown(through) == shown(stream.response) == shown(direct)
+            direct = await AIModelClient(endpoint, config).generate("Say more")
+            assert shown(await own.generate("Say more")) == shown(direct)
+
+
+@DIALECTS
+async def test_a_conversation_of_our_client_is_asked_as_a_direct_one(dialect: Dialect) -> None:
+    """Signatures and encrypted reasoning stay on the server and come back for the next question."""
+    script = [Answer(text="Four.", reasoning="2 + 2", tool_calls=CALLS), Answer(text="Yes."), Answer(text="Sure.")]
+    config = ONCE.changed(tools=(Tool(name="add", parameters=PARAMETERS),))
+    bodies: list[list[bytes]] = []
+    for through in (False, True):
+        async with ProviderServer(script) as provider:
+            endpoint = endpoint_at(provider, dialect)
+            async with front({"m": endpoint}) as (url, _), ConversationManager(config=config) as manager:
+                conversation = await manager.create()
+                asked = own_endpoint(url) if through else endpoint
+                node = await manager.turn(conversation, "2 + 2?", asked)
+                results = [ToolResultPart.of(call, "3") for call in node.answer.tools()]
+                await manager.turn(conversation, "", asked, tool_results=results)
+                await manager.turn(conversation, "Really?", asked)
+            bodies.append([request.body for request in provider.requests])
+    assert bodies[0] == bodies[1]
+
+
+async def test_what_a_client_says_of_an_item_goes_to_the_model() -> None:
+    """References, files, a schema, hosted tools, encrypted reasoning of OpenAI, and answers of other hosts."""
+    async with ProviderServer([Answer(text="One"), Answer(text='{"n":1}'), Answer(text="Two")]) as provider:
+        claude, gpt = (endpoint_at(provider, each) for each in (Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_RESPONSES))
+        async with front({"claude": claude, "gpt": gpt}) as (url, manager), sdk_at(url) as sdk:
+            first = await sdk.responses.create(model="claude", input="One?")
+            image = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"}
+            question = {"role": "user", "content": [{"type": "input_text", "text": "Two?"}, image]}
+            referred: list[Any] = [
+                {"role": "user", "content": "One?"},
+                {"type": "item_reference", "id": first.output[0].id},
+                question,
+            ]
+            schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+            second = await sdk.responses.create(
+                model="gpt",
+                input=referred,
+                reasoning={"effort": "low"},
+                tools=[{"type": "web_search"}, {"type": "file_search", "vector_store_ids": ["vs_1"]}],
+                text={"format": {"type": "json_schema", "name": "number", "schema": schema}},
+            )
+            assert second.conversation.id == first.conversation.id
+            body = orjson.loads(provider.requests[1].body)
+            assert [item.get("role") for item in body["input"]] == ["user", "assistant", "user"]
+            assert {part["type"] for part in body["input"][2]["content"]} == {"input_text", "input_image"}
+            assert [tool["type"] for tool in body["tools"]] == ["web_search"]
+            assert body["reasoning"]["effort"] == "low"
+            assert body["text"]["format"]["name"] == "number"
+            assert [tool.type for tool in second.tools] == ["web_search"]
+            sealed: dict[str, Any] = {"type": "reasoning", "summary": [], "encrypted_content": "gAAAsealed"}
+            other = {"role": "assistant", "content": [{"type": "output_text", "text": "An answer of another host."}]}
+            history: list[Any] = [{"role": "user", "content": "Hi"}, sealed, other, {"role": "user", "content": "And?"}]
+            third = await sdk.responses.create(model="gpt", input=history)
+            assert third.conversation.id != first.conversation.id
+            sent = orjson.loads(provider.requests[2].body)["input"]
+            assert [item for item in sent if item.get("type") == "reasoning"] == [sealed]
+            given = [item async for item in await sdk.responses.input_items.list(third.id, order="asc")]
+            assert [item.role for item in given] == ["user", "assistant", "user"]
+            with pytest.raises(openai.BadRequestError, match="not kept here"):
+                await sdk.responses.create(model="gpt", input=[{"type": "item_reference", "id": "msg_other"}, question])
+            assert len((await manager.scoped("ann").list()).items) == 2
+
+
+async def test_an_answer_that_is_cut_and_one_that_is_begun_again_say_so() -> None:
+    cut = Fault(answer=Answer(text="one two three"), cut=700)
+    async with ProviderServer([cut, cut, Answer(text="Whole.")]) as provider:
+        chat, claude = (endpoint_at(provider, each) for each in (Dialect.OPENAI_CHAT, Dialect.ANTHROPIC_MESSAGES))
+        async with front({"m": chat, "safe": Failover([chat, claude])}) as (url, _), sdk_at(url) as sdk:
+            events = [event async for event in await sdk.responses.create(model="m", input="Hi", stream=True)]
+            assert [event.type for event in events[-2:]] == ["error", "response.failed"]
+            assert "broke before the answer was complete" in events[-2].message
+            again = await sdk.responses.retrieve(events[0].response.id)
+            assert again.status == "failed"
+            assert again.output_text.startswith("one")
+            safe = [event async for event in await sdk.responses.create(model="safe", input="Hi", stream=True)]
+            assert safe[-1].type == "response.completed"
+            assert safe[-1].response.output_text == "Whole."
+            assert (await sdk.responses.retrieve(safe[-1].response.id)).output_text == "Whole."
+
+
+async def test_two_processes_on_one_store_serve_the_same_response(tmp_path: Path) -> None:
+    """What one receives, the other reads with the same numbers, and cancels."""
+    stalling = Fault(answer=Answer(text="one two three four"), stall=4)
+    async with ProviderServer([stalling]) as provider:
+        models = {"m": endpoint_at(provider, Dialect.OPENAI_CHAT)}
+        async with (
+            front(models, store=tmp_path / "chat.db") as (url, _),
+            front(models, store=tmp_path / "chat.db") as (other_url, _),
+            sdk_at(url) as sdk,
+            sdk_at(other_url) as other,
+        ):
+            first: list[Any] = []
+            async for event in await sdk.responses.create(model="m", input="Hi", stream=True, background=True):
+                first.append(event)
+                if event.type == "response.output_text.delta":
+                    break
+            name = first[0].response.id
+            assert (await other.responses.retrieve(name)).status == "in_progress"
+            second: list[Any] = []
+            async for event in await other.responses.retrieve(name, stream=True):
+                second.append(event)
+                if len(second) == len(first):
+                    break
+            assert [event.to_dict() for event in second] == [event.to_dict() for event in first]
+            assert (await other.responses.cancel(name)).status == "cancelled"
+            assert (await sdk.responses.retrieve(name)).status == "cancelled"
+
+
+async def test_a_front_that_keeps_nothing_answers_and_refuses_background() -> None:
+    async with (
+        ProviderServer([Answer(text="Hi")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.GEMINI)}, keep=False) as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        with pytest.raises(openai.BadRequestError, match="keeps no responses"):
+            await sdk.responses.create(model="m", input="Hi", background=True)
+        answer = await sdk.responses.create(model="m", input="Hi")
+        assert (answer.output_text, answer.store) == ("Hi", False)
+        assert (await manager.scoped("ann").list()).items == ()
