@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationInfo, model_validator
 
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
 from dhenara_async.framing.lenient_json import read, text_of
@@ -201,6 +201,10 @@ class ToolCallPart(PartBase):
         return cast("dict[str, JsonValue]", value)
 
 
+class FileContents(dict[bytes | None, bytes]):
+    """The contents of files by the few bytes that stand for each of them in a JSON: the context of its validation."""
+
+
 class FilePart(PartBase):
     """A file, given by exactly one of its bytes, a URL, or its id at a provider.
 
@@ -222,7 +226,9 @@ class FilePart(PartBase):
     filename: str | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> "FilePart":
+    def _check(self, info: ValidationInfo) -> "FilePart":
+        if isinstance(info.context, FileContents) and self.data in info.context:
+            return self.changed(data=info.context[self.data])  # it was checked when it was built
         if sum(source is not None for source in (self.data, self.url, self.file_id)) != 1:
             raise ValueError("a FilePart has exactly one of data, url and file_id")
         if self.origin is not None:

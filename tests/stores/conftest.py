@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from dhenara_async.stores import MemoryStore, SQLStore
+from tests.stores.postgres import migrate
 
 
 @pytest.fixture
@@ -20,6 +21,13 @@ def empty(postgres: URL) -> Iterator[URL]:
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+
+
+@pytest.fixture
+def migrated(empty: URL) -> URL:
+    """A database with tables, and nothing in them."""
+    migrate(empty)
+    return empty
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])

@@ -76,7 +76,7 @@ PROVED = {
     ),
     "S20": (
         "test_sql_store.test_deleted_words_are_nowhere_in_the_files",
-        "test_sql_store.test_a_large_file_is_stored_once_for_its_owner_and_goes_with_its_last_conversation",
+        "test_large_files.test_a_large_file_is_stored_once_for_its_owner_and_goes_with_its_last_conversation",
     ),
 }
 

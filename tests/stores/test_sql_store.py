@@ -5,17 +5,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from hashlib import sha256
 from pathlib import Path
 
 import anyio
 import pytest
-from sqlalchemy import URL, Connection, create_engine, event, make_url, text
+from sqlalchemy import Connection, event
 
 from dhenara_async import ConversationManager, ConversationNode
 from dhenara_async.errors import ConfigurationError, SchemaError, StoreError, UnknownConversationError
-from dhenara_async.messages.messages import FilePart, ReasoningPart
-from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.stores import SQLStore
 from dhenara_async.stores.sql import database, schema, sqlite
 from dhenara_async.testing import check_store
@@ -149,70 +146,6 @@ async def test_cancelled_calls_leave_the_connections_usable(tmp_path: Path) -> N
                 tasks.cancel_scope.cancel()
         await store.append("c", ConversationNode(id="last"))
         assert (await store.load("c")).nodes[-1].id == "last"
-
-
-def _with_file(data: bytes, parent: ConversationNode | None = None) -> ConversationNode:
-    file = FilePart.from_bytes(data, media_type="application/x-test")
-    return ConversationNode(parent_id=None if parent is None else parent.id, attached_files=(file, file))
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_a_large_file_is_stored_once_for_its_owner_and_goes_with_its_last_conversation(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    url = make_url(f"sqlite:///{tmp_path}/chat.db") if kind == "sqlite" else request.getfixturevalue("postgres")
-    data = bytes(range(256)) * 2000
-    async with SQLStore(url.render_as_string(hide_password=False), owner=f"files-{tmp_path}") as store:
-        first = _with_file(data)
-        second = _with_file(data, first)
-        await store.append("a", first)
-        await store.append("a", second)
-        await store.append("a", first)  # again: nothing changes
-        await store.append("b", first)
-        await store.scoped("other").append("a", first)
-        loaded = await store.load("a")
-        assert loaded.nodes == (first, second)
-        assert [node.model_dump_json() for node in loaded.nodes] == [first.model_dump_json(), second.model_dump_json()]
-        assert await _stored_files(url) == {f"files-{tmp_path}": 1, "other": 1}
-        await store.delete("a")
-        assert (await store.load("b")).nodes == (first,)
-        assert await _stored_files(url) == {f"files-{tmp_path}": 1, "other": 1}
-        await store.delete("b")
-        assert (await store.scoped("other").load("a")).nodes == (first,)
-        await store.scoped("other").delete("a")
-        assert await _stored_files(url) == {}
-        if kind == "sqlite":
-            assert data[:4096] not in _bytes_of(tmp_path)
-
-
-async def test_a_text_that_looks_like_our_mark_of_a_file_stays_a_text(tmp_path: Path) -> None:
-    data = b"x" * 100_000
-    mark = f"\0file:{sha256(data).hexdigest()}"
-    forged = ReasoningPart(text="", provider_state={"data": mark})
-    response = ChatResponse(
-        model="m", provider="p", choices=(Choice(parts=(forged,), finish_reason=FinishReason.STOP),)
-    )
-    first = _with_file(data)
-    node = first.changed(id="forged", response=response)
-    async with SQLStore(tmp_path / "chat.db") as store:
-        real = _with_file(data)
-        fake = ConversationNode(parent_id=real.id, response=response)
-        for kept in (real, fake, node):
-            await store.append("a", kept)
-        assert (await store.load("a")).nodes == (real, fake, node)
-
-
-async def _stored_files(url: URL) -> dict[str, int]:
-    """How many large files each owner has in a database."""
-
-    def count() -> dict[str, int]:
-        engine = create_engine(url)
-        with engine.connect() as connection:
-            rows = connection.execute(text("SELECT owner, count(*) FROM files GROUP BY owner")).all()
-        engine.dispose()
-        return {row[0]: row[1] for row in rows}
-
-    return await anyio.to_thread.run_sync(count)
 
 
 async def test_writes_at_once_share_a_transaction_and_none_takes_others_along(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ conversation, then rows of turns by number. Times are compared by the database's
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from anyio import to_thread
 from sqlalchemy import (
@@ -24,10 +26,10 @@ from dhenara_async.messages.messages import FilePart, HostedToolPart, Origin
 from dhenara_async.stores.event_lines import event_lines, events_of
 from dhenara_async.stores.event_list import DeltaRun, pieces_of
 from dhenara_async.stores.journal import NewTurn, StoredTurn, TurnBatch, TurnPage, TurnState, TurnWriter
-from dhenara_async.stores.sql import attachments
+from dhenara_async.stores.sql import attachments, files
 from dhenara_async.stores.sql.changes import CHANNEL
-from dhenara_async.stores.sql.database import Database
-from dhenara_async.stores.sql.loading import Found
+from dhenara_async.stores.sql.database import Database, off_loop
+from dhenara_async.stores.sql.loading import Found, nodes_of
 from dhenara_async.stores.sql.statements import TurnStatements, turn_statements
 from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import conversations, nodes, turn_events, turns
@@ -41,6 +43,8 @@ class JournalTables:
 
     _database: Database
     _owner: str
+    _drafts: WeakValueDictionary[tuple[int, str], ConversationNode]
+    """The drafts of turns with large files, by number and epoch, as long as somebody has them: they never change."""
 
     async def _prepared(self, conversation_id: str, node: ConversationNode) -> Callable[[Connection], None]:
         raise NotImplementedError
@@ -59,12 +63,13 @@ class JournalTables:
         draft = turn.draft
         for name in (turn.conversation_id, draft.id):
             demand_storable(name, "an id")
+        body, contents = await attachments.encoded(draft)
         values: dict[str, Any] = {
             "owner": self._owner,
             "id": draft.id,
             "conversation": turn.conversation_id,
             "epoch": turn.epoch,
-            "draft": draft.model_dump_json(),
+            "draft": body,
             "config": turn.config,
             "target": None if turn.target is None else turn.target.model_dump_json(),
             **_columns(writer),
@@ -84,11 +89,15 @@ class JournalTables:
             number = connection.scalar(self._statements.begin, parameters)
             if number is None:
                 self._refuse_deleted(connection, turn.conversation_id, draft.id)
+            elif contents:
+                files.keep_for_turn(connection, self._owner, number, contents)
             return number
 
         number = await self._database.write(work)
         if number is None:
             return None
+        if contents:
+            self._drafts[number, turn.epoch] = draft
         return StoredTurn(
             number=number,
             id=draft.id,
@@ -160,10 +169,10 @@ class JournalTables:
         """See ``StoreWithJournal``."""
         wanted = self._turn_rows().where(turns.c.conversation == conversation_id, turns.c.ended.is_(None))
 
-        def work(connection: Connection) -> Sequence[Any]:
-            return connection.execute(wanted.order_by(turns.c.seq)).all()
+        def work(connection: Connection) -> tuple[StoredTurn, ...]:
+            return tuple(self._turn(connection, row) for row in connection.execute(wanted.order_by(turns.c.seq)).all())
 
-        return tuple(map(_turn, await self._database.read(work))) if storable(conversation_id) else ()
+        return await self._database.read(work) if storable(conversation_id) else ()
 
     async def claim_turn(self, turn: StoredTurn, writer: TurnWriter, *, lease: float, gone: bool) -> bool:
         """See ``StoreWithJournal``."""
@@ -191,7 +200,7 @@ class JournalTables:
                 return None
             later = {"of_turn": row.seq, "of_epoch": row.epoch, "of_first": first_seq}
             found = connection.execute(self._statements.events, later).all()
-            return _turn(row), [(batch.first_seq, batch.events) for batch in found]
+            return self._turn(connection, row), [(batch.first_seq, batch.events) for batch in found]
 
         found = await self._database.read(work)
         if found is None:
@@ -234,15 +243,14 @@ class JournalTables:
             conversations, conversations.c.seq == nodes.c.conversation
         )
 
-        def work(connection: Connection) -> tuple[str, str] | None:
+        def work(connection: Connection) -> tuple[str, ConversationNode] | None:
             row = connection.execute(wanted.where(*mine).order_by(nodes.c.seq.desc()).limit(1)).one_or_none()
             if row is None:
                 return None
-            contents = attachments.read(connection, self._owner, {row.seq: row.body})
-            return row.id, attachments.put_back(row.body, contents.get(row.seq, {}))
+            (node,) = nodes_of(connection, self._owner, {row.seq: row.body})
+            return row.id, node
 
-        found = await self._database.read(work) if storable(node_id) else None
-        return None if found is None else (found[0], ConversationNode.model_validate_json(found[1]))
+        return await self._database.read(work) if storable(node_id) else None
 
     async def expire_turns(self) -> None:
         """See ``StoreWithJournal``."""
@@ -283,6 +291,15 @@ class JournalTables:
         expired = (turns.c.lease_until < self._now).label("expired")
         return select(turns, expired).where(turns.c.owner == self._owner)
 
+    def _turn(self, connection: Connection, row: Any) -> StoredTurn:
+        """Return the turn of a row."""
+        draft = self._drafts.get((row.seq, row.epoch))
+        if draft is None and attachments.is_marked(row.draft):
+            contents = files.of_turns(connection, self._owner, [row.seq]).get(row.seq, {})
+            draft = off_loop(connection, partial(attachments.decoded, row.draft, contents))
+            self._drafts[row.seq, row.epoch] = draft
+        return _turn(row, draft or ConversationNode.model_validate_json(row.draft))
+
 
 def forget_turns(connection: Connection, *which: ColumnElement[bool]) -> None:
     """Delete turns and their events."""
@@ -290,6 +307,7 @@ def forget_turns(connection: Connection, *which: ColumnElement[bool]) -> None:
     numbers = list(connection.scalars(in_order))
     for first in range(0, len(numbers), _NUMBERS):
         some = numbers[first : first + _NUMBERS]
+        files.forget_of_turns(connection, some)
         connection.execute(delete(turn_events).where(turn_events.c.turn.in_(some)))
         connection.execute(delete(turns).where(turns.c.seq.in_(some)))
 
@@ -298,13 +316,13 @@ def _columns(writer: TurnWriter) -> dict[str, Any]:
     return {"writer": writer.id, "host": writer.host, "pid": writer.pid, "started": writer.started}
 
 
-def _turn(row: Any) -> StoredTurn:
+def _turn(row: Any, draft: ConversationNode) -> StoredTurn:
     return StoredTurn(
         number=row.seq,
         id=row.id,
         conversation_id=row.conversation,
         epoch=row.epoch,
-        draft=ConversationNode.model_validate_json(row.draft),
+        draft=draft,
         target=None if row.target is None else Origin.model_validate_json(row.target),
         writer=TurnWriter(id=row.writer, host=row.host, pid=row.pid, started=row.started),
         expired=bool(row.expired),

@@ -14,7 +14,8 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Row, Select, func, select
 
 from dhenara_async.conversation import ConversationNode, LoadedTurns
-from dhenara_async.stores.sql import attachments
+from dhenara_async.stores.sql import attachments, files
+from dhenara_async.stores.sql.attachments import is_marked
 from dhenara_async.stores.sql.database import off_loop
 from dhenara_async.stores.sql.tables import nodes
 from dhenara_async.usage.budget import Amount, spent_by, took_by
@@ -68,13 +69,13 @@ def sums_of(connection: Connection, owner: str, row: Found) -> Sums:
 
 
 def _spent_by(bodies: Iterable[str]) -> Amount:
-    return spent_by(ConversationNode.model_validate_json(attachments.left_out(body)) for body in bodies)
+    return spent_by(map(attachments.without_files, bodies))
 
 
 def all_nodes(connection: Connection, owner: str, row: Found) -> list[ConversationNode]:
     """Return every node of a conversation, in order."""
     rows = connection.execute(_of(owner, row).order_by(nodes.c.seq)).all()
-    return _nodes(connection, owner, {row.seq: row.body for row in rows})
+    return nodes_of(connection, owner, {row.seq: row.body for row in rows})
 
 
 def path(connection: Connection, owner: str, row: Found, node_id: str | None, others: int) -> LoadedTurns | None:
@@ -89,7 +90,7 @@ def path(connection: Connection, owner: str, row: Found, node_id: str | None, ot
     if 0 < sums.turns - len(bodies) <= others:
         rest = _of(owner, row).where(nodes.c.seq.not_in(select(_path(owner, row, node_id, nodes.c.seq).c.seq)))
         bodies |= {other.seq: other.body for other in connection.execute(rest)}
-    loaded = _nodes(connection, owner, dict(sorted(bodies.items())))
+    loaded = nodes_of(connection, owner, dict(sorted(bodies.items())))
     if len(loaded) == sums.turns:
         followers: Mapping[str | None, int] = Counter(node.parent_id for node in loaded)
     else:
@@ -102,7 +103,7 @@ def children(connection: Connection, owner: str, row: Found, node_id: str | None
     """Return the nodes that follow ``node_id``; None = the first ones."""
     mine = (nodes.c.conversation == row.seq, nodes.c.owner == owner, nodes.c.parent.is_not_distinct_from(node_id))
     rows = connection.execute(select(nodes.c.seq, nodes.c.body).where(*mine).order_by(nodes.c.seq)).all()
-    loaded = _nodes(connection, owner, {child.seq: child.body for child in rows})
+    loaded = nodes_of(connection, owner, {child.seq: child.body for child in rows})
     followers = _counted(connection, owner, row, select(nodes.c.id).where(*mine))
     followers[node_id] = len(loaded)
     sums = sums_of(connection, owner, row)
@@ -136,13 +137,12 @@ def _first_turns(connection: Connection, owner: str, row: Found) -> int:
     return connection.scalar(select(func.count()).select_from(nodes).where(*mine)) or 0
 
 
-def _nodes(connection: Connection, owner: str, bodies: Mapping[int, str]) -> list[ConversationNode]:
+def nodes_of(connection: Connection, owner: str, bodies: Mapping[int, str]) -> list[ConversationNode]:
     """Return nodes of their JSON, in its order, with their large files."""
-    contents = attachments.read(connection, owner, bodies)
+    contents = files.of_nodes(connection, owner, [seq for seq, body in bodies.items() if is_marked(body)])
 
     def build() -> list[ConversationNode]:
-        whole = (attachments.put_back(body, contents.get(seq, {})) for seq, body in bodies.items())
-        return [ConversationNode.model_validate_json(body) for body in whole]
+        return [attachments.decoded(body, contents.get(seq, {})) for seq, body in bodies.items()]
 
     is_small = sum(map(len, bodies.values())) < _LARGE_LOAD and not contents
     return build() if is_small else off_loop(connection, build)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 
 from dhenara_async.errors import SchemaError
 
-SCHEMA: Final = "0005"
+SCHEMA: Final = "0006"
 """The newest version in ``migrations``: what this version of the package reads and writes."""
 
 _LOCK: Final = 7_226_201_116  # an advisory lock's number; any that nobody else uses

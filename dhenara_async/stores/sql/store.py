@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+from weakref import WeakValueDictionary
 
 from anyio import to_thread
 from pydantic import JsonValue
@@ -19,7 +20,7 @@ from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversa
 from dhenara_async.frozen import shortened
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_of
-from dhenara_async.stores.sql import attachments, loading
+from dhenara_async.stores.sql import attachments, files, loading
 from dhenara_async.stores.sql.address import database_url
 from dhenara_async.stores.sql.database import Database
 from dhenara_async.stores.sql.journal import JournalTables
@@ -76,6 +77,7 @@ class SQLStore(JournalTables, ToolResultTable):
     ) -> None:
         self._database = Database(database_url(address), pooled=pooled, journal=journal)
         self._owner = _checked_owner(owner)
+        self._drafts: WeakValueDictionary[tuple[int, str], ConversationNode] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         return shortened(f"SQLStore({self._database.name!r})")
@@ -84,6 +86,7 @@ class SQLStore(JournalTables, ToolResultTable):
         """See ``StoreWithOwners``. The stores of all owners share their connections; closing one closes all."""
         scoped = object.__new__(SQLStore)
         scoped._database, scoped._owner = self._database, _checked_owner(owner)
+        scoped._drafts = self._drafts
         return scoped
 
     async def create(
@@ -132,9 +135,7 @@ class SQLStore(JournalTables, ToolResultTable):
         for name in (conversation_id, node.id, node.parent_id or ""):
             demand_storable(name, "an id")
         words = words_of(node)
-        # encoding a large file takes longer than the loop may stand still
-        large = attachments.is_large(node)
-        body, contents = await to_thread.run_sync(attachments.encoded, node) if large else attachments.encoded(node)
+        body, contents = await attachments.encoded(node)
 
         def work(connection: Connection) -> None:
             row = self._locked(connection, conversation_id)
@@ -168,7 +169,7 @@ class SQLStore(JournalTables, ToolResultTable):
                 "words": words,
             }
             seq = connection.execute(INSERT_NODE, values).scalar_one()
-            attachments.keep(connection, self._owner, seq, contents, is_sqlite=self._database.is_sqlite)
+            files.keep_for_node(connection, self._owner, seq, contents)
             self._move(connection, row, row.head if node.status == "failed" else node.id, sums)
 
         return work
@@ -314,7 +315,7 @@ class SQLStore(JournalTables, ToolResultTable):
                 return False
             mine = (nodes.c.conversation == row.seq, nodes.c.owner == self._owner)
             self._forget_turns_of(connection, conversation_id)
-            attachments.forget(connection, self._owner, row.seq)
+            files.forget_of_conversation(connection, self._owner, row.seq)
             connection.execute(delete(nodes).where(*mine))
             kept = (tool_results.c.owner == self._owner, tool_results.c.conversation == conversation_id)
             connection.execute(delete(tool_results).where(*kept))

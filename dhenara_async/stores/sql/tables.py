@@ -48,12 +48,22 @@ nodes: Final = Table(
 # Deleted conversations, so that a late node is refused: hashes, because ids and owners may say something themselves.
 tombstones: Final = Table("tombstones", metadata, Column("key", Text, primary_key=True))
 
-# Large files, once for each owner; ``node_files`` counts who needs them.
+# Large files, once for each owner; ``node_files`` and ``turn_files`` tell who needs them.
 files: Final = Table(
     "files",
     metadata,
     Column("owner", Text, primary_key=True),
     Column("hash", Text, primary_key=True),  # SHA-256 of the content, hexadecimal
+    Column("content", LargeBinary, nullable=False),
+)
+
+# The rest of files that are larger than the first piece, which is in ``files``.
+file_pieces: Final = Table(
+    "file_pieces",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("hash", Text, primary_key=True),
+    Column("place", Integer, primary_key=True),  # from 1
     Column("content", LargeBinary, nullable=False),
 )
 
@@ -87,6 +97,15 @@ turns: Final = Table(
     Column("last_seq", _Number, nullable=False),  # how many events are kept; told when the turn ends
     Column("ended", Double),
     Column("expires", Double),
+)
+
+# The large files of the questions of turns.
+turn_files: Final = Table(
+    "turn_files",
+    metadata,
+    Column("turn", _Number, primary_key=True),  # the seq of the turn
+    Column("owner", Text, nullable=False),
+    Column("hash", Text, primary_key=True),
 )
 
 # One row for each batch of events.
