@@ -134,12 +134,16 @@ class ConversationNode(FrozenModel):
         """Return the turn as messages: the question, then the first answer if there is one."""
         files = map(self._with_store, self.attached_files)
         asked = question(self.user_query, files, self.tool_results, node=self.id)
-        answer = None if self.response is None or not self.response.choices[0].parts else self.response.choices[0].parts
-        if answer is None:
-            return asked
+        reply = self.answer_message()
+        return asked if reply is None else [*asked, reply]
+
+    def answer_message(self) -> Message | None:
+        """Return the first answer as a message; None if there is no part of one."""
+        parts = () if self.response is None else self.response.choices[0].parts
+        if not parts:
+            return None
         status = "complete" if self.status == "complete" else "interrupted"
-        reply = Message(role=Role.ASSISTANT, parts=answer, node=self.id, status=status, prefix=self.prefix)
-        return [*asked, reply]
+        return Message(role=Role.ASSISTANT, parts=parts, node=self.id, status=status, prefix=self.prefix)
 
     def _with_store(self, file: FilePart) -> FilePart:
         """Return ``file``, marked with the turn's endpoint if it lies in that provider's file store."""

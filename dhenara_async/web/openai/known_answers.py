@@ -181,9 +181,8 @@ class SentHistory:
             if message.role is not Role.ASSISTANT:
                 messages.append(_with_own_ids(message, renamed) if renamed else message)
                 continue
-            node, own = known.get(at), message
-            if node is not None and (last := node.as_messages()[-1]).role is Role.ASSISTANT:
-                own = last
+            node = known.get(at)
+            own = message if node is None else node.answer_message() or message
             pairs = zip(_calls_of(message), _calls_of(own), strict=False)
             renamed = {sent.call_id: call for sent, call in pairs if sent.call_id != call.call_id}
             messages.append(own)
@@ -228,10 +227,10 @@ class _Keeper:
 
     def id_of(self, node: ConversationNode) -> str:
         """See ``AnswerKeeper``."""
-        last = node.as_messages()[-1] if node.response is not None else None
-        if last is None or last.role is not Role.ASSISTANT:
+        answer = node.answer_message()
+        if answer is None:
             return node.id
-        shown = last.changed(parts=(TextPart(text=self._void()), *last.parts))
+        shown = answer.changed(parts=(TextPart(text=self._void()), *answer.parts))
         return self._sent.fingerprint.then(shown).id_of("answer")
 
     async def keep(self, node: ConversationNode) -> None:
