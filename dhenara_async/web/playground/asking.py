@@ -45,9 +45,10 @@ class Asking:
             UnknownConversationError: There is no conversation to ask again in.
         """
         targets = [(ask, self._answer_by(ask.model)) for ask in asked.asks]
-        conversation = await self._conversation(chat_id, asked)
         begun: list[Json] = []
         for ask, by in targets:
+            # opened anew for each: a turn that has ended already is the head of the object that it was begun on
+            conversation = await self._conversation(chat_id, asked)
             told: Json = {"turnId": ask.turn_id, "model": ask.model}
             try:
                 async with self._turn(conversation, asked, ask, by) as turn:

@@ -55,6 +55,15 @@ async def test_of_three_models_one_fails_and_the_others_answer() -> None:
         assert (await at.page.in_chat())["headId"] == good["id"]
 
 
+async def test_turns_begin_beside_each_other_even_if_the_first_has_ended_before_the_last_begins() -> None:
+    async with visiting() as at:
+        turns = await at.page.ask("Which?", *["claude", "gpt"] * 6)
+        assert {turn["parentId"] for turn in turns} == {None}
+        parent = turns[3]["id"]
+        turns = await at.page.ask("And now?", *["claude", "gpt"] * 6, parent=parent)
+        assert {turn["parentId"] for turn in turns} == {parent}
+
+
 async def test_a_model_that_cannot_be_asked_leaves_a_failed_turn() -> None:
     file = {"name": "a.png", "mediaType": "image/png", "data": base64.b64encode(PNG).decode()}
     text_only = {"old": "deepseek:deepseek-chat"}

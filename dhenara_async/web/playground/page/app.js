@@ -57,16 +57,25 @@ const SeamAbove = ({ turn, before }) =>
 function useFollowing(state) {
   const area = useRef(null);
   const following = useRef(true);
+  const columns = useRef(false);
+  columns.current = state.columns.length > 0;
   const onScroll = () => {
     const { scrollHeight, scrollTop, clientHeight } = area.current;
-    following.current = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    following.current = !columns.current && scrollHeight - scrollTop - clientHeight < NEAR_END;
+  };
+  const toEnd = () => {
+    if (following.current) area.current.scrollTop = area.current.scrollHeight;
   };
   useLayoutEffect(() => {
-    following.current = true;
-  }, [state.conversationId, state.path.length, state.columns.length]);
-  useLayoutEffect(() => {
-    if (following.current) area.current.scrollTop = area.current.scrollHeight;
-  }, [state.turns, state.path, state.columns]);
+    following.current = !state.columns.length; // columns are read side by side, from their tops
+    area.current.querySelector(".compare")?.scrollIntoView({ block: "start" });
+  }, [state.conversationId, state.path.length, state.columns.join()]);
+  useLayoutEffect(toEnd, [state.turns, state.path]);
+  useEffect(() => {
+    const observer = new ResizeObserver(toEnd); // the question below grows with its lines
+    observer.observe(area.current);
+    return () => observer.disconnect();
+  }, []);
   return [area, onScroll];
 }
 
@@ -122,7 +131,7 @@ function App() {
 
 function skip(event) {
   event.preventDefault(); // the address holds the conversation
-  document.querySelector(".composer textarea").focus();
+  document.getElementById("question").focus();
 }
 
 /** The nodes of the tree, and the turns that run and are no nodes yet. */

@@ -150,10 +150,17 @@ export function Composer({ state }) {
     }
     box.current?.focus();
   };
+  const [due, setDue] = useState(false);
+  useEffect(() => {
+    if (!due || !state.ready) return;
+    setDue(false);
+    send();
+  }, [due, state.ready]);
   const onKey = (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    send();
+    if (state.ready) send();
+    else setDue(true); // the models are still on their way
   };
   const onPaste = (event) => {
     if (!event.clipboardData.files.length) return;
@@ -183,6 +190,7 @@ export function Composer({ state }) {
       : null}
     <textarea
       ref=${box}
+      id="question"
       rows="1"
       aria-label="Your question"
       aria-describedby="composer-keys"

@@ -76,12 +76,13 @@ export function Forecast({ models, parentId, question, files, busy }) {
     };
   }, [key]);
   return useMemo(() => {
-    const known = models.filter((model) => told[model]);
+    const asked = question.trim() !== "" || files.length > 0;
+    const known = models.filter((model) => told[model] && (asked || told[model].report?.entries.length || told[model].refused));
     if (!known.length) return null;
     return html`<ul class="forecast" aria-label="Before sending">
       ${known.map((model) => html`<li key=${model}><${Line} model=${model} told=${told[model]} /></li>`)}
     </ul>`;
-  }, [told, key]);
+  }, [told, key]); // before there is a question, only losses are worth a line
 }
 
 function Line({ model, told }) {

@@ -93,28 +93,33 @@ const EMPTY = { title: "", headId: null, version: null, nodes: [], turns: {}, pa
 export async function open(conversationId, columns = []) {
   feed.clear();
   frames = [];
+  left.clear();
   store.set({ ...EMPTY, conversationId, columns });
   writeAddress(store.get(), false);
   if (conversationId) await asked(load)();
 }
 
+let loads = 0;
+
 async function load() {
   const { conversationId } = store.get();
   if (!conversationId) return;
+  const mine = ++loads; // what an older call is told may be older, too
   let told;
   try {
     told = await api.conversation(conversationId);
   } catch (error) {
     if (error.status !== 404) throw error;
     if (store.get().path.length || store.get().columns.length) return; // its first question is on its way
-    await open(null);
-    store.set({ notice: { message: "This conversation is gone.", advice: "Begin a new one, or choose one of the list." } });
+    await gone();
     return;
   }
   const compared = store.get().columns;
-  const wanted = compared.length > 1 ? compared : [null];
+  const running = told.running.filter((turn) => !left.has(turn.turnId));
+  // a turn that runs is where the conversation was left, though it is no node yet and the head is elsewhere
+  const wanted = compared.length > 1 ? compared : [running.at(-1)?.turnId ?? null];
   const paths = await Promise.all(wanted.map((nodeId) => api.path(conversationId, nodeId).catch(() => ({ turns: [] }))));
-  if (store.get().conversationId !== conversationId) return;
+  if (store.get().conversationId !== conversationId || mine !== loads) return;
   store.set((state) => {
     const known = { ...state.turns };
     for (const { turns } of paths.slice(1)) for (const turn of turns.slice(-1)) known[turn.id] = settled(turn, known[turn.id]);
@@ -123,7 +128,7 @@ async function load() {
       headId: told.headId,
       version: told.version,
       nodes: told.nodes,
-      ...mergePath(paths[0].turns, told.running, known, state.columns),
+      ...mergePath(paths[0].turns, running, known, state.columns),
     };
   });
   writeAddress(store.get());
@@ -132,25 +137,38 @@ async function load() {
 
 const settled = (told, known) => (told.status === "running" ? (known ?? { ...told, parts: [], base: 0 }) : told);
 
-let loading = null;
-
-/** Load what changed; calls while one is under way are one more call. */
-function refresh() {
-  loading ??= load()
-    .catch(fail)
-    .finally(() => {
-      loading = null;
-    });
-  loadList().catch(fail);
-  return loading;
+async function gone() {
+  await open(null);
+  store.set({ notice: { message: "This conversation is gone.", advice: "Begin a new one, or choose one of the list." } });
+  await loadList();
 }
 
-async function poll() {
+// Running turns that the user has turned away from, to another branch.
+const left = new Set();
+
+const turnAway = () => {
+  for (const turnId of runningIds(store.get())) left.add(turnId);
+};
+
+/** Load what changed. */
+function refresh() {
+  load().catch(fail);
+  loadList().catch(fail);
+}
+
+let polling = Promise.resolve();
+
+function poll() {
   const { conversationId, version } = store.get();
-  if (document.hidden || !conversationId || version === null) return;
+  if (!document.hidden && conversationId && version !== null) polling = askVersion(conversationId);
+}
+
+async function askVersion(conversationId) {
   try {
     const told = await api.version(conversationId, store.get().headId);
-    if (told.version !== store.get().version && store.get().conversationId === conversationId) refresh();
+    if (store.get().conversationId !== conversationId) return;
+    if (told.version === null) await gone();
+    else if (told.version !== store.get().version) refresh();
     if (!store.get().connected && !runningIds(store.get()).length) store.set({ connected: true });
   } catch (error) {
     if (error.status === 0) store.set({ connected: false });
@@ -186,6 +204,10 @@ export const rename = asked(async (conversationId, title) => {
 });
 
 export const remove = asked(async (conversationId) => {
+  if (conversationId === store.get().conversationId) {
+    store.set({ version: null }); // nobody asks any more for the version of what is gone
+    await polling;
+  }
   await api.remove(conversationId);
   store.set((state) => ({ status: "Conversation deleted.", hits: state.hits?.filter((hit) => hit.id !== conversationId) ?? null }));
   if (conversationId === store.get().conversationId) await open(null);
@@ -194,7 +216,7 @@ export const remove = asked(async (conversationId) => {
 
 // Turns.
 
-async function start(parentId, question, files, models, body) {
+async function start(parentId, question, files, models, body, replaced = null) {
   const state = store.get();
   const conversationId = state.conversationId ?? api.newId();
   const asks = models.map((model) => ({ turnId: api.newId(), model }));
@@ -207,12 +229,13 @@ async function start(parentId, question, files, models, body) {
   const place = parentId === null ? -1 : state.path.indexOf(parentId);
   let path = state.path.slice(0, place + 1);
   if (place < 0 && parentId !== null) path = [...state.path, parentId]; // an answer of the comparison that goes on
+  const inColumn = state.columns.includes(replaced);
   const before = { path: state.path, columns: state.columns, turns: state.turns, conversationId: state.conversationId };
   store.set({
     conversationId,
     turns: { ...state.turns, ...Object.fromEntries(fresh.map((turn) => [turn.id, turn])) },
-    path: ids.length === 1 ? [...path, ids[0]] : path,
-    columns: ids.length === 1 ? [] : ids,
+    path: ids.length > 1 || inColumn ? path : [...path, ids[0]],
+    columns: inColumn ? state.columns.map((turnId) => (turnId === replaced ? ids[0] : turnId)) : ids.length > 1 ? ids : [],
     status: `${models.join(", ")} ${models.length === 1 ? "answers" : "answer"} …`,
   });
   let told;
@@ -251,7 +274,7 @@ export const ask = asked((question, files, models) => {
 /** Answer a question again: a sibling, the old answer stays. */
 export const again = asked((turn, model) => {
   const kept = turn.files.map((file) => ({ ...file, preview: file.url }));
-  return start(turn.parentId ?? null, turn.question, kept, [model], { kind: "regenerate", nodeId: turn.id });
+  return start(turn.parentId ?? null, turn.question, kept, [model], { kind: "regenerate", nodeId: turn.id }, turn.id);
 });
 
 /** Ask the question in other words: a branch, the old one stays. */
@@ -270,6 +293,7 @@ export const stopAll = asked(async () => {
 
 /** Make a node the head: the conversation goes on after it, in every window. */
 export const choose = asked(async (nodeId) => {
+  turnAway();
   setColumns([]);
   await api.checkout(store.get().conversationId, nodeId);
   await load();
@@ -280,6 +304,7 @@ export const showBranch = asked(async (nodeId) => {
   const { nodes } = store.get();
   let end = nodeId;
   for (let child; (child = nodes.findLast((node) => node.parentId === end)); ) end = child.id;
+  turnAway();
   setColumns([]);
   await api.checkout(store.get().conversationId, end);
   await load();

@@ -42,7 +42,7 @@ function Item({ item, current, onOpen }) {
     menu.current.querySelector("summary").focus();
   };
   const onLeave = (event) => {
-    if (!menu.current?.contains(event.relatedTarget)) menu.current.open = false;
+    if (menu.current && !menu.current.contains(event.relatedTarget)) menu.current.open = false;
   };
   return html`<li class="item ${current ? "current" : ""}">
     <button type="button" class="open" aria-current=${current ? "page" : null} onClick=${() => onOpen(item.id)}>${title}</button>

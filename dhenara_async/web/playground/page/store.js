@@ -137,7 +137,8 @@ export function applyFrames(turns, frames, now = null) {
   for (const { turn: turnId, event, end, error } of frames) {
     const turn = next[turnId];
     if (end) {
-      next[turnId] = end;
+      next[end.id] = end; // a tool loop ends with another node than it began with; the path is loaded again then
+      if (end.id !== turnId && turn) next[turnId] = { ...turn, status: end.status };
       ended.push(end);
     } else if (error && turn) {
       next[turnId] = { ...turn, status: "failed", error: { message: error.message, advice: error.advice ?? "Run it again." } };
@@ -150,7 +151,8 @@ export function applyFrames(turns, frames, now = null) {
 }
 
 /**
- * Return what to show of a conversation: the path as the server told it, with the running turns below its end.
+ * Return what to show of a conversation: the path as the server told it; turns that run beside its last one become
+ * columns.
  *
  * @param told `{turns}` of the path
  * @param running the running turns of the conversation
@@ -177,14 +179,9 @@ export function mergePath(told, running, known, columns) {
     path = path.filter((turnId) => !compared.includes(turnId));
     return { turns, path, columns: compared };
   }
-  const end = path.at(-1) ?? null;
-  const below = running.filter((turn) => (turn.parentId ?? null) === end).map((turn) => turn.turnId);
-  const beside = path.length ? running.filter((turn) => (turn.parentId ?? null) === (turns[end].parentId ?? null)) : [];
-  if (below.length === 1) return { turns, path: [...path, below[0]], columns: [] };
-  if (below.length > 1) return { turns, path, columns: below };
-  if (beside.length > 1 && beside.some((turn) => turn.turnId === end)) {
-    return { turns, path: path.slice(0, -1), columns: beside.map((turn) => turn.turnId) };
-  }
+  const end = path.at(-1);
+  const beside = running.filter((turn) => end && (turn.parentId ?? null) === (turns[end].parentId ?? null));
+  if (beside.length > 1) return { turns, path: path.slice(0, -1), columns: beside.map((turn) => turn.turnId) };
   return { turns, path, columns: [] };
 }
 

@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/
 import { html, Icon } from "./html.js";
 import { copyText, MarkdownView } from "./markdown.js";
 import * as session from "./session.js";
-import { money, nameOf, plural, seconds, size } from "./words.js";
+import { money, nameOf, number, plural, seconds, size } from "./words.js";
 
 /** Markdown that is brought up to date block by block; preact leaves the element's children alone. */
 export function Markdown({ text, live }) {
@@ -122,8 +122,8 @@ export function Numbers({ turn }) {
   const words = [
     turn.firstWordMs !== null && turn.firstWordMs !== undefined && [`first word ${seconds(turn.firstWordMs)}`, "Time to the first word"],
     turn.durationMs !== null && turn.durationMs !== undefined && [`${seconds(turn.durationMs)}`, "Time to the end"],
-    tokens && [`${usage.inputTokens} → ${plural(usage.outputTokens, "token")}`, "Tokens of the request and of the answer"],
-    known && usage.reasoningTokens && [`${usage.reasoningTokens} reasoning`, "Tokens of reasoning, part of the answer's"],
+    tokens && [`${number(usage.inputTokens)} → ${plural(usage.outputTokens, "token")}`, "Tokens of the request and of the answer"],
+    known && usage.reasoningTokens && [`${number(usage.reasoningTokens)} reasoning`, "Tokens of reasoning, part of the answer's"],
     cost ? [money(cost), "Cost"] : turn.status !== "running" && known && ["cost unknown", turn.costUnknown ?? "There is no price for this model"],
   ].filter(Boolean);
   if (!words.length) return null;
@@ -162,6 +162,7 @@ const errorWords = (error) => (typeof error === "string" ? error : (error.messag
 
 function Problem({ turn }) {
   if (!turn.error) return null;
+  if (turn.error.code === "Cancelled") return html`<p class="faint">${turn.error.message} ${turn.error.advice}</p>`;
   return html`<div class="problem">
     <p><b>${turn.error.message}</b></p>
     ${turn.error.detail ? html`<p class="detail">${turn.error.detail}</p>` : null}
@@ -211,7 +212,9 @@ export function AnswerTools({ turn, models, inColumn = false }) {
         ${models.map((model) => html`<option key=${model.id} value=${model.id}>${model.id}</option>`)}
       </select>
     </span>
-    <button type="button" class="quiet" onClick=${(event) => copyText(textOf(turn), event.currentTarget.querySelector("span"))}><${Icon} name="copy" /><span>Copy</span></button>
+    ${textOf(turn)
+      ? html`<button type="button" class="quiet" onClick=${(event) => copyText(textOf(turn), event.currentTarget.querySelector("span"))}><${Icon} name="copy" /><span>Copy</span></button>`
+      : null}
     <button type="button" class="quiet" onClick=${() => setAsking(true)}><${Icon} name="code" />Request</button>
     ${asking ? html`<${SentRequest} turn=${turn} close=${() => setAsking(false)} />` : null}
   </div>`;
@@ -235,6 +238,13 @@ export function ForkPager({ turn }) {
     <button type="button" class="quiet" aria-label="Next answer" disabled=${place >= siblings.length - 1} onClick=${() => go(1)}><${Icon} name="right" /></button>
     <button type="button" class="quiet" onClick=${() => session.compare(siblings.slice(-6))}><${Icon} name="columns" />Side by side</button>
   </span>`;
+}
+
+// A node of a tool loop: its question are the results of the calls before it.
+function ToolResults({ results }) {
+  return results.map(
+    (result, index) => html`<${Part} key=${index} part=${{ ...result, type: "tool_result" }} live=${false} />`,
+  );
 }
 
 /** The question; it can be asked again in other words, which begins a branch. */
@@ -265,6 +275,7 @@ export function Question({ turn, models }) {
       <div class="tools"><button type="submit" class="primary">Ask</button><button type="button" class="soft" onClick=${() => setDraft(null)}>Cancel</button></div>
     </form>`;
   }
+  if (!turn.question && turn.toolResults?.length) return html`<${ToolResults} results=${turn.toolResults} />`;
   return html`<div class="question">
     <h2 class="question-text"><span class="offscreen">You asked: </span>${turn.question}</h2>
     ${turn.files?.length ? html`<div class="files">${turn.files.map((file, index) => html`<${File} key=${index} file=${file} />`)}</div>` : null}
@@ -277,11 +288,11 @@ export function Turn({ turn, models }) {
   return useMemo(
     () => html`<article class="turn" id=${`turn-${turn.id}`}>
       <${Question} turn=${turn} models=${models} />
-      <section class="reply" aria-label=${`Answer of ${nameOf(turn)}`}>
+      <div class="reply" role="group" aria-label=${`Answer of ${nameOf(turn)}`}>
         <${AnswerHead} turn=${turn} />
         <${Answer} turn=${turn} />
         <footer><${Numbers} turn=${turn} /><${AnswerTools} turn=${turn} models=${models} /></footer>
-      </section>
+      </div>
     </article>`,
     [turn, models],
   );

@@ -6,8 +6,8 @@ export const number = (value) => count.format(value);
 
 export function seconds(milliseconds) {
   if (milliseconds === null || milliseconds === undefined) return null;
-  const value = milliseconds / 1000;
-  return value < 10 ? `${value.toFixed(value < 1 ? 2 : 1)} s` : `${Math.round(value)} s`;
+  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
+  return milliseconds < 10_000 ? `${(milliseconds / 1000).toFixed(1)} s` : `${Math.round(milliseconds / 1000)} s`;
 }
 
 export function money(cost) {

@@ -1,0 +1,128 @@
+"""What the page shows and keeps, in a real browser: hostile and long answers, files, the list, phones and the dark."""
+
+import re
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser import Browsing
+from tests.web.playground.person import at_page
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+PNG = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+
+
+async def test_a_hostile_answer_is_shown_and_not_run(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        await person.asked("Something hostile", "claude")
+        answer = person.answer("claude").locator(".markdown").last
+        await expect(answer).to_contain_text("<img src=x onerror=alert(1)>")
+        await expect(answer).to_contain_text("<script>window.ran = true</script>")
+        await expect(answer).to_contain_text("![beacon](https://example.com/beacon.png)")
+        await expect(answer.locator("img, script, iframe, svg, [onclick], [onerror]")).to_have_count(0)
+        await expect(answer.locator("a")).to_have_count(1)
+        await expect(answer.locator("a")).to_have_attribute("href", "https://example.com/fine")
+        await expect(answer.locator("a")).to_have_attribute("rel", "noopener noreferrer nofollow")
+        await person.asked("Something deep")
+        await expect(person.answer("claude").last.locator(".plain")).to_contain_text("bottom")
+        await person.photograph("hostile")
+        assert await person.page.evaluate("window.ran") is None
+        assert await person.violations() == []
+
+
+async def test_long_answers_are_markdown_up_to_a_limit_and_pages_of_text_above(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        await person.asked("Something long", "claude")
+        await expect(person.answer("claude").locator("p strong").last).to_have_text("some")
+        await expect(person.answer("claude").locator(".markdown p")).to_have_count(3000)
+        await person.asked("Ten megabytes")
+        pages = person.answer("claude").last.locator(".pages")
+        await expect(pages).to_contain_text("page 1 of 105")
+        await pages.get_by_role("button", name="Last").click()
+        await expect(pages).to_contain_text("page 105 of 105")
+        await expect(pages.get_by_role("button", name="Next")).to_be_disabled()
+        await expect(person.answer("claude").last.locator(".plain")).to_contain_text("A line of a very long answer.")
+
+
+async def test_files_go_with_a_question_and_images_are_shown(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        page = person.page
+        await page.locator("input[type=file]").set_input_files(
+            [
+                {"name": "dot.png", "mimeType": "image/png", "buffer": PNG},
+                {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"some notes"},
+            ]
+        )
+        files = page.get_by_role("list", name="Files")
+        await expect(files.locator("li")).to_have_count(2)
+        await files.get_by_role("button", name="Remove notes.txt").click()
+        await expect(files.locator("li")).to_have_count(1)
+        await person.asked("What is in it?", "claude")
+        await page.reload()
+        picture = page.get_by_role("img", name="dot.png")
+        await expect(picture).to_have_attribute("src", re.compile(r"^http://127\.0\.0\.1:\d+/play/api/conversations/"))
+        assert await picture.evaluate("async (image) => (await image.decode(), image.naturalWidth)") == 1
+
+
+async def test_conversations_are_found_renamed_exported_and_deleted(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        page = person.page
+        await person.asked("A first subject", "claude")
+        await person.button("New conversation").click()
+        await person.asked("Another matter")
+        search = page.get_by_label("Search conversations")
+        await search.fill("subject")
+        await page.locator(".hits").get_by_role("button", name="A first subject").click()
+        await expect(page.locator(".question-text")).to_contain_text("A first subject")
+        await search.fill("")
+        await page.get_by_label("More for A first subject").click()
+        await person.button("Rename").click()
+        await page.get_by_label("New name").fill("A better name")
+        await page.get_by_label("New name").press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("A better name")
+        await page.get_by_label("More for A better name").click()
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Export as Markdown").click()
+        assert (await download.value).suggested_filename == "A better name.md"
+        await person.button("Delete").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await expect(page.locator(".items .item")).to_have_count(1)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_phone_shows_everything_within_its_width(tmp_path: Path, browsing: Browsing, scheme: str) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        page = person.page
+        await page.set_viewport_size({"width": 390, "height": 780})
+        await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        await person.asked("Something rich", "claude")
+        await person.asked("And you?", "gpt", "gemini")
+        width = "document.scrollingElement.scrollWidth"
+        assert await page.evaluate(width) == 390
+        await person.photograph(f"phone-{scheme}")
+        assert await person.violations() == []
+        await person.button("Conversations").click()
+        await expect(person.button("New conversation")).to_be_visible()
+        assert await person.violations() == []
+        await page.keyboard.press("Escape")
+        await expect(person.button("New conversation")).to_be_hidden()
+        assert await page.evaluate(width) == 390
+
+
+async def test_targets_are_large_enough_to_touch(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        await person.asked("Something rich", "claude")
+        await person.asked("And you?", "gpt")
+        small = await person.page.evaluate(
+            """() => Array.from(document.querySelectorAll("button, select, summary, input, a.quiet"))
+              .filter((target) => target.checkVisibility() && !target.matches(".copy-code"))
+              .map((target) => [target.outerHTML, target.getBoundingClientRect()])
+              .filter(([html, box]) => box.height < 24 || box.width < 24)
+              .map(([html]) => html)"""
+        )
+        assert small == []

@@ -1,0 +1,139 @@
+"""Conversations on the page, in a real browser: hops, comparisons, branches, stops and reloads."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser import Browsing
+from tests.web.playground.person import at_page
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+CONVERSATION = re.compile(r"#c=[0-9a-f]{32}$")
+
+
+async def test_three_models_answer_one_conversation_and_each_hop_is_seen(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        page = person.page
+        await person.asked("Tell me something rich", "claude")
+        await expect(person.answer("claude").get_by_role("heading", name="A small tour")).to_be_visible()
+        await person.choose("gpt")
+        await person.question.fill("Go on, please")
+        forecast = page.get_by_role("list", name="Before sending")
+        await expect(forecast).to_contain_text("gpt would get")
+        await expect(forecast).to_contain_text("1 omitted")
+        await expect(forecast).to_contain_text("tokens in")
+        await forecast.locator("summary").click()
+        await expect(forecast).to_contain_text("reasoning dropped")
+        await person.question.press("Enter")
+        await person.answered("Go on, please")
+        await person.asked("And once more", "gemini")
+        seams = page.locator("details.seam")
+        await expect(seams).to_have_count(2)
+        await expect(seams.first).to_contain_text("claude → gpt")
+        await expect(seams.last).to_contain_text("gpt → gemini")
+        await seams.first.locator("summary").click()
+        await expect(seams.first).to_contain_text("reasoning of claude-sonnet-5-5: reasoning dropped")
+        await expect(person.answer("gemini")).to_contain_text("after 5 messages")
+        await expect(person.answer("gemini").locator(".numbers")).to_contain_text(
+            re.compile(r"first word .+ tokens.*\$")
+        )
+        await person.photograph("hop")
+        assert await person.violations() == []
+
+
+async def test_three_models_answer_side_by_side_and_a_failure_leaves_the_others_alone(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        page = person.page
+        await person.asked("Something rich, please", "claude", "gpt", "broken")
+        for model in ("claude", "gpt"):
+            await expect(person.answer(model)).to_contain_text("That is all.")
+            await expect(person.answer(model).locator(".numbers")).to_contain_text("first word")
+        await expect(person.answer("broken")).to_contain_text("Check the key of this provider")
+        await expect(person.button("Go on with this one")).to_have_count(2)
+        await person.photograph("compare")
+        assert await person.violations() == []
+        await page.reload()
+        await expect(person.button("Go on with this one")).to_have_count(2)
+        await person.answer("gpt").get_by_role("button", name="Go on with this one").click()
+        await expect(page.get_by_role("group", name="Answers at this fork")).to_contain_text("/3")
+        await expect(person.answer("claude")).to_have_count(0)
+        await person.asked("And now?", "gemini")
+        await expect(person.answer("gemini")).to_contain_text("after 3 messages")
+        await expect(page.locator("details.seam")).to_contain_text("gpt → gemini")
+
+
+async def test_one_column_is_stopped_while_the_other_goes_on(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        await person.ask("Please wait", "claude", "gpt")
+        await expect(person.answer("claude")).to_have_attribute("aria-label", "Answer of claude")
+        for model in ("claude", "gpt"):
+            await expect(person.answer(model)).to_contain_text("Words before")
+        await person.answer("claude").get_by_role("button", name="Stop").click()
+        await expect(person.answer("claude")).to_contain_text("stopped early")
+        await expect(person.answer("gpt")).to_contain_text("answering")
+        await expect(person.answer("gpt").locator(".answer")).to_have_attribute("aria-busy", "true")
+        await person.question.press("Escape")
+        await expect(person.answer("gpt")).to_contain_text("stopped early")
+        await expect(person.page.get_by_role("status")).to_contain_text("was stopped")
+
+
+async def test_a_reload_in_mid_stream_goes_on_where_the_answer_was(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        await person.ask("Please wait", "claude")
+        await expect(person.answer("claude")).to_contain_text("Words before")
+        await expect(person.page).to_have_url(CONVERSATION)
+        await person.page.reload()
+        await expect(person.answer("claude")).to_contain_text("Words before")
+        await expect(person.button("Stop", exact=True).first).to_be_visible()
+        await person.question.press("Escape")
+        await expect(person.answer("claude")).to_contain_text("stopped early")
+
+
+async def test_a_question_in_other_words_is_a_branch_and_every_branch_stays_reachable(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        page = person.page
+        await person.asked("First words", "claude")
+        await person.asked("Second words")
+        await person.button("Edit").last.click()
+        await page.get_by_label("Question in other words").fill("Other words")
+        await page.get_by_label("Question in other words").press("Enter")
+        fork = page.get_by_role("group", name="Answers at this fork")
+        await expect(fork).to_contain_text("2/2")
+        await expect(page.get_by_text("Second words")).to_have_count(0)
+        await fork.get_by_role("button", name="Previous answer").click()
+        await expect(fork).to_contain_text("1/2")
+        await expect(page.locator(".question-text").last).to_contain_text("Second words")
+        await person.button("Run again").last.click()
+        await expect(fork).to_contain_text("3/3")
+        await person.button("Branches").click()
+        tree = page.get_by_role("dialog", name="All branches")
+        await expect(tree.locator(".node")).to_have_text(
+            [re.compile(words) for words in ("First", "Second", "Other", "Second")]
+        )
+        await expect(tree.locator(".node[aria-current]")).to_have_count(2)
+        await person.photograph("tree")
+        assert await person.violations() == []
+        await tree.get_by_role("button", name="Other words").click()
+        await expect(page.locator(".question-text").last).to_contain_text("Other words")
+        await fork.get_by_role("button", name="Side by side").click()
+        await expect(page.locator(".column")).to_have_count(3)
+
+
+async def test_two_windows_on_one_conversation_agree(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        await person.asked("First words", "claude")
+        other = await person.another_window()
+        await expect(other.answer("claude")).to_contain_text("after 1 messages")
+        await other.asked("From the other window", "gpt")
+        await person.page.bring_to_front()
+        await expect(person.answer("gpt")).to_contain_text("after 3 messages")
+        await person.button("Run again").last.click()
+        await expect(person.page.get_by_role("group", name="Answers at this fork")).to_contain_text("2/2")
+        await other.page.bring_to_front()
+        await expect(other.page.get_by_role("group", name="Answers at this fork")).to_contain_text("2/2")
