@@ -18,6 +18,7 @@ from dhenara_async.calls.checks import check_config, check_conversation, check_s
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
+from dhenara_async.calls.preview import RequestPreview, preview_of
 from dhenara_async.calls.shared import SharedResources
 from dhenara_async.calls.warmup import loaded, warm_up
 from dhenara_async.client import AIModelClient
@@ -733,10 +734,57 @@ class ConversationManager:
             ConfigurationError: A file cannot be used, or one value is given where several are taken.
             UnsupportedError: The target cannot be asked that at all.
         """
+        call = self._call(conversation, query, instructions, files, tool_results, config)
+        return call.check(first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._turns.policy)
+
+    def preview(
+        self,
+        conversation: Conversation,
+        endpoint: Target | str,
+        *,
+        query: str = "",
+        instructions: Iterable[str] | None = None,
+        files: Iterable[Attachment] = (),
+        tool_results: Iterable[ToolResultPart] = (),
+        config: AIModelCallConfig | None = None,
+    ) -> RequestPreview:
+        """Return the request of the next turn as it would be sent, for people: without secrets and without a network.
+
+        Files that would be downloaded first are shown by their URLs. Arguments as for ``check``.
+
+        Args:
+            conversation: Its history up to the head is what the model would see.
+            endpoint: Who would be asked.
+            query: What would be asked.
+            instructions: What would lead the turn.
+            files: What would go with the question; those on disk are read here and now.
+            tool_results: What running the calls of the answer before gave.
+            config: Knobs instead of the manager's.
+
+        Raises:
+            ConfigurationError: Nothing is asked, a file cannot be used, or the endpoint has no address or key.
+            UnsupportedError: The target cannot be asked that at all.
+            ConversionLossError: The policy is strict and content would be lost.
+        """
+        call = self._call(conversation, query, instructions, files, tool_results, config)
+        if not call.messages and (call.history is None or not call.history.nodes):
+            raise ConfigurationError("the query is empty: there is nothing to ask")
+        return preview_of(call, first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._turns.policy)
+
+    def _call(
+        self,
+        conversation: Conversation,
+        query: str,
+        instructions: Iterable[str] | None,
+        files: Iterable[Attachment],
+        tool_results: Iterable[ToolResultPart],
+        config: AIModelCallConfig | None,
+    ) -> CallInput:
+        """Return the call of a turn that is not made."""
         check_conversation(conversation)
         led = self._turns.leading(conversation, instructions)
         check_several(led, files, tool_results)
-        call = CallInput(
+        return CallInput(
             question(query, Attached.of(files).read(), tool_results),
             tuple(led),
             config or self._turns.config,
@@ -744,7 +792,6 @@ class ConversationManager:
             history=History(conversation.path(), self._turns.window, signing=self._turns.signing),
             conversation=conversation.id,
         )
-        return call.check(first_endpoint(target_of(endpoint, "turn"), call.routing_context()), self._turns.policy)
 
 
 def _sql_store() -> "type[SQLStore]":

@@ -54,7 +54,7 @@ FLOORS = (
         *("messages.attachments", "stores", "tools.run"),
     },
     {"calls.call", "calls.input", "tools.runner"},
-    {"calls.attempts", "calls.sent_request"},
+    {"calls.attempts", "calls.preview", "calls.sent_request"},
     {"calls.source"},
     {"calls.listing", "calls.loop_steps", "calls.stream", "plans"},
     {"calls.loop", "calls.prepare"},

@@ -7,8 +7,10 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
+from importlib.util import find_spec
 from secrets import token_urlsafe
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -20,18 +22,20 @@ from dhenara_async.errors import ConfigurationError, MissingExtraError
 from dhenara_async.hosts.names import Named, known_models, meaning
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Failover, Target
-from dhenara_async.testing import ProviderServer
 
-try:
-    import uvicorn
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-except ModuleNotFoundError as exc:
-    raise MissingExtraError("dhenara-async serve", extra="serve") from exc
+if find_spec("uvicorn") is None or find_spec("starlette") is None:
+    raise MissingExtraError("dhenara-async serve", extra="serve")
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
 
 from dhenara_async.web.serving.guard import GuardRules, ServeGuard
 from dhenara_async.web.serving.hosts import is_loopback
 from dhenara_async.web.starlette import openai_routes, playground
+
+if TYPE_CHECKING:
+    from dhenara_async.testing import ProviderServer
 
 OWNER = "local"
 """Whose conversations those of the page are: of the one person who runs the command."""
@@ -204,7 +208,7 @@ def _first_choices() -> list[Named]:
     return [Named(provider, model) for provider, model in FIRST_CHOICES]
 
 
-def _endpoints(named: Sequence[Named], server: ProviderServer | None) -> dict[str, Target]:
+def _endpoints(named: Sequence[Named], server: "ProviderServer | None") -> dict[str, Target]:
     """Return the endpoints by the names of their models, and a plan over the first ones."""
     endpoints: dict[str, Target] = {}
     for model in named:

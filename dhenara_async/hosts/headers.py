@@ -70,6 +70,16 @@ def credentials_of(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in lower if name not in _PUBLIC and _CREDENTIAL.search(name)}
 
 
+def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers for people: values that are not known to be harmless are masked."""
+    return {name.lower(): value if name.lower() in _PUBLIC else "***" for name, value in headers.items()}
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether a field of that name would hold a credential."""
+    return _CREDENTIAL.search(name.lower()) is not None
+
+
 def _open(value: object) -> object:
     """Convert the secrets of a dump back to plain headers."""
     if not isinstance(value, Mapping):

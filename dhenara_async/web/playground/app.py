@@ -15,7 +15,7 @@ from urllib.parse import quote
 import anyio.to_thread
 
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import ConversionLossError, UnsupportedError
+from dhenara_async.errors import ConversionLossError, UnknownConversationError, UnsupportedError
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.stores import StoreWithPaths
@@ -90,6 +90,7 @@ class PlaygroundApp:
             ("POST", f"{one}/checkout", whole.checkout),
             ("POST", f"{one}/check", self._check),
             ("GET", f"{one}/files/{{node}}/{{file}}", whole.file),
+            ("GET", f"{one}/nodes/{{node}}/request", self._request),
         )
 
     async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
@@ -196,18 +197,10 @@ class PlaygroundApp:
     async def _version(self, request: WebRequest) -> WebReply:
         """Route: a text that changes with the conversation; windows ask often, so not all of it is read."""
         mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
-        running = await mine.running(chat_id)
-        store, head = mine.store, request.query.get("head") or None
-        if isinstance(store, StoreWithPaths):
-            try:
-                loaded = await store.load_children(chat_id, head)
-            except ValueError:  # the page's head is none of its turns
-                loaded = await store.load_children(chat_id, None)
-            turns, head = loaded.turns, loaded.head
-        else:
-            conversation = await mine.open(chat_id)
-            turns, head = len(conversation.nodes), None if conversation.head is None else conversation.head.id
-        return json_reply({"version": _version(turns, head, running)})
+        try:
+            return json_reply({"version": await _version_of(mine, chat_id, request.query.get("head") or None)})
+        except UnknownConversationError:  # deleted in another window, which is no error of this one
+            return json_reply({"version": None})
 
     async def _path(self, request: WebRequest) -> WebReply:
         mine, chat_id, owner = self._whole.manager_of(request), chat_id_of(request), request.owner
@@ -283,6 +276,29 @@ class PlaygroundApp:
             }
         )
 
+    async def _request(self, request: WebRequest) -> WebReply:
+        """Route: the request of a turn as it was sent, made again from its history, without secrets."""
+        mine, node_id = self._whole.manager_of(request), checked_id(request.path["node"], "node")
+        conversation = await opened_with(mine, chat_id_of(request), node_id)
+        node = conversation.get(node_id)
+        endpoint = None if node is None or node.origin is None else self._models.endpoint_that_made(node.origin)
+        if node is None or endpoint is None:
+            raise RefusedRequest(404, "This turn was not answered by a model of this app.")
+        before = await following(mine, conversation.id, node.parent_id)
+        preview = partial(
+            mine.preview,
+            before,
+            endpoint,
+            query=node.user_query,
+            instructions=node.instructions,
+            files=node.files_to_ask_again(),
+            tool_results=node.tool_results,
+            config=self._options.config,
+        )
+        made = await anyio.to_thread.run_sync(preview)
+        told = {"method": made.method, "url": made.url, "headers": made.headers, "body": made.body, "rebuilt": True}
+        return json_reply(told)
+
     # ------------------------------------------------------------------------------------------------ helpers
 
     def _answer_by(self, name: str) -> AnswerBy:
@@ -323,6 +339,20 @@ def _siblings(conversation: Conversation, parent_id: str | None, running: Sequen
     """Return the ids of the turns that follow a turn, those that are being answered last."""
     ended = [node.id for node in conversation.children(parent_id)]
     return [*ended, *(draft.id for draft in running if draft.parent_id == parent_id and draft.id not in ended)]
+
+
+async def _version_of(mine: ConversationManager, chat_id: str, known_head: str | None) -> str:
+    """Return the version of a conversation, of which as little as possible is read."""
+    running, store = await mine.running(chat_id), mine.store
+    if not isinstance(store, StoreWithPaths):
+        conversation = await mine.open(chat_id)
+        head = conversation.head
+        return _version(len(conversation.nodes), None if head is None else head.id, running)
+    try:
+        loaded = await store.load_children(chat_id, known_head)
+    except ValueError:  # the page's head is none of its turns
+        loaded = await store.load_children(chat_id, None)
+    return _version(loaded.turns, loaded.head, running)
 
 
 def _version(turns: int, head: str | None, running: Sequence[ConversationNode]) -> str:

@@ -71,6 +71,11 @@ class Models:
         found = () if target is None else endpoints(target)
         return next((endpoint for endpoint in found if _made_by(endpoint, origin)), None)
 
+    def endpoint_that_made(self, origin: Origin) -> AIModelEndpoint | None:
+        """Return the endpoint of this app that made a turn; None if none of them has."""
+        name = self._name_of(origin)
+        return None if name is None else self.endpoint_of(name, origin)
+
     def currency_of(self, name: str) -> str | None:
         """Return the currency of the prices behind a name; see ``AskedModel``."""
         target = self._targets.get(name)

@@ -3,6 +3,7 @@
 import base64
 from pathlib import Path
 
+import orjson
 import pytest
 
 from dhenara_async.testing import Answer, Fault, ScriptedError
@@ -148,3 +149,18 @@ async def test_files_come_from_their_own_address() -> None:
         assert (told["name"], told["mediaType"], told["size"]) == ("a.png", "image/png", len(PNG))
         assert (await at.page.send("GET", told["url"])) == (200, PNG)
         assert (await at.other.send("GET", told["url"]))[0] == 404
+
+
+async def test_the_request_as_sent_is_shown_without_the_key() -> None:
+    file = {"name": "a.png", "mediaType": "image/png", "data": base64.b64encode(PNG + b"x" * 500).decode()}
+    async with visiting() as at:
+        for model, header in (("gpt", "authorization"), ("claude", "x-api-key")):
+            [turn] = await at.page.ask("What is it?", model, files=[file])
+            told = await at.page.in_chat(f"/nodes/{turn['id']}/request")
+            sent = at.provider.requests[-1]
+            assert told["url"].endswith(sent.path)
+            assert told["headers"][header] == "***"
+            body = told["body"].replace(f"({len(PNG) + 500} bytes of image/png)", file["data"])
+            assert orjson.loads(body) == orjson.loads(sent.body)
+        path = f"api/conversations/{at.page.chat}/nodes/{turn['id']}/request"
+        assert (await at.other.send("GET", path))[0] == 404
