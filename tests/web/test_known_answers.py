@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import orjson
 import pytest
 
@@ -18,7 +19,7 @@ from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedToolCal
 from dhenara_async.testing.script import Script
 from dhenara_async.web.openai import known_answers
 from dhenara_async.web.openai.known_answers import SINGLE_ANSWERS, SOURCE
-from tests.loopback import endpoint_at
+from tests.loopback import PATIENCE, endpoint_at
 from tests.web.front_worker import front_on
 
 openai = pytest.importorskip("openai", reason="the openai SDK is not installed: pip install openai")
@@ -164,6 +165,27 @@ async def test_a_cut_answer_is_kept_as_far_as_it_came() -> None:
         await chat.ask([user("Count"), answer("".join(words)), user("Go on")], "gpt")
         first, second = await chat.path()
     assert (first.status, first.answer.text(), second.status) == ("interrupted", "".join(words), "complete")
+
+
+async def test_what_a_client_has_read_before_it_stopped_is_kept() -> None:
+    script = [Fault(answer=Answer(text="one two three"), stall=3), Answer(text="four")]
+    async with front(script) as chat:
+        stream = await chat.sdk.chat.completions.create(model="gpt", messages=[user("Count")], stream=True)
+        words = ""
+        with anyio.fail_after(PATIENCE):
+            async for chunk in stream:
+                words += chunk.choices[0].delta.content or ""
+                if words.endswith("two"):
+                    break
+            await stream.close()
+            await chat.provider.wait_closed()
+            while not (await chat.mine.list()).items:
+                await anyio.lowlevel.checkpoint()
+        assert chat.provider.closed[0].by == "client"
+        await chat.ask([user("Count"), answer(words), user("Go on")], "gpt")
+        first, second = await chat.path()
+    assert (first.status, first.error) == ("interrupted", "the reader left before the end")
+    assert (first.answer.text(), second.status) == ("one two", "complete")
 
 
 async def test_an_answer_that_was_begun_again_is_recognised_by_all_its_words() -> None:

@@ -33,7 +33,7 @@ from dhenara_async.response import FinishReason
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import Script, ScriptedToolCall
 from dhenara_async.web import aiohttp as for_aiohttp
-from dhenara_async.web.starlette import openai_routes
+from dhenara_async.web.starlette import WebLimits, openai_routes
 from tests.loopback import ONCE, endpoint_at
 from tests.web.servers import served, served_by_aiohttp
 
@@ -193,6 +193,32 @@ async def test_errors_have_the_shape_of_the_api() -> None:
         assert not any("secret" in words for words in told)
         with pytest.raises(openai.AuthenticationError, match="no such key"):
             await sdk.with_options(api_key="wrong").models.list()
+
+
+async def test_what_is_refused_before_it_is_read_has_the_shape_of_an_error() -> None:
+    async def anyone(request: Request) -> str:
+        return "ann"
+
+    async with ConversationManager(config=ONCE) as manager:
+        models = {"m": "openai:gpt-6.2-sol"}
+        app = Starlette(routes=openai_routes(manager, models, owner=anyone, limits=WebLimits(body_bytes=100)))
+        async with served(app) as url, aiohttp.ClientSession() as session:
+
+            async def status(body: bytes, **headers: str) -> int:
+                named = {
+                    "content-type": "application/json",
+                    **{name.replace("_", "-"): headers[name] for name in headers},
+                }
+                async with session.post(f"{url}/v1/chat/completions", data=body, headers=named) as reply:
+                    assert sorted((await reply.json())["error"]) == ["code", "message", "param", "type"]
+                    return reply.status
+
+            assert await status(b"{") == 400
+            assert await status(b"{}", content_type="text/plain") == 415
+            assert await status(b"{}" + b" " * 200) == 413
+            assert await status(b"{}", origin="https://evil.example") == 403
+            assert await status(b"{}", origin="https://evil.example", sec_fetch_site="cross-site") == 403
+            assert await status(b"{}", origin="https://tool.example", authorization="Bearer k") == 400
 
 
 async def test_a_cut_answer_raises_in_the_sdk() -> None:
