@@ -141,7 +141,7 @@ class SentHistory:
     def __init__(self, owner: str, messages: Sequence[Message]) -> None:
         self.owner = owner
         self.messages = messages
-        self.fingerprint = Fingerprint(owner)
+        self.fingerprint: Fingerprint = Fingerprint(owner)
         self.answers: dict[int, str] = {}
         first: str | None = None
         for at, message in enumerate(messages):
