@@ -148,7 +148,7 @@ async def test_calls_without_ids_of_their_provider_keep_their_signatures(streame
         for call in told:  # a client may write the arguments anew
             call["function"] = {"name": "add", "arguments": call["function"]["arguments"].replace(" ", "")}
         results = [{"role": "tool", "tool_call_id": call["id"], "content": str(at)} for at, call in enumerate(told, 3)]
-        await chat.ask([user("Add"), answer(None, tool_calls=told), *results], "gemini", tools=[ADD])
+        await chat.ask([user("Add"), answer(None, tool_calls=told), *reversed(results)], "gemini", tools=[ADD])
         contents = orjson.loads(chat.provider.requests[-1].body)["contents"]
         assert SIGNATURE in str(contents[1])
         said = [part["functionResponse"]["response"] for part in contents[2]["parts"]]

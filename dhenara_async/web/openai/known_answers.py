@@ -26,7 +26,7 @@ from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import DhenaraError, UnknownConversationError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
-from dhenara_async.messages.messages import FilePart, Message, Role, TextPart, ToolCallPart, ToolResultPart
+from dhenara_async.messages.messages import FilePart, Message, Part, Role, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.plans.targets import Target
 from dhenara_async.stores import ConversationStore, MemoryStore, StoreWithOwners, StoreWithPaths
 from dhenara_async.stores.journal import StoreWithJournal
@@ -313,13 +313,20 @@ def _calls_of(message: Message) -> list[ToolCallPart]:
 
 
 def _with_own_ids(message: Message, renamed: Mapping[str, ToolCallPart]) -> Message:
-    """Return a message whose tool results have the ids that the provider has given to their calls."""
-    parts = [
-        part.changed(call_id=call.call_id, name=call.name)
-        if isinstance(part, ToolResultPart) and (call := renamed.get(part.call_id)) is not None
-        else part
-        for part in message.parts
-    ]
+    """Return a message whose tool results have the ids that the provider has given to their calls.
+
+    They come in the order of the calls: it is all that tells them apart if the provider has given no ids.
+    """
+    order = {sent: place for place, sent in enumerate(renamed)}
+    results = [part for part in message.parts if isinstance(part, ToolResultPart)]
+    in_order = iter(sorted(results, key=lambda part: order.get(part.call_id, len(order))))
+    parts: list[Part] = []
+    for part in message.parts:
+        if isinstance(part, ToolResultPart):
+            part = next(in_order)
+            call = renamed.get(part.call_id)
+            part = part if call is None else part.changed(call_id=call.call_id, name=call.name)
+        parts.append(part)
     return message.changed(parts=tuple(parts))
 
 
