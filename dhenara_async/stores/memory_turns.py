@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from itertools import count
 from time import monotonic
 from typing import Final
@@ -45,17 +46,34 @@ class _Row:
 
 @dataclass(slots=True)
 class TurnTable:
-    """The turns of the stores of all owners."""
+    """The turns of the stores of all owners. Flushes and reads cost what the running turns cost, not the ended ones."""
 
     rows: dict[int, _Row] = field(default_factory=dict[int, _Row])
     by_id: dict[tuple[str | None, str], _Row] = field(default_factory=dict[tuple[str | None, str], _Row])
+    running: dict[int, _Row] = field(default_factory=dict[int, _Row])  # the one that began first is the first
     ended: dict[int, _Row] = field(default_factory=dict[int, _Row])  # the one that ended first is the first
     ended_events: int = 0
+    expiries: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])  # a heap; removed turns stay
     numbers: "count[int]" = field(default_factory=lambda: count(1))
+
+    def begin(self, row: _Row) -> None:
+        """Add a running turn."""
+        self.rows[row.turn.number] = self.running[row.turn.number] = self.by_id[row.owner, row.turn.id] = row
+
+    def end(self, row: _Row, keep: float) -> None:
+        """End a running turn, which stays for so many seconds."""
+        row.expires = monotonic() + keep
+        self.running.pop(row.turn.number, None)
+        self.ended[row.turn.number] = row
+        heappush(self.expiries, (row.expires, row.turn.number))
+        self.ended_events += len(row.events) + 1
+        row.change()
+        self.expire()
 
     def remove(self, row: _Row) -> None:
         """Remove a turn."""
         self.rows.pop(row.turn.number, None)
+        self.running.pop(row.turn.number, None)
         self.by_id.pop((row.owner, row.turn.id), None)
         if self.ended.pop(row.turn.number, None) is not None:
             self.ended_events -= len(row.events) + 1
@@ -64,8 +82,10 @@ class TurnTable:
     def expire(self) -> None:
         """Remove the ended turns whose time is over, and the oldest if there are too many."""
         now = monotonic()
-        for row in [row for row in self.ended.values() if row.expires is not None and row.expires <= now]:
-            self.remove(row)
+        while self.expiries and self.expiries[0][0] <= now:
+            row = self.ended.get(heappop(self.expiries)[1])
+            if row is not None:
+                self.remove(row)
         while self.ended_events > MOST_ENDED_EVENTS:
             self.remove(next(iter(self.ended.values())))
 
@@ -110,8 +130,7 @@ class MemoryTurns:
             expired=False,
             ended=False,
         )
-        row = _Row(self._owner, stored, monotonic() + lease)
-        self._turns.rows[stored.number] = self._turns.by_id[key] = row
+        self._turns.begin(_Row(self._owner, stored, monotonic() + lease))
         return stored
 
     async def flush_turns(
@@ -119,8 +138,8 @@ class MemoryTurns:
     ) -> Mapping[int, TurnState]:
         """See ``StoreWithJournal``."""
         now, states = monotonic(), dict[int, TurnState]()
-        for number, row in self._turns.rows.items():
-            if row.turn.writer.id == writer.id and row.expires is None:
+        for number, row in self._turns.running.items():
+            if row.turn.writer.id == writer.id:
                 row.lease_until = now + lease
                 states[number] = TurnState(row.cancel_requested, row.watched_until > now)
         for batch in batches:
@@ -149,16 +168,12 @@ class MemoryTurns:
             await self.checkout(turn.conversation_id, head)
         for batch in batches:
             self._add(row, batch)
-        row.expires = monotonic() + keep
-        self._turns.ended[turn.number] = row
-        self._turns.ended_events += len(row.events) + 1
-        row.change()
-        self._turns.expire()
+        self._turns.end(row, keep)
         return True
 
     async def open_turns(self, conversation_id: str) -> tuple[StoredTurn, ...]:
         """See ``StoreWithJournal``."""
-        rows = [row for row in self._turns.rows.values() if row.expires is None and row.owner == self._owner]
+        rows = [row for row in self._turns.running.values() if row.owner == self._owner]
         return tuple(row.seen() for row in rows if row.turn.conversation_id == conversation_id)
 
     async def claim_turn(self, turn: StoredTurn, writer: TurnWriter, *, lease: float, gone: bool) -> bool:

@@ -1,0 +1,55 @@
+"""``MemoryStore`` keeps ended turns for minutes: flushes and reads of running turns do not look at them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dhenara_async import ConversationNode
+from dhenara_async.stores import MemoryStore, NewTurn, StoredTurn, TurnWriter, memory_turns
+
+WRITER = TurnWriter(id="writer")
+
+
+class Unread(dict[int, object]):
+    """A table that is only asked for single rows."""
+
+    def __iter__(self) -> Iterator[int]:
+        raise AssertionError("all rows were looked at")
+
+    items = values = __iter__  # type: ignore[assignment] - as above
+
+
+async def _begun(store: MemoryStore, conversation: str = "a") -> StoredTurn:
+    turn = await store.begin_turn(NewTurn(conversation_id=conversation, draft=ConversationNode()), WRITER, lease=60)
+    assert turn is not None
+    return turn
+
+
+async def test_ended_turns_cost_nothing_while_others_run() -> None:
+    store = MemoryStore()
+    await store.create("a")
+    ended = await _begun(store)
+    await store.end_turn(ended, WRITER, (), ended.draft, keep=600)
+    running = await _begun(store)
+    table = store._turns  # pyright: ignore[reportPrivateUsage] - what is looked at is what this is about
+    table.rows, table.ended = Unread(table.rows), Unread(table.ended)  # type: ignore[assignment] - as above
+    assert set(await store.flush_turns(WRITER, (), lease=60)) == {running.number}
+    assert [turn.id for turn in await store.open_turns("a")] == [running.id]
+    assert await store.read_turn(ended.id) is not None
+    assert await store.end_turn(running, WRITER, (), running.draft, keep=600)
+    assert await store.open_turns("a") == ()
+
+
+async def test_turns_expire_by_their_own_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr(memory_turns, "monotonic", lambda: clock[0])
+    store = MemoryStore()
+    await store.create("a")
+    turns = [await _begun(store) for _ in range(3)]
+    for turn, keep in zip(turns, (30, 10, 20), strict=True):
+        await store.end_turn(turn, WRITER, (), turn.draft, keep=keep)
+    left: list[list[bool]] = []
+    for clock[0] in (1_009.0, 1_010.0, 1_020.0, 1_030.0):
+        await store.expire_turns()
+        left.append([await store.read_turn(turn.id) is not None for turn in turns])
+    assert left == [[True] * 3, [True, False, True], [True, False, False], [False] * 3]
