@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import URL
 
 from dhenara_async.testing import Answer, ProviderServer
-from dhenara_async.web.openai.known_answers import SOURCE
+from dhenara_async.web.openai.sent_history import SOURCE
 from tests.loopback import PATIENCE
 from tests.web.front_worker import front_on, models_at
 

@@ -18,7 +18,8 @@ from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedToolCall
 from dhenara_async.testing.script import Script
 from dhenara_async.web.openai import known_answers
-from dhenara_async.web.openai.known_answers import SINGLE_ANSWERS, SOURCE
+from dhenara_async.web.openai.known_answers import SINGLE_ANSWERS
+from dhenara_async.web.openai.sent_history import SOURCE
 from tests.loopback import PATIENCE, endpoint_at
 from tests.web.front_worker import front_on
 
@@ -81,7 +82,7 @@ def answer(words: str | None, **fields: object) -> dict[str, object]:
 
 
 async def test_ways_to_go_on_are_branches_of_one_conversation() -> None:
-    async with front([SIGNED, SIGNED, Answer(text="4"), Answer(text="Yes."), Answer(text="No.")]) as chat:
+    async with front([SIGNED, SIGNED, Answer(text="4"), Answer(text="Yes."), Answer(text="No."), SIGNED]) as chat:
         asked = [{"role": "system", "content": "Be brief."}, user("2 + 2?")]
         for words in ("Four.", "Four.", "4"):  # the second one is the same answer again, the third one is another
             assert await chat.ask(asked) == words
@@ -89,6 +90,8 @@ async def test_ways_to_go_on_are_branches_of_one_conversation() -> None:
             await chat.ask([*asked, answer("Four."), user(question)])
         (listed,) = (await chat.mine.list()).items
         conversation = await chat.mine.open(listed.id)
+        await chat.mine.ask(conversation, "Thanks", endpoint_at(chat.provider, Dialect.ANTHROPIC_MESSAGES))
+        assert SIGNATURE in chat.sent()  # the app itself can go on from there
         first, other = conversation.children(None)
         followers = conversation.children(first.id)
     assert (listed.title, listed.metadata) == ("2 + 2?", SOURCE)
@@ -153,6 +156,7 @@ async def test_calls_without_ids_of_their_provider_keep_their_signatures(streame
         assert SIGNATURE in str(contents[1])
         said = [part["functionResponse"]["response"] for part in contents[2]["parts"]]
         assert [list(result.values()) for result in said] == [["3"], ["4"]]
+        assert [result.call_id for result in (await chat.path())[-1].tool_results] == ["", ""]
 
 
 async def test_a_cut_answer_is_kept_as_far_as_it_came() -> None:

@@ -15,18 +15,17 @@ every process on the same store finds them by one look-up:
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import anyio
-from pydantic import JsonValue
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import DhenaraError, UnknownConversationError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
-from dhenara_async.messages.messages import FilePart, Message, Part, Role, TextPart, ToolCallPart, ToolResultPart
+from dhenara_async.messages.messages import FilePart, TextPart
 from dhenara_async.plans.targets import Target
 from dhenara_async.stores import ConversationStore, MemoryStore, StoreWithOwners, StoreWithPaths
 from dhenara_async.stores.journal import StoreWithJournal
@@ -36,11 +35,9 @@ from dhenara_async.turns.loading import opened
 from dhenara_async.turns.sent import SentTurn
 from dhenara_async.web.openai.chat_input import CompletionRequest
 from dhenara_async.web.openai.fingerprint import Fingerprint
+from dhenara_async.web.openai.sent_history import SOURCE, SentHistory
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
-
-SOURCE: Final[Mapping[str, JsonValue]] = {"source": "openai_front"}
-"""The metadata of every conversation and node of the front."""
 
 SINGLE_ANSWERS: Final = "Single answers"
 """The title of the conversation of plain answers that nobody has gone on from."""
@@ -48,7 +45,6 @@ SINGLE_ANSWERS: Final = "Single answers"
 _MOST: Final = 4_000
 _FILE_BYTES: Final = 1 << 18
 _READ_SECONDS: Final = 2.0
-_TITLE: Final = 80
 
 
 class KnownAnswers:
@@ -88,11 +84,13 @@ class KnownAnswers:
         found = {node.id: node for node in (*self._recalled(sent), *vouched)}
         known = {at: found[name] for at, name in sent.answers.items() if name in found}
         conversation = stored.conversation or Conversation(sent.conversation_id)
+        messages = sent.with_answers(known)
+        draft = sent.draft(messages, asked, stored.parent_id)
         keeper = _Keeper(self, factory.store if keeps and asked.kept else None, sent, stored, asked, void)
         return factory.sent(
             conversation,
-            sent.draft(asked, stored.parent_id),
-            sent.with_answers(known),
+            draft,
+            messages,
             target,
             asked.config,
             known=tuple(known.values()),
@@ -121,72 +119,6 @@ class KnownAnswers:
             return self._keep
         store = self._manager.store
         return isinstance(store, StoreWithOwners) and not isinstance(store, MemoryStore)
-
-
-class SentHistory:
-    """A conversation as a client has sent it.
-
-    Args:
-        owner: Who sends it.
-        messages: Its messages without the leading instructions, oldest first.
-
-    Attributes:
-        owner: Who sends it.
-        messages: Its messages.
-        conversation_id: The id that follows from what was asked first.
-        answers: The ids that follow from the answers, by their place among the messages.
-        fingerprint: The hash of all messages.
-    """
-
-    def __init__(self, owner: str, messages: Sequence[Message]) -> None:
-        self.owner = owner
-        self.messages = messages
-        self.fingerprint: Fingerprint = Fingerprint(owner)
-        self.answers: dict[int, str] = {}
-        first: str | None = None
-        for at, message in enumerate(messages):
-            answer = message.role is Role.ASSISTANT
-            if answer and first is None:
-                first = self.fingerprint.id_of("conversation")
-            self.fingerprint.add(message)
-            if answer:
-                self.answers[at] = self.fingerprint.id_of("answer")
-        self.conversation_id: str = first or self.fingerprint.id_of("conversation")
-
-    @property
-    def title(self) -> str | None:
-        """The first words that a user said, as a title."""
-        asked = (message.get_text().strip() for message in self.messages if message.role is Role.USER)
-        words = next(filter(None, asked), "")
-        line = " ".join("".join(letter if letter.isprintable() else " " for letter in words[: 4 * _TITLE]).split())
-        return (line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…") or None
-
-    def draft(self, asked: CompletionRequest, parent_id: str | None) -> ConversationNode:
-        """Return the turn before its answer: what stands behind the last answer is its question."""
-        since = max(self.answers, default=-1) + 1
-        parts = [part for message in self.messages[since:] if message.role is Role.USER for part in message.parts]
-        return ConversationNode(
-            parent_id=parent_id,
-            user_query="\n\n".join(part.text for part in parts if isinstance(part, TextPart)),
-            attached_files=tuple(part for part in parts if isinstance(part, FilePart)),
-            tool_results=tuple(part for part in parts if isinstance(part, ToolResultPart)),
-            instructions=asked.instructions,
-            metadata={**SOURCE, "model": asked.model},
-        )
-
-    def with_answers(self, known: Mapping[int, ConversationNode]) -> list[Message]:
-        """Return the messages with the answers of our own nodes in place of those that are known."""
-        messages, renamed = list[Message](), dict[str, ToolCallPart]()
-        for at, message in enumerate(self.messages):
-            if message.role is not Role.ASSISTANT:
-                messages.append(_with_own_ids(message, renamed) if renamed else message)
-                continue
-            node = known.get(at)
-            own = message if node is None else node.answer_message() or message
-            pairs = zip(_calls_of(message), _calls_of(own), strict=False)
-            renamed = {sent.call_id: call for sent, call in pairs if sent.call_id != call.call_id}
-            messages.append(own)
-        return messages
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -306,28 +238,6 @@ async def _loaded(store: ConversationStore, conversation_id: str, node_id: str) 
 
 def _not_kept(node_id: str, exc: BaseException) -> None:
     logger.error("answer %s of the OpenAI-compatible front is only in memory: %s", node_id, described(exc))
-
-
-def _calls_of(message: Message) -> list[ToolCallPart]:
-    return [part for part in message.parts if isinstance(part, ToolCallPart)]
-
-
-def _with_own_ids(message: Message, renamed: Mapping[str, ToolCallPart]) -> Message:
-    """Return a message whose tool results have the ids that the provider has given to their calls.
-
-    They come in the order of the calls: it is all that tells them apart if the provider has given no ids.
-    """
-    order = {sent: place for place, sent in enumerate(renamed)}
-    results = [part for part in message.parts if isinstance(part, ToolResultPart)]
-    in_order = iter(sorted(results, key=lambda part: order.get(part.call_id, len(order))))
-    parts: list[Part] = []
-    for part in message.parts:
-        if isinstance(part, ToolResultPart):
-            part = next(in_order)
-            call = renamed.get(part.call_id)
-            part = part if call is None else part.changed(call_id=call.call_id, name=call.name)
-        parts.append(part)
-    return message.changed(parts=tuple(parts))
 
 
 def _factory_of(manager: ConversationManager) -> TurnFactory:

@@ -23,7 +23,7 @@ from dhenara_async.web.inputs.fields import bad
 from dhenara_async.web.openai.chat_input import CompletionRequest
 from dhenara_async.web.openai.errors import OpenAIError, OpenAIRefusal
 from dhenara_async.web.openai.kept_responses import KeptResponses
-from dhenara_async.web.openai.known_answers import SOURCE, KnownAnswers, SentHistory
+from dhenara_async.web.openai.known_answers import KnownAnswers
 from dhenara_async.web.openai.response_feeds import Discard, keep_all
 from dhenara_async.web.openai.response_history import (
     GivenMessage,
@@ -38,6 +38,7 @@ from dhenara_async.web.openai.response_ids import TurnPlace, unkept_response_id
 from dhenara_async.web.openai.response_input import ResponseRequest
 from dhenara_async.web.openai.response_object import ResponseHead
 from dhenara_async.web.openai.response_records import metadata_of, record_of, system_of
+from dhenara_async.web.openai.sent_history import SOURCE, SentHistory
 
 _NO_PREVIOUS = OpenAIError(
     400, "There is no previous response of that id.", "previous_response_not_found", "previous_response_id"
