@@ -119,6 +119,8 @@ async def _tell(
     if shown != "json":
         screen.say("")
         screen.summary(conversation.path())
+        if screen.for_a_person:
+            screen.quiet("The same on a page in your browser: dhenara-async serve --open (extra serve)")
 
 
 async def _answer(

@@ -6,19 +6,40 @@ import sqlite3
 import sys
 from pathlib import Path
 from uuid import uuid4
+from zipfile import ZipFile
 
 import aiohttp
+import anyio
 import pytest
 
-from tests.commands import GUARD_SECONDS, finish, read_until, run, start
+from tests.commands import GUARD_SECONDS, ROOT, WITH_CTRL_C, environment_of, finish, read_until, run, start
 from tests.web.playground.visits import Visit
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - behind a token, which is what is tested
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
 
 
-async def test_without_keys_it_serves_the_page_and_the_openai_front_with_stand_ins(tmp_path: Path) -> None:
-    process = await start("serve", "--port", "0", "--delay", "0", environment={"DHENARA_ASYNC_HOME": str(tmp_path)})
+async def installed(folder: Path) -> Path:
+    """Build the wheel and unpack it, as an installation does; return the folder to import from."""
+    build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
+    await anyio.run_process(build, cwd=ROOT)
+    package = folder / "installed"
+    with ZipFile(next(folder.glob("*.whl"))) as packed:  # noqa: ASYNC240 - nothing else runs meanwhile
+        packed.extractall(package)
+    return package
+
+
+async def test_from_its_wheel_and_without_keys_it_serves_page_and_openai_front_with_stand_ins(tmp_path: Path) -> None:
+    package = await installed(tmp_path)
+    code = f"import dhenara_async; assert 'installed' in dhenara_async.__file__; {WITH_CTRL_C}"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-c", code, "serve", "--port", "0", "--delay", "0"),
+        cwd=tmp_path,
+        env=environment_of({"DHENARA_ASYNC_HOME": str(tmp_path), "PYTHONPATH": str(package)}),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     try:
         told = (await read_until(process, b"Ctrl-C")).decode()
         assert "Stand-in servers on this computer answer, not models." in told
@@ -36,6 +57,10 @@ async def test_without_keys_it_serves_the_page_and_the_openai_front_with_stand_i
             async with session.get(url) as reply:
                 assert "trusted-types dompurify" in reply.headers["content-security-policy"]
                 assert reply.status == 200
+            files = package / "dhenara_async" / "web" / "playground" / "page"
+            for path in files.rglob("*.*js"):
+                async with session.get(f"{url}assets/{path.relative_to(files).as_posix()}") as reply:
+                    assert await reply.read() == path.read_bytes()
             body = {"model": names[1], "messages": [{"role": "user", "content": "Hello"}]}
             headers = {"authorization": "Bearer any"}
             async with session.post(f"{url}v1/chat/completions", json=body, headers=headers) as reply:
