@@ -68,7 +68,8 @@ function useFollowing(state) {
   };
   useLayoutEffect(() => {
     following.current = !state.columns.length; // columns are read side by side, from their tops
-    area.current.querySelector(".compare")?.scrollIntoView({ block: "start" });
+    const columns = area.current.querySelector(".compare");
+    if (columns) area.current.scrollTop = columns.offsetTop - area.current.offsetTop;
   }, [state.conversationId, state.path.length, state.columns.join()]);
   useLayoutEffect(toEnd, [state.turns, state.path]);
   useEffect(() => {

@@ -202,7 +202,6 @@ export function Composer({ state }) {
     ></textarea>
     <div class="composer-bar">
       <${Models} models=${models} chosen=${chosen} setChosen=${setChosen} />
-      <span class="spread"></span>
       <input ref=${picker} type="file" multiple hidden onChange=${(event) => (add(Array.from(event.target.files)), (event.target.value = ""))} />
       <button type="button" class="quiet" aria-label="Add files" onClick=${() => picker.current.click()}><${Icon} name="clip" /></button>
       ${running.length

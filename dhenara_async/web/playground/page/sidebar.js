@@ -119,5 +119,7 @@ async function openHit(hit, close) {
   await session.open(hit.id);
   const { path, turns } = session.store.get();
   if (hit.nodeId && !path.includes(hit.nodeId) && !turns[hit.nodeId]) await session.showBranch(hit.nodeId);
-  document.getElementById(`turn-${hit.nodeId}`)?.scrollIntoView({ block: "start" });
+  const turn = document.getElementById(`turn-${hit.nodeId}`);
+  const area = document.querySelector("main"); // scrolled alone: scrollIntoView would move the frame around it as well
+  if (turn) area.scrollTop = turn.offsetTop - area.offsetTop;
 }
