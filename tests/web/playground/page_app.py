@@ -10,6 +10,7 @@ from starlette.routing import Mount
 
 from dhenara_async import AIModel, AIModelEndpoint, ConversationManager, Failover
 from dhenara_async.messages.messages import Citation
+from dhenara_async.models.groq import GPTOSS120B
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, SeenRequest
 from dhenara_async.web.starlette import playground
 from tests.web.servers import served
@@ -103,7 +104,9 @@ def endpoints(server: ProviderServer) -> dict[str, AIModelEndpoint | Failover]:
     gpt = AIModelEndpoint(api=api("openai"), ai_model=AIModel(model_name="gpt-6-luna"))
     gemini = AIModelEndpoint(api=api("google_ai"), ai_model=AIModel(model_name="gemini-3.8-flash"))
     broken = AIModelEndpoint(api=api("openai"), ai_model=AIModel(model_name="broken-model"))
-    return {"claude": claude, "gpt": gpt, "gemini": gemini, "broken": broken, "safe": Failover([broken, claude])}
+    blind = AIModelEndpoint(api=api("groq"), ai_model=GPTOSS120B)
+    plan = Failover([broken, claude])
+    return {"claude": claude, "gpt": gpt, "gemini": gemini, "blind": blind, "broken": broken, "safe": plan}
 
 
 @asynccontextmanager

@@ -54,18 +54,36 @@ async def test_files_go_with_a_question_and_images_are_shown(tmp_path: Path, bro
         await page.locator("input[type=file]").set_input_files(
             [
                 {"name": "dot.png", "mimeType": "image/png", "buffer": PNG},
+                {"name": "pages.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 pages"},
                 {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"some notes"},
             ]
         )
         files = page.get_by_role("list", name="Files")
-        await expect(files.locator("li")).to_have_count(2)
+        await expect(files.locator("li")).to_have_count(3)
         await files.get_by_role("button", name="Remove notes.txt").click()
-        await expect(files.locator("li")).to_have_count(1)
+        await expect(files.locator("li")).to_have_count(2)
         await person.asked("What is in it?", "claude")
         await page.reload()
         picture = page.get_by_role("img", name="dot.png")
         await expect(picture).to_have_attribute("src", re.compile(r"^http://127\.0\.0\.1:\d+/play/api/conversations/"))
         assert await picture.evaluate("async (image) => (await image.decode(), image.naturalWidth)") == 1
+        await person.choose("blind")
+        await expect(page.get_by_role("list", name="Before sending")).to_contain_text("content lost")
+        await person.asked("And without eyes?")
+        seam = page.locator("details.seam")
+        await expect(seam).to_contain_text("content lost")
+        await seam.locator("summary").click()
+        await expect(seam.locator("li.lossy")).to_contain_text("media dropped")
+        await person.photograph("loss")
+        assert await person.violations() == []
+        await person.button("Request").last.click()
+        sent = page.get_by_role("dialog", name="The request as sent")
+        await expect(sent).to_contain_text("POST http://127.0.0.1")
+        await expect(sent).to_contain_text('"model": "openai/gpt-oss-120b"')
+        await person.photograph("request")
+        assert await person.violations() == []
+        await sent.get_by_role("button", name="Close").click()
+        await expect(sent).to_be_hidden()
 
 
 async def test_conversations_are_found_renamed_exported_and_deleted(tmp_path: Path, browsing: Browsing) -> None:

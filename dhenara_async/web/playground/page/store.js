@@ -94,7 +94,8 @@ export function applyEvent(turn, event, now = null) {
       return next;
     }
     case "part_end":
-      return withPart(turn, base + event.part_id, event.part);
+      // the end of a long part may leave out the text that came in its deltas
+      return withPart(turn, base + event.part_id, { ...turn.parts[base + event.part_id], ...event.part, live: false });
     case "usage_update":
       return { ...turn, usage: usageOf(event.usage) };
     case "stream_reset":
