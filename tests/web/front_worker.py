@@ -48,10 +48,14 @@ async def key_as_owner(request: Request) -> str:
 
 @asynccontextmanager
 async def front_on(
-    store: ConversationStore | str | None, models: Mapping[str, Target], *, keep: bool | None = None
+    store: ConversationStore | str | None,
+    models: Mapping[str, Target],
+    *,
+    keep: bool | None = None,
+    signing_key: bytes | None = None,
 ) -> AsyncGenerator[tuple[str, ConversationManager]]:
     """Serve ``models``; yield the URL of the API, and the manager."""
-    async with ConversationManager(store=store, config=ONCE) as manager:
+    async with ConversationManager(store=store, config=ONCE, signing_key=signing_key) as manager:
         app = Starlette(routes=openai_routes(manager, models, owner=key_as_owner, keep=keep))
         async with served(app) as url:
             yield f"{url}/v1", manager

@@ -219,6 +219,31 @@ async def test_a_request_can_ask_that_its_answer_is_not_kept() -> None:
         assert node.user_query == "Sure?"
 
 
+async def test_a_node_that_is_not_signed_is_kept_on_and_not_believed() -> None:
+    script = [SIGNED, Answer(text="Yes."), SIGNED, Answer(text="Yes.")]
+    first = [user("2 + 2?"), answer("Four."), user("Sure?")]
+    second = [user("3 + 1?"), answer("Four."), user("Sure?")]
+    store, sent = MemoryStore(), list[bool]()
+    async with ProviderServer(script) as provider:
+        models = {"claude": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}
+
+        async def ask(url: str, messages: list[Any]) -> None:
+            async with openai.AsyncOpenAI(base_url=url, api_key="ann", max_retries=0) as sdk:
+                await sdk.chat.completions.create(model="claude", messages=messages)
+            sent.append(SIGNATURE in str(orjson.loads(provider.requests[-1].body)))
+
+        async with front_on(store, models, keep=True) as (url, _):
+            await ask(url, first[:1])
+        async with front_on(store, models, keep=True, signing_key=b"k" * 32) as (url, manager):
+            await ask(url, first)
+            await ask(url, second[:1])
+            await ask(url, second)
+            mine = manager.scoped("ann")
+            paths = [(await mine.open(item.id)).path() for item in (await mine.list()).items]
+    assert sent == [False, False, False, True]
+    assert [len(path) for path in paths] == [2, 2, 1]
+
+
 class Failing(MemoryStore):
     """A store that fails, or does not answer."""
 
