@@ -73,6 +73,8 @@ def stand_in(seen: SeenRequest) -> Answer | ScriptedError | Fault:
         return Answer(text, pieces=tuple(text[start : start + size] for start in range(0, len(text), size)))
     if "wait" in question:
         return Fault(answer=Answer("Words before a pause that only the user can end."), stall=6)
+    if "seconds" in question:  # 150 tokens: at 50 tokens a second, three seconds
+        return Answer("\n\n".join([RICH] * 2))
     if "rich" in question:
         return Answer(RICH, reasoning="The reader wants to see everything.", citations=(SOURCE,))
     return Answer(
