@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from dhenara_async.events import ReasoningDelta, StreamEvent, TextDelta
 from dhenara_async.framing.lenient_json import dumps
-from dhenara_async.stores.event_list import DeltaRun, EventList
+from dhenara_async.stores.event_list import DeltaRun, EventList, pieces_of
 
 _TYPE: Final = re.compile(r'\{"type":"(\w+)"')
 _KINDS: Final[dict[str, type[Any]]] = {kind.type: kind for kind in get_args(StreamEvent)}
@@ -23,8 +23,8 @@ _KINDS: Final[dict[str, type[Any]]] = {kind.type: kind for kind in get_args(Stre
 
 def event_lines(events: Sequence[StreamEvent]) -> str:
     """Return events as text."""
-    listed = events if isinstance(events, EventList) else EventList(events)
-    return "\n".join(map(_line, listed.pieces()))
+    listed = events if isinstance(events, EventList | DeltaRun) else EventList(events)
+    return "\n".join(map(_line, pieces_of(listed)))
 
 
 def events_of(lines: str) -> list[StreamEvent]:

@@ -11,8 +11,8 @@ from typing import overload
 from dhenara_async.events import ReasoningDelta, StreamEvent, TextDelta
 
 
-class DeltaRun:
-    """Deltas of one part that follow each other.
+class DeltaRun(Sequence[StreamEvent]):
+    """Deltas of one part that follow each other, as their texts.
 
     Args:
         kind: Their class.
@@ -26,6 +26,20 @@ class DeltaRun:
         self.kind: type[TextDelta | ReasoningDelta] = kind
         self.part_id: int = part_id
         self.texts: list[str] = texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, place: int) -> StreamEvent: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[StreamEvent]: ...
+
+    def __getitem__(self, place: int | slice) -> StreamEvent | list[StreamEvent]:
+        if isinstance(place, slice):
+            return [self.kind(self.part_id, text) for text in self.texts[place]]
+        return self.kind(self.part_id, self.texts[place])
 
 
 class EventList(Sequence[StreamEvent]):
@@ -81,8 +95,13 @@ class EventList(Sequence[StreamEvent]):
             yield piece
             number += 1
 
-    def cut(self, first: int, end: int) -> "EventList":
-        """Return the events from one place to another as a list of their own."""
+    def cut(self, first: int, end: int) -> "EventList | DeltaRun":
+        """Return the events from one place to another, which later ones are not added to."""
+        number = bisect_right(self._firsts, first) - 1
+        if number >= 0 and isinstance(run := self._pieces[number], DeltaRun):  # the most common case, with few objects
+            begin = self._firsts[number]
+            if min(end, self._length) <= begin + len(run.texts):
+                return DeltaRun(run.kind, run.part_id, run.texts[first - begin : end - begin])
         cut = EventList()
         for piece in self.pieces(first, end):
             is_run = isinstance(piece, DeltaRun)
@@ -110,7 +129,7 @@ class EventList(Sequence[StreamEvent]):
         number = bisect_right(self._firsts, at) - 1
         piece = self._pieces[number]
         if isinstance(piece, DeltaRun):
-            return piece.kind(piece.part_id, piece.texts[at - self._firsts[number]])
+            return piece[at - self._firsts[number]]
         return piece
 
     def __iter__(self) -> Iterator[StreamEvent]:
@@ -120,8 +139,7 @@ class EventList(Sequence[StreamEvent]):
         events: list[StreamEvent] = []
         for piece in self.pieces(first, end):
             if isinstance(piece, DeltaRun):
-                kind, part_id = piece.kind, piece.part_id
-                events += [kind(part_id, text) for text in piece.texts]
+                events += piece[:]
             else:
                 events.append(piece)
         return events
@@ -129,4 +147,6 @@ class EventList(Sequence[StreamEvent]):
 
 def pieces_of(events: Sequence[StreamEvent]) -> Iterator[StreamEvent | DeltaRun]:
     """Yield events, those of an ``EventList`` with runs of deltas in the place of their events."""
+    if isinstance(events, DeltaRun):
+        return iter((events,))
     return events.pieces() if isinstance(events, EventList) else iter(events)

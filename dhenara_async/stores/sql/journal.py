@@ -30,7 +30,7 @@ from dhenara_async.stores.sql import attachments, files
 from dhenara_async.stores.sql.changes import CHANNEL
 from dhenara_async.stores.sql.database import Database, off_loop
 from dhenara_async.stores.sql.loading import Found, nodes_of
-from dhenara_async.stores.sql.statements import TurnStatements, turn_statements
+from dhenara_async.stores.sql.statements import Statements, statements_for
 from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import conversations, nodes, turn_events, turns
 
@@ -119,7 +119,9 @@ class JournalTables:
         def work(connection: Connection) -> dict[int, TurnState]:
             found = connection.execute(self._statements.renew, {"of_writer": writer.id, "new_lease": lease}).all()
             epochs = {row.seq: row.epoch for row in found}
-            kept = [{**row, "epoch": epochs[row["turn"]]} for row in rows if row["turn"] in epochs]
+            kept = [row for row in rows if row["turn"] in epochs]
+            for row in kept:
+                row["epoch"] = epochs[row["turn"]]
             self._keep_events(connection, kept)
             changed = {row["turn"] for row in kept}
             self._notify(connection, [row.seq for row in found if row.read and row.seq in changed])
@@ -155,7 +157,9 @@ class JournalTables:
             if found is None:
                 self._refuse_deleted(connection, turn.conversation_id, node.id)
                 return False
-            self._keep_events(connection, [{**batch, "epoch": turn.epoch} for batch in rows])
+            for batch in rows:
+                batch["epoch"] = turn.epoch
+            self._keep_events(connection, rows)
             append(connection)
             if aside and row is not None and row.head is not None and row.head != node.parent_id:
                 back = update(conversations).where(conversations.c.seq == row.seq, conversations.c.owner == self._owner)
@@ -280,8 +284,8 @@ class JournalTables:
                 connection.execute(select(func.pg_notify(CHANNEL, said)))
 
     @property
-    def _statements(self) -> TurnStatements:
-        return turn_statements(is_sqlite=self._database.is_sqlite)
+    def _statements(self) -> Statements:
+        return statements_for(is_sqlite=self._database.is_sqlite)
 
     @property
     def _now(self) -> ColumnElement[float]:

@@ -1,4 +1,4 @@
-"""The statements that every turn needs, built once for each kind of database.
+"""The statements that every turn needs, built once.
 
 To build a statement of SQLAlchemy takes several times as long as SQLite needs to run it. Parameters begin with ``of_``
 where they choose rows, and with ``new_`` where they are values.
@@ -13,6 +13,7 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    delete,
     exists,
     func,
     insert,
@@ -47,6 +48,8 @@ LOCKED_CONVERSATION: Final = CONVERSATION.with_for_update()
 TOMBSTONE: Final = select(tombstones.c.key).where(tombstones.c.key == bindparam("of_key"))
 """The mark of a deleted conversation."""
 
+FORGET_TOMBSTONE: Final = delete(tombstones).where(tombstones.c.key == bindparam("of_key"))
+
 NODE_NUMBER: Final = select(nodes.c.seq).where(*_MY_NODE)
 NODE_BODY: Final = select(nodes.c.body).where(*_MY_NODE)
 INSERT_NODE: Final = insert(nodes).returning(nodes.c.seq)
@@ -67,8 +70,8 @@ MOVE_HEAD_AND_SUMS: Final = _MOVED.values(
 )
 
 
-class TurnStatements:
-    """The statements of turns and their events.
+class Statements:
+    """The statements that each kind of database has its own words for.
 
     Args:
         is_sqlite: For which database.
@@ -81,6 +84,9 @@ class TurnStatements:
         lease_until = now + bindparam("new_lease", type_=Double)
         number, owner = bindparam("of_turn", type_=turns.c.seq.type), bindparam("of_owner", type_=Text)
         writer = bindparam("of_writer", type_=Text)
+
+        new = dialect_insert(conversations)
+        self.insert_conversation = new.on_conflict_do_nothing(index_elements=["owner", "id"])
 
         # One statement does it all: a turn costs as little as it can before its first request.
         inside = select(conversations.c.seq).where(*_MY_CONVERSATION).scalar_subquery()
@@ -124,6 +130,6 @@ class TurnStatements:
 
 
 @cache
-def turn_statements(*, is_sqlite: bool) -> TurnStatements:
-    """Return the statements of turns for a database."""
-    return TurnStatements(is_sqlite=is_sqlite)
+def statements_for(*, is_sqlite: bool) -> Statements:
+    """Return the statements for a database."""
+    return Statements(is_sqlite=is_sqlite)

@@ -12,8 +12,6 @@ from weakref import WeakValueDictionary
 from anyio import to_thread
 from pydantic import JsonValue
 from sqlalchemy import Connection, Integer, Row, column, delete, insert, select, table, text, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from dhenara_async.conversation import Conversation, ConversationNode, LoadedTurns
 from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversationError
@@ -28,6 +26,7 @@ from dhenara_async.stores.sql.loading import Found, Sums
 from dhenara_async.stores.sql.sqlite import JournalMode
 from dhenara_async.stores.sql.statements import (
     CONVERSATION,
+    FORGET_TOMBSTONE,
     INSERT_NODE,
     LOCKED_CONVERSATION,
     MOVE_HEAD,
@@ -39,6 +38,7 @@ from dhenara_async.stores.sql.statements import (
 from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import conversations, nodes, tombstones, tool_results
 from dhenara_async.stores.sql.tool_results import ToolResultTable
+from dhenara_async.usage.budget import Amount
 
 T = TypeVar("T")
 _MANY_TURNS: Final = 2_000  # of which a tree is built in a thread
@@ -121,7 +121,7 @@ class SQLStore(JournalTables, ToolResultTable):
 
     async def _create(self, conversation_id: str, title: str | None, described: str, instructions: str | None) -> None:
         def work(connection: Connection) -> None:
-            connection.execute(delete(tombstones).where(tombstones.c.key == self._tombstone(conversation_id)))
+            connection.execute(FORGET_TOMBSTONE, {"of_key": self._tombstone(conversation_id)})
             self._insert(connection, conversation_id, title, described, instructions)
 
         await self._database.write(work)
@@ -353,18 +353,18 @@ class SQLStore(JournalTables, ToolResultTable):
     ) -> None:
         """Insert a conversation, unless it exists."""
         now = _now()
-        dialect_insert = sqlite_insert if self._database.is_sqlite else postgres_insert
-        row = dialect_insert(conversations).values(
-            owner=self._owner,
-            id=conversation_id,
-            title=title,
-            metadata=described,
-            instructions=instructions,
-            version=0,
-            created=now,
-            updated=now,
-        )
-        connection.execute(row.on_conflict_do_nothing(index_elements=["owner", "id"]))
+        values = {
+            "owner": self._owner,
+            "id": conversation_id,
+            "title": title,
+            "metadata": described,
+            "instructions": instructions,
+            "version": 0,
+            "created": now,
+            "updated": now,
+            **Sums(0, Amount()).columns(),
+        }
+        connection.execute(self._statements.insert_conversation, values)
 
     async def _read(self, conversation_id: str, work: Callable[[Connection, Found], T]) -> T:
         """Run ``work`` on the row of a conversation."""
