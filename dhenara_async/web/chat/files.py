@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from hashlib import sha256
+from urllib.parse import quote
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.messages.messages import FilePart
@@ -30,6 +31,11 @@ def file_reply(file: FilePart) -> WebReply:
         "cache-control": "private, max-age=31536000, immutable",
         "x-content-type-options": "nosniff",
         "content-security-policy": "sandbox; default-src 'none'",
-        "content-disposition": "inline" if shown else "attachment",
+        "content-disposition": "inline" if shown else saved_as(file.filename),
     }
     return WebReply(200, file.data or b"", file.media_type if shown else "application/octet-stream", headers)
+
+
+def saved_as(name: str | None) -> str:
+    """Return the header ``Content-Disposition`` of a file to save; None = the browser chooses its name."""
+    return "attachment" if not name else f"attachment; filename*=UTF-8''{quote(name, safe='')}"

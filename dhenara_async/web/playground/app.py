@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from urllib.parse import quote
 
 import anyio.to_thread
 
@@ -21,6 +20,7 @@ from dhenara_async.plans.targets import Target
 from dhenara_async.stores import StoreWithPaths
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
 from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
+from dhenara_async.web.chat.files import saved_as
 from dhenara_async.web.chat.history import Json
 from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, handled, json_reply, nothing_reply
 from dhenara_async.web.feeds import Feed
@@ -235,10 +235,7 @@ class PlaygroundApp:
         else:
             text, media_type, ending = conversation.to_markdown(), "text/markdown; charset=utf-8", "md"
         name = re.sub(r"[^\w .-]", "", title or "").strip(" .")[:80] or "conversation"
-        headers = {
-            "cache-control": "no-store",
-            "content-disposition": f"attachment; filename*=UTF-8''{quote(f'{name}.{ending}')}",
-        }
+        headers = {"cache-control": "no-store", "content-disposition": saved_as(f"{name}.{ending}")}
         return WebReply(200, text.encode(errors="replace"), media_type, headers)
 
     # ------------------------------------------------------------------------------------------------ the next turn

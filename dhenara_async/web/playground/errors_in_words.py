@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.web.chat.history import Json
-from dhenara_async.web.frames.failures import CANCELLED_ERROR, failure_named, failure_of
+from dhenara_async.web.frames.failures import CANCELLED_ERROR, Failure, failure_named, failure_of
 
 _AGAIN = "Run it again, or ask another model."
 _LATER = "Wait a moment and run it again, or ask another model."
@@ -26,6 +26,16 @@ _ADVICE: Mapping[str, str] = {
     "UnknownConversationError": "It was deleted; begin a new conversation.",
     "Cancelled": "Run it again for another answer.",
 }
+
+
+_TO_OPERATORS: Mapping[str, str] = {
+    "AuthenticationError": "The provider does not accept the key.",
+    "PermissionDeniedError": "The key may not be used for this.",
+    "NotFoundError": "The provider has no such model.",
+    "ConfigurationError": "This model is not set up as it has to be.",
+    "MissingExtraError": "A part of this library is not installed.",
+}
+"""Messages for those who run the app themselves, in place of a request to tell them."""
 
 
 def told_node_error(node: ConversationNode, *, details: bool) -> Json | None:
@@ -51,16 +61,18 @@ def told_error(recorded: str, *, details: bool) -> Json:
         return {"code": "Cancelled", "message": "It was stopped.", "advice": _ADVICE["Cancelled"]}
     name, _, words = recorded.partition(": ")
     failure = failure_named(name)
-    told: Json = {"code": failure.code, "message": failure.message, "advice": _ADVICE.get(failure.code, _AGAIN)}
-    if details and words:
-        told["detail"] = words
-    return told
+    return _told(failure, words, details=details)
 
 
 def told_exception(error: BaseException, *, details: bool) -> Json:
     """Return an error that was raised in words; see ``told_error``."""
     failure = failure_of(error)
-    told: Json = {"code": failure.code, "message": failure.message, "advice": _ADVICE.get(failure.code, _AGAIN)}
-    if details and failure.code != "InternalError":
-        told["detail"] = str(error)
+    return _told(failure, "" if failure.code == "InternalError" else str(error), details=details)
+
+
+def _told(failure: Failure, words: str, *, details: bool) -> Json:
+    message = _TO_OPERATORS.get(failure.code, failure.message) if details else failure.message
+    told: Json = {"code": failure.code, "message": message, "advice": _ADVICE.get(failure.code, _AGAIN)}
+    if details and words:
+        told["detail"] = words
     return told

@@ -264,6 +264,8 @@ def _is_plain(scope: GuardScope) -> bool:
 def _is_own(scope: GuardScope, headers: Mapping[str, str]) -> bool:
     """Whether a request comes from a page of this server, from no page at all, or opens a page."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if origin == "null" and site == "same-origin":  # some browsers hide it from pages without a referrer
+        return True
     if origin is not None:
         return same_site(origin, headers.get("host"))
     if site is None or site in {"same-origin", "none"}:

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from dhenara_async import Conversation
 from dhenara_async.testing import Answer, Fault, ScriptedError
 from tests.web.playground.visits import visiting
 from tests.web.test_chat_routes import PNG
@@ -164,3 +165,47 @@ async def test_the_request_as_sent_is_shown_without_the_key() -> None:
             assert orjson.loads(body) == orjson.loads(sent.body)
         path = f"api/conversations/{at.page.chat}/nodes/{turn['id']}/request"
         assert (await at.other.send("GET", path))[0] == 404
+
+
+@FRAMEWORKS
+async def test_a_file_that_could_hold_a_script_is_saved_and_never_shown(framework: str) -> None:
+    page = b"<!doctype html><script>alert(1)</script>"
+    vector = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    files = [
+        {"name": "a/ü'.html", "mediaType": "text/html", "data": base64.b64encode(page).decode()},
+        {"name": "b.svg", "mediaType": "image/svg+xml", "data": base64.b64encode(vector).decode()},
+    ]
+    async with visiting(framework=framework) as at:
+        [turn] = await at.page.begin("gpt", kind="ask", question="What?", files=files)
+        await at.page.frames(turn["turnId"])
+        [told] = (await at.page.in_chat(f"/path?node={turn['turnId']}"))["turns"]
+        assert len(told["files"]) == 2
+        for file in told["files"]:
+            async with at.page.session.get(f"{at.page.url}{file['url']}") as reply:
+                assert (reply.status, reply.content_type) == (200, "application/octet-stream")
+                assert reply.headers["content-disposition"].startswith("attachment; filename*=UTF-8''")
+                assert "/" not in reply.headers["content-disposition"]
+                assert reply.headers["content-security-policy"] == "sandbox; default-src 'none'"
+                assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+@FRAMEWORKS
+async def test_a_conversation_is_found_renamed_exported_and_deleted(framework: str) -> None:
+    async with visiting([Answer(text="A fox is red.")], framework) as at:
+        page = at.page
+        [turn] = await page.ask("Which colour has a fox?")
+        [hit] = (await page.get("api/conversations/search?q=RED"))["items"]
+        assert (hit["id"], hit["nodeId"]) == (page.chat, turn["id"])
+        assert (await page.send("PATCH", f"api/conversations/{page.chat}", {"title": "Füchse/.."}))[0] == 204
+        assert [item["title"] for item in (await page.get("api/conversations"))["items"]] == ["Füchse/.."]
+        assert (await page.in_chat())["title"] == "Füchse/.."
+        for shape, begins in (("markdown", "# Conversation"), ("json", '{"')):
+            async with page.session.get(f"{page.url}api/conversations/{page.chat}/export?format={shape}") as reply:
+                text = await reply.text()
+                assert text.startswith(begins) and "A fox is red." in text
+                assert "F%C3%BCchse." in reply.headers["content-disposition"]
+        assert Conversation.import_json(text).head is not None
+        assert (await page.send("GET", f"api/conversations/{page.chat}/export?format=x"))[0] == 400
+        assert (await page.send("DELETE", f"api/conversations/{page.chat}"))[0] == 204
+        assert (await page.get("api/conversations"))["items"] == []
+        assert (await page.in_chat("/version")) == {"version": None}

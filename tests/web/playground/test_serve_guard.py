@@ -63,6 +63,7 @@ async def test_only_its_own_names_pages_and_plain_paths_reach_the_app() -> None:
         for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"ftp://{here}"):
             for method in ("GET", "POST"):
                 assert await status(method=method, origin=origin) == 403, origin
+        assert await status(method="POST", origin="null", sec_fetch_site="same-origin") == 200
         assert await status(sec_fetch_site="cross-site", sec_fetch_mode="no-cors", sec_fetch_dest="image") == 403
         assert await status(sec_fetch_site="cross-site", sec_fetch_mode="navigate", sec_fetch_dest="document") == 200
         assert await status(sec_fetch_site="same-site", sec_fetch_mode="cors", sec_fetch_dest="empty") == 403
