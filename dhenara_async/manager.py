@@ -24,7 +24,7 @@ from dhenara_async.calls.warmup import loaded, warm_up
 from dhenara_async.client import AIModelClient
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
-from dhenara_async.errors import ConfigurationError, UnsupportedError
+from dhenara_async.errors import ConfigurationError, MissingExtraError, UnsupportedError
 from dhenara_async.fanout.engine import Fan
 from dhenara_async.fanout.values import FanOutProgress
 from dhenara_async.formatter.check import ConversionCheck
@@ -157,14 +157,14 @@ class ConversationManager:
 
     def _open_address(self, address: str | os.PathLike[str]) -> TurnFactory:
         """Make the store at an address, which the manager's block opens and closes, and the factory of its turns."""
-        self._owned_store = _sql_store()(address)
+        self._owned_store = _sql_store(address)(address)
         self._factory = self._make_turns(self._owned_store)
         return self._factory
 
     async def __aenter__(self) -> Self:
         await loaded()
         if self._factory is None:
-            await asyncio.get_running_loop().run_in_executor(None, _load_database)
+            await asyncio.get_running_loop().run_in_executor(None, _load_database, self._address or "")
         turns = self._turns
         if turns.shared.tools is not None:  # in the block of the manager that this one was scoped from
             return self
@@ -794,20 +794,24 @@ class ConversationManager:
         )
 
 
-def _sql_store() -> "type[SQLStore]":
-    """Return the class; loading it takes some tenths of a second.
+def _sql_store(address: str | os.PathLike[str]) -> "type[SQLStore]":
+    """Return the class of the store at an address; loading it takes some tenths of a second.
 
     Raises:
         MissingExtraError: The extra is not installed.
     """
-    from dhenara_async.stores import SQLStore
-
+    try:
+        from dhenara_async.stores import SQLStore
+    except MissingExtraError as exc:
+        if os.fspath(address).startswith("postgres"):
+            raise MissingExtraError("a store in PostgreSQL", extra="postgres") from exc
+        raise
     return SQLStore
 
 
-def _load_database() -> None:
+def _load_database(address: str | os.PathLike[str]) -> None:
     """Load what a store in a database needs; runs in a thread."""
-    _sql_store()
+    _sql_store(address)
     anyio.run(anyio.sleep, 0)  # anyio loads its backend at its first run
 
 

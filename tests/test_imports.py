@@ -10,6 +10,9 @@ import dhenara_async
 HEAVY = (
     *("aiohttp", "httpx", "anyio", "typer", "rich", "click", "yarl", "genai_prices", "sqlalchemy", "mcp"),
     "opentelemetry",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
     *("openai", "anthropic", "google.genai", "mistralai", "boto3"),
 )
 
@@ -76,6 +79,9 @@ EXTRAS = (
     "mcp",
     "mcp_types",
     "opentelemetry",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
 )
 PLAIN = f"""
 import sys
@@ -145,3 +151,21 @@ def test_a_server_of_tools_is_made_without_the_extra_and_names_it_when_it_is_use
         "    print(exc)\n"
     )
     assert _run_without_extras(code) == ["McpServer needs the extra 'mcp': pip install 'dhenara-async[mcp]'"]
+
+
+def test_the_extra_of_a_database_is_named_by_its_address() -> None:
+    code = (
+        "import asyncio\n"
+        "from dhenara_async import ConversationManager\n"
+        "from dhenara_async.errors import MissingExtraError\n"
+        "async def enter(address):\n"
+        "    async with ConversationManager(store=address):\n"
+        "        pass\n"
+        "for address in ('chat.db', 'postgresql://localhost/chat', 'postgres://localhost/chat'):\n"
+        "    for use in (lambda: ConversationManager(store=address), lambda: asyncio.run(enter(address))):\n"
+        "        try:\n"
+        "            use()\n"
+        "        except MissingExtraError as exc:\n"
+        "            print(exc.extra)\n"
+    )
+    assert _run_without_extras(code) == ["sql", "sql", *["postgres"] * 4]

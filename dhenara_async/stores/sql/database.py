@@ -30,7 +30,6 @@ _DEADLINE: Final = 90.0
 """Seconds after which one piece of work counts as failed; longer than SQLite waits for other processes."""
 _TOGETHER: Final = 64  # pieces of work in one transaction
 _THREADS: Final = 8  # that work in an SQLite file at once; one of them may write
-_EXTRAS: Final = {"psycopg": "postgres", "asyncpg": "asyncpg"}
 
 
 class Database:
@@ -265,7 +264,7 @@ class Database:
 
 def translated(url: URL) -> "_Translated":
     """Return a block in which errors of the database and its driver become ``StoreError``."""
-    return _Translated(_name(url))
+    return _Translated(_name(url), is_sqlite=url.get_backend_name() == "sqlite")
 
 
 def _name(url: URL) -> str:
@@ -275,8 +274,9 @@ def _name(url: URL) -> str:
 class _Translated:
     """Raises errors of the database and its driver as ``StoreError``, without statements and values."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, is_sqlite: bool) -> None:
         self._name = name
+        self._is_sqlite = is_sqlite
 
     def __enter__(self) -> None:
         return None
@@ -284,7 +284,7 @@ class _Translated:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
         match exc:
             case ModuleNotFoundError():
-                raise missing_extra(exc) from exc
+                raise missing_extra(exc, is_sqlite=self._is_sqlite) from exc
             case DBAPIError():
                 said = str(exc.orig).partition("\n")[0]  # the lines after the first quote values
                 raise StoreError(f"the store {self._name} failed: {said}") from exc
@@ -298,10 +298,10 @@ class _Translated:
                 return
 
 
-def missing_extra(exc: ModuleNotFoundError) -> ConfigurationError:
-    """The error for a driver that is not installed: it names the extra."""
-    extra = _EXTRAS.get((exc.name or "").partition(".")[0], "sql")
-    if extra == "asyncpg":
+def missing_extra(exc: ModuleNotFoundError, *, is_sqlite: bool) -> ConfigurationError:
+    """The error for a package that is not installed: it names the extra."""
+    extra = "sql" if is_sqlite else "postgres"
+    if (exc.name or "").partition(".")[0] == "asyncpg":
         return ConfigurationError(f"this store needs {exc.name}, which is not installed: pip install asyncpg")
     return MissingExtraError("this store", extra=extra)
 
