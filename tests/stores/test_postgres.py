@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import anyio
@@ -89,4 +90,25 @@ async def test_writers_of_a_locked_conversation_leave_connections_to_others(post
             await other.rollback()
         assert {node.id for node in (await store.load("locked")).nodes} == {node.id for node in nodes}
         assert not store._database._lines  # pyright: ignore[reportPrivateUsage] - nothing is left of who has waited
+    await engine.dispose()
+
+
+async def test_processes_that_wait_for_one_conversation_are_served_in_their_order(postgres: URL) -> None:
+    """Who waits for a row that changes gets a stale version of it, and has to wait behind those who came later."""
+    owner, engine = uuid4().hex, create_async_engine(postgres)
+    nodes = [ConversationNode(user_query=f"{number}") for number in range(5)]
+    async with AsyncExitStack() as stack, engine.connect() as other:
+        stores = [await stack.enter_async_context(SQLStore(address(postgres), owner=owner)) for _ in nodes]
+        await stores[0].create("c")
+        locked = text("UPDATE conversations SET title = 'changed' WHERE owner = :owner")
+        await other.execute(locked, {"owner": owner})
+        async with anyio.create_task_group() as tasks:
+            with anyio.fail_after(PATIENCE):
+                for number, (store, node) in enumerate(zip(stores, nodes, strict=True), 1):
+                    tasks.start_soon(store.append, "c", node)
+                    while await other.scalar(text(WAITING)) != number:  # noqa: ASYNC110 - no event tells of it
+                        await anyio.sleep(0.01)
+                assert await other.scalar(text(f"{WAITING} AND wait_event = 'advisory'")) == len(nodes) - 1
+            await other.commit()
+        assert list((await stores[0].load("c")).nodes) == nodes
     await engine.dispose()

@@ -19,6 +19,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
@@ -42,8 +43,13 @@ CONVERSATION: Final = select(
 ).where(*_MY_CONVERSATION)
 """The row of a conversation."""
 
-LOCKED_CONVERSATION: Final = CONVERSATION.with_for_update()
-"""The same, locked until the end of the transaction."""
+_LINE: Final = select(func.pg_advisory_xact_lock(bindparam("of_line"))).cte("line")
+LOCKED_CONVERSATION: Final = CONVERSATION.join_from(conversations, _LINE, true()).with_for_update(of=conversations)
+"""The same in PostgreSQL, locked until the end of the transaction.
+
+Whoever waits for a row that changes again and again may wait for ever: the row that it is given has a newer version
+then, which somebody else has locked. Those who wait for an advisory lock are served one after the other.
+"""
 
 TOMBSTONE: Final = select(tombstones.c.key).where(tombstones.c.key == bindparam("of_key"))
 """The mark of a deleted conversation."""

@@ -380,9 +380,11 @@ class SQLStore(JournalTables, ToolResultTable):
 
     def _locked(self, connection: Connection, conversation_id: str) -> Found | None:
         """The conversation's row, locked until the end of the transaction, so that heads move in the order of nodes."""
-        return connection.execute(
-            LOCKED_CONVERSATION, {"of_owner": self._owner, "of_id": conversation_id}
-        ).one_or_none()
+        mine = {"of_owner": self._owner, "of_id": conversation_id}
+        if self._database.is_sqlite:  # which has locked everything
+            return connection.execute(CONVERSATION, mine).one_or_none()
+        line = int.from_bytes(bytes.fromhex(self._tombstone(conversation_id))[:8], signed=True)
+        return connection.execute(LOCKED_CONVERSATION, mine | {"of_line": line}).one_or_none()
 
     def _demand_node(self, connection: Connection, conversation_id: str, seq: int, node_id: str) -> None:
         """Refuse the id of a node that is not in the conversation."""
