@@ -69,7 +69,7 @@ CALLS: dict[str, Callable[[ConversationManager, Foreign], Awaitable[object]]] = 
     "turn": lambda manager, foreign: manager.turn(foreign.conversation, "?", foreign.who),
 }
 """Every call of a manager that takes the id of something kept, or finds one."""
-HARMLESS = {"check", "client", "create", "finish", "scoped", "warm_up"}
+HARMLESS = {"check", "client", "create", "finish", "preview", "scoped", "warm_up"}
 
 
 async def _asked_two(manager: ConversationManager, foreign: Foreign) -> object:
