@@ -127,9 +127,6 @@ class PlaygroundApp:
         fields = await self._whole.fields(request)
         asked = turns_request(fields, self._options.limits)
         asking = Asking(self._whole.manager_of(request), self._answer_by, self._told)
-        for ask in asked.asks:
-            if self._models.get(ask.model) is not None:
-                self._models.remember(request.owner, ask.turn_id, ask.model)
         begun = await asking.begin(chat_id_of(request), asked)
         return replace(json_reply({"turns": begun}), status=202)
 
@@ -138,21 +135,21 @@ class PlaygroundApp:
         return nothing_reply()
 
     async def _events(self, request: WebRequest) -> Feed:
-        mine, owner = self._whole.manager_of(request), request.owner
+        mine = self._whole.manager_of(request)
         turns = followed_turns(request.query.get("turns", ""))
 
         async def ended(chat_id: str, node: ConversationNode) -> Json:
             conversation = await opened_with(mine, chat_id, node.id)
             running = await mine.running(chat_id)
             await mine.siblings(conversation, node.id)
-            return self._turn(owner, conversation, node, running)
+            return self._turn(conversation, node, running)
 
         return TurnEvents(mine, turns, ended=ended, part_of=part_json, error_of=self._told, headers=HEADERS)
 
     # ------------------------------------------------------------------------------------------------ conversations
 
     async def _tree(self, request: WebRequest) -> WebReply:
-        mine, chat_id, owner = self._whole.manager_of(request), chat_id_of(request), request.owner
+        mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
         running = await mine.running(chat_id)  # first: a turn that ends in between is then among the nodes
         conversation = await mine.load_all(await mine.open(chat_id))
         going_on = [draft for draft in running if conversation.get(draft.id) is None]
@@ -163,15 +160,13 @@ class PlaygroundApp:
                 "title": await self._title(mine, chat_id),
                 "headId": None if head is None else head.id,
                 "version": _version(len(conversation.nodes), None if head is None else head.id, going_on),
-                "nodes": [
-                    tree_json(node, self._models.of_turn(owner, node.id, node.origin)) for node in conversation.nodes
-                ],
-                "running": [self._going_on(owner, draft) for draft in going_on],
+                "nodes": [tree_json(node, self._models.of_turn(node)) for node in conversation.nodes],
+                "running": [self._going_on(draft) for draft in going_on],
             }
         )
 
-    def _going_on(self, owner: str, draft: ConversationNode) -> Json:
-        model = self._models.of_turn(owner, draft.id, None)
+    def _going_on(self, draft: ConversationNode) -> Json:
+        model = self._models.of_turn(draft)
         told = tree_json(draft, model)
         return {
             "turnId": draft.id,
@@ -203,7 +198,7 @@ class PlaygroundApp:
             return json_reply({"version": None})
 
     async def _path(self, request: WebRequest) -> WebReply:
-        mine, chat_id, owner = self._whole.manager_of(request), chat_id_of(request), request.owner
+        mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
         running = await mine.running(chat_id)
         conversation = await mine.load_all(await mine.open(chat_id))
         going_on = [draft for draft in running if conversation.get(draft.id) is None]
@@ -217,10 +212,10 @@ class PlaygroundApp:
             raise RefusedRequest(404, NO_ANSWER)
         else:
             path = conversation.path(node_id)
-        turns = [self._turn(owner, conversation, node, going_on) for node in path]
+        turns = [self._turn(conversation, node, going_on) for node in path]
         if last is not None:
             siblings = _siblings(conversation, last.parent_id, going_on)
-            turns.append(running_json(last, siblings, self._models.of_turn(owner, last.id, None), chat_id))
+            turns.append(running_json(last, siblings, self._models.of_turn(last), chat_id))
         return json_reply({"turns": turns})
 
     async def _export(self, request: WebRequest) -> WebReply:
@@ -315,12 +310,10 @@ class PlaygroundApp:
     def _told(self, error: BaseException) -> Json:
         return told_exception(error, details=self._options.details)
 
-    def _turn(
-        self, owner: str, conversation: Conversation, node: ConversationNode, running: Sequence[ConversationNode]
-    ) -> Json:
+    def _turn(self, conversation: Conversation, node: ConversationNode, running: Sequence[ConversationNode]) -> Json:
         """Return a turn that has ended; the turns beside it are loaded."""
         siblings = _siblings(conversation, node.parent_id, running)
-        model = self._models.of_turn(owner, node.id, node.origin)
+        model = self._models.of_turn(node)
         return turn_json(node, siblings, model, conversation.id, details=self._options.details)
 
 

@@ -1,15 +1,18 @@
 """``Asking``: begins turns that go on without their page, several beside each other from the same question."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, DhenaraError, UnknownConversationError
 from dhenara_async.manager import ConversationManager
+from dhenara_async.messages.messages import FilePart, ToolResultPart
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
 from dhenara_async.web.chat.history import Json
 from dhenara_async.web.inputs.fields import RefusedRequest
+from dhenara_async.web.playground.catalogue import MODEL
 from dhenara_async.web.playground.inputs import Ask, TurnsRequest
 
 _TITLE = 80
@@ -48,85 +51,77 @@ class Asking:
         begun: list[Json] = []
         for ask, by in targets:
             # opened anew for each: a turn that has ended already is the head of the object that it was begun on
-            conversation = await self._conversation(chat_id, asked)
+            question = await self._question(chat_id, asked)
             told: Json = {"turnId": ask.turn_id, "model": ask.model}
             try:
-                async with self._turn(conversation, asked, ask, by) as turn:
+                async with self._turn(question, ask, by) as turn:
                     turn.detach()
             except UnknownConversationError:
                 raise
             except DhenaraError as exc:
                 told["error"] = self._error_of(exc)
-                await self._leave_failed(conversation, asked, ask, exc)
+                await self._leave_failed(question, ask, exc)
             begun.append(told)
         return begun
 
-    async def _conversation(self, chat_id: str, asked: TurnsRequest) -> Conversation:
-        """Open the conversation, with the turn that is followed, asked again or replaced."""
+    async def _question(self, chat_id: str, asked: TurnsRequest) -> "_Question":
+        """Return what is asked, and where: behind a turn, or beside one."""
         if asked.kind == "ask":
-            return await following(self._manager, chat_id, asked.parent_id, title=asked.text)
+            conversation = await following(self._manager, chat_id, asked.parent_id, title=asked.text)
+            return _Question(conversation, asked.text, asked.files or ())
         conversation = await self._manager.open(chat_id, path_only=True)
-        await _load(self._manager, conversation, asked.node_id)
-        return conversation
+        other = await _load(self._manager, conversation, asked.node_id)
+        return _Question(
+            _at(conversation, other.parent_id),
+            other.user_query if asked.kind == "regenerate" else asked.text,
+            other.files_to_ask_again() if asked.files is None else asked.files,
+            other.tool_results,
+            other.instructions,
+        )
 
-    def _turn(self, conversation: Conversation, asked: TurnsRequest, ask: Ask, by: AnswerBy) -> Turn:
-        manager, instructions = self._manager, by.instructions or None
-        if asked.kind == "ask":
-            return manager.turn(
-                conversation,
-                asked.text,
-                by.endpoint,
-                instructions=instructions,
-                files=asked.files or (),
-                config=by.config,
-                run_tools=by.run_tools,
-                turn_id=ask.turn_id,
-                beside=True,
-            )
-        if asked.kind == "regenerate":
-            return manager.regenerate(
-                conversation,
-                asked.node_id,
-                by.endpoint,
-                instructions=instructions,
-                config=by.config,
-                run_tools=by.run_tools,
-                turn_id=ask.turn_id,
-            )
-        return manager.edit(
-            conversation,
-            asked.node_id,
-            asked.text,
+    def _turn(self, question: "_Question", ask: Ask, by: AnswerBy) -> Turn:
+        return self._manager.turn(
+            question.conversation,
+            question.text,
             by.endpoint,
-            instructions=instructions,
-            files=asked.files,
+            instructions=by.instructions or question.instructions,
+            files=question.files,
+            tool_results=question.tool_results,
             config=by.config,
             run_tools=by.run_tools,
             turn_id=ask.turn_id,
+            beside=True,
+            metadata={MODEL: ask.model},
         )
 
-    async def _leave_failed(
-        self, conversation: Conversation, asked: TurnsRequest, ask: Ask, error: DhenaraError
-    ) -> None:
+    async def _leave_failed(self, question: "_Question", ask: Ask, error: DhenaraError) -> None:
         """Keep a turn that could not begin, unless it exists already."""
-        parent, text, files = asked.parent_id, asked.text, asked.files or ()
-        if asked.kind != "ask":
-            other = conversation.get(asked.node_id)
-            if other is None:
-                return
-            parent, text = other.parent_id, asked.text or other.user_query
-            files = other.attached_files if asked.files is None else asked.files
+        head = question.conversation.head
         node = ConversationNode(
             id=ask.turn_id,
-            parent_id=parent,
-            user_query=text,
-            attached_files=files,
+            parent_id=None if head is None else head.id,
+            user_query=question.text,
+            attached_files=question.files,
+            tool_results=question.tool_results,
+            instructions=question.instructions or (),
+            metadata={MODEL: ask.model},
             status="failed",
             error=f"{type(error).__name__}: {error}",
             attempts=0,
         )
         with suppress(ValueError, DhenaraError):  # the words are in the reply at any rate
-            await self._manager.store.append(conversation.id, node)
+            await self._manager.store.append(question.conversation.id, node)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What turns ask, and the conversation whose head they follow."""
+
+    conversation: Conversation
+    text: str
+    files: Sequence[FilePart]
+    tool_results: Sequence[ToolResultPart] = ()
+    instructions: Sequence[str] | None = None
 
 
 async def following(
@@ -154,14 +149,17 @@ async def following(
         shown = words if len(words) <= _TITLE else words[: _TITLE - 1] + "…"
         await manager.store.create(chat_id, title=shown or None)
         return await manager.open(chat_id, path_only=True)
-    if parent_id is None:  # an object without turns has no head to follow
-        return Conversation(chat_id, instructions=conversation.instructions)
-    node: ConversationNode | None = await _load(manager, conversation, parent_id)
+    node = None if parent_id is None else await _load(manager, conversation, parent_id)
     while node is not None and node.status == "failed":  # it has no answer to go on from
         node = None if node.parent_id is None else conversation.get(node.parent_id)
-    if node is None:
-        return Conversation(chat_id, instructions=conversation.instructions)
-    conversation.checkout(node.id)
+    return _at(conversation, None if node is None else node.id)
+
+
+def _at(conversation: Conversation, node_id: str | None) -> Conversation:
+    """Return the conversation with a loaded turn as its head; None = without a head."""
+    if node_id is None:  # an object without turns has none
+        return Conversation(conversation.id, instructions=conversation.instructions)
+    conversation.checkout(node_id)
     return conversation
 
 

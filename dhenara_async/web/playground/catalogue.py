@@ -1,8 +1,8 @@
 """``Models``: the models of a page by the names that it asks by, and which of them has answered a turn."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
+from dhenara_async.conversation import ConversationNode
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import ConfigurationError
@@ -13,8 +13,8 @@ from dhenara_async.plans.targets import Target, endpoints, target_of
 from dhenara_async.web.chat.history import Json
 from dhenara_async.web.playground.node_json import AskedModel
 
-_REMEMBERED = 5_000
-"""Number of the newest turns whose model is remembered; a node names its endpoint, but a running turn does not."""
+MODEL = "playground_model"
+"""The name of a model in the metadata of a turn; a node names its endpoint, but not the plan over it."""
 
 
 class Models:
@@ -31,29 +31,14 @@ class Models:
         if not isinstance(models, Mapping) or not models:  # pyright: ignore[reportUnnecessaryIsInstance] - user input
             raise ConfigurationError('endpoints is a mapping of names: {"claude": claude, "gpt": gpt}')
         self._targets: dict[str, Target] = {name: target_of(model, "playground") for name, model in models.items()}
-        self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def get(self, name: str) -> Target | None:
         """Return who answers by that name; None if nobody does."""
         return self._targets.get(name)
 
-    def remember(self, owner: str, turn_id: str, name: str) -> None:
-        """Remember which model a turn was begun with."""
-        self._asked[owner, turn_id] = name
-        if len(self._asked) > _REMEMBERED:
-            self._asked.popitem(last=False)
-
-    def of_turn(self, owner: str, turn_id: str, origin: Origin | None) -> AskedModel:
-        """Return the model of a turn.
-
-        Args:
-            owner: Whose turn it is.
-            turn_id: The turn.
-            origin: The endpoint that its node names; None if it is not known.
-        """
-        name = self._asked.get((owner, turn_id))
-        if name is None and origin is not None:
-            name = self._name_of(origin)
+    def of_turn(self, node: ConversationNode) -> AskedModel:
+        """Return the model of a turn, which may be running still."""
+        name, origin = self._asked_name(node), node.origin
         if origin is None:
             endpoint = None if name is None else next(endpoints(self._targets[name]))
             if endpoint is None:
@@ -64,6 +49,13 @@ class Models:
         answered = None if name is None else self.endpoint_of(name, origin)
         currency = "USD" if answered is None else _currency(answered)
         return AskedModel(id=name, name=origin.model, provider=origin.provider, currency=currency)
+
+    def _asked_name(self, node: ConversationNode) -> str | None:
+        """Return the name that a turn was begun with, else one behind which its endpoint is."""
+        name = (node.metadata or {}).get(MODEL)
+        if isinstance(name, str) and name in self._targets:
+            return name
+        return None if node.origin is None else self._name_of(node.origin)
 
     def endpoint_of(self, name: str, origin: Origin) -> AIModelEndpoint | None:
         """Return the endpoint behind a name that made a turn; None if none of them has."""

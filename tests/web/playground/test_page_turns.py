@@ -77,6 +77,15 @@ async def test_a_model_that_cannot_be_asked_leaves_a_failed_turn() -> None:
         assert ends == {begun[0]["turnId"]: "complete", begun[1]["turnId"]: "failed"}
 
 
+async def test_the_name_that_was_asked_by_survives_a_restart(tmp_path: Path) -> None:
+    async with visiting(store=tmp_path / "page.db") as at:
+        [first] = await at.page.ask("One?", "safe")
+        [again] = await at.page.begin("safe", kind="regenerate", nodeId=first["id"])
+        await at.page.frames(again["turnId"])
+    async with visiting(store=tmp_path / "page.db") as at:
+        assert [node["modelId"] for node in (await at.page.in_chat())["nodes"]] == ["safe", "safe"]
+
+
 @FRAMEWORKS
 async def test_run_again_and_edit_make_branches_and_delete_nothing(framework: str) -> None:
     async with visiting(framework=framework) as at:
