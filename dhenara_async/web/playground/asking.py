@@ -64,14 +64,14 @@ class Asking:
             begun.append(told)
         return begun
 
-    async def _question(self, chat_id: str, asked: TurnsRequest) -> "_Question":
+    async def _question(self, chat_id: str, asked: TurnsRequest) -> "_PlacedQuestion":
         """Return what is asked, and where: behind a turn, or beside one."""
         if asked.kind == "ask":
             conversation = await following(self._manager, chat_id, asked.parent_id, title=asked.text)
-            return _Question(conversation, asked.text, asked.files or ())
+            return _PlacedQuestion(conversation, asked.text, asked.files or ())
         conversation = await self._manager.open(chat_id, path_only=True)
         other = await _load(self._manager, conversation, asked.node_id)
-        return _Question(
+        return _PlacedQuestion(
             _at(conversation, other.parent_id),
             other.user_query if asked.kind == "regenerate" else asked.text,
             other.files_to_ask_again() if asked.files is None else asked.files,
@@ -79,7 +79,7 @@ class Asking:
             other.instructions,
         )
 
-    def _turn(self, question: "_Question", ask: Ask, by: AnswerBy) -> Turn:
+    def _turn(self, question: "_PlacedQuestion", ask: Ask, by: AnswerBy) -> Turn:
         return self._manager.turn(
             question.conversation,
             question.text,
@@ -94,7 +94,7 @@ class Asking:
             metadata={MODEL: ask.model},
         )
 
-    async def _leave_failed(self, question: "_Question", ask: Ask, error: DhenaraError) -> None:
+    async def _leave_failed(self, question: "_PlacedQuestion", ask: Ask, error: DhenaraError) -> None:
         """Keep a turn that could not begin, unless it exists already."""
         head = question.conversation.head
         node = ConversationNode(
@@ -114,7 +114,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _PlacedQuestion:
     """What turns ask, and the conversation whose head they follow."""
 
     conversation: Conversation
