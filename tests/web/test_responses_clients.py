@@ -135,6 +135,29 @@ async def test_what_a_client_says_of_an_item_goes_to_the_model() -> None:
             assert len((await manager.scoped("ann").list()).items) == 2
 
 
+async def test_a_client_that_leaves_out_ids_is_known_by_the_encrypted_content() -> None:
+    """Codex does so. A reference to an answer that is not known any more goes to no model."""
+    script = [Answer(text="Four.", reasoning="2 + 2", signature="c2lnbmVk"), Answer(text="Yes."), Answer(text="No.")]
+    async with ProviderServer(script) as provider:
+        claude, gpt = (endpoint_at(provider, each) for each in (Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_RESPONSES))
+        async with front({"claude": claude, "gpt": gpt}) as (url, _), sdk_at(url) as sdk:
+            first = await sdk.responses.create(model="claude", input="2 + 2?")
+            reasoning, _ = ({**item.to_dict(), "id": None} for item in first.output)
+            altered = {"role": "assistant", "content": [{"type": "output_text", "text": "Four!"}]}
+            history: list[Any] = [
+                {"role": "user", "content": "2 + 2?"},
+                {name: value for name, value in reasoning.items() if value is not None},
+                {"role": "assistant", "content": [{"type": "output_text", "text": "Four."}]},
+                {"role": "user", "content": "Sure?"},
+            ]
+            await sdk.responses.create(model="claude", input=history)
+            assert b"c2lnbmVk" in provider.requests[1].body
+            history[1]["encrypted_content"] = "rs_nabc_0"
+            history[2] = altered
+            await sdk.responses.create(model="gpt", input=history)
+            assert b"rs_nabc_0" not in provider.requests[2].body
+
+
 async def test_an_answer_that_is_cut_and_one_that_is_begun_again_say_so() -> None:
     cut = Fault(answer=Answer(text="one two three"), cut=700)
     async with ProviderServer([cut, cut, Answer(text="Whole.")]) as provider:

@@ -67,6 +67,11 @@ def response_of_item(item: str) -> str | None:
     return f"{_RESPONSE}{tail}" if tail and index.isdecimal() else None
 
 
+def is_reference(sealed: str) -> bool:
+    """Whether the encrypted content of reasoning is one of ours: the id of its item, which no model can read."""
+    return sealed.startswith("rs_") and response_of_item(sealed) is not None
+
+
 def _is_uuid(text: str) -> bool:
     return len(text) == 32 and not set(text) - set("0123456789abcdef")
 

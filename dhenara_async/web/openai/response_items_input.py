@@ -19,7 +19,7 @@ from dhenara_async.messages.messages import (
     ToolResultPart,
 )
 from dhenara_async.web.inputs.fields import BodyFields, as_fields, bad, items_of, text_of
-from dhenara_async.web.openai.response_ids import response_of_item
+from dhenara_async.web.openai.response_ids import is_reference, response_of_item
 
 _TEXT = 20_000_000
 _ID = 2_000
@@ -116,9 +116,14 @@ def _with_names(message: Message, names: Mapping[str, str]) -> Message:
 
 
 def _named(item: BodyFields) -> tuple[tuple[str, ...], bool]:
-    """Return the response of ours that an item belongs to, and whether the item is only a reference."""
-    item_id = item.get("id")
-    response = response_of_item(item_id) if isinstance(item_id, str) else None
+    """Return the response of ours that an item belongs to, and whether the item is only a reference.
+
+    Some clients, such as Codex, leave out ids; the encrypted content of our reasoning is an id as well.
+    """
+    name, sealed = item.get("id"), item.get("encrypted_content")
+    if not isinstance(name, str) and isinstance(sealed, str) and is_reference(sealed):
+        name = sealed
+    response = response_of_item(name) if isinstance(name, str) else None
     return (() if response is None else (response,)), item.get("type") == "item_reference"
 
 
@@ -201,7 +206,7 @@ def _reasoning(item: BodyFields, at: int) -> ReasoningPart:
     pieces = [as_fields(piece, f"input[{at}].summary") for piece in summary]
     texts = [text_of(piece, "text", limit=_TEXT) or "" for piece in pieces]
     item_id, sealed = text_of(item, "id", limit=_ID), text_of(item, "encrypted_content", limit=_TEXT)
-    if not sealed or sealed == item_id:
+    if not sealed or is_reference(sealed):
         return ReasoningPart(text="\n\n".join(texts))
     shown = [{"type": "summary_text", "text": text} for text in texts]
     state = {"type": "reasoning", "summary": shown, "encrypted_content": sealed}
