@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dhenara_async import AIModelCallConfig, ConversationManager
@@ -91,6 +91,7 @@ def _check(status: int, told: bytes) -> None:
 
 
 @settings(max_examples=50, deadline=None)
+@example(body={"model": "m", "input": "Hi", "metadata": {_MARK: False}}, raw=None)
 @given(body=_BODIES, raw=st.sampled_from((None, None, None, None, b"", b"[" * 3000, b"\xff", b'{"a":NaN}')))
 def test_no_body_breaks_the_front(body: object, raw: bytes | None) -> None:
     _check(*asyncio.run(_answer("POST", "/responses", "", json.dumps(body).encode() if raw is None else raw, {})))

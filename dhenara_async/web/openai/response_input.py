@@ -19,6 +19,7 @@ _MODEL_NAME = 200
 _ID = 2_000
 _TEXT = 20_000_000
 _LABELS = 16
+_VALUE = "A value of metadata"
 _LABEL_NAME = 64
 _LABEL = 512
 
@@ -120,9 +121,9 @@ def _labels(fields: BodyFields) -> Mapping[str, str]:
     if len(given) > _LABELS:
         raise bad(f"metadata has more than {_LABELS} entries.")
     labels: dict[str, str] = {}
-    for name in given:
-        text = text_of(given, name, limit=_LABEL) if len(name) <= _LABEL_NAME and "\0" not in name else None
-        if text is None:
+    for name, label in given.items():
+        text = text_of({_VALUE: label}, _VALUE, limit=_LABEL)  # the name is the client's own: no error repeats it
+        if text is None or len(name) > _LABEL_NAME or "\0" in name:
             raise RefusedRequest(400, "metadata has short names, and texts as values.")
         labels[name] = text
     return labels
