@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import anyio.to_thread
 
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import ConversionLossError, UnknownConversationError, UnsupportedError
+from dhenara_async.errors import ConfigurationError, ConversionLossError, UnknownConversationError, UnsupportedError
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.stores import StoreWithPaths
@@ -126,7 +126,12 @@ class PlaygroundApp:
     async def _begin(self, request: WebRequest) -> WebReply:
         fields = await self._whole.fields(request)
         asked = turns_request(fields, self._options.limits)
-        asking = Asking(self._whole.manager_of(request), self._answer_by, self._told)
+        mine = self._whole.manager_of(request)
+        if not mine.keeps_journal:
+            raise ConfigurationError(
+                "the page reads turns that go on without it: ConversationManager(journal=Journal())"
+            )
+        asking = Asking(mine, self._answer_by, self._told)
         begun = await asking.begin(chat_id_of(request), asked)
         return replace(json_reply({"turns": begun}), status=202)
 

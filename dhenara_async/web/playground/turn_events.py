@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -29,6 +29,7 @@ from dhenara_async.events import (
     StreamEvent,
     TextDelta,
     ToolCallDelta,
+    ToolEnd,
 )
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.manager import ConversationManager
@@ -49,6 +50,12 @@ _CHARACTERS = 64 * 1024
 _PAUSE = 0.02
 """Seconds between two writes: tokens of several turns that come in between are written together."""
 _WRITE_BYTES = 256 * 1024
+
+_SHOWN: Mapping[str, Any] = {
+    "exclude_none": True,
+    "exclude": {"provider_state": True, "origin": True, "content": {"__all__": {"data"}}},
+}
+"""How the result of a tool is told: without the bytes of its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +210,8 @@ class TurnEvents:
         if isinstance(event, PartEnd):
             part = self._part_of(event.part, reader.conversation_id, reader.turn_id)
             return dumps({"type": event.type, "part_id": event.part_id, "part": part})
+        if isinstance(event, ToolEnd):
+            return dumps({"type": event.type, "result": event.result.model_dump(mode="json", **_SHOWN)})
         return event_json(event)
 
 

@@ -6,8 +6,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from dhenara_async import Conversation
-from dhenara_async.testing import Answer, Fault, ScriptedError
+from dhenara_async import AIModelCallConfig, Conversation, ConversationManager, ToolPolicy
+from dhenara_async.messages.messages import FilePart, ToolCallPart, ToolResultPart
+from dhenara_async.testing import Answer, Fault, ScriptedError, ScriptedToolCall
+from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.playground.app import PlaygroundApp
+from dhenara_async.web.playground.options import PlaygroundOptions
 from tests.web.playground.visits import visiting
 from tests.web.test_chat_routes import PNG
 
@@ -218,3 +222,46 @@ async def test_a_conversation_is_found_renamed_exported_and_deleted(framework: s
         assert (await page.send("DELETE", f"api/conversations/{page.chat}"))[0] == 204
         assert (await page.get("api/conversations"))["items"] == []
         assert (await page.in_chat("/version")) == {"version": None}
+
+
+def picture(of: str) -> ToolResultPart:
+    """Draw a picture.
+
+    Args:
+        of: What it shows.
+    """
+    call = ToolCallPart(call_id="c1", name="picture")
+    return ToolResultPart.of(call, f"a picture of {of}", FilePart.from_bytes(PNG))
+
+
+async def test_the_steps_of_a_tool_loop_are_turns_of_the_page() -> None:
+    call = ScriptedToolCall("c1", "picture", '{"of": "a fox"}')
+    script = [Answer(tool_calls=(call,)), Answer(text="Here it is.")]
+    async with visiting(script, config=AIModelCallConfig(tools=[picture]), run_tools=ToolPolicy()) as at:
+        [begun] = await at.page.begin("gpt", kind="ask", question="Draw a fox.")
+        frames = await at.page.frames(begun["turnId"])
+        events = [frame["event"] for frame in frames if "event" in frame]
+        assert [event["type"] for event in events].count("step_start") == 2
+        [result] = [event["result"] for event in events if event["type"] == "tool_end"]
+        assert [part["type"] for part in result["content"]] == ["text", "file"]
+        assert "data" not in result["content"][1]
+        [end] = [frame["end"] for frame in frames if "end" in frame]
+        assert end["parentId"] == end["loopId"] == begun["turnId"]
+        assert end["toolResults"][0]["text"] == "a picture of a fox"
+        path = (await at.page.in_chat("/path"))["turns"]
+        assert [turn["id"] for turn in path] == [begun["turnId"], end["id"]]
+        assert path[0]["parts"][0]["type"] == "tool_call"
+
+
+async def test_a_manager_without_a_journal_is_refused() -> None:
+    app = PlaygroundApp(ConversationManager(journal=None), {"gpt": "openai:gpt-6.2-sol"}, "/", PlaygroundOptions())
+    [begin] = [handler for _, path, handler in app.routes if path.endswith("/turns")]
+
+    async def read(limit: int) -> bytes:
+        return b'{"kind": "ask", "question": "?", "asks": [{"turnId": "t", "model": "gpt"}]}'
+
+    headers = {"content-type": "application/json"}
+    request = WebRequest(method="POST", headers=headers, path={"id": "c"}, query={}, owner="ann", read=read)
+    reply = await app.handle(begin, request)
+    assert isinstance(reply, WebReply)
+    assert reply.status == 500
