@@ -22,6 +22,7 @@ from tests.loopback import Connection, chat_delta, chat_endpoint, chat_stream, c
 from tests.web import node_clients
 from tests.web.test_chat_routes import PNG, Chat, chatting
 from tests.web.test_real_chat_clients import PICTURE, TEXT
+from tests.web.wire import wired
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -300,4 +301,46 @@ async def test_answers_that_are_stopped_cut_taken_back_asked_anew_or_a_file(sdk:
     assert drawn["messages"][1]["pictures"] == [[1, "http:"]]
     for whole in (stopped, stopped_again, cut, refused, over, anew, edited, drawn):
         assert all(message["open"] == 0 for message in whole["messages"])
+    assert browsing.problems == []
+
+
+@SDKS
+async def test_a_broken_connection_is_mended_when_the_page_is_looked_at(sdk: int, browsing: Browsing) -> None:
+    gate = Gate()
+    async with serve(gate.play) as held:
+        models: dict[str, Target] = {"held": chat_endpoint(held.url)}
+        async with window_of(answer, sdk, browsing, models) as (chat, window), wired(chat.page.url) as wire:
+            window.url = wire.url
+            # the hook of version 6 hides from its chat that a resumed stream begins anew, and shows words twice
+            await window.show("broken", model="held", made="yes")
+            await window.ask("What?")
+            await window.reads(TEXT[:10])
+            await wire.cut()
+            broken = await window.ended()
+            async with window.page.expect_response("**/stream"):
+                await window.page.evaluate("document.dispatchEvent(new Event('visibilitychange')), null")
+            gate.open.set()
+            mended = await window.ended(2)
+    assert broken["status"] == "error"
+    assert broken["messages"][-1]["text"] == TEXT[:10]
+    assert (mended["status"], mended["error"]) == ("ready", "")
+    assert [message["text"] for message in mended["messages"]] == ["What?", TEXT]
+    assert mended["messages"][-1]["id"] == broken["messages"][-1]["id"]
+    assert browsing.errors + browsing.elsewhere == []
+
+
+@SDKS
+async def test_without_detach_the_stop_of_the_page_is_the_end_of_the_call(sdk: int, browsing: Browsing) -> None:
+    async with window_of(answer, sdk, browsing, detach=False) as (chat, window):
+        await window.show("left", model="gpt")
+        await window.ask("stall")
+        await window.reads("The robot")
+        await window.click("Leave")
+        left = await window.ended()
+        await chat.provider.wait_closed()
+        assert chat.provider.closed[0].by == "client"
+        left_again = await window.show("left", "server")
+    for whole in (left, left_again):
+        assert (whole["status"], whole["error"]) == ("ready", "")
+        assert TEXT.startswith(whole["messages"][-1]["text"])
     assert browsing.problems == []

@@ -2,12 +2,12 @@
 //
 // The query of its URL names the "chat" that it shows, the "model" that answers, and the "history" that it begins with:
 // the "server"'s, or "nothing"; or, of the messages that a page with a "new" chat keeps, "all" of them, those up to the
-// "question", or the "turns" before it.
+// "question", or the "turns" before it. "made=yes" makes the Chat outside of the hook.
 
 import { StrictMode, createElement as h, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from 'ai';
-import { useChat } from '@ai-sdk/react';
+import { Chat, useChat } from '@ai-sdk/react';
 
 const place = new URLSearchParams(location.search);
 const id = place.get('chat');
@@ -38,18 +38,21 @@ function Part({ part, answer }) {
   );
 }
 
-function Chat({ messages: initial }) {
+const messages = await begin();
+const transport = new DefaultChatTransport({
+  api,
+  body: () => ({ model: new URLSearchParams(location.search).get('model') ?? undefined }),
+});
+const options = { id, messages, transport, sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses };
+let finished;
+const made = place.has('made') && new Chat({ ...options, onFinish: () => finished() });
+
+function Page() {
   const [ended, setEnded] = useState(0);
   const [text, setText] = useState('');
   const [files, setFiles] = useState();
-  const chat = useChat({
-    id,
-    messages: initial,
-    resume: true,
-    transport: new DefaultChatTransport({ api, body: () => ({ model: new URLSearchParams(location.search).get('model') ?? undefined }) }),
-    sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
-    onFinish: () => setEnded((count) => count + 1),
-  });
+  finished = () => setEnded((count) => count + 1);
+  const chat = useChat({ ...(made ? { chat: made } : { ...options, onFinish: finished }), resume: true });
   if (history === 'new') localStorage.setItem(id, JSON.stringify(chat.messages));
   const stop = () => fetch(`${api}/${encodeURIComponent(id)}/stop`, { method: 'POST' });
   const ask = (event) => {
@@ -76,6 +79,7 @@ function Chat({ messages: initial }) {
       h('input', { type: 'file', onChange: (event) => setFiles(event.target.files) }),
       h('button', null, 'Ask'),
       h('button', { type: 'button', onClick: stop }, 'Stop'),
+      h('button', { type: 'button', onClick: chat.stop }, 'Leave'),
     ),
     h('output', { 'data-ended': ended }, chat.status),
     h('strong', null, chat.error?.message ?? ''),
@@ -105,4 +109,4 @@ const read = () => ({
 });
 
 globalThis.shown = shown;
-createRoot(document.body).render(h(StrictMode, null, h(Chat, { messages: await begin() })));
+createRoot(document.body).render(h(StrictMode, null, h(Page)));
