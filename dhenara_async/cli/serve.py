@@ -264,12 +264,18 @@ def _greet(
         reason = "as asked" if as_asked else "there is no key (dhenara-async keys set PROVIDER keeps one)"
         screen.say(f"Loopback: {reason}. Stand-in servers on this computer answer, not models.")
     screen.say(f"Models: {', '.join(endpoints)}")
-    screen.say(f"Conversations are kept in {store}")
+    screen.say(f"Conversations are kept in {_without_password(store)}")
     screen.say(f"The page: {address}")
     plain, _, query = address.partition("?")
     key = "the token" if query else "any"
     screen.say(f"The same models for clients of OpenAI's API: {plain}v1 (key: {key})")
     screen.say("Ctrl-C ends it.")
+
+
+def _without_password(store: str) -> str:
+    """Return the address of a store for people; that of a database may have a user and password."""
+    scheme, separator, rest = store.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else store
 
 
 async def _open(address: str) -> None:

@@ -12,7 +12,10 @@ import aiohttp
 import anyio
 import pytest
 
+from dhenara_async.cli.serve import _without_password  # pyright: ignore[reportPrivateUsage]
+from tests.browser import Browsing
 from tests.commands import GUARD_SECONDS, ROOT, WITH_CTRL_C, environment_of, finish, read_until, run, start
+from tests.web.playground.person import Person
 from tests.web.playground.visits import Visit
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - behind a token, which is what is tested
@@ -105,6 +108,33 @@ async def test_on_another_address_it_prints_a_token_and_an_answer_is_cut_at_the_
         [(body,)] = database.execute("select body from nodes").fetchall()
     database.close()
     assert b'"interrupted"' in (body if isinstance(body, bytes) else body.encode())
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_browser_is_let_in_by_the_printed_address_and_complains_of_nothing(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    options = ("--port", "0", "--loopback", "--delay", "0", "--token", "a-long-token-of-mine")
+    process = await start("serve", *options, environment={"DHENARA_ASYNC_HOME": str(tmp_path)})
+    try:
+        told = (await read_until(process, b"Ctrl-C")).decode()
+        person = await Person.at(told.partition("The page: ")[2].split()[0], browsing)
+        assert "token" not in person.page.url
+        await person.asked("Tell a story.")
+        await person.page.reload()
+        await person.page.get_by_text("Here is answer number 1.").wait_for()
+        assert browsing.problems == []
+        await person.page.close()
+    finally:
+        process.send_signal(signal.SIGINT)
+        await finish(process)
+    assert process.returncode == 0
+
+
+def test_the_password_of_a_database_is_not_shown() -> None:
+    shown = _without_password("postgresql://ann:SECRET@db.example/talk?password=SECRET")
+    assert shown == "postgresql://db.example/talk"
+    assert _without_password("/home/ann@work/talk.db") == "/home/ann@work/talk.db"
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
