@@ -1,4 +1,4 @@
-"""The OpenAI-compatible front, read by the real openai SDK and by our own client."""
+"""The OpenAI-compatible front, read by the real openai SDK."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -11,25 +11,16 @@ import anyio.lowlevel
 import orjson
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from dhenara_async import (
-    AIModel,
-    AIModelAPI,
-    AIModelAPIProviderEnum,
-    AIModelCallResponse,
-    AIModelClient,
-    AIModelEndpoint,
     ConversationManager,
     Dialect,
     Failover,
     Target,
-    Tool,
 )
-from dhenara_async.response import FinishReason
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import Script, ScriptedToolCall
 from dhenara_async.web import aiohttp as for_aiohttp
@@ -229,43 +220,6 @@ async def test_a_cut_answer_raises_in_the_sdk() -> None:
             async for chunk in stream:
                 words.append(chunk.choices[0].delta.content or "")
     assert "".join(words).startswith("one")
-
-
-def own_client(url: str, model: str = "m") -> AIModelClient:
-    """Our client, which asks the front as it would ask any host of Chat Completions."""
-    api = AIModelAPI(
-        provider=AIModelAPIProviderEnum.OPENAI_COMPATIBLE,
-        api_key=SecretStr(KEY),
-        base_url=url,
-        dialect=Dialect.OPENAI_CHAT,
-    )
-    return AIModelClient(AIModelEndpoint(api=api, ai_model=AIModel(model_name=model)), ONCE)
-
-
-def shown(response: AIModelCallResponse) -> object:
-    answer = response.chat_response
-    calls = [(call.call_id, call.name, call.arguments) for call in answer.tools()]
-    usage = answer.usage
-    counts = (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cache_read_tokens)
-    return answer.text(), answer.reasoning(), calls, answer.finish_reason, counts
-
-
-@DIALECTS
-async def test_our_client_gets_through_the_front_what_a_direct_call_gets(dialect: Dialect) -> None:
-    whole = Answer(text="One moment.", reasoning="Let me think.", tool_calls=CALL.tool_calls)
-    short = Answer(text="One two", finish_reason=FinishReason.LENGTH)
-    config = ONCE.changed(tools=(Tool(name="add", parameters=ADD["function"]["parameters"]),), max_output_tokens=50)
-    async with ProviderServer([whole, whole, whole, short, short]) as provider:
-        endpoint = endpoint_at(provider, dialect)
-        async with front({"m": endpoint}) as url:
-            direct = await AIModelClient(endpoint, config).generate("Add 1 and 2")
-            through = await own_client(url).generate("Add 1 and 2", config=config)
-            async with own_client(url).stream("Add 1 and 2", config=config) as stream:
-                async for _ in stream:
-                    pass
-            assert shown(through) == shown(stream.response) == shown(direct)
-            direct = await AIModelClient(endpoint, config).generate("Say more")
-            assert shown(await own_client(url).generate("Say more", config=config)) == shown(direct)
 
 
 async def test_a_change_of_the_model_in_a_clients_menu_is_a_hop_with_our_own_answers() -> None:

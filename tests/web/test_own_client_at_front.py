@@ -37,7 +37,7 @@ PARAMETERS: dict[str, Any] = {
     "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
     "required": ["a", "b"],
 }
-CONFIG = ONCE.changed(tools=(Tool(name="add", description="Adds.", parameters=PARAMETERS),))
+CONFIG = ONCE.changed(tools=(Tool(name="add", description="Adds.", parameters=PARAMETERS),), max_output_tokens=50)
 ELSEWHERE = Origin(provider="p", dialect="gemini", endpoint="p.example", account=None, model="other")
 CALLS = (ScriptedToolCall("call_1", "add", '{"a":1,"b":2}'), ScriptedToolCall("call_2", "add", '{"a":3,"b":4}'))
 

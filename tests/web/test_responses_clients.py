@@ -11,8 +11,6 @@ from dhenara_async import (
     AIModel,
     AIModelAPI,
     AIModelAPIProviderEnum,
-    AIModelCallResponse,
-    AIModelClient,
     AIModelEndpoint,
     ConversationManager,
     Dialect,
@@ -20,7 +18,6 @@ from dhenara_async import (
     Tool,
     ToolResultPart,
 )
-from dhenara_async.response import FinishReason
 from dhenara_async.testing import Answer, Fault, ProviderServer
 from dhenara_async.testing.script import ScriptedToolCall
 from tests.loopback import ONCE, endpoint_at
@@ -43,33 +40,6 @@ def own_endpoint(url: str, model: str = "m") -> AIModelEndpoint:
         dialect=Dialect.OPENAI_RESPONSES,
     )
     return AIModelEndpoint(api=api, ai_model=AIModel(model_name=model))
-
-
-def shown(response: AIModelCallResponse) -> object:
-    answer = response.chat_response
-    calls = [(call.call_id, call.name, call.arguments) for call in answer.tools()]
-    usage = answer.usage
-    counts = (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cache_read_tokens)
-    return answer.text(), answer.reasoning(), calls, answer.finish_reason, counts
-
-
-@DIALECTS
-async def test_our_client_gets_through_the_front_what_a_direct_call_gets(dialect: Dialect) -> None:
-    whole = Answer(text="One moment.", reasoning="Let me think.", tool_calls=CALLS)
-    short = Answer(text="One two", finish_reason=FinishReason.LENGTH)
-    config = ONCE.changed(tools=(Tool(name="add", parameters=PARAMETERS),), max_output_tokens=50)
-    async with ProviderServer([whole, whole, whole, short, short]) as provider:
-        endpoint = endpoint_at(provider, dialect)
-        async with front({"m": endpoint}) as (url, _):
-            direct = await AIModelClient(endpoint, config).generate("Add 1 and 2")
-            own = AIModelClient(own_endpoint(url), config)
-            through = await own.generate("Add 1 and 2")
-            async with own.stream("Add 1 and 2") as stream:
-                async for _event in stream:
-                    pass
-            assert shown(through) == shown(stream.response) == shown(direct)
-            direct = await AIModelClient(endpoint, config).generate("Say more")
-            assert shown(await own.generate("Say more")) == shown(direct)
 
 
 @DIALECTS
