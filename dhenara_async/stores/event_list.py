@@ -59,18 +59,28 @@ class EventList(Sequence[StreamEvent]):
         self._kind: type[TextDelta | ReasoningDelta] | None = None
         self._part_id = -1
         self._texts: list[str] = []
-        self.extend(events)
+        self.extend([*events])
 
     def append(self, event: StreamEvent) -> None:
         """Add an event."""
         self.extend((event,))
 
-    def extend(self, events: Iterable[StreamEvent]) -> None:
+    def extend(self, events: Sequence[StreamEvent]) -> None:
         """Add events."""
-        place, kind, part_id, texts = self._length, self._kind, self._part_id, self._texts
-        for event in events:
+        if len(self._texts) > 1:  # nearly all reads in the middle of an answer have deltas of one part alone
+            texts = _texts_of(events, self._kind, self._part_id)
+            if len(texts) == len(events):
+                self._texts += texts
+                self._length += len(texts)
+                return
+        self._extend_piece_by_piece(events)
+
+    def _extend_piece_by_piece(self, events: Sequence[StreamEvent]) -> None:
+        kind: type[TextDelta | ReasoningDelta] | None = self._kind
+        part_id, texts = self._part_id, self._texts
+        for place, event in enumerate(events, self._length):
             if event.__class__ is kind and event.part_id == part_id:  # type: ignore[union-attr] - a delta
-                if len(texts) == 1:
+                if len(texts) == 1 and kind is not None:
                     self._pieces[-1] = DeltaRun(kind, part_id, texts)
                 texts.append(event.text)  # type: ignore[union-attr] - a delta
             else:
@@ -78,9 +88,9 @@ class EventList(Sequence[StreamEvent]):
                 self._firsts.append(place)
                 kind = None
                 if isinstance(event, TextDelta | ReasoningDelta):
-                    kind, part_id, texts = event.__class__, event.part_id, [event.text]
-            place += 1
-        self._length, self._kind, self._part_id, self._texts = place, kind, part_id, texts
+                    kind, part_id, texts = event.__class__, event.part_id, list[str]((event.text,))
+        self._length += len(events)
+        self._kind, self._part_id, self._texts = kind, part_id, texts
 
     def pieces(self, first: int = 0, end: int | None = None) -> Iterator[StreamEvent | DeltaRun]:
         """Yield the events from one place to another, with runs of deltas in the place of their events."""
@@ -143,6 +153,11 @@ class EventList(Sequence[StreamEvent]):
             else:
                 events.append(piece)
         return events
+
+
+def _texts_of(events: Sequence[StreamEvent], kind: type[object] | None, part_id: int) -> list[str]:
+    """Return the texts of the deltas of one kind and part."""
+    return [event.text for event in events if event.__class__ is kind and event.part_id == part_id]  # type: ignore[union-attr] - deltas
 
 
 def pieces_of(events: Sequence[StreamEvent]) -> Iterator[StreamEvent | DeltaRun]:
