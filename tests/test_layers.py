@@ -45,7 +45,7 @@ FLOORS = (
     {"calls.records"},
     {"calls.checks", "calls.observer", "calls.partial_usage", "calls.timing"},
     {
-        *("calls.forms", "calls.going_on", "calls.observed", "calls.shared", "calls.split_characters"),
+        *("calls.forms", "calls.observed", "calls.paused_answers", "calls.shared", "calls.split_characters"),
         *("downloads.inlining", "stores.signing"),
     },
     {"calls.body", "calls.observed_endpoint", "calls.observed_loop", "calls.telemetry"},

@@ -6,7 +6,7 @@ Turns, plans, fan-outs and ``CallPreparer`` hand this record on. It is formatted
 from dataclasses import dataclass
 from uuid import uuid4
 
-from dhenara_async.calls.going_on import continued_conversation, continued_messages
+from dhenara_async.calls.paused_answers import continued_conversation, continued_messages
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint
@@ -95,8 +95,8 @@ class CallInput:
             )
         nodes, asked = history.nodes, self.messages
         if not asked:
-            going_on = continued_conversation(nodes, endpoint)
-            nodes, asked = going_on.nodes, going_on.asked
+            continued = continued_conversation(nodes, endpoint)
+            nodes, asked = continued.nodes, continued.asked
         return PromptFormatter.format_conversation(
             nodes,
             endpoint,

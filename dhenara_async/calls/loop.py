@@ -13,9 +13,9 @@ from typing import NoReturn, Self, cast
 
 from pydantic import JsonValue
 
-from dhenara_async.calls.going_on import joined
 from dhenara_async.calls.loop_steps import EventBuffer, LoopStep, LoopSteps, StoredCalls
 from dhenara_async.calls.observed_loop import ObservedLoop
+from dhenara_async.calls.paused_answers import joined
 from dhenara_async.calls.records import LoopOutcome
 from dhenara_async.calls.step import Step
 from dhenara_async.calls.text import TextStream
