@@ -81,6 +81,27 @@ class StoredTurn(ShortRepr):
     expired: bool
     ended: bool
 
+    @classmethod
+    def begun(cls, number: int, turn: NewTurn, writer: TurnWriter) -> "StoredTurn":
+        """Return a new turn as it is in a store that has just begun it.
+
+        Args:
+            number: The store's number of the turn.
+            turn: The turn before its answer.
+            writer: Who answers it.
+        """
+        return cls(
+            number=number,
+            id=turn.draft.id,
+            conversation_id=turn.conversation_id,
+            epoch=turn.epoch,
+            draft=turn.draft,
+            target=turn.target,
+            writer=writer,
+            expired=False,
+            ended=False,
+        )
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TurnBatch(ShortRepr):

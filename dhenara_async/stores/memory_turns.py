@@ -119,17 +119,7 @@ class MemoryTurns:
         self._refuse_deleted(turn.conversation_id, turn.draft.id)
         if key in self._turns.by_id or self._has_node(turn.conversation_id, turn.draft.id):
             return None
-        stored = StoredTurn(
-            number=next(self._turns.numbers),
-            id=turn.draft.id,
-            conversation_id=turn.conversation_id,
-            epoch=turn.epoch,
-            draft=turn.draft,
-            target=turn.target,
-            writer=writer,
-            expired=False,
-            ended=False,
-        )
+        stored = StoredTurn.begun(next(self._turns.numbers), turn, writer)
         self._turns.begin(_Row(self._owner, stored, monotonic() + lease))
         return stored
 

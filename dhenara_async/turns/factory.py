@@ -27,7 +27,7 @@ from dhenara_async.stores.signing import SigningKeys
 from dhenara_async.tools.policy import ToolPolicy, check_policy, leave_pending
 from dhenara_async.transport import Transport
 from dhenara_async.turns.live import LiveTurns
-from dhenara_async.turns.loading import load_node
+from dhenara_async.turns.loading import load_node, node_of
 from dhenara_async.turns.log import Journal
 from dhenara_async.turns.loop import LoopTools, Path, TurnLoop
 from dhenara_async.turns.opener import TurnOpener
@@ -457,19 +457,6 @@ class _TurnCalls:
     endpoint: Target | str
     stream: bool
     ends_with_reader: bool
-
-
-def node_of(conversation: Conversation, node_id: str) -> ConversationNode:
-    """Return the turn of that id.
-
-    Raises:
-        ConfigurationError: The conversation has no such turn.
-    """
-    check_conversation(conversation)
-    node = conversation.get(node_id)
-    if node is None:
-        raise ConfigurationError(f"the conversation has no turn {node_id!r}: pass the id of one of conversation.nodes")
-    return node
 
 
 def _checked_id(turn_id: object) -> str:

@@ -31,13 +31,22 @@ async def load_node(store: ConversationStore, conversation: Conversation, node_i
         UnknownConversationError: The store does not have the conversation.
     """
     check_conversation(conversation)
-    node = conversation.get(node_id)
-    if node is None and not conversation.complete and isinstance(store, StoreWithPaths):
+    if conversation.get(node_id) is None and not conversation.complete and isinstance(store, StoreWithPaths):
         try:
             conversation.add_loaded(await store.load_path(conversation.id, node_id))
         except ValueError as exc:
             raise _no_turn(node_id) from exc
-        node = conversation.get(node_id)
+    return node_of(conversation, node_id)
+
+
+def node_of(conversation: Conversation, node_id: str) -> ConversationNode:
+    """Return a turn that is loaded.
+
+    Raises:
+        ConfigurationError: The conversation has no such turn.
+    """
+    check_conversation(conversation)
+    node = conversation.get(node_id)
     if node is None:
         raise _no_turn(node_id)
     return node

@@ -98,17 +98,7 @@ class JournalTables:
             return None
         if contents:
             self._drafts[number, turn.epoch] = draft
-        return StoredTurn(
-            number=number,
-            id=draft.id,
-            conversation_id=turn.conversation_id,
-            epoch=turn.epoch,
-            draft=draft,
-            target=turn.target,
-            writer=writer,
-            expired=False,
-            ended=False,
-        )
+        return StoredTurn.begun(number, turn, writer)
 
     async def flush_turns(
         self, writer: TurnWriter, batches: Sequence[TurnBatch], *, lease: float
