@@ -16,7 +16,7 @@ from dhenara_async.stores import SQLStore
 from tests.stores.workers import Kept, work
 
 THOROUGH = bool(os.environ.get("DHENARA_TEST_THOROUGH"))
-WORKERS, WORKER_TURNS, CONVERSATIONS = (50, 200, 25) if THOROUGH else (12, 6, 3)
+WORKERS, WORKER_TURNS, CONVERSATIONS = (50, 200, 5) if THOROUGH else (12, 6, 3)
 STORES = 4
 """As many processes would have: each has a pool, and a connection that listens; PostgreSQL takes 100 in all."""
 PROCESSES, PROCESS_TURNS = (8, 100) if THOROUGH else (4, 10)
