@@ -371,6 +371,8 @@ class ConversationManager:
         costs as much as the path is long. ``conversation.complete`` says whether others are left. Whatever this manager
         is asked to do with one of them loads it; ``children``, ``siblings`` and ``load_all`` load more.
 
+        Each call returns an object with a head of its own, which turns of other objects do not move; see ``turn``.
+
         Turns of it whose process is gone are ended first: each is an ``interrupted`` node with what was kept of its
         answer, where the store keeps a journal.
 
@@ -443,7 +445,9 @@ class ConversationManager:
         """Stream the answer of ``endpoint`` to the next question of ``conversation``.
 
         Turns of one conversation object run one after another: the block of a second one begins when the first one has
-        ended, and follows it.
+        ended, and follows it. Two objects that ``open`` has returned for one conversation have a head and a queue each:
+        their turns run at the same time and are siblings, as those of two processes are, and the one that is kept last
+        is the head for whoever opens it next. Share the object, or look at ``running`` first, for one after another.
 
         Args:
             conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.

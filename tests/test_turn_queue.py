@@ -35,6 +35,21 @@ async def test_turns_beside_each_other_are_siblings() -> None:
         assert conversation.siblings(two.id) == (two, one.node)
 
 
+async def test_turns_of_a_conversation_that_is_opened_twice_are_siblings_and_none_waits() -> None:
+    async with ProviderServer() as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        first = await manager.ask(conversation, "Zero?", endpoint)
+        mine, other = await manager.open(conversation.id), await manager.open(conversation.id)
+        with anyio.fail_after(10):
+            async with manager.turn(mine, "One?", endpoint) as one:
+                two = await manager.ask(other, "Two?", endpoint)
+                await one.collect()
+        assert (mine.head, other.head) == (one.node, two)
+        kept = await manager.open(conversation.id)
+        assert kept.children(first.id) == (two, one.node)
+        assert kept.head == one.node
+
+
 async def test_a_turn_that_is_not_entered_or_does_not_wait_to_its_end_stops_nobody() -> None:
     async with ProviderServer() as server, ConversationManager() as manager:
         conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
