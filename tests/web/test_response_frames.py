@@ -378,6 +378,20 @@ def test_calls_without_an_id_get_one_that_can_be_found_again() -> None:
     assert len(set(names)) == 2
 
 
+def test_further_choices_are_left_out() -> None:
+    picture = FilePart(media_type="image/png", data=b"\x89PNG\r\n\x1a\n1", origin=ORIGIN)
+    search = HostedToolPart(name="s", tool="web_search", input={"query": "tea"})
+    further: list[StreamEvent] = [
+        *(PartStart(1, "file", 1), PartEnd(1, picture)),
+        *(PartStart(2, "hosted_tool", 1, name="s"), PartEnd(2, search)),
+        *(PartStart(3, "text", 1), TextDelta(3, "No"), PartEnd(3, TextPart(text="No"))),
+    ]
+    last = events_of(fed(*says(0, "Yes"), *further).end(done(TextPart(text="Yes", origin=ORIGIN))))[-1]
+    assert [item["type"] for item in response_in(last)["output"]] == ["message"]
+    second = Choice(index=1, parts=(picture,), finish_reason=FinishReason.ERROR)
+    assert response_object(HEAD, ChatResponse(choices=(second,), model="m", provider="p"), "failed")["output"] == []
+
+
 def test_a_replay_in_other_events_ends_a_resumed_stream_with_the_last_one_only() -> None:
     frames = ResponseFrames(HEAD, starting_after=40, events_kept=False)
     body = frames.begin() + frames.feed(says(0, "Yes")) + frames.end(done(TextPart(text="Yes")))

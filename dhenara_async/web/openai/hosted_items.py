@@ -97,13 +97,14 @@ def _item(part: HostedToolPart) -> JsonObject | None:
             queries = list(_texts(asked, "queries", "query"))
             return {"id": "", "type": "file_search_call", "status": "completed", "queries": queries, "results": None}
         case "code_execution":
-            code = next(_texts(asked, "code", "command"), "") or text_of(asked)
+            code = next(_texts(asked, "code", "command"), "") or ("" if asked is None else text_of(asked))
             item: JsonObject = {"id": "", "type": "code_interpreter_call", "status": "completed", "code": code}
             return {**item, "container_id": "", "outputs": None}
         case "mcp":
             server, name = (as_text(_state(part).get(field)) for field in ("server_name", "name"))
             item = {"id": "", "type": "mcp_call", "status": "completed", "server_label": server, "name": name}
-            return {**item, "arguments": text_of(asked), "output": None, "error": None}
+            arguments = "{}" if asked is None else text_of(asked)
+            return {**item, "arguments": arguments, "output": None, "error": None}
         case None:
             return None
 

@@ -110,6 +110,7 @@ class ResponseFrames:
         self._out: list[bytes] = []
         self._names = ItemNames(head.id)
         self._open: dict[int, OpenItem] = {}
+        self._others: set[int] = set()  # parts of further choices
         self._hosted = HostedItems()
         self._placed: dict[str, int] = {}  # the indexes of hosted items without a result, by their id
         self._count = 0  # items so far
@@ -256,6 +257,7 @@ class ResponseFrames:
             self._end(part_id, item.interrupted())
         for item in self._hosted.end():
             self._hosted_done(item)
+        self._others.clear()  # part ids begin at 0 again
 
     # ------------------------------------------------------------------------------------------------ items
 
@@ -265,6 +267,7 @@ class ResponseFrames:
 
     def _start(self, start: PartStart) -> None:
         if start.choice:
+            self._others.add(start.part_id)
             return
         match start.kind:
             case "text" | "refusal":
@@ -294,6 +297,8 @@ class ResponseFrames:
 
     def _end(self, part_id: int, part: Part) -> None:
         opened = self._open.pop(part_id, None)
+        if part_id in self._others:
+            return
         if opened is not None:
             self._end_open(opened, part)
         elif isinstance(part, HostedToolPart):

@@ -147,13 +147,15 @@ def response_object(
         status: Where it is; None = at its end, completed or not by its finish reason.
         error: Why it failed, with the status ``failed``.
     """
-    output = [] if answer is None else output_items(head.id, answer.choices[0].parts)
+    # a partial answer may lack the first choice
+    shown = () if answer is None or answer.choices[0].index else answer.choices[0].parts
+    output = output_items(head.id, shown)
     if status is not None:
         usage = UNKNOWN if answer is None else answer.usage
         return object_of(head, ResponseState(status=status, output=output, error=error, usage=usage))
     if answer is None:
         return object_of(head, ResponseState(status="in_progress"))
-    left_out = [entry for part in answer.choices[0].parts for entry in transformations_of(part)]
+    left_out = [entry for part in shown for entry in transformations_of(part)]
     refused = bool(answer.refusal())
     return object_of(head, finished_state(answer.finish_reason, output, answer.usage, left_out, refused=refused))
 
