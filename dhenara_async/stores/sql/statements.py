@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Double,
+    Executable,
     Select,
     Text,
     bindparam,
@@ -86,13 +87,13 @@ class Statements:
     def __init__(self, *, is_sqlite: bool) -> None:
         dialect_insert = sqlite_insert if is_sqlite else postgres_insert
         now: ColumnElement[float] = literal_column(_SQLITE_NOW if is_sqlite else _POSTGRES_NOW, Double[float]())
-        self.now = now
+        self.now: ColumnElement[float] = now
         lease_until = now + bindparam("new_lease", type_=Double)
         number, owner = bindparam("of_turn", type_=turns.c.seq.type), bindparam("of_owner", type_=Text)
         writer = bindparam("of_writer", type_=Text)
 
         new = dialect_insert(conversations)
-        self.insert_conversation = new.on_conflict_do_nothing(index_elements=["owner", "id"])
+        self.insert_conversation: Executable = new.on_conflict_do_nothing(index_elements=["owner", "id"])
 
         # One statement does it all: a turn costs as little as it can before its first request.
         inside = select(conversations.c.seq).where(*_MY_CONVERSATION).scalar_subquery()
@@ -103,22 +104,24 @@ class Statements:
         } | {"lease_until": lease_until}
         given: Select[Any] = select(*values.values()).where(~(exists(known) | exists(TOMBSTONE)))
         row = dialect_insert(turns).from_select(list(values), given, include_defaults=False)
-        self.begin = row.on_conflict_do_nothing(index_elements=["owner", "id"]).returning(turns.c.seq)
+        self.begin: Executable = row.on_conflict_do_nothing(index_elements=["owner", "id"]).returning(turns.c.seq)
 
         read = (turns.c.watched_until > now).label("read")
         mine = (turns.c.writer == writer, turns.c.ended.is_(None))
         in_order = select(turns.c.seq).where(*mine).order_by(turns.c.seq).with_for_update()
         renewed = update(turns).where(turns.c.seq.in_(in_order), *mine).values(lease_until=lease_until)
-        self.renew = renewed.returning(turns.c.seq, turns.c.epoch, turns.c.cancel_requested, read)
+        self.renew: Executable = renewed.returning(turns.c.seq, turns.c.epoch, turns.c.cancel_requested, read)
 
         batch = dialect_insert(turn_events)
         later = {"number": batch.excluded.number, "events": batch.excluded.events}
-        self.keep_events = batch.on_conflict_do_update(index_elements=["turn", "epoch", "first_seq"], set_=later)
+        self.keep_events: Executable = batch.on_conflict_do_update(
+            index_elements=["turn", "epoch", "first_seq"], set_=later
+        )
 
         counted = select(func.coalesce(func.max(turn_events.c.first_seq + turn_events.c.number), 0))
         kept = counted.where(turn_events.c.turn == number).scalar_subquery()
         last = func.coalesce(bindparam("new_last", type_=turns.c.last_seq.type), kept)
-        self.end = (
+        self.end: Executable = (
             update(turns)
             .where(turns.c.seq == number, turns.c.owner == owner, *mine)
             .values(ended=now, expires=now + bindparam("new_keep", type_=Double), last_seq=last)
@@ -126,13 +129,13 @@ class Statements:
         )
 
         one = (turns.c.owner == owner, turns.c.id == bindparam("of_id"))
-        self.turn = select(turns, (turns.c.lease_until < now).label("expired")).where(*one)
+        self.turn: Executable = select(turns, (turns.c.lease_until < now).label("expired")).where(*one)
         of_turn = (turn_events.c.turn == number, turn_events.c.epoch == bindparam("of_epoch"))
         later_ones = turn_events.c.first_seq + turn_events.c.number > bindparam(
             "of_first", type_=turn_events.c.first_seq.type
         )
         events = select(turn_events.c.first_seq, turn_events.c.events).where(*of_turn, later_ones)
-        self.events = events.order_by(turn_events.c.first_seq)
+        self.events: Executable = events.order_by(turn_events.c.first_seq)
 
 
 @cache
