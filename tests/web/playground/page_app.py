@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Mount
 
-from dhenara_async import AIModel, AIModelEndpoint, ConversationManager, Failover
+from dhenara_async import AIModel, AIModelCallConfig, AIModelEndpoint, ConversationManager, Failover, ToolPolicy
 from dhenara_async.messages.messages import Citation
 from dhenara_async.models.groq import GPTOSS120B
-from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, SeenRequest
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall, SeenRequest
 from dhenara_async.web.starlette import playground
 from tests.web.servers import served
 
@@ -59,6 +60,8 @@ def stand_in(seen: SeenRequest) -> Answer | ScriptedError | Fault:
     question = seen.turns[-1][1] if seen.turns else ""
     if "broken" in seen.model:
         return ScriptedError(status=401, message="the key is wrong")
+    if "weather" in question:
+        return Answer("I look.", tool_calls=(ScriptedToolCall("call-1", "weather", '{"city":"Bergen"}'),))
     if "hostile" in question:
         return Answer(HOSTILE)
     if "deep" in question:
@@ -82,6 +85,15 @@ def stand_in(seen: SeenRequest) -> Answer | ScriptedError | Fault:
         reasoning="A thought that a hop drops.",
         citations=(SOURCE,),
     )
+
+
+async def weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"It rains in {city}."
+
+
+def _me(request: Request) -> str:
+    return "me"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +130,13 @@ async def page_stand(
     script: Callable[[SeenRequest], Answer | ScriptedError | Fault] = stand_in,
     delay: float = 0.0,
     path: str = "/play",
+    tools: bool = False,
 ) -> AsyncGenerator[Stand]:
-    """Serve the page below ``path``."""
+    """Serve the page below ``path``, with a tool that tells the weather if ``tools`` is set."""
+    config = AIModelCallConfig(tools=[weather]) if tools else None
+    policy = ToolPolicy() if tools else None
     async with ProviderServer(script, delay=delay) as server, ConversationManager(store=str(database)) as manager:
-        routes = playground(manager, endpoints(server), owner=lambda request: "me", details=True)
+        routes = playground(manager, endpoints(server), owner=_me, config=config, run_tools=policy, details=True)
         app = Starlette(routes=[Mount(path, routes=routes)])
         failure: Exception | None = None
         async with served(app) as url:

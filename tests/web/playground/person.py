@@ -105,15 +105,18 @@ class Person:
 
 
 @asynccontextmanager
-async def at_page(folder: Path, browsing: Browsing, *, delay: float = 0.0) -> AsyncGenerator[Person]:
+async def at_page(
+    folder: Path, browsing: Browsing, *, delay: float = 0.0, tools: bool = False
+) -> AsyncGenerator[Person]:
     """Serve the page over a fresh database, and bring a person to it; at the end, no page may have complained.
 
     Args:
         folder: Where the database lies.
         browsing: The person's profile.
         delay: Seconds before each token of an answer.
+        tools: Whether the models have a tool that tells the weather.
     """
-    async with page_stand(folder / "chat.db", delay=delay) as stand:
+    async with page_stand(folder / "chat.db", delay=delay, tools=tools) as stand:
         try:
             yield await Person.at(stand.url, browsing)
             assert browsing.problems == []

@@ -144,3 +144,23 @@ async def test_targets_are_large_enough_to_touch(tmp_path: Path, browsing: Brows
               .map(([html]) => html)"""
         )
         assert small == []
+
+
+async def test_the_calls_of_tools_and_their_results_are_folded_into_the_answer(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with at_page(tmp_path, browsing, tools=True) as person:
+        page = person.page
+        await person.asked("How is the weather?", "claude")
+        call = page.locator("details.fold").filter(has_text="Tool call: weather")
+        await call.locator("summary").click()
+        await expect(call.locator(".raw")).to_have_text(re.compile(r'"city": "Bergen"'))
+        result = page.locator("details.fold").filter(has_text="Tool result: weather")
+        await result.locator("summary").click()
+        await expect(result.locator(".raw")).to_have_text("It rains in Bergen.")
+        await expect(page.get_by_text("An answer by claude")).to_have_count(1)
+        await expect(page.locator(".question-text")).to_have_count(1)
+        await person.photograph("tools")
+        assert await person.violations() == []
+        await person.asked("Thanks", "gpt")
+        await expect(person.answer("gpt")).to_contain_text("An answer by gpt")

@@ -7,7 +7,9 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser import Browsing
-from tests.web.playground.person import at_page
+from tests.web.playground.cut_connections import proxied
+from tests.web.playground.page_app import page_stand
+from tests.web.playground.person import Person, at_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CONVERSATION = re.compile(r"#c=[0-9a-f]{32}$")
@@ -143,3 +145,21 @@ async def test_two_windows_on_one_conversation_agree(tmp_path: Path, browsing: B
         await expect(other.page.locator(".items .item")).to_have_count(0)
         await person.page.bring_to_front()
         await expect(person.page.locator(".notice")).to_contain_text("This conversation is gone.")
+
+
+async def test_a_broken_connection_is_told_and_the_answer_goes_on_where_it_was(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with page_stand(tmp_path / "chat.db", delay=0.02) as stand, proxied(stand.url) as proxy:
+        person = await Person.at(proxy.url, browsing)
+        await person.ask("Three seconds of words", "claude")
+        await expect(person.answer("claude")).to_contain_text("A small tour")
+        await proxy.break_connections()
+        await expect(person.page.locator(".notice")).to_contain_text("The connection is lost")
+        proxy.mend()
+        await person.answered("Three seconds")
+        await expect(person.page.locator(".notice")).to_have_count(0)
+        await expect(person.answer("claude").get_by_text("That is all.")).to_have_count(2)
+        assert all("net::ERR_" in line for line in browsing.console)  # Chromium tells of each failed request
+        assert browsing.errors == []
+        await person.page.close()

@@ -150,11 +150,13 @@ const turnAway = () => {
   for (const turnId of runningIds(store.get())) left.add(turnId);
 };
 
-/** Load what changed. */
+/** Load what changed. Nobody asked for it: a server that is away is told in the line for that, and asked again. */
 function refresh() {
-  load().catch(fail);
-  loadList().catch(fail);
+  load().catch(missed);
+  loadList().catch(missed);
 }
+
+const missed = (error) => (error.status === 0 ? store.set({ connected: false, version: store.get().version ?? "" }) : fail(error));
 
 let polling = Promise.resolve();
 
@@ -168,7 +170,7 @@ async function askVersion(conversationId) {
     const told = await api.version(conversationId, store.get().headId);
     if (store.get().conversationId !== conversationId) return;
     if (told.version === null) await gone();
-    else if (told.version !== store.get().version) refresh();
+    else if (told.version !== store.get().version || !store.get().connected) refresh();
     if (!store.get().connected && !runningIds(store.get()).length) store.set({ connected: true });
   } catch (error) {
     if (error.status === 0) store.set({ connected: false });
