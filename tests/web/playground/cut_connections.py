@@ -61,7 +61,7 @@ async def proxied(server: str) -> AsyncGenerator[Proxy]:
     """Serve a proxy in front of a server."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", family=socket.AF_INET)
     async with listener, anyio.create_task_group() as tasks:
-        proxy = Proxy(server, listener.extra(anyio.abc.SocketAttribute.local_port))
+        proxy = Proxy(server, listener.extra(anyio.abc.SocketAttribute.local_port))  # noqa: S610 - not Django
         tasks.start_soon(listener.serve, proxy.serve)
         try:
             yield proxy

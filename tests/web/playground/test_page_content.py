@@ -14,6 +14,25 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 PNG = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
 
+# Drops a file onto the page, and pastes another into the question, as the browser does.
+_DROP = """async () => {
+  const carrying = (name) => {
+    const data = new DataTransfer();
+    data.items.add(new File(["text"], name, { type: "text/plain" }));
+    return data;
+  };
+  const found = async (count) => {
+    while (document.querySelectorAll(".composer .files li").length < count) await new Promise(requestAnimationFrame);
+  };
+  const question = document.getElementById("question");
+  const drop = { dataTransfer: carrying("drop.txt"), bubbles: true, cancelable: true };
+  question.dispatchEvent(new DragEvent("drop", drop));
+  await found(4);
+  const paste = { clipboardData: carrying("paste.txt"), bubbles: true, cancelable: true };
+  question.dispatchEvent(new ClipboardEvent("paste", paste));
+}"""
+
+
 async def test_a_hostile_answer_is_shown_and_not_run(tmp_path: Path, browsing: Browsing) -> None:
     async with at_page(tmp_path, browsing) as person:
         await person.asked("Something hostile", "claude")
@@ -60,7 +79,12 @@ async def test_files_go_with_a_question_and_images_are_shown(tmp_path: Path, bro
         )
         files = page.get_by_role("list", name="Files")
         await expect(files.locator("li")).to_have_count(3)
-        await files.get_by_role("button", name="Remove notes.txt").click()
+        await page.evaluate(_DROP)
+        await expect(files.locator("li")).to_have_text(
+            [re.compile(name) for name in ("dot", "pages", "notes", "drop", "paste")]
+        )
+        for name in ("notes.txt", "drop.txt", "paste.txt"):
+            await files.get_by_role("button", name=f"Remove {name}").click()
         await expect(files.locator("li")).to_have_count(2)
         await person.asked("What is in it?", "claude")
         await page.reload()

@@ -12,7 +12,7 @@ from tests.web.playground.page_app import page_stand
 from tests.web.playground.person import Person, at_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-CONVERSATION = re.compile(r"#c=[0-9a-f]{32}$")
+CONVERSATION = re.compile(r"#c=[0-9a-f]{32}(&at=[0-9a-f]{32})?$")
 
 
 async def test_three_models_answer_one_conversation_and_each_hop_is_seen(tmp_path: Path, browsing: Browsing) -> None:
@@ -113,6 +113,11 @@ async def test_a_question_in_other_words_is_a_branch_and_every_branch_stays_reac
         await expect(page.locator(".question-text").last).to_contain_text("Second words")
         await person.button("Run again").last.click()
         await expect(fork).to_contain_text("3/3")
+        await person.question.press("Alt+ArrowUp")
+        await expect(fork).to_contain_text("2/3")
+        await expect(page.locator(".question-text").last).to_contain_text("Other words")
+        await person.question.press("Alt+ArrowDown")
+        await expect(fork).to_contain_text("3/3")
         await person.button("Branches").click()
         tree = page.get_by_role("dialog", name="All branches")
         await expect(tree.locator(".node")).to_have_text(
@@ -163,3 +168,18 @@ async def test_a_broken_connection_is_told_and_the_answer_goes_on_where_it_was(
         assert all("net::ERR_" in line for line in browsing.console)  # Chromium tells of each failed request
         assert browsing.errors == []
         await person.page.close()
+
+
+async def test_a_failed_turn_stays_in_sight_with_advice_and_is_run_again_by_another_model(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        await person.asked("First words", "claude")
+        await person.asked("Second words", "broken")
+        await expect(person.answer("broken")).to_contain_text("Check the key of this provider")
+        await person.page.reload()
+        await expect(person.answer("broken")).to_contain_text("Check the key of this provider")
+        again = person.answer("broken").get_by_label("Run again with another model")
+        await again.select_option("gpt")
+        await expect(person.answer("gpt")).to_contain_text("after 3 messages")
+        await expect(person.page.get_by_role("group", name="Answers at this fork")).to_contain_text("2/2")

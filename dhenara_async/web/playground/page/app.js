@@ -90,9 +90,12 @@ function App() {
   }, []);
   useEffect(() => {
     const onKey = (event) => {
+      const step = event.altKey && { ArrowUp: -1, ArrowDown: 1 }[event.key];
+      if (step && !document.querySelector("dialog[open]")) return lastFork(step, event);
       if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
       if (listShown) setListShown(false);
       else if (runningIds(session.store.get()).length) session.stopAll();
+      return undefined;
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
@@ -128,6 +131,16 @@ function App() {
     <p class="offscreen" role="status" aria-live="polite">${state.status}</p>
     ${treeShown ? html`<${Tree} nodes=${nodes} shown=${new Set([...state.path, ...state.columns])} close=${() => setTreeShown(false)} />` : null}
   </div>`;
+}
+
+// Alt+Up and Alt+Down go through the answers of the last fork.
+function lastFork(step, event) {
+  const { path, turns } = session.store.get();
+  const turn = path.map((turnId) => turns[turnId]).findLast((one) => one?.siblings?.length > 1);
+  const next = turn?.siblings[turn.siblings.indexOf(turn.id) + step];
+  if (!turn) return;
+  event.preventDefault();
+  if (next) session.showBranch(next);
 }
 
 function skip(event) {

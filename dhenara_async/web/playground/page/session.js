@@ -25,6 +25,8 @@ function flush() {
   frames = [];
   const { turns, ended } = applyFrames(store.get().turns, batch, performance.now());
   store.set({ turns, ...(ended.length ? { status: ended.map(endWords).join(" ") } : {}) });
+  const { at } = store.get();
+  if (batch.some((frame) => frame.turn === at && frame.end && frame.end.id !== at)) store.set({ at: null }); // a tool loop
   if (ended.length) refresh();
 }
 
@@ -54,17 +56,18 @@ const asked = (action) => async (...given) => {
 function readAddress() {
   const parameters = new URLSearchParams(location.hash.slice(1));
   const compared = (parameters.get("compare") ?? "").split(".").filter(Boolean);
-  return { conversationId: parameters.get("c"), columns: compared };
+  return { conversationId: parameters.get("c"), columns: compared, at: parameters.get("at") };
 }
 
-function writeAddress({ conversationId, columns }, replace = true) {
-  const hash = conversationId ? `#c=${conversationId}${columns.length ? `&compare=${columns.join(".")}` : ""}` : "#";
+function writeAddress({ conversationId, columns, at }, replace = true) {
+  const place = columns.length ? `&compare=${columns.join(".")}` : at ? `&at=${at}` : "";
+  const hash = conversationId ? `#c=${conversationId}${place}` : "#";
   if (location.hash === hash || (!location.hash && hash === "#")) return;
   history[replace ? "replaceState" : "pushState"](null, "", hash);
 }
 
-const setColumns = (columns, more = {}) => {
-  store.set({ columns, ...more });
+const setColumns = (columns) => {
+  store.set({ columns, at: null });
   writeAddress(store.get());
 };
 
@@ -82,24 +85,25 @@ export const begin = asked(async () => {
 });
 
 function follow() {
-  const { conversationId, columns } = readAddress();
+  const { conversationId, columns, at } = readAddress();
   if (conversationId === store.get().conversationId) return undefined;
-  return open(conversationId, columns);
+  return open(conversationId, columns, at);
 }
 
 const EMPTY = { title: "", headId: null, version: null, nodes: [], turns: {}, path: [], columns: [], notice: null };
 
 /** Open a conversation; null begins a new one. */
-export async function open(conversationId, columns = []) {
+export async function open(conversationId, columns = [], at = null) {
   feed.clear();
   frames = [];
   left.clear();
-  store.set({ ...EMPTY, conversationId, columns });
+  store.set({ ...EMPTY, conversationId, columns, at });
   writeAddress(store.get(), false);
   if (conversationId) await asked(load)();
 }
 
 let loads = 0;
+let starting = 0; // turns that the page shows and the server may not know yet
 
 async function load() {
   const { conversationId } = store.get();
@@ -117,15 +121,19 @@ async function load() {
   const compared = store.get().columns;
   const running = told.running.filter((turn) => !left.has(turn.turnId));
   // a turn that runs is where the conversation was left, though it is no node yet and the head is elsewhere
-  const wanted = compared.length > 1 ? compared : [running.at(-1)?.turnId ?? null];
-  const paths = await Promise.all(wanted.map((nodeId) => api.path(conversationId, nodeId).catch(() => ({ turns: [] }))));
-  if (store.get().conversationId !== conversationId || mine !== loads) return;
+  const { headId } = store.get();
+  // a head that is neither the old one nor the turn that was begun here: another window goes on elsewhere
+  const at = headId === null || [headId, store.get().at].includes(told.headId) ? store.get().at : null;
+  const wanted = compared.length > 1 ? compared : [running.at(-1)?.turnId ?? at];
+  const paths = await Promise.all(wanted.map((nodeId) => pathTo(conversationId, nodeId, compared)));
+  if (store.get().conversationId !== conversationId || mine !== loads || starting) return;
   store.set((state) => {
     const known = { ...state.turns };
     for (const { turns } of paths.slice(1)) for (const turn of turns.slice(-1)) known[turn.id] = settled(turn, known[turn.id]);
     return {
       title: told.title,
       headId: told.headId,
+      at: at === told.headId ? null : at,
       version: told.version,
       nodes: told.nodes,
       ...mergePath(paths[0].turns, running, known, state.columns),
@@ -135,7 +143,16 @@ async function load() {
   feed.add(runningIds(store.get()));
 }
 
-const settled = (told, known) => (told.status === "running" ? (known ?? { ...told, parts: [], base: 0 }) : told);
+async function pathTo(conversationId, nodeId, compared) {
+  try {
+    return await api.path(conversationId, nodeId);
+  } catch (error) {
+    if (error.status !== 404 || !nodeId) throw error;
+    return compared.length > 1 ? { turns: [] } : api.path(conversationId); // an address with a turn that is gone
+  }
+}
+
+const settled = (told, known) => (told.status === "running" ? (known ?? { ...told, parts: [], base: 0, seams: [] }) : told);
 
 async function gone() {
   await open(null);
@@ -232,23 +249,34 @@ async function start(parentId, question, files, models, body, replaced = null) {
   let path = state.path.slice(0, place + 1);
   if (place < 0 && parentId !== null) path = [...state.path, parentId]; // an answer of the comparison that goes on
   const inColumn = state.columns.includes(replaced);
-  const before = { path: state.path, columns: state.columns, turns: state.turns, conversationId: state.conversationId };
+  const before = { at: state.at, path: state.path, columns: state.columns, turns: state.turns, conversationId: state.conversationId };
   store.set({
     conversationId,
     turns: { ...state.turns, ...Object.fromEntries(fresh.map((turn) => [turn.id, turn])) },
+    at: ids.length > 1 || inColumn ? null : ids[0],
     path: ids.length > 1 || inColumn ? path : [...path, ids[0]],
     columns: inColumn ? state.columns.map((turnId) => (turnId === replaced ? ids[0] : turnId)) : ids.length > 1 ? ids : [],
     status: `${models.join(", ")} ${models.length === 1 ? "answers" : "answer"} …`,
   });
   let told;
+  starting += 1;
+  loads += 1;
   try {
     told = await api.startTurns(conversationId, { ...body, asks });
   } catch (error) {
     store.set(before);
     throw error;
+  } finally {
+    starting -= 1;
+  }
+  const refused = told.turns.filter((turn) => turn.error);
+  if (refused.length === told.turns.length) {
+    const { message, advice } = refused[0].error;
+    store.set({ ...before, conversationId, notice: { message, advice }, status: "" });
+    writeAddress(store.get(), false);
+    return false;
   }
   writeAddress(store.get(), false);
-  const refused = told.turns.filter((turn) => turn.error);
   if (refused.length) {
     store.set((now) => {
       const turns = { ...now.turns };
@@ -258,8 +286,8 @@ async function start(parentId, question, files, models, body, replaced = null) {
   }
   const accepted = told.turns.filter((turn) => !turn.error).map((turn) => turn.turnId);
   feed.add(accepted);
-  loadList().catch(fail);
-  return accepted.length > 0;
+  refresh();
+  return true;
 }
 
 function siblingsOf(state, parentId) {

@@ -26,6 +26,7 @@ export const initialState = {
   conversationId: null, // null = a new one, which is made with its first question
   title: "",
   headId: null,
+  at: null, // the turn that was begun here; it is shown though a failed one does not become the head; null = the head is shown
   version: null,
   nodes: [], // all nodes of the tree, without their answers
   turns: {}, // by id: those on the path and in columns
@@ -163,11 +164,10 @@ export function applyFrames(turns, frames, now = null) {
 export function mergePath(told, running, known, columns) {
   const turns = {};
   let path = [];
-  const runningIds = new Set(running.map((turn) => turn.turnId));
   for (const turn of told) {
     const mine = known[turn.id];
-    if (turn.status !== "running" && !runningIds.has(turn.id)) turns[turn.id] = turn;
-    else if (mine?.status === "running") turns[turn.id] = { ...mine, siblings: turn.siblings };
+    if (turn.status !== "running") turns[turn.id] = turn;
+    else if (mine) turns[turn.id] = { ...mine, siblings: turn.siblings }; // its end may have come here already
     else turns[turn.id] = { ...turn, status: "running", parts: [], base: 0, seams: [] }; // its events come from the first on
     path.push(turn.id);
   }

@@ -233,9 +233,9 @@ export function ForkPager({ turn }) {
   const place = siblings.indexOf(turn.id);
   const go = (step) => session.showBranch(siblings[place + step]);
   return html`<span class="fork" role="group" aria-label="Answers at this fork">
-    <button type="button" class="quiet" aria-label="Previous answer" disabled=${place <= 0} onClick=${() => go(-1)}><${Icon} name="left" /></button>
+    <button type="button" class="quiet" aria-label="Previous answer" title="Alt+Up at the last fork" aria-keyshortcuts="Alt+ArrowUp" disabled=${place <= 0} onClick=${() => go(-1)}><${Icon} name="left" /></button>
     <span>${place + 1}/${siblings.length}</span>
-    <button type="button" class="quiet" aria-label="Next answer" disabled=${place >= siblings.length - 1} onClick=${() => go(1)}><${Icon} name="right" /></button>
+    <button type="button" class="quiet" aria-label="Next answer" title="Alt+Down at the last fork" aria-keyshortcuts="Alt+ArrowDown" disabled=${place >= siblings.length - 1} onClick=${() => go(1)}><${Icon} name="right" /></button>
     <button type="button" class="quiet" onClick=${() => session.compare(siblings.slice(-6))}><${Icon} name="columns" />Side by side</button>
   </span>`;
 }
