@@ -119,7 +119,7 @@ async def at_page(
     async with page_stand(folder / "chat.db", delay=delay, tools=tools) as stand:
         try:
             yield await Person.at(stand.url, browsing)
-            assert browsing.problems == []
+            assert browsing.problems == [], browsing.problems
         finally:
             for page in browsing.context.pages:  # before the server, which would wait for their events
                 await page.close()

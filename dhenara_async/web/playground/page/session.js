@@ -123,7 +123,11 @@ async function load() {
   // a turn that runs is where the conversation was left, though it is no node yet and the head is elsewhere
   const { headId } = store.get();
   // a head that is neither the old one nor the turn that was begun here: another window goes on elsewhere
-  const at = headId === null || [headId, store.get().at].includes(told.headId) ? store.get().at : null;
+  const asked = headId === null || [headId, store.get().at].includes(told.headId) ? store.get().at : null;
+  const there = (turnId) => [...told.nodes, ...told.running].some((turn) => (turn.id ?? turn.turnId) === turnId);
+  const begins = (turnId) => store.get().turns[turnId]?.status === "running" && !there(turnId);
+  if (begins(asked) || compared.some(begins)) return; // the server is about to know it; its end loads all again
+  const at = there(asked) ? asked : null;
   const wanted = compared.length > 1 ? compared : [running.at(-1)?.turnId ?? at];
   const paths = await Promise.all(wanted.map((nodeId) => pathTo(conversationId, nodeId, compared)));
   if (store.get().conversationId !== conversationId || mine !== loads || starting) return;
