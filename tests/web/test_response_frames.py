@@ -23,7 +23,7 @@ from dhenara_async import (
     StreamEvent,
 )
 from dhenara_async.conversation import ConversationNode
-from dhenara_async.errors import DhenaraError, RateLimitError
+from dhenara_async.errors import DhenaraError, RateLimitError, StreamStateError
 from dhenara_async.events import (
     PartEnd,
     PartStart,
@@ -399,6 +399,17 @@ def test_a_replay_in_other_events_ends_a_resumed_stream_with_the_last_one_only()
     assert (last["type"], last["sequence_number"]) == ("response.completed", 41)
     whole = ResponseFrames(HEAD, events_kept=False)
     assert len(events_of(whole.begin() + whole.feed(says(0, "Yes")))) == 8
+
+
+@pytest.mark.parametrize("read", [0, 5, 8, 9, 30])
+def test_a_client_that_has_read_more_of_a_cut_answer_than_was_kept_is_told_of_its_end(read: int) -> None:
+    """A killed process has sent what it did not keep: no number may lie behind the end."""
+    frames = ResponseFrames(HEAD, starting_after=read, events_lost=True)
+    frames.begin()
+    frames.feed(says(0, "So")[:2])
+    *_, last = events_of(frames.fail(failure_of(StreamStateError("cut"))))
+    assert (last["type"], cast(int, last["sequence_number"]) > read) == ("response.failed", True)
+    assert response_in(last)["output"][0]["content"][0]["text"] == "So"
 
 
 def test_the_opaque_state_of_other_providers_stays_here() -> None:

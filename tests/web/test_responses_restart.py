@@ -51,5 +51,10 @@ async def test_responses_of_a_killed_process_are_there_in_the_next_one(tmp_path:
                 assert replay[-1].type == "response.failed"
                 kept = [event.to_dict() for event in replay[:-2]][: len(seen)]
                 assert kept == [event.to_dict() for event in seen][: len(kept)]
+                rest = [
+                    event async for event in await sdk.responses.retrieve(cut, stream=True, starting_after=1_000)
+                ]  # of what the killed process had sent and not kept
+                assert [(event.type, event.sequence_number) for event in rest] == [("response.failed", 1_001)]
+                assert rest[0].response.to_dict() == left.to_dict()
                 last = await sdk.responses.create(model="m", input="Three?", previous_response_id=done.id)
                 assert last.output_text == "Three"

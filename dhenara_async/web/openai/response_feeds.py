@@ -82,7 +82,7 @@ class ResponseReplayFeed(AnswerFeed):
     def __init__(self, reader: TurnReader, head: ResponseHead, starting_after: int | None = None) -> None:
         def frames(turn_id: str | None) -> ResponseFrames:
             kept = turn_id is None or reader.cursor.split(".")[-2] != NODE_EPOCH
-            return ResponseFrames(head, starting_after=starting_after, events_kept=kept)
+            return ResponseFrames(head, starting_after=starting_after, events_kept=kept, events_lost=True)
 
         super().__init__(reader, frames)
 

@@ -96,16 +96,26 @@ class ResponseFrames:
         events_kept: Whether the fed events are the ones that the client has seen. If not, because the turn is replayed
             from its node, its numbers mean nothing to a client with ``starting_after``, who then gets the last event
             only.
+        events_lost: Whether the client may have seen more than is fed, because a process was killed before it had kept
+            what it sent: the last event of an answer that was cut is written in any case then.
     """
 
     media_type: str = "text/event-stream"
     headers: Mapping[str, str] = UNBUFFERED
     comment: bytes = COMMENT
 
-    def __init__(self, head: ResponseHead, *, starting_after: int | None = None, events_kept: bool = True) -> None:
+    def __init__(
+        self,
+        head: ResponseHead,
+        *,
+        starting_after: int | None = None,
+        events_kept: bool = True,
+        events_lost: bool = False,
+    ) -> None:
         self._head = head
         self._after = -1 if starting_after is None else starting_after
         self._last_only = starting_after is not None and not events_kept
+        self._lossy = events_lost
         self._number = 0
         self._out: list[bytes] = []
         self._names = ItemNames(head.id)
@@ -123,6 +133,7 @@ class ResponseFrames:
         self._usage, self._earlier = UNKNOWN, list[Usage]()
         self._finish: FinishReason | None = None
         self._over = False
+        self._cut = False
 
     def begin(self) -> bytes:
         """Return the announcement of the response."""
@@ -178,6 +189,7 @@ class ResponseFrames:
         self._out = []
         if self._over:
             return b""
+        self._cut = True
         self._close_all()
         if failure.cancelled:
             self._finish_with(ResponseState(status="cancelled", output=self._items()))
@@ -187,13 +199,13 @@ class ResponseFrames:
 
     # ------------------------------------------------------------------------------------------------ events
 
-    def _put(self, kind: str, fields: Mapping[str, object], *, last: bool = False) -> None:
+    def _put(self, kind: str, fields: Mapping[str, object], *, always: bool = False) -> None:
         number = self._number
-        if self._last_only:
-            if not last:
-                self._number += 1
-                return
+        if always:
             number = max(number, self._after + 1)
+        elif self._last_only:
+            self._number += 1
+            return
         self._number = number + 1
         if number > self._after:
             told = dumps({"type": kind, **fields, "sequence_number": number})
@@ -202,7 +214,8 @@ class ResponseFrames:
     def _finish_with(self, state: ResponseState) -> None:
         self._over = True
         kind = "failed" if state.status == "cancelled" else state.status
-        self._put(f"response.{kind}", {"response": object_of(self._head, state)}, last=True)
+        told = {"response": object_of(self._head, state)}
+        self._put(f"response.{kind}", told, always=self._last_only or (self._lossy and self._cut))
 
     def _finish_with_error(self, error: OpenAIError) -> None:
         self._put("error", {"code": error.code or "server_error", "message": error.message, "param": error.param})
