@@ -1,5 +1,6 @@
 """``/v1/responses`` of the OpenAI-compatible front, read by the real openai SDK."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from dhenara_async import Dialect, Failover
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import ScriptedToolCall
 from dhenara_async.turns.log import Journal
+from dhenara_async.web.openai.response_ids import TurnPlace, response_id
 from tests.loopback import PATIENCE, endpoint_at
 from tests.web.openai_clients import front, openai, sdk_at
 
@@ -191,6 +193,56 @@ async def test_what_is_not_kept_cannot_be_read_and_a_deleted_response_is_gone() 
             await sdk.responses.create(model="m", input="And?", previous_response_id=first.id)
         assert (await sdk.responses.retrieve(second.id)).output_text == "Two"
         await sdk.responses.delete(second.id)
+        assert (await manager.scoped("ann").list()).items == ()
+
+
+async def test_the_words_of_a_deleted_response_are_found_by_no_reference(tmp_path: Path) -> None:
+    async with (
+        ProviderServer([Answer(text=text) for text in ("secret", "Two", "Three")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}, store=tmp_path / "chat.db") as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="One?")
+        second = await sdk.responses.create(model="m", input="Two?", previous_response_id=first.id)
+        asked: list[Any] = [{"role": "user", "content": "One?"}, *first.output, {"role": "user", "content": "Again?"}]
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as requests:
+                for _ in range(5):
+                    requests.start_soon(_deleted, sdk, first.id)
+        mark = next(
+            node.id for node in (await manager.scoped("ann").open(first.conversation.id)).nodes if node.response is None
+        )
+        with pytest.raises(openai.NotFoundError):
+            await sdk.responses.retrieve(response_id(TurnPlace(first.conversation.id, mark)))
+        referred = [{"type": "item_reference", "id": first.output[0].id}, asked[-1]]
+        with pytest.raises(openai.BadRequestError, match="not kept here"):
+            await sdk.responses.create(model="m", input=referred)
+        again = await sdk.responses.create(model="m", input=asked)  # its own words are taken as they are
+        assert again.conversation.id != first.conversation.id
+        conversation = await manager.scoped("ann").open(first.conversation.id)
+        assert conversation.head is not None
+        assert conversation.head.user_query == "Two?"
+        assert (await sdk.responses.retrieve(second.id)).output_text == "Two"
+
+
+async def _deleted(sdk: Any, name: str) -> None:
+    """Delete a response, which another request may have done."""
+    with suppress(openai.NotFoundError):
+        await sdk.responses.delete(name)
+
+
+async def test_the_last_responses_of_a_conversation_go_with_it_when_deleted_at_once(tmp_path: Path) -> None:
+    async with (
+        ProviderServer([Answer(text="One"), Answer(text="Two")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}, store=tmp_path / "chat.db") as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="One?")
+        second = await sdk.responses.create(model="m", input="Two?", previous_response_id=first.id)
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as requests:
+                for name in (first.id, second.id, first.id, second.id):
+                    requests.start_soon(_deleted, sdk, name)
         assert (await manager.scoped("ann").list()).items == ()
 
 

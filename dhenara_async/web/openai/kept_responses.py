@@ -70,14 +70,14 @@ class KeptResponses:
             OpenAIRefusal: The owner has none of that id.
         """
         place = place_of(response_id)
-        if place is None:
+        if place is None or place.node.startswith(_MARK):
             raise OpenAIRefusal(_NO_RESPONSE)
         running = await self._manager.running(place.conversation)  # first: it may end in between
         try:
             conversation = await self._manager.open(place.conversation, path_only=True)
-            if await self._has(conversation, f"{_MARK}{place.node}"):
+            if await is_deleted(self._manager, conversation, place.node):
                 raise OpenAIRefusal(_NO_RESPONSE)
-            if await self._has(conversation, place.node):
+            if await _has(self._manager, conversation, place.node):
                 return FoundResponse(place, await self._manager.load(conversation, place.node), conversation)
         except UnknownConversationError:
             raise OpenAIRefusal(_NO_RESPONSE) from None
@@ -85,13 +85,6 @@ class KeptResponses:
             if draft.id == place.node:
                 return FoundResponse(place, draft, None)
         raise OpenAIRefusal(_NO_RESPONSE)
-
-    async def _has(self, conversation: Conversation, node_id: str) -> bool:
-        try:
-            await self._manager.load(conversation, node_id)
-        except ConfigurationError:
-            return False
-        return True
 
     def replay(self, found: FoundResponse, starting_after: int | None) -> ResponseReplayFeed:
         """Return a response as a stream, from its beginning or behind the event of a number.
@@ -133,16 +126,21 @@ class KeptResponses:
             await self._end(found)
             found = await self.find(response_id)
         place, manager = found.place, self._manager
-        conversation = await manager.load_all(await manager.open(place.conversation))
-        marked = {node.id.removeprefix(_MARK) for node in conversation.nodes if node.error == _DELETED}
-        left = [node for node in conversation.nodes if node.error != _DELETED and node.id not in {*marked, place.node}]
-        if all(map(is_given, left)) and not await manager.running(place.conversation):
-            await manager.delete(place.conversation)
-            return
         mark = ConversationNode(
-            id=f"{_MARK}{place.node}", parent_id=place.node, status="failed", error=_DELETED, attempts=0
+            id=f"{_MARK}{place.node}",
+            parent_id=place.node,
+            status="failed",  # so that it does not become the head
+            error=_DELETED,
+            attempts=0,
+            timestamp=found.node.timestamp,  # every mark of a node is equal: it may be put there twice
         )
-        await manager.store.append(place.conversation, mark)
+        with suppress(UnknownConversationError):  # another request has deleted the last response in between
+            await manager.store.append(place.conversation, mark)
+            conversation = await manager.load_all(await manager.open(place.conversation))
+            marks = {node.id for node in conversation.nodes if node.error == _DELETED}
+            left = [node for node in conversation.nodes if not {node.id, f"{_MARK}{node.id}"} & marks]
+            if all(map(is_given, left)) and not await manager.running(place.conversation):
+                await manager.delete(place.conversation)
 
     async def input_items(self, response_id: str, query: Mapping[str, str]) -> JsonObject:
         """Return the items of a response's request as a list of the API.
@@ -173,3 +171,25 @@ class KeptResponses:
             "last_id": last,
             "has_more": len(items) > limit,
         }
+
+
+async def is_deleted(manager: ConversationManager, conversation: Conversation, node_id: str) -> bool:
+    """Whether the response of a turn was deleted.
+
+    Args:
+        manager: The manager, confined to the owner of the conversation.
+        conversation: The conversation of the turn.
+        node_id: The id of the turn.
+
+    Raises:
+        UnknownConversationError: The store does not have the conversation.
+    """
+    return await _has(manager, conversation, f"{_MARK}{node_id}")
+
+
+async def _has(manager: ConversationManager, conversation: Conversation, node_id: str) -> bool:
+    try:
+        await manager.load(conversation, node_id)
+    except ConfigurationError:
+        return False
+    return True

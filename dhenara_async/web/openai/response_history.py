@@ -24,6 +24,7 @@ from dhenara_async.messages.messages import (
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.web.inputs.fields import bad
+from dhenara_async.web.openai.kept_responses import is_deleted
 from dhenara_async.web.openai.response_ids import TurnPlace, place_of, response_id
 from dhenara_async.web.openai.response_items import call_ids
 from dhenara_async.web.openai.response_items_input import GivenItem
@@ -89,7 +90,7 @@ class GivenTurn(ShortRepr):
 
 
 class OwnAnswers:
-    """Finds the answers of one owner that a request sends back or refers to.
+    """Finds the answers of one owner that a request sends back or refers to, except for those of deleted responses.
 
     Args:
         manager: The manager, confined to the owner.
@@ -98,6 +99,7 @@ class OwnAnswers:
     def __init__(self, manager: ConversationManager) -> None:
         self._manager = manager
         self._opened: dict[str, Conversation] = {}
+        self._deleted: dict[TurnPlace, bool] = {}
 
     async def found(self, place: TurnPlace) -> ConversationNode | None:
         """Return the node of a turn that has ended; None if the owner has none."""
@@ -112,9 +114,11 @@ class OwnAnswers:
                 conversation = await self._manager.open(place.conversation, path_only=True)
                 self._opened[place.conversation] = conversation
             await self._manager.load(conversation, place.node)
+            if place not in self._deleted:
+                self._deleted[place] = await is_deleted(self._manager, conversation, place.node)
         except (ConfigurationError, UnknownConversationError):
             return None
-        return conversation
+        return None if self._deleted[place] else conversation
 
     async def in_place(self, items: Iterable[GivenItem], calls: SeenCalls) -> list[GivenMessage]:
         """Return the messages of a request with our own in place of the answers that are found by their ids.
