@@ -18,10 +18,13 @@ from dhenara_async import (
     Tool,
     ToolResultPart,
 )
+from dhenara_async.errors import ConfigurationError
 from dhenara_async.testing import Answer, Fault, ProviderServer
 from dhenara_async.testing.script import ScriptedToolCall
+from dhenara_async.web.starlette import openai_routes
 from tests.loopback import ONCE, endpoint_at
-from tests.web.openai_clients import front, openai, sdk_at
+from tests.stores.test_check_store import SqliteStore
+from tests.web.openai_clients import front, openai, owner_of, sdk_at
 
 DIALECTS = pytest.mark.parametrize(
     "dialect", [Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES, Dialect.ANTHROPIC_MESSAGES, Dialect.GEMINI]
@@ -184,3 +187,28 @@ async def test_a_front_that_keeps_nothing_answers_and_refuses_background() -> No
         answer = await sdk.responses.create(model="m", input="Hi")
         assert (answer.output_text, answer.store) == ("Hi", False)
         assert (await manager.scoped("ann").list()).items == ()
+
+
+async def test_a_store_that_does_not_keep_owners_apart_keeps_no_response(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "chat.db")
+    async with (
+        store,
+        ProviderServer([Answer(text="Hi")] * 2) as provider,
+        front({"m": endpoint_at(provider, Dialect.GEMINI)}, store=store) as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        made_by_the_app = await manager.create()
+        answer = await sdk.responses.create(model="m", input="Hi")
+        assert (answer.output_text, answer.store) == ("Hi", False)
+        history = [{"role": "user", "content": "Hi"}, *answer.output, {"role": "user", "content": "And?"}]
+        assert (await sdk.responses.create(model="m", input=history)).output_text == "Hi"
+        for attempt in (
+            lambda: sdk.responses.retrieve(answer.id),
+            lambda: sdk.responses.create(model="m", input="Hi", background=True),
+            lambda: sdk.responses.create(model="m", input="Hi", previous_response_id=answer.id),
+            lambda: sdk.responses.create(model="m", input="Hi", conversation=made_by_the_app.id),
+        ):
+            with pytest.raises((openai.NotFoundError, openai.BadRequestError)):
+                await attempt()
+        with pytest.raises(ConfigurationError, match="SqliteStore has no scoped"):
+            openai_routes(manager, {"m": endpoint_at(provider, Dialect.GEMINI)}, owner=owner_of, keep=True)

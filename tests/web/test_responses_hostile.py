@@ -97,6 +97,12 @@ def test_no_body_breaks_the_front(body: object, raw: bytes | None) -> None:
     _check(*asyncio.run(_answer("POST", "/responses", "", json.dumps(body).encode() if raw is None else raw, {})))
 
 
+def test_a_history_of_too_many_items_is_refused() -> None:
+    body = {"model": "m", "input": [{"role": "user", "content": "a"}] * 5_001}
+    status, told = asyncio.run(_answer("POST", "/responses", "", json.dumps(body).encode(), {}))
+    assert (status, b"more than 5000 items" in told) == (413, True)
+
+
 _PATHS = (("GET", "/responses/{id}"), ("DELETE", "/responses/{id}"), ("POST", "/cancel"), ("GET", "/input_items"))
 _NAMES: st.SearchStrategy[str] = st.one_of(st.sampled_from(_IDS), st.text(max_size=70), st.text().map("resp_t".__add__))
 

@@ -41,10 +41,12 @@ def openai_routes(
         keep: Whether answers are kept in the manager's store, as conversations of the owner, so that every process
             recognises them when a client sends them back: the change of a model in its menu is then a hop with our own
             nodes. False = the newest 4 000 are remembered in the memory of this process. None = they are kept if the
-            store outlives the process. Responses are kept in any store, except for False.
+            store outlives the process. Responses are kept in any store, except for False. A store without ``scoped``
+            keeps nothing.
 
     Raises:
-        ConfigurationError: There is no endpoint, or an option cannot be used.
+        ConfigurationError: There is no endpoint, an option cannot be used, or ``keep`` is True and the store has no
+            ``scoped``.
     """
     front = OpenAIApp(manager, endpoints, "", config=config, origins=origins, limits=limits, keep=keep)
     app = web.Application()

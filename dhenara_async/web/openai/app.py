@@ -6,8 +6,6 @@ from functools import partial
 from time import time
 from uuid import uuid4
 
-from anyio import to_thread
-
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError, DhenaraError
 from dhenara_async.manager import ConversationManager
@@ -16,6 +14,7 @@ from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_jso
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import failure_of
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
+from dhenara_async.web.openai.bodies import read_by
 from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead
 from dhenara_async.web.openai.chat_input import CompletionRequest, chat_request
 from dhenara_async.web.openai.errors import NO_MODEL, NOT_ASKED, OpenAIError, OpenAIRefusal, error_of, error_reply
@@ -27,7 +26,6 @@ from dhenara_async.web.openai.sent_history import SentHistory
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
 _OWNED_BY = "dhenara-async"
-_LARGE = 1 << 17  # a body of that many bytes takes longer to read than the loop may stand still
 
 
 class OpenAIApp:
@@ -46,7 +44,7 @@ class OpenAIApp:
         routes: Method, path and handler of every route.
 
     Raises:
-        ConfigurationError: There is no model, or one cannot be used.
+        ConfigurationError: There is no model, one cannot be used, or the store cannot keep answers.
     """
 
     def __init__(
@@ -115,8 +113,7 @@ class OpenAIApp:
     async def _chat(self, request: WebRequest) -> WebReply | Feed:
         check_json(request.headers)
         body = await request.read(self._limits.body_bytes)
-        read = partial(self._read, body, request.owner)
-        asked, sent = await to_thread.run_sync(read) if len(body) > _LARGE else read()
+        asked, sent = await read_by(partial(self._read, request.owner), body)
         target = self._models.get(asked.model)
         if target is None:
             return error_reply(NO_MODEL)
@@ -129,6 +126,6 @@ class OpenAIApp:
             return error_reply(NOT_ASKED)
         return CompletionStreamFeed(turn, frames) if asked.streamed else CompletionFeed(turn, completion)
 
-    def _read(self, body: bytes, owner: str) -> tuple[CompletionRequest, SentHistory]:
+    def _read(self, owner: str, body: bytes) -> tuple[CompletionRequest, SentHistory]:
         asked = chat_request(body, self._config or self._manager.config, self._limits)
         return asked, SentHistory(owner, asked.messages)

@@ -152,7 +152,7 @@ def _part(part: object, at: int) -> dict[str, object]:
 
 # -------------------------------------------------------------------------------------------------------- options
 
-# names of the request, and of the option that each sets; the first one that has a value counts
+# names of the request, and of the option that each sets; the last one that has a value counts
 _OPTIONS: tuple[tuple[str, str], ...] = (
     ("max_tokens", "max_output_tokens"),
     ("max_completion_tokens", "max_output_tokens"),

@@ -22,7 +22,7 @@ from typing import Final
 import anyio
 
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import DhenaraError, UnknownConversationError
+from dhenara_async.errors import ConfigurationError, DhenaraError, UnknownConversationError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart, TextPart
@@ -54,9 +54,17 @@ class KnownAnswers:
         manager: Its store keeps the answers.
         keep: Whether they are kept there; False = the newest ones are remembered in the memory of this process; None =
             they are kept if the store outlives the process and keeps owners apart.
+
+    Raises:
+        ConfigurationError: They are to be kept, but the store does not keep owners apart.
     """
 
     def __init__(self, manager: ConversationManager, *, keep: bool | None) -> None:
+        if keep and not isinstance(manager.store, StoreWithOwners):
+            raise ConfigurationError(
+                f"keep=True needs a store that keeps owners apart, and {type(manager.store).__name__} has no scoped(): "
+                "leave out keep, or pass a MemoryStore or SQLStore to the manager"
+            )
         self._manager = manager
         self._keep = keep
         self._remembered: OrderedDict[str, ConversationNode] = OrderedDict()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.frozen import ShortRepr
-from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, as_fields, bad, object_of, text_of
+from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, WebLimits, as_fields, bad, object_of, text_of
 from dhenara_async.web.openai.response_items_input import GivenItem, given_items
 from dhenara_async.web.openai.response_options import response_config, response_echo
 
@@ -57,13 +57,14 @@ class ResponseRequest(ShortRepr):
     echo: Mapping[str, object] = field(repr=False)
 
 
-def response_request(body: bytes, base: AIModelCallConfig) -> ResponseRequest:
+def response_request(body: bytes, base: AIModelCallConfig, limits: WebLimits | None = None) -> ResponseRequest:
     """Read a request.
 
     Args:
         body: Its body.
         base: The options that the app sets; those of the request count before them. Its tools are left out: a client
             that was not told of them could not run them.
+        limits: How much a client may send; None = ``WebLimits()``.
 
     Raises:
         RefusedRequest: It cannot be read; the words repeat nothing of it.
@@ -74,7 +75,7 @@ def response_request(body: bytes, base: AIModelCallConfig) -> ResponseRequest:
         raise bad("model is missing: GET /v1/models lists the names.")
     if fields.get("prompt") is not None:
         raise bad("prompt is not known here: this API keeps no prompts. Send the text as instructions and input.")
-    system, items = given_items(fields.get("input"))
+    system, items = given_items(fields.get("input"), (limits or WebLimits()).messages)
     previous, conversation = text_of(fields, "previous_response_id", limit=_ID), _conversation(fields)
     if previous is not None and conversation is not None:
         raise bad("previous_response_id and conversation exclude each other.")

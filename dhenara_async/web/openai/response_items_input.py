@@ -18,7 +18,7 @@ from dhenara_async.messages.messages import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.web.inputs.fields import BodyFields, as_fields, bad, items_of, text_of
+from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, as_fields, bad, items_of, text_of
 from dhenara_async.web.openai.response_ids import is_reference, response_of_item
 
 _TEXT = 20_000_000
@@ -59,11 +59,12 @@ class GivenItem(ShortRepr):
     referred: bool = False
 
 
-def given_items(given: object) -> tuple[tuple[str, ...], tuple[GivenItem, ...]]:
+def given_items(given: object, most: int) -> tuple[tuple[str, ...], tuple[GivenItem, ...]]:
     """Read the input.
 
     Args:
         given: The field of the request.
+        most: How many items it may have.
 
     Returns:
         The texts of its system and developer messages, and all other messages, oldest first.
@@ -81,6 +82,8 @@ def given_items(given: object) -> tuple[tuple[str, ...], tuple[GivenItem, ...]]:
     items = items_of({"input": given}, "input")
     if not items:
         raise bad("input is empty.")
+    if len(items) > most:
+        raise RefusedRequest(413, f"input has more than {most} items.")
     read = _messages([as_fields(item, f"input[{at}]") for at, item in enumerate(items)])
     led = [item.message.get_text() for item in read if item.message.role is Role.SYSTEM]
     system = tuple(filter(None, led))

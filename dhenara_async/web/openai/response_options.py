@@ -16,7 +16,7 @@ _FUNCTION_NAME = 64
 _ECHO_BYTES = 16_384
 """A longer list of tools or schema is not repeated: each response would keep a copy."""
 
-# names of the request, and of the option that each sets; the first one that has a value counts
+# names of the request, and of the option that each sets; the last one that has a value counts
 _OPTIONS: tuple[tuple[str, str], ...] = (
     ("max_output_tokens", "max_output_tokens"),
     ("temperature", "temperature"),

@@ -7,14 +7,17 @@ new one is a branch beside them.
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
+from dhenara_async.stores import MemoryStore, StoreWithOwners
 from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_json, json_reply
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.inputs.fields import WebLimits, bad
+from dhenara_async.web.openai.bodies import read_by
 from dhenara_async.web.openai.errors import JSON, NO_MODEL, NOT_ASKED, OpenAIError, OpenAIRefusal
 from dhenara_async.web.openai.kept_responses import KeptResponses
 from dhenara_async.web.openai.known_answers import KnownAnswers
@@ -43,7 +46,8 @@ class ResponsesApp:
         known: Recognises answers that are not kept.
         config: Options of every call, where a request has none of its own; None = the manager's.
         limits: How much a client may send.
-        keep: Whether responses may be kept; False = none is, as if every request said ``store: false``.
+        keep: Whether responses may be kept; False = none is, as if every request said ``store: false``. None is kept
+            either in a store that does not keep owners apart.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class ResponsesApp:
         self._config = config
         self._limits = limits
         self._keep = keep
+        self._nothing = ConversationManager(store=MemoryStore(), journal=None)  # is read, and never asked
 
     def routes_below(self, path: str) -> tuple[tuple[str, str, Handler], ...]:
         """Return method, path and handler of every route.
@@ -80,18 +85,19 @@ class ResponsesApp:
     async def _create(self, request: WebRequest) -> WebReply | Feed:
         check_json(request.headers)
         body = await request.read(self._limits.body_bytes)
-        asked = response_request(body, self._config or self._manager.config)
+        base = self._config or self._manager.config
+        asked = await read_by(partial(response_request, base=base, limits=self._limits), body)
         target = self._models.get(asked.model)
         if target is None:
             raise OpenAIRefusal(NO_MODEL)
         try:
-            return await (self._kept if asked.store and self._keep else self._unkept)(request, asked, target)
+            return await (self._kept if asked.store and self._keeps else self._unkept)(request, asked, target)
         except ConfigurationError as exc:
             logger.warning("a response of the OpenAI-compatible front cannot be made: %s", type(exc).__name__)
             raise OpenAIRefusal(NOT_ASKED) from exc
 
     async def _kept(self, request: WebRequest, asked: ResponseRequest, target: Target) -> WebReply | Feed:
-        manager = self._manager.scoped(request.owner)
+        manager = self._manager_of(request)
         if asked.background and not manager.keeps_journal:
             raise OpenAIRefusal(_NO_BACKGROUND)
         kept = await ResponseTurns(manager, self._known, request.owner).kept(asked, target)
@@ -115,7 +121,7 @@ class ResponsesApp:
     async def _unkept(self, request: WebRequest, asked: ResponseRequest, target: Target) -> Feed:
         if asked.background:
             raise OpenAIRefusal(_NOT_KEPT)
-        manager = self._manager.scoped(request.owner)
+        manager = self._manager_of(request)
         turn, head = await ResponseTurns(manager, self._known, request.owner).unkept(asked, target)
         return (ResponseStreamFeed if asked.streamed else ResponseFeed)(turn, head)
 
@@ -138,7 +144,16 @@ class ResponsesApp:
         return json_reply(await self._responses_of(request).input_items(request.path["id"], request.query))
 
     def _responses_of(self, request: WebRequest) -> KeptResponses:
-        return KeptResponses(self._manager.scoped(request.owner))
+        return KeptResponses(self._manager_of(request))
+
+    @property
+    def _keeps(self) -> bool:
+        return self._keep and isinstance(self._manager.store, StoreWithOwners)
+
+    def _manager_of(self, request: WebRequest) -> ConversationManager:
+        """Return the manager of an owner's responses; it finds nothing if the store does not keep owners apart."""
+        separate = isinstance(self._manager.store, StoreWithOwners)
+        return (self._manager if separate else self._nothing).scoped(request.owner)
 
 
 def _number(text: str | None) -> int | None:
