@@ -26,9 +26,9 @@ from dhenara_async.web.inputs.fields import (
     object_of,
     text_of,
 )
+from dhenara_async.web.openai.options import checked_option, declared_function, wanted_schema, with_options
 
 _MOST_CHOICES = 8
-_FUNCTION_NAME = 64
 _MODEL_NAME = 200
 _MESSAGE = ("role", "content", "tool_calls", "refusal")
 _RESULT = ("role", "content", "tool_call_id")
@@ -172,29 +172,17 @@ def _config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCallConfig:
     chosen: dict[str, object] = {"tools": _tools(fields)}
     for name, option in _OPTIONS:
         if (value := fields.get(name)) is not None:
-            chosen[option] = _checked(name, option, value)
-    if chosen.get("n") == 1:
-        del chosen["n"]  # what every provider does anyway
+            chosen[option] = checked_option(name, option, value)
+    choices = cast("int", chosen.get("n", 1))
+    if choices > _MOST_CHOICES:
+        raise bad(f"n is at most {_MOST_CHOICES}.")
+    if choices == 1:
+        chosen.pop("n", None)  # what every provider does anyway
     if (choice := fields.get("tool_choice")) is not None and chosen["tools"]:
         chosen["tool_choice"] = _tool_choice(choice)
     if (schema := _schema(fields)) is not None:
         chosen["structured_output"] = schema
-    try:
-        read = AIModelCallConfig.model_validate(chosen)
-    except (ValueError, ConfigurationError, RecursionError):
-        raise bad("tools, tool_choice or response_format is not as Chat Completions takes it.") from None
-    return base.changed(**{name: getattr(read, name) for name in chosen})
-
-
-def _checked(name: str, option: str, value: object) -> object:
-    """Return the value of an option, as the config keeps it."""
-    try:
-        read: object = getattr(AIModelCallConfig.model_validate({option: value}), option)
-    except (ValueError, ConfigurationError):
-        raise RefusedRequest(400, f"{name} has a value that it cannot have.") from None
-    if option == "n" and isinstance(read, int) and read > _MOST_CHOICES:
-        raise bad(f"n is at most {_MOST_CHOICES}.")
-    return read
+    return with_options(base, chosen, "tools, tool_choice or response_format is not as Chat Completions takes it.")
 
 
 def _tools(fields: BodyFields) -> list[object]:
@@ -206,14 +194,7 @@ def _tools(fields: BodyFields) -> list[object]:
         tool = as_fields(item, f"tools[{at}]")
         if tool.get("type", "function") != "function":
             raise bad(f"tools[{at}] is not a function: this API passes on functions only.")
-        function = as_fields(tool.get("function"), f"tools[{at}].function")
-        name = text_of(function, "name", limit=_FUNCTION_NAME)
-        declared: dict[str, object] = {"name": name, "description": function.get("description") or ""}
-        if function.get("parameters") is not None:
-            declared["parameters"] = function["parameters"]
-        if isinstance(function.get("strict"), bool):
-            declared["strict"] = function["strict"]
-        tools.append(declared)
+        tools.append(declared_function(as_fields(tool.get("function"), f"tools[{at}].function")))
     return tools
 
 
@@ -232,7 +213,4 @@ def _schema(fields: BodyFields) -> object:
     if given.get("type") != "json_schema":
         return None
     named = as_fields(given.get("json_schema"), "response_format.json_schema")
-    schema = dict(as_fields(named.get("schema"), "response_format.json_schema.schema"))
-    if isinstance(name := named.get("name"), str):
-        schema.setdefault("title", name[:_FUNCTION_NAME])
-    return schema
+    return wanted_schema(named, "response_format.json_schema")

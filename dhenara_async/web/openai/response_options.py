@@ -4,15 +4,19 @@ Source: https://platform.openai.com/docs/api-reference/responses/create (read 20
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from dhenara_async.config import AIModelCallConfig
-from dhenara_async.errors import ConfigurationError
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.tools.declarations import HostedTool, HostedToolType
-from dhenara_async.web.inputs.fields import BodyFields, as_fields, bad, items_of, text_of
+from dhenara_async.web.inputs.fields import BodyFields, as_fields, items_of, text_of
+from dhenara_async.web.openai.options import (
+    FUNCTION_NAME,
+    checked_option,
+    declared_function,
+    wanted_schema,
+    with_options,
+)
 
-_FUNCTION_NAME = 64
 _ECHO_BYTES = 16_384
 """A longer list of tools or schema is not repeated: each response would keep a copy."""
 
@@ -46,27 +50,23 @@ def response_config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCallC
     Raises:
         RefusedRequest: A known option has a value that it cannot have.
     """
-    text_of(fields, "truncation", limit=_FUNCTION_NAME)  # is repeated: no driver has such a setting
+    text_of(fields, "truncation", limit=FUNCTION_NAME)  # is repeated: no driver has such a setting
     tools, choice = _chosen(_tools(fields), fields.get("tool_choice"))
     chosen: dict[str, object] = {"tools": tools}
     for name, option in _OPTIONS:
         if (value := fields.get(name)) is not None:
-            chosen[option] = _checked(name, option, value)
+            chosen[option] = checked_option(name, option, value)
     reasoning = fields.get("reasoning")
     if reasoning is not None:
         given = as_fields(reasoning, "reasoning")
         for name, option in _REASONING:
             if (value := given.get(name)) is not None:
-                chosen[option] = _checked(f"reasoning.{name}", option, value)
+                chosen[option] = checked_option(f"reasoning.{name}", option, value)
     if choice is not None and tools:
         chosen["tool_choice"] = choice
     if (schema := _schema(fields)) is not None:
         chosen["structured_output"] = schema
-    try:
-        read = AIModelCallConfig.model_validate(chosen)
-    except (ValueError, ConfigurationError, RecursionError):
-        raise bad("tools, tool_choice or text.format is not as the Responses API takes it.") from None
-    return base.changed(**{name: getattr(read, name) for name in chosen})
+    return with_options(base, chosen, "tools, tool_choice or text.format is not as the Responses API takes it.")
 
 
 def response_echo(fields: BodyFields) -> Mapping[str, object]:
@@ -75,16 +75,6 @@ def response_echo(fields: BodyFields) -> Mapping[str, object]:
     if "tools" in echo:
         echo["tools"] = [tool for tool in items_of(fields, "tools") if _is_passed_on(as_fields(tool, "a tool"))]
     return {name: value for name, value in echo.items() if len(dumps(value)) <= _ECHO_BYTES}
-
-
-def _checked(name: str, option: str, value: object) -> object:
-    """Return the value of an option, as the config keeps it."""
-    if isinstance(value, bool) is not (option == "parallel_tool_calls"):
-        raise bad(f"{name} has a value that it cannot have.")
-    try:
-        return getattr(AIModelCallConfig.model_validate({option: value}), option)
-    except (ValueError, ConfigurationError):
-        raise bad(f"{name} has a value that it cannot have.") from None
 
 
 # -------------------------------------------------------------------------------------------------------- tools
@@ -99,9 +89,9 @@ def _tools(fields: BodyFields) -> _Declared:
     tools: list[Mapping[str, object] | HostedTool] = []
     for at, item in enumerate(items_of(fields, "tools")):
         tool = as_fields(item, f"tools[{at}]")
-        kind = text_of(tool, "type", limit=_FUNCTION_NAME)
+        kind = text_of(tool, "type", limit=FUNCTION_NAME)
         if kind == "function":
-            tools.append(_function(tool))
+            tools.append(declared_function(tool))
         elif kind is not None and kind in _HOSTED and (hosted := HostedTool(type=_HOSTED[kind])) not in tools:
             tools.append(hosted)
     return tools
@@ -109,19 +99,6 @@ def _tools(fields: BodyFields) -> _Declared:
 
 def _is_passed_on(tool: BodyFields) -> bool:
     return tool.get("type") in {"function", *_HOSTED}
-
-
-def _function(tool: BodyFields) -> Mapping[str, object]:
-    description = text_of(tool, "description", limit=1_000_000)
-    declared: dict[str, object] = {
-        "name": text_of(tool, "name", limit=_FUNCTION_NAME),
-        "description": description or "",
-    }
-    if tool.get("parameters") is not None:
-        declared["parameters"] = as_fields(tool["parameters"], "the parameters of a tool")
-    if isinstance(tool.get("strict"), bool):
-        declared["strict"] = tool["strict"]
-    return declared
 
 
 def _chosen(tools: _Declared, choice: object) -> tuple[_Declared, object]:
@@ -150,7 +127,4 @@ def _schema(fields: BodyFields) -> object:
     given = as_fields(wanted, "text.format")
     if given.get("type") != "json_schema":
         return None
-    schema = dict(as_fields(given.get("schema"), "text.format.schema"))
-    if isinstance(name := cast("object", given.get("name")), str):
-        schema.setdefault("title", name[:_FUNCTION_NAME])
-    return schema
+    return wanted_schema(given, "text.format")
