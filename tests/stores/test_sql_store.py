@@ -196,3 +196,95 @@ async def test_a_write_that_was_given_up_leaves_nothing_when_the_file_is_free_ag
         other.close()
         assert await anyio.to_thread.run_sync(over.wait, 10)
         assert (await store.load("c")).nodes == ()
+
+
+def _lock(path: Path) -> sqlite3.Connection:
+    """Lock an SQLite file, as another process does that writes."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+async def test_closing_waits_for_the_writers_of_a_file_and_leaves_no_connection(tmp_path: Path) -> None:
+    store = SQLStore(tmp_path / "chat.db")
+    await store.create("c")
+    other = _lock(tmp_path / "chat.db")
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):  # the first one waits for the lock, the others for the first one
+            tasks.start_soon(store.append, "c", ConversationNode(id=str(number)))
+            await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(store.aclose)
+        await anyio.wait_all_tasks_blocked()
+        other.execute("ROLLBACK")
+        other.close()
+    assert not (tmp_path / "chat.db-wal").exists()  # SQLite removes it with the last connection
+    assert {node.id for node in (await store.load("c")).nodes} == {"0", "1", "2"}
+    await store.aclose()
+
+
+async def test_a_transaction_that_was_left_running_closes_its_connection_behind_a_closed_store(tmp_path: Path) -> None:
+    store = SQLStore(tmp_path / "chat.db")
+    await store.create("c")
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT 1 FROM conversations").all()
+        reading.set()
+        go_on.wait(10)
+
+    database = store._database  # pyright: ignore[reportPrivateUsage] - no call of the store takes long by itself
+    task = asyncio.get_running_loop().create_task(database.read(read))
+    assert await anyio.to_thread.run_sync(reading.wait, 10)
+    task.cancel()
+    await asyncio.wait([task])
+    await store.aclose()
+    assert (tmp_path / "chat.db-wal").exists()
+    go_on.set()
+    with anyio.fail_after(10):
+        while (tmp_path / "chat.db-wal").exists():  # noqa: ASYNC110 - no event tells of it
+            await anyio.sleep(0.01)
+
+
+async def test_nobody_waits_for_a_writer_that_was_cancelled_with_every_task_of_the_loop(tmp_path: Path) -> None:
+    async with SQLStore(tmp_path / "chat.db") as store:
+        await store.create("c")
+        other = _lock(tmp_path / "chat.db")
+        loop = asyncio.get_running_loop()
+        first, second = (loop.create_task(store.append("c", ConversationNode(id=name))) for name in "ab")
+        await anyio.wait_all_tasks_blocked()
+        third = loop.create_task(store.append("c", ConversationNode(id="c")))
+        await anyio.wait_all_tasks_blocked()
+        writer = store._database._writing  # pyright: ignore[reportPrivateUsage] - as asyncio.run does at its end
+        assert writer is not None
+        writer.cancel()
+        done, pending = await asyncio.wait([first, second, third], timeout=10)
+        assert not pending
+        assert all(task.cancelled() for task in done)
+        other.execute("ROLLBACK")
+        other.close()
+        await store.append("c", ConversationNode(id="later"))
+
+
+async def test_writers_of_a_file_that_stays_locked_wait_once_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SQLStore(tmp_path / "chat.db") as first:
+        await first.create("c")
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
+    async with SQLStore(tmp_path / "chat.db") as store:
+        statements: list[str] = []
+
+        def count(connection: object, cursor: object, statement: str, *_: object) -> None:
+            statements.append(statement)
+
+        engine = await store._database._opened()  # pyright: ignore[reportPrivateUsage] - nobody else sees transactions
+        event.listen(engine, "before_cursor_execute", count)
+        other = _lock(tmp_path / "chat.db")
+        nodes = [ConversationNode(id=str(number)) for number in range(20)]
+        outcomes = await asyncio.gather(*(store.append("c", node) for node in nodes), return_exceptions=True)
+        assert {str(outcome) for outcome in outcomes} == {
+            f"the store {tmp_path / 'chat.db'} failed: database is locked"
+        }
+        assert 0 < statements.count("BEGIN IMMEDIATE") < 5
+        other.execute("ROLLBACK")
+        other.close()

@@ -28,6 +28,7 @@ _Work = Callable[[Connection], Any]
 _WaitingWork = tuple[_Work, asyncio.Future[Any]]
 _DEADLINE: Final = 90.0
 """Seconds after which one piece of work counts as failed; longer than SQLite waits for other processes."""
+_CLOSE_SECONDS: Final = 10.0
 _TOGETHER: Final = 64  # pieces of work in one transaction
 _THREADS: Final = 8  # that work in an SQLite file at once; one of them may write
 
@@ -103,23 +104,37 @@ class Database:
 
     async def _write_waiting(self) -> None:
         """Write what waits: several pieces in one transaction, because a transaction costs more than a statement."""
-        while self._waiting:
-            some, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
-            some = [(work, done) for work, done in some if not done.done()]
-            if len(some) < 2 or not await self._write_together(some):
-                for work, done in some:
-                    await self._write_alone(work, done)
+        some: list[_WaitingWork] = []
+        try:
+            while self._waiting:
+                some, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
+                some = [(work, done) for work, done in some if not done.done()]
+                if len(some) < 2 or not await self._write_together(some):
+                    for work, done in some:
+                        await self._write_alone(work, done)
+        finally:  # cancelled with every task of the loop: nobody else would wake those who wait
+            for _, done in (*some, *self._waiting):
+                done.cancel()
+            self._waiting.clear()
 
     async def _write_together(self, pieces: "Sequence[_WaitingWork]") -> bool:
-        """Write several pieces; False if one failed, and none is written."""
+        """Write several pieces; False if one may have failed, and none is written."""
+        begun = False
 
         def work(connection: Connection) -> list[Any]:
+            nonlocal begun
+            begun = True
             return [work(connection) for work, _ in pieces]
 
         try:
             results = await self._run(work, begin="BEGIN IMMEDIATE")
-        except Exception:  # noqa: BLE001 - raised again for the piece that failed
-            return False
+        except Exception as exc:  # noqa: BLE001 - for the callers, or raised again for the piece that failed
+            if begun:
+                return False
+            for _, done in pieces:  # the file is locked: one after the other would wait as long each
+                if not done.done():
+                    done.set_exception(exc)
+            return True
         for (_, done), result in zip(pieces, results, strict=True):
             if not done.done():
                 done.set_result(result)
@@ -156,11 +171,15 @@ class Database:
             raise StoreError("the deleted words are still in the write-ahead log: another process is reading it")
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, after the transactions that wait for an SQLite file."""
         await self.changes.aclose()
+        writing = self._writing
+        if writing is not None and writing.get_loop() is asyncio.get_running_loop():
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([writing], timeout=_CLOSE_SECONDS)
         engine, self._engine = self._engine, None
         if engine is not None:
-            with anyio.move_on_after(10, shield=True):
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await _dispose(engine)
 
     async def _listener(self) -> tuple[Any, Callable[[], Awaitable[None]]]:
@@ -195,11 +214,16 @@ class Database:
         given_up = threading.Event()
 
         def run() -> T:
-            with engine.connect().execution_options(begin=begin) as connection, connection.begin():
-                result = work(connection)
-                if given_up.is_set():  # its caller was told that it has failed
-                    raise TimeoutError
-                return result
+            with engine.connect().execution_options(begin=begin) as connection:
+                try:
+                    with connection.begin():
+                        result = work(connection)
+                        if given_up.is_set():  # its caller was told that it has failed
+                            raise TimeoutError
+                        return result
+                finally:
+                    if self._engine is not engine:  # closed meanwhile: nobody would close what goes back to its pool
+                        connection.detach()
 
         with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
             try:
