@@ -46,9 +46,10 @@ async def front(
     server: str = "uvicorn",
     journal: Journal | None = Journal(),  # noqa: B008 - immutable
     keep: bool | None = None,
+    signing_key: bytes | None = None,
 ) -> AsyncGenerator[tuple[str, ConversationManager]]:
     """Serve ``models`` and yield the URL of the API, and the manager below it."""
-    async with ConversationManager(store=store, config=ONCE, journal=journal) as manager:
+    async with ConversationManager(store=store, config=ONCE, journal=journal, signing_key=signing_key) as manager:
         if server == "aiohttp":
             app = web.Application()
             app.add_subapp("/v1", for_aiohttp.openai_routes(manager, models, owner=aiohttp_owner_of, keep=keep))

@@ -131,6 +131,36 @@ async def test_a_client_that_leaves_out_ids_is_known_by_the_encrypted_content() 
             assert b"rs_nabc_0" not in provider.requests[2].body
 
 
+async def test_with_a_signing_key_all_words_of_a_history_stay_and_only_signed_state_is_used() -> None:
+    """What came with a request is signed by nobody: of it, only encrypted reasoning is left out."""
+    signed = Answer(text="Four.", reasoning="2 + 2", signature="c2lnbmVk")
+    history: list[Any] = [
+        {"role": "user", "content": "a question"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAforeign"},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "an answer"}]},
+        {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": '{"a":1}'},
+        {"type": "function_call_output", "call_id": "call_1", "output": "a result"},
+    ]
+    async with (
+        ProviderServer([Answer(text="Hi"), Answer(text="Hi"), signed, Answer(text="Hi")]) as provider,
+        front(
+            {d.value: endpoint_at(provider, d) for d in (Dialect.OPENAI_RESPONSES, Dialect.ANTHROPIC_MESSAGES)},
+            signing_key=b"k" * 32,
+        ) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="openai_responses", input=history)
+        await sdk.responses.create(model="openai_responses", input="And?", previous_response_id=first.id)
+        for request in provider.requests:
+            body = request.body.decode()
+            assert [words in body for words in ("a question", "an answer", '{\\"a\\":1}', "a result")] == [True] * 4
+            assert "gAAAforeign" not in body
+        own = await sdk.responses.create(model="anthropic_messages", input="2 + 2?")
+        again = [{"role": "user", "content": "2 + 2?"}, *own.output, {"role": "user", "content": "Sure?"}]
+        await sdk.responses.create(model="anthropic_messages", input=again)
+        assert b"c2lnbmVk" in provider.requests[-1].body
+
+
 async def test_an_answer_that_is_cut_and_one_that_is_begun_again_say_so() -> None:
     cut = Fault(answer=Answer(text="one two three"), cut=700)
     async with ProviderServer([cut, cut, Answer(text="Whole.")]) as provider:
