@@ -14,7 +14,7 @@ from dhenara_async.turns.turn import Turn
 from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.frames.protocol import Ended
 from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead, completion_body
-from dhenara_async.web.openai.errors import JSON, error_of
+from dhenara_async.web.openai.whole_feed import WholeFeed, refusal_of
 
 
 class CompletionStreamFeed:
@@ -73,10 +73,10 @@ class CompletionStreamFeed:
 
     def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
         """See ``Feed``."""
-        return _refusal(failure)
+        return refusal_of(failure)
 
 
-class CompletionFeed:
+class CompletionFeed(WholeFeed):
     """An answer as one object. See ``Feed``.
 
     Args:
@@ -84,49 +84,13 @@ class CompletionFeed:
         completion: Names the answer.
     """
 
-    resumes: bool = False
-    media_type: str = JSON
-    comment: bytes = b""
-
     def __init__(self, stream: Turn, completion: CompletionHead) -> None:
+        super().__init__()
         self._stream = stream
         self._completion = completion
-        self._body: bytes | None = None
-        self.headers: Mapping[str, str] = {"cache-control": "no-store"}
 
-    async def __aenter__(self) -> Self:
+    async def answered(self) -> bytes:
+        """See ``WholeFeed``."""
         async with self._stream as stream:
             response = await stream.collect()
-        self._body = completion_body(self._completion, response.chat_response)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-    def begin(self) -> bytes:
-        """See ``Feed``."""
-        return b""
-
-    async def read(self) -> bytes | None:
-        """See ``Feed``."""
-        body, self._body = self._body, None
-        return body
-
-    def end(self) -> bytes:
-        """See ``Feed``."""
-        return b""
-
-    def fail(self, error: BaseException) -> None:
-        """See ``Feed``."""
-        return
-
-    def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
-        """See ``Feed``."""
-        return _refusal(failure)
-
-
-def _refusal(failure: Failure) -> tuple[int, str, bytes]:
-    error = error_of(failure)
-    return error.status, JSON, error.body
+        return completion_body(self._completion, response.chat_response)

@@ -4,8 +4,7 @@ The head of the HTTP response is sent when the answer has begun, not before: an 
 which clients decide whether they ask again.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
+from collections.abc import Awaitable, Callable
 from typing import Self
 
 from dhenara_async.errors import DhenaraError
@@ -14,10 +13,10 @@ from dhenara_async.turns.reader import TurnReader
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.feeds import AnswerFeed
 from dhenara_async.web.frames.failures import CANCELLED_ERROR, Failure
-from dhenara_async.web.openai.errors import JSON, error_of
 from dhenara_async.web.openai.response_frames import ResponseFrames
 from dhenara_async.web.openai.response_object import ResponseHead, response_body
 from dhenara_async.web.openai.response_records import body_of_node
+from dhenara_async.web.openai.whole_feed import WholeFeed, refusal_of
 
 Discard = Callable[[], Awaitable[None]]
 """Removes what was made for an answer that did not begin."""
@@ -67,7 +66,7 @@ class ResponseStreamFeed(AnswerFeed):
 
     def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
         """See ``Feed``."""
-        return _refusal(failure)
+        return refusal_of(failure)
 
 
 class ResponseReplayFeed(AnswerFeed):
@@ -88,10 +87,10 @@ class ResponseReplayFeed(AnswerFeed):
 
     def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
         """See ``Feed``."""
-        return _refusal(failure)
+        return refusal_of(failure)
 
 
-class ResponseFeed:
+class ResponseFeed(WholeFeed):
     """An answer as one object. See ``Feed``.
 
     Args:
@@ -100,10 +99,6 @@ class ResponseFeed:
         discard: Is called if there is no answer.
     """
 
-    resumes: bool = False
-    media_type: str = JSON
-    comment: bytes = b""
-
     def __init__(
         self,
         stream: Turn,
@@ -111,13 +106,13 @@ class ResponseFeed:
         *,
         discard: Discard = keep_all,
     ) -> None:
+        super().__init__()
         self._stream = stream
         self._head = head
         self._discard = discard
-        self._body: bytes | None = None
-        self.headers: Mapping[str, str] = {"cache-control": "no-store"}
 
-    async def __aenter__(self) -> Self:
+    async def answered(self) -> bytes:
+        """See ``WholeFeed``."""
         stream = self._stream
         try:
             async with stream:
@@ -126,38 +121,5 @@ class ResponseFeed:
             if not (stream.over and stream.node.error == CANCELLED_ERROR):
                 await self._discard()
                 raise
-            self._body = body_of_node(self._head, stream.node)
-        else:
-            self._body = response_body(self._head, response.chat_response)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-    def begin(self) -> bytes:
-        """See ``Feed``."""
-        return b""
-
-    async def read(self) -> bytes | None:
-        """See ``Feed``."""
-        body, self._body = self._body, None
-        return body
-
-    def end(self) -> bytes:
-        """See ``Feed``."""
-        return b""
-
-    def fail(self, error: BaseException) -> None:
-        """See ``Feed``."""
-        return
-
-    def refusal(self, failure: Failure) -> tuple[int, str, bytes]:
-        """See ``Feed``."""
-        return _refusal(failure)
-
-
-def _refusal(failure: Failure) -> tuple[int, str, bytes]:
-    error = error_of(failure)
-    return error.status, JSON, error.body
+            return body_of_node(self._head, stream.node)
+        return response_body(self._head, response.chat_response)
