@@ -157,6 +157,8 @@ class EventList(Sequence[StreamEvent]):
 
 def _texts_of(events: Sequence[StreamEvent], kind: type[object] | None, part_id: int) -> list[str]:
     """Return the texts of the deltas of one kind and part."""
+    if isinstance(events, DeltaRun):
+        return events.texts if events.kind is kind and events.part_id == part_id else []
     return [event.text for event in events if event.__class__ is kind and event.part_id == part_id]  # type: ignore[union-attr] - deltas
 
 

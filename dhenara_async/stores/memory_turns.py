@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final
 
 from dhenara_async.conversation import ConversationNode
-from dhenara_async.events import StreamEvent
+from dhenara_async.stores.event_list import EventList
 from dhenara_async.stores.journal import NewTurn, StoredTurn, TurnBatch, TurnPage, TurnState, TurnWriter
 
 MOST_ENDED_EVENTS: Final = 200_000
@@ -26,7 +26,7 @@ class _Row:
     watched_until: float = 0.0
     cancel_requested: bool = False
     expires: float | None = None
-    events: list[StreamEvent] = field(default_factory=list[StreamEvent])
+    events: EventList = field(default_factory=EventList)
     changes: int = 0
     waiting: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
 
@@ -224,7 +224,7 @@ class MemoryTurns:
 
     def _add(self, row: _Row, batch: TurnBatch) -> None:
         if batch.first_seq == len(row.events):
-            row.events += batch.events
+            row.events.extend(batch.events)
             row.change()
 
 

@@ -1,11 +1,14 @@
 """``MemoryStore`` keeps ended turns for minutes: flushes and reads of running turns do not look at them."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 
 from dhenara_async import ConversationNode
-from dhenara_async.stores import MemoryStore, NewTurn, StoredTurn, TurnWriter, memory_turns
+from dhenara_async.events import TextDelta
+from dhenara_async.stores import MemoryStore, NewTurn, StoredTurn, TurnBatch, TurnWriter, memory_turns
+from dhenara_async.stores.event_list import EventList
 
 WRITER = TurnWriter(id="writer")
 
@@ -53,3 +56,22 @@ async def test_turns_expire_by_their_own_times(monkeypatch: pytest.MonkeyPatch) 
         await store.expire_turns()
         left.append([await store.read_turn(turn.id) is not None for turn in turns])
     assert left == [[True] * 3, [True, False, True], [True, False, False], [False] * 3]
+
+
+async def test_the_deltas_of_a_turn_are_kept_as_their_texts() -> None:
+    store, before = MemoryStore(), _deltas()
+    await store.create("a")
+    turn = await _begun(store)
+    log = EventList(TextDelta(0, str(number)) for number in range(500))
+    batches = [TurnBatch(turn.number, place, log.cut(place, place + 64)) for place in range(0, 500, 64)]
+    await store.flush_turns(WRITER, batches[:3], lease=60)
+    await store.end_turn(turn, WRITER, batches[3:], turn.draft, keep=600)
+    assert _deltas() - before < 5
+    page = await store.read_turn(turn.id, 2)
+    assert page is not None
+    assert list(page.events) == log[2:]
+
+
+def _deltas() -> int:
+    """Return how many deltas there are as objects."""
+    return sum(isinstance(thing, TextDelta) for thing in gc.get_objects())
