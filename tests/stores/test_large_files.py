@@ -4,14 +4,16 @@ from collections.abc import AsyncGenerator
 from hashlib import sha256
 from pathlib import Path
 from random import Random
+from threading import get_ident
 
 import anyio
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
 from dhenara_async import ChatResponse, Choice, ConversationNode, FilePart, FinishReason, ReasoningPart
+from dhenara_async.events import ToolEnd
 from dhenara_async.messages.messages import Origin, TextPart, ToolResultPart
-from dhenara_async.stores import NewTurn, SQLStore, TurnWriter
+from dhenara_async.stores import NewTurn, SQLStore, TurnBatch, TurnWriter
 from dhenara_async.stores.sql.files import PIECE_BYTES
 
 WRITER = TurnWriter(id="writer", pid=1, host="another machine", started="1")
@@ -142,6 +144,41 @@ async def test_the_files_of_a_running_turn_are_kept_with_it_and_go_with_it(store
     await store.begin_turn(NewTurn(conversation_id="b", draft=draft), WRITER, lease=60)
     await store.delete("b")
     assert await _owners(url) == {}
+
+
+async def test_the_large_result_of_a_tool_is_written_and_read_in_a_thread(
+    store: SQLStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, small = (ToolResultPart(call_id="c", content=(part,)) for part in (PDF, TextPart(text="Small.")))
+    draft = ConversationNode()
+    await store.create("a")
+    begun = await store.begin_turn(NewTurn(conversation_id="a", draft=draft), WRITER, lease=60)
+    assert begun is not None
+    on_loop: list[ToolResultPart] = []
+    dump, validate, loop = ToolResultPart.model_dump_json, ToolResultPart.model_validate_json, get_ident()
+
+    def dumped(part: ToolResultPart) -> str:
+        if get_ident() == loop:
+            on_loop.append(part)
+        return dump(part)
+
+    def validated(body: str) -> ToolResultPart:
+        part = validate(body)
+        if get_ident() == loop:
+            on_loop.append(part)
+        return part
+
+    monkeypatch.setattr(ToolResultPart, "model_dump_json", dumped)
+    monkeypatch.setattr(ToolResultPart, "model_validate_json", validated)
+    await store.flush_turns(WRITER, [TurnBatch(begun.number, 0, (ToolEnd(result),))], lease=60)
+    await store.keep_tool_result("a", draft.id, 0, result)
+    assert await store.tool_results("a", draft.id) == {0: result}
+    assert on_loop == []
+    await store.keep_tool_result("a", draft.id, 1, small)
+    assert on_loop == [small]
+    page = await store.read_turn(draft.id)
+    assert page is not None
+    assert page.events == [ToolEnd(result)]
 
 
 def _bytes_of(folder: Path) -> bytes:

@@ -29,7 +29,12 @@ _STAND_IN_BYTES: Final = 24  # nobody guesses them, and their base64 text has no
 def is_large(node: ConversationNode) -> bool:
     """Whether a node has a file that is kept outside its row."""
     answered = () if node.response is None else (part for choice in node.response.choices for part in choice.parts)
-    return any(map(_is_large, _inside((*node.attached_files, *node.tool_results, *answered))))
+    return has_large_file((*node.attached_files, *node.tool_results, *answered))
+
+
+def has_large_file(parts: Iterable[PartBase]) -> bool:
+    """Whether one of some parts is or has such a file."""
+    return any(map(_is_large, _inside(parts)))
 
 
 async def encoded(node: ConversationNode) -> tuple[str, dict[str, bytes]]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from dhenara_async.conversation import ConversationNode
-from dhenara_async.events import PartEnd, StreamEvent
+from dhenara_async.events import PartEnd, StreamEvent, ToolEnd
 from dhenara_async.messages.messages import FilePart, HostedToolPart, Origin
 from dhenara_async.stores.event_lines import event_lines, events_of
 from dhenara_async.stores.event_list import DeltaRun, pieces_of
@@ -334,6 +334,8 @@ async def _rows(batches: Sequence[TurnBatch]) -> list[dict[str, Any]]:
 
 def _has_content(event: StreamEvent | DeltaRun) -> bool:
     """Whether an event may be megabytes large."""
+    if isinstance(event, ToolEnd):
+        return attachments.has_large_file((event.result,))
     return isinstance(event, PartEnd) and isinstance(event.part, FilePart | HostedToolPart)
 
 

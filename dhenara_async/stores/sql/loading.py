@@ -20,7 +20,9 @@ from dhenara_async.stores.sql.database import off_loop
 from dhenara_async.stores.sql.tables import nodes
 from dhenara_async.usage.budget import Amount, spent_by, took_by
 
-_LARGE_LOAD: Final = 200_000  # characters of nodes from which they are read in a thread
+LARGE_LOAD: Final = 200_000
+"""Characters of JSON from which it is read in a thread."""
+
 _BATCH: Final = 500
 _MAX_NUMBER: Final = 2**63 - 1
 
@@ -144,5 +146,5 @@ def nodes_of(connection: Connection, owner: str, bodies: Mapping[int, str]) -> l
     def build() -> list[ConversationNode]:
         return [attachments.decoded(body, contents.get(seq, {})) for seq, body in bodies.items()]
 
-    is_small = sum(map(len, bodies.values())) < _LARGE_LOAD and not contents
+    is_small = sum(map(len, bodies.values())) < LARGE_LOAD and not contents
     return build() if is_small else off_loop(connection, build)

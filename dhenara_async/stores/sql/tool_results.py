@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
+from anyio import to_thread
 from sqlalchemy import Connection, insert, select
 
 from dhenara_async.errors import UnknownConversationError
 from dhenara_async.messages.messages import ToolResultPart
-from dhenara_async.stores.sql.database import Database
-from dhenara_async.stores.sql.loading import Found
+from dhenara_async.stores.sql.attachments import has_large_file
+from dhenara_async.stores.sql.database import Database, off_loop
+from dhenara_async.stores.sql.loading import LARGE_LOAD, Found
 from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import tool_results
 
@@ -26,7 +28,8 @@ class ToolResultTable:
         for name in (conversation_id, node_id):
             demand_storable(name, "an id")
         key = {"owner": self._owner, "conversation": conversation_id, "node": node_id, "place": place}
-        body = result.model_dump_json()
+        is_large = has_large_file((result,))
+        body = await to_thread.run_sync(result.model_dump_json) if is_large else result.model_dump_json()
 
         def work(connection: Connection) -> None:
             if self._locked(connection, conversation_id) is None:
@@ -48,7 +51,11 @@ class ToolResultTable:
         )
 
         def work(connection: Connection) -> Mapping[int, ToolResultPart]:
-            rows = connection.execute(found).all()
-            return {row.place: ToolResultPart.model_validate_json(row.body) for row in rows}
+            bodies = {row.place: row.body for row in connection.execute(found)}
+
+            def build() -> dict[int, ToolResultPart]:
+                return {place: ToolResultPart.model_validate_json(body) for place, body in bodies.items()}
+
+            return build() if sum(map(len, bodies.values())) < LARGE_LOAD else off_loop(connection, build)
 
         return await self._database.read(work)
