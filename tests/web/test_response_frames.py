@@ -50,13 +50,9 @@ from dhenara_async.testing import ReplayTransport
 from dhenara_async.usage.tokens import UNKNOWN, Usage
 from dhenara_async.web.frames import Ended, Failure, failure_of
 from dhenara_async.web.openai.errors import OpenAIError
-from dhenara_async.web.openai.response_frames import (
-    ResponseFrames,
-    ResponseHead,
-    call_ids,
-    output_items,
-    response_object,
-)
+from dhenara_async.web.openai.responses.frames import ResponseFrames
+from dhenara_async.web.openai.responses.items import call_ids, output_items
+from dhenara_async.web.openai.responses.object import ResponseHead, response_object
 from tests import recordings, wire_fixtures
 from tests.loopback import ONCE
 from tests.web.protocols import events_of

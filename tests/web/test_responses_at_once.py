@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from dhenara_async import ConversationManager, Dialect
 from dhenara_async.testing import Answer, Fault, ProviderServer
-from dhenara_async.web.openai.response_ids import TurnPlace, response_id
+from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
 from tests.loopback import PATIENCE, endpoint_at
 from tests.web.openai_clients import front, sdk_at
 

@@ -12,7 +12,7 @@ from dhenara_async import Dialect, Failover
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import ScriptedToolCall
 from dhenara_async.turns.log import Journal
-from dhenara_async.web.openai.response_ids import TurnPlace, response_id
+from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
 from tests.loopback import PATIENCE, endpoint_at
 from tests.web.openai_clients import front, openai, sdk_at
 

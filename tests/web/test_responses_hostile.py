@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dhenara_async import AIModelCallConfig, ConversationManager
 from dhenara_async.web.chat.http import WebReply, WebRequest
 from dhenara_async.web.openai.app import OpenAIApp
-from dhenara_async.web.openai.response_ids import TurnPlace, place_of, response_id, response_of_item
+from dhenara_async.web.openai.responses.ids import TurnPlace, place_of, response_id, response_of_item
 
 _MARK = "reflected-words-of-the-request"
 _UUIDS = TurnPlace(conversation="0" * 32, node="f" * 32)

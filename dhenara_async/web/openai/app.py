@@ -15,12 +15,12 @@ from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import failure_of
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
 from dhenara_async.web.openai.bodies import read_by
-from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead
-from dhenara_async.web.openai.chat_input import CompletionRequest, chat_request
+from dhenara_async.web.openai.chat.feeds import CompletionFeed, CompletionStreamFeed
+from dhenara_async.web.openai.chat.frames import ChatFrames, CompletionHead
+from dhenara_async.web.openai.chat.input import CompletionRequest, chat_request
 from dhenara_async.web.openai.errors import NO_MODEL, NOT_ASKED, OpenAIError, OpenAIRefusal, error_of, error_reply
-from dhenara_async.web.openai.feeds import CompletionFeed, CompletionStreamFeed
 from dhenara_async.web.openai.known_answers import KnownAnswers
-from dhenara_async.web.openai.responses_app import ResponsesApp
+from dhenara_async.web.openai.responses.app import ResponsesApp
 from dhenara_async.web.openai.sent_history import SentHistory
 
 logger: logging.Logger = logging.getLogger("dhenara_async")

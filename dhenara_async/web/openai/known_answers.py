@@ -33,7 +33,7 @@ from dhenara_async.turns.factory import TurnFactory
 from dhenara_async.turns.keeping import described, keep_by
 from dhenara_async.turns.loading import opened
 from dhenara_async.turns.sent import SentTurn
-from dhenara_async.web.openai.chat_input import CompletionRequest
+from dhenara_async.web.openai.chat.input import CompletionRequest
 from dhenara_async.web.openai.fingerprint import Fingerprint
 from dhenara_async.web.openai.sent_history import SOURCE, SentHistory
 

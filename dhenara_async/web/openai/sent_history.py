@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.messages.messages import FilePart, Message, Part, Role, TextPart, ToolCallPart, ToolResultPart
-from dhenara_async.web.openai.chat_input import CompletionRequest
+from dhenara_async.web.openai.chat.input import CompletionRequest
 from dhenara_async.web.openai.fingerprint import Fingerprint
 
 SOURCE: Final[Mapping[str, JsonValue]] = {"source": "openai_front"}

@@ -12,9 +12,9 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import FilePart, Part, ToolResultPart
 from dhenara_async.web.frames.failures import CANCELLED_ERROR
 from dhenara_async.web.openai.errors import OpenAIError
-from dhenara_async.web.openai.response_ids import TurnPlace, response_id
-from dhenara_async.web.openai.response_input import ResponseRequest
-from dhenara_async.web.openai.response_object import ResponseHead, response_body
+from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
+from dhenara_async.web.openai.responses.input import ResponseRequest
+from dhenara_async.web.openai.responses.object import ResponseHead, response_body
 
 _KEY = "openai_response"
 _CUT = OpenAIError(500, "The answer ended before it was complete.")

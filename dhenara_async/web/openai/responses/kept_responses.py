@@ -14,10 +14,10 @@ from dhenara_async.errors import ConfigurationError, StreamStateError, UnknownCo
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.web.openai.errors import OpenAIError, OpenAIRefusal
-from dhenara_async.web.openai.response_feeds import ResponseReplayFeed
-from dhenara_async.web.openai.response_ids import TurnPlace, place_of
-from dhenara_async.web.openai.response_object import response_body
-from dhenara_async.web.openai.response_records import body_of_node, input_items_of, is_given, record_of
+from dhenara_async.web.openai.responses.feeds import ResponseReplayFeed
+from dhenara_async.web.openai.responses.ids import TurnPlace, place_of
+from dhenara_async.web.openai.responses.object import response_body
+from dhenara_async.web.openai.responses.records import body_of_node, input_items_of, is_given, record_of
 
 _NO_RESPONSE = OpenAIError(404, "There is no such response.", None, "response_id")
 _NO_JOURNAL = OpenAIError(

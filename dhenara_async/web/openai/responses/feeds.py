@@ -13,9 +13,9 @@ from dhenara_async.turns.reader import TurnReader
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.feeds import AnswerFeed
 from dhenara_async.web.frames.failures import CANCELLED_ERROR, Failure
-from dhenara_async.web.openai.response_frames import ResponseFrames
-from dhenara_async.web.openai.response_object import ResponseHead, response_body
-from dhenara_async.web.openai.response_records import body_of_node
+from dhenara_async.web.openai.responses.frames import ResponseFrames
+from dhenara_async.web.openai.responses.object import ResponseHead, response_body
+from dhenara_async.web.openai.responses.records import body_of_node
 from dhenara_async.web.openai.whole_feed import WholeFeed, refusal_of
 
 Discard = Callable[[], Awaitable[None]]

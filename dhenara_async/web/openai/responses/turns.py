@@ -20,12 +20,11 @@ from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.plans.targets import Target
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.inputs.fields import bad
-from dhenara_async.web.openai.chat_input import CompletionRequest
+from dhenara_async.web.openai.chat.input import CompletionRequest
 from dhenara_async.web.openai.errors import OpenAIError, OpenAIRefusal
-from dhenara_async.web.openai.kept_responses import KeptResponses
 from dhenara_async.web.openai.known_answers import KnownAnswers
-from dhenara_async.web.openai.response_feeds import Discard, keep_all
-from dhenara_async.web.openai.response_history import (
+from dhenara_async.web.openai.responses.feeds import Discard, keep_all
+from dhenara_async.web.openai.responses.history import (
     GivenMessage,
     GivenTurn,
     OwnAnswers,
@@ -34,10 +33,11 @@ from dhenara_async.web.openai.response_history import (
     sealed_for,
     turns_of,
 )
-from dhenara_async.web.openai.response_ids import TurnPlace, unkept_response_id
-from dhenara_async.web.openai.response_input import ResponseRequest
-from dhenara_async.web.openai.response_object import ResponseHead
-from dhenara_async.web.openai.response_records import metadata_of, record_of, system_of
+from dhenara_async.web.openai.responses.ids import TurnPlace, unkept_response_id
+from dhenara_async.web.openai.responses.input import ResponseRequest
+from dhenara_async.web.openai.responses.kept_responses import KeptResponses
+from dhenara_async.web.openai.responses.object import ResponseHead
+from dhenara_async.web.openai.responses.records import metadata_of, record_of, system_of
 from dhenara_async.web.openai.sent_history import SOURCE, SentHistory
 
 _NO_PREVIOUS = OpenAIError(

@@ -24,11 +24,11 @@ from dhenara_async.messages.messages import (
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.web.inputs.fields import bad
-from dhenara_async.web.openai.kept_responses import is_deleted
-from dhenara_async.web.openai.response_ids import TurnPlace, place_of, response_id
-from dhenara_async.web.openai.response_items import call_ids
-from dhenara_async.web.openai.response_items_input import GivenItem
-from dhenara_async.web.openai.response_records import GIVEN
+from dhenara_async.web.openai.responses.ids import TurnPlace, place_of, response_id
+from dhenara_async.web.openai.responses.input_items import GivenItem
+from dhenara_async.web.openai.responses.items import call_ids
+from dhenara_async.web.openai.responses.kept_responses import is_deleted
+from dhenara_async.web.openai.responses.records import GIVEN
 
 SeenCalls = dict[str, ToolCallPart]
 """SeenCalls of our own answers, by the ids that a client knows them by."""

@@ -19,12 +19,12 @@ from dhenara_async.web.feeds import Feed
 from dhenara_async.web.inputs.fields import WebLimits, bad
 from dhenara_async.web.openai.bodies import read_by
 from dhenara_async.web.openai.errors import JSON, NO_MODEL, NOT_ASKED, OpenAIError, OpenAIRefusal
-from dhenara_async.web.openai.kept_responses import KeptResponses
 from dhenara_async.web.openai.known_answers import KnownAnswers
-from dhenara_async.web.openai.response_feeds import ResponseFeed, ResponseReplayFeed, ResponseStreamFeed
-from dhenara_async.web.openai.response_input import ResponseRequest, response_request
-from dhenara_async.web.openai.response_object import response_body
-from dhenara_async.web.openai.response_turns import KeptTurn, ResponseTurns
+from dhenara_async.web.openai.responses.feeds import ResponseFeed, ResponseReplayFeed, ResponseStreamFeed
+from dhenara_async.web.openai.responses.input import ResponseRequest, response_request
+from dhenara_async.web.openai.responses.kept_responses import KeptResponses
+from dhenara_async.web.openai.responses.object import response_body
+from dhenara_async.web.openai.responses.turns import KeptTurn, ResponseTurns
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 

@@ -13,7 +13,7 @@ from dhenara_async.response import AIModelCallResponse
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.frames.protocol import Ended
-from dhenara_async.web.openai.chat_frames import ChatFrames, CompletionHead, completion_body
+from dhenara_async.web.openai.chat.frames import ChatFrames, CompletionHead, completion_body
 from dhenara_async.web.openai.whole_feed import WholeFeed, refusal_of
 
 

@@ -40,28 +40,10 @@ from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 from dhenara_async.web.frames.sse import COMMENT
 from dhenara_async.web.openai.errors import OpenAIError, error_of
-from dhenara_async.web.openai.hosted_items import HostedItems, transformations_of
-from dhenara_async.web.openai.open_item import EMPTY, OpenItem
-from dhenara_async.web.openai.response_items import ItemNames, call_ids, item_of, output_items
-from dhenara_async.web.openai.response_object import (
-    ResponseHead,
-    ResponseState,
-    ResponseStatus,
-    finished_state,
-    object_of,
-    response_body,
-    response_object,
-)
-
-__all__ = [
-    "ResponseFrames",
-    "ResponseHead",
-    "ResponseStatus",
-    "call_ids",
-    "output_items",
-    "response_body",
-    "response_object",
-]
+from dhenara_async.web.openai.responses.hosted_items import HostedItems, transformations_of
+from dhenara_async.web.openai.responses.items import ItemNames, item_of
+from dhenara_async.web.openai.responses.object import ResponseHead, ResponseState, finished_state, object_of
+from dhenara_async.web.openai.responses.open_item import EMPTY, OpenItem
 
 RESTARTED = OpenAIError(502, "The answer was begun again by another model, after a tool call of it was sent.")
 """The error of an answer that began again after its client may have acted on a tool call."""

@@ -21,7 +21,7 @@ from dhenara_async.messages.messages import (
     ToolCallPart,
     ToolResultPart,
 )
-from dhenara_async.web.openai.hosted_items import HostedItems
+from dhenara_async.web.openai.responses.hosted_items import HostedItems
 
 _PREFIXES: Mapping[str, str] = {
     "message": "msg",

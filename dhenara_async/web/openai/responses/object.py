@@ -14,8 +14,8 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.response import ChatResponse, FinishReason
 from dhenara_async.usage.tokens import UNKNOWN, Usage
 from dhenara_async.web.openai.errors import OpenAIError
-from dhenara_async.web.openai.hosted_items import transformations_of
-from dhenara_async.web.openai.response_items import output_items
+from dhenara_async.web.openai.responses.hosted_items import transformations_of
+from dhenara_async.web.openai.responses.items import output_items
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 

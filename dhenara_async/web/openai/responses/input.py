@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, WebLimits, as_fields, bad, object_of, text_of
-from dhenara_async.web.openai.response_items_input import GivenItem, given_items
-from dhenara_async.web.openai.response_options import response_config, response_echo
+from dhenara_async.web.openai.responses.input_items import GivenItem, given_items
+from dhenara_async.web.openai.responses.options import response_config, response_echo
 
 _MODEL_NAME = 200
 _ID = 2_000

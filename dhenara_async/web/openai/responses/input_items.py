@@ -19,7 +19,7 @@ from dhenara_async.messages.messages import (
     ToolResultPart,
 )
 from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, as_fields, bad, items_of, text_of
-from dhenara_async.web.openai.response_ids import is_reference, response_of_item
+from dhenara_async.web.openai.responses.ids import is_reference, response_of_item
 
 _TEXT = 20_000_000
 _ID = 2_000
