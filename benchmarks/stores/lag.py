@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import orjson
@@ -22,7 +22,9 @@ from benchmarks.peers.calls import KEY, MAX_OUTPUT_TOKENS, PROMPT
 from benchmarks.quantiles import quantile
 from benchmarks.stores.talk import demand
 from dhenara_async import AIModel, AIModelAPI, AIModelCallConfig, AIModelEndpoint, ConversationManager, Dialect
-from dhenara_async.stores import SQLStore
+
+if TYPE_CHECKING:
+    from dhenara_async.stores import SQLStore
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _DIALECT: Final = "openai_chat"
@@ -61,6 +63,8 @@ async def measure_lag(server: str, database: str, address: str, events: int) -> 
         address: The database, with its schema.
         events: Tokens of a turn; those of the first moments are not counted.
     """
+    from dhenara_async.stores import SQLStore  # here: --help works without its extra
+
     figures: list[LagFigure] = []
     async with SQLStore(address) as store, ConversationManager(store=store) as manager:
         for reader in ("registered", "unregistered"):
@@ -87,7 +91,7 @@ async def _attached(manager: ConversationManager, turn_id: str) -> list[float]:
     return moments
 
 
-async def _looked_up(store: SQLStore, turn_id: str) -> list[float]:
+async def _looked_up(store: "SQLStore", turn_id: str) -> list[float]:
     """Read the rows of a turn again and again; return when each event was here."""
     moments: list[float] = []
     while True:

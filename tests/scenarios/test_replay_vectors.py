@@ -383,7 +383,7 @@ async def test_vector_09_reasoning_without_an_answer_is_not_sent_to_responses(un
             return isinstance(event, ReasoningDelta)
         return isinstance(event, PartEnd) and event.part.type == "reasoning"
 
-    async with ProviderServer(script) as server, ConversationManager() as manager:
+    async with ProviderServer(script, delay=0.02) as server, ConversationManager() as manager:
         gpt, conversation = _at(server, _Provider.OPEN_AI, GPT), await manager.create()
         await manager.ask(conversation, "Hi.", gpt)
         async with manager.turn(conversation, "Why?", gpt) as turn:
