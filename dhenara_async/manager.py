@@ -14,7 +14,7 @@ from uuid import uuid4
 import anyio
 from pydantic import JsonValue
 
-from dhenara_async.calls.checks import check_config, check_conversation, check_several
+from dhenara_async.calls.checks import check_config, check_conversation, check_metadata, check_several
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
@@ -473,7 +473,7 @@ class ConversationManager:
         """
         draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results, turn_id)
         if metadata is not None:
-            draft = draft.model_copy(update={"metadata": dict(metadata)})
+            draft = draft.model_copy(update={"metadata": check_metadata(metadata)})
         path = conversation.path() if beside else None
         knobs = config or self._turns.config
         turn = self._turns.turn(
@@ -807,7 +807,7 @@ def _sql_store(address: str | os.PathLike[str]) -> "type[SQLStore]":
     try:
         from dhenara_async.stores import SQLStore
     except MissingExtraError as exc:
-        if os.fspath(address).startswith("postgres"):
+        if os.fspath(address).startswith(("postgres://", "postgresql://", "postgresql+")):
             raise MissingExtraError("a store in PostgreSQL", extra="postgres") from exc
         raise
     return SQLStore

@@ -161,11 +161,11 @@ def test_the_extra_of_a_database_is_named_by_its_address() -> None:
         "async def enter(address):\n"
         "    async with ConversationManager(store=address):\n"
         "        pass\n"
-        "for address in ('chat.db', 'postgresql://localhost/chat', 'postgres://localhost/chat'):\n"
+        "for address in ('chat.db', 'postgres.db', 'postgresql://localhost/chat', 'postgres://localhost/chat'):\n"
         "    for use in (lambda: ConversationManager(store=address), lambda: asyncio.run(enter(address))):\n"
         "        try:\n"
         "            use()\n"
         "        except MissingExtraError as exc:\n"
         "            print(exc.extra)\n"
     )
-    assert _run_without_extras(code) == ["sql", "sql", *["postgres"] * 4]
+    assert _run_without_extras(code) == [*["sql"] * 4, *["postgres"] * 4]

@@ -23,5 +23,6 @@ async def test_a_node_has_the_metadata_of_its_turn_in_the_store_too(tmp_path: Pa
         assert tuple(kept) == (node, plain)
         assert kept[0].metadata == given
         assert '"metadata"' not in plain.model_dump_json()
-        with pytest.raises(ConfigurationError, match="metadata"):
-            manager.turn(conversation, "Hi", endpoint, metadata={"a": object()})  # type: ignore[dict-item]
+        for wrong in ({"a": object()}, {"a": {"b": float("nan")}}, {1: 2}, ["a"], "text"):
+            with pytest.raises(ConfigurationError, match="metadata"):
+                manager.turn(conversation, "Hi", endpoint, metadata=wrong)  # type: ignore[arg-type]

@@ -2,10 +2,14 @@
 write instead.
 """
 
+import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from inspect import iscoroutine
 from typing import cast
+
+from pydantic import JsonValue
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation
@@ -57,6 +61,20 @@ def check_config(given: object) -> AIModelCallConfig:
         names = list(cast("Mapping[object, object]", given))[:3]
         options = ", ".join(f"{str(name)[:40]}=…" for name in names)
     raise ConfigurationError(f"the config is an AIModelCallConfig, not {kind}; write AIModelCallConfig({options})")
+
+
+def check_metadata(given: object) -> dict[str, JsonValue]:
+    """Return the metadata of a turn as a dict.
+
+    Raises:
+        ConfigurationError: It is no JSON object, or it has NaN or an infinity, which JSON cannot express.
+    """
+    if isinstance(given, Mapping):
+        metadata = dict(cast("Mapping[str, JsonValue]", given))
+        with suppress(TypeError, ValueError):
+            json.dumps(metadata, allow_nan=False)
+            return metadata
+    raise ConfigurationError("the metadata of a turn is a JSON object; write metadata={'name': 'value'}")
 
 
 def check_several(instructions: Iterable[str], files: Iterable[object], tool_results: Iterable[object]) -> None:
