@@ -155,9 +155,7 @@ class PlaygroundApp:
 
     async def _tree(self, request: WebRequest) -> WebReply:
         mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
-        running = await mine.running(chat_id)  # first: a turn that ends in between is then among the nodes
-        conversation = await mine.load_all(await mine.open(chat_id))
-        going_on = [draft for draft in running if conversation.get(draft.id) is None]
+        conversation, going_on = await self._with_running(mine, chat_id)
         head = conversation.head
         return json_reply(
             {
@@ -169,6 +167,18 @@ class PlaygroundApp:
                 "running": [self._going_on(draft) for draft in going_on],
             }
         )
+
+    async def _with_running(
+        self, mine: ConversationManager, chat_id: str
+    ) -> tuple[Conversation, list[ConversationNode]]:
+        """Return a conversation, and its turns that are being answered.
+
+        A turn that calls tools is stored with its first answer and goes on; one that ended in between is a node alone.
+        """
+        before = await mine.running(chat_id)
+        conversation = await mine.load_all(await mine.open(chat_id))
+        after = {draft.id for draft in await mine.running(chat_id)}
+        return conversation, [draft for draft in before if draft.id in after or conversation.get(draft.id) is None]
 
     def _going_on(self, draft: ConversationNode) -> Json:
         model = self._models.of_turn(draft)
@@ -204,9 +214,7 @@ class PlaygroundApp:
 
     async def _path(self, request: WebRequest) -> WebReply:
         mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
-        running = await mine.running(chat_id)
-        conversation = await mine.load_all(await mine.open(chat_id))
-        going_on = [draft for draft in running if conversation.get(draft.id) is None]
+        conversation, going_on = await self._with_running(mine, chat_id)
         node_id = request.query.get("node") or None
         last = next((draft for draft in going_on if draft.id == node_id), None)
         if node_id is None:

@@ -125,6 +125,7 @@ def tree_json(node: ConversationNode, model: AskedModel) -> Json:
         "status": node.status,
         "askedAt": node.asked_at or node.timestamp,
         "files": len(node.attached_files),
+        "toolResults": len(node.tool_results),
         "losses": len(node.conversion.lossy),
     }
 

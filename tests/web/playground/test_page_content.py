@@ -188,3 +188,36 @@ async def test_the_calls_of_tools_and_their_results_are_folded_into_the_answer(
         assert await person.violations() == []
         await person.asked("Thanks", "gpt")
         await expect(person.answer("gpt")).to_contain_text("An answer by gpt")
+
+
+async def test_tool_loops_stand_whole_in_their_columns_and_the_conversation_goes_on_after_their_ends(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with at_page(tmp_path, browsing, tools=True) as person:
+        await person.asked("How is the weather?", "claude", "gpt")
+        for model in ("claude", "gpt"):
+            for words in ("I look.", "Tool result: weather", "An answer by"):
+                await expect(person.answer(model)).to_contain_text(words)
+        await person.page.reload()
+        for model in ("claude", "gpt"):
+            await expect(person.answer(model)).to_contain_text("Tool result: weather")
+            await expect(person.answer(model)).to_contain_text("after 3 messages")
+        assert await person.violations() == []
+        await person.asked("Thanks", "gemini")
+        await expect(person.answer("gemini")).to_contain_text("after 5 messages")
+
+
+async def test_a_tool_loop_stays_one_running_turn_until_its_last_answer(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing, tools=True, delay=0.2) as person:
+        page = person.page
+        await person.ask("How is the weather?", "claude")
+        await expect(person.answer("claude")).to_contain_text("Tool result: weather")
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # asks for news
+        await expect(person.button("Branches")).to_be_visible()  # the first answer is stored, and known to the page
+        await expect(person.answer("claude")).to_contain_text("I look.")
+        await expect(person.button("Stop", exact=True).first).to_be_visible()
+        await page.reload()
+        await expect(person.button("Stop", exact=True).first).to_be_visible()
+        await person.answered("How is the weather?")
+        await expect(page.get_by_text("I look.")).to_have_count(1)
+        await expect(page.get_by_text("after 3 messages")).to_have_count(1)

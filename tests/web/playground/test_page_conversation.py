@@ -144,6 +144,8 @@ async def test_two_windows_on_one_conversation_agree(tmp_path: Path, browsing: B
         await expect(person.page.get_by_role("group", name="Answers at this fork")).to_contain_text("2/2")
         await other.page.bring_to_front()
         await expect(other.page.get_by_role("group", name="Answers at this fork")).to_contain_text("2/2")
+        for window in (person, other):
+            await window.answered("From the other window")
         await other.page.get_by_label("More for First words").click()
         await other.button("Delete").click()
         await other.page.get_by_role("dialog").get_by_role("button", name="Delete").click()

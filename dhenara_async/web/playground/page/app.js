@@ -35,7 +35,6 @@ function Notice({ notice }) {
 /** The path: each turn below the seam to the one before. */
 function Path({ state }) {
   const turns = state.path.map((turnId) => state.turns[turnId]).filter(Boolean);
-  const columns = state.columns.map((turnId) => state.turns[turnId]).filter(Boolean);
   return html`
     ${turns.map(
       (turn, index) => html`<div key=${turn.id}>
@@ -43,7 +42,7 @@ function Path({ state }) {
         <${Turn} turn=${turn} models=${state.models} />
       </div>`,
     )}
-    ${columns.length ? html`<${Compare} key="compare" turns=${columns} before=${turns.at(-1)} chosenId=${state.headId} models=${state.models} />` : null}
+    ${state.columns.length ? html`<${Compare} key="compare" state=${state} before=${turns.at(-1)} />` : null}
   `;
 }
 

@@ -1,7 +1,7 @@
 // What the user does, as calls of the API and changes of the store.
 
 import * as api from "./api.js";
-import { applyFrames, createStore, followed, initialState, mergePath, runningIds, startedTurn } from "./store.js";
+import { applyFrames, createStore, followed, initialState, loopOf, mergePath, runningIds, shownTurn, startedTurn } from "./store.js";
 import { nameOf } from "./words.js";
 
 const FLUSH_MS = 60; // tokens are shown in batches: a frame for each of 150 tokens a second would keep the page busy
@@ -128,19 +128,27 @@ async function load() {
   const begins = (turnId) => store.get().turns[turnId]?.status === "running" && !there(turnId);
   if (begins(asked) || compared.some(begins)) return; // the server is about to know it; its end loads all again
   const at = there(asked) ? asked : null;
-  const wanted = compared.length > 1 ? compared : [running.at(-1)?.turnId ?? at];
+  const wanted = compared.length > 1 ? compared.map((turnId) => loopOf(told.nodes, turnId).at(-1)) : [running.at(-1)?.turnId ?? at];
   const paths = await Promise.all(wanted.map((nodeId) => pathTo(conversationId, nodeId, compared)));
   if (store.get().conversationId !== conversationId || mine !== loads || starting) return;
   store.set((state) => {
     const known = { ...state.turns };
-    for (const { turns } of paths.slice(1)) for (const turn of turns.slice(-1)) known[turn.id] = settled(turn, known[turn.id]);
+    const inColumns = {};
+    if (compared.length > 1) {
+      for (const { turns } of paths) {
+        const fork = turns.findIndex((turn) => compared.includes(turn.id));
+        for (const turn of fork < 0 ? [] : turns.slice(fork)) inColumns[turn.id] = known[turn.id] = shownTurn(turn, known[turn.id]);
+      }
+    }
+    const merged = mergePath(paths[0].turns, running, known, state.columns);
     return {
       title: told.title,
       headId: told.headId,
       at: at === told.headId ? null : at,
       version: told.version,
       nodes: told.nodes,
-      ...mergePath(paths[0].turns, running, known, state.columns),
+      ...merged,
+      turns: { ...inColumns, ...merged.turns },
     };
   });
   writeAddress(store.get());
@@ -155,8 +163,6 @@ async function pathTo(conversationId, nodeId, compared) {
     return compared.length > 1 ? { turns: [] } : api.path(conversationId); // an address with a turn that is gone
   }
 }
-
-const settled = (told, known) => (told.status === "running" ? (known ?? { ...told, parts: [], base: 0, seams: [] }) : told);
 
 async function gone() {
   await open(null);
@@ -173,9 +179,10 @@ const turnAway = () => {
 
 /** Load what changed. Nobody asked for it: a server that is away is told in the line for that, and asked again. */
 function refresh() {
-  load().catch(missed);
-  loadList().catch(missed);
+  refreshing = Promise.all([load().catch(missed), loadList().catch(missed)]);
 }
+
+let refreshing = Promise.resolve();
 
 const missed = (error) => (error.status === 0 ? store.set({ connected: false, version: store.get().version ?? "" }) : fail(error));
 
@@ -228,8 +235,9 @@ export const rename = asked(async (conversationId, title) => {
 
 export const remove = asked(async (conversationId) => {
   if (conversationId === store.get().conversationId) {
-    store.set({ version: null }); // nobody asks any more for the version of what is gone
+    store.set({ version: null }); // nobody asks any more for what is gone
     await polling;
+    await refreshing;
   }
   await api.remove(conversationId);
   store.set((state) => ({ status: "Conversation deleted.", hits: state.hits?.filter((hit) => hit.id !== conversationId) ?? null }));
@@ -251,7 +259,10 @@ async function start(parentId, question, files, models, body, replaced = null) {
   }));
   const place = parentId === null ? -1 : state.path.indexOf(parentId);
   let path = state.path.slice(0, place + 1);
-  if (place < 0 && parentId !== null) path = [...state.path, parentId]; // an answer of the comparison that goes on
+  if (place < 0 && parentId !== null) {
+    const loops = state.columns.map((turnId) => loopOf(state.nodes, turnId));
+    path = [...state.path, ...(loops.find((ids) => ids.includes(parentId)) ?? [parentId])]; // an answer of the comparison goes on
+  }
   const inColumn = state.columns.includes(replaced);
   const before = { at: state.at, path: state.path, columns: state.columns, turns: state.turns, conversationId: state.conversationId };
   store.set({

@@ -140,7 +140,7 @@ export function applyFrames(turns, frames, now = null) {
     const turn = next[turnId];
     if (end) {
       next[end.id] = end; // a tool loop ends with another node than it began with; the path is loaded again then
-      if (end.id !== turnId && turn) next[turnId] = { ...turn, status: end.status };
+      if (end.id !== turnId && turn) next[turnId] = { ...turn, status: end.status, endId: end.id };
       ended.push(end);
     } else if (error && turn) {
       next[turnId] = { ...turn, status: "failed", error: { message: error.message, advice: error.advice ?? "Run it again." } };
@@ -153,23 +153,39 @@ export function applyFrames(turns, frames, now = null) {
 }
 
 /**
+ * Return what to show of a turn: while it runs, what its events made it here; the end may have come here already.
+ *
+ * @param told the turn of the server
+ * @param mine the turn of the page; undefined if it is new here
+ */
+export function shownTurn(told, mine) {
+  if (told.status !== "running") return told;
+  return mine ? { ...mine, siblings: told.siblings } : { ...told, parts: [], base: 0, seams: [] }; // events from the first on
+}
+
+/** Ids of the answers of a tool loop that began with a turn; the turn alone if it called no tool. */
+export function loopOf(nodes, turnId) {
+  const ids = [turnId];
+  for (let next; (next = nodes.findLast((node) => node.parentId === ids.at(-1) && node.toolResults)); ) ids.push(next.id);
+  return ids;
+}
+
+/**
  * Return what to show of a conversation: the path as the server told it; turns that run beside its last one become
  * columns.
  *
  * @param told `{turns}` of the path
  * @param running the running turns of the conversation
- * @param known the turns by id that the page has; a turn that streams here is not replaced by what the server stored
+ * @param known the turns by id that the page has
  * @param columns ids that are compared; those that the server does not know any more are left out
  */
 export function mergePath(told, running, known, columns) {
   const turns = {};
   let path = [];
   for (const turn of told) {
-    const mine = known[turn.id];
-    if (turn.status !== "running") turns[turn.id] = turn;
-    else if (mine) turns[turn.id] = { ...mine, siblings: turn.siblings }; // its end may have come here already
-    else turns[turn.id] = { ...turn, status: "running", parts: [], base: 0, seams: [] }; // its events come from the first on
+    turns[turn.id] = shownTurn(turn, known[turn.id]);
     path.push(turn.id);
+    if (turns[turn.id].status === "running") break; // the further answers of its tool loop are among its parts
   }
   for (const { turnId, parentId, model, modelId, question } of running) {
     turns[turnId] ??= known[turnId] ?? startedTurn({ id: turnId, parentId: parentId ?? null, model, modelId, question });
@@ -177,7 +193,8 @@ export function mergePath(told, running, known, columns) {
   const compared = columns.filter((turnId) => turns[turnId] || known[turnId]);
   for (const turnId of compared) turns[turnId] ??= known[turnId];
   if (compared.length > 1) {
-    path = path.filter((turnId) => !compared.includes(turnId));
+    const fork = path.findIndex((turnId) => compared.includes(turnId));
+    if (fork >= 0) path = path.slice(0, fork);
     return { turns, path, columns: compared };
   }
   const end = path.at(-1);
@@ -190,10 +207,11 @@ export function mergePath(told, running, known, columns) {
 export function followed(state) {
   if (state.columns.length) {
     const complete = state.columns.filter((turnId) => state.turns[turnId]?.status === "complete");
-    if (complete.includes(state.headId)) return state.headId;
-    return complete[0] ?? state.path.at(-1) ?? null;
+    const chosen = complete.find((turnId) => loopOf(state.nodes, turnId).includes(state.headId)) ?? complete[0];
+    if (chosen) return state.turns[chosen].endId ?? loopOf(state.nodes, chosen).at(-1);
   }
-  return state.path.at(-1) ?? null;
+  const last = state.path.at(-1) ?? null;
+  return state.turns[last]?.endId ?? last;
 }
 
 /** Ids of the turns on the screen that run. */

@@ -196,8 +196,11 @@ function requestText({ method, url, headers, body }) {
   return [`${method} ${url}`, ...lines, "", typeof body === "string" ? pretty(body) : JSON.stringify(body, null, 2)].join("\n");
 }
 
-/** Stop while it runs; afterwards run again, copy, the request, and the other answers of the fork. */
-export function AnswerTools({ turn, models, inColumn = false }) {
+/**
+ * Stop while it runs; afterwards run again, copy, the request, and the other answers of the fork. `last` is the last
+ * answer of the tool loop that began with `turn`.
+ */
+export function AnswerTools({ turn, last = turn, models, inColumn = false }) {
   const [asking, setAsking] = useState(false);
   if (turn.status === "running") {
     return html`<div class="tools"><button type="button" class="soft" onClick=${() => session.stop(turn.id)}><${Icon} name="stop" />Stop</button></div>`;
@@ -212,11 +215,11 @@ export function AnswerTools({ turn, models, inColumn = false }) {
         ${models.map((model) => html`<option key=${model.id} value=${model.id}>${model.id}</option>`)}
       </select>
     </span>
-    ${textOf(turn)
-      ? html`<button type="button" class="quiet" onClick=${(event) => copyText(textOf(turn), event.currentTarget.querySelector("span"))}><${Icon} name="copy" /><span>Copy</span></button>`
+    ${textOf(last)
+      ? html`<button type="button" class="quiet" onClick=${(event) => copyText(textOf(last), event.currentTarget.querySelector("span"))}><${Icon} name="copy" /><span>Copy</span></button>`
       : null}
     <button type="button" class="quiet" onClick=${() => setAsking(true)}><${Icon} name="code" />Request</button>
-    ${asking ? html`<${SentRequest} turn=${turn} close=${() => setAsking(false)} />` : null}
+    ${asking ? html`<${SentRequest} turn=${last} close=${() => setAsking(false)} />` : null}
   </div>`;
 }
 
@@ -240,8 +243,8 @@ export function ForkPager({ turn }) {
   </span>`;
 }
 
-// A node of a tool loop: its question are the results of the calls before it.
-function ToolResults({ results }) {
+/** What a node of a tool loop has in place of a question: the results of the calls before it. */
+export function ToolResults({ results }) {
   return results.map(
     (result, index) => html`<${Part} key=${index} part=${{ ...result, type: "tool_result" }} live=${false} />`,
   );
