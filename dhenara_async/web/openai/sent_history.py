@@ -78,7 +78,7 @@ class SentHistory:
         messages, renamed = list[Message](), dict[str, ToolCallPart]()
         for at, message in enumerate(self.messages):
             if message.role is not Role.ASSISTANT:
-                messages.append(_with_own_ids(message, renamed) if renamed else message)
+                messages.append(with_own_calls(message, renamed) if renamed else message)
                 continue
             node = known.get(at)
             own = message if node is None else node.answer_message() or message
@@ -92,19 +92,24 @@ def _calls_of(message: Message) -> list[ToolCallPart]:
     return [part for part in message.parts if isinstance(part, ToolCallPart)]
 
 
-def _with_own_ids(message: Message, renamed: Mapping[str, ToolCallPart]) -> Message:
-    """Return a message whose tool results have the ids that the provider has given to their calls.
+def with_own_calls(message: Message, calls: Mapping[str, ToolCallPart]) -> Message:
+    """Return a message whose tool results have the ids and names that the provider has given to their calls.
 
-    They come in the order of the calls: it is all that tells them apart if the provider has given no ids.
+    Results of calls whose ids are ours come in the order of the calls: it is all that tells them apart if the provider
+    has given no ids.
+
+    Args:
+        message: The message.
+        calls: Our calls in order, by the ids that the client knows.
     """
-    order = {sent: place for place, sent in enumerate(renamed)}
+    order = {sent: place for place, (sent, call) in enumerate(calls.items()) if sent != call.call_id}
     results = [part for part in message.parts if isinstance(part, ToolResultPart)]
-    in_order = iter(sorted(results, key=lambda part: order.get(part.call_id, len(order))))
+    in_order = iter(sorted(results, key=lambda part: order.get(part.call_id, len(calls))))
     parts: list[Part] = []
     for part in message.parts:
         if isinstance(part, ToolResultPart):
             part = next(in_order)
-            call = renamed.get(part.call_id)
+            call = calls.get(part.call_id)
             part = part if call is None else part.changed(call_id=call.call_id, name=call.name)
         parts.append(part)
     return message.changed(parts=tuple(parts))

@@ -1,6 +1,6 @@
 """From the items of a request to turns, with our own answers in place of those that the client sends back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from dhenara_async.conversation import Conversation, ConversationNode
@@ -29,6 +29,7 @@ from dhenara_async.web.openai.responses.input_items import GivenItem
 from dhenara_async.web.openai.responses.items import call_ids
 from dhenara_async.web.openai.responses.kept_responses import is_deleted
 from dhenara_async.web.openai.responses.records import GIVEN
+from dhenara_async.web.openai.sent_history import with_own_calls
 
 SeenCalls = dict[str, ToolCallPart]
 """SeenCalls of our own answers, by the ids that a client knows them by."""
@@ -135,7 +136,7 @@ class OwnAnswers:
     async def _in_place(self, item: GivenItem, calls: SeenCalls) -> GivenMessage:
         message = item.message
         if message.role is not Role.ASSISTANT:
-            return GivenMessage(_with_calls(message, calls))
+            return GivenMessage(with_own_calls(message, calls))
         for name in dict.fromkeys(reversed(item.responses)):
             place = place_of(name)
             node = None if place is None else await self.found(place)
@@ -199,16 +200,6 @@ def _sealed(message: Message, origin: Origin | None) -> Message:
         if all(new is old for new, old in zip(parts, message.parts, strict=True))
         else message.changed(parts=parts)
     )
-
-
-def _with_calls(message: Message, calls: Mapping[str, ToolCallPart]) -> Message:
-    """Return results of our own calls with the ids and names that the provider knows."""
-
-    def known(part: Part) -> Part:
-        call = calls.get(part.call_id) if isinstance(part, ToolResultPart) else None
-        return part if call is None else part.changed(call_id=call.call_id, name=call.name)
-
-    return message.changed(parts=tuple(map(known, message.parts)))
 
 
 def _words(parts: Iterable[Part]) -> list[object]:

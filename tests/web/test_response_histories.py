@@ -1,0 +1,112 @@
+"""What a request for a response follows, and which of its messages are taken for answers of ours."""
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from dhenara_async import Dialect
+from dhenara_async.testing import Answer, Fault, ProviderServer
+from dhenara_async.testing.script import ScriptedToolCall
+from tests.loopback import endpoint_at
+from tests.web.openai_clients import front, openai, sdk_at
+
+SIGNED = Answer(text="Four.", reasoning="2 + 2", signature="c2lnbmVk")
+SIGNATURE = b"c2lnbmVk"
+ADD: dict[str, Any] = {
+    "type": "function",
+    "name": "add",
+    "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}},
+}
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+async def test_an_answer_that_a_client_has_edited_is_taken_as_it_was_sent() -> None:
+    async with (
+        ProviderServer([SIGNED, Answer(text="Sure.")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="2 + 2?")
+        edited = [item.to_dict() for item in first.output]
+        edited[-1]["content"][0]["text"] = "Five."
+        second = await sdk.responses.create(model="m", input=[user("2 + 2?"), *edited, user("Sure?")])
+        body = provider.requests[-1].body
+        assert (b"Five." in body, b"Four." in body, SIGNATURE in body) == (True, False, False)
+        assert second.conversation.id != first.conversation.id
+
+
+async def test_a_history_follows_an_answer_only_if_all_before_it_is_as_it_was() -> None:
+    async with (
+        ProviderServer([SIGNED, Answer(text="Sure."), Answer(text="Sure.")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="2 + 2?")
+        same = await sdk.responses.create(model="m", input=[user("2 + 2?"), *first.output, user("Sure?")])
+        other = await sdk.responses.create(model="m", input=[user("3 + 1?"), *first.output, user("Sure?")])
+        assert same.conversation.id == first.conversation.id != other.conversation.id
+        assert b"3 + 1?" in provider.requests[-1].body
+        assert b"2 + 2?" not in provider.requests[-1].body
+        assert [SIGNATURE in request.body for request in provider.requests] == [False, True, True]
+        for response, words in ((same, ["Sure?"]), (other, ["3 + 1?", "Four.", "Sure?"])):
+            items = await sdk.responses.input_items.list(response.id, order="asc")
+            assert [item.content[0].text async for item in items] == words
+
+
+async def test_nothing_follows_a_response_that_failed_before_its_first_word() -> None:
+    async with (
+        ProviderServer([Answer(text="One"), Fault(stall=0)]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="One?")
+        begun = await sdk.responses.create(model="m", input="Two?", previous_response_id=first.id, background=True)
+        failed = await sdk.responses.cancel(begun.id)
+        assert failed.output == []
+        with pytest.raises(openai.BadRequestError, match="follow the one before it"):
+            await sdk.responses.create(model="m", input="And?", previous_response_id=failed.id)
+
+
+async def test_a_response_repeats_no_large_part_of_its_request() -> None:
+    async with (
+        ProviderServer([Answer(text="Hi")] * 2) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        for description, shown in (("Adds.", 1), ("Adds. " * 5_000, 0)):
+            response = await sdk.responses.create(
+                model="m", input="Hi", tools=[{**ADD, "description": description}], temperature=0.5
+            )
+            assert (len(response.tools), response.temperature) == (shown, 0.5)
+            assert b'"add"' in provider.requests[-1].body
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_results_of_calls_without_ids_go_to_their_calls(whole: bool) -> None:
+    """The order of the calls is all that tells them apart, whatever the order of the results."""
+    calls = (ScriptedToolCall("", "add", '{"a":1}'), ScriptedToolCall("", "add", '{"a":2}'))
+    async with (
+        ProviderServer([replace(SIGNED, text="", tool_calls=calls), Answer(text="3 and 4")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.GEMINI)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="Add", tools=[ADD])
+        told = [item for item in first.output if item.type == "function_call"]
+        results = [
+            {"type": "function_call_output", "call_id": call.call_id, "output": str(at)}
+            for at, call in enumerate(told, 3)
+        ]
+        asked: dict[str, Any] = {"input": [*reversed(results)], "previous_response_id": first.id}
+        if whole:
+            asked = {"input": [user("Add"), *first.output, *reversed(results)]}
+        second = await sdk.responses.create(model="m", tools=[ADD], **asked)
+        assert second.conversation.id == first.conversation.id
+        contents = orjson.loads(provider.requests[-1].body)["contents"]
+        assert SIGNATURE.decode() in str(contents[1])
+        said = [part["functionResponse"]["response"] for part in contents[2]["parts"]]
+        assert [list(result.values()) for result in said] == [["3"], ["4"]]
