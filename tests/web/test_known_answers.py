@@ -14,11 +14,13 @@ import pytest
 from dhenara_async import ConversationManager, ConversationNode, Dialect, Failover
 from dhenara_async.conversation import Conversation
 from dhenara_async.errors import StoreError
+from dhenara_async.messages.messages import FilePart
+from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.stores import ConversationStore, MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedToolCall
 from dhenara_async.testing.script import Script
 from dhenara_async.web.openai import known_answers
-from dhenara_async.web.openai.known_answers import SINGLE_ANSWERS
+from dhenara_async.web.openai.known_answers import SINGLE_ANSWERS, KnownAnswers
 from dhenara_async.web.openai.sent_history import SOURCE
 from tests.loopback import PATIENCE, endpoint_at
 from tests.web.front_worker import front_on
@@ -277,3 +279,13 @@ async def test_a_store_that_fails_costs_no_answer(
     assert kept.startswith("answer ")
     assert kept.endswith("is only in memory: StoreError: the disk is full")
     assert read.endswith("TimeoutError" if hangs else "StoreError: the disk is full")
+
+
+def test_the_memory_of_a_process_takes_no_large_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_answers, "_MOST", 2)
+    answers = KnownAnswers(ConversationManager(), keep=False)
+    for name, size in (("a", 1), ("b", 1), ("c", 1 << 19), ("d", 1)):
+        choice = Choice(parts=(FilePart(media_type="text/plain", data=b"x" * size),), finish_reason=FinishReason.STOP)
+        response = ChatResponse(choices=(choice,), model="m", provider="p")
+        answers.remember(ConversationNode(id=name, response=response))
+    assert [*answers._remembered] == ["b", "d"]  # pyright: ignore[reportPrivateUsage]

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from dhenara_async import AIModelCallConfig, ConversationManager, Dialect
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.frames import Failure
 from dhenara_async.web.inputs.fields import WebLimits
 from dhenara_async.web.openai.app import OpenAIApp
+from dhenara_async.web.openai.errors import error_of
 from tests.loopback import ONCE, endpoint_at
 
 _MARK = "reflected-words-of-the-request"
@@ -160,3 +162,20 @@ async def test_words_that_no_database_keeps_and_too_many_messages(tmp_path: Path
         assert [item.title for item in kept] == [None, None, "a b c"]
         body = {"model": "m", "messages": [{"role": "user", "content": "a"}] * 4}
         assert (await _asked(app, json.dumps(body).encode()))[0] == 413
+
+
+@pytest.mark.parametrize("wrong", [{"n": 9}, {"temperature": True}, {"tools": [{"type": "custom"}]}, {"messages": []}])
+async def test_what_would_change_the_question_is_refused(wrong: dict[str, object]) -> None:
+    async with ConversationManager(config=AIModelCallConfig(test_mode=True)) as manager:
+        app = OpenAIApp(manager, {"m": "openai:gpt-6.2-sol"})
+        body = {"model": "m", "messages": [{"role": "user", "content": "a"}], **wrong}
+        assert (await _asked(app, json.dumps(body).encode()))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [("BudgetError", 403), ("ContextLengthError", 400), ("RateLimitError", 429), ("Other", 500)]
+)
+def test_a_client_is_told_to_ask_again_only_where_that_helps(error: str, status: int) -> None:
+    """The SDK sends a request again at 429, and from 500 on."""
+    told = error_of(Failure(error, "words", status={"BudgetError": 429, "ContextLengthError": 413}.get(error, status)))
+    assert (told.status, told.message) == (status, "words")

@@ -110,3 +110,17 @@ async def test_results_of_calls_without_ids_go_to_their_calls(whole: bool) -> No
         assert SIGNATURE.decode() in str(contents[1])
         said = [part["functionResponse"]["response"] for part in contents[2]["parts"]]
         assert [list(result.values()) for result in said] == [["3"], ["4"]]
+
+
+async def test_turns_that_came_with_a_request_go_with_its_response() -> None:
+    foreign = [user("One?"), {"role": "assistant", "content": "One"}, user("Two?")]
+    async with (
+        ProviderServer([Answer(text="Two")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        response = await sdk.responses.create(model="m", input=foreign)
+        (kept,) = (await manager.scoped("ann").list()).items
+        assert (await manager.scoped("ann").open(kept.id)).head is not None
+        await sdk.responses.delete(response.id)
+        assert (await manager.scoped("ann").list()).items == ()

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +102,26 @@ def test_a_history_of_too_many_items_is_refused() -> None:
     body = {"model": "m", "input": [{"role": "user", "content": "a"}] * 5_001}
     status, told = asyncio.run(_answer("POST", "/responses", "", json.dumps(body).encode(), {}))
     assert (status, b"more than 5000 items" in told) == (413, True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metadata": {"a" * 65: "b"}},
+        {"metadata": {str(number): "b" for number in range(17)}},
+        {"previous_response_id": response_id(_UUIDS), "conversation": "0"},
+        {"prompt": {"id": "pmpt_1"}},
+        {"background": True, "store": False},
+        {"temperature": True},
+        {"input": [{"type": "item_reference", "id": "msg_1"}]},
+    ],
+)
+def test_what_would_change_the_question_is_refused(wrong: dict[str, object]) -> None:
+    status, told = asyncio.run(
+        _answer("POST", "/responses", "", json.dumps({"model": "m", "input": "a", **wrong}).encode(), {})
+    )
+    assert status == 400
+    _check(status, told)
 
 
 _PATHS = (("GET", "/responses/{id}"), ("DELETE", "/responses/{id}"), ("POST", "/cancel"), ("GET", "/input_items"))
