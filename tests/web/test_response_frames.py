@@ -397,6 +397,12 @@ def test_a_replay_in_other_events_ends_a_resumed_stream_with_the_last_one_only()
     assert len(events_of(whole.begin() + whole.feed(says(0, "Yes")))) == 8
 
 
+def test_the_searches_of_a_provider_are_counted() -> None:
+    usage = Usage(input_tokens=1, output_tokens=1, web_searches=2)
+    told = response_in(events_of(fed(*says(0, "Yes")).end(done(TextPart(text="Yes"), usage=usage)))[-1])
+    assert told["tool_usage"]["web_search"] == {"num_requests": 2}
+
+
 @pytest.mark.parametrize("read", [0, 5, 8, 9, 30])
 def test_a_client_that_has_read_more_of_a_cut_answer_than_was_kept_is_told_of_its_end(read: int) -> None:
     """A killed process has sent what it did not keep: no number may lie behind the end."""

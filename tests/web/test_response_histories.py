@@ -124,3 +124,16 @@ async def test_turns_that_came_with_a_request_go_with_its_response() -> None:
         assert (await manager.scoped("ann").open(kept.id)).head is not None
         await sdk.responses.delete(response.id)
         assert (await manager.scoped("ann").list()).items == ()
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_response_that_cannot_begin_leaves_no_conversation(background: bool) -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+    async with (
+        ProviderServer([]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        with pytest.raises(openai.BadRequestError):
+            await sdk.responses.create(model="m", input=[{"role": "user", "content": [sound]}], background=background)
+        assert (await manager.scoped("ann").list()).items == ()
