@@ -26,11 +26,14 @@ def _random_events(seed: int) -> list[StreamEvent]:
 def test_events_are_read_as_they_were_added_however_they_were_added(seed: int) -> None:
     events, chosen, listed = _random_events(seed), random.Random(seed), EventList()
     while len(listed) < len(events):
-        if chosen.random() < 0.5:
-            listed.append(events[len(listed)])
-        else:
-            listed.extend(events[len(listed) : len(listed) + chosen.randrange(12)])
-
+        some = events[len(listed) : len(listed) + chosen.randrange(12)]
+        match chosen.randrange(3):
+            case 0:
+                listed.append(events[len(listed)])
+            case 1:
+                listed.extend(some)
+            case _:
+                listed.extend(EventList(some).cut(0, len(some)))
         assert listed[-1:] == events[len(listed) - 1 : len(listed)]
     assert list(listed) == events
     assert [listed[place] for place in range(-len(events), len(events))] == events * 2
@@ -44,13 +47,14 @@ def test_events_are_read_as_they_were_added_however_they_were_added(seed: int) -
 
 
 def test_a_part_that_was_taken_does_not_grow_with_the_list() -> None:
-    listed = EventList([TextDelta(0, "a"), TextDelta(0, "b")])
-    taken = listed.cut(0, 2)
+    events: list[StreamEvent] = [ReasoningDelta(0, "r"), TextDelta(1, "a"), TextDelta(1, "b")]
+    listed = EventList(events)
+    taken = [listed.cut(first, 3) for first in (0, 1)]
 
-    listed.extend([TextDelta(0, "c")])
+    listed.extend([TextDelta(1, "c")])
 
-    assert [event.text for event in listed if isinstance(event, TextDelta)] == ["a", "b", "c"]
-    assert [event.text for event in taken if isinstance(event, TextDelta)] == ["a", "b"]
+    assert list(listed) == [*events, TextDelta(1, "c")]
+    assert [list(part) for part in taken] == [events, events[1:]]
 
 
 def test_deltas_that_follow_each_other_are_one_piece() -> None:
@@ -60,3 +64,13 @@ def test_deltas_that_follow_each_other_are_one_piece() -> None:
 
     assert isinstance(run, DeltaRun)
     assert len(run.texts) == 1_000
+
+
+def test_a_run_goes_on_with_a_run_of_its_own_kind_and_part_alone() -> None:
+    listed, runs = EventList(), [(TextDelta, 0), (TextDelta, 0), (TextDelta, 1), (ReasoningDelta, 1)]
+
+    for kind, part in runs:
+        listed.extend(DeltaRun(kind, part, ["a", "b"]))
+
+    assert list(listed) == [kind(part, text) for kind, part in runs for text in "ab"]
+    assert len(list(listed.pieces())) == len(runs) - 1

@@ -75,3 +75,16 @@ async def test_the_deltas_of_a_turn_are_kept_as_their_texts() -> None:
 def _deltas() -> int:
     """Return how many deltas there are as objects."""
     return sum(isinstance(thing, TextDelta) for thing in gc.get_objects())
+
+
+async def test_the_turn_that_ended_first_goes_when_ended_turns_have_too_many_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory_turns, "MOST_ENDED_EVENTS", 10)
+    store = MemoryStore()
+    await store.create("a")
+    turns = [await _begun(store) for _ in range(3)]
+    for turn in turns:
+        events = [TextDelta(0, str(number)) for number in range(4)]
+        await store.end_turn(turn, WRITER, [TurnBatch(turn.number, 0, events)], turn.draft, keep=600)
+    assert [await store.read_turn(turn.id) is not None for turn in turns] == [False, True, True]
