@@ -68,6 +68,18 @@ async def test_three_models_answer_side_by_side_and_a_failure_leaves_the_others_
         await expect(page.locator("details.seam")).to_contain_text("gpt → gemini")
 
 
+async def test_columns_are_shown_from_their_tops_and_a_long_answer_from_its_end(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        main = person.page.get_by_role("main")
+        await person.asked("Something rich", "claude")
+        await expect(person.button("Run again")).to_be_in_viewport()
+        await person.asked("Something rich and more", "claude", "gpt")
+        top = "main => main.querySelector('.compare').getBoundingClientRect().top - main.getBoundingClientRect().top"
+        assert abs(await main.evaluate(top)) < 3
+
+
 async def test_one_column_is_stopped_while_the_other_goes_on(tmp_path: Path, browsing: Browsing) -> None:
     async with at_page(tmp_path, browsing) as person:
         await person.ask("Please wait", "claude", "gpt")
@@ -103,8 +115,12 @@ async def test_a_question_in_other_words_is_a_branch_and_every_branch_stays_reac
         await person.asked("First words", "claude")
         await person.asked("Second words")
         await person.button("Edit").last.click()
+        await page.get_by_label("Question in other words").press("Escape")
+        await expect(person.button("Edit").last).to_be_focused()
+        await person.button("Edit").last.press("Enter")
         await page.get_by_label("Question in other words").fill("Other words")
         await page.get_by_label("Question in other words").press("Enter")
+        await expect(person.question).to_be_focused()
         fork = page.get_by_role("group", name="Answers at this fork")
         await expect(fork).to_contain_text("2/2")
         await expect(page.get_by_text("Second words")).to_have_count(0)

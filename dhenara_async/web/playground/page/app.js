@@ -14,6 +14,7 @@ import { Turn } from "./turn.js";
 import { nameOf } from "./words.js";
 
 const NEAR_END = 120; // pixels: who reads further up is not scrolled away
+const NEAR_TOP = 8;
 
 function Welcome({ state }) {
   if (!state.ready) return null;
@@ -52,27 +53,32 @@ const SeamAbove = ({ turn, before }) =>
     [turn.report, nameOf(turn), before && nameOf(before)],
   );
 
-/** Keep the end in view while answers grow, unless the reader scrolled up. */
+/**
+ * Keep what is new in view while answers grow, unless the reader scrolled away: the end of the conversation, or the tops
+ * of the columns, which are read side by side.
+ */
 function useFollowing(state) {
   const area = useRef(null);
   const following = useRef(true);
-  const columns = useRef(false);
-  columns.current = state.columns.length > 0;
-  const onScroll = () => {
-    const { scrollHeight, scrollTop, clientHeight } = area.current;
-    following.current = !columns.current && scrollHeight - scrollTop - clientHeight < NEAR_END;
+  const place = () => {
+    const { scrollHeight, clientHeight, offsetTop } = area.current;
+    const columns = area.current.querySelector(".compare");
+    const end = scrollHeight - clientHeight;
+    return columns ? { top: Math.min(columns.offsetTop - offsetTop, end), near: NEAR_TOP } : { top: end, near: NEAR_END };
   };
-  const toEnd = () => {
-    if (following.current) area.current.scrollTop = area.current.scrollHeight;
+  const onScroll = () => {
+    const { top, near } = place();
+    following.current = Math.abs(top - area.current.scrollTop) < near;
+  };
+  const follow = () => {
+    if (following.current) area.current.scrollTop = place().top;
   };
   useLayoutEffect(() => {
-    following.current = !state.columns.length; // columns are read side by side, from their tops
-    const columns = area.current.querySelector(".compare");
-    if (columns) area.current.scrollTop = columns.offsetTop - area.current.offsetTop;
+    following.current = true;
   }, [state.conversationId, state.path.length, state.columns.join()]);
-  useLayoutEffect(toEnd, [state.turns, state.path]);
+  useLayoutEffect(follow, [state.turns, state.path, state.columns]);
   useEffect(() => {
-    const observer = new ResizeObserver(toEnd); // the question below grows with its lines
+    const observer = new ResizeObserver(follow); // the question below grows with its lines
     observer.observe(area.current);
     return () => observer.disconnect();
   }, []);
@@ -99,6 +105,15 @@ function App() {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, [listShown]);
+  const menu = useRef(null);
+  useEffect(() => {
+    if (!listShown) return undefined;
+    const list = document.getElementById("conversations");
+    list.querySelector("button").focus();
+    return () => {
+      if (document.activeElement === document.body || list.contains(document.activeElement)) menu.current.focus();
+    };
+  }, [listShown]);
   const title = state.title || (state.conversationId ? state.turns[state.path[0] ?? state.columns[0]]?.question : "") || "New conversation";
   useEffect(() => {
     document.title = `${title.slice(0, 60)} · Playground`;
@@ -111,7 +126,7 @@ function App() {
     ${listShown ? html`<div class="veil" onClick=${() => setListShown(false)}></div>` : null}
     <div class="main">
       <header class="top">
-        <button type="button" class="quiet narrow-only" aria-expanded=${listShown ? "true" : "false"} aria-controls="conversations" aria-label="Conversations" onClick=${() => setListShown(!listShown)}><${Icon} name="menu" /></button>
+        <button ref=${menu} type="button" class="quiet narrow-only" aria-expanded=${listShown ? "true" : "false"} aria-controls="conversations" aria-label="Conversations" title="Conversations" onClick=${() => setListShown(!listShown)}><${Icon} name="menu" /></button>
         <h1>${title}</h1>
         ${state.nodes.length ? html`<button type="button" class="quiet" onClick=${() => setTreeShown(true)}><${Icon} name="tree" />Branches</button>` : null}
       </header>

@@ -69,7 +69,7 @@ function Models({ models, chosen, setChosen }) {
           )}
         </select>
         ${chosen.length > 1
-          ? html`<button type="button" class="quiet" aria-label=${`Leave out ${name}`} onClick=${() => setChosen(chosen.filter((_, index) => index !== place))}><${Icon} name="close" /></button>`
+          ? html`<button type="button" class="quiet" aria-label=${`Leave out ${name}`} title=${`Leave out ${name}`} onClick=${() => setChosen(chosen.filter((_, index) => index !== place))}><${Icon} name="close" /></button>`
           : null}
       </span>`,
     )}
@@ -183,7 +183,7 @@ export function Composer({ state }) {
             (file, index) => html`<li class="chip" key=${index}>
               ${file.preview ? html`<img src=${file.preview} alt="" />` : html`<${Icon} name="clip" />`}
               ${file.name} <span class="faint">${size(file.size)}</span>
-              <button type="button" class="quiet" aria-label=${`Remove ${file.name}`} onClick=${() => setFiles(files.filter((_, place) => place !== index))}><${Icon} name="close" /></button>
+              <button type="button" class="quiet" aria-label=${`Remove ${file.name}`} title=${`Remove ${file.name}`} onClick=${() => setFiles(files.filter((_, place) => place !== index))}><${Icon} name="close" /></button>
             </li>`,
           )}
         </ul>`
@@ -203,7 +203,7 @@ export function Composer({ state }) {
     <div class="composer-bar">
       <${Models} models=${models} chosen=${chosen} setChosen=${setChosen} />
       <input ref=${picker} type="file" multiple hidden onChange=${(event) => (add(Array.from(event.target.files)), (event.target.value = ""))} />
-      <button type="button" class="quiet" aria-label="Add files" onClick=${() => picker.current.click()}><${Icon} name="clip" /></button>
+      <button type="button" class="quiet" aria-label="Add files" title="Add files; they can also be dropped or pasted" onClick=${() => picker.current.click()}><${Icon} name="clip" /></button>
       ${running.length
         ? html`<button type="button" class="primary" onClick=${session.stopAll}><${Icon} name="stop" />${running.length > 1 ? "Stop all" : "Stop"}</button>`
         : html`<button type="submit" class="primary" disabled=${!ready}><${Icon} name="send" />${chosen.length > 1 ? `Ask ${chosen.length}` : "Ask"}</button>`}

@@ -12,7 +12,9 @@ import { Lexer, Marked } from "./vendor/marked.esm.js";
 const BLOCK_LIMIT = 50_000; // characters; 80 KB of `a**b` take marked 1.6 s
 const ANSWER_LIMIT = 200_000;
 const PAGE_SIZE = 100_000;
-const SLOW_MS = 100; // a block that took longer stays plain text
+const SLOW_MS = 100; // of work on the main thread are too much for text that comes at every flush
+const GROWING_MS = 25; // a block that took longer is plain text while it grows
+const QUICK = 4_000; // characters that are never slow: a busy machine took the time
 const DEEP = /(?:>[ \t]*){24}|(?:[*+-][ \t]+){24}|^[ \t]{80,}(?:[*+-]|\d+[.)])[ \t]/m; // thousands of these overflow marked's stack
 const HELD_BACK = 2; // blocks that later text can still change
 
@@ -49,20 +51,28 @@ function plainBlock(text) {
   return block;
 }
 
-/** Return a block's source as nodes; plain text if it is too much for the parser. */
+/**
+ * Return a block's source as nodes; plain text if it is too much for the parser. `slow` says how long it took, and for
+ * how many characters; null if that was quick.
+ */
 function rendered(source, links) {
-  if (source.length > BLOCK_LIMIT || DEEP.test(source)) return { nodes: [plainBlock(source)], slow: false };
+  if (source.length > BLOCK_LIMIT || DEEP.test(source)) return { nodes: [plainBlock(source)], slow: null };
   const begun = performance.now();
   try {
     const lexer = new Lexer(marked.defaults);
     lexer.tokens.links = { ...links };
     const fragment = DOMPurify.sanitize(marked.parser(lexer.lex(source)), PURE);
     finish(fragment);
-    return { nodes: Array.from(fragment.childNodes), slow: performance.now() - begun > SLOW_MS };
+    const ms = performance.now() - begun;
+    const slow = source.length > QUICK && ms > GROWING_MS ? { ms, length: source.length } : null;
+    return { nodes: Array.from(fragment.childNodes), slow };
   } catch {
-    return { nodes: [plainBlock(source)], slow: true };
+    return { nodes: [plainBlock(source)], slow: { ms: Infinity, length: source.length } };
   }
 }
+
+// Some sources take a time that grows with the square of their length.
+const tooSlow = (slow, length) => slow.ms * (length / slow.length) ** 2 > 2 * SLOW_MS;
 
 /** Give links, code, tables and headings of a fragment their manners. */
 function finish(fragment) {
@@ -149,7 +159,7 @@ function blocksOf(text, links) {
 export class MarkdownView {
   #element;
   #text = "";
-  #blocks = []; // {raw, nodes, slow}
+  #blocks = []; // {raw, nodes, slow}: see `rendered`
   #links = {};
   #stable = 0; // characters before the blocks that can still change
   #stableBlocks = 0;
@@ -178,7 +188,7 @@ export class MarkdownView {
     if (cut?.slow) this.#hard = true;
     const raws = cut === null ? (rest ? [rest] : []) : cut.raws;
     if (cut !== null) this.#links = cut.links;
-    this.#show(raws);
+    this.#show(raws, live);
     if (cut?.whole && raws.length > HELD_BACK) {
       const settled = raws.slice(0, -HELD_BACK);
       this.#stableBlocks += settled.length;
@@ -195,13 +205,15 @@ export class MarkdownView {
     this.#hard = false;
   }
 
-  #show(raws) {
+  #show(raws, live) {
     let headings = false;
     raws.forEach((raw, index) => {
       const place = this.#stableBlocks + index;
       const old = this.#blocks[place];
-      if (old?.raw === raw) return;
-      const { nodes, slow } = old?.slow ? { nodes: [plainBlock(raw)], slow: true } : rendered(raw, this.#links);
+      const growing = live && index >= raws.length - HELD_BACK;
+      const plain = Boolean(old?.slow) && (growing || tooSlow(old.slow, raw.length));
+      if (old?.raw === raw && (!old.slow || plain)) return;
+      const { nodes, slow } = plain ? { nodes: [plainBlock(raw)], slow: old.slow } : rendered(raw, this.#links);
       const before = old?.nodes[0] ?? null;
       if (before) {
         before.before(...nodes);
@@ -209,7 +221,7 @@ export class MarkdownView {
       } else if (nodes.length) {
         this.#element.insertBefore(fragmentOf(nodes), this.#nextNode(place));
       }
-      this.#blocks[place] = { raw, nodes, slow };
+      this.#blocks[place] = { raw, nodes, slow: growing || plain ? slow : null };
       headings ||= nodes.some((node) => node.nodeType === Node.ELEMENT_NODE && node.matches(".heading, :has(.heading)"));
     });
     for (const gone of this.#blocks.splice(this.#stableBlocks + raws.length)) for (const node of gone.nodes) node.remove();

@@ -12,7 +12,12 @@ function Item({ item, current, onOpen }) {
   const [asking, setAsking] = useState(false);
   const menu = useRef(null);
   const box = useRef(null);
-  useEffect(() => box.current?.focus(), [name !== null]);
+  const finished = useRef(false); // by a key: the focus goes back to where it came from
+  useEffect(() => {
+    if (name !== null) box.current.focus();
+    else if (finished.current) menu.current.querySelector("summary").focus();
+    finished.current = false;
+  }, [name !== null]);
   const title = item.title || "Untitled";
   if (name !== null) {
     const save = () => {
@@ -22,12 +27,19 @@ function Item({ item, current, onOpen }) {
     const onKey = (event) => {
       if (event.key === "Escape") {
         event.stopPropagation();
+        finished.current = true;
         setName(null);
       }
     };
+    const onSubmit = (event) => {
+      event.preventDefault();
+      finished.current = true;
+      save();
+    };
+    const onBlur = () => finished.current || save();
     return html`<li class="item">
-      <form onSubmit=${(event) => (event.preventDefault(), save())}>
-        <input ref=${box} aria-label="New name" value=${name} onInput=${(event) => setName(event.target.value)} onKeyDown=${onKey} onBlur=${save} />
+      <form onSubmit=${onSubmit}>
+        <input ref=${box} aria-label="New name" value=${name} onInput=${(event) => setName(event.target.value)} onKeyDown=${onKey} onBlur=${onBlur} />
       </form>
     </li>`;
   }
@@ -47,7 +59,7 @@ function Item({ item, current, onOpen }) {
   return html`<li class="item ${current ? "current" : ""}">
     <button type="button" class="open" aria-current=${current ? "page" : null} onClick=${() => onOpen(item.id)}>${title}</button>
     <details class="menu" ref=${menu} onKeyDown=${onMenuKey} onFocusOut=${onLeave}>
-      <summary aria-label=${`More for ${title}`}>⋯</summary>
+      <summary aria-label=${`More for ${title}`} title="Rename, export, delete">⋯</summary>
       <div class="menu-body">
         <button type="button" class="quiet" onClick=${choose(() => setName(item.title ?? ""))}><${Icon} name="edit" />Rename</button>
         <a class="quiet" href=${exportUrl(item.id, "markdown")} download><${Icon} name="download" />Export as Markdown</a>

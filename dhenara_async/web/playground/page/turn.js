@@ -254,13 +254,23 @@ export function ToolResults({ results }) {
 export function Question({ turn, models }) {
   const [draft, setDraft] = useState(null);
   const box = useRef(null);
+  const begin = useRef(null);
+  const givenUp = useRef(false);
   useEffect(() => {
     if (draft !== null) box.current.focus();
+    else if (givenUp.current) begin.current?.focus();
+    givenUp.current = false;
   }, [draft !== null]);
+  const giveUp = () => {
+    givenUp.current = true;
+    setDraft(null);
+  };
+  const model = askedModel(turn, models);
   const send = () => {
     if (!draft.trim()) return;
-    session.edit(turn, draft, askedModel(turn, models));
+    session.edit(turn, draft, model);
     setDraft(null);
+    document.getElementById("question").focus(); // as after every question
   };
   const onKey = (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -268,21 +278,21 @@ export function Question({ turn, models }) {
       send();
     } else if (event.key === "Escape") {
       event.stopPropagation();
-      setDraft(null);
+      giveUp();
     }
   };
   if (draft !== null) {
     return html`<form class="question editing" onSubmit=${(event) => (event.preventDefault(), send())}>
       <textarea ref=${box} aria-label="Question in other words" rows="3" value=${draft} onInput=${(event) => setDraft(event.target.value)} onKeyDown=${onKey}></textarea>
-      <p class="faint">The old question and its answers stay as a branch.</p>
-      <div class="tools"><button type="submit" class="primary">Ask</button><button type="button" class="soft" onClick=${() => setDraft(null)}>Cancel</button></div>
+      <p class="faint">${model} answers. The old question and its answers stay as a branch.</p>
+      <div class="tools"><button type="submit" class="primary">Ask</button><button type="button" class="soft" onClick=${giveUp}>Cancel</button></div>
     </form>`;
   }
   if (!turn.question && turn.toolResults?.length) return html`<${ToolResults} results=${turn.toolResults} />`;
   return html`<div class="question">
     <h2 class="question-text"><span class="offscreen">You asked: </span>${turn.question}</h2>
     ${turn.files?.length ? html`<div class="files">${turn.files.map((file, index) => html`<${File} key=${index} file=${file} />`)}</div>` : null}
-    ${turn.status === "running" ? null : html`<button type="button" class="quiet edit" onClick=${() => setDraft(turn.question)}><${Icon} name="edit" />Edit</button>`}
+    ${turn.status === "running" ? null : html`<button type="button" class="quiet edit" ref=${begin} onClick=${() => setDraft(turn.question)}><${Icon} name="edit" />Edit</button>`}
   </div>`;
 }
 
