@@ -98,7 +98,11 @@ async def test_files_go_with_a_question_and_images_are_shown(tmp_path: Path, bro
         await expect(seam).to_contain_text("content lost")
         await seam.locator("summary").click()
         await expect(seam.locator("li.lossy")).to_contain_text("media dropped")
-        await person.photograph("loss")
+        await person.choose("gemini")
+        await person.question.fill("And with eyes again?")
+        await expect(page.get_by_role("list", name="Before sending")).to_contain_text("gemini would get")
+        await page.get_by_role("main").evaluate("main => { main.scrollTop -= 190 }")
+        await person.photograph("loss")  # a picture of the README
         assert await person.violations() == []
         await person.button("Request").last.click()
         sent = page.get_by_role("dialog", name="The request as sent")

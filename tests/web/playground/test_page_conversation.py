@@ -12,6 +12,7 @@ from tests.web.playground.page_app import page_stand
 from tests.web.playground.person import Person, at_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+ABOVE_COLUMNS = 24
 CONVERSATION = re.compile(r"#c=[0-9a-f]{32}(&at=[0-9a-f]{32})?$")
 
 
@@ -77,7 +78,7 @@ async def test_columns_are_shown_from_their_tops_and_a_long_answer_from_its_end(
         await expect(person.button("Run again")).to_be_in_viewport()
         await person.asked("Something rich and more", "claude", "gpt")
         top = "main => main.querySelector('.compare').getBoundingClientRect().top - main.getBoundingClientRect().top"
-        assert abs(await main.evaluate(top)) < 3
+        assert abs(await main.evaluate(top) - ABOVE_COLUMNS) < 3
 
 
 async def test_one_column_is_stopped_while_the_other_goes_on(tmp_path: Path, browsing: Browsing) -> None:

@@ -15,6 +15,7 @@ import { nameOf } from "./words.js";
 
 const NEAR_END = 120; // pixels: who reads further up is not scrolled away
 const NEAR_TOP = 8;
+const ABOVE_COLUMNS = 24;
 
 function Welcome({ state }) {
   if (!state.ready) return null;
@@ -64,7 +65,7 @@ function useFollowing(state) {
     const { scrollHeight, clientHeight, offsetTop } = area.current;
     const columns = area.current.querySelector(".compare");
     const end = scrollHeight - clientHeight;
-    return columns ? { top: Math.min(columns.offsetTop - offsetTop, end), near: NEAR_TOP } : { top: end, near: NEAR_END };
+    return columns ? { top: Math.min(columns.offsetTop - offsetTop - ABOVE_COLUMNS, end), near: NEAR_TOP } : { top: end, near: NEAR_END };
   };
   const onScroll = () => {
     const { top, near } = place();
