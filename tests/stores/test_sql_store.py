@@ -50,6 +50,36 @@ anyio.run(main)
     assert run.returncode == 0, run.stderr
 
 
+async def test_a_program_that_ends_while_another_one_locks_the_file_waits_no_longer(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, threading
+from sqlalchemy import event
+from dhenara_async import ConversationNode
+from dhenara_async.stores import SQLStore
+begun = threading.Event()
+async def main():
+    global store, task
+    store = SQLStore({str(tmp_path / "chat.db")!r})
+    engine = await store._database._opened()
+    event.listen(engine, "before_cursor_execute", lambda *_: begun.set())
+    print("opened", flush=True)
+    input()
+    task = asyncio.create_task(store.append("c", ConversationNode()))
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+asyncio.run(main())
+"""
+    async with await anyio.open_process([sys.executable, "-c", script], stderr=None) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        with anyio.fail_after(sqlite.BUSY_SECONDS / 2):
+            assert await process.stdout.receive() == b"opened\n"
+            other = _lock(tmp_path / "chat.db")
+            await process.stdin.send(b"\n")
+            assert await process.wait() == 0
+    other.close()
+
+
 def _bytes_of(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.iterdir())
 

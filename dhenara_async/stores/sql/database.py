@@ -214,7 +214,7 @@ class Database:
         given_up = threading.Event()
 
         def run() -> T:
-            with engine.connect().execution_options(begin=begin) as connection:
+            with engine.connect().execution_options(begin=begin, is_given_up=given_up.is_set) as connection:
                 try:
                     with connection.begin():
                         result = work(connection)
@@ -345,6 +345,9 @@ async def _dispose(engine: Engine) -> None:
 
 def _begin(connection: Any) -> None:
     """Begin the transaction of a piece of work: immediate if it writes, else it could not be granted the lock later."""
-    begin = connection.get_execution_options().get("begin")
-    if begin is not None:
+    options = connection.get_execution_options()
+    begin = options.get("begin")
+    if begin == "BEGIN IMMEDIATE":
+        sqlite.begin_writing(connection, options["is_given_up"])
+    elif begin is not None:
         connection.exec_driver_sql(begin)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,6 +16,8 @@ from dhenara_async.stores.sql.schema import upgrade
 JournalMode = Literal["wal", "delete"]
 BUSY_SECONDS: Final = 60.0
 """How long a statement waits for other processes."""
+
+_LOOK_SECONDS: Final = 0.5  # after so long, a wait for the lock looks whether it was given up
 
 PRAGMAS: Final = ("secure_delete = ON", "foreign_keys = ON", "synchronous = NORMAL")
 """Of every connection: deleted content is overwritten with zeros, and a commit outlives any crash of a process."""
@@ -47,6 +49,41 @@ def configure(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     for pragma in PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def begin_writing(connection: Connection, is_given_up: Callable[[], bool]) -> None:
+    """Begin a transaction that writes, when other processes have ended theirs.
+
+    SQLite's own wait for a lock cannot be ended, and a program ends no sooner than its threads. So it waits for some
+    moments at a time.
+
+    Args:
+        connection: Where to begin it.
+        is_given_up: Whether nobody waits for it any more.
+
+    Raises:
+        OperationalError: It was given up, the file stayed locked for ``BUSY_SECONDS``, or SQLite failed.
+    """
+    file, deadline = connection.connection, time.monotonic() + BUSY_SECONDS
+    _wait_at_most(file, min(_LOOK_SECONDS, BUSY_SECONDS))
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            except OperationalError as exc:
+                if "locked" not in str(exc.orig) or is_given_up() or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+    finally:
+        _wait_at_most(file, BUSY_SECONDS)
+
+
+def _wait_at_most(file: Any, seconds: float) -> None:
+    """Set how long statements of a connection wait for other processes."""
+    cursor = file.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
     cursor.close()
 
 
