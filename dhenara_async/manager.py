@@ -24,7 +24,7 @@ from dhenara_async.calls.warmup import loaded, warm_up
 from dhenara_async.client import AIModelClient
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode, question
-from dhenara_async.errors import ConfigurationError, MissingExtraError, UnsupportedError
+from dhenara_async.errors import ConfigurationError, MissingExtraError, UnknownConversationError, UnsupportedError
 from dhenara_async.fanout.engine import Fan
 from dhenara_async.fanout.values import FanOutProgress
 from dhenara_async.formatter.check import ConversionCheck
@@ -39,6 +39,8 @@ from dhenara_async.stores import (
     ConversationStore,
     MemoryStore,
     SearchHit,
+    StoredConversation,
+    StoreWithDescriptions,
     StoreWithInstructions,
     StoreWithOwners,
     StoreWithSearch,
@@ -267,6 +269,26 @@ class ConversationManager:
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """List the conversations, the most recently created first; see ``ConversationStore.list``."""
         return await self.store.list(limit=limit, before=before)
+
+    async def describe(self, conversation: Conversation | str) -> StoredConversation:
+        """Return the title, the metadata and the times of a conversation, or of the one with that id.
+
+        A store without ``describe`` is searched page by page of its list.
+
+        Raises:
+            UnknownConversationError: The store does not have it.
+        """
+        conversation_id, store = conversation if isinstance(conversation, str) else conversation.id, self.store
+        if isinstance(store, StoreWithDescriptions):
+            return await store.describe(conversation_id)
+        cursor: str | None = None
+        while True:
+            page = await store.list(limit=100, before=cursor)
+            for item in page.items:
+                if item.id == conversation_id:
+                    return item
+            if (cursor := page.next) is None:
+                raise UnknownConversationError(f"no conversation {conversation_id!r} in this store")
 
     async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
         """Return the nodes that have every word of ``query``, the newest first; see ``StoreWithSearch``.

@@ -135,6 +135,10 @@ class MemoryStore(MemoryTurns):
         items = tuple(record.listed(conversation_id) for conversation_id, record in page)
         return ConversationPage(items, None if last is None else str(last))
 
+    async def describe(self, conversation_id: str) -> StoredConversation:
+        """See ``StoreWithDescriptions``."""
+        return self._record(conversation_id).listed(conversation_id)
+
     async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
         """See ``StoreWithSearch``. It reads every node."""
         if limit < 1:

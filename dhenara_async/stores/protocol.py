@@ -186,6 +186,19 @@ class StoreWithSearch(Protocol):
 
 
 @runtime_checkable
+class StoreWithDescriptions(Protocol):
+    """A store that describes one conversation without reading its nodes, and without listing the others."""
+
+    async def describe(self, conversation_id: str) -> StoredConversation:
+        """Return a conversation as ``list`` shows it.
+
+        Raises:
+            UnknownConversationError: The store does not have the conversation.
+        """
+        ...
+
+
+@runtime_checkable
 class StoreWithInstructions(Protocol):
     """A store that keeps the standing instructions of conversations; ``load`` returns conversations with them."""
 

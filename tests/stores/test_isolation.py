@@ -54,6 +54,7 @@ CALLS: dict[str, Callable[[ConversationManager, Foreign], Awaitable[object]]] = 
     "children": lambda manager, foreign: manager.children(foreign.conversation, None),
     "choose": lambda manager, foreign: manager.choose(foreign.conversation, foreign.node.id),
     "delete": lambda manager, foreign: manager.delete(foreign.conversation),
+    "describe": lambda manager, foreign: manager.describe(foreign.conversation),
     "edit": lambda manager, foreign: manager.edit(foreign.conversation, foreign.node.id, "?", foreign.who),
     "fan_out": lambda manager, foreign: _asked_two(manager, foreign),
     "list": lambda manager, foreign: manager.list(),

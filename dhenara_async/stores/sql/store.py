@@ -246,17 +246,18 @@ class SQLStore(JournalTables, ToolResultTable):
             return connection.execute(query).all()
 
         rows = await self._database.read(work)
-        items = tuple(
-            StoredConversation(
-                row.id,
-                row.title,
-                json.loads(row.metadata),
-                datetime.fromisoformat(row.created),
-                datetime.fromisoformat(row.updated),
-            )
-            for row in rows[:limit]
-        )
+        items = tuple(_described(row) for row in rows[:limit])
         return ConversationPage(items, str(rows[limit - 1].seq) if len(rows) > limit else None)
+
+    async def describe(self, conversation_id: str) -> StoredConversation:
+        """See ``StoreWithDescriptions``."""
+        self._demand_known(conversation_id)
+        mine = (conversations.c.owner == self._owner, conversations.c.id == conversation_id)
+        query = select(conversations).where(*mine)
+        row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
+        if row is None:
+            raise _unknown(conversation_id)
+        return _described(row)
 
     async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
         """See ``StoreWithSearch``."""
@@ -444,3 +445,9 @@ def _checked_owner(owner: str | None) -> str:
         )
     demand_storable(owner or "", "the owner")
     return owner or ""
+
+
+def _described(row: Row[Any]) -> StoredConversation:
+    """Return a row of conversations as the list shows it."""
+    created, updated = datetime.fromisoformat(row.created), datetime.fromisoformat(row.updated)
+    return StoredConversation(row.id, row.title, json.loads(row.metadata), created, updated)

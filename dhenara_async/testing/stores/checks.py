@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import UnknownConversationError
-from dhenara_async.stores import StoreWithInstructions
+from dhenara_async.stores import StoreWithDescriptions, StoreWithInstructions
 from dhenara_async.testing.promises import demand
 from dhenara_async.testing.stores.bench import (
     OpenedStores,
@@ -285,6 +285,9 @@ async def _list_one(stores: OpenedStores) -> None:
     (later,) = await own_conversations(store, [name])
     demand(later.created == described.created, "an append changed the time of creation")
     demand(later.updated >= described.updated, "an append moved the time of the last change back")
+    if isinstance(store, StoreWithDescriptions):
+        demand(await store.describe(name) == later, "describe() does not return what the list has")
+        await demand_error(UnknownConversationError, partial(store.describe, new_id()), "an unknown conversation")
 
 
 async def _rename_one(stores: OpenedStores) -> None:

@@ -17,7 +17,7 @@ from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, ConversionLossError, UnknownConversationError, UnsupportedError
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
-from dhenara_async.stores import StoreWithPaths
+from dhenara_async.stores import StoredConversation
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
 from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
 from dhenara_async.web.chat.files import saved_as
@@ -34,9 +34,6 @@ from dhenara_async.web.playground.node_json import part_json, report_json, runni
 from dhenara_async.web.playground.options import PlaygroundOptions
 from dhenara_async.web.playground.security import HEADERS, secured
 from dhenara_async.web.playground.turn_events import TurnEvents
-
-_LISTED = 10
-"""Pages of the list that are looked through for the title of a conversation."""
 
 
 class PlaygroundApp:
@@ -155,14 +152,16 @@ class PlaygroundApp:
 
     async def _tree(self, request: WebRequest) -> WebReply:
         mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
+        described = await mine.describe(chat_id)  # first: a window whose version is older than its turns asks again
         conversation, going_on = await self._with_running(mine, chat_id)
+        conversation = await mine.load_all(conversation)
         head = conversation.head
         return json_reply(
             {
                 "id": chat_id,
-                "title": await self._title(mine, chat_id),
+                "title": described.title,
                 "headId": None if head is None else head.id,
-                "version": _version(len(conversation.nodes), None if head is None else head.id, going_on),
+                "version": _version(described, going_on),
                 "nodes": [tree_json(node, self._models.of_turn(node)) for node in conversation.nodes],
                 "running": [self._going_on(draft) for draft in going_on],
             }
@@ -171,12 +170,12 @@ class PlaygroundApp:
     async def _with_running(
         self, mine: ConversationManager, chat_id: str
     ) -> tuple[Conversation, list[ConversationNode]]:
-        """Return a conversation, and its turns that are being answered.
+        """Return a conversation, whole or its path, and its turns that are being answered.
 
         A turn that calls tools is stored with its first answer and goes on; one that ended in between is a node alone.
         """
         before = await mine.running(chat_id)
-        conversation = await mine.load_all(await mine.open(chat_id))
+        conversation = await mine.open(chat_id)
         after = {draft.id for draft in await mine.running(chat_id)}
         return conversation, [draft for draft in before if draft.id in after or conversation.get(draft.id) is None]
 
@@ -191,24 +190,11 @@ class PlaygroundApp:
             "question": told["question"],
         }
 
-    async def _title(self, mine: ConversationManager, chat_id: str) -> str | None:
-        """Return the title of a conversation; None if it has none, or is far down the list."""
-        before: str | None = None
-        for _ in range(_LISTED):
-            page = await mine.list(limit=100, before=before)
-            for item in page.items:
-                if item.id == chat_id:
-                    return item.title
-            before = page.next
-            if before is None:
-                break
-        return None
-
     async def _version(self, request: WebRequest) -> WebReply:
-        """Route: a text that changes with the conversation; windows ask often, so not all of it is read."""
+        """Route: a text that changes with the conversation; windows ask often, so none of its turns is read."""
         mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
         try:
-            return json_reply({"version": await _version_of(mine, chat_id, request.query.get("head") or None)})
+            return json_reply({"version": _version(await mine.describe(chat_id), await mine.running(chat_id))})
         except UnknownConversationError:  # deleted in another window, which is no error of this one
             return json_reply({"version": None})
 
@@ -216,19 +202,23 @@ class PlaygroundApp:
         mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
         conversation, going_on = await self._with_running(mine, chat_id)
         node_id = request.query.get("node") or None
-        last = next((draft for draft in going_on if draft.id == node_id), None)
-        if node_id is None:
-            path = conversation.path()
-        elif last is not None:
-            path = () if last.parent_id is None else conversation.path(last.parent_id)
-        elif conversation.get(node_id) is None:
-            raise RefusedRequest(404, NO_ANSWER)
-        else:
-            path = conversation.path(node_id)
+        draft = next((draft for draft in going_on if draft.id == node_id), None)
+        last = node_id if draft is None else draft.parent_id
+        try:
+            if last is not None:
+                path = conversation.path((await mine.load(conversation, last)).id)
+            else:
+                path = () if draft is not None else conversation.path()
+        except ConfigurationError:
+            raise RefusedRequest(404, NO_ANSWER) from None
+        for node in path:
+            if conversation.siblings_count(node.id) > 1:
+                await mine.siblings(conversation, node.id)
         turns = [self._turn(conversation, node, going_on) for node in path]
-        if last is not None:
-            siblings = _siblings(conversation, last.parent_id, going_on)
-            turns.append(running_json(last, siblings, self._models.of_turn(last), chat_id))
+        if draft is not None:
+            await mine.children(conversation, draft.parent_id)
+            siblings = _siblings(conversation, draft.parent_id, going_on)
+            turns.append(running_json(draft, siblings, self._models.of_turn(draft), chat_id))
         return json_reply({"turns": turns})
 
     async def _export(self, request: WebRequest) -> WebReply:
@@ -237,7 +227,7 @@ class PlaygroundApp:
         if shape not in {"json", "markdown"}:
             raise bad("format is json or markdown.")
         conversation = await mine.load_all(await mine.open(chat_id))
-        title = await self._title(mine, chat_id)
+        title = (await mine.describe(chat_id)).title
         if shape == "json":
             text, media_type, ending = conversation.export_json(), "application/json", "json"
         else:
@@ -344,20 +334,6 @@ def _siblings(conversation: Conversation, parent_id: str | None, running: Sequen
     return [*ended, *(draft.id for draft in running if draft.parent_id == parent_id and draft.id not in ended)]
 
 
-async def _version_of(mine: ConversationManager, chat_id: str, known_head: str | None) -> str:
-    """Return the version of a conversation, of which as little as possible is read."""
-    running, store = await mine.running(chat_id), mine.store
-    if not isinstance(store, StoreWithPaths):
-        conversation = await mine.open(chat_id)
-        head = conversation.head
-        return _version(len(conversation.nodes), None if head is None else head.id, running)
-    try:
-        loaded = await store.load_children(chat_id, known_head)
-    except ValueError:  # the page's head is none of its turns
-        loaded = await store.load_children(chat_id, None)
-    return _version(loaded.turns, loaded.head, running)
-
-
-def _version(turns: int, head: str | None, running: Sequence[ConversationNode]) -> str:
-    told = f"{turns} {head} {' '.join(sorted(draft.id for draft in running))}"
+def _version(described: StoredConversation, running: Sequence[ConversationNode]) -> str:
+    told = f"{described.updated.isoformat()} {described.title} {' '.join(sorted(draft.id for draft in running))}"
     return sha256(told.encode(errors="replace")).hexdigest()[:16]

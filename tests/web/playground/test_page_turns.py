@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from dhenara_async import AIModelCallConfig, Conversation, ConversationManager, ToolPolicy
+from dhenara_async import AIModelCallConfig, Conversation, ConversationManager, ConversationNode, ToolPolicy
 from dhenara_async.messages.messages import FilePart, ToolCallPart, ToolResultPart
 from dhenara_async.testing import Answer, Fault, ScriptedError, ScriptedToolCall
 from dhenara_async.web.chat.http import WebReply, WebRequest
@@ -41,6 +41,32 @@ async def test_three_turns_by_different_models_and_the_report_of_each_hop(framew
         assert (tree["title"], tree["headId"], tree["running"]) == ("What is it?", path[2]["id"], [])
         assert [node["parentId"] for node in tree["nodes"]] == [None, path[0]["id"], path[1]["id"]]
         assert (await page.in_chat("/version"))["version"] == tree["version"]
+        await page.send("PATCH", f"api/conversations/{page.chat}", {"title": "Foxes"})  # in another window
+        assert (await page.in_chat("/version"))["version"] != tree["version"]
+
+
+async def test_a_path_of_a_large_conversation_is_read_without_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with visiting(store=tmp_path / "page.db") as at:
+        store, page = at.manager.scoped("ann").store, at.page
+        await store.create(page.chat, title="Large")
+        root = ConversationNode(user_query="Root")
+        twigs = [ConversationNode(parent_id=root.id, user_query=f"Twig {number}") for number in range(150)]
+        leaf = ConversationNode(parent_id=twigs[3].id, user_query="Leaf")
+        for node in (root, *twigs, leaf, *(ConversationNode(parent_id=leaf.id) for _ in range(2))):
+            await store.append(page.chat, node)
+
+        async def refuse(*_: object) -> Conversation:
+            raise AssertionError("the whole conversation was read")
+
+        monkeypatch.setattr(type(store), "load", refuse)
+        path = (await page.in_chat(f"/path?node={leaf.id}"))["turns"]
+        assert [turn["question"] for turn in path] == ["Root", "Twig 3", "Leaf"]
+        assert path[1]["siblings"] == [twig.id for twig in twigs]
+        assert path[0]["siblings"] == [root.id] and path[2]["siblings"] == [leaf.id]
+        assert len((await page.in_chat("/path"))["turns"]) == 4
+        assert (await page.send("GET", f"api/conversations/{page.chat}/path?node=elsewhere"))[0] == 404
 
 
 async def test_of_three_models_one_fails_and_the_others_answer() -> None:

@@ -33,8 +33,7 @@ export const models = () => call("GET", "models");
 export const conversations = (before) => call("GET", `conversations?limit=40${before ? `&before=${id(before)}` : ""}`);
 export const search = (words, signal) => call("GET", `conversations/search?q=${id(words)}`, undefined, signal);
 export const conversation = (conversationId) => call("GET", `conversations/${id(conversationId)}`);
-export const version = (conversationId, headId) =>
-  call("GET", `conversations/${id(conversationId)}/version${headId ? `?head=${id(headId)}` : ""}`);
+export const version = (conversationId) => call("GET", `conversations/${id(conversationId)}/version`);
 export const rename = (conversationId, title) => call("PATCH", `conversations/${id(conversationId)}`, { title });
 export const remove = (conversationId) => call("DELETE", `conversations/${id(conversationId)}`);
 export const exportUrl = (conversationId, format) => `./api/conversations/${id(conversationId)}/export?format=${format}`;

@@ -195,7 +195,7 @@ function poll() {
 
 async function askVersion(conversationId) {
   try {
-    const told = await api.version(conversationId, store.get().headId);
+    const told = await api.version(conversationId);
     if (store.get().conversationId !== conversationId) return;
     if (told.version === null) await gone();
     else if (told.version !== store.get().version || !store.get().connected) refresh();
