@@ -66,7 +66,10 @@ PROVED = {
         "test_sql_store.test_cancelled_calls_leave_the_connections_usable",
         "test_postgres.test_cancelled_calls_leave_the_pool_full",
     ),
-    "S18": ("test_sql_store.test_a_program_that_never_closes_its_store_ends",),
+    "S18": (
+        "test_sql_store.test_a_program_that_never_closes_its_store_ends",
+        "test_sql_store.test_a_program_that_ends_while_another_one_locks_the_file_waits_no_longer",
+    ),
     "S19": (
         "test_many_workers.test_processes_that_open_one_new_sqlite_file_together_lose_no_turn",
         "test_migrations.test_databases_of_every_version_are_migrated_with_their_conversations",
