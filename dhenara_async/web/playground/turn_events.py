@@ -24,6 +24,7 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import DhenaraError, StreamStateError
 from dhenara_async.events import (
     PartEnd,
+    PartStart,
     ReasoningDelta,
     RefusalDelta,
     StreamEvent,
@@ -75,7 +76,8 @@ class TurnEvents:
     """The feed of several turns. See ``Feed``.
 
     Its frames are ``{"turn", "cursor", "event"}``; then for each turn ``{"turn", "end"}`` with the whole turn, or
-    ``{"turn", "error"}``; then ``{"type": "end"}``. Deltas that came together are one event.
+    ``{"turn", "error"}``; then ``{"type": "end"}``. Deltas that came together are one event. The end of a part leaves
+    out a text that came whole on this connection.
 
     Args:
         manager: The manager of the turns' owner.
@@ -191,6 +193,7 @@ class TurnEvents:
         self, reader: TurnReader, head: bytes, sending: MemoryObjectSendStream[bytes]
     ) -> ConversationNode:
         """Hand over the events of a turn, and return its node, whatever has become of it."""
+        told: dict[int, int] = {}
         try:
             while events := await reader.batch():
                 first = _number(reader.cursor) - len(events) + 1
@@ -198,7 +201,7 @@ class TurnEvents:
                 for start in range(0, len(events), _EVENTS):
                     joined = _joined(events[start : start + _EVENTS], first + start)
                     frames = [
-                        b'%b,"cursor":"%b.%d","event":%b}\n\n' % (head, base, place, self._json(event, reader))
+                        b'%b,"cursor":"%b.%d","event":%b}\n\n' % (head, base, place, self._json(event, reader, told))
                         for place, event in joined
                     ]
                     await sending.send(b"".join(frames))
@@ -206,9 +209,24 @@ class TurnEvents:
             return reader.node  # the node says why it is not complete; without one, this raises
         return reader.node
 
-    def _json(self, event: StreamEvent, reader: TurnReader) -> bytes:
-        if isinstance(event, PartEnd):
-            part = self._part_of(event.part, reader.conversation_id, reader.turn_id)
+    def _json(self, event: StreamEvent, reader: TurnReader, told: dict[int, int]) -> bytes:
+        """Return an event as the page reads it.
+
+        Args:
+            event: The event.
+            reader: Whose event it is.
+            told: Characters of each part that the page has, by the id of the part, for parts of which it read the start
+                here. It is brought up to date.
+        """
+        if isinstance(event, PartStart):
+            told[event.part_id] = 0
+        elif isinstance(event, TextDelta | ReasoningDelta | RefusalDelta) and event.part_id in told:
+            told[event.part_id] += len(event.text)
+        elif isinstance(event, PartEnd):
+            part = dict(self._part_of(event.part, reader.conversation_id, reader.turn_id))
+            text = part.get("text")
+            if isinstance(text, str) and text and len(text) == told.pop(event.part_id, None):
+                del part["text"]
             return dumps({"type": event.type, "part_id": event.part_id, "part": part})
         if isinstance(event, ToolEnd):
             return dumps({"type": event.type, "result": event.result.model_dump(mode="json", **_SHOWN)})

@@ -1,6 +1,7 @@
 """The events of several turns in one stream: bounded, joined, and each turn by itself."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -27,7 +28,7 @@ class Told:
 
     def part_of(self, part: Part, chat_id: str, turn_id: str) -> Mapping[str, object]:
         self.parts += 1
-        return {"type": part.type}
+        return {"type": part.type, "text": part.get_text()}
 
     def error_of(self, error: BaseException) -> Mapping[str, object]:
         return {"message": type(error).__name__}
@@ -80,6 +81,32 @@ async def test_a_page_that_does_not_read_has_one_frame_of_each_turn_made() -> No
         cursors = [int(frame["cursor"].rpartition(".")[2]) for frame in mine if "event" in frame]
         assert cursors == sorted(set(cursors))
         assert mine[-1]["end"]["id"] == turn_id
+
+
+async def test_the_end_of_a_part_repeats_its_text_only_to_a_page_that_has_not_read_it_from_the_start() -> None:
+    script = [Answer(text="word " * WORDS)] * 2
+    async with ProviderServer(script) as provider, ConversationManager() as manager:
+        turn_id, _ = await answered(manager, provider)
+        from_start = await frames_of(feed(manager, Told(), FollowedTurn(turn_id)))
+        middle = next(frame for frame in from_start if frame.get("event", {}).get("type") == "text_delta")["cursor"]
+        from_middle = await frames_of(feed(manager, Told(), FollowedTurn(turn_id, middle)))
+    ends = [
+        frame["event"]["part"]
+        for frames in (from_start, from_middle)
+        for frame in frames
+        if frame.get("event", {}).get("type") == "part_end"
+    ]
+    assert ends == [{"type": "text"}, {"type": "text", "text": "word " * WORDS}]
+
+
+async def frames_of(events: TurnEvents) -> list[dict[str, Any]]:
+    """Read a feed to its end."""
+    body = b""
+    with anyio.fail_after(PATIENCE):
+        async with events:
+            while (data := await events.read()) is not None:
+                body += data
+    return [orjson.loads(line[6:]) for line in body.split(b"\n\n") if line]
 
 
 async def test_a_page_that_goes_away_ends_its_followers() -> None:
