@@ -52,6 +52,8 @@ async def greet(name: str) -> str:
 
 That is all.
 """
+ROWS = 1_200
+TABLE = "| row | words |\n|---|---|\n" + "".join(f"| {row} | **some** `words` of it |\n" for row in range(ROWS))
 SOURCE = Citation(url="https://example.com/robots-that-paint", title="Robots that paint", cited_text="They do.")
 
 
@@ -66,6 +68,9 @@ def stand_in(seen: SeenRequest) -> Answer | ScriptedError | Fault:
         return Answer(HOSTILE)
     if "deep" in question:
         return Answer("> " * 4000 + "bottom", pieces=("> " * 4000, "bottom"))
+    if "table" in question:
+        text = TABLE
+        return Answer(text, pieces=tuple(text[start : start + 1_500] for start in range(0, len(text), 1_500)))
     if "megabytes" in question:
         text = "A line of a very long answer.\n" * 350_000
         size = 500_000

@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser import Browsing
+from tests.web.playground.page_app import ROWS
 from tests.web.playground.person import at_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -112,6 +113,14 @@ async def test_files_go_with_a_question_and_images_are_shown(tmp_path: Path, bro
         assert await person.violations() == []
         await sent.get_by_role("button", name="Close").click()
         await expect(sent).to_be_hidden()
+
+
+async def test_a_large_table_is_a_table_at_its_end_however_it_was_shown_while_it_grew(
+    tmp_path: Path, browsing: Browsing
+) -> None:
+    async with at_page(tmp_path, browsing, delay=0.02) as person:
+        await person.asked("A large table", "claude")
+        await expect(person.answer("claude").locator("td:first-child")).to_have_count(ROWS)
 
 
 async def test_conversations_are_found_renamed_exported_and_deleted(tmp_path: Path, browsing: Browsing) -> None:

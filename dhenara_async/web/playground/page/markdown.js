@@ -14,7 +14,8 @@ const ANSWER_LIMIT = 200_000;
 const PAGE_SIZE = 100_000;
 const SLOW_MS = 100; // of work on the main thread are too much for text that comes at every flush
 const GROWING_MS = 25; // a block that took longer is plain text while it grows
-const QUICK = 4_000; // characters that are never slow: a busy machine took the time
+const ONCE_MS = 1000; // that a block may take at the end of an answer
+const QUICK = 8_000; // characters that are never slow: a busy machine took the time
 const DEEP = /(?:>[ \t]*){24}|(?:[*+-][ \t]+){24}|^[ \t]{80,}(?:[*+-]|\d+[.)])[ \t]/m; // thousands of these overflow marked's stack
 const HELD_BACK = 2; // blocks that later text can still change
 
@@ -72,7 +73,7 @@ function rendered(source, links) {
 }
 
 // Some sources take a time that grows with the square of their length.
-const tooSlow = (slow, length) => slow.ms * (length / slow.length) ** 2 > 2 * SLOW_MS;
+const tooSlow = (slow, length) => slow.ms * (length / slow.length) ** 2 > ONCE_MS;
 
 /** Give links, code, tables and headings of a fragment their manners. */
 function finish(fragment) {
