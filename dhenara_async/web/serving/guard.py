@@ -128,7 +128,7 @@ class ServeGuard:
         """Return 200 for a request to pass on, else the status of its refusal, and further headers."""
         if not _is_plain(scope):
             return 400, ()
-        if not self._hosts.has(headers.get("host")):
+        if _has_many_hosts(scope) or not self._hosts.has(headers.get("host")):
             return 421, ()
         wait = self._requests.take(client)
         if wait:
@@ -259,6 +259,11 @@ def _is_plain(scope: GuardScope) -> bool:
     steps = path.split(b"/")
     tricks = b"" in steps[1:-1] or b"." in steps or b".." in steps or any(trick in path for trick in _TRICKS)
     return path.startswith(b"/") and not tricks and all(0x20 < byte < 0x7F for byte in path)
+
+
+def _has_many_hosts(scope: GuardScope) -> bool:
+    """Whether a request names several hosts: a proxy may go by another one than this server."""
+    return sum(name.lower() == b"host" for name, _ in scope["headers"]) > 1
 
 
 def _is_own(scope: GuardScope, headers: Mapping[str, str]) -> bool:

@@ -81,6 +81,17 @@ async def test_only_its_own_names_pages_and_plain_paths_reach_the_app() -> None:
         assert await status("/", "POST", pieces(11)) == 413
 
 
+async def test_a_request_that_names_two_hosts_is_refused() -> None:
+    async with guarded(GuardRules()) as (url, _):
+        for hosts in (("evil.example", "127.0.0.1"), ("127.0.0.1", "evil.example"), ("127.0.0.1", "127.0.0.1")):
+            named = "".join(f"Host: {host}\r\n" for host in hosts)
+            async with await anyio.connect_tcp("127.0.0.1", URL(url).port or 0) as client:
+                await client.send(f"GET / HTTP/1.1\r\n{named}Connection: close\r\n\r\n".encode())
+                assert (await client.receive()).split()[1] in {b"400", b"421"}, (
+                    hosts
+                )  # 400: of a server that looks itself
+
+
 async def test_a_fault_of_the_app_shows_nothing_of_it() -> None:
     async with guarded(GuardRules()) as (url, session), session.get(f"{url}/broken") as reply:
         assert reply.status == 500
