@@ -12,10 +12,11 @@ import { Lexer, Marked } from "./vendor/marked.esm.js";
 const BLOCK_LIMIT = 50_000; // characters; 80 KB of `a**b` take marked 1.6 s
 const ANSWER_LIMIT = 200_000;
 const PAGE_SIZE = 100_000;
+const PIECE = 4_000; // characters of a piece of plain text
 const SLOW_MS = 100; // of work on the main thread are too much for text that comes at every flush
-const GROWING_MS = 25; // a block that took longer is plain text while it grows
+const GROWING_MS = 15; // a block that took longer is plain text while it grows; its layout takes as long again
 const ONCE_MS = 1000; // that a block may take at the end of an answer
-const QUICK = 8_000; // characters that are never slow: a busy machine took the time
+const QUICK = 4_000; // characters that are never slow: a busy machine took the time
 const DEEP = /(?:>[ \t]*){24}|(?:[*+-][ \t]+){24}|^[ \t]{80,}(?:[*+-]|\d+[.)])[ \t]/m; // thousands of these overflow marked's stack
 const HELD_BACK = 2; // blocks that later text can still change
 
@@ -48,16 +49,34 @@ const PURE = {
 function plainBlock(text) {
   const block = document.createElement("div");
   block.className = "plain";
-  block.textContent = text;
+  grow(block, text);
   return block;
 }
 
+/** Append text to a plain block, in pieces that end with a line: a browser lays out the last one again, not all. */
+function grow(block, text) {
+  while (text) {
+    let last = block.lastChild?.firstChild;
+    if (!last || (last.length >= PIECE && last.data.endsWith("\n"))) {
+      last = document.createTextNode("");
+      const piece = document.createElement("div");
+      piece.append(last);
+      block.append(piece);
+    }
+    const end = text.indexOf("\n", Math.max(0, PIECE - 1 - last.length)) + 1 || text.length;
+    last.appendData(text.slice(0, end));
+    text = text.slice(end);
+  }
+}
+
+const beyondParser = (source) => source.length > BLOCK_LIMIT || DEEP.test(source);
+
 /**
- * Return a block's source as nodes; plain text if it is too much for the parser. `slow` says how long it took, and for
- * how many characters; null if that was quick.
+ * Return a block's source as nodes; one node of plain text, and `isPlain`, if it is too much for the parser. `slow` says
+ * how long it took, and for how many characters; null if that was quick.
  */
 function rendered(source, links) {
-  if (source.length > BLOCK_LIMIT || DEEP.test(source)) return { nodes: [plainBlock(source)], slow: null };
+  if (beyondParser(source)) return { nodes: [plainBlock(source)], slow: null, isPlain: true };
   const begun = performance.now();
   try {
     const lexer = new Lexer(marked.defaults);
@@ -68,7 +87,7 @@ function rendered(source, links) {
     const slow = source.length > QUICK && ms > GROWING_MS ? { ms, length: source.length } : null;
     return { nodes: Array.from(fragment.childNodes), slow };
   } catch {
-    return { nodes: [plainBlock(source)], slow: { ms: Infinity, length: source.length } };
+    return { nodes: [plainBlock(source)], slow: { ms: Infinity, length: source.length }, isPlain: true };
   }
 }
 
@@ -160,7 +179,7 @@ function blocksOf(text, links) {
 export class MarkdownView {
   #element;
   #text = "";
-  #blocks = []; // {raw, nodes, slow}: see `rendered`
+  #blocks = []; // {raw, nodes, slow, isPlain}: see `rendered`
   #links = {};
   #stable = 0; // characters before the blocks that can still change
   #stableBlocks = 0;
@@ -214,7 +233,14 @@ export class MarkdownView {
       const growing = live && index >= raws.length - HELD_BACK;
       const plain = Boolean(old?.slow) && (growing || tooSlow(old.slow, raw.length));
       if (old?.raw === raw && (!old.slow || plain)) return;
-      const { nodes, slow } = plain ? { nodes: [plainBlock(raw)], slow: old.slow } : rendered(raw, this.#links);
+      if (old?.isPlain && (plain || beyondParser(raw)) && raw.startsWith(old.raw)) {
+        grow(old.nodes[0], raw.slice(old.raw.length));
+        old.raw = raw;
+        return;
+      }
+      const { nodes, slow, isPlain } = plain
+        ? { nodes: [plainBlock(raw)], slow: old.slow, isPlain: true }
+        : rendered(raw, this.#links);
       const before = old?.nodes[0] ?? null;
       if (before) {
         before.before(...nodes);
@@ -222,7 +248,7 @@ export class MarkdownView {
       } else if (nodes.length) {
         this.#element.insertBefore(fragmentOf(nodes), this.#nextNode(place));
       }
-      this.#blocks[place] = { raw, nodes, slow: growing || plain ? slow : null };
+      this.#blocks[place] = { raw, nodes, slow: growing || plain ? slow : null, isPlain };
       headings ||= nodes.some((node) => node.nodeType === Node.ELEMENT_NODE && node.matches(".heading, :has(.heading)"));
     });
     for (const gone of this.#blocks.splice(this.#stableBlocks + raws.length)) for (const node of gone.nodes) node.remove();
@@ -250,11 +276,13 @@ export class MarkdownView {
     const shown = Math.min(this.#page ?? 0, pages - 1);
     const same = this.#page !== null && this.#element.childElementCount && text.length === this.#text.length;
     if (same && shown === this.#page) return;
+    const start = shown * PAGE_SIZE;
+    const before = this.#text.slice(start, start + PAGE_SIZE);
+    const content = text.slice(start, start + PAGE_SIZE);
     this.#text = text;
     const first = this.#element.querySelector(".plain");
-    const content = text.slice(shown * PAGE_SIZE, (shown + 1) * PAGE_SIZE);
-    if (first && shown === this.#page) {
-      if (first.textContent.length !== content.length) first.textContent = content;
+    if (first && shown === this.#page && content.startsWith(before)) {
+      grow(first, content.slice(before.length));
       this.#element.querySelector(".pages span").textContent = pageWords(shown, pages, text.length);
       for (const button of this.#element.querySelectorAll(".pages button")) button.disabled = this.#pageAt(button, shown, pages) === null;
       return;
