@@ -14,16 +14,15 @@ async function call(method, path, body, signal) {
     options.headers["content-type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  let reply;
+  let reply, text;
   try {
     reply = await fetch(`./api/${path}`, options);
+    text = await reply.text(); // the connection can break here too
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The server cannot be reached. Is it still running?", 0);
   }
-  if (!reply.ok) throw new ApiError((await reply.text()) || `The server answered ${reply.status}.`, reply.status);
-  if (reply.status === 204) return null;
-  const text = await reply.text();
+  if (!reply.ok) throw new ApiError(text || `The server answered ${reply.status}.`, reply.status);
   return text ? JSON.parse(text) : null;
 }
 

@@ -15,7 +15,8 @@ const PAGE_SIZE = 100_000;
 const PIECE = 4_000; // characters of a piece of plain text
 const SLOW_MS = 100; // of work on the main thread are too much for text that comes at every flush
 const GROWING_MS = 15; // a block that took longer is plain text while it grows; its layout takes as long again
-const ONCE_MS = 1000; // that a block may take at the end of an answer
+const ONCE_MS = 3000; // that a block may take at the end of an answer, on a busy machine
+const TOO_SLOW = { ms: Infinity, length: 1 };
 const QUICK = 4_000; // characters that are never slow: a busy machine took the time
 const DEEP = /(?:>[ \t]*){24}|(?:[*+-][ \t]+){24}|^[ \t]{80,}(?:[*+-]|\d+[.)])[ \t]/m; // thousands of these overflow marked's stack
 const HELD_BACK = 2; // blocks that later text can still change
@@ -71,6 +72,12 @@ function grow(block, text) {
 
 const beyondParser = (source) => source.length > BLOCK_LIMIT || DEEP.test(source);
 
+function parsed(source, links) {
+  const lexer = new Lexer(marked.defaults);
+  lexer.tokens.links = { ...links };
+  return DOMPurify.sanitize(marked.parser(lexer.lex(source)), PURE);
+}
+
 /**
  * Return a block's source as nodes; one node of plain text, and `isPlain`, if it is too much for the parser. `slow` says
  * how long it took, and for how many characters; null if that was quick.
@@ -79,20 +86,32 @@ function rendered(source, links) {
   if (beyondParser(source)) return { nodes: [plainBlock(source)], slow: null, isPlain: true };
   const begun = performance.now();
   try {
-    const lexer = new Lexer(marked.defaults);
-    lexer.tokens.links = { ...links };
-    const fragment = DOMPurify.sanitize(marked.parser(lexer.lex(source)), PURE);
+    const fragment = parsed(source, links);
     finish(fragment);
     const ms = performance.now() - begun;
     const slow = source.length > QUICK && ms > GROWING_MS ? { ms, length: source.length } : null;
     return { nodes: Array.from(fragment.childNodes), slow };
   } catch {
-    return { nodes: [plainBlock(source)], slow: { ms: Infinity, length: source.length }, isPlain: true };
+    return { nodes: [plainBlock(source)], slow: TOO_SLOW, isPlain: true };
   }
 }
 
-// Some sources take a time that grows with the square of their length.
-const tooSlow = (slow, length) => slow.ms * (length / slow.length) ** 2 > ONCE_MS;
+// Some sources take a time that grows with the square of their length, most do not.
+const expected = (slow, length) => slow.ms * (length / slow.length) ** 2;
+
+/** Whether a source would take too long, from the time of a shorter one; a quarter of it is tried if that is not sure. */
+function tooSlow(slow, source, links) {
+  if (expected(slow, source.length) <= ONCE_MS) return false;
+  const sample = source.slice(0, source.length / 4);
+  if (expected(slow, sample.length) > ONCE_MS) return true;
+  const begun = performance.now();
+  try {
+    parsed(sample, links);
+  } catch {
+    return true;
+  }
+  return expected({ ms: performance.now() - begun, length: sample.length }, source.length) > ONCE_MS;
+}
 
 /** Give links, code, tables and headings of a fragment their manners. */
 function finish(fragment) {
@@ -231,7 +250,8 @@ export class MarkdownView {
       const place = this.#stableBlocks + index;
       const old = this.#blocks[place];
       const growing = live && index >= raws.length - HELD_BACK;
-      const plain = Boolean(old?.slow) && (growing || tooSlow(old.slow, raw.length));
+      const plain = Boolean(old?.slow) && (growing || tooSlow(old.slow, raw, this.#links));
+      if (plain && !growing) old.slow = TOO_SLOW; // it is not tried again
       if (old?.raw === raw && (!old.slow || plain)) return;
       if (old?.isPlain && (plain || beyondParser(raw)) && raw.startsWith(old.raw)) {
         grow(old.nodes[0], raw.slice(old.raw.length));
