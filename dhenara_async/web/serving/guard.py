@@ -10,7 +10,6 @@ import hmac
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import IPv6Address, ip_address
 from math import ceil
 from time import monotonic
@@ -302,8 +301,9 @@ def _client_of(scope: GuardScope) -> str:
 
 
 def _cookie_of(header: str, name: str) -> str | None:
-    try:
-        cookie = SimpleCookie(header).get(name)
-    except CookieError:
-        return None
-    return None if cookie is None else cookie.value
+    """Return the value of a cookie, whatever others there are: all apps of a host share theirs, well formed or not."""
+    for pair in header.split(";"):
+        given, _, value = pair.partition("=")
+        if given.strip() == name:
+            return value.strip()
+    return None

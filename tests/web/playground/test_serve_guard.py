@@ -116,6 +116,10 @@ async def test_a_token_is_demanded_once_and_kept_as_a_cookie_that_is_not_it() ->
             assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and TOKEN not in cookie
         async with session.post(f"{url}/play/?q=token=x") as reply:  # the session has the cookie now
             assert reply.status == 200
+        mine = cookie.partition(";")[0]
+        for others in ('prefs={"a":1}; ', "a[b]=1; ", "x y=1; ", "; =; "):  # of other apps of this host
+            async with aiohttp.request("GET", f"{url}/play/", headers={"cookie": others + mine}) as reply:
+                assert reply.status == 200, others
         async with session.get(f"{url}//evil.example/?token={TOKEN}", allow_redirects=False) as reply:
             assert reply.status == 400
         session.cookie_jar.clear()
