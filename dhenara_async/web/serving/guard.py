@@ -1,7 +1,8 @@
 """``ServeGuard``: what stands before the app of ``dhenara-async serve``, as an ASGI middleware.
 
 In this order: the path is plain, the host is known, the client does not come too often, the request comes from the
-server's own pages, the token is right, and the body is not too large. Every response gets the security headers.
+server's own pages, the token is right, and the body is neither too large nor too slow. Every response gets the security
+headers.
 
 Source: https://asgi.readthedocs.io/en/latest/specs/www.html, https://web.dev/articles/fetch-metadata (read 2026-11-28)
 """
@@ -15,6 +16,8 @@ from math import ceil
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode
+
+import anyio
 
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.frozen import ShortRepr
@@ -37,6 +40,7 @@ _WORDS: Mapping[int, str] = {
     400: "The path of this address is not plain.",
     401: "Open the address that the server has printed, with ?token= at its end; or send the token as a bearer key.",
     403: "This server does not take requests from other sites.",
+    408: "The body of the request did not come in time.",
     413: "The body is too large.",
     421: "This server is not called that: use the address that it has printed, or --allow-host NAME.",
     429: "Too many requests at the moment. Try again later.",
@@ -52,6 +56,7 @@ class GuardRules(ShortRepr):
         token: What a client has to know; None = nothing, on a loopback address only.
         names: Further names of the server.
         body_bytes: Bytes of one request body.
+        body_seconds: Seconds from one piece of a body to the next.
         rate: Requests of one client a second, in the long run.
         burst: Requests of one client at once.
         api: What the paths of the API begin with, whose errors are in OpenAI's shape.
@@ -64,6 +69,7 @@ class GuardRules(ShortRepr):
     token: str | None = field(default=None, repr=False)
     names: Collection[str] = ()
     body_bytes: int = 32 * 1024 * 1024
+    body_seconds: float = 30.0
     rate: float = 50.0
     burst: int = 300
     api: str = "/v1"
@@ -117,9 +123,10 @@ class ServeGuard:
     async def _passed_on(self, scope: GuardScope, passing: "_Passing") -> None:
         try:
             await self._app(scope, passing.receive, passing.send)
-        except Exception:  # the app may take the end of a body that is too large for a fault
-            if not passing.too_large:
+        except Exception:  # the app may take the end of a body that was cut for a fault
+            if passing.cut is None:
                 raise
+        await passing.finish()
 
     def _verdict(
         self, scope: GuardScope, headers: Mapping[str, str], client: str
@@ -187,7 +194,7 @@ class _Passing:
     Attributes:
         headers: The headers of the request, names in lower case.
         declared: The length of the body that they tell.
-        too_large: Whether the body was longer than it may be.
+        cut: The status that says why the body was cut; None = it was not.
     """
 
     def __init__(self, scope: GuardScope, receive: GuardReceive, send: GuardSend, rules: GuardRules) -> None:
@@ -196,8 +203,8 @@ class _Passing:
         self._rules = rules
         self._api = str(scope["path"]).startswith(rules.api + "/")
         self._size = 0
-        self._begun = self._refused = False
-        self.too_large: bool = False
+        self._begun = self._refused = self._has_body = False
+        self.cut: int | None = None
         raw = cast("Sequence[tuple[bytes, bytes]]", scope["headers"])
         self.headers: Mapping[str, str] = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw
@@ -206,25 +213,34 @@ class _Passing:
         self.declared: int = int(length) if length.isascii() and length.isdecimal() and len(length) < 19 else 1 << 62
 
     async def receive(self) -> GuardMessage:
-        """Return the next piece of the body; one that is too large ends as if the client had left."""
-        message = await self._receive()
-        if message["type"] == "http.request":
+        """Return the next piece of the body; one that is too large or too slow ends as if the client had left."""
+        # behind the body an app waits for the client to leave, however long that takes
+        with anyio.move_on_after(None if self._has_body else self._rules.body_seconds):
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return message
             self._size += len(message.get("body", b""))
-            if self._size > self._rules.body_bytes:
-                self.too_large = True
-                return {"type": "http.disconnect"}
-        return message
+            if self._size <= self._rules.body_bytes:
+                self._has_body = not message.get("more_body", False)
+                return message
+            self.cut = 413
+        self.cut = self.cut or 408
+        return {"type": "http.disconnect"}
 
     async def send(self, message: GuardMessage) -> None:
         """Send a piece of the response."""
-        if self.too_large and not self._begun:
-            await self.refuse(413)
+        await self.finish()
         if self._refused:
             return
         if message["type"] == "http.response.start":
             self._begun = True
             message = {**message, "headers": _secured(message.get("headers", ()))}
         await self._send(message)
+
+    async def finish(self) -> None:
+        """Say why the body was cut, unless a response has begun."""
+        if self.cut is not None and not self._begun:
+            await self.refuse(self.cut)
 
     async def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Send a whole response that says why."""

@@ -1,6 +1,6 @@
 """The guard before ``dhenara-async serve``: each of its rules, over a real server."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -25,6 +25,12 @@ TOKEN = "a-token-of-nobody"
 async def told(request: Request) -> Response:
     body = await request.body()
     return Response(f"{request.url.path} {len(body)}")
+
+
+async def silent(scope: object, receive: Callable[[], Awaitable[Mapping[str, object]]], send: object) -> None:
+    """Read the body, and answer only if it is whole."""
+    while (await receive())["type"] == "http.request":
+        pass
 
 
 async def broken(request: Request) -> Response:
@@ -79,6 +85,16 @@ async def test_only_its_own_names_pages_and_plain_paths_reach_the_app() -> None:
         assert await status("/", "POST", b"x" * 1001) == 413
         assert await status("/", "POST", pieces(10)) == 200  # without a length
         assert await status("/", "POST", pieces(11)) == 413
+
+
+async def test_a_body_that_is_cut_is_told_even_by_an_app_that_says_nothing() -> None:
+    app = cast("Starlette", ServeGuard(silent, GuardRules(body_bytes=100, body_seconds=0.1)))
+    async with served(app) as url:
+        for body, expected in ((b"2000\r\n" + b"x" * 0x2000 + b"\r\n", b"413"), (b"2\r\nxy\r\n", b"408")):
+            async with await anyio.connect_tcp("127.0.0.1", URL(url).port or 0) as client:
+                await client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+                with anyio.fail_after(5):
+                    assert (await client.receive()).split()[1] == expected
 
 
 async def test_a_request_that_names_two_hosts_is_refused() -> None:
