@@ -22,6 +22,7 @@ class Size(BaseModel):
 def server_of(name: str = "shop", instructions: str | None = None) -> MCPServer:
     """Make the server."""
     server = MCPServer(name, instructions=instructions, log_level="CRITICAL")
+    started: list[str] = []
     cancelled: list[str] = []
 
     @server.tool()
@@ -43,12 +44,17 @@ def server_of(name: str = "shop", instructions: str | None = None) -> MCPServer:
 
     @server.tool()
     async def wait(seconds: float) -> str:
+        started.append("wait")
         try:
             await anyio.sleep(seconds)
         except anyio.get_cancelled_exc_class():
             cancelled.append("wait")
             raise
         return "waited"
+
+    @server.tool()
+    def starts() -> str:
+        return str(len(started))
 
     @server.tool()
     def cancellations() -> str:

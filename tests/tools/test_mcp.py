@@ -139,12 +139,28 @@ async def test_a_child_gets_only_given_variables_and_its_questions_reach_the_run
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_cancelled_or_late_call_is_cancelled_at_the_server(protocol: str) -> None:
-    async with opened(McpServer.of(server_of(), timeout=0.05, protocol=protocol)) as listed:
-        with anyio.move_on_after(0.01):
-            await run(listed, "shop__wait", seconds=60)
-        told = await run(listed, "shop__wait", seconds=60)
-        assert told == "ERROR the tool did not answer within 0.05 s and was cancelled"
-        assert await run(listed, "shop__cancellations") == "2"
+    server = server_of()
+    late = McpServer.of(server, timeout=0.5, protocol=protocol)
+    async with opened(McpServer.of(server, protocol=protocol)) as patient, opened(late) as hasty:
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait_a_minute, patient)
+            await until(patient, "shop__starts", "1")
+            group.cancel_scope.cancel()
+        await until(patient, "shop__cancellations", "1")
+        told = await run(hasty, "shop__wait", seconds=60)
+        assert told == "ERROR the tool did not answer within 0.5 s and was cancelled"
+        await until(patient, "shop__cancellations", "2")
+
+
+async def wait_a_minute(listed: ListedTools) -> None:
+    await run(listed, "shop__wait", seconds=60)
+
+
+async def until(listed: ListedTools, name: str, text: str) -> None:
+    """Call a tool that counts until its result is the text."""
+    with anyio.fail_after(20):
+        while await run(listed, name) != text:  # noqa: ASYNC110 - only the server has the event
+            await anyio.sleep(0.01)
 
 
 async def test_fifty_concurrent_turns_share_one_child_that_ends_with_the_manager() -> None:
