@@ -1,11 +1,14 @@
 """``ToolSessions``: the open servers of tools of one owner, a manager or a client.
 
-A server is opened at its first use and closed with the owner, so that all calls and turns of the owner share it.
+A server is opened at its first use and closed with the owner, so that all calls and turns of the owner share it; one
+that is idle is closed earlier. An owner with a server for each of its users (each with a token of its own) so holds
+only those in use.
 """
 
 from collections.abc import Hashable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -17,18 +20,18 @@ from dhenara_async.tools.sources import Declarations, ListedTools, ToolSource
 
 if TYPE_CHECKING:  # loaded when a server is used: the SDK takes most of a second
     from dhenara_async.tools.mcp.connection import McpConnection
-    from dhenara_async.tools.mcp.source import McpSource
 
 
 _MOST_LOOPS = 1000  # whose tools are kept, for loops that nobody ends
 
 
 class ToolSessions:
-    """Opens servers of tools and keeps their sessions until ``aclose``."""
+    """Opens servers of tools and keeps their sessions until they are idle, at most until ``aclose``."""
 
     def __init__(self) -> None:
-        self._connections: dict[Hashable, McpConnection] = {}
-        self._sources: list[tuple[McpServer, McpSource]] = []
+        self._open: set[McpConnection] = set()
+        # a connection without a session lives as long as a loop that has listed its tools
+        self._connections: WeakValueDictionary[Hashable, McpConnection] = WeakValueDictionary()
         self._of_loops: dict[str, ListedTools] = {}
         self._closed = False
 
@@ -104,27 +107,26 @@ class ToolSessions:
     async def aclose(self) -> None:
         """Close all servers, also when the caller is cancelled. Can be called again."""
         self._closed = True
-        connections, self._connections = list(self._connections.values()), {}
-        self._sources.clear()
+        connections = list(self._connections.values())
         if connections:
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as group:
                     for connection in connections:
                         group.start_soon(connection.aclose)
 
-    def _source(self, server: McpServer) -> "McpSource":
+    def _source(self, server: McpServer) -> ToolSource:
         from dhenara_async.tools.mcp.connection import McpConnection
         from dhenara_async.tools.mcp.source import McpSource
 
         key = server.connection_key()
         connection = self._connections.get(key)
         if connection is None:
-            connection = self._connections[key] = McpConnection(server)
-        for known, source in self._sources:
-            if known == server and known.connection_key() == key:
+            connection = self._connections[key] = McpConnection(server, self._open)
+        for known, source in connection.sources:
+            if known == server:
                 return source
         source = McpSource(server, connection)
-        self._sources.append((server, source))
+        connection.sources.append((server, source))
         return source
 
 
@@ -161,7 +163,7 @@ def _check_name(name: str, whose: str, names: dict[str, str]) -> None:
     names[name] = whose
 
 
-async def _declared(sources: "list[McpSource]") -> list[Declarations]:
+async def _declared(sources: list[ToolSource]) -> list[Declarations]:
     """List the tools of all servers at the same time."""
     found: dict[int, Declarations] = {}
     failures: list[DhenaraError] = []

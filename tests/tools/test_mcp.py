@@ -1,6 +1,7 @@
 """MCP servers as tools: sessions owned by one task, names, results, failures, questions and secrets."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -205,6 +206,77 @@ async def test_a_cancellation_leaves_no_child_and_no_task() -> None:
     assert scope.cancelled_caught
     assert not alive(pids[0])
     assert asyncio.all_tasks() == before
+
+
+async def test_an_idle_child_is_ended_and_the_next_call_starts_another() -> None:
+    sessions = ToolSessions()
+    try:
+        listed = await sessions.listed([McpServer.stdio(*PROGRAM, name="shop", idle_timeout=0.02)])
+        pids: list[int] = []
+        for _ in range(2):
+            pids.append(int(await run(listed, "shop__pid")))
+            with anyio.fail_after(20):
+                while alive(pids[-1]) or open_connections(sessions):  # noqa: ASYNC110 - a child has no event
+                    await anyio.sleep(0.01)
+        assert pids[0] != pids[1]
+        del listed
+        gc.collect()
+        assert not known_connections(sessions)  # an owner with a server for each user forgets those that left
+    finally:
+        await sessions.aclose()
+
+
+def open_connections(sessions: ToolSessions) -> int:
+    return len(sessions._open)  # pyright: ignore[reportPrivateUsage]
+
+
+def known_connections(sessions: ToolSessions) -> int:
+    return len(sessions._connections)  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_a_session_with_a_running_call_is_not_idle() -> None:
+    sdk, told = counted()
+    started, finish = anyio.Event(), anyio.Event()
+
+    @sdk.tool()
+    async def long() -> str:
+        started.set()
+        await finish.wait()
+        return "done"
+
+    texts: list[str] = []
+    before = 0
+    async with opened(McpServer.of(sdk, name="shop", idle_timeout=0.01)) as listed:
+        source = listed.sources["shop__long"]
+
+        async def call_long() -> None:
+            texts.append(await run(listed, "shop__long"))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call_long)
+            await started.wait()
+            assert await run(listed, "shop__greet") == "hello"  # its end begins no idle time
+            for _ in range(20):
+                await anyio.sleep(0.005)
+            assert is_open(source)
+            before = told.count("open")
+            finish.set()
+        assert texts == ["done"]
+        with anyio.fail_after(20):
+            while is_open(source):  # noqa: ASYNC110 - nothing tells when a session is idle
+                await anyio.sleep(0.005)
+        assert await run(listed, "shop__greet") == "hello"
+        assert told.count("open") == before + 1
+
+
+async def test_a_session_without_idle_timeout_is_kept() -> None:
+    async with opened(McpServer.of(server_of(), idle_timeout=None)) as listed:
+        await run(listed, "shop__add", a=1, b=2)
+        source = listed.sources["shop__add"]
+        assert isinstance(source, McpSource)
+        assert source._connection._timer is None  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(ConfigurationError, match="idle_timeout"):
+        McpServer.of(server_of(), idle_timeout=0)
 
 
 async def test_no_session_is_opened_after_its_owner_was_closed() -> None:

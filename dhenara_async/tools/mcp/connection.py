@@ -3,12 +3,13 @@
 The SDK's sessions must be closed by the task that opened them: closing in another one fails with ``Attempted to exit
 cancel scope in a different task``. Here a task of its own opens a session, waits and closes it, so calls, and the end
 of the owner's block, may come from any task. A session that is lost (its child died, its server forgot it) is not
-repaired: the next use opens another one.
+repaired, and one that nobody uses for a while is closed: the next use opens another one.
 """
 
 import asyncio
 import re
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Generator
+from contextlib import AsyncExitStack, contextmanager
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from math import inf
@@ -27,7 +28,7 @@ from dhenara_async.messages.messages import ToolCallPart
 from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.mcp.child import child
 from dhenara_async.tools.mcp.server import McpServer
-from dhenara_async.tools.sources import AskUser, ToolQuestion
+from dhenara_async.tools.sources import AskUser, ToolQuestion, ToolSource
 
 CLOSE_SECONDS = 8.0
 """The most that closing a session may take; the SDK gives a child two seconds to exit, and two more after SIGTERM."""
@@ -58,18 +59,38 @@ class McpConnection:
 
     Args:
         server: The server.
+        open_connections: Has the connection from the opening of a session until the end of its task, so that the
+            owner, which knows its connections only weakly, keeps and closes those with a session. None = nobody does.
 
     Attributes:
         calls: The calls that are being run.
         protocol: The version of the protocol that was spoken last; None if the server was not open yet.
+        sources: The lists of tools that use the connection, each with its server.
     """
 
-    def __init__(self, server: McpServer) -> None:
+    def __init__(self, server: McpServer, open_connections: "set[McpConnection] | None" = None) -> None:
         self.server = server
         self.calls: list[McpCall] = []
         self.protocol: str | None = None
+        self.sources: list[tuple[McpServer, ToolSource]] = []
+        self._open_connections: set[McpConnection] = set() if open_connections is None else open_connections
         self._session: _Session | None = None
+        self._ending: set[_Session] = set()
+        self._uses = 0
+        self._used_at = 0.0  # on the event loop's clock
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """Keep the session open inside the block; the server's ``idle_timeout`` begins at its end."""
+        self._uses += 1
+        try:
+            yield
+        finally:
+            self._uses -= 1
+            self._used_at = asyncio.get_running_loop().time()
+            self._watch(self.server.idle_timeout)
 
     async def client(self) -> Client:
         """Return the open client: a new one if there is none, or if the last one was lost.
@@ -90,7 +111,10 @@ class McpConnection:
                     f"the MCP server {self.server.name!r} was closed with the block of its client or manager",
                     server=self.server.name,
                 )
+            if session is not None:
+                self._let_end(session)
             session = self._session = _Session(self)
+            self._open_connections.add(self)
         client = await session.opened()
         self.protocol = session.protocol
         return client
@@ -109,6 +133,10 @@ class McpConnection:
         Raises:
             ToolServerError: The tools cannot be listed.
         """
+        with self.used():
+            return await self._list_tools()
+
+    async def _list_tools(self) -> tuple[Client, list[types.Tool], float]:
         name = self.server.name
         seconds = self.server.open_timeout
         for last in (False, True):
@@ -133,9 +161,41 @@ class McpConnection:
     async def aclose(self) -> None:
         """Close the session and wait for the end of the child; a client of the caller stays open."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         session, self._session = self._session, None
         if session is not None:
-            await session.end()
+            self._let_end(session)
+        for ending in tuple(self._ending):
+            await ending.end()
+
+    def _watch(self, seconds: float | None) -> None:
+        """Look after the session once more in some seconds; one timer runs, however many calls there are."""
+        if seconds is not None and self._timer is None and self._session is not None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        self._timer = None
+        session, seconds = self._session, self.server.idle_timeout
+        if session is None or seconds is None or self._uses:
+            return  # the end of the running use begins the wait anew
+        left = self._used_at + seconds - asyncio.get_running_loop().time()
+        if left > 0:
+            self._watch(left)
+            return
+        self._session = None
+        self._let_end(session)
+
+    def _let_end(self, session: "_Session") -> None:
+        """Let a session end by itself, and the connection with the last of them."""
+        session.lose()
+        self._ending.add(session)
+        session.when_ended(self._ended)
+
+    def _ended(self, session: "_Session") -> None:
+        self._ending.discard(session)
+        if self._session is None and not self._ending:
+            self._open_connections.discard(self)
 
     async def elicit(
         self, context: ClientRequestContext, params: types.ElicitRequestParams
@@ -196,6 +256,10 @@ class _Session:
     def lose(self) -> None:
         self.lost = True
         self._stop.set()
+
+    def when_ended(self, call: "Callable[[_Session], None]") -> None:
+        """Call ``call`` when the task of the session has ended; soon, if it has."""
+        self._task.add_done_callback(lambda _: call(self))
 
     async def end(self) -> None:
         """Close the session and wait for the end of its task, also when the caller is cancelled."""

@@ -36,6 +36,7 @@ class McpOptions(TypedDict, total=False):
     pins: Mapping[str, str] | None
     timeout: float | None
     open_timeout: float
+    idle_timeout: float | None
     max_result_bytes: int
     max_file_bytes: int
     resources: bool
@@ -47,7 +48,8 @@ class McpServer(FrozenModel):
     """An MCP server as tools: ``tools=[weather, McpServer.http("https://…/mcp", auth="…")]`` (extra ``mcp``).
 
     Make one with ``http``, ``stdio`` or ``of``. It is a value: the server is opened at its first use, by the manager or
-    client that makes the call, which keeps the session until its block ends. Outside a block every call opens its own.
+    client that makes the call, which keeps the session until its block ends or nobody has used it for ``idle_timeout``
+    seconds; the next use opens another. Outside a block every call opens its own.
 
     The model sees each tool as ``name__tool``. A server's texts go into the prompt, so use ``allow`` and ``pins`` for a
     server that is not your own. A server is named in code only: it cannot be read from JSON.
@@ -68,6 +70,8 @@ class McpServer(FrozenModel):
             them; a tool that changed, or is new, is withheld and reported in ``response.warnings``. None = not checked.
         timeout: Seconds that one call may take, without the time that the user needs for an answer; None = no limit.
         open_timeout: Seconds that opening the server, and listing its tools, may take.
+        idle_timeout: Seconds without a use after which the session, and the child process, is closed; whatever the
+            server kept for the session is lost then. None = kept until the block of its client or manager ends.
         max_result_bytes: Bytes of text in one result; more is cut, and the result says so.
         max_file_bytes: Bytes of images and other files in one result; those beyond are left out, likewise.
         resources: Whether links in results are read from the server; otherwise the model sees their address.
@@ -88,6 +92,7 @@ class McpServer(FrozenModel):
     pins: Mapping[str, str] | None = None
     timeout: float | None = Field(default=60.0, gt=0)
     open_timeout: float = Field(default=30.0, gt=0)
+    idle_timeout: float | None = Field(default=600.0, gt=0)
     max_result_bytes: int = Field(default=100_000, gt=0)
     max_file_bytes: int = Field(default=20_000_000, gt=0)
     resources: bool = False
@@ -227,6 +232,7 @@ class McpServer(FrozenModel):
             tuple(sorted((key, value.get_secret_value()) for key, value in self.env.items())),
             self.cwd,
             self.protocol,
+            self.idle_timeout,
             None if self.auth is None else id(self.auth),
             None if self.held is None else id(self.held),
         )

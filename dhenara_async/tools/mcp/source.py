@@ -105,7 +105,8 @@ class McpSource:
         result = _failed(call, f"the tool did not answer within {seconds} s and was cancelled")
         with anyio.CancelScope(deadline=deadline) as scope:
             running = McpCall(call, ask, CallDeadline(scope), [])
-            result = await self._result(running, definition.name, cast("dict[str, object]", arguments), progress)
+            with self._connection.used():
+                result = await self._result(running, definition.name, cast("dict[str, object]", arguments), progress)
         protocol = self._connection.protocol
         tool = ToolOrigin(server=self.name, tool=definition.name, definition=definition.hash, protocol=protocol)
         return result.changed(tool=tool)
