@@ -124,6 +124,11 @@ class Choice(FrozenModel):
         """The tool calls for the caller to run, in order."""
         return tuple(part for part in self.parts if isinstance(part, ToolCallPart))
 
+    def approvals(self) -> tuple[ToolCallPart, ...]:
+        """The calls of hosted MCP servers that the provider runs if they are approved, in order."""
+        asked = (part.requested_call() for part in self.parts if isinstance(part, HostedToolPart))
+        return tuple(call for call in asked if call is not None)
+
     def files(self) -> tuple[FilePart, ...]:
         """Generated files, in order."""
         return tuple(part for part in self.parts if isinstance(part, FilePart))
@@ -180,6 +185,10 @@ class ChatResponse(FrozenModel):
     def tools(self) -> tuple[ToolCallPart, ...]:
         """The first choice's tool calls."""
         return self.choices[0].tools()
+
+    def approvals(self) -> tuple[ToolCallPart, ...]:
+        """The first choice's calls of hosted MCP servers that wait for approval: ``manager.resume`` decides on them."""
+        return self.choices[0].approvals()
 
     def files(self) -> tuple[FilePart, ...]:
         """The first choice's generated files."""

@@ -34,7 +34,7 @@ from dhenara_async.tools.loop import (
     denial,
     is_pending,
 )
-from dhenara_async.tools.policy import Approval, ToolPolicy
+from dhenara_async.tools.policy import Approval, Pending, ToolPolicy
 from dhenara_async.tools.runner import ToolRunner
 
 _ADVICE = "a tool loop is read inside its block: async with client.stream(…, run_tools=…) as stream"
@@ -425,7 +425,7 @@ async def _approval(policy: ToolPolicy, call: ToolCallPart) -> Approval:
         ConfigurationError: ``approve`` returned something else.
     """
     if policy.approve is None:
-        return True
+        return Pending if call.hosted else True
     approval = policy.approve(call)
     approval = await approval if isawaitable(approval) else approval
     if not isinstance(approval, bool | str) and not is_pending(approval):

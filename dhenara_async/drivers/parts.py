@@ -157,12 +157,16 @@ class PartsInFlight:
         asked: object = None,
         output: object = None,
         report: bool = False,
+        needs_approval: bool = False,
     ) -> list[StreamEvent]:
         """Return the events of a tool run by the provider that arrives in one piece, without deltas. ``asked`` and
         ``output`` are plain JSON."""
         part = self.open("hosted_tool", choice=choice, call_id=call_id, name=name)
         part.state = part_state
-        return [part.start, self.close_hosted(part, tool=tool, asked=asked, output=output, report=report)]
+        ended = self.close_hosted(
+            part, tool=tool, asked=asked, output=output, report=report, needs_approval=needs_approval
+        )
+        return [part.start, ended]
 
     def close_hosted(
         self,
@@ -172,6 +176,7 @@ class PartsInFlight:
         asked: object = None,
         output: object = None,
         report: bool = False,
+        needs_approval: bool = False,
     ) -> PartEnd:
         """Close a hosted part that was opened earlier, because its input was streamed."""
         ended = HostedToolPart(
@@ -181,6 +186,7 @@ class PartsInFlight:
             input=cast("JsonValue", asked),
             output=cast("JsonValue", output),
             report=report,
+            needs_approval=needs_approval,
             origin=self._origin,
             provider_state=state(part.state),
         )

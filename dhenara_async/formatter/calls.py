@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dhenara_async.formatter.conversion import Reason
 from dhenara_async.formatter.ledger import Ledger, SourceMessage
 from dhenara_async.formatter.parts import Files, Terms
-from dhenara_async.formatter.summaries import MOVED, NO_RESULT, heading, result_gist
+from dhenara_async.formatter.summaries import MOVED, NO_DECISION, NO_RESULT, heading, result_gist
 from dhenara_async.messages.messages import FilePart, JsonPart, Part, TextPart, ToolCallPart, ToolResultPart
 
 
@@ -134,13 +134,21 @@ class Results:
         self.beside: list[Part] = []
 
     def of(self, call: PairedCall) -> ToolResultPart:
-        """Return a call's converted result; an error result is synthesised if none was recorded."""
+        """Return a call's converted result; an error result is synthesised if none was recorded.
+
+        The result of a hosted call is the decision about it: without one, the call is not approved.
+        """
         if call.result is None:
-            self._ledger.made_up("tool_result_synthesized", "tool_result", call.source, detail=NO_RESULT)
+            hosted = call.part.hosted
+            words = NO_DECISION if hosted else NO_RESULT
+            self._ledger.made_up("tool_result_synthesized", "tool_result", call.source, detail=words)
+            content = (TextPart(text=words),)
             return ToolResultPart(
-                call_id=call.part.call_id, name=call.part.name, content=(TextPart(text=NO_RESULT),), is_error=True
+                call_id=call.part.call_id, name=call.part.name, content=content, is_error=True, denied=hosted
             )
         source, index, part = call.result
+        if call.part.hosted:
+            return part
         content = self._content(source, index, part)
         if part.is_error and not self._rules.error_flag:
             words = "the text says that it is an error"

@@ -180,6 +180,8 @@ class Fold:
                     call = ids.named(source, index, given, part)
                     turn.calls.append(call)
                     turn.answer.parts[place] = call.part
+                elif isinstance(part, HostedToolPart) and (asked := part.requested_call()) is not None:
+                    turn.calls.append(PairedCall(source, index, asked, asked))
             turns.append(turn)
         return turns
 
@@ -195,7 +197,7 @@ class Fold:
         """Add stubs for functions that are no longer declared, if the target rejects calls of such functions."""
         for call in calls if self._terms.stubs else ():
             name = call.part.name
-            if name not in self.stubs:
+            if name not in self.stubs and not call.part.hosted:
                 self.stubs[name] = _stub(name)
                 ledger.made_up("tools_stubbed", "tool", call.source, detail=f"{name!r} is declared without parameters")
 

@@ -8,6 +8,7 @@ from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.messages.messages import FilePart, HostedToolPart, ToolCallPart, ToolResultPart
 
 NO_RESULT = "No result was recorded for this call."
+NO_DECISION = "The user has not allowed this call."
 MOVED = "(The file is in the next message.)"
 
 _LONGEST = 200
@@ -18,6 +19,9 @@ _GAVE = ("output", "stdout", "text", "logs")
 
 def hosted_gist(call: HostedToolPart, result: HostedToolPart | None) -> str:
     """Describe a hosted tool run in a line, ``[web_search "query" → 5 results]``; empty if both are unknown."""
+    asked_about = call.requested_call()
+    if asked_about is not None:
+        return f"[asked for approval to run {_quoted(asked_about.get_text())}]"
     asked = _asked(call.input)
     gave = _gave(call.output) or ("" if result is None else _gave(result.output))
     if not asked and not gave:

@@ -31,7 +31,6 @@ from dhenara_async.messages.messages import (
     Part,
     ReasoningPart,
     TextPart,
-    ToolCallPart,
     ToolResultPart,
 )
 from dhenara_async.tools.declarations import HostedTool, Tool
@@ -323,7 +322,8 @@ def _beginnings(history: Sequence[ConversationNode], *, answers_calls: bool) -> 
         needs.append(min((callers.get(call_id, at) for call_id in answered), default=at))
         for call_id in answered:
             unanswered.pop(call_id, None)
-        made = {part.call_id: at for part in _answer_parts(node) if isinstance(part, ToolCallPart)}
+        answer = node.response
+        made = {} if answer is None else {call.call_id: at for call in (*answer.tools(), *answer.approvals())}
         callers.update(made)
         unanswered.update(made)
     newest = len(history) - 1

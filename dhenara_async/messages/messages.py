@@ -162,6 +162,10 @@ class ReasoningPart(PartBase):
         return self.text
 
 
+def _is_false(value: object) -> bool:
+    return value is False
+
+
 class ToolCallPart(PartBase):
     """A model's request to run a function.
 
@@ -169,12 +173,15 @@ class ToolCallPart(PartBase):
         call_id: The provider's id of this call, which its result refers to; empty if the provider sent none.
         name: The function's name.
         arguments: The arguments as JSON text, exactly as received; may be invalid JSON.
+        hosted: Whether the provider runs it, on an MCP server that it calls, once it is approved: such calls come from
+            ``ChatResponse.approvals``. JSON has it only where it is true.
     """
 
     type: Literal["tool_call"] = "tool_call"
     call_id: str
     name: str
     arguments: str = ""
+    hosted: bool = Field(default=False, exclude_if=_is_false)
 
     def get_text(self) -> str:
         """Return the call in readable form: ``name(arguments)``."""
@@ -379,10 +386,6 @@ class ToolOrigin(FrozenModel):
     protocol: str | None = None
 
 
-def _is_false(value: object) -> bool:
-    return value is False
-
-
 def _is_none(value: object) -> bool:
     return value is None
 
@@ -443,6 +446,8 @@ class HostedToolPart(PartBase):
         output: The tool's output, as plain JSON; None if the block has none.
         report: Whether the block is only a remark on the answer, such as a reason for declining; it is never sent back
             to a model.
+        needs_approval: Whether the provider asks if it may run the call of ``requested_call``. JSON has it only where
+            it is true.
     """
 
     type: Literal["hosted_tool"] = "hosted_tool"
@@ -452,6 +457,20 @@ class HostedToolPart(PartBase):
     input: JsonValue = Field(default=None, repr=False)
     output: JsonValue = Field(default=None, repr=False)
     report: bool = False
+    needs_approval: bool = Field(default=False, exclude_if=_is_false)
+
+    def requested_call(self) -> ToolCallPart | None:
+        """Return the call that the provider asks about, named ``server__tool``; None if it does not ask."""
+        if not self.needs_approval or not self.call_id or not isinstance(self.input, dict):
+            return None
+        server, tool, arguments = (self.input.get(key) for key in ("server_label", "name", "arguments"))
+        return ToolCallPart(
+            call_id=self.call_id,
+            name="__".join(filter(None, (server if isinstance(server, str) else "", str(tool or "")))),
+            arguments=arguments if isinstance(arguments, str) else "" if arguments is None else text_of(arguments),
+            hosted=True,
+            origin=self.origin,
+        )
 
     def get_text(self) -> str:
         """Return an empty text; ``input``, ``output`` and ``provider_state`` hold the block."""

@@ -193,8 +193,9 @@ class _GrammarCheck:
         part = self._opened(event.part_id, "a part ends once, after its start")
         part.ended = True
         start, whole = part.start, event.part
-        if self.calls is not None and isinstance(whole, ToolCallPart):
-            self.calls[whole.call_id] += 1
+        call = whole.requested_call() if isinstance(whole, HostedToolPart) else whole
+        if self.calls is not None and isinstance(call, ToolCallPart):
+            self.calls[call.call_id] += 1
         if whole.type != start.kind:
             self.broken("the part of PartEnd has the kind of its PartStart", f"a {start.kind} ended as a {whole.type}")
         self._check_name(start, whole)

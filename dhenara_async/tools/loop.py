@@ -18,7 +18,7 @@ from typing import Literal
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import AnswerCutError, AnswerRefusedError, StructuredOutputError
-from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
+from dhenara_async.messages.messages import TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import CallWarning, ChatResponse, FinishReason, continuation_token
 from dhenara_async.tools.policy import Approval, Pending, ToolPolicy
 
@@ -102,7 +102,7 @@ class LoopProgress:
         Args:
             answer: The answer; its first choice counts.
         """
-        calls = answer.tools()
+        calls = calls_to_answer(answer)
         if calls and answer.finish_reason not in _CUT and self.policy is not None:
             if self.steps < self.policy.max_steps:
                 return RunCalls(calls)
@@ -172,6 +172,26 @@ def _fault(answer: ChatResponse) -> str:
     except StructuredOutputError as exc:
         return str(exc)
     return ""
+
+
+def calls_to_answer(answer: ChatResponse) -> tuple[ToolCallPart, ...]:
+    """Return the calls of an answer that need a result before the model goes on; their places name stored results.
+
+    The provider runs hosted ones itself: their result is the decision about them.
+    """
+    return (*answer.tools(), *answer.approvals())
+
+
+def decision_result(call: ToolCallPart, words: str | None) -> ToolResultPart:
+    """Return the result of a hosted call, which is the decision about it.
+
+    Args:
+        call: The call.
+        words: The words that tell the model that it was denied; None if it was approved.
+    """
+    content = (TextPart(text=words or "the user allowed this call"),)
+    denied = words is not None
+    return ToolResultPart(call_id=call.call_id, name=call.name, content=content, is_error=denied, denied=denied)
 
 
 def decision_key(call: ToolCallPart) -> str:

@@ -35,7 +35,8 @@ class ToolPolicy(ShortRepr):
         concurrency: Maximum number of calls of one answer that run at the same time.
         timeout: Seconds that one call may run; None = unlimited. A call that takes longer is cancelled, and the model
             is told. A function in a thread cannot be cancelled: it runs on, and its result is dropped.
-        approve: Decides about every call before any of an answer is run; may be ``async``. None = all calls run.
+        approve: Decides about every call before any of an answer is run; may be ``async``. None = all calls run, but
+            those of hosted MCP servers that the provider asks about (``call.hosted``) wait for a decision.
         on_error: Words about a call that failed, instead of the exception's class and message. It may raise, which
             ends the loop with that exception.
         ask: Answers the questions that a tool source (an MCP server) asks while a call runs; None = they are declined.

@@ -12,6 +12,7 @@ from dhenara_async.events import LoopEvent, ToolEnd, ToolStart
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
 from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.declarations import HostedTool, Tool
+from dhenara_async.tools.loop import decision_result
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.tools.run import prepared, result_of, stay
@@ -126,6 +127,8 @@ class ToolRunner:
     async def _answer(
         self, call: ToolCallPart, denial: str | None, emit: Callable[[LoopEvent], None]
     ) -> ToolResultPart:
+        if call.hosted:  # the provider runs it, and sends its result with the next answer
+            return decision_result(call, denial)
         observed = self._observed.tool(call)
         outcome: ToolOutcome = "cancelled"
         error: BaseException | None = None

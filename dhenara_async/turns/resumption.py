@@ -9,7 +9,7 @@ from dhenara_async.calls.loop_steps import StoredCalls
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.messages.messages import ToolCallPart
-from dhenara_async.tools.loop import decision_key
+from dhenara_async.tools.loop import calls_to_answer, decision_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Resumption:
 
 
 def _calls(node: ConversationNode) -> tuple[ToolCallPart, ...]:
-    return () if node.response is None or node.status != "complete" else node.response.tools()
+    return () if node.response is None or node.status != "complete" else calls_to_answer(node.response)
 
 
 def _next(node: ConversationNode) -> ConversationNode:

@@ -97,6 +97,7 @@ class _InputEncoder:
     def __init__(self, model: str) -> None:
         self._model = model
         self._custom: set[str] = set()
+        self._approvals: set[str] = set()
 
     def takes(self, part: FilePart, place: Place) -> bool:
         """Whether a file can be sent."""
@@ -159,11 +160,17 @@ class _InputEncoder:
         item = vetted(part).state
         if not item:
             raise self._unsupported(part, f"({part.name}) that is not an item of this API")
+        if part.needs_approval and part.call_id is not None:
+            self._approvals.add(part.call_id)
         return {**item}
 
     # ------------------------------------------------------------------------------------------ tool results
 
     def _result(self, part: ToolResultPart) -> JsonObject:
+        if part.call_id in self._approvals:
+            decision: JsonObject = {"type": "mcp_approval_response", "approval_request_id": part.call_id}
+            decision["approve"] = not part.denied
+            return {**decision, "reason": part.get_text()} if part.denied else decision
         kind = "custom_tool_call_output" if part.call_id in self._custom else "function_call_output"
         return {"type": kind, "call_id": part.call_id, "output": self._output(part)}
 

@@ -10,6 +10,7 @@ from dhenara_async.drivers.base import JsonObject, arguments_object, as_text, is
 from dhenara_async.drivers.openai_responses.answer import AnswerInFlight, continued, grow, loose_rest_of, rest_of
 from dhenara_async.drivers.openai_responses.message import MessageItem
 from dhenara_async.drivers.openai_responses.reading import (
+    APPROVAL_REQUEST,
     HOSTED,
     SECTION_BREAK,
     CallFields,
@@ -318,8 +319,11 @@ class HostedItem:
                 return self._answer.parts.file(media_type_of(item), kept, data=image)
         read = HOSTED.get(self.group)
         tool, asked, output = read(item) if read else (None, None, None)
-        call_id = as_text(item.get("call_id")) or None
-        return self._answer.parts.hosted(self.group, dict(item), tool=tool, call_id=call_id, asked=asked, output=output)
+        asks = self.group == APPROVAL_REQUEST
+        call_id = as_text(item.get("id" if asks else "call_id")) or None
+        return self._answer.parts.hosted(
+            self.group, dict(item), tool=tool, call_id=call_id, asked=asked, output=output, needs_approval=asks
+        )
 
 
 Item = MessageItem | ReasoningItem | CallItem | HostedItem

@@ -312,13 +312,16 @@ def _mcp_call(item: JsonObject) -> _HostedFields:
     return "mcp", asked, item.get("error") if item.get("output") is None else item["output"]
 
 
+APPROVAL_REQUEST = "mcp_approval_request"
+"""The type of an item that asks whether a call of an MCP server may run."""
+
 # By the type of an item: its hosted tool, its input, and its output.
 HOSTED: Mapping[str, Callable[[JsonObject], _HostedFields]] = {
     "web_search_call": _web_search,
     "file_search_call": lambda item: ("file_search", item.get("queries"), item.get("results")),
     "code_interpreter_call": lambda item: ("code_execution", item.get("code"), item.get("outputs")),
     "mcp_call": _mcp_call,
-    "mcp_approval_request": _mcp_call,
+    APPROVAL_REQUEST: _mcp_call,
     "mcp_list_tools": lambda item: ("mcp", item.get("server_label"), item.get("tools") or item.get("error")),
     "tool_search_call": lambda item: (None, item.get("arguments"), None),
     "tool_search_output": lambda item: (None, None, item.get("tools")),

@@ -79,6 +79,7 @@ _HOSTED_FIELDS = {
     "code_interpreter_call": ("id", "status", "container_id"),
     "image_generation_call": ("id", "status", "result"),
     "mcp_call": ("id", "name", "arguments", "server_label"),
+    "mcp_approval_request": ("id", "name", "arguments", "server_label"),
 }
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
 _IMAGE_URL = re.compile(r"https?://.+|data:image/(png|jpe?g|gif|webp);base64,.+", re.DOTALL)
@@ -209,6 +210,13 @@ def _check_reasoning(param: str, item: dict[str, object]) -> None:
     check_kind(f"{param}.summary", item.get("summary"), (JsonKind.ARRAY,))
 
 
+def _check_decision(param: str, item: dict[str, object]) -> None:
+    check_kind(f"{param}.approval_request_id", item.get("approval_request_id"), (JsonKind.STRING,))
+    check_kind(f"{param}.approve", item.get("approve"), (JsonKind.BOOLEAN,))
+    if item.get("reason") is not None:
+        check_kind(f"{param}.reason", item["reason"], (JsonKind.STRING,))
+
+
 _ITEM_CHECKS: dict[str, Callable[[str, dict[str, object]], None]] = {
     "message": _check_message,
     "function_call": _check_call,
@@ -216,6 +224,7 @@ _ITEM_CHECKS: dict[str, Callable[[str, dict[str, object]], None]] = {
     "custom_tool_call": _check_custom,
     "custom_tool_call_output": _check_output,
     "reasoning": _check_reasoning,
+    "mcp_approval_response": _check_decision,
 }
 
 
@@ -235,6 +244,19 @@ def _call_pairs(arrived: Arrived) -> None:
             open_ids.pop(call_id, None)
     for call_id in open_ids:
         raise Refusal(f"No tool output found for function call {call_id}.", param="input")
+
+
+def _approvals(arrived: Arrived) -> None:
+    """Check that each decision about a call of an MCP server follows the request for it, and is the only one."""
+    asked: set[str] = set()
+    for index, item in objects(arrived.body["input"]):
+        if item.get("type") == "mcp_approval_request":
+            asked.add(as_text(item.get("id")))
+        elif item.get("type") == "mcp_approval_response":
+            request = as_text(item.get("approval_request_id"))
+            if request not in asked:
+                raise Refusal(f"Approval request with id '{request}' not found.", param=f"input[{index}]")
+            asked.remove(request)
 
 
 def _reasoning_leads(arrived: Arrived) -> None:
@@ -266,4 +288,12 @@ def _nothing_stored(arrived: Arrived) -> None:
             raise Refusal(f"Item with id '{item.get('id')}' not found.", status=404, param="input")
 
 
-ITEM_RULES: tuple[Rule, ...] = (_items, _nothing_stored, _call_pairs, _reasoning_leads, check_led, check_seals)
+ITEM_RULES: tuple[Rule, ...] = (
+    _items,
+    _nothing_stored,
+    _call_pairs,
+    _approvals,
+    _reasoning_leads,
+    check_led,
+    check_seals,
+)

@@ -1,0 +1,197 @@
+"""OpenAI asks before it runs a call of a hosted MCP server: the decision, at once or later, and with another model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import orjson
+import pytest
+from pydantic import JsonValue
+
+from dhenara_async import (
+    AIModelCallConfig,
+    AIModelClient,
+    ConversationManager,
+    Dialect,
+    HostedTool,
+    HostedToolPart,
+    StreamEvent,
+    ToolApprovalRequest,
+    ToolCallPart,
+    ToolEnd,
+    ToolPolicy,
+    ToolStart,
+)
+from dhenara_async.errors import ConfigurationError
+from dhenara_async.testing import Answer, Fault, ProviderServer, SeenRequest, check_grammar
+from tests.loops.tools import SPEAKERS, endpoint_of
+
+RESPONSES = Dialect.OPENAI_RESPONSES
+OTHERS = [dialect for dialect in SPEAKERS if dialect is not RESPONSES]
+DICE: dict[str, JsonValue] = {"server_label": "dice", "server_url": "https://example.com/mcp"}
+CONFIG = AIModelCallConfig(tools=[HostedTool(type="mcp", options=DICE)])
+Items = list[dict[str, object]]
+
+MCP_TOOLS: Items = [{"name": "roll", "description": None, "input_schema": {"type": "object"}, "annotations": None}]
+LISTED: dict[str, object] = {"id": "mcpl_1", "type": "mcp_list_tools", "server_label": "dice", "tools": MCP_TOOLS}
+ROLL: dict[str, object] = {"server_label": "dice", "name": "roll", "arguments": '{"sides":6}'}
+REQUEST: dict[str, object] = {"id": "mcpr_1", "type": "mcp_approval_request", **ROLL}
+ROLLED: dict[str, object] = {"id": "mcp_1", "type": "mcp_call", "status": "completed", **ROLL, "output": "4"}
+
+
+def told(text: str) -> dict[str, object]:
+    content = [{"type": "output_text", "text": text}]
+    return {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+
+
+def answer(*items: dict[str, object]) -> Callable[[SeenRequest], Fault]:
+    """An answer of these items, streamed or plain."""
+    usage: dict[str, object] = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+    whole: dict[str, object] = {"id": "resp_1", "object": "response", "model": "gpt", "output": items, "usage": usage}
+
+    def body(seen: SeenRequest) -> Fault:
+        if not seen.stream:
+            return Fault(body=orjson.dumps(whole | {"status": "completed"}))
+        events: Items = [{"type": "response.created", "response": {"id": "resp_1", "model": "gpt"}}]
+        for at, item in enumerate(items):
+            for kind in ("added", "done"):
+                events.append({"type": f"response.output_item.{kind}", "output_index": at, "item": item})
+        events.append({"type": "response.completed", "response": whole | {"status": "completed"}})
+        lines = (b"event: %b\ndata: %b\n\n" % (str(each["type"]).encode(), orjson.dumps(each)) for each in events)
+        return Fault(body=b"".join(lines))
+
+    return body
+
+
+def script(*answers: Callable[[SeenRequest], Fault] | Answer) -> Callable[[SeenRequest], Fault | Answer]:
+    left = list(answers)
+
+    def step(seen: SeenRequest) -> Fault | Answer:
+        following = left.pop(0)
+        return following if isinstance(following, Answer) else following(seen)
+
+    return step
+
+
+ASKS = answer(LISTED, REQUEST)
+GOES_ON = answer({**ROLLED, "approval_request_id": "mcpr_1"}, told("A four."))
+
+
+def decisions_in(seen: SeenRequest) -> Items:
+    """The items of the request from the one on that asks for approval."""
+    given = cast("dict[str, Items]", seen.json)["input"]
+    place = next(at for at, item in enumerate(given) if item.get("type") == "mcp_approval_request")
+    return given[place:]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_request_waits_in_the_store_and_is_approved_by_another_manager(tmp_path: Path, streaming: bool) -> None:
+    config = CONFIG.changed(streaming=streaming)
+    async with ProviderServer(script(ASKS, GOES_ON)) as server:
+        endpoint = endpoint_of(server, RESPONSES)
+        async with ConversationManager(store=tmp_path / "chat.db", config=config) as manager:
+            conversation = await manager.create()
+            async with manager.turn(conversation, "Roll.", endpoint, run_tools=ToolPolicy()) as turn:
+                events: list[StreamEvent] = [event async for event in turn]
+            check_grammar(events)
+            (asked,) = [event.call for event in events if isinstance(event, ToolApprovalRequest)]
+            assert (asked.call_id, asked.name, asked.arguments) == ("mcpr_1", "dice__roll", '{"sides":6}')
+            assert asked.hosted
+            assert turn.outcome == "pending"
+            assert turn.node.answer.approvals() == (asked,)
+            assert turn.node.answer.tools() == ()
+        async with ConversationManager(store=tmp_path / "chat.db", config=config) as other:
+            opened = await other.open(conversation.id)
+            assert opened.path()[-1].answer.approvals() == (asked,)
+            with pytest.raises(ConfigurationError, match="the calls of the head: mcpr_1"):
+                await other.resume(opened, {"mcpr_2": True}, endpoint)
+            async with other.resume(opened, {"mcpr_1": True}, endpoint) as more:
+                resumed = [event async for event in more]
+            check_grammar(resumed)
+            assert [type(event) for event in resumed[:2]] == [ToolStart, ToolEnd]
+            node = more.node
+            assert node.answer.text() == "A four."
+            (ran,) = [part for part in node.answer.choices[0].parts if isinstance(part, HostedToolPart)]
+            assert (ran.name, ran.output) == ("mcp_call", "4")
+            assert node.loop_id == turn.node.loop_id
+            assert await other.resume(opened, {"mcpr_1": True}, endpoint) == node
+        assert [seen.error for seen in server.requests] == [None, None]
+        decision = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+        assert decisions_in(server.requests[-1]) == [REQUEST, decision]
+
+
+@pytest.mark.parametrize("decided", [True, False, "too risky"])
+async def test_an_approve_function_decides_at_once(decided: bool | str) -> None:
+    seen_calls: list[ToolCallPart] = []
+
+    def approve(call: ToolCallPart) -> bool | str:
+        seen_calls.append(call)
+        return decided
+
+    said = answer(told("No.")) if decided is not True else GOES_ON
+    async with ProviderServer(script(ASKS, said)) as server:
+        client = AIModelClient(endpoint_of(server, RESPONSES), CONFIG)
+        response = await client.generate("Roll.", run_tools=ToolPolicy(approve=approve))
+        assert response.conversion is not None
+        assert response.conversion.entries == ()  # the decision is all there, as the provider takes it
+        (call,) = seen_calls
+        assert (call.name, call.parsed(), call.hosted) == ("dice__roll", {"sides": 6}, True)
+        decision = decisions_in(server.requests[-1])[1]
+        assert decision["approve"] is (decided is True)
+        reason = {True: None, False: "the user did not allow this call"}
+        expected = reason[decided] if isinstance(decided, bool) else "the user did not allow this call: too risky"
+        assert decision.get("reason") == expected
+
+
+async def test_a_turn_without_a_policy_leaves_the_request_to_resume() -> None:
+    async with ProviderServer(script(ASKS, GOES_ON)) as server, ConversationManager(config=CONFIG) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, RESPONSES)
+        node = await manager.ask(conversation, "Roll.", endpoint)
+        (call,) = node.answer.approvals()
+        last = await manager.resume(conversation, {call.call_id: True}, endpoint)
+        assert last.answer.text() == "A four."
+
+
+async def test_a_request_that_nobody_decided_about_is_not_approved() -> None:
+    async with ProviderServer(script(ASKS, answer(told("As you like.")))) as server:
+        async with ConversationManager(config=CONFIG) as manager:
+            conversation, endpoint = await manager.create(), endpoint_of(server, RESPONSES)
+            await manager.ask(conversation, "Roll.", endpoint)
+            node = await manager.ask(conversation, "Never mind.", endpoint)
+        (request, decision, question) = decisions_in(server.requests[-1])
+        assert (request, decision["approve"], question["role"]) == (REQUEST, False, "user")
+        assert node.conversion is not None
+        assert [entry.code for entry in node.conversion.entries] == ["tool_result_synthesized"]
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+async def test_another_model_is_told_of_the_request_and_of_the_decision_in_words(dialect: Dialect) -> None:
+    async with ProviderServer(script(ASKS, Answer(text="I cannot roll."))) as server:
+        async with ConversationManager(config=CONFIG) as manager:
+            conversation = await manager.create()
+            await manager.ask(conversation, "Roll.", endpoint_of(server, RESPONSES), run_tools=ToolPolicy())
+            node = await manager.resume(conversation, {"mcpr_1": True}, endpoint_of(server, dialect))
+        last = server.requests[-1]
+        assert last.error is None
+        words = "\n".join(text for _, text in last.turns)
+        assert 'asked for approval to run "dice__roll({"sides":6})"' in words
+        assert "[result of dice__roll: the user allowed this call]" in words
+        assert node.conversion is not None
+        codes = [entry.code for entry in node.conversion.entries]
+        assert "hosted_tool_summarized" in codes
+        assert "tool_result_as_text" in codes
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+async def test_another_model_goes_on_while_a_request_waits(dialect: Dialect) -> None:
+    async with ProviderServer(script(ASKS, Answer(text="Yes?"), GOES_ON)) as server:
+        async with ConversationManager(config=CONFIG) as manager:
+            conversation, home = await manager.create(), endpoint_of(server, RESPONSES)
+            waiting = await manager.ask(conversation, "Roll.", home, run_tools=ToolPolicy())
+            await manager.ask(conversation, "Wait.", endpoint_of(server, dialect))
+            with pytest.raises(ConfigurationError, match="checkout"):
+                await manager.resume(conversation, {"mcpr_1": True}, home)
+            await manager.checkout(conversation, waiting.id)
+            node = await manager.resume(conversation, {"mcpr_1": True}, home)
+        assert node.answer.text() == "A four."
+        assert [seen.error for seen in server.requests] == [None] * 3
