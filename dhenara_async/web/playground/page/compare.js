@@ -3,11 +3,14 @@
 
 import { Fragment } from "./vendor/preact.mjs";
 import { useMemo } from "./vendor/hooks.mjs";
+import { Answer, AnswerHead, Numbers } from "./answer.js";
+import { AnswerTools } from "./answer_tools.js";
 import { html, Icon } from "./html.js";
 import { Seam } from "./hop.js";
+import { ToolResults } from "./parts.js";
 import * as session from "./session.js";
 import { loopOf } from "./store.js";
-import { Answer, AnswerHead, AnswerTools, Numbers, Question, ToolResults } from "./turn.js";
+import { Question } from "./turn.js";
 import { nameOf } from "./words.js";
 
 function Column({ steps, name, before, chosen, models }) {
