@@ -607,6 +607,7 @@ class ConversationManager:
         *,
         config: AIModelCallConfig | None = None,
         run_tools: ToolPolicy | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
     ) -> Turn:
         """Go on with a tool loop that waits for approval, reached its limit, or was cut: run its stored calls, once.
 
@@ -623,12 +624,14 @@ class ConversationManager:
                 manager's.
             run_tools: How tools run; None = as the loop did if this manager began it. Otherwise every call that is not
                 decided about waits for approval.
+            metadata: A JSON object of the application's own, kept with the nodes; None = that of the loop.
 
         Raises:
             ConfigurationError: No call on the path to the head has such an id, the conversation went on without the
                 results, or the call cannot be made; nothing was run.
         """
-        return self._turns.resume(conversation, decisions, endpoint, config, run_tools)
+        known = None if metadata is None else check_metadata(metadata)
+        return self._turns.resume(conversation, decisions, endpoint, config, run_tools, known)
 
     async def checkout(self, conversation: Conversation, node_id: str) -> None:
         """Make another turn the head, in the conversation and in the store; the next turn branches off there.

@@ -23,6 +23,7 @@ _FLAGS = (
     *("--disable-component-update", "--disable-sync"),
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
 )
+_PATIENCE_MS = 20_000
 _HERE = {"127.0.0.1", "localhost"}
 
 
@@ -77,6 +78,7 @@ async def chromium() -> AsyncGenerator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("chromium is missing: apt-get install chromium")
+    playwright.expect.set_options(timeout=_PATIENCE_MS)
     async with playwright.async_playwright() as running:
         browser = await running.chromium.launch(executable_path=program, args=list(_FLAGS))
         try:
@@ -92,7 +94,7 @@ async def browsing(request: pytest.FixtureRequest, chromium: Browser) -> AsyncGe
     assert marker is not None, "a test of a page needs @pytest.mark.asyncio(loop_scope='session')"
     assert marker.kwargs.get("loop_scope") == "session"
     context = await chromium.new_context()
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(_PATIENCE_MS)
     try:
         yield Browsing(context)
     finally:

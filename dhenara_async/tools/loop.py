@@ -102,11 +102,11 @@ class LoopProgress:
         Args:
             answer: The answer; its first choice counts.
         """
-        calls = calls_to_answer(answer)
-        if calls and answer.finish_reason not in _CUT and self.policy is not None:
+        calls, wanted = calls_to_answer(answer), wanted_calls(answer)
+        if wanted and self.policy is not None:
             if self.steps < self.policy.max_steps:
-                return RunCalls(calls)
-            return EndLoop("limit", _limit_warning(self.policy, calls))
+                return RunCalls(wanted)
+            return EndLoop("limit", _limit_warning(self.policy, wanted))
         if answer.finish_reason is FinishReason.PAUSE and not calls and self.policy is not None:
             return self._after_pause(self.policy, answer)
         if not calls and self._may_retry() and (fault := _fault(answer)):
@@ -127,6 +127,15 @@ class LoopProgress:
             return EndLoop("complete")
         self.token = token
         return AskNext(goes_on=True)
+
+
+def wanted_calls(answer: ChatResponse) -> tuple[ToolCallPart, ...]:
+    """Return the calls of a complete answer that a loop runs; none of one that was cut or refused.
+
+    Args:
+        answer: The answer; its first choice counts.
+    """
+    return () if answer.finish_reason in _CUT else calls_to_answer(answer)
 
 
 def step_config(config: AIModelCallConfig, *, later: bool, seconds: float | None) -> AIModelCallConfig:

@@ -9,6 +9,8 @@ from typing import Self
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
+from pydantic import JsonValue
+
 from dhenara_async.calls.checks import check_config, check_conversation, check_query, check_several
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.shared import SharedResources
@@ -216,6 +218,7 @@ class TurnFactory:
         endpoint: Target | str,
         config: AIModelCallConfig | None,
         run_tools: ToolPolicy | None,
+        metadata: Mapping[str, JsonValue] | None,
     ) -> Turn:
         """Return the turn that goes on with a loop; see ``ConversationManager.resume``.
 
@@ -229,6 +232,8 @@ class TurnFactory:
         draft, turn_id = resumed.draft, resumption.turn_id(resumed)
         if turn_id is not None:
             draft = draft.changed(id=turn_id)
+        if metadata is not None:
+            draft = draft.changed(metadata=metadata)
         unknown = ToolPolicy(approve=leave_pending), self.config
         policy, remembered = self._loops.get(self._loop_key(conversation, draft), unknown)
         knobs = check_config(config or remembered)

@@ -258,7 +258,7 @@ class TurnLoop(Turn):
             super()._follow_head()
             return
         self._resumed = self._resumption.found()
-        self._draft = self._resumed.draft.changed(id=self._draft.id)
+        self._draft = self._resumed.draft.changed(id=self._draft.id, metadata=self._draft.metadata)
 
     async def _known(self) -> TurnLog | None:
         """Return the log of the turn of the same decisions, unless it ended without an answer: then they go on."""

@@ -116,8 +116,13 @@ def _calls(node: ConversationNode) -> tuple[ToolCallPart, ...]:
 
 
 def _next(node: ConversationNode) -> ConversationNode:
-    """Return the turn behind ``node``, which has its instructions and belongs to its loop."""
-    return ConversationNode(parent_id=node.id, instructions=node.instructions, loop_id=node.loop_id or node.id)
+    """Return the turn behind ``node``, which has its instructions and metadata and belongs to its loop."""
+    return ConversationNode(
+        parent_id=node.id,
+        instructions=node.instructions,
+        loop_id=node.loop_id or node.id,
+        metadata=node.metadata,
+    )
 
 
 def _again(node: ConversationNode) -> ConversationNode:
@@ -129,6 +134,7 @@ def _again(node: ConversationNode) -> ConversationNode:
         tool_results=node.tool_results,
         instructions=node.instructions,
         loop_id=node.loop_id or node.id,
+        metadata=node.metadata,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
+from pydantic import JsonValue
 
 from dhenara_async import (
     AIModelCallConfig,
@@ -97,6 +98,23 @@ async def test_two_decisions_at_the_same_time_run_the_call_once() -> None:
         first, second = await asyncio.gather(decide(), decide())
     assert first == second
     assert studio.painted == [1, 2]
+
+
+@pytest.mark.parametrize("given", [None, {"asked": "by another"}])
+async def test_the_nodes_behind_a_decision_have_the_metadata_of_their_loop_or_their_own(
+    given: dict[str, JsonValue] | None,
+) -> None:
+    mine: dict[str, JsonValue] = {"asked": "by name"}
+    config = AIModelCallConfig(tools=Studio().tools)
+    async with ProviderServer([TWO, TWO, DONE]) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+        policy = ToolPolicy(approve=ask_for_two)
+        await manager.turn(conversation, "Go.", endpoint, run_tools=policy, metadata=mine)
+        for _ in range(2):
+            await manager.resume(conversation, {"call_2": True}, endpoint, metadata=given)
+        assert [node.metadata for node in conversation.path()] == [mine, *[given or mine] * 2]
+        with pytest.raises(ConfigurationError, match="JSON object"):
+            manager.resume(conversation, {}, endpoint, metadata={"no": float("nan")})
 
 
 RESUME = """

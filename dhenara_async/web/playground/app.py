@@ -29,11 +29,25 @@ from dhenara_async.web.playground.asking import Asking, following
 from dhenara_async.web.playground.assets import Assets
 from dhenara_async.web.playground.catalogue import Models
 from dhenara_async.web.playground.errors_in_words import told_exception
-from dhenara_async.web.playground.inputs import check_request, followed_turns, turns_request
-from dhenara_async.web.playground.node_json import part_json, report_json, running_json, tree_json, turn_json
+from dhenara_async.web.playground.inputs import (
+    ResumeRequest,
+    check_request,
+    followed_turns,
+    resume_request,
+    turns_request,
+)
+from dhenara_async.web.playground.node_json import (
+    part_json,
+    report_json,
+    running_json,
+    tree_json,
+    turn_json,
+    waiting_json,
+)
 from dhenara_async.web.playground.options import PlaygroundOptions
 from dhenara_async.web.playground.security import HEADERS, secured
 from dhenara_async.web.playground.turn_events import TurnEvents
+from dhenara_async.web.playground.waiting import waiting_at_end
 
 
 class PlaygroundApp:
@@ -121,15 +135,18 @@ class PlaygroundApp:
     # ------------------------------------------------------------------------------------------------ turns
 
     async def _begin(self, request: WebRequest) -> WebReply:
-        fields = await self._whole.fields(request)
-        asked = turns_request(fields, self._options.limits)
-        mine = self._whole.manager_of(request)
+        fields, limits = await self._whole.fields(request), self._options.limits
+        asked = (resume_request if fields.get("kind") == "resume" else turns_request)(fields, limits)
+        mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
         if not mine.keeps_journal:
             raise ConfigurationError(
                 "the page reads turns that go on without it: ConversationManager(journal=Journal())"
             )
-        asking = Asking(mine, self._answer_by, self._told)
-        begun = await asking.begin(chat_id_of(request), asked)
+        asking = Asking(mine, self._answer_by, self._told, lambda node: self._models.of_turn(node).id)
+        if isinstance(asked, ResumeRequest):
+            begun = await asking.resume(chat_id, asked)
+        else:
+            begun = await asking.begin(chat_id, asked)
         return replace(json_reply({"turns": begun}), status=202)
 
     async def _cancel(self, request: WebRequest) -> WebReply:
@@ -144,7 +161,7 @@ class PlaygroundApp:
             conversation = await opened_with(mine, chat_id, node.id)
             running = await mine.running(chat_id)
             await mine.siblings(conversation, node.id)
-            return self._turn(conversation, node, running)
+            return await self._turn(mine, conversation, node, running)
 
         return TurnEvents(mine, turns, ended=ended, part_of=part_json, error_of=self._told, headers=HEADERS)
 
@@ -188,6 +205,7 @@ class PlaygroundApp:
             "model": model.name,
             "modelId": model.id,
             "question": told["question"],
+            "resumes": draft.parent_id is not None and draft.loop_id not in (None, draft.id),
         }
 
     async def _version(self, request: WebRequest) -> WebReply:
@@ -214,7 +232,7 @@ class PlaygroundApp:
         for node in path:
             if conversation.siblings_count(node.id) > 1:
                 await mine.siblings(conversation, node.id)
-        turns = [self._turn(conversation, node, going_on) for node in path]
+        turns = [await self._turn(mine, conversation, node, going_on) for node in path]
         if draft is not None:
             await mine.children(conversation, draft.parent_id)
             siblings = _siblings(conversation, draft.parent_id, going_on)
@@ -313,11 +331,19 @@ class PlaygroundApp:
     def _told(self, error: BaseException) -> Json:
         return told_exception(error, details=self._options.details)
 
-    def _turn(self, conversation: Conversation, node: ConversationNode, running: Sequence[ConversationNode]) -> Json:
+    async def _turn(
+        self,
+        mine: ConversationManager,
+        conversation: Conversation,
+        node: ConversationNode,
+        running: Sequence[ConversationNode],
+    ) -> Json:
         """Return a turn that has ended; the turns beside it are loaded."""
         siblings = _siblings(conversation, node.parent_id, running)
         model = self._models.of_turn(node)
-        return turn_json(node, siblings, model, conversation.id, details=self._options.details)
+        waiting = await waiting_at_end(mine, conversation, node, running)
+        told = turn_json(node, siblings, model, conversation.id, details=self._options.details)
+        return {**told, "waiting": None if waiting is None else waiting_json(waiting.node_id, waiting.calls)}
 
 
 def _installed_version() -> str | None:

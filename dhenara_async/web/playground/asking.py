@@ -1,4 +1,5 @@
-"""``Asking``: begins turns that go on without their page, several beside each other from the same question."""
+"""``Asking``: begins turns that go on without their page, several beside each other from the same question, and goes on
+with tool loops that a person has decided about."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -8,13 +9,16 @@ from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, DhenaraError, UnknownConversationError
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart, ToolResultPart
+from dhenara_async.tools.loop import calls_to_answer, decision_key
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
 from dhenara_async.web.chat.history import Json
-from dhenara_async.web.inputs.fields import RefusedRequest
+from dhenara_async.web.inputs.fields import RefusedRequest, bad, demanded
 from dhenara_async.web.playground.catalogue import MODEL
-from dhenara_async.web.playground.inputs import Ask, TurnsRequest
+from dhenara_async.web.playground.inputs import Ask, ResumeRequest, TurnsRequest
+from dhenara_async.web.playground.waiting import calls_left, goes_on
 
+_DECIDED = "These calls were decided already, in another window or by another person."
 _TITLE = 80
 """Characters of the first question that become the title of a conversation."""
 
@@ -26,6 +30,7 @@ class Asking:
         manager: The manager, confined to the owner.
         answer_by: Returns who answers by the name of a model; raises ``RefusedRequest`` if there is none of it.
         error_of: Returns an error in words.
+        name_of: Returns the name of the model that answered a turn; None if it is none of the app's.
     """
 
     def __init__(
@@ -33,10 +38,12 @@ class Asking:
         manager: ConversationManager,
         answer_by: Callable[[str], AnswerBy],
         error_of: Callable[[BaseException], Json],
+        name_of: Callable[[ConversationNode], str | None],
     ) -> None:
         self._manager = manager
         self._answer_by = answer_by
         self._error_of = error_of
+        self._name_of = name_of
 
     async def begin(self, chat_id: str, asked: TurnsRequest) -> list[Json]:
         """Begin the turns, and return each with the error that kept it from beginning, if one did.
@@ -63,6 +70,49 @@ class Asking:
                 await self._leave_failed(question, ask, exc)
             begun.append(told)
         return begun
+
+    async def resume(self, chat_id: str, asked: ResumeRequest) -> list[Json]:
+        """Go on with a tool loop, and return its turn with the error that kept it from beginning, if one did.
+
+        Of two requests that decide about the same calls, the first one counts, and the other one is refused.
+
+        Raises:
+            RefusedRequest: The turn is not there, has no such calls, or they are decided.
+            UnknownConversationError: There is no such conversation.
+        """
+        manager = self._manager
+        conversation = await manager.open(chat_id, path_only=True)
+        node = await _load(manager, conversation, asked.node_id)
+        left = await calls_left(manager, conversation, node)
+        if left is None or node.response is None:
+            raise RefusedRequest(409, "This turn does not wait for a decision.")
+        if set(asked.decisions) - set(map(decision_key, calls_to_answer(node.response))):
+            raise bad("decisions has a call that this turn does not have.")
+        waits = set(map(decision_key, left.calls))
+        if await goes_on(manager, chat_id, node) or (asked.decisions and not waits & set(asked.decisions)):
+            raise RefusedRequest(409, _DECIDED)
+        name = asked.model or self._name_of(node)
+        by = self._answer_by(demanded(name, "model"))
+        told: Json = {"turnId": None, "model": name, "parentId": node.id}
+        try:
+            turn = manager.resume(
+                _at(conversation, node.id),
+                asked.decisions,
+                by.endpoint,
+                config=by.config,
+                run_tools=by.run_tools,
+                metadata={MODEL: name},
+            )
+            async with turn:
+                if await goes_on(manager, chat_id, node, turn.id):  # it began between the look above and this turn
+                    raise RefusedRequest(409, _DECIDED)
+                turn.detach()
+            told["turnId"] = turn.id
+        except UnknownConversationError:
+            raise
+        except DhenaraError as exc:
+            told["error"] = self._error_of(exc)
+        return [told]
 
     async def _question(self, chat_id: str, asked: TurnsRequest) -> "_PlacedQuestion":
         """Return what is asked, and where: behind a turn, or beside one."""

@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,6 +29,9 @@ _ASKS = 12
 _FOLLOWED = 32
 """The most turns that one stream has."""
 _CURSOR = 200
+_CALLS = 128
+"""The most tool calls that one request decides about."""
+_CALL_ID = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,22 @@ class TurnsRequest(ShortRepr):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ResumeRequest(ShortRepr):
+    """Decisions of a person, with which a tool loop goes on.
+
+    Attributes:
+        node_id: The turn whose answer has the calls.
+        decisions: True = run the call, False or a reason for the model = do not, by ``decision_key``. Empty = nothing
+            waits for a decision, the loop goes on.
+        model: The name of the model that goes on; None = the one that answered the turn.
+    """
+
+    node_id: str
+    decisions: Mapping[str, bool | str] = field(repr=False)
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CheckRequest(ShortRepr):
     """A question that is tried without being sent.
 
@@ -96,13 +115,41 @@ def turns_request(fields: BodyFields, limits: WebLimits) -> TurnsRequest:
     if kind == "regenerate":
         return TurnsRequest(kind="regenerate", node_id=demanded(id_of(fields, "nodeId"), "nodeId"), asks=asks)
     if kind != "edit":
-        raise bad("kind is ask, regenerate or edit.")
+        raise bad("kind is ask, regenerate, edit or resume.")
     node_id = demanded(id_of(fields, "nodeId"), "nodeId")
     text = _text(fields, limits)
     files = None if fields.get("files") is None else tuple(_files(fields, limits))
     if not text.strip() and not files:
         raise bad("The question is empty.")
     return TurnsRequest(kind="edit", node_id=node_id, text=text, files=files, asks=asks)
+
+
+def resume_request(fields: BodyFields, limits: WebLimits) -> ResumeRequest:
+    """Check the body of a request that goes on with a tool loop.
+
+    Raises:
+        RefusedRequest: It is not one, or too large in some part.
+    """
+    given = fields.get("decisions")
+    decisions = as_fields({} if given is None else given, "decisions")
+    if len(decisions) > _CALLS:
+        raise RefusedRequest(413, f"decisions has more than {_CALLS} calls.")
+    return ResumeRequest(
+        node_id=demanded(id_of(fields, "nodeId"), "nodeId"),
+        decisions={call: _decision(call, value, limits) for call, value in decisions.items()},
+        model=text_of(fields, "model", limit=MODEL_CHARACTERS),
+    )
+
+
+def _decision(call: str, value: object, limits: WebLimits) -> bool | str:
+    if len(call) > _CALL_ID:
+        raise bad("The id of a call is too long.")
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise bad("A decision is true, false or the reason of a refusal.")
+    reason = text_of({"reason": value}, "reason", limit=limits.text_characters) or ""
+    return reason.strip() or False
 
 
 def check_request(fields: BodyFields, limits: WebLimits) -> CheckRequest:

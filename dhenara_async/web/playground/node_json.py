@@ -1,19 +1,17 @@
 """Turns as the page gets them: question, answer, model, times, cost, and the report of the hop. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.formatter.conversion import ConversionReport
 from dhenara_async.frozen import FrozenModel
-from dhenara_async.messages.messages import FilePart, Origin, Part, ToolResultPart
+from dhenara_async.messages.messages import FilePart, Origin, Part, ToolCallPart, ToolResultPart
+from dhenara_async.tools.loop import decision_key
 from dhenara_async.usage.tokens import Usage
 from dhenara_async.web.chat.files import digest_of
 from dhenara_async.web.chat.history import Json
 from dhenara_async.web.playground.errors_in_words import told_error, told_node_error
-
-ModelOf = Callable[[str, Origin | None], "AskedModel"]
-"""Returns the model that answers a turn, from the turn's id and the endpoint that its node names."""
 
 _UNSEEN = {"provider_state", "origin"}
 """Fields of parts that are of no use to a page: opaque state for the provider, and the endpoint that made the part."""
@@ -110,6 +108,7 @@ def running_json(draft: ConversationNode, siblings: Sequence[str], model: AskedM
         "seams": [],
         "attempts": [],
         "warnings": [],
+        "waiting": None,
     }
 
 
@@ -153,7 +152,17 @@ def result_json(result: ToolResultPart) -> Json:
         "name": result.name,
         "text": result.get_text(),
         "isError": result.is_error,
+        "denied": result.denied,
     }
+
+
+def waiting_json(node_id: str, calls: Iterable[ToolCallPart]) -> Json:
+    """Return calls that wait for a person, and the turn that has them; ``key`` is what a decision is given by."""
+    told = [
+        {"key": decision_key(call), "name": call.name, "arguments": call.arguments, "hosted": call.hosted}
+        for call in calls
+    ]
+    return {"nodeId": node_id, "calls": told}
 
 
 def report_json(report: ConversionReport) -> Json:

@@ -62,6 +62,10 @@ def stand_in(seen: SeenRequest) -> Answer | ScriptedError | Fault:
     question = seen.turns[-1][1] if seen.turns else ""
     if "broken" in seen.model:
         return ScriptedError(status=401, message="the key is wrong")
+    if "weather in two" in question:
+        places = enumerate(("Bergen", "Oslo"))
+        calls = (ScriptedToolCall(f"call-{place}", "weather", f'{{"city":"{city}"}}') for place, city in places)
+        return Answer("I look.", tool_calls=tuple(calls))
     if "weather" in question:
         return Answer("I look.", tool_calls=(ScriptedToolCall("call-1", "weather", '{"city":"Bergen"}'),))
     if "hostile" in question:
@@ -135,13 +139,12 @@ async def page_stand(
     script: Callable[[SeenRequest], Answer | ScriptedError | Fault] = stand_in,
     delay: float = 0.0,
     path: str = "/play",
-    tools: bool = False,
+    tools: ToolPolicy | None = None,
 ) -> AsyncGenerator[Stand]:
-    """Serve the page below ``path``, with a tool that tells the weather if ``tools`` is set."""
-    config = AIModelCallConfig(tools=[weather]) if tools else None
-    policy = ToolPolicy() if tools else None
+    """Serve the page below ``path``, with a tool that tells the weather if ``tools`` says how it is run."""
+    config = None if tools is None else AIModelCallConfig(tools=[weather])
     async with ProviderServer(script, delay=delay) as server, ConversationManager(store=str(database)) as manager:
-        routes = playground(manager, endpoints(server), owner=_me, config=config, run_tools=policy, details=True)
+        routes = playground(manager, endpoints(server), owner=_me, config=config, run_tools=tools, details=True)
         app = Starlette(routes=[Mount(path, routes=routes)])
         failure: Exception | None = None
         async with served(app) as url:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dhenara_async import ToolPolicy
 from tests.browser import Browsing
 from tests.web import node_clients
 from tests.web.playground.page_app import page_stand
@@ -106,7 +107,7 @@ class Person:
 
 @asynccontextmanager
 async def at_page(
-    folder: Path, browsing: Browsing, *, delay: float = 0.0, tools: bool = False
+    folder: Path, browsing: Browsing, *, delay: float = 0.0, tools: ToolPolicy | None = None
 ) -> AsyncGenerator[Person]:
     """Serve the page over a fresh database, and bring a person to it; at the end, no page may have complained.
 
@@ -114,7 +115,7 @@ async def at_page(
         folder: Where the database lies.
         browsing: The person's profile.
         delay: Seconds before each token of an answer.
-        tools: Whether the models have a tool that tells the weather.
+        tools: How the models' tool that tells the weather is run; None = they have none.
     """
     async with page_stand(folder / "chat.db", delay=delay, tools=tools) as stand:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
+from dhenara_async import ToolPolicy
 from tests.browser import Browsing
 from tests.web.playground.page_app import ROWS
 from tests.web.playground.person import at_page
@@ -192,7 +193,7 @@ async def test_targets_are_large_enough_to_touch(tmp_path: Path, browsing: Brows
 async def test_the_calls_of_tools_and_their_results_are_folded_into_the_answer(
     tmp_path: Path, browsing: Browsing
 ) -> None:
-    async with at_page(tmp_path, browsing, tools=True) as person:
+    async with at_page(tmp_path, browsing, tools=ToolPolicy()) as person:
         page = person.page
         await person.asked("How is the weather?", "claude")
         call = page.locator("details.fold").filter(has_text="Tool call: weather")
@@ -212,7 +213,7 @@ async def test_the_calls_of_tools_and_their_results_are_folded_into_the_answer(
 async def test_tool_loops_stand_whole_in_their_columns_and_the_conversation_goes_on_after_their_ends(
     tmp_path: Path, browsing: Browsing
 ) -> None:
-    async with at_page(tmp_path, browsing, tools=True) as person:
+    async with at_page(tmp_path, browsing, tools=ToolPolicy()) as person:
         await person.asked("How is the weather?", "claude", "gpt")
         for model in ("claude", "gpt"):
             for words in ("I look.", "Tool result: weather", "An answer by"):
@@ -227,7 +228,7 @@ async def test_tool_loops_stand_whole_in_their_columns_and_the_conversation_goes
 
 
 async def test_a_tool_loop_stays_one_running_turn_until_its_last_answer(tmp_path: Path, browsing: Browsing) -> None:
-    async with at_page(tmp_path, browsing, tools=True, delay=0.2) as person:
+    async with at_page(tmp_path, browsing, tools=ToolPolicy(), delay=0.2) as person:
         page = person.page
         await person.ask("How is the weather?", "claude")
         await expect(person.answer("claude")).to_contain_text("Tool result: weather")

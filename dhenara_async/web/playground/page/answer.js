@@ -1,5 +1,6 @@
 // The answer of a turn: whose it is, its parts, what went wrong, and its numbers.
 
+import { Decisions } from "./decision.js";
 import { html } from "./html.js";
 import { Fold, Part, Sources } from "./parts.js";
 import { money, nameOf, number, plural, seconds } from "./words.js";
@@ -25,12 +26,12 @@ export function Numbers({ turn }) {
 /** Whose answer it is. */
 export function AnswerHead({ turn }) {
   const name = nameOf(turn);
-  const state = STATE_WORDS[turn.status] ?? turn.status;
+  const state = turn.waiting ? "waits for you" : (STATE_WORDS[turn.status] ?? turn.status);
   return html`<header class="answer-head">
     <span class="badge" aria-hidden="true">${name.slice(0, 1).toUpperCase()}</span>
     <strong class="model">${name}</strong>
     ${turn.model && turn.model !== name ? html`<span class="faint">${turn.model}</span>` : null}
-    ${state ? html`<span class="state ${turn.status}">${state}</span>` : null}
+    ${state ? html`<span class="state ${turn.waiting ? "interrupted" : turn.status}">${state}</span>` : null}
   </header>`;
 }
 
@@ -41,7 +42,8 @@ export function Answer({ turn }) {
     ${(turn.restarts ?? []).length ? html`<p class="faint">Began again: ${turn.restarts.at(-1)}</p>` : null}
     ${turn.parts.map((part, index) => html`<${Part} key=${index} part=${part} live=${live} />`)}
     ${live && !turn.parts.length ? html`<p class="waiting" aria-hidden="true"><span></span><span></span><span></span></p>` : null}
-    ${(turn.approvals ?? []).map((call) => html`<p class="notice" key=${call.call_id}>Waits for a decision: ${call.name}</p>`)}
+    ${live ? (turn.approvals ?? []).map((call) => html`<p class="notice" key=${call.call_id}>Waits for your decision: ${call.name}</p>`) : null}
+    ${turn.waiting ? html`<${Decisions} key=${turn.waiting.calls.map((call) => call.key).join()} turn=${turn} />` : null}
     <${Sources} parts=${turn.parts} />
     <${Problem} turn=${turn} />
     ${(turn.warnings ?? []).length ? html`<${Fold} title=${plural(turn.warnings.length, "warning")}><ul>${turn.warnings.map((warning, index) => html`<li key=${index}>${warningWords(warning)}</li>`)}</ul><//>` : null}

@@ -39,10 +39,11 @@ function Column({ steps, name, before, chosen, models }) {
   );
 }
 
-// While it runs, a turn has the parts of its whole tool loop.
+// While it runs, a turn has the parts of the steps behind it.
 function stepsOf({ nodes, turns }, turn) {
-  if (turn.status === "running" || turn.endId) return [turn];
-  return loopOf(nodes, turn.id).map((turnId) => turns[turnId]).filter(Boolean);
+  const steps = loopOf(nodes, turn.id).map((turnId) => turns[turnId]).filter(Boolean);
+  const live = steps.findIndex((step) => step.status === "running" || step.endId);
+  return live < 0 ? steps : steps.slice(0, live + 1);
 }
 
 /** The columns below the path. */

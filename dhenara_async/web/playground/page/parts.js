@@ -70,7 +70,7 @@ export function Part({ part, live }) {
     case "tool_run":
       return html`<${Fold} title=${`Tool call: ${part.name ?? ""}`} aside=${part.live ? runWords(part) : null}><${Raw} text=${pretty(part.arguments)} /><//>`;
     case "tool_result":
-      return html`<${Fold} title=${`${part.is_error || part.isError ? "Tool failed" : "Tool result"}: ${part.name ?? ""}`}>
+      return html`<${Fold} title=${`${resultWords(part)}: ${part.name ?? ""}`}>
         ${(part.content ?? []).map((item, index) =>
           item.type === "file" ? html`<${File} key=${index} file=${item} />` : html`<${Raw} key=${index} text=${item.type === "json" ? pretty(item.value) : item.text} />`,
         )}
@@ -85,6 +85,11 @@ export function Part({ part, live }) {
     default:
       return html`<${Fold} title=${part.type}><${Raw} text=${pretty(part)} /><//>`;
   }
+}
+
+function resultWords(part) {
+  if (part.denied) return "Denied";
+  return part.is_error || part.isError ? "Tool failed" : "Tool result";
 }
 
 function runWords(part) {

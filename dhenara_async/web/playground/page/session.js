@@ -1,7 +1,7 @@
 // What the user does, as calls of the API and changes of the store.
 
 import * as api from "./api.js";
-import { applyFrames, createStore, followed, initialState, loopOf, mergePath, runningIds, shownTurn, startedTurn } from "./store.js";
+import { applyFrames, createStore, followed, initialState, loopOf, mergePath, resumed, runningIds, shownTurn, startedTurn, withSteps } from "./store.js";
 import { nameOf } from "./words.js";
 
 const FLUSH_MS = 60; // tokens are shown in batches: a frame for each of 150 tokens a second would keep the page busy
@@ -32,6 +32,7 @@ function flush() {
 
 function endWords(turn) {
   const words = { complete: "has answered.", interrupted: "was stopped.", failed: "failed." }[turn.status];
+  if (turn.waiting?.calls.length) return `${nameOf(turn)} waits for your decision about ${turn.waiting.calls.map((call) => call.name).join(", ")}.`;
   return `${nameOf(turn)} ${words ?? "ended."}`;
 }
 
@@ -128,7 +129,8 @@ async function load() {
   const begins = (turnId) => store.get().turns[turnId]?.status === "running" && !there(turnId);
   if (begins(asked) || compared.some(begins)) return; // the server is about to know it; its end loads all again
   const at = there(asked) ? asked : null;
-  const wanted = compared.length > 1 ? compared.map((turnId) => loopOf(told.nodes, turnId).at(-1)) : [running.at(-1)?.turnId ?? at];
+  const nodes = withSteps(told.nodes, told.running);
+  const wanted = compared.length > 1 ? compared.map((turnId) => endOfLoop(nodes, turnId, told.running)) : [running.at(-1)?.turnId ?? at];
   const paths = await Promise.all(wanted.map((nodeId) => pathTo(conversationId, nodeId, compared)));
   if (store.get().conversationId !== conversationId || mine !== loads || starting) return;
   store.set((state) => {
@@ -146,13 +148,19 @@ async function load() {
       headId: told.headId,
       at: at === told.headId ? null : at,
       version: told.version,
-      nodes: told.nodes,
+      nodes,
       ...merged,
       turns: { ...inColumns, ...merged.turns },
     };
   });
   writeAddress(store.get());
   feed.add(runningIds(store.get()));
+}
+
+// The last answer of a tool loop, or the one that runs: the answers behind that are among its parts.
+function endOfLoop(nodes, turnId, running) {
+  const steps = loopOf(nodes, turnId);
+  return steps.find((step) => running.some((turn) => turn.turnId === step)) ?? steps.at(-1);
 }
 
 async function pathTo(conversationId, nodeId, compared) {
@@ -328,6 +336,33 @@ export const edit = asked((turn, question, model) => {
   return start(turn.parentId ?? null, question, kept, [model], { kind: "edit", nodeId: turn.id, question });
 });
 
+/** Allow or deny the calls that a turn waits with, by their keys; resolves to whether its answer goes on. */
+export const decide = asked(async (turn, decisions) => {
+  const { conversationId } = store.get();
+  const model = store.get().models.some((one) => one.id === turn.modelId) ? turn.modelId : undefined;
+  const { nodeId } = turn.waiting;
+  starting += 1;
+  loads += 1;
+  try {
+    const [told] = (await api.startTurns(conversationId, { kind: "resume", nodeId, decisions, model })).turns;
+    if (store.get().conversationId !== conversationId) return true;
+    if (told.error) {
+      store.set({ notice: told.error });
+      return false;
+    }
+    store.set((state) => ({ ...resumed(state, turn, told.turnId), status: `${nameOf(turn)} goes on …` }));
+    writeAddress(store.get());
+    feed.add([told.turnId]);
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    store.set({ notice: { message: error.message } }); // what has become of it is loaded, and takes its place
+  } finally {
+    starting -= 1;
+    refresh();
+  }
+  return true;
+});
+
 export const stop = asked(async (turnId) => {
   await api.cancel(turnId);
 });
@@ -348,7 +383,7 @@ export const choose = asked(async (nodeId) => {
 export const showBranch = asked(async (nodeId) => {
   const { nodes } = store.get();
   let end = nodeId;
-  for (let child; (child = nodes.findLast((node) => node.parentId === end)); ) end = child.id;
+  for (let child; (child = nodes.findLast((node) => node.parentId === end && node.status !== "running")); ) end = child.id;
   turnAway();
   setColumns([]);
   await api.checkout(store.get().conversationId, end);

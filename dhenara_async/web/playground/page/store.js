@@ -60,6 +60,8 @@ export function startedTurn({ id, parentId, question, files = [], model = null, 
     seams: [],
     attempts: [],
     warnings: [],
+    toolResults: [], // of the calls that it answers to, in place of a question
+    waiting: null, // {nodeId, calls}: calls of tools that wait for a decision
   };
 }
 
@@ -216,7 +218,28 @@ export function followed(state) {
 
 /** Ids of the turns on the screen that run. */
 export function runningIds(state) {
-  return [...state.path, ...state.columns].filter((turnId) => state.turns[turnId]?.status === "running");
+  const shown = new Set([...state.path, ...state.columns.flatMap((turnId) => loopOf(state.nodes, turnId))]);
+  return Array.from(shown).filter((turnId) => state.turns[turnId]?.status === "running");
+}
+
+/** The nodes, and the turns that go on with a tool loop after a decision: each is a step of it before it is a node. */
+export function withSteps(nodes, running) {
+  const steps = running.filter((turn) => turn.resumes && !nodes.some((node) => node.id === turn.turnId));
+  return [...nodes, ...steps.map(({ turnId, ...turn }) => ({ ...turn, id: turnId, status: "running", toolResults: 1 }))];
+}
+
+/** What changes when a turn's loop goes on in another turn, behind the node whose calls were decided about. */
+export function resumed(state, turn, turnId) {
+  const { nodeId } = turn.waiting;
+  const { model, modelId } = turn;
+  const step = { turnId, parentId: nodeId, question: "", model, modelId, resumes: true };
+  const place = state.path.indexOf(nodeId);
+  return {
+    nodes: withSteps(state.nodes, [step]),
+    turns: { ...state.turns, [turn.id]: { ...turn, waiting: null }, [turnId]: startedTurn({ ...step, id: turnId }) },
+    path: place < 0 ? state.path : [...state.path.slice(0, place + 1), turnId],
+    at: place < 0 ? null : turnId,
+  };
 }
 
 /** The nodes as a forest, oldest first: `[{node, children}]`. A node whose parent is not there is a root. */

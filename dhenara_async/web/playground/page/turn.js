@@ -47,6 +47,7 @@ export function Question({ turn, models }) {
     </form>`;
   }
   if (!turn.question && turn.toolResults?.length) return html`<${ToolResults} results=${turn.toolResults} />`;
+  if (!turn.question && !turn.files?.length) return null; // a tool loop goes on
   return html`<div class="question">
     <h2 class="question-text"><span class="offscreen">You asked: </span>${turn.question}</h2>
     ${turn.files?.length ? html`<div class="files">${turn.files.map((file, index) => html`<${File} key=${index} file=${file} />`)}</div>` : null}
