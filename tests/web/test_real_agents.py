@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from dhenara_async import AIModelCallConfig, Pending, ToolPolicy
-from dhenara_async.testing import Answer, Fault, ScriptedToolCall
+from dhenara_async import AIModelCallConfig, Dialect, Pending, ToolPolicy
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedToolCall
 from dhenara_async.testing.script import ScriptStep, SeenRequest
+from tests.loops.approval_requests import ASKS, CONFIG, GOES_ON, script
+from tests.loops.tools import endpoint_of
 from tests.web import node_clients
 from tests.web.test_chat_routes import Chat, chatting
 
@@ -108,3 +110,23 @@ async def test_an_interrupt_is_resumed(node_home: Path) -> None:
     assert asked["events"][-1]["outcome"] == {"type": "interrupt", "interrupts": [interrupt]}
     assert (resumed["error"], resumed["events"][-1]["outcome"]) == (None, {"type": "success"})
     assert [message.get("content") for message in resumed["messages"][-2:]] == ["It is red.", TEXT]
+
+
+@pytest.mark.parametrize("policy", [None, ToolPolicy()])
+async def test_an_interrupt_of_a_hosted_server_is_resumed(policy: ToolPolicy | None, node_home: Path) -> None:
+    decision = {"interruptId": "mcpr_1", "status": "resolved", "payload": {"approved": True}}
+    async with ProviderServer(script(ASKS, GOES_ON)) as provider:
+        models = {"dice": endpoint_of(provider, Dialect.OPENAI_RESPONSES)}
+        async with chatting(answer, config=CONFIG, run_tools=policy, more_models=models) as chat:
+            asked, resumed = await agents(
+                chat,
+                node_home,
+                {"thread": "h", "send": "Roll.", "props": {"model": "dice"}},
+                {"thread": "h", "keep": 9, "resume": [decision], "props": {"model": "dice"}},
+            )
+    interrupt = {"id": "mcpr_1", "reason": "tool_approval", "toolCallId": "mcpr_1"}
+    assert asked["events"][-1]["outcome"] == {"type": "interrupt", "interrupts": [interrupt]}
+    named = [event["toolCallName"] for event in asked["events"] if event["type"] == "TOOL_CALL_START"]
+    assert named == ["mcp", "dice__roll"]
+    assert (resumed["error"], resumed["events"][-1]["outcome"]) == (None, {"type": "success"})
+    assert resumed["messages"][-1]["content"] == "A four."

@@ -2,14 +2,17 @@
 
 import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from dhenara_async import AIModelCallConfig, Dialect, Pending, ToolPolicy
 from dhenara_async.messages.messages import Citation
-from dhenara_async.testing import Answer, Fault, ScriptedToolCall
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedToolCall
 from dhenara_async.testing.script import ScriptStep, SeenRequest
+from tests.loops.approval_requests import ASKS, CONFIG, GOES_ON, Items, script, told
+from tests.loops.approval_requests import answer as answer_of
+from tests.loops.tools import endpoint_of
 from tests.web import node_clients
 from tests.web.test_chat_routes import PNG, Chat, chatting
 
@@ -151,6 +154,60 @@ async def test_a_tool_loop_is_one_message(sdk: int, node_home: Path) -> None:
     assert live["messages"][-1]["id"] == loaded["messages"][-1]["id"]
     assert shown(followed["messages"][-1]) == TEXT
     assert [role for role, _ in chat.provider.requests[-1].turns] == ["user", "assistant", "user", "assistant", "user"]
+
+
+@pytest.mark.parametrize(("sdk", "policy"), [(6, None), (7, ToolPolicy())])
+async def test_a_call_of_a_hosted_server_runs_when_the_page_approves_it(
+    sdk: int, policy: ToolPolicy | None, node_home: Path
+) -> None:
+    """OpenAI asks for the approval; with a tool loop and without one the page shows the same."""
+    async with ProviderServer(script(ASKS, GOES_ON, ASKS, answer_of(told("As you like.")))) as provider:
+        models = {"dice": endpoint_of(provider, Dialect.OPENAI_RESPONSES)}
+        options: dict[str, Any] = {"sdk": sdk, "config": CONFIG, "run_tools": policy, "more_models": models}
+        dice = {"model": "dice"}
+        async with chatting(answer, **options) as chat:
+            asked, loaded, approved, again, _, _, denied, denied_again = await page(
+                chat,
+                node_home,
+                sdk,
+                {"chat": "h", "send": "Roll.", "body": dice},
+                {"chat": "h", "load": True},
+                {"chat": "h", "keep": 2, "approve": True, "body": dice},
+                {"chat": "h", "load": True},
+                {"chat": "d", "send": "Roll.", "body": dice},
+                {"chat": "d", "load": True},
+                {"chat": "d", "keep": 2, "approve": "Not now.", "body": dice},
+                {"chat": "d", "load": True},
+            )
+        decisions = [
+            item
+            for seen in provider.requests
+            for item in cast("dict[str, Items]", seen.json)["input"]
+            if item.get("type") == "mcp_approval_response"
+        ]
+    tools = [
+        [(part["toolName"], part["state"]) for part in whole["messages"][-1]["parts"] if part["type"] == "dynamic-tool"]
+        for whole in (asked, loaded, approved, again, denied, denied_again)
+    ]
+    lists, ran = ("mcp", "output-available"), ("mcp", "output-available")
+    waits, done, refused = (
+        ("dice__roll", f"{state}") for state in ("approval-requested", "output-available", "output-denied")
+    )
+    assert tools == [
+        [lists, waits],
+        [lists, waits],
+        [lists, done, ran],
+        [lists, done, ran],
+        [lists, refused],
+        [lists, refused],
+    ]
+    for whole, words in ((approved, "A four."), (again, "A four."), (denied, "As you like.")):
+        assert (whole["problems"], whole["error"]) == ([], None)
+        assert shown(whole["messages"][-1]) == words
+    assert [(decision["approve"], decision.get("reason")) for decision in decisions] == [
+        (True, None),
+        (False, "the user did not allow this call: Not now."),
+    ]
 
 
 @pytest.mark.parametrize("sdk", [6, 7])

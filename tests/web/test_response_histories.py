@@ -9,6 +9,8 @@ import pytest
 from dhenara_async import Dialect
 from dhenara_async.testing import Answer, Fault, ProviderServer
 from dhenara_async.testing.script import ScriptedToolCall
+from dhenara_async.web.inputs.fields import RefusedRequest
+from dhenara_async.web.openai.responses.input_items import given_items
 from tests.loopback import endpoint_at
 from tests.web.openai_clients import front, openai, sdk_at
 
@@ -137,3 +139,19 @@ async def test_a_response_that_cannot_begin_leaves_no_conversation(background: b
         with pytest.raises(openai.BadRequestError):
             await sdk.responses.create(model="m", input=[{"role": "user", "content": [sound]}], background=background)
         assert (await manager.scoped("ann").list()).items == ()
+
+
+def test_a_history_with_a_request_for_approval_is_read_and_a_decision_is_refused_in_words() -> None:
+    request = {
+        "type": "mcp_approval_request",
+        "id": "mcpr_1",
+        "server_label": "dice",
+        "name": "roll",
+        "arguments": "{}",
+    }
+    _, (item,) = given_items([request, {"role": "user", "content": "Go on."}], 9)
+    assert item.message.get_text() == "Go on."
+    decision = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    with pytest.raises(RefusedRequest, match=r"input\[1\] decides about a call of an MCP server") as refused:
+        given_items([request, decision], 9)
+    assert refused.value.status == 400

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dhenara_async.conversation import ConversationNode
+from dhenara_async.tools.loop import calls_to_answer
 from dhenara_async.web.chat.history import Json, user_message_id
 
 
@@ -26,7 +27,7 @@ def agui_messages(nodes: Sequence[ConversationNode]) -> list[Json]:
             answer["content"] = text
         calls = [
             {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in node.response.tools()
+            for call in calls_to_answer(node.response)
         ]
         if calls:
             answer["toolCalls"] = calls

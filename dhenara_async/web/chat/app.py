@@ -16,7 +16,7 @@ from dhenara_async.turns.turn import Turn
 from dhenara_async.web.chat.branches import AnswerBy, Branches
 from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
 from dhenara_async.web.chat.files import digest_of
-from dhenara_async.web.chat.history import FileLink, messages_of, question_message, tree_of
+from dhenara_async.web.chat.history import FileLink, loop_of, messages_of, question_message, tree_of
 from dhenara_async.web.chat.http import (
     Handler,
     WebReply,
@@ -181,7 +181,7 @@ class ChatApp:
         steps: Sequence[ConversationNode] = ()
         if draft.loop_id not in {None, draft.id} and draft.parent_id is not None:
             path = (await opened_with(mine, chat_id, draft.parent_id)).path(draft.parent_id)
-            steps = [node for node in path if node.loop_id == draft.loop_id]
+            steps = [node for node in path if loop_of(node) == draft.loop_id]
         message_id = steps[0].id if steps else None  # a page knows the loop by its first step
         return self._feed(mine.attach(draft.id), lambda file: link(draft.id, file), message_id, events_of_steps(steps))
 

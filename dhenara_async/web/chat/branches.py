@@ -10,9 +10,10 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target
+from dhenara_async.tools.loop import calls_to_answer
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.turns.turn import Turn
-from dhenara_async.web.chat.history import node_of_user_message
+from dhenara_async.web.chat.history import loop_of, node_of_user_message
 from dhenara_async.web.inputs.fields import RefusedRequest
 from dhenara_async.web.inputs.ui_chat import PageRequest
 
@@ -166,9 +167,9 @@ class Branches:
 
     async def _end_of_loop(self, conversation: Conversation, node: ConversationNode) -> ConversationNode:
         """Return the last node of a tool loop, which a page knows by its first; ``node`` itself outside of a loop."""
-        while node.loop_id is not None:
+        while node.loop_id is not None or (node.response is not None and calls_to_answer(node.response)):
             following = await self._next(conversation, node)
-            if following is None or following.loop_id != node.loop_id:
+            if following is None or following.loop_id != loop_of(node):
                 break
             node = following
         return node

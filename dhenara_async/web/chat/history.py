@@ -36,22 +36,26 @@ def node_of_user_message(message_id: str) -> str | None:
     return message_id.removesuffix(_USER) if message_id.endswith(_USER) else None
 
 
+def loop_of(node: ConversationNode) -> str:
+    """Return the id of the loop that goes on from a turn: a plain turn becomes its first when its calls are decided."""
+    return node.loop_id or node.id
+
+
 def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]:
     """Return the turns as messages, oldest first; the steps of a tool loop are one message.
 
-    Calls at the end of a loop that have no result wait for approval.
+    Calls at the end of a loop that have no result wait for approval, and so do those of a hosted server at any end.
     """
     messages: list[Json] = []
     loop: list[Json] = []  # the parts of the answer that is being built
     for place, node in enumerate(nodes):
         results = nodes[place + 1].tool_results if place + 1 < len(nodes) else ()
-        goes_on = place > 0 and node.loop_id is not None and node.loop_id == nodes[place - 1].loop_id
+        goes_on = place > 0 and node.loop_id == loop_of(nodes[place - 1])
         if (node.user_query or node.attached_files) and not goes_on:
             messages.append(question_message(node, link))
         if node.response is None:
             continue
-        waits = place + 1 == len(nodes) and node.loop_id is not None
-        parts = list(_answer_parts(node, results, link, waits=waits))
+        parts = list(_answer_parts(node, results, link, last=place + 1 == len(nodes)))
         if goes_on and messages and messages[-1]["role"] == "assistant":
             loop += parts
             messages[-1]["metadata"] = node_metadata(node)
@@ -92,7 +96,7 @@ def _told(nodes: Iterable[ConversationNode]) -> list[Json]:
 
 
 def _answer_parts(
-    node: ConversationNode, results: Sequence[ToolResultPart], link: FileLink, *, waits: bool
+    node: ConversationNode, results: Sequence[ToolResultPart], link: FileLink, *, last: bool
 ) -> Iterator[Json]:
     outputs = {result.call_id: result for result in results}
     parts = () if node.response is None else node.response.choices[0].parts
@@ -116,7 +120,9 @@ def _answer_parts(
             case FilePart():
                 yield from _file_parts(node, part, link)
             case ToolCallPart():
-                yield _call_part(part, outputs.get(part.call_id), waits=waits)
+                yield _call_part(part, outputs.get(part.call_id), waits=last and node.loop_id is not None)
+            case HostedToolPart() if (asked := part.requested_call()) is not None:
+                yield _call_part(asked, outputs.get(asked.call_id), waits=last)
             case HostedToolPart() if not part.report and (part.input is not None or part.output is not None):
                 call_id = part.call_id or f"{node.id}-{part.name}"
                 if call_id not in shown:

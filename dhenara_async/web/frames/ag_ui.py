@@ -76,6 +76,7 @@ class AGUIFrames:
         self._has_text = self._has_reasoning = self._has_parts = self._started = False
         self._parent: str | None = None  # the message that tool calls belong to
         self._calls: dict[str, str] = {}
+        self._undecided: dict[str, str] = {}  # likewise, of hosted calls whose approval was not asked for
         self._interrupts: list[Mapping[str, object]] = []
 
     def begin(self) -> bytes:
@@ -107,6 +108,8 @@ class AGUIFrames:
         """Return ``RUN_FINISHED`` with the tokens, behind ``CUSTOM`` events: the cost, and what a hop lost."""
         self._out = []
         self._close_parts()
+        for name in self._undecided.values():  # without a tool loop nobody else asks
+            self._ask_for(name)
         hop, metadata = hop_of(ended), metadata_of(ended)
         if hop is not None:
             self._custom("hop", hop)
@@ -169,16 +172,20 @@ class AGUIFrames:
             case ToolEnd():
                 self._end_tool(event.result)
             case ToolApprovalRequest():
-                name = self._calls.get(event.call.call_id, event.call.call_id)
-                self._interrupts.append({"id": name, "reason": "tool_approval", "toolCallId": name})
+                self._undecided.pop(event.call.call_id, None)
+                self._ask_for(self._calls.get(event.call.call_id, event.call.call_id))
             case _:
                 pass
+
+    def _ask_for(self, name: str) -> None:
+        self._interrupts.append({"id": name, "reason": "tool_approval", "toolCallId": name})
 
     def _next_round(self) -> None:
         """Part ids begin at 0 again, after a reset and in the next step of a tool loop."""
         self._close_parts()
         self._round += 1
         self._others.clear()
+        self._undecided.clear()
         self._parent = None
 
     def _reset(self) -> None:
@@ -296,6 +303,7 @@ class AGUIFrames:
         return name
 
     def _end_tool(self, result: ToolResultPart) -> None:
+        self._undecided.pop(result.call_id, None)
         self._put_result(self._calls.get(result.call_id, result.call_id), result.get_text())
 
     def _put_result(self, name: str, content: str) -> None:
@@ -304,6 +312,11 @@ class AGUIFrames:
 
     def _hosted_tool(self, part_id: int, part: HostedToolPart) -> None:
         if part.report or (part.input is None and part.output is None and part.tool is None):
+            return
+        asked = part.requested_call()
+        if asked is not None:  # to the client it is a call like any other that needs an approval
+            name = self._whole_call(part_id, asked.call_id, asked.name, asked.arguments)
+            self._undecided[asked.call_id] = name
             return
         name = None if part.call_id is None else self._calls.get(part.call_id)
         if name is None:

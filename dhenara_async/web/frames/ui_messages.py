@@ -98,6 +98,7 @@ class UIMessageFrames:
         self._round = 0  # part ids begin at 0 again after a reset and in the next step
         self._has_parts = self._in_step = False
         self._calls: dict[str, str] = {}  # the ids on the page of the tool calls, by call id
+        self._undecided: dict[str, str] = {}  # likewise, of hosted calls whose approval the page was not asked for
         self._sources: set[str] = set()
         self._finish_reason = "other"
 
@@ -129,6 +130,8 @@ class UIMessageFrames:
         """Return ``finish``, with the model, the tokens and the cost, and what a change of model lost."""
         self._out = []
         self._close_parts()
+        for name in self._undecided.values():  # without a tool loop nobody else asks
+            self._ask_for(name)
         hop = hop_of(ended)
         if hop is not None:
             self._put({"type": "data-hop", "data": hop})
@@ -171,8 +174,8 @@ class UIMessageFrames:
                 self._end_tool(event.result)
             case ToolApprovalRequest():
                 call_id = event.call.call_id
-                name = self._calls.get(call_id, call_id)
-                self._put({"type": "tool-approval-request", "approvalId": name, "toolCallId": name})
+                self._undecided.pop(call_id, None)
+                self._ask_for(self._calls.get(call_id, call_id))
             case _:  # usage comes with the end; heartbeats are comments
                 pass
 
@@ -186,6 +189,9 @@ class UIMessageFrames:
         self._in_step = True
         self._put({"type": "start-step"})
 
+    def _ask_for(self, name: str) -> None:
+        self._put({"type": "tool-approval-request", "approvalId": name, "toolCallId": name})
+
     def _close_step(self) -> None:
         if self._in_step:
             self._in_step = False
@@ -194,6 +200,7 @@ class UIMessageFrames:
     def _next_round(self) -> None:
         self._round += 1
         self._others.clear()
+        self._undecided.clear()
 
     def _reset(self, event: StreamReset) -> None:
         self._close_parts()
@@ -306,10 +313,11 @@ class UIMessageFrames:
 
     def _end_tool(self, result: ToolResultPart) -> None:
         name = self._calls.get(result.call_id, result.call_id)
+        self._undecided.pop(result.call_id, None)
         head = {"toolCallId": name, **self._kind_of(result.name)}
         if result.denied:
             if result.call_id in self._calls:  # the page was not asked; its part still needs an approval
-                self._put({"type": "tool-approval-request", "approvalId": name, "toolCallId": name})
+                self._ask_for(name)
                 if self._sdk > 6:
                     told = {"approved": False, "reason": result.get_text()}
                     self._put({"type": "tool-approval-response", "approvalId": name, **told})
@@ -322,6 +330,11 @@ class UIMessageFrames:
     def _hosted_tool(self, part_id: int, part: HostedToolPart) -> None:
         """A tool that the provider ran: its call and its result are one part or two."""
         if part.report or (part.input is None and part.output is None and part.tool is None):
+            return
+        asked = part.requested_call()
+        if asked is not None:  # to the page it is a call like any other that needs an approval
+            self._end_call(part_id, asked)
+            self._undecided[asked.call_id] = self._calls[asked.call_id]
             return
         name = None if part.call_id is None else self._calls.get(part.call_id)
         tail = {"providerExecuted": True, "dynamic": True}

@@ -39,7 +39,7 @@ _ROLES = ("user", "assistant", "system", "developer")
 _LEFT_OUT = frozenset(
     {
         *("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call"),
-        *("mcp_call", "mcp_list_tools"),
+        *("mcp_call", "mcp_list_tools", "mcp_approval_request"),
     }
 )
 
@@ -176,6 +176,10 @@ def _message(item: BodyFields, at: int) -> MessageLike | None:
             return Message(role=Role.ASSISTANT, parts=[])
         case str() if kind in _LEFT_OUT:
             return None
+        case "mcp_approval_response":
+            raise bad(
+                f"input[{at}] decides about a call of an MCP server: this API calls none, so nothing waits for it."
+            )
         case _:
             raise bad(f"input[{at}] has a type that is not known here.")
 
