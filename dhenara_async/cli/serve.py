@@ -30,8 +30,10 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 
+from dhenara_async.web.serving.connections import ConnectionLimit
 from dhenara_async.web.serving.guard import GuardRules, ServeGuard
 from dhenara_async.web.serving.hosts import is_loopback
+from dhenara_async.web.serving.protocol import counted_protocol
 from dhenara_async.web.starlette import openai_routes, playground
 
 if TYPE_CHECKING:
@@ -164,8 +166,10 @@ def _config(
             *playground(manager, endpoints, owner=_owner, demo=demo, details=True),
         ]
     )
+    limit = ConnectionLimit(ServeGuard(app, rules), most=_CONNECTIONS)
     return uvicorn.Config(
-        ServeGuard(app, rules),
+        limit,
+        http=counted_protocol(limit),
         lifespan="off",  # the manager is open already
         ws="none",
         log_config=None,
@@ -173,7 +177,7 @@ def _config(
         access_log=False,  # it would have the token of an address
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_CONNECTIONS,
+        limit_concurrency=_CONNECTIONS + 1,
         timeout_graceful_shutdown=round(grace) + _BEHIND,
     )
 

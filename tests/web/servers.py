@@ -1,8 +1,10 @@
 """Web servers in the test's own event loop, and clients that read from them."""
 
+import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import cast
 
 import anyio
@@ -34,11 +36,13 @@ def _listening() -> socket.socket:
 
 
 @asynccontextmanager
-async def served(app: Starlette, server: str = "uvicorn") -> AsyncGenerator[str]:
-    """Serve ``app`` and yield its URL; its lifespan is part of it."""
+async def served(
+    app: Starlette, server: str = "uvicorn", *, http: type[asyncio.Protocol] | None = None
+) -> AsyncGenerator[str]:
+    """Serve ``app`` and yield its URL; its lifespan is part of it. ``http`` is a protocol for uvicorn."""
     listening = _listening()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    serving = {"uvicorn": _uvicorn, "hypercorn": _hypercorn, "granian": _granian}[server]
+    serving = {"uvicorn": partial(_uvicorn, http=http), "hypercorn": _hypercorn, "granian": _granian}[server]
     try:
         async with serving(app, listening):
             yield url
@@ -47,8 +51,10 @@ async def served(app: Starlette, server: str = "uvicorn") -> AsyncGenerator[str]
 
 
 @asynccontextmanager
-async def _uvicorn(app: Starlette, listening: socket.socket) -> AsyncGenerator[None]:
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, ws="none")
+async def _uvicorn(
+    app: Starlette, listening: socket.socket, *, http: type[asyncio.Protocol] | None = None
+) -> AsyncGenerator[None]:
+    config = uvicorn.Config(app, http=http or "auto", log_level="critical", timeout_graceful_shutdown=1, ws="none")
     running = uvicorn.Server(config)
     with listening:
         async with anyio.create_task_group() as tasks:

@@ -1,0 +1,140 @@
+"""Connections of ``dhenara-async serve`` on which no request comes: they end, and lock nobody out."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import cast
+
+import anyio
+from anyio.abc import SocketStream
+from starlette.applications import Starlette
+from yarl import URL
+
+from dhenara_async.web.serving.connections import ConnectionLimit
+from dhenara_async.web.serving.guard import GuardReceive, GuardScope, GuardSend
+from dhenara_async.web.serving.protocol import counted_protocol
+from tests.web.servers import served
+
+HEAD = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class App:
+    """An ASGI app: it answers ``/held`` when it is told to, everything else at once."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.release = anyio.Event()
+
+    async def __call__(self, scope: GuardScope, receive: GuardReceive, send: GuardSend) -> None:
+        if scope["path"] == "/held":
+            self.held += 1
+            await self.release.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"here", "more_body": False})
+
+
+class Stand:
+    """A server with few connections, and clients of it."""
+
+    def __init__(self, app: App, limit: ConnectionLimit, port: int, stack: AsyncExitStack) -> None:
+        self.app = app
+        self.limit = limit
+        self._port = port
+        self._stack = stack
+
+    async def connected(self) -> SocketStream:
+        return await self._stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", self._port))
+
+    async def held(self) -> SocketStream:
+        """Return a connection with a request that is answered on release."""
+        before, client = self.app.held, await self.connected()
+        await client.send(HEAD % b"/held")
+        while self.app.held == before:  # noqa: ASYNC110 - the app counts
+            await anyio.sleep(0.001)
+        return client
+
+    async def used(self) -> SocketStream:
+        """Return a connection that has had an answer; one that ended before, on a slow machine, is opened again."""
+        while True:
+            client = await self.connected()
+            with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
+                assert await answer_to(client) == b"200"
+                return client
+
+
+@asynccontextmanager
+async def stand(*, most: int = 256, seconds: float = 60.0) -> AsyncGenerator[Stand]:
+    app = App()
+    limit = ConnectionLimit(app, most=most, seconds=seconds)
+    served_app = cast("Starlette", limit)  # any ASGI app is served alike
+    with anyio.fail_after(60):
+        async with served(served_app, http=counted_protocol(limit)) as url, AsyncExitStack() as stack:
+            yield Stand(app, limit, URL(url).port or 0, stack)
+            app.release.set()
+
+
+async def answer_to(client: SocketStream, path: bytes = b"/") -> bytes:
+    await client.send(HEAD % path)
+    return await answered(client)
+
+
+async def answered(client: SocketStream) -> bytes:
+    received = b""
+    while not received.endswith(b"here"):
+        received += await client.receive()
+    return received.split()[1]
+
+
+async def is_closed(client: SocketStream) -> bool:
+    """Wait until the server has closed a connection."""
+    try:
+        return not await client.receive()
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        return True
+
+
+async def test_idle_connections_give_way_to_new_ones_and_requests_do_not() -> None:
+    async with stand(most=20) as here:
+        held = [await here.held() for _ in range(5)]
+        idle = [await here.connected() for _ in range(60)]
+        client = await here.connected()
+        for _ in range(2):  # kept alive in between
+            assert await answer_to(client) == b"200"
+        assert len(here.limit) <= 20
+        for gone in idle[:40]:
+            assert await is_closed(gone)
+        here.app.release.set()
+        for kept in held:
+            assert await answered(kept) == b"200"
+
+
+async def test_when_all_connections_are_busy_another_is_taken_all_the_same() -> None:
+    async with stand(most=3) as here:  # uvicorn's own limit would refuse it
+        for _ in range(4):
+            await here.held()
+        assert len(here.limit) == 4
+
+
+async def test_a_connection_ends_without_a_whole_request_in_time_and_not_while_it_is_answered() -> None:
+    async with stand(seconds=0.3) as here:
+        held = await here.held()
+        used = await here.used()
+        silent, dripping = await here.connected(), await here.connected()
+
+        async def drip(client: SocketStream) -> None:
+            for byte in HEAD:
+                try:
+                    await client.send(bytes([byte]))
+                except (anyio.BrokenResourceError, anyio.EndOfStream):
+                    return
+                await anyio.sleep(0.05)
+
+        async with anyio.create_task_group() as tasks:
+            for client in (dripping, used):
+                tasks.start_soon(drip, client)
+            for client in (silent, dripping, used):
+                assert await is_closed(client)
+        here.app.release.set()
+        assert await answered(held) == b"200"
+        assert await is_closed(held)
+        while len(here.limit):  # noqa: ASYNC110 - the server counts
+            await anyio.sleep(0.001)
