@@ -80,6 +80,19 @@ asyncio.run(main())
     other.close()
 
 
+async def test_a_store_serves_one_event_loop_after_another_and_refuses_two_at_once(tmp_path: Path) -> None:
+    store = SQLStore(tmp_path / "chat.db")
+    for turn in range(2):  # each run has a loop of its own, which is gone when the next one begins
+        await anyio.to_thread.run_sync(lambda turn=turn: anyio.run(store.create, f"conversation-{turn}"))
+    assert len((await store.list()).items) == 2
+    for use in (store.list, lambda: store.create("another")):
+        with pytest.raises(ConfigurationError, match="make a store for each loop"):
+            await anyio.to_thread.run_sync(lambda use=use: anyio.run(use))
+    await store.aclose()
+    await anyio.to_thread.run_sync(lambda: anyio.run(store.list))  # closed here, it may be used elsewhere
+    await store.aclose()
+
+
 def _bytes_of(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.iterdir())
 

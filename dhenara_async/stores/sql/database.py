@@ -47,6 +47,7 @@ class Database:
 
     def __init__(self, url: URL, *, pooled: bool, journal: sqlite.JournalMode) -> None:
         self.url = url
+        self._loop: asyncio.AbstractEventLoop | None = None  # that it is used on
         self.is_sqlite: bool = url.get_backend_name() == "sqlite"
         self._pooled = pooled
         self._journal: sqlite.JournalMode = journal
@@ -79,6 +80,7 @@ class Database:
             row: What it locks first. Transactions of this process with the same ``row`` run one after the other: who
                 waits for a lock in the database keeps a connection from others meanwhile.
         """
+        self._demand_loop()
         if not self.is_sqlite and row is not None:
             return await self._write_in_line(work, row)
         if not self.is_sqlite:
@@ -178,6 +180,7 @@ class Database:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([writing], timeout=_CLOSE_SECONDS)
         engine, self._engine = self._engine, None
+        self._loop = None
         if engine is not None:
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await _dispose(engine)
@@ -232,7 +235,18 @@ class Database:
                 given_up.set()
                 raise
 
+    def _demand_loop(self) -> None:
+        """Refuse work from two event loops at once: what one of them does would never wake the other."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None and self._loop.is_running():
+                raise ConfigurationError(
+                    f"the store {self.name} is in use on the event loop of another thread: make a store for each loop"
+                )
+            self._loop = loop
+
     async def _opened(self) -> Engine:
+        self._demand_loop()
         if self._engine is not None:
             return self._engine
         with anyio.CancelScope(shield=True):

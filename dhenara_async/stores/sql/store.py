@@ -50,8 +50,9 @@ class SQLStore(JournalTables, ToolResultTable):
     """Stores conversations in an SQLite file or a PostgreSQL database. See ``ConversationStore``.
 
     It connects when it is first used, or at ``async with``, and again if it is used after ``aclose``. Any number of
-    processes may use the same database. Threads with event loops of their own need a store each. An SQLite file is
-    created and migrated by itself; a PostgreSQL database is migrated by ``dhenara-async db upgrade URL``.
+    processes may use the same database. Threads with event loops of their own need a store each: one that two loops use
+    at once raises a ``ConfigurationError``. An SQLite file is created and migrated by itself; a PostgreSQL database is
+    migrated by ``dhenara-async db upgrade URL``.
 
     What is deleted from an SQLite file is gone from its bytes when ``delete`` returns. PostgreSQL keeps deleted rows
     until it vacuums the tables.
