@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from uuid import uuid4
 
 import anyio
 import pytest
-from sqlalchemy import URL, text
+from sqlalchemy import URL, Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
 from dhenara_async import ConversationManager, ConversationNode
 from dhenara_async.errors import SchemaError, StoreError
@@ -66,6 +68,30 @@ async def test_cancelled_calls_leave_the_pool_full(postgres: URL) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(20):
                 tasks.start_soon(store.list)
+
+
+async def test_a_transaction_that_a_deadlock_has_undone_runs_again(postgres: URL) -> None:
+    owner, runs = uuid4().hex, list[str]()
+    async with SQLStore(address(postgres), owner=owner) as store:
+        for name in ("one", "two"):
+            await store.create(name)
+        locked = {name: anyio.Event() for name in ("one", "two")}
+        lock = text("SELECT seq FROM conversations WHERE owner = :owner AND id = :id FOR UPDATE")
+
+        def work(connection: Connection, first: str, second: str) -> None:
+            runs.append(first)
+            connection.execute(lock, {"owner": owner, "id": first})
+            locked[first].set()
+            await_only(locked[second].wait())
+            connection.execute(lock, {"owner": owner, "id": second})
+
+        database = store._database  # pyright: ignore[reportPrivateUsage]
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(database.write, partial(work, first="one", second="two"))
+                tasks.start_soon(database.write, partial(work, first="two", second="one"))
+    assert sorted(set(runs)) == ["one", "two"]
+    assert len(runs) > 2
 
 
 async def test_writers_of_a_locked_conversation_leave_connections_to_others(postgres: URL) -> None:

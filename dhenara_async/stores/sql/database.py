@@ -29,6 +29,9 @@ _WaitingWork = tuple[_Work, asyncio.Future[Any]]
 _DEADLINE: Final = 90.0
 """Seconds after which one piece of work counts as failed; longer than SQLite waits for other processes."""
 _CLOSE_SECONDS: Final = 10.0
+_ROLLED_BACK: Final = frozenset({"40P01", "40001"})
+"""Codes of PostgreSQL for a transaction that it has undone for the sake of others: a deadlock, or no order for all."""
+_TRIES: Final = 5  # of such a transaction
 _TOGETHER: Final = 64  # pieces of work in one transaction
 _THREADS: Final = 8  # that work in an SQLite file at once; one of them may write
 
@@ -37,7 +40,8 @@ class Database:
     """Connections to one database, opened with the first piece of work and again after ``aclose``.
 
     A piece of work is one transaction. It is shielded from cancellation, because a cancelled statement costs its
-    connection, and nobody knows whether a cancelled commit happened; the deadline bounds how long that takes.
+    connection, and nobody knows whether a cancelled commit happened; the deadline bounds how long that takes. It
+    runs again if PostgreSQL has undone it for the sake of others.
 
     Args:
         url: The address, with its driver.
@@ -206,12 +210,13 @@ class Database:
         if self.is_sqlite:  # whose transactions are isolated anyway
             return await self._run_in_thread(engine, work, begin)
         with self._translated(), anyio.fail_after(_DEADLINE, shield=True):
-            async with AsyncEngine(engine).connect() as connection:
-                connection = await connection.execution_options(begin=begin)
-                if isolation is not None:
-                    connection = await connection.execution_options(isolation_level=isolation)
-                async with connection.begin():
-                    return await connection.run_sync(work)
+            for _ in range(_TRIES - 1):
+                try:
+                    return await _run_on_loop(engine, work, begin, isolation)
+                except DBAPIError as exc:
+                    if getattr(exc.orig, "sqlstate", None) not in _ROLLED_BACK:
+                        raise
+            return await _run_on_loop(engine, work, begin, isolation)
 
     async def _run_in_thread(self, engine: Engine, work: Callable[[Connection], T], begin: str) -> T:
         given_up = threading.Event()
@@ -347,6 +352,15 @@ def missing_extra(exc: ModuleNotFoundError, *, is_sqlite: bool) -> Configuration
 def off_loop(connection: Connection, work: Callable[[], T]) -> T:
     """Run what takes long without the database, and not on the loop, inside of a piece of work."""
     return await_only(to_thread.run_sync(work)) if connection.dialect.is_async else work()
+
+
+async def _run_on_loop(engine: Engine, work: Callable[[Connection], T], begin: str, isolation: str | None) -> T:
+    async with AsyncEngine(engine).connect() as connection:
+        connection = await connection.execution_options(begin=begin)
+        if isolation is not None:
+            connection = await connection.execution_options(isolation_level=isolation)
+        async with connection.begin():
+            return await connection.run_sync(work)
 
 
 async def _dispose(engine: Engine) -> None:
