@@ -27,7 +27,7 @@ from dhenara_async.errors import (
 from dhenara_async.hosts.addresses import AddressClass, class_of
 from dhenara_async.messages.media import downloaded
 from dhenara_async.messages.messages import FilePart
-from dhenara_async.transport import Downloads, Exchange, FileRequest, Transport
+from dhenara_async.transport import Downloads, Exchange, FileRequest, ResolvesHosts, Transport
 
 AT_ONCE = 4
 """Maximum number of parallel downloads per call."""
@@ -227,7 +227,8 @@ class Fetcher:
 def fetcher_for(transport: Transport, policy: FetchPolicy, bounds: Bounds | None = None) -> Fetcher:
     """Build a fetcher that uses ``transport``, or aiohttp if ``transport`` does not support downloads."""
     if isinstance(transport, Downloads):
-        return Fetcher(policy, transport, addresses_of, bounds)
+        resolve = transport.addresses_of if isinstance(transport, ResolvesHosts) else addresses_of
+        return Fetcher(policy, transport, resolve, bounds)
     from dhenara_async.transport.aiohttp_downloads import AiohttpDownloads
 
     return Fetcher(policy, AiohttpDownloads(), addresses_of, bounds)

@@ -57,7 +57,8 @@ class RecordedExchange(FrozenModel):
 
     Attributes:
         url: The address; values of parameters that are credentials are ``***``.
-        body: The request's body as JSON, without credentials; a text if it is no JSON.
+        body: The request's body as JSON, without credentials; a text if it is no JSON, None for a file.
+        addresses: The network addresses of the host of a file, which was downloaded from one of them; else empty.
         status: The HTTP status; None if no response came.
         headers: The response's headers, without cookies and names of accounts.
         pieces: What was read, in order.
@@ -66,12 +67,18 @@ class RecordedExchange(FrozenModel):
     """
 
     url: str
-    body: JsonValue
+    body: JsonValue = None
+    addresses: Sequence[str] = ()
     status: int | None = None
     headers: Mapping[str, str] = Field(default_factory=dict)
     pieces: Sequence[RecordedPiece] = ()
     ended: Literal["end", "left", "error"] = "end"
     error: tuple[str, str] | None = None
+
+    @property
+    def is_download(self) -> bool:
+        """Whether it is that of a file, not of a model."""
+        return bool(self.addresses)
 
     def line(self) -> bytes:
         """Return the exchange as a line of a file."""
@@ -106,18 +113,28 @@ def hide_address(url: str, secrets: Sequence[str]) -> str:
     return hide(urlunsplit(parts._replace(query=urlencode(hidden, safe="*"))), secrets)
 
 
-def hide_body(body: bytes, secrets: Sequence[str]) -> JsonValue:
-    """Return the body of a request as JSON, or as text, without credentials."""
+def hide_body(body: bytes, secrets: Sequence[str], of_files: Sequence[str] = ()) -> JsonValue:
+    """Return the body of a request as JSON, or as text, without credentials.
+
+    Args:
+        body: The body.
+        secrets: The credentials of the request.
+        of_files: Those of links to files that were downloaded: a file in the body may repeat them.
+    """
     try:
         value: JsonValue = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return hide(body.decode(errors="replace"), secrets)
-    return _without_secrets(value, secrets)
+        return hide(body.decode(errors="replace"), (*secrets, *of_files))
+    return _without_secrets(value, secrets, of_files)
 
 
 def hide_headers(headers: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
     """Return the headers of a response, names in lower case, without cookies, names of accounts and credentials."""
-    return {name.lower(): hide(value, secrets) for name, value in headers.items() if not _RESPONSE_SECRETS.search(name)}
+    kept = {name.lower(): value for name, value in headers.items() if not _RESPONSE_SECRETS.search(name)}
+    return {
+        name: hide_address(value, secrets) if name == "location" else hide(value, secrets)
+        for name, value in kept.items()
+    }
 
 
 def hide_pieces(pieces: Sequence[tuple[bytes, float]], secrets: Sequence[str]) -> list[RecordedPiece]:
@@ -151,6 +168,11 @@ def hide(text: str, secrets: Sequence[str]) -> str:
     for spelling in _spellings(secrets):
         text = text.replace(spelling, HIDDEN)
     return text
+
+
+def secrets_in_address(url: str) -> tuple[str, ...]:
+    """Return the credentials in the address of a file, such as the signature of a link, the longest first."""
+    return tuple(sorted(_secrets_of_address(url), key=len, reverse=True))
 
 
 def secrets_in(request: HttpRequest) -> tuple[str, ...]:
@@ -192,16 +214,33 @@ def _secrets_of_body(value: JsonValue) -> Iterator[str]:
         yield from _secrets_of_address(value)
 
 
-def _without_secrets(value: JsonValue, secrets: Sequence[str]) -> JsonValue:
+def _without_secrets(value: JsonValue, secrets: Sequence[str], of_files: Sequence[str]) -> JsonValue:
     """Return a JSON value without the secrets, and with the members that are named like credentials replaced."""
     if isinstance(value, dict):
         return {
-            name: HIDDEN if _SECRET_NAMES.search(name) and isinstance(item, str) else _without_secrets(item, secrets)
+            name: HIDDEN
+            if _SECRET_NAMES.search(name) and isinstance(item, str)
+            else _without_secrets(item, secrets, of_files)
             for name, item in value.items()
         }
     if isinstance(value, list):
-        return [_without_secrets(item, secrets) for item in value]
-    return hide(value, secrets) if isinstance(value, str) else value
+        return [_without_secrets(item, secrets, of_files) for item in value]
+    if not isinstance(value, str):
+        return value
+    return hide(hide(_without_secrets_in_file(value, of_files) if of_files else value, secrets), of_files)
+
+
+def _without_secrets_in_file(text: str, secrets: Sequence[str]) -> str:
+    """Return a file in base64, or a data URL, without the secrets; any other text as it is."""
+    head, mark, data = text.rpartition(";base64,")
+    try:
+        whole = base64.b64decode(data, validate=True)
+    except ValueError:
+        return text
+    shown = whole
+    for spelling in _spellings(secrets):
+        shown = shown.replace(spelling.encode(), HIDDEN.encode())
+    return text if shown == whole else f"{head}{mark}{base64.b64encode(shown).decode()}"
 
 
 def first_difference(recorded: JsonValue, asked: JsonValue, where: str = "body") -> str | None:

@@ -1,11 +1,14 @@
 """``Recorder``: a transport that writes what it sends and receives to a file, for ``Replayer``."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from types import TracebackType
 from typing import Literal, Self
+
+import anyio.to_thread
 
 from dhenara_async.config import Timeouts
 from dhenara_async.errors import ConfigurationError, StreamStateError
@@ -18,10 +21,13 @@ from dhenara_async.testing.exchanges import (
     hide_headers,
     hide_pieces,
     secrets_in,
+    secrets_in_address,
 )
-from dhenara_async.transport import Exchange, Transport
+from dhenara_async.transport import Downloads, Exchange, FileRequest, Transport
 
 HowEnded = Literal["end", "left", "error"]
+KeepRecording = Callable[[list[tuple[bytes, float]], HowEnded, Exception | None], Awaitable[None]]
+"""Takes the bytes of each read with the seconds before it, how the response ended, and its error."""
 
 
 class Recorder:
@@ -31,7 +37,9 @@ class Recorder:
     ``***`` wherever they occur in the address, the request or the response; so are members of the request and
     parameters of addresses that are named like credentials. Values shorter than eight characters are replaced only
     in the place that names them. Look through a recording before you commit it all the same: prompts and answers are
-    in it. Files that a call downloads by their address are neither sent through a recorder nor recorded.
+    in it, and the files that a call downloaded by their address, without the signatures of their links.
+
+    A thread writes the file, so other streams of the event loop do not wait for the disk.
 
     Args:
         transport: Sends the requests; closed with the recorder.
@@ -44,6 +52,9 @@ class Recorder:
     def __init__(self, transport: Transport, file: str | os.PathLike[str] | None = None) -> None:
         self.exchanges: list[RecordedExchange] = []
         self._transport = transport
+        self._of_files: set[str] = set()  # credentials of links, which a text file may repeat
+        self._unwritten: list[bytes] = []
+        self._writing = Lock()
         self._file = None if file is None else Path(file)
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -54,25 +65,32 @@ class Recorder:
 
     async def send(self, request: HttpRequest, timeouts: Timeouts) -> Exchange:
         """See ``Transport``."""
-        began = monotonic()
-        try:
-            exchange = await self._transport.send(request, timeouts)
-        except BaseException as exc:
-            failure = exc if isinstance(exc, Exception) else None  # else the caller was cancelled
-            self._keep(request, None, {}, [], "left" if failure is None else "error", failure)
-            raise
+        own, of_files = secrets_in(request), sorted(self._of_files, key=len, reverse=True)
+        secrets = (*own, *of_files)
+        begun = RecordedExchange(url=hide_address(request.url, secrets), body=hide_body(request.body, own, of_files))
+        return await self._recorded(self._transport.send(request, timeouts), begun, secrets)
 
-        def keep(pieces: list[tuple[bytes, float]], ended: HowEnded, error: Exception | None) -> None:
-            self._keep(request, exchange.status, exchange.headers, pieces, ended, error)
+    async def get(self, request: FileRequest) -> Exchange:
+        """See ``Downloads``; a transport that downloads no files leaves that to aiohttp, as without a recorder."""
+        transport = self._transport
+        if not isinstance(transport, Downloads):
+            from dhenara_async.transport.aiohttp_downloads import AiohttpDownloads
 
-        return RecordingExchange(exchange, began, keep)
+            transport = AiohttpDownloads()
+        secrets = secrets_in_address(request.url)
+        self._of_files.update(secrets)
+        begun = RecordedExchange(url=hide_address(request.url, secrets), addresses=request.addresses)
+        return await self._recorded(transport.get(request), begun, secrets)
 
     async def aclose(self) -> None:
         """Close the transport."""
-        await self._transport.aclose()
+        try:
+            await self._write()
+        finally:
+            await self._transport.aclose()
 
     def save(self, file: str | os.PathLike[str] | None = None) -> None:
-        """Write everything that was recorded so far.
+        """Write everything that was recorded so far, blocking.
 
         Args:
             file: The file; None = the one of the constructor.
@@ -93,29 +111,52 @@ class Recorder:
     ) -> None:
         await self.aclose()
 
-    def _keep(
-        self,
-        request: HttpRequest,
-        status: int | None,
-        headers: Mapping[str, str],
-        pieces: list[tuple[bytes, float]],
-        ended: HowEnded,
-        error: Exception | None,
-    ) -> None:
-        secrets = secrets_in(request)
-        exchange = RecordedExchange(
-            url=hide_address(request.url, secrets),
-            body=hide_body(request.body, secrets),
-            status=status,
-            headers=hide_headers(headers, secrets),
-            pieces=hide_pieces(pieces, secrets),
-            ended=ended,
-            error=None if error is None else (type(error).__name__, hide(str(error), secrets)),
-        )
+    async def _recorded(
+        self, sending: Awaitable[Exchange], begun: RecordedExchange, secrets: Sequence[str]
+    ) -> "RecordingExchange":
+        """Wait for a response, and return it as one that is recorded while it is read."""
+        began = monotonic()
+        try:
+            exchange = await sending
+        except BaseException as exc:
+            failure = exc if isinstance(exc, Exception) else None  # else the caller was cancelled
+            await self._keep(_ended(begun, "left" if failure is None else "error", failure, secrets))
+            raise
+
+        async def keep(pieces: list[tuple[bytes, float]], ended: HowEnded, error: Exception | None) -> None:
+            received = begun.changed(
+                status=exchange.status,
+                headers=hide_headers(exchange.headers, secrets),
+                pieces=hide_pieces(pieces, secrets),
+            )
+            await self._keep(_ended(received, ended, error, secrets))
+
+        return RecordingExchange(exchange, began, keep)
+
+    async def _keep(self, exchange: RecordedExchange) -> None:
         self.exchanges.append(exchange)
         if self._file is not None:
-            with self._file.open("ab") as file:
-                file.write(exchange.line())
+            self._unwritten.append(exchange.line())
+            await self._write()
+
+    async def _write(self) -> None:
+        """Write what is not written yet; a caller that is cancelled leaves the thread to it."""
+        if self._unwritten:
+            await anyio.to_thread.run_sync(self._write_now)
+
+    def _write_now(self) -> None:
+        with self._writing:
+            lines, self._unwritten = self._unwritten, []
+            if self._file is not None and lines:
+                with self._file.open("ab") as file:
+                    file.write(b"".join(lines))
+
+
+def _ended(
+    exchange: RecordedExchange, ended: HowEnded, error: Exception | None, secrets: Sequence[str]
+) -> RecordedExchange:
+    told = None if error is None else (type(error).__name__, hide(str(error), secrets))
+    return exchange.changed(ended=ended, error=told)
 
 
 class RecordingExchange:
@@ -124,15 +165,10 @@ class RecordingExchange:
     Args:
         exchange: The response.
         began: When its request was sent, in seconds of ``monotonic``.
-        keep: Takes the bytes of each read with the seconds before it, how the response ended, and its error.
+        keep: Takes the recording.
     """
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        began: float,
-        keep: Callable[[list[tuple[bytes, float]], HowEnded, Exception | None], None],
-    ) -> None:
+    def __init__(self, exchange: Exchange, began: float, keep: KeepRecording) -> None:
         self._exchange = exchange
         self._keep = keep
         self._last = began
@@ -159,17 +195,17 @@ class RecordingExchange:
         try:
             data = await self._exchange.read()
         except StreamStateError:  # the reader's side closed the stream or the transport
-            self._end("left", None)
+            await self._end("left", None)
             raise
         except Exception as exc:
-            self._end("error", exc)
+            await self._end("error", exc)
             raise
         now = monotonic()
         if data:
             self._pieces.append((data, now - self._last))
             self._last = now
         else:
-            self._end("end", None)
+            await self._end("end", None)
         return data
 
     def interrupt(self, error: Exception) -> None:
@@ -183,11 +219,11 @@ class RecordingExchange:
     async def close(self) -> None:
         """See ``Exchange``."""
         try:
-            self._end("end" if self._exchange.ended() else "left", None)
+            await self._end("end" if self._exchange.ended() else "left", None)
         finally:  # also if the file cannot be written
             await self._exchange.close()
 
-    def _end(self, ended: HowEnded, error: Exception | None) -> None:
+    async def _end(self, ended: HowEnded, error: Exception | None) -> None:
         if not self._kept:
             self._kept = True
-            self._keep(self._pieces, ended, error)
+            await self._keep(self._pieces, ended, error)

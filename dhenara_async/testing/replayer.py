@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.lowlevel
@@ -29,9 +30,10 @@ from dhenara_async.testing.exchanges import (
     hide_body,
     read_exchanges,
     secrets_in,
+    secrets_in_address,
 )
 from dhenara_async.testing.recorder import Recorder
-from dhenara_async.transport import Exchange, Transport
+from dhenara_async.transport import Exchange, FileRequest, Transport
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 
 RECORD_VARIABLE = "DHENARA_RECORD"
@@ -43,7 +45,8 @@ _BOUND = re.compile(r" \(the limit is Bounds\((\w+)=(\d+)\)")
 class Replayer:
     """Answers each request with the recorded exchange whose address and body are the same; each is used once.
 
-    Credentials are not compared. No socket is opened, except to download files that a call gives by their address.
+    Credentials are not compared. No socket is opened: files that a call downloads come from the recording too, and so
+    do the network addresses of their hosts, to which a ``FetchPolicy`` applies as it did.
 
     Args:
         file: The file that ``Recorder`` wrote.
@@ -62,6 +65,7 @@ class Replayer:
                 f"once with {RECORD_VARIABLE}=1 if it is opened by record_or_replay"
             ) from exc
         self._left = read_exchanges(lines, os.fspath(file))
+        self._hosts = {_host_of(each.url): tuple(each.addresses) for each in self._left if each.is_download}
         self._timing = timing
         self._asked = 0
 
@@ -86,6 +90,33 @@ class Replayer:
             raise _error_of(found)
         return ReplayedExchange(found, timing=self._timing)
 
+    async def get(self, request: FileRequest) -> Exchange:
+        """See ``Downloads``.
+
+        Raises:
+            ConfigurationError: The file was not recorded.
+        """
+        await anyio.lowlevel.checkpoint()
+        url = hide_address(request.url, secrets_in_address(request.url))
+        for place, exchange in enumerate(self._left):
+            if exchange.is_download and exchange.url == url:
+                found = self._left.pop(place)
+                if found.status is None:
+                    raise _error_of(found)
+                return ReplayedExchange(found, timing=self._timing)
+        raise ConfigurationError(f"the download of {url} was not recorded, or is used; record it again")
+
+    async def addresses_of(self, host: str, port: int) -> Sequence[str]:
+        """See ``ResolvesHosts``.
+
+        Raises:
+            OSError: No file of the host was recorded.
+        """
+        await anyio.lowlevel.checkpoint()
+        if (host, port) in self._hosts:
+            return self._hosts[host, port]
+        raise OSError(f"no file of {host} was recorded")
+
     async def aclose(self) -> None:
         """See ``Transport``; there is nothing to close."""
 
@@ -101,16 +132,21 @@ class Replayer:
         secrets = secrets_in(request)
         url, body = hide_address(request.url, secrets), hide_body(request.body, secrets)
         for place, exchange in enumerate(self._left):
-            if exchange.url == url and exchange.body == body:
+            if exchange.url == url and exchange.body == body and not exchange.is_download:
                 return self._left.pop(place)
-        number = self._asked
-        if not self._left:
+        number, left = self._asked, [exchange for exchange in self._left if not exchange.is_download]
+        if not left:
             raise ConfigurationError(f"request {number} was not recorded: every recorded exchange is used")
-        there = next((exchange for exchange in self._left if exchange.url == url), None)
+        there = next((exchange for exchange in left if exchange.url == url), None)
         if there is None:
-            raise ConfigurationError(f"request {number} to {url} was not recorded; the next: {self._left[0].url}")
+            raise ConfigurationError(f"request {number} to {url} was not recorded; the next: {left[0].url}")
         difference = first_difference(there.body, body)
         raise ConfigurationError(f"request {number} to {url} was not recorded: {difference}; record it again")
+
+
+def _host_of(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 class ReplayedExchange:

@@ -3,7 +3,7 @@
 Source of the shape: what httpx's transports and aiohttp's client have in common.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -137,6 +137,19 @@ class Downloads(Protocol):
         Raises:
             ConnectError: No connection.
             ReadError: The connection broke before the answer began.
+        """
+        ...
+
+
+@runtime_checkable
+class ResolvesHosts(Protocol):
+    """Implemented by transports that know the network addresses of the hosts of files, such as a replay."""
+
+    async def addresses_of(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a host; they are checked as those of a name server are.
+
+        Raises:
+            OSError: The host is not known.
         """
         ...
 

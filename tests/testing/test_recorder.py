@@ -1,19 +1,31 @@
 """``Recorder`` and ``Replayer``: real exchanges in a file without keys, and the same answers from it."""
 
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import orjson
 import pytest
 from pydantic import JsonValue, SecretStr
 
-from dhenara_async import AIModelCallConfig, AIModelClient, AiohttpTransport, ConversationManager, Dialect, StreamEvent
+from dhenara_async import (
+    AIModelCallConfig,
+    AIModelClient,
+    AiohttpTransport,
+    ConversationManager,
+    Dialect,
+    FetchPolicy,
+    FilePart,
+    StreamEvent,
+)
 from dhenara_async.config import RetryPolicy, Timeouts
 from dhenara_async.errors import (
     BoundsError,
     ConfigurationError,
+    ConnectError,
     DeadlineError,
     DhenaraError,
     ReadError,
@@ -25,7 +37,7 @@ from dhenara_async.testing import Answer, Fault, ProviderServer, Recorder, Repla
 from dhenara_async.testing.exchanges import RecordedExchange, RecordedPiece
 from dhenara_async.testing.replayer import ReplayedExchange
 from dhenara_async.transport import Exchange, Transport
-from tests.loopback import PATIENCE, endpoint_at
+from tests.loopback import PATIENCE, Connection, endpoint_at, head, serve, whole
 
 ONCE = AIModelCallConfig(retries=RetryPolicy(attempts=1))
 KEY = "sk-canary-0123456789"
@@ -296,3 +308,62 @@ async def test_a_response_is_closed_although_its_file_cannot_be_written(tmp_path
     with pytest.raises(OSError, match="talk"):
         await exchange.close()
     assert inner[0].ended()
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
+SIGNATURE = "do-not-tell-0123456789"
+OTHER_SIGNATURE = "nor-this-9876543210"
+
+
+async def test_downloaded_files_are_recorded_and_replayed_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "talk.jsonl"
+    note = whole(f"The link was /note?sig={SIGNATURE}".encode(), content_type="text/plain")
+    config = ONCE.changed(fetch=FetchPolicy(allow_http=True, allow_private=True))
+    redirect = head(302, "", location=f"/there.png?X-Amz-Signature={OTHER_SIGNATURE}", content_length="0")
+    played = {"/first.png": redirect, "/there.png": whole(PICTURE, content_type="image/png"), "/note": note}
+
+    async def play(connection: Connection) -> None:
+        while (seen := await connection.request()) is not None:
+            await connection.send(played[seen.target.partition("?")[0]])
+
+    async with ProviderServer() as provider, serve(play) as files:
+        endpoint = endpoint_at(provider, Dialect.GEMINI)
+        urls = [f"http://localhost:{files.port}/{name}?sig={SIGNATURE}" for name in ("first.png", "note")]
+        question = [FilePart.from_url(urls[0]), FilePart.from_url(urls[1], media_type="text/plain"), "What is it?"]
+        async with Recorder(AiohttpTransport(), file) as recorder:
+            client = AIModelClient(endpoint, config, transport=recorder)
+            told = (await client.generate(question)).text()
+        assert len(files.requests) == 3
+    assert PICTURE in b"".join(piece.data() for each in recorder.exchanges for piece in each.pieces)
+    assert not {word for word in (SIGNATURE, OTHER_SIGNATURE) if word in file.read_text()}
+
+    def no_network(*_: object) -> None:
+        raise AssertionError("a replay looks up no names and opens no sockets")
+
+    monkeypatch.setattr("anyio.getaddrinfo", no_network)
+    replayer = Replayer(file)
+    client = AIModelClient(endpoint, config, transport=replayer)
+    assert (await client.generate(question)).text() == told
+    assert replayer.left == ()
+    with pytest.raises(ConfigurationError, match=r"the download of \S+sig=\*\*\* was not recorded, or is used"):
+        await client.generate(question)
+    with pytest.raises(ConnectError, match=r"elsewhere\.dev, was not found"):
+        await client.generate([FilePart.from_url("http://elsewhere.dev/a.png"), "What?"])
+
+
+async def test_a_recording_is_written_by_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writers: list[int] = []
+    opened: Any = Path.open
+
+    def watched(self: Path, *args: Any) -> Any:
+        if self.name == "talk.jsonl":
+            writers.append(threading.get_ident())
+        return opened(self, *args)
+
+    async with ProviderServer() as server, Recorder(AiohttpTransport(), tmp_path / "talk.jsonl") as recorder:
+        monkeypatch.setattr(Path, "open", watched)
+        await AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), transport=recorder).generate("One?")
+    assert writers
+    assert threading.get_ident() not in writers
