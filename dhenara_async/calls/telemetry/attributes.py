@@ -9,7 +9,7 @@ from dhenara_async.calls.telemetry import names
 from dhenara_async.calls.telemetry.names import Names
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.endpoint import Dialect
-from dhenara_async.errors import printable
+from dhenara_async.errors import APIError, printable
 from dhenara_async.hosts.table import HOSTS
 from dhenara_async.messages.messages import Origin
 from dhenara_async.response import FinishReason
@@ -35,7 +35,7 @@ def target_attributes(endpoint: Origin) -> Attributes:
     """Return what samplers and metrics need to know of an endpoint."""
     attributes: Attributes = {
         names.OPERATION: operation(endpoint),
-        names.PROVIDER: names.PROVIDERS.get(endpoint.provider, endpoint.provider),
+        names.PROVIDER: provider_name(endpoint),
         names.REQUEST_MODEL: printable(endpoint.model),
     }
     host, port = _server(endpoint.endpoint)
@@ -130,8 +130,23 @@ def finish_reasons(reasons: Sequence[FinishReason], expected: int) -> list[str]:
 
 
 def error_type(error: BaseException | None) -> str:
-    """Return the class of an error; its message may hold content, so it is never told."""
-    return "_OTHER" if error is None else type(error).__name__
+    """Return the class of an error, or the HTTP status where the class says no more than that a provider refused.
+
+    Its message may hold content, so it is never told.
+    """
+    if type(error) is APIError:
+        return str(error.status)
+    return exception_type(error)
+
+
+def exception_type(error: BaseException | None) -> str:
+    """Return the class of an error."""
+    return names.OTHER_ERROR if error is None else type(error).__name__
+
+
+def provider_name(endpoint: Origin) -> str:
+    """Return the conventions' name of an endpoint's provider."""
+    return names.PROVIDERS.get(endpoint.provider, endpoint.provider)
 
 
 def is_vendors(endpoint: Origin) -> bool:

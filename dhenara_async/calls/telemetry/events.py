@@ -23,9 +23,9 @@ class Events:
         self._logger = get_logger(*scope, logger_provider=provider, schema_url=version.schema_url)
         self._exception = version.exception
 
-    def fail(self, span: OpenSpan, error_type: str) -> None:
+    def fail(self, span: OpenSpan, exception_type: str) -> None:
         """Write that a call failed; the message of the error can hold content, so it is left out."""
-        attributes = {**span.attributes, names.EXCEPTION_TYPE: error_type}
+        attributes = {**span.attributes, names.EXCEPTION_TYPE: exception_type}
         record = LogRecord(
             context=span.context,
             severity_number=SeverityNumber.WARN,

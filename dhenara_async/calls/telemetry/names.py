@@ -91,6 +91,9 @@ FUNCTION: Final = "function"
 UNKNOWN_MODALITY: Final = "unknown"
 AUDIO_MODALITY: Final = "audio"
 ERROR_FINISH: Final = "error"
+OTHER_ERROR: Final = "_OTHER"
+TOOL_ERROR: Final = "tool_error"
+"""The type of an error that a tool told in its result, without an exception."""
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "google_ai": "gcp.gemini",

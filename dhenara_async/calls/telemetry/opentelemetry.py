@@ -32,8 +32,10 @@ from dhenara_async.calls.telemetry import names
 from dhenara_async.calls.telemetry.attributes import (
     Attributes,
     error_type,
+    exception_type,
     is_vendors,
     place_attributes,
+    provider_name,
     request_attributes,
     response_attributes,
     span_name,
@@ -69,6 +71,9 @@ class OpenTelemetryObserver(Observer):
     arguments and results are written only if asked for; error messages, which can quote them, and keys are never
     written. A call that its reader leaves, or whose task is cancelled, is no error: ``dhenara.outcome`` says ``left``,
     ``cancelled``, or ``lost`` for the slower members of a race. Nothing is recorded per token.
+
+    ``error.type`` is the class of the error (``dhenara_async.errors``, or what a tool raised), the HTTP status of
+    a refusal that has no class of its own, or ``tool_error`` for a tool that told of an error without raising one.
 
     Args:
         tracer_provider: Makes spans; None = the one set up for the process.
@@ -223,7 +228,7 @@ class OpenTelemetryObserver(Observer):
         attributes = _outcome(outcome)
         try:  # a log exporter that raises costs neither the span nor the metrics
             if failed is not None:
-                self._events.fail(span, failed)
+                self._events.fail(span, exception_type(error))
             if ended is not None and span.recording:
                 attributes |= response_attributes(ended, call.started.config, self._version, stream=stream)
             if self.wants_content and asked.started is not None:
@@ -280,7 +285,11 @@ class OpenTelemetryObserver(Observer):
     def loop_started(self, record: LoopStarted) -> None:
         """See ``Observer``."""
         attributes: Attributes = {names.OPERATION: names.INVOKE_AGENT}
-        more: Attributes = {names.REQUEST_MODEL: printable(record.endpoint.model), names.LOOP: record.loop_id}
+        more: Attributes = {
+            names.PROVIDER: provider_name(record.endpoint),
+            names.REQUEST_MODEL: printable(record.endpoint.model),
+            names.LOOP: record.loop_id,
+        }
         if record.conversation is not None:
             more[names.CONVERSATION] = record.conversation
         self._loops[record.loop_id] = _TracedLoop(
@@ -313,7 +322,7 @@ class OpenTelemetryObserver(Observer):
         span = self._loops[record.loop_id].tools.pop(record.number)
         failed = None
         if record.outcome == "failed":
-            failed = "tool_error" if record.error is None else error_type(record.error)
+            failed = names.TOOL_ERROR if record.error is None else error_type(record.error)
         attributes = _outcome(record.outcome)
         if record.result is not None and self._capture.spans:
             budget = self._budget()
