@@ -1,12 +1,14 @@
 """What a request for a response follows, and which of its messages are taken for answers of ours."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
 from dhenara_async import Dialect
+from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer
 from dhenara_async.testing.script import ScriptedToolCall
 from dhenara_async.web.inputs.fields import RefusedRequest
@@ -58,6 +60,51 @@ async def test_a_history_follows_an_answer_only_if_all_before_it_is_as_it_was() 
         for response, words in ((same, ["Sure?"]), (other, ["3 + 1?", "Four.", "Sure?"])):
             items = await sdk.responses.input_items.list(response.id, order="asc")
             assert [item.content[0].text async for item in items] == words
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_history_without_ids_is_known_by_its_words_and_copied_once(durable: bool, tmp_path: Path) -> None:
+    script = [SIGNED, *(Answer(text=text) for text in ("Sure.", "Yes.", "Quite.", "No."))]
+    store = tmp_path / "chat.db" if durable else MemoryStore()
+    async with ProviderServer(script) as provider:
+        models = {"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}
+        history = [user("2 + 2?")]
+        async with front(models, store=store) as (url, _), sdk_at(url) as sdk:
+            first = await sdk.responses.create(model="m", input=history)
+            history += [said("Four."), user("Sure?")]
+            copied = await sdk.responses.create(model="m", input=history)
+        async with front(models, store=store) as (url, manager), sdk_at(url) as sdk:  # another process
+            again = await sdk.responses.create(model="m", input=history)
+            history += [said("Sure."), user("Really?")]
+            longer = await sdk.responses.create(model="m", input=history)
+            async with sdk_at(url, "bob") as stranger:
+                await stranger.responses.create(model="m", input=history)
+            others = (await manager.scoped("ann").list()).items
+            assert {item.id for item in others} == {first.conversation.id, copied.conversation.id}
+            tree = await manager.scoped("ann").open(copied.conversation.id)
+            assert [len(tree.path(node.id)) for node in tree.nodes] == [1, 2, 2, 3]
+            assert [node.conversion.lossy for node in tree.nodes[1:]] == [()] * 3
+            assert len((await manager.scoped("ann").open(first.conversation.id)).nodes) == 1
+    assert copied.conversation.id == again.conversation.id == longer.conversation.id
+    assert [SIGNATURE in request.body for request in provider.requests] == [False, True, True, True, False]
+
+
+async def test_a_history_without_ids_whose_words_differ_is_taken_as_it_was_sent() -> None:
+    asked = [user("2 + 2?"), said("Four."), user("Sure?")]
+    edited = [[user("3 + 1?"), *asked[1:]], [asked[0], said("Four!"), asked[2]], [asked[1], asked[0]]]
+    async with (
+        ProviderServer([SIGNED, *[Answer(text="Sure.")] * 3]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        await sdk.responses.create(model="m", input="2 + 2?")
+        for history in edited:
+            await sdk.responses.create(model="m", input=history)
+    assert not any(SIGNATURE in request.body for request in provider.requests)
 
 
 async def test_nothing_follows_a_response_that_failed_before_its_first_word() -> None:

@@ -78,13 +78,17 @@ class GivenTurn(ShortRepr):
         )
 
     def is_that_of(self, node: ConversationNode) -> bool:
-        """Whether a node has the same question and answer."""
+        """Whether a node has the same question and answer, and results of the same calls."""
+        ids = [result.call_id for result in self.results]
+        return self.shows(node) and ids == [result.call_id for result in node.tool_results]
+
+    def shows(self, node: ConversationNode) -> bool:
+        """Whether a node has the same question and answer, as a client shows them: calls may have other ids."""
         return (
             self.answer is not None
             and self.query == node.user_query
             and [_named(file) for file in self.files] == [_named(file) for file in node.attached_files]
-            and [(result.call_id, result.get_text()) for result in self.results]
-            == [(result.call_id, result.get_text()) for result in node.tool_results]
+            and [result.get_text() for result in self.results] == [result.get_text() for result in node.tool_results]
             and node.response is not None
             and _words(self.answer.message.parts) == _words(node.response.choices[0].parts)
         )

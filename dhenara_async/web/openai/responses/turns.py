@@ -2,7 +2,10 @@
 
 A request follows the response that it names, or the head of the conversation that it names. Without either, a history
 that ends with an answer of ours, behind the same turns as ours, follows that answer too; any other history begins a
-conversation of its own, with the answers as they were sent.
+conversation of its own, with the answers as they were sent. Where the history has no ids, our answers are known by
+their words. Such a history follows them only in a conversation that began with one: others belong to clients that name
+what they follow, and may have the same words by chance. So the first such request begins a conversation with a copy of
+the answers, and the next ones go on in it.
 """
 
 from collections.abc import Sequence
@@ -37,7 +40,8 @@ from dhenara_async.web.openai.responses.ids import TurnPlace, unkept_response_id
 from dhenara_async.web.openai.responses.input import ResponseRequest
 from dhenara_async.web.openai.responses.kept_responses import KeptResponses
 from dhenara_async.web.openai.responses.object import ResponseHead
-from dhenara_async.web.openai.responses.records import metadata_of, record_of, system_of
+from dhenara_async.web.openai.responses.recognition import AnswersByWords
+from dhenara_async.web.openai.responses.records import is_given, metadata_of, record_of, system_of
 from dhenara_async.web.openai.sent_history import SOURCE, SentHistory
 
 _NO_PREVIOUS = OpenAIError(
@@ -72,11 +76,12 @@ class KeptTurn(ShortRepr):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Followed(ShortRepr):
-    """What a request follows."""
+    """What a request follows; ``by_words`` if its answers are known by their words alone."""
 
     conversation: Conversation | None = None
     response: str | None = None
     path: tuple[ConversationNode, ...] = ()
+    by_words: bool = False
 
 
 class ResponseTurns:
@@ -191,7 +196,11 @@ class ResponseTurns:
             head = conversation.head
             if head is not None:
                 calls.update(calls_of(TurnPlace(conversation.id, head.id), head))
-        return followed, sealed_for(target, await self._own.in_place(asked.items, calls))
+        items = asked.items
+        if followed.conversation is None:
+            items = await AnswersByWords(self._manager, self._own).with_ids(items)
+            followed = _Followed(by_words=items is not asked.items)
+        return followed, sealed_for(target, await self._own.in_place(items, calls))
 
     async def _previous(self, response: str, calls: SeenCalls) -> _Followed:
         try:
@@ -218,6 +227,8 @@ class ResponseTurns:
                 continue
             path = conversation.path(place.node)
             if len(path) != at + 1 or not all(turn.is_that_of(node) for turn, node in zip(turns, path, strict=False)):
+                return followed, turns
+            if followed.by_words and not is_given(path[0]):
                 return followed, turns
             conversation.checkout(place.node)
             return _Followed(conversation), turns[at + 1 :]
