@@ -47,6 +47,14 @@ _Store = Annotated[
     typer.Option("--store", envvar=STORE_VARIABLE, help="A file, or the URL of a database, to keep the talk in."),
 ]
 _Continue = Annotated[bool, typer.Option("-c", "--continue", help="Go on with the conversation that was last.")]
+_ToolFunctions = Annotated[
+    list[str] | None,
+    typer.Option("--tool", metavar="MODULE:FUNCTION", help="A Python function that the models may call."),
+]
+_ToolServers = Annotated[
+    list[str] | None,
+    typer.Option("--mcp", metavar="URL", help="An MCP server, or the command of one, whose tools they may call."),
+]
 _Raw = Annotated[
     bool, typer.Option("--raw", help="Show answers as they are; a terminal shows them as Markdown otherwise.")
 ]
@@ -128,14 +136,8 @@ def chat(
     instructions: _System = "",
     store: _Store = None,
     continued: _Continue = False,
-    tools: Annotated[
-        list[str] | None,
-        typer.Option("--tool", metavar="MODULE:FUNCTION", help="A Python function that the models may call."),
-    ] = None,
-    servers: Annotated[
-        list[str] | None,
-        typer.Option("--mcp", metavar="URL", help="An MCP server, or the command of one, whose tools they may call."),
-    ] = None,
+    tools: _ToolFunctions = None,
+    servers: _ToolServers = None,
     json: Annotated[bool, typer.Option("--json", help="Write the events to stdout, one JSON object a line.")] = False,
     raw: _Raw = False,
     loopback: _Loopback = False,
@@ -237,6 +239,8 @@ def serve(
         list[str] | None,
         typer.Option("-m", "--model", help="A model to offer: its id, or provider:model; repeat it for more models."),
     ] = None,
+    tools: _ToolFunctions = None,
+    servers: _ToolServers = None,
     names: Annotated[
         list[str] | None,
         typer.Option("--allow-host", metavar="NAME", help="A further name of this server, such as that of a proxy."),
@@ -250,7 +254,8 @@ def serve(
 ) -> None:
     """Serve a page to talk with models on, and the same models for clients of OpenAI's API below /v1.
 
-    Uses the keys in the environment; without any, stand-in servers on this computer answer.
+    Uses the keys in the environment; without any, stand-in servers on this computer answer. Nothing that a model may
+    call runs before you allow it on the page.
     """
     screen = Screen()
     with reported(screen):
@@ -263,6 +268,8 @@ def serve(
             store=store,
             token=token,
             models=models or (),
+            tools=tools or (),
+            servers=servers or (),
             names=names or (),
             opens=opens,
             loopback=loopback,

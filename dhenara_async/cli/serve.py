@@ -10,7 +10,7 @@ from datetime import date
 from importlib.util import find_spec
 from secrets import token_urlsafe
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.to_thread
@@ -18,10 +18,13 @@ import anyio.to_thread
 from dhenara_async.cli.endpoints import FIRST_CHOICES, check_reachable, endpoint_of, reachable, stand_in_server
 from dhenara_async.cli.screen import Screen
 from dhenara_async.cli.settings import kept_model, private_file
+from dhenara_async.cli.tools import tools_of
+from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError, MissingExtraError
 from dhenara_async.hosts.names import Named, known_models, meaning
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Failover, Target
+from dhenara_async.tools.policy import ToolPolicy, leave_pending
 
 if find_spec("uvicorn") is None or find_spec("starlette") is None:
     raise MissingExtraError("dhenara-async serve", extra="serve")
@@ -58,6 +61,8 @@ class Serving:
         store: The file or database that keeps the conversations; None = a file in the user's own folder.
         token: What a client has to know; None = nothing on loopback, else one that is made up and printed.
         models: Who may be asked, by short names; empty = the models of every provider that has a key.
+        tools: Functions that the models may call, as ``module:function``.
+        servers: MCP servers whose tools they may call: URLs, or commands that start one.
         names: Further names that the server may be called by.
         opens: Whether a browser is opened.
         loopback: Whether stand-ins answer even if there are keys.
@@ -70,6 +75,8 @@ class Serving:
     store: str | None = None
     token: str | None = None
     models: Sequence[str] = ()
+    tools: Sequence[str] = ()
+    servers: Sequence[str] = ()
     names: Sequence[str] = ()
     opens: bool = False
     loopback: bool = False
@@ -93,6 +100,9 @@ async def serve(screen: Screen, asked: Serving) -> None:
     named = _named(asked)
     stand_in = asked.loopback or not named
     store = asked.store or str(private_file("conversations.db"))
+    given = tools_of(asked.tools, asked.servers)
+    examples = [weather] if stand_in and not given else []
+    tools = [*given, *examples]
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(_listening(asked.host, asked.port))
         server = None
@@ -100,10 +110,21 @@ async def serve(screen: Screen, asked: Serving) -> None:
             server = await stack.enter_async_context(stand_in_server(delay=asked.delay, thoughtful=True))
         endpoints = _endpoints(named or _first_choices(), server)
         manager = await stack.enter_async_context(ConversationManager(store=store))
-        config = _config(manager, endpoints, rules, grace=asked.grace, demo=stand_in)
+        page = playground(
+            manager,
+            endpoints,
+            owner=_owner,
+            config=AIModelCallConfig(tools=tools) if tools else None,
+            run_tools=ToolPolicy(approve=leave_pending) if tools else None,
+            demo=stand_in,
+            details=True,
+        )
+        api = openai_routes(manager, endpoints, owner=_owner, prefix=rules.api)
+        config = _config(ServeGuard(Starlette(routes=[*api, *page]), rules), grace=asked.grace)
         running = _Running(config, manager, screen, asked.grace)
         address = _address(asked.host, listening, token)
-        _greet(screen, address, store, endpoints, stand_in=stand_in, as_asked=asked.loopback)
+        names = [*asked.tools, *asked.servers] or [tool.__name__ for tool in examples]
+        _greet(screen, address, store, endpoints, names, stand_in=stand_in, as_asked=asked.loopback)
         async with anyio.create_task_group() as tasks:
             if asked.opens:
                 tasks.start_soon(_open, address)
@@ -157,16 +178,13 @@ class _Running(uvicorn.Server):
             self.force_exit = True
 
 
-def _config(
-    manager: ConversationManager, endpoints: Mapping[str, Target], rules: GuardRules, *, grace: float, demo: bool
-) -> uvicorn.Config:
-    app = Starlette(
-        routes=[
-            *openai_routes(manager, endpoints, owner=_owner, prefix=rules.api),
-            *playground(manager, endpoints, owner=_owner, demo=demo, details=True),
-        ]
-    )
-    limit = ConnectionLimit(ServeGuard(app, rules), most=_CONNECTIONS)
+async def weather(city: Literal["Bergen", "Oslo"]) -> str:
+    """Tell the weather of a city: the tool that stand-ins call where no other is given."""
+    return f"It rains in {city}, says a tool of this demo that knows no other weather."
+
+
+def _config(app: ServeGuard, *, grace: float) -> uvicorn.Config:
+    limit = ConnectionLimit(app, most=_CONNECTIONS)
     return uvicorn.Config(
         limit,
         http=counted_protocol(limit),
@@ -262,12 +280,21 @@ def _address(host: str, listening: socket.socket, token: str | None) -> str:
 
 
 def _greet(
-    screen: Screen, address: str, store: str, endpoints: Mapping[str, Target], *, stand_in: bool, as_asked: bool
+    screen: Screen,
+    address: str,
+    store: str,
+    endpoints: Mapping[str, Target],
+    tools: Sequence[str],
+    *,
+    stand_in: bool,
+    as_asked: bool,
 ) -> None:
     if stand_in:
         reason = "as asked" if as_asked else "there is no key (dhenara-async keys set PROVIDER keeps one)"
         screen.say(f"Loopback: {reason}. Stand-in servers on this computer answer, not models.")
     screen.say(f"Models: {', '.join(endpoints)}")
+    if tools:
+        screen.say(f"Tools: {', '.join(tools)}. The page asks you before one runs.")
     screen.say(f"Conversations are kept in {_without_password(store)}")
     screen.say(f"The page: {address}")
     plain, _, query = address.partition("?")

@@ -18,6 +18,7 @@ from dhenara_async.errors import ConfigurationError, ConversionLossError, Unknow
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.stores import StoredConversation
+from dhenara_async.tools.declarations import HostedTool
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
 from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
 from dhenara_async.web.chat.files import saved_as
@@ -129,8 +130,10 @@ class PlaygroundApp:
         return self._assets.file(name, request.headers.get("if-none-match"))
 
     async def _list_models(self, request: WebRequest) -> WebReply:
-        told = {"models": self._models.to_json(), "demo": self._options.demo, "version": _installed_version()}
-        return json_reply(told)
+        config = self._options.config or self._manager.config
+        tools = [tool.type if isinstance(tool, HostedTool) else tool.name for tool in config.tools]
+        told = {"models": self._models.to_json(), "tools": tools, "demo": self._options.demo}
+        return json_reply({**told, "version": _installed_version()})
 
     # ------------------------------------------------------------------------------------------------ turns
 

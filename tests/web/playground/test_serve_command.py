@@ -51,12 +51,17 @@ async def test_from_its_wheel_and_without_keys_it_serves_page_and_openai_front_w
         async with aiohttp.ClientSession() as session:
             page = Visit(url, session, uuid4().hex)
             models = await page.get("api/models")
-            assert models["demo"] is True
+            assert (models["demo"], models["tools"]) == (True, ["weather"])
             names = [model["id"] for model in models["models"]]
             assert len(names) == 4
             assert models["models"][3]["kind"] == "plan"
             [turn] = await page.ask("Tell a story.", names[0])
             assert turn["status"] == "complete"
+            [turn] = await page.ask("What is the weather?", names[1], parent=turn["id"])
+            [call] = turn["waiting"]["calls"]
+            [begun] = await page.begin(kind="resume", nodeId=turn["id"], decisions={call["key"]: True})
+            [last] = [frame["end"] for frame in await page.frames(begun["turnId"]) if "end" in frame]
+            assert last["toolResults"][0]["text"].startswith("It rains in Bergen")
             async with session.get(url) as reply:
                 assert "trusted-types dompurify" in reply.headers["content-security-policy"]
                 assert reply.status == 200
@@ -149,6 +154,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     for options, word in (
         (("--token", "short"), "token"),
         (("--model", "nonsense"), "nonsense"),
+        (("--loopback", "--tool", "nonsense"), "MODULE:FUNCTION"),
         (("--model", "openai:gpt-6-luna"), "there is no key for openai"),
         (("--host", "192.0.2.1", "--loopback"), "192.0.2.1"),
     ):

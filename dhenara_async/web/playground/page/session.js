@@ -81,7 +81,7 @@ export const begin = asked(async () => {
   document.addEventListener("visibilitychange", () => document.hidden || poll());
   setInterval(poll, POLL_MS);
   const told = await api.models();
-  store.set({ models: told.models, demo: told.demo, ready: true });
+  store.set({ models: told.models, tools: told.tools, demo: told.demo, ready: true });
   await Promise.all([loadList(), follow()]);
 });
 

@@ -19,6 +19,7 @@ export function createStore(initial) {
 
 export const initialState = {
   models: [],
+  tools: [], // names of the tools that the models may call
   demo: false,
   ready: false,
   list: { items: [], next: null },
