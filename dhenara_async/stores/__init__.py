@@ -18,12 +18,14 @@ from dhenara_async.stores.journal import (
     TurnWriter,
 )
 from dhenara_async.stores.memory import MemoryStore
+from dhenara_async.stores.outline import ConversationOutline, NodeOutline
 from dhenara_async.stores.protocol import (
     ConversationPage,
     ConversationStore,
     StoredConversation,
     StoreWithDescriptions,
     StoreWithInstructions,
+    StoreWithOutlines,
     StoreWithOwners,
     StoreWithPaths,
     StoreWithSearch,
@@ -35,16 +37,19 @@ if TYPE_CHECKING:
     from dhenara_async.stores.sql import SQLStore
 
 __all__ = [
+    "ConversationOutline",
     "ConversationPage",
     "ConversationStore",
     "LoadedTurns",
     "MemoryStore",
     "NewTurn",
+    "NodeOutline",
     "SQLStore",
     "SearchHit",
     "StoreWithDescriptions",
     "StoreWithInstructions",
     "StoreWithJournal",
+    "StoreWithOutlines",
     "StoreWithOwners",
     "StoreWithPaths",
     "StoreWithSearch",

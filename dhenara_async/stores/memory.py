@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count, islice
+from itertools import count, islice, takewhile
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -14,6 +14,7 @@ from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ConfigurationError, UnknownConversationError
 from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.stores.memory_turns import MemoryTurns, TurnTable
+from dhenara_async.stores.outline import ConversationOutline, outline_of
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, matches, snippet, words_of
 
@@ -121,6 +122,15 @@ class MemoryStore(MemoryTurns):
         record = self._record(conversation_id)
         nodes = record.nodes.values()
         return Conversation(conversation_id, nodes=nodes, head=record.head, instructions=record.instructions)
+
+    async def outline(self, conversation_id: str, *, after: str | None = None) -> ConversationOutline:
+        """See ``StoreWithOutlines``."""
+        record = self._record(conversation_id)
+        if after is not None and after not in record.nodes:
+            raise ValueError(f"conversation {conversation_id!r} has no node {after!r} in this store")
+        newest_first = reversed(record.nodes.values())
+        added = tuple(takewhile(lambda node: node.id != after, newest_first))
+        return ConversationOutline(tuple(map(outline_of, reversed(added))), record.head)
 
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """See ``ConversationStore``."""

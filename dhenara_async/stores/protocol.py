@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from dhenara_async.conversation import Conversation, ConversationNode, LoadedTurns
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import ToolResultPart
+from dhenara_async.stores.outline import ConversationOutline
 from dhenara_async.stores.search import SearchHit
 
 
@@ -245,6 +246,25 @@ class StoreWithPaths(Protocol):
         Raises:
             UnknownConversationError: The store does not have the conversation.
             ValueError: The conversation does not have the node.
+        """
+        ...
+
+
+@runtime_checkable
+class StoreWithOutlines(Protocol):
+    """A store that gives the tree of a conversation without reading all answers into nodes."""
+
+    async def outline(self, conversation_id: str, *, after: str | None = None) -> ConversationOutline:
+        """Return the outlines of a conversation's nodes, in the order in which they were added, and its head.
+
+        Args:
+            conversation_id: The conversation.
+            after: Only the nodes that were added after that one; None = all. Nodes never change, so a caller may keep
+                what it was given, and ask for the rest.
+
+        Raises:
+            UnknownConversationError: The store does not have the conversation.
+            ValueError: The conversation does not have the node ``after``.
         """
         ...
 

@@ -19,6 +19,7 @@ from dhenara_async import ConversationManager, ConversationNode, ToolResultPart
 from dhenara_async.conversation import Conversation
 from dhenara_async.errors import UnknownConversationError
 from dhenara_async.stores import (
+    ConversationOutline,
     ConversationPage,
     ConversationStore,
     MemoryStore,
@@ -393,6 +394,14 @@ class WillNotDeleteTheUnknown(MemoryStore):
         await super().delete(conversation_id)
 
 
+class OutlinesFromTheNodeOn(MemoryStore):
+    async def outline(self, conversation_id: str, *, after: str | None = None) -> ConversationOutline:
+        told = await super().outline(conversation_id, after=after)
+        if after is None:
+            return told
+        return await super().outline(conversation_id)
+
+
 class ForgetsThatItDeleted(MemoryStore):
     async def delete(self, conversation_id: str) -> None:
         await super().delete(conversation_id)
@@ -531,9 +540,9 @@ BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
     HasOneTableOfNodeIds: {"append.apart", "delete.gone"},
     WritesItAllBack: {"append.at_once"},
     KeepsNoHead: {"head.checkout", "turn.fenced"},
-    MakesAFailedNodeTheHead: {"head.failed"},
+    MakesAFailedNodeTheHead: {"head.failed", "load.outlined"},
     StaysAtTheCheckout: {"head.branch"},
-    NeverMovesTheHead: {"append.again", "append.at_once", "head.last", "head.branch", "load.apart"},
+    NeverMovesTheHead: {"append.again", "append.at_once", "head.last", "head.branch", "load.apart", "load.outlined"},
     ChecksOutAnything: {"head.unknown"},
     SharesWhatItLoads: {"load.apart", "head.checkout"},
     LoadsTheUnknownAsEmpty: {"load.unknown", "delete.gone", "delete.final"},
@@ -545,6 +554,7 @@ BROKEN: dict[Callable[[], ConversationStore], set[StorePromise]] = {
     RenamesTheUnknown: {"rename.unknown"},
     HidesInsteadOfDeleting: {"list.moving", "delete.gone", "delete.final", "turn.deleted", "results.deleted"},
     WillNotDeleteTheUnknown: {"delete.again"},
+    OutlinesFromTheNodeOn: {"load.outlined"},
     ForgetsThatItDeleted: {"delete.final", "turn.deleted"},
     ForgetsTheTarget: {"turn.begun"},
     BeginsOverNodes: {"turn.again"},

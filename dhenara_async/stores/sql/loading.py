@@ -5,7 +5,7 @@ What a read costs depends on the nodes that it returns, not on the size of the t
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Row, Select, func, select
 
 from dhenara_async.conversation import ConversationNode, LoadedTurns
+from dhenara_async.stores.outline import NodeOutline, outline_of, outline_of_json
 from dhenara_async.stores.sql import attachments, files
 from dhenara_async.stores.sql.attachments import is_marked
 from dhenara_async.stores.sql.database import off_loop
@@ -68,6 +69,20 @@ def sums_of(connection: Connection, owner: str, row: Found) -> Sums:
             return Sums(turns, spent)
         turns, last = turns + len(page), page[-1].seq
         spent = spent.plus(off_loop(connection, partial(_spent_by, [found.body for found in page])))
+
+
+def outlines(connection: Connection, owner: str, row: Found, after: int) -> Iterator[NodeOutline]:
+    """Yield the outlines of the nodes behind a number, in order; a page of their JSON is read at a time."""
+    while True:
+        page = connection.execute(_of(owner, row).where(nodes.c.seq > after).order_by(nodes.c.seq).limit(_BATCH)).all()
+        if not page:
+            return
+        after = page[-1].seq
+        yield from off_loop(connection, partial(_outlined, [found.body for found in page]))
+
+
+def _outlined(bodies: Iterable[str]) -> list[NodeOutline]:
+    return [outline_of_json(body) or outline_of(attachments.without_files(body)) for body in bodies]
 
 
 def _spent_by(bodies: Iterable[str]) -> Amount:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Integer, Row, column, delete, insert, select,
 from dhenara_async.conversation import Conversation, ConversationNode, LoadedTurns
 from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversationError
 from dhenara_async.frozen import shortened
+from dhenara_async.stores.outline import ConversationOutline
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_of
 from dhenara_async.stores.sql import attachments, files, loading
@@ -231,6 +232,17 @@ class SQLStore(JournalTables, ToolResultTable):
 
         return await self._read(conversation_id, work)
 
+    async def outline(self, conversation_id: str, *, after: str | None = None) -> ConversationOutline:
+        """See ``StoreWithOutlines``."""
+
+        def work(connection: Connection, row: Found) -> ConversationOutline:
+            number = 0
+            if after is not None:
+                number = self._number_of(connection, conversation_id, row.seq, after)
+            return ConversationOutline(tuple(loading.outlines(connection, self._owner, row, number)), row.head)
+
+        return await self._read(conversation_id, work)
+
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """See ``ConversationStore``."""
         if limit < 1:
@@ -390,9 +402,19 @@ class SQLStore(JournalTables, ToolResultTable):
 
     def _demand_node(self, connection: Connection, conversation_id: str, seq: int, node_id: str) -> None:
         """Refuse the id of a node that is not in the conversation."""
+        self._number_of(connection, conversation_id, seq, node_id)
+
+    def _number_of(self, connection: Connection, conversation_id: str, seq: int, node_id: str) -> int:
+        """Return the number of a node in the order of all nodes.
+
+        Raises:
+            ValueError: The conversation does not have it.
+        """
         mine = {"of_conversation": seq, "of_owner": self._owner, "of_id": node_id}
-        if not storable(node_id) or connection.scalar(NODE_NUMBER, mine) is None:
+        number = connection.scalar(NODE_NUMBER, mine) if storable(node_id) else None
+        if number is None:
             raise _no_node(conversation_id, node_id)
+        return int(number)
 
     def _move(self, connection: Connection, row: Found, head: str | None, sums: Sums | None = None) -> None:
         """Set the head, if it is still the one that was read, and the sums, if they have changed."""

@@ -9,6 +9,7 @@ import anyio
 from pydantic import JsonValue
 
 from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.formatter.conversion import ConversionEntry, ConversionReport
 from dhenara_async.messages.messages import FilePart, Origin, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import ChatResponse, Choice, FinishReason, Usage
 from dhenara_async.stores import ConversationStore, StoredConversation
@@ -61,6 +62,10 @@ def rich_node(parent: ConversationNode | None = None) -> ConversationNode:
         TextPart(text=" \u00a0 \N{GRINNING FACE} \0 \u2028 "),
         ToolCallPart(call_id="call_1", name="add", arguments='{"b": 2,  "a": 1.0}'),
     )
+    lost = ConversionEntry(
+        code="media_dropped", severity="lossy", message=0, kind="file", target=origin, reason="unsupported_by_target"
+    )
+    report = ConversionReport(entries=(lost, lost.model_copy(update={"severity": "info"})))
     return ConversationNode(
         parent_id=None if parent is None else parent.id,
         user_query="What is it? \N{PILE OF POO}\t",
@@ -81,6 +86,9 @@ def rich_node(parent: ConversationNode | None = None) -> ConversationNode:
         asked_at="2026-11-22T10:00:00.000001+00:00",
         first_word_at="2026-11-22T10:00:01+00:00",
         knobs={"top_p": 1.0, "stop": ["é"], "a": {"b": None}},
+        loop_id="loop",
+        metadata={"z": [1.0, None], "a": "é"},
+        conversion=report,
     )
 
 

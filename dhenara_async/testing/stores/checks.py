@@ -8,7 +8,8 @@ from pydantic import JsonValue
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import UnknownConversationError
-from dhenara_async.stores import StoreWithDescriptions, StoreWithInstructions
+from dhenara_async.stores import StoreWithDescriptions, StoreWithInstructions, StoreWithOutlines
+from dhenara_async.stores.outline import outline_of
 from dhenara_async.testing.promises import demand
 from dhenara_async.testing.stores.bench import (
     OpenedStores,
@@ -207,6 +208,25 @@ async def _change_a_loaded_conversation(stores: OpenedStores) -> None:
 async def _load_an_unknown_id(stores: OpenedStores) -> None:
     store = stores.open()
     await demand_error(UnknownConversationError, partial(store.load, new_id()), "an unknown conversation")
+
+
+async def _outline_one(stores: OpenedStores) -> None:
+    store, name = stores.open(), new_id()
+    if not isinstance(store, StoreWithOutlines):
+        return
+    first = rich_node()
+    long = new_node(first, query="word \n" * 500)
+    failed = new_node(first, failed=True)
+    await grow(store, name, first, long, failed)
+    await grow(store, new_id(), new_node())
+    told = await store.outline(name)
+    demand(told.nodes == tuple(map(outline_of, (first, long, failed))), f"the outlines are wrong: {told.nodes!r}")
+    demand(told.head == long.id, "the head of the outline is another one")
+    newer = await store.outline(name, after=first.id)
+    demand([node.id for node in newer.nodes] == [long.id, failed.id], "there are other nodes behind the first one")
+    demand((await store.outline(name, after=failed.id)).nodes == (), "there are nodes behind the last one")
+    await demand_error(ValueError, partial(store.outline, name, after=new_id()), "an unknown node")
+    await demand_error(UnknownConversationError, partial(store.outline, new_id()), "an unknown conversation")
 
 
 async def _list_after_changes(stores: OpenedStores) -> None:
@@ -421,6 +441,7 @@ CHECKS: Mapping[StorePromise, PromiseCheck] = {
     "head.unknown": _check_out_unknown_ids,
     "load.apart": _change_a_loaded_conversation,
     "load.unknown": _load_an_unknown_id,
+    "load.outlined": _outline_one,
     "list.newest": _list_after_changes,
     "list.pages": _list_in_pages,
     "list.moving": _list_while_conversations_change,

@@ -6,6 +6,7 @@ without their page; the page reads them as events, as often as it likes, from an
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -18,12 +19,14 @@ from dhenara_async.errors import ConfigurationError, ConversionLossError, Unknow
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.stores import StoredConversation
+from dhenara_async.stores.outline import outline_of
 from dhenara_async.tools.declarations import HostedTool
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
 from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
 from dhenara_async.web.chat.files import saved_as
 from dhenara_async.web.chat.history import Json
 from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, handled, json_reply, nothing_reply
+from dhenara_async.web.chat.marks import is_mark
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.inputs.fields import RefusedRequest, bad, checked_id
 from dhenara_async.web.playground.asking import Asking, following
@@ -38,6 +41,8 @@ from dhenara_async.web.playground.inputs import (
     turns_request,
 )
 from dhenara_async.web.playground.node_json import (
+    DELETED,
+    deleted_json,
     part_json,
     report_json,
     running_json,
@@ -46,6 +51,7 @@ from dhenara_async.web.playground.node_json import (
     waiting_json,
 )
 from dhenara_async.web.playground.options import PlaygroundOptions
+from dhenara_async.web.playground.outlines import Outlines
 from dhenara_async.web.playground.security import HEADERS, secured
 from dhenara_async.web.playground.turn_events import TurnEvents
 from dhenara_async.web.playground.waiting import waiting_at_end
@@ -78,6 +84,7 @@ class PlaygroundApp:
         self._models = Models(models)
         self._options = options
         self._assets = Assets()
+        self._outlines = Outlines(lambda node: tree_json(node, self._models.of_turn(node)))
         self._whole = whole = ConversationRoutes(manager, options.limits)
         self._prefix = prefix = prefix.rstrip("/")
         api = f"{prefix}/api"
@@ -173,16 +180,17 @@ class PlaygroundApp:
     async def _tree(self, request: WebRequest) -> WebReply:
         mine, chat_id = self._whole.manager_of(request), chat_id_of(request)
         described = await mine.describe(chat_id)  # first: a window whose version is older than its turns asks again
-        conversation, going_on = await self._with_running(mine, chat_id)
-        conversation = await mine.load_all(conversation)
-        head = conversation.head
+        before = await mine.running(chat_id)
+        tree = await self._outlines.of(mine, request.owner, described)
+        after = {draft.id for draft in await mine.running(chat_id)}
+        going_on = [draft for draft in before if draft.id in after or draft.id not in tree.turns]
         return json_reply(
             {
                 "id": chat_id,
                 "title": described.title,
-                "headId": None if head is None else head.id,
+                "headId": tree.head,
                 "version": _version(described, going_on),
-                "nodes": [tree_json(node, self._models.of_turn(node)) for node in conversation.nodes],
+                "nodes": list(tree.turns.values()),
                 "running": [self._going_on(draft) for draft in going_on],
             }
         )
@@ -190,18 +198,22 @@ class PlaygroundApp:
     async def _with_running(
         self, mine: ConversationManager, chat_id: str
     ) -> tuple[Conversation, list[ConversationNode]]:
-        """Return a conversation, whole or its path, and its turns that are being answered.
+        """Return the path of a conversation, and its turns that are being answered.
 
         A turn that calls tools is stored with its first answer and goes on; one that ended in between is a node alone.
         """
         before = await mine.running(chat_id)
         conversation = await mine.open(chat_id)
         after = {draft.id for draft in await mine.running(chat_id)}
+        for draft in before:
+            if draft.id not in after:
+                with suppress(ConfigurationError):
+                    await mine.load(conversation, draft.id)
         return conversation, [draft for draft in before if draft.id in after or conversation.get(draft.id) is None]
 
     def _going_on(self, draft: ConversationNode) -> Json:
         model = self._models.of_turn(draft)
-        told = tree_json(draft, model)
+        told = tree_json(outline_of(draft), model)
         return {
             "turnId": draft.id,
             "parentId": draft.parent_id,
@@ -235,7 +247,12 @@ class PlaygroundApp:
         for node in path:
             if conversation.siblings_count(node.id) > 1:
                 await mine.siblings(conversation, node.id)
-        turns = [await self._turn(mine, conversation, node, going_on) for node in path]
+        tree = await self._outlines.of(mine, request.owner, await mine.describe(chat_id))
+        turns: list[Json] = []
+        for node in path:
+            told = await self._turn(mine, conversation, node, going_on)
+            shown = tree.turns.get(node.id)
+            turns.append(deleted_json(told) if shown is not None and shown["status"] == DELETED else told)
         if draft is not None:
             await mine.children(conversation, draft.parent_id)
             siblings = _siblings(conversation, draft.parent_id, going_on)
@@ -359,7 +376,7 @@ def _installed_version() -> str | None:
 
 def _siblings(conversation: Conversation, parent_id: str | None, running: Sequence[ConversationNode]) -> list[str]:
     """Return the ids of the turns that follow a turn, those that are being answered last."""
-    ended = [node.id for node in conversation.children(parent_id)]
+    ended = [node.id for node in conversation.children(parent_id) if not is_mark(node)]
     return [*ended, *(draft.id for draft in running if draft.parent_id == parent_id and draft.id not in ended)]
 
 

@@ -10,6 +10,7 @@ from dhenara_async.hosts.registry import rules_of
 from dhenara_async.messages.media import placeholder
 from dhenara_async.messages.messages import FilePart, Origin
 from dhenara_async.plans.targets import Target, endpoints, target_of
+from dhenara_async.stores import NodeOutline
 from dhenara_async.web.chat.history import Json
 from dhenara_async.web.playground.node_json import AskedModel
 
@@ -36,7 +37,7 @@ class Models:
         """Return who answers by that name; None if nobody does."""
         return self._targets.get(name)
 
-    def of_turn(self, node: ConversationNode) -> AskedModel:
+    def of_turn(self, node: ConversationNode | NodeOutline) -> AskedModel:
         """Return the model of a turn, which may be running still."""
         name, origin = self._asked_name(node), node.origin
         if origin is None:
@@ -50,7 +51,7 @@ class Models:
         currency = "USD" if answered is None else _currency(answered)
         return AskedModel(id=name, name=origin.model, provider=origin.provider, currency=currency)
 
-    def _asked_name(self, node: ConversationNode) -> str | None:
+    def _asked_name(self, node: ConversationNode | NodeOutline) -> str | None:
         """Return the name that a turn was begun with, else one behind which its endpoint is."""
         name = (node.metadata or {}).get(MODEL)
         if isinstance(name, str) and name in self._targets:

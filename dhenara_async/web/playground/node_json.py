@@ -7,6 +7,7 @@ from dhenara_async.conversation import ConversationNode
 from dhenara_async.formatter.conversion import ConversionReport
 from dhenara_async.frozen import FrozenModel
 from dhenara_async.messages.messages import FilePart, Origin, Part, ToolCallPart, ToolResultPart
+from dhenara_async.stores import NodeOutline
 from dhenara_async.tools.loop import decision_key
 from dhenara_async.usage.tokens import Usage
 from dhenara_async.web.chat.files import digest_of
@@ -16,8 +17,8 @@ from dhenara_async.web.playground.errors_in_words import told_error, told_node_e
 _UNSEEN = {"provider_state", "origin"}
 """Fields of parts that are of no use to a page: opaque state for the provider, and the endpoint that made the part."""
 
-_QUESTION = 200
-"""Characters of a question in the tree."""
+DELETED = "deleted"
+"""The status of a turn whose response was deleted; a node has no such status."""
 
 
 class AskedModel(FrozenModel):
@@ -112,20 +113,26 @@ def running_json(draft: ConversationNode, siblings: Sequence[str], model: AskedM
     }
 
 
-def tree_json(node: ConversationNode, model: AskedModel) -> Json:
+def deleted_json(told: Json) -> Json:
+    """Return a turn whose response was deleted: its place in the conversation, without its words."""
+    error: Json = {"code": "Deleted", "message": "This response was deleted by a client of the API.", "advice": ""}
+    empty: Json = {"question": "", "files": [], "toolResults": [], "instructions": [], "parts": [], "waiting": None}
+    return {**told, **empty, "status": DELETED, "error": error, "report": None}
+
+
+def tree_json(node: NodeOutline, model: AskedModel) -> Json:
     """Return a turn as the tree shows it."""
-    question = " ".join(node.user_query.split())
     return {
         "id": node.id,
         "parentId": node.parent_id,
-        "question": question if len(question) <= _QUESTION else question[: _QUESTION - 1] + "…",
-        "model": model.name if node.response is None else node.response.model,
+        "question": node.question,
+        "model": node.answered_by or model.name,
         "modelId": model.id,
         "status": node.status,
-        "askedAt": node.asked_at or node.timestamp,
-        "files": len(node.attached_files),
-        "toolResults": len(node.tool_results),
-        "losses": len(node.conversion.lossy),
+        "askedAt": node.asked_at,
+        "files": node.files,
+        "toolResults": node.tool_results,
+        "losses": node.losses,
     }
 
 

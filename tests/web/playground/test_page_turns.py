@@ -2,14 +2,18 @@
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from dhenara_async import AIModelCallConfig, Conversation, ConversationManager, ConversationNode, ToolPolicy
 from dhenara_async.messages.messages import FilePart, ToolCallPart, ToolResultPart
+from dhenara_async.stores import ConversationOutline, MemoryStore, SQLStore
 from dhenara_async.testing import Answer, Fault, ScriptedError, ScriptedToolCall
 from dhenara_async.web.chat.http import WebReply, WebRequest
+from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
+from dhenara_async.web.openai.responses.kept_responses import KeptResponses
 from dhenara_async.web.playground.app import PlaygroundApp
 from dhenara_async.web.playground.options import PlaygroundOptions
 from tests.web.playground.visits import visiting
@@ -67,6 +71,64 @@ async def test_a_path_of_a_large_conversation_is_read_without_the_rest(
         assert path[0]["siblings"] == [root.id] and path[2]["siblings"] == [leaf.id]
         assert len((await page.in_chat("/path"))["turns"]) == 4
         assert (await page.send("GET", f"api/conversations/{page.chat}/path?node=elsewhere"))[0] == 404
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["sqlite", "memory"])
+async def test_the_tree_is_read_without_answers_and_then_only_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    async with visiting(store=tmp_path / "page.db" if kept else None) as at:
+        store, page = at.manager.scoped("ann").store, at.page
+        await store.create(page.chat, title="Large")
+        root = ConversationNode(user_query="Root " * 100)
+        twigs = [ConversationNode(parent_id=root.id, user_query=f"Twig {number}") for number in range(600)]
+        for node in (root, *twigs):
+            await store.append(page.chat, node)
+        read: list[int] = []
+        assert isinstance(store, MemoryStore | SQLStore)
+        outline = type(store).outline
+
+        async def counted(self: Any, conversation_id: str, *, after: str | None = None) -> ConversationOutline:
+            told = await outline(self, conversation_id, after=after)
+            read.append(len(told.nodes))
+            return told
+
+        async def refuse(*_: object) -> Conversation:
+            raise AssertionError("the whole conversation was read")
+
+        monkeypatch.setattr(type(store), "load", refuse)
+        monkeypatch.setattr(type(store), "outline", counted)
+        tree = await page.in_chat()
+        assert [node["id"] for node in tree["nodes"]] == [root.id, *(twig.id for twig in twigs)]
+        assert (tree["headId"], tree["nodes"][0]["question"][-7:]) == (twigs[-1].id, "t Root…")
+        await store.append(page.chat, ConversationNode(parent_id=twigs[0].id, user_query="New", status="failed"))
+        tree = await page.in_chat()
+        assert (tree["nodes"][-1]["question"], tree["nodes"][-1]["status"]) == ("New", "failed")
+        assert read == [601, 1]
+        await store.delete(page.chat)
+        await store.create(page.chat)
+        await store.append(page.chat, root)
+        assert [node["id"] for node in (await page.in_chat())["nodes"]] == [root.id]
+
+
+async def test_a_response_that_its_client_has_deleted_is_shown_as_deleted_without_its_words() -> None:
+    async with visiting([Answer(text="A secret."), Answer(text="More.")]) as at:
+        store, page = at.manager.scoped("ann").store, at.page
+        [first] = await page.ask("Tell me a secret.")
+        [second] = await page.ask("And more?", parent=first["id"])
+        kept = KeptResponses(at.manager.scoped("ann"))
+        await kept.delete(response_id(TurnPlace(page.chat, first["id"])))
+        assert len((await store.load(page.chat)).nodes) == 3  # the turns, and the mark of the first one
+        assert [(node["id"], node["status"]) for node in (await page.in_chat())["nodes"]] == [
+            (first["id"], "deleted"),
+            (second["id"], "complete"),
+        ]
+        path = (await page.in_chat("/path"))["turns"]
+        assert [(turn["status"], turn["question"], turn["siblings"]) for turn in path] == [
+            ("deleted", "", [first["id"]]),
+            ("complete", "And more?", [second["id"]]),
+        ]
+        assert b"secret" not in orjson.dumps(path)
 
 
 async def test_of_three_models_one_fails_and_the_others_answer() -> None:

@@ -13,6 +13,7 @@ from dhenara_async.drivers.base import JsonObject
 from dhenara_async.errors import ConfigurationError, StreamStateError, UnknownConversationError, UnknownTurnError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
+from dhenara_async.web.chat.marks import is_mark, is_mark_id, mark_id, mark_of
 from dhenara_async.web.openai.errors import OpenAIError, OpenAIRefusal
 from dhenara_async.web.openai.responses.feeds import ResponseReplayFeed
 from dhenara_async.web.openai.responses.ids import TurnPlace, place_of
@@ -23,8 +24,6 @@ _NO_RESPONSE = OpenAIError(404, "There is no such response.", None, "response_id
 _NO_JOURNAL = OpenAIError(
     400, "This server keeps no journal: a response cannot be read again as a stream, nor be cancelled."
 )
-_MARK = "deleted-"
-_DELETED = "its response was deleted"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -70,7 +69,7 @@ class KeptResponses:
             OpenAIRefusal: The owner has none of that id.
         """
         place = place_of(response_id)
-        if place is None or place.node.startswith(_MARK):
+        if place is None or is_mark_id(place.node):
             raise OpenAIRefusal(_NO_RESPONSE)
         running = await self._manager.running(place.conversation)  # first: it may end in between
         try:
@@ -126,19 +125,11 @@ class KeptResponses:
             await self._end(found)
             found = await self.find(response_id)
         place, manager = found.place, self._manager
-        mark = ConversationNode(
-            id=f"{_MARK}{place.node}",
-            parent_id=place.node,
-            status="failed",  # so that it does not become the head
-            error=_DELETED,
-            attempts=0,
-            timestamp=found.node.timestamp,  # every mark of a node is equal: it may be put there twice
-        )
         with suppress(UnknownConversationError):  # another request has deleted the last response in between
-            await manager.store.append(place.conversation, mark)
+            await manager.store.append(place.conversation, mark_of(found.node))
             conversation = await manager.load_all(await manager.open(place.conversation))
-            marks = {node.id for node in conversation.nodes if node.error == _DELETED}
-            left = [node for node in conversation.nodes if not {node.id, f"{_MARK}{node.id}"} & marks]
+            marks = {node.id for node in conversation.nodes if is_mark(node)}
+            left = [node for node in conversation.nodes if not {node.id, mark_id(node.id)} & marks]
             if all(map(is_given, left)) and not await manager.running(place.conversation):
                 await manager.delete(place.conversation)
 
@@ -184,7 +175,7 @@ async def is_deleted(manager: ConversationManager, conversation: Conversation, n
     Raises:
         UnknownConversationError: The store does not have the conversation.
     """
-    return await _has(manager, conversation, f"{_MARK}{node_id}")
+    return await _has(manager, conversation, mark_id(node_id))
 
 
 async def _has(manager: ConversationManager, conversation: Conversation, node_id: str) -> bool:

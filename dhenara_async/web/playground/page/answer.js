@@ -56,7 +56,7 @@ const errorWords = (error) => (typeof error === "string" ? error : (error.messag
 
 function Problem({ turn }) {
   if (!turn.error) return null;
-  if (turn.error.code === "Cancelled") return html`<p class="faint">${turn.error.message} ${turn.error.advice}</p>`;
+  if (["Cancelled", "Deleted"].includes(turn.error.code)) return html`<p class="faint">${turn.error.message} ${turn.error.advice}</p>`;
   return html`<div class="problem">
     <p><b>${turn.error.message}</b></p>
     ${turn.error.detail ? html`<p class="detail">${turn.error.detail}</p>` : null}

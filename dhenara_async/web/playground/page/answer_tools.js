@@ -39,6 +39,7 @@ export function AnswerTools({ turn, last = turn, models, inColumn = false }) {
   if (turn.status === "running") {
     return html`<div class="tools"><button type="button" class="soft" onClick=${() => session.stop(turn.id)}><${Icon} name="stop" />Stop</button></div>`;
   }
+  if (last.status === "deleted") return html`<div class="tools">${inColumn ? null : html`<${ForkPager} turn=${turn} />`}</div>`;
   const own = askedModel(turn, models);
   return html`<div class="tools">
     ${inColumn ? null : html`<${ForkPager} turn=${turn} />`}

@@ -6,7 +6,7 @@ import * as session from "./session.js";
 import { forest } from "./store.js";
 import { nameOf } from "./words.js";
 
-const STATES = { failed: "failed", interrupted: "stopped", running: "answering" };
+const STATES = { failed: "failed", interrupted: "stopped", running: "answering", deleted: "deleted" };
 
 function Branch({ entry, shown, go }) {
   // a chain without forks stays on one level, however long it is
@@ -22,7 +22,7 @@ function Branch({ entry, shown, go }) {
     ${chain.map(
       (node) => html`<li key=${node.id}>
         <button type="button" class="node" aria-current=${shown.has(node.id) ? "true" : null} onClick=${() => go(node.id)}>
-          <span class="node-question">${node.question || "(tool results)"}</span>
+          <span class="node-question">${node.question || (node.status === "deleted" ? "(deleted)" : "(tool results)")}</span>
           <span class="node-model">${nameOf(node)}${STATES[node.status] ? ` · ${STATES[node.status]}` : ""}</span>
         </button>
       </li>`,
