@@ -1,4 +1,4 @@
-"""What observers are told of each endpoint that a call asks, and what they hand back."""
+"""Observers receive records of each endpoint that a call asks, and may return trace ids, headers and contexts."""
 
 import asyncio
 from collections.abc import Callable, Generator, Mapping
@@ -55,7 +55,7 @@ class Seen(Observer):
 
 
 class Tracer(Observer):
-    """Hands a trace to the call, to the request's headers and to the context that it is sent in."""
+    """Returns a trace for the call, a header for the request, and a context for sending it."""
 
     adds_headers = True
 
@@ -82,7 +82,9 @@ class Tracer(Observer):
 
 @pytest.mark.parametrize("dialect", SPEAKERS)
 @pytest.mark.parametrize("streaming", [True, False])
-async def test_a_complete_answer_tells_its_model_id_and_reasons(dialect: Dialect, streaming: bool) -> None:
+async def test_the_record_of_a_complete_answer_has_model_response_id_and_finish_reasons(
+    dialect: Dialect, streaming: bool
+) -> None:
     seen = Seen()
     async with ProviderServer([ANSWER]) as server:
         client = AIModelClient(endpoint_at(server, dialect), ONCE.changed(streaming=streaming), observers=[seen])
@@ -100,7 +102,7 @@ async def test_a_complete_answer_tells_its_model_id_and_reasons(dialect: Dialect
     assert (seen.end.outcome, seen.end.answer) == ("complete", None)
 
 
-async def test_content_goes_to_those_who_want_it() -> None:
+async def test_only_observers_with_wants_content_receive_content() -> None:
     plain, curious = Seen(), Seen(wants_content=True)
     async with ProviderServer([ANSWER]) as server:
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
@@ -115,7 +117,7 @@ async def test_content_goes_to_those_who_want_it() -> None:
     assert curious.end.answer == response.chat_response
 
 
-async def test_the_members_of_a_plan_are_told_apart() -> None:
+async def test_each_endpoint_of_a_plan_has_a_record_of_its_own() -> None:
     seen = Seen()
     async with ProviderServer([ScriptedError(500, "Down."), ANSWER]) as server:
         endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
@@ -127,7 +129,7 @@ async def test_the_members_of_a_plan_are_told_apart() -> None:
     assert seen.ends[0].status == 500
 
 
-async def test_the_loser_of_a_race_ends_with_outcome_lost() -> None:
+async def test_the_loser_of_a_race_has_the_outcome_lost() -> None:
     seen = Seen()
     async with serve(stalling()) as slow, ProviderServer([ANSWER]) as quick:
         plan = Race([chat_endpoint(slow.url), endpoint_at(quick, Dialect.OPENAI_CHAT)])
@@ -193,7 +195,7 @@ async def test_a_stream_that_nobody_reads_asks_no_endpoint() -> None:
     assert seen.end.outcome == "left"
 
 
-async def test_a_tracer_reaches_the_request_the_response_and_the_node() -> None:
+async def test_a_trace_is_in_the_request_the_response_and_the_node() -> None:
     tracer, seen = Tracer(), Seen()
     again = ScriptedError(503, "Busy.", headers={"retry-after": "0"})
     async with (
@@ -209,7 +211,7 @@ async def test_a_tracer_reaches_the_request_the_response_and_the_node() -> None:
     assert ConversationNode.model_validate_json(node.model_dump_json()).model_dump_json() == node.model_dump_json()
 
 
-def test_a_node_stored_before_nodes_had_a_trace_still_loads() -> None:
+def test_a_stored_node_without_trace_ids_loads() -> None:
     stored = ConversationNode(user_query="Trees?").model_dump_json(exclude={"trace_id", "span_id"})
     node = ConversationNode.model_validate_json(stored)
     assert (node.trace_id, node.span_id) == (None, None)

@@ -1,4 +1,4 @@
-"""What a tool loop reports to observers through ``ObservedLoop``."""
+"""``ObservedLoop`` reports a tool loop and its tool calls to observers."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ class Seen(Observer):
         self._keep("out")
 
 
-def test_a_loop_reports_its_tools_and_content_only_to_whoever_wants_it() -> None:
+def test_a_loop_reports_its_tool_calls_and_content_only_with_wants_content() -> None:
     plain, curious, broken = Seen(), Seen(wants_content=True), Seen(breaks=True)
     loop = ObservedLoop([broken, plain, curious], "loop-1", clock=iter([1.0, 2.0, 4.0, 8.0]).__next__)
     loop.end(ORIGIN, steps=0, outcome="left")  # it has not started
@@ -68,7 +68,7 @@ def test_a_loop_reports_its_tools_and_content_only_to_whoever_wants_it() -> None
     assert [type(record) for record in broken.records] == [LoopStarted, ToolStarted, str, ToolEnded, LoopEnded]
 
 
-def test_the_context_of_a_tool_ends_with_its_error() -> None:
+def test_an_observers_context_around_a_tool_is_left_when_the_tool_fails() -> None:
     seen = Seen()
     loop = ObservedLoop([seen], "loop-1")
     loop.start(ORIGIN, tools=["weather"], max_steps=None)
@@ -77,7 +77,7 @@ def test_the_context_of_a_tool_ends_with_its_error() -> None:
     assert seen.records[2:] == ["in"]  # a generator context without a finally
 
 
-def test_a_loop_without_observers_builds_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_without_observers_builds_no_records(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LoopStarted", "ToolStarted", "ToolEnded", "LoopEnded"):
         monkeypatch.setattr(observed_loop, name, None)
     loop = ObservedLoop((), "loop-1")

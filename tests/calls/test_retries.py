@@ -1,4 +1,4 @@
-"""When a call is made again: how many requests the server sees, for every status, header and limit of attempts."""
+"""Retries of calls: the number of requests for every status, header and limit of attempts, the waits, the budget."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -61,11 +61,11 @@ STATUSES = {
     504: True,
     529: True,
 }
-"""Every status, and whether a call that met it is made again unless a header knows better."""
+"""Statuses, and whether a call is retried after them if no header decides."""
 
 
 def _date(seconds: float) -> dict[str, str]:
-    """A ``retry-after`` as a date, with the clock that it is to be read by."""
+    """Return ``retry-after`` as a date, and the ``date`` header that it is relative to."""
     there = format_datetime(NOON + timedelta(seconds=seconds), usegmt=True)
     return {"date": format_datetime(NOON, usegmt=True), "retry-after": there}
 
@@ -84,26 +84,26 @@ HEADERS: dict[str, tuple[dict[str, str], bool | None]] = {
     "no": ({"x-should-retry": "false"}, False),
     "yes, but too long": ({"x-should-retry": "true", "retry-after": "3600"}, False),
 }
-"""Headers, and their verdict; None = the status decides."""
+"""Headers, and whether a call is retried after them; None = the status decides."""
 
 
 def policy(attempts: int = 3) -> RetryPolicy:
-    """Tries without waiting, unless the provider asks for it."""
+    """Return a policy without waits of its own; a provider may still ask for one."""
     return RetryPolicy(attempts=attempts, first_delay=0)
 
 
 def config(attempts: int = 3, *, streaming: bool = False, timeouts: Timeouts | None = None) -> AIModelCallConfig:
-    """Knobs of a call that is made at most so often."""
+    """Return the options of a call with at most ``attempts`` requests."""
     return AIModelCallConfig(retries=policy(attempts), streaming=streaming, timeouts=timeouts or Timeouts())
 
 
-# ---------------------------------------------------------------------------------------------------- what is counted
+# ---------------------------------------------------------------------------------------------------- requests
 
 
 @pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_requests_are_counted_exactly(dialect: Dialect, header: str) -> None:
-    """Try half of the statuses and all limits for one header: refusals that stay, and an answer at the last attempt.
+async def test_each_status_and_header_leads_to_the_expected_number_of_requests(dialect: Dialect, header: str) -> None:
+    """The server refuses every attempt, or answers the last one, for each limit of attempts and half of the statuses.
 
     A soak tries all statuses.
     """
@@ -155,14 +155,14 @@ async def test_the_retry_info_in_geminis_body_sets_the_delay(seconds: float, req
 
 
 async def test_the_wait_is_the_retry_after_of_the_provider() -> None:
-    """Not our own backoff, which would be nothing at all here."""
+    """The policy's own backoff is zero here."""
     refusals = [ScriptedError(429, "No.", headers={"retry-after-ms": told}) for told in ("3", "5")]
     async with ProviderServer([*refusals, ANSWER]) as server:
         response = await AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), config()).generate("Count.")
     assert [attempt.waited for attempt in response.tries] == [0.0, 0.003, 0.005]
 
 
-# ---------------------------------------------------------------------------------------------------- what forbids it
+# ---------------------------------------------------------------------------------------------------- no retry
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -183,8 +183,8 @@ async def test_a_wait_beyond_a_limit_fails_at_once(dialect: Dialect, retries: Re
         assert (caught.value.retry_after, caught.value.attempts, len(server.requests)) == (20.0, 1, 1)
 
 
-def _says(event: StreamEvent) -> bool:
-    """Whether the reader learns something of the answer by it; that a text begins is nothing of the text."""
+def _has_content(event: StreamEvent) -> bool:
+    """Whether an event holds content of the answer; the start of a text part does not."""
     match event:
         case PartStart():
             return event.kind == "tool_call"
@@ -197,7 +197,7 @@ def _says(event: StreamEvent) -> bool:
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("answer", [ANSWER, Answer(tool_calls=(ScriptedToolCall("call_1", "add", '{"a":1}'),))])
 async def test_an_error_after_content_is_not_retried(dialect: Dialect, answer: Answer) -> None:
-    """Whatever the answer began with, the reader has it."""
+    """The reader keeps the content that came before the error, whatever its kind."""
     async with ProviderServer([answer]) as server:
         client = AIModelClient(endpoint_at(server, dialect), config())
         async with client.stream("Count.") as stream:
@@ -214,7 +214,7 @@ async def test_an_error_after_content_is_not_retried(dialect: Dialect, answer: A
                     async for event in stream:
                         seen.append(event)
                 except ServerError as exc:
-                    content = any(map(_says, seen))
+                    content = any(map(_has_content, seen))
                     assert exc.attempts == len(server.requests) == (1 if content else 3), events_before
                     said += content
                 else:  # the error came behind the end
@@ -224,7 +224,7 @@ async def test_an_error_after_content_is_not_retried(dialect: Dialect, answer: A
 
 
 async def test_a_retry_resets_a_start_that_was_handed_over() -> None:
-    """An empty beginning is not content: the reader is told that it begins anew, once for each further request."""
+    """An answer without content is retried; each further request sends the reader one ``StreamReset``."""
     fault = Fault(answer=ANSWER, error=ScriptedError(529, "No."), error_at=1, stall=1, seconds=0.02)
     async with ProviderServer([fault, fault, ANSWER]) as server:
         client = AIModelClient(endpoint_at(server, Dialect.ANTHROPIC_MESSAGES), config())
@@ -246,7 +246,7 @@ async def test_a_retry_resets_a_start_that_was_handed_over() -> None:
 
 @pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_RESPONSES])
 async def test_a_retry_resets_a_part_without_content(dialect: Dialect) -> None:
-    """Two dialects announce a text before its first word comes, and a host may fail between the two."""
+    """Two dialects announce a text part before its first word; the host fails between the two."""
     before = {Dialect.ANTHROPIC_MESSAGES: 2, Dialect.OPENAI_RESPONSES: 4}[dialect]
     error = ScriptedError(500, "No.", code="server_error")
     fault = Fault(answer=ANSWER, error=error, error_at=before, stall=before, seconds=0.02)
@@ -276,7 +276,7 @@ async def test_an_empty_text_part_is_not_content(dialect: Dialect) -> None:
 
 
 async def test_timeouts_of_the_whole_call_are_not_retried() -> None:
-    """The limits of the whole call are over for its next request as well."""
+    """A further request would have no time left either."""
     async with ProviderServer(lambda _seen: Fault(answer=ANSWER, stall="head")) as server:
         for timeouts, limit in ((Timeouts(total=0.05), "total"), (Timeouts(first_content=0.05), "first_content")):
             before = len(server.requests)
@@ -315,7 +315,7 @@ async def test_a_node_records_every_attempt() -> None:
         assert len(server.requests) == 6
 
 
-# ---------------------------------------------------------------------------------------------------- the budget
+# ---------------------------------------------------------------------------------------------------- retry budget
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -341,7 +341,7 @@ async def test_the_retry_budget_bounds_requests_during_an_outage(at_once: bool) 
         assert len(server.requests) - before == 10
 
 
-def test_a_budget_in_threads_gives_no_more_than_it_has() -> None:
+def test_a_retry_budget_shared_by_threads_is_not_overdrawn() -> None:
     budget = RetryBudget(most=50, share=0)
     with ThreadPoolExecutor(8) as threads:
         asked = [threads.submit(budget.spend) for _ in range(4000)]
@@ -356,7 +356,7 @@ def test_a_budget_in_threads_gives_no_more_than_it_has() -> None:
     assert sum(earning.spend() for _ in range(3000)) == 2000
 
 
-def test_a_budget_never_holds_more_than_its_most() -> None:
+def test_a_retry_budget_is_capped_at_its_maximum() -> None:
     budget = RetryBudget(most=3, share=0.5)
     for _ in range(100):
         budget.earn()
@@ -367,11 +367,11 @@ def test_a_budget_never_holds_more_than_its_most() -> None:
     assert budget.spend()
 
 
-# ---------------------------------------------------------------------------------------------------- the arithmetic
+# ---------------------------------------------------------------------------------------------------- delays
 
 
 def refused(retry_after: float | None = None, *, retryable: bool = True) -> APIError:
-    """A refusal as a driver makes it."""
+    """Return an error as drivers build it."""
     return APIError("No.", provider="p", status=429, retry_after=retry_after, retryable=retryable)
 
 
@@ -400,7 +400,9 @@ NEVER: tuple[DhenaraError, ...] = (
     told=st.none() | st.floats(0, 200),
     remaining=st.none() | st.floats(0, 200),
 )
-def test_delay(attempts: int, failed: int, draw: float, told: float | None, remaining: float | None) -> None:
+def test_the_delay_follows_retry_after_backoff_and_the_remaining_time(
+    attempts: int, failed: int, draw: float, told: float | None, remaining: float | None
+) -> None:
     rule = RetryPolicy(attempts=attempts)
     for error in (*ALWAYS, *NEVER) if told is None else (refused(told),):
         wait = delay(rule, failed, error, remaining=remaining, draw=draw)
@@ -416,13 +418,13 @@ def test_delay(attempts: int, failed: int, draw: float, told: float | None, rema
         assert wait == expected
 
 
-def test_delay_counts_from_one() -> None:
+def test_the_delay_of_attempt_zero_is_refused() -> None:
     for failed in (0, -1):
         with pytest.raises(ValueError, match="counts from 1"):
             delay(RetryPolicy(), failed, ReadError("no"), remaining=None, draw=0.5)
 
 
-def test_a_number_is_how_often_a_call_is_made_again() -> None:
+def test_a_number_as_retries_is_the_number_of_further_requests() -> None:
     assert [AIModelCallConfig(retries=number).retries.attempts for number in (0, 1, 5)] == [1, 2, 6]
 
 

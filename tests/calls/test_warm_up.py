@@ -1,4 +1,4 @@
-"""Warming up: what only a first call has to do is done ahead, in a thread, and nothing is sent."""
+"""``warm_up`` loads modules in a thread and opens connections before the first call, and sends nothing."""
 
 import json
 import os
@@ -94,10 +94,10 @@ asyncio.run(main())
     ("dialect", "plan"), [*((dialect, False) for dialect in Dialect), (Dialect.ANTHROPIC_MESSAGES, True)]
 )
 async def test_after_warming_up_a_call_loads_nothing(dialect: Dialect, plan: bool) -> None:
-    """In a process of its own, because this one has loaded everything."""
+    """The call runs in a process of its own, because this one has loaded all modules."""
     async with ProviderServer([Answer(text="One."), Answer(text="Two.")]) as server:
         told = await _told(server, dialect, plan=plan, warm=True)
-        assert server.connections == 1  # the one that was made ahead
+        assert server.connections == 1  # opened by warm_up
     assert told["texts"] == ["One.", "Two."]
     assert told["loaded by calls"] == []
     assert told["not built"] == []
@@ -107,7 +107,7 @@ async def test_after_warming_up_a_call_loads_nothing(dialect: Dialect, plan: boo
     assert told["contexts"] != 0
 
 
-async def test_a_block_loads_modules_in_a_thread() -> None:
+async def test_entering_a_client_block_loads_modules_in_a_thread() -> None:
     async with ProviderServer([Answer(text="One."), Answer(text="Two.")]) as server:
         told = await _told(server, Dialect.OPENAI_CHAT, plan=False, warm=False)
     assert told["texts"] == ["One.", "Two."]
@@ -159,7 +159,7 @@ async def test_warm_up_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_warm_up_connects_only_where_connections_are_kept() -> None:
     async with serve(replies(whole(chat_body("Shared.")))) as server:
         endpoint = chat_endpoint(server.url)
-        await AIModelClient(endpoint).warm_up()  # each of its calls opens and closes its own
+        await AIModelClient(endpoint).warm_up()  # outside a block each call opens a connection of its own
         async with AIModelClient(endpoint, AIModelCallConfig(test_mode=True)) as rehearsing:
             await rehearsing.warm_up()
         shared = AiohttpTransport()
@@ -169,14 +169,14 @@ async def test_warm_up_connects_only_where_connections_are_kept() -> None:
         assert server.connections == 1
 
 
-async def test_every_host_of_a_plan_is_connected_to_even_if_one_fails() -> None:
+async def test_warm_up_connects_to_every_host_of_a_plan_although_one_fails() -> None:
     async with serve(replies(whole(chat_body("Alive.")))) as server:
         alive = chat_endpoint(server.url)
         async with AIModelClient(Race([_nobody(), alive, alive]), ONCE) as client:
             with pytest.raises(ConnectError):
                 await client.warm_up()
             assert (await client.generate("Hi.")).text() == "Alive."
-            assert server.connections == 2  # one that was ready, and one for the second to ask the same host
+            assert server.connections == 2  # one from warm_up, and another for the second endpoint on the same host
         async with AIModelClient(Failover([_nobody(), alive]), ONCE) as client:
             with pytest.raises(ConnectError):
                 await client.warm_up()
@@ -185,7 +185,7 @@ async def test_every_host_of_a_plan_is_connected_to_even_if_one_fails() -> None:
             assert server.connections == 3
 
 
-async def test_a_managers_turns_are_warmed_up_too() -> None:
+async def test_warm_up_of_a_manager_connects_for_its_turns() -> None:
     async with serve(replies(whole(chat_body("First.")))) as server, ConversationManager() as manager:
         endpoint = chat_endpoint(server.url)
         with pytest.raises(ConfigurationError, match="a sequence of endpoints"):
@@ -197,7 +197,7 @@ async def test_a_managers_turns_are_warmed_up_too() -> None:
         assert server.connections == 1
 
 
-async def test_a_host_without_a_tls_handshake_hits_the_connect_limit() -> None:
+async def test_warm_up_of_a_host_that_never_finishes_tls_ends_at_the_connect_limit() -> None:
     async def play(connection: Connection) -> None:
         await connection.until_hung_up()
 
@@ -216,8 +216,8 @@ async def test_an_invalid_address_is_reported_by_warm_up() -> None:
             await client.warm_up()
 
 
-async def test_a_connection_over_tls_is_ready_as_well(tmp_path: Path) -> None:
-    """In a process of its own, because the authorities that are trusted are read once a process."""
+async def test_warm_up_opens_a_tls_connection(tmp_path: Path) -> None:
+    """The call runs in a process of its own, because a process reads its trusted authorities once."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "host.pem"))

@@ -1,6 +1,6 @@
-"""Every ordered pair of sources and targets, with every kind of part: the request is one that the target takes.
+"""A history of each source with every kind of part is formatted for each target, and the request is legal there.
 
-Three judges look at each request, none of which shares code with the formatter: the vendor's own SDK types, the strict
+Three checks, which share no code with the formatter, look at each request: the types of the vendor's SDK, the strict
 rules of the loopback server, and the table of ``replay_rules``.
 """
 
@@ -55,7 +55,7 @@ SOURCE = pytest.mark.parametrize("source", SOURCES)
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A history on its way to a target: what was made of it, and the request."""
+    """A history formatted for a target, with its report and the request."""
 
     history: History
     target: Speaker
@@ -71,14 +71,14 @@ def _hop(source: str, name: str, target: str) -> Hop:
 
 
 def _hops(source: str) -> Iterator[tuple[str, Hop]]:
-    """Every hop from a source, by its target and history."""
+    """Yield all hops from a source, each with a name of its target and history."""
     for target in TARGETS:
         for name in _HISTORIES:
             yield f"{target}, {name}", _hop(source, name, target)
 
 
 def _half_of_hops(source: str) -> Iterator[tuple[str, Hop]]:
-    """Half of the hops from a source to each target; all of them in a soak."""
+    """Yield half of the hops from a source to each target; all of them in a soak."""
     for number, target in enumerate(TARGETS):
         for name in sample(_HISTORIES, 2, list(SOURCES).index(source) + number):
             yield f"{target}, {name}", _hop(source, name, target)
@@ -87,7 +87,7 @@ def _half_of_hops(source: str) -> Iterator[tuple[str, Hop]]:
 def _sent(history: History, speaker: Speaker, formatted: FormattedConversation, config: AIModelCallConfig) -> Hop:
     endpoint = speaker.endpoint
     request = ChatRequest.of(formatted.messages, instructions=["Be exact."], config=config, stream=True)
-    # whatever is behind a URL that the target does not fetch has been downloaded by the time of the request
+    # files that the target does not fetch are downloaded before the request
     files = {key_of(part): stand_in(part) for part in to_download(request.messages, endpoint)}
     request = ChatRequest(inlined(request.messages, files), request.instructions, config, stream=True)
     return Hop(history, speaker, formatted, driver_for(endpoint).encode(request, endpoint))
@@ -106,11 +106,11 @@ def _formatted(
     )
 
 
-# ---------------------------------------------------------------------------------------------------- what is covered
+# ---------------------------------------------------------------------------------------------------- coverage
 
 
 @SOURCE
-def test_every_source_has_a_history_of_every_kind(source: str) -> None:
+def test_every_source_has_histories_with_every_kind_of_part(source: str) -> None:
     found: Counter[str] = Counter()
     for name in _NAMES:
         found += cells(histories(source)[name])
@@ -126,7 +126,7 @@ def test_every_source_has_recorded_answers() -> None:
     assert kinds.keys() >= {"text", "reasoning", "tool_call", "tool_result", "refusal", "hosted_tool", "file"}
 
 
-def test_there_are_enough_sources_and_targets() -> None:
+def test_the_matrix_has_the_expected_sources_and_targets() -> None:
     assert len(SOURCES) >= 14
     assert len(TARGETS) >= 14
     assert {speaker.dialect for speaker in TARGETS.values()} == set(Dialect)
@@ -134,11 +134,11 @@ def test_there_are_enough_sources_and_targets() -> None:
     assert len({speaker.provider for speaker in chat}) >= 9
 
 
-# ---------------------------------------------------------------------------------------------------- three judges
+# ---------------------------------------------------------------------------------------------------- legal requests
 
 
 @SOURCE
-def test_sdk_types_know_the_request(source: str) -> None:
+def test_requests_fit_the_types_of_the_vendors_sdk(source: str) -> None:
     with cases() as case:
         for name, hop in _half_of_hops(source):
             with case(name):
@@ -146,7 +146,7 @@ def test_sdk_types_know_the_request(source: str) -> None:
 
 
 @SOURCE
-def test_strict_server_takes_the_request(source: str) -> None:
+def test_the_strict_server_accepts_the_requests(source: str) -> None:
     with cases() as case:
         for name, hop in _hops(source):
             with case(name):
@@ -154,7 +154,7 @@ def test_strict_server_takes_the_request(source: str) -> None:
 
 
 @SOURCE
-def test_replay_rules_hold(source: str) -> None:
+def test_the_requests_follow_the_replay_rules(source: str) -> None:
     with cases() as case:
         for name, hop in _hops(source):
             with case(name):
@@ -167,7 +167,7 @@ def _violations(hop: Hop) -> list[tuple[str, str]]:
     return violations(target.wire, str(target.provider), target.model, hop.wire.body, foreign=secrets)
 
 
-# A demand of a target, what is demanded instead, and a hop that has need of it.
+# A rule of a target, its value when switched off, and a hop that needs the rule.
 _DEMANDS: list[tuple[str, object, str, str, str]] = [
     ("alternates", False, "chat", "torn", "vllm"),
     ("alternates", False, "chat", "torn", "anthropic"),
@@ -193,10 +193,10 @@ _DEMANDS: list[tuple[str, object, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("demand", "lax", "source", "name", "target"), _DEMANDS)
-def test_formatter_that_forgets_a_demand_is_noticed(
+def test_a_formatter_that_ignores_a_rule_of_the_target_fails_a_check(
     monkeypatch: pytest.MonkeyPatch, demand: str, lax: object, source: str, name: str, target: str
 ) -> None:
-    """The judges are no rubber stamps: whatever a target demands, one of them, or the driver itself, insists on it."""
+    """With a rule of the target switched off in the formatter, one of the checks or the driver refuses the request."""
     history, speaker = histories(source)[name], TARGETS[target]
     assert not _is_noticed(history, speaker)
     driver = driver_for(speaker.endpoint)
@@ -210,7 +210,7 @@ def test_formatter_that_forgets_a_demand_is_noticed(
 
 
 def _is_noticed(history: History, speaker: Speaker) -> bool:
-    # as plain messages, so that nothing of it is remembered
+    # plain messages, because formatted nodes are cached
     formatted = PromptFormatter.format_messages(history.messages(), speaker.endpoint, config=_CONFIG)
     try:
         hop = _sent(history, speaker, formatted, _CONFIG)
@@ -219,25 +219,25 @@ def _is_noticed(history: History, speaker: Speaker) -> bool:
     return bool(_violations(hop) or _refusal(hop))
 
 
-# What hosts of Chat Completions know beyond OpenAI's types.
+# Fields of hosts of Chat Completions that OpenAI's types do not have.
 _KNOBS = frozenset({"max_tokens", "stream_options", "thinking", "reasoning", "random_seed"})
 _WORDS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "prefix"})
 _CHUNKS = frozenset({"thinking", "document_url", "video_url"})
 
 
 def _sdk_problems(hop: Hop) -> list[str]:
-    """What the SDK has against a request, less what only a host knows: which may have that is the others' affair."""
+    """Return the SDK's complaints about a request, without those about fields that only some hosts have."""
     body = cast("dict[str, object]", orjson.loads(hop.wire.body))
     match hop.target.wire:
         case "chat":
             body["messages"] = [_plain(message) for message in cast("list[dict[str, object]]", body["messages"])]
-        case "responses":  # documented for users' messages, with a type of its own that the union of parts forgets
+        case "responses":  # documented for users' messages, but missing in the SDK's union of parts
             for item in cast("list[dict[str, object]]", body["input"]):
                 found = _taken_out(item, "input_audio")
                 assert [problem for part in found for problem in mismatches(part, ResponseInputAudioParam)] == []
         case "anthropic":
             found = problems(hop.target.dialect, hop.wire.body, stream=True)
-            # blocks that came with a beta feature are known to the types of that alone
+            # blocks of a beta feature are only in the types of that feature
             return found and mismatches(body, beta_messages.MessageCreateParamsStreaming)
         case "gemini":
             pass
@@ -246,7 +246,7 @@ def _sdk_problems(hop: Hop) -> list[str]:
 
 
 def _taken_out(item: dict[str, object], kind: str) -> list[dict[str, object]]:
-    """The parts of a kind, which are not in the item's content any more."""
+    """Remove the parts of a kind from an item's content, and return them."""
     content = item.get("content")
     parts = cast("list[dict[str, object]]", content) if isinstance(content, list) else []
     found = [part for part in parts if part.get("type") == kind]
@@ -268,7 +268,7 @@ def _plain(message: dict[str, object]) -> dict[str, object]:
 
 
 def _openai_part(part: dict[str, object]) -> dict[str, object]:
-    """Sound is an object at OpenAI, and its base64 alone at Mistral."""
+    """Return a part in OpenAI's shape: audio is an object there, and plain base64 at Mistral."""
     if part.get("type") == "input_audio" and isinstance(part.get("input_audio"), str):
         return {"type": "input_audio", "input_audio": {"data": part["input_audio"], "format": "wav"}}
     return part
@@ -278,7 +278,7 @@ _SEGMENTS = {"google_ai": "google"}
 
 
 def _refusal(hop: Hop) -> str | None:
-    """What the loopback server has against a request; it has given out everything that the target sealed."""
+    """Return why the loopback server refuses a request; None if it does not. It knows all seals of the target."""
     target, wire = hop.target, WIRE_DIALECTS[hop.target.dialect]
     provider = _SEGMENTS.get(str(target.provider), str(target.provider))
     version = "v1beta" if target.dialect is Dialect.GEMINI else "v1"
@@ -299,15 +299,15 @@ def _refusal(hop: Hop) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------------- what goes home
+# ---------------------------------------------------------------------------------------------------- opaque state
 
 
 _SEALERS = ("anthropic", "responses", "gemini", "mistral", "openrouter")
 
 
 @pytest.mark.parametrize("source", _SEALERS)
-def test_opaque_state_goes_back_to_its_own_target(source: str) -> None:
-    """Whatever the report calls native is there with its seals."""
+def test_parts_reported_as_native_keep_their_opaque_state(source: str) -> None:
+    """Signatures and encrypted reasoning of native parts are in the request."""
     seals = 0
     for name in _HISTORIES:
         hop = _hop(source, name, source)
@@ -317,7 +317,7 @@ def test_opaque_state_goes_back_to_its_own_target(source: str) -> None:
             if told.message is None or told.part is None or told.outcome != "native":
                 continue
             part = parts[told.message, told.part]
-            # what stands alone at Responses needs no id of its own, and its calls and texts have no other seal
+            # items of Responses need no id when stateless, and its calls and texts have no other seal
             wanted = [seal for seal in sealed(part) if not seal.startswith(("msg_", "fc_"))]
             assert [seal for seal in wanted if seal not in body] == [], (name, told)
             seals += len(wanted)
@@ -325,8 +325,8 @@ def test_opaque_state_goes_back_to_its_own_target(source: str) -> None:
 
 
 @SOURCE
-def test_the_origin_of_a_history_has_no_foreign_state_in_it(source: str) -> None:
-    """So that the judges look for other people's secrets only, and have some to look for."""
+def test_a_source_history_holds_opaque_state_of_that_source_only(source: str) -> None:
+    """The checks for leaks need such state, and must not find that of another source."""
     history = histories(source)["every kind"]
     others = [target for target, speaker in TARGETS.items() if speaker.origin != SOURCES[source].origin]
     assert foreign(history, SOURCES[source].origin) == frozenset()
@@ -334,8 +334,8 @@ def test_the_origin_of_a_history_has_no_foreign_state_in_it(source: str) -> None
     assert all(len(foreign(history, TARGETS[target].origin)) >= 3 for target in others)
 
 
-def test_a_paused_turn_stays_last_and_is_joined_with_its_continuation() -> None:
-    """A call that the provider has not finished goes back only if it is to be gone on with, or once it has a result."""
+def test_a_paused_turn_is_sent_last_and_joined_with_its_continuation() -> None:
+    """A hosted call without a result is sent only at the end of a paused turn, or with its result."""
     speaker = SOURCES["anthropic"]
     part = HostedToolPart(
         name="server_tool_use",
@@ -404,7 +404,7 @@ def _parts(history: History) -> dict[tuple[int, int], Part]:
 
 
 @SOURCE
-def test_report_accounts_for_every_part_once(source: str) -> None:
+def test_the_report_has_each_part_once(source: str) -> None:
     with cases() as case:
         for name, hop in _hops(source):
             with case(name):
@@ -425,7 +425,7 @@ def _check_parts(hop: Hop) -> None:
 
 
 @SOURCE
-def test_report_says_why_of_all_that_changed(source: str) -> None:
+def test_the_report_has_a_reason_for_every_change(source: str) -> None:
     with cases() as case:
         for name, hop in _hops(source):
             with case(name):
@@ -436,7 +436,9 @@ def _check_entries(hop: Hop) -> None:
     report, parts = hop.formatted.report, _parts(hop.history)
     noted = Counter((entry.message, entry.part) for entry in report.entries if entry.part is not None)
     changed = {(told.message, told.part) for told in report.parts if told.part is not None and told.outcome != "native"}
-    whole = {entry.message for entry in report.entries if entry.kind == "message"}  # said of all its parts at once
+    whole = {
+        entry.message for entry in report.entries if entry.kind == "message"
+    }  # an entry for all parts of the message
     assert {place for place in changed if place not in noted and place[0] not in whole} == set()
     assert noted.keys() <= changed
     for entry in report.entries:
@@ -453,7 +455,7 @@ def _check_entries(hop: Hop) -> None:
 
 
 @SOURCE
-def test_strict_policy_raises_exactly_where_something_is_lost(source: str) -> None:
+def test_a_strict_policy_raises_only_for_hops_with_losses(source: str) -> None:
     with cases() as case:
         for name, hop in _half_of_hops(source):
             with case(name):
@@ -472,7 +474,7 @@ def _check_strict_policy(hop: Hop) -> None:
         assert again.messages == hop.formatted.messages
 
 
-def test_hops_with_and_without_loss_are_both_among_them() -> None:
+def test_the_matrix_has_hops_with_and_without_losses() -> None:
     lossy = [
         bool(_hop(source, name, target).formatted.report.lossy)
         for source in SOURCES
@@ -490,7 +492,7 @@ def test_hops_with_and_without_loss_are_both_among_them() -> None:
     assert codes >= SEVERITIES.keys() - _ELSEWHERE
 
 
-# Codes that no hop of these makes: asked for by a policy, told by a provider, of other rooms, or of forged histories.
+# Codes that these hops cannot have: of other policies, providers, modules, or forged histories.
 _ELSEWHERE = frozenset(
     {
         *("reasoning_as_text", "reasoning_stripped_after_400", "server_dropped_reasoning", "tools_stubbed"),
@@ -500,7 +502,7 @@ _ELSEWHERE = frozenset(
 
 
 @SOURCE
-def test_report_is_a_table_and_data(source: str) -> None:
+def test_the_report_prints_as_a_table_and_dumps_as_json(source: str) -> None:
     with cases() as case:
         for name, hop in _half_of_hops(source):
             with case(name):

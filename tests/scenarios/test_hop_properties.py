@@ -1,12 +1,12 @@
-"""What holds for every conversation and every target, tried on random ones.
+"""Properties of formatting for every conversation and every target, checked with random conversations.
 
 Each run tries the same few conversations, so that it is quick and stable; ``DHENARA_SOAK=1`` tries four times as many.
 Any number of them, new ones each time::
 
     DHENARA_EXAMPLES=2000 python -m pytest tests/scenarios/test_hop_properties.py
 
-``DHENARA_EXAMPLES`` is how many conversations each property is tried on; each goes to all targets. What hypothesis
-finds wrong it makes small, and prints.
+``DHENARA_EXAMPLES`` is the number of conversations for each property; each goes to all targets. Hypothesis prints the
+smallest conversation that fails.
 """
 
 import os
@@ -78,7 +78,7 @@ _Tried = ParamSpec("_Tried")
 
 
 def _tried(examples: int) -> Callable[[Callable[_Tried, None]], Callable[_Tried, None]]:
-    """On how many conversations a property is tried in a soak; a plain run tries a quarter of them."""
+    """Set the number of conversations of a property in a soak; a plain run tries a quarter of them."""
     return settings(
         max_examples=_MORE or -(-examples // _SHARE),
         derandomize=not _MORE,
@@ -88,11 +88,11 @@ def _tried(examples: int) -> Callable[[Callable[_Tried, None]], Callable[_Tried,
     )
 
 
-# ---------------------------------------------------------------------------------------------------- what is expected
+# ---------------------------------------------------------------------------------------------------- expectations
 
 
 def _strays(messages: Iterable[Message]) -> list[str]:
-    """Parts in a message of a role that cannot say them, which is the caller's mistake."""
+    """Return the parts that the role of their message cannot have, which is the caller's mistake."""
     found: list[str] = []
     for message in messages:
         for part in message.parts:
@@ -111,14 +111,14 @@ def _strays(messages: Iterable[Message]) -> list[str]:
 
 
 def _may_be_refused(messages: Sequence[Message], policy: ConversionPolicy) -> bool:
-    """Whether there is a file that the policy lets the target refuse: any at all, or one that is asked with now."""
+    """Whether the policy allows a refusal because of a file: of any file, or of one in the current question."""
     last = max((at for at, message in enumerate(messages) if message.role is Role.ASSISTANT), default=-1)
     looked_at = {"refuse": messages, None: messages[last + 1 :]}.get(policy.media, ())
     return any(isinstance(part, FilePart) for _message, part in parts_of(looked_at))
 
 
 def _stays_away(message: Message, part: PartBase, target: Target) -> bool:
-    """Whether the opaque state of a part has no business with the target."""
+    """Whether the opaque state of a part must not be sent to the target."""
     if part.origin is None or not part.origin.same_model(target.origin):
         return True
     if isinstance(part, ReasoningPart):
@@ -132,7 +132,7 @@ def _broke_off(message: Message) -> bool:
 
 
 def _is_unthought(message: Message, part: ReasoningPart, target: Target) -> bool:
-    """Whether the words of a piece of thinking have no business with the target, if nobody asks for them."""
+    """Whether the text of reasoning must not be sent to the target under the default policy."""
     if part.origin is None or _broke_off(message):
         return True
     match target.rules.reasoning_back:
@@ -167,7 +167,7 @@ def _body(formatted: FormattedConversation, target: Target, config: AIModelCallC
 
 
 def _asks(formatted: FormattedConversation) -> bool:
-    """Whether there is anything to ask; instructions alone are no question."""
+    """Whether there is a question; instructions alone are none."""
     return any(message.role is not Role.SYSTEM for message in formatted.messages)
 
 
@@ -175,16 +175,16 @@ def _say(name: str, target: Target) -> None:
     note(f"target: {name} ({target.origin.model}); more: DHENARA_EXAMPLES=2000 python -m pytest {__file__}")
 
 
-# ---------------------------------------------------------------------------------------------------- the properties
+# ---------------------------------------------------------------------------------------------------- properties
 
 
 def _secrets(messages: Iterable[Message], target: Target, *, as_text: bool) -> tuple[set[str], set[str]]:
-    """What the target may not see at all, and which thinking it is to see in words.
+    """Return the texts that must not be sent to the target, and the reasoning that must be sent as text.
 
     Args:
         messages: The conversation.
         target: Who is asked.
-        as_text: Whether thinking of others is sent in words.
+        as_text: Whether the policy sends foreign reasoning as text.
     """
     hidden, shown, free = set[str](), set[str](), set[str]()
     for message, part in parts_of(messages):
@@ -192,7 +192,7 @@ def _secrets(messages: Iterable[Message], target: Target, *, as_text: bool) -> t
         if _stays_away(message, part, target):
             hidden |= sealed
         else:
-            free |= sealed  # thinking without words is sealed alike each time
+            free |= sealed  # reasoning without text has the same seal each time
         if isinstance(part, ReasoningPart) and part.text and _is_unthought(message, part, target):
             same = part.origin is not None and part.origin.same_model(target.origin)
             (shown if as_text and not same and not _broke_off(message) else hidden).add(part.text)
@@ -206,7 +206,7 @@ def _check_legal(
     policy: ConversionPolicy,
     config: AIModelCallConfig,
 ) -> None:
-    """What is formatted can be encoded, is taken by the strict provider, and tells nothing that is not its business."""
+    """Check that the formatted history encodes, that the strict server accepts it, and that it leaks no secret."""
     if not _asks(formatted):
         return
     wire = encoded(formatted.messages, target, config, _LEADS)
@@ -283,12 +283,12 @@ def test_only_unsendable_messages_are_refused_with_a_typed_error(
 
 
 def _trimmed(part: Part) -> Part:
-    """A part without white space at its end, which the very last one may lose."""
+    """Return a part without white space at its end, which the last part may lose."""
     return part.model_copy(update={"text": part.text.rstrip()}) if isinstance(part, TextPart) else part
 
 
 def _plain(part: Part) -> Part:
-    """A part without what others than its maker have no use for; the name of a result is that of its call."""
+    """Return a part without opaque state; a result without its name, which is that of its call."""
     return part.model_copy(update={"provider_state": None} | ({"name": ""} if isinstance(part, ToolResultPart) else {}))
 
 
@@ -328,7 +328,7 @@ def _check_total(messages: Sequence[Message], formatted: FormattedConversation, 
 
 
 def _check_nothing_vanishes(messages: Sequence[Message], formatted: FormattedConversation) -> None:
-    """Whatever the report does not call left out is there, wherever it may stand now."""
+    """Check that every part that the report does not call omitted is in the messages."""
     sent = [part for _message, part in parts_of(formatted.messages)]
     words = "\n".join(part.get_text() for part in sent if isinstance(part, TextPart | RefusalPart | JsonPart))
     files = [part.model_copy(update={"provider_state": None}) for part in sent if isinstance(part, FilePart)]
@@ -347,7 +347,7 @@ def _check_nothing_vanishes(messages: Sequence[Message], formatted: FormattedCon
 
 @_tried(30)
 @given(talks(), message_lists(), _LENIENT)
-def test_report_accounts_for_every_part_and_strictness_is_about_loss_only(
+def test_the_report_has_every_part_and_a_strict_policy_raises_for_losses_only(
     talk: Talk, messages: list[Message], policy: ConversionPolicy
 ) -> None:
     strict = policy.model_copy(update={"strict": True})
@@ -395,11 +395,11 @@ def test_formatting_formatted_messages_changes_nothing(messages: list[Message], 
         assert twice.messages == once.messages
 
 
-# ---------------------------------------------------------------------------------------------------- turn after turn
+# ---------------------------------------------------------------------------------------------------- growing histories
 
 
 def _asked_of(node: ConversationNode) -> list[Message]:
-    """What was asked with a node, as it was asked: an id of a file meant one in the store of who answered."""
+    """Return the messages of a node's request; a file id refers to the store of the provider that answered."""
     asked = [message for message in node.as_messages() if message.role is Role.USER]
     return [message.model_copy(update={"node": None}) for message in asked]
 
@@ -414,7 +414,7 @@ def test_replayed_answers_have_the_same_bytes_in_every_request(talk: Talk, polic
             node = None if turn == len(talk.nodes) else talk.nodes[turn]
             asked = talk.asked if node is None else _asked_of(node)
             if not _asks(PromptFormatter.format_messages(asked, target.endpoint, policy=policy)):
-                continue  # nobody asked anything: there was no such request
+                continue  # no question, so there was no request
             formatted = PromptFormatter.format_conversation(
                 talk.nodes[:turn], target.endpoint, policy=policy, asked=asked, instructions=_LEADS
             )
@@ -425,7 +425,7 @@ def test_replayed_answers_have_the_same_bytes_in_every_request(talk: Talk, polic
 
 
 def _is_answered(node: ConversationNode, target: Target, policy: ConversionPolicy) -> bool:
-    """Whether the target is shown an answer in a node, so that what comes later cannot join its question."""
+    """Whether the target sees an answer of the node, so that later messages are not merged with its question."""
     answer = [message for message in node.as_messages() if message.role is Role.ASSISTANT]
     shown = PromptFormatter.format_messages(answer, target.endpoint, policy=policy).messages
     return any(message.role is Role.ASSISTANT for message in shown)
@@ -433,7 +433,7 @@ def _is_answered(node: ConversationNode, target: Target, policy: ConversionPolic
 
 @_tried(30)
 @given(talks(), _LENIENT)
-def test_the_callers_conversation_stays_as_it_was(talk: Talk, policy: ConversionPolicy) -> None:
+def test_formatting_does_not_change_the_callers_conversation(talk: Talk, policy: ConversionPolicy) -> None:
     before = [node.model_dump_json() for node in talk.nodes], [message.model_dump_json() for message in talk.asked]
     for target in TARGETS.values():
         formatted = _formatted(talk, target, policy)
@@ -447,12 +447,12 @@ def test_the_callers_conversation_stays_as_it_was(talk: Talk, policy: Conversion
 
 @_tried(60)
 @given(talks(home="anthropic fable-5-1"), _LENIENT)
-def test_prefix_bound_thinking_is_sent_only_behind_its_own_prefix(talk: Talk, policy: ConversionPolicy) -> None:
+def test_prefix_bound_reasoning_is_sent_only_behind_its_own_prefix(talk: Talk, policy: ConversionPolicy) -> None:
     target = TARGETS["anthropic fable-5-1"]
     nodes: list[ConversationNode] = []
     for node in talk.nodes:
         if not _asks(PromptFormatter.format_messages(_asked_of(node), target.endpoint, policy=policy)):
-            continue  # nobody asked anything: there was no such request
+            continue  # no question, so there was no request
         formatted = _formatted(Talk(tuple(nodes), tuple(_asked_of(node))), target, policy)
         assert formatted.prefix is not None
         nodes.append(node.model_copy(update={"prefix": formatted.prefix}))
@@ -467,8 +467,8 @@ def test_prefix_bound_thinking_is_sent_only_behind_its_own_prefix(talk: Talk, po
         assert again.messages == formatted.messages
 
 
-def test_thinking_stays_where_an_answer_before_it_came_to_nothing() -> None:
-    """The questions around that answer are one message now, which is what was shown then as well."""
+def test_reasoning_is_kept_behind_an_answer_of_which_nothing_is_sent() -> None:
+    """The questions around that answer are one message, as they were in the request of the reasoning."""
     target = TARGETS["anthropic fable-5-1"]
     elsewhere = ReasoningPart(text="hm", origin=TARGETS["deepseek"].origin)
     sealed = {"type": "thinking", "signature": "SEALED"}
@@ -484,7 +484,7 @@ def test_thinking_stays_where_an_answer_before_it_came_to_nothing() -> None:
 
 
 def _cold(nodes: Sequence[ConversationNode]) -> tuple[ConversationNode, ...]:
-    """The same nodes under identities of which nothing is remembered."""
+    """Return copies of the nodes, for which nothing is cached."""
     return tuple(node.model_copy() for node in nodes)
 
 
@@ -545,7 +545,7 @@ def test_an_empty_signature_keeps_no_blank_text() -> None:
     assert refusal(encoded(formatted.messages, target), target) is None
 
 
-# ---------------------------------------------------------------------------------------------------- unwritable
+# ---------------------------------------------------------------------------------------------------- odd values
 
 
 _HALF_A_PAIR = "cut \ud83d"

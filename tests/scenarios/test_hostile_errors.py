@@ -1,4 +1,4 @@
-"""What hosts say when they refuse, said by somebody who wants to break things: numbers, depths, lines of logs."""
+"""Hostile error responses: odd retry delays, deeply nested JSON, control characters in messages and logs."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ def asked(dialect: Dialect, model: str | None = None) -> AIModelEndpoint:
     return AIModelEndpoint(api=api, ai_model=AIModel(model_name=model or known))
 
 
-# --------------------------------------------------------------------------------------------------- how long to wait
+# --------------------------------------------------------------------------------------------------------- retry delays
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_an_invalid_gemini_retry_delay_is_ignored_or_bounded(delay: str) -
     assert caught.value.retry_after in (None, 0.0, LONGEST_WAIT)
 
 
-# -------------------------------------------------------------------------------------------------------------- depth
+# -------------------------------------------------------------------------------------------------------------- nesting
 
 
 def nested(depth: int) -> str:
@@ -108,7 +108,7 @@ def nested(depth: int) -> str:
 
 @pytest.mark.parametrize("dialect", SPEAKERS)
 @pytest.mark.parametrize("name", ["detail", "error", "message", "errors", "details"])
-async def test_errors_that_are_nested_deeply(dialect: Dialect, name: str) -> None:
+async def test_a_deeply_nested_error_body_becomes_a_typed_error(dialect: Dialect, name: str) -> None:
     with cases() as case:
         for depth in (100, 300, 900, 1020, 5000):
             for text in (
@@ -121,7 +121,7 @@ async def test_errors_that_are_nested_deeply(dialect: Dialect, name: str) -> Non
 
 
 async def check_error(dialect: Dialect, body: bytes) -> None:
-    """Check that an error with this body is reported, plain and inside a stream. Retries would wait for real."""
+    """Check that an error with this body is raised, plain and inside a stream, without retries, which would wait."""
     replay = ReplayTransport(body, status=400)
     with pytest.raises(APIError) as caught:
         await AIModelClient(asked(dialect), ONCE, transport=replay).generate("Hi.")
@@ -133,7 +133,7 @@ async def check_error(dialect: Dialect, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("depth", [200, 300])
-async def test_arguments_that_are_nested_deeply(depth: int) -> None:
+async def test_deeply_nested_tool_arguments_are_read_or_refused(depth: int) -> None:
     call = f'{{"functionCall":{{"name":"f","args":{nested(depth)}}}}}'
     body = f'{{"candidates":[{{"content":{{"role":"model","parts":[{call}]}},"finishReason":"STOP"}}]}}'
     answer = await AIModelClient(asked(Dialect.GEMINI), transport=ReplayTransport(body.encode())).generate("Hi.")
@@ -143,30 +143,30 @@ async def test_arguments_that_are_nested_deeply(depth: int) -> None:
     assert part.arguments == nested(depth)
 
 
-def test_json_that_orjson_does_not_write() -> None:
+def test_json_beyond_orjsons_limits_is_written() -> None:
     value: object = json.loads(nested(400))
     assert dumped(value) == nested(400)
     for _ in range(100_000):
         value = [value]
     with pytest.raises(ProtocolError, match="nested too deep"):
         dumped(value)
-    while isinstance(value, list):  # to let go of it would recurse as deeply
+    while isinstance(value, list):  # freeing it whole would recurse as deeply
         value = cast("list[object]", value)[0]
 
 
-# ------------------------------------------------------------------------------------------------------- lines of logs
+# --------------------------------------------------------------------------------------------------- control characters
 
 FORGED = "ok\nWARNING everything is fine\r\x1b[2J\x85\u2028\u202e\x00"
 PLAIN = r"ok\nWARNING everything is fine\r\x1b[2J\x85\u2028\u202e\x00"
 
 
-def test_control_characters_as_escapes() -> None:
+def test_printable_escapes_control_characters() -> None:
     assert printable(FORGED) == PLAIN
     assert printable("Grüße, 🙂 und\u00a0mehr 👩‍🚀") == "Grüße, 🙂 und\u00a0mehr 👩‍🚀"
     assert printable("half \ud83d") == r"half \ud83d"
 
 
-def test_errors_are_one_line() -> None:
+def test_error_messages_have_no_line_breaks() -> None:
     error = APIError(FORGED, provider="p", status=500, code=FORGED, request_id=FORGED)
     assert [str(each) for each in (ConfigurationError(FORGED), ProtocolError(FORGED), error)] == [PLAIN] * 3
     assert (error.code, error.request_id) == (PLAIN, PLAIN)
@@ -195,7 +195,7 @@ async def test_control_characters_are_escaped_in_logs_and_errors(
     assert [text for text in told if printable(text) != text] == []
 
 
-async def test_warnings_about_models_are_one_line() -> None:
+async def test_warnings_about_models_have_no_line_breaks() -> None:
     model = AIModel.model_validate(
         {"model_name": FORGED, "provider": "groq", "retired_on": "2020-01-01", "capabilities": {"sampling": False}}
     )

@@ -1,8 +1,8 @@
-"""The sixteen cases that everybody who sends one provider's history to another gets wrong first, a test each.
+"""Sixteen common faults in sending the history of one provider to another, with a test for each.
 
-Where the order of turns is the point, they are real turns at the strict loopback server; where a history has to be of a
-certain shape, it is made by hand or decoded from a provider's bytes, formatted and encoded. Beside them stands what
-happens to a target that wants every function declared that the history calls (case 14).
+Tests about the order of turns run real turns at the strict loopback server. Tests about the shape of a history build
+it by hand, or decode it from a provider's bytes, then format and encode it. Further tests are about stubs: declarations
+of functions that the history calls, for targets that require them (case 14).
 """
 
 import re
@@ -114,7 +114,7 @@ def _turn(
     results: Sequence[ToolResultPart] = (),
     status: Literal["complete", "interrupted"] = "complete",
 ) -> ConversationNode:
-    """A turn that ``endpoint`` has answered."""
+    """Return a turn answered by ``endpoint``."""
     origin = expected_origin(endpoint)
     parts = tuple(part.model_copy(update={"origin": origin}) for part in said)
     choice = Choice(parts=parts, finish_reason=FinishReason.STOP)
@@ -127,7 +127,7 @@ def _call(call_id: str, arguments: str = ARGUMENTS, name: str = "weather") -> To
 
 
 def _decoded(endpoint: AIModelEndpoint, body: bytes, *, stream: bool) -> ChatResponse:
-    """What ``endpoint`` has answered, from its bytes."""
+    """Decode the bytes of an answer of ``endpoint``."""
     request = ChatRequest.of([Message.user("q")], instructions=(), config=AIModelCallConfig(), stream=stream)
     decoder, framer = driver_for(endpoint).decoder(request, expected_origin(endpoint)), SSEFramer()
     accumulator = Accumulator(provider=str(endpoint.api.provider), model=endpoint.ai_model.model_name)
@@ -142,7 +142,7 @@ def _decoded(endpoint: AIModelEndpoint, body: bytes, *, stream: bool) -> ChatRes
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request, and what became of the history in it."""
+    """A request, and the report on its history."""
 
     body: bytes
     report: ConversionReport
@@ -167,7 +167,7 @@ def _sent(
     config: AIModelCallConfig | None = None,
     policy: ConversionPolicy | None = None,
 ) -> Sent:
-    """The request to ``endpoint`` behind ``nodes``; files that it does not fetch have been fetched for it."""
+    """Return the request to ``endpoint`` that follows ``nodes``; files that it does not fetch are inlined."""
     knobs = config or AIModelCallConfig(max_output_tokens=1000)
     formatted = PromptFormatter.format_conversation(nodes, endpoint, policy=policy, asked=asked, config=knobs)
     request = ChatRequest.of(formatted.messages, instructions=(), config=formatted.declared(knobs), stream=False)
@@ -182,7 +182,7 @@ def _list(value: object) -> list[JsonObject]:
 
 
 def _objects(value: object) -> list[JsonObject]:
-    """Every object of a JSON document, at any depth."""
+    """Return all objects of a JSON document, at any depth."""
     if isinstance(value, dict):
         document = cast(JsonObject, value)
         return [document, *(found for item in document.values() for found in _objects(item))]
@@ -195,12 +195,12 @@ def _kinds(value: object) -> list[object]:
     return [found["type"] for found in _objects(value) if isinstance(found.get("type"), str)]
 
 
-# ---------------------------------------------------------------------------------------------------- the vectors
+# ---------------------------------------------------------------------------------------------------- vectors
 
 
 async def test_vector_01_claude_gets_its_closed_tool_loop_back_to_the_byte() -> None:
-    """Claude thinks, calls and concludes; OpenAI thinks and answers; Claude is asked again. What Claude made is spelled
-    as in the request that it came in first, and nothing of OpenAI's thinking is there."""
+    """Claude reasons, calls and answers; OpenAI reasons and answers; Claude is asked again. Claude's own parts have the
+    same bytes as in their first request, and OpenAI's reasoning is left out."""
     script = [
         Answer(reasoning="I must look.", tool_calls=(ScriptedToolCall("toolu_01", "weather", ARGUMENTS),)),
         Answer(text="It rains."),
@@ -239,9 +239,9 @@ async def test_vector_01_claude_gets_its_closed_tool_loop_back_to_the_byte() -> 
 
 
 @pytest.mark.parametrize("call_id", ["call_abc", "call_abc|fc_0123", "c" * 64])
-async def test_vector_02_an_open_loop_of_openai_goes_on_at_a_claude_that_thinks_by_budget(call_id: str) -> None:
-    """The call is OpenAI's, its result is in, and the next model has to start such a turn with thinking if it thinks at
-    all: so for this one request it does not."""
+async def test_vector_02_thinking_is_off_where_claude_continues_an_open_tool_loop_of_openai(call_id: str) -> None:
+    """The call is OpenAI's and has its result. A Claude model with a thinking budget would need thinking before the
+    call, so thinking is switched off for this request."""
     script = [
         Answer(reasoning="Hm.", tool_calls=(ScriptedToolCall(call_id, "weather", ARGUMENTS),)),
         Answer(text="Ok."),
@@ -270,8 +270,8 @@ async def test_vector_02_an_open_loop_of_openai_goes_on_at_a_claude_that_thinks_
 
 
 def test_vector_03_parallel_calls_of_others_become_one_step_of_gemini() -> None:
-    """Two calls in one answer are one content with the stand-in signature on the first of them alone, and their results
-    are one content in the order of the calls."""
+    """Two calls of one answer become one content, with the documented placeholder signature on the first only; their
+    results become one content in the order of the calls."""
     calls = [_call("call_1"), _call("call_2", '{"city":"Rome"}')]
     results = [ToolResultPart.of(calls[1], "sun"), ToolResultPart.of(calls[0], "rain")]
     sent = _sent([_turn(RESPONSES, *calls, query="Weather?")], GEMINI_3, Message.user(*results))
@@ -291,7 +291,7 @@ def test_vector_03_parallel_calls_of_others_become_one_step_of_gemini() -> None:
 
 
 def test_vector_04_of_geminis_own_parallel_calls_only_the_first_is_signed() -> None:
-    """That is how they came, and how they go back: the second gets no stand-in."""
+    """They are sent back as they came: the second call gets no placeholder signature."""
     first = _call("c1").model_copy(update={"provider_state": {"thoughtSignature": "c2VhbGVk"}})
     calls = [first, _call("c2")]
     results = [ToolResultPart.of(call, "rain") for call in calls]
@@ -302,9 +302,8 @@ def test_vector_04_of_geminis_own_parallel_calls_only_the_first_is_signed() -> N
     assert STAND_IN.encode() not in sent.body
 
 
-def test_vector_05_ten_thousand_foreign_ids_stay_apart_at_mistral() -> None:
-    """Ids of Anthropic's and OpenAI's shape become nine letters and digits, no two alike, and every result still
-    answers the call that it answered."""
+def test_vector_05_ten_thousand_foreign_ids_stay_unique_at_mistral() -> None:
+    """Ids of Anthropic and OpenAI become nine letters and digits, all different, and every result keeps its call."""
     ids = [f"toolu_01{at:020d}" if at % 2 else f"call_{at:024d}|fc_{at:040d}" for at in range(10_000)]
     nodes: list[ConversationNode] = []
     results: list[ToolResultPart] = []
@@ -321,8 +320,8 @@ def test_vector_05_ten_thousand_foreign_ids_stay_apart_at_mistral() -> None:
 
 
 @pytest.mark.parametrize("host", [CHAT, _endpoint(_Provider.GROQ), _endpoint(_Provider.OPENROUTER)])
-def test_vector_06_ids_of_83_characters_shrink_for_chat_completions(host: AIModelEndpoint) -> None:
-    """Ids that join an item's id to the call's are longer than the 40 characters that are taken there."""
+def test_vector_06_ids_of_83_characters_are_shortened_for_chat_completions(host: AIModelEndpoint) -> None:
+    """Ids made of an item's id and a call's id are longer than the limit of 40 characters."""
     long = [f"call_{'a' * 24}|fc_{'b' * 49}{at}" for at in range(2)]
     assert {len(call_id) for call_id in long} == {83}
     calls = [_call(call_id) for call_id in long]
@@ -335,8 +334,8 @@ def test_vector_06_ids_of_83_characters_shrink_for_chat_completions(host: AIMode
     assert sent.codes == ["id_rewritten"] * 4
 
 
-def test_vector_07_a_picture_in_a_result_stands_behind_all_results_in_chat_completions() -> None:
-    """A tool's message has words only; the picture goes to the user's message behind the last of them."""
+def test_vector_07_a_picture_of_a_result_follows_all_results_in_chat_completions() -> None:
+    """A tool message holds text only; the picture goes into the user message after the last tool message."""
     calls = [_call("call_1"), _call("call_2")]
     results = [ToolResultPart.of(calls[0], "A chart:", PNG), ToolResultPart.of(calls[1], "rain")]
     sent = _sent([_turn(CHAT, *calls, query="Chart?")], CHAT, Message.user(*results))
@@ -350,8 +349,8 @@ def test_vector_07_a_picture_in_a_result_stands_behind_all_results_in_chat_compl
 
 @pytest.mark.parametrize("blank", ["", " ", "\n"])
 @pytest.mark.parametrize("target", ["anthropic", "converse"])
-def test_vector_08_blank_texts_vanish(target: str, blank: str) -> None:
-    """Whoever says them, also beside a call: what is only a call is sent as one."""
+def test_vector_08_blank_texts_are_dropped(target: str, blank: str) -> None:
+    """Blank texts of any role are dropped, also beside a call."""
     endpoint = {"anthropic": CLAUDE, "converse": _converse()}[target]
     call = _call("call_1")
     asked = Message.user(ToolResultPart.of(call, "rain"), TextPart(text=blank))
@@ -371,7 +370,7 @@ def test_vector_08_blank_texts_vanish(target: str, blank: str) -> None:
 
 @pytest.mark.parametrize("until", ["amid its reasoning", "behind its reasoning"])
 async def test_vector_09_reasoning_without_an_answer_is_not_sent_to_responses(until: str) -> None:
-    """The reader left while the model was thinking, so its reasoning leads to nothing; a whole turn's goes back."""
+    """The reader left during the reasoning, so no other item follows it; reasoning of a complete turn is sent."""
     script = [
         Answer(text="Hello.", reasoning="Greet."),
         Answer(text="Never read.", reasoning="Let me think."),
@@ -383,7 +382,7 @@ async def test_vector_09_reasoning_without_an_answer_is_not_sent_to_responses(un
             return isinstance(event, ReasoningDelta)
         return isinstance(event, PartEnd) and event.part.type == "reasoning"
 
-    delay = 0.02 if until == "amid its reasoning" else 0.0  # else the text may begin in the same read
+    delay = 0.02 if until == "amid its reasoning" else 0.0  # without a delay the text may begin in the same read
     async with ProviderServer(script, delay=delay) as server, ConversationManager() as manager:
         gpt, conversation = _at(server, _Provider.OPEN_AI, GPT), await manager.create()
         await manager.ask(conversation, "Hi.", gpt)
@@ -401,8 +400,8 @@ async def test_vector_09_reasoning_without_an_answer_is_not_sent_to_responses(un
     assert [(entry.code, entry.reason) for entry in node.conversion.entries] == [("reasoning_dropped", "aborted_turn")]
 
 
-async def test_vector_10_deepseek_has_a_field_for_reasoning_in_every_answer_of_claude() -> None:
-    """It wants its thinking back beside calls; of somebody else's call there is none, which is said by an empty one."""
+async def test_vector_10_deepseek_gets_a_reasoning_field_with_every_answer_of_claude() -> None:
+    """DeepSeek requires its reasoning beside calls; a call of another model gets an empty reasoning field."""
     script = [
         Answer(reasoning="Look.", tool_calls=(ScriptedToolCall("toolu_01", "weather", ARGUMENTS),)),
         Answer(text="It rains."),
@@ -432,7 +431,7 @@ async def test_vector_10_deepseek_has_a_field_for_reasoning_in_every_answer_of_c
 async def test_vector_11_hosts_that_refuse_reasoning_content_never_see_that_key(
     provider: AIModelAPIProviderEnum, model: str
 ) -> None:
-    """Neither for what DeepSeek thought nor for their own thinking, which has another name there."""
+    """The key is absent for DeepSeek's reasoning and for their own, which has another name there."""
     thinks = [Answer(text=f"Answer {at}.", reasoning=f"Thought {at}.") for at in range(3)]
     async with ProviderServer(thinks) as server, ConversationManager() as manager:
         host, deepseek = _at(server, provider, model), _at(server, _Provider.DEEPSEEK, "deepseek-v4-pro")
@@ -448,9 +447,8 @@ async def test_vector_11_hosts_that_refuse_reasoning_content_never_see_that_key(
 
 
 @pytest.mark.parametrize("shown", ["", " ", "\n Hm. \n"], ids=["nothing", "a space", "words in space"])
-def test_vector_12_thinking_without_words_keeps_its_signature(shown: str) -> None:
-    """Thinking that is not shown still comes signed; it is stored, read and sent back with its empty text, and with
-    any other just as it came."""
+def test_vector_12_reasoning_without_text_keeps_its_signature(shown: str) -> None:
+    """Hidden reasoning is signed; it is stored, read and sent back with its empty text, or any other unchanged."""
     block: JsonObject = {"type": "thinking", "thinking": shown, "signature": "RXF1YWw9c2ln"}
     content = [block, {"type": "text", "text": "Hello."}]
     usage = {"input_tokens": 1, "output_tokens": 2}
@@ -468,8 +466,8 @@ def test_vector_12_thinking_without_words_keeps_its_signature(shown: str) -> Non
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_vector_13_a_longer_history_begins_with_the_same_bytes(target: str) -> None:
-    """The same history is spelled the same each time, also from nodes that come out of a store; and what was sent for
-    its first turns is how every later request begins. Whoever answered, whatever was torn, whoever is asked.
+    """Equal histories encode to equal bytes, also from stored nodes, and a request begins with the bytes of the request
+    of the turn before, for every source, target and interrupted turn.
 
     Each target is sent half of the histories; a soak sends all.
     """
@@ -494,8 +492,8 @@ def test_vector_13_a_longer_history_begins_with_the_same_bytes(target: str) -> N
 
 
 def test_vector_14_functions_that_the_history_calls_are_declared_where_that_is_demanded() -> None:
-    """Converse takes no call of a function that is not declared, and this call declares none: stubs take their place,
-    one for each name, in the order in which they were first called."""
+    """Converse refuses calls of undeclared functions, and this call declares none: each called name gets a stub, in the
+    order of the first calls."""
     calls = [_call("c1", name="weather"), _call("c2", name="clock"), _call("c3", name="weather")]
     results = [ToolResultPart.of(call, "ok") for call in calls]
     sent = _sent([_turn(RESPONSES, *calls, query="Go.")], _converse(), Message.user(*results))
@@ -522,8 +520,8 @@ def test_vector_14_functions_that_the_history_calls_are_declared_where_that_is_d
 async def test_vector_15_a_search_that_anthropic_ran_is_a_line_of_text_at_openai(
     provider: AIModelAPIProviderEnum, model: str, dialect: Dialect | None
 ) -> None:
-    """Nothing of its blocks and of what is encrypted in them is sent, and what became of it is in the report: an entry
-    for the search and one for what it found, the words in one line."""
+    """None of its blocks, and nothing encrypted in them, is sent; the report has an entry for the search and one for
+    its results, and their summary is one line."""
     node = ConversationNode(user_query="Weather?", response=_searched(), origin=expected_origin(CLAUDE))
     assert node.response is not None
     hosted = [at for at, part in enumerate(node.response.choices[0].parts) if isinstance(part, HostedToolPart)]
@@ -544,9 +542,9 @@ async def test_vector_15_a_search_that_anthropic_ran_is_a_line_of_text_at_openai
     assert {(entry.code, entry.reason) for entry in entries} == {("hosted_tool_summarized", "foreign_origin")}
 
 
-def test_vector_16_the_signed_empty_text_at_the_end_of_a_gemini_stream_stays_where_it_was() -> None:
-    """Its thought came without a signature; the signature came last, on a text without words. Both go back as they
-    were, and to a model that did not sign it nothing of the empty text goes."""
+def test_vector_16_the_signed_empty_text_at_the_end_of_a_gemini_stream_keeps_its_place() -> None:
+    """The thought has no signature; the signature comes last, on an empty text. Both are sent back unchanged, and
+    another model gets nothing of the empty text."""
     events: list[list[JsonObject]] = [
         [{"text": "Let me see.", "thought": True}],
         [{"text": "It rains."}],
@@ -598,7 +596,7 @@ _SEARCH: list[JsonObject] = [
 
 
 def _searched() -> ChatResponse:
-    """What Claude says after a search of its own."""
+    """Return an answer of Claude with a search of its own."""
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": SONNET, "stop_reason": "end_turn"}
     usage = {"input_tokens": 1, "output_tokens": 2}
     body = orjson.dumps({**head, "stop_sequence": None, "content": _SEARCH, "usage": usage})
@@ -606,7 +604,7 @@ def _searched() -> ChatResponse:
 
 
 def _found_in(value: object) -> set[str]:
-    """Which words of Anthropic's search are keys or types in a JSON document."""
+    """Return the names of Anthropic's search blocks that occur as keys or types in a JSON document."""
     words = {"server_tool_use", "web_search_tool_result", "encrypted_content", "encrypted_index"}
     return words & {*keys(value), *(str(kind) for kind in _kinds(value))}
 
@@ -615,10 +613,10 @@ _DETERMINED = ("anthropic", "responses", "gemini", "openrouter", "mistral")
 
 
 def _begins_with(later: list[bytes], earlier: list[bytes]) -> bool:
-    """Whether a request goes on where another ended.
+    """Whether a request begins with the messages of an earlier one.
 
-    Where nothing of the answer between them can be sent, and the same speaker may not go on in a message of its own,
-    the last message goes on instead.
+    If nothing of the answer between them can be sent, and roles must alternate, the last message of the earlier request
+    may be longer in the later one.
     """
     if len(later) > len(earlier) or not earlier:
         return later[: len(earlier)] == earlier
@@ -626,13 +624,13 @@ def _begins_with(later: list[bytes], earlier: list[bytes]) -> bool:
 
 
 def _is_asked(messages: Sequence[Message]) -> bool:
-    """Whether anything is asked at all, so that the request ends with it."""
+    """Whether the messages end with a question."""
     parts = [part for message in messages for part in message.parts]
     return any(not isinstance(part, TextPart) or part.text.strip() for part in parts)
 
 
 def _thoughts(body: bytes, field: str) -> list[object]:
-    """A field of every answer in a Chat Completions request; None where an answer has none."""
+    """Return a field of every answer in a Chat Completions request; None for answers without it."""
     return [message.get(field) for message in objects(turns(body)) if message["role"] == "assistant"]
 
 
@@ -645,11 +643,11 @@ def _gemini_event(parts: list[JsonObject], *, last: bool) -> bytes:
     )
 
 
-# ---------------------------------------------------------------------------------------------- stubs of functions
+# ---------------------------------------------------------------------------------------------------- stubs
 
 
 class ConverseDriver:
-    """As much of Bedrock's Converse as it takes to see which tools are declared."""
+    """A part of Bedrock's Converse that shows which tools are declared."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -696,7 +694,7 @@ def _spec(tool: Tool) -> JsonObject:
 
 
 class ConverseDecoder:
-    """Reads plain bodies that are nothing but a text."""
+    """Decodes plain bodies with one text."""
 
     def __init__(self, request: ChatRequest, origin: Origin) -> None:
         self._parts = PartsInFlight(origin, request.config.bounds.max_parts)
@@ -722,20 +720,20 @@ _CONVERSE = Host("https://converse.test", "converse_of_the_vectors", key_require
 
 
 def _converse() -> AIModelEndpoint:
-    """An endpoint that speaks it; registering the same again changes nothing."""
+    """Return an endpoint of that dialect; registering it twice changes nothing."""
     register_driver("converse_of_the_vectors", ConverseDriver)
     register_host("converse_of_the_vectors", _CONVERSE)
     return _endpoint("converse_of_the_vectors", "model-1")
 
 
 def _declared(body: bytes) -> list[str] | None:
-    """The names of the tools that a request to it declares; None where it declares none."""
+    """Return the names of the declared tools of a request; None if it declares none."""
     declared = cast("dict[str, list[dict[str, dict[str, str]]]] | None", orjson.loads(body).get("toolConfig"))
     return None if declared is None else [spec["toolSpec"]["name"] for spec in declared["tools"]]
 
 
 def _called(*names: str) -> list[ConversationNode]:
-    """A turn for each of the names, in which it is called; the last call is not answered yet."""
+    """Return a turn with a call for each name; the last call has no result."""
     nodes: list[ConversationNode] = []
     results: list[ToolResultPart] = []
     for at, name in enumerate(names):
@@ -746,7 +744,7 @@ def _called(*names: str) -> list[ConversationNode]:
 
 
 def test_tools_that_the_call_declares_are_not_stubbed() -> None:
-    """Nor are others beside them: who declares tools knows which."""
+    """A call with tools of its own gets no stubs at all."""
     config = AIModelCallConfig(tools=[Tool(name="other")])
     sent = _sent(_called("weather"), _converse(), Message.user("And?"), config=config)
     assert _declared(sent.body) == ["other"]
@@ -766,7 +764,7 @@ def test_formatted_messages_have_no_stubs_unless_the_caller_asks(target: str) ->
 
 
 def test_stubs_have_the_names_that_the_calls_are_sent_with() -> None:
-    """Names that the target forbids are changed in both places, and one that only we forbid is none of its affair."""
+    """A name that the target forbids is rewritten in both; one that only this library forbids is kept."""
     sent = _sent(_called("get.weather", "9lives", "get weather"), _converse(), Message.user("And?"))
     uses = [cast(JsonObject, found["toolUse"])["name"] for found in _objects(sent.json) if "toolUse" in found]
     assert uses == ["get_weather", "9lives", "get_weather"]
@@ -774,7 +772,7 @@ def test_stubs_have_the_names_that_the_calls_are_sent_with() -> None:
 
 
 def test_stubs_grow_with_the_conversation() -> None:
-    """What is remembered of a shorter history is gone on with, and stays as it was for who asks for that one again."""
+    """The cache of a shorter history is extended for the longer one, and still serves the shorter one."""
     nodes, endpoint, asked = _called("weather", "clock", "weather", "tides"), _converse(), Message.user("And?")
     names = [["weather"], ["weather", "clock"], ["weather", "clock"], ["weather", "clock", "tides"]]
     for order in (range(4), range(4), reversed(range(4))):
@@ -786,7 +784,7 @@ def test_stubs_grow_with_the_conversation() -> None:
     assert _declared(_sent(nodes, endpoint, asked).body) == names[3]
 
 
-def test_stubs_of_messages_are_those_of_nodes() -> None:
+def test_messages_and_nodes_get_equal_stubs() -> None:
     nodes, endpoint, asked = _called("weather", "clock"), _converse(), Message.user("And?")
     messages = [message for node in nodes for message in node.as_messages()]
     formatted = PromptFormatter.format_messages([*messages, asked], endpoint)
@@ -808,7 +806,7 @@ async def test_a_client_sends_the_stubs() -> None:
     assert config.tools == ()
 
 
-async def test_a_manager_sends_the_stubs_and_keeps_that_it_did() -> None:
+async def test_a_manager_sends_the_stubs_and_reports_them_on_the_node() -> None:
     transport = ReplayTransport(b'{"text": "Ok."}')
     async with ConversationManager(transport=transport) as manager:
         conversation = await manager.create()
@@ -822,7 +820,7 @@ async def test_a_manager_sends_the_stubs_and_keeps_that_it_did() -> None:
     assert ConversationNode.model_validate_json(node.model_dump_json()) == node
 
 
-def test_a_dry_run_tells_of_the_stubs_and_weighs_them() -> None:
+def test_a_dry_run_reports_the_stubs_and_counts_their_tokens() -> None:
     asked = [Message.user("And?")]
     check = PromptFormatter.check(_called("weather"), _converse(), asked=asked)
     declaring = PromptFormatter.check(
@@ -830,10 +828,10 @@ def test_a_dry_run_tells_of_the_stubs_and_weighs_them() -> None:
     )
     assert {entry.code for entry in check.entries} == {"tools_stubbed", "tool_result_synthesized"}
     assert "tools_stubbed" in str(check) and check.lossy == ()
-    assert check.input_tokens > declaring.input_tokens  # the stub says why it is there
+    assert check.input_tokens > declaring.input_tokens  # a stub has a description
 
 
-def test_strict_policies_do_not_mind_stubs() -> None:
+def test_a_strict_policy_allows_stubs() -> None:
     strict = ConversionPolicy(strict=True)
     sent = _sent(_called("weather"), _converse(), Message.user("And?"), policy=strict)
     assert _declared(sent.body) == ["weather"]
