@@ -1,5 +1,6 @@
 """The routes of AG-UI: a run, a late join, and stop."""
 
+from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnknownConversationError
 from dhenara_async.web.chat.agui_history import agui_messages, agui_question, with_ids_of
 from dhenara_async.web.chat.app import ChatApp
@@ -43,12 +44,14 @@ class AgentRuns:
             after=run.after,
             turn_id=digest_of(run.thread_id, run.run_id, run.after or "", run.text),
         )
-        turn = await Branches(mine, app.answer_by(run.model)).turn_for(asked)
-        if not app.detaches(mine):
-            return agui_feed(turn, thread_id=run.thread_id, run_id=run.run_id)
-        async with turn:
-            turn.detach()
-        return agui_feed(mine.attach(turn.id), thread_id=run.thread_id, run_id=run.run_id)
+        by = app.answer_by(run.model)
+        stream = turn = await Branches(mine, by).turn_for(asked)
+        before = None if isinstance(by.endpoint, AIModelEndpoint) else run.messages  # only a plan takes words back
+        if app.detaches(mine):
+            async with turn:
+                turn.detach()
+            stream = mine.attach(turn.id)
+        return agui_feed(stream, thread_id=run.thread_id, run_id=run.run_id, before=before)
 
     async def _join(self, request: WebRequest) -> WebReply | Feed:
         """Go on with the answer that is running: what is there already comes as one snapshot."""

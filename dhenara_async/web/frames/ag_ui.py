@@ -6,7 +6,7 @@ success: a cut answer sends ``RUN_ERROR``.
 Source: https://docs.ag-ui.com/concepts/events (read 2026-11-28), and the client ``@ag-ui/client`` 1.0.0
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dhenara_async.events import (
     PartEnd,
@@ -39,7 +39,8 @@ class AGUIFrames:
     """One answer as the events of an AG-UI run. See ``Frames``.
 
     Only the first choice is written. The id of the first text's message is that of the answer's node. Words that a plan
-    takes back are removed by a ``MESSAGES_SNAPSHOT`` if ``before`` is known; a ``CUSTOM`` event ``reset`` tells of it.
+    takes back are removed by a ``MESSAGES_SNAPSHOT`` if ``before`` is known, and otherwise stay as messages of their
+    own; a ``CUSTOM`` event ``reset`` tells of it.
 
     Args:
         thread_id: The conversation.
@@ -67,6 +68,9 @@ class AGUIFrames:
         self._before = before
         self._joins = joins and before is not None
         self._out: list[bytes] = []
+        self._written: list[bytes] = []  # frames of earlier calls of feed, to build a snapshot from; not without before
+        self._taken_over = 0  # how many of _out are in _written
+        self._step_at = 0  # how many of _written are older than the current step, which a reset takes back
         self._before_delta: dict[int, bytes] = {}  # the frame of a delta up to its text, by open part
         self._open: dict[int, tuple[str, str, str]] = {}  # kind, message or call id, tool's name, of each open part
         self._others: set[int] = set()  # parts of further choices
@@ -86,6 +90,7 @@ class AGUIFrames:
     def feed(self, events: Sequence[StreamEvent], ids: Sequence[str] = ()) -> bytes:
         """See ``Frames``; the ids are left out, because the client knows none."""
         out = self._out = []
+        self._taken_over = 0
         before = self._before_delta
         for event in events:
             if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta):
@@ -98,11 +103,11 @@ class AGUIFrames:
                     out.append(b"%b%b}\n\n" % (head, text_json(event.arguments)))
             else:
                 self._feed_other(event)
-        frames = b"".join(out)
+        self._remember()
         if self._joins:
             self._joins = False
-            return self._joined(frames)
-        return frames
+            return self._joined()
+        return b"".join(out)
 
     def end(self, ended: Ended) -> bytes:
         """Return ``RUN_FINISHED`` with the tokens, behind ``CUSTOM`` events: the cost, and what a hop lost."""
@@ -142,12 +147,21 @@ class AGUIFrames:
     def _custom(self, name: str, value: object) -> None:
         self._put({"type": "CUSTOM", "name": name, "value": value})
 
-    def _joined(self, frames: bytes) -> bytes:
-        """Return what is there already as one snapshot, then the starts of open parts again: their deltas append."""
+    def _remember(self) -> None:
+        if self._before is not None:
+            self._written += self._out[self._taken_over :]
+            self._taken_over = len(self._out)
+
+    def _snapshot(self, frames: Iterable[bytes]) -> bytes:
         shown = AGUISnapshot(self._before or ())
-        for frame in frames.split(b"\n\n"):
+        for frame in frames:
             shown.add(frame)
-        self._out = [_frame({"type": "MESSAGES_SNAPSHOT", "messages": shown.messages})]
+        return _frame({"type": "MESSAGES_SNAPSHOT", "messages": shown.messages})
+
+    def _joined(self) -> bytes:
+        """Return what is there already as one snapshot, then the starts of open parts again: their deltas append."""
+        told = [frame for frame in self._written if frame.startswith(_CUSTOM)]  # no message has files and sources
+        self._out = [self._snapshot(self._written), *told]
         for kind, name, tool in self._open.values():
             self._put_start(kind, name, tool)
         return b"".join(self._out)
@@ -163,6 +177,9 @@ class AGUIFrames:
                     self._next_round()
                     self._steps += 1
                 self._started = True
+                self._has_parts = False
+                self._remember()
+                self._step_at = len(self._written)
             case StreamEnd():
                 self._close_parts()
             case StreamReset():
@@ -189,15 +206,20 @@ class AGUIFrames:
         self._parent = None
 
     def _reset(self) -> None:
+        """Take back the words of the current step; those of earlier steps of a tool loop stay."""
         self._next_round()
-        if not self._steps:
-            self._first_round = self._round
         if not self._has_parts:
             return
-        self._has_parts = self._has_text = self._has_reasoning = False
+        self._has_parts = False
         self._custom("reset", {"reason": "the answer starts again"})
-        if self._before is not None:
-            self._put({"type": "MESSAGES_SNAPSHOT", "messages": list(self._before)})
+        if self._before is None:  # the words stay, so what follows gets ids of its own
+            return
+        if not self._steps:
+            self._first_round = self._round
+            self._has_text = self._has_reasoning = False
+        del self._written[self._step_at :]
+        self._out.append(self._snapshot(self._written))
+        self._taken_over = len(self._out)
 
     # ------------------------------------------------------------------------------------------------ parts
 
@@ -331,6 +353,9 @@ _DELTAS: Mapping[str, tuple[bytes, bytes]] = {
     "reasoning": (b"REASONING_MESSAGE_CONTENT", b"messageId"),
     "tool": (b"TOOL_CALL_ARGS", b"toolCallId"),
 }
+
+
+_CUSTOM = b'data: {"type":"CUSTOM"'
 
 
 def _frame(event: Mapping[str, object]) -> bytes:

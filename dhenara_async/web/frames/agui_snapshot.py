@@ -20,7 +20,7 @@ class AGUISnapshot:
 
     def __init__(self, before: Iterable[Mapping[str, object]]) -> None:
         self.messages: list[dict[str, object]] = [dict(message) for message in before]
-        self._by_id: dict[str, dict[str, object]] = {}
+        self._by_id: dict[str, dict[str, object]] = {str(message.get("id")): message for message in self.messages}
         self._calls: dict[str, dict[str, str]] = {}
 
     def add(self, frame: bytes) -> None:

@@ -1,7 +1,8 @@
 """The input of an AG-UI run.
 
 The client sends its whole history. Taken from it are the last question, its files, and ids; words of earlier messages
-come from the store. Its ``tools``, ``context`` and ``state`` are not looked at.
+come from the store. Its messages are kept for itself alone, to be sent back where a plan takes words back. Its
+``tools``, ``context`` and ``state`` are not looked at.
 
 Source: https://docs.ag-ui.com/sdk/js/core/types#runagentinput (read 2026-11-28)
 """
@@ -48,6 +49,7 @@ class AgentRun(ShortRepr):
         files: The question's files.
         after: The id of the last answer before the question; None if there is none.
         model: The name of the model that was chosen (``forwardedProps.model``); None = the app's first one.
+        messages: The client's messages as it sent them, for itself alone.
     """
 
     thread_id: str
@@ -57,6 +59,7 @@ class AgentRun(ShortRepr):
     files: tuple[FilePart, ...] = field(default=(), repr=False)
     after: str | None = None
     model: str | None = None
+    messages: Sequence[BodyFields] = field(default=(), repr=False)
 
 
 def agent_run(body: bytes, limits: WebLimits) -> AgentRun:
@@ -74,10 +77,14 @@ def agent_run(body: bytes, limits: WebLimits) -> AgentRun:
     if fields.get("resume"):
         decisions = _decisions(items_of(fields, "resume"), limits)
         after = last_answer_id(messages)
-        return AgentRun(thread_id=thread_id, run_id=run_id, decisions=decisions, after=after, model=model)
+        return AgentRun(
+            thread_id=thread_id, run_id=run_id, decisions=decisions, after=after, model=model, messages=messages
+        )
     text, files = _question_of(last_question(messages), limits)
     after = last_answer_id(messages[:-1])
-    return AgentRun(thread_id=thread_id, run_id=run_id, text=text, files=files, after=after, model=model)
+    return AgentRun(
+        thread_id=thread_id, run_id=run_id, text=text, files=files, after=after, model=model, messages=messages
+    )
 
 
 def _decisions(entries: Sequence[object], limits: WebLimits) -> dict[str, bool | str]:
