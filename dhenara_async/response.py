@@ -197,6 +197,7 @@ class ChatResponse(FrozenModel):
     def _repr_markdown_(self) -> str:
         """Return the answer as Jupyter shows it: its text, refusal, tool calls, model and tokens."""
         calls = [f"- {code_span(call.get_text())}" for call in self.tools()]
+        calls += [f"- {code_span(call.get_text())} needs approval" for call in self.approvals()]
         known = self.usage.output_tokens
         foot = f"*{self.model}" + ("" if known is None else f", {known} tokens") + "*"
         return "\n\n".join(filter(None, (self.text(), quoted_lines(self.refusal()), "\n".join(calls), foot)))

@@ -10,7 +10,9 @@ from dhenara_async import (
     ConversationManager,
     Dialect,
     HostedToolPart,
+    Pending,
     StreamEvent,
+    Tool,
     ToolApprovalRequest,
     ToolCallPart,
     ToolEnd,
@@ -144,3 +146,36 @@ async def test_another_model_goes_on_while_a_request_waits(dialect: Dialect) -> 
             node = await manager.resume(conversation, {"mcpr_1": True}, home)
         assert node.answer.text() == "A four."
         assert [seen.error for seen in server.requests] == [None] * 3
+
+
+async def test_functions_and_requests_of_one_answer_are_decided_apart() -> None:
+    painted: list[str] = []
+
+    def paint(colour: str) -> str:
+        """Paint something."""
+        painted.append(colour)
+        return f"It is {colour}."
+
+    call = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "paint"}
+    asks = answer(REQUEST, {**REQUEST, "id": "mcpr_2"}, {**call, "arguments": '{"colour": "red"}'})
+    config = CONFIG.changed(tools=(*CONFIG.tools, Tool.from_function(paint)))
+    decided = {"mcpr_1": True, "call_1": True}
+    async with ProviderServer(script(asks, GOES_ON)) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, RESPONSES)
+        policy = ToolPolicy(approve=lambda call: decided.get(call.call_id, Pending))
+        turn = manager.turn(conversation, "Roll and paint.", endpoint, run_tools=policy)
+        node = await turn
+        assert (turn.outcome, painted) == ("pending", ["red"])
+        assert '- `dice__roll({"sides":6})` needs approval' in conversation.to_markdown()
+        last = await manager.resume(conversation, {"mcpr_2": False}, endpoint)
+        assert (last.parent_id, painted) == (node.id, ["red"])
+    sent = decisions_in(server.requests[-1])
+    assert server.requests[-1].error is None
+    assert [(item["type"], item.get("approve")) for item in sent] == [
+        ("mcp_approval_request", None),
+        ("mcp_approval_request", None),
+        ("function_call", None),
+        ("mcp_approval_response", True),
+        ("mcp_approval_response", False),
+        ("function_call_output", None),
+    ]
