@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
+from errno import EADDRNOTAVAIL
 from importlib.util import find_spec
 from secrets import token_urlsafe
 from types import FrameType
@@ -267,6 +268,8 @@ def _listening(host: str, port: int) -> Generator[socket.socket]:
             listening.bind(place)
             listening.listen(socket.SOMAXCONN)
         except OSError as exc:
+            if exc.errno == EADDRNOTAVAIL:
+                raise ConfigurationError(f"{host} is no address of this computer: {exc.strerror}") from None
             raise ConfigurationError(
                 f"{host}:{port} cannot be listened at ({exc.strerror}); give another --port, or --port 0 for a free one"
             ) from None
