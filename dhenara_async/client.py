@@ -165,10 +165,10 @@ class AIModelClient:
     async def warm_up(self) -> None:
         """Load modules and connect to hosts ahead of the first call.
 
-        What calls load and build, once a process, is loaded and built in a thread. Inside ``async with``, or with a
-        ``transport`` of this library, every endpoint's host is looked up and connected to besides, all at the same
-        time; the connection waits for a call as long as any idle one is kept (30 seconds). Nothing is sent, and no key
-        is needed. A first call works without it all the same.
+        Modules and tables that calls need once a process are loaded and built in a thread. Inside ``async with``, or
+        with a ``transport`` of this library, every endpoint's host is looked up and connected to besides, all at the
+        same time; the connection waits for a call as long as any idle one is kept (30 seconds). Nothing is sent, and no
+        key is needed. A first call works without it all the same.
 
         Raises:
             ConfigurationError: An endpoint has no address, or one that cannot be used.

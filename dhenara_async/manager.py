@@ -78,10 +78,11 @@ class ConversationManager:
             those of the manager that created it.
         policy: The conversion policy for content of other models.
         window: The part of a conversation that is sent to a model; None = everything.
-        limits: How many requests and tokens each endpoint may be sent, by one rule for all of them or by whoever
-            counts; None = as many as come.
-        budget: What all turns of this manager together may spend; None = anything.
-        conversation_budget: What the turns of each conversation may spend, those before included; None = anything.
+        limits: How many requests and tokens each endpoint may be sent, by one rule for all of them or by a
+            limiter of your own; None = as many as come.
+        budget: The most that all turns of this manager may spend together; None = no limit.
+        conversation_budget: The most that the turns of each conversation may spend, earlier ones included; None = no
+            limit.
         signing_key: Signs the opaque state of every node that a turn leaves: a node of the store whose signature is
             missing or wrong is answered to without that state. One key, of 32 random bytes, or several of which the
             first signs and all are accepted. None = nodes are not signed, and no signature is looked at.
@@ -204,7 +205,7 @@ class ConversationManager:
         """Load modules and connect to hosts ahead of the first turns; see ``AIModelClient.warm_up``.
 
         Args:
-            endpoints: Who will be asked: endpoints, their short names, or plans over several.
+            endpoints: The targets of the first turns: endpoints, their short names, or plans over several.
 
         Raises:
             ConfigurationError: One of them has no address, or one that cannot be used.
@@ -469,16 +470,16 @@ class ConversationManager:
         Turns of one conversation object run one after another: the block of a second one begins when the first one has
         ended, and follows it. Two objects that ``open`` has returned for one conversation have a head and a queue each:
         their turns run at the same time and are siblings, as those of two processes are, and the one that is kept last
-        is the head for whoever opens it next. Share the object, or look at ``running`` first, for one after another.
+        is the head at the next ``open``. Share the object, or look at ``running`` first, for one after another.
 
         Args:
             conversation: Its history up to the head is what the model sees; the turn's node becomes its new head.
             query: The question; may be empty where files or tool results say enough.
-            endpoint: Who is asked: an endpoint, its short name (``openai:gpt-6.2-sol``), or a plan over several.
-            instructions: What leads this turn in place of the standing instructions; None = these, empty = nothing.
+            endpoint: The target: an endpoint, its short name (``openai:gpt-6.2-sol``), or a plan over several.
+            instructions: The instructions of this turn; None = the standing ones, empty = none.
             files: Files, their bytes, paths (``pathlib.Path``) or URLs (texts) to go with the question. Those on disk
                 are read in a thread, when the block is entered.
-            tool_results: What running the calls of the answer before gave (``run_tools``).
+            tool_results: The results of the calls of the answer before (``run_tools``).
             config: Knobs instead of the manager's.
             run_tools: Run the tools of the config and ask again with their results, until the model is done; None =
                 leave the calls of the answer to the caller.
@@ -490,7 +491,7 @@ class ConversationManager:
 
         Raises:
             ConfigurationError: Nothing is asked, a file cannot be used, or the call cannot be made; nothing was sent.
-                What is wrong with the call is raised where the block begins if a summary is made first, a file is read
+                A fault of the call is raised where the block begins if a summary is made first, a file is read
                 from disk, or the history is long.
         """
         draft, unread = self._turns.drafted(conversation, query, instructions, files, tool_results, turn_id)
@@ -553,8 +554,8 @@ class ConversationManager:
         Args:
             conversation: The conversation of the turn.
             node_id: The turn whose question is asked again; it stays as it is.
-            endpoint: Who is asked, the same endpoint or another, as for ``turn``.
-            instructions: What leads the new turn; None = what led the other.
+            endpoint: The target of the new turn, the same or another, as for ``turn``.
+            instructions: The instructions of the new turn; None = those of the other turn.
             config: Knobs instead of the manager's.
             run_tools: Run tools, as for ``turn``.
             turn_id: The new turn's id, as for ``turn``.
@@ -584,9 +585,9 @@ class ConversationManager:
             conversation: The conversation of the turn.
             node_id: The turn whose question is asked in other words; it stays as it is.
             query: The new question.
-            endpoint: Who is asked, as for ``turn``.
-            instructions: What leads the new turn; None = what led the other.
-            files: What goes with the question; None = the files of the other turn.
+            endpoint: The target, as for ``turn``.
+            instructions: The instructions of the new turn; None = those of the other turn.
+            files: The files of the question; None = the files of the other turn.
             config: Knobs instead of the manager's.
             run_tools: Run tools, as for ``turn``.
             turn_id: The new turn's id, as for ``turn``.
@@ -619,7 +620,7 @@ class ConversationManager:
             conversation: The conversation of the loop.
             decisions: True = run the call, False or a reason for the model = do not, by the ids of the calls (by the
                 name of the function if the provider sent no id). ``run_tools.approve`` decides about all others.
-            endpoint: Who is asked next, as for ``turn``.
+            endpoint: The target of the next model call, as for ``turn``.
             config: Knobs with the tools of the loop; None = those of the loop if this manager began it, else the
                 manager's.
             run_tools: How tools run; None = as the loop did if this manager began it. Otherwise every call that is not
@@ -661,7 +662,7 @@ class ConversationManager:
         Leave the manager's block last: it closes the connections.
 
         Args:
-            endpoint: Who is asked, as for ``turn``.
+            endpoint: The target, as for ``turn``.
             config: Knobs instead of the manager's.
 
         Raises:
@@ -705,11 +706,11 @@ class ConversationManager:
         Args:
             conversation: Its history up to the head is what each model sees.
             query: The question; may be empty where files or tool results say enough.
-            endpoints: Who is asked: endpoints, their short names, or plans over several.
-            instructions: What leads these turns; as for ``turn``.
+            endpoints: The targets: endpoints, their short names, or plans over several.
+            instructions: The instructions of these turns; as for ``turn``.
             files: Files, their bytes, paths (``pathlib.Path``) or URLs (texts) to go with the question. Those on disk
                 are read in a thread, when the block is entered.
-            tool_results: What running the calls of the answer before gave (``run_tools``).
+            tool_results: The results of the calls of the answer before (``run_tools``).
             config: Knobs instead of the manager's.
             limit: How many turns are in flight at once; None = all.
             on_progress: Told when a turn begins and when it ends.
@@ -752,11 +753,11 @@ class ConversationManager:
 
         Args:
             conversation: Its history up to the head is what the model would see.
-            endpoint: Who would be asked.
-            query: What would be asked; may be left out.
-            instructions: What would lead the turn; as for ``turn``.
-            files: What would go with the question; those on disk are read here and now.
-            tool_results: What running the calls of the answer before gave.
+            endpoint: The target.
+            query: The question; may be left out.
+            instructions: The instructions of the turn; as for ``turn``.
+            files: The files of the question; those on disk are read here and now.
+            tool_results: The results of the calls of the answer before.
             config: Knobs instead of the manager's.
 
         Raises:
@@ -783,11 +784,11 @@ class ConversationManager:
 
         Args:
             conversation: Its history up to the head is what the model would see.
-            endpoint: Who would be asked.
-            query: What would be asked.
-            instructions: What would lead the turn.
-            files: What would go with the question; those on disk are read here and now.
-            tool_results: What running the calls of the answer before gave.
+            endpoint: The target.
+            query: The question.
+            instructions: The instructions of the turn.
+            files: The files of the question; those on disk are read here and now.
+            tool_results: The results of the calls of the answer before.
             config: Knobs instead of the manager's.
 
         Raises:

@@ -329,7 +329,7 @@ class _Own(AbstractContextManager[_Portal]):
         except BaseException as exc:
             if self._opened.done():
                 raise
-            self._opened.set_exception(exc)  # no loop, for want of files: whoever waits for it has to know
+            self._opened.set_exception(exc)  # no loop, for want of files: its waiters have to know
 
     async def _keep(self) -> None:
         async with BlockingPortal() as portal:

@@ -38,7 +38,7 @@ class Delivery:
         limiter: Grants permission to send; None = requests are sent at once.
         framing: How a streamed response body is divided into messages.
         timing: Waits before another attempt, and limits how long the end of a response body is awaited.
-        hints: What to check after a refusal, by its status.
+        hints: Advice for a refusal, by its status.
     """
 
     request: HttpRequest
@@ -64,7 +64,7 @@ class Call:
         origin: The endpoint that answers.
         source: The delivery to the provider, or the events of the answer themselves (``test_mode``).
         warnings: Settings that were ignored or changed.
-        report: What the conversion of the history lost.
+        report: The report on the conversion of the history.
         pricing: How the call is priced.
         prefix: Hash of everything the model is shown, for endpoints that bind reasoning to it; None for all others.
         without_reasoning: Builds the same call over the same transport without the opaque reasoning of its history,
@@ -98,7 +98,7 @@ class CallRecord:
         request_id: The provider's id of the request; None if it sent none.
         tries: Every request so far, including the one in flight.
         warnings: Settings that were ignored or changed.
-        report: What the conversion of the history lost.
+        report: The report on the conversion of the history.
         request: The messages, instructions and config that were sent.
         pricing: How the call is priced.
         prefix: Hash of everything the model is shown, for endpoints that bind reasoning to it; None for all others.

@@ -91,7 +91,7 @@ def client_loop(
     Args:
         call: The first call.
         policy: How tools run; None = they do not run, and only answers that do not fit are asked again.
-        target: Who is asked.
+        target: The target.
         open_call: Prepares a call.
         shared: Observers of the calls.
         sessions: The open servers of tools.

@@ -1,7 +1,7 @@
 """A template for requests of a single question: encoded once, then filled with each question.
 
 Most calls of a service differ in nothing but the words that are asked: same endpoint, same knobs, same instructions, no
-history. What our dialects make of such a call is the same bytes around the words, whatever these are, so it is enough
+history. The body of such a call has the same bytes around the words, whatever these are, so it is enough
 to have it written once, with a word in their place that is found again. Dialects from outside may do as they like.
 """
 

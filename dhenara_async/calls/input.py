@@ -74,7 +74,7 @@ class CallInput:
 
         Args:
             endpoint: The target.
-            policy: What may be done to content of other models; None = the default policy.
+            policy: The conversion policy for content of other models; None = the default policy.
             opaque: Whether opaque reasoning of the history is kept.
             mend: Whether halves of surrogate pairs are replaced.
 

@@ -1,8 +1,8 @@
 """``LoopStream``: the answers of a tool loop, read like one stream; between them the tools run.
 
-An answer is read from its own stream at no extra cost. What happens between two answers (storing the first, running
-tools, asking again) is done by a task of its own, so that a reader whose read is cancelled loses nothing; leaving the
-block cancels that task, and with it the tools.
+An answer is read from its own stream at no extra cost. The work between two answers (storing the first, running tools,
+asking again) is done by a task of its own, so that a reader whose read is cancelled loses nothing; leaving the block
+cancels that task, and with it the tools.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class LoopStream:
         stored: The calls that a resumed loop begins with; None = it begins with a model call.
 
     Attributes:
-        advice: What to write, for a caller who reads it outside its block; a turn sets its own.
+        advice: The right way to read it, for a caller that reads it outside its block; a turn sets its own.
         responses: The complete answers so far, oldest first; one that its provider cut and went on with is one answer.
         outcome: How the loop ended: ``complete``, ``limit`` (``ToolPolicy.max_steps``) or ``pending`` (a call waits for
             approval); None while it runs, and after a failure.

@@ -70,9 +70,9 @@ class ObservedEndpoint:
 
         Args:
             endpoint: The endpoint.
-            request: What it is sent.
+            request: The request.
             warnings: Options that were left out or changed for it.
-            conversion: What the conversion of the history lost.
+            conversion: The report on the conversion of the history.
         """
         if self._number:
             return

@@ -3,7 +3,7 @@
 - Anthropic cuts an answer during its own tools (``pause_turn``): the answer is sent back as it stands, and goes on.
 - Gemini cuts a long answer (``CONTINUATION``): the same request is sent again with the token that came with the answer.
 
-Whichever endpoint is asked instead is shown the answer, and is asked to go on where that is not implied.
+Another endpoint that is asked instead is shown the answer, and is asked to go on where that is not implied.
 
 Sources: https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons,
 https://ai.google.dev/api/generate-content (read 2026-11-28)

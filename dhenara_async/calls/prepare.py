@@ -1,7 +1,7 @@
 """``CallPreparer``: prepares the calls of one endpoint; nothing is sent here.
 
-Here a question is made legal for its endpoint, encoded, addressed, and given the means to be sent by. What is the same
-for every call of an endpoint is worked out once.
+Here a question is made legal for its endpoint, encoded, addressed, and given the means to be sent by. Work that is the
+same for every call of an endpoint is worked out once.
 """
 
 from collections.abc import Iterable
@@ -291,10 +291,10 @@ class _Written:
     """A formatted and encoded request.
 
     Attributes:
-        request: What it says, legal for the endpoint.
-        driver: Who wrote it.
+        request: The request, legal for the endpoint.
+        driver: The driver that encoded it.
         wire: The request, with a few bytes in place of every file that has to be downloaded or is large.
-        formatted: What became of its history.
+        formatted: Its history after the conversion.
         links: Those files.
         fetch: Under which policy they are downloaded.
         handed: URLs that the endpoint fetches, to be looked up before it is asked to.
@@ -341,7 +341,7 @@ class _Completion:
 async def _encoded(driver: Driver, request: ChatRequest, endpoint: AIModelEndpoint) -> WireRequest:
     """Encode ``request``, in a thread if it is large.
 
-    Nothing is left of it when it is cancelled: whoever cancels waits for the end of the encoding, which is near.
+    Nothing is left of it when it is cancelled: the cancellation waits for the end of the encoding, which is near.
     """
     if not _is_large(request.messages):
         return driver.encode(request, endpoint)

@@ -49,7 +49,7 @@ def preview_of(call: CallInput, endpoint: AIModelEndpoint, policy: ConversionPol
 
     Args:
         call: The question and its history.
-        endpoint: Who would be asked.
+        endpoint: The target.
         policy: The conversion policy of the history.
 
     Raises:

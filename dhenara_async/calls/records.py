@@ -59,12 +59,12 @@ class CallStarted(ShortRepr):
 
 @dataclass(slots=True, repr=False)
 class CallContent(ShortRepr):
-    """What an endpoint is sent.
+    """The request to an endpoint.
 
     Attributes:
         messages: The messages, those of earlier turns included, oldest first.
         instructions: The instructions.
-        tools: What the model may call.
+        tools: The tools that the model may call.
     """
 
     messages: tuple[Message, ...] = field(repr=False)
@@ -83,7 +83,7 @@ class EndpointStarted(ShortRepr):
         config: Options of the call; those that ``warnings`` name were not sent as they stand here.
         warnings: Options that were left out or changed for this endpoint.
         compacted: Whether turns of the conversation are left out, or a summary stands for them.
-        content: What it is sent; None unless the observer ``wants_content``.
+        content: The messages of the request; None unless the observer ``wants_content``.
     """
 
     call_id: str
@@ -335,7 +335,7 @@ class FanOutEnded(ShortRepr):
         failed: Number of calls that ended without one, those that were never started included.
         outcome: ``complete`` if every call ended by itself, with an answer or not; ``failed`` if the caller's iterable
             or progress hook failed.
-        error: What left the block of the fan-out, or why it failed; None otherwise.
+        error: The error that left the block of the fan-out, or made it fail; None otherwise.
         seconds: Time since the fan-out started.
     """
 

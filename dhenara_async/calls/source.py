@@ -52,7 +52,7 @@ class State(StrEnum):  # keys of the table below: the hash of a plain Enum is a 
 
 
 class Input(StrEnum):
-    """What moves a source from one state to the next."""
+    """The events that move a source from one state to the next."""
 
     HEAD = "a response head arrived"
     CONTENT = "content was handed over"
@@ -232,7 +232,7 @@ class EndpointSource:
                     await request.drain(exchange)  # the reader left at the last event: nearly at the body's end
             finally:
                 if exchange is not None and not request.body.complete:
-                    exchange.interrupt(StreamStateError(_CANCELLED))  # whoever waits for its bytes waits no longer
+                    exchange.interrupt(StreamStateError(_CANCELLED))  # its readers wait no longer
                 await request.close()
         finally:
             self._release()

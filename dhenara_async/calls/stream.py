@@ -123,7 +123,7 @@ class ResponseStream:
         clock: Returns seconds that never decrease; for ``latency``.
 
     Attributes:
-        advice: What to write, for a caller who reads it outside its block; a turn sets its own.
+        advice: The right way to read it, for a caller that reads it outside its block; a turn sets its own.
     """
 
     advice: str = "a stream is read inside its block: async with client.stream(…) as stream"
@@ -218,7 +218,7 @@ class ResponseStream:
         """Return the text of the answer as it arrives: ``async for word in stream.text()``.
 
         It reads the same events as the stream itself. If a plan starts the answer again at another endpoint, the new
-        answer's text follows; whoever shows text across such a restart reads the events and obeys ``StreamReset``.
+        answer's text follows; code that shows text across such a restart reads the events and obeys ``StreamReset``.
         """
         return TextStream(self.__anext__)
 

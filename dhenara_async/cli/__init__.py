@@ -233,7 +233,9 @@ def serve(
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option("--token", envvar="DHENARA_ASYNC_TOKEN", help="What clients have to know; else one is made up."),
+        typer.Option(
+            "--token", envvar="DHENARA_ASYNC_TOKEN", help="The secret that clients have to send; else one is made up."
+        ),
     ] = None,
     models: Annotated[
         list[str] | None,

@@ -30,7 +30,7 @@ def lines(completions: Sequence[str]) -> Lines:
     """Return the lines of standard input.
 
     Args:
-        completions: What the tab key completes at a terminal.
+        completions: The words that the tab key completes at a terminal.
     """
     return _TypedLines(completions) if sys.stdin.isatty() and sys.stdout.isatty() else _PipedLines()
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dhenara_async.testing import ProviderServer
 
 OWNER = "local"
-"""Whose conversations those of the page are: of the one person who runs the command."""
+"""The owner of the conversations of the page: the one person who runs the command."""
 
 _ANY = "first-that-answers"
 _CONNECTIONS = 256
@@ -54,14 +54,14 @@ _BEHIND = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What ``serve`` was asked for.
+    """The options of ``serve``.
 
     Attributes:
         host: The address to listen at.
         port: Its port; 0 = one that is free.
         store: The file or database that keeps the conversations; None = a file in the user's own folder.
-        token: What a client has to know; None = nothing on loopback, else one that is made up and printed.
-        models: Who may be asked, by short names; empty = the models of every provider that has a key.
+        token: The secret that clients have to send; None = none on loopback, else one that is made up and printed.
+        models: Short names of the models that are served; empty = the models of every provider that has a key.
         tools: Functions that the models may call, as ``module:function``.
         servers: MCP servers whose tools they may call: URLs, or commands that start one.
         names: Further names that the server may be called by.
@@ -90,7 +90,7 @@ async def serve(screen: Screen, asked: Serving) -> None:
 
     Args:
         screen: Where the address is shown.
-        asked: What is served, and where.
+        asked: The options of the command.
 
     Raises:
         ConfigurationError: An option cannot be used, a key is missing, or the address is taken.
@@ -138,7 +138,7 @@ class _Running(uvicorn.Server):
     """A server that ends in good order: Ctrl-C is its usual end, and no error.
 
     Args:
-        config: What it serves.
+        config: The options of uvicorn, with the app.
         manager: Has the answers that may still go on.
         screen: Where its end is announced.
         grace: Seconds that running answers may go on.

@@ -1,4 +1,4 @@
-"""What the command line keeps between two calls: the default model and the keys, in files for the user alone."""
+"""Settings that the command line keeps: the default model and the keys, in files for the user alone."""
 
 import os
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ class LoadedTurns(ShortRepr):
         turns: The number of turns of the conversation.
         head: The id of the head; None if there is none.
         tokens: The tokens that all turns of the conversation used; unknown usage counts as 0.
-        money: What they cost; unknown prices count as 0.
+        money: Their cost; unknown prices count as 0.
         instructions: The standing instructions of the conversation; None = the manager's.
     """
 

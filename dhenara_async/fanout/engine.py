@@ -43,7 +43,7 @@ _STARTS_PER_TURN = 16  # calls started before the running ones get a turn of the
 Item = TypeVar("Item")
 Opened = TypeVar("Opened", contravariant=True)
 DeliveryMode = Literal["events", "outcomes", "nothing"]
-"""What the reader receives while the calls run."""
+"""The kinds of items that the reader can receive while the calls run."""
 
 
 class _FanState(Enum):
@@ -66,7 +66,7 @@ class _FanState(Enum):
 
 
 class _FanSignal(Enum):
-    """What changes the state."""
+    """The events that change the state."""
 
     ENTER = auto()
     """The block is entered."""
@@ -235,7 +235,7 @@ class Fan(Generic[Item]):
         opener: Prepares their calls.
         limit: Highest number of running calls; None = no limit.
         on_progress: Called when a call starts and when it ends.
-        delivers: What the reader receives while the calls run.
+        delivers: The kind of items that the reader receives while the calls run.
         keeps_outcomes: Whether outcomes are stored for ``results``.
         observers: Are told when the fan-out starts and ends.
 

@@ -31,7 +31,7 @@ class Auth(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What an ``Auth`` is built from.
+    """The values that an ``Auth`` is built from.
 
     Attributes:
         base_url: The address of the endpoint, without a trailing slash, user and password.

@@ -1,4 +1,4 @@
-"""What to check when a host refuses every call: where the key came from (401), and the end of the base URL (404).
+"""Advice for a host that refuses every call: the place the key came from (401), the end of the base URL (404).
 
 Hints name variables and arguments, never their values.
 """

@@ -93,7 +93,7 @@ class ResolvedHost:
         framing: How a streamed body is cut into messages.
         origin: The origin that the parts of its answers carry.
         own_host: Whether this is the provider's own address rather than a gateway's.
-        hints: What to check after a refusal, by its status; see ``hosts.hints``.
+        hints: Advice for a refusal, by its status; see ``hosts.hints``.
     """
 
     base_url: str

@@ -1,7 +1,7 @@
 """The event source of a ``Failover``: reads one target after the other until one completes the answer.
 
-What a failed target has already delivered either stays (``continue``), is replaced (``restart``) or ends the call
-(``fail``). The state machine below decides how the events of the next target reach the reader.
+Content that a failed target has already delivered either stays (``continue``), is replaced (``restart``) or ends the
+call (``fail``). The state machine below decides how the events of the next target reach the reader.
 """
 
 import logging
@@ -84,7 +84,7 @@ class _FailoverState(Enum):
 
 
 class _FailoverSignal(Enum):
-    """What changes the state."""
+    """The events that change the state."""
 
     START = auto()
     """The current target sent its start."""

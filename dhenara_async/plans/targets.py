@@ -99,7 +99,7 @@ class Failover(ShortRepr):
 
     Attributes:
         targets: Endpoints (also by short names) or plans, in the order in which they are called.
-        mode: What happens when an answer breaks off after some of it was delivered. ``fail``: the error is raised.
+        mode: The rule for an answer that breaks off after some of it was delivered. ``fail``: the error is raised.
             ``restart``: the next target starts over, and readers get a ``StreamReset``. ``continue``: the next target
             continues the answer, and readers get a ``StreamSeam``. Only texts can be continued, and only by a model
             that accepts the beginning of its answer as a prefill, or with a ``continuation``; if no target can

@@ -21,7 +21,7 @@ from dhenara_async.messages.messages import Origin
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TurnWriter(ShortRepr):
-    """Who answers a turn: one manager in one process.
+    """The writer of a turn: one manager in one process, which answers it.
 
     Attributes:
         id: The writer's own id, which no other writer has.
@@ -45,7 +45,7 @@ class NewTurn(ShortRepr):
         draft: The node as far as it is known: id, parent, question, files, instructions, tool results.
         epoch: Names its events, in the cursors of readers too; another turn of the same id has another epoch.
         config: The options of the call as a JSON object, without secrets.
-        target: Who is asked, as far as it is known; None where a plan decides later.
+        target: The target, as far as it is known; None where a plan decides later.
     """
 
     conversation_id: str
@@ -65,8 +65,8 @@ class StoredTurn(ShortRepr):
         conversation_id: Where its node goes.
         epoch: Names the turn's events; it stands in the cursors of readers.
         draft: The node as far as it was known when the turn began.
-        target: Who was asked; None if that was not known.
-        writer: Who answers it, or has answered it.
+        target: The target; None if it was not known.
+        writer: The writer that answers it, or has answered it.
         expired: Whether the writer's lease has run out.
         ended: Whether the turn is over; its node is in the store then.
     """
@@ -88,7 +88,7 @@ class StoredTurn(ShortRepr):
         Args:
             number: The store's number of the turn.
             turn: The turn before its answer.
-            writer: Who answers it.
+            writer: The writer that answers it.
         """
         return cls(
             number=number,
@@ -120,7 +120,7 @@ class TurnBatch(ShortRepr):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TurnState(ShortRepr):
-    """What a flush tells of a turn that is still the writer's.
+    """The state of a turn that is still the writer's, as a flush returns it.
 
     Attributes:
         cancel_requested: Whether somebody asked for its end.
@@ -159,7 +159,7 @@ class StoreWithJournal(Protocol):
 
         Args:
             turn: The turn.
-            writer: Who answers it.
+            writer: The writer that answers it.
             lease: Seconds after which others may claim it, unless a flush renews the lease.
 
         Returns:
@@ -178,7 +178,7 @@ class StoreWithJournal(Protocol):
         The turns may be those of several owners.
 
         Args:
-            writer: Who answers the turns.
+            writer: The writer that answers the turns.
             batches: The events; those of turns that are not the writer's any more are left out.
             lease: Seconds, as for ``begin_turn``.
 
@@ -202,7 +202,7 @@ class StoreWithJournal(Protocol):
 
         Args:
             turn: The turn.
-            writer: Who answers it.
+            writer: The writer that answers it.
             batches: Its last events.
             node: Its node; it is appended as by ``ConversationStore.append``.
             keep: Seconds that the turn and its events stay.
@@ -226,7 +226,7 @@ class StoreWithJournal(Protocol):
 
         Args:
             turn: The turn.
-            writer: Who takes it over.
+            writer: The writer that takes it over.
             lease: Seconds, as for ``begin_turn``.
             gone: Whether the turn's process is known to be gone; else its lease must have run out.
 

@@ -31,7 +31,7 @@ class _Row:
     waiting: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
 
     def change(self) -> None:
-        """Wake everybody who waits for a change."""
+        """Wake every task that waits for a change."""
         self.changes += 1
         for future in self.waiting:
             loop = future.get_loop()

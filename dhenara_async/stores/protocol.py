@@ -55,7 +55,7 @@ class ConversationStore(Protocol):
 
     Nodes are only ever added. Every method may be called at the same time as any other, by several tasks of one event
     loop. A change is stored when its method returns, and not at all if the method raises.
-    Whoever makes a store closes it: ``async with store:`` or ``aclose``.
+    The code that makes a store closes it: ``async with store:`` or ``aclose``.
     """
 
     async def create(

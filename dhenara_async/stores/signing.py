@@ -2,8 +2,8 @@
 
 A node's signature covers the parts of it that carry something opaque: their kind, origin, state and everything they
 show, so that neither can be changed without the other. It stands on the node, which is what is stored and read as a
-whole, and covers its id and its origin too. Parts that are only words are not covered: whoever can write to the store
-can change those.
+whole, and covers its id and its origin too. Parts that are only words are not covered: a person or program that can
+write to the store can change those.
 """
 
 import hmac
@@ -78,7 +78,7 @@ def _signature(key: bytes, covered: bytes) -> str:
 
 
 def _covered(node: ConversationNode, opaque: Sequence[Part]) -> bytes | None:
-    """What a signature of ``node`` covers; None where it is too deep or too large to be looked at.
+    """Return the bytes that a signature of ``node`` covers; None where it is too deep or too large to be looked at.
 
     Keys are sorted, because some databases keep JSON in an order of their own; what has its default is left out, so
     that fields which later versions add change nothing.

@@ -19,7 +19,7 @@ _FORCES = frozenset({"any", "required"})
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What a request asks for besides text.
+    """The content that a request asks for besides text.
 
     Attributes:
         schema: The JSON schema of the answer; None if any text will do.

@@ -61,7 +61,7 @@ class RecordedExchange(FrozenModel):
         addresses: The network addresses of the host of a file, which was downloaded from one of them; else empty.
         status: The HTTP status; None if no response came.
         headers: The response's headers, without cookies and names of accounts.
-        pieces: What was read, in order.
+        pieces: The pieces that were read, in order.
         ended: How the response ended: at its end, because its reader left, or with an error.
         error: The class and the message of the error.
     """

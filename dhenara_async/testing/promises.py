@@ -61,7 +61,7 @@ class BrokenPromises(Generic[PromiseName]):
         """Report everything that is broken, in the order of the promises.
 
         Args:
-            subject: What was tested, for the first line of the report.
+            subject: The name of the subject, for the first line of the report.
 
         Raises:
             AssertionError: A promise is broken.

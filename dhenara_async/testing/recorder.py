@@ -46,7 +46,7 @@ class Recorder:
         file: The file, which is written anew; None = ``exchanges`` alone has what was recorded, until ``save``.
 
     Attributes:
-        exchanges: What was recorded, in the order in which the responses ended.
+        exchanges: The recorded exchanges, in the order in which the responses ended.
     """
 
     def __init__(self, transport: Transport, file: str | os.PathLike[str] | None = None) -> None:

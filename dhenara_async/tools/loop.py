@@ -68,7 +68,7 @@ class EndLoop:
 
     Attributes:
         outcome: Why.
-        warning: What the caller should know; None if the model was done.
+        warning: The warning for the caller; None if the model was done.
     """
 
     outcome: Literal["complete", "limit", "pending"]

@@ -47,7 +47,7 @@ AskUser = Callable[[ToolQuestion], Awaitable[ToolAnswer]]
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """What a source offers to the model.
+    """The tools that a source offers to the model.
 
     Attributes:
         tools: Its tools, ordered by name.

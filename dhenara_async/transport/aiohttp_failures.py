@@ -16,7 +16,7 @@ from dhenara_async.errors import (
 from dhenara_async.transport import header_block_too_large
 
 FAILURES: tuple[type[Exception], ...] = (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError)
-"""What sending a request by aiohttp raises."""
+"""The exceptions that sending a request by aiohttp raises."""
 
 
 def connecting_limit(timeouts: Timeouts) -> tuple[str, float | None]:

@@ -128,7 +128,7 @@ _REAL: object = _request if _name == "ClientSession._request" else None
 
 @dataclass(slots=True)
 class Route:
-    """What all requests for one URL have in common.
+    """The common part of all requests for one URL.
 
     Attributes:
         example: Selects a connection of the pool, or says how to make one; never sent.

@@ -65,7 +65,7 @@ class TurnFactory:
 
     Attributes:
         live: The turns that readers can attach to; None = no reader can.
-        spending: What all turns have spent; None without a budget.
+        spending: The sum of all turns; None without a budget.
         owner: The owner of the conversations; None = conversations without an owner.
     """
 
@@ -144,7 +144,7 @@ class TurnFactory:
         Args:
             conversation: Where its node goes.
             draft: The turn as far as it is known.
-            endpoint: Who is asked.
+            endpoint: The target.
             config: Options of the call.
             stream: Whether the answer is streamed on the wire.
             ends_with_reader: See ``ResponseStream``.
@@ -310,7 +310,7 @@ class TurnFactory:
             conversation: The conversation of its node.
             draft: The turn as far as it is known.
             messages: The conversation, oldest first.
-            endpoint: Who is asked.
+            endpoint: The target.
             config: Options of the call.
             known: The turns whose answers are among the messages.
             keeper: Names and keeps the node.
@@ -448,7 +448,7 @@ class TurnFactory:
 
 @dataclass(slots=True)
 class _CallResources:
-    """What the calls of all owners share; the manager's block opens and closes a part of it."""
+    """The resources that the calls of all owners share; the manager's block opens and closes a part of them."""
 
     transport: Transport | None
     shared: SharedResources
@@ -456,7 +456,7 @@ class _CallResources:
 
 @dataclass(frozen=True, slots=True)
 class _TurnCalls:
-    """What the model calls of one turn have in common; see ``TurnFactory.turn``."""
+    """The common part of the model calls of one turn; see ``TurnFactory.turn``."""
 
     conversation: Conversation
     endpoint: Target | str

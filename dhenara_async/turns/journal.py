@@ -1,12 +1,12 @@
 """``JournalWriter``: keeps the events of a manager's turns in its store while the turns are answered.
 
 One task writes for all turns: it looks at their logs a few times a second, and flushes what is new in one transaction,
-which also renews the leases and tells who asked for cancellation. Reading an answer costs what it costs without it: the
-events are taken from the logs that readers attach to.
+which also renews the leases and tells of cancellations that were asked for. Reading an answer costs what it costs
+without it: the events are taken from the logs that readers attach to.
 
-A failure never stops a stream. What could not be flushed is tried again, and last of all with the turn's node; if that
-fails too, the end of the turn raises. A turn that another process has claimed meanwhile is not this writer's any more:
-its call is closed and nothing more of it is kept.
+A failure never stops a stream. Events that could not be flushed are tried again, and last of all with the turn's node;
+if that fails too, the end of the turn raises. A turn that another process has claimed meanwhile is not this writer's
+any more: its call is closed and nothing more of it is kept.
 """
 
 import asyncio

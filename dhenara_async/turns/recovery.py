@@ -33,7 +33,7 @@ async def end_dead_turn(
     Args:
         store: The store of the turn's owner.
         turn: The turn.
-        writer: Who ends it.
+        writer: The writer that ends it.
         signing: The keys that sign its node; None = it is not signed.
         keep: Seconds that its events stay.
 

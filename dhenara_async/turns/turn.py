@@ -401,7 +401,7 @@ class Turn:
         await self._end(None)
 
     async def cut(self, failure: DhenaraError) -> None:
-        """Close the call; whoever reads the turn gets ``failure``, and its block ends it."""
+        """Close the call; the reader of the turn gets ``failure``, and its block ends it."""
         if self._stopped is None:
             self._stopped = failure
         await self._stream.aclose()

@@ -1,4 +1,4 @@
-"""What a web response reads: a turn, an attached reader, a plain stream or a fan-out, as the bytes of one protocol."""
+"""Feeds of web responses: a turn, an attached reader, a plain stream or a fan-out, as the bytes of one protocol."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -49,7 +49,7 @@ class Feed(Protocol):
 
     @property
     def comment(self) -> bytes:
-        """What keeps a quiet connection open; empty if there is no such thing."""
+        """The bytes that keep a quiet connection open; empty if there are none."""
         ...
 
     def begin(self) -> bytes:

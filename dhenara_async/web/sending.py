@@ -22,7 +22,7 @@ HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent."""
 
 _FIRST_WORD = 0.5
-"""Seconds that a reader who comes back waits for something new, before the response begins all the same."""
+"""Seconds that a returning reader waits for something new, before the response begins all the same."""
 
 
 class ClientLeft(Exception):
@@ -65,7 +65,7 @@ class Sending:
     """One response on its way.
 
     Args:
-        feed: What is sent.
+        feed: The bytes of the answer.
         last_event_id: The header ``Last-Event-ID``; None if the client did not send one.
         heartbeat: Seconds of silence after which a comment is sent.
     """
@@ -79,7 +79,7 @@ class Sending:
 
     @property
     def feed(self) -> Feed:
-        """What is sent."""
+        """The feed that is sent."""
         return self._feed
 
     async def run(self, wire: Wire) -> None:

@@ -86,7 +86,7 @@ def requested(content: CallContent, budget: Callable[[], ByteBudget]) -> tuple[d
     """Return the attributes of a request, as plain JSON, and whether anything was cut.
 
     Args:
-        content: What is sent.
+        content: The messages of the request.
         budget: Makes the budget of one attribute.
     """
     shapes: dict[str, list[ContentShape]] = {}

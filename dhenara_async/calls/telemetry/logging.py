@@ -15,7 +15,7 @@ class LoggingObserver(Observer):
 
     A line is a word and its fields: ``call provider=openai model=gpt-5-mini outcome=complete seconds=1.204 attempts=1
     input_tokens=12 …``. The record has the fields as a dict too (``record.dhenara``), for formatters that write JSON.
-    What is not known is left out. Lines hold no prompts, no answers, no error messages and no keys. Failed ones are
+    Unknown values are left out. Lines hold no prompts, no answers, no error messages and no keys. Failed ones are
     warnings.
 
     Args:

@@ -39,7 +39,7 @@ class OpenSpan:
     Attributes:
         span: The span.
         context: The context in which it is current.
-        attributes: What samplers and metrics know of it.
+        attributes: Its attributes for samplers and metrics.
     """
 
     span: Span
@@ -61,7 +61,7 @@ class OpenSpan:
         """End it.
 
         Args:
-            attributes: What became known since its start.
+            attributes: The attributes that became known since its start.
             error_type: The class of the error; None = it did not fail, and its status stays unset.
             ended_at: Nanoseconds since the epoch; None = now.
         """
@@ -109,7 +109,7 @@ class Spans:
         Args:
             name: Its name.
             kind: Its kind.
-            attributes: What metrics need to know as well.
+            attributes: Its attributes for metrics.
             more: Further attributes.
             parent: The span around it; None = the current one.
         """

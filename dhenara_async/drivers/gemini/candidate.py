@@ -46,7 +46,7 @@ class Candidate:
         ended: Whether a finish reason came and no content after it; None = no chunk yet.
         texts: The texts that were begun and are not closed yet.
         places: Those of the first chunk, by index in its parts.
-        metadata: What its chunks say beside the content.
+        metadata: The fields of its chunks beside the content.
         sources: The sources of its citations.
         logprobs: The probabilities of its tokens.
         continuation: The newest token by which the API goes on with an answer that it cut.

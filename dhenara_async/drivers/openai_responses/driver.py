@@ -242,7 +242,7 @@ def _add_structured_output(
 
 
 def _add_prompt_cache(body: JsonObject, config: AIModelCallConfig, warnings: KnobWarnings, *, fixed: bool) -> None:
-    """Add the cache settings. Caching is automatic; they say who shares it, for how long, and whether it is off."""
+    """Add the cache settings. Caching is automatic; they set its sharing and its time, or turn it off."""
     cache = config.prompt_cache
     if isinstance(cache, PromptCache) and cache.key is not None:
         body["prompt_cache_key"] = cache.key

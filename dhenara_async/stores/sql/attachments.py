@@ -86,7 +86,7 @@ def decoded(body: str, contents: Mapping[str, Sequence[bytes]]) -> ConversationN
 
 
 def without_files(body: str) -> ConversationNode:
-    """Return the node of a JSON with other bytes in the place of its large files, for those who look elsewhere."""
+    """Return the node of a JSON with other bytes in the place of its large files, for readers that look elsewhere."""
     token = urandom(_STAND_IN_BYTES)
     return ConversationNode.model_validate_json(_MARKED.sub(_data(token), body), context=FileContents({token: token}))
 

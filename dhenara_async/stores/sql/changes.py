@@ -2,7 +2,7 @@
 
 PostgreSQL tells by notifications with the numbers of turns, to a connection that listens while somebody waits. SQLite
 tells by the counter ``PRAGMA data_version``, which is looked at 40 times a second while somebody waits. Both are hints:
-whoever waits reads the rows again after a while, whatever was told.
+a waiting reader reads the rows again after a while, told or not.
 """
 
 import asyncio

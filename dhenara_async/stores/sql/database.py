@@ -81,8 +81,8 @@ class Database:
 
         Args:
             work: It.
-            row: What it locks first. Transactions of this process with the same ``row`` run one after the other: who
-                waits for a lock in the database keeps a connection from others meanwhile.
+            row: The row that it locks first. Transactions of this process with the same ``row`` run one after the
+                other, because a transaction that waits for a lock in the database keeps a connection from others.
         """
         self._demand_loop()
         if not self.is_sqlite and row is not None:
@@ -118,7 +118,7 @@ class Database:
                 if len(some) < 2 or not await self._write_together(some):
                     for work, done in some:
                         await self._write_alone(work, done)
-        finally:  # cancelled with every task of the loop: nobody else would wake those who wait
+        finally:  # cancelled with every task of the loop: nothing else would wake the waiting tasks
             for _, done in (*some, *self._waiting):
                 done.cancel()
             self._waiting.clear()

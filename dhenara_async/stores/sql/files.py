@@ -80,7 +80,7 @@ def _keep(connection: Connection, owner: str, key: str, content: bytes) -> None:
     values = {"owner": owner, "hash": key, "content": content[:PIECE_BYTES]}
     if connection.dialect.name == "sqlite":
         connection.execute(sqlite_insert(files).values(values).on_conflict_do_nothing())
-    else:  # the update changes nothing; it locks the row against those who delete what nobody needs
+    else:  # the update changes nothing; it locks the row against transactions that delete unused files
         row = postgres_insert(files).values(values)
         connection.execute(row.on_conflict_do_update(index_elements=["owner", "hash"], set_={"hash": key}))
     if connection.scalar(select(func.length(files.c.content)).where(*mine)) == len(content):
@@ -128,7 +128,7 @@ def _content(connection: Connection, owner: str, key: str) -> list[bytes]:
 
 
 def _lock(connection: Connection, keys: list[tuple[str, str]]) -> None:
-    """Lock files: the next statement then sees who else has begun to need them meanwhile."""
+    """Lock files: the next statement then sees all that have begun to need them meanwhile."""
     for some in _parts(keys):
         these = tuple_(files.c.owner, files.c.hash).in_(some)
         in_order = select(files.c.hash).where(these).order_by(files.c.owner, files.c.hash)

@@ -1,6 +1,6 @@
 """Reads conversations: all nodes, the path to one of them, or those that follow one, and the sums over all of them.
 
-What a read costs depends on the nodes that it returns, not on the size of the tree.
+The cost of a read depends on the nodes that it returns, not on the size of the tree.
 """
 
 import json

@@ -48,8 +48,8 @@ _LINE: Final = select(func.pg_advisory_xact_lock(bindparam("of_line"))).cte("lin
 LOCKED_CONVERSATION: Final = CONVERSATION.join_from(conversations, _LINE, true()).with_for_update(of=conversations)
 """The same in PostgreSQL, locked until the end of the transaction.
 
-Whoever waits for a row that changes again and again may wait for ever: the row that it is given has a newer version
-then, which somebody else has locked. Those who wait for an advisory lock are served one after the other.
+A transaction that waits for a row that changes again and again may wait for ever: the row that it is given has a newer
+version then, which another transaction has locked. Waiters for an advisory lock are served in order.
 """
 
 TOMBSTONE: Final = select(tombstones.c.key).where(tombstones.c.key == bindparam("of_key"))

@@ -55,13 +55,13 @@ class SQLStore(JournalTables, ToolResultTable):
     at once raises a ``ConfigurationError``. An SQLite file is created and migrated by itself; a PostgreSQL database is
     migrated by ``dhenara-async db upgrade URL``.
 
-    What is deleted from an SQLite file is gone from its bytes when ``delete`` returns. PostgreSQL keeps deleted rows
+    Deleted content is gone from the bytes of an SQLite file when ``delete`` returns. PostgreSQL keeps deleted rows
     until it vacuums the tables.
 
     Args:
         address: The path of an SQLite file, or a URL: ``sqlite:///…``, ``postgresql://…`` (psycopg) or
             ``postgresql+asyncpg://…``.
-        owner: Whose conversations it sees and creates; None = those without an owner. See ``scoped``.
+        owner: The owner of the conversations that it sees and creates; None = those without an owner. See ``scoped``.
         pooled: Whether a pooler such as pgbouncer stands between; no prepared statements then.
         journal: ``wal``, or ``delete`` for a file on a network file system that only one process uses.
 

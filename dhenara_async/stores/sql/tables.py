@@ -48,7 +48,7 @@ nodes: Final = Table(
 # Deleted conversations, so that a late node is refused: hashes, because ids and owners may say something themselves.
 tombstones: Final = Table("tombstones", metadata, Column("key", Text, primary_key=True))
 
-# Large files, once for each owner; ``node_files`` and ``turn_files`` tell who needs them.
+# Large files, once for each owner; ``node_files`` and ``turn_files`` name the nodes and turns that need them.
 files: Final = Table(
     "files",
     metadata,
@@ -87,7 +87,7 @@ turns: Final = Table(
     Column("draft", Text, nullable=False),  # the node as far as it was known, as JSON
     Column("config", Text, nullable=False),  # JSON, without secrets
     Column("target", Text),  # an Origin as JSON
-    Column("writer", Text, nullable=False),  # who may write: a claim changes it, which fences the writer before
+    Column("writer", Text, nullable=False),  # the writer: a claim changes it, which fences the one before
     Column("host", Text),
     Column("pid", _Number, nullable=False),
     Column("started", Text),

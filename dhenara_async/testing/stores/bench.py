@@ -1,4 +1,4 @@
-"""What the tests of a store share: opened stores, nodes to store, and demands on a loaded conversation."""
+"""Helpers for the tests of a store: opened stores, nodes to store, and demands on a loaded conversation."""
 
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress

@@ -285,7 +285,7 @@ class _Session:
                     await self._stop.wait()
             if scope.cancelled_caught and self.client is None:
                 self._failure = self._failure or self._error(f"it was not open within {server.open_timeout:g} s")
-        except Exception as exc:  # noqa: BLE001 - the SDK raises groups of anything; whoever needs the server is told
+        except Exception as exc:  # noqa: BLE001 - the SDK raises groups of anything; the users of the server are told
             self._failure = self._failure or self._error(words_of(exc, server))
         finally:
             self.lost = True

@@ -35,7 +35,7 @@ def converted(
 
     Args:
         call: The model's call.
-        result: What the server returned.
+        result: The result as the server returned it.
         server: The server, whose bounds hold.
         resources: The contents of links that were read, by their URI; the others stay links.
         declined: Questions of the server that nobody was there to answer.

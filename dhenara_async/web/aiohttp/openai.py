@@ -31,7 +31,7 @@ def openai_routes(
 
     Args:
         manager: Its connections, limits, budgets and store are used.
-        endpoints: Who may be asked, by the name that a client sends as ``model``: endpoints, their short names, or
+        endpoints: The targets, by the name that a client sends as ``model``: endpoints, their short names, or
             plans.
         owner: Checks the key of a request and returns whose it is; it may be async.
         config: Options of every call, where a request has none of its own; None = the manager's. Its tools are left

@@ -33,7 +33,7 @@ def playground(
 
     Args:
         manager: Answers and keeps the conversations, in a store with owners and a journal.
-        endpoints: Who may be asked, by the name that the page shows: endpoints, their short names, or plans.
+        endpoints: The targets, by the name that the page shows: endpoints, their short names, or plans.
         owner: Tells whose conversations a request is about, and refuses strangers; it may be async.
         instructions: System instructions of every turn; empty = those of the conversation or the manager.
         config: The options of every call, its tools among them; None = the manager's.

@@ -23,7 +23,7 @@ class AiohttpAnswer(web.StreamResponse):
 
     Args:
         request: The request.
-        sending: What is sent.
+        sending: The bytes of the answer, and their state.
     """
 
     def __init__(self, request: web.Request, sending: Sending) -> None:
@@ -137,7 +137,7 @@ def json_lines_response(
     """Send our own events as JSON lines. Arguments as for ``sse_response``.
 
     Args:
-        stream: What is sent.
+        stream: The answer: a turn, a reader, a stream or a fan-out.
         request: The request.
         detach: Whether the turn goes on when the client goes away.
         heartbeat: Seconds of silence after which a ``heartbeat`` event is sent.
@@ -152,7 +152,7 @@ def text_response(stream: WebStream, request: web.Request, *, detach: bool = Fal
     """Send the words of an answer as plain text. Where the answer is cut, the connection is broken.
 
     Args:
-        stream: What is sent.
+        stream: The answer: a turn, an attached reader or a stream.
         request: The request.
         detach: Whether the turn goes on when the client goes away.
 
@@ -175,7 +175,7 @@ def ui_message_response(
     """Send an answer to ``useChat`` of the AI SDK.
 
     Args:
-        stream: What is sent.
+        stream: The answer: a turn, an attached reader or a stream.
         request: The request.
         sdk: The major version of the page's ``ai`` package.
         detach: Whether the turn goes on when the client goes away.
@@ -205,7 +205,7 @@ def agui_response(
     """Send an answer to a client of AG-UI 1.0.
 
     Args:
-        stream: What is sent.
+        stream: The answer: a turn, an attached reader or a stream.
         request: The request.
         thread_id: The ``threadId`` of the run's input; None = the turn's id.
         run_id: Its ``runId``; None = the turn's id.

@@ -42,7 +42,7 @@ def chat_routes(
 
     Args:
         manager: Answers and keeps the conversations, in a store with owners.
-        endpoints: Who may be asked, by the name that a page sends as ``model``; the first one is the default.
+        endpoints: The targets, by the name that a page sends as ``model``; the first one is the default.
         owner: Tells whose conversations a request is about, and refuses strangers; it may be async.
         instructions: System instructions of every turn.
         config: The options of every call, its tools among them; None = the manager's.

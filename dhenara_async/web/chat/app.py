@@ -48,12 +48,12 @@ class ChatApp:
 
     Args:
         manager: Answers and keeps the conversations; each request sees only those of its owner.
-        models: Who may be asked, by the name that a page uses; the first one answers if the page names none.
-        prefix: What the paths begin with, for the URLs of files.
+        models: The targets, by the name that a page uses; the first one answers if the page names none.
+        prefix: The beginning of the paths, for the URLs of files.
         options: See ``ChatOptions``.
 
     Attributes:
-        prefix: What the paths begin with, without a slash at the end.
+        prefix: The beginning of the paths, without a slash at the end.
         conversations: The routes about whole conversations.
         routes: Method, path and handler of every route.
 
@@ -220,7 +220,7 @@ class ChatApp:
         return self.conversations.manager_of(request)
 
     def answer_by(self, model: str | None) -> AnswerBy:
-        """Return who answers; ``model`` None = the first model.
+        """Return the target of an answer; ``model`` None = the first one.
 
         Raises:
             RefusedRequest: There is no model of that name.

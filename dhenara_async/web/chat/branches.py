@@ -22,7 +22,7 @@ NO_ANSWER = "There is no such answer in this conversation."
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AnswerBy(ShortRepr):
-    """Who answers, and how.
+    """The target of an answer, and its options.
 
     Attributes:
         endpoint: The endpoint or plan.
@@ -42,7 +42,7 @@ class Branches:
 
     Args:
         manager: The manager, confined to the owner.
-        by: Who answers.
+        by: The target, and the options of the answer.
     """
 
     def __init__(self, manager: ConversationManager, by: AnswerBy) -> None:

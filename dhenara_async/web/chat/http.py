@@ -64,7 +64,7 @@ class WebReply(ShortRepr):
 
 
 class WebApp(Protocol):
-    """What the routes of a framework call: ``ChatApp`` or ``OpenAIApp``."""
+    """The app that the routes of a framework call: ``ChatApp`` or ``OpenAIApp``."""
 
     async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
         """Answer one request by the handler of its route; errors become replies."""

@@ -1,6 +1,6 @@
 """Marks of deleted responses: nodes behind the turns whose responses were deleted. Pure.
 
-Nodes are never taken out of a conversation; whoever shows one shows a mark as what it is.
+Nodes are never taken out of a conversation; code that shows one shows marks as such.
 """
 
 from dhenara_async.conversation import ConversationNode

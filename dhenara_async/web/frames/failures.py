@@ -91,8 +91,8 @@ def failure_of(error: BaseException, node: ConversationNode | None = None) -> Fa
     """Describe an error for the people who use an app.
 
     Args:
-        error: What ended the answer.
-        node: What the turn left, if there is one yet.
+        error: The error that ended the answer.
+        node: The node of the turn, if there is one yet.
     """
     if node is not None and node.error == CANCELLED_ERROR:
         return Failure(_CANCELLED, _STOPPED, retryable=True, status=409)

@@ -20,7 +20,7 @@ UNBUFFERED: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Ended(ShortRepr):
-    """What a complete answer left.
+    """The results of a complete answer.
 
     Attributes:
         node: The turn's node; None outside a conversation.
@@ -46,7 +46,7 @@ class Frames(Protocol):
 
     @property
     def comment(self) -> bytes:
-        """What keeps a quiet connection open, between any two writes; empty if the protocol has no such thing."""
+        """The bytes that keep a quiet connection open, between any two writes; empty if the protocol has none."""
         ...
 
     def begin(self) -> bytes:

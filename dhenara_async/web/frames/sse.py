@@ -13,7 +13,7 @@ from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 
 COMMENT = b":\n\n"
 END_ID = "end"
-"""The last id of an answer. Whoever sends it back has everything and gets the status 204, which ends an
+"""The last id of an answer. A client that sends it back has everything and gets the status 204, which ends an
 ``EventSource``."""
 
 _LAST = b"id: end\n\n"  # a block without data sets the id, and the page hears nothing of it

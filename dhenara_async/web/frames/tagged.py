@@ -36,7 +36,7 @@ class TaggedFrames(Protocol):
 
     @property
     def comment(self) -> bytes:
-        """What keeps a quiet connection open."""
+        """The bytes that keep a quiet connection open."""
         ...
 
     def begin(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What a page is told about an answer beside its words: the model, the tokens, the cost, and what a hop lost."""
+"""The metadata of an answer for a page: the model, the tokens, the cost, and the losses of a hop."""
 
 from collections.abc import Mapping
 

@@ -39,7 +39,7 @@ _FILES = frozenset({"image", "document", "audio", "video"})
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AgentRun(ShortRepr):
-    """What a client asks for.
+    """The request of a client.
 
     Attributes:
         thread_id: The conversation.

@@ -42,7 +42,7 @@ class RefusedRequest(Exception):
 
     Attributes:
         status: The HTTP status.
-        words: What the client is told, without anything that it sent.
+        words: The message for the client, without anything that it sent.
     """
 
     def __init__(self, status: int, words: str) -> None:

@@ -1,4 +1,4 @@
-"""What the bodies of ``useChat`` and AG-UI have in common: the messages that are sent along, and the last question."""
+"""The common part of the bodies of ``useChat`` and AG-UI: the messages that are sent along, and the last question."""
 
 from collections.abc import Sequence
 

@@ -38,7 +38,7 @@ from dhenara_async.web.inputs.questions import (
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PageRequest(ShortRepr):
-    """What a page asks for.
+    """The request of a page.
 
     Attributes:
         chat_id: The conversation.

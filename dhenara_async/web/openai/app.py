@@ -33,8 +33,8 @@ class OpenAIApp:
 
     Args:
         manager: Its connections, limits, budgets and store are used.
-        models: Who may be asked, by the name that a client sends as ``model``.
-        prefix: What the paths begin with.
+        models: The targets, by the name that a client sends as ``model``.
+        prefix: The beginning of the paths.
         config: Options of every call, where a request has none of its own; None = the manager's.
         origins: Origins of other sites whose pages may send requests without a key.
         limits: How much a client may send; None = ``WebLimits()``.

@@ -29,7 +29,7 @@ class Fingerprint:
     """The hash of a growing conversation, different for every owner.
 
     Args:
-        owner: Whose conversation it is.
+        owner: The owner of the conversation.
     """
 
     def __init__(self, owner: str) -> None:

@@ -77,7 +77,7 @@ class KnownAnswers:
         Args:
             asked: The request.
             sent: Its conversation.
-            target: Who is asked.
+            target: The target.
             void: Returns the words that the client has before the answer, if that was begun again.
 
         Raises:
@@ -131,7 +131,7 @@ class KnownAnswers:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Stored(ShortRepr):
-    """What a store has of a conversation that a client has sent.
+    """The part of a conversation sent by a client that a store has.
 
     Attributes:
         conversation: The conversation, as far as it was loaded; None = there is none.

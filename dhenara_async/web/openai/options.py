@@ -18,7 +18,7 @@ def checked_option(name: str, option: str, value: object) -> object:
     Args:
         name: The option in the words of the API.
         option: The same in those of ``AIModelCallConfig``.
-        value: What was sent.
+        value: The value that was sent.
 
     Raises:
         RefusedRequest: It is no value of the option.
@@ -37,7 +37,7 @@ def with_options(base: AIModelCallConfig, chosen: Mapping[str, object], refusal:
     Args:
         base: The options of the app.
         chosen: Those of the request, by their names in the config.
-        refusal: What is told if they do not fit.
+        refusal: The message if they do not fit.
 
     Raises:
         RefusedRequest: One cannot be read.
@@ -71,8 +71,8 @@ def wanted_schema(fields: BodyFields, name: str) -> Mapping[str, object]:
     """Return the schema of an answer, with its name as its title.
 
     Args:
-        fields: What has ``name`` and ``schema``.
-        name: What they are called in the request.
+        fields: The object with ``name`` and ``schema``.
+        name: The name of the object in the request.
 
     Raises:
         RefusedRequest: The schema is missing or no object.

@@ -20,11 +20,11 @@ class SentHistory:
     """A conversation as a client has sent it.
 
     Args:
-        owner: Who sends it.
+        owner: The owner of the conversation.
         messages: Its messages without the leading instructions, oldest first.
 
     Attributes:
-        owner: Who sends it.
+        owner: The owner of the conversation.
         messages: Its messages.
         conversation_id: The id that follows from what was asked first.
         answers: The ids that follow from the answers, by their place among the messages.
@@ -58,7 +58,7 @@ class SentHistory:
         """Return the turn before its answer: what stands behind the last answer is its question.
 
         Args:
-            messages: What ``with_answers`` has returned: the results of tools name their calls as our nodes do.
+            messages: The result of ``with_answers``: results of tools name their calls as our nodes do.
             asked: The request.
             parent_id: The turn that it follows; None = none that is kept.
         """

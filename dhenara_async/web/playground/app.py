@@ -62,8 +62,8 @@ class PlaygroundApp:
 
     Args:
         manager: Answers and keeps the conversations; each request sees only those of its owner.
-        models: Who may be asked, by the name that the page shows.
-        prefix: What the paths begin with.
+        models: The targets, by the name that the page shows.
+        prefix: The beginning of the paths.
         options: See ``PlaygroundOptions``.
 
     Attributes:
@@ -335,7 +335,7 @@ class PlaygroundApp:
     # ------------------------------------------------------------------------------------------------ helpers
 
     def _answer_by(self, name: str) -> AnswerBy:
-        """Return who answers by a name.
+        """Return the target of a name.
 
         Raises:
             RefusedRequest: There is no model of that name.

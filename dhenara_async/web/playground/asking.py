@@ -28,7 +28,7 @@ class Asking:
 
     Args:
         manager: The manager, confined to the owner.
-        answer_by: Returns who answers by the name of a model; raises ``RefusedRequest`` if there is none of it.
+        answer_by: Returns the target by the name of a model; raises ``RefusedRequest`` if there is none of it.
         error_of: Returns an error in words.
         name_of: Returns the name of the model that answered a turn; None if it is none of the app's.
     """
@@ -165,7 +165,7 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class _PlacedQuestion:
-    """What turns ask, and the conversation whose head they follow."""
+    """The questions of turns, and the conversation whose head they follow."""
 
     conversation: Conversation
     text: str

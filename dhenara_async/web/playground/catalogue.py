@@ -22,7 +22,7 @@ class Models:
     """The models of a page.
 
     Args:
-        models: Who may be asked, by name.
+        models: The targets, by name.
 
     Raises:
         ConfigurationError: There is none, or one cannot be used.
@@ -34,7 +34,7 @@ class Models:
         self._targets: dict[str, Target] = {name: target_of(model, "playground") for name, model in models.items()}
 
     def get(self, name: str) -> Target | None:
-        """Return who answers by that name; None if nobody does."""
+        """Return the target of that name; None if there is none."""
         return self._targets.get(name)
 
     def of_turn(self, node: ConversationNode | NodeOutline) -> AskedModel:

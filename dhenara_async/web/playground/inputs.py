@@ -89,7 +89,7 @@ class CheckRequest(ShortRepr):
     """A question that is tried without being sent.
 
     Attributes:
-        model: Who would be asked.
+        model: The name of the target.
         parent_id: The turn that it would follow; None = it would be the first one.
         text: The question; may be empty.
         files: Its files.

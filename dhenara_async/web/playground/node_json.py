@@ -45,7 +45,7 @@ def turn_json(
     Args:
         node: The turn.
         siblings: The ids of all turns with its parent, oldest first.
-        model: Who answered it.
+        model: The name of the target that answered.
         chat_id: Its conversation, for the addresses of files.
         details: Whether the page is told an error as it is recorded, with the words of the provider.
     """

@@ -54,7 +54,7 @@ class Outlines:
         self._shown = shown
         self._kept: OrderedDict[tuple[str | None, str], _KeptTree] = (
             OrderedDict()
-        )  # that which was asked for last is last
+        )  # the one that was asked for last is last
 
     async def of(self, manager: ConversationManager, owner: str | None, described: StoredConversation) -> ShownTree:
         """Return the tree of a conversation as it is now.

@@ -214,7 +214,7 @@ class TurnEvents:
 
         Args:
             event: The event.
-            reader: Whose event it is.
+            reader: The reader that the event comes from.
             told: Characters of each part that the page has, by the id of the part, for parts of which it read the start
                 here. It is brought up to date.
         """

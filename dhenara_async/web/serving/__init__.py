@@ -1,1 +1,1 @@
-"""The guard of a server that one person runs for themselves: who may reach it, from where, and how much of it."""
+"""The guard of a server that one person runs for themselves: which clients may reach it, and how often."""

@@ -24,7 +24,7 @@ class ConnectionLimit:
     Args:
         app: The app that answers.
         most: Number of connections at which a new one takes the place of one that waits: of the oldest of the client
-            of whom the most are waiting.
+            with the most waiting connections.
         seconds: How long a connection may wait.
     """
 

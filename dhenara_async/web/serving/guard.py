@@ -49,17 +49,17 @@ _WORDS: Mapping[int, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class GuardRules(ShortRepr):
-    """What a guard lets through.
+    """The rules for requests that a guard lets through.
 
     Attributes:
         host: The address that the server listens at.
-        token: What a client has to know; None = nothing, on a loopback address only.
+        token: The secret that clients have to send; None = none is needed, on a loopback address only.
         names: Further names of the server.
         body_bytes: Bytes of one request body.
         body_seconds: Seconds from one piece of a body to the next.
         rate: Requests of one client a second, in the long run.
         burst: Requests of one client at once.
-        api: What the paths of the API begin with, whose errors are in OpenAI's shape.
+        api: The beginning of the paths of the API, whose errors are in OpenAI's shape.
 
     Raises:
         ConfigurationError: There is no token for another address than loopback, or one that can be guessed.
@@ -85,8 +85,8 @@ class ServeGuard:
     """An ASGI app before another one. See the module.
 
     Args:
-        app: What is guarded.
-        rules: What is let through.
+        app: The app behind the guard.
+        rules: The rules for requests.
         clock: Returns seconds.
     """
 
@@ -304,7 +304,7 @@ def _equal(given: str, known: bytes) -> bool:
 
 
 def _client_of(scope: GuardScope) -> str:
-    """Return whom the requests are counted for: an address, or the network of an IPv6 address."""
+    """Return the client that the requests are counted for: an address, or the network of an IPv6 address."""
     client = scope.get("client")
     host = str(client[0]) if client else ""
     try:

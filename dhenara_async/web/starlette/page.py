@@ -35,9 +35,9 @@ def playground(
 
     Args:
         manager: Answers and keeps the conversations, in a store with owners and a journal.
-        endpoints: Who may be asked, by the name that the page shows: endpoints, their short names, or plans.
+        endpoints: The targets, by the name that the page shows: endpoints, their short names, or plans.
         owner: Tells whose conversations a request is about, and refuses strangers; it may be async.
-        prefix: What the paths begin with.
+        prefix: The beginning of the paths.
         instructions: System instructions of every turn; empty = those of the conversation or the manager.
         config: The options of every call, its tools among them; None = the manager's.
         run_tools: How the tools are run; None = they are not.

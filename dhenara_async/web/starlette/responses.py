@@ -22,7 +22,7 @@ class AnswerResponse(Response):
     """An answer on its way to one client; made by ``sse_response`` and its siblings. An endpoint returns it.
 
     Args:
-        sending: What is sent.
+        sending: The bytes of the answer, and their state.
     """
 
     def __init__(self, sending: Sending) -> None:
@@ -77,7 +77,7 @@ def json_lines_response(
     """Send our own events as JSON lines. Arguments as for ``sse_response``.
 
     Args:
-        stream: What is sent.
+        stream: The answer: a turn, a reader, a stream or a fan-out.
         request: The request.
         detach: Whether the turn goes on when the client goes away.
         heartbeat: Seconds of silence after which a ``heartbeat`` event is sent.
@@ -92,7 +92,7 @@ def text_response(stream: WebStream, request: Request, *, detach: bool = False) 
     """Send the words of an answer as plain text. Where the answer is cut, the connection is broken.
 
     Args:
-        stream: What is sent.
+        stream: The answer: a turn, an attached reader or a stream.
         request: The request.
         detach: Whether the turn goes on when the client goes away.
 
@@ -115,7 +115,7 @@ def ui_message_response(
     """Send an answer to ``useChat`` of the AI SDK.
 
     Args:
-        stream: What is sent.
+        stream: The answer: a turn, an attached reader or a stream.
         request: The request.
         sdk: The major version of the page's ``ai`` package.
         detach: Whether the turn goes on when the client goes away.
@@ -145,7 +145,7 @@ def agui_response(
     """Send an answer to a client of AG-UI 1.0.
 
     Args:
-        stream: What is sent.
+        stream: The answer: a turn, an attached reader or a stream.
         request: The request.
         thread_id: The ``threadId`` of the run's input; None = the turn's id.
         run_id: Its ``runId``; None = the turn's id.

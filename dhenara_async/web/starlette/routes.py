@@ -47,9 +47,9 @@ def chat_routes(
 
     Args:
         manager: Answers and keeps the conversations, in a store with owners.
-        endpoints: Who may be asked, by the name that a page sends as ``model``; the first one is the default.
+        endpoints: The targets, by the name that a page sends as ``model``; the first one is the default.
         owner: Tells whose conversations a request is about, and refuses strangers; it may be async.
-        prefix: What the paths begin with.
+        prefix: The beginning of the paths.
         instructions: System instructions of every turn.
         config: The options of every call, its tools among them; None = the manager's.
         run_tools: How the tools are run; None = they are not.

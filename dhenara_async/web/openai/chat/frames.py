@@ -39,7 +39,7 @@ _RESTARTED = OpenAIError(502, "The answer was begun again by another model, afte
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CompletionHead(ShortRepr):
-    """What every piece of one answer repeats.
+    """The fields that every piece of one answer repeats.
 
     Attributes:
         id: The id of the answer.
@@ -59,7 +59,7 @@ class ChatFrames:
     back; if a tool call was sent already, the answer ends with an error. Generated files are left out.
 
     Args:
-        completion: What every chunk repeats.
+        completion: The fields that every chunk repeats.
         include_usage: Whether the usage follows the answer.
 
     Attributes:
@@ -181,7 +181,7 @@ def completion_body(completion: CompletionHead, response: ChatResponse) -> bytes
     """Return a whole answer as one object.
 
     Args:
-        completion: What names the answer.
+        completion: The id and the other fields of the answer.
         response: The answer. Its generated files are left out.
     """
     body: dict[str, object] = {

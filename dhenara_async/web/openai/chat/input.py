@@ -1,7 +1,7 @@
 """Reads the body of ``POST /v1/chat/completions``. Pure.
 
-Parameters that are not known here are ignored, because clients send what some other host takes. What cannot be left out
-without changing the question, such as a content part of an unknown type, is refused.
+Parameters that are not known here are ignored, because clients send those of other hosts. A part that cannot be left
+out without changing the question, such as a content part of an unknown type, is refused.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create (read 2026-11-28)
 """
@@ -32,8 +32,8 @@ _MOST_CHOICES = 8
 _MODEL_NAME = 200
 _MESSAGE = ("role", "content", "tool_calls", "refusal")
 _RESULT = ("role", "content", "tool_call_id")
-# The fields of each type of content part. file_id is not among them: it would name a file of the provider's account,
-# whoever has uploaded it there.
+# The fields of each type of content part. file_id is not among them: it would name any file of the provider's account,
+# those of other users too.
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "text": ("type", "text"),
     "refusal": ("type", "refusal"),

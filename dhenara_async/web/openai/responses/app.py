@@ -42,7 +42,7 @@ class ResponsesApp:
 
     Args:
         manager: Answers and keeps the responses; each request sees only those of its owner.
-        models: Who may be asked, by the name that a client sends as ``model``.
+        models: The targets, by the name that a client sends as ``model``.
         known: Recognises answers that are not kept.
         config: Options of every call, where a request has none of its own; None = the manager's.
         limits: How much a client may send.
@@ -72,7 +72,7 @@ class ResponsesApp:
         """Return method, path and handler of every route.
 
         Args:
-            path: What the paths begin with.
+            path: The beginning of the paths.
         """
         return (
             ("POST", path, self._create),
@@ -107,7 +107,7 @@ class ResponsesApp:
         return feed(kept.turn, kept.head, discard=kept.discard)
 
     async def _detached(self, manager: ConversationManager, kept: KeptTurn, asked: ResponseRequest) -> WebReply | Feed:
-        """Let the answer go on in the manager; whoever streams it is a reader like any that comes later."""
+        """Let the answer go on in the manager; a client that streams it is a reader like any later one."""
         try:
             async with kept.turn as turn:
                 turn.detach()

@@ -31,7 +31,7 @@ class ResponseStreamFeed(AnswerFeed):
 
     Args:
         stream: The answer; its block was not entered.
-        head: What names it.
+        head: The id and the other fields that it has from its beginning.
         discard: Is called if the answer does not begin.
     """
 
@@ -74,7 +74,7 @@ class ResponseReplayFeed(AnswerFeed):
 
     Args:
         reader: A reader of its turn, from the beginning.
-        head: What names it.
+        head: The id and the other fields that it has from its beginning.
         starting_after: The number of the last event that the client has; None = it has none.
     """
 
@@ -95,7 +95,7 @@ class ResponseFeed(WholeFeed):
 
     Args:
         stream: The answer; its block was not entered.
-        head: What names it.
+        head: The id and the other fields that it has from its beginning.
         discard: Is called if there is no answer.
     """
 

@@ -72,7 +72,7 @@ class ResponseFrames:
     a tool call was sent already, its client may have run it: the response fails then.
 
     Args:
-        head: What names the response.
+        head: The fields that the response has from its beginning.
         starting_after: The last number that the client has; events up to it are counted but not written. The events of
             the answer are fed from the first one in any case.
         events_kept: Whether the fed events are the ones that the client has seen. If not, because the turn is replayed

@@ -183,7 +183,7 @@ def sealed_for(target: Target, messages: Iterable[GivenMessage]) -> list[GivenMe
     """Return messages with encrypted reasoning as it was given, if it goes to a model of the same API; else without.
 
     Args:
-        target: Who is asked.
+        target: The target.
         messages: The messages.
     """
     origin = expected_origin(target) if isinstance(target, AIModelEndpoint) else None

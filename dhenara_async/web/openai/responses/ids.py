@@ -1,6 +1,6 @@
 """Ids of responses: each names a turn and its conversation, so that any process on the same store finds it. Pure.
 
-An id is no secret: whoever has it still sees only what belongs to the owner of the request. Items of a response are
+An id is no secret: a client that has it still sees only conversations of its own owner. Items of a response are
 named after it: ``msg_<response>_<index>``.
 """
 

@@ -1,7 +1,7 @@
 """Reads the body of ``POST /v1/responses``. Pure.
 
-Parameters that are not known here are ignored, because clients send what some other host takes. What cannot be left out
-without changing the question, such as an item or a content part of an unknown type, is refused.
+Parameters that are not known here are ignored, because clients send those of other hosts. A part that cannot be left
+out without changing the question, such as an item or a content part of an unknown type, is refused.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create (read 2026-11-28)
 """
@@ -30,7 +30,7 @@ class ResponseRequest(ShortRepr):
 
     Attributes:
         model: The name of the endpoint or plan.
-        instructions: What leads this response only; None = nothing.
+        instructions: The instructions of this response only; None = none.
         system: The texts of the system and developer messages among the items, in order.
         items: The other items, oldest first.
         config: The options of the call.
@@ -40,7 +40,7 @@ class ResponseRequest(ShortRepr):
         previous: The id of the response that this one follows; None if it follows none.
         conversation: The id of the conversation that it is added to; None = that of ``previous``, else a new one.
         metadata: Labels of the client.
-        echo: What the response repeats of the request, in OpenAI's shape.
+        echo: The fields of the request that the response repeats, in OpenAI's shape.
     """
 
     model: str

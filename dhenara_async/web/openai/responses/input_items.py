@@ -23,8 +23,8 @@ from dhenara_async.web.openai.responses.ids import is_reference, response_of_ite
 
 _TEXT = 20_000_000
 _ID = 2_000
-# The fields of each type of content part. file_id is not among them: it would name a file of the provider's account,
-# whoever has uploaded it there.
+# The fields of each type of content part. file_id is not among them: it would name any file of the provider's account,
+# those of other users too.
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "input_text": ("text",),
     "output_text": ("text",),
@@ -35,7 +35,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
     "input_audio": ("input_audio",),
 }
 _ROLES = ("user", "assistant", "system", "developer")
-# What a provider's tools left among the items of an answer: it is read by nobody else, and our own are known by id.
+# Items of a provider's own tools: no other provider reads them, and those of our answers are known by their ids.
 _LEFT_OUT = frozenset(
     {
         *("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call"),

@@ -54,7 +54,7 @@ _WITHOUT_USAGE = frozenset(("queued", "in_progress", "failed", "cancelled"))
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ResponseHead(ShortRepr):
-    """What a response repeats of its request, and what names it.
+    """The fields of a response that are known before its answer: its id, and those repeated from its request.
 
     Attributes:
         id: The id of the response, ``resp_`` and letters.
@@ -83,7 +83,7 @@ class ResponseHead(ShortRepr):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ResponseState(ShortRepr):
-    """What has become of a response.
+    """The outcome of a response.
 
     Attributes:
         status: Where it is.
@@ -91,7 +91,7 @@ class ResponseState(ShortRepr):
         reason: Why it is incomplete, in the words of the API; None if it is not.
         error: Why it failed; None if it did not.
         usage: Its tokens. They are not shown before the end, or of a response that failed or was cancelled.
-        transformations: What the provider left out of the request.
+        transformations: The parts of the request that the provider left out.
     """
 
     status: ResponseStatus
@@ -116,7 +116,7 @@ def finished_state(
         finish: Why it ended.
         output: Its items.
         usage: Its tokens.
-        transformations: What the provider left out of the request.
+        transformations: The parts of the request that the provider left out.
         refused: Whether it has the text of a refusal.
     """
     reason = _INCOMPLETE.get(finish)
@@ -142,7 +142,7 @@ def response_object(
     """Return a response as one object; of a finished one it equals that of the last event of its stream.
 
     Args:
-        head: What names it.
+        head: The id and the other fields that it has from its beginning.
         answer: The answer, whole or as far as it came; only the first choice is shown. None if there is none yet.
         status: Where it is; None = at its end, completed or not by its finish reason.
         error: Why it failed, with the status ``failed``.

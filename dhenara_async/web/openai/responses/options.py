@@ -35,7 +35,7 @@ _ECHOED = (
     *("max_output_tokens", "temperature", "top_p", "parallel_tool_calls", "reasoning", "text", "tools", "tool_choice"),
     "truncation",
 )
-# file_search is not among them: it would read stores of the provider's account, whoever has filled them. Nor is mcp:
+# file_search is not among them: it would read any store of the provider's account. Nor is mcp:
 # its tokens would be kept with the response.
 _HOSTED: Mapping[str, HostedToolType] = {
     "web_search": "web_search",

@@ -1,4 +1,4 @@
-"""What a kept response says beside its turn's node: written into the node's metadata, and read back. Pure."""
+"""The fields of a kept response that its turn's node does not have: kept in the node's metadata. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,10 +25,10 @@ GIVEN: Mapping[str, JsonValue] = {_KEY: {"given": True}}
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ResponseRecord(ShortRepr):
-    """What a node says of its response.
+    """The fields of a response that are kept with its node.
 
     Attributes:
-        head: What the response repeats of its request.
+        head: The fields of the request that the response repeats.
         system: The texts of the system and developer messages of the request.
         history: How many nodes before this one were part of the request.
     """
@@ -137,7 +137,7 @@ def _text(kind: str, text: str) -> JsonObject:
 
 
 def _file(file: FilePart) -> JsonObject:
-    """Return a file without its bytes: whoever asks has sent them."""
+    """Return a file without its bytes: the client has sent them itself."""
     if file.kind == "image":
         return {"type": "input_image", "image_url": file.url, "detail": "auto"}
     return {"type": "input_file", "filename": file.filename, "file_url": file.url}

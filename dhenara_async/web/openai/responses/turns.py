@@ -64,7 +64,7 @@ class KeptTurn(ShortRepr):
     Attributes:
         turn: The turn; its block was not entered.
         place: Where it is.
-        head: What names the response.
+        head: The fields that the response has from its beginning.
         discard: Removes its conversation, if that was made for it.
     """
 
@@ -76,7 +76,7 @@ class KeptTurn(ShortRepr):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Followed(ShortRepr):
-    """What a request follows; ``by_words`` if its answers are known by their words alone."""
+    """The turn that a request follows; ``by_words`` if its answers are known by their words alone."""
 
     conversation: Conversation | None = None
     response: str | None = None
