@@ -187,7 +187,11 @@ class ChatResponse(FrozenModel):
         return self.choices[0].tools()
 
     def approvals(self) -> tuple[ToolCallPart, ...]:
-        """The first choice's calls of hosted MCP servers that wait for approval: ``manager.resume`` decides on them."""
+        """The first choice's calls of hosted MCP servers that wait for approval.
+
+        ``manager.resume`` decides on them. Without a manager, the result of such a call is the decision: a
+        ``ToolResultPart`` in the next message, with ``denied=True`` and a reason if it may not run.
+        """
         return self.choices[0].approvals()
 
     def files(self) -> tuple[FilePart, ...]:

@@ -36,7 +36,8 @@ class ToolRunner:
         owned: Whether the sessions end with the loop.
 
     Raises:
-        ConfigurationError: A tool has no function to run, or takes another context than the policy has.
+        ConfigurationError: A tool has no function to run, or takes another context than the policy has, or two have
+            the same name.
     """
 
     def __init__(
@@ -54,7 +55,13 @@ class ToolRunner:
         self._observed = observed
         self._owned = owned
         self._sources: Mapping[str, ToolSource] | None = None
-        self._known: Mapping[str, Tool] = {tool.name: tool for tool in self._tools if isinstance(tool, Tool)}
+        own = [tool for tool in self._tools if isinstance(tool, Tool)]
+        self._known: Mapping[str, Tool] = {tool.name: tool for tool in own}
+        if len(self._known) < len(own):  # OpenAI takes them, and a call could mean either
+            twice = next(tool.name for tool in own if self._known[tool.name] is not tool)
+            raise ConfigurationError(
+                f"two tools have the name {twice!r}: give one of them another, Tool.from_function(…, name=…)"
+            )
         for tool in self._known.values():
             if not tool.can_run:
                 raise ConfigurationError(

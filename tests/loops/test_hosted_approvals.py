@@ -10,13 +10,17 @@ from dhenara_async import (
     ConversationManager,
     Dialect,
     HostedToolPart,
+    Message,
     Pending,
+    Role,
     StreamEvent,
+    TextPart,
     Tool,
     ToolApprovalRequest,
     ToolCallPart,
     ToolEnd,
     ToolPolicy,
+    ToolResultPart,
     ToolStart,
 )
 from dhenara_async.errors import ConfigurationError
@@ -179,3 +183,17 @@ async def test_functions_and_requests_of_one_answer_are_decided_apart() -> None:
         ("mcp_approval_response", False),
         ("function_call_output", None),
     ]
+
+
+@pytest.mark.parametrize("denied", [False, True])
+async def test_a_result_made_by_the_caller_is_the_decision(denied: bool) -> None:
+    async with ProviderServer(script(ASKS, answer(told("So be it.")))) as server:
+        client = AIModelClient(endpoint_of(server, RESPONSES), CONFIG)
+        question = Message.user("Roll.")
+        response = (await client.generate(messages=[question])).chat_response
+        (call,) = response.approvals()
+        decision = ToolResultPart(call_id=call.call_id, content=[TextPart(text="not now")], denied=denied)
+        said = Message(role=Role.USER, parts=[decision])
+        await client.generate(messages=[question, response.as_message(), said])
+        (_, sent) = decisions_in(server.requests[-1])
+    assert (sent["approve"], sent.get("reason")) == ((False, "not now") if denied else (True, None))

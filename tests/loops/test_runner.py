@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from dhenara_async import ToolPolicy
 from dhenara_async.calls.loop_steps import EventBuffer
 from dhenara_async.calls.observed_loop import ObservedLoop
+from dhenara_async.errors import ConfigurationError
 from dhenara_async.messages.messages import HostedToolPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import CONTINUATION, ChatResponse, Choice, FinishReason
 from dhenara_async.tools.declarations import Tool
@@ -37,6 +38,15 @@ async def test_no_more_calls_run_at_once_than_the_policy_allows(concurrency: int
     runner = ToolRunner(policy, [Tool.from_function(work)], ToolSessions(), ObservedLoop((), "loop"))
     results = await runner.run(CALLS, {}, emit=lambda event: None, keep=keep)
     assert (sorted(results), most) == ([0, 1, 2, 3, 4, 5], concurrency)
+
+
+def test_two_functions_of_one_name_are_refused() -> None:
+    def work() -> str:
+        return "done"
+
+    tools = [Tool.from_function(work), Tool.from_function(lambda: 2, name="work")]
+    with pytest.raises(ConfigurationError, match=r"two tools have the name 'work': give one of them another"):
+        ToolRunner(ToolPolicy(), tools, ToolSessions(), ObservedLoop((), "loop"))
 
 
 async def test_a_result_is_stored_although_the_loop_is_cancelled_meanwhile() -> None:
