@@ -3,9 +3,12 @@
 Source: https://developers.openai.com/api/docs/guides/structured-outputs (read 2026-11-22)
 """
 
+from collections.abc import Iterable
+
 from dhenara_async.errors import UnsupportedError
 from dhenara_async.tools.schema_reading import JsonSchema, expanded_root, is_object_schema
 from dhenara_async.tools.schema_rewriting import FORMATS, RANGES, SchemaSubset, rewritten
+from dhenara_async.tools.schemas import is_any_object
 
 _STRICT = SchemaSubset(
     "OpenAI's strict mode",
@@ -29,6 +32,17 @@ def openai_schema(schema: JsonSchema) -> JsonSchema:
         return rewritten(schema, _STRICT)
     except UnsupportedError:
         return root if "properties" in root else {**root, "properties": {}}
+
+
+def asks_for_json(schema: JsonSchema, texts: Iterable[str]) -> bool:
+    """Whether OpenAI's format ``json_object`` fits: the schema asks for any object, and the question has the word JSON,
+    without which OpenAI refuses that format.
+
+    Args:
+        schema: The schema of the answer.
+        texts: The texts of the question that OpenAI reads for the word.
+    """
+    return is_any_object(schema) and any("json" in text.lower() for text in texts)
 
 
 def fits_openai_strict(schema: JsonSchema) -> bool:

@@ -46,6 +46,12 @@ def output_schema(config: AsksForStructure) -> OutputSchema | None:
     return OutputSchema(_name(wanted.__name__), _rooted(model_schema(wanted), wanted.__name__), wanted)
 
 
+def is_any_object(schema: JsonSchema) -> bool:
+    """Whether a schema asks for a JSON object and says nothing about its members."""
+    told = {name: value for name, value in schema.items() if name not in ("title", "description", "$schema")}
+    return told.pop("additionalProperties", True) is True and told == {"type": "object"}
+
+
 def model_schema(model: type[BaseModel]) -> JsonSchema:
     """Return the JSON schema of a pydantic model, with the descriptions from its type hints (see ``descriptions``).
 

@@ -29,7 +29,7 @@ from dhenara_async.models.families import capabilities
 from dhenara_async.request import ChatRequest, WireRequest
 from dhenara_async.response import CONTINUATION
 from dhenara_async.tools.declarations import HostedTool, HostedToolType, NamedTool, Tool
-from dhenara_async.tools.schemas import output_schema
+from dhenara_async.tools.schemas import is_any_object, output_schema
 
 API_VERSION = "v1beta"  # a superset of v1
 MAX_STOPS = 5
@@ -224,7 +224,8 @@ class _SettingsEncoder:
             return {}
         schema = gemini_schema(wanted.schema)
         if self._abilities.structured_output and (self._modern or not tools):
-            return {"responseMimeType": "application/json", "responseJsonSchema": schema}
+            told = {} if is_any_object(wanted.schema) else {"responseJsonSchema": schema}
+            return {"responseMimeType": "application/json", **told}
         why = "before Gemini 3 it cannot be combined with tools" if tools else "the model has no such mode"
         self.warnings.adjusted("structured_output", "an instruction", why)
         self.instructions.append(

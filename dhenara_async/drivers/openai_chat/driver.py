@@ -17,7 +17,7 @@ from dhenara_async.drivers.openai_chat.content import encode_messages, rules
 from dhenara_async.drivers.openai_chat.decode import ChatDecoder
 from dhenara_async.drivers.openai_chat.quirks import OPENAI, Quirks
 from dhenara_async.drivers.openai_chat.reading import CHAT_REQUEST_ID_HEADERS, chat_error
-from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schema
+from dhenara_async.drivers.openai_schema import asks_for_json, fits_openai_strict, openai_schema
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModel, AIModelEndpoint
 from dhenara_async.errors import APIError
@@ -221,6 +221,10 @@ class _RequestEncoder:
         if wanted is None:
             return ()
         quirks = self._quirks
+        texts = (message.get_text() for message in self._request.messages)
+        if asks_for_json(wanted.schema, (*self._request.instructions, *texts)):
+            self._body["response_format"] = {"type": "json_object"}
+            return ()
         if not (quirks.schemas == "host" or (quirks.schemas == "model" and self._can.structured_output)):
             self._body["response_format"] = {"type": "json_object"}
             self._warnings.adjusted("structured_output", "json_object", "it can enforce JSON, but no schema")

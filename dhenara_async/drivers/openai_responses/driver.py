@@ -19,7 +19,7 @@ from dhenara_async.drivers.failures import error_object
 from dhenara_async.drivers.openai_responses.content import input_items, rules
 from dhenara_async.drivers.openai_responses.decode import ResponsesDecoder
 from dhenara_async.drivers.openai_responses.reading import responses_error
-from dhenara_async.drivers.openai_schema import fits_openai_strict, openai_schema
+from dhenara_async.drivers.openai_schema import asks_for_json, fits_openai_strict, openai_schema
 from dhenara_async.drivers.rules import Rules
 from dhenara_async.endpoint import AIModelEndpoint, Capabilities
 from dhenara_async.errors import APIError, ConfigurationError
@@ -69,7 +69,7 @@ class OpenAIResponsesDriver:
         thinks = None if effort is None else effort != "none"
         _add_sampling(body, include, config, can.samples(thinks), warnings)
         _add_tools(body, include, config, can.forces(thinks), warnings)
-        _add_structured_output(body, config, can, warnings)
+        _add_structured_output(body, request, can, warnings)
         _add_prompt_cache(body, config, warnings, fixed=_FIXED_CACHE.match(model.model_name) is not None)
         _add_rest(body, config, warnings)
         if include:
@@ -222,11 +222,12 @@ def _tool_choice(choice: str | NamedTool, forces: bool, warnings: KnobWarnings) 
     return choice if isinstance(choice, str) else {"type": "function", "name": choice.name}
 
 
-def _add_structured_output(
-    body: JsonObject, config: AIModelCallConfig, can: Capabilities, warnings: KnobWarnings
-) -> None:
-    wanted = output_schema(config)
+def _add_structured_output(body: JsonObject, request: ChatRequest, can: Capabilities, warnings: KnobWarnings) -> None:
+    wanted = output_schema(request.config)
     if wanted is None:
+        return
+    if asks_for_json(wanted.schema, (message.get_text() for message in request.messages)):
+        body["text"] = {"format": {"type": "json_object"}}
         return
     if not can.structured_output:
         warnings.adjusted("structured_output", "an instruction", "the model does not support schemas")

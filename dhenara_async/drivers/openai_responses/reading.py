@@ -253,6 +253,10 @@ def counts_anything(raw: JsonObject) -> bool:
     return False
 
 
+UNREPORTED = "unreported"
+"""The field of details in which our own OpenAI-compatible front names the counts that its provider did not tell."""
+
+
 def usage_of(raw: JsonObject, searches: int | None) -> Usage | None:
     """Return the tokens of a usage report, also with Chat Completions' field names, as some gateways send it."""
     if not raw and searches is None:
@@ -263,7 +267,7 @@ def usage_of(raw: JsonObject, searches: int | None) -> Usage | None:
     prompt, output = as_count(raw.get("input_tokens")), as_count(raw.get("output_tokens"))
     prompt = _first_count(raw, "prompt_tokens") if prompt is None else prompt
     output = _first_count(raw, "completion_tokens") if output is None else output
-    read, reasoning = as_count(into.get("cached_tokens")), as_count(out.get("reasoning_tokens"))
+    read, reasoning = _detail(into, "cached_tokens"), _detail(out, "reasoning_tokens")
     read = _first_count(raw, *_CACHE_READS) if read is None else read
     reasoning = _first_count(raw, "reasoning_tokens") if reasoning is None else reasoning
     total = as_count(raw.get("total_tokens"))
@@ -272,7 +276,7 @@ def usage_of(raw: JsonObject, searches: int | None) -> Usage | None:
     return Usage.unchecked(
         input_tokens=_with_part(prompt, read),
         cache_read_tokens=read,
-        cache_write_tokens=as_count(into.get("cache_write_tokens")),
+        cache_write_tokens=_detail(into, "cache_write_tokens"),
         output_tokens=_with_part(output, reasoning),
         reasoning_tokens=reasoning,
         total_tokens=total,
@@ -285,6 +289,10 @@ def usage_of(raw: JsonObject, searches: int | None) -> Usage | None:
         web_searches=searches,
         source="reported",
     )
+
+
+def _detail(details: JsonObject, name: str) -> int | None:
+    return None if name in as_list(details.get(UNREPORTED)) else as_count(details.get(name))
 
 
 def _first_count(raw: JsonObject, *names: str) -> int | None:

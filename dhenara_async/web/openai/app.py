@@ -117,7 +117,7 @@ class OpenAIApp:
         target = self._models.get(asked.model)
         if target is None:
             return error_reply(NO_MODEL)
-        completion = CompletionHead(f"chatcmpl-{uuid4().hex}", int(time()), asked.model)
+        completion = CompletionHead(f"chatcmpl-{uuid4().hex}", int(time()), asked.model, asked.functions)
         frames = ChatFrames(completion, include_usage=asked.include_usage)
         try:
             turn = await self._known.turn(asked, sent, target, lambda: frames.void)

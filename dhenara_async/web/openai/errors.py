@@ -70,6 +70,17 @@ class OpenAIRefusal(RefusedRequest):
         self.error: OpenAIError = error
 
 
+def refused(words: str, param: str, code: str = "invalid_value") -> OpenAIRefusal:
+    """Return the refusal of a request because of one of its fields.
+
+    Args:
+        words: What the client is told, without anything that it sent.
+        param: The field, with dots before the names inside it.
+        code: OpenAI's word for what is wrong.
+    """
+    return OpenAIRefusal(OpenAIError(400, words, code, param))
+
+
 def error_of(failure: Failure) -> OpenAIError:
     """Return a failure as an error of OpenAI's API."""
     status, code = _KNOWN.get(failure.code, (failure.status, None))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.web.inputs.fields import BodyFields, as_fields, bad, text_of
+from dhenara_async.web.openai.errors import refused
 
 FUNCTION_NAME = 64
 """How long the name of a function may be, in characters."""
@@ -24,11 +25,22 @@ def checked_option(name: str, option: str, value: object) -> object:
         RefusedRequest: It is no value of the option.
     """
     if isinstance(value, bool) is not (option == "parallel_tool_calls"):
-        raise bad(f"{name} has a value that it cannot have.")
+        raise refused(f"{name} has a value that it cannot have.", name)
     try:
         return getattr(AIModelCallConfig.model_validate({option: value}), option)
     except (ValueError, ConfigurationError):
-        raise bad(f"{name} has a value that it cannot have.") from None
+        raise refused(f"{name} has a value that it cannot have.", name) from None
+
+
+def checked_choice(choice: object) -> object:
+    """Return a choice among tools that names none of them.
+
+    Raises:
+        RefusedRequest: It is no such choice.
+    """
+    if choice not in (None, "auto", "none", "required"):
+        raise refused("tool_choice is none of auto, none and required, and names no function.", "tool_choice")
+    return choice
 
 
 def with_options(base: AIModelCallConfig, chosen: Mapping[str, object], refusal: str) -> AIModelCallConfig:
@@ -67,16 +79,33 @@ def declared_function(fields: BodyFields) -> Mapping[str, object]:
     return declared
 
 
-def wanted_schema(fields: BodyFields, name: str) -> Mapping[str, object]:
-    """Return the schema of an answer, with its name as its title.
+def wanted_format(given: object, name: str, inner: str = "") -> Mapping[str, object] | None:
+    """Return the schema that an answer must have; None if it is free text. Any JSON object is a schema too.
 
     Args:
-        fields: The object with ``name`` and ``schema``.
-        name: The name of the object in the request.
+        given: The format of the request.
+        name: The name of the format in the request.
+        inner: The field of the format that has the schema and its name; empty if it has these itself.
 
     Raises:
-        RefusedRequest: The schema is missing or no object.
+        RefusedRequest: It has an unknown type, or no schema.
     """
+    if given is None:
+        return None
+    fields = as_fields(given, name)
+    match fields.get("type"):
+        case "text" | None:
+            return None
+        case "json_object":
+            return {"type": "object"}
+        case "json_schema":
+            place = f"{name}.{inner}" if inner else name
+            return _wanted_schema(as_fields(fields.get(inner), place) if inner else fields, place)
+        case _:
+            raise refused(f"{name}.type is none of text, json_object and json_schema.", f"{name}.type")
+
+
+def _wanted_schema(fields: BodyFields, name: str) -> Mapping[str, object]:
     schema = dict(as_fields(fields.get("schema"), f"{name}.schema"))
     if isinstance(title := fields.get("name"), str):
         schema.setdefault("title", title[:FUNCTION_NAME])

@@ -18,13 +18,15 @@ from dhenara_async.events import (
 )
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import ShortRepr
-from dhenara_async.messages.messages import ToolCallPart
+from dhenara_async.messages.messages import TextPart, TokenLogprob, ToolCallPart
 from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.usage.tokens import Usage
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 from dhenara_async.web.frames.sse import COMMENT
+from dhenara_async.web.openai.chat.functions import told_call
 from dhenara_async.web.openai.errors import OpenAIError, error_of
+from dhenara_async.web.openai.logprobs import told_logprobs
 
 _PARAGRAPH = "\n\n"
 _DONE = b"data: [DONE]\n\n"
@@ -45,11 +47,13 @@ class CompletionHead(ShortRepr):
         id: The id of the answer.
         created: When it was asked for, in seconds since 1970.
         model: The name that the client asked for.
+        functions: Whether the first call is told as ``function_call``, for a request that declared ``functions``.
     """
 
     id: str
     created: int
     model: str
+    functions: bool = False
 
 
 class ChatFrames:
@@ -72,6 +76,7 @@ class ChatFrames:
 
     def __init__(self, completion: CompletionHead, *, include_usage: bool) -> None:
         self._include_usage = include_usage
+        self._functions = completion.functions
         self._fields: dict[str, object] = {
             "id": completion.id,
             "object": "chat.completion.chunk",
@@ -106,7 +111,9 @@ class ChatFrames:
         response = None if ended.response is None else ended.response.chat_response
         if response is None:
             return b""
-        chunks = [self._chunk(choice.index, {}, finish_of(choice)) for choice in response.choices]
+        chunks = [
+            self._chunk(choice.index, {}, finish_of(choice, functions=self._functions)) for choice in response.choices
+        ]
         if self._include_usage:
             usage = usage_of(response.usage)
             chunks.append(b"data: %b\n\n" % dumps({**self._fields, "choices": [], "usage": usage}))
@@ -134,6 +141,9 @@ class ChatFrames:
                 return self._arguments(event.part_id, event.arguments)
             case PartEnd(part=ToolCallPart(arguments=arguments)) if event.part_id not in self._told and arguments:
                 return self._arguments(event.part_id, arguments)
+            case PartEnd(part=TextPart(logprobs=logprobs)) if logprobs:
+                told = {"content": told_logprobs(logprobs), "refusal": None}
+                return self._chunk(self._choices.get(event.part_id, 0), {}, logprobs=told)
             case StreamReset():
                 return self._restarted()
             case _:
@@ -146,6 +156,8 @@ class ChatFrames:
         place = self._placed.get(event.choice, 0)
         self._placed[event.choice] = place + 1
         self._calls[event.part_id] = place
+        if self._functions:
+            return b"" if place else self._chunk(event.choice, told_call(event.name or "", ""))
         call = {
             "index": place,
             "id": event.call_id or f"call_{event.part_id}",
@@ -155,7 +167,10 @@ class ChatFrames:
         return self._chunk(event.choice, {"tool_calls": [call]})
 
     def _arguments(self, part_id: int, arguments: str) -> bytes:
-        call = {"index": self._calls.get(part_id, 0), "function": {"arguments": arguments}}
+        place = self._calls.get(part_id, 0)
+        if self._functions:
+            return b"" if place else self._delta(part_id, {"function_call": {"arguments": arguments}})
+        call = {"index": place, "function": {"arguments": arguments}}
         return self._delta(part_id, {"tool_calls": [call]})
 
     def _restarted(self) -> bytes:
@@ -172,9 +187,17 @@ class ChatFrames:
     def _delta(self, part_id: int, delta: Mapping[str, object]) -> bytes:
         return self._chunk(self._choices.get(part_id, 0), delta)
 
-    def _chunk(self, choice: int, delta: Mapping[str, object], finish: str | None = None) -> bytes:
-        choices = [{"index": choice, "delta": delta, "finish_reason": finish}]
-        return b"data: %b\n\n" % dumps({**self._fields, "choices": choices})
+    def _chunk(
+        self,
+        choice: int,
+        delta: Mapping[str, object],
+        finish: str | None = None,
+        logprobs: Mapping[str, object] | None = None,
+    ) -> bytes:
+        told: dict[str, object] = {"index": choice, "delta": delta, "finish_reason": finish}
+        if logprobs is not None:
+            told["logprobs"] = logprobs
+        return b"data: %b\n\n" % dumps({**self._fields, "choices": [told]})
 
 
 def completion_body(completion: CompletionHead, response: ChatResponse) -> bytes:
@@ -190,7 +213,12 @@ def completion_body(completion: CompletionHead, response: ChatResponse) -> bytes
         "created": completion.created,
         "model": completion.model,
         "choices": [
-            {"index": choice.index, "message": _message(choice), "finish_reason": finish_of(choice)}
+            {
+                "index": choice.index,
+                "message": _message(choice, completion),
+                "logprobs": _logprobs(choice),
+                "finish_reason": finish_of(choice, functions=completion.functions),
+            }
             for choice in response.choices
         ],
     }
@@ -200,8 +228,15 @@ def completion_body(completion: CompletionHead, response: ChatResponse) -> bytes
     return dumps(body)
 
 
-def finish_of(choice: Choice) -> str:
-    """Return OpenAI's word for why an answer ended."""
+def finish_of(choice: Choice, *, functions: bool = False) -> str:
+    """Return OpenAI's word for why an answer ended.
+
+    Args:
+        choice: The answer.
+        functions: Whether its calls are told as ``function_call``.
+    """
+    if functions and choice.finish_reason is FinishReason.TOOL_CALLS:
+        return "function_call"
     if choice.finish_reason is FinishReason.REFUSAL and not choice.refusal():
         return "content_filter"
     return _FINISHES.get(choice.finish_reason, "stop")
@@ -225,11 +260,21 @@ def usage_of(usage: Usage) -> dict[str, object] | None:
     return told
 
 
-def _message(choice: Choice) -> dict[str, object]:
+def _logprobs(choice: Choice) -> dict[str, object] | None:
+    found: list[TokenLogprob] = []
+    for part in choice.parts:
+        if isinstance(part, TextPart):
+            found += part.logprobs
+    return {"content": told_logprobs(found), "refusal": None} if found else None
+
+
+def _message(choice: Choice, completion: CompletionHead) -> dict[str, object]:
     text, refusal, calls = choice.text(), choice.refusal(), choice.tools()
     message: dict[str, object] = {"role": "assistant", "content": text if text or not calls else None}
-    if refusal:
-        message["refusal"] = refusal
+    message["refusal"] = refusal or None
+    if calls and completion.functions:
+        message |= told_call(calls[0].name, calls[0].arguments)
+        calls = ()
     if reasoning := choice.reasoning():
         message["reasoning_content"] = reasoning
     if calls:

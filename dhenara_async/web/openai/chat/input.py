@@ -26,9 +26,10 @@ from dhenara_async.web.inputs.fields import (
     object_of,
     text_of,
 )
-from dhenara_async.web.openai.options import checked_option, declared_function, wanted_schema, with_options
+from dhenara_async.web.openai.chat.functions import calls_functions, with_tool_calls, with_tools
+from dhenara_async.web.openai.chat.options import completion_config
+from dhenara_async.web.openai.errors import refused
 
-_MOST_CHOICES = 8
 _MODEL_NAME = 200
 _MESSAGE = ("role", "content", "tool_calls", "refusal")
 _RESULT = ("role", "content", "tool_call_id")
@@ -56,6 +57,7 @@ class CompletionRequest(ShortRepr):
         streamed: Whether the answer is streamed.
         include_usage: Whether a stream ends with its usage.
         kept: Whether the answer may be kept (``store``).
+        functions: Whether the request declares ``functions``, so that the answer calls one by ``function_call``.
     """
 
     model: str
@@ -65,6 +67,7 @@ class CompletionRequest(ShortRepr):
     streamed: bool
     include_usage: bool
     kept: bool
+    functions: bool = False
 
 
 def chat_request(body: bytes, base: AIModelCallConfig, limits: WebLimits | None = None) -> CompletionRequest:
@@ -82,11 +85,11 @@ def chat_request(body: bytes, base: AIModelCallConfig, limits: WebLimits | None 
     fields = object_of(body)
     model = text_of(fields, "model", limit=_MODEL_NAME)
     if not model:
-        raise bad("model is missing: GET /v1/models lists the names.")
+        raise refused("model is missing: GET /v1/models lists the names.", "model", "missing_required_parameter")
     items, most = items_of(fields, "messages"), (limits or WebLimits()).messages
     if len(items) > most:
         raise RefusedRequest(413, f"messages has more than {most} items.")
-    messages = _messages(items)
+    messages = _messages(with_tool_calls(items))
     leading = 0
     while leading < len(messages) and messages[leading].role is Role.SYSTEM:
         leading += 1
@@ -97,11 +100,12 @@ def chat_request(body: bytes, base: AIModelCallConfig, limits: WebLimits | None 
         model=model,
         instructions=tuple(text for message in messages[:leading] if (text := message.get_text())),
         messages=tuple(messages[leading:]),
-        config=_config(fields, base),
+        config=completion_config(with_tools(fields), base),
         streamed=fields.get("stream") is True,
         include_usage=isinstance(stream_options, dict)
         and cast("BodyFields", stream_options).get("include_usage") is True,
         kept=fields.get("store") is not False,
+        functions=calls_functions(fields),
     )
 
 
@@ -148,69 +152,3 @@ def _part(part: object, at: int) -> dict[str, object]:
         sent = cast("BodyFields", file)
         kept["file"] = {name: sent[name] for name in ("file_data", "filename") if name in sent}
     return kept
-
-
-# -------------------------------------------------------------------------------------------------------- options
-
-# names of the request, and of the option that each sets; the last one that has a value counts
-_OPTIONS: tuple[tuple[str, str], ...] = (
-    ("max_tokens", "max_output_tokens"),
-    ("max_completion_tokens", "max_output_tokens"),
-    ("temperature", "temperature"),
-    ("top_p", "top_p"),
-    ("seed", "seed"),
-    ("stop", "stop"),
-    ("parallel_tool_calls", "parallel_tool_calls"),
-    ("reasoning_effort", "reasoning_effort"),
-    ("user", "user_id"),
-    ("safety_identifier", "user_id"),
-    ("n", "n"),
-)
-
-
-def _config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCallConfig:
-    chosen: dict[str, object] = {"tools": _tools(fields)}
-    for name, option in _OPTIONS:
-        if (value := fields.get(name)) is not None:
-            chosen[option] = checked_option(name, option, value)
-    choices = cast("int", chosen.get("n", 1))
-    if choices > _MOST_CHOICES:
-        raise bad(f"n is at most {_MOST_CHOICES}.")
-    if choices == 1:
-        chosen.pop("n", None)  # what every provider does anyway
-    if (choice := fields.get("tool_choice")) is not None and chosen["tools"]:
-        chosen["tool_choice"] = _tool_choice(choice)
-    if (schema := _schema(fields)) is not None:
-        chosen["structured_output"] = schema
-    return with_options(base, chosen, "tools, tool_choice or response_format is not as Chat Completions takes it.")
-
-
-def _tools(fields: BodyFields) -> list[object]:
-    given = fields.get("tools")
-    if given is None:
-        return []
-    tools: list[object] = []
-    for at, item in enumerate(items_of(fields, "tools")):
-        tool = as_fields(item, f"tools[{at}]")
-        if tool.get("type", "function") != "function":
-            raise bad(f"tools[{at}] is not a function: this API passes on functions only.")
-        tools.append(declared_function(as_fields(tool.get("function"), f"tools[{at}].function")))
-    return tools
-
-
-def _tool_choice(choice: object) -> object:
-    if isinstance(choice, str):
-        return choice
-    function = as_fields(as_fields(choice, "tool_choice").get("function"), "tool_choice.function")
-    return {"name": function.get("name")}
-
-
-def _schema(fields: BodyFields) -> object:
-    wanted = fields.get("response_format")
-    if not isinstance(wanted, dict):
-        return None
-    given = cast("BodyFields", wanted)
-    if given.get("type") != "json_schema":
-        return None
-    named = as_fields(given.get("json_schema"), "response_format.json_schema")
-    return wanted_schema(named, "response_format.json_schema")

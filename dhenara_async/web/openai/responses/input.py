@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, WebLimits, as_fields, bad, object_of, text_of
+from dhenara_async.web.openai.errors import refused
 from dhenara_async.web.openai.responses.input_items import GivenItem, given_items
 from dhenara_async.web.openai.responses.options import response_config, response_echo
 
@@ -72,16 +73,17 @@ def response_request(body: bytes, base: AIModelCallConfig, limits: WebLimits | N
     fields = object_of(body)
     model = text_of(fields, "model", limit=_MODEL_NAME)
     if not model:
-        raise bad("model is missing: GET /v1/models lists the names.")
+        raise refused("model is missing: GET /v1/models lists the names.", "model", "missing_required_parameter")
     if fields.get("prompt") is not None:
-        raise bad("prompt is not known here: this API keeps no prompts. Send the text as instructions and input.")
+        words = "prompt is not known here: this API keeps no prompts. Send the text as instructions and input."
+        raise refused(words, "prompt", "unsupported_parameter")
     system, items = given_items(fields.get("input"), (limits or WebLimits()).messages)
     previous, conversation = text_of(fields, "previous_response_id", limit=_ID), _conversation(fields)
     if previous is not None and conversation is not None:
-        raise bad("previous_response_id and conversation exclude each other.")
+        raise refused("previous_response_id and conversation exclude each other.", "conversation")
     store, background = _flag(fields, "store", default=True), _flag(fields, "background", default=False)
     if background and not store:
-        raise bad("background needs store: an answer that is not kept could not be read later.")
+        raise refused("background needs store: an answer that is not kept could not be read later.", "background")
     return ResponseRequest(
         model=model,
         instructions=text_of(fields, "instructions", limit=_TEXT),
@@ -103,7 +105,7 @@ def _flag(fields: BodyFields, name: str, *, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise bad(f"{name} is not true or false.")
+        raise refused(f"{name} is not true or false.", name)
     return value
 
 

@@ -17,10 +17,10 @@ from dhenara_async.messages.messages import (
     ReasoningPart,
     RefusalPart,
     TextPart,
-    TokenLogprob,
     ToolCallPart,
     ToolResultPart,
 )
+from dhenara_async.web.openai.logprobs import told_logprobs
 from dhenara_async.web.openai.responses.hosted_items import HostedItems
 
 _PREFIXES: Mapping[str, str] = {
@@ -139,7 +139,7 @@ def text_content(part: TextPart) -> JsonObject:
     return {
         "type": "output_text",
         "annotations": _annotations(part),
-        "logprobs": [_logprob(entry) for entry in part.logprobs],
+        "logprobs": told_logprobs(part.logprobs),
         "text": part.text,
     }
 
@@ -207,11 +207,3 @@ def _annotation(cited: Citation, length: int) -> JsonObject | None:
     if cited.file_id is None:
         return None
     return {"type": "file_citation", "file_id": cited.file_id, "filename": cited.title or "", "index": end}
-
-
-def _logprob(entry: TokenLogprob) -> JsonObject:
-    return {**_token(entry.token, entry.logprob), "top_logprobs": [_token(*other) for other in entry.top]}
-
-
-def _token(token: str, logprob: float) -> JsonObject:
-    return {"token": token, "bytes": list(token.encode(errors="surrogatepass")), "logprob": logprob}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dhenara_async.drivers.base import JsonObject
+from dhenara_async.drivers.openai_responses.reading import UNREPORTED
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.response import ChatResponse, FinishReason
@@ -201,31 +202,37 @@ def object_of(head: ResponseHead, state: ResponseState) -> JsonObject:
 
 
 def usage_of(usage: Usage) -> JsonObject | None:
-    """Return tokens in the words of the API; null if the whole is not known, and so are details of it.
+    """Return tokens in the words of the API; null if the whole is not known.
 
-    Clients in strict languages refuse a null inside the details, so those are null as a whole.
+    Clients read the details without asking whether they are there, so those that the provider did not tell are zeros.
+    ``unreported``, a field of ours, names them, and our own driver reads them as unknown.
     """
     asked, answered = usage.input_tokens, usage.output_tokens
     if asked is None or answered is None:
         return None
-    thought = usage.reasoning_tokens
     return {
         "input_tokens": asked,
-        "input_tokens_details": None if usage.cache_read_tokens is None else _cached(usage),
+        "input_tokens_details": _cached(usage),
         "output_tokens": answered,
-        "output_tokens_details": None if thought is None else {"reasoning_tokens": thought},
+        "output_tokens_details": _details({"reasoning_tokens": usage.reasoning_tokens}),
         "total_tokens": asked + answered if usage.total_tokens is None else usage.total_tokens,
     }
 
 
 def _cached(usage: Usage) -> JsonObject:
-    details: JsonObject = {"cached_tokens": usage.cache_read_tokens}
-    if usage.cache_write_tokens is not None:
-        details["cache_write_tokens"] = usage.cache_write_tokens
+    counts = {"cached_tokens": usage.cache_read_tokens, "cache_write_tokens": usage.cache_write_tokens}
+    details = _details(counts)
     kept_30m, kept_12h = usage.cache_write_30m_tokens, usage.cache_write_12h_tokens
     if kept_30m is not None and kept_12h is not None:
         details["cache_write_tokens_details"] = {"ttl_30m_tokens": kept_30m, "ttl_12h_tokens": kept_12h}
     return details
+
+
+def _details(counts: Mapping[str, int | None]) -> JsonObject:
+    told: JsonObject = {name: count or 0 for name, count in counts.items()}
+    if unknown := [name for name, count in counts.items() if count is None]:
+        told[UNREPORTED] = unknown
+    return told
 
 
 def _error(state: ResponseState) -> JsonObject | None:

@@ -4,16 +4,19 @@ Source: https://platform.openai.com/docs/api-reference/responses/create (read 20
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.tools.declarations import HostedTool, HostedToolType
 from dhenara_async.web.inputs.fields import BodyFields, as_fields, items_of, text_of
+from dhenara_async.web.openai.errors import refused
 from dhenara_async.web.openai.options import (
     FUNCTION_NAME,
+    checked_choice,
     checked_option,
     declared_function,
-    wanted_schema,
+    wanted_format,
     with_options,
 )
 
@@ -33,8 +36,10 @@ _OPTIONS: tuple[tuple[str, str], ...] = (
 _REASONING: tuple[tuple[str, str], ...] = (("effort", "reasoning_effort"), ("summary", "reasoning_summary"))
 _ECHOED = (
     *("max_output_tokens", "temperature", "top_p", "parallel_tool_calls", "reasoning", "text", "tools", "tool_choice"),
-    "truncation",
+    *("truncation", "top_logprobs"),
 )
+_LOGPROBS = "message.output_text.logprobs"
+_CHOICES = ("function", "allowed_tools")
 # file_search is not among them: it would read any store of the provider's account. Nor is mcp:
 # its tokens would be kept with the response.
 _HOSTED: Mapping[str, HostedToolType] = {
@@ -50,12 +55,18 @@ def response_config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCallC
     Raises:
         RefusedRequest: A known option has a value that it cannot have.
     """
-    text_of(fields, "truncation", limit=FUNCTION_NAME)  # is repeated: no driver has such a setting
+    if fields.get("truncation") not in (None, "auto", "disabled"):  # is repeated: no driver has such a setting
+        raise refused("truncation is neither auto nor disabled.", "truncation")
     tools, choice = _chosen(_tools(fields), fields.get("tool_choice"))
     chosen: dict[str, object] = {"tools": tools}
     for name, option in _OPTIONS:
         if (value := fields.get(name)) is not None:
             chosen[option] = checked_option(name, option, value)
+    if _LOGPROBS in _included(fields):
+        chosen.setdefault("top_logprobs", 0)
+    if fields.get("max_tool_calls") is not None and any(isinstance(tool, HostedTool) for tool in tools):
+        words = "max_tool_calls is not known here: no provider can be told how often its own tools may run."
+        raise refused(words, "max_tool_calls", "unsupported_parameter")
     reasoning = fields.get("reasoning")
     if reasoning is not None:
         given = as_fields(reasoning, "reasoning")
@@ -72,6 +83,13 @@ def response_config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCallC
 def response_echo(fields: BodyFields) -> Mapping[str, object]:
     """Return what a response repeats of its request; it was read by ``response_config`` before."""
     echo = {name: fields[name] for name in _ECHOED if fields.get(name) is not None}
+    for name, known in (("reasoning", ("effort", "summary")), ("text", ("format", "verbosity"))):
+        if name in echo:
+            given = as_fields(echo[name], name)
+            echo[name] = {inner: given[inner] for inner in known if given.get(inner) is not None}
+    choice = echo.get("tool_choice")
+    if isinstance(choice, dict) and cast("BodyFields", choice).get("type") not in _CHOICES:
+        del echo["tool_choice"]  # the model was not bound to it
     if "tools" in echo:
         echo["tools"] = [tool for tool in items_of(fields, "tools") if _is_passed_on(as_fields(tool, "a tool"))]
     return {name: value for name, value in echo.items() if len(dumps(value)) <= _ECHO_BYTES}
@@ -104,7 +122,7 @@ def _is_passed_on(tool: BodyFields) -> bool:
 def _chosen(tools: _Declared, choice: object) -> tuple[_Declared, object]:
     """Return the tools that may be called, and the choice among them."""
     if choice is None or isinstance(choice, str):
-        return tools, choice
+        return tools, checked_choice(choice)
     given = as_fields(choice, "tool_choice")
     match given.get("type"):
         case "function":
@@ -112,19 +130,19 @@ def _chosen(tools: _Declared, choice: object) -> tuple[_Declared, object]:
         case "allowed_tools":
             allowed = [as_fields(tool, "tool_choice.tools").get("name") for tool in items_of(given, "tools")]
             kept = [tool for tool in tools if isinstance(tool, HostedTool) or tool["name"] in allowed]
-            return kept, given.get("mode")
+            return kept, checked_choice(given.get("mode"))
         case _:  # a hosted tool: no other provider can be told which one it must use
             return tools, None
 
 
 def _schema(fields: BodyFields) -> object:
-    text = fields.get("text")
-    if text is None:
+    if fields.get("text") is None:
         return None
-    wanted = as_fields(text, "text").get("format")
-    if wanted is None:
-        return None
-    given = as_fields(wanted, "text.format")
-    if given.get("type") != "json_schema":
-        return None
-    return wanted_schema(given, "text.format")
+    text = as_fields(fields["text"], "text")
+    if text.get("verbosity") not in (None, "low", "medium", "high"):
+        raise refused("text.verbosity is none of low, medium and high.", "text.verbosity")
+    return wanted_format(text.get("format"), "text.format")
+
+
+def _included(fields: BodyFields) -> Sequence[object]:
+    return () if fields.get("include") is None else items_of(fields, "include")

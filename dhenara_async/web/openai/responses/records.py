@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import cast
 
 from pydantic import JsonValue
@@ -70,7 +71,7 @@ def record_of(place: TurnPlace, node: ConversationNode) -> ResponseRecord:
     name, model = response_id(place), "" if node.origin is None else node.origin.model
     head = ResponseHead(
         id=name,
-        created_at=cast("int", given.get("created_at", 0)),
+        created_at=cast("int", given.get("created_at", int(datetime.fromisoformat(node.timestamp).timestamp()))),
         model=cast("str", given.get("model", model)),
         previous_response_id=cast("str | None", given.get("previous")),
         conversation=place.conversation,
