@@ -1,6 +1,7 @@
 """What a request for a response follows, and which of its messages are taken for answers of ours."""
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from dhenara_async import Dialect
 from dhenara_async.stores import MemoryStore
-from dhenara_async.testing import Answer, Fault, ProviderServer
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import ScriptedToolCall
 from dhenara_async.web.inputs.fields import RefusedRequest
+from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
 from dhenara_async.web.openai.responses.input_items import given_items
 from tests.loopback import endpoint_at
 from tests.web.openai_clients import front, openai, sdk_at
@@ -202,3 +204,58 @@ def test_a_history_with_a_request_for_approval_is_read_and_a_decision_is_refused
     with pytest.raises(RefusedRequest, match=r"input\[1\] decides about a call of an MCP server") as refused:
         given_items([request, decision], 9)
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("named", ["conversation", "previous_response_id"])
+async def test_turns_of_a_request_that_failed_are_there_once_when_it_is_tried_again(named: str, tmp_path: Path) -> None:
+    refusals = [ScriptedError(400, "no")] * 2
+    async with (
+        ProviderServer([Answer(text="One"), *refusals, Answer(text="Three"), Answer(text="Four")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.GEMINI)}, store=tmp_path / "chat.db") as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="One?")
+        follows = {named: first.conversation.id if named == "conversation" else first.id}
+        longer = [user("Two?"), said("Two"), user("Three?")]
+        for _ in refusals:
+            with pytest.raises(openai.BadRequestError):
+                await sdk.responses.create(model="m", input=longer, **follows)
+        third = await sdk.responses.create(model="m", input=longer, **follows)
+        await sdk.responses.create(model="m", input="Four?", conversation=third.conversation.id)
+        tree = await manager.scoped("ann").open(first.conversation.id)
+        assert [node.user_query for node in tree.path()] == ["One?", "Two?", "Three?", "Four?"]
+        assert [node.user_query for node in tree.nodes].count("Two?") == 1
+    contents = [orjson.loads(request.body)["contents"] for request in provider.requests]
+    assert [len(content) for content in contents] == [1, 5, 5, 5, 7]
+
+
+async def test_a_conversation_goes_on_behind_its_last_response_that_is_not_deleted() -> None:
+    async with (
+        ProviderServer([Answer(text="One"), Answer(text="Two"), Answer(text="Three"), Answer(text="Four")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.GEMINI)}) as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="One?")
+        asked: dict[str, Any] = {"model": "m", "conversation": first.conversation.id}
+        await sdk.responses.delete((await sdk.responses.create(**asked, input="Two?")).id)
+        third = await sdk.responses.create(**asked, input="Three?")
+        assert b"Two" not in provider.requests[-1].body
+        for response in (first, third):
+            await sdk.responses.delete(response.id)
+        with pytest.raises(openai.NotFoundError):
+            await sdk.responses.create(**asked, input="Four?")
+        assert (await manager.scoped("ann").list()).items == ()
+
+
+async def test_a_turn_of_a_chat_page_is_a_response_with_its_time() -> None:
+    async with (
+        ProviderServer([Answer(text="One")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.GEMINI)}) as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        owned = manager.scoped("ann")
+        conversation = await owned.create()
+        node = await owned.ask(conversation, "One?", endpoint_at(provider, Dialect.GEMINI))
+        response = await sdk.responses.retrieve(response_id(TurnPlace(conversation.id, node.id)))
+        assert response.output_text == "One"
+        assert response.created_at == int(datetime.fromisoformat(node.timestamp).timestamp())

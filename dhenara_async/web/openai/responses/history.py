@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint, Dialect
@@ -65,10 +66,10 @@ class GivenTurn(ShortRepr):
     answer: GivenMessage | None = None
 
     def as_node(self, parent: str | None) -> ConversationNode:
-        """Return it as a finished turn."""
+        """Return it as a finished turn. Its id follows from its words and its place, so that it is kept once there."""
         parts = () if self.answer is None else self.answer.message.parts
         choice = Choice(parts=tuple(parts), finish_reason=FinishReason.STOP)
-        return ConversationNode(
+        node = ConversationNode(
             parent_id=parent,
             user_query=self.query,
             attached_files=self.files,
@@ -76,6 +77,8 @@ class GivenTurn(ShortRepr):
             response=ChatResponse(choices=(choice,), model="", provider="") if parts else None,
             metadata=GIVEN,
         )
+        said = node.model_dump_json(exclude={"id", "timestamp"})
+        return node.changed(id=sha256(said.encode(errors="surrogatepass")).hexdigest()[:32])
 
     def is_that_of(self, node: ConversationNode) -> bool:
         """Whether a node has the same question and answer, and results of the same calls."""

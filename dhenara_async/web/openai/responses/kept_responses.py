@@ -76,7 +76,7 @@ class KeptResponses:
             conversation = await self._manager.open(place.conversation, path_only=True)
             if await is_deleted(self._manager, conversation, place.node):
                 raise OpenAIRefusal(_NO_RESPONSE)
-            if await _has(self._manager, conversation, place.node):
+            if await has_node(self._manager, conversation, place.node):
                 return FoundResponse(place, await self._manager.load(conversation, place.node), conversation)
         except UnknownConversationError:
             raise OpenAIRefusal(_NO_RESPONSE) from None
@@ -175,10 +175,20 @@ async def is_deleted(manager: ConversationManager, conversation: Conversation, n
     Raises:
         UnknownConversationError: The store does not have the conversation.
     """
-    return await _has(manager, conversation, mark_id(node_id))
+    return await has_node(manager, conversation, mark_id(node_id))
 
 
-async def _has(manager: ConversationManager, conversation: Conversation, node_id: str) -> bool:
+async def has_node(manager: ConversationManager, conversation: Conversation, node_id: str) -> bool:
+    """Whether the stored conversation has a node.
+
+    Args:
+        manager: The manager, confined to the owner of the conversation.
+        conversation: The conversation.
+        node_id: The id of the node.
+
+    Raises:
+        UnknownConversationError: The store does not have the conversation.
+    """
     try:
         await manager.load(conversation, node_id)
     except ConfigurationError:

@@ -38,7 +38,7 @@ from dhenara_async.web.openai.responses.history import (
 )
 from dhenara_async.web.openai.responses.ids import TurnPlace, unkept_response_id
 from dhenara_async.web.openai.responses.input import ResponseRequest
-from dhenara_async.web.openai.responses.kept_responses import KeptResponses
+from dhenara_async.web.openai.responses.kept_responses import KeptResponses, has_node, is_deleted
 from dhenara_async.web.openai.responses.object import ResponseHead
 from dhenara_async.web.openai.responses.recognition import AnswersByWords
 from dhenara_async.web.openai.responses.records import is_given, metadata_of, record_of, system_of
@@ -191,7 +191,7 @@ class ResponseTurns:
         if asked.previous is not None:
             followed = await self._previous(asked.previous, calls)
         elif asked.conversation is not None:
-            conversation = await self._manager.open(asked.conversation, path_only=True)
+            conversation = await self._open_end(asked.conversation)
             followed = _Followed(conversation, None, conversation.path())
             head = conversation.head
             if head is not None:
@@ -201,6 +201,19 @@ class ResponseTurns:
             items = await AnswersByWords(self._manager, self._own).with_ids(items)
             followed = _Followed(by_words=items is not asked.items)
         return followed, sealed_for(target, await self._own.in_place(items, calls))
+
+    async def _open_end(self, name: str) -> Conversation:
+        """Return a conversation with its last response as the head.
+
+        Deleted responses at its end are passed over, and so are turns that came with a request whose call has failed:
+        nobody has asked anything behind them, and the client sends them again.
+        """
+        conversation = await self._manager.open(name, path_only=True)
+        for node in reversed(conversation.path()):
+            if not is_given(node) and not await is_deleted(self._manager, conversation, node.id):
+                conversation.checkout(node.id)
+                return conversation
+        return Conversation(conversation.id, instructions=conversation.instructions)
 
     async def _previous(self, response: str, calls: SeenCalls) -> _Followed:
         try:
@@ -246,12 +259,16 @@ class ResponseTurns:
         return conversation, discard
 
     async def _with_history(self, conversation: Conversation, turns: Sequence[GivenTurn]) -> Conversation:
-        """Put turns that came with a request behind the head."""
+        """Put turns that came with a request behind the head; those that an earlier try has put there stay."""
         head = conversation.head
         parent = None if head is None else head.id
         for turn in turns:
             node = turn.as_node(parent)
-            await self._manager.store.append(conversation.id, node)
+            try:
+                await self._manager.store.append(conversation.id, node)
+            except ValueError as exc:
+                if isinstance(exc, DhenaraError) or not await has_node(self._manager, conversation, node.id):
+                    raise
             parent = node.id
         opened = await self._manager.open(conversation.id, path_only=True)
         if parent is not None:
