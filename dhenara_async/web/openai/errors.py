@@ -74,7 +74,7 @@ def refused(words: str, param: str, code: str = "invalid_value") -> OpenAIRefusa
     """Return the refusal of a request because of one of its fields.
 
     Args:
-        words: What the client is told, without anything that it sent.
+        words: The sentence for the client, without anything that it sent.
         param: The field, with dots before the names inside it.
         code: OpenAI's word for what is wrong.
     """
