@@ -59,7 +59,7 @@ class Resumption:
         node = path[place]
         if node.status == "interrupted" and place == len(path) - 1:
             before = path[place - 1] if place else None
-            if before is not None and not node.tool_results and not node.user_query and _calls(before):
+            if before is not None and _asks_nothing(node) and _calls(before):
                 return Resumed(_next(before), before, StoredCalls(_calls(before), dict(self.decisions)))
             return Resumed(_again(node), None, None)
         if place == len(path) - 1:
@@ -67,6 +67,9 @@ class Resumption:
             stored = StoredCalls(calls, dict(self.decisions)) if calls else StoredCalls((), {}, over=True)
             return Resumed(_next(node), node, stored)
         follower = path[place + 1]
+        if place + 2 == len(path) and follower.status == "interrupted" and _asks_nothing(follower):
+            # the process that had these decisions was killed before its node could have the results
+            return Resumed(_next(node), node, StoredCalls(_calls(node), dict(self.decisions)))
         if not follower.tool_results:
             raise ConfigurationError(
                 f"the conversation went on from node {node.id!r} without the results of its calls: write "
@@ -113,6 +116,11 @@ class Resumption:
 
 def _calls(node: ConversationNode) -> tuple[ToolCallPart, ...]:
     return () if node.response is None or node.status != "complete" else calls_to_answer(node.response)
+
+
+def _asks_nothing(node: ConversationNode) -> bool:
+    """Whether a turn was begun for the results of calls, and cut before it had them."""
+    return not (node.tool_results or node.user_query or node.attached_files)
 
 
 def _next(node: ConversationNode) -> ConversationNode:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -118,7 +119,7 @@ async def test_the_nodes_behind_a_decision_have_the_metadata_of_their_loop_or_th
 
 
 RESUME = """
-import asyncio, json, sys
+import asyncio, json, os, signal, sys
 from dhenara_async import AIModelCallConfig, AIModel, AIModelAPI, AIModelEndpoint, ConversationManager
 
 database, conversation_id, address, provider, model = sys.argv[1:]
@@ -134,8 +135,11 @@ async def main():
     async with ConversationManager(store=database, config=AIModelCallConfig(tools=[paint])) as manager:
         conversation = await manager.open(conversation_id)
         turn = manager.resume(conversation, {"call_2": True}, endpoint)
-        node = await turn
-        print(json.dumps([ran, node.id, node.answer.text(), turn.outcome]))
+        async with turn:
+            async for event in turn:
+                if event.type == KILL_AT:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        print(json.dumps([ran, turn.node.id, turn.node.answer.text(), turn.outcome]))
 
 asyncio.run(main())
 """
@@ -155,7 +159,11 @@ async def test_another_process_resumes_with_another_model(tmp_path: Path) -> Non
 
         def run() -> object:
             done = subprocess.run(
-                [sys.executable, "-c", RESUME, *arguments], capture_output=True, text=True, timeout=30, check=False
+                [sys.executable, "-c", f"KILL_AT = None{RESUME}", *arguments],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
             )
             assert done.returncode == 0, done.stderr
             return json.loads(done.stdout)
@@ -170,6 +178,32 @@ async def test_another_process_resumes_with_another_model(tmp_path: Path) -> Non
             assert await manager.resume(fresh, {"call_2": True}, other) == fresh.head
         assert studio.painted == [1]
         assert [seen.error for seen in server.requests] == [None, None]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes cannot be killed here")
+async def test_decisions_are_brought_again_after_the_process_that_had_them_was_killed(tmp_path: Path) -> None:
+    studio, database = Studio(), str(tmp_path / "chat.db")
+    config = AIModelCallConfig(tools=studio.tools)
+    async with ProviderServer([TWO, DONE, DONE]) as server:
+        endpoint = endpoint_of(server, CHAT)
+        async with ConversationManager(store=database, config=config) as manager:
+            conversation = await manager.create()
+            await manager.ask(conversation, "Go.", endpoint, run_tools=ToolPolicy(approve=ask_for_two))
+        arguments = [database, conversation.id, str(endpoint.api.base_url), "openai", endpoint.ai_model.model_name]
+        program = [sys.executable, "-c", f"KILL_AT = 'step_start'{RESUME}", *arguments]
+        ended = await anyio.run_process(program, check=False)
+        assert ended.returncode == -signal.SIGKILL
+        async with ConversationManager(store=database, config=config) as manager:
+            opened = await manager.open(conversation.id)
+            assert [node.status for node in opened.path()] == ["complete", "interrupted"]
+            node = await manager.resume(opened, {"call_2": True}, endpoint)
+            assert node.answer.text() == "Done."
+            assert [result.get_text() for result in node.tool_results] == [
+                "picture 1 is painted",
+                "picture 2 is painted",  # by the process that was killed
+            ]
+            assert await manager.resume(opened, {"call_2": True}, endpoint) == node
+        assert studio.painted == [1]
 
 
 async def test_two_managers_on_a_database_run_the_call_once(tmp_path: Path) -> None:
