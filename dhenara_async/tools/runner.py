@@ -12,7 +12,7 @@ from dhenara_async.events import LoopEvent, ToolEnd, ToolStart
 from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
 from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.declarations import HostedTool, Tool
-from dhenara_async.tools.loop import decision_result
+from dhenara_async.tools.loop import decision_key, decision_result
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.tools.run import prepared, result_of, stay
@@ -23,6 +23,29 @@ Keep = Callable[[int, ToolResultPart], Awaitable[None]]
 """Stores the result of a call, by the place of the call in its answer."""
 
 _STORE_SECONDS: Final = 5.0
+
+
+class _EndsInOrder:
+    """Emits the ends of calls, in the order of the calls where they have one key: no id, and one function.
+
+    Args:
+        calls: The calls, each with its place.
+        emit: Receives the events.
+    """
+
+    def __init__(self, calls: Sequence[tuple[int, ToolCallPart]], emit: Callable[[LoopEvent], None]) -> None:
+        self._emit = emit
+        self._ready: dict[int, ToolResultPart] = {}
+        self._places: dict[str, list[int]] = {}
+        for place, call in calls:
+            self._places.setdefault(decision_key(call), []).append(place)
+
+    def add(self, place: int, call: ToolCallPart, result: ToolResultPart) -> None:
+        """Emit the end of a call, as soon as those before it with the same key have theirs."""
+        self._ready[place] = result
+        places = self._places[decision_key(call)]
+        while places and places[0] in self._ready:
+            self._emit(ToolEnd(self._ready[places.pop(0)]))
 
 
 class ToolRunner:
@@ -95,7 +118,7 @@ class ToolRunner:
             calls: The calls, each with its place in its answer.
             denials: The words for the model about calls that are not run, by place.
             emit: Receives ``ToolStart`` when a call begins, ``ToolProgress`` while it runs, and ``ToolEnd`` after its
-                result was stored.
+                result was stored. Those of calls that only their place tells apart come in the order of the calls.
             keep: Stores a result.
 
         Raises:
@@ -107,6 +130,7 @@ class ToolRunner:
             listed = await self._sessions.listed(self._tools, loop=self._observed.loop_id)
             self._sources = listed.sources
             self._known = {tool.name: tool for tool in listed.tools if isinstance(tool, Tool)}
+        ends = _EndsInOrder(calls, emit)
         slots = anyio.Semaphore(self._policy.concurrency, fast_acquire=True)
 
         async def answer(place: int, call: ToolCallPart, group: anyio.abc.TaskGroup) -> None:
@@ -116,7 +140,7 @@ class ToolRunner:
                 await stay()
                 await _kept(keep, place, result)
                 results[place] = result
-                emit(ToolEnd(result))
+                ends.add(place, call, result)
             except Exception as exc:  # noqa: BLE001 - raised below, alone rather than in a group
                 failures.append(exc)
                 group.cancel_scope.cancel()

@@ -8,6 +8,7 @@ from dhenara_async.fanout import FanOut
 from dhenara_async.turns.fan_out import TurnFanOut
 from dhenara_async.web.feeds import AnswerFeed, FanFeed, Feed, WebFanOut, WebStream
 from dhenara_async.web.frames.ag_ui import AGUIFrames
+from dhenara_async.web.frames.call_names import KnownCalls
 from dhenara_async.web.frames.json_lines import JsonLinesFrames
 from dhenara_async.web.frames.sse import SSEFrames
 from dhenara_async.web.frames.tagged import TaggedJsonLinesFrames, TaggedSSEFrames
@@ -45,16 +46,18 @@ def ui_message_feed(
     file_url: FileURL | None = None,
     message_id: str | None = None,
     before: Sequence[StreamEvent] = (),
+    calls: KnownCalls = (),
 ) -> Feed:
     """Return a feed for ``useChat``; see ``web.starlette.ui_message_response``.
 
-    A ``message_id`` lets a message of the page go on; ``before`` are events of that message before the stream's own.
+    A ``message_id`` lets a message of the page go on, which has ``calls`` already; ``before`` are events of it before
+    those of the stream.
     """
     if sdk not in (6, 7):
         raise ConfigurationError(f"sdk is the major version of the page's ai package, 6 or 7, not {sdk!r}")
 
     def frames(turn_id: str | None) -> UIMessageFrames:
-        return UIMessageFrames(message_id or turn_id, sdk=sdk, known_tools=known_tools, file_url=file_url)
+        return UIMessageFrames(message_id or turn_id, sdk=sdk, known_tools=known_tools, file_url=file_url, calls=calls)
 
     return AnswerFeed(_one(stream, "ui_message_response"), frames, detach=detach, before=before)
 
@@ -67,12 +70,13 @@ def agui_feed(
     before: Sequence[Mapping[str, object]] | None = None,
     joins: bool = False,
     detach: bool = False,
+    calls: KnownCalls = (),
 ) -> Feed:
-    """Return a feed of AG-UI events; see ``web.starlette.agui_response``."""
+    """Return a feed of AG-UI events; see ``web.starlette.agui_response``. The client has ``calls`` already."""
 
     def frames(turn_id: str | None) -> AGUIFrames:
         name = turn_id or "run"
-        return AGUIFrames(thread_id or name, run_id or name, turn_id, before=before, joins=joins)
+        return AGUIFrames(thread_id or name, run_id or name, turn_id, before=before, joins=joins, calls=calls)
 
     return AnswerFeed(_one(stream, "agui_response"), frames, detach=detach)
 

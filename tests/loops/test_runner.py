@@ -9,6 +9,7 @@ from dhenara_async import ToolPolicy
 from dhenara_async.calls.loop_steps import EventBuffer
 from dhenara_async.calls.observed_loop import ObservedLoop
 from dhenara_async.errors import ConfigurationError
+from dhenara_async.events import ToolEnd
 from dhenara_async.messages.messages import HostedToolPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import CONTINUATION, ChatResponse, Choice, FinishReason
 from dhenara_async.tools.declarations import Tool
@@ -47,6 +48,30 @@ def test_two_functions_of_one_name_are_refused() -> None:
     tools = [Tool.from_function(work), Tool.from_function(lambda: 2, name="work")]
     with pytest.raises(ConfigurationError, match=r"two tools have the name 'work': give one of them another"):
         ToolRunner(ToolPolicy(), tools, ToolSessions(), ObservedLoop((), "loop"))
+
+
+async def test_the_ends_of_calls_without_an_id_come_in_their_order() -> None:
+    second, ended = anyio.Event(), list[str]()
+
+    async def work(number: int) -> int:
+        if number == 0:
+            await second.wait()
+        return number
+
+    async def keep(place: int, result: ToolResultPart) -> None:
+        if place == 1:  # the second result is stored before the first call is done
+            second.set()
+
+    calls = [(place, ToolCallPart(call_id="", name="work", arguments=f'{{"number":{place}}}')) for place in range(3)]
+    runner = ToolRunner(ToolPolicy(), [Tool.from_function(work)], ToolSessions(), ObservedLoop((), "loop"))
+    with anyio.fail_after(PATIENCE):
+        await runner.run(
+            calls,
+            {},
+            emit=lambda event: ended.append(event.result.get_text()) if isinstance(event, ToolEnd) else None,
+            keep=keep,
+        )
+    assert ended == ["0", "1", "2"]
 
 
 async def test_a_result_is_stored_although_the_loop_is_cancelled_meanwhile() -> None:

@@ -8,6 +8,7 @@ from dhenara_async.web.chat.branches import Branches
 from dhenara_async.web.chat.conversations import chat_id_of
 from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_json, nothing_reply
 from dhenara_async.web.feeds import Feed
+from dhenara_async.web.frames.call_names import calls_in
 from dhenara_async.web.inputs.agui_run import agent_run, known_questions
 from dhenara_async.web.inputs.ui_chat import PageRequest, digest_of
 from dhenara_async.web.responses import agui_feed
@@ -51,7 +52,8 @@ class AgentRuns:
             async with turn:
                 turn.detach()
             stream = mine.attach(turn.id)
-        return agui_feed(stream, thread_id=run.thread_id, run_id=run.run_id, before=before)
+        calls = calls_in(run.messages)
+        return agui_feed(stream, thread_id=run.thread_id, run_id=run.run_id, before=before, calls=calls)
 
     async def _join(self, request: WebRequest) -> WebReply | Feed:
         """Go on with the answer that is running: what is there already comes as one snapshot."""
@@ -72,4 +74,5 @@ class AgentRuns:
         if request.method == "POST":
             check_json(request.headers)
             before = with_ids_of(before, known_questions(await request.read(self._app.limits.body_bytes)))
-        return agui_feed(mine.attach(draft.id), thread_id=thread_id, run_id=draft.id, before=before, joins=True)
+        reader, calls = mine.attach(draft.id), calls_in(before)
+        return agui_feed(reader, thread_id=thread_id, run_id=draft.id, before=before, joins=True, calls=calls)

@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.tools.loop import calls_to_answer
 from dhenara_async.web.chat.history import Json, user_message_id
+from dhenara_async.web.frames.call_names import CallNames
 
 
 def agui_messages(nodes: Sequence[ConversationNode]) -> list[Json]:
     """Return the turns as messages, oldest first."""
     messages: list[Json] = []
+    names = CallNames()
     for node in nodes:
         for result in node.tool_results:
-            name = f"{result.call_id}-result"
-            told = {"toolCallId": result.call_id, "content": result.get_text()}
-            messages.append({"id": name, "role": "tool", **told})
+            name = names.answered(result.call_id, result.name)
+            told = {"toolCallId": name, "content": result.get_text()}
+            messages.append({"id": f"{name}-result", "role": "tool", **told})
+        names.next_answer()
         messages += agui_question(node)
         if node.response is None:
             continue
@@ -26,7 +29,11 @@ def agui_messages(nodes: Sequence[ConversationNode]) -> list[Json]:
         if text:
             answer["content"] = text
         calls = [
-            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {
+                "id": names.new(call.call_id, call.name),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
             for call in calls_to_answer(node.response)
         ]
         if calls:

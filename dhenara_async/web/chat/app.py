@@ -29,6 +29,7 @@ from dhenara_async.web.chat.http import (
 from dhenara_async.web.chat.options import ChatOptions
 from dhenara_async.web.chat.replay import events_of_steps
 from dhenara_async.web.feeds import Feed, WebStream
+from dhenara_async.web.frames.call_names import KnownCalls
 from dhenara_async.web.frames.ui_messages import FileURL
 from dhenara_async.web.inputs.fields import (
     BodyFields,
@@ -110,7 +111,7 @@ class ChatApp:
         mine = self.manager_of(request)
         turn = await Branches(mine, self.answer_by(asked.model)).turn_for(asked)
         message_id = asked.after if asked.decisions else None  # the same message goes on
-        return await self._answer(request, mine, asked.chat_id, turn, message_id)
+        return await self._answer(request, mine, asked.chat_id, turn, message_id, asked.calls)
 
     async def _regenerate(self, request: WebRequest) -> WebReply | Feed:
         mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self.conversations.fields(request)
@@ -142,6 +143,7 @@ class ChatApp:
         chat_id: str,
         turn: Turn,
         message_id: str | None = None,
+        calls: KnownCalls = (),
     ) -> Feed:
         link = self._link(request, chat_id)
 
@@ -153,7 +155,7 @@ class ChatApp:
             async with turn:  # goes on in the manager; the page is a reader like any that comes later
                 turn.detach()
             stream = mine.attach(turn.id)
-        return self._feed(stream, url_of, message_id)
+        return self._feed(stream, url_of, message_id, calls=calls)
 
     def _feed(
         self,
@@ -161,6 +163,7 @@ class ChatApp:
         url_of: FileURL,
         message_id: str | None = None,
         before: Sequence[StreamEvent] = (),
+        calls: KnownCalls = (),
     ) -> Feed:
         options = self._options
         return ui_message_feed(
@@ -170,6 +173,7 @@ class ChatApp:
             file_url=url_of,
             message_id=message_id,
             before=before,
+            calls=calls,
         )
 
     async def _resume(self, request: WebRequest) -> WebReply | Feed:

@@ -10,10 +10,11 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target
-from dhenara_async.tools.loop import calls_to_answer
+from dhenara_async.tools.loop import calls_to_answer, decision_key
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.chat.history import loop_of, node_of_user_message
+from dhenara_async.web.frames.call_names import key_named
 from dhenara_async.web.inputs.fields import RefusedRequest
 from dhenara_async.web.inputs.ui_chat import PageRequest
 
@@ -88,8 +89,9 @@ class Branches:
             RefusedRequest: No call of the loop waits for such a decision.
         """
         by = self._by
+        keyed = _by_key(conversation, decisions)
         try:
-            return self._manager.resume(conversation, decisions, by.endpoint, config=by.config, run_tools=by.run_tools)
+            return self._manager.resume(conversation, keyed, by.endpoint, config=by.config, run_tools=by.run_tools)
         except ConfigurationError:
             raise RefusedRequest(409, "No tool call waits for this approval any more.") from None
 
@@ -210,6 +212,29 @@ class Branches:
                 return named
         node = await self._next_shown(conversation, request.after)
         return None if node is None else node.id
+
+
+def _by_key(conversation: Conversation, decisions: Mapping[str, bool | str]) -> dict[str, bool | str]:
+    """Return what a page has decided by the keys that the store knows, from the ids that the page has.
+
+    Calls without an id have one key if they call one function. They run only if the page allows each of them.
+
+    Raises:
+        RefusedRequest: Some of these calls are decided about, and others are not.
+    """
+    answers = [node.response for node in reversed(conversation.path()) if node.response is not None]
+    keys = {decision_key(call) for answer in answers for call in calls_to_answer(answer)}
+    keyed: dict[str, bool | str] = {}
+    for name, decision in decisions.items():
+        key = name if name in keys else key_named(name)
+        keyed[key] = decision if keyed.get(key, True) is True else keyed[key]
+    if answers:
+        waiting = [decision_key(call) for call in calls_to_answer(answers[0])]
+        for key in keyed:
+            decided = sum(key in (name, key_named(name)) for name in decisions)
+            if decided < waiting.count(key):
+                raise RefusedRequest(409, "Some calls of one function have no ids: decide about all of them at once.")
+    return keyed
 
 
 _TITLE = 80

@@ -16,6 +16,8 @@ from dhenara_async.messages.messages import (
     ToolCallPart,
     ToolResultPart,
 )
+from dhenara_async.tools.loop import calls_to_answer
+from dhenara_async.web.frames.call_names import CallNames
 from dhenara_async.web.frames.ui_metadata import node_metadata, output_of
 
 _USER = "-user"
@@ -48,6 +50,7 @@ def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]
     """
     messages: list[Json] = []
     loop: list[Json] = []  # the parts of the answer that is being built
+    names = CallNames()  # of its calls
     for place, node in enumerate(nodes):
         results = nodes[place + 1].tool_results if place + 1 < len(nodes) else ()
         goes_on = place > 0 and node.loop_id == loop_of(nodes[place - 1])
@@ -55,8 +58,11 @@ def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]
             messages.append(question_message(node, link))
         if node.response is None:
             continue
-        parts = list(_answer_parts(node, results, link, last=place + 1 == len(nodes)))
-        if goes_on and messages and messages[-1]["role"] == "assistant":
+        same = goes_on and bool(messages) and messages[-1]["role"] == "assistant"
+        if not same:
+            names = CallNames()
+        parts = list(_answer_parts(node, results, link, names, last=place + 1 == len(nodes)))
+        if same:
             loop += parts
             messages[-1]["metadata"] = node_metadata(node)
         else:
@@ -96,9 +102,12 @@ def _told(nodes: Iterable[ConversationNode]) -> list[Json]:
 
 
 def _answer_parts(
-    node: ConversationNode, results: Sequence[ToolResultPart], link: FileLink, *, last: bool
+    node: ConversationNode, results: Sequence[ToolResultPart], link: FileLink, names: CallNames, *, last: bool
 ) -> Iterator[Json]:
-    outputs = {result.call_id: result for result in results}
+    names.next_answer()
+    called = () if node.response is None else calls_to_answer(node.response)
+    named = [(call, names.new(call.call_id, call.name)) for call in called]
+    outputs = {names.answered(result.call_id, result.name): result for result in results}
     parts = () if node.response is None else node.response.choices[0].parts
     hosted = {
         part.call_id: part.output for part in parts if isinstance(part, HostedToolPart) and part.output is not None
@@ -120,14 +129,16 @@ def _answer_parts(
             case FilePart():
                 yield from _file_parts(node, part, link)
             case ToolCallPart():
-                yield _call_part(part, outputs.get(part.call_id), waits=last and node.loop_id is not None)
+                name = next(name for call, name in named if call is part)
+                yield _call_part(part, name, outputs.get(name), waits=last and node.loop_id is not None)
             case HostedToolPart() if (asked := part.requested_call()) is not None:
-                yield _call_part(asked, outputs.get(asked.call_id), waits=last)
+                name = next(name for call, name in named if call == asked)
+                yield _call_part(asked, name, outputs.get(name), waits=last)
             case HostedToolPart() if not part.report and (part.input is not None or part.output is not None):
-                call_id = part.call_id or f"{node.id}-{part.name}"
-                if call_id not in shown:
-                    shown.add(call_id)
-                    yield _hosted_part(part, call_id, hosted.get(part.call_id))
+                if part.call_id is None or part.call_id not in shown:
+                    shown.add(part.call_id or "")
+                    name = names.new(part.call_id, part.tool or part.name)
+                    yield _hosted_part(part, name, part.output if part.call_id is None else hosted.get(part.call_id))
             case _:  # parts that hold only opaque state
                 pass
 
@@ -144,8 +155,8 @@ def _hosted_part(part: HostedToolPart, call_id: str, output: object) -> Json:
     }
 
 
-def _call_part(call: ToolCallPart, result: ToolResultPart | None, *, waits: bool) -> Json:
-    head: Json = {"type": "dynamic-tool", "toolName": call.name or "tool", "toolCallId": call.call_id or call.name}
+def _call_part(call: ToolCallPart, name: str, result: ToolResultPart | None, *, waits: bool) -> Json:
+    head: Json = {"type": "dynamic-tool", "toolName": call.name or "tool", "toolCallId": name}
     try:
         head["input"] = call.parsed()
     except ToolArgumentsError:

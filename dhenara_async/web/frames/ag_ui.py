@@ -26,6 +26,7 @@ from dhenara_async.events import (
 from dhenara_async.framing.lenient_json import dumps, text_of
 from dhenara_async.messages.messages import FilePart, HostedToolPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.web.frames.agui_snapshot import AGUISnapshot
+from dhenara_async.web.frames.call_names import CallNames, KnownCalls
 from dhenara_async.web.frames.event_json import text_json
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
@@ -48,6 +49,7 @@ class AGUIFrames:
         message_id: The id of the answer: that of its node; None = ``run_id``.
         before: The messages before the answer, with its question; None = they are not known, and not sent.
         joins: Whether the client comes late: what is there already is sent as one ``MESSAGES_SNAPSHOT``.
+        calls: The tool calls that the client has already; see ``calls_in``.
     """
 
     media_type: str = "text/event-stream"
@@ -62,6 +64,7 @@ class AGUIFrames:
         *,
         before: Sequence[AGUIMessage] | None = None,
         joins: bool = False,
+        calls: KnownCalls = (),
     ) -> None:
         self._run = {"threadId": thread_id, "runId": run_id}
         self._answer = message_id or run_id
@@ -79,8 +82,8 @@ class AGUIFrames:
         self._first_round = 0  # that of the first step; a reset begins another one
         self._has_text = self._has_reasoning = self._has_parts = self._started = False
         self._parent: str | None = None  # the message that tool calls belong to
-        self._calls: dict[str, str] = {}
-        self._undecided: dict[str, str] = {}  # likewise, of hosted calls whose approval was not asked for
+        self._calls = CallNames(calls)
+        self._undecided: dict[str, str] = {}  # hosted calls whose approval was not asked for: names by ids
         self._interrupts: list[Mapping[str, object]] = []
 
     def begin(self) -> bytes:
@@ -190,7 +193,7 @@ class AGUIFrames:
                 self._end_tool(event.result)
             case ToolApprovalRequest():
                 self._undecided.pop(event.call.call_id, None)
-                self._ask_for(self._calls.get(event.call.call_id, event.call.call_id))
+                self._ask_for(self._calls.asked(event.call.call_id, event.call.name))
             case _:
                 pass
 
@@ -203,6 +206,7 @@ class AGUIFrames:
         self._round += 1
         self._others.clear()
         self._undecided.clear()
+        self._calls.next_answer()
         self._parent = None
 
     def _reset(self) -> None:
@@ -243,16 +247,9 @@ class AGUIFrames:
                 self._has_reasoning = True
                 self._open_part(event.part_id, "reasoning", name)
             case "tool_call" if event.call_id and event.name:
-                self._open_part(event.part_id, "tool", self._new_call(event.call_id, event.part_id), event.name)
+                self._open_part(event.part_id, "tool", self._calls.new(event.call_id, event.name), event.name)
             case _:
                 pass
-
-    def _new_call(self, call_id: str, part_id: int) -> str:
-        name = call_id or self._name_of(part_id)
-        if name in self._calls.values():
-            name = f"{name}-{self._round}-{part_id}"
-        self._calls[call_id] = name
-        return name
 
     def _open_part(self, part_id: int, kind: str, name: str, tool: str = "") -> None:
         self._has_parts = True
@@ -297,9 +294,9 @@ class AGUIFrames:
             return
         match event.part:
             case ToolCallPart() as call if event.part_id not in self._open:  # it came without an id
-                self._whole_call(event.part_id, call.call_id, call.name or "tool", call.arguments)
+                self._whole_call(call.call_id, call.name or "tool", call.arguments)
             case HostedToolPart() as part:
-                self._hosted_tool(event.part_id, part)
+                self._hosted_tool(part)
             case FilePart() as file:
                 url = file.url if file.url is not None and not file.is_stored else None
                 if file.data is not None:
@@ -315,8 +312,8 @@ class AGUIFrames:
             case _:
                 self._close_part(event.part_id)
 
-    def _whole_call(self, part_id: int, call_id: str, tool: str, arguments: str) -> str:
-        name = self._new_call(call_id, part_id)
+    def _whole_call(self, call_id: str | None, tool: str, arguments: str) -> str:
+        name = self._calls.new(call_id, tool)
         self._has_parts = True
         self._put_start("tool", name, tool)
         if arguments:
@@ -326,24 +323,24 @@ class AGUIFrames:
 
     def _end_tool(self, result: ToolResultPart) -> None:
         self._undecided.pop(result.call_id, None)
-        self._put_result(self._calls.get(result.call_id, result.call_id), result.get_text())
+        self._put_result(self._calls.answered(result.call_id, result.name), result.get_text())
 
     def _put_result(self, name: str, content: str) -> None:
         told = {"messageId": f"{name}-result", "toolCallId": name, "content": content, "role": "tool"}
         self._put({"type": "TOOL_CALL_RESULT", **told})
 
-    def _hosted_tool(self, part_id: int, part: HostedToolPart) -> None:
+    def _hosted_tool(self, part: HostedToolPart) -> None:
         if part.report or (part.input is None and part.output is None and part.tool is None):
             return
         asked = part.requested_call()
         if asked is not None:  # to the client it is a call like any other that needs an approval
-            name = self._whole_call(part_id, asked.call_id, asked.name, asked.arguments)
+            name = self._whole_call(asked.call_id, asked.name, asked.arguments)
             self._undecided[asked.call_id] = name
             return
-        name = None if part.call_id is None else self._calls.get(part.call_id)
+        name = self._calls.last(part.call_id)
         if name is None:
             told = "" if part.input is None else text_of(part.input)
-            name = self._whole_call(part_id, part.call_id or "", part.tool or part.name, told)
+            name = self._whole_call(part.call_id, part.tool or part.name, told)
         if part.output is not None or part.call_id is None:
             self._put_result(name, "" if part.output is None else text_of(part.output))
 

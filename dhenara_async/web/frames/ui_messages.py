@@ -29,6 +29,7 @@ from dhenara_async.events import (
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.messages.messages import Citation, FilePart, HostedToolPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import FinishReason
+from dhenara_async.web.frames.call_names import CallNames, KnownCalls
 from dhenara_async.web.frames.event_json import text_json
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
@@ -43,6 +44,8 @@ FileURL = Callable[[FilePart], "str | None"]
 
 HEADERS: Mapping[str, str] = {**UNBUFFERED, "x-vercel-ai-ui-message-stream": "v1"}
 DONE = b"data: [DONE]\n\n"
+
+_CUT = "the arguments of this call are not complete"
 
 _FINISH: Mapping[FinishReason, str] = {
     FinishReason.STOP: "stop",
@@ -68,6 +71,7 @@ class UIMessageFrames:
         sdk: The major version of the page's ``ai`` package.
         known_tools: Names of the tools that the page declares; all others are ``dynamic``.
         file_url: The URLs of generated files; None = ``data:`` URLs.
+        calls: The tool calls that the message has already, where one goes on.
 
     Raises:
         ValueError: ``sdk`` is neither 6 nor 7.
@@ -84,6 +88,7 @@ class UIMessageFrames:
         sdk: UIStreamVersion = 6,
         known_tools: Collection[str] = (),
         file_url: FileURL | None = None,
+        calls: KnownCalls = (),
     ) -> None:
         if sdk not in (6, 7):
             raise ValueError(f"sdk is the major version of the page's ai package, 6 or 7, not {sdk!r}")
@@ -93,12 +98,12 @@ class UIMessageFrames:
         self._file_url = file_url
         self._out: list[bytes] = []
         self._before_delta: dict[int, bytes] = {}  # the frame of a delta up to its text, by open part
-        self._open: dict[int, tuple[str, str]] = {}  # the kind and the id of each open part
+        self._open: dict[int, tuple[str, str, str]] = {}  # kind, id, tool's name, of each open part
         self._others: set[int] = set()  # parts of further choices
         self._round = 0  # part ids begin at 0 again after a reset and in the next step
         self._has_parts = self._in_step = False
-        self._calls: dict[str, str] = {}  # the ids on the page of the tool calls, by call id
-        self._undecided: dict[str, str] = {}  # likewise, of hosted calls whose approval the page was not asked for
+        self._calls = CallNames(calls)
+        self._undecided: dict[str, str] = {}  # hosted calls whose approval the page was not asked for: names by ids
         self._sources: set[str] = set()
         self._finish_reason = "other"
 
@@ -175,7 +180,7 @@ class UIMessageFrames:
             case ToolApprovalRequest():
                 call_id = event.call.call_id
                 self._undecided.pop(call_id, None)
-                self._ask_for(self._calls.get(call_id, call_id))
+                self._ask_for(self._calls.asked(call_id, event.call.name))
             case _:  # usage comes with the end; heartbeats are comments
                 pass
 
@@ -187,6 +192,7 @@ class UIMessageFrames:
             self._close_step()
             self._next_round()
         self._in_step = True
+        self._has_parts = False
         self._put({"type": "start-step"})
 
     def _ask_for(self, name: str) -> None:
@@ -201,6 +207,7 @@ class UIMessageFrames:
         self._round += 1
         self._others.clear()
         self._undecided.clear()
+        self._calls.next_answer()
 
     def _reset(self, event: StreamReset) -> None:
         self._close_parts()
@@ -241,27 +248,22 @@ class UIMessageFrames:
     def _open_part(self, part_id: int, kind: str) -> str:
         name = self._name_of(part_id)
         self._has_parts = True
-        self._open[part_id] = kind, name
+        self._open[part_id] = kind, name, ""
         self._before_delta[part_id] = b'data: {"type":"%b-delta","id":"%b","delta":' % (kind.encode(), name.encode())
         self._put({"type": f"{kind}-start", "id": name})
         return name
 
     def _open_call(self, part_id: int, call_id: str, tool: str) -> str:
-        name = self._new_call(call_id, part_id)
-        self._open[part_id] = "tool", name
+        name = self._new_call(call_id, tool)
+        self._open[part_id] = "tool", name, tool
         head = b'data: {"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":'
         self._before_delta[part_id] = head % dumps(name)
         self._put({"type": "tool-input-start", "toolCallId": name, "toolName": tool, **self._kind_of(tool)})
         return name
 
-    def _new_call(self, call_id: str, part_id: int) -> str:
-        """Return the id on the page of a new call; some providers send no ids, or the same ones in every step."""
+    def _new_call(self, call_id: str | None, tool: str) -> str:
         self._has_parts = True
-        name = call_id or f"call-{self._name_of(part_id)}"
-        if name in self._calls.values():
-            name = f"{name}-{self._name_of(part_id)}"
-        self._calls[call_id] = name
-        return name
+        return self._calls.new(call_id, tool)
 
     def _kind_of(self, tool: str) -> dict[str, object]:
         return {} if tool in self._known_tools else {"dynamic": True}
@@ -282,23 +284,22 @@ class UIMessageFrames:
                 if isinstance(part, TextPart):
                     self._cite(event.part_id, part.citations)
 
-    def _close_part(self, part_id: int, error: str | None = None) -> None:
-        kind, name = self._open.pop(part_id, ("", ""))
+    def _close_part(self, part_id: int, why: str = _CUT) -> None:
+        kind, name, tool = self._open.pop(part_id, ("", "", ""))
         self._before_delta.pop(part_id, None)
-        if kind == "tool":
-            if error is not None:
-                told: dict[str, object] = {"toolName": "tool", "input": {}, "errorText": error, "dynamic": True}
-                self._put({"type": "tool-input-error", "toolCallId": name, **told})
+        if kind == "tool":  # without its end a page shows it as one whose arguments are still coming
+            told: dict[str, object] = {"toolName": tool, "input": {}, "errorText": why, **self._kind_of(tool)}
+            self._put({"type": "tool-input-error", "toolCallId": name, **told})
         elif kind:
             self._put({"type": f"{kind}-end", "id": name})
 
-    def _close_parts(self, error: str | None = None) -> None:
+    def _close_parts(self, why: str = _CUT) -> None:
         for part_id in list(self._open):
-            self._close_part(part_id, error)
+            self._close_part(part_id, why)
 
     def _end_call(self, part_id: int, call: ToolCallPart) -> None:
         tool = call.name or "tool"
-        _, name = self._open.pop(part_id, ("", ""))
+        _, name, _ = self._open.pop(part_id, ("", "", ""))
         self._before_delta.pop(part_id, None)
         if not name:
             name = self._open_call(part_id, call.call_id, tool)
@@ -312,11 +313,11 @@ class UIMessageFrames:
             self._put({"type": "tool-input-error", **head, "input": call.arguments, "errorText": words})
 
     def _end_tool(self, result: ToolResultPart) -> None:
-        name = self._calls.get(result.call_id, result.call_id)
+        name = self._calls.answered(result.call_id, result.name)
         self._undecided.pop(result.call_id, None)
         head = {"toolCallId": name, **self._kind_of(result.name)}
         if result.denied:
-            if result.call_id in self._calls:  # the page was not asked; its part still needs an approval
+            if self._calls.made(name):  # the page was not asked; its part still needs an approval
                 self._ask_for(name)
                 if self._sdk > 6:
                     told = {"approved": False, "reason": result.get_text()}
@@ -334,12 +335,12 @@ class UIMessageFrames:
         asked = part.requested_call()
         if asked is not None:  # to the page it is a call like any other that needs an approval
             self._end_call(part_id, asked)
-            self._undecided[asked.call_id] = self._calls[asked.call_id]
+            self._undecided[asked.call_id] = self._calls.last(asked.call_id) or asked.call_id
             return
-        name = None if part.call_id is None else self._calls.get(part.call_id)
+        name = self._calls.last(part.call_id)
         tail = {"providerExecuted": True, "dynamic": True}
         if name is None:
-            name = self._new_call(part.call_id or "", part_id)
+            name = self._new_call(part.call_id, part.tool or part.name)
             told = {} if part.input is None else part.input
             head = {"toolCallId": name, "toolName": part.tool or part.name}
             self._put({"type": "tool-input-available", **head, "input": told, **tail})

@@ -52,6 +52,7 @@ class PageRequest(ShortRepr):
         turn_id: The id of the turn to begin, the same when the page repeats its request (by its ``turnId``, else by the
             question with its message's id); None if each request begins a turn.
         model: The name of the model that was chosen; None = the app's first one.
+        calls: The tool calls of the message that goes on, for their ids on the page alone.
     """
 
     chat_id: str
@@ -63,6 +64,7 @@ class PageRequest(ShortRepr):
     after: str | None = None
     turn_id: str | None = None
     model: str | None = None
+    calls: tuple[tuple[str, bool], ...] = ()
 
 
 def page_request(body: bytes, limits: WebLimits) -> PageRequest:
@@ -96,6 +98,7 @@ def page_request(body: bytes, limits: WebLimits) -> PageRequest:
             decisions=_decisions(messages[-1], limits),
             after=demanded(id_of(messages[-1], "id"), "id"),
             model=model,
+            calls=_calls_of(messages[-1]),
         )
     message = last_question(messages)
     text, files = question_of(message, limits)
@@ -156,6 +159,16 @@ def _decisions(message: BodyFields, limits: WebLimits) -> dict[str, bool | str]:
     if not decisions:
         raise bad("The last message is not the user's, and approves nothing.")
     return decisions
+
+
+def _calls_of(message: BodyFields) -> tuple[tuple[str, bool], ...]:
+    """Return the ids of the tool calls that a message shows, and whether they wait for a result."""
+    parts = [as_fields(part, "A part") for part in items_of(message, "parts")]
+    named = ((part.get("toolCallId"), part.get("state") in _WAITING) for part in parts)
+    return tuple((name, waits) for name, waits in named if isinstance(name, str))
+
+
+_WAITING = ("input-available", "approval-requested", "approval-responded")
 
 
 def _turn_id(chat_id: str, after: str | None, message: BodyFields, text: str, files: Sequence[FilePart]) -> str | None:
