@@ -233,7 +233,7 @@ class HostedTool(FrozenModel):
     ``mcp`` is an MCP server that the provider calls, so its token goes to the provider. Its options are ``server_url``,
     ``server_label``, ``allowed_tools`` and so on, in the spelling of OpenAI, Anthropic or Gemini; each of them gets its
     own. Anthropic and Gemini never ask for an approval. OpenAI does unless ``require_approval`` is ``never``: such a
-    request ends the answer. ``response.approvals()`` has the calls that it asks about; a ``ToolPolicy`` decides
+    request ends the answer. ``ChatResponse.approvals`` has the calls that it asks about; a ``ToolPolicy`` decides
     about them, and ``manager.resume`` sends a decision that comes later.
 
     ``raw`` is a tool that this library has no name for: ``options`` is the whole entry in the provider's list of tools.
