@@ -174,6 +174,10 @@ async def test_a_phone_shows_everything_within_its_width(tmp_path: Path, browsin
         await expect(person.button("New conversation")).to_be_hidden()
         await expect(person.button("Conversations")).to_be_focused()
         assert await page.evaluate(width) == 390
+        await page.set_viewport_size({"width": 320, "height": 640})
+        composer = await page.locator(".composer").bounding_box()  # the page hides whatever goes beyond its width
+        assert composer is not None
+        assert composer["x"] + composer["width"] <= 320
 
 
 async def test_targets_are_large_enough_to_touch(tmp_path: Path, browsing: Browsing) -> None:

@@ -23,7 +23,7 @@ function Welcome({ state }) {
     <h2>Ask one model, or several at once.</h2>
     <p>The model can change at every question. The conversation comes along, and each seam shows the parts that were converted or lost.</p>
     ${state.demo ? html`<p class="notice">Loopback: stand-in servers on this computer answer, not models.</p>` : null}
-    ${state.tools.length ? html`<p>Tools that the models may call: <b>${state.tools.join(", ")}</b>.${state.demo ? " A stand-in calls one that the question names." : ""}</p>` : null}
+    ${state.tools.length ? html`<p>Tools that the models may call: <b>${state.tools.join(", ")}</b>.${state.demo ? " Name one in your question, and a stand-in calls it." : ""}</p>` : null}
   </div>`;
 }
 
