@@ -6,7 +6,7 @@ one task; the others are its helpers, and end with it. A client that reads slowl
 provider. A client that goes away cancels the scope: the turn's block is left, which closes the provider's socket.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol
@@ -48,7 +48,7 @@ class Wire(Protocol):
         """Break the connection, so that the client does not take the body for complete."""
         ...
 
-    async def refuse(self, status: int, media_type: str, body: bytes) -> None:
+    async def refuse(self, status: int, media_type: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Send a whole response that says why there is no answer."""
         ...
 
@@ -153,7 +153,8 @@ class Sending:
             error = exc
         try:
             if error is not None and not entered:
-                await wire.refuse(*feed.refusal(failure_of(error)))
+                failure = failure_of(error)
+                await wire.refuse(*feed.refusal(failure), failure.headers)
             else:
                 if not started:
                     await wire.start(feed)

@@ -21,6 +21,8 @@ from dhenara_async import (
     Failover,
     Target,
 )
+from dhenara_async.messages.messages import Citation
+from dhenara_async.response import FinishReason
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import Script, ScriptedToolCall
 from dhenara_async.web import aiohttp as for_aiohttp
@@ -220,6 +222,47 @@ async def test_a_cut_answer_raises_in_the_sdk() -> None:
             async for chunk in stream:
                 words.append(chunk.choices[0].delta.content or "")
     assert "".join(words).startswith("one")
+
+
+async def test_an_answer_that_its_provider_ended_with_an_error_or_early_is_no_success() -> None:
+    asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    failed = Answer(text="One", finish_reason=FinishReason.ERROR)
+    async with sdk_for([failed, failed, Answer(text="One", finish_reason=FinishReason.PAUSE)], Dialect.GEMINI) as sdk:
+        with pytest.raises(openai.InternalServerError):
+            await sdk.chat.completions.create(**asked)
+        with pytest.raises(openai.APIError, match="in place of the rest"):
+            async for _ in await sdk.chat.completions.create(**asked, stream=True):
+                pass
+        assert (await sdk.chat.completions.create(**asked)).choices[0].finish_reason == "length"
+
+
+async def test_a_client_is_told_when_to_ask_again_and_when_not_to() -> None:
+    asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    script = [ScriptedError(429, "slow", headers={"retry-after": "7"}), ScriptedError(401, "no such key")]
+    async with (
+        ProviderServer(script) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as url,
+        openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=2) as sdk,
+    ):
+        with pytest.raises(openai.RateLimitError) as slow:
+            await sdk.with_options(max_retries=0).chat.completions.create(**asked)
+        assert slow.value.response.headers["retry-after"] == "7"
+        with pytest.raises(openai.InternalServerError):
+            await sdk.chat.completions.create(**asked)
+        assert len(provider.requests) == 2
+
+
+async def test_web_sources_are_annotations() -> None:
+    asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    source = Citation(url="https://a.example", title="A", start=0, end=3)
+    async with sdk_for([Answer(text="One two", citations=(source,))] * 2, Dialect.GEMINI) as sdk:
+        plain = (await sdk.chat.completions.create(**asked)).choices[0].message.annotations
+        deltas = [chunk.choices[0].delta async for chunk in await sdk.chat.completions.create(**asked, stream=True)]
+        streamed = [delta.annotations for delta in deltas if getattr(delta, "annotations", None)]
+        (cited,) = plain
+        assert (cited.url_citation.url, cited.url_citation.title) == ("https://a.example", "A")
+        assert (cited.url_citation.start_index, cited.url_citation.end_index) == (0, 3)
+        assert streamed == [[cited.to_dict()]]
 
 
 async def test_a_change_of_the_model_in_a_clients_menu_is_a_hop_with_our_own_answers() -> None:

@@ -78,9 +78,9 @@ class AiohttpAnswer(web.StreamResponse):
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def refuse(self, status: int, media_type: str, body: bytes) -> None:
+    async def refuse(self, status: int, media_type: str, body: bytes, headers: Mapping[str, str]) -> None:
         """See ``Wire``."""
-        self.headers["content-type"] = media_type
+        self.headers.update({**headers, "content-type": media_type})
         await self._head(status)
         await self.write(body)
         await self.finish()

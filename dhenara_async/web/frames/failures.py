@@ -1,6 +1,8 @@
 """Errors in words for people who use an app: no text of a provider, no secrets, nothing of the request."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from dhenara_async import errors
 from dhenara_async.conversation import ConversationNode
@@ -65,12 +67,27 @@ class Failure(ShortRepr):
         message: A sentence for people, without any text of the provider or of the request.
         retryable: Whether the same question may succeed a moment later.
         status: The HTTP status, if nothing was sent yet.
+        retry_after: Seconds until the question may succeed, as the provider asks for; None if it asked for none.
     """
 
     code: str
     message: str
     retryable: bool = False
     status: int = 500
+    retry_after: float | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of a response without an answer: when to ask again, and whether that makes sense.
+
+        The SDKs of OpenAI and Anthropic ask again at every status from 500 on unless ``x-should-retry`` says no.
+        """
+        told: dict[str, str] = {}
+        if self.retry_after is not None and self.retry_after >= 0:
+            told["retry-after"] = str(ceil(self.retry_after))
+        if self.status >= 500 and not self.retryable:
+            told["x-should-retry"] = "false"
+        return told
 
     @property
     def cancelled(self) -> bool:
@@ -99,7 +116,8 @@ def failure_of(error: BaseException, node: ConversationNode | None = None) -> Fa
     for kind, status, words in _WORDS:
         if isinstance(error, kind):
             retryable = bool(getattr(error, "retryable", False))
-            return Failure(type(error).__name__, words, retryable, status)
+            wait = error.retry_after if isinstance(error, APIError) else None
+            return Failure(type(error).__name__, words, retryable, status, wait)
     return Failure("InternalError", _UNEXPECTED)
 
 

@@ -96,7 +96,8 @@ class OpenAIApp:
         except RefusedRequest as refused:
             return error_reply(OpenAIError(refused.status, refused.words))
         except DhenaraError as exc:
-            return error_reply(error_of(failure_of(exc)))
+            failure = failure_of(exc)
+            return error_reply(error_of(failure), failure.headers)
 
     async def _list_models(self, request: WebRequest) -> WebReply:
         return json_reply({"object": "list", "data": [self._entry(name) for name in self._models]})

@@ -1,5 +1,6 @@
 """Errors in the shape of OpenAI's API: ``{"error": {message, type, param, code}}``. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dhenara_async.framing.lenient_json import dumps
@@ -58,6 +59,10 @@ NOT_ASKED = OpenAIError(
 )
 
 
+FAILED = OpenAIError(502, "The provider reported an error in place of the rest of the answer.")
+"""The error of an answer that its provider ended with the finish reason ``error``."""
+
+
 class OpenAIRefusal(RefusedRequest):
     """A request that is answered with an error of OpenAI's API.
 
@@ -87,6 +92,11 @@ def error_of(failure: Failure) -> OpenAIError:
     return OpenAIError(status, failure.message, code)
 
 
-def error_reply(error: OpenAIError) -> WebReply:
-    """Return an error as a whole response."""
-    return WebReply(error.status, error.body, JSON, {"cache-control": "no-store"})
+def error_reply(error: OpenAIError, headers: Mapping[str, str] | None = None) -> WebReply:
+    """Return an error as a whole response.
+
+    Args:
+        error: The error.
+        headers: Further headers; None = none.
+    """
+    return WebReply(error.status, error.body, JSON, {"cache-control": "no-store", **(headers or {})})

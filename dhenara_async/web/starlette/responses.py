@@ -187,9 +187,9 @@ class _ASGIWire:
     async def abort(self) -> None:
         """See ``Wire``. A server breaks the connection of an application that returns in the middle of a body."""
 
-    async def refuse(self, status: int, media_type: str, body: bytes) -> None:
+    async def refuse(self, status: int, media_type: str, body: bytes, headers: Mapping[str, str]) -> None:
         """See ``Wire``."""
-        self._response.headers["content-type"] = media_type
+        self._response.headers.update({**headers, "content-type": media_type})
         await self._head(status)
         await self._last(body)
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from dhenara_async.errors import ServerError
 from dhenara_async.events import StreamEvent
-from dhenara_async.response import AIModelCallResponse
+from dhenara_async.response import AIModelCallResponse, FinishReason
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.frames.protocol import Ended
 from dhenara_async.web.openai.chat.frames import ChatFrames, CompletionHead, completion_body
+from dhenara_async.web.openai.errors import FAILED
 from dhenara_async.web.openai.whole_feed import WholeFeed, refusal_of
 
 
@@ -92,5 +94,7 @@ class CompletionFeed(WholeFeed):
     async def answered(self) -> bytes:
         """See ``WholeFeed``."""
         async with self._stream as stream:
-            response = await stream.collect()
-        return completion_body(self._completion, response.chat_response)
+            answer = (await stream.collect()).chat_response
+        if answer.finish_reason is FinishReason.ERROR:
+            raise ServerError(FAILED.message, provider=answer.provider, status=FAILED.status)
+        return completion_body(self._completion, answer)

@@ -6,6 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/object (read 2026-11
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dhenara_async.drivers.base import JsonObject
 from dhenara_async.events import (
     PartEnd,
     PartStart,
@@ -25,7 +26,7 @@ from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 from dhenara_async.web.frames.sse import COMMENT
 from dhenara_async.web.openai.chat.functions import told_call
-from dhenara_async.web.openai.errors import OpenAIError, error_of
+from dhenara_async.web.openai.errors import FAILED, OpenAIError, error_of
 from dhenara_async.web.openai.logprobs import told_logprobs
 
 _PARAGRAPH = "\n\n"
@@ -35,6 +36,9 @@ _FINISHES: Mapping[FinishReason, str] = {
     FinishReason.CONTEXT_WINDOW: "length",
     FinishReason.TOOL_CALLS: "tool_calls",
     FinishReason.CONTENT_FILTER: "content_filter",
+    # the nearest word for an answer that ended before its end, so that no client takes it for a whole one
+    FinishReason.PAUSE: "length",
+    FinishReason.OTHER: "length",
 }
 _RESTARTED = OpenAIError(502, "The answer was begun again by another model, after a tool call of it was sent.")
 
@@ -88,6 +92,7 @@ class ChatFrames:
         self._placed: dict[int, int] = {}  # how many calls each choice has
         self._told: set[int] = set()  # calls whose arguments have begun
         self._words: list[str] = []  # of the first choice, since it was begun
+        self._lengths: dict[int, int] = {}  # of the texts of each choice that have ended
         self.void: str = ""
         self._cut = False
 
@@ -111,6 +116,8 @@ class ChatFrames:
         response = None if ended.response is None else ended.response.chat_response
         if response is None:
             return b""
+        if response.finish_reason is FinishReason.ERROR:
+            return b"data: %b\n\n" % FAILED.body
         chunks = [
             self._chunk(choice.index, {}, finish_of(choice, functions=self._functions)) for choice in response.choices
         ]
@@ -141,9 +148,8 @@ class ChatFrames:
                 return self._arguments(event.part_id, event.arguments)
             case PartEnd(part=ToolCallPart(arguments=arguments)) if event.part_id not in self._told and arguments:
                 return self._arguments(event.part_id, arguments)
-            case PartEnd(part=TextPart(logprobs=logprobs)) if logprobs:
-                told = {"content": told_logprobs(logprobs), "refusal": None}
-                return self._chunk(self._choices.get(event.part_id, 0), {}, logprobs=told)
+            case PartEnd(part=TextPart() as part):
+                return self._text_end(self._choices.get(event.part_id, 0), part)
             case StreamReset():
                 return self._restarted()
             case _:
@@ -182,7 +188,18 @@ class ChatFrames:
             return b""
         self.void += f"{''.join(self._words)}{_PARAGRAPH}"
         self._words.clear()
+        self._lengths = {0: len(self.void)}
         return self._chunk(0, {"content": _PARAGRAPH})
+
+    def _text_end(self, choice: int, part: TextPart) -> bytes:
+        """Return the sources and the log probabilities of a text: they are known at its end."""
+        begin = self._lengths.get(choice, 0)
+        self._lengths[choice] = begin + len(part.text)
+        sources = _annotations(part, begin)
+        logprobs = {"content": told_logprobs(part.logprobs), "refusal": None} if part.logprobs else None
+        if not sources and logprobs is None:
+            return b""
+        return self._chunk(choice, {"annotations": sources} if sources else {}, logprobs=logprobs)
 
     def _delta(self, part_id: int, delta: Mapping[str, object]) -> bytes:
         return self._chunk(self._choices.get(part_id, 0), delta)
@@ -268,10 +285,42 @@ def _logprobs(choice: Choice) -> dict[str, object] | None:
     return {"content": told_logprobs(found), "refusal": None} if found else None
 
 
+def _all_annotations(choice: Choice) -> list[JsonObject]:
+    found, begin = list[JsonObject](), 0
+    for part in choice.parts:
+        if isinstance(part, TextPart):
+            found += _annotations(part, begin)
+            begin += len(part.text)
+    return found
+
+
+def _annotations(part: TextPart, begin: int) -> list[JsonObject]:
+    """Return the web sources of a text; the API knows no others.
+
+    Args:
+        part: The text.
+        begin: Where it begins in the whole content, in characters.
+    """
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "url": cited.url,
+                "title": cited.title or "",
+                "start_index": begin + (cited.start or 0),
+                "end_index": begin + (len(part.text) if cited.end is None else cited.end),
+            },
+        }
+        for cited in part.citations
+        if cited.url is not None
+    ]
+
+
 def _message(choice: Choice, completion: CompletionHead) -> dict[str, object]:
     text, refusal, calls = choice.text(), choice.refusal(), choice.tools()
     message: dict[str, object] = {"role": "assistant", "content": text if text or not calls else None}
     message["refusal"] = refusal or None
+    message["annotations"] = _all_annotations(choice)
     if calls and completion.functions:
         message |= told_call(calls[0].name, calls[0].arguments)
         calls = ()

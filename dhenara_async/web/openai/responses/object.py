@@ -14,14 +14,11 @@ from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.response import ChatResponse, FinishReason
 from dhenara_async.usage.tokens import UNKNOWN, Usage
-from dhenara_async.web.openai.errors import OpenAIError
+from dhenara_async.web.openai.errors import FAILED, OpenAIError
 from dhenara_async.web.openai.responses.hosted_items import transformations_of
 from dhenara_async.web.openai.responses.items import output_items
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-
-FAILED = OpenAIError(502, "The provider reported an error in place of the rest of the answer.")
-"""The error of an answer that its provider ended with the finish reason ``error``."""
 
 _DEFAULTS: Mapping[str, object] = {
     "max_output_tokens": None,
