@@ -1,10 +1,11 @@
 """Conversations on the page, in a real browser: hops, comparisons, branches, stops and reloads."""
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser import Browsing
 from tests.web.playground.cut_connections import proxied
@@ -67,6 +68,23 @@ async def test_three_models_answer_side_by_side_and_a_failure_leaves_the_others_
         await person.asked("And now?", "gemini")
         await expect(person.answer("gemini")).to_contain_text("after 3 messages")
         await expect(page.locator("details.seam")).to_contain_text("gpt → gemini")
+
+
+async def test_a_question_right_after_a_choice_follows_the_chosen_answer(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        await person.asked("First words", "claude", "gpt")
+        asked = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await asked.wait()
+            await route.continue_()
+
+        await person.page.route("**/checkout", hold)
+        await person.answer("gpt").get_by_role("button", name="Go on with this one").click()
+        await person.asked("And now?", "gemini")
+        asked.set()
+        await expect(person.answer("gemini")).to_contain_text("after 3 messages")
+        await expect(person.page.locator("details.seam")).to_contain_text("gpt → gemini")
 
 
 async def test_columns_are_shown_from_their_tops_and_a_long_answer_from_its_end(

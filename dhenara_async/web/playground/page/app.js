@@ -6,6 +6,7 @@ import { Compare } from "./compare.js";
 import { Composer } from "./composer.js";
 import { Seam } from "./hop.js";
 import { html, Icon } from "./html.js";
+import { scroller, topOf } from "./scrolling.js";
 import * as session from "./session.js";
 import { runningIds } from "./store.js";
 import { Sidebar } from "./sidebar.js";
@@ -63,17 +64,17 @@ function useFollowing(state) {
   const area = useRef(null);
   const following = useRef(true);
   const place = () => {
-    const { scrollHeight, clientHeight, offsetTop } = area.current;
+    const { scrollHeight, clientHeight } = scroller();
     const columns = area.current.querySelector(".compare");
     const end = scrollHeight - clientHeight;
-    return columns ? { top: Math.min(columns.offsetTop - offsetTop - ABOVE_COLUMNS, end), near: NEAR_TOP } : { top: end, near: NEAR_END };
+    return columns ? { top: Math.min(topOf(columns) - ABOVE_COLUMNS, end), near: NEAR_TOP } : { top: end, near: NEAR_END };
   };
   const onScroll = () => {
     const { top, near } = place();
-    following.current = Math.abs(top - area.current.scrollTop) < near;
+    following.current = Math.abs(top - scroller().scrollTop) < near;
   };
   const follow = () => {
-    if (following.current) area.current.scrollTop = place().top;
+    if (following.current) scroller().scrollTop = place().top;
   };
   useLayoutEffect(() => {
     following.current = true;
@@ -126,7 +127,7 @@ function App() {
     <a class="skip" href="#question" onClick=${skip}>Skip to the question</a>
     <${Sidebar} state=${state} shown=${listShown} close=${() => setListShown(false)} />
     ${listShown ? html`<div class="veil" onClick=${() => setListShown(false)}></div>` : null}
-    <div class="main">
+    <div class="main" onScroll=${onScroll}>
       <header class="top">
         <button ref=${menu} type="button" class="quiet narrow-only" aria-expanded=${listShown ? "true" : "false"} aria-controls="conversations" aria-label="Conversations" title="Conversations" onClick=${() => setListShown(!listShown)}><${Icon} name="menu" /></button>
         <h1>${title}</h1>

@@ -374,7 +374,12 @@ export const stopAll = asked(async () => {
 /** Make a node the head: the conversation goes on after it, in every window. */
 export const choose = asked(async (nodeId) => {
   turnAway();
-  setColumns([]);
+  store.set((state) => {
+    // at once: a question that comes before the answer of the server follows what is seen
+    const loop = state.columns.map((turnId) => loopOf(state.nodes, turnId)).find((ids) => ids.includes(nodeId)) ?? [];
+    return { columns: [], at: null, path: [...state.path, ...loop.filter((turnId) => state.turns[turnId])] };
+  });
+  writeAddress(store.get());
   await api.checkout(store.get().conversationId, nodeId);
   await load();
 });

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "./vendor/hooks.mjs";
 import { exportUrl } from "./api.js";
 import { html, Icon } from "./html.js";
+import { scroller, topOf } from "./scrolling.js";
 import * as session from "./session.js";
 
 const SEARCH_PAUSE_MS = 250;
@@ -104,7 +105,7 @@ export function Sidebar({ state, shown, close }) {
   return html`<nav id="conversations" class="sidebar ${shown ? "shown" : ""}" aria-label="Conversations">
     <div class="sidebar-head">
       <button type="button" class="primary" onClick=${() => open(null)}><${Icon} name="plus" />New conversation</button>
-      <button type="button" class="quiet narrow-only" onClick=${close}><${Icon} name="close" />Close</button>
+      <button type="button" class="quiet narrow-only" aria-label="Close" title="Close" onClick=${close}><${Icon} name="close" /></button>
     </div>
     <input type="search" aria-label="Search conversations" placeholder="Search" value=${words} onInput=${(event) => setWords(event.target.value)} />
     ${hits
@@ -132,6 +133,5 @@ async function openHit(hit, close) {
   const { path, turns } = session.store.get();
   if (hit.nodeId && !path.includes(hit.nodeId) && !turns[hit.nodeId]) await session.showBranch(hit.nodeId);
   const turn = document.getElementById(`turn-${hit.nodeId}`);
-  const area = document.querySelector("main"); // scrolled alone: scrollIntoView would move the frame around it as well
-  if (turn) area.scrollTop = turn.offsetTop - area.offsetTop;
+  if (turn) scroller().scrollTop = topOf(turn); // alone: scrollIntoView would move the frame around it as well
 }
