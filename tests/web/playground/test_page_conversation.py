@@ -81,8 +81,10 @@ async def test_a_question_right_after_a_choice_follows_the_chosen_answer(tmp_pat
 
         await person.page.route("**/checkout", hold)
         await person.answer("gpt").get_by_role("button", name="Go on with this one").click()
-        await person.asked("And now?", "gemini")
+        await person.ask("And now?", "gemini")
+        await expect(person.page.locator(".question-text").last).to_have_text("You asked: And now?")
         asked.set()
+        await person.answered("And now?")
         await expect(person.answer("gemini")).to_contain_text("after 3 messages")
         await expect(person.page.locator("details.seam")).to_contain_text("gpt → gemini")
 

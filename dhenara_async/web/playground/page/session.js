@@ -67,10 +67,11 @@ function writeAddress({ conversationId, columns, at }, replace = true) {
   history[replace ? "replaceState" : "pushState"](null, "", hash);
 }
 
-const setColumns = (columns) => {
-  store.set({ columns, at: null });
+function setColumns(columns, path = store.get().path) {
+  loads += 1; // what is on its way is of the columns before
+  store.set({ columns, path, at: null });
   writeAddress(store.get());
-};
+}
 
 // Conversations.
 
@@ -285,6 +286,7 @@ async function start(parentId, question, files, models, body, replaced = null) {
   starting += 1;
   loads += 1;
   try {
+    await moved;
     told = await api.startTurns(conversationId, { ...body, asks });
   } catch (error) {
     store.set(before);
@@ -371,16 +373,21 @@ export const stopAll = asked(async () => {
   await Promise.all(runningIds(store.get()).map((turnId) => api.cancel(turnId)));
 });
 
+let moved = Promise.resolve(); // the newest change of the head; a turn that begins becomes the head after it
+
+function moveHead(nodeId) {
+  const moving = api.checkout(store.get().conversationId, nodeId);
+  moved = moving.catch(() => undefined);
+  return moving;
+}
+
 /** Make a node the head: the conversation goes on after it, in every window. */
 export const choose = asked(async (nodeId) => {
   turnAway();
-  store.set((state) => {
-    // at once: a question that comes before the answer of the server follows what is seen
-    const loop = state.columns.map((turnId) => loopOf(state.nodes, turnId)).find((ids) => ids.includes(nodeId)) ?? [];
-    return { columns: [], at: null, path: [...state.path, ...loop.filter((turnId) => state.turns[turnId])] };
-  });
-  writeAddress(store.get());
-  await api.checkout(store.get().conversationId, nodeId);
+  const { columns, nodes, path, turns } = store.get();
+  const loop = columns.map((turnId) => loopOf(nodes, turnId)).find((ids) => ids.includes(nodeId)) ?? [];
+  setColumns([], [...path, ...loop.filter((turnId) => turns[turnId])]); // at once: a question follows what is seen
+  await moveHead(nodeId);
   await load();
 });
 
@@ -391,7 +398,7 @@ export const showBranch = asked(async (nodeId) => {
   for (let child; (child = nodes.findLast((node) => node.parentId === end && node.status !== "running")); ) end = child.id;
   turnAway();
   setColumns([]);
-  await api.checkout(store.get().conversationId, end);
+  await moveHead(end);
   await load();
 });
 
