@@ -458,8 +458,13 @@ async def test_an_approval_that_is_sent_twice_runs_the_call_once() -> None:
         part |= {"approval": {"id": "call_1", "approved": True}}
         approved = page.body(messages=[page.messages[0], {**page.messages[1], "parts": [part]}])
         replies = [await page.send("POST", "chat", approved) for _ in range(2)]
-        texts = [[event.get("delta") for event in events_of(body) if "delta" in event] for _, body in replies]
-        assert texts[0] == ["Done."]
+        for status, body in replies:
+            chunks = events_of(body)
+            assert (status, chunks[0]["messageId"]) == (200, page.messages[1]["id"])
+            kinds = [chunk["type"] for chunk in chunks]
+            assert kinds.index("tool-output-available") < kinds.index("start-step") < kinds.index("text-delta")
+            assert [chunk["delta"] for chunk in chunks if "delta" in chunk] == ["Done."]
+            assert kinds[-1] == "finish"
         page.messages[1] = {**page.messages[1], "parts": [{"type": "text", "text": "Done."}]}
         assert await page.ask("And now?") == "Next."
         status, _ = await page.send("POST", "chat", approved)

@@ -13,7 +13,7 @@ from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.plans.targets import Target, endpoints, target_of
 from dhenara_async.turns.turn import Turn
-from dhenara_async.web.chat.branches import AnswerBy, Branches
+from dhenara_async.web.chat.branches import AnswerBy, Branches, steps_after
 from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
 from dhenara_async.web.chat.files import digest_of
 from dhenara_async.web.chat.history import FileLink, loop_of, messages_of, question_message, tree_of
@@ -27,7 +27,7 @@ from dhenara_async.web.chat.http import (
     nothing_reply,
 )
 from dhenara_async.web.chat.options import ChatOptions
-from dhenara_async.web.chat.replay import events_of_steps
+from dhenara_async.web.chat.replay import events_after_decisions, events_of_steps
 from dhenara_async.web.feeds import Feed, WebStream
 from dhenara_async.web.frames.call_names import KnownCalls
 from dhenara_async.web.frames.ui_messages import FileURL
@@ -109,9 +109,19 @@ class ChatApp:
         check_json(request.headers)
         asked = page_request(await request.read(self._options.limits.body_bytes), self._options.limits)
         mine = self.manager_of(request)
-        turn = await Branches(mine, self.answer_by(asked.model)).turn_for(asked)
-        message_id = asked.after if asked.decisions else None  # the same message goes on
-        return await self._answer(request, mine, asked.chat_id, turn, message_id, asked.calls)
+        branches = Branches(mine, self.answer_by(asked.model))
+        if not asked.decisions:
+            return await self._answer(request, mine, asked.chat_id, await branches.turn_for(asked), None, asked.calls)
+        conversation = await branches.decided(asked)
+        steps = steps_after(conversation, asked.decisions)
+        if steps:  # the page sends its decisions again: their answer is there
+            last, link = steps[-1], self._link(request, asked.chat_id)
+            before = events_after_decisions(steps)
+            return self._feed(
+                mine.attach(last.id), lambda file: link(last.id, file), asked.after, before, calls=asked.calls
+            )
+        turn = branches.resume(conversation, asked.decisions)
+        return await self._answer(request, mine, asked.chat_id, turn, asked.after, asked.calls)  # its message goes on
 
     async def _regenerate(self, request: WebRequest) -> WebReply | Feed:
         mine, chat_id, fields = self.manager_of(request), chat_id_of(request), await self.conversations.fields(request)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.conversation import Conversation, ConversationNode
@@ -61,9 +63,7 @@ class Branches:
             conversation = await self._opened(request.chat_id, request.message_id or request.after)
             return self.regenerate(conversation, await self._to_regenerate(conversation, request), request.turn_id)
         if request.decisions:
-            conversation = await self._opened(request.chat_id, request.after)
-            await self._follow(conversation, request.after)
-            return self.resume(conversation, request.decisions)
+            return self.resume(await self.decided(request), request.decisions)
         title = " ".join(request.text.split())
         conversation = await self._created(request.chat_id, request.after, title=title)
         if request.message_id is not None:
@@ -81,6 +81,12 @@ class Branches:
             run_tools=self._by.run_tools,
             turn_id=request.turn_id,
         )
+
+    async def decided(self, request: PageRequest) -> Conversation:
+        """Open the conversation whose calls a page decides about, with the answer that the page shows as its head."""
+        conversation = await self._opened(request.chat_id, request.after)
+        await self._follow(conversation, request.after)
+        return conversation
 
     def resume(self, conversation: Conversation, decisions: Mapping[str, bool | str]) -> Turn:
         """Return the turn that goes on with a tool loop at the head, with the calls of the store.
@@ -235,6 +241,32 @@ def _by_key(conversation: Conversation, decisions: Mapping[str, bool | str]) -> 
             if decided < waiting.count(key):
                 raise RefusedRequest(409, "Some calls of one function have no ids: decide about all of them at once.")
     return keyed
+
+
+def steps_after(conversation: Conversation, decisions: Iterable[str]) -> tuple[ConversationNode, ...]:
+    """Return the steps on the path to the head that followed decisions, if the loop went on to its end; else none.
+
+    Args:
+        conversation: The conversation.
+        decisions: The ids of the calls that are decided about.
+    """
+    path, keys = conversation.path(), set(decisions)
+    for place in reversed(range(len(path) - 1)):
+        answer = path[place].response
+        if answer is None or keys.isdisjoint(map(decision_key, calls_to_answer(answer))):
+            continue
+        return _if_ended(tuple(takewhile(partial(_is_of, loop_of(path[place])), path[place + 1 :])))
+    return ()
+
+
+def _is_of(loop: str, node: ConversationNode) -> bool:
+    return node.loop_id == loop
+
+
+def _if_ended(steps: tuple[ConversationNode, ...]) -> tuple[ConversationNode, ...]:
+    """Return steps whose last one has an answer that asks for nothing more; else none."""
+    answer = steps[-1].response if steps and steps[0].tool_results and steps[-1].status == "complete" else None
+    return () if answer is None or calls_to_answer(answer) else steps
 
 
 _TITLE = 80

@@ -19,3 +19,16 @@ def events_of_steps(nodes: Sequence[ConversationNode]) -> list[StreamEvent]:
             events += [ToolEnd(result) for result in node.tool_results]
         events += log_of_node("", node).events
     return events
+
+
+def events_after_decisions(nodes: Sequence[ConversationNode]) -> list[StreamEvent]:
+    """Return the events from decisions about tool calls up to the last step, without those of that step itself.
+
+    Args:
+        nodes: The steps behind the decisions, oldest first.
+    """
+    results: list[StreamEvent] = [ToolEnd(result) for result in nodes[0].tool_results]
+    if len(nodes) == 1:
+        return results
+    last: list[StreamEvent] = [ToolEnd(result) for result in nodes[-1].tool_results]
+    return [*results, *events_of_steps(nodes[:-1]), *last]
