@@ -259,3 +259,41 @@ async def test_a_turn_of_a_chat_page_is_a_response_with_its_time() -> None:
         response = await sdk.responses.retrieve(response_id(TurnPlace(conversation.id, node.id)))
         assert response.output_text == "One"
         assert response.created_at == int(datetime.fromisoformat(node.timestamp).timestamp())
+
+
+@pytest.mark.parametrize("ours", [True, False])
+async def test_each_call_with_a_history_without_ids_adds_one_turn(ours: bool, tmp_path: Path) -> None:
+    """Also calls of a tool loop, which have no words to search for, and histories that began elsewhere."""
+    signatures = ["c2lnMA==", "c2lnMQ==", "c2lnMg==", "c2lnMw=="]
+    calls = [(ScriptedToolCall(f"c{at}", "add", f'{{"a":{at}}}'),) for at in (1, 2)]
+    script = [
+        Answer(text="Hello there.", reasoning="Hm.", signature=signatures[0]),
+        *(Answer(reasoning="Hm.", signature=signatures[at], tool_calls=call) for at, call in enumerate(calls, 1)),
+        Answer(text="Done.", reasoning="Hm.", signature=signatures[3]),
+        Answer(text="Bye."),
+    ]
+    history = [user("Hi")]
+    async with (
+        ProviderServer(script if ours else script[1:]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}, store=tmp_path / "chat.db") as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        if not ours:
+            history += [said("Hello there."), user("Add, please.")]
+        for number in range(len(script) - (not ours)):
+            response = await sdk.responses.create(model="m", input=history, tools=[ADD])
+            for item in response.output:
+                if item.type == "message":
+                    history.append(said(item.content[0].text))
+                elif item.type == "function_call":
+                    history.append(item.to_dict(exclude_none=True) | {"id": None})
+                    history.append({"type": "function_call_output", "call_id": item.call_id, "output": "3"})
+            if history[-1].get("role") == "assistant":
+                history.append(user(f"And {number}?"))
+        owned = manager.scoped("ann")
+        kept = [await owned.open(item.id) for item in (await owned.list()).items]
+    assert sorted(len(each.path()) for each in kept) == ([1, 5] if ours else [5])
+    assert sum(len(each.nodes) for each in kept) == (6 if ours else 5)
+    sent = [signature.encode() in provider.requests[-1].body for signature in signatures]
+    assert sent == ([True] * 4 if ours else [False, True, True, True])
+    assert not any(node.conversion.lossy for each in kept for node in each.nodes)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.endpoint import AIModelEndpoint, Dialect
 from dhenara_async.errors import ConfigurationError, UnknownConversationError
+from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.hosts.registry import expected_origin
 from dhenara_async.manager import ConversationManager
@@ -69,7 +70,8 @@ class GivenTurn(ShortRepr):
         """Return it as a finished turn. Its id follows from its words and its place, so that it is kept once there."""
         parts = () if self.answer is None else self.answer.message.parts
         choice = Choice(parts=tuple(parts), finish_reason=FinishReason.STOP)
-        node = ConversationNode(
+        return ConversationNode(
+            id=self.id_behind(parent),
             parent_id=parent,
             user_query=self.query,
             attached_files=self.files,
@@ -77,8 +79,13 @@ class GivenTurn(ShortRepr):
             response=ChatResponse(choices=(choice,), model="", provider="") if parts else None,
             metadata=GIVEN,
         )
-        said = node.model_dump_json(exclude={"id", "timestamp"})
-        return node.changed(id=sha256(said.encode(errors="surrogatepass")).hexdigest()[:32])
+
+    def id_behind(self, parent: str | None) -> str:
+        """Return the id of its node behind another one: it follows from what a client shows, without ids of calls."""
+        files = [sha256(name).hexdigest() if isinstance(name := _named(file), bytes) else name for file in self.files]
+        said = [] if self.answer is None else _words(self.answer.message.parts)
+        shown = [parent, self.query, files, [result.get_text() for result in self.results], said]
+        return sha256(dumps(shown)).hexdigest()[:32]
 
     def is_that_of(self, node: ConversationNode) -> bool:
         """Whether a node has the same question and answer, and results of the same calls."""

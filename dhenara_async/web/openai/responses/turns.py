@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import time
 from typing import cast
+from uuid import uuid4
 
 from pydantic import JsonValue
 
@@ -269,6 +270,10 @@ class ResponseTurns:
             except ValueError as exc:
                 if isinstance(exc, DhenaraError) or not await has_node(self._manager, conversation, node.id):
                     raise
+                kept = await self._manager.load(conversation, node.id)
+                if not turn.is_that_of(kept) or _call_ids(kept) != _call_ids(node):
+                    node = node.changed(id=uuid4().hex)
+                    await self._manager.store.append(conversation.id, node)
             parent = node.id
         opened = await self._manager.open(conversation.id, path_only=True)
         if parent is not None:
@@ -281,6 +286,10 @@ def _instructions(asked: ResponseRequest, followed: _Followed) -> list[str] | No
     """Return what leads a turn; None = the standing instructions of the app."""
     own = [] if asked.instructions is None else [asked.instructions]
     return [*own, *system_of(followed.path), *asked.system] or None
+
+
+def _call_ids(node: ConversationNode) -> list[str]:
+    return [] if node.response is None else [call.call_id for call in node.response.tools()]
 
 
 def _check_results(followed: _Followed, turns: Sequence[GivenTurn]) -> None:
