@@ -118,9 +118,13 @@ async def test_one_column_is_stopped_while_the_other_goes_on(tmp_path: Path, bro
 
 async def test_a_reload_in_mid_stream_goes_on_where_the_answer_was(tmp_path: Path, browsing: Browsing) -> None:
     async with at_page(tmp_path, browsing) as person:
+        await person.asked("First words", "gpt")
         await person.ask("Please wait", "claude")
         await expect(person.answer("claude")).to_contain_text("Words before")
         await expect(person.page).to_have_url(CONVERSATION)
+        await person.button("Branches").click()
+        await person.page.get_by_role("dialog").get_by_role("button", name="Please wait").click()
+        await expect(person.page.locator(".notice")).to_have_count(0)
         await person.page.reload()
         await expect(person.answer("claude")).to_contain_text("Words before")
         await expect(person.button("Stop", exact=True).first).to_be_visible()

@@ -393,7 +393,8 @@ export const choose = asked(async (nodeId) => {
 
 /** Show the node's branch to its newest end. */
 export const showBranch = asked(async (nodeId) => {
-  const { nodes } = store.get();
+  const { nodes, turns } = store.get();
+  if (turns[nodeId]?.status === "running" && !left.has(nodeId)) return undefined; // it is shown, and no node yet
   let end = nodeId;
   for (let child; (child = nodes.findLast((node) => node.parentId === end && node.status !== "running")); ) end = child.id;
   turnAway();
