@@ -18,8 +18,10 @@ def digest_of(file: FilePart) -> str | None:
 
 
 def files_of(node: ConversationNode) -> Iterator[FilePart]:
-    """Iterate over the files of a turn: of its question, then of its answer."""
+    """Iterate over the files of a turn: of its question or the results of tools in its place, then of its answer."""
     yield from node.attached_files
+    for result in node.tool_results:
+        yield from (part for part in result.content if isinstance(part, FilePart))
     if node.response is not None:
         yield from node.response.files()
 

@@ -141,7 +141,7 @@ def part_json(part: Part, chat_id: str, node_id: str) -> Json:
     if isinstance(part, FilePart):
         return {"type": "file", **file_json(part, chat_id, node_id)}
     if isinstance(part, ToolResultPart):
-        return {"type": "tool_result", **result_json(part)}
+        return {"type": "tool_result", **result_json(part, chat_id, node_id)}
     return part.model_dump(mode="json", exclude_none=True, exclude=_UNSEEN)
 
 
@@ -152,14 +152,15 @@ def file_json(file: FilePart, chat_id: str, node_id: str) -> Json:
     return {"name": file.filename, "mediaType": file.media_type, "size": file.size, "url": url}
 
 
-def result_json(result: ToolResultPart) -> Json:
-    """Return the result of a tool call, as text."""
+def result_json(result: ToolResultPart, chat_id: str, node_id: str) -> Json:
+    """Return the result of a tool call: its text, and its files by their addresses."""
     return {
         "callId": result.call_id,
         "name": result.name,
         "text": result.get_text(),
         "isError": result.is_error,
         "denied": result.denied,
+        "files": [file_json(part, chat_id, node_id) for part in result.content if isinstance(part, FilePart)],
     }
 
 
@@ -220,7 +221,7 @@ def _asked(node: ConversationNode, siblings: Sequence[str], model: AskedModel, c
         "loopId": node.loop_id,
         "question": node.user_query,
         "files": [file_json(file, chat_id, node.id) for file in node.attached_files],
-        "toolResults": [result_json(result) for result in node.tool_results],
+        "toolResults": [result_json(result, chat_id, node.id) for result in node.tool_results],
         "instructions": list(node.instructions),
         "modelId": model.id,
     }

@@ -336,6 +336,8 @@ async def test_the_steps_of_a_tool_loop_are_turns_of_the_page() -> None:
         [end] = [frame["end"] for frame in frames if "end" in frame]
         assert end["parentId"] == end["loopId"] == begun["turnId"]
         assert end["toolResults"][0]["text"] == "a picture of a fox"
+        [file] = end["toolResults"][0]["files"]
+        assert (await at.page.send("GET", file["url"])) == (200, PNG)
         path = (await at.page.in_chat("/path"))["turns"]
         assert [turn["id"] for turn in path] == [begun["turnId"], end["id"]]
         assert path[0]["parts"][0]["type"] == "tool_call"

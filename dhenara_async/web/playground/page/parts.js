@@ -74,7 +74,8 @@ export function Part({ part, live }) {
         ${(part.content ?? []).map((item, index) =>
           item.type === "file" ? html`<${File} key=${index} file=${item} />` : html`<${Raw} key=${index} text=${item.type === "json" ? pretty(item.value) : item.text} />`,
         )}
-        ${part.content ? null : html`<${Raw} text=${pretty(part.text)} />`}
+        ${part.content || !part.text ? null : html`<${Raw} text=${pretty(part.text)} />`}
+        ${(part.files ?? []).map((file, index) => html`<${File} key=${index} file=${file} />`)}
       <//>`;
     case "hosted_tool":
       return html`<${Fold} title=${`Provider's tool: ${(part.tool ?? part.name ?? "").replaceAll("_", " ")}`}>
