@@ -100,16 +100,21 @@ async def test_an_interrupt_is_resumed(node_home: Path) -> None:
     config = AIModelCallConfig(tools=[paint])
     decision = {"interruptId": "call_1", "status": "resolved", "payload": {"approved": True}}
     async with chatting(answer, config=config, run_tools=ToolPolicy(approve=lambda call: Pending())) as chat:
-        asked, resumed = await agents(
+        asked, resumed, again = await agents(
             chat,
             node_home,
             {"thread": "i", "send": "Paint it!"},
             {"thread": "i", "keep": 9, "resume": [decision]},
+            {"thread": "i", "keep": 3, "resume": [decision]},  # as if the reply had been lost
         )
+        assert len(chat.provider.requests) == 2
     interrupt = {"id": "call_1", "reason": "tool_approval", "toolCallId": "call_1"}
     assert asked["events"][-1]["outcome"] == {"type": "interrupt", "interrupts": [interrupt]}
     assert (resumed["error"], resumed["events"][-1]["outcome"]) == (None, {"type": "success"})
     assert [message.get("content") for message in resumed["messages"][-2:]] == ["It is red.", TEXT]
+    assert (again["error"], again["events"][-1]["outcome"]) == (None, {"type": "success"})
+    shown = [[(each["role"], each.get("content")) for each in run["messages"]] for run in (resumed, again)]
+    assert shown[0] == shown[1]
 
 
 @pytest.mark.parametrize("policy", [None, ToolPolicy()])

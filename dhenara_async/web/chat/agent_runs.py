@@ -2,9 +2,9 @@
 
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnknownConversationError
-from dhenara_async.web.chat.agui_history import agui_messages, agui_question, with_ids_of
+from dhenara_async.web.chat.agui_history import agui_messages, agui_question, agui_results, with_ids_of
 from dhenara_async.web.chat.app import ChatApp
-from dhenara_async.web.chat.branches import Branches
+from dhenara_async.web.chat.branches import Branches, steps_after
 from dhenara_async.web.chat.conversations import chat_id_of
 from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_json, nothing_reply
 from dhenara_async.web.feeds import Feed
@@ -34,7 +34,8 @@ class AgentRuns:
     async def _run(self, request: WebRequest) -> WebReply | Feed:
         app, limits = self._app, self._app.limits
         check_json(request.headers)
-        run = agent_run(await request.read(limits.body_bytes), limits)
+        body = await request.read(limits.body_bytes)
+        run = agent_run(body, limits)
         mine = app.manager_of(request)
         asked = PageRequest(
             chat_id=run.thread_id,
@@ -46,7 +47,19 @@ class AgentRuns:
             turn_id=digest_of(run.thread_id, run.run_id, run.after or "", run.text),
         )
         by = app.answer_by(run.model)
-        stream = turn = await Branches(mine, by).turn_for(asked)
+        branches = Branches(mine, by)
+        if asked.decisions:
+            conversation = await branches.decided(asked)
+            steps = steps_after(conversation, asked.decisions)
+            if steps:  # the client sends its decisions again: their answer is there
+                last = steps[-1]
+                said = [*agui_messages(conversation.path(last.parent_id)), *agui_results(last)]
+                known = with_ids_of(said, known_questions(body))
+                reader = mine.attach(last.id)
+                return agui_feed(reader, thread_id=run.thread_id, run_id=run.run_id, before=known, joins=True)
+            stream = turn = branches.resume(conversation, asked.decisions)
+        else:
+            stream = turn = await branches.turn_for(asked)
         before = None if isinstance(by.endpoint, AIModelEndpoint) else run.messages  # only a plan takes words back
         if app.detaches(mine):
             async with turn:

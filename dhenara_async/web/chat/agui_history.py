@@ -42,6 +42,19 @@ def agui_messages(nodes: Sequence[ConversationNode]) -> list[Json]:
     return messages
 
 
+def agui_results(node: ConversationNode) -> list[Json]:
+    """Return the messages of the results of tools that a turn begins with."""
+    return [
+        {
+            "id": f"{result.call_id}-result",
+            "role": "tool",
+            "toolCallId": result.call_id,
+            "content": result.get_text(),
+        }
+        for result in node.tool_results
+    ]
+
+
 def agui_question(node: ConversationNode) -> list[Json]:
     """Return the message of a turn's question, with its text alone; none if it has no text."""
     if not node.user_query:

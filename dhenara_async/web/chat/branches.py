@@ -53,7 +53,7 @@ class Branches:
         self._by = by
 
     async def turn_for(self, request: PageRequest) -> Turn:
-        """Return the turn that a page asks for.
+        """Return the turn that a page asks for, with a question or another answer; for decisions see ``decided``.
 
         Raises:
             RefusedRequest: It names a turn or a call that the conversation does not have.
@@ -62,8 +62,6 @@ class Branches:
         if request.trigger == "regenerate-message":
             conversation = await self._opened(request.chat_id, request.message_id or request.after)
             return self.regenerate(conversation, await self._to_regenerate(conversation, request), request.turn_id)
-        if request.decisions:
-            return self.resume(await self.decided(request), request.decisions)
         title = " ".join(request.text.split())
         conversation = await self._created(request.chat_id, request.after, title=title)
         if request.message_id is not None:
