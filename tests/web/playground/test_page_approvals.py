@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from dhenara_async import AIModelCallConfig, Pending, ToolPolicy
-from dhenara_async.messages.messages import ToolCallPart
+from dhenara_async import AIModelCallConfig, ConversationNode, Pending, ToolPolicy
+from dhenara_async.messages.messages import ToolCallPart, ToolResultPart
+from dhenara_async.stores import SQLStore
 from dhenara_async.testing import Answer, ScriptedToolCall
 from tests.web.playground.visits import Json, Visit, visiting
 
@@ -26,6 +27,7 @@ class Weather:
 
     def __init__(self) -> None:
         self.runs: list[str] = []
+        self.held: asyncio.Event | None = None
         self.options: dict[str, Any] = {
             "config": AIModelCallConfig(tools=[self.weather]),
             "run_tools": ToolPolicy(approve=self.approve),
@@ -33,6 +35,8 @@ class Weather:
 
     async def weather(self, city: str) -> str:
         """Tell the weather of a city."""
+        if self.held is not None:
+            await self.held.wait()
         self.runs.append(city)
         return f"It rains in {city}."
 
@@ -125,3 +129,45 @@ async def test_a_question_instead_of_a_decision_leaves_nothing_to_decide() -> No
         [turn] = await at.page.ask("How is the weather?")
         await at.page.ask("Never mind.", parent=turn["id"])
         assert [each["waiting"] for each in (await at.page.in_chat("/path"))["turns"]] == [None, None]
+
+
+async def test_a_call_that_was_stopped_while_it_ran_waits_again() -> None:
+    tool = Weather()
+    tool.held = asyncio.Event()
+    async with visiting([calling("Bergen"), Answer(text="Rain.")], **tool.options) as at:
+        page = at.page
+        [turn] = await page.ask("How is the weather?")
+        _, begun = await decide(page, turn, {"c-Bergen": True})
+        [going_on] = (await page.in_chat())["running"]
+        assert (going_on["turnId"], going_on["parentId"], going_on["resumes"]) == (begun["turnId"], turn["id"], True)
+        assert [each["waiting"] for each in (await page.in_chat("/path"))["turns"]] == [None]
+        await page.send("POST", f"api/turns/{begun['turnId']}/cancel", {})
+        end = await ended(page, begun)
+        assert (end["id"], len(end["waiting"]["calls"])) == (turn["id"], 1)
+        tool.held.set()
+        _, begun = await decide(page, turn, {"c-Bergen": True})
+        assert (await ended(page, begun))["parts"][-1]["text"] == "Rain."
+
+
+async def test_a_loop_goes_on_whose_process_ended_while_its_tools_ran(tmp_path: Path) -> None:
+    tool = Weather()
+    script = [calling(*CITIES), Answer(text="Rain in both."), Answer(text="And again.")]
+    async with visiting(script, store=tmp_path / "page.db", **tool.options) as at:
+        page, store = at.page, at.manager.scoped("ann").store
+        [turn] = await page.ask("How is the weather?")
+        assert isinstance(store, SQLStore)
+        [call, other] = (await store.load(page.chat)).nodes[0].answer.tools()
+        await store.keep_tool_result(page.chat, turn["id"], 0, ToolResultPart.of(call, "It snows."))
+        cut = ConversationNode(parent_id=turn["id"], loop_id=turn["id"], status="interrupted", error="it ended")
+        await store.append(page.chat, cut)
+        last = (await page.in_chat("/path"))["turns"][-1]
+        assert (last["id"], last["waiting"]["nodeId"]) == (cut.id, turn["id"])
+        assert [each["key"] for each in last["waiting"]["calls"]] == ["c-Oslo"]
+        await store.keep_tool_result(page.chat, turn["id"], 1, ToolResultPart.of(other, "It rains."))
+        last = (await page.in_chat("/path"))["turns"][-1]
+        assert last["waiting"] == {"nodeId": turn["id"], "calls": []}
+        _, begun = await decide(page, turn, {})
+        end = await ended(page, begun)
+        assert [result["text"] for result in end["toolResults"]] == ["It snows.", "It rains."]
+        assert set(end["siblings"]) == {cut.id, end["id"]}
+    assert tool.runs == []
