@@ -1,9 +1,9 @@
 """``ConversationNode``: one finished turn as data, and the message of its question."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 from uuid import uuid4
 
 from pydantic import Field, JsonValue, PrivateAttr
@@ -12,7 +12,7 @@ from dhenara_async.errors import StreamStateError
 from dhenara_async.formatter.conversion import ConversionReport
 from dhenara_async.formatter.markdown import as_markdown, code_span, quoted_lines
 from dhenara_async.frozen import FrozenModel, Memo
-from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Role, TextPart, ToolResultPart
+from dhenara_async.messages.messages import FilePart, FrozenList, Message, Origin, Part, Role, TextPart, ToolResultPart
 from dhenara_async.response import Attempt, CallWarning, ChatResponse, Decision, Seam, Usage
 
 
@@ -30,6 +30,10 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+PIECES: Final = "\n\n"
+"""Stands between two pieces of a question's text."""
+
+
 class ConversationNode(FrozenModel):
     """One turn: a question and its answer.
 
@@ -38,6 +42,8 @@ class ConversationNode(FrozenModel):
         parent_id: The id of the preceding turn; None for the first turn.
         user_query: The question's text.
         attached_files: The question's files, in order.
+        order: How the question's text and files follow each other where that is not the files and then the text: the
+            length of each piece of the text in characters, -1 for the next file. A blank line is between two pieces.
         tool_results: The results of the preceding turn's tool calls.
         instructions: The system instructions that led this turn.
         response: The answer, complete or partial; None if nothing was received.
@@ -98,6 +104,7 @@ class ConversationNode(FrozenModel):
     first_word_at: str | None = Field(default=None, exclude_if=_is_none)
     knobs: Mapping[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
     metadata: Mapping[str, JsonValue] | None = Field(default=None, repr=False, exclude_if=_is_none)
+    order: tuple[int, ...] | None = Field(default=None, exclude_if=_is_none)
     _folds: Memo[object] = PrivateAttr(default=Memo())  # the formatter's cached history up to this node
 
     @property
@@ -133,7 +140,7 @@ class ConversationNode(FrozenModel):
     def as_messages(self) -> list[Message]:
         """Return the turn as messages: the question, then the first answer if there is one."""
         files = map(self._with_store, self.attached_files)
-        asked = question(self.user_query, files, self.tool_results, node=self.id)
+        asked = question(self.user_query, files, self.tool_results, node=self.id, order=self.order)
         reply = self.answer_message()
         return asked if reply is None else [*asked, reply]
 
@@ -162,8 +169,57 @@ def _result_line(result: ToolResultPart) -> str:
 
 
 def question(
-    user_query: str, files: Iterable[FilePart], results: Iterable[ToolResultPart] = (), *, node: str | None = None
+    user_query: str,
+    files: Iterable[FilePart],
+    results: Iterable[ToolResultPart] = (),
+    *,
+    node: str | None = None,
+    order: Sequence[int] | None = None,
 ) -> list[Message]:
-    """Build the question's message: tool results, then files, then text. Empty list if there are none of these."""
-    asked = (*results, *files, *([TextPart(text=user_query)] if user_query else []))
+    """Build the question's message: tool results, then files, then text. Empty list if there are none of these.
+
+    Args:
+        user_query: The text.
+        files: The files.
+        results: The results of tool calls.
+        node: The id of the turn's node; None if it has none.
+        order: Another order of text and files (``ConversationNode.order``); it counts if it fits them.
+    """
+    asked = (*results, *_in_order(user_query, tuple(files), order))
     return [Message(role=Role.USER, parts=asked, node=node)] if asked else []
+
+
+def question_order(parts: Iterable[Part]) -> tuple[str, tuple[int, ...] | None]:
+    """Return the text of a question, and the order of its texts and files; None if that is the usual one.
+
+    Args:
+        parts: The parts of the question; others than texts and files are passed over.
+    """
+    texts: list[str] = []
+    order: list[int] = []
+    for part in parts:
+        if isinstance(part, FilePart):
+            order.append(-1)
+        elif isinstance(part, TextPart) and part.text:
+            texts.append(part.text)
+            order.append(len(part.text))
+    usual = all(size < 0 for size in order[:-1]) or -1 not in order
+    return PIECES.join(texts), None if usual else tuple(order)
+
+
+def _in_order(text: str, files: Sequence[FilePart], order: Sequence[int] | None) -> list[FilePart | TextPart]:
+    usual = [*files, *([TextPart(text=text)] if text else [])]
+    if order is None:
+        return usual
+    sizes = [size for size in order if size >= 0]
+    if len(order) - len(sizes) != len(files) or sum(sizes) + len(PIECES) * (len(sizes) - 1) != len(text):
+        return usual  # the turn was changed since
+    parts: list[FilePart | TextPart] = []
+    file, at = iter(files), 0
+    for size in order:
+        if size < 0:
+            parts.append(next(file))
+        else:
+            parts.append(TextPart(text=text[at : at + size]))
+            at += size + len(PIECES)
+    return parts

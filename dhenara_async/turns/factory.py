@@ -276,7 +276,7 @@ class TurnFactory:
                 nodes = () if draft.parent_id is None else conversation.path(draft.parent_id)
             history = History(nodes, self.window, signing=self.signing)
             call = CallInput(
-                question(draft.user_query, draft.attached_files, draft.tool_results),
+                question(draft.user_query, draft.attached_files, draft.tool_results, order=draft.order),
                 tuple(draft.instructions),
                 config,
                 calls.stream,
@@ -368,7 +368,8 @@ class TurnFactory:
                 node.tool_results,
                 new_id,
             )
-            return draft.changed(parent_id=node.parent_id), unread
+            order = node.order if query is None and files is None else None
+            return draft.changed(parent_id=node.parent_id, order=order), unread
 
         if conversation.complete or conversation.get(node_id) is not None:
             draft, unread = beside()

@@ -80,7 +80,7 @@ def last_step(turn: StoredTurn, events: Sequence[StreamEvent]) -> LastStep:
         elif isinstance(event, StepStart):
             begin = place + 1
             if event.node_id is not None and event.node_id != draft.id:
-                changed = {"user_query": "", "attached_files": (), "tool_results": tuple(results)}
+                changed = {"user_query": "", "attached_files": (), "order": None, "tool_results": tuple(results)}
                 draft = draft.changed(id=event.node_id, parent_id=draft.id, **changed)
             results = []
     loop = (StepStart, ToolApprovalRequest, ToolStart, ToolEnd)

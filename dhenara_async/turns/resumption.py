@@ -139,6 +139,7 @@ def _again(node: ConversationNode) -> ConversationNode:
         parent_id=node.parent_id,
         user_query=node.user_query,
         attached_files=node.files_to_ask_again(),
+        order=node.order,
         tool_results=node.tool_results,
         instructions=node.instructions,
         loop_id=node.loop_id or node.id,

@@ -629,7 +629,9 @@ class Turn:
             took = {"usage": came.chat_response.usage, "cost": cost}
             tries = (*tries[:-1], tries[-1].changed(**took))
         node = ConversationNode(
-            **self._draft.model_dump(include={"id", "parent_id", "user_query", "instructions", "loop_id", "metadata"}),
+            **self._draft.model_dump(
+                include={"id", "parent_id", "user_query", "order", "instructions", "loop_id", "metadata"}
+            ),
             attached_files=self._draft.attached_files,
             tool_results=self._draft.tool_results,
             response=None if status == "failed" else came.chat_response,

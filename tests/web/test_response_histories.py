@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from dhenara_async import Dialect
+from dhenara_async import ConversationNode, Dialect
 from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import ScriptedToolCall
@@ -297,3 +297,42 @@ async def test_each_call_with_a_history_without_ids_adds_one_turn(ours: bool, tm
     sent = [signature.encode() in provider.requests[-1].body for signature in signatures]
     assert sent == ([True] * 4 if ours else [False, True, True, True])
     assert not any(node.conversion.lossy for each in kept for node in each.nodes)
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+async def test_texts_and_files_of_a_question_keep_their_order(api: str, tmp_path: Path) -> None:
+    url_of = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="
+    async with (
+        ProviderServer([Answer(text="Two cats."), Answer(text="Yes."), Answer(text="Cats.")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}, store=tmp_path / "chat.db") as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        if api == "chat":
+            picture: dict[str, Any] = {"type": "image_url", "image_url": {"url": url_of}}
+            texts = [{"type": "text", "text": text} for text in ("First", "Second", "Which?")]
+            asked = [texts[0], picture, texts[1], picture, texts[2]]
+            stream = await sdk.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": asked}], stream=True
+            )
+            assert [chunk async for chunk in stream]
+        else:
+            picture = {"type": "input_image", "image_url": url_of}
+            texts = [{"type": "input_text", "text": text} for text in ("First", "Second", "Which?")]
+            asked = [texts[0], picture, texts[1], picture, texts[2]]
+            first = await sdk.responses.create(model="m", input=[{"role": "user", "content": asked}])
+            await sdk.responses.create(model="m", input="Sure?", previous_response_id=first.id)
+            (item,) = [item async for item in sdk.responses.input_items.list(first.id)]
+            assert [part.type for part in item.content] == [part["type"] for part in asked]
+        owned = manager.scoped("ann")
+        (kept,) = (await owned.list()).items
+        conversation = await owned.open(kept.id)
+        root = conversation.path()[0]
+        assert (root.user_query, root.order) == ("First\n\nSecond\n\nWhich?", (5, -1, 6, -1, 6))
+        async with owned.regenerate(conversation, root.id, endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)) as turn:
+            await turn.collect()
+        assert turn.node.order == root.order
+        assert ConversationNode.model_validate_json(root.model_dump_json()) == root
+        assert root.changed(user_query="Else").as_messages()[0].get_text() == "Else"
+    for request in provider.requests:
+        content = orjson.loads(request.body)["messages"][0]["content"]
+        assert [part.get("text") for part in content] == ["First", None, "Second", None, "Which?"]

@@ -84,7 +84,7 @@ class KnownAnswers:
             ConfigurationError: The call cannot be made; nothing was sent.
         """
         keeps = self._keeps()
-        factory = _factory_of(self._manager.scoped(sent.owner) if keeps else self._manager)
+        factory = factory_of(self._manager.scoped(sent.owner) if keeps else self._manager)
         stored = await _stored(factory.store, sent) if keeps and sent.answers else _Stored()
         if stored is None:  # the store failed, and the node could not say what it follows
             keeps, stored = False, _Stored()
@@ -248,5 +248,6 @@ def _not_kept(node_id: str, exc: BaseException) -> None:
     logger.error("answer %s of the OpenAI-compatible front is only in memory: %s", node_id, described(exc))
 
 
-def _factory_of(manager: ConversationManager) -> TurnFactory:
+def factory_of(manager: ConversationManager) -> TurnFactory:
+    """Return the factory of a manager's turns, whose drafts can be completed before they are asked."""
     return manager._turns  # pyright: ignore[reportPrivateUsage] - the front is a part of the package

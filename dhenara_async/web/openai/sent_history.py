@@ -5,8 +5,8 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from dhenara_async.conversation import ConversationNode
-from dhenara_async.messages.messages import FilePart, Message, Part, Role, TextPart, ToolCallPart, ToolResultPart
+from dhenara_async.conversation import ConversationNode, question_order
+from dhenara_async.messages.messages import FilePart, Message, Part, Role, ToolCallPart, ToolResultPart
 from dhenara_async.web.openai.chat.input import CompletionRequest
 from dhenara_async.web.openai.fingerprint import Fingerprint
 
@@ -64,9 +64,11 @@ class SentHistory:
         """
         since = max(self.answers, default=-1) + 1
         parts = [part for message in messages[since:] if message.role is Role.USER for part in message.parts]
+        query, order = question_order(parts)
         return ConversationNode(
             parent_id=parent_id,
-            user_query="\n\n".join(part.text for part in parts if isinstance(part, TextPart)),
+            user_query=query,
+            order=order,
             attached_files=tuple(part for part in parts if isinstance(part, FilePart)),
             tool_results=tuple(part for part in parts if isinstance(part, ToolResultPart)),
             instructions=asked.instructions,

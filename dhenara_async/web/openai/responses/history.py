@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
-from dhenara_async.conversation import Conversation, ConversationNode
+from dhenara_async.conversation import Conversation, ConversationNode, question_order
 from dhenara_async.endpoint import AIModelEndpoint, Dialect
 from dhenara_async.errors import ConfigurationError, UnknownConversationError
 from dhenara_async.framing.lenient_json import dumps
@@ -58,6 +58,7 @@ class GivenTurn(ShortRepr):
         query: The question's text.
         files: Its files.
         results: The results of the calls of the answer before.
+        order: The order of the question's texts and files, as its node has it.
         answer: The answer; None for the question that is asked.
     """
 
@@ -65,6 +66,7 @@ class GivenTurn(ShortRepr):
     files: tuple[FilePart, ...] = field(repr=False)
     results: tuple[ToolResultPart, ...] = field(repr=False)
     answer: GivenMessage | None = None
+    order: tuple[int, ...] | None = None
 
     def as_node(self, parent: str | None) -> ConversationNode:
         """Return it as a finished turn. Its id follows from its words and its place, so that it is kept once there."""
@@ -74,6 +76,7 @@ class GivenTurn(ShortRepr):
             id=self.id_behind(parent),
             parent_id=parent,
             user_query=self.query,
+            order=self.order,
             attached_files=self.files,
             tool_results=self.results,
             response=ChatResponse(choices=(choice,), model="", provider="") if parts else None,
@@ -184,9 +187,10 @@ def turns_of(messages: Sequence[GivenMessage]) -> list[GivenTurn]:
 
 
 def _question(parts: Sequence[Part]) -> GivenTurn:
-    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    query, order = question_order(parts)
     files = tuple(part for part in parts if isinstance(part, FilePart))
-    return GivenTurn("\n\n".join(texts), files, tuple(part for part in parts if isinstance(part, ToolResultPart)))
+    results = tuple(part for part in parts if isinstance(part, ToolResultPart))
+    return GivenTurn(query, files, results, order=order)
 
 
 def sealed_for(target: Target, messages: Iterable[GivenMessage]) -> list[GivenMessage]:

@@ -7,10 +7,10 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from dhenara_async.conversation import ConversationNode
+from dhenara_async.conversation import ConversationNode, question
 from dhenara_async.drivers.base import JsonObject
 from dhenara_async.frozen import ShortRepr
-from dhenara_async.messages.messages import FilePart, Part, ToolResultPart
+from dhenara_async.messages.messages import FilePart, Part, TextPart, ToolResultPart
 from dhenara_async.web.frames.failures import CANCELLED_ERROR
 from dhenara_async.web.openai.errors import OpenAIError
 from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
@@ -118,9 +118,8 @@ def input_items_of(place: TurnPlace, path: Sequence[ConversationNode]) -> list[J
     items: list[JsonObject] = [_message("system", [_text("input_text", text)]) for text in record.system]
     for node in given:
         items += [_result(result) for result in node.tool_results]
-        content = [_file(file) for file in node.attached_files]
-        if node.user_query:
-            content.append(_text("input_text", node.user_query))
+        asked = question(node.user_query, node.attached_files, order=node.order)
+        content = [content for message in asked for part in message.parts if (content := _asked(part))]
         if content:
             items.append(_message("user", content))
         if node is not given[-1] and node.response is not None:
@@ -135,6 +134,16 @@ def _message(role: str, content: Sequence[JsonObject]) -> JsonObject:
 
 def _text(kind: str, text: str) -> JsonObject:
     return {"type": kind, "text": text}
+
+
+def _asked(part: Part) -> JsonObject | None:
+    match part:
+        case FilePart():
+            return _file(part)
+        case TextPart():
+            return _text("input_text", part.text)
+        case _:
+            return None
 
 
 def _file(file: FilePart) -> JsonObject:

@@ -26,7 +26,7 @@ from dhenara_async.turns.turn import Turn
 from dhenara_async.web.inputs.fields import bad
 from dhenara_async.web.openai.chat.input import CompletionRequest
 from dhenara_async.web.openai.errors import OpenAIError, OpenAIRefusal
-from dhenara_async.web.openai.known_answers import KnownAnswers
+from dhenara_async.web.openai.known_answers import KnownAnswers, factory_of
 from dhenara_async.web.openai.responses.feeds import Discard, keep_all
 from dhenara_async.web.openai.responses.history import (
     GivenMessage,
@@ -137,17 +137,11 @@ class ResponseTurns:
     ) -> tuple[Turn, ResponseHead]:
         metadata = metadata_of(asked, created_at=int(time()), previous=followed.response, history=len(turns) - 1)
         question = turns[-1]
-        turn = self._manager.turn(
-            conversation,
-            question.query,
-            target,
-            instructions=_instructions(asked, followed),
-            files=question.files,
-            tool_results=question.results,
-            config=asked.config,
-            metadata=cast("dict[str, JsonValue]", metadata),
-        )
-        draft = ConversationNode(id=turn.id, metadata=cast("dict[str, JsonValue]", metadata))
+        factory = factory_of(self._manager)
+        led = _instructions(asked, followed)
+        draft, _ = factory.drafted(conversation, question.query, led, question.files, question.results)
+        draft = draft.changed(metadata=cast("dict[str, JsonValue]", metadata), order=question.order)
+        turn = factory.turn(conversation, draft, target, asked.config, stream=True)
         return turn, record_of(TurnPlace(conversation.id, turn.id), draft).head
 
     async def unkept(self, asked: ResponseRequest, target: Target) -> tuple[Turn, ResponseHead]:
