@@ -27,10 +27,15 @@ from dhenara_async.events import (
     PartStart,
     ReasoningDelta,
     RefusalDelta,
+    StepStart,
     StreamEvent,
     TextDelta,
+    ToolApprovalRequest,
     ToolCallDelta,
     ToolEnd,
+    ToolProgress,
+    ToolStart,
+    event_to_dict,
 )
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.manager import ConversationManager
@@ -230,6 +235,12 @@ class TurnEvents:
             return dumps({"type": event.type, "part_id": event.part_id, "part": part})
         if isinstance(event, ToolEnd):
             return dumps({"type": event.type, "result": event.result.model_dump(mode="json", **_SHOWN)})
+        if isinstance(event, ToolStart | ToolProgress | ToolApprovalRequest):
+            call = self._part_of(event.call, reader.conversation_id, reader.turn_id)
+            return dumps({**event_to_dict(event), "call": call})
+        if isinstance(event, StepStart):  # without the host and the account, which are nothing for a page
+            named = {"provider": event.endpoint.provider, "model": event.endpoint.model}
+            return dumps({"type": event.type, "node_id": event.node_id, "endpoint": named})
         return event_json(event)
 
 

@@ -330,6 +330,10 @@ async def test_the_steps_of_a_tool_loop_are_turns_of_the_page() -> None:
         frames = await at.page.frames(begun["turnId"])
         events = [frame["event"] for frame in frames if "event" in frame]
         assert [event["type"] for event in events].count("step_start") == 2
+        assert b"127.0.0.1" not in orjson.dumps(events)  # nor the hosts of endpoints, nor their accounts
+        assert b'"account"' not in orjson.dumps(events)
+        [started] = [event["call"] for event in events if event["type"] == "tool_start"]
+        assert (started["name"], started["call_id"], started["arguments"]) == ("picture", "c1", '{"of": "a fox"}')
         [result] = [event["result"] for event in events if event["type"] == "tool_end"]
         assert [part["type"] for part in result["content"]] == ["text", "file"]
         assert "data" not in result["content"][1]
