@@ -23,6 +23,7 @@ from dhenara_async import (
     StreamEvent,
 )
 from dhenara_async.conversation import ConversationNode
+from dhenara_async.drivers.base import as_object
 from dhenara_async.errors import DhenaraError, RateLimitError, StreamStateError
 from dhenara_async.events import (
     PartEnd,
@@ -51,7 +52,7 @@ from dhenara_async.usage.tokens import UNKNOWN, Usage
 from dhenara_async.web.frames import Ended, Failure, failure_of
 from dhenara_async.web.openai.errors import OpenAIError
 from dhenara_async.web.openai.responses.frames import ResponseFrames
-from dhenara_async.web.openai.responses.items import call_ids, output_items
+from dhenara_async.web.openai.responses.items import call_ids, output_items, without_empty
 from dhenara_async.web.openai.responses.object import ResponseHead, response_object
 from tests import recordings, wire_fixtures
 from tests.loopback import ONCE
@@ -134,6 +135,7 @@ def shown(answer: ChatResponse, response_id: str | None = None) -> dict[str, obj
     usage = answer.usage
     known = usage.input_tokens is not None and usage.output_tokens is not None
     finish = choice.finish_reason
+    parts = [part for part in choice.parts if not isinstance(part, TextPart) or part.text] or choice.parts
     if response_id:
         refused = finish is FinishReason.REFUSAL and choice.refusal()
         finish = finish if refused else _READ_AS.get(finish, finish)
@@ -142,7 +144,7 @@ def shown(answer: ChatResponse, response_id: str | None = None) -> dict[str, obj
         if choice.refusal() and choice.text() and finish is FinishReason.REFUSAL:
             finish = FinishReason.STOP
     return {
-        "texts": [part.text for part in choice.parts if isinstance(part, TextPart)],
+        "texts": [part.text for part in parts if isinstance(part, TextPart)],
         "reasoning": [part.text for part in choice.parts if part.type == "reasoning"],
         "refusal": choice.refusal(),
         "calls": [(shown_id, call.name, call.arguments.strip() or "{}") for shown_id, call in calls],
@@ -151,7 +153,7 @@ def shown(answer: ChatResponse, response_id: str | None = None) -> dict[str, obj
         if known
         else (None,) * 4,
         "images": [file.data for file in choice.files() if file.data is not None and file.kind == "image"],
-        "order": [part.type for part in choice.parts if part.type not in ("hosted_tool", "file")],
+        "order": [part.type for part in parts if part.type not in ("hosted_tool", "file")],
     }
 
 
@@ -187,8 +189,9 @@ async def test_every_answer_is_written_by_the_rules(answers: Mapping[str, Heard]
             rest = [event for event in events if cast(int, event["sequence_number"]) > after]
             assert events_of(written(heard, after)) == rest, (name, after)
         last = cast("dict[str, Any]", events[-1]["response"])
-        done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+        items = [as_object(event["item"]) for event in events if event["type"] == "response.output_item.done"]
         if not any(isinstance(event, StreamReset) for event in heard.events):
+            done = without_empty(items)
             assert sorted(map(orjson.dumps, done)) == sorted(map(orjson.dumps, last["output"])), name
             if heard.response is not None:
                 assert response_object(HEAD, heard.response.chat_response) == last, name
@@ -549,3 +552,10 @@ def test_the_status_follows_the_finish_reason(finish: FinishReason, status: str,
     assert (last["type"], told["status"]) == (f"response.{status}", status)
     assert told["incomplete_details"] == (None if reason is None else {"reason": reason})
     assert (told["error"] is None) is (status != "failed")
+
+
+def test_a_last_text_that_says_nothing_is_no_message_of_the_whole_output() -> None:
+    """Clients take the last message for the answer; Gemini puts its signature into an empty text behind it."""
+    parts = [TextPart(text="One"), TextPart(text="", provider_state={"thoughtSignature": "c2ln"})]
+    assert [item["id"] for item in output_items(HEAD.id, parts)] == [f"msg_{'a' * 44}_0"]
+    assert len(output_items(HEAD.id, parts[1:])) == 1

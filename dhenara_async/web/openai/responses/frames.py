@@ -41,7 +41,7 @@ from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 from dhenara_async.web.frames.sse import COMMENT
 from dhenara_async.web.openai.errors import OpenAIError, error_of
 from dhenara_async.web.openai.responses.hosted_items import HostedItems, transformations_of
-from dhenara_async.web.openai.responses.items import ItemNames, item_of
+from dhenara_async.web.openai.responses.items import ItemNames, item_of, without_empty
 from dhenara_async.web.openai.responses.object import ResponseHead, ResponseState, finished_state, object_of
 from dhenara_async.web.openai.responses.open_item import EMPTY, OpenItem
 
@@ -204,7 +204,7 @@ class ResponseFrames:
         self._finish_with(ResponseState(status="failed", output=self._items(), error=error))
 
     def _items(self) -> list[JsonObject]:
-        return [self._output[index] for index in sorted(self._output)]
+        return without_empty([self._output[index] for index in sorted(self._output)])
 
     def _feed_other(self, event: StreamEvent) -> None:
         if self._over:

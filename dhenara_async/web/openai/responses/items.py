@@ -102,7 +102,25 @@ def output_items(response_id: str, parts: Sequence[Part]) -> list[JsonObject]:
             item = item_of(part, names, len(items), call_id)
         if item is not None:
             items.append(item)
-    return items
+    return without_empty(items)
+
+
+def without_empty(items: Sequence[JsonObject]) -> list[JsonObject]:
+    """Return the items of an output without messages that say nothing, unless there is nothing else.
+
+    Gemini ends its answers with an empty text that has the signature. Clients take the last message for the answer.
+
+    Args:
+        items: All items, in order.
+    """
+    return [item for item in items if not _is_empty(item)] or list(items)
+
+
+def _is_empty(item: JsonObject) -> bool:
+    if item["type"] != "message":
+        return False
+    contents = map(as_object, as_list(item["content"]))
+    return all(content["type"] == "output_text" and not content["text"] for content in contents)
 
 
 def item_of(part: Part, names: ItemNames, index: int, call_id: str = "") -> JsonObject | None:
