@@ -23,7 +23,7 @@ _FLAGS = (
     *("--disable-component-update", "--disable-sync"),
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
 )
-_PATIENCE_MS = 20_000
+_PATIENCE_MS = 60_000
 _HERE = {"127.0.0.1", "localhost"}
 
 

@@ -4,8 +4,9 @@
 ``serve`` a play, a function that is run for each connection; returning from it closes the connection in good order.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
@@ -27,8 +28,8 @@ from dhenara_async import (
 )
 from dhenara_async.testing import ProviderServer
 
-PATIENCE = 10.0
-"""Seconds after which a test that waits for something has failed."""
+PATIENCE = 60.0
+"""Seconds after which a test that waits for something has failed: many, as a busy machine is no fault."""
 
 NO_RETRIES = RetryPolicy(attempts=1)
 """For tests about one request that fails."""
@@ -123,6 +124,7 @@ class Server:
     Attributes:
         port: Where it listens.
         connections: How many were accepted.
+        open: How many of them are not closed yet.
         requests: Every request, in order of arrival.
         asked: Set when a request has arrived.
         hung_up: Set when a client closed its side.
@@ -130,6 +132,7 @@ class Server:
 
     port: int
     connections: int = 0
+    open: int = 0
     requests: list[HttpSeen] = field(default_factory=list[HttpSeen])
     asked: anyio.Event = field(default_factory=anyio.Event)
     hung_up: anyio.Event = field(default_factory=anyio.Event)
@@ -154,6 +157,23 @@ class Server:
             await self.hung_up.wait()
         self.hung_up = anyio.Event()
 
+    async def wait_left(self) -> None:
+        """Wait until no client is connected; fails after ``PATIENCE``.
+
+        For calls whose whole time is limited: on a slow machine it may be over before they have connected.
+        """
+        with anyio.fail_after(PATIENCE):
+            while self.open:
+                await anyio.lowlevel.checkpoint()
+
+
+@contextmanager
+def nobody() -> Generator[str]:
+    """The URL of a port at which nobody listens, and nobody can while the block lasts."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+
 
 @asynccontextmanager
 async def serve(play: Play) -> AsyncGenerator[Server]:
@@ -163,8 +183,12 @@ async def serve(play: Play) -> AsyncGenerator[Server]:
 
     async def handle(stream: SocketStream) -> None:
         server.connections += 1
-        async with stream:
-            await play(Connection(server, stream))
+        server.open += 1
+        try:
+            async with stream:
+                await play(Connection(server, stream))
+        finally:
+            server.open -= 1
 
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, handle)

@@ -22,6 +22,7 @@ class Size(BaseModel):
 def server_of(name: str = "shop", instructions: str | None = None) -> MCPServer:
     """Make the server."""
     server = MCPServer(name, instructions=instructions, log_level="CRITICAL")
+    meeting: list[str] = []
     started: list[str] = []
     cancelled: list[str] = []
 
@@ -51,6 +52,14 @@ def server_of(name: str = "shop", instructions: str | None = None) -> MCPServer:
             cancelled.append("wait")
             raise
         return "waited"
+
+    @server.tool()
+    async def meet(others: int) -> str:
+        """Wait until so many calls are here at once."""
+        meeting.append("meet")
+        while len(meeting) < others:  # noqa: ASYNC110 - a server has no loop before it runs, and an event needs one
+            await anyio.sleep(0.01)
+        return "met"
 
     @server.tool()
     def starts() -> str:

@@ -115,7 +115,7 @@ async def test_a_paced_answer_tells_its_schedule_and_waits_for_all_streams(diale
                 await calls.stream(take)
                 received.append((texts, moments))
 
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 async with anyio.create_task_group() as group:
                     group.start_soon(one)
                     await anyio.sleep(0.3)  # the pacer would have begun by now

@@ -173,9 +173,11 @@ async def _cancel(turn: Turn) -> None:
 
 
 async def _deadline(turn: Turn) -> None:
-    with anyio.move_on_after(0.05) as scope:
+    with anyio.CancelScope() as scope:
         async with turn:
-            await turn.collect()
+            async for event in turn:
+                if isinstance(event, TextDelta):
+                    scope.deadline = anyio.current_time()
     assert scope.cancelled_caught
 
 

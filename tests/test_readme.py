@@ -119,7 +119,7 @@ async def test_each_example_needs_only_the_two_endpoints(
 async def test_the_program_is_at_most_fifteen_lines_of_work_and_prints_its_output() -> None:
     work = [line for line in PROGRAM.code.splitlines() if line.strip() and not re.match(r"import|from", line)]
     assert len(work) <= 15
-    with provider() as environment, anyio.fail_after(30):
+    with provider() as environment, anyio.fail_after(60):
         done = await anyio.run_process(
             [sys.executable, "-W", "error", "-c", PROGRAM.code],
             env={**os.environ, **environment, "PYTHONIOENCODING": "utf-8"},

@@ -9,7 +9,7 @@ import pytest
 from dhenara_async import Budget, ConversationManager, Dialect, ToolPolicy
 from dhenara_async.errors import StreamStateError
 from dhenara_async.testing import Answer, Fault, ProviderServer
-from tests.loopback import endpoint_at
+from tests.loopback import PATIENCE, endpoint_at
 
 
 async def test_turns_at_once_follow_each_other() -> None:
@@ -29,7 +29,7 @@ async def test_turns_beside_each_other_are_siblings() -> None:
         async with manager.turn(conversation, "One?", endpoint) as one:
             with pytest.raises(StreamStateError, match="beside=True"):
                 await manager.ask(conversation, "Never.", endpoint)
-            with anyio.fail_after(10):
+            with anyio.fail_after(PATIENCE):
                 two = await manager.turn(conversation, "Two?", endpoint, beside=True)
             await one.collect()
         assert conversation.siblings(two.id) == (two, one.node)
@@ -40,7 +40,7 @@ async def test_turns_of_a_conversation_that_is_opened_twice_are_siblings_and_non
         conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
         first = await manager.ask(conversation, "Zero?", endpoint)
         mine, other = await manager.open(conversation.id), await manager.open(conversation.id)
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             async with manager.turn(mine, "One?", endpoint) as one:
                 two = await manager.ask(other, "Two?", endpoint)
                 await one.collect()
@@ -54,7 +54,7 @@ async def test_a_turn_that_is_not_entered_or_does_not_wait_to_its_end_stops_nobo
     async with ProviderServer() as server, ConversationManager() as manager:
         conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
         never = manager.turn(conversation, "Never entered.", endpoint)
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             async with manager.turn(conversation, "One?", endpoint) as one, anyio.create_task_group() as group:
                 group.start_soon(manager.ask, conversation, "Cancelled.", endpoint)
                 await anyio.wait_all_tasks_blocked()
@@ -76,7 +76,7 @@ async def test_an_abandoned_turn_gives_up_its_place() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(abandon)
         gc.collect()
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             node = await manager.ask(conversation, "Two?", endpoint)
         assert conversation.path() == (node,)
 
@@ -88,7 +88,7 @@ async def test_the_task_that_detached_a_turn_waits_for_it_with_the_next_one() ->
         async with manager.turn(conversation, "One?", endpoint) as turn:
             await anext(turn)
             turn.detach()
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             node = await manager.turn(conversation, "Two?", endpoint)
         assert node.parent_id == turn.id
         assert turn.node.status == "complete"
@@ -119,7 +119,7 @@ async def test_a_turn_that_is_cancelled_in_the_queue_is_not_asked_and_leaves_a_f
             with pytest.raises(StreamStateError, match="the turn was cancelled"):
                 await waiting
 
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             async with (
                 anyio.create_task_group() as group,
                 manager.turn(conversation, "One?", endpoint) as running,

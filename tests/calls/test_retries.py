@@ -38,7 +38,14 @@ from dhenara_async.events import (
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall, check_grammar
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.cases import sample
-from tests.loopback import PATIENCE, SPEAKERS, chat_endpoint, endpoint_at
+from tests.loopback import (
+    PATIENCE,
+    SPEAKERS,
+    chat_endpoint,
+    endpoint_at,
+    nobody,
+)
+from tests.steady import steady
 
 DIALECTS = tuple(SPEAKERS)
 ANSWER = Answer("One two three.", pieces=("One", " two", " three."))
@@ -263,16 +270,20 @@ async def test_a_retry_resets_a_part_without_content(dialect: Dialect) -> None:
 @pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_RESPONSES])
 async def test_an_empty_text_part_is_not_content(dialect: Dialect) -> None:
     before = {Dialect.ANTHROPIC_MESSAGES: 2, Dialect.OPENAI_RESPONSES: 4}[dialect]
-    async with ProviderServer([Fault(answer=ANSWER, stall=before)]) as server:
-        client = AIModelClient(endpoint_at(server, dialect), config(timeouts=Timeouts(first_content=0.06)))
-        seen: list[StreamEvent] = []
-        with anyio.fail_after(PATIENCE), pytest.raises(DeadlineError) as caught:
-            async with client.stream("Count.") as stream:
-                async for event in stream:
-                    seen.append(event)
-        assert (caught.value.limit, caught.value.seconds) == ("first_content", 0.06)
-        assert isinstance(seen[-1], PartStart)
-        await server.wait_closed(1)
+
+    async def attempt(limit: float) -> None:
+        async with ProviderServer([Fault(answer=ANSWER, stall=before)]) as server:
+            client = AIModelClient(endpoint_at(server, dialect), config(timeouts=Timeouts(first_content=limit)))
+            seen: list[StreamEvent] = []
+            with anyio.fail_after(PATIENCE), pytest.raises(DeadlineError) as caught:
+                async with client.stream("Count.") as stream:
+                    async for event in stream:
+                        seen.append(event)
+            assert (caught.value.limit, caught.value.seconds) == ("first_content", limit)
+            assert isinstance(seen[-1], PartStart)
+            await server.wait_closed(1)
+
+    await steady(attempt, 0.06)
 
 
 async def test_timeouts_of_the_whole_call_are_not_retried() -> None:
@@ -283,14 +294,13 @@ async def test_timeouts_of_the_whole_call_are_not_retried() -> None:
             client = AIModelClient(endpoint_at(server, Dialect.OPENAI_CHAT), config(timeouts=timeouts))
             with pytest.raises(DeadlineError) as caught:
                 await client.generate("Count.")
-            assert (caught.value.limit, caught.value.attempts, len(server.requests) - before) == (limit, 1, 1)
+            assert (caught.value.limit, caught.value.attempts) == (limit, 1)
+            assert len(server.requests) - before <= 1  # none if the machine was too slow to send it
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 4])
 async def test_connect_errors_are_retried(attempts: int) -> None:
-    async with ProviderServer() as server:
-        url = server.url
-    with pytest.raises(ConnectError) as caught:
+    with nobody() as url, pytest.raises(ConnectError) as caught:
         await AIModelClient(chat_endpoint(url), config(attempts)).generate("Count.")
     assert caught.value.attempts == attempts
 

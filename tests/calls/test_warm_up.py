@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import trustme
 from dhenara_async import (
     AIModelCallConfig,
     AIModelClient,
-    AIModelEndpoint,
     AiohttpTransport,
     ConversationManager,
     Dialect,
@@ -23,7 +21,17 @@ from dhenara_async import (
 )
 from dhenara_async.errors import ConfigurationError, ConnectError, DeadlineError
 from dhenara_async.testing import Answer, ProviderServer
-from tests.loopback import ONCE, Connection, chat_body, chat_endpoint, endpoint_at, replies, serve, whole
+from tests.loopback import (
+    ONCE,
+    Connection,
+    chat_body,
+    chat_endpoint,
+    endpoint_at,
+    nobody,
+    replies,
+    serve,
+    whole,
+)
 
 PROGRAM = """
 import asyncio, json, ssl, sys, threading
@@ -170,19 +178,20 @@ async def test_warm_up_connects_only_where_connections_are_kept() -> None:
 
 
 async def test_warm_up_connects_to_every_host_of_a_plan_although_one_fails() -> None:
-    async with serve(replies(whole(chat_body("Alive.")))) as server:
-        alive = chat_endpoint(server.url)
-        async with AIModelClient(Race([_nobody(), alive, alive]), ONCE) as client:
-            with pytest.raises(ConnectError):
-                await client.warm_up()
-            assert (await client.generate("Hi.")).text() == "Alive."
-            assert server.connections == 2  # one from warm_up, and another for the second endpoint on the same host
-        async with AIModelClient(Failover([_nobody(), alive]), ONCE) as client:
-            with pytest.raises(ConnectError):
-                await client.warm_up()
-            await server.wait_connected(3)
-            assert (await client.generate("Hi.")).text() == "Alive."
-            assert server.connections == 3
+    with nobody() as nowhere:
+        async with serve(replies(whole(chat_body("Alive.")))) as server:
+            dead, alive = chat_endpoint(nowhere), chat_endpoint(server.url)
+            async with AIModelClient(Race([dead, alive, alive]), ONCE) as client:
+                with pytest.raises(ConnectError):
+                    await client.warm_up()
+                assert (await client.generate("Hi.")).text() == "Alive."
+                assert server.connections == 2  # one from warm_up, and another for the second endpoint on the same host
+            async with AIModelClient(Failover([dead, alive]), ONCE) as client:
+                with pytest.raises(ConnectError):
+                    await client.warm_up()
+                await server.wait_connected(3)
+                assert (await client.generate("Hi.")).text() == "Alive."
+                assert server.connections == 3
 
 
 async def test_warm_up_of_a_manager_connects_for_its_turns() -> None:
@@ -274,11 +283,5 @@ thread.start()
 asyncio.run(main())
 listener.shutdown(socket.SHUT_RDWR)
 listener.close()
-thread.join(10)
+thread.join(60)
 """
-
-
-def _nobody() -> AIModelEndpoint:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return chat_endpoint(f"http://127.0.0.1:{unused.getsockname()[1]}")

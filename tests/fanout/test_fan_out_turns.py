@@ -22,6 +22,7 @@ from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.grammar import check_grammar
 from tests.fanout.test_fan_out import GroupingServer, expected_text, repeat_question
 from tests.loopback import (
+    PATIENCE,
     SPEAKERS,
     Connection,
     chat_delta,
@@ -125,7 +126,7 @@ async def test_complete_interrupted_and_failed_turns_add_a_node() -> None:
             async for tagged in fan:
                 if tagged.index == 1 and isinstance(tagged.event, TextDelta):
                     fan.cancel(1)
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             await silent.wait_hung_up()
         assert await kept(manager, conversation) == {node.id: node for node in fan.nodes}
     half, one, failed, whole = fan.nodes

@@ -162,7 +162,7 @@ async def test_another_process_resumes_with_another_model(tmp_path: Path) -> Non
                 [sys.executable, "-c", f"KILL_AT = None{RESUME}", *arguments],
                 capture_output=True,
                 text=True,
-                timeout=30,
+                timeout=60,
                 check=False,
             )
             assert done.returncode == 0, done.stderr

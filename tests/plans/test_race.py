@@ -274,8 +274,8 @@ async def test_the_total_time_limit_ends_a_race() -> None:
         with pytest.raises(DeadlineError) as caught:
             await client_of(plan, total=0.1).generate("Well?")
         assert (caught.value.limit, caught.value.seconds) == ("total", 0.1)
-        await one.wait_hung_up()
-        await two.wait_hung_up()
+        await one.wait_left()
+        await two.wait_left()
 
 
 async def test_an_internal_error_is_raised_outside_of_an_exception_group() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -45,6 +46,7 @@ from dhenara_async.testing.script import Script
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
 from tests.cases import cases
 from tests.loopback import PATIENCE, SPEAKERS, endpoint_at
+from tests.steady import steady
 from tests.wire_lies import FAILURES, LIES, Failure, Lie, sse
 
 WORDS = ("One", " two", " three", " four.")
@@ -54,7 +56,7 @@ HALF = "One two"
 PAGE = b"<!DOCTYPE html><html><body>Gateway of the canteen</body></html>"
 SHORT = 0.2
 BRIEF = 0.01
-LONG = Timeouts(first_byte=5, between_bytes=5)
+LONG = Timeouts(first_byte=PATIENCE, between_bytes=PATIENCE)
 QUESTION = [Message.user("Count.")]
 CONTENT = {
     Dialect.OPENAI_CHAT: (1, 1),
@@ -580,18 +582,25 @@ def check(got: Told, then: Then, clean: Sequence[object], *, attempts: int) -> N
     assert partial.chat_response.usage.source != "reported"
 
 
-async def check_cell(row: Row, dialect: Dialect, streamed: bool) -> None:
-    """Make the three calls of a cell at once, because all of them wait where the server stalls."""
+async def check_cell(row: Row, dialect: Dialect, streamed: bool, limit: float) -> None:
+    """Make the three calls of a cell at once, because all of them wait where the server stalls.
+
+    Args:
+        row: The fault.
+        dialect: In which it is met.
+        streamed: By which way.
+        limit: Seconds for the limit that is short in the row.
+    """
     where, clean = await good(dialect, streamed)
+    short = {name: limit for name in Timeouts.model_fields if getattr(row.timeouts, name) == SHORT}
+    timeouts = row.timeouts.model_copy(update=short)
     then, fault = row.then(dialect, streamed), row.make(where)
     async with asyncio.TaskGroup() as tasks:
         staying = {
-            attempts: tasks.create_task(
-                told(always(fault), dialect, streamed, timeouts=row.timeouts, attempts=attempts)
-            )
+            attempts: tasks.create_task(told(always(fault), dialect, streamed, timeouts=timeouts, attempts=attempts))
             for attempts in (1, 3)
         }
-        passing = tasks.create_task(told([fault, ANSWER], dialect, streamed, timeouts=row.timeouts, attempts=3))
+        passing = tasks.create_task(told([fault, ANSWER], dialect, streamed, timeouts=timeouts, attempts=3))
     for attempts, task in staying.items():
         got = task.result()
         check(got, then, clean, attempts=attempts)
@@ -613,7 +622,7 @@ async def test_each_server_fault_raises_its_error(row: Row) -> None:
 
         async def tried(dialect: Dialect, streamed: bool) -> None:
             with case(f"{dialect}, {'streamed' if streamed else 'plain'}"):
-                await check_cell(row, dialect, streamed)
+                await steady(partial(check_cell, row, dialect, streamed), SHORT)
 
         async with asyncio.TaskGroup() as tasks:
             for dialect, streamed in CELLS:

@@ -16,6 +16,7 @@ from dhenara_async.errors import ConfigurationError, SchemaError, StoreError, Un
 from dhenara_async.stores import SQLStore
 from dhenara_async.stores.sql import database, schema, sqlite
 from dhenara_async.testing import check_store
+from tests.loopback import PATIENCE
 
 
 async def test_the_sqlite_store_keeps_every_promise(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ async def main():
 anyio.run(main)
 """
     run = await anyio.to_thread.run_sync(
-        lambda: subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=False)
+        lambda: subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
     )
     assert run.returncode == 0, run.stderr
 
@@ -72,9 +73,10 @@ asyncio.run(main())
     async with await anyio.open_process([sys.executable, "-c", script], stderr=None) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        with anyio.fail_after(sqlite.BUSY_SECONDS / 2):
+        with anyio.fail_after(PATIENCE):
             assert await process.stdout.receive()
-            other = _lock(tmp_path / "chat.db")
+        other = _lock(tmp_path / "chat.db")
+        with anyio.fail_after(sqlite.BUSY_SECONDS / 2):
             await process.stdin.send(b"\n")
             assert await process.wait() == 0
     other.close()
@@ -237,7 +239,7 @@ async def test_a_write_that_was_given_up_leaves_nothing_when_the_file_is_free_ag
         monkeypatch.undo()
         other.execute("ROLLBACK")
         other.close()
-        assert await anyio.to_thread.run_sync(over.wait, 10)
+        assert await anyio.to_thread.run_sync(over.wait, PATIENCE)
         assert (await store.load("c")).nodes == ()
 
 
@@ -273,17 +275,17 @@ async def test_a_transaction_that_was_left_running_closes_its_connection_behind_
     def read(connection: Connection) -> None:
         connection.exec_driver_sql("SELECT 1 FROM conversations").all()
         reading.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
 
     database = store._database  # pyright: ignore[reportPrivateUsage] - no call of the store takes long by itself
     task = asyncio.get_running_loop().create_task(database.read(read))
-    assert await anyio.to_thread.run_sync(reading.wait, 10)
+    assert await anyio.to_thread.run_sync(reading.wait, PATIENCE)
     task.cancel()
     await asyncio.wait([task])
     await store.aclose()
     assert (tmp_path / "chat.db-wal").exists()
     go_on.set()
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE):
         while (tmp_path / "chat.db-wal").exists():  # noqa: ASYNC110 - no event tells of it
             await anyio.sleep(0.01)
 
@@ -300,7 +302,7 @@ async def test_nobody_waits_for_a_writer_that_was_cancelled_with_every_task_of_t
         writer = store._database._writing  # pyright: ignore[reportPrivateUsage] - as asyncio.run does at its end
         assert writer is not None
         writer.cancel()
-        done, pending = await asyncio.wait([first, second, third], timeout=10)
+        done, pending = await asyncio.wait([first, second, third], timeout=PATIENCE)
         assert not pending
         assert all(task.cancelled() for task in done)
         other.execute("ROLLBACK")

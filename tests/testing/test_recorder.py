@@ -126,7 +126,7 @@ async def test_a_refused_connection_is_replayed(tmp_path: Path) -> None:
     errors: list[str] = []
     async with Recorder(AiohttpTransport(), file) as recorder:
         for transport in (recorder, None):
-            with anyio.fail_after(30), pytest.raises(DhenaraError) as failed:
+            with anyio.fail_after(60), pytest.raises(DhenaraError) as failed:
                 opened = transport or Replayer(file)
                 await AIModelClient(endpoint, ONCE, transport=opened).generate("One?")
             errors.append(repr(failed.value))

@@ -253,7 +253,7 @@ def test_command_line() -> None:
         lines = [process.stdout.readline().strip() for _line in range(6)]
         process.send_signal(2)
         errors = process.stderr.read()
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
     assert lines[0].startswith("export OPENAI_BASE_URL=http://127.0.0.1:")
     assert lines[5].startswith("export GEMINI_API_KEY=")
     assert errors == ""

@@ -51,8 +51,9 @@ from dhenara_async.tools.mcp.results import converted
 from dhenara_async.tools.mcp.source import McpSource
 from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.tools.sources import ListedTools, ToolQuestion, ToolSource
-from tests.loopback import endpoint_at
+from tests.loopback import PATIENCE, endpoint_at
 from tests.mcp_server import server_of
+from tests.steady import steady
 
 PROGRAM = [sys.executable, "tests/mcp_server.py"]
 PROTOCOLS = ("auto", "legacy")
@@ -86,17 +87,16 @@ def shop(protocol: str = "auto") -> McpServer:
 
 
 async def test_calls_of_a_child_run_concurrently_and_a_dead_child_is_restarted() -> None:
-    async with opened(McpServer.stdio(*PROGRAM, name="shop", timeout=5)) as listed:
-        with anyio.fail_after(5):  # run one after another, the calls would take ten seconds
-            texts = await asyncio.gather(*(run(listed, "shop__wait", seconds=0.1) for _ in range(100)))
-        assert texts == ["waited"] * 100
+    async with opened(McpServer.stdio(*PROGRAM, name="shop", timeout=PATIENCE)) as listed:
+        texts = await asyncio.gather(*(run(listed, "shop__meet", others=100) for _ in range(100)))
+        assert texts == ["met"] * 100
         first = await run(listed, "shop__pid")
         told = await run(listed, "shop__die")
         assert told.startswith("ERROR the MCP server 'shop' ended while it ran the tool")
         second = await run(listed, "shop__pid")
         assert second not in {first, told}
         os.kill(int(second), signal.SIGKILL)
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             while is_open(listed.sources["shop__pid"]):  # noqa: ASYNC110 - there is no event to wait for
                 await anyio.sleep(0.01)
         third = await run(listed, "shop__pid")
@@ -159,7 +159,7 @@ async def wait_a_minute(listed: ListedTools) -> None:
 
 async def until(listed: ListedTools, name: str, text: str) -> None:
     """Call a tool that counts until its result is the text."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE):
         while await run(listed, name) != text:  # noqa: ASYNC110 - only the server has the event
             await anyio.sleep(0.01)
 
@@ -215,7 +215,7 @@ async def test_an_idle_child_is_ended_and_the_next_call_starts_another() -> None
         pids: list[int] = []
         for _ in range(2):
             pids.append(int(await run(listed, "shop__pid")))
-            with anyio.fail_after(20):
+            with anyio.fail_after(PATIENCE):
                 while alive(pids[-1]) or open_connections(sessions):  # noqa: ASYNC110 - a child has no event
                     await anyio.sleep(0.01)
         assert pids[0] != pids[1]
@@ -262,7 +262,7 @@ async def test_a_session_with_a_running_call_is_not_idle() -> None:
             before = told.count("open")
             finish.set()
         assert texts == ["done"]
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             while is_open(source):  # noqa: ASYNC110 - nothing tells when a session is idle
                 await anyio.sleep(0.005)
         assert await run(listed, "shop__greet") == "hello"
@@ -321,7 +321,7 @@ async def test_a_silent_server_leaves_no_child_after_timeout_or_cancellation(how
     else:
         async with anyio.create_task_group() as group:
             group.start_soon(enter, server)
-            with anyio.fail_after(10):
+            with anyio.fail_after(PATIENCE):
                 while not file.exists() or not file.read_text():  # noqa: ASYNC110 - another process writes it
                     await anyio.sleep(0.01)
             group.cancel_scope.cancel()
@@ -404,13 +404,16 @@ async def test_progress_and_questions_reach_the_hooks_of_their_call(protocol: st
 
 
 async def test_the_timeout_of_a_call_pauses_while_a_question_is_answered() -> None:
-    async def ask(question: ToolQuestion) -> Mapping[str, JsonValue]:
-        await anyio.sleep(0.35)
-        return {"size": 3}
+    async def attempt(limit: float) -> None:
+        async def ask(question: ToolQuestion) -> Mapping[str, JsonValue]:
+            await anyio.sleep(limit * 1.2)
+            return {"size": 3}
 
-    async with opened(McpServer.of(server_of(), timeout=0.3)) as listed:
-        answered = await listed.sources["shop__order"].call(call("shop__order", item="shirt"), ask=ask)
-        assert answered.get_text() == "ordered size 3"
+        async with opened(McpServer.of(server_of(), timeout=limit)) as listed:
+            answered = await listed.sources["shop__order"].call(call("shop__order", item="shirt"), ask=ask)
+            assert answered.get_text() == "ordered size 3"
+
+    await steady(attempt, 0.2)
 
 
 def test_a_question_that_nobody_answered_is_shortened_in_the_result() -> None:

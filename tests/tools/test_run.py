@@ -18,7 +18,7 @@ from dhenara_async import JsonPart, Tool, ToolCallPart, ToolResultPart, run_tool
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.tools.run import LONGEST_ERROR
 
-PATIENCE = 10
+PATIENCE = 60
 """Most seconds that a thread waits, so that a failing test ends."""
 
 

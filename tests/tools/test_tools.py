@@ -33,7 +33,7 @@ from dhenara_async.drivers.base import as_list, as_object
 from dhenara_async.errors import ConfigurationError, ToolArgumentsError
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.script import ScriptedToolCall
-from tests.loopback import SPEAKERS, endpoint_at
+from tests.loopback import PATIENCE, SPEAKERS, endpoint_at
 
 DIALECTS = list(SPEAKERS)
 
@@ -387,7 +387,7 @@ async def test_calls_run_concurrently_and_results_keep_their_order() -> None:
         met.set()
         return "met"
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         results = await run_tools([call("wait", call_id="1"), call("meet", call_id="2")], [wait, meet])
     assert [(each.call_id, each.get_text()) for each in results] == [("1", "waited"), ("2", "met")]
 

@@ -24,6 +24,7 @@ from dhenara_async.testing.grammar import check_grammar
 from tests.loopback import (
     NO_RETRIES,
     ONCE,
+    PATIENCE,
     SPEAKERS,
     chat_body,
     chat_delta,
@@ -132,9 +133,9 @@ async def test_limits_are_passed_to_httpx(respx_mock: respx.MockRouter) -> None:
 
 
 async def test_limits_before_and_after_the_head() -> None:
-    limits = Timeouts(first_byte=0.05, between_bytes=0.06, total=5)
     for play, limit in ((stalling(), "first_byte"), (stalling(head(), chat_delta("One")), "between_bytes")):
         async with serve(play) as server, httpx.AsyncClient() as http:
+            limits = Timeouts.model_validate({"first_byte": PATIENCE, "between_bytes": PATIENCE, limit: 0.05})
             config = AIModelCallConfig(timeouts=limits, retries=NO_RETRIES)
             client = AIModelClient(chat_endpoint(server.url), config, transport=HttpxTransport(http))
             with pytest.raises(DeadlineError) as caught:
@@ -150,7 +151,7 @@ async def test_limits_of_the_call(limit: str) -> None:
         with pytest.raises(DeadlineError) as caught:
             await client.generate("Hi.")
         assert (caught.value.limit, caught.value.seconds) == (limit, 0.05)
-        await server.wait_hung_up()
+        await server.wait_left()
 
 
 @pytest.mark.parametrize(

@@ -399,7 +399,7 @@ async def test_prices_that_never_load_cost_a_turn_nothing_but_the_wait(monkeypat
     ended: list[bool] = []
 
     def load() -> None:
-        ended.append(released.wait(10))
+        ended.append(released.wait(60))
 
     monkeypatch.setattr("dhenara_async.turns.keeping.PRICES_SECONDS", 0.01)
     monkeypatch.setattr(prices, "load", load)

@@ -254,7 +254,7 @@ async def test_without_detach_the_page_that_goes_away_ends_the_answer(framework:
     async with chatting([stalled], detach=False, framework=framework) as chat:
         async with chat.page.session.post(f"{chat.page.url}/api/chat", json=chat.page.say("What?")) as reply:
             await reply.content.readuntil(b'"text-delta"')
-        await asyncio.wait_for(chat.provider.wait_closed(), 5)
+        await asyncio.wait_for(chat.provider.wait_closed(), 60)
         assert chat.provider.closed[0].by == "client"
 
 

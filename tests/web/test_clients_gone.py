@@ -1,6 +1,5 @@
 """Clients that go away end the provider's call, unless the turn is detached."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -63,10 +62,9 @@ async def test_the_provider_is_left_when_the_client_goes_away(server: str, stall
                     pass
                 while not provider.requests:
                     await anyio.lowlevel.checkpoint()
-            left = asyncio.get_running_loop().time()
-            await asyncio.wait_for(provider.wait_closed(), 5)
+            with anyio.fail_after(PATIENCE):
+                await provider.wait_closed()
         assert provider.closed[0].by == "client"
-        assert provider.closed[0].at - left < 1  # milliseconds; the bound is for busy machines
         (node,) = (await manager.open(conversation.id)).nodes
         assert node.status == ("failed" if stall == "head" else "interrupted")
 
@@ -119,12 +117,19 @@ async def test_a_detached_turn_goes_on_when_the_client_goes_away(server: str, mo
 
 
 async def test_a_quiet_connection_gets_comments() -> None:
-    slow = Fault(answer=Answer(text=TEXT), stall=4, seconds=0.2)
-    async with ProviderServer([slow]) as provider, ConversationManager() as manager:
+    enough = anyio.Event()
+
+    async def play(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(head(), chat_delta(TEXT[:10]))
+        await enough.wait()
+        await connection.send(*chat_stream(TEXT[10:]))
+
+    async with serve(play) as provider, ConversationManager() as manager:
         conversation = await manager.create()
 
         async def answer(request: Request) -> Response:
-            turn = manager.turn(conversation, "What?", endpoint_at(provider, Dialect.OPENAI_CHAT))
+            turn = manager.turn(conversation, "What?", chat_endpoint(provider.url))
             return sse_response(turn, request, heartbeat=0.02)
 
         async with (
@@ -132,4 +137,10 @@ async def test_a_quiet_connection_gets_comments() -> None:
             aiohttp.ClientSession() as session,
             session.get(url) as reply,
         ):
-            assert (await reply.read()).count(b"\n\n:\n\n") >= 2
+            with anyio.fail_after(PATIENCE):
+                body = b""
+                while body.count(b":\n\n:\n\n") < 1:
+                    body += await reply.content.readany()
+                enough.set()
+                body += await reply.read()
+            assert TEXT[10:].encode() in body

@@ -31,7 +31,7 @@ async def test_each_waiter_hears_of_its_own_connection_and_nobody_looks_when_non
     one, other = loop.create_task(watch.lost(first)), loop.create_task(watch.lost(second))
     await asyncio.sleep(0)
     first.closed = True
-    await asyncio.wait_for(one, 5)
+    await asyncio.wait_for(one, 60)
     assert not other.done()
     other.cancel()
     with suppress(asyncio.CancelledError):

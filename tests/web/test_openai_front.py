@@ -27,7 +27,7 @@ from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import Script, ScriptedToolCall
 from dhenara_async.web import aiohttp as for_aiohttp
 from dhenara_async.web.starlette import WebLimits, openai_routes
-from tests.loopback import ONCE, endpoint_at
+from tests.loopback import ONCE, PATIENCE, endpoint_at
 from tests.web.servers import served, served_by_aiohttp
 
 openai = pytest.importorskip("openai", reason="the openai SDK is not installed: pip install openai")
@@ -292,7 +292,7 @@ async def test_a_client_that_goes_away_before_the_first_word_ends_the_call() -> 
         aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session,
     ):
         body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(partial(session.post, f"{url}/chat/completions", json=body))
                 while not provider.requests:

@@ -45,12 +45,23 @@ class Stand:
         return await self._stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", self._port))
 
     async def held(self) -> SocketStream:
-        """Return a connection with a request that is answered on release."""
-        before, client = self.app.held, await self.connected()
-        await client.send(HEAD % b"/held")
-        while self.app.held == before:  # noqa: ASYNC110 - the app counts
-            await anyio.sleep(0.001)
-        return client
+        """Return a connection with a request that is answered on release; like ``used``, on a slow machine."""
+        while True:
+            before, client, gone = self.app.held, await self.connected(), anyio.Event()
+            with suppress(anyio.BrokenResourceError):
+                await client.send(HEAD % b"/held")
+            async with anyio.create_task_group() as tasks:
+
+                async def watch(client: SocketStream = client, gone: anyio.Event = gone) -> None:
+                    await is_closed(client)
+                    gone.set()
+
+                tasks.start_soon(watch)
+                while self.app.held == before and not gone.is_set():  # noqa: ASYNC110 - the app counts
+                    await anyio.sleep(0.001)
+                tasks.cancel_scope.cancel()
+            if self.app.held > before:
+                return client
 
     async def used(self) -> SocketStream:
         """Return a connection that has had an answer; one that ended before, on a slow machine, is opened again."""

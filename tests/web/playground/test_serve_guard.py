@@ -17,6 +17,7 @@ from dhenara_async.errors import ConfigurationError
 from dhenara_async.web.serving.buckets import Buckets
 from dhenara_async.web.serving.guard import GuardRules, ServeGuard
 from dhenara_async.web.serving.hosts import KnownHosts
+from tests.loopback import PATIENCE
 from tests.web.servers import served
 
 TOKEN = "a-token-of-nobody"
@@ -88,13 +89,13 @@ async def test_only_its_own_names_pages_and_plain_paths_reach_the_app() -> None:
 
 
 async def test_a_body_that_is_cut_is_told_even_by_an_app_that_says_nothing() -> None:
-    app = cast("Starlette", ServeGuard(silent, GuardRules(body_bytes=100, body_seconds=0.1)))
-    async with served(app) as url:
-        for body, expected in ((b"2000\r\n" + b"x" * 0x2000 + b"\r\n", b"413"), (b"2\r\nxy\r\n", b"408")):
-            async with await anyio.connect_tcp("127.0.0.1", URL(url).port or 0) as client:
-                await client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
-                with anyio.fail_after(5):
-                    assert (await client.receive()).split()[1] == expected
+    cases = ((b"2000\r\n" + b"x" * 0x2000 + b"\r\n", PATIENCE, b"413"), (b"2\r\nxy\r\n", 0.1, b"408"))
+    for body, seconds, expected in cases:
+        app = cast("Starlette", ServeGuard(silent, GuardRules(body_bytes=100, body_seconds=seconds)))
+        async with served(app) as url, await anyio.connect_tcp("127.0.0.1", URL(url).port or 0) as client:
+            await client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+            with anyio.fail_after(PATIENCE):
+                assert (await client.receive()).split()[1] == expected
 
 
 async def test_a_request_that_names_two_hosts_is_refused() -> None:
