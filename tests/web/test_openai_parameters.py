@@ -23,6 +23,7 @@ FUNCTION: dict[str, Any] = {
 TOOL = {"type": "function", "function": FUNCTION}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 AUDIO = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
+FILE: dict[str, Any] = {"type": "file", "file": {"file_id": "file-1"}}
 SEARCH = {"type": "web_search"}
 ALLOWED = {"mode": "required", "tools": [TOOL]}
 
@@ -73,6 +74,13 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("chat", "tool_choice", {"tools": [TOOL], "tool_choice": "always"}),
     ("chat", "tool_choice", {"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "x"}}}),
     ("chat", "modalities", AUDIO),
+    ("chat", "messages[0].content", {"messages": [{"role": "user", "content": [FILE]}]}),
+    ("chat", "messages[0].audio", {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
+    (
+        "responses",
+        "input[0].content",
+        {"input": [{"role": "user", "content": [{"type": "input_file", **FILE["file"]}]}]},
+    ),
     ("responses", "text.format.type", {"text": {"format": {"type": "xml"}}}),
     ("responses", "text.verbosity", {"text": {"verbosity": "loud"}}),
     ("responses", "truncation", {"truncation": "some"}),
@@ -144,9 +152,9 @@ async def test_a_refusal_names_its_parameter() -> None:
             with pytest.raises(openai.BadRequestError) as caught:
                 if api == "chat":
                     messages = [{"role": "user", "content": "Hi"}]
-                    await sdk.chat.completions.create(model="m", messages=messages, **wrong)
+                    await sdk.chat.completions.create(**{"model": "m", "messages": messages, **wrong})
                 else:
-                    await sdk.responses.create(model="m", input="Hi", **wrong)
+                    await sdk.responses.create(**{"model": "m", "input": "Hi", **wrong})
             assert (caught.value.param, caught.value.code is None) == (param, False), wrong
     assert provider.requests == []
 

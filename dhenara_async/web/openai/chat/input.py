@@ -131,6 +131,9 @@ def _message(fields: BodyFields, at: int) -> dict[str, object]:
         raise bad(f"messages[{at}].role is not a text.")
     kept = {name: fields[name] for name in (_RESULT if role == "tool" else _MESSAGE) if name in fields}
     content = kept.get("content")
+    if role == "assistant" and fields.get("audio") and not (content or kept.get("tool_calls")):
+        words = f"messages[{at}] has its words only as audio, which this API does not keep: send them as content."
+        raise refused(words, f"messages[{at}].audio", "unsupported_value")
     if isinstance(content, list):
         kept["content"] = [_part(part, at) for part in cast("list[object]", content)]
     elif content is not None and not isinstance(content, str):
@@ -143,11 +146,13 @@ def _part(part: object, at: int) -> dict[str, object]:
     kind = fields.get("type")
     known = _PARTS.get(kind) if isinstance(kind, str) else None
     if known is None:
-        raise bad(f"A content part of messages[{at}] has an unknown type. Known are {', '.join(_PARTS)}.")
+        words = f"A content part of messages[{at}] has an unknown type. Known are {', '.join(_PARTS)}."
+        raise refused(words, f"messages[{at}].content", "unsupported_value")
     kept = {name: fields[name] for name in known if name in fields}
     file = kept.get("file")
     if kind == "file" and (not isinstance(file, dict) or "file_data" not in file):
-        raise bad(f"A file of messages[{at}] has no file_data: this API keeps no uploaded files.")
+        words = f"A file of messages[{at}] has no file_data: this API keeps no uploaded files."
+        raise refused(words, f"messages[{at}].content", "unsupported_value")
     if isinstance(file, dict):
         sent = cast("BodyFields", file)
         kept["file"] = {name: sent[name] for name in ("file_data", "filename") if name in sent}

@@ -19,6 +19,7 @@ from dhenara_async.messages.messages import (
     ToolResultPart,
 )
 from dhenara_async.web.inputs.fields import BodyFields, RefusedRequest, as_fields, bad, items_of, text_of
+from dhenara_async.web.openai.errors import refused
 from dhenara_async.web.openai.responses.ids import is_reference, response_of_item
 
 _TEXT = 20_000_000
@@ -197,10 +198,13 @@ def _part(part: object, name: str) -> dict[str, object]:
     kind = fields.get("type")
     known = _PARTS.get(kind) if isinstance(kind, str) else None
     if known is None:
-        raise bad(f"A part of {name} has an unknown type. Known are {', '.join(_PARTS)}.")
+        raise refused(
+            f"A part of {name} has an unknown type. Known are {', '.join(_PARTS)}.", name, "unsupported_value"
+        )
     kept = {each: fields[each] for each in known if fields.get(each) is not None}
     if not kept:
-        raise bad(f"A part of {name} has none of {', '.join(known)}: this API keeps no uploaded files.")
+        words = f"A part of {name} has none of {', '.join(known)}: this API keeps no uploaded files."
+        raise refused(words, name, "unsupported_value")
     for each, value in kept.items():
         if isinstance(value, str):
             text_of(kept, each, limit=_TEXT)
