@@ -216,7 +216,7 @@ def test_a_model_that_cannot_be_asked_is_told_before_the_first_turn(models: str,
 
 
 async def test_ctrl_c_ends_the_demo_cleanly() -> None:
-    process = await start("demo", "--delay", "0.05", environment=_TELL_LEAKS)
+    process = await start("demo", "--delay", "0.2", environment=_TELL_LEAKS)
     await read_until(process, b"Pico was")
     process.send_signal(signal.SIGINT)
     _out, err = await finish(process)
@@ -315,7 +315,7 @@ async def test_chat_goes_on_after_a_failed_answer() -> None:
 
 
 async def test_ctrl_c_ends_one_answer_and_then_the_chat() -> None:
-    process = await start("chat", "--model", "claude-sonnet-5-5", "--loopback", "--delay", "0.02")
+    process = await start("chat", "--model", "claude-sonnet-5-5", "--loopback", "--delay", "0.2")
     assert process.stdin is not None
     process.stdin.write(b"What is rain?\n")
     await read_until(process, b"answer number")

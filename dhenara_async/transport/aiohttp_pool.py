@@ -4,7 +4,8 @@ import asyncio
 import select
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -12,6 +13,11 @@ from aiohttp.connector import Connection
 from dhenara_async.transport.aiohttp_internals import ForkSafeConnector, hang_up
 
 _POLLS = hasattr(select, "poll")
+
+# How often a task waits for its turn until the loop has looked at the sockets, and read from them.
+_STEPS_TO_READ = 3
+
+_Taken = TypeVar("_Taken", Connection, Connection | None)
 
 # The connection that the running task has just made, so that it is not taken for a kept one.
 _new: ContextVar[object] = ContextVar("dhenara_async new connection", default=None)
@@ -31,11 +37,13 @@ class AiohttpPool(ForkSafeConnector):
         super().__init__(limit=limit, keepalive=keepalive, private=private)
         self._most_connecting = connecting
         self._doors: dict[tuple[str | None, int | None], _Door] = {}
+        self._unused = WeakSet[object]()
 
     def idle(self, key: Any) -> Connection | None:
         """Return a kept connection that has received nothing since its last response; None = there is none.
 
         Bytes that a host sent unasked would be read as the response to the next request, maybe of another tenant.
+        A new connection over TLS with unread bytes stays in the pool, for ``connect`` to find out what they are.
 
         Args:
             key: The key of the connection in the pool.
@@ -43,7 +51,10 @@ class AiohttpPool(ForkSafeConnector):
         while True:
             connection = self.take_idle(key)
             if connection is None or not _has_received(connection):
-                return connection
+                return self._used(connection)
+            if self._may_be_tickets(connection):
+                connection.release()
+                return None
             hang_up(connection)
 
     async def connect(self, *args: Any, **more: Any) -> Connection:
@@ -54,8 +65,39 @@ class AiohttpPool(ForkSafeConnector):
             if made is not None:
                 _new.set(None)
             if made is connection.protocol or not _has_received(connection):
-                return connection
+                return self._used(connection)
+            if self._may_be_tickets(connection):
+                try:
+                    for _ in range(_STEPS_TO_READ):
+                        await asyncio.sleep(0)
+                except BaseException:
+                    hang_up(connection)
+                    raise
+                if not _has_received(connection):
+                    return self._used(connection)
             hang_up(connection)
+
+    def keep_unused(self, connection: Connection) -> None:
+        """Put a connection into the pool over which no request was sent."""
+        self._unused.add(connection.protocol)
+        connection.release()
+
+    def _used(self, connection: _Taken) -> _Taken:
+        """Return a connection over which a request is sent now."""
+        if connection is not None:
+            self._unused.discard(connection.protocol)
+        return connection
+
+    def _may_be_tickets(self, connection: Connection) -> bool:
+        """Whether what a connection has to read may be the session tickets that TLS 1.3 sends after the handshake.
+
+        A loop that was busy since then has not read them. Before a first request, aiohttp notes any other byte when the
+        loop reads it, and the connection counts as received.
+        """
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None or protocol.should_close or protocol not in self._unused:
+            return False
+        return transport.get_extra_info("ssl_object") is not None
 
     async def _create_connection(self, req: aiohttp.ClientRequest, *args: Any, **more: Any) -> Any:
         """Make a connection; called by ``connect`` within the time limit."""

@@ -222,7 +222,7 @@ class AiohttpTransport:
         except (AttributeError, TypeError) as exc:  # another version of aiohttp; the first call connects instead
             logger.warning("warm_up does not work with aiohttp %s: %s", aiohttp.__version__, exc)
             return
-        connection.release()
+        kept.connector.keep_unused(connection)
 
     async def aclose(self) -> None:
         """See ``Transport``. It is closed for the running loop. Other loops have their own connections, which they

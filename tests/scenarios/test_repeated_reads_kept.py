@@ -222,8 +222,8 @@ async def test_a_kept_connection_that_ends_is_replaced() -> None:
 
 async def test_the_first_byte_limit_counts_on_between_reads() -> None:
     config = AIModelCallConfig(timeouts=Timeouts(first_byte=0.1), retries=RetryPolicy(attempts=1))
-    async with kept(stalling(), config) as (client, server, _):
-        async with client.stream("Sing.") as stream:
+    async with kept(stalling()) as (client, server, _):  # whose first call has no such limit
+        async with client.stream("Sing.", config=config) as stream:
             with pytest.raises(DeadlineError) as caught:
                 await Impatient().all_of(stream)
         assert caught.value.limit == "first_byte"
