@@ -21,7 +21,7 @@ def sse_feed(
 ) -> Feed:
     """Return a feed of Server-Sent Events; see ``web.starlette.sse_response``."""
     if isinstance(stream, FanOut | TurnFanOut):
-        return FanFeed(stream, TaggedSSEFrames())
+        return FanFeed(stream, TaggedSSEFrames(retry=retry))
     return AnswerFeed(stream, lambda _: SSEFrames(retry=retry), detach=detach, last_event_id=last_event_id)
 
 

@@ -40,6 +40,7 @@ from dhenara_async.web.inputs.fields import (
     text_of,
 )
 from dhenara_async.web.inputs.questions import MODEL_CHARACTERS
+from dhenara_async.web.inputs.ui_chat import digest_of as turn_id_of
 from dhenara_async.web.inputs.ui_chat import page_request, question_of
 from dhenara_async.web.responses import ui_message_feed
 
@@ -128,7 +129,10 @@ class ChatApp:
         node_id = demanded(id_of(fields, "nodeId"), "nodeId")
         conversation = await mine.open(chat_id)
         return await self._answer(
-            request, mine, chat_id, self._branches(mine, fields).regenerate(conversation, node_id)
+            request,
+            mine,
+            chat_id,
+            self._branches(mine, fields).regenerate(conversation, node_id, _turn_id(chat_id, fields)),
         )
 
     async def _edit(self, request: WebRequest) -> WebReply | Feed:
@@ -137,13 +141,13 @@ class ChatApp:
         conversation = await opened_with(mine, chat_id, node_id)
         if "parts" in fields:
             text, files = question_of(fields, self._options.limits)
-            turn = self._branches(mine, fields).edit(conversation, node_id, text, files)
+            turn = self._branches(mine, fields).edit(conversation, node_id, text, files, _turn_id(chat_id, fields))
         else:
             limit = self._options.limits.text_characters
             text = demanded(text_of(fields, "text", limit=limit), "text")
             if not text.strip():
                 raise bad("The question is empty.")
-            turn = self._branches(mine, fields).edit(conversation, node_id, text, None)
+            turn = self._branches(mine, fields).edit(conversation, node_id, text, None, _turn_id(chat_id, fields))
         return await self._answer(request, mine, chat_id, turn)
 
     async def _answer(
@@ -270,3 +274,9 @@ class ChatApp:
             return file.url if file.url is not None and not file.is_stored else None
 
         return link
+
+
+def _turn_id(chat_id: str, fields: BodyFields) -> str | None:
+    """Return the id of the turn to begin, the same when a page repeats its request; None if it gave no ``turnId``."""
+    given = id_of(fields, "turnId")
+    return None if given is None else turn_id_of(chat_id, given)

@@ -113,13 +113,12 @@ def check_origin(method: str, headers: Mapping[str, str], origins: Collection[st
     Raises:
         RefusedRequest: The request changes something, and its site is neither this one nor in ``origins``.
     """
-    origin = headers.get("origin")
-    if method not in _UNSAFE or origin is None or origin in origins:
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if method not in _UNSAFE or origin in origins or (origin is None and site is None):
         return
-    site = headers.get("sec-fetch-site")
     if site in {"same-origin", "none"}:
         return
-    if site is None and _same_host(origin, headers.get("host")):
+    if site is None and origin is not None and _same_host(origin, headers.get("host")):
         return
     raise RefusedRequest(403, "This app does not take requests from that site.")
 

@@ -99,6 +99,9 @@ class TaggedSSEFrames(_Tagged):
     """A fan-out as Server-Sent Events. See ``TaggedFrames``.
 
     Its events have no ids, for it cannot be gone on with; only its end has one, so that ``EventSource`` stops there.
+
+    Args:
+        retry: Seconds after which ``EventSource`` reconnects.
     """
 
     media_type: str = "text/event-stream"
@@ -106,9 +109,13 @@ class TaggedSSEFrames(_Tagged):
     _before = b"data: "
     _after = b"\n\n"
 
+    def __init__(self, *, retry: float = 1.0) -> None:
+        super().__init__()
+        self._retry = retry
+
     def begin(self) -> bytes:
         """Return the time to wait before reconnecting."""
-        return b"retry: 1000\n\n"
+        return b"retry: %d\n\n" % round(self._retry * 1000)
 
     def end(self) -> bytes:
         """Return ``{"type": "end"}`` with the last id."""

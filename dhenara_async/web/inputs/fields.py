@@ -1,5 +1,6 @@
 """Reads fields of a JSON body strictly. Refusals name our fields and never repeat what was sent."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,14 +60,22 @@ def bad(words: str) -> RefusedRequest:
 def object_of(body: bytes) -> BodyFields:
     """Parse a body that is one JSON object.
 
+    A body that names a field twice is refused: a proxy that checked the first may see another request than we do.
+
     Raises:
-        RefusedRequest: It is not.
+        RefusedRequest: It is not one, or names a field twice.
     """
     try:
         value: object = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        json.loads(body, object_pairs_hook=_check_names)  # orjson keeps the last of two in silence
+    except (orjson.JSONDecodeError, RecursionError):
         raise bad("The body is not JSON.") from None
     return as_fields(value, "body")
+
+
+def _check_names(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise bad("The body names a field twice.")
 
 
 def as_fields(value: object, name: str) -> BodyFields:
