@@ -96,7 +96,7 @@ def test_generate(provider: ProviderServer, streaming: bool) -> None:
     threads = threading.active_count()
     response = client.generate("Count.", context=["Hello."], instructions=["Be brief."])
     assert response.text() == TEXT
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert client.model_endpoint is endpoint
     assert repr(client) == "BlockingAIModelClient(anthropic, claude-opus-5-5)"
 
@@ -124,7 +124,7 @@ def test_a_block_keeps_one_connection() -> None:
                 with client.stream("Count.") as stream:
                     assert sum(isinstance(event, StreamEnd) for event in stream) == 1
             assert (server.seen.connections, len(server.seen.requests)) == (1, 10)
-            assert threading.active_count() == threads
+            assert threading.active_count() <= threads
         server.wait_hung_up()
 
 

@@ -29,7 +29,7 @@ def answer(seen: SeenRequest) -> ScriptStep:
     if "cut" in question:
         return Fault(answer=Answer(text=TEXT), cut=1500)
     if "slow" in question:
-        return Fault(answer=Answer(text=TEXT), stall=6, seconds=0.7)
+        return Fault(answer=Answer(text=TEXT), stall=6, seconds=2.0)  # the join has to come meanwhile
     if "stall" in question:
         return Fault(answer=Answer(text=TEXT), stall=6)
     return Answer(text=TEXT)
