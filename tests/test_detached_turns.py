@@ -43,6 +43,27 @@ async def test_a_detached_turn_finishes_and_is_read_by_others() -> None:
         assert conversation.head == (await manager.open(conversation.id)).head == turn.node
 
 
+async def test_a_reader_tells_of_its_turn_after_its_block() -> None:
+    stalled = Fault(answer=Answer(text=TEXT), stall=4)
+    async with ProviderServer([stalled]) as server, ConversationManager() as manager:
+        endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
+        async with manager.turn(await manager.create(), "What?", endpoint) as turn:
+            await anext(turn)
+            async with manager.attach(turn.id) as reader:
+                await anext(reader)
+            with pytest.raises(StreamStateError, match="not over"):
+                _ = reader.node
+            await manager.cancel(turn.id)
+        async with manager.attach(turn.id, reader.cursor) as rest:
+            with pytest.raises(StreamStateError):
+                while await rest.batch():
+                    pass
+        assert rest.node == turn.node
+        assert rest.turn_id == reader.turn_id == turn.id
+        with pytest.raises(StreamStateError, match="attach again"):
+            await anext(rest)
+
+
 async def test_every_cursor_goes_on_where_it_was_and_others_reset() -> None:
     async with ProviderServer([Answer(text=TEXT)]) as server, ConversationManager() as manager:
         turn = manager.turn(await manager.create(), "What?", endpoint_at(server, Dialect.ANTHROPIC_MESSAGES))

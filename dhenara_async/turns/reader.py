@@ -35,6 +35,7 @@ class TurnReader:
         self._release = release
         self._from = cursor
         self._log: TurnLog | None = None
+        self._left = False
         self._seq = 0
         self._resets = False
 
@@ -50,6 +51,7 @@ class TurnReader:
 
     async def __aenter__(self) -> Self:
         log = self._log = self._find if isinstance(self._find, TurnLog) else await self._find()
+        self._left = False
         if self._from is not None:
             turn_id, _, place = self._from.rpartition(".")
             known = turn_id == f"{log.turn_id}.{log.epoch}" and place.isascii() and place.isdecimal()
@@ -74,15 +76,17 @@ class TurnReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        log, self._log = self._log, None
-        if log is not None:
-            self._release(log)
+        if self._log is not None and not self._left:
+            self._left = True
+            self._release(self._log)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> StreamEvent:
         log = self._demand_log()
+        if self._left:
+            raise StreamStateError("the events of a turn are read within the block of manager.attach(…); attach again")
         while self._seq >= len(log.events):
             if log.ended_at is not None:
                 if self._resets and not log.events:
@@ -135,10 +139,10 @@ class TurnReader:
 
     @property
     def node(self) -> ConversationNode:
-        """The finished turn.
+        """The finished turn; also after the block.
 
         Raises:
-            StreamStateError: It is not over.
+            StreamStateError: It was not over when the block was left.
         """
         node = self._demand_log().node
         if node is None:
