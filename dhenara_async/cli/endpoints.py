@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from dhenara_async.cli.settings import Keys, kept_model
 from dhenara_async.endpoint import AIModel, AIModelAPI, AIModelAPIProviderEnum, AIModelEndpoint
-from dhenara_async.errors import ConfigurationError
-from dhenara_async.hosts.names import Named
+from dhenara_async.errors import ConfigurationError, printable
+from dhenara_async.hosts.names import Named, known_models
 from dhenara_async.hosts.registry import host_of
 from dhenara_async.messages.messages import Citation
 from dhenara_async.models import anthropic, google, openai
@@ -51,14 +51,24 @@ def check_reachable(named: Iterable[Named], *, base_url: str | None = None) -> N
     for model in named:
         provider, host = str(model.provider), host_of(model.provider)
         if not reachable(provider):
+            unknown = _unknown_note(model)
             raise ConfigurationError(
-                f"there is no key for {provider}; run: dhenara-async keys set {provider}, or set "
+                f"there is no key for {provider}{unknown}; run: dhenara-async keys set {provider}, or set "
                 f"{' or '.join(host.key_variables)}; --loopback has stand-ins answer"
             )
         given = base_url or any(os.environ.get(variable, "").strip() for variable in host.base_url_variables)
         if host.base_url is None and not given:
             variables = "".join(f", or set {variable}" for variable in host.base_url_variables)
             raise ConfigurationError(f"{provider} has no address of its own; give --base-url URL{variables}")
+
+
+def _unknown_note(named: Named) -> str:
+    """Return a note that a model is none whose maker's models are listed, so that a wrong id is not taken for a key."""
+    known = known_models()
+    if named.model.model_name in known or named.provider not in {model.provider for model in known.values()}:
+        return ""
+    name = printable(named.model.model_name)
+    return f" (and its list here has no {name}: dhenara-async models shows the known ones)"
 
 
 def model_note(model: AIModel, *, loopback: bool = False) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
-from errno import EADDRNOTAVAIL
+from errno import EADDRNOTAVAIL, EINVAL
 from importlib.util import find_spec
 from secrets import token_urlsafe
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -268,7 +269,7 @@ def _listening(host: str, port: int) -> Generator[socket.socket]:
             listening.bind(place)
             listening.listen(socket.SOMAXCONN)
         except OSError as exc:
-            if exc.errno == EADDRNOTAVAIL:
+            if exc.errno in {EADDRNOTAVAIL, EINVAL}:  # EINVAL: an address of a link, without its zone
                 raise ConfigurationError(f"{host} is no address of this computer: {exc.strerror}") from None
             raise ConfigurationError(
                 f"{host}:{port} cannot be listened at ({exc.strerror}); give another --port, or --port 0 for a free one"
@@ -279,7 +280,7 @@ def _listening(host: str, port: int) -> Generator[socket.socket]:
 def _address(host: str, listening: socket.socket, token: str | None) -> str:
     port = int(listening.getsockname()[1])
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token is not None else "")
+    return f"http://{shown}:{port}/" + (f"?token={quote(token, safe='')}" if token is not None else "")
 
 
 def _greet(

@@ -8,6 +8,7 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html, https://web.dev/ar
 """
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -24,7 +25,7 @@ from dhenara_async.frozen import ShortRepr
 from dhenara_async.web.openai.errors import OpenAIError
 from dhenara_async.web.playground.security import HEADERS
 from dhenara_async.web.serving.buckets import Buckets
-from dhenara_async.web.serving.hosts import KnownHosts, is_loopback, same_site
+from dhenara_async.web.serving.hosts import KnownHosts, host_name, is_loopback, same_site
 
 GuardScope = MutableMapping[str, Any]
 GuardMessage = MutableMapping[str, Any]
@@ -34,6 +35,8 @@ GuardedApp = Callable[[GuardScope, GuardReceive, GuardSend], Awaitable[None]]
 
 SHORTEST_TOKEN = 12
 """Characters of a token at least."""
+
+_TOKEN = re.compile(rf"[!-~]{{{SHORTEST_TOKEN},}}")
 
 _TRICKS = (b"\\", b"%2e", b"%2f", b"%5c", b"%00", b"%25")
 _WORDS: Mapping[int, str] = {
@@ -62,7 +65,8 @@ class GuardRules(ShortRepr):
         api: The beginning of the paths of the API, whose errors are in OpenAI's shape.
 
     Raises:
-        ConfigurationError: There is no token for another address than loopback, or one that can be guessed.
+        ConfigurationError: There is no token for another address than loopback, or one that can be guessed or cannot be
+            sent in a header; or a further name is none.
     """
 
     host: str = "127.0.0.1"
@@ -77,8 +81,13 @@ class GuardRules(ShortRepr):
     def __post_init__(self) -> None:
         if self.token is None and not is_loopback(self.host):
             raise ConfigurationError(f"{self.host} can be reached from other computers: give --token")
-        if self.token is not None and (len(self.token) < SHORTEST_TOKEN or not self.token.isascii()):
-            raise ConfigurationError(f"a token has at least {SHORTEST_TOKEN} characters, all of them ASCII")
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise ConfigurationError(
+                f"a token has at least {SHORTEST_TOKEN} characters, all of them ASCII, and no space"
+            )
+        for name in self.names:
+            if host_name(name) is None:
+                raise ConfigurationError(f"{name!r} is no name of a host: write it as in box.example")
 
 
 class ServeGuard:

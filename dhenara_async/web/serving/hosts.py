@@ -5,11 +5,15 @@ for that site (DNS rebinding). The browser still sends the name as ``Host``, so 
 refused. An IP address is no name that anybody could point anywhere.
 """
 
+import re
 from collections.abc import Collection
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+# not urlsplit, to which [::1].evil.example is the host ::1
+_HOST = re.compile(
+    r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::(?P<port>[0-9]{0,5}))?", re.I | re.ASCII
+)
 
 
 def is_loopback(host: str) -> bool:
@@ -31,7 +35,7 @@ class KnownHosts:
     """
 
     def __init__(self, host: str, names: Collection[str] = ()) -> None:
-        self._names = _LOOPBACK | {host.lower(), *(name.lower() for name in names)}
+        self._names = _LOOPBACK | {host.lower(), *(host_name(name) or "" for name in names)}
         self._any_address = not is_loopback(host)
 
     def has(self, header: str | None) -> bool:
@@ -50,20 +54,13 @@ class KnownHosts:
 
 def host_name(header: str | None) -> str | None:
     """Return the host of a ``Host`` header in lower case, without port and brackets; None if it is not one."""
-    if not header or any(sign in header for sign in "/\\@?# \t"):
+    found = _HOST.fullmatch(header or "")
+    if found is None or int(found["port"] or 0) > 65535:
         return None
-    try:
-        parts = urlsplit(f"//{header}")
-        _ = parts.port  # raises where it is no number
-    except ValueError:
-        return None
-    return (parts.hostname or "").rstrip(".") or None
+    return (found["address"] or found["name"].rstrip(".")).lower() or None
 
 
 def same_site(origin: str, host: str | None) -> bool:
     """Whether an ``Origin`` is the site that a ``Host`` header names, with its port."""
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc) and parts.netloc.lower() == (host or "").lower()
+    scheme, _, site = origin.partition("://")
+    return scheme in {"http", "https"} and host_name(site) is not None and site.lower() == (host or "").lower()

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import sqlite3
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from zipfile import ZipFile
 import aiohttp
 import anyio
 import pytest
+from yarl import URL
 
-from dhenara_async.cli.serve import _without_password  # pyright: ignore[reportPrivateUsage]
+from dhenara_async.cli.serve import _address, _without_password  # pyright: ignore[reportPrivateUsage]
 from tests.browser import Browsing
 from tests.commands import GUARD_SECONDS, ROOT, WITH_CTRL_C, environment_of, finish, read_until, run, start
 from tests.web.playground.person import Person
@@ -136,6 +138,13 @@ async def test_a_browser_is_let_in_by_the_printed_address_and_complains_of_nothi
     assert process.returncode == 0
 
 
+def test_a_token_is_readable_in_the_address_that_is_printed() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = URL(_address("127.0.0.1", listening, "a+b&c=d#e%f/g"))
+    assert address.query["token"] == "a+b&c=d#e%f/g"
+
+
 def test_the_password_of_a_database_is_not_shown() -> None:
     shown = _without_password("postgresql://ann:SECRET@db.example/talk?password=SECRET")
     assert shown == "postgresql://db.example/talk"
@@ -143,8 +152,6 @@ def test_the_password_of_a_database_is_not_shown() -> None:
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -156,7 +163,9 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
         (("--model", "nonsense"), "nonsense"),
         (("--loopback", "--tool", "nonsense"), "MODULE:FUNCTION"),
         (("--model", "openai:gpt-6-luna"), "there is no key for openai"),
+        (("--model", "gpt-none"), "has no gpt-none"),
         (("--host", "192.0.2.1", "--loopback"), "192.0.2.1"),
+        (("--allow-host", "http://box/", "--loopback"), "'http://box/' is no name of a host"),
     ):
         done = run("serve", "--port", "0", *options, environment={"DHENARA_ASYNC_HOME": str(tmp_path)})
         assert done.returncode == 2, options

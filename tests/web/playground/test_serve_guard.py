@@ -65,9 +65,18 @@ async def test_only_its_own_names_pages_and_plain_paths_reach_the_app() -> None:
             assert await status(host=host) == 200, host
         for host in ("evil.example", "192.0.2.1", "127.0.0.1.evil.example", "localhost@evil.example", "localhost:x"):
             assert await status(host=host) == 421, host
+        for host in (
+            "[::1].evil.example",
+            "[::1]evil.example:80",
+            "[::1%lo]",
+            "localhost%00",
+            "127.1",
+            "localhost:99999",
+        ):
+            assert await status(host=host) == 421, host
         for origin in (f"http://{here}",):
             assert await status(method="POST", origin=origin) == 200
-        for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"ftp://{here}"):
+        for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"ftp://{here}", f"http://{here}?x"):
             for method in ("GET", "POST"):
                 assert await status(method=method, origin=origin) == 403, origin
         assert await status(method="POST", origin="null", sec_fetch_site="same-origin") == 200
@@ -175,6 +184,13 @@ def test_another_address_than_loopback_needs_a_token_that_cannot_be_guessed() ->
     for host, token in ((EVERYWHERE, None), ("192.0.2.1", None), ("example.org", None), ("127.0.0.1", "short")):
         with pytest.raises(ConfigurationError, match="token"):
             GuardRules(host=host, token=token)
+    for token in (TOKEN + " x", TOKEN + "\n", "\N{OGONEK}" * 20):  # no header can carry it
+        with pytest.raises(ConfigurationError, match="token"):
+            GuardRules(token=token)
+    for name in ("", "http://box.example/", "box example"):
+        with pytest.raises(ConfigurationError, match="no name of a host"):
+            GuardRules(names=(name,))
+    assert KnownHosts("127.0.0.1", ["Box.example.:8000"]).has("box.example")
     assert KnownHosts(EVERYWHERE).has("192.0.2.7:8000")  # an address is no name that could be pointed here
     assert not KnownHosts(EVERYWHERE).has("evil.example")
     assert GuardRules(host="127.9.9.9").token is None
