@@ -1,4 +1,4 @@
-"""Connections of ``dhenara-async serve`` on which no request comes: they end, and lock nobody out."""
+"""Connections of ``dhenara-async serve``: idle ones end and lock nobody out, and heads are read strictly."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from yarl import URL
 
 from dhenara_async.web.serving.connections import ConnectionLimit
-from dhenara_async.web.serving.guard import GuardReceive, GuardScope, GuardSend
+from dhenara_async.web.serving.guard import GuardReceive, GuardRules, GuardScope, GuardSend, ServeGuard
 from dhenara_async.web.serving.protocol import counted_protocol
 from tests.web.servers import served
 
@@ -73,9 +73,9 @@ class Stand:
 
 
 @asynccontextmanager
-async def stand(*, most: int = 256, seconds: float = 60.0) -> AsyncGenerator[Stand]:
+async def stand(*, most: int = 256, seconds: float = 60.0, guarded: bool = False) -> AsyncGenerator[Stand]:
     app = App()
-    limit = ConnectionLimit(app, most=most, seconds=seconds)
+    limit = ConnectionLimit(ServeGuard(app, GuardRules()) if guarded else app, most=most, seconds=seconds)
     served_app = cast("Starlette", limit)  # any ASGI app is served alike
     with anyio.fail_after(60):
         async with served(served_app, http=counted_protocol(limit)) as url, AsyncExitStack() as stack:
@@ -149,3 +149,23 @@ async def test_a_connection_ends_without_a_whole_request_in_time_and_not_while_i
         assert await is_closed(held)
         while len(here.limit):  # noqa: ASYNC110 - the server counts
             await anyio.sleep(0.001)
+
+
+async def test_a_target_that_is_no_path_and_a_head_that_is_read_in_two_ways_are_refused() -> None:
+    refused = (
+        *(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n" for target in ("http://evil.example/", "*", "localhost:80")),
+        *(
+            "CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n",
+            "GET //evil.example/x HTTP/1.1\r\nHost: localhost\r\n",
+        ),
+        *("GET / HTTP/1.1\r\nHost : localhost\r\n", "GET / HTTP/1.1\r\n"),
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nX: {'x' * 200_000}\r\n",
+    )
+    async with stand(guarded=True) as here:
+        for head in refused:
+            client = await here.connected()
+            await client.send(f"{head}Connection: close\r\n\r\n".encode())
+            assert (await client.receive()).split()[1] == b"400", head
+        assert await answer_to(await here.connected()) == b"200"
