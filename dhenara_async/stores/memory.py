@@ -16,7 +16,7 @@ from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.stores.memory_turns import MemoryTurns, TurnTable
 from dhenara_async.stores.outline import ConversationOutline, outline_of
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
-from dhenara_async.stores.search import SearchHit, asked_words, matches, snippet, words_of
+from dhenara_async.stores.search import SearchHit, asked_words, demand_cursor, demand_limit, matches, snippet, words_of
 
 
 def _now() -> datetime:
@@ -94,12 +94,14 @@ class MemoryStore(MemoryTurns):
             if conversation_id not in self._records:
                 raise UnknownConversationError(f"no conversation {conversation_id!r} in this store")
             if node.parent_id not in self._records[conversation_id].nodes:
-                raise ValueError(f"conversation {conversation_id!r} has no node {node.parent_id!r} in this store")
+                raise ConfigurationError(
+                    f"conversation {conversation_id!r} has no node {node.parent_id!r} in this store"
+                )
         record = self._create(conversation_id)
         stored = record.nodes.get(node.id)
         if stored is not None:
             if stored != node:
-                raise ValueError(
+                raise ConfigurationError(
                     f"conversation {conversation_id!r} already has a different node {node.id!r}; "
                     "nodes are never overwritten, so append this one under an id of its own"
                 )
@@ -114,7 +116,7 @@ class MemoryStore(MemoryTurns):
         """See ``ConversationStore``."""
         record = self._record(conversation_id)
         if node_id not in record.nodes:
-            raise ValueError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
+            raise ConfigurationError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
         record.head, record.updated = node_id, _now()
 
     async def load(self, conversation_id: str) -> Conversation:
@@ -127,19 +129,16 @@ class MemoryStore(MemoryTurns):
         """See ``StoreWithOutlines``."""
         record = self._record(conversation_id)
         if after is not None and after not in record.nodes:
-            raise ValueError(f"conversation {conversation_id!r} has no node {after!r} in this store")
+            raise ConfigurationError(f"conversation {conversation_id!r} has no node {after!r} in this store")
         newest_first = reversed(record.nodes.values())
         added = tuple(takewhile(lambda node: node.id != after, newest_first))
         return ConversationOutline(tuple(map(outline_of, reversed(added))), record.head)
 
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """See ``ConversationStore``."""
-        if limit < 1:
-            raise ValueError(f"limit is {limit}; a page has at least 1 conversation")
-        if before is not None and not before.isdecimal():
-            raise ValueError("before is not a cursor of this store: pass the next of the page before")
+        limit, last_seen = demand_limit(limit), demand_cursor(before)
         newest_first = reversed(self._records.items())
-        older = (pair for pair in newest_first if before is None or pair[1].number < int(before))
+        older = (pair for pair in newest_first if last_seen is None or pair[1].number < last_seen)
         page = tuple(islice(older, limit))
         last = page[-1][1].number if page and next(older, None) is not None else None
         items = tuple(record.listed(conversation_id) for conversation_id, record in page)
@@ -151,8 +150,7 @@ class MemoryStore(MemoryTurns):
 
     async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
         """See ``StoreWithSearch``. It reads every node."""
-        if limit < 1:
-            raise ValueError(f"limit is {limit}; it is at least 1")
+        limit = demand_limit(limit)
         words, hits = asked_words(query), list[SearchHit]()
         for conversation_id, node_id in reversed(self._order) if words else ():
             record = self._records[conversation_id]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dhenara_async.conversation import ConversationNode
+from dhenara_async.errors import ConfigurationError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import TextPart
 
@@ -45,6 +46,30 @@ def words_of(node: ConversationNode) -> str:
 def asked_words(query: str) -> list[str]:
     """The words of a query, at most 32. All else in it means nothing: there are no operators to inject."""
     return _WORD.findall(query)[:_MAX_ASKED]
+
+
+def demand_limit(limit: int) -> int:
+    """Return a limit of rows, at most a million: a database takes no number of any size.
+
+    Raises:
+        ConfigurationError: It is below 1, or no integer.
+    """
+    if not isinstance(limit, int) or limit < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"limit is {limit!r}; pass an integer of at least 1")
+    return min(limit, 1_000_000)
+
+
+def demand_cursor(before: str | None) -> int | None:
+    """Return the number in the cursor of a page; None = the newest page.
+
+    Raises:
+        ConfigurationError: It is no cursor of a page.
+    """
+    if before is None:
+        return None
+    if not (before.isascii() and before.isdecimal() and len(before) < 19):
+        raise ConfigurationError("before is not a cursor of this store: pass the next of the page before")
+    return int(before)
 
 
 def matches(text: str, words: list[str]) -> bool:

@@ -82,7 +82,7 @@ async def test_the_newest_nodes_with_every_word_are_found_first(store: Store) ->
     assert [hit.node for hit in await store.search("été", limit=1)] == [first.id]
     assert await store.search("thoughtful") == ()  # reasoning is not searched
     assert await store.search("") == await store.search('"*" - ^ : ( )') == ()
-    with pytest.raises(ValueError, match="limit"):
+    with pytest.raises(ConfigurationError, match="limit"):
         await store.search("robot", limit=0)
     await store.delete("a")
     assert await store.search("robot painting") == ()
@@ -95,12 +95,26 @@ async def test_a_word_is_found_as_it_is_written(store: Store, word: str) -> None
     assert [hit.conversation for hit in await store.search(word)] == ["a"]
 
 
+async def test_pages_that_cannot_be_are_refused_in_words(store: Store) -> None:
+    store = store.scoped(new_owner())
+    await store.create("a")
+    for cursor in ("", "x", "-1", "1.5", "\0", "\u0661", "9" * 40, "1' OR '1'='1"):
+        with pytest.raises(ConfigurationError, match="before is not a cursor"):
+            await store.list(before=cursor)
+    for limit in (0, -1, cast("int", 1.5), cast("int", "2")):
+        with pytest.raises(ConfigurationError, match="limit"):
+            await store.list(limit=limit)
+    assert [item.id for item in (await store.list(limit=10**30)).items] == ["a"]
+    with pytest.raises(ConfigurationError, match="no node"):
+        await store.checkout("a", "x")
+
+
 async def test_a_node_without_its_parent_is_refused(store: Store) -> None:
     store, name, parent = store.scoped(new_owner()), uuid4().hex, asked("never kept")
     with pytest.raises(UnknownConversationError):
         await store.append(name, asked("?", parent=parent))
     await store.create(name)
-    with pytest.raises(ValueError, match="no node"):
+    with pytest.raises(ConfigurationError, match="no node"):
         await store.append(name, asked("?", parent=parent))
     assert (await store.load(name)).nodes == ()
 

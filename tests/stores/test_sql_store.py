@@ -214,7 +214,7 @@ async def test_writes_at_once_share_a_transaction_and_none_takes_others_along(tm
         outcomes = await asyncio.gather(
             *(store.append("c", node) for node in (*more[:5], wrong, *more[5:])), return_exceptions=True
         )
-        assert [type(outcome) for outcome in outcomes] == [*[type(None)] * 5, ValueError, *[type(None)] * 5]
+        assert [type(outcome) for outcome in outcomes] == [*[type(None)] * 5, ConfigurationError, *[type(None)] * 5]
         assert {node.id for node in (await store.load("c")).nodes} == {node.id for node in (*nodes, *more)}
 
 

@@ -18,7 +18,7 @@ from dhenara_async.errors import ConfigurationError, StoreError, UnknownConversa
 from dhenara_async.frozen import shortened
 from dhenara_async.stores.outline import ConversationOutline
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
-from dhenara_async.stores.search import SearchHit, asked_words, snippet, words_of
+from dhenara_async.stores.search import SearchHit, asked_words, demand_cursor, demand_limit, snippet, words_of
 from dhenara_async.stores.sql import attachments, files, loading
 from dhenara_async.stores.sql.address import database_url
 from dhenara_async.stores.sql.database import Database
@@ -153,7 +153,7 @@ class SQLStore(JournalTables, ToolResultTable):
             )
             if stored is not None:
                 if stored != body:
-                    raise ValueError(
+                    raise ConfigurationError(
                         f"conversation {conversation_id!r} already has a different node {node.id!r}; "
                         "nodes are never overwritten, so append this one under an id of its own"
                     )
@@ -245,14 +245,10 @@ class SQLStore(JournalTables, ToolResultTable):
 
     async def list(self, *, limit: int = 20, before: str | None = None) -> ConversationPage:
         """See ``ConversationStore``."""
-        if limit < 1:
-            raise ValueError(f"limit is {limit}; a page has at least 1 conversation")
-        if before is not None and not (before.isascii() and before.isdecimal() and len(before) < 19):
-            raise ValueError("before is not a cursor of this store: pass the next of the page before")
-        limit = min(limit, 1_000_000)
+        limit, last_seen = demand_limit(limit), demand_cursor(before)
         query = select(conversations).where(conversations.c.owner == self._owner)
-        if before is not None:
-            query = query.where(conversations.c.seq < int(before))
+        if last_seen is not None:
+            query = query.where(conversations.c.seq < last_seen)
         query = query.order_by(conversations.c.seq.desc()).limit(limit + 1)
 
         def work(connection: Connection) -> Sequence[Row[Any]]:
@@ -274,8 +270,7 @@ class SQLStore(JournalTables, ToolResultTable):
 
     async def search(self, query: str, *, limit: int = 20) -> tuple[SearchHit, ...]:
         """See ``StoreWithSearch``."""
-        if limit < 1:
-            raise ValueError(f"limit is {limit}; it is at least 1")
+        limit = demand_limit(limit)
         words = asked_words(query)
         if not words:
             return ()
@@ -294,7 +289,7 @@ class SQLStore(JournalTables, ToolResultTable):
             matched, mine, newest = _POSTGRES_INDEX, nodes.c.owner == self._owner, nodes.c.seq
         found = found.join(conversations, nodes.c.conversation == conversations.c.seq)
         found = found.where(text(matched).bindparams(asked=asked), mine, conversations.c.owner == self._owner)
-        found = found.order_by(newest.desc()).limit(min(limit, 1_000_000))
+        found = found.order_by(newest.desc()).limit(limit)
 
         def work(connection: Connection) -> Sequence[Row[str, str | None, str, str]]:
             return connection.execute(found).all()
@@ -408,7 +403,7 @@ class SQLStore(JournalTables, ToolResultTable):
         """Return the number of a node in the order of all nodes.
 
         Raises:
-            ValueError: The conversation does not have it.
+            ConfigurationError: The conversation does not have it.
         """
         mine = {"of_conversation": seq, "of_owner": self._owner, "of_id": node_id}
         number = connection.scalar(NODE_NUMBER, mine) if storable(node_id) else None
@@ -446,8 +441,8 @@ def _unknown(conversation_id: str) -> UnknownConversationError:
     return UnknownConversationError(f"no conversation {conversation_id!r} in this store")
 
 
-def _no_node(conversation_id: str, node_id: str | None) -> ValueError:
-    return ValueError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
+def _no_node(conversation_id: str, node_id: str | None) -> ConfigurationError:
+    return ConfigurationError(f"conversation {conversation_id!r} has no node {node_id!r} in this store")
 
 
 def _now() -> str:
