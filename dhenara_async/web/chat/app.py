@@ -213,7 +213,7 @@ class ChatApp:
         conversation = await opening
         link = self._link(request, chat_id)
         path = conversation.path(node_id)
-        messages = messages_of(path, link)
+        messages = messages_of(path, link, self._options.known_tools)
         going_on = [draft for draft in running if conversation.get(draft.id) is None]
         asks = bool(going_on) and bool(going_on[-1].user_query or going_on[-1].attached_files)
         if node_id is None and asks and going_on[-1].parent_id == (path[-1].id if path else None):

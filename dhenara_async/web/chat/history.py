@@ -3,7 +3,9 @@
 The id of an answer's message is that of its node; the id of its question's message ends in ``-user``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import ToolArgumentsError
@@ -18,7 +20,9 @@ from dhenara_async.messages.messages import (
 )
 from dhenara_async.tools.loop import calls_to_answer
 from dhenara_async.web.frames.call_names import CallNames
-from dhenara_async.web.frames.ui_metadata import node_metadata, output_of
+from dhenara_async.web.frames.protocol import Ended
+from dhenara_async.web.frames.ui_metadata import hop_of, node_metadata, output_of
+from dhenara_async.web.frames.ui_sources import UISources
 
 _USER = "-user"
 
@@ -26,6 +30,14 @@ FileLink = Callable[[str, FilePart], "str | None"]
 """Returns the URL of a file of a node; None if it cannot be shown."""
 
 Json = dict[str, object]
+
+
+@dataclass
+class _MessageSoFar:
+    """The calls and the sources that the message of an answer shows already."""
+
+    names: CallNames = field(default_factory=CallNames)
+    sources: UISources = field(default_factory=UISources)
 
 
 def user_message_id(node_id: str) -> str:
@@ -43,25 +55,31 @@ def loop_of(node: ConversationNode) -> str:
     return node.loop_id or node.id
 
 
-def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]:
+def messages_of(nodes: Sequence[ConversationNode], link: FileLink, known_tools: Collection[str] = ()) -> list[Json]:
     """Return the turns as messages, oldest first; the steps of a tool loop are one message.
 
     Calls at the end of a loop that have no result wait for approval, and so do those of a hosted server at any end.
+
+    Args:
+        nodes: The turns, oldest first.
+        link: The URLs of files.
+        known_tools: Names of the tools that the page declares; all others are ``dynamic-tool``, like in the stream.
     """
     messages: list[Json] = []
     loop: list[Json] = []  # the parts of the answer that is being built
-    names = CallNames()  # of its calls
+    shown = _MessageSoFar()
+    continued = {at for at, (node, then) in enumerate(pairwise(nodes)) if then.loop_id == loop_of(node)}
     for place, node in enumerate(nodes):
         results = nodes[place + 1].tool_results if place + 1 < len(nodes) else ()
-        goes_on = place > 0 and node.loop_id == loop_of(nodes[place - 1])
+        goes_on = place - 1 in continued
         if (node.user_query or node.attached_files) and not goes_on:
             messages.append(question_message(node, link))
         if node.response is None:
             continue
         same = goes_on and bool(messages) and messages[-1]["role"] == "assistant"
         if not same:
-            names = CallNames()
-        parts = list(_answer_parts(node, results, link, names, last=place + 1 == len(nodes)))
+            shown = _MessageSoFar()
+        parts = list(_answer_parts(node, results, link, shown, known_tools, last=place + 1 == len(nodes)))
         if same:
             loop += parts
             messages[-1]["metadata"] = node_metadata(node)
@@ -69,6 +87,9 @@ def messages_of(nodes: Sequence[ConversationNode], link: FileLink) -> list[Json]
             loop = parts
             message: Json = {"id": node.id, "role": "assistant", "parts": loop, "metadata": node_metadata(node)}
             messages.append(message)
+        hop = None if node.status != "complete" or place in continued else hop_of(Ended(node=node))
+        if hop is not None:
+            loop.append({"type": "data-hop", "data": hop})
     return messages
 
 
@@ -102,8 +123,15 @@ def _told(nodes: Iterable[ConversationNode]) -> list[Json]:
 
 
 def _answer_parts(
-    node: ConversationNode, results: Sequence[ToolResultPart], link: FileLink, names: CallNames, *, last: bool
+    node: ConversationNode,
+    results: Sequence[ToolResultPart],
+    link: FileLink,
+    message: _MessageSoFar,
+    known_tools: Collection[str],
+    *,
+    last: bool,
 ) -> Iterator[Json]:
+    names = message.names
     names.next_answer()
     called = () if node.response is None else calls_to_answer(node.response)
     named = [(call, names.new(call.call_id, call.name)) for call in called]
@@ -118,10 +146,7 @@ def _answer_parts(
         match part:
             case TextPart() if part.text:
                 yield {"type": "text", "text": part.text, "state": "done"}
-                for number, citation in enumerate(part.citations):
-                    if citation.url is not None and citation.url.lower().startswith(("http://", "https://")):
-                        title = {} if citation.title is None else {"title": citation.title}
-                        yield {"type": "source-url", "sourceId": f"s{number}", "url": citation.url, **title}
+                yield from message.sources.new(part.citations)
             case ReasoningPart() if part.text:
                 yield {"type": "reasoning", "text": part.text, "state": "done"}
             case RefusalPart() if part.text:
@@ -130,10 +155,10 @@ def _answer_parts(
                 yield from _file_parts(node, part, link)
             case ToolCallPart():
                 name = next(name for call, name in named if call is part)
-                yield _call_part(part, name, outputs.get(name), waits=last and node.loop_id is not None)
+                yield _call_part(part, name, outputs.get(name), known_tools, waits=last and node.loop_id is not None)
             case HostedToolPart() if (asked := part.requested_call()) is not None:
                 name = next(name for call, name in named if call == asked)
-                yield _call_part(asked, name, outputs.get(name), waits=last)
+                yield _call_part(asked, name, outputs.get(name), known_tools, waits=last)
             case HostedToolPart() if not part.report and (part.input is not None or part.output is not None):
                 if part.call_id is None or part.call_id not in shown:
                     shown.add(part.call_id or "")
@@ -155,13 +180,19 @@ def _hosted_part(part: HostedToolPart, call_id: str, output: object) -> Json:
     }
 
 
-def _call_part(call: ToolCallPart, name: str, result: ToolResultPart | None, *, waits: bool) -> Json:
-    head: Json = {"type": "dynamic-tool", "toolName": call.name or "tool", "toolCallId": name}
+def _call_part(
+    call: ToolCallPart, name: str, result: ToolResultPart | None, known_tools: Collection[str], *, waits: bool
+) -> Json:
+    tool = call.name or "tool"
+    head: Json = {"type": "dynamic-tool", "toolName": tool, "toolCallId": name}
+    if tool in known_tools:
+        head = {"type": f"tool-{tool}", "toolCallId": name}
     try:
         head["input"] = call.parsed()
     except ToolArgumentsError:
-        words = "the arguments of this call are not JSON"
-        return {**head, "state": "output-error", "input": call.arguments, "errorText": words}
+        words = "the arguments of this call are not JSON" if result is None else result.get_text()
+        raw = {"rawInput": call.arguments} if tool in known_tools else {}  # version 6 reads it there
+        return {**head, "state": "output-error", "input": call.arguments, **raw, "errorText": words}
     if result is None and waits:
         return {**head, "state": "approval-requested", "approval": {"id": head["toolCallId"]}}
     if result is None:

@@ -27,7 +27,7 @@ from dhenara_async.events import (
     ToolEnd,
 )
 from dhenara_async.framing.lenient_json import dumps
-from dhenara_async.messages.messages import Citation, FilePart, HostedToolPart, TextPart, ToolCallPart, ToolResultPart
+from dhenara_async.messages.messages import FilePart, HostedToolPart, TextPart, ToolCallPart, ToolResultPart
 from dhenara_async.response import FinishReason
 from dhenara_async.web.frames.call_names import CallNames, KnownCalls
 from dhenara_async.web.frames.event_json import text_json
@@ -35,6 +35,7 @@ from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.protocol import UNBUFFERED, Ended
 from dhenara_async.web.frames.sse import COMMENT
 from dhenara_async.web.frames.ui_metadata import hop_of, metadata_of, output_of
+from dhenara_async.web.frames.ui_sources import UISources
 
 UIStreamVersion = Literal[6, 7]
 """The major version of the page's ``ai`` package; a request does not tell it."""
@@ -104,7 +105,7 @@ class UIMessageFrames:
         self._has_parts = self._in_step = False
         self._calls = CallNames(calls)
         self._undecided: dict[str, str] = {}  # hosted calls whose approval the page was not asked for: names by ids
-        self._sources: set[str] = set()
+        self._sources = UISources()
         self._finish_reason = "other"
 
     def begin(self) -> bytes:
@@ -193,6 +194,7 @@ class UIMessageFrames:
             self._next_round()
         self._in_step = True
         self._has_parts = False
+        self._sources.next_step()
         self._put({"type": "start-step"})
 
     def _ask_for(self, name: str) -> None:
@@ -215,6 +217,7 @@ class UIMessageFrames:
             self._in_step = True
             self._put({"type": "start-step"})
         if self._has_parts and self._sdk == 7:
+            self._sources.take_back()
             self._put({"type": "reset-step"})
         elif self._has_parts:
             self._put({"type": "data-reset", "data": {"reason": "the answer starts again"}})
@@ -282,7 +285,8 @@ class UIMessageFrames:
             case _:
                 self._close_part(event.part_id)
                 if isinstance(part, TextPart):
-                    self._cite(event.part_id, part.citations)
+                    for source in self._sources.new(part.citations):
+                        self._put(source)
 
     def _close_part(self, part_id: int, why: str = _CUT) -> None:
         kind, name, tool = self._open.pop(part_id, ("", "", ""))
@@ -357,20 +361,6 @@ class UIMessageFrames:
         if url is not None:
             self._has_parts = True
             self._put({"type": "file", "url": url, "mediaType": part.media_type})
-
-    def _cite(self, part_id: int, citations: Sequence[Citation]) -> None:
-        for number, citation in enumerate(citations):
-            key = citation.url or citation.file_id or citation.title
-            if key is None or key in self._sources:
-                continue
-            self._sources.add(key)
-            name = f"{self._name_of(part_id)}-s{number}"
-            if citation.url is not None and citation.url.lower().startswith(("http://", "https://")):
-                title = {} if citation.title is None else {"title": citation.title}
-                self._put({"type": "source-url", "sourceId": name, "url": citation.url, **title})
-            else:
-                title = citation.title or "source"
-                self._put({"type": "source-document", "sourceId": name, "mediaType": "text/plain", "title": title})
 
 
 def _chunk(chunk: Mapping[str, object]) -> bytes:
