@@ -49,6 +49,12 @@ class TurnReader:
         """Whether it reads from a cursor: there may be nothing more to read then."""
         return self._from is not None
 
+    @property
+    def waits(self) -> bool:
+        """Whether nothing of the turn is there to read yet."""
+        log = self._demand_log()
+        return log.ended_at is None and self._seq >= len(log.events)
+
     async def __aenter__(self) -> Self:
         log = self._log = self._find if isinstance(self._find, TurnLog) else await self._find()
         self._left = False

@@ -145,6 +145,8 @@ class AnswerFeed:
         self._first = self._frames.begin()
         if self._before:
             self._first += self._frames.feed(self._before)
+        elif isinstance(stream, TurnReader) and stream.waits:
+            self._first += self._frames.feed(())  # what a late client sees before the first event: the question
         return self
 
     async def __aexit__(

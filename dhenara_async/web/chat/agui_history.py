@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from dhenara_async.conversation import ConversationNode
+from dhenara_async.messages.messages import FilePart
 from dhenara_async.tools.loop import calls_to_answer
 from dhenara_async.web.chat.history import Json, user_message_id
 from dhenara_async.web.frames.call_names import CallNames
+from dhenara_async.web.inputs.agui_run import words_of
 
 
 def agui_messages(nodes: Sequence[ConversationNode]) -> list[Json]:
@@ -56,10 +58,29 @@ def agui_results(node: ConversationNode) -> list[Json]:
 
 
 def agui_question(node: ConversationNode) -> list[Json]:
-    """Return the message of a turn's question, with its text alone; none if it has no text."""
-    if not node.user_query:
+    """Return the message of a turn's question; none if there is nothing to show.
+
+    Files are data, and not URLs, because only data may be sent back in a question.
+    """
+    files = [part for file in node.attached_files if (part := _file_part(file)) is not None]
+    if not node.user_query and not files:
         return []
-    return [{"id": user_message_id(node.id), "role": "user", "content": node.user_query}]
+    content: object = node.user_query
+    if files:
+        text: list[Json] = [{"type": "text", "text": node.user_query}] if node.user_query else []
+        content = [*files, *text]
+    return [{"id": user_message_id(node.id), "role": "user", "content": content}]
+
+
+def _file_part(file: FilePart) -> Json | None:
+    kind = file.media_type.partition("/")[0]
+    if kind not in {"image", "audio", "video"}:
+        kind = "document"
+    if file.data is not None:
+        return {"type": kind, "source": {"type": "data", "value": file.get_base64(), "mimeType": file.media_type}}
+    if file.url is None or file.is_stored:
+        return None
+    return {"type": kind, "source": {"type": "url", "value": file.url, "mimeType": file.media_type}}
 
 
 def with_ids_of(messages: Sequence[Json], known: Sequence[tuple[str, str]]) -> list[Json]:
@@ -74,7 +95,7 @@ def with_ids_of(messages: Sequence[Json], known: Sequence[tuple[str, str]]) -> l
     left = list(known)
     renamed: list[Json] = []
     for message in messages:
-        if message["role"] == "user" and left and left[0][1] == message["content"]:
+        if message["role"] == "user" and left and left[0][1] == words_of(message["content"]):
             message = {**message, "id": left.pop(0)[0]}
         renamed.append(message)
     return renamed

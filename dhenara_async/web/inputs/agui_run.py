@@ -9,6 +9,7 @@ Source: https://docs.ag-ui.com/sdk/js/core/types#runagentinput (read 2026-11-28)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import FilePart
@@ -108,7 +109,7 @@ def _decisions(entries: Sequence[object], limits: WebLimits) -> dict[str, bool |
 
 
 def known_questions(body: bytes) -> list[tuple[str, str]]:
-    """Return the ids and the words of the questions that a client has, oldest first; only plain ones count.
+    """Return the ids and the words of the questions that a client has, oldest first.
 
     Raises:
         RefusedRequest: The body is not the input of a run.
@@ -116,10 +117,19 @@ def known_questions(body: bytes) -> list[tuple[str, str]]:
     fields = object_of(body)
     questions: list[tuple[str, str]] = []
     for message in sent_messages(fields):
-        name, words = message.get("id"), message.get("content")
-        if message.get("role") == "user" and isinstance(name, str) and isinstance(words, str):
-            questions.append((name, words))
+        name = message.get("id")
+        if message.get("role") == "user" and isinstance(name, str):
+            questions.append((name, words_of(message.get("content"))))
     return questions
+
+
+def words_of(content: object) -> str:
+    """Return the words of a message's content, which is a text, or a list of parts: its texts are paragraphs."""
+    if isinstance(content, str):
+        return content
+    parts = cast("list[object]", content) if isinstance(content, list) else []
+    texts = [cast("dict[str, object]", part).get("text") for part in parts if isinstance(part, dict)]
+    return "\n\n".join(text for text in texts if isinstance(text, str))
 
 
 def _question_of(message: BodyFields, limits: WebLimits) -> tuple[str, tuple[FilePart, ...]]:
