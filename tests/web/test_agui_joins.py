@@ -16,8 +16,8 @@ PICTURE = {
 }
 
 
-def question(name: str, *content: object) -> dict[str, object]:
-    return {"id": name, "role": "user", "content": [*content] if len(content) > 1 else content[0]}
+def question(name: str, content: object) -> dict[str, object]:
+    return {"id": name, "role": "user", "content": content}
 
 
 async def test_a_late_client_sees_questions_and_their_files_before_the_answer_begins() -> None:
@@ -30,12 +30,13 @@ async def test_a_late_client_sees_questions_and_their_files_before_the_answer_be
                 await begins.wait()
             await connection.send(head(), *chat_stream("A fox."))
 
+    rest: Any = []
     async with serve(play) as held:
         models: dict[str, Target] = {"held": chat_endpoint(held.url)}
         async with chatting(more_models=models) as chat:
             page = chat.page
             text: dict[str, object] = {"type": "text", "text": "One?"}
-            first = question("q1", PICTURE, text)
+            first = question("q1", [PICTURE, text])
             run: dict[str, Any] = {"threadId": "t", "forwardedProps": {"model": "held"}}
             await page.send("POST", "ag-ui", {**run, "runId": "r1", "messages": [first]})
             _, history = await page.get("chat/t")
@@ -56,7 +57,7 @@ async def test_a_late_client_sees_questions_and_their_files_before_the_answer_be
                             begun: Any = events_of(seen)
                             if sent:
                                 begins.set()
-                                rest: Any = events_of(await reply.read())
+                                rest = events_of(await reply.read())
                         shown = begun[1]["messages"]
                         assert [each["type"] for each in begun] == ["RUN_STARTED", "MESSAGES_SNAPSHOT"]
                         assert [each["content"] for each in shown] == [[PICTURE, text], "A fox.", "Two?"]
