@@ -52,6 +52,7 @@ from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.transport import Transport
 from dhenara_async.turns.factory import TurnFactory
 from dhenara_async.turns.fan_out import TurnFanOut
+from dhenara_async.turns.keeping import keep_lost
 from dhenara_async.turns.live import LiveTurns
 from dhenara_async.turns.loading import load_all, load_children, load_node, opened
 from dhenara_async.turns.log import Journal
@@ -642,6 +643,7 @@ class ConversationManager:
             UnknownConversationError: The store does not have the conversation.
         """
         node = await load_node(self.store, conversation, node_id)
+        await keep_lost(self.store, conversation, node.id)
         await self.store.checkout(conversation.id, node.id)
         conversation.checkout(node.id)
 

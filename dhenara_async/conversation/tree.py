@@ -75,6 +75,7 @@ class Conversation:
         self._hidden: dict[str | None, int] = {}  # how many followers of a loaded turn are not loaded
         self._hidden_turns = 0
         self._appended: list[ConversationNode] = []
+        self._lost: set[str] = set()  # turns that their store failed to keep
         self._not_kept: set[str] = set()  # turns that no store is known to have: it does not count them either
         for node in nodes:
             self.append(node)
@@ -283,6 +284,17 @@ class Conversation:
     def mark_kept(self, node_id: str) -> None:
         """Note that a store has an appended turn, and counts it from now on; for managers."""
         self._not_kept.discard(node_id)
+        self._lost.discard(node_id)
+
+    def mark_lost(self, node_id: str) -> None:
+        """Note that a store failed to keep an appended turn, so that the next turn has it kept first; for managers."""
+        self._lost.add(node_id)
+
+    def lost(self, node_id: str | None) -> tuple[ConversationNode, ...]:
+        """Return the turns up to one, oldest first, that their store failed to keep; for managers."""
+        if not self._lost or node_id is None:
+            return ()
+        return tuple(node for node in self.path(node_id) if node.id in self._lost)
 
     def add_loaded(self, loaded: LoadedTurns) -> None:
         """Add turns that a store had all along; the head stays. For managers and stores.

@@ -21,7 +21,7 @@ import anyio
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.errors import DeadlineError, StoreError, UnknownConversationError
 from dhenara_async.stores import ConversationStore, NewTurn, StoredTurn, StoreWithJournal, TurnBatch, TurnWriter
-from dhenara_async.turns.keeping import keep
+from dhenara_async.turns.keeping import keep, keep_lost
 from dhenara_async.turns.log import Journal, TurnLog
 from dhenara_async.turns.process import new_writer
 
@@ -52,6 +52,7 @@ class JournaledTurn:
         new: The turn before its answer.
         stop: Called once if the turn has to end: with True if somebody asked for that, with False if it is fenced.
         is_held: Tells whether somebody can still end the turn; the lease of one that was forgotten runs out.
+        conversation: Its conversation.
 
     Attributes:
         beginning: Begins it in the store; None before.
@@ -69,11 +70,13 @@ class JournaledTurn:
         new: NewTurn,
         stop: Callable[[bool], None],
         is_held: Callable[[], bool],
+        conversation: Conversation,
     ) -> None:
         self.store = store
         self.log = log
         self.new = new
         self.is_held = is_held
+        self.conversation = conversation
         self._stop: Callable[[bool], None] | None = stop
         self.beginning: asyncio.Task[None] | None = None
         self.stored: StoredTurn | None = None
@@ -131,6 +134,8 @@ class JournalWriter:
 
     async def _begin(self, turn: JournaledTurn) -> None:
         try:
+            store: ConversationStore = turn.store  # type: ignore[assignment] - every store with a journal is one
+            await keep_lost(store, turn.conversation, turn.new.draft.parent_id)
             turn.stored = await turn.store.begin_turn(turn.new, self.identity, lease=LEASE_SECONDS)
         except UnknownConversationError:
             raise
@@ -180,6 +185,8 @@ class JournalWriter:
                     raise StoreError(FENCED)
                 conversation.mark_kept(node.id)
         except StoreError as exc:
+            if not turn.fenced:
+                conversation.mark_lost(node.id)
             raise StoreError(f"turn {turn.log.turn_id} is not kept: {exc}") from exc
 
     async def _ended(

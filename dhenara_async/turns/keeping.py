@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from decimal import Decimal
 from time import monotonic
 
@@ -32,10 +33,31 @@ async def keep(store: ConversationStore, conversation: Conversation, node: Conve
     """
 
     async def work() -> None:
+        await keep_lost(store, conversation, node.parent_id)
         await store.append(conversation.id, node)
         conversation.mark_kept(node.id)
 
-    return await keep_by(work, node.id)
+    try:
+        is_kept = await keep_by(work, node.id)
+    except StoreError:
+        conversation.mark_lost(node.id)
+        raise
+    if not is_kept:
+        conversation.mark_lost(node.id)
+    return is_kept
+
+
+async def keep_lost(store: ConversationStore, conversation: Conversation, node_id: str | None) -> None:
+    """Store the turns up to one that the store failed to keep before, else the turn that follows has no parent there.
+
+    Raises:
+        StoreError: The store fails still.
+        UnknownConversationError: The conversation was deleted.
+    """
+    for node in conversation.lost(node_id):
+        with suppress(ValueError):  # it has been ended as interrupted meanwhile
+            await store.append(conversation.id, node)
+        conversation.mark_kept(node.id)
 
 
 async def keep_by(store_it: Callable[[], Awaitable[None]], node_id: str) -> bool:

@@ -71,7 +71,7 @@ class LiveTurns:
             self._running[log] = ref(turn)
         self._drop_old()
 
-    async def keep(self, log: TurnLog, store: ConversationStore, new: NewTurn) -> bool:
+    async def keep(self, log: TurnLog, store: ConversationStore, new: NewTurn, conversation: Conversation) -> bool:
         """Keep a turn in the store before its first request; False if the store has had a turn of that id.
 
         Raises:
@@ -79,7 +79,9 @@ class LiveTurns:
         """
         if self.writer is None or not isinstance(store, StoreWithJournal):
             return True
-        turn = JournaledTurn(store, log, new, lambda cancelled: self._stop(log, cancelled), lambda: self._is_held(log))
+        turn = JournaledTurn(
+            store, log, new, lambda cancelled: self._stop(log, cancelled), lambda: self._is_held(log), conversation
+        )
         self._journaled[log] = turn
         await self.writer.begin(turn)
         if turn.is_known:

@@ -320,7 +320,7 @@ class Turn:
             live.begin(owner, log, self)
         log.draft = self._draft
         try:
-            is_new = await live.keep(log, self._keeper, self._described(log.epoch))
+            is_new = await live.keep(log, self._keeper, self._described(log.epoch), self._conversation)
         except BaseException as exc:
             await self._end(exc)
             raise

@@ -16,11 +16,20 @@ import pytest
 from sqlalchemy import URL, event, text
 from sqlalchemy.exc import OperationalError
 
-from dhenara_async import AIModelCallConfig, ConversationManager, ConversationNode, Journal, StreamEvent, TextDelta
+from dhenara_async import (
+    AIModelCallConfig,
+    ConversationManager,
+    ConversationNode,
+    Dialect,
+    Journal,
+    StreamEvent,
+    TextDelta,
+)
 from dhenara_async.errors import StoreError
-from dhenara_async.stores import SQLStore, StoredTurn, TurnBatch, TurnState, TurnWriter
+from dhenara_async.stores import NewTurn, SQLStore, StoredTurn, TurnBatch, TurnState, TurnWriter
 from dhenara_async.stores.sql.changes import Changes
-from tests.loopback import PATIENCE, Connection, chat_endpoint, chat_stream, head, serve
+from dhenara_async.testing import Answer, ProviderServer
+from tests.loopback import PATIENCE, Connection, chat_endpoint, chat_stream, endpoint_at, head, serve
 from tests.stores.dying import DyingConnections
 from tests.stores.test_crashes import address as address
 from tests.stores.test_crashes import crashing
@@ -137,6 +146,67 @@ async def test_flushes_that_fail_for_a_while_lose_nothing(address: str, is_kept:
         assert page is not None
         assert page.turn.ended
         assert _words(list(page.events)) == "One two three."
+
+
+class Down(SQLStore):
+    """A store that keeps nothing while ``is_down``."""
+
+    is_down = False
+
+    def _demand(self) -> None:
+        if self.is_down:
+            raise StoreError("the store is down")
+
+    async def append(self, conversation_id: str, node: ConversationNode) -> None:
+        self._demand()
+        await super().append(conversation_id, node)
+
+    async def begin_turn(self, turn: NewTurn, writer: TurnWriter, *, lease: float) -> StoredTurn | None:
+        self._demand()
+        return await super().begin_turn(turn, writer, lease=lease)
+
+    async def end_turn(
+        self,
+        turn: StoredTurn,
+        writer: TurnWriter,
+        batches: Sequence[TurnBatch],
+        node: ConversationNode,
+        *,
+        keep: float,
+        aside: bool = False,
+    ) -> bool:
+        self._demand()
+        return await super().end_turn(turn, writer, batches, node, keep=keep, aside=aside)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("journal", [Journal(), None])
+async def test_a_turn_that_its_store_missed_is_kept_with_the_next(
+    address: str, journal: Journal | None, begun: bool
+) -> None:
+    answers = [Answer(text=text) for text in ("One.", "Two.", "Three.")]
+    async with (
+        Down(address) as store,
+        ProviderServer(answers) as server,
+        ConversationManager(store=store, journal=journal) as manager,
+    ):
+        talk, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        await manager.ask(talk, "1", endpoint)
+        store.is_down = not begun
+        turn = manager.turn(talk, "2", endpoint)
+        with pytest.raises(StoreError):
+            async with turn:
+                async for _ in turn:
+                    store.is_down = True
+        assert turn.node.status == "complete"
+        store.is_down = False
+        with_next = await manager.ask(talk, "3", endpoint)
+        assert with_next.parent_id == turn.id
+        again = await manager.open(talk.id)
+        assert [node.answer.text() for node in again.path()] == ["One.", "Two.", "Three."]
+        assert again.export_json() == talk.export_json()
+        await manager.checkout(talk, turn.id)
+        assert (await manager.open(talk.id)).head == turn.node
 
 
 class AnswersLate(SQLStore):
