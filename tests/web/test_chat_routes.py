@@ -23,7 +23,7 @@ from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, 
 from dhenara_async.testing.script import Script
 from dhenara_async.web import aiohttp as for_aiohttp
 from dhenara_async.web.starlette import WebLimits, chat_routes, lifespan
-from tests.loopback import endpoint_at
+from tests.loopback import PATIENCE, endpoint_at
 from tests.web.protocols import events_of, ui_message_of
 from tests.web.servers import served, served_by_aiohttp
 
@@ -471,3 +471,61 @@ async def test_an_approval_that_is_sent_twice_runs_the_call_once() -> None:
         assert status in {200, 409}
         assert ran == ["red"]
         assert len(chat.provider.requests) == 3
+
+
+async def test_a_page_that_is_loaded_while_a_tool_runs_is_not_asked_to_approve_it() -> None:
+    started, may_end = asyncio.Event(), asyncio.Event()
+
+    async def paint(colour: str) -> str:
+        """Paint something."""
+        started.set()
+        await may_end.wait()
+        return f"It is {colour}."
+
+    call = ScriptedToolCall("call_1", "paint", '{"colour": "red"}')
+    options: dict[str, Any] = {"config": AIModelCallConfig(tools=[paint]), "run_tools": ToolPolicy()}
+    async with chatting([Answer(tool_calls=(call,)), Answer(text="Done.")], **options) as chat:
+        page = chat.page
+        async with (
+            asyncio.timeout(PATIENCE),
+            page.session.post(f"{page.url}/api/chat", json=page.say("Paint!")) as live,
+        ):
+            await started.wait()
+            _, history = await page.get("chat/chat-1")
+            async with page.session.get(f"{page.url}/api/chat/chat-1/stream") as resumed:
+                may_end.set()
+                message = ui_message_of(await resumed.read())
+            await live.read()
+        _, after = await page.get("chat/chat-1")
+    answer = history["messages"][-1]
+    assert [part.get("state") for part in answer["parts"]] == [None, "input-available"]
+    assert history["running"] == [answer["id"]] == [message.id]
+    assert [chunk["type"] for chunk in message.tools["call_1"]][-1] == "tool-output-available"
+    assert [part.get("state") for part in after["messages"][-1]["parts"]][1] == "output-available"
+    assert after["running"] == []
+
+
+async def test_a_page_that_is_loaded_in_a_later_step_is_not_asked_to_approve_the_call_before() -> None:
+    calls = [ScriptedToolCall(f"call_{number}", "paint", '{"colour": "red"}') for number in (1, 2)]
+    stalls = Fault(answer=Answer(text="The robot paints a red fox."), stall=6)
+
+    def paint(colour: str) -> str:
+        """Paint something."""
+        return f"It is {colour}."
+
+    options: dict[str, Any] = {"config": AIModelCallConfig(tools=[paint]), "run_tools": ToolPolicy()}
+    async with chatting([*(Answer(tool_calls=(call,)) for call in calls), stalls], **options) as chat:
+        page, seen = chat.page, b""
+        async with (
+            asyncio.timeout(PATIENCE),
+            page.session.post(f"{page.url}/api/chat", json=page.say("Paint!")) as live,
+        ):
+            while b"text-delta" not in seen:
+                seen += await live.content.readany()
+            _, history = await page.get("chat/chat-1")
+            await page.send("POST", "chat/chat-1/stop")
+            await live.read()
+    assert [message["role"] for message in history["messages"]] == ["user", "assistant"]
+    states = [part.get("state") for part in history["messages"][-1]["parts"]]
+    assert states == [None, "output-available", None, "input-available"]
+    assert len(history["running"]) == 1

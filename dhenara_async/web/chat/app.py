@@ -213,8 +213,14 @@ class ChatApp:
         conversation = await opening
         link = self._link(request, chat_id)
         path = conversation.path(node_id)
-        messages = messages_of(path, link, self._options.known_tools)
-        going_on = [draft for draft in running if conversation.get(draft.id) is None]
+        loop = loop_of(path[-1]) if path else None
+        at_work = any(loop_of(draft) == loop for draft in running)
+        if at_work:  # a step is there while its tools or the next step run, or it has ended in between
+            at_work = any(loop_of(draft) == loop for draft in await mine.running(chat_id))
+        messages = messages_of(path, link, self._options.known_tools, at_work=at_work)
+        going_on = [
+            draft for draft in running if conversation.get(draft.id) is None or (at_work and loop_of(draft) == loop)
+        ]
         asks = bool(going_on) and bool(going_on[-1].user_query or going_on[-1].attached_files)
         if node_id is None and asks and going_on[-1].parent_id == (path[-1].id if path else None):
             messages.append(question_message(going_on[-1], link))

@@ -55,7 +55,9 @@ def loop_of(node: ConversationNode) -> str:
     return node.loop_id or node.id
 
 
-def messages_of(nodes: Sequence[ConversationNode], link: FileLink, known_tools: Collection[str] = ()) -> list[Json]:
+def messages_of(
+    nodes: Sequence[ConversationNode], link: FileLink, known_tools: Collection[str] = (), *, at_work: bool = False
+) -> list[Json]:
     """Return the turns as messages, oldest first; the steps of a tool loop are one message.
 
     Calls at the end of a loop that have no result wait for approval, and so do those of a hosted server at any end.
@@ -64,6 +66,7 @@ def messages_of(nodes: Sequence[ConversationNode], link: FileLink, known_tools: 
         nodes: The turns, oldest first.
         link: The URLs of files.
         known_tools: Names of the tools that the page declares; all others are ``dynamic-tool``, like in the stream.
+        at_work: Whether the last turn goes on: its tools run at the moment, and wait for nobody.
     """
     messages: list[Json] = []
     loop: list[Json] = []  # the parts of the answer that is being built
@@ -79,7 +82,9 @@ def messages_of(nodes: Sequence[ConversationNode], link: FileLink, known_tools: 
         same = goes_on and bool(messages) and messages[-1]["role"] == "assistant"
         if not same:
             shown = _MessageSoFar()
-        parts = list(_answer_parts(node, results, link, shown, known_tools, last=place + 1 == len(nodes)))
+        parts = list(
+            _answer_parts(node, results, link, shown, known_tools, last=place + 1 == len(nodes) and not at_work)
+        )
         if same:
             loop += parts
             messages[-1]["metadata"] = node_metadata(node)
