@@ -22,7 +22,7 @@ from typing import Final
 import anyio
 
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import ConfigurationError, DhenaraError, UnknownConversationError
+from dhenara_async.errors import ConfigurationError, UnknownConversationError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart, TextPart
@@ -184,10 +184,8 @@ class _Keeper:
         try:
             if await keep_by(lambda: self._append(store, node), node.id):
                 return
-        except DhenaraError as exc:
-            _not_kept(node.id, exc)
-        except ValueError:
-            return  # the same answer was kept before: the first one stays
+        except ValueError:  # the same answer was kept before: the first one stays
+            return
         except Exception as exc:  # noqa: BLE001 - whatever a store raises, the answer is complete
             _not_kept(node.id, exc)
         self._answers.remember(node)
@@ -236,9 +234,7 @@ async def _loaded(store: ConversationStore, conversation_id: str, node_id: str) 
             return await store.load(conversation_id)
         try:
             return Conversation.of_loaded(conversation_id, await store.load_path(conversation_id, node_id))
-        except ValueError as exc:
-            if isinstance(exc, DhenaraError):
-                raise
+        except ValueError:  # it has no such node
             return await opened(store, conversation_id)
     except UnknownConversationError:
         return None

@@ -261,8 +261,8 @@ class ResponseTurns:
             node = turn.as_node(parent)
             try:
                 await self._manager.store.append(conversation.id, node)
-            except ValueError as exc:
-                if isinstance(exc, DhenaraError) or not await has_node(self._manager, conversation, node.id):
+            except ValueError:
+                if not await has_node(self._manager, conversation, node.id):
                     raise
                 kept = await self._manager.load(conversation, node.id)
                 if not turn.is_that_of(kept) or _call_ids(kept) != _call_ids(node):
