@@ -83,7 +83,7 @@ class Client:
     async def abort(self) -> None:
         self.over = "aborted"
 
-    async def refuse(self, status: int, media_type: str, body: bytes) -> None:
+    async def refuse(self, status: int, media_type: str, body: bytes, headers: Mapping[str, str]) -> None:
         self.over = "refused"
 
     async def nothing(self) -> None:
