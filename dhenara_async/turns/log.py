@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from dhenara_async.conversation import ConversationNode
 from dhenara_async.errors import ConfigurationError
-from dhenara_async.events import StreamEvent
+from dhenara_async.events import StreamEvent, ToolApprovalRequest, ToolEnd, ToolProgress, ToolStart
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.stores.event_list import EventList
 
@@ -108,6 +108,17 @@ class TurnLog:
             call()
         self._alert_at = self._called_at
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the turn has ended with a complete answer.
+
+        The last node of a tool loop is complete also where the loop ended while the calls of its answer ran.
+        """
+        node = self.node
+        if self.failure is not None or node is None or node.status != "complete":
+            return False
+        return not _ends_amid_tools(self.events)
+
     def end(self, node: ConversationNode | None, failure: BaseException | None) -> None:
         """The turn is over: ``node`` is what it left, ``failure`` is the error of its stream."""
         self.node, self.failure, self.ended_at = node, failure, monotonic()
@@ -129,3 +140,22 @@ class TurnLog:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+
+def _ends_amid_tools(events: Sequence[StreamEvent]) -> bool:
+    """Whether calls were running at the end, or the model was not asked about their results."""
+    running, has_results = 0, False
+    for event in reversed(events):
+        match event:
+            case ToolStart():
+                running += 1
+            case ToolEnd():
+                running, has_results = running - 1, True
+            case ToolProgress():
+                pass
+            case ToolApprovalRequest():  # it waits with the results that are there
+                has_results = False
+                break
+            case _:
+                break
+    return running > 0 or has_results

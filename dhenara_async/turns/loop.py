@@ -265,7 +265,7 @@ class TurnLoop(Turn):
         log = await super()._known()
         if self._resumption is None or log is None or log.ended_at is None:
             return log
-        if log.node is not None and log.node.id != self._draft.parent_id and log.node.status == "complete":
+        if log.is_complete and log.node is not None and log.node.id != self._draft.parent_id:
             return log
         self._release(log)
         self._draft = self._draft.changed(id=uuid4().hex)

@@ -162,9 +162,9 @@ class TurnReader:
 
     def _end(self, log: TurnLog) -> None:
         """Raise the error of the turn, or stop the iteration."""
-        if log.node is not None and log.node.status == "complete":
+        if log.is_complete:
             raise StopAsyncIteration
         if isinstance(log.failure, DhenaraError):
             raise log.failure
-        reason = "it failed" if log.node is None else log.node.error
+        reason = "it failed" if log.node is None else log.node.error or "it was left while its tools ran"
         raise StreamStateError(f"turn {log.turn_id} ended before its answer was complete: {reason}")

@@ -47,6 +47,9 @@ from dhenara_async.usage.budget import Reservation
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
 
+CANCELLED = "the turn was cancelled"
+"""The ``error`` of a node whose turn was cancelled, and the end of the error that its readers get."""
+
 _ADVICE = "a turn is read inside its block: async with manager.turn(…) as turn"
 
 Reserve = Callable[[TurnOpener], Sequence[Reservation]]
@@ -386,7 +389,7 @@ class Turn:
             finally:
                 if self._live is not None and self._log is not None:
                     live, owner = self._live
-                    live.end(owner, self._log, self._node, self._stopped or self._stream.failure)
+                    live.end(owner, self._log, self._node, None if self._stream.complete else self._failure(exc))
                 if self._queue is not None:
                     self._queue.leave(self)
                 self._ending.set()
@@ -395,9 +398,7 @@ class Turn:
         """End the turn from outside of its block, as ``manager.cancel`` does; its node keeps what came."""
         self._cancelled = True
         if self._stopped is None:
-            self._stopped = StreamStateError(
-                f"turn {self.id} ended before its answer was complete: the turn was cancelled"
-            )
+            self._stopped = self._cut_by(CANCELLED)
         await self._end(None)
 
     async def cut(self, failure: DhenaraError) -> None:
@@ -657,10 +658,17 @@ class Turn:
         signing = None if self._opener is None else self._opener.history.signing
         return node if signing is None else signing.signed(node)
 
+    def _failure(self, exc: BaseException | None) -> BaseException:
+        """Return the error that readers get of a turn whose answer is not complete."""
+        return self._stopped or self._stream.failure or self._cut_by(self._reason(exc))
+
+    def _cut_by(self, reason: str) -> StreamStateError:
+        return StreamStateError(f"turn {self.id} ended before its answer was complete: {reason}")
+
     def _reason(self, failure: BaseException | None) -> str:
         """Describe why the answer is not complete."""
         if self._cancelled:
-            return "the turn was cancelled"
+            return CANCELLED
         if failure is None or isinstance(failure, asyncio.CancelledError | GeneratorExit):
             return "the reader left before the end"
         return described(failure)

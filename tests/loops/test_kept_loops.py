@@ -1,15 +1,23 @@
 """Loops as conversations: shown, windowed, regenerated and edited, without a call or a result alone."""
 
+from pathlib import Path
+
+import pytest
+
 from dhenara_async import (
     AIModelCallConfig,
     Conversation,
     ConversationManager,
     ConversationPolicy,
     Dialect,
+    Pending,
     StreamEvent,
+    ToolEnd,
     ToolPolicy,
+    ToolStart,
     event_to_dict,
 )
+from dhenara_async.errors import StreamStateError
 from dhenara_async.stores.event_lines import event_lines, events_of
 from dhenara_async.testing import Answer, ProviderServer
 from tests.loops.tools import Studio, call, endpoint_of, paint_step, steps
@@ -81,3 +89,50 @@ async def test_readers_attach_to_a_loop_and_its_events_are_lines_of_json() -> No
             assert (await reader.batch())[1:] == events
     assert events_of(event_lines(events)) == events
     assert event_to_dict(events[0])["node_id"] == turn.id
+
+
+@pytest.mark.parametrize("how", ["leave", "cancel"])
+async def test_a_loop_that_ended_amid_its_tools_is_no_clean_end_for_later_readers(how: str, tmp_path: Path) -> None:
+    """Its last node is complete: the answer with the calls. Another process has the events alone."""
+    studio, path = Studio(), tmp_path / "talk.db"
+    config = AIModelCallConfig(tools=studio.tools)
+    script = [paint_step(1, call(1, "paint", '{"number": 1}'), call(2, "hang"))]
+    async with (
+        ProviderServer(script) as server,
+        ConversationManager(store=path, config=config) as manager,
+        ConversationManager(store=path) as elsewhere,
+    ):
+        endpoint = endpoint_of(server, CHAT)
+        turn = manager.turn(await manager.create(), "Paint.", endpoint, run_tools=ToolPolicy(timeout=None))
+        async with turn:
+            async for event in turn:
+                if isinstance(event, ToolStart) and event.call.name == "hang":
+                    break
+            if how == "cancel":
+                await manager.cancel(turn.id)
+        assert turn.node.status == "complete"
+        for readers in (manager, elsewhere):
+            read: list[StreamEvent] = []
+            with pytest.raises(StreamStateError, match="ended before its answer was complete"):
+                async with readers.attach(turn.id) as reader:
+                    async for event in reader:
+                        read.append(event)
+            assert isinstance(read[-1], ToolStart | ToolEnd)
+
+
+async def test_a_loop_that_waits_for_approval_ends_cleanly_for_later_readers(tmp_path: Path) -> None:
+    path, config = tmp_path / "talk.db", AIModelCallConfig(tools=Studio().tools)
+    script = [paint_step(1, call(1, "paint", '{"number": 1}'), call(2, "fail"))]
+    policy = ToolPolicy(approve=lambda asked: Pending if asked.name == "fail" else True)
+    async with (
+        ProviderServer(script) as server,
+        ConversationManager(store=path, config=config) as manager,
+        ConversationManager(store=path) as elsewhere,
+    ):
+        turn = manager.turn(await manager.create(), "Paint.", endpoint_of(server, CHAT), run_tools=policy)
+        await turn
+        assert turn.outcome == "pending"
+        for readers in (manager, elsewhere):
+            async with readers.attach(turn.id) as reader:
+                read = [event async for event in reader]
+            assert any(isinstance(event, ToolEnd) for event in read)

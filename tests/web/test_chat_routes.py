@@ -529,3 +529,27 @@ async def test_a_page_that_is_loaded_in_a_later_step_is_not_asked_to_approve_the
     states = [part.get("state") for part in history["messages"][-1]["parts"]]
     assert states == [None, "output-available", None, "input-available"]
     assert len(history["running"]) == 1
+
+
+@pytest.mark.parametrize("detach", [True, False])
+async def test_a_page_that_stops_a_running_tool_is_told_so(detach: bool) -> None:
+    started = asyncio.Event()
+
+    async def paint(colour: str) -> str:
+        """Paint something."""
+        started.set()
+        await asyncio.sleep(1000)
+        return colour
+
+    call = ScriptedToolCall("call_1", "paint", '{"colour": "red"}')
+    options: dict[str, Any] = {"config": AIModelCallConfig(tools=[paint]), "run_tools": ToolPolicy(), "detach": detach}
+    async with chatting([Answer(tool_calls=(call,))], **options) as chat:
+        page = chat.page
+        async with (
+            asyncio.timeout(PATIENCE),
+            page.session.post(f"{page.url}/api/chat", json=page.say("Paint!")) as live,
+        ):
+            await started.wait()
+            assert (await page.send("POST", "chat/chat-1/stop"))[0] == 204
+            message = ui_message_of(await live.read())
+    assert message.aborted

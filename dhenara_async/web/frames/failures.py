@@ -28,6 +28,7 @@ from dhenara_async.errors import (
     UnsupportedError,
 )
 from dhenara_async.frozen import ShortRepr
+from dhenara_async.turns.turn import CANCELLED
 
 _OPERATOR = "This model cannot be used at the moment. The people who run this app have to look into it."
 
@@ -100,8 +101,6 @@ class Failure(ShortRepr):
 
 
 _CANCELLED = "Cancelled"
-CANCELLED_ERROR = "the turn was cancelled"
-"""The ``error`` of a node whose turn was cancelled."""
 
 
 def failure_of(error: BaseException, node: ConversationNode | None = None) -> Failure:
@@ -111,7 +110,9 @@ def failure_of(error: BaseException, node: ConversationNode | None = None) -> Fa
         error: The error that ended the answer.
         node: The node of the turn, if there is one yet.
     """
-    if node is not None and node.error == CANCELLED_ERROR:
+    of_node = None if node is None else node.error
+    of_loop = isinstance(error, StreamStateError) and str(error).endswith(CANCELLED)  # whose node may be complete
+    if of_node == CANCELLED or of_loop:
         return Failure(_CANCELLED, _STOPPED, retryable=True, status=409)
     for kind, status, words in _WORDS:
         if isinstance(error, kind):

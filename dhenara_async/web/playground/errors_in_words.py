@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from dhenara_async.conversation import ConversationNode
+from dhenara_async.turns.turn import CANCELLED
 from dhenara_async.web.chat.history import Json
-from dhenara_async.web.frames.failures import CANCELLED_ERROR, Failure, failure_named, failure_of
+from dhenara_async.web.frames.failures import Failure, failure_named, failure_of
 
 _AGAIN = "Run it again, or ask another model."
 _LATER = "Wait a moment and run it again, or ask another model."
@@ -57,7 +58,7 @@ def told_error(recorded: str, *, details: bool) -> Json:
         recorded: The class of the error, and its message behind a colon.
         details: Whether the recorded words go along.
     """
-    if recorded == CANCELLED_ERROR:
+    if recorded == CANCELLED:
         return {"code": "Cancelled", "message": "It was stopped.", "advice": _ADVICE["Cancelled"]}
     name, _, words = recorded.partition(": ")
     failure = failure_named(name)

@@ -10,9 +10,9 @@ from typing import Self
 from dhenara_async.errors import DhenaraError
 from dhenara_async.turns.follower import NODE_EPOCH
 from dhenara_async.turns.reader import TurnReader
-from dhenara_async.turns.turn import Turn
+from dhenara_async.turns.turn import CANCELLED, Turn
 from dhenara_async.web.feeds import AnswerFeed
-from dhenara_async.web.frames.failures import CANCELLED_ERROR, Failure
+from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.openai.responses.frames import ResponseFrames
 from dhenara_async.web.openai.responses.object import ResponseHead, response_body
 from dhenara_async.web.openai.responses.records import body_of_node
@@ -118,7 +118,7 @@ class ResponseFeed(WholeFeed):
             async with stream:
                 response = await stream.collect()
         except DhenaraError:
-            if not (stream.over and stream.node.error == CANCELLED_ERROR):
+            if not (stream.over and stream.node.error == CANCELLED):
                 await self._discard()
                 raise
             return body_of_node(self._head, stream.node)

@@ -11,7 +11,7 @@ from dhenara_async.conversation import ConversationNode, question
 from dhenara_async.drivers.base import JsonObject
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import FilePart, Part, TextPart, ToolResultPart
-from dhenara_async.web.frames.failures import CANCELLED_ERROR
+from dhenara_async.turns.turn import CANCELLED
 from dhenara_async.web.openai.errors import OpenAIError
 from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
 from dhenara_async.web.openai.responses.input import ResponseRequest
@@ -101,7 +101,7 @@ def body_of_node(head: ResponseHead, node: ConversationNode) -> bytes:
     """Return a response whose turn has ended as one object."""
     if node.status == "complete":
         return response_body(head, node.response)
-    if node.error == CANCELLED_ERROR:
+    if node.error == CANCELLED:
         return response_body(head, node.response, "cancelled")
     return response_body(head, node.response, "failed", _CUT)
 
