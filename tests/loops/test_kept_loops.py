@@ -8,18 +8,26 @@ from dhenara_async import (
     AIModelCallConfig,
     Conversation,
     ConversationManager,
+    ConversationNode,
     ConversationPolicy,
     Dialect,
+    FinishReason,
     Pending,
+    StreamEnd,
     StreamEvent,
+    ToolApprovalRequest,
+    ToolCallPart,
     ToolEnd,
     ToolPolicy,
+    ToolProgress,
+    ToolResultPart,
     ToolStart,
     event_to_dict,
 )
 from dhenara_async.errors import StreamStateError
 from dhenara_async.stores.event_lines import event_lines, events_of
 from dhenara_async.testing import Answer, ProviderServer
+from dhenara_async.turns.log import TurnLog
 from tests.loops.tools import Studio, call, endpoint_of, paint_step, steps
 
 CHAT = Dialect.OPENAI_CHAT
@@ -136,3 +144,64 @@ async def test_a_loop_that_waits_for_approval_ends_cleanly_for_later_readers(tmp
             async with readers.attach(turn.id) as reader:
                 read = [event async for event in reader]
             assert any(isinstance(event, ToolEnd) for event in read)
+
+
+_CALL = ToolCallPart(call_id="1", name="paint")
+_START, _END = ToolStart(_CALL), ToolEnd(ToolResultPart(call_id="1", name="paint"))
+_ASKED = ToolApprovalRequest(_CALL)
+
+
+@pytest.mark.parametrize(
+    ("events", "is_complete"),
+    [
+        ((), True),
+        ((_ASKED,), True),
+        ((_ASKED, _START, _END), True),  # the other call of the answer was allowed
+        ((_START,), False),
+        ((_START, ToolProgress(_CALL, 1)), False),
+        ((_START, _START, _END), False),
+        ((_START, _END), False),  # the model was not asked about the result
+        ((_ASKED, _START), False),
+    ],
+)
+def test_a_turn_is_complete_if_no_call_runs_at_its_end_and_no_result_is_left(
+    events: tuple[StreamEvent, ...], is_complete: bool
+) -> None:
+    log = TurnLog("turn", "conversation")
+    log.add_all((StreamEnd(finish_reason=FinishReason.TOOL_CALLS), *events))
+    assert not log.is_complete
+    log.end(ConversationNode(), None)
+    assert log.is_complete is is_complete
+
+
+def test_a_turn_with_a_failure_or_without_a_complete_node_is_not_complete() -> None:
+    """A loop can fail between an answer and its calls: there are no events to tell of it."""
+    for node, failure in (
+        (ConversationNode(), StreamStateError("left")),
+        (ConversationNode(status="failed"), None),
+        (None, None),
+    ):
+        log = TurnLog("turn", "conversation")
+        log.end(node, failure)
+        assert not log.is_complete
+
+
+async def test_decisions_that_are_sent_again_go_on_where_their_loop_was_cancelled_in_a_later_step(
+    tmp_path: Path,
+) -> None:
+    studio = Studio()
+    config = AIModelCallConfig(tools=studio.tools)
+    policy = ToolPolicy(approve=lambda asked: asked.name == "hang" or Pending, timeout=None)
+    script = [paint_step(1), paint_step(2, call(2, "hang")), Answer(text="Done.")]
+    async with ProviderServer(script) as server, ConversationManager(store=tmp_path / "a.db", config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+        await manager.ask(conversation, "Paint.", endpoint, run_tools=policy)
+        page = await manager.open(conversation.id)  # has not seen what follows
+        async with manager.resume(conversation, {"call_1": True}, endpoint) as first:
+            async for event in first:
+                if isinstance(event, ToolStart) and event.call.name == "hang":
+                    break
+            await manager.cancel(first.id)
+        again = await manager.resume(page, {"call_1": True}, endpoint)
+    assert again.answer.text() == "Done."
+    assert studio.painted == [1]

@@ -178,6 +178,9 @@ async def test_a_phone_shows_everything_within_its_width(tmp_path: Path, browsin
         composer = await page.locator(".composer").bounding_box()  # the page hides whatever goes beyond its width
         assert composer is not None
         assert composer["x"] + composer["width"] <= 320
+        models = await page.locator(".composer-bar .models").bounding_box()
+        assert models is not None
+        assert models["width"] > 200  # beside the buttons their names could not be read
 
 
 async def test_targets_are_large_enough_to_touch(tmp_path: Path, browsing: Browsing) -> None:

@@ -164,7 +164,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
         (("--loopback", "--tool", "nonsense"), "MODULE:FUNCTION"),
         (("--model", "openai:gpt-6-luna"), "there is no key for openai"),
         (("--model", "gpt-none"), "has no gpt-none"),
-        (("--host", "192.0.2.1", "--loopback"), "192.0.2.1"),
+        (("--host", "192.0.2.1", "--loopback"), "192.0.2.1 is no address of this computer"),
         (("--allow-host", "http://box/", "--loopback"), "'http://box/' is no name of a host"),
     ):
         done = run("serve", "--port", "0", *options, environment={"DHENARA_ASYNC_HOME": str(tmp_path)})

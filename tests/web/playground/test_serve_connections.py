@@ -1,10 +1,12 @@
 """Connections of ``dhenara-async serve``: idle ones end and lock nobody out, and heads are read strictly."""
 
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import cast
 
 import anyio
+import pytest
 from anyio.abc import SocketStream
 from starlette.applications import Starlette
 from yarl import URL
@@ -41,8 +43,9 @@ class Stand:
         self._port = port
         self._stack = stack
 
-    async def connected(self) -> SocketStream:
-        return await self._stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", self._port))
+    async def connected(self, *, client: str = "127.0.0.1") -> SocketStream:
+        connection = await anyio.connect_tcp("127.0.0.1", self._port, local_host=client)
+        return await self._stack.enter_async_context(connection)
 
     async def held(self) -> SocketStream:
         """Return a connection with a request that is answered on release; like ``used``, on a slow machine."""
@@ -116,6 +119,16 @@ async def test_idle_connections_give_way_to_new_ones_and_requests_do_not() -> No
         here.app.release.set()
         for kept in held:
             assert await answered(kept) == b"200"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the whole of 127.0.0.0/8 is loopback on Linux only")
+async def test_the_client_with_the_most_idle_connections_loses_one() -> None:
+    async with stand(most=5) as here:
+        oldest = await here.connected(client="127.0.0.2")
+        greedy = [await here.connected() for _ in range(8)]
+        for gone in greedy[:4]:
+            assert await is_closed(gone)
+        assert await answer_to(oldest) == b"200"
 
 
 async def test_when_all_connections_are_busy_another_is_taken_all_the_same() -> None:
