@@ -2,7 +2,7 @@
 
 from dhenara_async.endpoint import AIModelEndpoint
 from dhenara_async.errors import UnknownConversationError
-from dhenara_async.web.chat.agui_history import agui_messages, agui_question, agui_results, with_ids_of
+from dhenara_async.web.chat.agui_history import agui_messages, agui_question, with_ids_of
 from dhenara_async.web.chat.app import ChatApp
 from dhenara_async.web.chat.branches import Branches, steps_after
 from dhenara_async.web.chat.conversations import chat_id_of
@@ -53,7 +53,7 @@ class AgentRuns:
             steps = steps_after(conversation, asked.decisions)
             if steps:  # the client sends its decisions again: their answer is there
                 last = steps[-1]
-                said = [*agui_messages(conversation.path(last.parent_id)), *agui_results(last)]
+                said = agui_messages(conversation.path(last.parent_id), last)
                 known = with_ids_of(said, known_questions(body))
                 reader = mine.attach(last.id)
                 return agui_feed(reader, thread_id=run.thread_id, run_id=run.run_id, before=known, joins=True)

@@ -10,15 +10,17 @@ from dhenara_async.web.frames.call_names import CallNames
 from dhenara_async.web.inputs.agui_run import words_of
 
 
-def agui_messages(nodes: Sequence[ConversationNode]) -> list[Json]:
-    """Return the turns as messages, oldest first."""
+def agui_messages(nodes: Sequence[ConversationNode], then: ConversationNode | None = None) -> list[Json]:
+    """Return turns as messages.
+
+    Args:
+        nodes: The turns, oldest first.
+        then: The turn behind them, of which only the results of tools are returned; None = there is none.
+    """
     messages: list[Json] = []
     names = CallNames()
     for node in nodes:
-        for result in node.tool_results:
-            name = names.answered(result.call_id, result.name)
-            told = {"toolCallId": name, "content": result.get_text()}
-            messages.append({"id": f"{name}-result", "role": "tool", **told})
+        messages += _results(node, names)
         names.next_answer()
         messages += agui_question(node)
         if node.response is None:
@@ -41,20 +43,16 @@ def agui_messages(nodes: Sequence[ConversationNode]) -> list[Json]:
         if calls:
             answer["toolCalls"] = calls
         messages.append(answer)
+    return messages if then is None else [*messages, *_results(then, names)]
+
+
+def _results(node: ConversationNode, names: CallNames) -> list[Json]:
+    messages: list[Json] = []
+    for result in node.tool_results:
+        name = names.answered(result.call_id, result.name)
+        told = {"toolCallId": name, "content": result.get_text()}
+        messages.append({"id": f"{name}-result", "role": "tool", **told})
     return messages
-
-
-def agui_results(node: ConversationNode) -> list[Json]:
-    """Return the messages of the results of tools that a turn begins with."""
-    return [
-        {
-            "id": f"{result.call_id}-result",
-            "role": "tool",
-            "toolCallId": result.call_id,
-            "content": result.get_text(),
-        }
-        for result in node.tool_results
-    ]
 
 
 def agui_question(node: ConversationNode) -> list[Json]:
