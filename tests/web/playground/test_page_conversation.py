@@ -173,6 +173,28 @@ async def test_a_question_in_other_words_is_a_branch_and_every_branch_stays_reac
         await expect(page.locator(".column")).to_have_count(3)
 
 
+async def test_a_late_reply_to_a_question_takes_the_focus_from_nothing(tmp_path: Path, browsing: Browsing) -> None:
+    async with at_page(tmp_path, browsing) as person:
+        sent, may_come = asyncio.Event(), asyncio.Event()
+
+        async def late(route: Route) -> None:
+            reply = await route.fetch()
+            sent.set()
+            await may_come.wait()
+            await route.fulfill(response=reply)
+
+        await person.page.route("**/turns", late)
+        await person.ask("First words", "claude")
+        await sent.wait()
+        await expect(person.question).to_be_focused()
+        search = person.page.get_by_label("Search")
+        await search.focus()
+        async with person.page.expect_response("**/turns"):
+            may_come.set()
+        await expect(person.answer("claude")).to_contain_text("after 1 messages")
+        await expect(search).to_be_focused()
+
+
 async def test_two_windows_on_one_conversation_agree(tmp_path: Path, browsing: Browsing) -> None:
     async with at_page(tmp_path, browsing) as person:
         await person.asked("First words", "claude")

@@ -144,11 +144,11 @@ export function Composer({ state }) {
     setQuestion("");
     setFiles([]);
     setProblems([]);
+    box.current.focus(); // at once: by the time of the reply the user may be elsewhere
     if (!(await session.ask(given.question, given.files, chosen))) {
       setQuestion((now) => now || given.question); // refused: the words are not lost
       setFiles((now) => (now.length ? now : given.files));
     }
-    box.current?.focus();
   };
   const [due, setDue] = useState(false);
   useEffect(() => {
