@@ -1,7 +1,6 @@
-"""Outlines: the tree of a conversation without its answers and files, for those who show all of it.
+"""Outlines: the tree of a conversation without its answers and files, for pages that show all of it.
 
-They are read from the JSON of nodes without building them: a tree of thousands of turns has megabytes of answers that
-nobody looks at.
+They are read from the JSON of nodes without building them: a tree of thousands of turns has megabytes of answers.
 """
 
 from collections.abc import Mapping, Sequence

@@ -52,9 +52,7 @@ class Outlines:
 
     def __init__(self, shown: Callable[[NodeOutline], Json]) -> None:
         self._shown = shown
-        self._kept: OrderedDict[tuple[str | None, str], _KeptTree] = (
-            OrderedDict()
-        )  # the one that was asked for last is last
+        self._kept = OrderedDict[tuple[str | None, str], _KeptTree]()  # the least lately read one first
 
     async def of(self, manager: ConversationManager, owner: str | None, described: StoredConversation) -> ShownTree:
         """Return the tree of a conversation as it is now.
