@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import anyio
@@ -26,7 +26,7 @@ from dhenara_async import (
     TextDelta,
 )
 from dhenara_async.errors import StoreError
-from dhenara_async.stores import NewTurn, SQLStore, StoredTurn, TurnBatch, TurnState, TurnWriter
+from dhenara_async.stores import SQLStore, StoredTurn, TurnBatch, TurnState, TurnWriter
 from dhenara_async.stores.sql.changes import Changes
 from dhenara_async.testing import Answer, ProviderServer
 from tests.loopback import PATIENCE, Connection, chat_endpoint, chat_stream, endpoint_at, head, serve
@@ -157,26 +157,17 @@ class Down(SQLStore):
         if self.is_down:
             raise StoreError("the store is down")
 
-    async def append(self, conversation_id: str, node: ConversationNode) -> None:
+    async def append(self, *given: Any, **named: Any) -> None:
         self._demand()
-        await super().append(conversation_id, node)
+        await super().append(*given, **named)
 
-    async def begin_turn(self, turn: NewTurn, writer: TurnWriter, *, lease: float) -> StoredTurn | None:
+    async def begin_turn(self, *given: Any, **named: Any) -> StoredTurn | None:
         self._demand()
-        return await super().begin_turn(turn, writer, lease=lease)
+        return await super().begin_turn(*given, **named)
 
-    async def end_turn(
-        self,
-        turn: StoredTurn,
-        writer: TurnWriter,
-        batches: Sequence[TurnBatch],
-        node: ConversationNode,
-        *,
-        keep: float,
-        aside: bool = False,
-    ) -> bool:
+    async def end_turn(self, *given: Any, **named: Any) -> bool:
         self._demand()
-        return await super().end_turn(turn, writer, batches, node, keep=keep, aside=aside)
+        return await super().end_turn(*given, **named)
 
 
 @pytest.mark.parametrize("begun", [False, True])
