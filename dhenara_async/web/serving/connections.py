@@ -7,6 +7,7 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html (read 2026-11-28)
 """
 
 import asyncio
+from collections import Counter
 from typing import cast
 
 from dhenara_async.web.serving.guard import GuardedApp, GuardReceive, GuardScope, GuardSend
@@ -34,6 +35,7 @@ class ConnectionLimit:
         self._seconds = seconds
         self._open: dict[_Ends, asyncio.Transport] = {}
         self._waiting: dict[str, dict[_Ends, asyncio.TimerHandle]] = {}  # by the host of the client, the oldest first
+        self._asked: Counter[_Ends] = Counter()  # the next request may come before the app is done with the last one
 
     def __len__(self) -> int:
         return len(self._open)
@@ -62,17 +64,22 @@ class ConnectionLimit:
             await self._app(scope, receive, send)
             return
         self._stop_waiting(ends)
+        self._asked[ends] += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            if ends in self._open:
-                self._wait(ends)
+            self._asked[ends] -= 1
+            if not self._asked[ends]:
+                del self._asked[ends]
+                if ends in self._open:
+                    self._wait(ends)
 
     def _forget(self, ends: _Ends) -> None:
         self._stop_waiting(ends)
         del self._open[ends]
 
     def _wait(self, ends: _Ends) -> None:
+        self._stop_waiting(ends)  # a client may come back from the same port while its last request is still at work
         # close, not abort: the end of the last response may be on its way
         timer = asyncio.get_running_loop().call_later(self._seconds, self._open[ends].close)
         self._waiting.setdefault(ends[0], {})[ends] = timer

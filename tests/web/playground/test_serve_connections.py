@@ -20,11 +20,12 @@ HEAD = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class App:
-    """An ASGI app: it answers ``/held`` when it is told to, everything else at once."""
+    """An ASGI app: it answers ``/held`` when told to, all else at once; ``/tidied`` goes on behind its answer."""
 
     def __init__(self) -> None:
         self.held = 0
         self.release = anyio.Event()
+        self.tidied = anyio.Event()
 
     async def __call__(self, scope: GuardScope, receive: GuardReceive, send: GuardSend) -> None:
         if scope["path"] == "/held":
@@ -32,6 +33,8 @@ class App:
             await self.release.wait()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
         await send({"type": "http.response.body", "body": b"here", "more_body": False})
+        if scope["path"] == "/tidied":
+            await self.tidied.wait()
 
 
 class Stand:
@@ -162,6 +165,20 @@ async def test_a_connection_ends_without_a_whole_request_in_time_and_not_while_i
         assert await is_closed(held)
         while len(here.limit):  # noqa: ASYNC110 - the server counts
             await anyio.sleep(0.001)
+
+
+async def test_a_request_goes_on_when_the_one_before_it_ends_behind_its_answer() -> None:
+    async with stand(seconds=0.3) as here:
+        client = await here.connected()
+        assert await answer_to(client, b"/tidied") == b"200"
+        await client.send(HEAD % b"/held")
+        while not here.app.held:  # noqa: ASYNC110 - the app counts
+            await anyio.sleep(0.001)
+        here.app.tidied.set()
+        await anyio.sleep(0.6)
+        here.app.release.set()
+        assert await answered(client) == b"200"
+        assert await is_closed(client)
 
 
 async def test_a_target_that_is_no_path_and_a_head_that_is_read_in_two_ways_are_refused() -> None:
