@@ -95,6 +95,62 @@ async def test_a_history_without_ids_is_known_by_its_words_and_copied_once(durab
     assert [SIGNATURE in request.body for request in provider.requests] == [False, True, True, True, False]
 
 
+async def test_a_history_without_words_is_known_by_the_conversation_that_began_with_it() -> None:
+    async with (
+        ProviderServer([Answer(text="One."), Answer(text="Two.")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.GEMINI)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        history = [user("?"), said("!"), user("??")]
+        first, second = [await sdk.responses.create(model="m", input=history) for _ in range(2)]
+    assert first.conversation.id == second.conversation.id
+
+
+async def test_a_history_that_repeats_itself_is_found_up_to_its_end() -> None:
+    signed = [replace(SIGNED, text="Hello there.", signature=f"c2lnM{letter}==") for letter in "ABCD"]
+    async with (
+        ProviderServer([*signed, Answer(text="Sure.")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        await sdk.responses.create(model="m", input="Hi")
+        first = await sdk.responses.create(model="m", input="Hi")
+        await sdk.responses.create(model="m", input="Hi", previous_response_id=first.id)
+        await sdk.responses.create(model="m", input="Hi")
+        await sdk.responses.create(model="m", input=[*[user("Hi"), said("Hello there.")] * 2, user("Sure?")])
+    sent = [b"c2lnM%b==" % letter in provider.requests[-1].body for letter in (b"A", b"B", b"C", b"D")]
+    assert sent == [False, True, True, False]
+
+
+async def test_a_history_without_ids_is_followed_on_the_longest_of_equal_ways() -> None:
+    script = [Answer(text="Yes."), Answer(text="Yes."), SIGNED, Answer(text="Sure.")]
+    async with (
+        ProviderServer(script) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        history = [user("?"), said("!"), user("Really?")]
+        _, second = [await sdk.responses.create(model="m", input=history) for _ in range(2)]
+        await sdk.responses.create(model="m", input="2 + 2?", previous_response_id=second.id)
+        history += [said("Yes."), user("2 + 2?"), said("Four."), user("Sure?")]
+        last = await sdk.responses.create(model="m", input=history)
+    assert last.conversation.id == second.conversation.id
+    assert SIGNATURE in provider.requests[-1].body
+
+
+async def test_answers_behind_another_question_than_ours_are_taken_as_they_were_sent() -> None:
+    async with (
+        ProviderServer([SIGNED, replace(SIGNED, text="Quite sure."), Answer(text="Yes.")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="2 + 2?")
+        await sdk.responses.create(model="m", input="Sure?", previous_response_id=first.id)
+        history = [user("3 + 1?"), said("Four."), user("Sure?"), said("Quite sure."), user("Really?")]
+        await sdk.responses.create(model="m", input=history)
+    assert SIGNATURE not in provider.requests[-1].body
+
+
 async def test_a_history_without_ids_whose_words_differ_is_taken_as_it_was_sent() -> None:
     asked = [user("2 + 2?"), said("Four."), user("Sure?")]
     edited = [[user("3 + 1?"), *asked[1:]], [asked[0], said("Four!"), asked[2]], [asked[1], asked[0]]]
@@ -227,6 +283,27 @@ async def test_turns_of_a_request_that_failed_are_there_once_when_it_is_tried_ag
         assert [node.user_query for node in tree.nodes].count("Two?") == 1
     contents = [orjson.loads(request.body)["contents"] for request in provider.requests]
     assert [len(content) for content in contents] == [1, 5, 5, 5, 7]
+
+
+async def test_a_turn_that_is_sent_again_with_other_ids_of_its_calls_is_another_one() -> None:
+    async with (
+        ProviderServer([Answer(text="One"), ScriptedError(400, "no"), Answer(text="Two")]) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, manager),
+        sdk_at(url) as sdk,
+    ):
+        first = await sdk.responses.create(model="m", input="One?")
+        for call in ("call_a", "call_b"):
+            called = {"type": "function_call", "call_id": call, "name": "add", "arguments": '{"a":1}'}
+            result = {"type": "function_call_output", "call_id": call, "output": "3"}
+            asked: dict[str, Any] = {"input": [user("Add."), called, result], "previous_response_id": first.id}
+            if call == "call_a":
+                with pytest.raises(openai.BadRequestError):
+                    await sdk.responses.create(model="m", tools=[ADD], **asked)
+            else:
+                await sdk.responses.create(model="m", tools=[ADD], **asked)
+        tree = await manager.scoped("ann").open(first.conversation.id)
+    assert provider.requests[-1].body.count(b"call_b") == 2
+    assert tree.path()[-1].conversion.lossy == ()
 
 
 async def test_a_conversation_goes_on_behind_its_last_response_that_is_not_deleted() -> None:
