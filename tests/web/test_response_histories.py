@@ -9,10 +9,12 @@ import orjson
 import pytest
 
 from dhenara_async import ConversationNode, Dialect
+from dhenara_async.messages.messages import FilePart, Message, Role, TextPart, ToolResultPart
 from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
 from dhenara_async.testing.script import ScriptedToolCall
 from dhenara_async.web.inputs.fields import RefusedRequest
+from dhenara_async.web.openai.responses.history import GivenMessage, GivenTurn
 from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
 from dhenara_async.web.openai.responses.input_items import given_items
 from tests.loopback import endpoint_at
@@ -149,6 +151,28 @@ async def test_answers_behind_another_question_than_ours_are_taken_as_they_were_
         history = [user("3 + 1?"), said("Four."), user("Sure?"), said("Quite sure."), user("Really?")]
         await sdk.responses.create(model="m", input=history)
     assert SIGNATURE not in provider.requests[-1].body
+
+
+def test_a_turn_is_known_by_everything_that_a_client_shows_and_by_no_id_of_a_call() -> None:
+    def given(
+        query: str = "Add.", said: str = "Four.", result: str = "3", file: bytes = b"a", call: str = "c1"
+    ) -> GivenTurn:
+        answer = GivenMessage(Message(role=Role.ASSISTANT, parts=[TextPart(text=said)]))
+        files = (FilePart(media_type="text/plain", data=file),)
+        results = (ToolResultPart(call_id=call, name="add", content=(TextPart(text=result),)),)
+        return GivenTurn(query, files, results, answer, (1, -1))
+
+    turn = given()
+    node = turn.as_node("parent")
+    assert node.order == (1, -1)
+    assert turn.shows(node) and turn.is_that_of(node)
+    assert turn.id_behind(None) != node.id
+    for other in (given(query="Sub."), given(said="Five."), given(result="4"), given(file=b"b")):
+        assert not other.shows(node), other
+        assert other.id_behind("parent") != node.id
+    renamed = given(call="c2")
+    assert renamed.shows(node) and not renamed.is_that_of(node)
+    assert renamed.id_behind("parent") == node.id
 
 
 async def test_a_history_without_ids_whose_words_differ_is_taken_as_it_was_sent() -> None:
