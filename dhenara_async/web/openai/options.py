@@ -1,6 +1,6 @@
 """Reads the options that both APIs of the front have. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError
@@ -30,6 +30,23 @@ def checked_option(name: str, option: str, value: object) -> object:
         return getattr(AIModelCallConfig.model_validate({option: value}), option)
     except (ValueError, ConfigurationError):
         raise refused(f"{name} has a value that it cannot have.", name) from None
+
+
+def checked_options(fields: BodyFields, names: Sequence[tuple[str, str]], place: str = "") -> dict[str, object]:
+    """Return the options that have a value in a request, by their names in ``AIModelCallConfig``.
+
+    Args:
+        fields: The request, or a part of it.
+        names: Names of the fields, and of the option that each sets; the last one that has a value counts.
+        place: The name of that part, with a dot behind it; empty for the request itself.
+
+    Raises:
+        RefusedRequest: One has a value that it cannot have.
+    """
+    given = [(name, option, fields.get(name)) for name, option in names]
+    return {
+        option: checked_option(f"{place}{name}", option, value) for name, option, value in given if value is not None
+    }
 
 
 def checked_choice(choice: object) -> object:

@@ -1,4 +1,4 @@
-"""``functions`` and ``function_call``: what Chat Completions had before ``tools``, read as tools. Pure.
+"""``functions`` and ``function_call``, the predecessors of ``tools`` in Chat Completions, read as tools. Pure.
 
 A call of that kind has no id. It gets one by its place in the history, and the result behind it gets the same.
 
@@ -27,8 +27,8 @@ def with_tools(fields: BodyFields) -> BodyFields:
     told: dict[str, object] = {**fields, "tools": tools, "parallel_tool_calls": False}
     choice = fields.get("function_call")
     if choice is not None:
-        named = isinstance(choice, str)
-        told["tool_choice"] = choice if named else {"function": as_fields(choice, "function_call")}
+        word = isinstance(choice, str)  # else it is the name of a function
+        told["tool_choice"] = choice if word else {"function": as_fields(choice, "function_call")}
     return told
 
 

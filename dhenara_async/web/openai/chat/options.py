@@ -11,6 +11,7 @@ from dhenara_async.web.openai.errors import refused
 from dhenara_async.web.openai.options import (
     checked_choice,
     checked_option,
+    checked_options,
     declared_function,
     wanted_format,
     with_options,
@@ -18,7 +19,6 @@ from dhenara_async.web.openai.options import (
 
 _MOST_CHOICES = 8
 
-# names of the request, and of the option that each sets; the last one that has a value counts
 _OPTIONS: tuple[tuple[str, str], ...] = (
     ("max_tokens", "max_output_tokens"),
     ("max_completion_tokens", "max_output_tokens"),
@@ -41,10 +41,7 @@ def completion_config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCal
         RefusedRequest: A known option has a value that it cannot have, or asks for what no answer here has.
     """
     tools, choice = _chosen(_tools(fields), fields.get("tool_choice"))
-    chosen: dict[str, object] = {"tools": tools}
-    for name, option in _OPTIONS:
-        if (value := fields.get(name)) is not None:
-            chosen[option] = checked_option(name, option, value)
+    chosen: dict[str, object] = {"tools": tools, **checked_options(fields, _OPTIONS)}
     choices = cast("int", chosen.get("n", 1))
     if choices > _MOST_CHOICES:
         raise refused(f"n is at most {_MOST_CHOICES}.", "n")

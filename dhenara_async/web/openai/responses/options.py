@@ -14,7 +14,7 @@ from dhenara_async.web.openai.errors import refused
 from dhenara_async.web.openai.options import (
     FUNCTION_NAME,
     checked_choice,
-    checked_option,
+    checked_options,
     declared_function,
     wanted_format,
     with_options,
@@ -23,7 +23,6 @@ from dhenara_async.web.openai.options import (
 _ECHO_BYTES = 16_384
 """A longer list of tools or schema is not repeated: each response would keep a copy."""
 
-# names of the request, and of the option that each sets; the last one that has a value counts
 _OPTIONS: tuple[tuple[str, str], ...] = (
     ("max_output_tokens", "max_output_tokens"),
     ("temperature", "temperature"),
@@ -58,21 +57,14 @@ def response_config(fields: BodyFields, base: AIModelCallConfig) -> AIModelCallC
     if fields.get("truncation") not in (None, "auto", "disabled"):  # is repeated: no driver has such a setting
         raise refused("truncation is neither auto nor disabled.", "truncation")
     tools, choice = _chosen(_tools(fields), fields.get("tool_choice"))
-    chosen: dict[str, object] = {"tools": tools}
-    for name, option in _OPTIONS:
-        if (value := fields.get(name)) is not None:
-            chosen[option] = checked_option(name, option, value)
+    chosen: dict[str, object] = {"tools": tools, **checked_options(fields, _OPTIONS)}
     if _LOGPROBS in _included(fields):
         chosen.setdefault("top_logprobs", 0)
     if fields.get("max_tool_calls") is not None and any(isinstance(tool, HostedTool) for tool in tools):
         words = "max_tool_calls is not known here: no provider can be told how often its own tools may run."
         raise refused(words, "max_tool_calls", "unsupported_parameter")
-    reasoning = fields.get("reasoning")
-    if reasoning is not None:
-        given = as_fields(reasoning, "reasoning")
-        for name, option in _REASONING:
-            if (value := given.get(name)) is not None:
-                chosen[option] = checked_option(f"reasoning.{name}", option, value)
+    if fields.get("reasoning") is not None:
+        chosen |= checked_options(as_fields(fields["reasoning"], "reasoning"), _REASONING, "reasoning.")
     if choice is not None and tools:
         chosen["tool_choice"] = choice
     if (schema := _schema(fields)) is not None:
