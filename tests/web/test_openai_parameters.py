@@ -7,9 +7,12 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
-from dhenara_async import Dialect
+from dhenara_async import AIModelCallConfig, Dialect
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.testing.script import ScriptedToolCall, SeenRequest
+from dhenara_async.web.openai.chat.functions import with_tools
+from dhenara_async.web.openai.chat.options import completion_config
+from dhenara_async.web.openai.responses.options import response_config, response_echo
 from tests.loopback import endpoint_at
 from tests.web.openai_clients import front, openai, sdk_at
 
@@ -73,6 +76,11 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("chat", "tools", {"tools": [{"type": "custom", "custom": {"name": "x"}}]}),
     ("chat", "tool_choice", {"tools": [TOOL], "tool_choice": "always"}),
     ("chat", "tool_choice", {"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "x"}}}),
+    (
+        "chat",
+        "tool_choice",
+        {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {**ALLOWED, "mode": "always"}}},
+    ),
     ("chat", "modalities", AUDIO),
     ("chat", "messages[0].content", {"messages": [{"role": "user", "content": [FILE]}]}),
     ("chat", "messages[0].audio", {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
@@ -89,6 +97,14 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("responses", "parallel_tool_calls", {"parallel_tool_calls": "yes"}),
     ("responses", "reasoning.effort", {"reasoning": {"effort": "huge"}}),
     ("responses", "tool_choice", {"tools": [{"type": "function", **FUNCTION}], "tool_choice": "always"}),
+    (
+        "responses",
+        "tool_choice",
+        {
+            "tools": [{"type": "function", **FUNCTION}],
+            "tool_choice": {"type": "allowed_tools", "mode": "always", "tools": [{"type": "function", "name": "add"}]},
+        },
+    ),
     ("responses", "previous_response_id", {"previous_response_id": "resp_1"}),
     ("responses", "background", {"background": True, "store": False}),
 ]
@@ -157,6 +173,34 @@ async def test_a_refusal_names_its_parameter() -> None:
                     await sdk.responses.create(**{"model": "m", "input": "Hi", **wrong})
             assert (caught.value.param, caught.value.code is None) == (param, False), wrong
     assert provider.requests == []
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_only_the_allowed_ones_of_the_tools_are_passed_on(api: str) -> None:
+    functions: list[dict[str, Any]] = [FUNCTION, {"name": "sub"}]
+    if api == "chat":
+        tools = [{"type": "function", "function": function} for function in functions]
+        choice: dict[str, Any] = {"type": "allowed_tools", "allowed_tools": ALLOWED}
+        config = completion_config({"tools": tools, "tool_choice": choice}, AIModelCallConfig())
+    else:
+        tools = [{"type": "function", **function} for function in functions]
+        choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "add"}]}
+        config = response_config({"tools": tools, "tool_choice": choice}, AIModelCallConfig())
+    assert [getattr(tool, "name", None) for tool in config.tools] == ["add"]
+    assert config.tool_choice == "required"
+
+
+def test_a_function_of_the_old_kind_is_the_only_call_and_the_chosen_one() -> None:
+    fields = {"functions": [FUNCTION, {"name": "sub"}], "function_call": {"name": "sub"}}
+    config = completion_config(with_tools(fields), AIModelCallConfig())
+    assert config.parallel_tool_calls is False
+    assert getattr(config.tool_choice, "name", None) == "sub"
+
+
+def test_a_response_repeats_the_options_that_it_knows() -> None:
+    known = {"reasoning": {"effort": "low"}, "text": {"verbosity": "low"}, "top_logprobs": 2, "truncation": "auto"}
+    fields = {**known, "reasoning": {"effort": "low", "x": 1}, "text": {"verbosity": "low", "x": 1}, "x": 1}
+    assert response_echo(fields) == known
 
 
 FORMATS: dict[Dialect, bytes] = {
