@@ -15,7 +15,7 @@ from yarl import URL
 
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.web.serving.buckets import Buckets
-from dhenara_async.web.serving.guard import GuardRules, ServeGuard
+from dhenara_async.web.serving.guard import GuardRules, GuardSend, ServeGuard
 from dhenara_async.web.serving.hosts import KnownHosts
 from tests.loopback import PATIENCE
 from tests.web.servers import served
@@ -105,6 +105,20 @@ async def test_a_body_that_is_cut_is_told_even_by_an_app_that_says_nothing() -> 
             await client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
             with anyio.fail_after(PATIENCE):
                 assert (await client.receive()).split()[1] == expected
+
+
+async def test_an_app_may_wait_for_its_client_to_leave_for_longer_than_for_a_body() -> None:
+    async def waiting(scope: object, receive: Callable[[], Awaitable[Mapping[str, object]]], send: GuardSend) -> None:
+        assert (await receive())["more_body"] is False
+        left = False
+        with anyio.move_on_after(0.3):
+            left = (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 500 if left else 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    app = cast("Starlette", ServeGuard(waiting, GuardRules(body_seconds=0.1)))
+    async with served(app) as url, aiohttp.ClientSession() as session, session.get(url) as reply:
+        assert reply.status == 200
 
 
 async def test_a_request_that_names_two_hosts_is_refused() -> None:
