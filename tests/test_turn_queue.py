@@ -128,6 +128,9 @@ async def test_a_turn_that_is_cancelled_in_the_queue_is_not_asked_and_leaves_a_f
                 group.start_soon(refused)
                 await anyio.wait_all_tasks_blocked()
                 await manager.cancel("waiting")
+        with pytest.raises(StreamStateError, match="the turn was cancelled"):
+            async with manager.attach("waiting") as reader:
+                await anext(reader)
         assert (waiting.node.status, waiting.node.error) == ("failed", "the turn was cancelled")
         assert conversation.get("waiting") == (await manager.open(conversation.id)).get("waiting") == waiting.node
         assert len(server.requests) == 1

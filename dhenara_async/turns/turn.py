@@ -389,7 +389,7 @@ class Turn:
             finally:
                 if self._live is not None and self._log is not None:
                     live, owner = self._live
-                    live.end(owner, self._log, self._node, None if self._stream.complete else self._failure(exc))
+                    live.end(owner, self._log, self._node, self._failure(exc))
                 if self._queue is not None:
                     self._queue.leave(self)
                 self._ending.set()
@@ -658,9 +658,14 @@ class Turn:
         signing = None if self._opener is None else self._opener.history.signing
         return node if signing is None else signing.signed(node)
 
-    def _failure(self, exc: BaseException | None) -> BaseException:
-        """Return the error that readers get of a turn whose answer is not complete."""
-        return self._stopped or self._stream.failure or self._cut_by(self._reason(exc))
+    def _failure(self, exc: BaseException | None) -> BaseException | None:
+        """Return the error that readers get at the end; None if the answer is complete."""
+        opened = self._opened
+        if opened is None:  # it was ended while it waited
+            return self._stopped or self._cut_by(self._reason(exc))
+        if opened.complete:
+            return None
+        return self._stopped or opened.failure or self._cut_by(self._reason(exc))
 
     def _cut_by(self, reason: str) -> StreamStateError:
         return StreamStateError(f"turn {self.id} ended before its answer was complete: {reason}")
