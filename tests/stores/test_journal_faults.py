@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from sqlalchemy import URL, event, text
+from sqlalchemy import URL, NullPool, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from dhenara_async import (
@@ -381,6 +381,45 @@ async def test_a_reader_whose_wake_ups_are_lost_ends_all_the_same(
                 events = [event async for event in reader]
         assert _words(events) == "One two three."
         assert await events_of(one, turn.id) == await events_of(two, turn.id)
+
+
+async def test_a_reader_whose_notifications_are_lost_in_mid_turn_reads_the_rows(postgres: URL) -> None:
+    """Nothing outside the rows has to last: the server ends the connections that listen."""
+    gate = Gate()
+    url = postgres.render_as_string(hide_password=False)
+    async with (
+        serve(gate.play) as server,
+        ConversationManager(store=url) as one,
+        ConversationManager(store=url) as two,
+    ):
+        async with one.turn(await one.create(), "Count.", chat_endpoint(server.url)) as turn:
+            await anext(turn)
+            turn.detach()
+        with anyio.fail_after(PATIENCE):
+            async with two.attach(turn.id) as reader:
+                events = [await anext(reader)]
+                async with anyio.create_task_group() as group:
+
+                    async def read() -> None:
+                        events.extend([event async for event in reader])
+
+                    group.start_soon(read)
+                    while not _end_listeners(postgres):  # noqa: ASYNC110 - the server tells nobody of its connections
+                        await anyio.sleep(0.01)
+                    gate.open.set()
+        assert _words(events) == "One two three."
+        assert await events_of(one, turn.id) == await events_of(two, turn.id)
+
+
+def _end_listeners(url: URL) -> int:
+    """End the connections to a database that listen to notifications; return their number."""
+    statement = text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+    )
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        return connection.execute(statement).scalar_one()
 
 
 async def test_the_hints_of_changes_are_bounded_and_old_ones_are_not_lost() -> None:
