@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyte
 import pytest
 from anyio.from_thread import start_blocking_portal
 
@@ -16,6 +17,7 @@ from tests.commands import GUARD_SECONDS, ROOT, environment_of
 pexpect = pytest.importorskip("pexpect", reason="there are no pseudo-terminals here")
 
 _UP = "\x1b[A"
+_SIZE = 24, 40
 _CTRL_C, _CTRL_D = "\x03", "\x04"
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_=>])")
 
@@ -30,7 +32,7 @@ class Terminal:
             ["-m", "dhenara_async", *arguments],
             cwd=str(ROOT),
             env=environment_of(extra),
-            dimensions=(24, 40),
+            dimensions=_SIZE,
             encoding="utf-8",
             timeout=GUARD_SECONDS,
         )
@@ -48,8 +50,16 @@ class Terminal:
     def end(self) -> tuple[int | None, str]:
         """Wait until the command ends; returns its exit code and the rest of its output."""
         self.child.expect(pexpect.EOF)
+        self.seen += self.child.before
         self.child.close()
         return self.child.exitstatus, _ESCAPES.sub("", self.child.before)
+
+    @property
+    def screen(self) -> list[str]:
+        """The lines that stand on the screen, when all that was drawn over is gone."""
+        screen = pyte.Screen(*reversed(_SIZE))
+        pyte.Stream(screen).feed(self.seen)
+        return [line.rstrip() for line in screen.display]
 
 
 @contextmanager
@@ -130,22 +140,28 @@ def test_answers_are_markdown_with_wrapped_words(tmp_path: Path) -> None:
         "# Rain\n\nIt **falls** from clouds, which are drops of water that hang in the air until they grow heavy.\n\n"
         "- wet <b>\n- cold\n\n```python\ndrops = 1\n\nmore = 2\n```\n\nSee [the sea](https://example.com/sea)."
     )
-    with _terminal("ask", "What is rain?", "-m", "gpt-6-luna", answers=[answer], home=tmp_path) as terminal:
-        code, shown = terminal.end()
+    asked = ("ask", "What is rain?", "-m", "gpt-6-luna")
+    with _terminal(*asked, answers=[answer], home=tmp_path, delay=0.002) as terminal:
+        code, _rest = terminal.end()
 
-    lines = [line.strip() for line in shown.split("\r\n")]
     assert code == 0
-    assert "• cold" in shown
-    assert "wet <b>" in shown
-    assert "more = 2" in shown
-    assert "https://example.com/sea" in shown
-    at = lines.index("It falls from clouds, which are drops of")
-    assert lines[at : at + 5] == [
+    assert "\n".join(terminal.screen).rstrip().splitlines() == [
+        "                  Rain",
+        "",
         "It falls from clouds, which are drops of",
         "water that hang in the air until they",
         "grow heavy.",
         "",
-        "• wet <b>",
+        " • wet <b>",
+        " • cold",
+        "",
+        "",
+        " drops = 1",
+        "",
+        " more = 2",
+        "",
+        "",
+        "See the sea (https://example.com/sea).",
     ]
 
 
