@@ -31,8 +31,8 @@ from dhenara_async.stores.sql.changes import CHANNEL
 from dhenara_async.stores.sql.database import Database, off_loop
 from dhenara_async.stores.sql.loading import Found, nodes_of
 from dhenara_async.stores.sql.statements import Statements, statements_for
-from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import conversations, nodes, turn_events, turns
+from dhenara_async.stores.storable import demand_storable, storable
 
 _MANY: Final = 4_000  # events from which they are written and read in a thread
 _NUMBERS: Final = 300  # of turns in one notification, which holds less than 8 000 bytes

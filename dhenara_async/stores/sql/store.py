@@ -36,9 +36,9 @@ from dhenara_async.stores.sql.statements import (
     NODE_NUMBER,
     TOMBSTONE,
 )
-from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import conversations, nodes, tombstones, tool_results
 from dhenara_async.stores.sql.tool_results import ToolResultTable
+from dhenara_async.stores.storable import demand_storable, storable
 from dhenara_async.usage.budget import Amount
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.stores.sql.attachments import has_large_file
 from dhenara_async.stores.sql.database import Database, off_loop
 from dhenara_async.stores.sql.loading import LARGE_LOAD, Found
-from dhenara_async.stores.sql.storable import demand_storable, storable
 from dhenara_async.stores.sql.tables import tool_results
+from dhenara_async.stores.storable import demand_storable, storable
 
 
 class ToolResultTable:

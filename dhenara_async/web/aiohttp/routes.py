@@ -1,7 +1,6 @@
 """``chat_routes``: a whole chat as an application of aiohttp."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from inspect import isawaitable
 
 from aiohttp import web
 
@@ -12,7 +11,7 @@ from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.web.aiohttp.responses import AiohttpAnswer
 from dhenara_async.web.chat.agent_runs import AgentRuns
 from dhenara_async.web.chat.app import ChatApp
-from dhenara_async.web.chat.http import BROKEN_BODY, Handler, WebApp, WebReply, WebRequest, body_of
+from dhenara_async.web.chat.http import BROKEN_BODY, Handler, WebApp, WebReply, WebRequest, body_of, owner_of
 from dhenara_async.web.chat.options import chat_options
 from dhenara_async.web.frames.ui_messages import UIStreamVersion
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
@@ -70,9 +69,7 @@ def endpoint_of(
     """Return the handler of a route; what ``owner`` raises is raised by it."""
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        whose = owner(request)
-        if isawaitable(whose):
-            whose = await whose
+        whose = await owner_of(request, owner)
         resource = request.match_info.route.resource
         mounted = "" if resource is None else resource.canonical.removesuffix(path)
         answer = await chat.handle(

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from inspect import isawaitable
+from typing import Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
-from dhenara_async.errors import DhenaraError
+from dhenara_async.errors import ConfigurationError, DhenaraError
 from dhenara_async.framing.lenient_json import dumps
 from dhenara_async.frozen import ShortRepr
+from dhenara_async.stores.storable import storable
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import Failure, failure_of
 from dhenara_async.web.inputs.fields import RefusedRequest
@@ -21,6 +23,7 @@ logger: logging.Logger = logging.getLogger("dhenara_async")
 BROKEN_BODY = "The body is not complete."
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_Request = TypeVar("_Request")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -32,7 +35,7 @@ class WebRequest(ShortRepr):
         headers: The headers, names in lower case.
         path: The values of the path's parameters.
         query: The query's parameters; the last one of a name counts.
-        owner: The owner of the conversations.
+        owner: The owner of the conversations; empty if nobody has signed in.
         base: Where the app is mounted, as the client sees it; empty at the root.
         read: Reads the body; raises ``RefusedRequest`` where it is longer than the given number of bytes.
     """
@@ -69,6 +72,28 @@ class WebApp(Protocol):
     async def handle(self, handler: Handler, request: WebRequest) -> WebReply | Feed:
         """Answer one request by the handler of its route; errors become replies."""
         ...
+
+
+async def owner_of(request: _Request, owner: Callable[[_Request], str | Awaitable[str]]) -> str:
+    """Return the owner of a request's conversations; empty if the app's function names none.
+
+    Args:
+        request: The request of the framework.
+        owner: The app's function.
+
+    Raises:
+        ConfigurationError: The function returned something other than a text.
+        Exception: The function raised it.
+    """
+    answer = owner(request)
+    named = cast("object", await answer if isawaitable(answer) else answer)  # the function is the app's own
+    if named is None:
+        return ""
+    if not isinstance(named, str):
+        raise ConfigurationError(
+            f"owner returned a value of type {type(named).__name__}: return the user's id as a text"
+        )
+    return named
 
 
 async def body_of(pieces: AsyncIterable[bytes], limit: int) -> bytes:
@@ -123,6 +148,16 @@ def check_origin(method: str, headers: Mapping[str, str], origins: Collection[st
     raise RefusedRequest(403, "This app does not take requests from that site.")
 
 
+def check_owner(owner: str) -> None:
+    """Refuse an owner that no store can keep: the app may have read the name in the request itself.
+
+    Raises:
+        RefusedRequest: The name has a NUL or half a surrogate pair.
+    """
+    if not storable(owner):
+        raise RefusedRequest(400, "The name of the user has characters that cannot be kept.")
+
+
 async def handled(handler: Handler, request: WebRequest, origins: Collection[str]) -> WebReply | Feed:
     """Answer one request of a signed-in owner; errors become replies.
 
@@ -135,6 +170,7 @@ async def handled(handler: Handler, request: WebRequest, origins: Collection[str
         check_origin(request.method, request.headers, origins)
         if not request.owner:
             raise RefusedRequest(401, "Sign in first.")
+        check_owner(request.owner)
         return await handler(request)
     except RefusedRequest as refused:
         return words_reply(refused.status, refused.words)

@@ -10,7 +10,15 @@ from dhenara_async.config import AIModelCallConfig
 from dhenara_async.errors import ConfigurationError, DhenaraError
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target, target_of
-from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, check_json, check_origin, json_reply
+from dhenara_async.web.chat.http import (
+    Handler,
+    WebReply,
+    WebRequest,
+    check_json,
+    check_origin,
+    check_owner,
+    json_reply,
+)
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import failure_of
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
@@ -90,6 +98,7 @@ class OpenAIApp:
                 check_origin(request.method, request.headers, self._origins)
             if not request.owner:
                 return error_reply(OpenAIError(401, "The key is missing or not valid.", "invalid_api_key"))
+            check_owner(request.owner)
             return await handler(request)
         except OpenAIRefusal as refused:
             return error_reply(refused.error)

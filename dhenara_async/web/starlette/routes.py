@@ -1,7 +1,6 @@
 """``chat_routes``: a whole chat as routes of Starlette or FastAPI."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from inspect import isawaitable
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -13,7 +12,7 @@ from dhenara_async.plans.targets import Target
 from dhenara_async.tools.policy import ToolPolicy
 from dhenara_async.web.chat.agent_runs import AgentRuns
 from dhenara_async.web.chat.app import ChatApp
-from dhenara_async.web.chat.http import BROKEN_BODY, Handler, WebApp, WebReply, WebRequest, body_of
+from dhenara_async.web.chat.http import BROKEN_BODY, Handler, WebApp, WebReply, WebRequest, body_of, owner_of
 from dhenara_async.web.chat.options import chat_options
 from dhenara_async.web.frames.ui_messages import UIStreamVersion
 from dhenara_async.web.inputs.fields import RefusedRequest, WebLimits
@@ -74,9 +73,7 @@ def endpoint_of(app: WebApp, handler: Handler, owner: OwnerOf) -> Callable[[Requ
     """Return the endpoint of a route; what ``owner`` raises is raised by it."""
 
     async def endpoint(request: Request) -> Response:
-        whose = owner(request)
-        if isawaitable(whose):
-            whose = await whose
+        whose = await owner_of(request, owner)
         query = dict(request.query_params.multi_items())
         answer = await app.handle(
             handler,
