@@ -127,4 +127,4 @@ def stand_in_server(*, delay: float, thoughtful: bool = False) -> "ProviderServe
         source = Citation(url="https://example.com/robots-that-paint", title="Robots that paint")
         return replace(tell(seen), reasoning=reasoning, citations=(source,))
 
-    return ProviderServer(answer if thoughtful else None, delay=delay)
+    return ProviderServer(answer if thoughtful else None, delay=delay, keep=0)

@@ -15,7 +15,7 @@ from dhenara_async.testing.server import ProviderServer
 
 
 async def _serve(port: int, delay: float) -> None:
-    async with ProviderServer(ExampleAnswers(), delay=delay, port=port) as server:
+    async with ProviderServer(ExampleAnswers(), delay=delay, port=port, keep=0) as server:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in server.environment().items()]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()

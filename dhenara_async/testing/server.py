@@ -87,15 +87,25 @@ class ProviderServer:
         delay: Seconds before each streamed token.
         api_key: The only accepted key; None = any key that is not empty.
         port: The port to listen on; 0 = any free port.
+        keep: The number of requests, the last ones, that ``requests`` has at most; None = all. A server that stands in
+            for days keeps none.
 
     Attributes:
         requests: Every request, in order of arrival.
     """
 
     def __init__(
-        self, script: Script | None = None, *, delay: float = 0.0, api_key: str | None = None, port: int = 0
+        self,
+        script: Script | None = None,
+        *,
+        delay: float = 0.0,
+        api_key: str | None = None,
+        port: int = 0,
+        keep: int | None = None,
     ) -> None:
         self.requests: list[SeenRequest] = []
+        self._keep = keep
+        self._received = 0
         self._script = script
         self._delay = delay
         self._api_key = api_key
@@ -215,7 +225,7 @@ class ProviderServer:
 
     def _answer(self, request: web.BaseRequest, body: bytes) -> _HttpReply:
         """Build the whole reply without awaiting, so that ``requests`` has the order of arrival."""
-        number = len(self.requests) + 1
+        self._received = number = self._received + 1
         segment, rest = _split(request.path)
         wire, served = _find(segment, rest)
         payload = _parsed(body)
@@ -250,6 +260,8 @@ class ProviderServer:
         if fault is not None:
             outcome = _bent(outcome, fault, wire, arrived, number)
         self.requests.append(replace(seen, status=outcome.status))
+        if self._keep is not None:
+            del self.requests[: max(len(self.requests) - self._keep, 0)]
         return outcome
 
     def _next_step(self, seen: SeenRequest) -> ScriptStep:

@@ -86,6 +86,17 @@ async def test_script_as_a_function_and_its_end() -> None:
         assert server.requests[0].status == 500
 
 
+@pytest.mark.parametrize(("keep", "kept"), [(None, "abcd"), (9, "abcd"), (2, "cd"), (0, "")])
+async def test_only_the_last_requests_are_kept_where_a_number_is_given(keep: int | None, kept: str) -> None:
+    async with (
+        ProviderServer(keep=keep) as server,
+        httpx.AsyncClient(base_url=server.url, headers=_BEARER) as client,
+    ):
+        answers = [(await client.post(_CHAT, json=_chat(letter))).json() for letter in "abcd"]
+    assert "".join(seen.turns[-1][1] for seen in server.requests) == kept
+    assert len({answer["id"] for answer in answers}) == len(answers)  # they are counted all the same
+
+
 async def test_scripted_errors_reach_the_sdks_as_their_own() -> None:
     slow = ScriptedError(429, "Too fast.", code="rate_limit_exceeded", headers={"retry-after": "7"})
     script = [slow, ScriptedError(529, "Overloaded", code="no_capacity"), ScriptedError(503, "Busy.")]
