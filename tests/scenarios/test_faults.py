@@ -44,6 +44,7 @@ from dhenara_async.testing import Answer, Closing, Fault, ProviderServer, Replay
 from dhenara_async.testing.faults import codings, compressed
 from dhenara_async.testing.script import Script
 from dhenara_async.transport.aiohttp_transport import AiohttpTransport
+from dhenara_async.transport.decompression import ACCEPTED
 from tests.cases import cases
 from tests.loopback import PATIENCE, SPEAKERS, endpoint_at
 from tests.steady import steady
@@ -438,7 +439,11 @@ ROWS: Sequence[Row] = (
     ),
     both("long lines", lambda at: Fault(answer=ANSWER, padding=300_000), CLEAN),
     *(
-        both(f"compressed with {coding}", lambda at, coding=coding: Fault(answer=ANSWER, compress=coding), CLEAN)
+        both(
+            f"compressed with {coding}",
+            lambda at, coding=coding: Fault(answer=ANSWER, compress=coding),
+            CLEAN if coding in ACCEPTED else Then(ProtocolError),
+        )
         for coding in codings()
     ),
     both(
