@@ -27,6 +27,7 @@ async def child(server: McpServer, on_end: Callable[[], None]) -> AsyncGenerator
         args=list(server.args),
         env={name: value.get_secret_value() for name, value in server.env.items()},
         cwd=server.cwd,
+        encoding_error_handler="replace",  # else one stray byte of a log line ends the reading, and nobody is told
     )
     with _errors_of_child() as errors:
         async with stdio_client(parameters, errors) as (read, write):

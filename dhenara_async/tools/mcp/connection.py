@@ -10,8 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
-from contextvars import Context, ContextVar
-from dataclasses import dataclass
+from contextvars import Context
 from math import inf
 from typing import cast
 
@@ -24,34 +23,21 @@ from mcp.client.streamable_http import streamable_http_client
 from pydantic import ValidationError
 
 from dhenara_async.errors import ConfigurationError, ToolServerError
-from dhenara_async.messages.messages import ToolCallPart
-from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.mcp.child import child
+from dhenara_async.tools.mcp.running_call import McpCall, running_call
 from dhenara_async.tools.mcp.server import McpServer
-from dhenara_async.tools.sources import AskUser, ToolQuestion, ToolSource
+from dhenara_async.tools.schema_answers import shortened
+from dhenara_async.tools.sources import ToolQuestion, ToolSource
 
 CLOSE_SECONDS = 8.0
 """The most that closing a session may take; the SDK gives a child two seconds to exit, and two more after SIGTERM."""
 
+LONGEST_ERROR = 8_000
+"""Maximum characters of a server's words in an error."""
+
 _MOST_PAGES = 100
+_MOST_TOOLS = 10_000
 _FORGOTTEN = re.compile(r"session (terminated|not found|expired)", re.IGNORECASE)
-
-
-@dataclass(slots=True, eq=False)
-class McpCall:
-    """A call that is being run.
-
-    Attributes:
-        call: The model's call.
-        ask: Answers the server's questions; None = they are declined.
-        deadline: The time limit of the call, which stops while a question is answered.
-        declined: Questions that nobody was there to answer.
-    """
-
-    call: ToolCallPart
-    ask: AskUser | None
-    deadline: CallDeadline
-    declined: list[str]
 
 
 class McpConnection:
@@ -210,17 +196,15 @@ class McpConnection:
             return types.ElicitResult(action="decline")
         form = params.requested_schema if isinstance(params, types.ElicitRequestFormParams) else None
         url = params.url if isinstance(params, types.ElicitRequestURLParams) else None
-        with running.deadline.paused():
-            answer = await running.ask(ToolQuestion(running.call, self.server.name, params.message, form, url))
+        question = ToolQuestion(running.call, self.server.name, params.message, form, url)
+        answer = await running.answer(running.ask, question)
+        if answer is None:
+            return types.ElicitResult(action="cancel")
         if isinstance(answer, str) or answer is False:
             return types.ElicitResult(action="decline")
         content = None if answer is True else dict(answer)
         given = {"action": "accept", "content": content if form is None or content is not None else {}}
         return types.ElicitResult.model_validate(given)
-
-
-running_call: ContextVar[McpCall | None] = ContextVar("running_call", default=None)
-"""The call that this task runs: the SDK answers questions of servers of 2026 and later in the task of the call."""
 
 
 class _Session:
@@ -305,7 +289,9 @@ class _Session:
         except (TypeError, ValueError) as exc:
             self._failure = ConfigurationError(f"the MCP server {server.name!r} cannot be opened: {exc}")
             raise
-        return await stack.enter_async_context(client)
+        opened = await stack.enter_async_context(client)
+        opened.session.validate_tool_result = _unchecked
+        return opened
 
     async def _http(self, stack: AsyncExitStack, server: McpServer, url: str) -> object:
         headers = {name: value.get_secret_value() for name, value in server.headers.items()}
@@ -356,7 +342,7 @@ def words_of(exc: BaseException, server: McpServer) -> str:
         text = exc.message if isinstance(exc, MCPError) else str(exc)
     for secret in server.secrets():
         text = text.replace(secret, "[secret]")
-    return text or type(exc).__name__
+    return shortened(text, LONGEST_ERROR) or type(exc).__name__
 
 
 async def _listed(client: Client) -> tuple[list[types.Tool], float]:
@@ -366,11 +352,22 @@ async def _listed(client: Client) -> tuple[list[types.Tool], float]:
     for _ in range(_MOST_PAGES):
         page = await client.list_tools(cursor=cursor, cache_mode="bypass")
         tools += page.tools
+        if len(tools) > _MOST_TOOLS:
+            raise RuntimeError(f"it has more than {_MOST_TOOLS} tools")
         keep = min(keep, page.ttl_ms / 1000)
         cursor = page.next_cursor
         if cursor is None:
             return tools, keep
     raise RuntimeError(f"it has more than {_MOST_PAGES} pages of tools")
+
+
+async def _unchecked(name: str, result: types.CallToolResult) -> None:
+    """Take a result as it is, in the place of the SDK's check of structured content against the tool's output schema.
+
+    Only the model reads the content. The check would report a call as failed that has done its work, and it runs the
+    regular expressions of the server on the event loop, where one of them can stop all streams for hours.
+    """
+    del name, result
 
 
 def _opened(client: Client, server: McpServer) -> Client:

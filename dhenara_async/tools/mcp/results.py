@@ -18,7 +18,9 @@ from dhenara_async.messages.messages import FilePart, JsonPart, TextPart, ToolCa
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.schema_answers import shortened
 
-_LONGEST_QUESTION = 1_000
+_LONGEST_NOTE = 1_000
+_MOST_NOTES = 20
+_MOST_FILES = 1_000
 Contents = TextPart | JsonPart | FilePart
 Resource = types.TextResourceContents | types.BlobResourceContents
 
@@ -56,8 +58,7 @@ def converted(
     if not result.content and result.structured_content is not None:
         room.add_json(result.structured_content)
     for question in declined:
-        asked = shortened(question, _LONGEST_QUESTION)  # the server's words, which nothing else bounds
-        room.parts.append(TextPart(text=f"[the server asked the user, but nobody could answer: {asked}]"))
+        room.note(f"the server asked the user, but nobody could answer: {question}")
     return ToolResultPart.of(call, *room.finished(), is_error=result.is_error)
 
 
@@ -69,6 +70,8 @@ class _Room:
         self._most_text, self._most_files = text_bytes, file_bytes
         self._text, self._files = text_bytes, file_bytes  # what is left
         self._cut = 0
+        self._tried_files = 0
+        self._notes = 0
 
     def add_text(self, text: str) -> None:
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
@@ -90,16 +93,18 @@ class _Room:
     def add_file(self, what: str, data: str, kind: str | None, name: str | None = None) -> None:
         size = len(data) * 3 // 4
         if size > self._files:
-            self.parts.append(
-                TextPart(text=f"[{what} of {size} bytes was left out: a result has at most {self._most_files}]")
-            )
+            self.note(f"{what} of {size} bytes was left out: a result has at most {self._most_files}")
+            return
+        self._tried_files += 1
+        if self._tried_files > _MOST_FILES:
+            self.note(f"{what} was left out: a result has at most {_MOST_FILES} files")
             return
         self._files -= size
         try:
             self.parts.append(_file(base64.b64decode(data, validate=True), kind, name))
         except ValueError as exc:  # also a ConfigurationError
             reason = str(exc) if isinstance(exc, ConfigurationError) else "its base64 is broken"
-            self.parts.append(TextPart(text=f"[{what} was left out: {reason}]"))
+            self.note(f"{what} was left out: {reason}")
 
     def add_resource(self, resource: Resource) -> None:
         if isinstance(resource, types.TextResourceContents):
@@ -114,7 +119,15 @@ class _Room:
         for resource in contents or ():
             self.add_resource(resource)
 
+    def note(self, words: str) -> None:
+        """Tell the model about content that it does not get, in words that the server causes, so within bounds."""
+        self._notes += 1
+        if self._notes <= _MOST_NOTES:
+            self.parts.append(TextPart(text=f"[{shortened(words, _LONGEST_NOTE)}]"))
+
     def finished(self) -> Sequence[Contents]:
+        if self._notes > _MOST_NOTES:
+            self.parts.append(TextPart(text=f"[and {self._notes - _MOST_NOTES} more notes like these]"))
         if self._cut:
             self.parts.append(
                 TextPart(

@@ -17,23 +17,14 @@ from dhenara_async.messages.messages import ToolCallPart, ToolOrigin, ToolResult
 from dhenara_async.response import CallWarning
 from dhenara_async.tools.deadline import CallDeadline
 from dhenara_async.tools.declarations import Tool
-from dhenara_async.tools.mcp.connection import (
-    McpCall,
-    McpConnection,
-    is_forgotten,
-    is_lost,
-    running_call,
-    words_of,
-)
+from dhenara_async.tools.mcp.connection import LONGEST_ERROR, McpConnection, is_forgotten, is_lost, words_of
 from dhenara_async.tools.mcp.names import definition_hash, tool_name
 from dhenara_async.tools.mcp.results import Resource, converted
+from dhenara_async.tools.mcp.running_call import McpCall, running_call
 from dhenara_async.tools.mcp.server import McpServer
 from dhenara_async.tools.sources import AskUser, Declarations, OnProgress
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
-
-LONGEST_ERROR = 8_000
-"""Maximum characters of a server's words in an error result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +111,21 @@ class McpSource:
         server = self._server
         declared: dict[str, Tool] = {}
         warnings: list[CallWarning] = []
-        names = {tool_name(server.name, tool.name): tool.name for tool in tools}
-        for name in self._definitions.keys() - names.keys():
+        allowed: dict[str, str] = {}
+        for name in self._definitions.keys() - {tool_name(server.name, tool.name) for tool in tools}:
             self._definitions[name] = _Definition(name, "", "the server does not offer it any more")
         for tool in sorted(tools, key=lambda tool: tool.name):
             name = tool_name(server.name, tool.name)
-            if names[name] != tool.name:
+            if server.allow is not None and tool.name not in server.allow:
+                if name not in allowed:
+                    words = "it is not among the allowed tools of its server"
+                    self._definitions[name] = _Definition(tool.name, "", words)
+                continue
+            if allowed.setdefault(name, tool.name) != tool.name:
                 raise ConfigurationError(
-                    f"the MCP server {server.name!r} has two tools, {tool.name!r} and {names[name]!r}, that get the "
+                    f"the MCP server {server.name!r} has two tools, {allowed[name]!r} and {tool.name!r}, that get the "
                     f"same name {name!r}: leave one of them out with allow=[…]"
                 )
-            if server.allow is not None and tool.name not in server.allow:
-                self._definitions[name] = _Definition(tool.name, "", "it is not among the allowed tools of its server")
-                continue
             description = tool.description or ""
             made = definition_hash(tool.name, description, tool.input_schema)
             withheld = _withheld(server.pins, tool.name, made)
@@ -188,6 +181,7 @@ class McpSource:
             return _failed(call, f"the MCP server {server.name!r} did not run the tool: {words_of(exc, server)}")
         finally:
             self._connection.calls.remove(running)
+            running.dismiss()
             running_call.reset(token)
 
     async def _linked(self, client: Client, result: types.CallToolResult) -> Mapping[str, Sequence[Resource]]:
