@@ -375,7 +375,8 @@ class ConversationManager:
         """End a turn, in whichever process it is answered; its node keeps what came. Nothing changes if it has ended.
 
         Its readers get a ``StreamStateError`` that says so, and the node's ``error`` does. The node is in the store
-        when this returns.
+        when this returns. A turn that waits for another one, for its files or for a summary waits no longer; its node
+        is ``failed``, and there is none if its question was still to be loaded.
 
         Raises:
             UnknownTurnError: There is no such turn.

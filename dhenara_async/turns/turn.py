@@ -13,6 +13,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Protocol, Self
 
+import anyio
 from pydantic import JsonValue
 
 from dhenara_async.calls.loop import LoopStream
@@ -130,6 +131,7 @@ class Turn:
         self._more_warnings: tuple[CallWarning, ...] = ()
         if unread is None and load is None:
             self._begin()
+        self._entering: tuple[anyio.CancelScope, asyncio.Event] | None = None  # set when the block has begun, or failed
         self._reserved: Sequence[Reservation] = ()
         self._node: ConversationNode | None = None
         self._asked_at: datetime | None = None
@@ -167,18 +169,15 @@ class Turn:
         if self._id_given and await self._follows():
             return self
         try:
-            if self._queue is None:
-                return await self._enter()
-            await self._queue.enter(self)
-            try:
-                self._follow_head()
-                return await self._enter()
-            except BaseException:
-                self._queue.leave(self)
-                raise
+            await self._enter()
+            if self._live is not None:
+                await self._begin_log(*self._live)
         except BaseException as exc:
+            if self._queue is not None:
+                self._queue.leave(self)
             self._forget(exc)
             raise
+        return self
 
     def with_given_id(self) -> Self:
         """Follow the turn of the same id, if there is one, in place of answering; for the manager."""
@@ -261,7 +260,7 @@ class Turn:
         """Follow the turn that has become the head since this one was made."""
         head = self._conversation.head
         after = None if head is None else head.id
-        if after == self._draft.parent_id or self._node is not None:
+        if after == self._draft.parent_id:
             return
         if self._draft.tool_results:
             raise StreamStateError(
@@ -272,7 +271,35 @@ class Turn:
         if self._begun:
             self._begin()
 
-    async def _enter(self) -> Self:
+    async def _enter(self) -> None:
+        """Wait for the turns before, prepare the call and open its stream.
+
+        A turn that is cancelled meanwhile waits no longer. It is ended here, and not beside a preparation that goes on.
+
+        Raises:
+            StreamStateError: It was cancelled.
+        """
+        self._demand_not_cancelled()
+        scope, over = self._entering = anyio.CancelScope(), asyncio.Event()
+        try:
+            with scope:
+                if self._queue is not None:
+                    await self._queue.enter(self)
+                    self._follow_head()
+                await self._prepare()
+                await self._open()
+            self._demand_not_cancelled()
+        except BaseException as exc:
+            if self._stopped is not None:
+                await self._end(exc)
+            raise
+        finally:
+            self._entering = None
+            over.set()
+        self._reading = self._stream
+
+    async def _prepare(self) -> None:
+        """Complete the draft and make the opener."""
         self._asked_at = datetime.now(UTC)
         if not self._begun:
             if self._load is not None:
@@ -280,13 +307,7 @@ class Turn:
                 self._load = None
             if self._unread is not None:
                 self._draft = self._draft.changed(attached_files=tuple(await self._unread.read_in_thread()))
-            self._demand_not_cancelled()
             self._begin()
-        await self._open()
-        self._reading = self._stream
-        if self._live is not None:
-            await self._begin_log(*self._live)
-        return self
 
     async def _open(self) -> None:
         """Reserve budget and enter the stream."""
@@ -299,7 +320,6 @@ class Turn:
         try:
             if opener is not None and self._opened is None:
                 self._opened = await opener.open_summarised()
-            self._demand_not_cancelled()
             self._opened_at = datetime.now(UTC)
             await self._stream.__aenter__()
         except BaseException:
@@ -307,12 +327,12 @@ class Turn:
             raise
 
     def _demand_not_cancelled(self) -> None:
-        """Refuse to ask for a turn that was cancelled while it waited; its node exists already.
+        """Refuse to ask for a turn that was cancelled before its stream was open.
 
         Raises:
             StreamStateError: It was.
         """
-        if self._ending is not None and self._stopped is not None:
+        if self._stopped is not None:
             raise self._stopped
 
     async def _begin_log(self, live: LiveTurns, owner: str | None) -> None:
@@ -399,7 +419,12 @@ class Turn:
         self._cancelled = True
         if self._stopped is None:
             self._stopped = self._cut_by(CANCELLED)
-        await self._end(None)
+        if self._entering is None:
+            await self._end(None)
+            return
+        scope, over = self._entering
+        scope.cancel()
+        await over.wait()
 
     async def cut(self, failure: DhenaraError) -> None:
         """Close the call; the reader of the turn gets ``failure``, and its block ends it."""
@@ -603,12 +628,14 @@ class Turn:
             await self._live[0].kept(self._log, self._conversation, self._node)
 
     async def _leave_unasked(self, exc: BaseException | None) -> None:
-        """Leave the node of a turn that ended before anybody was asked; none if its question is not loaded yet."""
-        if self._load is not None:
+        """Leave the node of a turn that ended before anybody was asked; none if its question is not loaded yet, or is
+        the results of calls that did not run."""
+        draft = self._draft
+        if self._load is not None or not (draft.user_query or draft.attached_files or draft.tool_results):
             return
-        self._node = self._draft.changed(status="failed", error=self._reason(exc), attempts=0)
-        self._conversation.append(self._node)
-        await self._store(self._node, exc)
+        node = self._node = draft.changed(status="failed", error=self._reason(exc), attempts=0)
+        self._conversation.append(node)
+        await self._store(node, exc)
 
     async def _store(self, node: ConversationNode, exc: BaseException | None) -> None:
         if self._live is not None and self._log is not None and self._live[0].is_kept(self._log):

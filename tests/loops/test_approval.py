@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import pytest
 from pydantic import JsonValue
@@ -25,8 +26,10 @@ from dhenara_async import (
     ToolPolicy,
     ToolStart,
 )
-from dhenara_async.errors import ConfigurationError
+from dhenara_async.errors import ConfigurationError, StreamStateError
 from dhenara_async.testing import Answer, ProviderServer, check_grammar
+from dhenara_async.turns.turn import Turn
+from tests.loopback import PATIENCE
 from tests.loops.tools import SPEAKERS, Studio, call, endpoint_of, paint_step
 
 CHAT = Dialect.OPENAI_CHAT
@@ -282,3 +285,38 @@ async def test_a_reader_with_a_foreign_cursor_gets_every_event_of_a_resumed_loop
             reset, *rest = [event async for event in reader]
     assert isinstance(reset, StreamReset)
     assert rest == events
+
+
+async def test_a_decision_that_is_cancelled_in_the_queue_leaves_nothing_and_can_be_brought_again() -> None:
+    studio, reached, goes_on = Studio(), anyio.Event(), anyio.Event()
+
+    async def ask_later(asked: ToolCallPart) -> type[Pending]:
+        reached.set()
+        await goes_on.wait()
+        return Pending
+
+    config = AIModelCallConfig(tools=studio.tools)
+    async with ProviderServer([TWO, DONE]) as server, ConversationManager(config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_of(server, CHAT)
+        node = await manager.ask(conversation, "Go.", endpoint, run_tools=ToolPolicy(approve=ask_for_two))
+        before = manager.resume(conversation, {}, endpoint, run_tools=ToolPolicy(approve=ask_later))
+        waiting = manager.resume(conversation, {"call_2": True}, endpoint)
+
+        async def answered(turn: Turn) -> None:
+            await turn
+
+        async def refused() -> None:
+            with pytest.raises(StreamStateError, match="the turn was cancelled"):
+                await waiting
+
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(answered, before)
+                await reached.wait()
+                group.start_soon(refused)
+                await anyio.wait_all_tasks_blocked()
+                await manager.cancel(waiting.id)
+                goes_on.set()
+            assert conversation.nodes == (node,)
+            assert (await manager.resume(conversation, {"call_2": True}, endpoint)).answer.text() == "Done."
+    assert studio.painted == [1, 2]
