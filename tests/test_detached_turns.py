@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 import pytest
 
 from dhenara_async import ConversationManager, ConversationNode, Dialect, Journal, StreamEvent, StreamReset
@@ -14,7 +15,8 @@ from dhenara_async.testing import Answer, Fault, ProviderServer, check_grammar
 from dhenara_async.turns import live
 from dhenara_async.turns.live import LiveTurns
 from dhenara_async.turns.log import TurnLog
-from tests.loopback import endpoint_at
+from tests.loopback import chat_endpoint, endpoint_at, serve
+from tests.stores.test_journal import Gate
 
 TEXT = "The robot paints a red fox."
 
@@ -25,21 +27,24 @@ async def read(manager: ConversationManager, turn_id: str, cursor: str | None = 
 
 
 async def test_a_detached_turn_finishes_and_is_read_by_others() -> None:
-    slow = Fault(answer=Answer(text=TEXT), stall=4, seconds=0.1)
-    async with ProviderServer([slow]) as server, ConversationManager() as manager:
-        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+    gate = Gate()
+    async with serve(gate.play) as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), chat_endpoint(server.url)
         async with manager.turn(conversation, "What?", endpoint) as turn:
             seen = [await anext(turn)]
             turn.detach()
+        readers = [asyncio.create_task(read(manager, turn.id)) for _ in range(20)]
+        await anyio.wait_all_tasks_blocked()
         assert not turn.over
-        copies = await asyncio.gather(*(read(manager, turn.id) for _ in range(20)))
+        gate.open.set()
+        copies = await asyncio.gather(*readers)
         assert copies[0][:1] == seen
         assert all(copy == copies[0] for copy in copies)
         async with manager.attach(turn.id) as reader:  # the end is told after the last event
             assert [event async for event in reader] == copies[0]
             assert reader.node.id == turn.id
             assert reader.node.response is not None
-            assert reader.node.response.text() == TEXT
+            assert reader.node.response.text() == "One two three."
         assert conversation.head == (await manager.open(conversation.id)).head == turn.node
 
 
