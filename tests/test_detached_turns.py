@@ -33,13 +33,19 @@ async def test_a_detached_turn_finishes_and_is_read_by_others() -> None:
         async with manager.turn(conversation, "What?", endpoint) as turn:
             seen = [await anext(turn)]
             turn.detach()
-        readers = [asyncio.create_task(read(manager, turn.id)) for _ in range(20)]
-        await anyio.wait_all_tasks_blocked()
-        assert not turn.over
-        gate.open.set()
-        copies = await asyncio.gather(*readers)
+        copies: list[list[StreamEvent]] = []
+
+        async def copy() -> None:
+            copies.append(await read(manager, turn.id))
+
+        async with anyio.create_task_group() as readers:
+            for _ in range(20):
+                readers.start_soon(copy)
+            await anyio.wait_all_tasks_blocked()
+            assert not turn.over
+            gate.open.set()
         assert copies[0][:1] == seen
-        assert all(copy == copies[0] for copy in copies)
+        assert copies == [copies[0]] * 20
         async with manager.attach(turn.id) as reader:  # the end is told after the last event
             assert [event async for event in reader] == copies[0]
             assert reader.node.id == turn.id
