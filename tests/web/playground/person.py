@@ -106,10 +106,21 @@ class Person:
 
 
 @asynccontextmanager
+async def person_at(url: str, browsing: Browsing) -> AsyncGenerator[Person]:
+    """Bring a person to a page; at the end, no page may have complained."""
+    try:
+        yield await Person.at(url, browsing)
+        assert browsing.problems == [], browsing.problems
+    finally:
+        for page in browsing.context.pages:  # before the server, which would wait for their events
+            await page.close()
+
+
+@asynccontextmanager
 async def at_page(
     folder: Path, browsing: Browsing, *, delay: float = 0.0, tools: ToolPolicy | None = None
 ) -> AsyncGenerator[Person]:
-    """Serve the page over a fresh database, and bring a person to it; at the end, no page may have complained.
+    """Serve the page over a fresh database, and bring a person to it; see ``person_at``.
 
     Args:
         folder: Where the database lies.
@@ -117,10 +128,8 @@ async def at_page(
         delay: Seconds before each token of an answer.
         tools: How the models' tool that tells the weather is run; None = they have none.
     """
-    async with page_stand(folder / "chat.db", delay=delay, tools=tools) as stand:
-        try:
-            yield await Person.at(stand.url, browsing)
-            assert browsing.problems == [], browsing.problems
-        finally:
-            for page in browsing.context.pages:  # before the server, which would wait for their events
-                await page.close()
+    async with (
+        page_stand(folder / "chat.db", delay=delay, tools=tools) as stand,
+        person_at(stand.url, browsing) as person,
+    ):
+        yield person

@@ -2,17 +2,14 @@
 
 import { render } from "./vendor/preact.mjs";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.mjs";
-import { Compare } from "./compare.js";
 import { Composer } from "./composer.js";
-import { Seam } from "./hop.js";
 import { html, Icon } from "./html.js";
+import { Path } from "./path.js";
 import { scroller, topOf } from "./scrolling.js";
 import * as session from "./session.js";
 import { runningIds } from "./store.js";
 import { Sidebar } from "./sidebar.js";
 import { Tree } from "./tree.js";
-import { Turn } from "./turn.js";
-import { nameOf } from "./words.js";
 
 const NEAR_END = 120; // pixels: who reads further up is not scrolled away
 const NEAR_TOP = 8;
@@ -35,26 +32,6 @@ function Notice({ notice }) {
     <button type="button" class="quiet" onClick=${session.dismissNotice}><${Icon} name="close" />Dismiss</button>
   </div>`;
 }
-
-/** The path: each turn below the seam to the one before. */
-function Path({ state }) {
-  const turns = state.path.map((turnId) => state.turns[turnId]).filter(Boolean);
-  return html`
-    ${turns.map(
-      (turn, index) => html`<div key=${turn.id}>
-        <${SeamAbove} turn=${turn} before=${turns[index - 1]} />
-        <${Turn} turn=${turn} models=${state.models} />
-      </div>`,
-    )}
-    ${state.columns.length ? html`<${Compare} key="compare" state=${state} before=${turns.at(-1)} />` : null}
-  `;
-}
-
-const SeamAbove = ({ turn, before }) =>
-  useMemo(
-    () => (before ? html`<${Seam} report=${turn.report} from=${nameOf(before)} to=${nameOf(turn)} />` : null),
-    [turn.report, nameOf(turn), before && nameOf(before)],
-  );
 
 /**
  * Keep what is new in view while answers grow, unless the reader scrolled away: the end of the conversation, or the tops

@@ -92,7 +92,7 @@ function follow() {
   return open(conversationId, columns, at);
 }
 
-const EMPTY = { title: "", headId: null, version: null, nodes: [], turns: {}, path: [], columns: [], notice: null };
+const EMPTY = { title: "", headId: null, version: null, nodes: [], turns: {}, path: [], columns: [], sought: null, notice: null };
 
 /** Open a conversation; null begins a new one. */
 export async function open(conversationId, columns = [], at = null) {
@@ -408,6 +408,10 @@ export const compare = asked(async (ids) => {
   setColumns(ids);
   await load();
 });
+
+/** Scroll to a turn of the path as soon as it is drawn. */
+export const seek = (sought) => store.set({ sought });
+export const seekFirst = () => seek(store.get().path[0] ?? null);
 
 export const dryRun = (body, signal) => api.check(store.get().conversationId ?? "new", body, signal);
 export const sentRequest = (nodeId) => api.request(store.get().conversationId, nodeId);

@@ -3,7 +3,6 @@
 import { useEffect, useRef, useState } from "./vendor/hooks.mjs";
 import { exportUrl } from "./api.js";
 import { html, Icon } from "./html.js";
-import { scroller, topOf } from "./scrolling.js";
 import * as session from "./session.js";
 
 const SEARCH_PAUSE_MS = 250;
@@ -132,6 +131,5 @@ async function openHit(hit, close) {
   await session.open(hit.id);
   const { path, turns } = session.store.get();
   if (hit.nodeId && !path.includes(hit.nodeId) && !turns[hit.nodeId]) await session.showBranch(hit.nodeId);
-  const turn = document.getElementById(`turn-${hit.nodeId}`);
-  if (turn) scroller().scrollTop = topOf(turn); // alone: scrollIntoView would move the frame around it as well
+  session.seek(hit.nodeId);
 }

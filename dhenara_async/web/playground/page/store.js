@@ -33,6 +33,7 @@ export const initialState = {
   turns: {}, // by id: those on the path and in columns
   path: [], // ids, root first
   columns: [], // ids of answers shown side by side below the path; none = no comparison
+  sought: null, // id of a turn to scroll to as soon as it is drawn
   connected: true,
   notice: null, // {message, advice}: something the user asked for failed
   status: "", // the sentence of the polite live region
@@ -162,8 +163,15 @@ export function applyFrames(turns, frames, now = null) {
  * @param mine the turn of the page; undefined if it is new here
  */
 export function shownTurn(told, mine) {
-  if (told.status !== "running") return told;
+  if (told.status !== "running") return same(told, mine) ? mine : told; // what is the same is not drawn again
   return mine ? { ...mine, siblings: told.siblings } : { ...told, parts: [], base: 0, seams: [] }; // events from the first on
+}
+
+function same(one, other) {
+  if (one === other) return true;
+  if (typeof one !== "object" || typeof other !== "object" || one === null || other === null) return false;
+  const names = Object.keys(one);
+  return names.length === Object.keys(other).length && names.every((name) => same(one[name], other[name]));
 }
 
 /** Ids of the answers of a tool loop that began with a turn; the turn alone if it called no tool. */
@@ -205,6 +213,30 @@ export function mergePath(told, running, known, columns) {
   if (beside.length > 1) return { turns, path: path.slice(0, -1), columns: beside.map((turn) => turn.turnId) };
   return { turns, path, columns: [] };
 }
+
+/**
+ * Return the place from which on the turns of a path are to be drawn: the last ones that are new, and those that are drawn
+ * already.
+ *
+ * @param drawn ids of the turns that are drawn
+ * @param characters of new turns, but one turn at least
+ * @param more characters of further turns above
+ */
+export function drawnFrom(turns, drawn, characters, more) {
+  let from = turns.length;
+  const isDrawn = () => drawn.has(turns[from - 1].id);
+  const slice = (most) => {
+    for (let left = most; from > 0 && left > 0 && !isDrawn(); from -= 1) left -= TURN + lengthOf(turns[from - 1]);
+  };
+  slice(characters);
+  while (from > 0 && isDrawn()) from -= 1;
+  slice(more);
+  return from;
+}
+
+const TURN = 500; // characters that take as long as the frame of a turn
+
+const lengthOf = (turn) => turn.parts.reduce((sum, part) => sum + (part.text?.length ?? 0), turn.question.length);
 
 /** The turn that the next question follows; null = it begins the conversation. */
 export function followed(state) {
