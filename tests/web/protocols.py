@@ -105,3 +105,40 @@ def ui_message_of(body: bytes) -> UIMessage:
 def kinds(chunks: Sequence[dict[str, object]]) -> list[str]:
     """The types of chunks, in order."""
     return [str(chunk["type"]) for chunk in chunks]
+
+
+def check_run(body: bytes) -> str:
+    """Read a run as strictly as AG-UI's client, and return its text."""
+    opened, calls, texts, over = set[str](), set[str](), dict[str, str](), False
+    for event in events_of(body):
+        assert not over
+        assert None not in event.values()
+        name = str(event.get("messageId") or event.get("toolCallId"))
+        match event["type"]:
+            case "TEXT_MESSAGE_START" | "REASONING_MESSAGE_START":
+                assert name not in opened | texts.keys()
+                opened.add(name)
+                texts[name] = ""
+            case "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT" | "TOOL_CALL_ARGS":
+                assert name in opened
+                assert event["delta"]
+                if event["type"] == "TEXT_MESSAGE_CONTENT":
+                    texts[name] += str(event["delta"])
+            case "TEXT_MESSAGE_END" | "REASONING_MESSAGE_END" | "TOOL_CALL_END":
+                opened.remove(name)
+            case "TOOL_CALL_START":
+                assert name not in calls
+                opened.add(name)
+                calls.add(name)
+            case "TOOL_CALL_RESULT":
+                assert event["toolCallId"] in calls
+            case "RUN_FINISHED" | "RUN_ERROR":
+                over = True
+            case "CUSTOM":
+                if event["name"] == "reset":
+                    texts.clear()
+            case _:
+                assert event["type"] in {"RUN_STARTED", "REASONING_START", "REASONING_END"}
+    assert over
+    assert not opened
+    return "".join(texts.values())

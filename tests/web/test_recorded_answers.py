@@ -21,7 +21,7 @@ from dhenara_async.web.frames import AGUIFrames, Ended, Frames, UIMessageFrames,
 from dhenara_async.web.starlette import agui_response, ui_message_response
 from tests import recordings, wire_fixtures
 from tests.web import node_clients
-from tests.web.protocols import events_of, ui_message_of
+from tests.web.protocols import check_run, ui_message_of
 from tests.web.servers import served
 
 FIXTURES = [wire_fixtures.WireFixture(name) for name in wire_fixtures.names() if name.endswith(".sse")]
@@ -66,43 +66,6 @@ def words_of(events: Sequence[StreamEvent]) -> str:
         elif isinstance(event, TextDelta) and event.part_id not in others:
             text += event.text
     return text
-
-
-def check_run(body: bytes) -> str:
-    """Read a run as strictly as AG-UI's client, and return its text."""
-    opened, calls, texts, over = set[str](), set[str](), dict[str, str](), False
-    for event in events_of(body):
-        assert not over
-        assert None not in event.values()
-        name = str(event.get("messageId") or event.get("toolCallId"))
-        match event["type"]:
-            case "TEXT_MESSAGE_START" | "REASONING_MESSAGE_START":
-                assert name not in opened | texts.keys()
-                opened.add(name)
-                texts[name] = ""
-            case "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT" | "TOOL_CALL_ARGS":
-                assert name in opened
-                assert event["delta"]
-                if event["type"] == "TEXT_MESSAGE_CONTENT":
-                    texts[name] += str(event["delta"])
-            case "TEXT_MESSAGE_END" | "REASONING_MESSAGE_END" | "TOOL_CALL_END":
-                opened.remove(name)
-            case "TOOL_CALL_START":
-                assert name not in calls
-                opened.add(name)
-                calls.add(name)
-            case "TOOL_CALL_RESULT":
-                assert event["toolCallId"] in calls
-            case "RUN_FINISHED" | "RUN_ERROR":
-                over = True
-            case "CUSTOM":
-                if event["name"] == "reset":
-                    texts.clear()
-            case _:
-                assert event["type"] in {"RUN_STARTED", "REASONING_START", "REASONING_END"}
-    assert over
-    assert not opened
-    return "".join(texts.values())
 
 
 async def test_every_answer_is_written_by_the_rules() -> None:
