@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 
-from dhenara_async import AIModelCallConfig, Pending, ToolPolicy
+from dhenara_async import AIModelCallConfig, ConversationNode, Pending, ToolPolicy
 from dhenara_async.events import PartEnd, PartStart, StreamEvent, StreamReset, StreamStart, ToolCallDelta, ToolEnd
 from dhenara_async.messages.messages import TextPart, ToolCallPart, ToolResultPart
+from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.testing import Answer, ScriptedToolCall
 from dhenara_async.testing.script import ScriptStep, SeenRequest
+from dhenara_async.web.chat.history import messages_of
 from dhenara_async.web.frames.ag_ui import AGUIFrames
 from dhenara_async.web.frames.call_names import CallNames, calls_in
 from dhenara_async.web.frames.failures import Failure
@@ -103,6 +105,27 @@ def test_a_call_that_is_cut_ends_under_its_own_name(known: tuple[str, ...], kind
         "errorText": "It broke.",
         **kind,
     }
+
+
+@pytest.mark.parametrize("arguments", ["", '{"ci', '{"city":"Rome"}'])
+def test_a_call_that_is_cut_waits_for_nothing_after_a_reload(arguments: str) -> None:
+    part = ToolCallPart(call_id="c1", name="weather", arguments=arguments, status="interrupted")
+    choice = Choice(parts=(part,), finish_reason=FinishReason.OTHER)
+    answer = ChatResponse(choices=(choice,), model="m", provider="acme")
+    for loop_id in (None, "n"):  # outside a tool loop, and inside one, where a whole call waits for approval
+        node = ConversationNode(id="n", loop_id=loop_id, response=answer, status="interrupted")
+        (message,) = messages_of([node], lambda _node, _file: None)
+        assert message["parts"] == [
+            {"type": "step-start"},
+            {
+                "type": "dynamic-tool",
+                "toolName": "weather",
+                "toolCallId": "c1",
+                "state": "output-error",
+                "input": {},
+                "errorText": "the arguments of this call are not complete",
+            },
+        ]
 
 
 def test_a_call_that_is_taken_back_does_not_stay_open_on_a_page_of_version_6() -> None:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from dhenara_async import ConversationNode, Dialect
+from dhenara_async.drivers.openai_responses.native import ITEMS
 from dhenara_async.messages.messages import FilePart, Message, Role, TextPart, ToolResultPart
 from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError
@@ -284,6 +285,17 @@ def test_a_history_with_a_request_for_approval_is_read_and_a_decision_is_refused
     with pytest.raises(RefusedRequest, match=r"input\[1\] decides about a call of an MCP server") as refused:
         given_items([request, decision], 9)
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("kind", sorted(ITEMS))
+def test_every_item_of_a_hosted_tool_that_an_answer_can_have_is_read_in_a_history(kind: str) -> None:
+    items = [{"type": kind, "id": "item_1"}, {"role": "user", "content": "Go on."}]
+    if kind == "compaction":  # it stands for the history before it
+        with pytest.raises(RefusedRequest, match="type that is not known"):
+            given_items(items, 9)
+    else:
+        _, (item,) = given_items(items, 9)
+        assert item.message.get_text() == "Go on."
 
 
 @pytest.mark.parametrize("named", ["conversation", "previous_response_id"])

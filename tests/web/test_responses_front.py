@@ -115,6 +115,23 @@ async def test_a_background_response_is_polled_and_cancelled(server: str) -> Non
         assert (await sdk.responses.cancel(done.id)).status == "completed"
 
 
+async def test_a_response_that_failed_is_told_alike_by_its_stream_and_when_it_is_polled() -> None:
+    steps = [ScriptedError(429, "slow down"), Fault(answer=Answer(text="one two three"), terminal="missing")]
+    async with (
+        ProviderServer(steps) as provider,
+        front({"m": endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES)}) as (url, _),
+        sdk_at(url) as sdk,
+    ):
+        told: list[tuple[str, str]] = []
+        for _ in steps:
+            stream = await sdk.responses.create(model="m", input="Hi", background=True, stream=True)
+            *_, last = [event async for event in stream]
+            assert last.type == "response.failed"
+            assert await sdk.responses.retrieve(last.response.id) == last.response
+            told.append((last.response.error.code, last.response.output_text))
+        assert told == [("rate_limit_exceeded", ""), ("server_error", "one two three")]
+
+
 async def test_responses_are_chained_across_models_with_signatures_and_branch(tmp_path: Path) -> None:
     script = [
         Answer(text="Four.", reasoning="2 + 2", signature="c2lnbmVk"),

@@ -21,6 +21,7 @@ from dhenara_async.messages.messages import (
 from dhenara_async.tools.loop import calls_to_answer
 from dhenara_async.web.frames.call_names import CallNames
 from dhenara_async.web.frames.protocol import Ended
+from dhenara_async.web.frames.ui_messages import CALL_CUT
 from dhenara_async.web.frames.ui_metadata import hop_of, node_metadata, output_of
 from dhenara_async.web.frames.ui_sources import UISources
 
@@ -192,6 +193,8 @@ def _call_part(
     head: Json = {"type": "dynamic-tool", "toolName": tool, "toolCallId": name}
     if tool in known_tools:
         head = {"type": f"tool-{tool}", "toolCallId": name}
+    if call.status == "interrupted" and result is None:  # nobody will run it
+        return {**head, "state": "output-error", "input": {}, "errorText": CALL_CUT}
     try:
         head["input"] = call.parsed()
     except ToolArgumentsError:

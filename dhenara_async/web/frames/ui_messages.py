@@ -46,7 +46,8 @@ FileURL = Callable[[FilePart], "str | None"]
 HEADERS: Mapping[str, str] = {**UNBUFFERED, "x-vercel-ai-ui-message-stream": "v1"}
 DONE = b"data: [DONE]\n\n"
 
-_CUT = "the arguments of this call are not complete"
+CALL_CUT = "the arguments of this call are not complete"
+"""The words that a page shows at a call that was cut."""
 
 _FINISH: Mapping[FinishReason, str] = {
     FinishReason.STOP: "stop",
@@ -288,7 +289,7 @@ class UIMessageFrames:
                     for source in self._sources.new(part.citations):
                         self._put(source)
 
-    def _close_part(self, part_id: int, why: str = _CUT) -> None:
+    def _close_part(self, part_id: int, why: str = CALL_CUT) -> None:
         kind, name, tool = self._open.pop(part_id, ("", "", ""))
         self._before_delta.pop(part_id, None)
         if kind == "tool":  # without its end a page shows it as one whose arguments are still coming
@@ -297,7 +298,7 @@ class UIMessageFrames:
         elif kind:
             self._put({"type": f"{kind}-end", "id": name})
 
-    def _close_parts(self, why: str = _CUT) -> None:
+    def _close_parts(self, why: str = CALL_CUT) -> None:
         for part_id in list(self._open):
             self._close_part(part_id, why)
 

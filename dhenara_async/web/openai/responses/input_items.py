@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from dhenara_async.drivers.openai_responses.native import ITEMS
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.dicts import read_messages
@@ -36,13 +37,9 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
     "input_audio": ("input_audio",),
 }
 _ROLES = ("user", "assistant", "system", "developer")
-# Items of a provider's own tools: no other provider reads them, and those of our answers are known by their ids.
-_LEFT_OUT = frozenset(
-    {
-        *("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call"),
-        *("mcp_call", "mcp_list_tools", "mcp_approval_request"),
-    }
-)
+# Items of a provider's own tools: no other provider reads them, and those of our answers are known by their ids. A
+# compaction is not among them: it stands for the history before it.
+_LEFT_OUT = ITEMS.keys() - {"compaction"}
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -12,13 +12,13 @@ from dhenara_async.drivers.base import JsonObject
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.messages.messages import FilePart, Part, TextPart, ToolResultPart
 from dhenara_async.turns.turn import CANCELLED
-from dhenara_async.web.openai.errors import OpenAIError
+from dhenara_async.web.frames.failures import failure_named
+from dhenara_async.web.openai.errors import error_of
 from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
 from dhenara_async.web.openai.responses.input import ResponseRequest
 from dhenara_async.web.openai.responses.object import ResponseHead, response_body
 
 _KEY = "openai_response"
-_CUT = OpenAIError(500, "The answer ended before it was complete.")
 
 GIVEN: Mapping[str, JsonValue] = {_KEY: {"given": True}}
 """The metadata of a turn that was answered elsewhere, and came with a request."""
@@ -98,12 +98,13 @@ def is_given(node: ConversationNode) -> bool:
 
 
 def body_of_node(head: ResponseHead, node: ConversationNode) -> bytes:
-    """Return a response whose turn has ended as one object."""
+    """Return a response whose turn has ended as one object, the same as that of the last event of its stream."""
     if node.status == "complete":
         return response_body(head, node.response)
     if node.error == CANCELLED:
         return response_body(head, node.response, "cancelled")
-    return response_body(head, node.response, "failed", _CUT)
+    name, _, _ = (node.error or "").partition(": ")
+    return response_body(head, node.response, "failed", error_of(failure_named(name)))
 
 
 def input_items_of(place: TurnPlace, path: Sequence[ConversationNode]) -> list[JsonObject]:
