@@ -14,7 +14,7 @@ from uuid import uuid4
 import anyio
 from pydantic import JsonValue
 
-from dhenara_async.calls.checks import check_config, check_conversation, check_metadata, check_several
+from dhenara_async.calls.checks import check_config, check_conversation, check_metadata, check_several, id_of
 from dhenara_async.calls.input import CallInput, History
 from dhenara_async.calls.observer import Observer
 from dhenara_async.calls.prepare import new_transport
@@ -280,7 +280,7 @@ class ConversationManager:
         Raises:
             UnknownConversationError: The store does not have it.
         """
-        conversation_id, store = conversation if isinstance(conversation, str) else conversation.id, self.store
+        conversation_id, store = id_of(conversation), self.store
         if isinstance(store, StoreWithDescriptions):
             return await store.describe(conversation_id)
         cursor: str | None = None
@@ -308,11 +308,11 @@ class ConversationManager:
         Raises:
             UnknownConversationError: The store does not have it.
         """
-        await self.store.rename(conversation if isinstance(conversation, str) else conversation.id, title)
+        await self.store.rename(id_of(conversation), title)
 
     async def delete(self, conversation: Conversation | str) -> None:
         """Delete a conversation, or the one with that id, and its nodes. Nothing changes if it does not exist."""
-        conversation_id = conversation if isinstance(conversation, str) else conversation.id
+        conversation_id = id_of(conversation)
         await self.store.delete(conversation_id)
         if self._turns.live is not None:
             self._turns.live.forget(self._turns.owner, conversation_id)
@@ -349,7 +349,7 @@ class ConversationManager:
         """
         if self._turns.live is None:
             return ()
-        conversation_id = conversation if isinstance(conversation, str) else conversation.id
+        conversation_id = id_of(conversation)
         own = {draft.id: draft for draft in self._turns.live.running(self._turns.owner, conversation_id)}
         if not isinstance(self.store, StoreWithJournal):
             return tuple(own.values())
@@ -861,10 +861,14 @@ def _standing(instructions: Iterable[str]) -> tuple[str, ...]:
     """Return standing instructions as a tuple.
 
     Raises:
-        ConfigurationError: There is one text instead of a sequence.
+        ConfigurationError: They are not a sequence of texts.
     """
     check_several(instructions, (), ())
-    return tuple(instructions)
+    texts = tuple(instructions)
+    for text in texts:
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"instructions is a sequence of texts, and one of them is {type(text).__name__}")
+    return texts
 
 
 def _targets(endpoints: Iterable[Target | str]) -> list[Target]:
@@ -873,6 +877,6 @@ def _targets(endpoints: Iterable[Target | str]) -> list[Target]:
     Raises:
         ConfigurationError: There is one target instead of a sequence of them, or one that cannot be used.
     """
-    if isinstance(endpoints, Target | str):
+    if isinstance(endpoints, Target | str) or not isinstance(endpoints, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError("endpoints is a sequence of endpoints or plans: write [endpoint]")
     return [target_of(endpoint, "turn") for endpoint in endpoints]

@@ -165,6 +165,21 @@ async def test_a_mistake_is_told_in_one_sentence_before_anything_is_sent(
     assert server.requests == []
 
 
+@pytest.mark.parametrize("name", ["files", "instructions", "tool_results", "endpoints"])
+async def test_one_value_for_a_sequence_is_told_by_name(name: str) -> None:
+    """A form without a file, and a number for a text, are no sequences."""
+    manager = ConversationManager()
+    conversation = await manager.create()
+    for value in (5, True) if name == "instructions" else (None, 5):
+        with pytest.raises(ConfigurationError, match=f"{name} is a sequence"):
+            if name == "endpoints":
+                manager.fan_out(conversation, "Hi.", wrong(value))
+            else:
+                manager.turn(conversation, "Hi.", NAME, **wrong({name: value}))
+    with pytest.raises(ConfigurationError, match="instructions is a sequence"):
+        await manager.create(instructions=wrong(5))
+
+
 def test_the_readme_has_every_mistake_with_its_message() -> None:
     rows = [row.split(" | ")[1].strip(" |") for row in section("Common mistakes").splitlines() if row.startswith("| ")]
     shown = [re.sub(r",? …\)?$", "", row.replace("`", "")) for row in rows[1:]]

@@ -35,6 +35,21 @@ def check_conversation(given: object) -> None:
     )
 
 
+def id_of(given: object) -> str:
+    """Return the id of a conversation that is given as itself or by its id.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if isinstance(given, str):
+        return given
+    if isinstance(given, Conversation):
+        return given.id
+    if iscoroutine(given):
+        check_conversation(given)
+    raise ConfigurationError(f"the conversation is a Conversation or its id, not {type(given).__name__}")
+
+
 def check_query(given: object) -> None:
     """Refuse a query that is not a text.
 
@@ -78,10 +93,10 @@ def check_metadata(given: object) -> dict[str, JsonValue]:
 
 
 def check_several(instructions: Iterable[str], files: Iterable[object], tool_results: Iterable[object]) -> None:
-    """Refuse a single value where a sequence is expected: a text is a sequence of texts too.
+    """Refuse a single value, and None, where a sequence is expected: a text is a sequence of texts too.
 
     Raises:
-        ConfigurationError: One of the arguments is a single value.
+        ConfigurationError: One of the arguments is a single value or None.
     """
     if isinstance(instructions, str):
         raise ConfigurationError("instructions is a sequence of texts, not one text; write instructions=['…']")
@@ -89,3 +104,6 @@ def check_several(instructions: Iterable[str], files: Iterable[object], tool_res
         raise ConfigurationError("files is a sequence of files, not one file; write files=[…]")
     if isinstance(tool_results, ToolResultPart):
         raise ConfigurationError("tool_results is a sequence of results, not one result; write tool_results=[…]")
+    for name, given in (("instructions", instructions), ("files", files), ("tool_results", tool_results)):
+        if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"{name} is a sequence, not {type(given).__name__}; write {name}=[…]")

@@ -1,5 +1,6 @@
 """``MemoryStore``: conversations in the memory of this process."""
 
+import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from dhenara_async.stores.memory_turns import MemoryTurns, TurnTable
 from dhenara_async.stores.outline import ConversationOutline, outline_of
 from dhenara_async.stores.protocol import ConversationPage, StoredConversation
 from dhenara_async.stores.search import SearchHit, asked_words, demand_cursor, demand_limit, matches, snippet, words_of
+from dhenara_async.stores.storable import demand_owner, demand_storable, demand_title, metadata_json
 
 
 def _now() -> datetime:
@@ -56,8 +58,7 @@ class MemoryStore(MemoryTurns):
 
     def scoped(self, owner: str | None) -> "MemoryStore":
         """See ``StoreWithOwners``."""
-        if owner == "":
-            raise ConfigurationError("the owner is empty: pass the id of a user, or None for no owner")
+        demand_owner(owner)
         if owner not in self._owners:
             store = self._owners[owner] = MemoryStore()
             store._owners, store._owner, store._turns = self._owners, owner, self._turns
@@ -70,8 +71,7 @@ class MemoryStore(MemoryTurns):
         self, conversation_id: str, *, title: str | None = None, metadata: Mapping[str, JsonValue] | None = None
     ) -> None:
         """See ``ConversationStore``."""
-        self._deleted.discard(conversation_id)
-        self._create(conversation_id, title, metadata or {})
+        self._create_again(conversation_id, title, metadata, None)
 
     async def create_instructed(
         self,
@@ -82,11 +82,12 @@ class MemoryStore(MemoryTurns):
         metadata: Mapping[str, JsonValue] | None = None,
     ) -> None:
         """See ``StoreWithInstructions``."""
-        self._deleted.discard(conversation_id)
-        self._create(conversation_id, title, metadata or {}, tuple(instructions))
+        self._create_again(conversation_id, title, metadata, tuple(instructions))
 
     async def append(self, conversation_id: str, node: ConversationNode) -> None:
         """See ``ConversationStore``."""
+        for name in (conversation_id, node.id, node.parent_id or ""):
+            demand_storable(name, "an id")
         self._refuse_deleted(conversation_id, node.id)
         if (
             node.parent_id is not None and self._owners[None] is not self
@@ -163,6 +164,7 @@ class MemoryStore(MemoryTurns):
 
     async def rename(self, conversation_id: str, title: str | None) -> None:
         """See ``ConversationStore``."""
+        demand_title(title)
         record = self._record(conversation_id)
         record.title, record.updated = title, _now()
 
@@ -216,6 +218,20 @@ class MemoryStore(MemoryTurns):
     def _has_node(self, conversation_id: str, node_id: str) -> bool:
         return (conversation_id, node_id) in self._order
 
+    def _create_again(
+        self,
+        conversation_id: str,
+        title: str | None,
+        metadata: Mapping[str, JsonValue] | None,
+        instructions: tuple[str, ...] | None,
+    ) -> None:
+        """Create a conversation, also where one of that id was deleted."""
+        demand_storable(conversation_id, "the id of a conversation")
+        demand_title(title)
+        described: dict[str, JsonValue] = json.loads(metadata_json(metadata))
+        self._deleted.discard(conversation_id)
+        self._create(conversation_id, title, described, instructions)
+
     def _create(
         self,
         conversation_id: str,
@@ -225,7 +241,7 @@ class MemoryStore(MemoryTurns):
     ) -> _Record:
         record = self._records.get(conversation_id)
         if record is None:
-            record = _Record(next(self._numbers), title, deepcopy(dict(metadata)), instructions)
+            record = _Record(next(self._numbers), title, dict(metadata), instructions)
             self._records[conversation_id] = record
         return record
 

@@ -44,7 +44,13 @@ def words_of(node: ConversationNode) -> str:
 
 
 def asked_words(query: str) -> list[str]:
-    """The words of a query, at most 32. All else in it means nothing: there are no operators to inject."""
+    """The words of a query, at most 32. All else in it means nothing: there are no operators to inject.
+
+    Raises:
+        ConfigurationError: It is no text.
+    """
+    if not isinstance(query, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"the query of a search is a text, not {type(query).__name__}")
     return _WORD.findall(query)[:_MAX_ASKED]
 
 
@@ -67,7 +73,9 @@ def demand_cursor(before: str | None) -> int | None:
     """
     if before is None:
         return None
-    if not (before.isascii() and before.isdecimal() and len(before) < 19):
+    if not isinstance(before, str) or not (  # pyright: ignore[reportUnnecessaryIsInstance]
+        before.isascii() and before.isdecimal() and len(before) < 19
+    ):
         raise ConfigurationError("before is not a cursor of this store: pass the next of the page before")
     return int(before)
 

@@ -59,7 +59,7 @@ class TurnReader:
         log = self._log = self._find if isinstance(self._find, TurnLog) else await self._find()
         self._left = False
         if self._from is not None:
-            turn_id, _, place = self._from.rpartition(".")
+            turn_id, _, place = str(self._from).rpartition(".")  # it often comes from a client, maybe as a number
             known = turn_id == f"{log.turn_id}.{log.epoch}" and place.isascii() and place.isdecimal()
             if known and len(place) < 19 and await self._has(log, int(place)):
                 self._seq = int(place)

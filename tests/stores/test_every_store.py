@@ -5,9 +5,10 @@ from uuid import uuid4
 
 import anyio
 import pytest
+from pydantic import JsonValue
 
 from dhenara_async import ConversationManager, ConversationNode
-from dhenara_async.errors import ConfigurationError, UnknownConversationError, UnsupportedError
+from dhenara_async.errors import ConfigurationError, UnknownConversationError, UnknownTurnError, UnsupportedError
 from dhenara_async.messages.messages import ReasoningPart, TextPart
 from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.stores import ConversationStore, MemoryStore, SQLStore
@@ -58,12 +59,70 @@ async def test_two_owners_may_use_the_same_id(store: Store) -> None:
     await two.append(name, asked("still here"))
 
 
-@pytest.mark.parametrize("owner", ["", "a\0b", "\ud800"])
-async def test_an_owner_that_cannot_be_kept_is_refused(store: Store, owner: str) -> None:
-    if isinstance(store, MemoryStore) and owner:
-        return
+@pytest.mark.parametrize("owner", ["", "a\0b", "\ud800", 0, 7, False, b"", b"7", (), []])
+async def test_an_owner_that_cannot_be_kept_is_refused(store: Store, owner: object) -> None:
+    """A number is the id of many users; 0 must not be nobody, whose conversations are those without an owner."""
     with pytest.raises(ConfigurationError, match="owner"):
-        store.scoped(owner)
+        store.scoped(cast("str", owner))
+    with pytest.raises(ConfigurationError, match="owner"):
+        ConversationManager(store=store).scoped(cast("str", owner))
+
+
+async def test_descriptions_that_a_database_cannot_keep_are_refused_by_every_store(store: Store) -> None:
+    async with ConversationManager(store=store) as manager:
+        mine = manager.scoped(new_owner())
+        conversation = await mine.create(title="kept", metadata={"n": 1})
+        for title in ("a\0b", "\ud800", 5, b"x", ["x"]):
+            with pytest.raises(ConfigurationError, match="the title of a conversation"):
+                await mine.create(title=cast("str", title))
+            with pytest.raises(ConfigurationError, match="the title of a conversation"):
+                await mine.rename(conversation, cast("str", title))
+        for metadata in ("text", 5, ["x"], {"k": float("nan")}, {"k": b"x"}, {b"k": 1}):
+            with pytest.raises(ConfigurationError, match="metadata of a conversation is a JSON object"):
+                await mine.create(metadata=cast("dict[str, JsonValue]", metadata))
+        with pytest.raises(ConfigurationError, match="one of them is bytes"):
+            await mine.create(instructions=cast("list[str]", [b"x"]))
+        for name in ("a\0b", 5):
+            with pytest.raises(ConfigurationError, match="id"):
+                await mine.store.create(cast("str", name))
+            with pytest.raises(ConfigurationError, match="id"):
+                await mine.store.append(cast("str", name), asked("?"))
+        (item,) = (await mine.list()).items
+        assert (item.title, item.metadata) == ("kept", {"n": 1})
+
+
+async def test_the_metadata_of_a_list_is_a_copy(store: Store) -> None:
+    given: dict[str, JsonValue] = {"tags": ["new"]}
+    store = store.scoped(new_owner())
+    await store.create("a", metadata=given)
+    cast("list[str]", given["tags"]).append("later")
+    cast("list[str]", (await store.describe("a")).metadata["tags"]).append("later")
+    assert (await store.describe("a")).metadata == {"tags": ["new"]}
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"abc", 1.5])
+async def test_arguments_of_another_type_are_refused_in_words(store: Store, wrong: object) -> None:
+    """Values of a request that are missing or parsed come here unchecked."""
+    given = cast("str", wrong)
+    async with ConversationManager(store=store) as manager:
+        mine = manager.scoped(new_owner())
+        for call in (mine.describe, mine.delete, mine.running):
+            with pytest.raises(ConfigurationError, match="is a Conversation or its id"):
+                await call(given)
+        with pytest.raises(ConfigurationError, match="is a Conversation or its id"):
+            await mine.rename(given, "x")
+        with pytest.raises(ConfigurationError, match="query of a search is a text"):
+            await mine.search(given)
+        with pytest.raises(UnknownConversationError):
+            await mine.open(given)
+        with pytest.raises(UnknownTurnError):
+            await mine.cancel(given)
+        with pytest.raises(UnknownTurnError):
+            async with mine.attach(given):
+                pass
+        if wrong is not None:
+            with pytest.raises(ConfigurationError, match="before is not a cursor"):
+                await mine.list(before=given)
 
 
 async def test_the_newest_nodes_with_every_word_are_found_first(store: Store) -> None:

@@ -38,7 +38,7 @@ from dhenara_async.stores.sql.statements import (
 )
 from dhenara_async.stores.sql.tables import conversations, nodes, tombstones, tool_results
 from dhenara_async.stores.sql.tool_results import ToolResultTable
-from dhenara_async.stores.storable import demand_storable, storable
+from dhenara_async.stores.storable import demand_owner, demand_storable, demand_title, metadata_json, storable
 from dhenara_async.usage.budget import Amount
 
 T = TypeVar("T")
@@ -77,8 +77,9 @@ class SQLStore(JournalTables, ToolResultTable):
         pooled: bool = False,
         journal: JournalMode = "wal",
     ) -> None:
+        demand_owner(owner)
         self._database = Database(database_url(address), pooled=pooled, journal=journal)
-        self._owner = _checked_owner(owner)
+        self._owner = owner or ""
         self._drafts: WeakValueDictionary[tuple[int, str], ConversationNode] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -87,7 +88,8 @@ class SQLStore(JournalTables, ToolResultTable):
     def scoped(self, owner: str | None) -> "SQLStore":
         """See ``StoreWithOwners``. The stores of all owners share their connections; closing one closes all."""
         scoped = object.__new__(SQLStore)
-        scoped._database, scoped._owner = self._database, _checked_owner(owner)
+        demand_owner(owner)
+        scoped._database, scoped._owner = self._database, owner or ""
         scoped._drafts = self._drafts
         return scoped
 
@@ -100,9 +102,7 @@ class SQLStore(JournalTables, ToolResultTable):
             ConfigurationError: The id or the title has characters that no database can keep, or the metadata is no
                 JSON.
         """
-        demand_storable(conversation_id, "the id of a conversation")
-        demand_storable(title or "", "the title of a conversation")
-        await self._create(conversation_id, title, _json(metadata or {}), None)
+        await self._create(conversation_id, title, metadata, None)
 
     async def create_instructed(
         self,
@@ -117,11 +117,19 @@ class SQLStore(JournalTables, ToolResultTable):
         Raises:
             ConfigurationError: As ``create`` does.
         """
-        demand_storable(conversation_id, "the id of a conversation")
-        demand_storable(title or "", "the title of a conversation")
-        await self._create(conversation_id, title, _json(metadata or {}), json.dumps(list(instructions)))
+        await self._create(conversation_id, title, metadata, json.dumps(list(instructions)))
 
-    async def _create(self, conversation_id: str, title: str | None, described: str, instructions: str | None) -> None:
+    async def _create(
+        self,
+        conversation_id: str,
+        title: str | None,
+        metadata: Mapping[str, JsonValue] | None,
+        instructions: str | None,
+    ) -> None:
+        demand_storable(conversation_id, "the id of a conversation")
+        demand_title(title)
+        described = metadata_json(metadata)
+
         def work(connection: Connection) -> None:
             connection.execute(FORGET_TOMBSTONE, {"of_key": self._tombstone(conversation_id)})
             self._insert(connection, conversation_id, title, described, instructions)
@@ -299,7 +307,7 @@ class SQLStore(JournalTables, ToolResultTable):
 
     async def rename(self, conversation_id: str, title: str | None) -> None:
         """See ``ConversationStore``."""
-        demand_storable(title or "", "the title of a conversation")
+        demand_title(title)
 
         def work(connection: Connection) -> None:
             row = self._locked(connection, conversation_id)
@@ -447,22 +455,6 @@ def _no_node(conversation_id: str, node_id: str | None) -> ConfigurationError:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
-
-
-def _json(metadata: Mapping[str, JsonValue]) -> str:
-    try:
-        return json.dumps(dict(metadata), allow_nan=False)
-    except (TypeError, ValueError) as exc:
-        raise ConfigurationError("the metadata of a conversation is a JSON object") from exc
-
-
-def _checked_owner(owner: str | None) -> str:
-    if owner == "":
-        raise ConfigurationError(
-            "the owner is empty: pass the id of a user, or None for conversations without an owner"
-        )
-    demand_storable(owner or "", "the owner")
-    return owner or ""
 
 
 def _described(row: Row[Any]) -> StoredConversation:
