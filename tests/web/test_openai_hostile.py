@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dhenara_async import AIModelCallConfig, ConversationManager, Dialect
+from dhenara_async import AIModelCallConfig, ConversationManager, ConversationNode, Dialect
+from dhenara_async.errors import DhenaraError, RateLimitError, StoreError, StreamStateError
+from dhenara_async.stores import MemoryStore
 from dhenara_async.testing import Answer, ProviderServer
 from dhenara_async.web.chat.http import WebReply, WebRequest
 from dhenara_async.web.frames import Failure
@@ -81,13 +83,11 @@ async def _answer(body: bytes) -> tuple[int, bytes]:
         return await _asked(OpenAIApp(manager, {"m": "openai:gpt-6.2-sol"}, keep=True), body)
 
 
-async def _asked(app: OpenAIApp, body: bytes) -> tuple[int, bytes]:
+async def _asked(app: OpenAIApp, body: bytes, asked: str = "/v1/chat/completions") -> tuple[int, bytes]:
     async def read(limit: int) -> bytes:
         return body
 
-    handler = next(
-        handler for method, path, handler in app.routes if (method, path) == ("POST", "/v1/chat/completions")
-    )
+    handler = next(handler for method, path, handler in app.routes if (method, path) == ("POST", asked))
     headers = {"content-type": "application/json", "authorization": "Bearer k"}
     answer = await app.handle(
         handler, WebRequest(method="POST", headers=headers, path={}, query={}, owner="ann", read=read)
@@ -179,3 +179,47 @@ def test_a_client_is_told_to_ask_again_only_where_that_helps(error: str, status:
     """The SDK sends a request again at 429, and from 500 on."""
     told = error_of(Failure(error, "words", status={"BudgetError": 429, "ContextLengthError": 413}.get(error, status)))
     assert (told.status, told.message) == (status, "words")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "headers"),
+    [
+        (RateLimitError("slow down", provider="acme", status=429, retry_after=2.1), 429, {"retry-after": "3"}),
+        (StoreError("no such table"), 503, {"x-should-retry": "false"}),
+        (StreamStateError("it has ended"), 500, {"x-should-retry": "false"}),
+    ],
+)
+async def test_the_error_of_a_route_has_its_headers(error: DhenaraError, status: int, headers: dict[str, str]) -> None:
+    async def failing(request: WebRequest) -> WebReply:
+        raise error
+
+    async def read(limit: int) -> bytes:
+        return b""
+
+    async with ConversationManager() as manager:
+        app = OpenAIApp(manager, {"m": "openai:gpt-6.2-sol"})
+        asked = WebRequest(method="GET", headers={}, path={}, query={}, owner="ann", read=read)
+        reply = await app.handle(failing, asked)
+    assert isinstance(reply, WebReply)
+    assert (reply.status, {**reply.headers}) == (status, {"cache-control": "no-store", **headers})
+
+
+class BrokenStore(MemoryStore):
+    """A store of an app that cannot keep anything."""
+
+    def scoped(self, owner: str | None) -> "BrokenStore":
+        """See ``StoreWithOwners``."""
+        return self
+
+    async def append(self, conversation_id: str, node: ConversationNode) -> None:
+        """See ``ConversationStore``."""
+        raise ValueError("a fault of the store")
+
+
+async def test_a_store_that_refuses_a_turn_for_a_reason_of_its_own_is_a_fault() -> None:
+    history = [{"role": "assistant", "content": "One"}, {"role": "user", "content": "Two?"}]
+    body = json.dumps({"model": "m", "input": history}).encode()
+    async with ConversationManager(config=AIModelCallConfig(test_mode=True), store=BrokenStore()) as manager:
+        app = OpenAIApp(manager, {"m": "openai:gpt-6.2-sol"})
+        with pytest.raises(ValueError, match="a fault of the store"):
+            await _asked(app, body, "/v1/responses")

@@ -1,5 +1,6 @@
 """Connections of ``dhenara-async serve``: idle ones end and lock nobody out, and heads are read strictly."""
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -14,6 +15,7 @@ from yarl import URL
 from dhenara_async.web.serving.connections import ConnectionLimit
 from dhenara_async.web.serving.guard import GuardReceive, GuardRules, GuardScope, GuardSend, ServeGuard
 from dhenara_async.web.serving.protocol import counted_protocol
+from tests.virtual_time import Clock, run
 from tests.web.servers import served
 
 HEAD = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -179,6 +181,51 @@ async def test_a_request_goes_on_when_the_one_before_it_ends_behind_its_answer()
         here.app.release.set()
         assert await answered(client) == b"200"
         assert await is_closed(client)
+
+
+class OnePort(asyncio.Transport):
+    """A connection from the one port that a client has, without a network."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 80)})
+        self.shut = False
+
+    def close(self) -> None:
+        self.shut = True
+
+
+async def asks_from_one_port(limit: ConnectionLimit) -> None:
+    scope: dict[str, object] = {"type": "http", "client": ("127.0.0.1", 50_000), "server": ("127.0.0.1", 80)}
+    await limit(cast("GuardScope", scope), cast("GuardReceive", None), cast("GuardSend", None))
+
+
+def test_a_client_may_come_back_from_the_port_of_a_connection_whose_request_is_still_at_work() -> None:
+    async def comes_back() -> None:
+        ends = [anyio.Event(), anyio.Event()]
+        left = iter(ends)
+
+        async def app(scope: GuardScope, receive: GuardReceive, send: GuardSend) -> None:
+            await next(left).wait()
+
+        limit = ConnectionLimit(app, seconds=10)
+        first, second = OnePort(), OnePort()
+        async with anyio.create_task_group() as tasks:
+            limit.opened(first)
+            tasks.start_soon(asks_from_one_port, limit)
+            await anyio.sleep(5)
+            limit.opened(second)
+            limit.closed(first)  # the end of the old one is told late
+            assert len(limit) == 1
+            ends[0].set()
+            await anyio.sleep(5)
+            tasks.start_soon(asks_from_one_port, limit)
+            await anyio.sleep(60)
+            assert not second.shut
+            ends[1].set()
+            await anyio.sleep(11)
+            assert second.shut
+
+    run(Clock(), comes_back())
 
 
 async def test_a_target_that_is_no_path_and_a_head_that_is_read_in_two_ways_are_refused() -> None:

@@ -16,7 +16,7 @@ from yarl import URL
 from dhenara_async.errors import ConfigurationError
 from dhenara_async.web.serving.buckets import Buckets
 from dhenara_async.web.serving.guard import GuardRules, GuardSend, ServeGuard
-from dhenara_async.web.serving.hosts import KnownHosts
+from dhenara_async.web.serving.hosts import KnownHosts, same_site
 from tests.loopback import PATIENCE
 from tests.web.servers import served
 
@@ -225,3 +225,20 @@ async def test_a_websocket_is_closed() -> None:
 
     await ServeGuard(never, GuardRules())({"type": "websocket"}, receive, send)  # pyright: ignore[reportArgumentType]
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "same"),
+    [
+        ("http://localhost:8000", "localhost:8000", True),
+        ("https://Chat.Example", "chat.example", True),
+        ("http://localhost:8000", "localhost:8001", False),
+        ("ftp://localhost", "localhost", False),
+        ("null", "null", False),
+        ("http://", None, False),
+        ("http://", "", False),
+        ("http://a b", "a b", False),
+    ],
+)
+def test_a_page_is_of_the_site_that_the_host_names_with_its_port(origin: str, host: str | None, same: bool) -> None:
+    assert same_site(origin, host) is same
