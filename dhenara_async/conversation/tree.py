@@ -77,6 +77,7 @@ class Conversation:
         self._appended: list[ConversationNode] = []
         self._lost: set[str] = set()  # turns that their store failed to keep
         self._not_kept: set[str] = set()  # turns that no store is known to have: it does not count them either
+        self._imported: tuple[ConversationNode, ...] | None = None  # turns that the store of the next turn may lack
         for node in nodes:
             self.append(node)
         if head is not None:
@@ -157,6 +158,8 @@ class Conversation:
     def import_json(cls, text: str | bytes) -> "Conversation":
         """Return the conversation that ``export_json`` wrote; exporting it again gives the same text.
 
+        The next turn of it, or ``manager.checkout``, keeps it in the manager's store, where that lacks it.
+
         Raises:
             ConfigurationError: The text is not an exported conversation, or its turns do not form a tree.
         """
@@ -164,7 +167,20 @@ class Conversation:
             export = _Export.model_validate_json(text)
         except ValueError as exc:
             raise ConfigurationError("the text is not a conversation that export_json wrote") from exc
-        return cls(export.id, nodes=export.nodes, head=export.head, instructions=export.instructions)
+        conversation = cls(export.id, nodes=export.nodes, head=export.head, instructions=export.instructions)
+        conversation._imported = export.nodes
+        return conversation
+
+    @property
+    def imported(self) -> tuple[ConversationNode, ...] | None:
+        """The imported turns, parents before children; None if there was no import, or a store has it; for managers."""
+        return self._imported
+
+    def mark_import_kept(self) -> None:
+        """Note that a store has the imported turns; for managers."""
+        for node in self._imported or ():
+            self.mark_kept(node.id)
+        self._imported = None
 
     @property
     def instructions(self) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from time import monotonic
@@ -11,9 +11,9 @@ import anyio
 import anyio.to_thread
 
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import DhenaraError, StoreError
+from dhenara_async.errors import DhenaraError, StoreError, UnknownConversationError
 from dhenara_async.response import AIModelCallResponse
-from dhenara_async.stores import ConversationStore
+from dhenara_async.stores import ConversationStore, StoreWithInstructions
 from dhenara_async.usage import prices
 
 logger: logging.Logger = logging.getLogger("dhenara_async")
@@ -49,15 +49,45 @@ async def keep(store: ConversationStore, conversation: Conversation, node: Conve
 
 async def keep_lost(store: ConversationStore, conversation: Conversation, node_id: str | None) -> None:
     """Store the turns up to one that the store failed to keep before, else the turn that follows has no parent there.
+    An imported conversation is stored whole.
 
     Raises:
         StoreError: The store fails still.
         UnknownConversationError: The conversation was deleted.
     """
+    if conversation.imported is not None:
+        await _keep_import(store, conversation, conversation.imported)
     for node in conversation.lost(node_id):
         with suppress(ValueError):  # it has been ended as interrupted meanwhile
             await store.append(conversation.id, node)
         conversation.mark_kept(node.id)
+
+
+async def _keep_import(
+    store: ConversationStore, conversation: Conversation, imported: Sequence[ConversationNode]
+) -> None:
+    """Store the turns of an imported conversation that the store lacks; its head counts where it lacked them all.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    head = conversation.head
+    try:
+        known = {node.id for node in (await store.load(conversation.id)).nodes}
+    except UnknownConversationError:
+        known = set[str]()
+        if isinstance(store, StoreWithInstructions) and conversation.instructions is not None:
+            await store.create_instructed(conversation.id, conversation.instructions)
+        else:
+            await store.create(conversation.id)
+    for node in imported:
+        if node.id not in known:
+            await store.append(conversation.id, node)
+    if (
+        not known and head is not None and any(head.id == node.id for node in imported)
+    ):  # else it is the turn that is kept next
+        await store.checkout(conversation.id, head.id)
+    conversation.mark_import_kept()
 
 
 async def keep_by(store_it: Callable[[], Awaitable[None]], node_id: str) -> bool:

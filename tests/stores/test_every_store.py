@@ -7,12 +7,13 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
-from dhenara_async import ConversationManager, ConversationNode
+from dhenara_async import Conversation, ConversationManager, ConversationNode, Dialect, Journal
 from dhenara_async.errors import ConfigurationError, UnknownConversationError, UnknownTurnError, UnsupportedError
 from dhenara_async.messages.messages import ReasoningPart, TextPart
 from dhenara_async.response import ChatResponse, Choice, FinishReason
 from dhenara_async.stores import ConversationStore, MemoryStore, SQLStore
-from dhenara_async.testing import check_store
+from dhenara_async.testing import ProviderServer, check_store
+from tests.loopback import endpoint_at
 
 Store = MemoryStore | SQLStore
 
@@ -215,3 +216,38 @@ async def test_a_store_without_owners_or_search_is_refused_in_words() -> None:
             manager.scoped("a")
         with pytest.raises(UnsupportedError, match="search"):
             await manager.search("a")
+
+
+@pytest.mark.parametrize("first", ["turn", "branch", "checkout", "without a journal"])
+async def test_an_imported_conversation_goes_on_in_a_store_that_lacks_it(store: Store, first: str) -> None:
+    root = asked("Zero?", "0")
+    left, right = asked("Left?", "1", parent=root), asked("Right?", "2", parent=root)
+    exported = Conversation(nodes=[root, left, right], head=left.id, instructions=["Be brief."]).export_json()
+    conversation = Conversation.import_json(exported)
+    journal = None if first == "without a journal" else Journal()
+    async with ProviderServer() as server, ConversationManager(store=store, journal=journal) as manager:
+        mine, theirs = manager.scoped(new_owner()), manager.scoped(new_owner())
+        endpoint = endpoint_at(server, Dialect.OPENAI_CHAT)
+        match first:
+            case "branch":
+                await mine.regenerate(conversation, root.id, endpoint)
+            case "checkout":
+                await mine.checkout(conversation, right.id)
+            case _:
+                await mine.ask(conversation, "And?", endpoint)
+        opened = await mine.open(conversation.id)
+        assert opened.nodes == conversation.nodes
+        assert (opened.head, opened.instructions) == (conversation.head, ("Be brief.",))
+        assert [hit.node for hit in await mine.search("Right")] == [right.id]
+        with pytest.raises(UnknownConversationError):
+            await theirs.open(conversation.id)
+
+        again = Conversation.import_json(conversation.export_json())  # the store has it: nothing is kept twice
+        node = await mine.ask(again, "More?", endpoint)
+        assert (await mine.open(conversation.id)).nodes == (*conversation.nodes, node)
+        await mine.delete(conversation.id)
+        with pytest.raises(UnknownConversationError):
+            await mine.ask(again, "Gone?", endpoint)  # the object is no import any more
+        back = Conversation.import_json(exported)
+        node = await mine.ask(back, "Back?", endpoint)
+        assert (await mine.open(conversation.id)).path() == (root, left, node)
