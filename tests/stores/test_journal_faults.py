@@ -110,7 +110,7 @@ async def test_a_file_that_becomes_read_only_stops_no_stream(tmp_path: Path) -> 
             nonlocal read_only
             read_only = True
 
-        assert "readonly" in await _answered_while(store, switch)
+        assert "it is read-only: let this process write the file and its folder" in await _answered_while(store, switch)
 
 
 class Failing(SQLStore):

@@ -165,7 +165,16 @@ async def test_a_network_file_system_is_refused_in_words(
 
 
 @pytest.mark.parametrize(
-    "address", ["", ":memory:", "sqlite://", "mysql://host/name", "postgresql://host:port/name", "a\0b"]
+    "address",
+    [
+        "",
+        ":memory:",
+        "sqlite://",
+        "sqlite:///chat.db?mode=ro",
+        "mysql://host/name",
+        "postgresql://host:port/name",
+        "a\0b",
+    ],
 )
 def test_an_address_that_cannot_be_used_is_refused(address: str) -> None:
     with pytest.raises(ConfigurationError):
@@ -174,8 +183,10 @@ def test_an_address_that_cannot_be_used_is_refused(address: str) -> None:
 
 async def test_a_file_that_is_no_database_and_a_missing_folder_are_store_errors(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is not a database, " * 100)
-    with pytest.raises(StoreError, match="not a database"):
+    with pytest.raises(StoreError, match="not a database; another program wrote the file: pass another path"):
         await SQLStore(tmp_path / "text").list()
+    with pytest.raises(StoreError, match="unable to open database file; let this process read and write"):
+        await SQLStore(tmp_path).list()
     with pytest.raises(StoreError, match="does not exist"):
         await SQLStore(tmp_path / "nowhere" / "chat.db").list()
 

@@ -27,7 +27,7 @@ def database_url(address: str | os.PathLike[str]) -> URL:
             ``postgresql+asyncpg://…``.
 
     Raises:
-        ConfigurationError: It is no such URL, or a database in memory.
+        ConfigurationError: It is no such URL, has options that SQLite files do not take, or is a database in memory.
     """
     text = os.fspath(address)
     if "://" not in text:
@@ -39,7 +39,11 @@ def database_url(address: str | os.PathLike[str]) -> URL:
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
         raise ConfigurationError(f"no store for {url.drivername}:// URLs; these work: {', '.join(sorted(_DRIVERS))}")
-    return _sqlite(url.database or "") if driver.startswith("sqlite") else url.set(drivername=driver)
+    if not driver.startswith("sqlite"):
+        return url.set(drivername=driver)
+    if url.query:  # mode=ro would be ignored, and the file written
+        raise ConfigurationError(f"the URL of an SQLite store has no options ({', '.join(url.query)}): sqlite:///FILE")
+    return _sqlite(url.database or "")
 
 
 def _sqlite(path: str) -> URL:

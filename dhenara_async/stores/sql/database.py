@@ -330,7 +330,8 @@ class _Translated:
                 raise missing_extra(exc, is_sqlite=self._is_sqlite) from exc
             case DBAPIError():
                 said = str(exc.orig).partition("\n")[0]  # the lines after the first quote values
-                raise StoreError(f"the store {self._name} failed: {said}") from exc
+                advice = sqlite.advice_for(said) if self._is_sqlite else ""
+                raise StoreError(f"the store {self._name} failed: {said}{advice}") from exc
             case SQLAlchemyError():
                 raise StoreError(f"the store {self._name} failed: {type(exc).__name__}") from exc
             case TimeoutError() if not isinstance(exc, StoreError):

@@ -138,3 +138,16 @@ def _immediate(connection: Connection) -> Generator[None]:
         connection.exec_driver_sql("ROLLBACK")
         raise
     connection.exec_driver_sql("COMMIT")
+
+
+_ADVICE: Final = (
+    ("readonly", "it is read-only: let this process write the file and its folder, where SQLite keeps its log"),
+    ("unable to open", "let this process read and write the file and its folder, or pass another path"),
+    ("not a database", "another program wrote the file: pass another path"),
+    ("full", "nothing more is kept until there is space"),
+)
+
+
+def advice_for(said: str) -> str:
+    """Return the remedy for an error of SQLite, to be added to its words; empty if none is known."""
+    return next((f"; {advice}" for words, advice in _ADVICE if words in said), "")
