@@ -1,7 +1,9 @@
 """The command line in a pseudo-terminal: keys, Ctrl-C, Markdown and wrapped words."""
 
+import os
 import re
 import stat
+import subprocess
 import sys
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -15,10 +17,17 @@ from dhenara_async.testing import Answer, ProviderServer
 from tests.commands import GUARD_SECONDS, ROOT, environment_of
 
 pexpect = pytest.importorskip("pexpect", reason="there are no pseudo-terminals here")
+fdpexpect = pytest.importorskip("pexpect.fdpexpect")
+termios = pytest.importorskip("termios")
 
 _UP = "\x1b[A"
 _SIZE = 24, 40
 _CTRL_C, _CTRL_D = "\x03", "\x04"
+_OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C reaches the command
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_=>])")
 
 
@@ -27,15 +36,20 @@ class Terminal:
 
     def __init__(self, arguments: Iterable[str], environment: Mapping[str, str]) -> None:
         extra = {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment}
-        self.child = pexpect.spawn(
-            sys.executable,
-            ["-m", "dhenara_async", *arguments],
-            cwd=str(ROOT),
+        master, terminal = os.openpty()
+        termios.tcsetwinsize(terminal, _SIZE)
+        # pexpect would fork this process, which has threads
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _OWN_TERMINAL, "-m", "dhenara_async", *arguments],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            cwd=ROOT,
             env=environment_of(extra),
-            dimensions=_SIZE,
-            encoding="utf-8",
-            timeout=GUARD_SECONDS,
+            start_new_session=True,
         )
+        os.close(terminal)
+        self.child = fdpexpect.fdspawn(master, encoding="utf-8", timeout=GUARD_SECONDS)
         self.seen = ""
 
     def wait(self, text: str) -> str:
@@ -47,12 +61,17 @@ class Terminal:
     def type(self, keys: str) -> None:
         self.child.send(keys)
 
-    def end(self) -> tuple[int | None, str]:
+    def end(self) -> tuple[int, str]:
         """Wait until the command ends; returns its exit code and the rest of its output."""
         self.child.expect(pexpect.EOF)
         self.seen += self.child.before
+        return self.process.wait(GUARD_SECONDS), _ESCAPES.sub("", self.child.before)
+
+    def close(self) -> None:
+        """End the command if it still runs."""
         self.child.close()
-        return self.child.exitstatus, _ESCAPES.sub("", self.child.before)
+        self.process.kill()
+        self.process.wait()
 
     @property
     def screen(self) -> list[str]:
@@ -74,7 +93,7 @@ def _terminal(*arguments: str, answers: Iterable[str], home: Path, delay: float 
         try:
             yield terminal
         finally:
-            terminal.child.close(force=True)
+            terminal.close()
 
 
 def test_ctrl_c_clears_a_typed_line_first_and_leaves_at_an_empty_one(tmp_path: Path) -> None:
@@ -188,6 +207,7 @@ def test_help_in_the_chat_is_complete(tmp_path: Path) -> None:
         terminal.wait("gpt-6-luna>")
         terminal.type("/help\r")
         shown = terminal.wait("at an empty one")
+        terminal.wait("gpt-6-luna>")  # Ctrl-D between two prompts is for nobody
         terminal.type(_CTRL_D)
         terminal.end()
 
