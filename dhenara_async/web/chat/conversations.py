@@ -6,6 +6,7 @@ from dhenara_async.events import PartEnd
 from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import FilePart
 from dhenara_async.web.chat.branches import NO_ANSWER
+from dhenara_async.web.chat.deleted import hits_left, is_deleted
 from dhenara_async.web.chat.files import digest_of, file_reply, files_of
 from dhenara_async.web.chat.http import WebReply, WebRequest, check_json, json_reply, nothing_reply
 from dhenara_async.web.inputs.fields import (
@@ -56,7 +57,8 @@ class ConversationRoutes:
         words = request.query.get("q", "")
         if len(words) > self._limits.title_characters:
             raise bad("q is too long.")
-        hits = await self.manager_of(request).search(words, limit=self._page_size(request))
+        mine = self.manager_of(request)
+        hits = await hits_left(mine, await mine.search(words, limit=self._page_size(request)))
         told: list[dict[str, object]] = [
             {"id": hit.conversation, "nodeId": hit.node, "title": hit.title, "snippet": hit.snippet} for hit in hits
         ]
@@ -102,7 +104,8 @@ class ConversationRoutes:
         if running:
             files = [*running[0].attached_files, *await _files_so_far(mine, node_id)]
         else:
-            node = (await opened_with(mine, chat_id, node_id)).get(node_id)
+            conversation = await opened_with(mine, chat_id, node_id)
+            node = None if await is_deleted(mine, conversation, node_id) else conversation.get(node_id)
             files = [] if node is None else list(files_of(node))
         for file in files:
             if digest_of(file) == name:

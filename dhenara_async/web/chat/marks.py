@@ -32,6 +32,18 @@ def mark_of(node: ConversationNode) -> ConversationNode:
     )
 
 
+def shell_of(node: ConversationNode) -> ConversationNode:
+    """Return the place of a turn in its conversation, without its words."""
+    return ConversationNode(
+        id=node.id,
+        parent_id=node.parent_id,
+        status="failed",
+        error=_ERROR,
+        attempts=0,
+        timestamp=node.timestamp,
+    )
+
+
 def is_mark(node: ConversationNode | NodeOutline) -> bool:
     """Whether a node is a mark: the response of the turn before it was deleted."""
     return is_mark_id(node.id) and node.error == _ERROR

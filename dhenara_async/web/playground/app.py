@@ -15,7 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 import anyio.to_thread
 
 from dhenara_async.conversation import Conversation, ConversationNode
-from dhenara_async.errors import ConfigurationError, ConversionLossError, UnknownConversationError, UnsupportedError
+from dhenara_async.errors import (
+    ConfigurationError,
+    ConversionLossError,
+    UnknownConversationError,
+    UnsupportedError,
+)
 from dhenara_async.manager import ConversationManager
 from dhenara_async.plans.targets import Target
 from dhenara_async.stores import StoredConversation
@@ -23,6 +28,7 @@ from dhenara_async.stores.outline import outline_of
 from dhenara_async.tools.declarations import HostedTool
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
 from dhenara_async.web.chat.conversations import ConversationRoutes, chat_id_of, opened_with
+from dhenara_async.web.chat.deleted import demand_kept, without_deleted
 from dhenara_async.web.chat.files import saved_as
 from dhenara_async.web.chat.history import Json
 from dhenara_async.web.chat.http import Handler, WebReply, WebRequest, handled, json_reply, nothing_reply
@@ -41,7 +47,6 @@ from dhenara_async.web.playground.inputs import (
     turns_request,
 )
 from dhenara_async.web.playground.node_json import (
-    DELETED,
     deleted_json,
     part_json,
     report_json,
@@ -173,7 +178,10 @@ class PlaygroundApp:
             await mine.siblings(conversation, node.id)
             return await self._turn(mine, conversation, node, running)
 
-        return TurnEvents(mine, turns, ended=ended, part_of=part_json, error_of=self._told, headers=HEADERS)
+        admit = partial(demand_kept, mine)
+        return TurnEvents(
+            mine, turns, admit=admit, ended=ended, part_of=part_json, error_of=self._told, headers=HEADERS
+        )
 
     # ------------------------------------------------------------------------------------------------ conversations
 
@@ -251,8 +259,7 @@ class PlaygroundApp:
         turns: list[Json] = []
         for node in path:
             told = await self._turn(mine, conversation, node, going_on)
-            shown = tree.turns.get(node.id)
-            turns.append(deleted_json(told) if shown is not None and shown["status"] == DELETED else told)
+            turns.append(deleted_json(told) if tree.is_deleted(node.id) else told)
         if draft is not None:
             await mine.children(conversation, draft.parent_id)
             siblings = _siblings(conversation, draft.parent_id, going_on)
@@ -264,7 +271,7 @@ class PlaygroundApp:
         shape = request.query.get("format", "json")
         if shape not in {"json", "markdown"}:
             raise bad("format is json or markdown.")
-        conversation = await mine.load_all(await mine.open(chat_id))
+        conversation = without_deleted(await mine.load_all(await mine.open(chat_id)))
         title = (await mine.describe(chat_id)).title
         if shape == "json":
             text, media_type, ending = conversation.export_json(), "application/json", "json"
@@ -317,6 +324,9 @@ class PlaygroundApp:
         endpoint = None if node is None or node.origin is None else self._models.endpoint_that_made(node.origin)
         if node is None or endpoint is None:
             raise RefusedRequest(404, "This turn was not answered by a model of this app.")
+        tree = await self._outlines.of(mine, request.owner, await mine.describe(conversation.id))
+        if any(tree.is_deleted(turn.id) for turn in conversation.path(node_id)):
+            raise RefusedRequest(404, "The request had words that were deleted since.")
         before = await following(mine, conversation.id, node.parent_id)
         preview = partial(
             mine.preview,

@@ -12,6 +12,7 @@ from dhenara_async.messages.messages import FilePart, ToolResultPart
 from dhenara_async.tools.loop import calls_to_answer, decision_key
 from dhenara_async.turns.turn import Turn
 from dhenara_async.web.chat.branches import NO_ANSWER, AnswerBy
+from dhenara_async.web.chat.deleted import is_deleted
 from dhenara_async.web.chat.history import Json
 from dhenara_async.web.inputs.fields import RefusedRequest, bad, demanded
 from dhenara_async.web.playground.catalogue import MODEL
@@ -121,6 +122,8 @@ class Asking:
             return _PlacedQuestion(conversation, asked.text, asked.files or ())
         conversation = await self._manager.open(chat_id, path_only=True)
         other = await _load(self._manager, conversation, asked.node_id)
+        if await is_deleted(self._manager, conversation, other.id):
+            raise RefusedRequest(404, NO_ANSWER)
         return _PlacedQuestion(
             _at(conversation, other.parent_id),
             other.user_query if asked.kind == "regenerate" else asked.text,

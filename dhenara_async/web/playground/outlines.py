@@ -35,6 +35,11 @@ class ShownTree(ShortRepr):
     head: str | None
     turns: dict[str, Json] = field(repr=False)
 
+    def is_deleted(self, node_id: str) -> bool:
+        """Whether the response of a turn was deleted."""
+        shown = self.turns.get(node_id)
+        return shown is not None and shown["status"] == DELETED
+
 
 @dataclass(slots=True)
 class _KeptTree:

@@ -87,6 +87,7 @@ class TurnEvents:
     Args:
         manager: The manager of the turns' owner.
         turns: The turns, each once.
+        admit: Raises for a turn that is not to be read, from the ids of its conversation and the turn.
         ended: Returns a turn that has ended as the page shows it, from the id of its conversation and its node.
         part_of: Returns the JSON of a finished part, from the part and the ids of its conversation and turn.
         error_of: Returns an error in words, for a turn that cannot be read.
@@ -102,6 +103,7 @@ class TurnEvents:
         manager: ConversationManager,
         turns: Sequence[FollowedTurn],
         *,
+        admit: Callable[[str, str], Awaitable[None]],
         ended: Callable[[str, ConversationNode], Awaitable[Mapping[str, object]]],
         part_of: Callable[[Part, str, str], Mapping[str, object]],
         error_of: Callable[[BaseException], Mapping[str, object]],
@@ -109,6 +111,7 @@ class TurnEvents:
     ) -> None:
         self._manager = manager
         self._turns = turns
+        self._admit = admit
         self._ended = ended
         self._part_of = part_of
         self._error_of = error_of
@@ -191,6 +194,7 @@ class TurnEvents:
     async def _last(self, turn: FollowedTurn, head: bytes, sending: MemoryObjectSendStream[bytes]) -> bytes:
         """Hand over the events of a turn, and return its last frame."""
         async with self._manager.attach(turn.id, turn.cursor) as reader:
+            await self._admit(reader.conversation_id, turn.id)
             chat_id, node = reader.conversation_id, await self._node_behind(reader, head, sending)
         return b'%b,"end":%b}\n\n' % (head, dumps(await self._ended(chat_id, node)))
 

@@ -12,8 +12,6 @@ from dhenara_async.messages.messages import FilePart, ToolCallPart, ToolResultPa
 from dhenara_async.stores import ConversationOutline, MemoryStore, SQLStore
 from dhenara_async.testing import Answer, Fault, ScriptedError, ScriptedToolCall
 from dhenara_async.web.chat.http import WebReply, WebRequest
-from dhenara_async.web.openai.responses.ids import TurnPlace, response_id
-from dhenara_async.web.openai.responses.kept_responses import KeptResponses
 from dhenara_async.web.playground.app import PlaygroundApp
 from dhenara_async.web.playground.options import PlaygroundOptions
 from tests.web.playground.visits import visiting
@@ -109,26 +107,6 @@ async def test_the_tree_is_read_without_answers_and_then_only_what_is_new(
         await store.create(page.chat)
         await store.append(page.chat, root)
         assert [node["id"] for node in (await page.in_chat())["nodes"]] == [root.id]
-
-
-async def test_a_response_that_its_client_has_deleted_is_shown_as_deleted_without_its_words() -> None:
-    async with visiting([Answer(text="A secret."), Answer(text="More.")]) as at:
-        store, page = at.manager.scoped("ann").store, at.page
-        [first] = await page.ask("Tell me a secret.")
-        [second] = await page.ask("And more?", parent=first["id"])
-        kept = KeptResponses(at.manager.scoped("ann"))
-        await kept.delete(response_id(TurnPlace(page.chat, first["id"])))
-        assert len((await store.load(page.chat)).nodes) == 3  # the turns, and the mark of the first one
-        assert [(node["id"], node["status"]) for node in (await page.in_chat())["nodes"]] == [
-            (first["id"], "deleted"),
-            (second["id"], "complete"),
-        ]
-        path = (await page.in_chat("/path"))["turns"]
-        assert [(turn["status"], turn["question"], turn["siblings"]) for turn in path] == [
-            ("deleted", "", [first["id"]]),
-            ("complete", "And more?", [second["id"]]),
-        ]
-        assert b"secret" not in orjson.dumps(path)
 
 
 async def test_of_three_models_one_fails_and_the_others_answer() -> None:

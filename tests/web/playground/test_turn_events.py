@@ -22,6 +22,9 @@ class Told:
     def __init__(self) -> None:
         self.parts = self.ends = 0
 
+    async def admit(self, chat_id: str, turn_id: str) -> None:
+        pass
+
     async def ended(self, chat_id: str, node: ConversationNode) -> Mapping[str, object]:
         self.ends += 1
         return {"id": node.id, "chat": chat_id}
@@ -36,7 +39,13 @@ class Told:
 
 def feed(manager: ConversationManager, told: Told, *turns: FollowedTurn) -> TurnEvents:
     return TurnEvents(
-        manager, turns, ended=told.ended, part_of=told.part_of, error_of=told.error_of, headers={"x-more": "1"}
+        manager,
+        turns,
+        admit=told.admit,
+        ended=told.ended,
+        part_of=told.part_of,
+        error_of=told.error_of,
+        headers={"x-more": "1"},
     )
 
 

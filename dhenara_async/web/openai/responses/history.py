@@ -25,11 +25,11 @@ from dhenara_async.messages.messages import (
 )
 from dhenara_async.plans.targets import Target
 from dhenara_async.response import ChatResponse, Choice, FinishReason
+from dhenara_async.web.chat.deleted import is_deleted
 from dhenara_async.web.inputs.fields import bad
 from dhenara_async.web.openai.responses.ids import TurnPlace, place_of, response_id
 from dhenara_async.web.openai.responses.input_items import GivenItem
 from dhenara_async.web.openai.responses.items import call_ids
-from dhenara_async.web.openai.responses.kept_responses import is_deleted
 from dhenara_async.web.openai.responses.records import GIVEN
 from dhenara_async.web.openai.sent_history import with_own_calls
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from dhenara_async.conversation import Conversation, ConversationNode
 from dhenara_async.drivers.base import JsonObject
-from dhenara_async.errors import ConfigurationError, StreamStateError, UnknownConversationError, UnknownTurnError
+from dhenara_async.errors import StreamStateError, UnknownConversationError, UnknownTurnError
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.manager import ConversationManager
+from dhenara_async.web.chat.deleted import has_node, is_deleted
 from dhenara_async.web.chat.marks import is_mark, is_mark_id, mark_id, mark_of
 from dhenara_async.web.openai.errors import OpenAIError, OpenAIRefusal
 from dhenara_async.web.openai.responses.feeds import ResponseReplayFeed
@@ -162,35 +163,3 @@ class KeptResponses:
             "last_id": last,
             "has_more": len(items) > limit,
         }
-
-
-async def is_deleted(manager: ConversationManager, conversation: Conversation, node_id: str) -> bool:
-    """Whether the response of a turn was deleted.
-
-    Args:
-        manager: The manager, confined to the owner of the conversation.
-        conversation: The conversation of the turn.
-        node_id: The id of the turn.
-
-    Raises:
-        UnknownConversationError: The store does not have the conversation.
-    """
-    return await has_node(manager, conversation, mark_id(node_id))
-
-
-async def has_node(manager: ConversationManager, conversation: Conversation, node_id: str) -> bool:
-    """Whether the stored conversation has a node.
-
-    Args:
-        manager: The manager, confined to the owner of the conversation.
-        conversation: The conversation.
-        node_id: The id of the node.
-
-    Raises:
-        UnknownConversationError: The store does not have the conversation.
-    """
-    try:
-        await manager.load(conversation, node_id)
-    except ConfigurationError:
-        return False
-    return True

@@ -23,6 +23,7 @@ from dhenara_async.manager import ConversationManager
 from dhenara_async.messages.messages import ToolResultPart
 from dhenara_async.plans.targets import Target
 from dhenara_async.turns.turn import Turn
+from dhenara_async.web.chat.deleted import has_node, is_deleted
 from dhenara_async.web.inputs.fields import bad
 from dhenara_async.web.openai.chat.input import CompletionRequest
 from dhenara_async.web.openai.errors import OpenAIError, OpenAIRefusal
@@ -39,7 +40,7 @@ from dhenara_async.web.openai.responses.history import (
 )
 from dhenara_async.web.openai.responses.ids import TurnPlace, unkept_response_id
 from dhenara_async.web.openai.responses.input import ResponseRequest
-from dhenara_async.web.openai.responses.kept_responses import KeptResponses, has_node, is_deleted
+from dhenara_async.web.openai.responses.kept_responses import KeptResponses
 from dhenara_async.web.openai.responses.object import ResponseHead
 from dhenara_async.web.openai.responses.recognition import AnswersByWords
 from dhenara_async.web.openai.responses.records import is_given, metadata_of, record_of, system_of
