@@ -190,10 +190,16 @@ class ConversationManager:
         try:
             if self._turns.live is not None:
                 await self._turns.live.close(at_once=exc is not None)
-            if owned is not None:
+        finally:
+            await self._close(owned, tools)
+
+    async def _close(self, transport: Transport | None, tools: ToolSessions) -> None:
+        """Close the connections, the servers of tools and the store, each also if closing another one fails."""
+        try:
+            if transport is not None:
                 self._turns.transport = None
                 with anyio.move_on_after(1, shield=True):
-                    await owned.aclose()
+                    await transport.aclose()
         finally:
             try:
                 self._turns.shared = replace(self._turns.shared, tools=None)

@@ -104,7 +104,7 @@ async def keep_by(store_it: Callable[[], Awaitable[None]], node_id: str) -> bool
             await store_it()  # the node may be kept: only the answer to its commit was lost
 
     keeping = asyncio.get_running_loop().create_task(work(), name=f"keeping node {node_id}")
-    cancelled = await _wait(keeping, STORE_SECONDS)
+    cancelled = await wait_out(keeping, STORE_SECONDS)
     if not keeping.done():
         keeping.add_done_callback(_log_failure)
         keeping.cancel()
@@ -119,7 +119,7 @@ async def keep_by(store_it: Callable[[], Awaitable[None]], node_id: str) -> bool
     return True
 
 
-async def _wait(task: "asyncio.Task[None]", seconds: float) -> asyncio.CancelledError | None:
+async def wait_out(task: "asyncio.Task[None]", seconds: float) -> asyncio.CancelledError | None:
     """Wait for a task to end, at most so many seconds; return the cancellation that came meanwhile, if one did."""
     deadline, cancelled = monotonic() + seconds, None
     with anyio.CancelScope(shield=True):

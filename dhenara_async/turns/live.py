@@ -13,6 +13,7 @@ from dhenara_async.stores import ConversationStore, NewTurn, StoredTurn, StoreWi
 from dhenara_async.stores.signing import SigningKeys
 from dhenara_async.turns.follower import Follower, log_of_node
 from dhenara_async.turns.journal import FENCED, JournaledTurn, JournalWriter
+from dhenara_async.turns.keeping import wait_out
 from dhenara_async.turns.log import Journal, TurnLog
 from dhenara_async.turns.recovery import end_dead_turn, is_dead
 
@@ -329,15 +330,26 @@ class LiveTurns:
         try:
             while self._tasks and not at_once:
                 await asyncio.wait(list(self._tasks.values()))
-        finally:  # also when the wait is cancelled
-            await asyncio.sleep(0)  # as in cancel
-            tasks = list(self._tasks.values())
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
-            for follower in self._followers.values():
-                follower.stop()
-            self._followers.clear()
-            if self.writer is not None:
-                await self.writer.close()
+        finally:  # also when the wait is cancelled, and in a task of its own, in case that it is cancelled again
+            ending = asyncio.get_running_loop().create_task(self._end_all(), name="end of all turns")
+            cancelled = await wait_out(ending, _CANCEL_SECONDS)
+            if not ending.done():
+                ending.cancel()
+                logger.error("the turns without a reader did not end within %s s", _CANCEL_SECONDS)
+            if cancelled is not None:
+                raise cancelled
+            if ending.done():
+                ending.result()
+
+    async def _end_all(self) -> None:
+        await asyncio.sleep(0)  # as in cancel
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for follower in self._followers.values():
+            follower.stop()
+        self._followers.clear()
+        if self.writer is not None:
+            await self.writer.close()
