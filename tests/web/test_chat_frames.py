@@ -1,13 +1,16 @@
 """Answers of Chat Completions as bytes: sources in texts, calls of old functions, and reasons of the end."""
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 
+from dhenara_async import Turn
+from dhenara_async.errors import DeadlineError
 from dhenara_async.events import PartEnd, PartStart, StreamEvent, StreamReset, TextDelta, ToolCallDelta
 from dhenara_async.messages.messages import Citation, TextPart, ToolCallPart
 from dhenara_async.response import ChatResponse, Choice, FinishReason
+from dhenara_async.web.openai.chat.feeds import CompletionStreamFeed
 from dhenara_async.web.openai.chat.frames import ChatFrames, CompletionHead, completion_body, finish_of
 
 HEAD = CompletionHead("chatcmpl-1", 1, "m")
@@ -74,3 +77,21 @@ def test_only_the_first_of_several_calls_is_told_as_a_function_call() -> None:
 @pytest.mark.parametrize("finish", [FinishReason.PAUSE, FinishReason.OTHER])
 def test_an_answer_that_ended_before_its_end_is_told_as_too_short(finish: FinishReason) -> None:
     assert finish_of(Choice(parts=(TEXT,), finish_reason=finish)) == "length"
+
+
+async def test_an_answer_that_fails_before_its_first_word_is_left() -> None:
+    error, left = DeadlineError(limit="first_event", seconds=1), list[object]()
+
+    class Failing:
+        async def __aenter__(self) -> None: ...
+
+        async def batch(self) -> list[StreamEvent]:
+            raise error
+
+        async def __aexit__(self, *outcome: object) -> None:
+            left.append(outcome[1])
+
+    feed = CompletionStreamFeed(cast("Turn", Failing()), ChatFrames(HEAD, include_usage=False))
+    with pytest.raises(DeadlineError):
+        await feed.__aenter__()
+    assert left == [error]

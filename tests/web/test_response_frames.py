@@ -559,3 +559,16 @@ def test_a_last_text_that_says_nothing_is_no_message_of_the_whole_output() -> No
     parts = [TextPart(text="One"), TextPart(text="", provider_state={"thoughtSignature": "c2ln"})]
     assert [item["id"] for item in output_items(HEAD.id, parts)] == [f"msg_{'a' * 44}_0"]
     assert len(output_items(HEAD.id, parts[1:])) == 1
+
+
+def test_a_part_of_the_second_try_is_not_taken_for_one_of_a_further_choice_of_the_first() -> None:
+    def text(part_id: int, words: str, choice: int = 0) -> list[StreamEvent]:
+        start = PartStart(part_id, "text", choice=choice)
+        return [start, TextDelta(part_id, words), PartEnd(part_id, TextPart(text=words))]
+
+    frames = ResponseFrames(HEAD)
+    frames.begin()
+    told: list[Any] = list(events_of(frames.feed([*text(0, "One"), *text(1, "Eins", 1), StreamReset("again")])))
+    told += events_of(frames.feed([*text(0, "Two"), *text(1, "Three")]))
+    done = [event["item"] for event in told if event["type"] == "response.output_item.done"]
+    assert [item["content"][0]["text"] for item in done] == ["One", "Two", "Three"]

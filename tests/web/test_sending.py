@@ -8,10 +8,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from dhenara_async.errors import StoreError
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.sse import END_ID
 from dhenara_async.web.sending import ClientLeft, Sending
+from tests.virtual_time import Clock, run
 
 
 class Source:
@@ -138,3 +140,64 @@ async def test_a_client_that_is_gone_before_it_is_told_that_nothing_follows_is_n
             raise ClientLeft
 
     await Sending(Source(), last_event_id=END_ID).run(Gone())
+
+
+class Words(Source):
+    """A feed of some words with equal pauses."""
+
+    def __init__(self, words: int, pause: float) -> None:
+        super().__init__()
+        self.words = words
+        self.pause = pause
+
+    async def read(self) -> bytes | None:
+        await anyio.sleep(self.pause)
+        self.words -= 1
+        return b"data" if self.words >= 0 else None
+
+
+class Slow(Client):
+    """A wire on which each write takes its time, and that notices two at once."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.writing = False
+
+    async def write(self, data: bytes) -> None:
+        assert not self.writing
+        self.writing = True
+        await anyio.sleep(self.seconds)
+        self.writing = False
+        self.written.append(data)
+
+
+@pytest.mark.parametrize(
+    ("words", "pause", "write", "comments"),
+    [
+        (6, 14, 0, 0),  # never quiet for as long as a heartbeat
+        (1, 50, 0, 6),  # at 15, 30 and 45 seconds, before the word and before the end
+        (2, 0, 100, 0),  # the client reads slowly: it has enough to read
+    ],
+)
+def test_only_a_quiet_connection_gets_comments(
+    words: int, pause: float, write: float, comments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, client = Clock(), Slow(write)
+    monkeypatch.setattr("dhenara_async.web.sending.monotonic", clock)
+    run(clock, Sending(Words(words, pause), heartbeat=15).run(client))
+    assert client.written.count(b":") == comments
+    assert [data for data in client.written if data != b":"] == [b"begin", *[b"data"] * words, b"end"]
+    assert client.over == "finished"
+
+
+async def test_a_returning_reader_whose_answer_cannot_be_read_is_told_so_in_a_whole_response() -> None:
+    class Returning(Source):
+        resumes = True
+
+        async def read(self) -> bytes | None:
+            raise StoreError("the database is gone")
+
+    client = Client()
+    await Sending(Returning()).run(client)
+    assert (client.written, client.over) == ([b"begin", b"cut"], "finished")

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dhenara_async import (
+    AIModelCallConfig,
     AIModelClient,
     AIModelEndpoint,
     Conversation,
@@ -269,3 +270,29 @@ async def test_words_taken_back_by_fail_over(sdk: int) -> None:
         marks = [chunk["type"] for chunk in message.others]
         assert marks == (["reset-step"] if sdk == 7 else ["data-reset"])
         assert message.finish
+
+
+async def test_a_cursor_of_another_turn_resets_a_tool_loop_once_with_ids_that_count_on() -> None:
+    def add(a: int, b: int) -> int:
+        """Add."""
+        return a + b
+
+    call = Answer(tool_calls=(ScriptedToolCall("c1", "add", '{"a":1,"b":2}'),))
+    async with ProviderServer([call, Answer(text="3")]) as provider, ConversationManager() as manager:
+        turn = manager.turn(
+            await manager.create(),
+            "1 + 2?",
+            endpoint_at(provider, Dialect.ANTHROPIC_MESSAGES),
+            config=AIModelCallConfig(tools=[add]),
+            run_tools=ToolPolicy(),
+        )
+        feed, told = sse_feed(turn, last_event_id="another.turn.3"), [b""]
+        async with feed:
+            while (data := await feed.read()) is not None:
+                told.append(data)
+    blocks = blocks_of(b"".join(told))
+    assert kinds(events_of(b"".join(told)))[:2] == ["stream_reset", "step_start"]
+    assert kinds(events_of(b"".join(told))).count("stream_reset") == 1
+    assert len(told) > 2  # batches: the reset is before the first one only
+    first, second = (int((block.id or "").rpartition(".")[2]) for block in blocks[:2])
+    assert second == first + 1
