@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from dhenara_async import Budget, ConversationManager, Dialect, ToolPolicy
+from dhenara_async import AIModelCallConfig, Budget, ConversationManager, Dialect, ToolPolicy
 from dhenara_async.errors import StreamStateError
 from dhenara_async.testing import Answer, Fault, ProviderServer
 from tests.loopback import PATIENCE, endpoint_at
@@ -79,6 +79,34 @@ async def test_an_abandoned_turn_gives_up_its_place() -> None:
         with anyio.fail_after(PATIENCE):
             node = await manager.ask(conversation, "Two?", endpoint)
         assert conversation.path() == (node,)
+
+
+@pytest.mark.parametrize("run_tools", [None, ToolPolicy()])
+async def test_a_turn_is_asked_once_whatever_it_is_entered_for(run_tools: ToolPolicy | None) -> None:
+    budget = Budget(tokens=1_000)
+    config = AIModelCallConfig(max_output_tokens=600)  # no room for two at once
+    async with ProviderServer() as server, ConversationManager(budget=budget, config=config) as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        turn = manager.turn(conversation, "One?", endpoint, run_tools=run_tools)
+        beside = manager.turn(conversation, "Beside?", endpoint, run_tools=run_tools, beside=True)
+        given = manager.turn(conversation, "Given?", endpoint, run_tools=run_tools, turn_id="given")
+        for entered in (turn, beside, given):
+            async with entered:
+                with pytest.raises(StreamStateError, match="asked once"):
+                    await entered
+                await entered.collect()
+            async with manager.attach(entered.id) as reader:
+                assert [event async for event in reader]
+        for entered in (turn, beside):
+            with pytest.raises(StreamStateError, match="asked once"):
+                await entered
+        async with given as again:
+            events = [event async for event in again]
+        async with manager.attach(given.id) as reader:
+            assert [event async for event in reader] == events
+        assert await given == given.node
+        assert (await manager.ask(conversation, "Two?", endpoint)).parent_id == given.id
+        assert len(server.requests) == 4
 
 
 async def test_the_task_that_detached_a_turn_waits_for_it_with_the_next_one() -> None:

@@ -145,6 +145,7 @@ async def test_a_turn_that_is_cancelled_ends_at_once_wherever_it_waits(
                     group.start_soon(is_told, manager, "the turn was cancelled")
                     await anyio.wait_all_tasks_blocked()
                     await manager.cancel("held")
+                    assert turn.over == (place != "tree")
                 await is_told(manager, "the turn was cancelled")
                 assert (conversation.head, len(server.requests)) == (head, asked)
                 kept = (await manager.open(conversation.id)).get("held") if place != "tree" else None

@@ -138,7 +138,7 @@ class Turn:
         self._opened_at: datetime | None = None
         self._live: tuple[LiveTurns, str | None] | None = None
         self._log: TurnLog | None = None
-        self._detached = self._cancelled = False
+        self._in_block = self._detached = self._cancelled = False
         self._stopped: DhenaraError | None = None  # what its reader is told, if it is ended from elsewhere
         self._ending: asyncio.Event | None = None
         self._id_given = False
@@ -166,6 +166,8 @@ class Turn:
         self._begun = True
 
     async def __aenter__(self) -> Self:
+        if self._in_block or self._entering is not None or (self._opened_at is not None and not self._id_given):
+            raise StreamStateError("a turn is asked once: make another, or read it again with manager.attach(turn.id)")
         if self._id_given and await self._follows():
             return self
         try:
@@ -177,6 +179,7 @@ class Turn:
                 self._queue.leave(self)
             self._forget(exc)
             raise
+        self._in_block = self._followed is None
         return self
 
     def with_given_id(self) -> Self:
@@ -371,6 +374,7 @@ class Turn:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._in_block = False
         if self._followed is not None:
             await self._stop_following(self._followed)
             return
@@ -503,7 +507,7 @@ class Turn:
             if self._stopped is None:
                 raise
             raise self._stopped from exc
-        if self._log is not None:
+        if self._log is not None and self._followed is None:  # what is followed is in its log
             self._log.add(event)
         return event
 
@@ -530,7 +534,7 @@ class Turn:
             if self._stopped is None:
                 raise
             raise self._stopped from exc
-        if self._log is not None:
+        if self._log is not None and reading is not self._followed:
             self._log.add_all(events)
         return events
 
