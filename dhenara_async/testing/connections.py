@@ -3,10 +3,10 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from struct import pack
 
+import anyio
 from aiohttp import web
 
 from dhenara_async.testing.script import Closing, Fault
@@ -64,10 +64,18 @@ class Connection:
         else:
             self._transport.close()
 
-    async def silent(self, seconds: float | None) -> None:
-        """Send nothing for ``seconds``; None = until the client closes the connection."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.closed.wait(), seconds)
+    async def silent(self, seconds: float | None, until: asyncio.Event | None = None) -> None:
+        """Send nothing for ``seconds``, or until an event; None = until the client closes the connection."""
+        with anyio.move_on_after(seconds):
+            async with anyio.create_task_group() as tasks:
+
+                async def end(event: asyncio.Event) -> None:
+                    await event.wait()
+                    tasks.cancel_scope.cancel()
+
+                for event in (self.closed, until):
+                    if event is not None:
+                        tasks.start_soon(end, event)
 
 
 class Connections(web.Server):
@@ -132,14 +140,14 @@ async def misbehave(connection: Connection, fault: Fault, head: bytes, pieces: S
         last: The end of the body's framing.
     """
     if fault.stall == "head":
-        await connection.silent(fault.seconds)
+        await connection.silent(fault.seconds, fault.until)
     if fault.cut == "head":
         connection.cut(reset=fault.ending == "reset")
         return
     connection.write(head)
     for number, piece in enumerate(pieces):
         if fault.stall == number:
-            await connection.silent(fault.seconds)
+            await connection.silent(fault.seconds, fault.until)
         if not fault.trickle:
             connection.write(piece)
             continue
@@ -147,7 +155,7 @@ async def misbehave(connection: Connection, fault: Fault, head: bytes, pieces: S
             connection.write(piece[place : place + 1])
             await asyncio.sleep(0)  # otherwise the bytes would be sent together
     if fault.stall == "end" or fault.stall == len(pieces):
-        await connection.silent(fault.seconds)
+        await connection.silent(fault.seconds, fault.until)
     if isinstance(fault.cut, int):
         connection.cut(reset=fault.ending == "reset")
         return

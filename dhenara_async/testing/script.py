@@ -4,6 +4,7 @@ A script is a sequence of ``Answer``, ``ScriptedError`` and ``Fault``, used in o
 ``SeenRequest`` to one of them. ``dialects`` translates them to each wire format.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,6 +144,7 @@ class Fault:
         stall: Where the server pauses: before the ``head``, after that many events, or before the ``end``, when only
             the end mark of the body is missing.
         seconds: Seconds of the pause; None = until the client closes the connection.
+        until: An event that ends the pause, too: the test holds the answer until then.
         trickle: Whether the body is sent one byte at a time.
         cut: Where the connection breaks: before the ``head``, after that many bytes of the body, or when it is
             ``idle``, after a complete answer that promised to keep it open.
@@ -166,6 +168,7 @@ class Fault:
     framing: Literal["chunked", "length", "close"] | None = None
     stall: Literal["head", "end"] | int | None = None
     seconds: float | None = None
+    until: asyncio.Event | None = None
     trickle: bool = False
     cut: Literal["head", "idle"] | int | None = None
     ending: Literal["reset", "eof"] = "reset"

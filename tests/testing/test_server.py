@@ -12,7 +12,7 @@ import pytest
 
 from dhenara_async.endpoint import AIModelAPIProviderEnum, Dialect
 from dhenara_async.response import FinishReason
-from dhenara_async.testing import Answer, ProviderServer, ScriptedError, ScriptedToolCall, SeenRequest
+from dhenara_async.testing import Answer, Fault, ProviderServer, ScriptedError, ScriptedToolCall, SeenRequest
 
 _CHAT = "/openai/v1/chat/completions"
 _GEMINI = "/google/v1beta/models/gemini-3.8-flash"
@@ -243,6 +243,21 @@ async def test_delay_and_a_client_that_leaves() -> None:
                     break
         await asyncio.sleep(0.05)
         assert [seen.status for seen in server.requests] == [200, 200]
+
+
+async def test_an_answer_is_held_until_its_event() -> None:
+    gate = asyncio.Event()
+    held = Fault(answer=Answer(text="one two"), stall=2, until=gate)
+    async with (
+        asyncio.timeout(30),
+        ProviderServer([held]) as server,
+        httpx.AsyncClient(base_url=server.url, headers=_BEARER) as client,
+        client.stream("POST", _CHAT, json={**_chat("hi"), "stream": True}) as response,
+    ):
+        pieces = response.aiter_bytes()
+        assert b"[DONE]" not in await anext(pieces)
+        gate.set()
+        assert b"[DONE]" in b"".join([piece async for piece in pieces])
 
 
 # Background jobs of a shell ignore Ctrl-C, so the handler is set before ``python -m dhenara_async.testing`` begins.

@@ -1,5 +1,6 @@
 """The page on loopback: three models and a plan, answered by stand-ins whose words depend on the question."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ async def greet(name: str) -> str:
 
 That is all.
 """
+Script = Callable[[SeenRequest], Answer | ScriptedError | Fault]
 ROWS = 1_200
 TABLE = "| row | words |\n|---|---|\n" + "".join(f"| {row} | **some** `words` of it |\n" for row in range(ROWS))
 SOURCE = Citation(url="https://example.com/robots-that-paint", title="Robots that paint", cited_text="They do.")
@@ -96,6 +98,24 @@ def stand_in(seen: SeenRequest) -> Answer | ScriptedError | Fault:
     )
 
 
+def held(gate: asyncio.Event, events: int, words: str = "") -> Script:
+    """Answer like ``stand_in``, and hold answers that have some words until the gate opens.
+
+    Args:
+        gate: The gate.
+        events: Events of the provider before the pause.
+        words: Words of the answers that are held; empty = all are.
+    """
+
+    def script(seen: SeenRequest) -> Answer | ScriptedError | Fault:
+        step = stand_in(seen)
+        if isinstance(step, Answer) and words in step.text:
+            return Fault(answer=step, stall=events, until=gate)
+        return step
+
+    return script
+
+
 async def weather(city: str) -> str:
     """Tell the weather of a city."""
     return f"It rains in {city}."
@@ -136,7 +156,7 @@ def endpoints(server: ProviderServer) -> dict[str, AIModelEndpoint | Failover]:
 async def page_stand(
     database: Path | str,
     *,
-    script: Callable[[SeenRequest], Answer | ScriptedError | Fault] = stand_in,
+    script: Script = stand_in,
     delay: float = 0.0,
     path: str = "/play",
     tools: ToolPolicy | None = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dhenara_async import ToolPolicy
 from tests.browser import Browsing
 from tests.web import node_clients
-from tests.web.playground.page_app import page_stand
+from tests.web.playground.page_app import Script, page_stand, stand_in
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
@@ -118,18 +118,24 @@ async def person_at(url: str, browsing: Browsing) -> AsyncGenerator[Person]:
 
 @asynccontextmanager
 async def at_page(
-    folder: Path, browsing: Browsing, *, delay: float = 0.0, tools: ToolPolicy | None = None
+    folder: Path,
+    browsing: Browsing,
+    *,
+    script: Script = stand_in,
+    delay: float = 0.0,
+    tools: ToolPolicy | None = None,
 ) -> AsyncGenerator[Person]:
     """Serve the page over a fresh database, and bring a person to it; see ``person_at``.
 
     Args:
         folder: Where the database lies.
         browsing: The person's profile.
-        delay: Seconds before each token of an answer.
+        script: Answers in place of models.
+        delay: Seconds before each token of an answer, for measurements; other tests hold answers by ``held``.
         tools: How the models' tool that tells the weather is run; None = they have none.
     """
     async with (
-        page_stand(folder / "chat.db", delay=delay, tools=tools) as stand,
+        page_stand(folder / "chat.db", script=script, delay=delay, tools=tools) as stand,
         person_at(stand.url, browsing) as person,
     ):
         yield person

@@ -1,5 +1,6 @@
 """What the page shows and keeps, in a real browser: hostile and long answers, files, the list, phones and the dark."""
 
+import asyncio
 import re
 from base64 import b64decode
 from pathlib import Path
@@ -9,7 +10,7 @@ from playwright.async_api import expect
 
 from dhenara_async import ToolPolicy
 from tests.browser import Browsing
-from tests.web.playground.page_app import ROWS
+from tests.web.playground.page_app import held
 from tests.web.playground.person import at_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -114,14 +115,6 @@ async def test_files_go_with_a_question_and_images_are_shown(tmp_path: Path, bro
         assert await person.violations() == []
         await sent.get_by_role("button", name="Close").click()
         await expect(sent).to_be_hidden()
-
-
-async def test_a_large_table_is_a_table_at_its_end_however_it_was_shown_while_it_grew(
-    tmp_path: Path, browsing: Browsing
-) -> None:
-    async with at_page(tmp_path, browsing, delay=0.02) as person:
-        await person.asked("A large table", "claude")
-        await expect(person.answer("claude").locator("td:first-child")).to_have_count(ROWS)
 
 
 async def test_conversations_are_found_renamed_exported_and_deleted(tmp_path: Path, browsing: Browsing) -> None:
@@ -235,7 +228,9 @@ async def test_tool_loops_stand_whole_in_their_columns_and_the_conversation_goes
 
 
 async def test_a_tool_loop_stays_one_running_turn_until_its_last_answer(tmp_path: Path, browsing: Browsing) -> None:
-    async with at_page(tmp_path, browsing, tools=ToolPolicy(), delay=0.2) as person:
+    gate = asyncio.Event()
+    script = held(gate, 5, "after 3 messages")
+    async with at_page(tmp_path, browsing, tools=ToolPolicy(), script=script) as person:
         page = person.page
         await person.ask("How is the weather?", "claude")
         await expect(person.answer("claude")).to_contain_text("Tool result: weather")
@@ -245,6 +240,7 @@ async def test_a_tool_loop_stays_one_running_turn_until_its_last_answer(tmp_path
         await expect(person.button("Stop", exact=True).first).to_be_visible()
         await page.reload()
         await expect(person.button("Stop", exact=True).first).to_be_visible()
+        gate.set()
         await person.answered("How is the weather?")
         await expect(page.get_by_text("I look.")).to_have_count(1)
         await expect(page.get_by_text("after 3 messages")).to_have_count(1)

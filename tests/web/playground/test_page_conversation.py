@@ -9,7 +9,7 @@ from playwright.async_api import Route, expect
 
 from tests.browser import Browsing
 from tests.web.playground.cut_connections import proxied
-from tests.web.playground.page_app import page_stand
+from tests.web.playground.page_app import held, page_stand
 from tests.web.playground.person import Person, at_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -222,13 +222,15 @@ async def test_two_windows_on_one_conversation_agree(tmp_path: Path, browsing: B
 async def test_a_broken_connection_is_told_and_the_answer_goes_on_where_it_was(
     tmp_path: Path, browsing: Browsing
 ) -> None:
-    async with page_stand(tmp_path / "chat.db", delay=0.02) as stand, proxied(stand.url) as proxy:
+    gate = asyncio.Event()
+    async with page_stand(tmp_path / "chat.db", script=held(gate, 30)) as stand, proxied(stand.url) as proxy:
         person = await Person.at(proxy.url, browsing)
         await person.ask("Three seconds of words", "claude")
         await expect(person.answer("claude")).to_contain_text("A small tour")
         await proxy.break_connections()
         await expect(person.page.locator(".notice")).to_contain_text("The connection is lost")
         proxy.mend()
+        gate.set()
         await person.answered("Three seconds")
         await expect(person.page.locator(".notice")).to_have_count(0)
         await expect(person.answer("claude").get_by_text("That is all.")).to_have_count(2)
