@@ -1,9 +1,11 @@
 """MCP servers that break the protocol, flood their client or change their mind: their client stays within bounds."""
 
+import asyncio
 import sys
 from collections.abc import Mapping
 
 import anyio
+import anyio.to_thread
 import pytest
 from mcp import MCPError
 from mcp.server.lowlevel import Server
@@ -11,6 +13,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, ListToolsResult, PaginatedRequestParams, TextContent
 from mcp_types import Tool as Definition
 from pydantic import JsonValue
+from starlette.types import Receive, Scope, Send
 
 from dhenara_async import McpServer, Tool
 from dhenara_async.errors import ConfigurationError, ToolServerError
@@ -20,8 +23,8 @@ from dhenara_async.tools.mcp.results import converted
 from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.tools.sources import ToolQuestion
 from tests.loopback import PATIENCE
-from tests.mcp_server import PIXEL
-from tests.tools.test_mcp import PROTOCOLS, call, opened, run
+from tests.mcp_server import PIXEL, server_of
+from tests.tools.test_mcp import PROTOCOLS, call, counted, open_connections, opened, run, served
 
 ANYTHING: dict[str, JsonValue] = {"type": "object"}
 
@@ -172,3 +175,62 @@ async def test_a_question_is_withdrawn_when_its_call_is_cancelled() -> None:
             group.cancel_scope.cancel()
         with anyio.fail_after(PATIENCE):
             await withdrawn.wait()  # while the session is open
+
+
+# ------------------------------------------------------------------------------------------------ sessions
+
+
+async def test_an_idle_session_ends_although_its_server_never_answers_the_goodbye(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "_GOODBYE_SECONDS", 0.05)
+    sdk, goodbyes = server_of().streamable_http_app(), anyio.Event()
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "DELETE":
+            goodbyes.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        await sdk(scope, receive, send)
+
+    async with served(silent) as url:
+        sessions = ToolSessions()
+        listed = await sessions.listed([McpServer.http(url, name="shop", protocol="legacy", idle_timeout=0.05)])
+        with anyio.fail_after(PATIENCE):
+            await goodbyes.wait()
+            while open_connections(sessions):  # noqa: ASYNC110 - nothing tells when a session has ended
+                await anyio.sleep(0.01)
+        assert listed.tools
+        await sessions.aclose()
+
+
+def test_sessions_of_an_ended_event_loop_are_opened_again() -> None:
+    sdk, told = counted()
+    sessions, server = ToolSessions(), McpServer.of(sdk, idle_timeout=0.05)
+
+    async def greet() -> None:
+        listed = await sessions.listed([server])
+        assert await run(listed, "shop__greet") == "hello"
+
+    async def idle() -> None:
+        await greet()
+        with anyio.fail_after(PATIENCE):
+            while open_connections(sessions):  # noqa: ASYNC110 - nothing tells when a session has ended
+                await anyio.sleep(0.01)
+        await sessions.aclose()
+
+    asyncio.run(greet())
+    asyncio.run(idle())
+    assert told.count("open") >= 2
+
+
+async def test_a_session_is_not_used_in_another_event_loop() -> None:
+    async with opened(McpServer.of(server_of())) as listed:
+
+        async def add() -> str:
+            return await run(listed, "shop__add", a=1, b=2)
+
+        told = await anyio.to_thread.run_sync(asyncio.run, add())
+        assert told.startswith("ERROR the MCP server 'shop' is open in another event loop")
+        assert await add() == "3"

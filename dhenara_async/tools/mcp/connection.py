@@ -35,6 +35,7 @@ CLOSE_SECONDS = 8.0
 LONGEST_ERROR = 8_000
 """Maximum characters of a server's words in an error."""
 
+_GOODBYE_SECONDS = 2.0
 _MOST_PAGES = 100
 _MOST_TOOLS = 10_000
 _FORGOTTEN = re.compile(r"session (terminated|not found|expired)", re.IGNORECASE)
@@ -101,6 +102,13 @@ class McpConnection:
                 self._let_end(session)
             session = self._session = _Session(self)
             self._open_connections.add(self)
+            self._stop_watching()  # by the timer of another event loop, maybe; this use begins the wait anew
+        elif not session.is_of_running_loop():
+            raise ToolServerError(
+                f"the MCP server {self.server.name!r} is open in another event loop: each loop needs a client or "
+                "manager of its own",
+                server=self.server.name,
+            )
         client = await session.opened()
         self.protocol = session.protocol
         return client
@@ -147,8 +155,7 @@ class McpConnection:
     async def aclose(self) -> None:
         """Close the session and wait for the end of the child; a client of the caller stays open."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_watching()
         session, self._session = self._session, None
         if session is not None:
             self._let_end(session)
@@ -159,6 +166,11 @@ class McpConnection:
         """Look after the session once more in some seconds; one timer runs, however many calls there are."""
         if seconds is not None and self._timer is None and self._session is not None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._end_if_idle)
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _end_if_idle(self) -> None:
         self._timer = None
@@ -242,8 +254,14 @@ class _Session:
         self._stop.set()
 
     def when_ended(self, call: "Callable[[_Session], None]") -> None:
-        """Call ``call`` when the task of the session has ended; soon, if it has."""
-        self._task.add_done_callback(lambda _: call(self))
+        """Call ``call`` when the task of the session has ended; now, if it has, maybe with its event loop."""
+        if self._task.done():
+            call(self)
+        else:
+            self._task.add_done_callback(lambda _: call(self))
+
+    def is_of_running_loop(self) -> bool:
+        return self._task.get_loop() is asyncio.get_running_loop()
 
     async def end(self) -> None:
         """Close the session and wait for the end of its task, also when the caller is cancelled."""
@@ -267,6 +285,8 @@ class _Session:
                     scope.deadline = inf
                     self._settled.set()
                     await self._stop.wait()
+                    # the SDK says goodbye to a server over HTTP without a limit, also where nobody waits for the end
+                    scope.deadline = anyio.current_time() + (CLOSE_SECONDS if server.url is None else _GOODBYE_SECONDS)
             if scope.cancelled_caught and self.client is None:
                 self._failure = self._failure or self._error(f"it was not open within {server.open_timeout:g} s")
         except Exception as exc:  # noqa: BLE001 - the SDK raises groups of anything; the users of the server are told
