@@ -86,7 +86,7 @@ class Setting:
             await manager.edit(conversation, first.id, "Zero in other words?", endpoint)
             conversation = await manager.open(conversation.id, path_only=True)
             patch(SQLStore, "load_path", self.held.before(SQLStore.load_path))
-            turn = manager.regenerate(conversation, first.id, endpoint, run_tools=self._policy, turn_id="held")
+            turn = manager.edit(conversation, first.id, "Two?", endpoint, run_tools=self._policy, turn_id="held")
             return conversation, turn
         files = [self._paper] if self._place == "file" else []
         if self._place == "summary":
@@ -189,6 +189,21 @@ async def test_a_turn_whose_task_is_cancelled_before_its_stream_is_open_can_be_s
             setting.held.goes_on.set()
             node = await manager.turn(conversation, "Three?", endpoint, turn_id="held")
         assert (node.id, node.user_query, node.status) == ("held", "Three?", "complete")
+
+
+@pytest.mark.parametrize("turn_id", [None, "held"])
+async def test_a_turn_that_is_cancelled_before_its_block_is_told_at_once_and_never_asked(turn_id: str | None) -> None:
+    async with ProviderServer() as server, ConversationManager() as manager:
+        conversation, endpoint = await manager.create(), endpoint_at(server, Dialect.OPENAI_CHAT)
+        cancelled = manager.turn(conversation, "Never.", endpoint, turn_id=turn_id)
+        await cancelled.cancel()
+        assert (cancelled.node.status, cancelled.node.error) == ("failed", "the turn was cancelled")
+        async with manager.turn(conversation, "One?", endpoint) as running:  # behind which it does not wait
+            with pytest.raises(StreamStateError, match="the turn was cancelled"):
+                await cancelled
+            await running.collect()
+        assert conversation.nodes == (cancelled.node, running.node)
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("runs_tools", [False, True], ids=["one call", "a loop"])

@@ -314,7 +314,6 @@ class Turn:
 
     async def _open(self) -> None:
         """Reserve budget and enter the stream."""
-        self._demand_not_cancelled()
         opener = self._opener
         if opener is not None:
             if self._opened is None:

@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import URL
 
 from dhenara_async import (
+    AIModelCallConfig,
+    Budget,
     ConversationManager,
     ConversationNode,
     Journal,
@@ -164,7 +166,7 @@ async def test_a_turn_that_is_sent_twice_is_asked_once(stores: Stores) -> None:
     async with (
         serve(gate.play) as server,
         ConversationManager(store=stores[0], journal=Journal(keep=0.5)) as one,
-        ConversationManager(store=stores[1]) as two,
+        ConversationManager(store=stores[1], budget=Budget(tokens=1_000)) as two,
     ):
         endpoint = chat_endpoint(server.url)
         talk = await one.create()
@@ -192,6 +194,8 @@ async def test_a_turn_that_is_sent_twice_is_asked_once(stores: Stores) -> None:
             assert [event async for event in same]
             assert same.response.text() == "One two three."
         assert gate.requests == 1
+        whole = AIModelCallConfig(max_output_tokens=900)  # of its budget, of which nothing is reserved any more
+        assert (await two.ask(again, "More?", endpoint, config=whole)).status == "complete"
         with pytest.raises(ConfigurationError, match="another conversation"):
             await two.turn(await two.create(), "Count.", endpoint, turn_id="mine")
         for wrong in ("", " ", "a\0b", 7, "x" * 201):
