@@ -1,5 +1,6 @@
 """Decisions about tool calls at the page, in a real browser: by the keyboard, after a reload, in columns."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from playwright.async_api import expect
 from dhenara_async import Pending, ToolPolicy
 from dhenara_async.messages.messages import ToolCallPart
 from tests.browser import Browsing
+from tests.web.playground.page_app import held
 from tests.web.playground.person import at_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -93,3 +95,15 @@ async def test_each_column_has_decisions_of_its_own(tmp_path: Path, browsing: Br
         await expect(gpt).to_contain_text(re.compile("Denied: weather.*after 3 messages", re.DOTALL))
         await expect(claude).to_contain_text("after 3 messages")
         assert await person.violations() == []
+
+
+async def test_an_answer_that_goes_on_in_a_column_is_stopped_there(tmp_path: Path, browsing: Browsing) -> None:
+    script = held(asyncio.Event(), 5, "after 3 messages")
+    async with at_page(tmp_path, browsing, tools=ASKING, script=script) as person:
+        await person.asked("How is the weather?", "claude", "gpt")
+        claude, gpt = person.answer("claude"), person.answer("gpt")
+        await claude.get_by_role("button", name="Approve").click()
+        await expect(claude).to_contain_text("Tool result: weather")
+        await claude.get_by_role("button", name="Stop").click()
+        await expect(claude).to_contain_text("stopped early")
+        await expect(gpt.get_by_role("button", name="Approve")).to_be_visible()

@@ -36,8 +36,8 @@ function requestText({ method, url, headers, body }) {
  */
 export function AnswerTools({ turn, last = turn, models, inColumn = false }) {
   const [asking, setAsking] = useState(false);
-  if (turn.status === "running") {
-    return html`<div class="tools"><button type="button" class="soft" onClick=${() => session.stop(turn.id)}><${Icon} name="stop" />Stop</button></div>`;
+  if (last.status === "running") {
+    return html`<div class="tools"><button type="button" class="soft" onClick=${() => session.stop(last.id)}><${Icon} name="stop" />Stop</button></div>`;
   }
   if (last.status === "deleted") return html`<div class="tools">${inColumn ? null : html`<${ForkPager} turn=${turn} />`}</div>`;
   const own = askedModel(turn, models);

@@ -18,8 +18,13 @@ async function readFiles(list) {
     if (file.size > FILE_LIMIT) problems.push(`${file.name} has ${size(file.size)}; the limit is ${size(FILE_LIMIT)}.`);
     else if (!file.size) problems.push(`${file.name} is empty.`);
     else {
+      const data = await base64(file).catch(() => null); // a folder has no content, and a file may be gone
+      if (data === null) {
+        problems.push(`${file.name} cannot be read.`);
+        continue;
+      }
       const preview = /^image\/(png|jpeg|gif|webp)$/.test(file.type) ? URL.createObjectURL(file) : null;
-      files.push({ name: file.name || "pasted", mediaType: file.type || "application/octet-stream", size: file.size, data: await base64(file), preview });
+      files.push({ name: file.name || "pasted", mediaType: file.type || "application/octet-stream", size: file.size, data, preview });
     }
   }
   return { files, problems };

@@ -154,9 +154,9 @@ export async function copyText(text, button = null) {
     done = copyBySelection(text);
   }
   if (!button) return done;
-  const words = button.textContent;
+  button.dataset.words ??= button.textContent; // it may be pressed again while it says so
   button.textContent = done ? "Copied" : "Not copied";
-  setTimeout(() => (button.textContent = words), 1500);
+  setTimeout(() => (button.textContent = button.dataset.words), 1500);
   return done;
 }
 

@@ -13,7 +13,7 @@ export function seconds(milliseconds) {
 export function money(cost) {
   if (!cost) return null;
   const amount = Number(cost.amount);
-  const sign = cost.currency === "USD" ? "$" : `${cost.currency} `;
+  const sign = cost.currency === "USD" ? "$" : "¤"; // an endpoint's own rates may be of any currency
   if (amount === 0) return `${sign}0`;
   if (amount < 0.0001) return `less than ${sign}0.0001`;
   return sign + (amount < 0.01 ? amount.toPrecision(2) : amount.toFixed(amount < 1 ? 3 : 2));
