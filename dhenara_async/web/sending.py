@@ -6,6 +6,7 @@ one task; the others are its helpers, and end with it. A client that reads slowl
 provider. A client that goes away cancels the scope: the turn's block is left, which closes the provider's socket.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
@@ -13,10 +14,12 @@ from typing import Protocol
 
 import anyio
 
-from dhenara_async.errors import DhenaraError
+from dhenara_async.errors import APIError, DhenaraError
 from dhenara_async.web.feeds import Feed
-from dhenara_async.web.frames.failures import failure_of
+from dhenara_async.web.frames.failures import OPERATOR_ERRORS, failure_of
 from dhenara_async.web.frames.sse import END_ID
+
+logger: logging.Logger = logging.getLogger("dhenara_async")
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent."""
@@ -151,6 +154,8 @@ class Sending:
             return None
         except Exception as exc:  # noqa: BLE001 - the client is told of any
             error = exc
+        if isinstance(error, OPERATOR_ERRORS):
+            _log(error)
         try:
             if error is not None and not entered:
                 failure = failure_of(error)
@@ -179,3 +184,12 @@ class Sending:
         if last:
             await self._write(wire, last)
         await wire.finish()
+
+
+def _log(error: BaseException) -> None:
+    """Tell the people who run the app of an error that its clients are told nothing about."""
+    if isinstance(error, APIError):  # without the provider's own words, which may quote the request
+        told = error.provider, error.status, error.request_id
+        logger.warning("an answer failed with %s: %s answered %s (request %s)", type(error).__name__, *told)
+    else:
+        logger.warning("an answer failed with %s: %s", type(error).__name__, error)

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from dhenara_async.errors import StoreError
+from dhenara_async.errors import ConfigurationError, DhenaraError, NotFoundError, RateLimitError, StoreError
 from dhenara_async.web.feeds import Feed
 from dhenara_async.web.frames.failures import Failure
 from dhenara_async.web.frames.sse import END_ID
@@ -201,3 +201,28 @@ async def test_a_returning_reader_whose_answer_cannot_be_read_is_told_so_in_a_wh
     client = Client()
     await Sending(Returning()).run(client)
     assert (client.written, client.over) == ([b"begin", b"cut"], "finished")
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [
+        (
+            NotFoundError("no such model: hush", provider="acme", status=404, request_id="r1"),
+            ["an answer failed with NotFoundError: acme answered 404 (request r1)"],
+        ),
+        (ConfigurationError("there is no key"), ["an answer failed with ConfigurationError: there is no key"]),
+        (RateLimitError("slow down", provider="acme", status=429), []),
+    ],
+)
+@pytest.mark.parametrize("begun", [True, False])
+async def test_only_those_who_run_the_app_are_told_what_they_alone_can_mend(
+    error: DhenaraError, logged: list[str], begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refused(Source):
+        async def __aenter__(self) -> Self:
+            raise error
+
+    client = Client()
+    await Sending(Source(error) if begun else Refused()).run(client)
+    assert client.over == ("finished" if begun else "refused")
+    assert [record.getMessage() for record in caplog.records] == logged

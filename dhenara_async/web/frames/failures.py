@@ -30,6 +30,14 @@ from dhenara_async.errors import (
 from dhenara_async.frozen import ShortRepr
 from dhenara_async.turns.turn import CANCELLED
 
+OPERATOR_ERRORS: tuple[type[BaseException], ...] = (
+    AuthenticationError,
+    PermissionDeniedError,
+    NotFoundError,
+    ConfigurationError,
+)
+"""Errors of the account, the name of the model or an option: only the people who run the app can mend them."""
+
 _OPERATOR = "This model cannot be used at the moment. The people who run this app have to look into it."
 
 # The first class that fits counts: a subclass stands before its base.
