@@ -1,5 +1,6 @@
 """Turns of one conversation follow each other, unless they are asked to run beside each other."""
 
+import asyncio
 import gc
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from dhenara_async import AIModelCallConfig, Budget, ConversationManager, Dialect, ToolPolicy
 from dhenara_async.errors import StreamStateError
 from dhenara_async.testing import Answer, Fault, ProviderServer
+from dhenara_async.turns.queue import TurnQueue
 from tests.loopback import PATIENCE, endpoint_at
 
 
@@ -64,6 +66,34 @@ async def test_a_turn_that_is_not_entered_or_does_not_wait_to_its_end_stops_nobo
         assert [node.user_query for node in conversation.nodes][-2:] == ["Two?", "Never entered."]
         assert one.node not in conversation.path() or one.node.status != "failed"
         assert late.parent_id == conversation.nodes[-2].id
+
+
+class Place:
+    """A turn, as the queue knows it."""
+
+
+async def test_a_turn_that_leaves_the_queue_early_neither_frees_nor_keeps_the_place_of_another() -> None:
+    queue, entered = TurnQueue(), list[Place]()
+    one, two, three, four = Place(), Place(), Place(), Place()
+
+    async def enter(place: Place) -> None:
+        await queue.enter(place)
+        entered.append(place)
+
+    with anyio.fail_after(PATIENCE):
+        tasks = [asyncio.create_task(enter(place)) for place in (one, two, three, four)]  # noqa: TID251 - natively cancelled
+        await anyio.wait_all_tasks_blocked()
+        queue.leave(two)  # which waits
+        await anyio.wait_all_tasks_blocked()
+        assert entered == [one]
+        tasks[1].cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert entered == [one]
+        queue.leave(one)  # the place is given to the third
+        tasks[2].cancel()  # natively, before it knows
+        await tasks[3]
+        assert entered == [one, four]
+    assert tasks[2].cancelled()
 
 
 async def test_an_abandoned_turn_gives_up_its_place() -> None:
