@@ -56,6 +56,7 @@ from tests.mcp_server import server_of
 from tests.steady import steady
 
 PROGRAM = [sys.executable, "tests/mcp_server.py"]
+QUICK = [sys.executable, "tests/raw_mcp_server.py", "none"]
 PROTOCOLS = ("auto", "legacy")
 SECRET = "swordfish-and-chips"
 
@@ -87,7 +88,7 @@ def shop(protocol: str = "auto") -> McpServer:
 
 
 async def test_calls_of_a_child_run_concurrently_and_a_dead_child_is_restarted() -> None:
-    async with opened(McpServer.stdio(*PROGRAM, name="shop", timeout=PATIENCE)) as listed:
+    async with opened(McpServer.stdio(QUICK, name="shop", timeout=PATIENCE)) as listed:
         texts = await asyncio.gather(*(run(listed, "shop__meet", others=100) for _ in range(100)))
         assert texts == ["met"] * 100
         first = await run(listed, "shop__pid")
@@ -115,7 +116,7 @@ async def test_a_child_gets_only_given_variables_and_its_questions_reach_the_run
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OURS", "secret")
-    server = McpServer.stdio(*PROGRAM, name="shop", env={"THEIRS": SECRET}, protocol="legacy")
+    server = McpServer.stdio(*QUICK[:-1], "asks", name="shop", env={"THEIRS": SECRET})
     asked: list[str] = []
 
     def asking(who: str) -> Callable[[ToolQuestion], Awaitable[bool]]:
@@ -128,12 +129,12 @@ async def test_a_child_gets_only_given_variables_and_its_questions_reach_the_run
     async with opened(server) as listed:
         assert await run(listed, "shop__variable", which="OURS") == "unset"
         assert await run(listed, "shop__variable", which="THEIRS") == SECRET
-        source = listed.sources["shop__order"]
+        source = listed.sources["shop__go"]
         assert isinstance(source, McpSource)
         connection = source._connection  # pyright: ignore[reportPrivateUsage]
         connection.lose(await connection.client())  # the first of these calls opens the child again
         for who in ("first", "second"):
-            await source.call(call("shop__order", item="shirt"), ask=asking(who))
+            await source.call(call("shop__go"), ask=asking(who))
     assert asked == ["first", "second"]
     assert SECRET not in repr(server) + str(server) + server.model_dump_json()
 
@@ -199,7 +200,7 @@ async def test_a_cancellation_leaves_no_child_and_no_task() -> None:
     before = asyncio.all_tasks()
     pids: list[int] = []
     with anyio.CancelScope() as scope:
-        async with opened(McpServer.stdio(*PROGRAM, name="shop")) as listed:
+        async with opened(McpServer.stdio(QUICK, name="shop")) as listed:
             pids.append(int(await run(listed, "shop__pid")))
             scope.cancel()
             await run(listed, "shop__wait", seconds=60)
@@ -211,7 +212,7 @@ async def test_a_cancellation_leaves_no_child_and_no_task() -> None:
 async def test_an_idle_child_is_ended_and_the_next_call_starts_another() -> None:
     sessions = ToolSessions()
     try:
-        listed = await sessions.listed([McpServer.stdio(*PROGRAM, name="shop", idle_timeout=0.02)])
+        listed = await sessions.listed([McpServer.stdio(QUICK, name="shop", idle_timeout=0.02)])
         pids: list[int] = []
         for _ in range(2):
             pids.append(int(await run(listed, "shop__pid")))

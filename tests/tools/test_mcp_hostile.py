@@ -2,11 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 
 import anyio
 import anyio.to_thread
 import pytest
+from anyio.lowlevel import checkpoint
 from mcp import MCPError
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import MCPServer
@@ -20,6 +22,7 @@ from dhenara_async.errors import ConfigurationError, ToolServerError
 from dhenara_async.tools.mcp import connection
 from dhenara_async.tools.mcp.connection import LONGEST_ERROR, words_of
 from dhenara_async.tools.mcp.results import converted
+from dhenara_async.tools.mcp.source import McpSource
 from dhenara_async.tools.sessions import ToolSessions
 from dhenara_async.tools.sources import ToolQuestion
 from tests.loopback import PATIENCE
@@ -234,3 +237,29 @@ async def test_a_session_is_not_used_in_another_event_loop() -> None:
         told = await anyio.to_thread.run_sync(asyncio.run, add())
         assert told.startswith("ERROR the MCP server 'shop' is open in another event loop")
         assert await add() == "3"
+
+
+async def test_closing_waits_for_the_end_of_a_lost_session_as_well() -> None:
+    opened_once, second_closed, closed = anyio.Event(), anyio.Event(), list[str]()
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer) -> AsyncGenerator[None, None]:
+        is_first = not opened_once.is_set()
+        opened_once.set()
+        yield
+        if is_first:
+            await second_closed.wait()
+            for _again in range(200):  # for longer than the second needs to end
+                await checkpoint()
+        closed.append("first" if is_first else "second")
+        second_closed.set()
+
+    sdk = MCPServer("raw", log_level="CRITICAL", lifespan=lifespan)
+    sdk.add_tool(lambda: "done", name="go")
+    async with opened(McpServer.of(sdk)) as listed:
+        source = listed.sources["raw__go"]
+        assert isinstance(source, McpSource)
+        held = source._connection  # pyright: ignore[reportPrivateUsage]
+        held.lose(await held.client())
+        assert await run(listed, "raw__go") == "done"
+    assert closed == ["second", "first"]
