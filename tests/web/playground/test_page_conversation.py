@@ -109,6 +109,8 @@ async def test_one_column_is_stopped_while_the_other_goes_on(tmp_path: Path, bro
             await expect(person.answer(model)).to_contain_text("Words before")
         await person.answer("claude").get_by_role("button", name="Stop").click()
         await expect(person.answer("claude")).to_contain_text("stopped early")
+        await expect(person.answer("claude")).to_contain_text("It was stopped.")
+        await expect(person.answer("claude").locator(".problem")).to_have_count(0)
         await expect(person.answer("gpt")).to_contain_text("answering")
         await expect(person.answer("gpt").locator(".answer")).to_have_attribute("aria-busy", "true")
         await person.question.press("Escape")

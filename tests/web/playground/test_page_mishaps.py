@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser import Browsing
 from tests.web.playground.person import at_page
@@ -50,6 +50,21 @@ async def test_a_button_that_copies_has_its_name_again_however_often_it_was_pres
             await expect(button).to_have_text("Copy")
             await button.evaluate(_PRESS_TWICE)
             await expect(button).to_have_text("Copy")
+
+
+async def test_a_file_of_another_host_is_named_and_never_fetched(tmp_path: Path, browsing: Browsing) -> None:
+    async def elsewhere(route: Route) -> None:
+        told = await (await route.fetch()).json()
+        for turn in told["turns"]:
+            file = {"name": "beacon.png", "mediaType": "image/png", "size": 1, "url": "https://example.com/beacon.png"}
+            turn["files"] = [file]
+        await route.fulfill(json=told)
+
+    async with at_page(tmp_path, browsing) as person:
+        await person.page.route("**/path*", elsewhere)
+        await person.asked("First words", "claude")
+        await expect(person.page.locator("span.file")).to_contain_text("beacon.png")
+        await expect(person.page.locator(".file img, a.file")).to_have_count(0)
 
 
 async def test_costs_in_words(tmp_path: Path, browsing: Browsing) -> None:
