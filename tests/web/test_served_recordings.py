@@ -55,6 +55,7 @@ responses = pytest.importorskip("openai.types.responses")
 
 _IDS = recordings.ids(framing="sse")
 _QUESTION = "Go on."
+_UNTYPED = b'{"type":"api"'  # a source of a web search that OpenAI sends, and its SDK has no type for
 _CUTS = ("whole", "nothing", "inside the first event", "between events", "inside an event", "before the last event")
 
 
@@ -277,7 +278,7 @@ def read_openai(dialect: Dialect, *, streamed: bool) -> Reader:
             assert orjson.loads(sent.body)["error"].keys() == {"message", "type", "param", "code"}
             return Told(cut=True)
         for told in events_of(sent.body) if streamed else [orjson.loads(sent.body)]:
-            if "error" not in told or "object" in told:
+            if ("error" not in told or "object" in told) and _UNTYPED not in sent.body:
                 kind.validate_python(told)
         headers = {"content-type": "text/event-stream" if streamed else "application/json"}
         client = AIModelClient(endpoint, ONCE, transport=ReplayTransport(sent.body, headers=headers))
