@@ -52,6 +52,9 @@ CANCELLED = "the turn was cancelled"
 """The ``error`` of a node whose turn was cancelled, and the end of the error that its readers get."""
 
 _ADVICE = "a turn is read inside its block: async with manager.turn(…) as turn"
+_ONCE = (
+    "a turn is asked once, and turn.node is its node: make another turn, or read this one with manager.attach(turn.id)"
+)
 
 Reserve = Callable[[TurnOpener], Sequence[Reservation]]
 """Reserves the expected tokens and cost of a turn in every budget that counts it."""
@@ -167,7 +170,7 @@ class Turn:
 
     async def __aenter__(self) -> Self:
         if self._in_block or self._entering is not None or (self._opened_at is not None and not self._id_given):
-            raise StreamStateError("a turn is asked once: make another, or read it again with manager.attach(turn.id)")
+            raise StreamStateError(_ONCE)
         if self._id_given and await self._follows():
             return self
         try:

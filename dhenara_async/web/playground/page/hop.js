@@ -7,7 +7,7 @@ import { dryRun } from "./session.js";
 import { money, number, plural } from "./words.js";
 
 const OUTCOMES = ["native", "converted", "downgraded", "omitted", "synthesised"];
-const SEVERITY_WORDS = { info: "content kept", degraded: "form changed", lossy: "content lost" };
+const SEVERITY_WORDS = { info: "no content lost", degraded: "form changed", lossy: "content lost" };
 
 /** "5 native, 1 converted, 1 omitted" */
 export function countsInWords(counts) {
