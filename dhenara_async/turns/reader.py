@@ -61,7 +61,12 @@ class TurnReader:
         if self._from is not None:
             turn_id, _, place = str(self._from).rpartition(".")  # it often comes from a client, maybe as a number
             known = turn_id == f"{log.turn_id}.{log.epoch}" and place.isascii() and place.isdecimal()
-            if known and len(place) < 19 and await self._has(log, int(place)):
+            try:
+                has = known and len(place) < 19 and await self._has(log, int(place))
+            except BaseException:  # it is cancelled while it waits
+                self._leave(log)
+                raise
+            if has:
                 self._seq = int(place)
             else:
                 self._resets = True
@@ -83,8 +88,11 @@ class TurnReader:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._log is not None and not self._left:
-            self._left = True
-            self._release(self._log)
+            self._leave(self._log)
+
+    def _leave(self, log: TurnLog) -> None:
+        self._left = True
+        self._release(log)
 
     def __aiter__(self) -> Self:
         return self

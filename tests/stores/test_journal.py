@@ -134,6 +134,31 @@ async def read_until_cancelled(turn: Turn, detached: bool, reading: anyio.Event)
                         return
 
 
+async def test_a_reader_that_is_cancelled_while_it_waits_for_its_cursor_follows_no_longer(stores: Stores) -> None:
+    gate = Gate()
+    async with (
+        serve(gate.play) as server,
+        ConversationManager(store=stores[0]) as one,
+        ConversationManager(store=stores[1]) as two,
+        one.turn(await one.create(), "Count.", chat_endpoint(server.url)) as turn,
+    ):
+        await anext(turn)
+        live = two._turns.live  # pyright: ignore[reportPrivateUsage] - nothing public tells of followers
+        assert live is not None
+        assert turn.cursor is not None
+        followers = live._followers  # pyright: ignore[reportPrivateUsage] - as above
+        ahead = turn.cursor.rpartition(".")[0] + ".99"
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(events_of, two, turn.id, ahead)
+                while not any(follower.log.readers for follower in followers.values()):
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+        assert followers == {}
+        gate.open.set()
+        await turn.collect()
+
+
 async def test_another_manager_cancels(stores: Stores) -> None:
     gate = Gate()
     async with (
