@@ -58,6 +58,8 @@ PAGE = b"<!DOCTYPE html><html><body>Gateway of the canteen</body></html>"
 SHORT = 0.2
 BRIEF = 0.01
 LONG = Timeouts(first_byte=PATIENCE, between_bytes=PATIENCE)
+PASSED = asyncio.Event()
+PASSED.set()
 QUESTION = [Message.user("Count.")]
 CONTENT = {
     Dialect.OPENAI_CHAT: (1, 1),
@@ -446,6 +448,7 @@ ROWS: Sequence[Row] = (
         )
         for coding in codings()
     ),
+    both("stall until an event that came before", lambda at: Fault(answer=ANSWER, stall=at.third, until=PASSED), CLEAN),
     both(
         "compressed, stall for a moment",
         lambda at: Fault(answer=ANSWER, compress="gzip", stall=at.third, seconds=BRIEF),
