@@ -196,6 +196,7 @@ async def test_the_calls_of_tools_and_their_results_are_folded_into_the_answer(
     async with at_page(tmp_path, browsing, tools=ToolPolicy()) as person:
         page = person.page
         await person.asked("How is the weather?", "claude")
+        await expect(page.locator(".turn")).to_have_count(2)  # as they are stored: the events are not shown any more
         call = page.locator("details.fold").filter(has_text="Tool call: weather")
         await call.locator("summary").click()
         await expect(call.locator(".raw")).to_have_text(re.compile(r'"city": "Bergen"'))
